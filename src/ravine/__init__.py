@@ -1,0 +1,1 @@
+"""Ravine trains deep networks on PyTorch: techniques, populations, a doctor, pictures."""

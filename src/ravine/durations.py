@@ -1,0 +1,60 @@
+"""Durations carry their unit: ``"30ep"`` epochs, ``"500it"`` iterations (steps), ``"5%"`` of the whole run.
+
+Arithmetic is exact (rationals), so no conversion loses a step to rounding.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from ravine.errors import InputError
+
+_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ep|it|%)\s*")
+
+
+def parse(text: object) -> tuple[Fraction, str]:
+    """Amount and unit of a duration.
+
+    >>> parse("2.5ep")
+    (Fraction(5, 2), 'ep')
+    """
+    match = _FORM.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        repair = f'write "{text}ep" for epochs or "{text}it" for steps' if _is_number(text) else ""
+        raise InputError(
+            "", got=text, expected='a duration with its unit: "30ep", "500it" or "5%"', repair=repair
+        )
+    return Fraction(match[1]), match[2]
+
+
+def canonical(text: object) -> str:
+    """One spelling for each duration.
+
+    >>> canonical(" 5.0 % ")
+    '5%'
+    """
+    amount, unit = parse(text)
+    shown = str(amount.numerator) if amount.denominator == 1 else str(float(amount))
+    return f"{shown}{unit}"
+
+
+def steps(text: str, epoch_steps: int, total_steps: int | None = None) -> int:
+    """Steps in a duration, to the nearest step (halves up).
+
+    >>> steps("2ep", epoch_steps=10), steps("500it", epoch_steps=10), steps("5%", 10, total_steps=200)
+    (20, 500, 10)
+    """
+    amount, unit = parse(text)
+    if unit == "%" and total_steps is None:
+        raise InputError("", got=text, expected="epochs (ep) or iterations (it)", repair="a percentage needs a whole")
+    whole = {"ep": epoch_steps, "it": 1, "%": Fraction(total_steps or 0, 100)}[unit]
+    return int(amount * whole + Fraction(1, 2))
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True

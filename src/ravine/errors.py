@@ -1,0 +1,51 @@
+"""Every error says what it got, what it expected and how to repair it; none shows a traceback on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RavineError(Exception):
+    """The run failed: diverged everywhere, interrupted, or a run directory is damaged (exit code 1)."""
+
+    exit_code = 1
+
+
+class InputError(RavineError, ValueError):
+    """The input was wrong (exit code 2).
+
+    >>> print(InputError("optimizer.lr", got=-1, expected="a number > 0", repair="try 0.001"))
+    optimizer.lr: got -1; expected a number > 0; try 0.001
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: str, *, got: object = None, expected: str = "", repair: str = ""):
+        self.where, self.got, self.expected, self.repair = where, got, expected, repair
+        super().__init__(where, got, expected, repair)
+
+    def __str__(self) -> str:
+        shown = f"got {_short(self.got)}" if self.got is not None else ""
+        wanted = f"expected {self.expected}" if self.expected else ""
+        said = "; ".join(part for part in (shown, wanted, self.repair) if part)
+        return f"{self.where}: {said}" if self.where else said
+
+    def under(self, prefix: str) -> InputError:
+        """The same error, its place named from further out: ``lr`` under ``optimizer`` is ``optimizer.lr``."""
+        where = ".".join(part for part in (prefix, self.where) if part)
+        return InputError(where, got=self.got, expected=self.expected, repair=self.repair)
+
+
+def unknown(where: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in a closed list, with the nearest right ones."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    repair = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+    listed = ", ".join(known) if len(known) <= 40 else ", ".join(known[:40]) + ", …"
+    return InputError(where, got=name, expected=f"one of {listed}", repair=repair)
+
+
+def _short(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,53 @@
+"""What stands where in a row of theta: the columns of each parameter tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One parameter tensor: columns ``start:stop`` of every row, seen as ``shape``."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    kind: str  # "weight", "bias" or "norm"
+    layer: int  # the layer's place from the input, 0 first
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The entries of a row, weights first; ``weights`` is the number of columns that decay and penalties touch."""
+
+    entries: tuple[Entry, ...]
+    weights: int
+
+    @property
+    def size(self) -> int:
+        return self.entries[-1].stop if self.entries else 0
+
+    def __getitem__(self, name: str) -> Entry:
+        return next(entry for entry in self.entries if entry.name == name)
+
+    @classmethod
+    def of(cls, parameters: Iterable[tuple[str, tuple[int, ...], str, int]]) -> Layout:
+        """Lay out (name, shape, kind, layer) one behind the other, the weights before all others.
+
+        >>> layout = Layout.of([("0.weight", (3, 2), "weight", 0), ("0.bias", (3,), "bias", 0), ("1.weight", (1, 3), "weight", 1)])
+        >>> [(e.name, e.start, e.stop) for e in layout.entries], layout.weights, layout.size
+        ([('0.weight', 0, 6), ('1.weight', 6, 9), ('0.bias', 9, 12)], 9, 12)
+        """
+        entries: list[Entry] = []
+        start = weights = 0
+        for name, shape, kind, layer in sorted(parameters, key=lambda p: p[2] != "weight"):
+            entries.append(Entry(name, tuple(shape), start, kind, layer))
+            start = entries[-1].stop
+            weights = start if kind == "weight" else weights
+        return cls(tuple(entries), weights)
