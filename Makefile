@@ -1,0 +1,41 @@
+# make run    an environment, Ravine in it, and a network trained on handwritten digits
+# make test   the same environment with the test tools, and the whole test suite
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n 2
+
+.PHONY: run test test-slow test-all lint docs clean
+
+run: .venv/.ravine
+	$(BIN)/ravine train
+
+test: .venv/.dev
+	$(PYTEST)
+
+test-slow: .venv/.dev
+	$(PYTEST) -m slow
+
+test-all: .venv/.dev
+	$(PYTEST) -m "slow or not slow"
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: .venv/.dev
+	$(BIN)/python docs/build.py
+
+clean:
+	rm -rf .venv dist
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.ravine: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.dev: .venv/.ravine
+	$(INSTALL) -e '.[dev,web,tensorboard,onnx,optuna]'
+	touch $@
