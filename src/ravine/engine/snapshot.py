@@ -1,0 +1,173 @@
+"""Snapshots: safetensors and a manifest. The manifest comes last, so it alone makes a directory a snapshot.
+
+``arrays-*.safetensors`` is written and fsynced under a name of its own; then ``manifest.json``, which names that file
+and holds the sha256 of every array and of itself, is renamed into place. So a snapshot can be replaced, and a process
+killed, at any moment: what stands there is the old one or the new one, never a mixture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ravine.errors import RavineError
+
+_FORMAT = 1
+_NATIVE = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
+_NATIVE |= {torch.int8, torch.int16, torch.int32, torch.int64}  # an array of any other dtype is kept as its bytes
+
+
+class Found(NamedTuple):
+    """The newest intact snapshot, and why newer ones were passed over."""
+
+    path: Path
+    arrays: dict[str, Tensor]
+    facts: dict[str, Any]
+    skipped: list[str]
+
+
+def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write arrays and facts (JSON) as one snapshot, durably; one that stands there is replaced in one move.
+
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "step-000000500"
+    >>> write(place, {"theta": torch.ones(2, 3)}, {"step": 500})
+    >>> arrays, facts = read(place)
+    >>> arrays["theta"].shape, facts
+    (torch.Size([2, 3]), {'step': 500})
+    """
+    directory = Path(directory)
+    _make(directory)
+    plain = {name: _plain(array) for name, array in arrays.items()}
+    name = f"arrays-{secrets.token_hex(4)}.safetensors"
+    save_file(_storable(plain), directory / name)
+    _sync(directory / name)
+    described = {key: _describe(array) for key, array in plain.items()}
+    body = {"format": _FORMAT, "file": name, "arrays": described, "facts": dict(facts)}
+    draft = directory / f"manifest-{secrets.token_hex(4)}.draft"
+    draft.write_text(json.dumps({**body, "sha256": _digest(body)}, indent=1), encoding="utf-8")
+    _sync(draft)
+    os.replace(draft, directory / "manifest.json")
+    _sync(directory)
+    for stale in directory.iterdir():
+        if stale.name not in (name, "manifest.json"):
+            stale.unlink()
+
+
+def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The arrays and facts of a snapshot, every hash checked; damage is a RavineError that names the array."""
+    directory = Path(directory)
+    manifest = _manifest(directory)
+    try:
+        stored = load_file(directory / manifest["file"])
+    except (OSError, SafetensorError) as error:
+        raise _damaged(directory, f"{manifest['file']}: {error}") from None
+    arrays = {}
+    for name, said in manifest["arrays"].items():
+        if name not in stored:
+            raise _damaged(directory, f"array {name!r} is missing")
+        if _hash(stored[name]) != said["sha256"]:
+            raise _damaged(directory, f"array {name!r} is not what was written (sha256 differs)")
+        arrays[name] = _typed(stored[name], getattr(torch, said["dtype"])).reshape(said["shape"])
+    return arrays, manifest["facts"]
+
+
+def newest(paths: Sequence[Path]) -> Found:
+    """The first intact snapshot of a list, newest first; with none it is a RavineError that says what each lacked."""
+    skipped: list[str] = []
+    for path in paths:
+        try:
+            return Found(path, *read(path), skipped)
+        except RavineError as error:
+            skipped.append(str(error))
+    raise RavineError("no intact snapshot: " + ("; ".join(skipped) or "none was written yet"))
+
+
+def prune(paths: Sequence[Path], keep: int = 2) -> None:
+    """Remove all but the ``keep`` newest snapshots of a list, newest first, and what interrupted writers left."""
+    complete = [path for path in paths if (path / "manifest.json").exists()]
+    for path in set(paths) - set(complete[:keep]):
+        with suppress(FileNotFoundError):
+            (path / "manifest.json").unlink()  # first, so that half a removal is not half a snapshot
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        said = manifest.pop("sha256")
+    except FileNotFoundError:
+        raise _damaged(directory, "it has no manifest: its writing was interrupted") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(directory, f"manifest.json: {error}") from None
+    if _digest(manifest) != said:
+        raise _damaged(directory, "manifest.json is not what was written (sha256 differs)")
+    return manifest
+
+
+def _make(directory: Path) -> None:
+    """Make a directory and its parents; each new name is on disk before what it holds."""
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(exist_ok=True)
+        _sync(directory.parent)
+
+
+def _plain(array: Tensor) -> Tensor:
+    return array.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
+
+
+def _storable(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors takes each storage once: the second array that stands in one is copied."""
+    seen: set[int] = set()
+    storable = {}
+    for name, array in plain.items():
+        place = array.untyped_storage().data_ptr()
+        array = array if array.dtype in _NATIVE else _bytes(array)
+        storable[name] = array.clone() if place in seen else array
+        seen.add(place)
+    return storable
+
+
+def _describe(array: Tensor) -> dict[str, Any]:
+    return {"dtype": str(array.dtype).removeprefix("torch."), "shape": list(array.shape), "sha256": _hash(array)}
+
+
+def _bytes(array: Tensor) -> Tensor:
+    return array.as_strided((array.numel(),), (1,)).view(torch.uint8)  # contiguous: this is all of it
+
+
+def _typed(array: Tensor, dtype: torch.dtype) -> Tensor:
+    return array if array.dtype == dtype else array.clone().view(dtype)  # a clone is aligned for every dtype
+
+
+def _hash(array: Tensor) -> str:
+    return hashlib.sha256(_bytes(array).numpy().data).hexdigest()
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _damaged(directory: Path, what: str) -> RavineError:
+    return RavineError(f"snapshot {directory}: {what}")
