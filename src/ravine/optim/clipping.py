@@ -1,0 +1,60 @@
+"""Gradient clipping by row: by value, by the norm of each tensor, by the norm of the whole gradient. Zero is off."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ravine.layout import Layout
+
+_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ adds to the norm
+
+
+def clip(
+    grad: Tensor, layout: Layout, norm: Tensor | None = None, tensor_norm: Tensor | None = None, value: Tensor | None = None,
+) -> Tensor:
+    """Clip grad [P, D] in place, each row by its own limits [P], and give the norms [P] of the rows before clipping.
+
+    By value: g = min(max(g, -value), value). By the norm of each tensor, then of the whole gradient (after the others):
+    g *= min(1, limit / (||g|| + 1e-6)), as PyTorch has it. A limit of 0, or None for all rows, is off. A row whose norm comes out
+    as not finite holds a number that is not (or is too large to be squared); such rows are not to be used.
+
+    >>> grad = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
+    >>> clip(grad, Layout((), 0), norm=torch.tensor([1.0, 0.0]))
+    tensor([5., 5.])
+    >>> grad
+    tensor([[0.6000, 0.8000],
+            [3.0000, 4.0000]])
+
+    Source: Pascanu, Mikolov and Bengio 2013.
+    """
+    norms = row_norms(grad)
+    if value is not None:
+        limit = _limits(value, grad)
+        torch.minimum(torch.maximum(grad, -limit, out=grad), limit, out=grad)
+    if tensor_norm is not None:
+        limit = _limits(tensor_norm, grad)
+        for entry in layout.entries:
+            columns = grad[:, entry.start : entry.stop]
+            columns.mul_(_factor(row_norms(columns), limit))
+    if norm is not None:
+        now = norms if value is None and tensor_norm is None else row_norms(grad)
+        grad.mul_(_factor(now, _limits(norm, grad)))
+    return norms
+
+
+def row_norms(x: Tensor) -> Tensor:
+    """The Euclidean norm of each row, [P]; one row alone is reduced by all threads."""
+    if x.shape[0] == 1:
+        return torch.linalg.vector_norm(x).unsqueeze(0)
+    return torch.linalg.vector_norm(x, dim=1)
+
+
+def _limits(limit: Tensor, grad: Tensor) -> Tensor:
+    """Limits as a column [P, 1], infinite where off."""
+    return torch.where(limit > 0, limit, torch.inf).to(grad).unsqueeze(1)
+
+
+def _factor(norms: Tensor, limit: Tensor) -> Tensor:
+    factor = limit / (norms.unsqueeze(1) + _EPS)
+    return torch.where(limit.isinf(), 1.0, factor.clamp(max=1.0))

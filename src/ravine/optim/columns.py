@@ -1,0 +1,104 @@
+"""What formulas over rows are written with.
+
+A hyper-parameter is a plain float (one row, or the same for all) or a float64 column [P, 1] (one number a row). Both know
+``+ - * / **``; what else a formula needs of them stands here. Coefficients are computed in float64 and cast where they meet the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from ravine.layout import Layout
+
+Column: TypeAlias = Any  # a float, or a float64 Tensor [P, 1]
+State: TypeAlias = Mapping[str, Tensor]  # slot name -> [P, D], zero at first
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def whole_rows(technique: _F) -> _F:
+    """Mark a formula that must see whole rows (norms by tensor), never a tile of their columns."""
+    technique.whole_rows = True  # type: ignore[attr-defined]
+    return technique
+
+
+def off(x: Column) -> bool:
+    """Whether a number is the plain float zero: what it multiplies need not be computed.
+
+    >>> off(0.0), off(0.1), off(torch.zeros(2, 1))
+    (True, False, False)
+    """
+    return isinstance(x, float) and x == 0.0
+
+
+def cast(x: Column, like: Tensor) -> Any:
+    """A column in the rows' own precision."""
+    return x.to(like.dtype) if isinstance(x, Tensor) else x
+
+
+def choose(condition: Any, yes: Column, no: Column) -> Column:
+    """``yes`` where the condition (a bool, or a column of them) holds, else ``no``.
+
+    >>> choose(True, 1.0, 2.0), choose(torch.tensor([[True], [False]]), 1.0, 2.0).tolist()
+    (1.0, [[1.0], [2.0]])
+    """
+    if not isinstance(condition, Tensor):
+        return yes if condition else no
+    kind = {"dtype": torch.float64, "device": condition.device}
+    return torch.where(condition, torch.as_tensor(yes, **kind), torch.as_tensor(no, **kind))
+
+
+def at_least(x: Column, least: float) -> Column:
+    """The greater of a column and a number."""
+    return x.clamp(min=least) if isinstance(x, Tensor) else max(x, least)
+
+
+def add(x: Tensor, y: Tensor, factor: Column) -> Tensor:
+    """x += factor * y, in place."""
+    return x.addcmul_(y, cast(factor, x)) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor, factor: Column) -> Tensor:
+    """x += factor * a * b, in place."""
+    if isinstance(factor, Tensor):
+        return x.addcmul_(a * cast(factor, x), b)
+    return x.addcmul_(a, b, value=factor)
+
+
+def add_quotient(x: Tensor, a: Tensor, b: Tensor, factor: Column) -> Tensor:
+    """x += factor * a / b, in place."""
+    if isinstance(factor, Tensor):
+        return x.addcdiv_(a * cast(factor, x), b)
+    return x.addcdiv_(a, b, value=factor)
+
+
+def average(mean: Tensor, x: Tensor, memory: Column) -> Tensor:
+    """mean = memory * mean + (1 - memory) * x, in place."""
+    return mean.lerp_(x, cast(1 - memory, mean))
+
+
+def average_square(mean: Tensor, x: Tensor, memory: Column) -> Tensor:
+    """mean = memory * mean + (1 - memory) * x^2, in place."""
+    return add_product(mean.mul_(cast(memory, mean)), x, x, 1 - memory)
+
+
+def with_decay(g: Tensor, w: Tensor, weight_decay: Column, layout: Layout) -> Tensor:
+    """Coupled decay: g + weight_decay * w on the columns that decay; g itself is left as it is."""
+    n = min(layout.weights, w.shape[1])
+    if off(weight_decay) or n == 0:
+        return g
+    if n == w.shape[1]:
+        return add(g.clone(), w, weight_decay)
+    g = g.clone()
+    add(g[:, :n], w[:, :n], weight_decay)
+    return g
+
+
+def shrink(w: Tensor, rate: Column, layout: Layout) -> None:
+    """Decoupled decay: w *= 1 - rate on the columns that decay, in place."""
+    if not off(rate) and layout.weights:
+        w[:, : layout.weights].mul_(cast(1 - rate, w))

@@ -1,0 +1,1 @@
+"""Constraints: projections of the weights after each step."""

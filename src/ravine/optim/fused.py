@@ -1,0 +1,159 @@
+"""The kinds that PyTorch has as one fused kernel: one call for each live row, or for all rows whose numbers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.optim.groups import Group, Now
+
+_Call = Callable[["_Pieces", dict[str, float], float, bool], None]
+
+
+@dataclass(slots=True)
+class _Pieces:
+    """What one kernel call works on: the same columns of one or more rows."""
+
+    w: list[Tensor]
+    g: list[Tensor]
+    slots: list[list[Tensor]]
+    steps: list[Tensor]
+    decays: bool
+
+
+def _sgd(pieces: _Pieces, numbers: dict[str, float], weight_decay: float, nesterov: bool, t: float) -> None:
+    torch._fused_sgd_(
+        pieces.w, pieces.g, pieces.slots[0] if pieces.slots else [], weight_decay=weight_decay,
+        momentum=numbers.get("momentum", 0.0), lr=numbers["lr"], dampening=numbers.get("dampening", 0.0),
+        nesterov=nesterov, maximize=False, is_first_step=t == 1,
+    )
+
+
+def _adam(kernel: Callable[..., None], pieces: _Pieces, numbers: dict[str, float], weight_decay: float, amsgrad: bool) -> None:
+    kernel(
+        pieces.w, pieces.g, pieces.slots[0], pieces.slots[1], pieces.slots[2] if amsgrad else [], pieces.steps,
+        lr=numbers["lr"], beta1=numbers["beta1"], beta2=numbers["beta2"], weight_decay=weight_decay, eps=numbers["eps"],
+        amsgrad=amsgrad, maximize=False,
+    )
+
+
+def _adagrad(pieces: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
+    if t == 1 and numbers["initial"]:
+        for total in pieces.slots[0]:
+            total.add_(numbers["initial"])
+    torch._fused_adagrad_(
+        pieces.w, pieces.g, pieces.slots[0], pieces.steps, lr=numbers["lr"], lr_decay=numbers["lr_decay"],
+        weight_decay=weight_decay, eps=numbers["eps"], maximize=False,
+    )
+
+
+def _kernel(group: Group) -> tuple[Callable[..., None], tuple[str, ...]] | None:
+    """The fused call of a group, and the slots that it works on; none where PyTorch has none for these flags."""
+    flags, velocity = group.flags, ("v",) if group.numbers[0].get("momentum") else ()
+    table: dict[str, tuple[bool, Callable[..., None], tuple[str, ...]]] = {
+        "sgd": (True, lambda p, n, d, t: _sgd(p, n, d, bool(velocity) and flags["nesterov"], t), velocity),
+        "momentum": (flags.get("lr_in") == "step", lambda p, n, d, t: _sgd(p, n, d, False, t), velocity),
+        "nesterov": (flags.get("gradient") == "here", lambda p, n, d, t: _sgd(p, n, d, bool(velocity), t), velocity),
+        "adam": (flags.get("bias_correction", False), lambda p, n, d, t: _adam(torch._fused_adam_, p, n, d, False), ("m", "v")),
+        "amsgrad": (True, lambda p, n, d, t: _adam(torch._fused_adam_, p, n, d, True), ("m", "v", "v_max")),
+        "adamw": (True, lambda p, n, d, t: _adam(torch._fused_adamw_, p, n, d, False), ("m", "v")),
+        "adagrad": (flags.get("eps_in") == "outside", _adagrad, ("s",)),
+    }
+    fits, call, slots = table.get(group.kind, (False, _adagrad, ()))
+    return (call, slots) if fits and group.dtype in (torch.float32, torch.float64) else None
+
+
+def fits(group: Group) -> bool:
+    """Whether PyTorch has a fused kernel for this kind with these flags."""
+    return group.device.type == "cpu" and _kernel(group) is not None
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Rows whose numbers all agree: as long as their rates do too, one call serves them all."""
+
+    positions: list[int]
+    together: list[_Pieces] = field(default_factory=list)
+    apart: list[list[_Pieces]] = field(default_factory=list)
+
+
+class FusedRows:
+    """The fused kernel over the live rows of a group."""
+
+    def __init__(self, group: Group):
+        found = _kernel(group)
+        assert found is not None
+        self.group = group
+        self.call, self.slot_names = found
+        self.parts = _column_parts(group)
+        self.steps = torch.zeros(len(group.rows), dtype=torch.float64)
+        self.numbers = [dict(numbers) for numbers in group.numbers]
+        self.bound: tuple[Tensor, Tensor] | None = None
+        buckets: dict[tuple[Any, ...], list[int]] = {}
+        for position, numbers in enumerate(group.numbers):
+            buckets.setdefault(tuple(numbers.values()), []).append(position)
+        self.buckets = [_Bucket(positions) for positions in buckets.values()]
+        self.decays = [self._decay(numbers) for numbers in group.numbers]
+
+    def _decay(self, numbers: dict[str, float]) -> float:
+        """adamw by the schedule: eta * weight_decay is lr * (weight_decay / the unscheduled lr)."""
+        decay = numbers["weight_decay"]
+        return decay / numbers["lr"] if self.group.flags.get("decay_by") == "schedule" else decay
+
+    def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
+        if self.bound is None or self.bound[0] is not theta or self.bound[1] is not grad:
+            self._bind(theta, grad)
+        rows = self.group.rows
+        for bucket in self.buckets:
+            live = [p for p in bucket.positions if now.lives[rows[p]]]
+            if len(bucket.positions) > 1 and len(live) == len(bucket.positions) and self._alike(live, now):
+                self._run(live[0], bucket.together, now)
+            else:
+                for place, position in enumerate(bucket.positions):
+                    if now.lives[rows[position]]:
+                        self._run(position, bucket.apart[place], now)
+
+    def _alike(self, live: list[int], now: Now) -> bool:
+        rows = self.group.rows
+        first = rows[live[0]]
+        for column in (now.lrs, now.ts, now.momenta):
+            if column is not None and any(column[rows[p]] != column[first] for p in live):
+                return False
+        return True
+
+    def _run(self, position: int, pieces: list[_Pieces], now: Now) -> None:
+        row, name = self.group.rows[position], self.group.momentum_name
+        numbers, t = self.numbers[position], now.ts[row]
+        numbers["lr"] = now.lrs[row]
+        if name and now.momenta is not None:
+            scheduled = now.momenta[row]
+            numbers[name] = scheduled if scheduled == scheduled else self.group.numbers[position][name]
+        for step in pieces[0].steps:
+            step.fill_(t)
+        for piece in pieces:
+            self.call(piece, numbers, self.decays[position] if piece.decays else 0.0, t)
+
+    def _bind(self, theta: Tensor, grad: Tensor) -> None:
+        """Views of every row's columns, made once for these matrices."""
+        self.bound = (theta, grad)
+        for bucket in self.buckets:
+            bucket.apart = [[self._pieces(theta, grad, [p], *part) for part in self.parts] for p in bucket.positions]
+            bucket.together = [self._pieces(theta, grad, bucket.positions, *part) for part in self.parts]
+
+    def _pieces(self, theta: Tensor, grad: Tensor, positions: list[int], columns: slice, decays: bool) -> _Pieces:
+        rows = [self.group.rows[p] for p in positions]
+        slots = [[self.group.slot(name)[p, columns] for p in positions] for name in self.slot_names]
+        steps = [self.steps[p] for p in positions]
+        return _Pieces([theta[r, columns] for r in rows], [grad[r, columns] for r in rows], slots, steps, decays)
+
+
+def _column_parts(group: Group) -> list[tuple[slice, bool]]:
+    """The columns that decay and those that do not; one part where there is nothing to tell apart."""
+    weights, size = group.layout.weights, group.layout.size
+    if not group.numbers[0]["weight_decay"] or weights in (0, size):
+        return [(slice(0, size), weights > 0)]
+    return [(slice(0, weights), True), (slice(weights, size), False)]

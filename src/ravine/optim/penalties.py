@@ -1,0 +1,59 @@
+"""Penalties on the weights, by formula: their values and their gradients. Biases and normalisation parameters are spared.
+
+l1 * sum |w|  +  l2 * sum w^2  +  lp * sum |w|^p;  l1 and l2 together are the elastic net.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ravine.layout import Layout
+
+
+def add_penalty_gradients(
+    grad: Tensor, theta: Tensor, layout: Layout, l1: Tensor | None = None, l2: Tensor | None = None, lp: Tensor | None = None,
+    p: Tensor | None = None,
+) -> None:
+    """Add the penalties' gradients to grad [P, D] in place: l1 sign(w) + 2 l2 w + lp p |w|^(p-1) sign(w).
+
+    Each strength is [P], one for each row, or None for all rows off. The gradient of |w| at zero is 0.
+
+    >>> grad = torch.zeros(1, 2)
+    >>> add_penalty_gradients(grad, torch.tensor([[1.0, -2.0]]), Layout((), 2), l2=torch.tensor([0.5]))
+    >>> grad
+    tensor([[ 1., -2.]])
+    """
+    grad, w = grad[:, : layout.weights], theta[:, : layout.weights]
+    if l2 is not None:
+        grad.addcmul_(w, _column(2 * l2, w))
+    if l1 is not None:
+        grad.addcmul_(w.sign(), _column(l1, w))
+    if lp is not None:
+        assert p is not None, "an lp penalty needs its order p"
+        grad.addcmul_(w.abs().pow_(_column(p - 1, w)).mul_(w.sign()), _column(lp * p, w))
+
+
+def penalty(
+    theta: Tensor, layout: Layout, l1: Tensor | None = None, l2: Tensor | None = None, lp: Tensor | None = None,
+    p: Tensor | None = None,
+) -> Tensor:
+    """The value of the penalties of each row, [P].
+
+    >>> penalty(torch.tensor([[1.0, -2.0]]), Layout((), 2), l1=torch.tensor([1.0]), l2=torch.tensor([1.0]))
+    tensor([8.])
+    """
+    w = theta[:, : layout.weights]
+    total = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
+    if l1 is not None:
+        total += l1.to(theta) * w.abs().sum(1)
+    if l2 is not None:
+        total += l2.to(theta) * w.square().sum(1)
+    if lp is not None:
+        assert p is not None, "an lp penalty needs its order p"
+        total += lp.to(theta) * w.abs().pow(_column(p, w)).sum(1)
+    return total
+
+
+def _column(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(like).unsqueeze(1)

@@ -1,0 +1,218 @@
+"""The optimiser step of a population: each row of theta [P, D] by its own kind and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ravine.catalogue import Part
+from ravine.errors import RavineError
+from ravine.layout import Layout
+from ravine.optim.columns import cast
+from ravine.optim.fused import FusedRows, fits
+from ravine.optim.groups import Group, Now, Rows, grouped, selection
+from ravine.optim.tiles import TILE, DeviceRows, LongRows, ShortRows
+
+
+class RowOptimizer:
+    """Optimiser parts, one for each row of theta, as one step over all rows.
+
+    Rows of the same kind and flags form a group. On a CPU a group runs PyTorch's fused kernel where there is one and its formula
+    over tiles in cache where not; on other devices its formula over all rows at once, with nothing read back.
+
+    >>> from ravine.catalogue import make
+    >>> layout = Layout.of([("w", (2,), "weight", 0)])
+    >>> optimizer = RowOptimizer([make("optimizer", {"kind": "sgd", "lr": 0.5})], layout, device="cpu", dtype=torch.float64)
+    >>> theta, grad = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+    >>> one = torch.ones(1, dtype=torch.float64)
+    >>> optimizer.step(theta, grad, lr=0.5 * one, alive=one.bool(), t=one)
+    >>> theta.tolist()
+    [[0.5, 0.5]]
+    """
+
+    def __init__(self, parts: Sequence[Part], layout: Layout, *, device: torch.device | str, dtype: torch.dtype):
+        self.parts, self.layout = list(parts), layout
+        self.device, self.dtype = torch.device(device), dtype
+        self.groups = grouped(self.parts, layout, self.device, dtype)
+        self.lookahead = _Lookahead(self.parts, layout.size, self.device, dtype)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._runners = [_runner(group) for group in self.groups]
+        self._ahead = [_Ahead(group) for group in self.groups if group.flags.get("gradient") == "ahead"]
+
+    def point(self, theta: Tensor, momentum: Tensor | None = None) -> None:
+        """Move the rows that want their gradient elsewhere (``nesterov`` with ``gradient = "ahead"``) there, in place.
+
+        ``momentum`` [P] is what ``step`` will get. ``step`` puts the rows back first, to the bit.
+        """
+        for ahead in self._ahead:
+            ahead.go(theta, momentum)
+
+    def step(
+        self, theta: Tensor, grad: Tensor, lr: Tensor, alive: Tensor, t: Tensor, momentum: Tensor | None = None,
+    ) -> None:
+        """Update theta [P, D] in place from grad [P, D], which stays as it is.
+
+        ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1, ``momentum`` [P] float64 sets
+        momentum or beta1 (NaN: the row's own stands). Rows not ``alive`` [P] do not change in a single bit, nor do their slots.
+        """
+        now = Now(lr, alive, t, momentum, [], [], [], None)
+        if self.device.type == "cpu":
+            now.lrs, now.lives, now.ts = lr.tolist(), alive.tolist(), t.tolist()
+            now.momenta = None if momentum is None else momentum.tolist()
+        for ahead in self._ahead:
+            ahead.come_back(theta)
+        if self.lookahead.rows:
+            self.lookahead.before(theta, now)
+        for runner in self._runners:
+            runner.step(theta, grad, now)
+        if self.lookahead.rows:
+            self.lookahead.after(theta, now)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every slot, ``"GROUP.KIND.SLOT"`` -> [rows of the group, D] in the order of the rows (not copies)."""
+        found = {f"{i}.{group.kind}.{name}": slot for i, group in enumerate(self.groups) for name, slot in group.slots.items()}
+        if self.lookahead.slow is not None:
+            found["lookahead.slow"] = self.lookahead.slow
+        return found
+
+    def load_state(self, arrays: Mapping[str, Tensor]) -> None:
+        """Take over what ``state`` of an optimiser with the same parts gave."""
+        for group in self.groups:
+            group.slots.clear()
+        self.lookahead.slow = None
+        for name, array in arrays.items():
+            if name == "lookahead.slow" and self.lookahead.rows:
+                self.lookahead.slow = _taken(name, array, self.lookahead.fresh())
+                continue
+            place, kind, slot = (*name.split(".", 2), "", "")[:3]
+            group = self.groups[int(place)] if place.isdigit() and int(place) < len(self.groups) else None
+            if group is None or group.kind != kind:
+                raise RavineError(f"the optimiser slots {name!r} belong to other rows than these")
+            group.slots[slot] = _taken(name, array, group.slot(slot))
+        self._prepare()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """These rows stay, in this order."""
+        self._regroup([self.parts[row] for row in rows], list(rows))
+
+    def reset(self, rows: Sequence[int], parts: Sequence[Part] | None = None) -> None:
+        """These rows start afresh, with all slots zero; ``parts``, one for each of them, replace their old ones."""
+        new, source = list(self.parts), list[int | None](range(len(self.parts)))
+        for place, row in enumerate(rows):
+            source[row] = None
+            if parts is not None:
+                new[row] = parts[place]
+        self._regroup(new, source)
+
+    def _regroup(self, parts: list[Part], source: Sequence[int | None]) -> None:
+        """New groups for these parts; row i takes over the slots of old row ``source[i]``, or starts afresh."""
+        origin = {row: (group, position) for group in self.groups for position, row in enumerate(group.rows)}
+        groups = grouped(parts, self.layout, self.device, self.dtype)
+        for group in groups:
+            for position, row in enumerate(group.rows):
+                old = source[row]
+                if old is not None:
+                    before, place = origin[old]
+                    for name, slot in before.slots.items():
+                        group.slot(name)[position].copy_(slot[place])
+        self.lookahead = self.lookahead.regrouped(parts, source)
+        self.parts, self.groups = parts, groups
+        self._prepare()
+
+
+def _runner(group: Group) -> FusedRows | LongRows | ShortRows | DeviceRows:
+    if group.device.type != "cpu":
+        return DeviceRows(group)
+    if fits(group):
+        return FusedRows(group)
+    if len(group.rows) == 1 or group.layout.size > TILE // 2:
+        return LongRows(group)
+    return ShortRows(group)
+
+
+def _taken(name: str, array: Tensor, like: Tensor) -> Tensor:
+    if array.shape != like.shape:
+        raise RavineError(f"the optimiser slot {name!r} has shape {tuple(array.shape)}, these rows need {tuple(like.shape)}")
+    return like.copy_(array)
+
+
+class _Ahead:
+    """Rows that take their gradient where the velocity alone would lead them."""
+
+    def __init__(self, group: Group):
+        self.group = group
+        self.fixed = group.columns(range(len(group.rows)))
+        self.home: Tensor | None = None  # the rows before they moved
+
+    def go(self, theta: Tensor, momentum: Tensor | None) -> None:
+        group, rows = self.group, self.group.select
+        number = self.fixed["momentum"]
+        if momentum is not None and group.momentum_name:
+            scheduled = momentum[rows].unsqueeze(1)
+            number = torch.where(scheduled.isnan(), number, scheduled)
+        self.home = theta[rows].clone()
+        theta[rows] = self.home + cast(number, theta) * group.slot("v")
+
+    def come_back(self, theta: Tensor) -> None:
+        if self.home is not None:
+            theta[self.group.select] = self.home
+            self.home = None
+
+
+class _Lookahead:
+    """Slow weights that every k steps move a part alpha of the way to the fast ones, which then start from there.
+
+    slow += alpha * (fast - slow);  fast = slow. Source: Zhang et al. 2019.
+    """
+
+    def __init__(self, parts: Sequence[Part], size: int, device: torch.device, dtype: torch.dtype):
+        self.rows = [row for row, part in enumerate(parts) if part.lookahead]  # type: ignore[attr-defined]
+        self.every = [float(parts[row].lookahead) for row in self.rows]  # type: ignore[attr-defined]
+        self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]  # type: ignore[attr-defined]
+        self.size, self.device, self.dtype = size, device, dtype
+        self.slow: Tensor | None = None  # [rows that look ahead, D]
+        if self.rows and device.type != "cpu":
+            self.select: Rows = selection(self.rows, device)
+            self.every_column = torch.tensor(self.every, dtype=torch.float64, device=device)
+            self.alpha_column = torch.tensor(self.alpha, dtype=dtype, device=device).unsqueeze(1)
+
+    def fresh(self) -> Tensor:
+        return torch.zeros(len(self.rows), self.size, device=self.device, dtype=self.dtype)
+
+    def before(self, theta: Tensor, now: Now) -> None:
+        """At a row's first step its slow weights are its weights."""
+        if self.slow is None:
+            self.slow = self.fresh()
+        if self.device.type != "cpu":
+            first = (now.alive & (now.t == 1))[self.select].unsqueeze(1)
+            self.slow.copy_(torch.where(first, theta[self.select], self.slow))
+            return
+        for place, row in enumerate(self.rows):
+            if now.ts[row] == 1 and now.lives[row]:
+                self.slow[place].copy_(theta[row])
+
+    def after(self, theta: Tensor, now: Now) -> None:
+        assert self.slow is not None
+        if self.device.type != "cpu":
+            due = (now.alive[self.select] & (now.t[self.select] % self.every_column == 0)).unsqueeze(1)
+            self.slow.copy_(torch.where(due, self.slow.lerp(theta[self.select], self.alpha_column), self.slow))
+            theta[self.select] = torch.where(due, self.slow, theta[self.select])
+            return
+        for place, row in enumerate(self.rows):
+            if now.lives[row] and now.ts[row] % self.every[place] == 0:
+                self.slow[place].lerp_(theta[row], self.alpha[place])
+                theta[row].copy_(self.slow[place])
+
+    def regrouped(self, parts: Sequence[Part], source: Sequence[int | None]) -> _Lookahead:
+        new = _Lookahead(parts, self.size, self.device, self.dtype)
+        if self.slow is not None and new.rows:
+            new.slow = new.fresh()
+            for place, row in enumerate(new.rows):
+                old = source[row]
+                if old is not None and old in self.rows:
+                    new.slow[place].copy_(self.slow[self.rows.index(old)])
+        return new
