@@ -219,7 +219,10 @@ def test_snapshots_are_listed_newest_first(run):
     run.drop_snapshots(1, after=30)
     assert run.latest_snapshots(1) == [run.snapshot_path(1, step) for step in (30, 5)]
     assert run.latest_snapshots(2) == []
-    assert run.data_path(0) != run.data_path(1)
+    for step in (8, 40):
+        run.final_path(0, step).mkdir(parents=True)
+    assert run.final_snapshots(0) == [run.final_path(0, 40), run.final_path(0, 8)]
+    assert len({run.data_path(0), run.data_path(1), run.final_path(0, 8), run.snapshot_path(0, 8)}) == 4
 
 
 WRITER = """

@@ -1,7 +1,7 @@
 """The run directory: the only file that knows what one holds. No torch here, so that reports open at once.
 
 One directory per ``train_many``: ``recipe.json`` (recipes, versions, machine), ``metrics.sqlite`` (every step's loss,
-every epoch's metrics, events, results), ``snapshots/``, ``data/`` (fitted statistics) and ``report.html``.
+every epoch's metrics, events, results), ``snapshots/``, ``final/``, ``data/`` (fitted statistics) and ``report.html``.
 A ``step`` is a number of steps done; the losses of one member are indexed from 0. Two equal runs hold equal rows: no
 clock time stands beside a metric, and nothing depends on the blocks in which it was written.
 """
@@ -27,12 +27,8 @@ from typing import Any
 import numpy as np
 
 from ravine.errors import InputError
+from ravine.locks import Lock
 from ravine.recipe import Recipe
-
-try:
-    import fcntl
-except ImportError:  # no advisory locks on this system: nothing then stops two writers
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 CHUNK = 512  # losses per stored row
@@ -60,7 +56,7 @@ class RunDir:
         self.created: str = about["created"]
         self._database = database
         self._mutex = threading.RLock()
-        self._lock: int | None = None
+        self._lock = Lock(path)
 
     # --- making and opening -----------------------------------------------------------------------------------------
 
@@ -76,7 +72,7 @@ class RunDir:
             database.executescript(_SCHEMA)
             _replace_text(path / "recipe.json", json.dumps(about, indent=1))
             run = cls(path, about, database)
-        run._claim()
+        run._lock.take()
         return run
 
     @classmethod
@@ -98,9 +94,7 @@ class RunDir:
         """Let go of the files; the directory can be opened again at any time."""
         with self._mutex:
             self._database.close()
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._lock.release()
 
     def __enter__(self) -> RunDir:
         return self
@@ -115,7 +109,7 @@ class RunDir:
 
     def add_steps(self, first_step: int, members: Sequence[int], losses: np.ndarray) -> None:
         """Store losses [n, P] of the steps from ``first_step`` (0-based), one column per member; one transaction."""
-        self._claim()
+        self._lock.take()
         losses = np.where(np.isnan(losses), np.nan, np.asarray(losses, dtype="<f8"))  # one NaN, whatever its bits
         rows = [row for j, member in enumerate(members) for row in self._chunks(int(member), first_step, losses[:, j])]
         self._write("INSERT OR REPLACE INTO losses VALUES (?, ?, ?)", rows)
@@ -146,7 +140,7 @@ class RunDir:
 
         Events of the whole run are forgotten where these are all the members.
         """
-        self._claim()
+        self._lock.take()
         who = [(int(member), step) for member in members]
         everyone = {member for member, _ in who} >= set(range(len(self.recipes)))
         chunk, rest = divmod(step, CHUNK)
@@ -238,10 +232,10 @@ class RunDir:
 
     @property
     def state(self) -> str:
-        """``finished`` when every member has a result; else ``running`` while a process writes; else ``interrupted``."""
+        """``finished`` when every member has a result; else ``running`` while a process writes, or ``interrupted``."""
         if self._read("SELECT count(*) FROM results")[0][0] >= len(self.recipes):
             return "finished"
-        return "running" if self._lock is not None or self._held_elsewhere() else "interrupted"
+        return "running" if self._lock.taken else "interrupted"
 
     # --- places -----------------------------------------------------------------------------------------------------
 
@@ -251,14 +245,21 @@ class RunDir:
 
     def latest_snapshots(self, program: int) -> list[Path]:
         """The program's snapshots, newest first; one that was being written may be among them."""
-        found = self.snapshot_path(program, 0).parent.glob("step-*")
-        return sorted((path for path in found if path.is_dir()), key=snapshot_step, reverse=True)
+        return _by_step(self.snapshot_path(program, 0).parent)
 
     def drop_snapshots(self, program: int, after: int) -> None:
         """Remove the snapshots after ``after`` steps: a roll-back leaves their line of history."""
         for path in self.latest_snapshots(program):
             if snapshot_step(path) > after:
                 shutil.rmtree(path)
+
+    def final_path(self, program: int, step: int) -> Path:
+        """Where the final state of the members that ended after ``step`` steps belongs; it is never pruned."""
+        return self.path / "final" / f"program-{program}" / f"step-{step:09d}"
+
+    def final_snapshots(self, program: int) -> list[Path]:
+        """Where members of the program ended, newest first."""
+        return _by_step(self.final_path(program, 0).parent)
 
     def data_path(self, program: int) -> Path:
         """Where the statistics fitted to a program's training data belong (in the form of a snapshot)."""
@@ -306,40 +307,14 @@ class RunDir:
         about = _about(self.recipes, self.facts, self.created)
         _replace_text(self.path / "recipe.json", json.dumps(about, indent=1))
 
-    def _claim(self) -> None:
-        """Only one process adds steps; the lock goes with the process, however it ends."""
-        if self._lock is not None or fcntl is None:
-            return
-        lock = os.open(self.path / ".writer", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            writer = os.read(lock, 20).decode() or "unknown"
-            os.close(lock)
-            if writer == str(os.getpid()):
-                return
-            repair = f"wait for process {writer}, or stop it"
-            raise InputError(str(self.path), expected="a run that no other process is writing", repair=repair) from None
-        os.truncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        self._lock = lock
 
-    def _held_elsewhere(self) -> bool:
-        if fcntl is None or not (self.path / ".writer").exists():
-            return False
-        lock = os.open(self.path / ".writer", os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+def _by_step(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=snapshot_step, reverse=True)
 
 
 def snapshot_step(path: Path) -> int:
     """The number of steps a snapshot's name tells."""
-    digits = path.name.removeprefix("step-")
+    digits = path.name.rpartition("-")[2]
     return int(digits) if digits.isdigit() else -1
 
 
