@@ -1,1 +1,26 @@
 """Ravine trains deep networks on PyTorch: techniques, populations, a doctor, pictures."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ravine.errors import InputError, RavineError
+    from ravine.recipe import Recipe
+    from ravine.run import Run
+    from ravine.training import resume, train, train_many
+
+_HOMES = {
+    "InputError": "errors", "RavineError": "errors", "Recipe": "recipe", "Run": "run",
+    "resume": "training", "train": "training", "train_many": "training",
+}
+__all__ = ["InputError", "RavineError", "Recipe", "Run", "resume", "train", "train_many"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that recipes and the command line do not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ravine' has no attribute {name!r}")
+    return getattr(import_module(f"ravine.{_HOMES[name]}"), name)

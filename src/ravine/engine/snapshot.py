@@ -84,6 +84,11 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return arrays, manifest["facts"]
 
 
+def facts(directory: Path) -> dict[str, Any]:
+    """The facts alone, without reading the arrays."""
+    return _manifest(Path(directory))["facts"]
+
+
 def newest(paths: Sequence[Path]) -> Found:
     """The first intact snapshot of a list, newest first; with none it is a RavineError that says what each lacked."""
     skipped: list[str] = []

@@ -1,0 +1,5 @@
+"""``python -m ravine``."""
+
+from ravine.cli import main
+
+main()

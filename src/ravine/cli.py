@@ -1,0 +1,220 @@
+"""The command line: each command a few lines over the library, torch imported only by those that need it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ravine.errors import InputError, RavineError
+
+app = typer.Typer(
+    name="ravine", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Train deep networks, see what is wrong with a run, and prove the cure.",
+)
+
+RecipeArgument = Annotated[Path | None, typer.Argument(help="A recipe file; none: the embedded digits recipe.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any field: --set optimizer.lr=0.01")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write; never overwritten.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the run.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")]
+Json = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
+Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2 the input was wrong."""
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except RavineError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted", 1)
+
+    return app.command(function.__name__.rstrip("_").replace("_", "-"))(guarded)
+
+
+@command
+def train(
+    recipe: RecipeArgument = None, set_: Set = None, out: Out = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")] = 1,
+) -> None:
+    """Train a recipe; without one, a small convolutional network on handwritten digits."""
+    chosen = _recipe(recipe, set_, seed)
+    from ravine.training import train_many
+
+    recipes = [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
+    runs = train_many(recipes, out=out, quiet=quiet or json_)
+    _finish(runs, quiet, json_)
+
+
+@command
+def resume(
+    run: RunArgument, quiet: Quiet = False, json_: Json = False,
+    after: Annotated[str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")] = None,
+) -> None:
+    """Continue an interrupted run to the very bits of an uninterrupted one, or extend a finished one."""
+    from ravine.training import resume as resume_
+
+    _finish(resume_(run, after=after, quiet=quiet or json_), quiet, json_)
+
+
+@command
+def evaluate(
+    run: RunArgument, member: Member = 0, json_: Json = False,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+) -> None:
+    """Loss and metrics of a run on a split of its data."""
+    from ravine.run import Run
+
+    found = Run(run, member).evaluate(split)
+    _table(f"{run} on {split}", found)
+    _json(json_, {"run": str(run), "member": member, "split": split, **found})
+
+
+@command
+def predict(
+    run: RunArgument,
+    input_: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file or folder in the form of the training data.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The CSV (or text) file to write.")] = Path("predictions.csv"),
+    member: Member = 0, seed: Seed = None, json_: Json = False,
+    length: Annotated[int, typer.Option(min=1, help="Characters to sample from a text model.")] = 500,
+    prompt: Annotated[str, typer.Option(help="What the sampled text begins with.")] = "\n",
+    temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
+) -> None:
+    """Predict a file or a folder of inputs; a text model writes sampled text."""
+    from ravine.prediction import predict_file, sample_file
+    from ravine.run import Run
+
+    opened = Run(run, member)
+    if opened.pipeline.task == "sequence" and input_ is None:
+        count = sample_file(opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0)
+    else:
+        count = predict_file(opened, input_, out)
+    typer.echo(f"{count} written to {out}", err=json_)
+    _json(json_, {"run": str(run), "out": str(out), "count": count})
+
+
+@command
+def data(source: Annotated[str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")],
+         set_: Set = None, out: Out = None, json_: Json = False) -> None:
+    """What is in the data: counts, ranges, constant features, class balance and samples, before anything is trained."""
+    from ravine.inspection import show_data
+
+    path = Path(source)
+    chosen = _recipe(path, set_, None) if path.suffix in (".toml", ".json") else _recipe(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
+    _json(json_, show_data(chosen.data, out))
+
+
+@command
+def summary(recipe: RecipeArgument = None, set_: Set = None, json_: Json = False) -> None:
+    """The network's layers: shapes, parameters, FLOPs, receptive field."""
+    from ravine.inspection import show_summary
+
+    _json(json_, show_summary(_recipe(recipe, set_, None)))
+
+
+@command
+def catalogue(
+    name: Annotated[str | None, typer.Argument(help="A kind (optimizer, layer, …), a technique (adam), or recipe.")] = None,
+    json_: Json = False,
+) -> None:
+    """Every technique: formula, fields, defaults, source. `ravine catalogue recipe --json` gives the JSON schema."""
+    from ravine.inspection import show_catalogue
+
+    _json(json_, show_catalogue(name))
+
+
+@command
+def report(run: RunArgument, json_: Json = False) -> None:
+    """Write a run's report anew."""
+    from ravine.report.page import write_report
+    from ravine.rundir import RunDir
+
+    path = write_report(RunDir.open(run))
+    typer.echo(f"report: {path}", err=json_)
+    _json(json_, {"run": str(run), "report": str(path)})
+
+
+@command
+def serve(
+    directory: Annotated[Path, typer.Argument(help="A directory of runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
+) -> None:
+    """Browse runs with live curves (extra: web)."""
+    from ravine.report.server import serve as serve_
+
+    serve_(directory, port=port)
+
+
+# --- pieces -------------------------------------------------------------------------------------------------------
+
+
+def _recipe(path: Path | None, changes: list[str] | None, seed: int | None, *, blank: bool = False) -> Any:
+    from ravine.recipe import Recipe, parse_value
+
+    embedded = Path(__file__).parent / "digits.toml"
+    recipe = Recipe() if blank else Recipe.load(path or embedded)
+    edits: dict[str, Any] = {}
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise InputError("--set", got=change, expected="KEY=VALUE", repair="for example --set optimizer.lr=0.01")
+        edits[key.strip()] = parse_value(value)
+    if seed is not None:
+        edits["seed"] = seed
+    return recipe.edit(edits) if edits else recipe
+
+
+def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:
+    from ravine.inspection import outcome, print_outcome
+
+    if not quiet and not as_json:
+        print_outcome(runs)
+    _json(as_json, outcome(runs))
+    if all(run.result["stopped"] == "diverged" for run in runs):
+        raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")
+
+
+def _table(title: str, rows: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    Console(stderr=True).print(table)
+
+
+def _json(wanted: bool, result: dict[str, Any]) -> None:
+    if wanted:
+        sys.stdout.write(json.dumps(_plain(result)) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"ravine: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,119 @@
+"""Chooses how a program runs on this machine. The choice is the execution record: stored, shown, replayed by resume."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ravine.data.pipeline import Pipeline
+from ravine.engine.population import Population
+from ravine.errors import InputError
+from ravine.recipe import Recipe
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass
+class Execution:
+    """How a program runs: what the pilot chose and why."""
+
+    device: str
+    precision: str  # of products; theta itself is float32, or float64 for checks
+    rows: str  # "together" (one vmap over all members) or "one by one"
+    layout: str = "contiguous"
+    threads: int = 1
+    why: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        parts = [self.device, self.precision, f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
+        parts += ["channels last"] if self.layout == "channels_last" else []
+        return ", ".join([*parts, f"members {self.rows}"])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of theta."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+
+def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
+    """Choose how a program runs, try it where it must be tried, and set the population up for it.
+
+    By rule, not by timing: equal inputs on a machine give equal records.
+    """
+    execution = choose(recipe, population.objectives[0], len(population))
+    if execution.rows == "together":
+        batch = pipeline.batch(0)
+        few = slice(0, min(16, len(batch.y)))
+        population.train()
+        reason = population.why_not_mapped(batch.x[few], batch.y[few])
+        if reason is not None:
+            execution.rows = "one by one"
+            execution.why.append(f"members one by one: {reason}")
+    replay(population, execution)
+    return execution
+
+
+def replay(population: Population, execution: Execution) -> None:
+    """Set a population up as an execution record says."""
+    population.chunk = len(population) if execution.rows == "together" and len(population) > 1 else 1
+    population.autocast = torch.bfloat16 if execution.precision == "bfloat16" else None
+    population.memory_format = torch.channels_last if execution.layout == "channels_last" else torch.contiguous_format
+
+
+def choose(recipe: Recipe, module: nn.Module, members: int) -> Execution:
+    """The execution record that the rules give for a module."""
+    where = device(recipe.device)
+    convolutional = any(isinstance(m, _CONVOLUTIONS) for m in module.modules())
+    recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
+    precision, why = _precision(recipe, where, convolutional or recurrent)
+    batches_well = not recurrent and (where == "cuda" or not convolutional)
+    together = members > 1 and batches_well
+    if members > 1 and not together:
+        why.append("members one by one: convolutions and recurrence are faster so on this device")
+    return Execution(
+        device=where,
+        precision=precision,
+        rows="together" if together else "one by one",
+        layout="channels_last" if convolutional and precision == "bfloat16" else "contiguous",
+        threads=torch.get_num_threads() if recipe.threads == "auto" else recipe.threads,
+        why=why,
+    )
+
+
+def _precision(recipe: Recipe, where: str, heavy: bool) -> tuple[str, list[str]]:
+    if recipe.precision != "auto":
+        return recipe.precision, [f"{recipe.precision}: the recipe says so"]
+    if heavy and _fast_bfloat16(where):
+        return "bfloat16", ["bfloat16: the processor multiplies it natively, and convolutions or recurrence dominate"]
+    return "float32", ["float32: nothing faster keeps its accuracy here"]
+
+
+def machine() -> dict[str, Any]:
+    """What a figure must carry: the machine and the versions."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": platform.machine(),
+        "system": platform.system(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def device(wanted: str) -> str:
+    """The device for a recipe's wish."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", got="cuda", expected="a device of this machine", repair='use device = "cpu" or "auto"')
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _fast_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

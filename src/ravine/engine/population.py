@@ -1,0 +1,249 @@
+"""P members of one program: their parameters are one matrix theta [P, D], their gradients another.
+
+Every member has a module of its own whose parameters and buffers are views of its row, so a row can be run by calling
+its module. A *wider chunk* of rows runs as one ``torch.func.vmap`` over stacked views of the same storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ravine.layout import Entry, Layout
+from ravine.nn.build import layout as layout_of
+from ravine.nn.randomized import Randomized
+from ravine.randomness import key
+
+_STRIDE = 0x1E3779B97F4A7C15  # from one step's key to the next (a Weyl sequence)
+
+
+class Objective(nn.Module):
+    """Model and loss as one module: (x, y, sample weights) -> the batch's mean loss."""
+
+    def __init__(self, model: nn.Module, loss: nn.Module, hard_negatives: float = 1.0, adversarial: float = 0.0):
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.register_buffer("hard_negatives", torch.tensor(hard_negatives), persistent=False)
+        self.register_buffer("adversarial", torch.tensor(adversarial), persistent=False)
+        self.mines = hard_negatives < 1.0
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        losses = self.loss(self.model(x), y)  # [B]
+        if self.mines:
+            losses = losses * self._hardest(losses.detach())
+        return losses.mean() if weight is None else (losses * weight).mean()
+
+    def _hardest(self, losses: Tensor) -> Tensor:
+        kept = (self.hard_negatives * losses.shape[0]).ceil()
+        rank = losses.argsort(descending=True).argsort()
+        return (rank < kept) * (losses.shape[0] / kept)
+
+
+class Population:
+    """Rows of theta and what runs them.
+
+    ``chunk`` is the number of rows that run as one: 1 calls the members' own modules, P maps over all.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], seeds: Sequence[int], *, device: torch.device, dtype: torch.dtype):
+        self.device = device
+        self.autocast: torch.dtype | None = None  # the precision of products, where it is not theta's
+        self.memory_format = torch.contiguous_format
+        self.objectives = [objective.to(device=device, dtype=dtype) for objective in objectives]
+        if any(objective.mines for objective in objectives):
+            for objective in objectives:
+                objective.mines = True
+        self.layout: Layout = layout_of(self.objectives[0])
+        self.chunk = 1
+        self.global_seeds: list[int] | None = None
+        self._random = [name for name, module in self.objectives[0].named_modules() if isinstance(module, Randomized)]
+        stacked = [dict(objective.named_parameters()) for objective in self.objectives]
+        self.theta = torch.empty(len(objectives), self.layout.size, device=device, dtype=dtype)  # [P, D]
+        for row, parameters in zip(self.theta, stacked, strict=True):
+            for entry in self.layout.entries:
+                row[entry.start : entry.stop] = parameters[entry.name].detach().reshape(-1)
+        self.buffers = _stack_buffers(self.objectives)  # name -> [P, ...]
+        bases = [[key(seed, "layer", i) for i in range(len(self._random))] for seed in seeds]
+        self._key_bases = torch.tensor(bases, dtype=torch.int64, device=device)  # [P, random layers]
+        self._bind()
+
+    def __len__(self) -> int:
+        return self.theta.shape[0]
+
+    # --- rows and modules -----------------------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Make every module's parameters and buffers views of its row."""
+        self.grad = torch.zeros_like(self.theta)  # [P, D]
+        self._keys = torch.zeros_like(self._key_bases)
+        for layer, name in enumerate(self._random):
+            self.buffers[f"{name}.key"] = self._keys[:, layer]
+        self.parameters: list[list[nn.Parameter]] = []
+        self._gradients: list[list[Tensor]] = []
+        for i, objective in enumerate(self.objectives):
+            named = dict(objective.named_parameters())
+            for entry in self.layout.entries:
+                named[entry.name].data = view(self.theta[i], entry)
+            self.parameters.append([named[entry.name] for entry in self.layout.entries])
+            self._gradients.append([view(self.grad[i], entry) for entry in self.layout.entries])
+            self._bind_buffers(i)
+        self._leaves = {e.name: view(self.theta, e).requires_grad_() for e in self.layout.entries}
+        self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
+
+    def _bind_buffers(self, i: int) -> None:
+        for name, stacked in self.buffers.items():
+            owner, _, leaf = name.rpartition(".")
+            self.objectives[i].get_submodule(owner)._buffers[leaf] = stacked[i]
+
+    def gather_buffers(self) -> None:
+        """Take back buffers that a module has replaced rather than changed in place."""
+        for i, objective in enumerate(self.objectives):
+            strayed = False
+            for name, stacked in self.buffers.items():
+                owner, _, leaf = name.rpartition(".")
+                now = objective.get_submodule(owner)._buffers[leaf]
+                if now is not None and now.data_ptr() != stacked[i].data_ptr():
+                    stacked[i].copy_(now)
+                    strayed = True
+            if strayed:
+                self._bind_buffers(i)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Compaction: only these rows stay, in this order."""
+        index = torch.tensor(rows, device=self.theta.device, dtype=torch.int64)
+        self.theta = self.theta.detach().index_select(0, index)
+        self.buffers = {name: stacked.index_select(0, index) for name, stacked in self.buffers.items()}
+        self._key_bases = self._key_bases.index_select(0, index)
+        self.objectives = [self.objectives[row] for row in rows]
+        if self.global_seeds is not None:
+            self.global_seeds = [self.global_seeds[row] for row in rows]
+        self.chunk = self.chunk if self.chunk == 1 else len(rows)
+        self._bind()
+
+    def saved_buffers(self) -> dict[str, Tensor]:
+        """The buffers that belong to the state: all but the random layers' keys."""
+        keys = {f"{name}.key" for name in self._random}
+        return {name: stacked for name, stacked in self.buffers.items() if name not in keys}
+
+    def train(self, mode: bool = True) -> None:
+        for objective in self.objectives:
+            objective.train(mode)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def seed_step(self, step: int) -> None:
+        """Give every random layer its key for this step: a function of (member seed, layer, step)."""
+        if self._random:
+            offset = (step * _STRIDE) & 0x7FFFFFFFFFFFFFFF
+            torch.add(self._key_bases, offset, out=self._keys).bitwise_and_(0x7FFFFFFFFFFFFFFF)
+
+    def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, *, accumulate: float = 0.0) -> Tensor:
+        """Fill ``grad`` [P, D] with the gradient of the data loss; give the losses [P]. weight: [P, B] or None.
+
+        ``accumulate`` other than 0 adds that multiple of the new gradient to what ``grad`` holds.
+        """
+        into = (self._gradients, self._leaf_gradients)
+        if self.chunk > 1:
+            losses = self._mapped(x, y, weight)
+            found = torch.autograd.grad(losses.sum(), list(self._leaves.values()), materialize_grads=True)
+            _store(into[1], found, accumulate)
+            return losses.detach()
+        losses = torch.empty(len(self), device=x.device, dtype=self.theta.dtype)
+        for i, objective in enumerate(self.objectives):
+            if self.global_seeds is not None:
+                torch.manual_seed(key(self.global_seeds[i], "module", step))
+            loss = self._one(objective, x, y, None if weight is None else weight[i])
+            _store(into[0][i], torch.autograd.grad(loss, self.parameters[i], materialize_grads=True), accumulate)
+            losses[i] = loss.detach()
+        return losses
+
+    def _one(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        with self._casting():
+            return objective(self._laid_out(x), y, weight)
+
+    def call(self, model: nn.Module, x: Tensor) -> Tensor:
+        """A model's outputs in the precision and layout of this program; float32 at least."""
+        with self._casting():
+            output = model(self._laid_out(x))
+        return output if output.dtype == self.theta.dtype or not output.is_floating_point() else output.to(self.theta.dtype)
+
+    def _casting(self) -> contextlib.AbstractContextManager[Any]:
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=self.memory_format) if x.dim() == 4 else x
+
+    def _mapped(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        template = self.objectives[0]
+
+        def loss(leaves: dict[str, Tensor], buffers: dict[str, Tensor], weight: Tensor | None) -> Tensor:
+            return functional_call(template, (leaves, buffers), (x, y, weight), tie_weights=True)
+
+        return vmap(loss, in_dims=(0, 0, None if weight is None else 0))(self._leaves, self.buffers, weight)  # [P]
+
+    def why_not_mapped(self, x: Tensor, y: Tensor) -> str | None:
+        """Try the first rows both ways; the reason why they must run one at a time, or None when mapping is right."""
+        before = {name: stacked.clone() for name, stacked in self.buffers.items()}
+        chunk, grad = self.chunk, self.grad.clone()
+        try:
+            self.chunk = 1
+            direct = self.gradients(x, y, None, 0)
+            expected, buffers = self.grad.clone(), {n: b.clone() for n, b in self.buffers.items()}
+            self._restore(before)
+            self.chunk = len(self)
+            mapped = self.gradients(x, y, None, 0)
+            close = _close(mapped, direct) and _close(self.grad, expected)
+            close = close and all(_close(self.buffers[n], b) for n, b in buffers.items())
+            return None if close else "vmap gives other values than direct calls"
+        except Exception as error:  # whatever a person's module raises under vmap is a reason, not a failure
+            return f"vmap failed: {str(error).strip().splitlines()[0][:200]}"
+        finally:
+            self.chunk = chunk
+            self.grad.copy_(grad)
+            self._restore(before)
+
+    def _restore(self, buffers: dict[str, Tensor]) -> None:
+        for name, stacked in self.buffers.items():
+            stacked.copy_(buffers[name])
+        for i in range(len(self)):
+            self._bind_buffers(i)
+
+
+def view(rows: Tensor, entry: Entry) -> Tensor:
+    """The entry's tensor in one row [D], or in all rows [P, D] -> [P, *shape]."""
+    return rows[..., entry.start : entry.stop].view(*rows.shape[:-1], *entry.shape)
+
+
+def _stack_buffers(objectives: Sequence[nn.Module]) -> dict[str, Tensor]:
+    named = [dict(objective.named_buffers()) for objective in objectives]
+    return {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
+
+
+def _store(into: list[Tensor], found: Sequence[Tensor], accumulate: float) -> None:
+    if accumulate == 0.0:
+        torch._foreach_copy_(into, list(found))
+    else:
+        torch._foreach_add_(into, list(found), alpha=accumulate)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if not a.is_floating_point():
+        return bool(torch.equal(a, b))
+    scale = b.norm().clamp_min(1e-12)
+    return bool((a - b).norm() <= scale * (1e-9 if a.dtype == torch.float64 else 1e-3)) or not bool(scale.isfinite())
+
+
+def rows_of(modules: Sequence[nn.Module], layout: Layout) -> Tensor:
+    """theta [P, D] of modules that are not bound to rows."""
+    rows: list[Any] = []
+    for module in modules:
+        named = dict(module.named_parameters())
+        rows.append(torch.cat([named[e.name].detach().reshape(-1) for e in layout.entries]))
+    return torch.stack(rows)

@@ -1,0 +1,140 @@
+"""One step of every member: gradient, penalties, clipping, optimiser, constraints and masks, averages.
+
+Nothing here waits for the device: losses and gradient norms are kept there and read once per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.catalogue import find
+from ravine.data.pipeline import Batch
+from ravine.engine.population import Population
+from ravine.optim.clipping import clip
+from ravine.optim.penalties import add_penalty_gradients
+from ravine.optim.rows import RowOptimizer
+from ravine.randomness import key, normal
+from ravine.recipe import Recipe
+
+
+@dataclass
+class Measured:
+    """What a block of n steps gives: losses and gradient norms [n, P], NaN where a row was frozen."""
+
+    losses: Tensor
+    norms: Tensor
+
+
+class Stepper:
+    """The numeric core: it knows rows and columns, not epochs, files or members' names."""
+
+    def __init__(self, population: Population, recipes: Sequence[Recipe], *, sample_weights: Tensor | None = None):
+        self.population = population
+        self.optimizer = RowOptimizer(
+            [r.optimizer for r in recipes], population.layout, device=population.theta.device, dtype=population.theta.dtype
+        )
+        self.accumulate: int = recipes[0].optimizer.accumulate
+        self.alive = torch.ones(len(recipes), dtype=torch.bool, device=population.theta.device)  # [P]
+        self.average: Tensor | None = None  # [P, D], the running average of the weights
+        self.sample_weights = sample_weights  # [P, N], how often each member's bootstrap drew each sample
+        self.mask: Tensor | None = None  # [P, D], pruned weights are False
+        self.lr_scale: Tensor | None = None  # [P, D] or [1, D], lr by depth and frozen parameters
+        self._take(recipes)
+
+    def _take(self, recipes: Sequence[Recipe]) -> None:
+        """Read the members' numbers into columns."""
+        self.recipes = list(recipes)
+        device = self.population.theta.device
+
+        def column(values: Iterable[float]) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.float64, device=device)  # [P]
+
+        self._penalties = [column(getattr(r.loss, name) for r in recipes) for name in ("l1", "l2", "lp", "p")]
+        self._penalised = any(r.loss.l1 or r.loss.l2 or r.loss.lp for r in recipes)
+        self._clips = [column(getattr(r.clip, name) for r in recipes) for name in ("norm", "tensor_norm", "value")]
+        self._clipped = any(r.clip.norm or r.clip.tensor_norm or r.clip.value for r in recipes)
+        self._ema = column(r.average.ema for r in recipes)
+        self._averages = any(r.average.ema for r in recipes)
+        self._noise = column(r.regularize.weight_noise for r in recipes)
+        self._noisy = any(r.regularize.weight_noise for r in recipes)
+        self._constraints = [(i, r.constraint) for i, r in enumerate(recipes) if r.constraint is not None]
+        if self.average is None and any(r.average.ema or r.average.swa for r in recipes):
+            self.average = self.population.theta.detach().clone()
+
+    def run(self, batches: Iterable[Sequence[Batch]], first: int, lr: np.ndarray, momentum: np.ndarray | None) -> Measured:
+        """Steps first, first + 1, …, one for each item of ``batches`` (its micro-batches). lr: [n, P] multipliers."""
+        population = self.population
+        device = population.theta.device
+        n = lr.shape[0]
+        rates = torch.from_numpy(lr).to(device)  # [n, P]
+        momenta = None if momentum is None else torch.from_numpy(momentum).to(device)
+        losses = torch.full((n, len(population)), torch.nan, device=device, dtype=torch.float64)
+        norms = losses.clone()
+        with torch.no_grad():
+            for i, micro in enumerate(batches):
+                found, norm = self._one(micro, first + i, rates[i], None if momenta is None else momenta[i])
+                losses[i], norms[i] = found, norm
+        return Measured(losses, norms)
+
+    def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None) -> tuple[Tensor, Tensor]:
+        population = self.population
+        theta = population.theta
+        self.optimizer.point(theta)
+        noise = self._add_noise(step) if self._noisy else None
+        losses = self._gradients(micro, step)  # [P]
+        if noise is not None:
+            theta.sub_(noise)
+        if self._penalised:
+            add_penalty_gradients(population.grad, theta, population.layout, *self._penalties)
+        if self.mask is not None:
+            population.grad.mul_(self.mask)
+        norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
+        self.alive &= torch.isfinite(losses) & torch.isfinite(norms)
+        t = torch.full((len(population),), step + 1.0, dtype=torch.float64, device=theta.device)
+        self.optimizer.step(theta, population.grad, rate, self.alive, t, momentum)
+        for row, part in self._constraints:
+            find("constraint", part.kind).function()(theta[row : row + 1], population.layout, **part.arguments)
+        if self._averages and self.average is not None:
+            self.average.lerp_(theta, (1 - self._ema)[:, None].to(theta.dtype))
+        return losses, norms
+
+    def _gradients(self, micro: Sequence[Batch], step: int) -> Tensor:
+        total = torch.zeros(len(self.population), dtype=torch.float64, device=self.population.theta.device)
+        for j, batch in enumerate(micro):
+            self.population.seed_step(step * self.accumulate + j)
+            weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
+            with torch.enable_grad():
+                losses = self.population.gradients(
+                    batch.x, batch.y, weight, step * self.accumulate + j, accumulate=0.0 if j == 0 else 1.0
+                )
+            total += losses
+        if len(micro) > 1:
+            self.population.grad.div_(len(micro))
+        return total / len(micro)
+
+    def _add_noise(self, step: int) -> Tensor:
+        """Gaussian noise on the weights at which the gradient is taken (Graves, 2011)."""
+        theta = self.population.theta
+        keys = [torch.tensor(key(r.seed, "weight_noise", step), device=theta.device) for r in self.recipes]
+        noise = torch.stack([normal(k, theta.shape[1:]) for k in keys]).to(theta.dtype)  # [P, D]
+        noise *= self._noise[:, None].to(theta.dtype)
+        noise[:, self.population.layout.weights :] = 0
+        theta.add_(noise)
+        return noise
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Compaction: only these rows stay, in this order."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.population.theta.device)
+        self.optimizer.keep(list(rows))
+        self.population.keep(rows)
+        self.alive = self.alive[index]
+        for name in ("average", "sample_weights", "mask"):
+            held = getattr(self, name)
+            if held is not None:
+                setattr(self, name, held.index_select(0, index))
+        self._take([self.recipes[row] for row in rows])

@@ -1,0 +1,462 @@
+"""The loop over one program's population: blocks of steps, epochs' ends, stops, compaction, snapshots, resume.
+
+Nothing that depends on the clock changes a number: where blocks end and snapshots fall is timed, what is computed is not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.data.pipeline import Batch, Pipeline
+from ravine.engine import snapshot
+from ravine.engine.evaluate import evaluate, metric_functions
+from ravine.engine.pilot import Execution
+from ravine.engine.population import Population
+from ravine.engine.step import Measured, Stepper
+from ravine.engine.stopping import Stopping
+from ravine.errors import InputError, RavineError
+from ravine.optim.plan import Schedules
+from ravine.recipe import Recipe
+from ravine.rundir import RunDir
+
+BLOCK_SECONDS = 0.4
+SNAPSHOT_SECONDS = 10.0
+
+
+class Interrupted(RavineError):
+    """Training was asked to stop; a snapshot stands and the run can be resumed."""
+
+
+@dataclass
+class Progress:
+    """What a progress bar shows."""
+
+    step: int
+    total: int
+    epoch_steps: int
+    live: int
+    rate: float  # steps per second
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Program:
+    """Recipes that train as one population, and what they share."""
+
+    number: int  # its place in the run directory
+    recipes: list[Recipe]
+    members: list[int]  # their places in the run directory
+    pipeline: Pipeline
+    population: Population
+    execution: Execution
+    test: bool = True  # whether the test part is looked at when a member ends
+
+
+class Trainer:
+    """Trains a program to its end, from its beginning or from a snapshot."""
+
+    def __init__(
+        self, program: Program, rundir: RunDir, *, report: Callable[[Progress], None] = lambda progress: None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ):
+        self.program, self.rundir, self.report, self.interrupted = program, rundir, report, interrupted
+        self.pipeline, self.population = program.pipeline, program.population
+        self.recipes, self.members = list(program.recipes), list(program.members)
+        self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program))
+        self.epoch_steps = math.ceil(self.pipeline.epoch_steps / self.stepper.accumulate)
+        self.stops = [Stopping(recipe, self.epoch_steps) for recipe in self.recipes]
+        totals = [stop.total for stop in self.stops]
+        self.schedules = Schedules([r.schedule for r in self.recipes], epoch_steps=self.epoch_steps, totals=totals)
+        parts = self.recipes[0].metrics
+        self.metrics = metric_functions(self.pipeline.task, parts)
+        self.step = 0
+        self.swa_counts = [0] * len(self.members)
+        self.best: Tensor | None = None  # [P, D]
+        self.best_buffers: dict[str, Tensor] = {}
+        if any(stop.keeps_best for stop in self.stops):
+            self.best = self.population.theta.detach().clone()
+            self.best_buffers = _clones(self.population.saved_buffers())
+        self._losses: list[np.ndarray] = []  # this epoch's, in blocks [n, P]
+        self._norms: list[np.ndarray] = []
+        self._seconds_before = 0.0
+        self._latest: dict[str, float] = {}
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until every member has ended."""
+        self._began = self._saved = time.monotonic()
+        if self.step == 0:
+            self._save()
+        rate = 0.0
+        self.population.train()
+        while self.members:
+            last = self._block_end(rate)
+            began = time.monotonic()
+            first = self.step
+            self._block(last)
+            rate = (last - first) / max(time.monotonic() - began, 1e-9)
+            if self._at_boundary():
+                self._end_epoch()
+            elif not bool(self.stepper.alive.any()):
+                self._end_members({row: "diverged" for row in range(len(self.members))})
+            self.report(self._progress(rate))
+            if self.members and self.interrupted():
+                self._save()
+                raise Interrupted(f"interrupted after step {self.step}; ravine resume {self.rundir.path} continues it")
+            if self.members and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
+                self._save()
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._began
+
+    def _block_end(self, rate: float) -> int:
+        boundary = min([(self.step // self.epoch_steps + 1) * self.epoch_steps, *self._ends()])
+        return min(boundary, self.step + max(1, int(rate * BLOCK_SECONDS) if rate else 8))
+
+    def _ends(self) -> list[int]:
+        return [stop.total for stop in self.stops if stop.total > self.step]
+
+    def _at_boundary(self) -> bool:
+        return self.step % self.epoch_steps == 0 or any(stop.total <= self.step for stop in self.stops)
+
+    def _block(self, last: int) -> None:
+        first, alive = self.step, self.stepper.alive.cpu()
+        lr = self._rates(first, last)
+        measured = self.stepper.run(self._batches(first, last), first, lr, self.schedules.momentum(first, last))
+        self.step = last
+        losses, norms = measured.losses.cpu().numpy(), measured.norms.cpu().numpy()  # [n, P]
+        self._report_frozen(first, alive, measured)
+        self._losses.append(losses)
+        self._norms.append(norms)
+        self.rundir.add_steps(first, self.members, losses)
+
+    def _rates(self, first: int, last: int) -> np.ndarray:
+        """The learning rates of steps first, …, last - 1 [n, P]."""
+        return self.schedules.factors(first, last) * np.array([r.optimizer.arguments["lr"] for r in self.recipes])
+
+    def _batches(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
+        """The micro-batches of each step; an epoch's last step takes what is left of the epoch."""
+        k, n = self.stepper.accumulate, self.pipeline.epoch_steps
+        if k == 1:
+            yield from ([batch] for batch in self.pipeline.batches(first, last))
+            return
+        for step in range(first, last):
+            epoch, place = divmod(step, self.epoch_steps)
+            start = epoch * n + place * k
+            yield list(self.pipeline.batches(start, min(start + k, (epoch + 1) * n)))
+
+    def _report_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
+        for row in (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist():
+            bad = ~(torch.isfinite(measured.losses[:, row]) & torch.isfinite(measured.norms[:, row]))
+            at = int(bad.cpu().nonzero()[0])
+            loss, norm = float(measured.losses[at, row]), float(measured.norms[at, row])
+            text = f"frozen at step {first + at}: loss {loss:g}, gradient norm {norm:g}"
+            self.rundir.add_event(first + at, self.members[row], "frozen", text, {"loss": str(loss), "grad_norm": str(norm)})
+
+    # --- the end of an epoch --------------------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        self.population.gather_buffers()
+        self._average_epoch()
+        rows = self._epoch_rows()
+        at_end = self.step % self.epoch_steps == 0
+        if at_end:
+            named = {name: np.array([row.get(name, math.nan) for row in rows]) for name in rows[0]}
+            self.schedules.observe(named)
+            self._losses, self._norms = [], []
+        self.rundir.add_epochs(rows)
+        ended: dict[int, str] = {}
+        for i, (stop, row) in enumerate(zip(self.stops, rows, strict=True)):
+            alive = bool(self.stepper.alive[i])
+            if alive and stop.observe(self.step, row, self.seconds):
+                self._keep_best(i)
+            reason = stop.reason if alive else "diverged"
+            if reason is not None:
+                ended[i] = reason
+        self._latest = {k: float(np.nanmean([row[k] for row in rows])) for k in ("train_loss", "val_loss", "val_accuracy") if
+                        k in rows[0] and any(math.isfinite(row[k]) for row in rows)}
+        if ended:
+            self._end_members(ended)
+
+    def _epoch_rows(self) -> list[dict[str, Any]]:
+        losses, norms = np.concatenate(self._losses), np.concatenate(self._norms)  # [epoch's steps, P]
+        columns: dict[str, np.ndarray] = {"train_loss": losses.mean(0), "grad_norm": norms.mean(0)}
+        columns["lr"] = self._rates(self.step - 1, self.step)[0]
+        if self.pipeline.has("validation"):
+            with self._weights(self._evaluated()):
+                found = evaluate(self.population.objectives, self.pipeline, "validation", self.metrics, self.population.call)
+            columns |= {f"val_{name}": values for name, values in found.items()}
+        epoch = self.step / self.epoch_steps
+        return [
+            {"member": member, "epoch": epoch, "step": self.step, "seconds": self.seconds}
+            | {name: float(values[i]) for name, values in columns.items()}
+            for i, member in enumerate(self.members)
+        ]
+
+    def _average_epoch(self) -> None:
+        """Stochastic weight averaging: the mean of the weights at the epochs' ends."""
+        average = self.stepper.average
+        for i, recipe in enumerate(self.recipes):
+            if average is None or recipe.average.swa is None or not self._swa_began(i):
+                continue
+            self.swa_counts[i] += 1
+            average[i].lerp_(self.population.theta[i], 1.0 / self.swa_counts[i])
+
+    def _swa_began(self, i: int) -> bool:
+        from ravine import durations
+
+        return self.step >= durations.steps(self.recipes[i].average.swa or "0it", self.epoch_steps, self.stops[i].total)
+
+    def _evaluated(self) -> Tensor:
+        """The weights that count [P, D]: the running average where a member keeps one, else theta."""
+        average, theta = self.stepper.average, self.population.theta
+        if average is None:
+            return theta
+        takes = [bool(r.average.ema) or n > 0 for r, n in zip(self.recipes, self.swa_counts, strict=True)]
+        return torch.where(torch.tensor(takes, device=theta.device)[:, None], average, theta)
+
+    def _weights(self, rows: Tensor) -> _Borrowed:
+        return _Borrowed(self.population, rows)
+
+    def _keep_best(self, row: int) -> None:
+        if self.best is not None and self.stops[row].keeps_best:
+            self.best[row].copy_(self._evaluated()[row])
+            for name, stacked in self.population.saved_buffers().items():
+                self.best_buffers[name][row].copy_(stacked[row])
+
+    # --- the end of members ---------------------------------------------------------------------------------------
+
+    def _end_members(self, ended: dict[int, str]) -> None:
+        """Evaluate and store those that have ended; the others go on without them."""
+        rows = sorted(ended)
+        for row in rows:
+            self.stops[row].reason = ended[row]
+        final = self._final()
+        results = self._results(final, rows)
+        members = [self.members[row] for row in rows]
+        arrays, facts = self._part(rows).state()
+        arrays["final"] = final[0][rows]
+        arrays |= {f"final_buffer/{name}": stacked[rows] for name, stacked in final[1].items()}
+        snapshot.write(self.rundir.final_path(self.program.number, self.step), arrays, facts)
+        for member, result in zip(members, results, strict=True):
+            self.rundir.set_result(member, result)
+        left = [row for row in range(len(self.members)) if row not in ended]
+        self._compact(left)
+        if left:
+            self._save()
+
+    def _final(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weights and buffers with which each member would end now."""
+        rows = self._evaluated().clone()
+        buffers = _clones(self.population.saved_buffers())
+        if self.best is not None:
+            for i, stop in enumerate(self.stops):
+                if stop.keeps_best and stop.best is not None:
+                    rows[i].copy_(self.best[i])
+                    for name, stacked in buffers.items():
+                        stacked[i].copy_(self.best_buffers[name][i])
+        return rows, buffers
+
+    def _results(self, final: tuple[Tensor, dict[str, Tensor]], rows: list[int]) -> list[dict[str, Any]]:
+        columns: dict[str, np.ndarray] = {}
+        objectives = [self.population.objectives[row] for row in rows]
+        with _Borrowed(self.population, *final):
+            self._refresh_batch_norm(rows, final[1])
+            for split, short in (("train", "train"), ("validation", "val"), ("test", "test")):
+                if split == "train" or not self.pipeline.has(split) or (split == "test" and not self.program.test):
+                    continue
+                found = evaluate(objectives, self.pipeline, split, self.metrics, self.population.call)
+                columns |= {f"{short}_{name}": values for name, values in found.items()}
+        train = np.concatenate(self._losses).mean(0)[rows] if self._losses else self._last_train_loss(rows)
+        return [
+            {"steps": self.step, "epochs": self.step / self.epoch_steps, "seconds": self.seconds,
+             "train_loss": float(train[k]), "stopped": self.stops[row].reason,
+             "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step}
+            | {name: float(values[k]) for name, values in columns.items()}
+            for k, row in enumerate(rows)
+        ]
+
+    def _last_train_loss(self, rows: list[int]) -> np.ndarray:
+        last = [self.rundir.epochs(self.members[row])[-1] for row in rows]
+        return np.array([row["train_loss"] if row["train_loss"] is not None else math.nan for row in last])
+
+    def _refresh_batch_norm(self, rows: list[int], buffers: dict[str, Tensor]) -> None:
+        """An averaged network's running statistics are computed anew from the training data (SWA, 2018)."""
+        norms = torch.nn.modules.batchnorm._BatchNorm
+        for row in rows:
+            model = self.population.objectives[row].model
+            averaged = self.swa_counts[row] > 0 and not self.stops[row].keeps_best
+            if averaged and any(isinstance(m, norms) for m in model.modules()):
+                torch.optim.swa_utils.update_bn((batch.x for batch in self.pipeline.split("train")), model)
+                self.population.gather_buffers()
+                for name, stacked in self.population.saved_buffers().items():
+                    buffers[name][row].copy_(stacked[row])
+
+    def _compact(self, rows: list[int]) -> None:
+        if rows:
+            self.stepper.keep(rows)
+            self.schedules.keep(rows)
+        index = torch.tensor(rows, dtype=torch.int64)
+        for name in ("members", "recipes", "stops", "swa_counts"):
+            held = getattr(self, name)
+            setattr(self, name, [held[row] for row in rows])
+        if self.best is not None:
+            self.best = self.best[index.to(self.best.device)]
+            self.best_buffers = {name: stacked[index.to(stacked.device)] for name, stacked in self.best_buffers.items()}
+        self._losses = [block[:, rows] for block in self._losses]
+        self._norms = [block[:, rows] for block in self._norms]
+
+    # --- snapshots ------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that resuming needs: arrays, and plain facts."""
+        return self._part(range(len(self.members))).state()
+
+    def _part(self, rows: Sequence[int]) -> _State:
+        return _State(self, list(rows))
+
+    def _save(self) -> None:
+        self.population.gather_buffers()
+        arrays, facts = self.state()
+        snapshot.write(self.rundir.snapshot_path(self.program.number, self.step), arrays, facts)
+        snapshot.prune(self.rundir.latest_snapshots(self.program.number), keep=2)
+        self._saved = time.monotonic()
+
+    def load(self, arrays: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Enter where a snapshot stands. The program must hold the snapshot's members, in its order."""
+        _State(self, list(range(len(self.members)))).load(arrays, facts)
+
+    def extend(self) -> None:
+        """Go on after an end, towards later ones; jumps of the learning rate are recorded."""
+        self._losses, self._norms = (self._losses, self._norms) if self.step % self.epoch_steps else ([], [])
+        rates = self._rates(self.step, self.step + 1)[0]
+        for member, stop, rate in zip(self.members, self.stops, rates, strict=True):
+            if stop.total <= self.step:
+                got, expected = stop.stop.after, f"an end after the {self.step} steps that member {member} has done"
+                raise InputError("--after", got=got, expected=expected)
+            stop.reason = None
+            before = self.rundir.epochs(member)[-1]["lr"]
+            if abs(rate - before) > 0.05 * max(abs(before), 1e-12):
+                text = f"the learning rate jumps from {before:.3g} to {rate:.3g}: its schedule now spans {stop.total} steps"
+                self.rundir.add_event(self.step, member, "lr_jump", text, {"before": before, "after": float(rate)})
+
+    def _progress(self, rate: float) -> Progress:
+        total = max((stop.total for stop in self.stops), default=self.step)
+        metrics = dict(self._latest)
+        if self._losses and self._losses[-1].size and np.isfinite(self._losses[-1]).any():
+            metrics["loss"] = float(np.nanmean(self._losses[-1][-1]))
+        return Progress(self.step, total, self.epoch_steps, len(self.members), rate, metrics)
+
+
+class _Borrowed:
+    """Within it, theta (and the buffers) hold other rows."""
+
+    def __init__(self, population: Population, rows: Tensor, buffers: dict[str, Tensor] | None = None):
+        self.population, self.rows, self.buffers = population, rows, buffers or {}
+
+    def __enter__(self) -> None:
+        self._idle = self.rows is self.population.theta
+        if not self._idle:
+            self._swap()
+
+    def __exit__(self, *_: object) -> None:
+        if not self._idle:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        held = self.population.buffers
+        pairs = [(self.population.theta, self.rows)] + [(held[name], other) for name, other in self.buffers.items()]
+        for here, there in pairs:
+            kept = here.detach().clone()
+            here.copy_(there)
+            there.copy_(kept)
+
+
+class _State:
+    """The state of some of a trainer's rows, as arrays and facts."""
+
+    def __init__(self, trainer: Trainer, rows: list[int]):
+        self.trainer, self.rows = trainer, rows
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        t, rows = self.trainer, self.rows
+        whole = rows == list(range(len(t.members)))
+        optimizer, schedules = (t.stepper.optimizer, t.schedules) if whole else copy.deepcopy((t.stepper.optimizer, t.schedules))
+        if not whole:
+            optimizer.keep(rows)
+            schedules.keep(rows)
+        arrays = {name: tensor[rows] for name, tensor in self._tensors().items()}
+        arrays |= {f"optimizer/{name}": tensor for name, tensor in optimizer.state().items()}
+        arrays["epoch_losses"] = _joined(t._losses, len(t.members))[:, rows]
+        arrays["epoch_norms"] = _joined(t._norms, len(t.members))[:, rows]
+        facts = {
+            "step": t.step,
+            "members": [t.members[row] for row in rows],
+            "recipes": [t.recipes[row].hash for row in rows],
+            "stops": [t.stops[row].state() for row in rows],
+            "swa_counts": [t.swa_counts[row] for row in rows],
+            "schedules": schedules.state(),
+            "execution": t.program.execution.to_dict(),
+            "seconds": t.seconds,
+        }
+        return arrays, facts
+
+    def load(self, arrays: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        t = self.trainer
+        for name, tensor in self._tensors().items():
+            tensor.copy_(arrays[name])
+        prefix = "optimizer/"
+        slots = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        t.stepper.optimizer.load_state(slots)
+        t.schedules.load_state(facts["schedules"])
+        for stop, state in zip(t.stops, facts["stops"], strict=True):
+            stop.load_state(state)
+        t.swa_counts = list(facts["swa_counts"])
+        t.step, t._seconds_before = facts["step"], facts["seconds"]
+        t._losses = [arrays["epoch_losses"].numpy()] if len(arrays["epoch_losses"]) else []
+        t._norms = [arrays["epoch_norms"].numpy()] if len(arrays["epoch_norms"]) else []
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every array with one row a member, live: reading gives the state, copying into it restores."""
+        t = self.trainer
+        found = {"theta": t.population.theta, "alive": t.stepper.alive}
+        found |= {f"buffer/{name}": stacked for name, stacked in t.population.saved_buffers().items()}
+        optional = {"average": t.stepper.average, "best": t.best, "mask": t.stepper.mask}
+        found |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+        return found | {f"best_buffer/{name}": stacked for name, stacked in t.best_buffers.items()}
+
+
+def _joined(blocks: list[np.ndarray], members: int) -> Tensor:
+    return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, members, dtype=torch.float64)
+
+
+def _clones(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _bootstrap(program: Program) -> Tensor | None:
+    """How often each member's bootstrap drew each training sample [P, N]; ones for members without."""
+    from ravine.randomness import generator
+
+    recipes, n = program.recipes, program.pipeline.train_size
+    if not any(recipe.data.bootstrap for recipe in recipes):
+        return None
+    counts = torch.ones(len(recipes), n)
+    for row, recipe in zip(counts, recipes, strict=True):
+        if recipe.data.bootstrap:
+            drawn = torch.randint(n, (n,), generator=generator(recipe.seed, "bootstrap"))
+            row.copy_(torch.bincount(drawn, minlength=n))
+    return counts.to(program.population.theta.device, program.population.theta.dtype)
+

@@ -1,0 +1,176 @@
+"""What the command line shows: outcomes, data, layers, the catalogue. Each returns what ``--json`` prints."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import typing
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from ravine.catalogue import FILES, Technique, table
+from ravine.errors import unknown
+from ravine.recipe import Data, Recipe, json_schema
+
+METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+_console = Console(stderr=True)
+
+
+def outcome(runs: list[Any]) -> dict[str, Any]:
+    """What ``train --json`` prints; numbers are means over the members that ended well."""
+    results = [run.result for run in runs]
+    well = [result for result in results if result["stopped"] != "diverged"] or results
+    names = sorted({name for result in well for name in result if isinstance(result[name], float)} | set(METRICS))
+    means = {name: _mean([result.get(name) for result in well]) for name in names}
+    execution = runs[0].events_of("execution")[0]["data"]
+    return {
+        "run": str(runs[0].directory), "program": runs[0].recipe.program, "members": len(runs),
+        "steps": max(result["steps"] for result in results), **means,
+        "stopped": results[0]["stopped"] if len(runs) == 1 else [result["stopped"] for result in results],
+        "findings": [event["data"] for event in runs[0].events_of("finding")], "execution": execution,
+        "report": str(runs[0].directory / "report.html"),
+    } | ({"results": results} if len(runs) > 1 else {})
+
+
+def print_outcome(runs: list[Any]) -> None:
+    """The end of ``ravine train``, for people."""
+    found = outcome(runs)
+    many = f" (mean of {len(runs)} members)" if len(runs) > 1 else ""
+    names = [name for name in sorted(found) if name.startswith(("test_", "val_")) and found[name] is not None]
+    for name in sorted(names, key=lambda n: (not n.startswith("test"), "accuracy" not in n, n)):
+        value = found[name]
+        shown = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+        _console.print(f"[bold]{name.replace('val_', 'validation ').replace('test_', 'test ')}[/]: {shown}{many}", highlight=False)
+    stopped = found["stopped"] if isinstance(found["stopped"], str) else ", ".join(sorted(set(found["stopped"])))
+    _console.print(f"{stopped} after {found['epochs']:g} epochs, {found['steps']} steps, {found['seconds']:.1f} s", highlight=False)
+    _console.print(f"execution: {runs[0].events_of('execution')[0]['text']}", highlight=False)
+    for event in runs[0].events_of("frozen"):
+        _console.print(f"[yellow]{event['text']}[/]", highlight=False)
+    _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+
+
+def show_data(data: Data, out: Path | None) -> dict[str, Any]:
+    """Counts, ranges, constant features, class balance and samples of a source."""
+    from ravine.data.pipeline import Pipeline
+    from ravine.report.samples import sample_sheet
+
+    pipeline = Pipeline(data)
+    found = pipeline.summary()
+    _print_tree(f"{data.source.kind}: {pipeline.task}", found)
+    sheet = sample_sheet(pipeline, out)
+    return found | {"samples": str(sheet)}
+
+
+def show_summary(recipe: Recipe) -> dict[str, Any]:
+    """The layer table of a recipe's network on its own data."""
+    from ravine.data.pipeline import Pipeline
+    from ravine.nn.build import build
+    from ravine.nn.summary import summarise
+
+    pipeline = Pipeline(recipe.data)
+    model = build(recipe.model, pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed)
+    found = summarise(model, pipeline.input_shape, vocabulary=pipeline.vocabulary)
+    shown = Table(title=f"{recipe.name}: {recipe.model.kind}")
+    for name in found["layers"][0]:
+        shown.add_column(name, justify="left" if name in ("name", "layer") else "right")
+    for row in found["layers"]:
+        shown.add_row(*(_cell(value) for value in row.values()))
+    _console.print(shown)
+    totals = {name: value for name, value in found.items() if name != "layers"}
+    _console.print(", ".join(f"{name} {_cell(value)}" for name, value in totals.items()), highlight=False)
+    return found
+
+
+def show_catalogue(name: str | None) -> dict[str, Any]:
+    """The whole catalogue, one kind, one technique, or the recipe's JSON schema."""
+    if name == "recipe":
+        schema = json_schema()
+        Console().print_json(json.dumps(schema)) if _console.is_terminal else None
+        return schema
+    if name is None or name in FILES:
+        kinds = [name] if name else list(FILES)
+        for kind in kinds:
+            _print_kind(kind)
+        return {kind: {t.name: t.summary for t in table(kind).values()} for kind in kinds}
+    kind, _, short = name.rpartition(".")
+    rows = [t for k in ([kind] if kind else FILES) for t in table(k).values() if t.name == short]
+    if not rows:
+        raise unknown("catalogue", name, {t.name for k in FILES for t in table(k).values()} | set(FILES) | {"recipe"})
+    for row in rows:
+        _print_technique(row)
+    return {"techniques": [_described(row) for row in rows]}
+
+
+def _print_kind(kind: str) -> None:
+    shown = Table(title=kind, title_justify="left", show_header=False, box=None)
+    shown.add_column(style="bold", no_wrap=True)
+    for technique in table(kind).values():
+        shown.add_row(technique.name, technique.summary)
+    Console().print(shown)
+
+
+def _print_technique(technique: Technique) -> None:
+    console = Console()
+    console.print(f"[bold]{technique.name}[/] ({technique.kind})")
+    console.print(Markdown(technique.doc))
+    fields = Table(title="fields", title_justify="left")
+    for column in ("field", "default", "value", "per member"):
+        fields.add_column(column)
+    for row in _described(technique)["fields"]:
+        fields.add_row(row["name"], _cell(row["default"]), row["value"], "yes" if row["per_member"] else "")
+    console.print(fields)
+
+
+def _described(technique: Technique) -> dict[str, Any]:
+    from ravine.recipe import _is_member
+
+    rows = []
+    for name, field in technique.part.model_fields.items():
+        if name != "kind":
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            rows.append({"name": name, "default": default if not hasattr(default, "model_dump") else default.model_dump(),
+                         "value": _domain(field), "per_member": _is_member(field), "doc": field.description or ""})
+    return {"kind": technique.kind, "name": technique.name, "doc": technique.doc, "fields": rows}
+
+
+def _domain(field: Any) -> str:
+    options = typing.get_args(field.annotation)
+    base = getattr(field.annotation, "__name__", "") if not options else " | ".join(getattr(o, "__name__", repr(o)) for o in options)
+    limits = [f"{sign} {getattr(m, name)}" for m in field.metadata for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")) if
+              getattr(m, name, None) is not None]
+    return " ".join([base, *limits])
+
+
+def _print_tree(title: str, found: dict[str, Any]) -> None:
+    shown = Table(title=title, title_justify="left", show_header=False)
+    shown.add_column(style="bold")
+    for name, value in _leaves(found):
+        shown.add_row(name, _cell(value))
+    _console.print(shown)
+
+
+def _leaves(found: dict[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+    for name, value in found.items():
+        if isinstance(value, dict) and value and len(value) <= 40:
+            yield from _leaves(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return " x ".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(str, value[:12]))
+    return "" if value is None else str(value)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and value == value]
+    return statistics.fmean(finite) if finite else None

@@ -1,0 +1,47 @@
+"""The progress bar of training: epoch, steps a second, time left, loss, validation accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from ravine.engine.trainer import Progress as Now
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[Now], None]]:
+    """Give a function that shows where training stands; on standard error, so that output can be piped."""
+    if quiet:
+        yield lambda now: None
+        return
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[metrics]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None, epoch="0", rate="", metrics="")
+
+        def show(now: Now) -> None:
+            bar.update(task, completed=now.step, total=now.total, epoch=_epoch(now), rate=_rate(now), metrics=_metrics(now))
+
+        yield show
+
+
+def _epoch(now: Now) -> str:
+    return f"{now.step / now.epoch_steps:.{0 if now.step % now.epoch_steps == 0 else 1}f}/{now.total / now.epoch_steps:g}"
+
+
+def _rate(now: Now) -> str:
+    members = f" x {now.live}" if now.live > 1 else ""
+    return f"{now.rate:,.0f} step/s{members}" if now.rate >= 10 else f"{now.rate:.1f} step/s{members}"
+
+
+def _metrics(now: Now) -> str:
+    shown = [("loss", "loss", ".3f"), ("val_loss", "val loss", ".3f"), ("val_accuracy", "val acc", ".2%")]
+    return "  ".join(f"{label} {now.metrics[name]:{form}}" for name, label, form in shown if name in now.metrics)

@@ -1,0 +1,200 @@
+"""A run that has been trained: its model, predictions, metrics, recipe and directory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ravine import randomness
+from ravine.data.pipeline import Pipeline
+from ravine.engine import snapshot
+from ravine.engine.evaluate import evaluate, evaluation, metric_functions
+from ravine.engine.population import Objective, view
+from ravine.errors import InputError, RavineError
+from ravine.nn.build import build, build_loss, layout
+from ravine.recipe import Recipe
+from ravine.rundir import RunDir
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Run:
+    """One member of a run directory.
+
+    ``module`` is the module, or the function that makes one, of a run whose model was given in Python.
+    """
+
+    def __init__(self, directory: str | Path, member: int = 0, *, module: nn.Module | Callable[[], nn.Module] | None = None):
+        self._rundir = RunDir.open(Path(directory))
+        recipes = self._rundir.recipes
+        if not 0 <= member < len(recipes):
+            raise InputError("member", got=member, expected=f"a number under {len(recipes)}: the members of {directory}")
+        self.directory: Path = self._rundir.path
+        self.member = member
+        self.recipe: Recipe = recipes[member]
+        self._module = module
+
+    def __repr__(self) -> str:
+        return f"<Run {self.recipe.name} member {self.member} in {self.directory}>"
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The final metrics, steps, epochs, seconds, and why the run stopped."""
+        found = self._rundir.result(self.member)
+        if found is None:
+            raise RavineError(f"{self.directory}: member {self.member} has not ended; ravine resume {self.directory} continues it")
+        return found
+
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """One row an epoch: epoch, step, lr, grad_norm, train_loss, val_loss and the task's metrics."""
+        import pandas
+
+        return pandas.DataFrame(self._rundir.epochs(self.member))
+
+    @property
+    def losses(self) -> np.ndarray:
+        """The data loss of every step [steps]."""
+        return self._rundir.steps(self.member)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What happened: the execution record, frozen members, findings, roll-backs."""
+        return [event for event in self._rundir.events() if event["member"] in (None, self.member)]
+
+    def events_of(self, kind: str) -> list[dict[str, Any]]:
+        """The events of one kind, the run directory's own included."""
+        return self._rundir.events(kind)
+
+    @property
+    def slots(self) -> dict[str, Tensor]:
+        """The final arrays of the member: theta, optimiser slots, averages, buffers, each one row."""
+        arrays, facts = self._final
+        row = facts["members"].index(self.member)
+        return {name: tensor[row] for name, tensor in arrays.items() if tensor.dim() and len(tensor) == len(facts["members"])}
+
+    @cached_property
+    def _final(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The snapshot that holds the member as it ended, or as it last stood."""
+        program = self._program
+        for path in [*self._rundir.final_snapshots(program), *self._rundir.latest_snapshots(program)]:
+            if self.member in snapshot.facts(path)["members"]:
+                return snapshot.read(path)
+        raise RavineError(f"{self.directory} holds no snapshot of member {self.member}")
+
+    @cached_property
+    def _program(self) -> int:
+        programs = self._rundir.facts["programs"]
+        return next(number for number, program in enumerate(programs) if self.member in program["members"])
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """What prepares inputs, from the statistics stored with the run; the data need not be there."""
+        tensors, facts = snapshot.read(self._rundir.data_path(self._program))
+        return Pipeline.from_state(self.recipe.data, tensors, facts)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained network, an ordinary ``nn.Module`` in evaluation mode; a module given in Python is that module itself."""
+        model = self._blank()
+        arrays, facts = self._final
+        row = facts["members"].index(self.member)
+        theta = arrays["final"][row] if "final" in arrays else arrays["theta"][row]
+        prefix = "final_buffer/" if "final" in arrays else "buffer/"
+        named = dict(model.named_parameters())
+        with torch.no_grad():
+            for entry in layout(Objective(model, nn.Identity())).entries:
+                parameter = named[entry.name.removeprefix("model.")]
+                parameter.copy_(view(theta, entry))
+            for name, buffer in model.named_buffers():
+                if f"{prefix}model.{name}" in arrays:
+                    buffer.copy_(arrays[f"{prefix}model.{name}"][row])
+        return model.eval()
+
+    def _blank(self) -> nn.Module:
+        if isinstance(self._module, nn.Module):
+            return self._module
+        if self._module is not None:
+            return self._module()
+        if self.recipe.model.kind == "module":
+            raise InputError(
+                "model", got=f"a run of the Python module {self.recipe.model.name}", expected="that module again",
+                repair=f"open it in Python: ravine.Run({str(self.directory)!r}, module=...)",
+            )
+        dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
+        p = self.pipeline
+        return build(self.recipe.model, p.input_shape, p.outputs, vocabulary=p.vocabulary, seed=self.recipe.seed, dtype=dtype)
+
+    # --- using it -------------------------------------------------------------------------------------------------
+
+    def outputs(self, x: Any, batch: int = 512) -> Tensor:
+        """The network's outputs for raw inputs, as they were given for training: logits, or values in the target's units."""
+        inputs = self.pipeline.transform(x)
+        if inputs.shape[1:] != tuple(self.pipeline.input_shape):
+            raise InputError("predict", got=f"inputs of shape {tuple(inputs.shape[1:])}", expected=f"{tuple(self.pipeline.input_shape)}")
+        with evaluation([self.model]):
+            found = torch.cat([self.model(part) for part in inputs.split(batch)])
+        return self.pipeline.target_units(found)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Class probabilities [N, K] (multilabel: of each label)."""
+        outputs = self.outputs(x)
+        if self.recipe.loss.arguments.get("input") == "probabilities":
+            return outputs.numpy()
+        return (outputs.sigmoid() if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1 else outputs.softmax(-1)).numpy()
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the target's units."""
+        if self.pipeline.task == "regression":
+            return self.outputs(x).numpy()
+        probabilities = self.predict_proba(x)
+        if self.pipeline.task == "multilabel":
+            return (probabilities > 0.5).astype(np.int64)
+        single = probabilities.shape[-1] == 1
+        found = (probabilities[..., 0] > 0.5).astype(np.int64) if single else probabilities.argmax(-1)
+        names = self.pipeline.classes
+        return found if not names or list(names) == [str(i) for i in range(len(names))] else np.array(names)[found]
+
+    def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
+        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y) of your own."""
+        source = self.recipe.data
+        if data is not None:
+            pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)))
+            split = "test"
+        elif source.source.kind == "arrays":
+            raise InputError("evaluate", got="a run of arrays given in Python", expected="data = (x, y)", repair="run.evaluate(data=(x, y))")
+        else:
+            dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
+            pipeline = Pipeline(source, dtype=dtype)
+        if not pipeline.has(split):
+            raise InputError("evaluate", got=split, expected="a split that the data has", repair=f"data.{split} is empty")
+        loss = build_loss(self.recipe.loss, pipeline.task, counts=pipeline.class_counts())
+        metrics = metric_functions(pipeline.task, self.recipe.metrics)
+        objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
+        return {name: float(value[0]) for name, value in evaluate([objective], pipeline, split, metrics).items()}
+
+    def sample(self, length: int = 500, *, prompt: str = "\n", temperature: float = 0.8, seed: int = 0) -> str:
+        """Text drawn from a character model, one character after another from softmax(logits / temperature)."""
+        if self.pipeline.task != "sequence":
+            raise InputError("sample", got=f"a model for {self.pipeline.task}", expected="a model of characters")
+        window = self.pipeline.input_shape[0]
+        tokens = self.pipeline.transform(prompt).reshape(1, -1)
+        with evaluation([self.model]):
+            for i in range(length):
+                logits = self.model(tokens[:, -window:])[0, -1].double() / temperature
+                draw = torch.multinomial(logits.softmax(-1), 1, generator=randomness.generator(seed, "sample", i))
+                tokens = torch.cat([tokens, draw[None]], dim=1)
+        return "".join(self.pipeline.classes[i] for i in tokens[0].tolist())
+
+    def copy_model(self) -> nn.Module:
+        """A copy of the trained network, for changing."""
+        return copy.deepcopy(self.model)
+
