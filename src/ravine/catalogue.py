@@ -1,8 +1,8 @@
 """Name -> technique, for every kind: a closed table, read from the sources' own signatures without importing torch.
 
-The contract, in four lines. Each file in ``FILES`` holds the techniques of one kind: every public function there is one,
-its name the technique's name, its keyword-only arguments (with annotations from this module) the technique's fields,
-its docstring the documentation. Anything that is not a technique has a name with a leading underscore or stands elsewhere.
+The contract, in four lines. Each file in ``FILES`` holds the techniques of one kind: every public function there is
+one, its name the technique's name, its keyword-only arguments (with annotations from this module) the technique's
+fields, its docstring the documentation. What is not a technique has a leading underscore or stands in another file.
 To add a technique is to write that one function.
 """
 
@@ -11,25 +11,31 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable
+import os
+import re
+import tomllib
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializeAsAny,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     create_model,
+    model_validator,
 )
+from pydantic_core import core_schema
 
 from ravine import durations
-from ravine.errors import InputError, unknown
+from ravine.errors import InputError, nearest, unknown
 
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources",),
@@ -40,21 +46,22 @@ FILES: dict[str, tuple[str, ...]] = {
     "loss": ("nn.losses",),
     "metric": ("nn.metrics",),
     "model": ("nn.models",),
-    "optimizer": ("optim.optimizers",),
+    "optimizer": ("optim.optimizers", "optim.adaptive", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),
 }
 
 _T = TypeVar("_T")
 MEMBER = "may differ between the members of one population"
+STRUCTURAL = "is the same for all members of one population"
 
 # The vocabulary of technique signatures.
 PerMember = Annotated[_T, MEMBER]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
-Decay = Annotated[float, Field(strict=True, ge=0, lt=1)]  # a running average's memory, or a momentum
+Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]  # a running average's memory
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Integer = Annotated[int, Field(strict=True)]
@@ -67,94 +74,147 @@ def _duration(value: object) -> str:
     return durations.canonical(value)
 
 
-Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ *(ep|it|%)$"})]
+_DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ep|it|%)\s*$"}
+Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 
 
 class Part(BaseModel):
     """A technique with its numbers, as it stands in a recipe: ``kind`` and the fields of that kind. Frozen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    technique: ClassVar[Technique | None] = None
+
+    def __init_subclass__(cls, technique: Technique | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.technique = technique
 
     def __init__(self, **fields: Any):
         try:
-            super().__init__(**fields)
+            super().__init__(**{name: plain(value) for name, value in fields.items()})
         except ValidationError as error:
             raise explain(error, type(self)) from None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        repair = 'recipe.edit({"optimizer.lr": 0.1}) gives an edited copy'
+        raise InputError(name, got=value, expected="no assignment: recipes are frozen", repair=repair)
+
     @property
     def arguments(self) -> dict[str, Any]:
-        """Every field but ``kind``: what the technique's function is called with."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+        """What the technique's function is called with: its own fields, not ``kind`` nor what is common to the kind."""
+        return {name: getattr(self, name) for name in (self.technique.fields if self.technique else ())}
+
+    def said(self) -> dict[str, Any]:
+        """Plain data with whatever was said, and every ``kind``; what was left to its default is left out."""
+        own = dict.fromkeys(("kind", *self.technique.fields)) if self.technique else {}
+        names = [name for name in own | type(self).model_fields if name in self.model_fields_set or name == "kind"]
+        found = {name: _said(getattr(self, name)) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.said()
+    return [_said(item) for item in value] if isinstance(value, tuple) else value
+
+
+def plain(value: Any) -> Any:
+    """Numbers, text, lists and tables from NumPy's and PyTorch's scalars and arrays, and from paths."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Marks a field that holds a part of this kind: read by ``make``, written with the part's own fields."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(lambda value: make(self.kind, value))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"x-kind": self.kind}  # recipe.json_schema makes it a reference
+
+
+Source = Annotated[Any, Holds("source")]
+Preprocess = Annotated[Any, Holds("preprocess")]
+Augment = Annotated[Any, Holds("augment")]
+Layer = Annotated[Any, Holds("layer")]
+Layers = tuple[Layer, ...]
+Initializer = Annotated[Any, Holds("initializer")]
+Loss = Annotated[Any, Holds("loss")]
+Metric = Annotated[Any, Holds("metric")]
+Model = Annotated[Any, Holds("model")]
+Optimizer = Annotated[Any, Holds("optimizer")]
+Schedule = Annotated[Any, Holds("schedule")]
+Constraint = Annotated[Any, Holds("constraint")]
+
+
+class Init(Part):
+    """Initialisers for a model or a layer: names or parts of kind ``initializer``; one alone is for the weights."""
+
+    weights: Initializer | None = None
+    biases: Initializer | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_alone(cls, value: Any) -> Any:
+        if isinstance(value, Part):
+            value = value.said()
+        return {"weights": value} if isinstance(value, str) or (isinstance(value, dict) and "kind" in value) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        return {"anyOf": [{"x-kind": "initializer"}, handler(core)]}
 
 
 class _LossFields(Part):
-    l1: Annotated[NonNegative, MEMBER] = Field(0.0, description="penalty l1 * sum |w| over weights; gradient l1 * sign(w)")
-    l2: Annotated[NonNegative, MEMBER] = Field(0.0, description="penalty l2 * sum w^2 over weights; gradient 2 l2 w")
-    lp: Annotated[NonNegative, MEMBER] = Field(0.0, description="penalty lp * sum |w|^p over weights")
-    p: Annotated[float, Field(strict=True, ge=1), MEMBER] = Field(1.5, description="the order of the lp penalty")
+    l1: PerMember[NonNegative] = Field(0.0, description="penalty l1 * sum |w| over weights; gradient l1 * sign(w)")
+    l2: PerMember[NonNegative] = Field(0.0, description="penalty l2 * sum w^2 over weights; gradient 2 l2 w")
+    lp: PerMember[NonNegative] = Field(0.0, description="penalty lp * sum |w|^p over weights")
+    p: PerMember[Annotated[Real, Field(ge=1)]] = Field(1.5, description="the order of the lp penalty")
     class_weights: Literal["balanced"] | tuple[NonNegative, ...] | None = Field(
         None, description="one weight a class, or balanced: N / (K n_k) from the training part"
     )
 
 
 class _OptimizerFields(Part):
-    decay: Annotated[Literal["weights", "all"], MEMBER] = Field(
+    decay: PerMember[Literal["weights", "all"]] = Field(
         "weights", description="what weight decay touches: weights alone, or biases and normalisation too"
     )
-    lookahead: Annotated[Whole, MEMBER] = Field(0, description="Lookahead (2019): synchronise slow weights every so many steps; 0 is off")
-    lookahead_alpha: Annotated[Probability, MEMBER] = Field(0.5, description="Lookahead: the slow weights' step")
-    accumulate: Count = Field(1, description="batches whose gradients are averaged into one step")
+    lookahead: PerMember[Whole] = Field(0, description="Lookahead (2019): steps between two slow steps; 0 is off")
+    lookahead_alpha: PerMember[Probability] = Field(0.5, description="Lookahead: the slow weights' step")
+    accumulate: Annotated[Count, STRUCTURAL] = Field(1, description="batches whose gradients make one step, averaged")
 
 
 class _ScheduleFields(Part):
-    warmup: Annotated[Duration, MEMBER] = Field("0it", description="steps before the schedule, from warmup_start * lr up to lr")
-    warmup_kind: Annotated[Literal["linear", "constant"], MEMBER] = "linear"
-    warmup_start: Annotated[Probability, MEMBER] = 0.0
-    floor: Annotated[NonNegative, MEMBER] = Field(0.0, description="the multiplier never falls below this")
+    warmup: PerMember[Duration] = Field("0it", description="steps before the schedule, from warmup_start * lr up to lr")
+    warmup_kind: PerMember[Literal["linear", "constant"]] = "linear"
+    warmup_start: PerMember[Probability] = 0.0
+    floor: PerMember[NonNegative] = Field(0.0, description="the multiplier never falls below this")
+
+
+class _LayerFields(Part):
+    init: PerMember[Init] | None = Field(None, description="initialisers of this layer; none: the model's")
 
 
 class _ModelFields(Part):
-    init: Annotated[Any, BeforeValidator(lambda value: _init(value)), MEMBER] = Field(
-        None, description="initialisers of weights and biases; none: each layer's own default", validate_default=True
-    )
-
-
-class Init(Part):
-    """Initialisers for a model or a layer: each a name or a part of kind ``initializer``."""
-
-    weights: Annotated[Any, BeforeValidator(lambda value: value and make("initializer", value))] = None
-    biases: Annotated[Any, BeforeValidator(lambda value: value and make("initializer", value))] = None
-
-
-def _init(value: Any) -> Init:
-    if isinstance(value, Init):
-        return value
-    if isinstance(value, str):
-        return Init(weights=value)
-    return Init(**(value or {}))
+    init: PerMember[Init] = Field(default_factory=Init, description="initialisers; none: each layer's own default")
 
 
 COMMON: dict[str, type[Part]] = {
+    "layer": _LayerFields,
     "loss": _LossFields,
     "optimizer": _OptimizerFields,
     "schedule": _ScheduleFields,
     "model": _ModelFields,
 }
 ALWAYS_PER_MEMBER = ("optimizer", "schedule", "initializer", "constraint")
-
-
-def _of(kind: str) -> Any:
-    return Annotated[
-        SerializeAsAny[Part],
-        BeforeValidator(lambda value: make(kind, value)),
-        WithJsonSchema({"$ref": f"#/$defs/{kind}"}),
-    ]
-
-
-Layer = _of("layer")
-Layers = tuple[Layer, ...]
-Initializer = _of("initializer")
-Loss = _of("loss")
 
 _VOCABULARY: dict[str, Any] = {
     name: value for name, value in globals().items() if not name.startswith("_") and name[0].isupper()
@@ -206,42 +266,67 @@ def make(kind: str, value: Any) -> Part:
     >>> make("optimizer", "adam").kind
     'adam'
     """
-    if isinstance(value, Part):
-        value = {"kind": getattr(value, "kind", None), **value.model_dump(exclude_unset=True)}
-    if isinstance(value, str):
-        value = _from_text(kind, value)
-    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+    if isinstance(value, Part) and value.technique is not None and value.technique.kind == kind:
+        return value
+    fields = as_table(kind, value)
+    if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
         raise InputError("", got=value, expected=f"the name of a technique ({kind}) or a table with kind = NAME")
-    technique = find(kind, value["kind"])
-    return technique.part(**value)
+    return find(kind, fields["kind"]).part(**fields)
 
 
-def _from_text(kind: str, text: str) -> dict[str, Any]:
-    name, colon, argument = text.partition(":")
-    if not colon:
-        return {"kind": text}
+def as_table(kind: str, value: Any) -> Any:
+    """A part said shortly, at length: a name or ``"name:argument"`` as a table; a model's list of layers likewise."""
+    if isinstance(value, Part):
+        return value.said()
+    if isinstance(value, str):
+        name, colon, argument = value.partition(":")
+        return {"kind": value} if not colon else {"kind": name, **_first_field(kind, name, argument)}
+    if kind == "model" and isinstance(value, list | tuple):
+        return {"kind": "layers", "layers": value}
+    if kind == "model" and isinstance(value, dict) and "layers" in value:
+        return {"kind": "layers", **value}
+    return value
+
+
+def _first_field(kind: str, name: str, argument: str) -> dict[str, Any]:
     fields = find(kind, name).fields
     if not fields:
-        raise InputError("", got=text, expected=f"{name} alone: it takes no argument")
-    return {"kind": name, next(iter(fields)): argument}
+        raise InputError("", got=f"{name}:{argument}", expected=f"{name} alone: it takes no argument")
+    field, (annotation, _) = next(iter(fields.items()))
+    try:
+        TypeAdapter(annotation).validate_python(argument)
+    except ValidationError:
+        return {field: parse_value(argument)}
+    return {field: argument}
+
+
+def parse_value(text: str) -> Any:
+    """A value as typed in ``--set key=value``: TOML where it is TOML, else the text itself; nothing is the default.
+
+    >>> parse_value("0.1"), parse_value("true"), parse_value("5ep"), parse_value("")
+    (0.1, True, '5ep', None)
+    """
+    try:
+        table = tomllib.loads(f"x = {text}")
+    except tomllib.TOMLDecodeError:
+        return text.strip() or None
+    return table["x"] if set(table) == {"x"} else text
 
 
 @cache
 def _part(kind: str, name: str) -> type[Part]:
     technique = find(kind, name)
-    fields: dict[str, Any] = {"kind": (Literal[name], name), **technique.fields}  # type: ignore[valid-type]
-    base = COMMON.get(kind, Part)
-    return create_model(name, __base__=base, __doc__=technique.doc, **fields)
+    fields: dict[str, Any] = {"kind": (Literal[name], name), **technique.fields}
+    base, options = COMMON.get(kind, Part), {"technique": technique}
+    return create_model(name, __base__=base, __doc__=technique.summary, __cls_kwargs__=options, **fields)
 
 
-def _read(kind: str, file: str) -> list[Technique]:
+def _read(kind: str, file: str) -> Iterator[Technique]:
     path = Path(__file__).parent.joinpath(*file.split(".")).with_suffix(".py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [
-        Technique(kind, node.name, f"ravine.{file}", inspect.cleandoc(ast.get_docstring(node) or ""), _fields(kind, node))
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
-    ]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            doc = inspect.cleandoc(ast.get_docstring(node) or "")
+            yield Technique(kind, node.name, f"ravine.{file}", doc, _fields(kind, node))
 
 
 def _fields(kind: str, node: ast.FunctionDef) -> dict[str, tuple[Any, Any]]:
@@ -255,27 +340,55 @@ def _fields(kind: str, node: ast.FunctionDef) -> dict[str, tuple[Any, Any]]:
     return fields
 
 
+def held(annotation: Any) -> str | None:
+    """The kind of the parts that a field with this annotation holds, if it holds parts."""
+    own = (mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Holds))
+    inner = (held(inside) for inside in typing.get_args(annotation))
+    return next((kind for kind in (*own, *inner) if kind), None)
+
+
+_EXPECTED = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a table",
+    "finite_number": "a finite number",
+    "string_too_short": "text that is not empty",
+    "greater_than": "a number > {gt:g}",
+    "greater_than_equal": "a number >= {ge:g}",
+    "less_than": "a number < {lt:g}",
+    "less_than_equal": "a number <= {le:g}",
+    "literal_error": "{expected}",
+}
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
-    """The first of pydantic's complaints, in Ravine's form."""
-    first = error.errors()[0]
-    where = ".".join(str(place) for place in first["loc"] if "[" not in str(place))
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
-        return cause.under(where)
+    """Pydantic's complaints about one field, the first that has any, in Ravine's form."""
+    complaints = [c for c in error.errors() if c["loc"][:1] == error.errors()[0]["loc"][:1]]
+    causes = [c for c in complaints if isinstance(c.get("ctx", {}).get("error"), InputError)]
+    of_value = [c for c in complaints if not c["type"].endswith(("_type", "literal_error"))]  # right type, wrong value
+    first: Any = (causes or of_value or complaints)[0]
+    where = _where(first)
+    if causes:
+        return first["ctx"]["error"].under(where)
     if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
-        return unknown(where, str(first["loc"][-1]), known)
+        return unknown(where, where, set(model.model_fields) - {"kind"})
     if first["type"] == "missing":
         return InputError(where, expected="a value: it has no default", repair=f"set {where}")
-    message = first["msg"]
-    expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
-    return InputError(where, got=first["input"], expected=expected)
+    alike = [first] if of_value else [c for c in complaints if _where(c) == where]
+    expected = dict.fromkeys(_expected(c) for c in alike)
+    repair = nearest(first["input"], re.findall(r"'(.*?)'", " ".join(expected)))
+    return InputError(where, got=first["input"], expected=" or ".join(expected), repair=repair)
 
 
-def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    for place in path:
-        field = model.model_fields.get(str(place))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
+def _expected(complaint: Any) -> str:
+    form = _EXPECTED.get(complaint["type"])
+    return form.format(**complaint.get("ctx", {})) if form else complaint["msg"].removeprefix("Input should be ")
+
+
+def _where(complaint: Any) -> str:
+    """The field, and the place in its list; pydantic's names for the branches of a union are left out."""
+    field, *places = complaint["loc"] or ("",)
+    return ".".join([str(field), *(str(place) for place in places if isinstance(place, int))])

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from ravine.errors import InputError
 
-_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ep|it|%)\s*")
+_FORM = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ep|it|%)\s*")
 
 
 def parse(text: object) -> tuple[Fraction, str]:
@@ -34,9 +34,10 @@ def canonical(text: object) -> str:
     >>> canonical(" 5.0 % ")
     '5%'
     """
-    amount, unit = parse(text)
-    shown = str(amount.numerator) if amount.denominator == 1 else str(float(amount))
-    return f"{shown}{unit}"
+    parse(text)
+    number, unit = _FORM.fullmatch(str(text)).groups()  # type: ignore[union-attr]
+    whole, _, part = number.partition(".")
+    return f"{whole.lstrip('0') or '0'}.{part.rstrip('0')}".removesuffix(".") + unit
 
 
 def steps(text: str, epoch_steps: int, total_steps: int | None = None) -> int:

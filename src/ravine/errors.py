@@ -40,10 +40,18 @@ class InputError(RavineError, ValueError):
 def unknown(where: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a closed list, with the nearest right ones."""
     known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    repair = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
     listed = ", ".join(known) if len(known) <= 40 else ", ".join(known[:40]) + ", …"
-    return InputError(where, got=name, expected=f"one of {listed}", repair=repair)
+    return InputError(where, got=name, expected=f"one of {listed}" if known else "", repair=nearest(name, known))
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The question that names the nearest of the known names; empty where none is near.
+
+    >>> nearest("adma", ["sgd", "adam", "adamw"])
+    "did you mean 'adam' or 'adamw'?"
+    """
+    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _short(value: object, limit: int = 120) -> str:

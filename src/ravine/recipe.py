@@ -11,34 +11,44 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import core_schema
 
 from ravine.catalogue import (
     FILES,
     MEMBER,
+    STRUCTURAL,
+    Augment,
+    Constraint,
     Count,
     Decay,
     Duration,
     Flag,
+    Init,
     Integer,
+    Loss,
+    Metric,
+    Model,
     NonNegative,
+    Optimizer,
     Part,
     PerMember,
     Positive,
+    Preprocess,
     Probability,
     Real,
+    Schedule,
+    Source,
     Text,
-    Whole,
-    explain,
+    as_table,
     find,
-    make,
+    held,
+    parse_value,
     table,
 )
 from ravine.errors import InputError, unknown
 
-
-def _a(kind: str) -> Any:
-    return BeforeValidator(lambda value: make(kind, value))
+__all__ = ["Recipe", "fields", "from_keywords", "json_schema", "keyword_path", "parse_value"]
 
 
 def _durations_only_ep_it(value: object) -> object:
@@ -50,21 +60,32 @@ def _durations_only_ep_it(value: object) -> object:
 Length = Annotated[Duration, BeforeValidator(_durations_only_ep_it)]
 
 
+class _Several:
+    """One part alone stands for a list of one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_before_validator_function(
+            lambda value: [value] if isinstance(value, str | dict | Part) else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        parts = handler(core)
+        return {"anyOf": [parts["items"], parts]}
+
+
 class Data(Part):
     """Where the examples come from and how they reach the network."""
 
-    source: Annotated[SerializeAsAny[Part], _a("source")] = Field("digits", validate_default=True)
-    validation: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(0.1, description="part of the training data")
-    test: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(0.2, description="used where the source has no test part")
+    source: Source = "digits"
+    validation: Annotated[NonNegative, Field(lt=1)] = Field(0.1, description="part of the training data")
+    test: Annotated[NonNegative, Field(lt=1)] = Field(0.2, description="where the source has no test part of its own")
     batch: Count | Literal["full"] = 128
     last_batch: Literal["keep", "drop"] = Field("keep", description="the incomplete last batch of an epoch")
     order: Literal["shuffle", "fixed", "replacement"] = "shuffle"
     seed: Integer = Field(0, description="of the split, the order and the augmentation")
-    preprocess: tuple[Annotated[SerializeAsAny[Part], _a("preprocess")], ...] = ()
-    augment: tuple[Annotated[SerializeAsAny[Part], _a("augment")], ...] = ()
-    bootstrap: Annotated[bool, Field(strict=True), MEMBER] = Field(
-        False, description="each member weighs the samples as drawn with replacement by its own seed"
-    )
+    preprocess: Annotated[tuple[Preprocess, ...], _Several()] = ()
+    augment: Annotated[tuple[Augment, ...], _Several()] = ()
+    bootstrap: PerMember[Flag] = Field(False, description="weigh samples as drawn with replacement by each seed")
 
 
 class Clip(Part):
@@ -99,9 +120,9 @@ class Average(Part):
 class Regularize(Part):
     """What perturbs training besides dropout, penalties and augmentation."""
 
-    weight_noise: PerMember[NonNegative] = Field(0.0, description="standard deviation of noise on the weights in each step's gradient")
-    adversarial: PerMember[NonNegative] = Field(0.0, description="FGSM step on the inputs (2015); half the loss is on the perturbed batch")
-    hard_negatives: PerMember[Probability] = Field(1.0, description="the fraction of each batch, hardest first, that is learned from")
+    weight_noise: PerMember[NonNegative] = Field(0.0, description="standard deviation, where gradients are taken")
+    adversarial: PerMember[NonNegative] = Field(0.0, description="FGSM step (2015); half the loss is so perturbed")
+    hard_negatives: PerMember[Probability] = Field(1.0, description="fraction of each batch, hardest first")
 
 
 class Start(Part):
@@ -122,31 +143,23 @@ class Recipe(Part):
     (0.01, 0.1)
     """
 
-    name: str = "untitled"
+    name: Text = "untitled"
     seed: PerMember[Integer] = 0
-    data: Data = Data()
-    model: Annotated[SerializeAsAny[Part], _a("model")] = Field("mlp", validate_default=True)
-    loss: Annotated[SerializeAsAny[Part], _a("loss")] = Field("auto", validate_default=True)
-    optimizer: Annotated[SerializeAsAny[Part], _a("optimizer"), MEMBER] = Field("adam", validate_default=True)
-    schedule: Annotated[SerializeAsAny[Part], _a("schedule"), MEMBER] = Field("constant", validate_default=True)
-    clip: Clip = Clip()
-    constraint: Annotated[SerializeAsAny[Part], _a("constraint"), MEMBER] | None = None
-    regularize: Regularize = Regularize()
-    average: Average = Average()
-    start: Start = Start()
-    stop: Stop = Stop()
-    metrics: tuple[Annotated[SerializeAsAny[Part], _a("metric")], ...] = ()
+    data: Data = Field(default_factory=Data)
+    model: Model = "mlp"
+    loss: Loss = "auto"
+    optimizer: PerMember[Optimizer] = "adam"
+    schedule: PerMember[Schedule] = "constant"
+    clip: Clip = Field(default_factory=Clip)
+    constraint: PerMember[Constraint] | None = None
+    regularize: Regularize = Field(default_factory=Regularize)
+    average: Average = Field(default_factory=Average)
+    start: Start = Field(default_factory=Start)
+    stop: Stop = Field(default_factory=Stop)
+    metrics: Annotated[tuple[Metric, ...], _Several()] = ()
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count | Literal["auto"] = "auto"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _layers_alone_are_a_model(cls, value: Any) -> Any:
-        model = value.get("model") if isinstance(value, dict) else None
-        if isinstance(model, dict) and "layers" in model and "kind" not in model:
-            value = {**value, "model": {"kind": "layers", **model}}
-        return value
 
     # --- in and out -----------------------------------------------------------------------------------------------
 
@@ -158,75 +171,146 @@ class Recipe(Part):
             raise InputError("recipe", expected="TOML", repair=str(error)) from None
 
     @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError("recipe", expected="JSON", repair=str(error)) from None
+        if not isinstance(found, dict):
+            raise InputError("recipe", got=found, expected="a JSON object")
+        return cls(**found)
+
+    @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe from a ``.toml`` or ``.json`` file."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError("recipe", got=str(path), expected="a recipe file that can be read", repair=str(error)) from None
+            raise InputError("recipe", got=str(path), expected="a file that can be read", repair=str(error)) from None
         try:
             return cls.from_json(text) if path.suffix == ".json" else cls.from_toml(text)
         except InputError as error:
             raise error.under(path.name) from None
 
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        try:
-            return cls(**json.loads(text))
-        except json.JSONDecodeError as error:
-            raise InputError("recipe", expected="JSON", repair=str(error)) from None
-
     def to_dict(self, *, explicit: bool = False) -> dict[str, Any]:
         """Plain data; ``explicit`` leaves out whatever was not said."""
-        return self.model_dump(mode="json", exclude_none=True, exclude_unset=explicit)
+        return self.said() if explicit else self.model_dump(mode="json", exclude_none=True)
 
     def to_toml(self) -> str:
+        """What was said, as TOML; ``from_toml`` gives an equal recipe."""
         return tomli_w.dumps(self.to_dict(explicit=True))
 
     def to_json(self) -> str:
+        """Every field, said or not, as JSON; ``from_json`` gives an equal recipe."""
         return json.dumps(self.to_dict(), indent=1)
 
     @property
     def hash(self) -> str:
         """sha256 of the canonical form: every default filled in, the name left out."""
-        return _digest({key: value for key, value in self.to_dict().items() if key != "name"})
+        return _digest({path: value for path, value, _ in fields(self) if path != "name"})
 
     @property
     def program(self) -> str:
         """The hash of the structural fields: recipes that share it train as one population."""
-        return _digest(_structural(self))
+        return _digest({path: value for path, value, member in fields(self) if not member and path != "name"})
 
     # --- editing --------------------------------------------------------------------------------------------------
 
     def edit(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with fields set by path, as ``--set`` does: ``{"optimizer.lr": 0.01, "model.layers.3.rate": 0.2}``.
 
-        A new kind keeps those of the old kind's fields that it knows too.
+        None is the default. ``optimizer.kind`` keeps those of the old kind's fields that the new one knows too and that
+        were not at their default; ``optimizer`` replaces the whole. The order of the changes does not matter.
         """
-        plain = self.to_dict(explicit=True)
-        for path, value in changes.items():
-            _set(plain, path, value)
-        return type(self)(**plain)
+        edited = self.to_dict(explicit=True)
+        for path in sorted(changes, key=lambda path: (path.count("."), not path.endswith("kind"))):
+            edited = _put(type(self), edited, path.split("."), changes[path], path)
+        return type(self)(**edited)
 
     def get(self, path: str) -> Any:
         """The value at a path: ``recipe.get("optimizer.lr")``."""
         here: Any = self
         for place in path.split("."):
-            if isinstance(here, tuple) and place.isdigit() and int(place) < len(here):
-                here = here[int(place)]
+            if isinstance(here, tuple):
+                here = here[_index(here, place, path)]
             elif isinstance(here, BaseModel) and place in type(here).model_fields:
                 here = getattr(here, place)
             else:
-                known = type(here).model_fields if isinstance(here, BaseModel) else ()
-                raise unknown(path, place, known)
+                raise unknown(path, place, type(here).model_fields if isinstance(here, BaseModel) else ())
         return here
+
+
+def _put(cls: type[BaseModel], plain: dict[str, Any], places: list[str], value: Any, path: str) -> dict[str, Any]:
+    """The table ``plain``, to be read as a ``cls``, with the value at one place in it."""
+    place, *inside = places
+    if place not in cls.model_fields:
+        raise unknown(path, place, set(cls.model_fields) - {"kind"})
+    technique = getattr(cls, "technique", None)
+    if place == "kind" and technique and value != technique.name:
+        plain = _known_to(_class(technique.kind, value, path), cls, plain)
+    if inside:
+        field = cls.model_fields[place]
+        here = plain.get(place, field.get_default(call_default_factory=True))
+        value = _put_inside(field, here, inside, value, path)
+    return {name: kept for name, kept in {**plain, place: value}.items() if kept is not None}
+
+
+def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str) -> Any:
+    """What stands in a field, a list or a table or nothing yet, with the value at one place in it."""
+    if isinstance(here, list | tuple):
+        index = _index(here, places[0], path)
+        inner = _put_inside(field, here[index], places[1:], value, path) if places[1:] else value
+        return [*here[:index], inner, *here[index + 1 :]]
+    kind = held(Annotated[field.annotation, field, *field.metadata])
+    if kind:
+        here = as_table(kind, here) or {}
+        if "kind" not in here and places != ["kind"]:
+            raise InputError(path, got=value, expected=f"a part of kind {kind} there", repair="set its kind too")
+        return _put(_class(kind, here.get("kind", value), path), here, places, value, path)
+    table_class = _table_class(field.annotation)
+    if table_class is None:
+        whole = path.removesuffix("." + ".".join(places))
+        raise InputError(path, got=places[0], expected=f"no further name, for {whole} is a single value")
+    if isinstance(here, Part):
+        here = here.said()
+    elif isinstance(here, str) and table_class is Init:
+        here = {"weights": here}
+    return _put(table_class, here if isinstance(here, dict) else {}, places, value, path)
+
+
+def _class(kind: str, name: str, path: str) -> type[Part]:
+    if name not in table(kind):
+        raise unknown(path, name, table(kind))
+    return find(kind, name).part
+
+
+def _table_class(annotation: Any) -> type[Part] | None:
+    """The class of the tables that a field holds: ``Init`` of ``Annotated[Init, …] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return annotation
+    return next((found for inside in typing.get_args(annotation) if (found := _table_class(inside))), None)
+
+
+def _known_to(new: type[BaseModel], old: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
+    def default(name: str) -> Any:
+        return old.model_fields[name].get_default(call_default_factory=True)
+
+    return {name: value for name, value in plain.items() if name in new.model_fields and value != default(name)}
+
+
+def _index(here: list[Any] | tuple[Any, ...], place: str, path: str) -> int:
+    if not place.isdecimal() or int(place) >= len(here):
+        expected = f"a place in the list, 0 to {len(here) - 1}" if here else "no place: the list is empty"
+        raise InputError(path, got=place, expected=expected)
+    return int(place)
 
 
 def keyword_path(name: str, recipe: Recipe) -> str:
     """The path of a field by its name alone: ``batch`` -> ``data.batch``, ``lr`` -> ``optimizer.lr``.
 
-    Looked for in this order: the recipe itself, data, stop, optimizer, schedule, loss, model, clip, average, regularize, start.
+    Looked for in this order: the recipe itself, data, stop, optimizer, schedule, loss, model, clip, average,
+    regularize, start.
     """
     short = {"epochs": "stop.after", "steps": "stop.after", "ema": "average.ema"}
     if name in short:
@@ -263,32 +347,26 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema()
     definitions = schema.setdefault("$defs", {})
     for kind in FILES:
-        rows = table(kind)
-        for row in rows.values():
+        choices: list[dict[str, Any]] = [{"type": "string", "pattern": f"^({'|'.join(sorted(table(kind)))})(:.*)?$"}]
+        for name, row in sorted(table(kind).items()):
             own = row.part.model_json_schema()
             definitions.update(own.pop("$defs", {}))
-            definitions[f"{kind}.{row.name}"] = own
-        names = {"type": "string", "enum": sorted(rows)}
-        definitions[kind] = {"anyOf": [names, *({"$ref": f"#/$defs/{kind}.{name}"} for name in sorted(rows))]}
-    for field in ("model", "loss", "optimizer", "schedule", "constraint"):
-        schema["properties"][field] = {"$ref": f"#/$defs/{field}"}
-    return schema
-
-
-def parse_value(text: str) -> Any:
-    """The value in ``--set key=value``: TOML where it is TOML, else the text itself."""
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
+            unnamed = (kind, name) == ("model", "layers")  # a list of layers says what it is
+            own["required"] = [*own.get("required", ()), *([] if unnamed else ["kind"])]
+            definitions[f"{kind}.{name}"] = own
+            choices.append({"$ref": f"#/$defs/{kind}.{name}"})
+        definitions[kind] = {"anyOf": choices}
+    definitions["model"]["anyOf"].append({"type": "array", "items": {"x-kind": "layer"}})
+    linked = json.dumps(schema).replace('"x-kind": "', '"$ref": "#/$defs/')
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json.loads(linked)}
 
 
 def fields(part: BaseModel, prefix: str = "", per_member: bool = False) -> Iterator[tuple[str, Any, bool]]:
     """(path, value, whether it may differ per member) of every field, leaves only."""
     for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
-        member = per_member or _is_member(field)
-        path = f"{prefix}{name}"
+        value, path = getattr(part, name), f"{prefix}{name}"
+        marks = _marks(field)
+        member = (per_member or MEMBER in marks) and STRUCTURAL not in marks
         items = list(enumerate(value)) if isinstance(value, tuple) else [(None, value)]
         if any(isinstance(item, BaseModel) for _, item in items):
             for index, item in items:
@@ -297,54 +375,13 @@ def fields(part: BaseModel, prefix: str = "", per_member: bool = False) -> Itera
             yield path, value, member
 
 
-def _is_member(field: Any) -> bool:
+def _marks(field: Any) -> list[Any]:
+    """What an annotation says of a field, also inside ``… | None``."""
     options = typing.get_args(field.annotation)
-    return MEMBER in field.metadata or any(MEMBER in getattr(option, "__metadata__", ()) for option in options)
+    return [*field.metadata, *(mark for option in options for mark in getattr(option, "__metadata__", ()))]
 
 
-def _structural(recipe: Recipe) -> dict[str, Any]:
-    kept = {path: value for path, value, member in fields(recipe) if not member and path != "name"}
-    kept["optimizer.accumulate"] = recipe.get("optimizer.accumulate")
-    return json.loads(json.dumps(kept))
-
-
-def _digest(plain: dict[str, Any]) -> str:
+def _digest(leaves: dict[str, Any]) -> str:
+    """A float is written as Python writes it; minus zero is zero."""
+    plain = {path: value + 0.0 if isinstance(value, float) else value for path, value in leaves.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _set(plain: dict[str, Any], path: str, value: Any) -> None:
-    *places, last = path.split(".")
-    here: Any = plain
-    for depth, place in enumerate(places):
-        here = _step(here, place, path)
-        if isinstance(here, str):
-            raise InputError(path, got=value, expected=f"a table at {'.'.join(places[: depth + 1])}")
-    if isinstance(here, list):
-        _step(here, last, path)
-        here[int(last)] = value
-        return
-    if last == "kind" and here.get("kind") != value and places:
-        _keep_known(here, places[0], value)
-    if value is None:
-        here.pop(last, None)
-    else:
-        here[last] = value
-
-
-def _step(here: Any, place: str, path: str) -> Any:
-    if isinstance(here, list):
-        if not place.isdigit() or int(place) >= len(here):
-            raise InputError(path, got=place, expected=f"a number under {len(here)}, the place in the list")
-        if isinstance(here[int(place)], str):
-            here[int(place)] = {"kind": here[int(place)]}
-        return here[int(place)]
-    if isinstance(here.get(place), str):
-        here[place] = {"kind": here[place]}
-    return here.setdefault(place, {})
-
-
-def _keep_known(here: dict[str, Any], kind: str, name: str) -> None:
-    if kind in FILES:
-        known = find(kind, name).part.model_fields
-        for field in [f for f in here if f not in known]:
-            del here[field]

@@ -1,0 +1,66 @@
+"""The walls of docs/architecture.md, held over the sources' own import statements."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "ravine"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir"}
+TECHNIQUES = {"data", "nn", "optim"}
+ORDER = ({"report"}, {"engine"}, {"doctor"}, {"training"}, {"study"}, {"interop"}, {"cli"}, {"__init__", "__main__"})
+ALLOWED = {part: BASE for part in BASE} | {part: BASE | {part} for part in TECHNIQUES}
+below = BASE | TECHNIQUES
+for floor in ORDER:
+    below = below | floor
+    ALLOWED |= {part: below for part in floor}
+ALLOWED["report"] = {"errors", "durations", "catalogue", "recipe", "rundir", "report"}
+NO_TORCH = BASE - {"randomness"} | {"report"}
+
+
+def part_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, wherever in the file, but not what only type checkers read."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    unread = {id(n) for t in ast.walk(tree) if isinstance(t, ast.If) and "TYPE_CHECKING" in ast.unparse(t.test) for n in ast.walk(t)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and id(node) not in unread:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and id(node) not in unread:
+            assert node.level == 0, f"{file}: relative imports hide what is imported"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_walls(file):
+    part, found = part_of(file), imports(file)
+    inner = {name.split(".")[1] for name in found if name.startswith("ravine.")}
+    assert inner <= ALLOWED[part] | {"__version__"}, f"{part} must not import {inner - ALLOWED[part]}"
+    if part in NO_TORCH:
+        assert not {name for name in found if name.split(".")[0] == "torch"}, f"{part} must not import torch"
+    assert file.stem not in {"utils", "helpers", "common"}
+    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "torch.load", "torch.save"}
+    assert not {name for name in found if name in forbidden or name.split(".")[0] in forbidden}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_nothing_reads_or_writes_pickle(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"torch.load", "torch.save", "np.save", "numpy.save"} and "pickle" not in called, ast.unparse(node)
+            allows = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"]
+            assert not allows, ast.unparse(node)
+
+
+def test_every_part_has_its_place():
+    assert {part_of(file) for file in FILES} <= set(ALLOWED)
