@@ -1,0 +1,84 @@
+"""Anything array-like -> a tensor, as it came: bytes stay bytes, doubles stay doubles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.errors import InputError
+
+PADDED_TARGET = -100  # a time step without a target, as in torch.nn.CrossEntropyLoss(ignore_index=-100)
+_WIDER = {"u2": "i4", "u4": "i8", "u8": "i8", "f2": "f4", "f16": "f8"}
+
+
+def tensor(value: Any, where: str) -> Tensor | np.ndarray:
+    """A dense tensor on its own device; text stays a numpy array of ``str``.
+
+    Sequences of different lengths are padded: whole numbers with 0, other numbers with NaN.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach()
+        value = value if value.layout == torch.strided else value.to_dense()
+        if value.is_complex():
+            raise InputError(where, got=str(value.dtype), expected="real numbers")
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    if hasattr(value, "toarray"):
+        raise InputError(where, got=type(value).__name__, expected="a dense array", repair="use .toarray()")
+    if hasattr(value, "to_numpy"):
+        value = value.to_numpy()
+    if isinstance(value, (list, tuple)):
+        lengths = {len(item) for item in value if isinstance(item, (Sequence, np.ndarray, Tensor)) and not isinstance(item, str)}
+        if len(lengths) > 1:
+            return _padded([tensor(item, where) for item in value], where)
+        if value and isinstance(value[0], Tensor):
+            return torch.stack([item.detach() for item in value])
+    return _from_numpy(value, where)
+
+
+def _from_numpy(value: Any, where: str) -> Tensor | np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(where, expected="rows of equal shape", repair=str(error)) from None
+    if array.dtype.kind == "O":
+        array = _plain(array, where)
+    if array.dtype.kind in "US":
+        return array.astype(str)
+    if array.dtype.kind not in "biuf":
+        raise InputError(where, got=f"an array of {array.dtype}", expected="numbers")
+    kind = _WIDER.get(array.dtype.str[1:], array.dtype.str[1:])
+    array = np.ascontiguousarray(array, dtype=np.dtype(kind)) if array.ndim else np.asarray(array, dtype=kind)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")  # mapped files: nothing here writes to them
+        return torch.from_numpy(array)
+
+
+def _plain(array: np.ndarray, where: str) -> np.ndarray:
+    """An array of Python objects, as pandas gives for text and mixed columns, as text or numbers."""
+    if all(isinstance(item, str) for item in array.flat):
+        return array.astype(str)
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            where, got=f"an array of objects such as {next(iter(array.flat))!r}", expected="numbers", repair="encode them as numbers first"
+        ) from None
+
+
+def _padded(items: list[Any], where: str) -> Tensor:
+    if any(not isinstance(item, Tensor) for item in items) or len({item.shape[1:] for item in items}) > 1:
+        raise InputError(where, expected="rows of equal shape, or sequences [T, ...] that differ in T alone")
+    if any(len(item) == 0 for item in items):
+        raise InputError(where, got="a sequence of length 0", expected="at least one time step in each")
+    whole = not items[0].is_floating_point()
+    if whole and any((item == 0).any() for item in items):
+        raise InputError(where, got="the token 0 in sequences of different lengths", expected="tokens from 1 on: 0 is the padding", repair="add 1 to each")
+    if not whole and items[0].ndim == 1:
+        items = [item[:, None] for item in items]
+    fill = 0.0 if whole else float("nan")
+    return torch.nn.utils.rnn.pad_sequence([item.long() if whole else item for item in items], batch_first=True, padding_value=fill)

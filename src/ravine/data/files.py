@@ -1,0 +1,130 @@
+"""The person's own files -> sources: npz, IDX, CSV, text."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ravine.data import idx, tables, text
+from ravine.data.arrays import from_pairs
+from ravine.data.source import Arrays, Source
+from ravine.data.targets import interpret
+from ravine.errors import InputError
+
+_IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
+
+
+def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Path:
+    """The file (or folder; None: either) at a path, in the working directory or under ``root``."""
+    given = Path(path).expanduser()
+    candidates = [given] if given.is_absolute() else [given, root / given]
+    for candidate in candidates:
+        if candidate.exists():
+            if folder is not None and candidate.is_dir() != folder:
+                raise InputError("data.source.path", got=path, expected=f"a {what}, not a {'file' if folder else 'folder'}")
+            return candidate
+    raise InputError("data.source.path", got=path, expected=f"a {what} that exists", repair=f"looked for {' and '.join(map(str, candidates))}")
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file (or of an npy file, as "x"), without pickle."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+            raise InputError(path.name, got="pickled data or objects", expected="plain numeric arrays", repair="save them with a numeric dtype; pickles are never read") from None
+        raise InputError(path.name, expected="an npz file", repair=str(error)) from None
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(path.name, expected="an npz file that can be read", repair=str(error)) from None
+
+
+def from_npz(path: Path, task: str) -> Source:
+    stored = {name.lower(): array for name, array in read_npz(path).items()}
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for part, ends in {"train": ("", "_train"), "validation": ("_val", "_valid", "_validation"), "test": ("_test",)}.items():
+        for end in ends:
+            if f"x{end}" in stored and f"y{end}" in stored:
+                pairs.setdefault(part, (stored[f"x{end}"], stored[f"y{end}"]))
+    if "train" not in pairs:
+        raise InputError(path.name, got=f"arrays {', '.join(sorted(stored)) or '(none)'}", expected="x and y, or x_train and y_train")
+    return from_pairs(pairs, task, where=f"{path.name}: x")
+
+
+def from_idx(path: Path, labels: str | None, root: Path) -> Source:
+    if path.is_dir():
+        return from_pairs(_idx_folder(path))
+    if labels is None:
+        label_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+        if label_path == path:
+            raise InputError("data.source.labels", got=None, expected="the file of labels", repair="set labels = PATH")
+    else:
+        label_path = Path(labels)
+    label_path = find(str(label_path), root, "IDX file of labels")
+    return from_pairs({"train": (idx_images(path), idx.parse(idx.read_bytes(label_path), label_path.name))})
+
+
+def idx_images(path: Path) -> np.ndarray:
+    """The array of an IDX file; images [N, H, W] get their channel."""
+    array = idx.parse(idx.read_bytes(path), path.name)
+    return array[:, None] if array.ndim == 3 else array
+
+
+def _idx_folder(path: Path) -> dict[str, tuple[Any, Any]]:
+    pairs = {}
+    for part, stems in _IDX_NAMES.items():
+        found = [next(iter(sorted(path.glob(f"{stem}*"))), None) for stem in stems]
+        if all(found):
+            images, labels = found
+            pairs[part] = (idx_images(images), idx.parse(idx.read_bytes(labels), labels.name))  # type: ignore[arg-type, union-attr]
+    if "train" not in pairs:
+        raise InputError(str(path), expected="IDX files named train-images* and train-labels* (t10k-images*, t10k-labels* for test)")
+    return pairs
+
+
+def from_text(path: Path, length: int) -> Source:
+    return Source({"all": text.Text(text.read(path), length, path.name)}, "sequence")
+
+
+def from_csv(path: Path, target: str | None, task: str, categorical: str) -> Source:
+    table = tables.read(path)
+    name = tables.target_of(table, target)
+    columns = tables.describe(table, [column for column in table.columns if column != name])
+    raw = tables.matrix(table, columns)
+    cells = table.columns[name]
+    gaps = [row + 1 for row, cell in enumerate(cells) if tables.missing(cell)]
+    if gaps:
+        raise InputError(f"{table.where}: target {name}", got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}", expected="a target in every row", repair="drop those rows")
+    y, classes = _csv_target(cells, task, f"{table.where}: target {name}")
+    found = interpret({"train": y}, raw, "classification" if classes else "regression", classes)
+    facts = {"target": name, "columns": columns}
+    return Source(
+        {"train": Arrays(raw, found.parts["train"])}, found.task, found.classes, outputs=found.outputs, facts=facts,
+        encode=lambda rows: tables.fit_encoder(rows, columns, categorical, table.where),
+    )
+
+
+def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The target and its class names; no names for a regression."""
+    values = [tables.number(cell) for cell in cells]
+    numeric = all(value is not None for value in values)
+    if task == "regression" and not numeric:
+        raise InputError(where, got=next(c for c, v in zip(cells, values, strict=True) if v is None), expected="numbers for a regression")
+    few = numeric and all(value == round(value) for value in tables.numbers(cells, where)) and len(set(values)) <= 20
+    if task == "regression" or (task == "auto" and numeric and not few):
+        return torch.tensor(tables.numbers(cells, where), dtype=torch.float64), ()
+    kinds = sorted(set(cells), key=lambda cell: (tables.number(cell) if numeric else 0.0, cell))
+    if len(kinds) < 2:
+        raise InputError(where, got=f"one class ({kinds[0]})", expected="at least two classes")
+    if task == "auto" and not numeric and len(kinds) > max(20, len(cells) // 2):
+        warnings.warn(f"{where}: {len(kinds)} classes in {len(cells)} rows", stacklevel=2)
+    place = {kind: i for i, kind in enumerate(kinds)}
+    return torch.tensor([place[cell] for cell in cells]), tuple(kinds)

@@ -1,0 +1,94 @@
+"""Image files -> uint8 tensors [C, H, W]."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ravine.errors import InputError
+
+_GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on files that are no images
+
+
+def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -> Tensor:
+    """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, resized to (height, width) where given."""
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        image = _eight_bits(ImageOps.exif_transpose(image)).convert(mode)
+        if size and image.size != size[::-1]:
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    return torch.from_numpy(pixels.copy()).unflatten(1, (-1, 1)).movedim(2, 0) if mode == "L" else torch.from_numpy(pixels.copy()).movedim(2, 0)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA")
+    return image
+
+
+def header(file: Path) -> tuple[tuple[int, int], bool] | None:
+    """((height, width) as seen upright, whether it is gray), or None where the file is no image."""
+    try:
+        with Image.open(file) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            size = image.size if turned else image.size[::-1]
+            return (size[0], size[1]), image.mode in _GRAY
+    except _BROKEN:
+        return None
+
+
+def load(files: Sequence[Path | bytes], mode: str, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
+    """All images that can be decoded, uint8 [N, C, H, W], and the places of those that cannot."""
+    out = torch.zeros(len(files), 1 if mode == "L" else 3, *size, dtype=torch.uint8)
+    broken: list[int] = []
+
+    def one(place: int) -> None:
+        try:
+            out[place] = decode(files[place], mode, size)
+        except _BROKEN:
+            broken.append(place)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, range(len(files)), chunksize=64))
+    if broken:
+        good = sorted(set(range(len(files))) - set(broken))
+        out = out[good]
+    return out, sorted(broken)
+
+
+def warn_unreadable(files: Sequence[Path], root: Path) -> None:
+    """One warning that names the files that were left out."""
+    if files:
+        names = ", ".join(str(file.relative_to(root)) for file in files[:10])
+        more = f" and {len(files) - 10} more" if len(files) > 10 else ""
+        warnings.warn(f"{root}: {len(files)} file(s) cannot be read as images and are left out: {names}{more}", stacklevel=2)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file under a folder that is not hidden, by name."""
+    return sorted(f for f in folder.rglob("*") if f.is_file() and not any(part.startswith(".") for part in f.relative_to(folder).parts))
+
+
+def survey(files: Sequence[Path], where: str) -> tuple[list[Path], list[Path], dict[str, Any]]:
+    """(readable files, others, {"size": the median height and width, "mode": "L" if all are gray else "RGB"})."""
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(files, pool.map(header, files, chunksize=64), strict=True))
+    good = [file for file in files if found[file]]
+    if not good:
+        raise InputError(where, got=f"{len(files)} file(s), none an image", expected="image files")
+    sizes = np.array([found[file][0] for file in good])  # type: ignore[index]
+    gray = all(found[file][1] for file in good)  # type: ignore[index]
+    height, width = (int(extent) for extent in np.median(sizes, axis=0))
+    return good, [file for file in files if not found[file]], {"size": [height, width], "mode": "L" if gray else "RGB"}

@@ -1,0 +1,51 @@
+"""Which rows each step sees: a pure function of the data's seed and the step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ravine import randomness
+
+
+class Order:
+    """Batches of row numbers.
+
+    ``shuffle`` draws a new permutation each epoch, ``fixed`` replays one permutation, ``replacement`` draws each row anew.
+
+    >>> order = Order(size=5, batch=2, kind="shuffle", last="keep", seed=0)
+    >>> order.epoch_steps, sorted(torch.cat([order.rows(step) for step in range(3)]).tolist())
+    (3, [0, 1, 2, 3, 4])
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch: int,
+        kind: Literal["shuffle", "fixed", "replacement"],
+        last: Literal["keep", "drop"],
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
+        self.size, self.batch, self.kind, self.seed, self.device = size, batch, kind, seed, device
+        self.epoch_steps = size // batch if last == "drop" else -(-size // batch)
+        self._epoch, self._rows = -1, torch.empty(0, dtype=torch.int64)
+
+    def rows(self, step: int) -> Tensor:
+        """Row numbers [B] of a step."""
+        epoch, place = divmod(step, self.epoch_steps)
+        return self.epoch(epoch)[place * self.batch : (place + 1) * self.batch]
+
+    def epoch(self, epoch: int) -> Tensor:
+        """Row numbers of a whole epoch [N]; that of the epoch asked for last is kept."""
+        key = 0 if self.kind == "fixed" else epoch
+        if key != self._epoch:
+            generator = randomness.generator(self.seed, "order", key)
+            if self.kind == "replacement":
+                rows = torch.randint(self.size, (self.size,), generator=generator)
+            else:
+                rows = torch.randperm(self.size, generator=generator)
+            self._epoch, self._rows = key, rows.to(self.device)
+        return self._rows

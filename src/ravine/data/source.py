@@ -1,0 +1,113 @@
+"""What a source gives: parts of rows, and what is known about them before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+PARTS = ("train", "validation", "test")
+TASKS = ("classification", "regression", "multilabel", "sequence")
+CHUNK_BYTES = 32 << 20  # how much raw data is looked at in one go
+
+
+@dataclass
+class Batch:
+    """Rows as the network sees them. Read them, do not write: a batch may be a view of a larger block."""
+
+    x: Tensor  # [B, ...]
+    y: Tensor  # [B] or [B, T] int64, or [B, outputs] floats
+    index: Tensor  # [B] place of each row in the training part
+
+
+class Split(Protocol):
+    """One part of the data: rows that can be taken by number."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        """Raw inputs and targets of those rows; ``epoch`` where rows differ from epoch to epoch."""
+        ...
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All rows in order, some at a time."""
+        ...
+
+
+@dataclass
+class Arrays:
+    """Rows in memory (or in a mapped file): ``x`` [N, ...] and ``y`` [N, ...]."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        if index.device != self.x.device:
+            index = index.to(self.x.device)
+        return self.x.index_select(0, index), self.y.index_select(0, index)
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rows = rows_per_chunk(self.x)
+        return zip(self.x.split(rows), self.y.split(rows), strict=True)
+
+    def rows(self, index: Tensor) -> Arrays:
+        return Arrays(self.x[index], self.y[index])
+
+    def to(self, device: torch.device) -> Arrays:
+        return Arrays(self.x.to(device), self.y.to(device))
+
+
+@dataclass
+class Windows:
+    """A text as rows: ``length`` tokens and, as targets, the same moved on by one.
+
+    In training every epoch starts at another place, so that the windows differ.
+    """
+
+    tokens: Tensor  # [L], small integers
+    length: int
+    seed: int
+
+    def __len__(self) -> int:
+        return max(0, (len(self.tokens) - self.length) // self.length)
+
+    def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        from ravine.randomness import key
+
+        offset = 0 if epoch is None else key(self.seed, "offset", epoch) % self.length
+        places = torch.arange(self.length + 1, device=self.tokens.device)
+        starts = index.to(self.tokens.device) * self.length + offset
+        rows = self.tokens[starts[:, None] + places].long()  # [B, T + 1]
+        return rows[:, :-1], rows[:, 1:]
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in torch.arange(len(self)).split(max(1, CHUNK_BYTES // (16 * self.length))):
+            yield self.take(index)
+
+    def to(self, device: torch.device) -> Windows:
+        return Windows(self.tokens.to(device), self.length, self.seed)
+
+
+@dataclass
+class Source:
+    """Parts of data and their meaning. ``facts`` is plain data, kept with the run, from which new files are read alike."""
+
+    parts: dict[str, Any]  # "train", perhaps "validation" and "test" -> Split, or a text (str) to be cut
+    task: str
+    classes: tuple[str, ...] = ()
+    vocabulary: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    encode: Callable[[Tensor], Any] | None = None  # raw training inputs -> a Transform that comes before all others
+    outputs: int | None = None
+    given: bool = False  # the parts are the person's own: nothing more is split off than was asked for
+
+
+def rows_per_chunk(x: Tensor) -> int:
+    """Rows of x in about CHUNK_BYTES."""
+    return max(1, CHUNK_BYTES // max(1, x[:1].numel() * x.element_size()))

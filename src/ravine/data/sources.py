@@ -1,0 +1,111 @@
+"""Real data: what comes with scikit-learn, what is downloaded once, and the person's own files.
+
+Every function here is a technique: it receives ``root``, where data are looked for (``RAVINE_DATA``, else the cache), and gives
+a ``Source``. Relative paths are looked for in the working directory, then under ``root``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ravine.catalogue import Count, Pair, Text
+from ravine.data import files, folders, published
+from ravine.data.arrays import from_pairs
+from ravine.data.files import find
+from ravine.data.source import Source
+from ravine.errors import InputError
+
+
+def digits(root: Path) -> Source:
+    """Handwritten digits of scikit-learn: 1,797 images [1, 8, 8] with values 0 to 16, 10 classes; no download.
+
+    Source: UCI, Optical Recognition of Handwritten Digits (Alpaydin, Kaynak 1998).
+    """
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return from_pairs({"train": (x.reshape(-1, 1, 8, 8).astype("float32"), y)})
+
+
+def mnist(root: Path) -> Source:
+    """MNIST: 60,000 + 10,000 images of handwritten digits, uint8 [1, 28, 28], 10 classes.
+
+    Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source: LeCun, Cortes, Burges 1998.
+    """
+    return from_pairs(published.mnist(root), classes=tuple("0123456789"))
+
+
+def cifar10(root: Path) -> Source:
+    """CIFAR-10: 50,000 + 10,000 photographs, uint8 [3, 32, 32], 10 classes.
+
+    Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or cifar10-jpeg.npz, the same images
+    as JPEG; else downloaded. Source: Krizhevsky 2009.
+    """
+    return from_pairs(published.cifar10(root), classes=published.CIFAR10_CLASSES)
+
+
+def shakespeare(root: Path, *, length: Count = 64) -> Source:
+    """Tiny Shakespeare: 1,115,394 characters, windows of ``length`` with the next character as target at each step.
+
+    Found under ``root`` (tinyshakespeare.txt), else downloaded. Source: Karpathy 2015.
+    """
+    return files.from_text(published.shakespeare(root), length)
+
+
+def text(root: Path, *, path: Text, length: Count = 64) -> Source:
+    """A text file (UTF-8): windows of ``length`` characters with the next character as target at each step.
+
+    Training, validation and test are contiguous pieces, in this order. The vocabulary is that of the training piece; token 0 stands
+    for characters it does not have. In training the windows begin at another place each epoch.
+    """
+    return files.from_text(find(path, root, "text file"), length)
+
+
+def folder(root: Path, *, path: Text, size: Pair | None = None, mode: Literal["auto", "gray", "rgb"] = "auto") -> Source:
+    """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with val and test beside train.
+
+    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all are gray, else
+    RGB. Files that cannot be read are named in one warning and left out.
+    """
+    return folders.load(find(path, root, "folder", folder=True), size, mode)
+
+
+def csv(
+    root: Path,
+    *,
+    path: Text,
+    target: Text | None = None,
+    task: Literal["auto", "classification", "regression"] = "auto",
+    categorical: Literal["one_hot", "index"] = "one_hot",
+) -> Source:
+    """A table with a header: one row a sample.
+
+    ``target`` is the column to predict (default: one called target, label, class or y, else the last). Columns of numbers stay numbers;
+    columns of text are categories, one-hot or an index; texts of more than 100 kinds are left out with a warning. A missing
+    number becomes the median of the training part, with an indicator column beside it; a missing category the most frequent one. The
+    task is classification where the target is text or at most 20 different whole numbers, else regression.
+    """
+    return files.from_csv(find(path, root, "CSV file"), target, task, categorical)
+
+
+def npz(root: Path, *, path: Text, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto") -> Source:
+    """NumPy arrays in one file: x and y, or x_train and y_train with x_val, y_val, x_test, y_test as there are.
+
+    Bytes stay bytes; targets are read as for arrays given in Python.
+    """
+    return files.from_npz(find(path, root, "npz file"), task)
+
+
+def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
+    """IDX files, plain or gzip: a folder with MNIST's four names, or an images file and its ``labels``.
+
+    Without ``labels`` the name is made from that of the images: images-idx3 becomes labels-idx1.
+    """
+    return files.from_idx(find(path, root, "IDX file or folder", folder=None), labels, root)
+
+
+def arrays(root: Path, *, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto") -> Source:
+    """What is given in Python: ``train(data=(x, y))``; a recipe alone cannot hold it."""
+    raise InputError("data.source", got="arrays", expected="data given in Python: train(..., data=(x, y))", repair="on the command line use npz:PATH, csv:PATH or folder:PATH")
+
