@@ -1,0 +1,220 @@
+"""From a recipe's parts to modules: models with statelessly drawn parameters, losses, and the layout of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.catalogue import Init, Part, find, make
+from ravine.errors import InputError
+from ravine.layout import Layout
+from ravine.nn.convolution import LocallyConnected
+from ravine.nn.criterion import SampleLoss
+from ravine.nn.normalization import BatchNorm
+from ravine.nn.randomized import settle
+from ravine.nn.stack import Shape, Stack, call, example
+from ravine.randomness import generator, key
+
+__all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "settle"]
+
+_NORMS = (
+    nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, BatchNorm,
+    nn.PReLU,  # its slopes are scales too: not decayed (He et al., 2015)
+)
+_LOSSES = {
+    "classification": "cross_entropy", "sequence": "cross_entropy", "regression": "squared", "multilabel": "binary_cross_entropy",
+}
+
+
+def build(
+    part: Part | str | dict[str, Any], shape: Shape, outputs: int, *, vocabulary: int | None = None, seed: int = 0,
+    dtype: torch.dtype = torch.float32, batch: Tensor | None = None,
+) -> nn.Module:
+    """The module of a recipe's model part, its parameters a function of the seed alone.
+
+    Everything is drawn in float64 and then cast, so float32 and float64 agree. ``vocabulary`` fills the fields of that
+    name which were left open; ``batch`` are inputs for data-dependent initialisers (lsuv).
+
+    >>> net = build("mlp", (4,), 3, seed=1)
+    >>> bool((build("mlp", (4,), 3, seed=1)[1].weight == net[1].weight).all())
+    True
+    """
+    part = _told(make("model", part), vocabulary)
+    with torch.random.fork_rng(devices=[]):
+        module: nn.Module = call("model", part, tuple(shape), outputs)
+    module = module.double()
+    initialise(module, part.init, seed, batch=batch if batch is not None else _unit_batch(module, shape, seed))  # type: ignore[attr-defined]
+    return module.to(dtype)
+
+
+def initialise(module: nn.Module, init: Init | None, seed: int, *, batch: Tensor | None = None) -> None:
+    """Draw every parameter anew: torch's own defaults, then the named initialisers; a layer's own go before the model's.
+
+    Defaults come from each module's ``reset_parameters`` under a generator for (seed, module name), named initialisers
+    from one for (seed, parameter name). Embedding tables and normalisation layers keep their defaults unless their own
+    layer names an initialiser; a recurrent layer's gates are drawn one by one. A tied parameter is drawn once.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for name, part in module.named_modules():
+            reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+            if callable(reset):
+                torch.manual_seed(key(seed, "init", name))
+                reset()
+        chosen = dict(_chosen(module, init))
+        for name, (owner, parameter, technique) in chosen.items():
+            _fill(name, owner, parameter, technique, seed)
+        if batch is not None:
+            _unit_variance(module, {owner: t for owner, _, t in chosen.values() if t.kind == "lsuv"}, batch)  # type: ignore[attr-defined]
+
+
+def build_loss(part: Part | str | dict[str, Any], task: str | None, *, counts: Sequence[int] | None = None) -> nn.Module:
+    """The loss module of a recipe's loss part. ``counts``: samples of each class in the training part, for balanced weights.
+
+    >>> type(build_loss("auto", "classification")).__name__
+    'CrossEntropy'
+    """
+    part = make("loss", part)
+    if part.kind == "auto" and task in _LOSSES:  # type: ignore[attr-defined]
+        part = make("loss", {**part.model_dump(exclude_unset=True), "kind": _LOSSES[task]})
+    loss: SampleLoss = call("loss", part)
+    weights = _class_weights(part.class_weights, counts)  # type: ignore[attr-defined]
+    if weights is not None:
+        if not loss.weighable:
+            raise InputError("loss.class_weights", got=part.kind, expected="a loss over classes")  # type: ignore[attr-defined]
+        loss.class_weights = weights
+    return loss
+
+
+def kind_of(module: nn.Module, name: str, parameter: Tensor) -> str:
+    """``"weight"``, ``"bias"`` or ``"norm"``, by the module that owns the parameter; only weights are decayed."""
+    if isinstance(module, _NORMS):
+        return "norm"
+    return "bias" if name.startswith("bias") else "weight"
+
+
+def layout(module: nn.Module) -> Layout:
+    """The columns of a row of theta: the parameters that ask for gradients, tied ones once, layers counted from the input.
+
+    >>> [(e.name, e.kind, e.layer) for e in layout(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))).entries]
+    [('0.weight', 'weight', 0), ('1.weight', 'weight', 1), ('0.bias', 'bias', 0), ('1.bias', 'bias', 1)]
+    """
+    rows, places = [], {}
+    for name, owner, parameter in _owned(module):
+        if parameter.requires_grad:
+            leaf = name.rpartition(".")[2]
+            depth = leaf.rpartition("_l")[2].partition("_")[0] if isinstance(owner, nn.RNNBase) else ""
+            layer = places.setdefault((owner, depth), len(places))
+            rows.append((name, tuple(parameter.shape), kind_of(owner, leaf, parameter), layer))
+    return Layout.of(rows)
+
+
+def _owned(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    """(full name, the module that owns it, parameter), each parameter once."""
+    owners = {f"{prefix}.{leaf}" if prefix else leaf: owner for prefix, owner in module.named_modules() for leaf in owner._parameters}
+    for name, parameter in module.named_parameters():
+        yield name, owners[name], parameter
+
+
+def _chosen(module: nn.Module, init: Init | None) -> Iterator[tuple[str, tuple[nn.Module, nn.Parameter, Part]]]:
+    """The named initialiser of each parameter that has one."""
+    own = {
+        f"{prefix}.{child}" if prefix else child: layer_init
+        for prefix, part in module.named_modules() if isinstance(part, Stack) for child, layer_init in part.inits.items()
+    }
+    for name, owner, parameter in _owned(module):
+        layer = max((place for place in own if name.startswith(place + ".")), key=len, default=None)
+        kind = kind_of(owner, name.rpartition(".")[2], parameter)
+        asked = [own[layer]] if layer is not None else []
+        if kind != "norm" and not isinstance(owner, nn.Embedding) and init is not None:
+            asked.append(init)
+        field = "weights" if kind == "weight" or (kind == "norm" and name.endswith("weight")) else "biases"
+        technique = next((found for i in asked if (found := getattr(i, field)) is not None), None)
+        if technique is not None:
+            yield name, (owner, parameter, technique)
+
+
+def _fill(name: str, owner: nn.Module, parameter: nn.Parameter, technique: Part, seed: int) -> None:
+    draws = generator(seed, "init", name)
+    drawn = torch.empty(parameter.shape, dtype=torch.float64)
+    gates = {nn.LSTM: 4, nn.GRU: 3}.get(type(owner), 1)
+    for block in drawn.chunk(gates):
+        try:
+            call("initializer", technique, block, _fans(owner, block), draws)
+        except InputError as error:
+            raise error.under(f"model.init ({name})") from None
+    parameter.copy_(drawn)
+
+
+def _fans(owner: nn.Module, block: Tensor) -> tuple[int, int]:
+    """fan_in and fan_out of a weight [out, in, kernel...]; of a bias, its own extent."""
+    if isinstance(owner, LocallyConnected):
+        return owner.fans
+    if block.dim() < 2:
+        return block.numel(), block.numel()
+    area = block[0, 0].numel()
+    return block.shape[1] * area, block.shape[0] * area
+
+
+def _unit_variance(module: nn.Module, targets: dict[nn.Module, Part], batch: Tensor) -> None:
+    """Scale the weights of the chosen layers, from the input on, until their outputs over the batch have variance 1."""
+
+    def rescale(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        part = targets[layer]
+        for _ in range(part.iterations):  # type: ignore[attr-defined]
+            deviation = float(output.std())
+            if abs(deviation**2 - 1) <= part.tolerance or deviation == 0:  # type: ignore[attr-defined]
+                break
+            layer.weight.div_(deviation)  # type: ignore[operator, union-attr]
+            output = layer.forward(*given)
+        return output
+
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, LocallyConnected)
+    hooks = [layer.register_forward_hook(rescale) for layer in targets if isinstance(layer, kinds)]
+    if hooks:
+        was_training = module.training
+        module.eval()
+        module(batch.double() if batch.is_floating_point() else batch)
+        module.train(was_training)
+    for hook in hooks:
+        hook.remove()
+
+
+def _unit_batch(module: nn.Module, shape: Shape, seed: int, size: int = 256) -> Tensor:
+    """Stand-ins for data: standard normal inputs, or uniform symbols for an embedding."""
+    batch, draws = example(module, shape, size), generator(seed, "init", "batch")
+    if batch.is_floating_point():
+        return batch.normal_(generator=draws)
+    table = next(m for m in module.modules() if isinstance(m, nn.Embedding))
+    return batch.random_(0, table.num_embeddings, generator=draws)
+
+
+def _told(part: Part, vocabulary: int | None) -> Part:
+    """The part with the data's vocabulary in each ``vocabulary`` field that was left open, nested layers included."""
+    if vocabulary is None:
+        return part
+    changes: dict[str, Any] = {}
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if name == "vocabulary" and value is None:
+            changes[name] = vocabulary
+        elif isinstance(value, Part):
+            changes[name] = _told(value, vocabulary)
+        elif isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
+            changes[name] = tuple(_told(item, vocabulary) if isinstance(item, Part) else item for item in value)
+    return part.model_copy(update=changes) if changes else part
+
+
+def _class_weights(weights: str | Sequence[float] | None, counts: Sequence[int] | None) -> Tensor | None:
+    if weights is None:
+        return None
+    if weights != "balanced":
+        if counts is not None and len(counts) != len(weights):
+            raise InputError("loss.class_weights", got=f"{len(weights)} weights", expected=f"{len(counts)}, one for each class")
+        return torch.tensor(weights, dtype=torch.float64)
+    if counts is None:
+        raise InputError("loss.class_weights", got="balanced", expected="class targets, whose counts give the weights")
+    number = torch.as_tensor(counts, dtype=torch.float64)
+    return number.sum() / (len(number) * number.clamp_min(1))

@@ -1,0 +1,166 @@
+"""What losses share: the loss of each sample, class weights, soft targets, and how targets meet outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ravine.errors import InputError
+
+
+class SampleLoss(nn.Module):
+    """(output, target) -> the loss of each sample [B]."""
+
+    class_weights: Tensor | None  # [K]
+    weighable = True  # whether class weights mean something here
+    takes_classes = False  # whether a target of whole numbers is one column: the class
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("class_weights", None, persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def weights_of(self, target: Tensor, like: Tensor) -> Tensor:
+        """The weight of each target's class, or the mean weight of a soft target."""
+        assert self.class_weights is not None
+        weights = self.class_weights.to(like.dtype)
+        return target.to(like.dtype) @ weights if target.is_floating_point() else weights[target.clamp_min(0)]
+
+
+class ClassLoss(SampleLoss):
+    """A loss over the K classes of a row; sequences [B, T, K] are averaged over the steps that count.
+
+    A subclass gives ``rows``: (output [N, K], target [N] or [N, K]) -> [N]; where ``weighs`` says so, class weights included.
+    """
+
+    takes_classes = True
+    weighs = False
+
+    def __init__(self, ignore: int = -100):
+        super().__init__()
+        self.ignore = ignore
+
+    def rows(self, output: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        target = classes(output, target)
+        flat = target.flatten(0, output.dim() - 2)
+        rows = self.rows(output.flatten(0, -2), flat)  # [B T]
+        if self.class_weights is not None and not self.weighs:
+            rows = rows * self.weights_of(flat, rows)
+        if output.dim() == 2:
+            return rows
+        rows = rows.view(output.shape[0], -1)
+        if target.is_floating_point():
+            return rows.mean(1)
+        counts = (target != self.ignore).flatten(1).to(rows.dtype)
+        return (rows * counts).sum(1) / counts.sum(1).clamp_min(1)
+
+
+class EntryLoss(SampleLoss):
+    """A loss for each output alone, then their mean or sum over a sample (for sequences, the mean over the steps)."""
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def entry(self, output: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        outputs, targets = entries(output, target)
+        each = self.entry(outputs, targets)
+        if self.class_weights is not None:
+            each = each * self._entry_weights(each, target, targets)
+        each = each.sum(-1) if self.reduction == "sum" else each.mean(-1)
+        return each.flatten(1).mean(1) if each.dim() > 1 else each
+
+    def _entry_weights(self, each: Tensor, given: Tensor, targets: Tensor) -> Tensor:
+        """By the sample's class for class numbers, by label for several labels."""
+        assert self.class_weights is not None
+        weights = self.class_weights.to(each.dtype)
+        if each.shape[-1] == 1 and len(weights) == 2:
+            return weights[0] + targets * (weights[1] - weights[0])
+        by_class = given.shape != targets.shape and not given.is_floating_point()
+        return self.weights_of(given, each)[..., None] if by_class else weights
+
+
+class MultiTask(SampleLoss):
+    """The weighted sum of the losses of several heads."""
+
+    weights: Tensor
+    weighable = False
+
+    def __init__(self, losses: Sequence[SampleLoss], sizes: Sequence[int], weights: Sequence[float] | None):
+        super().__init__()
+        lengths = {len(losses), len(sizes), len(weights or losses)}
+        if len(lengths) != 1:
+            raise InputError("loss", got=f"{len(losses)} losses and {len(sizes)} sizes", expected="one of each for every head")
+        self.losses, self.sizes = nn.ModuleList(losses), tuple(sizes)
+        self.register_buffer("weights", number(weights or [1.0] * len(losses)), persistent=False)
+
+    def forward(self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
+        outputs = output.split(self.sizes, -1) if isinstance(output, Tensor) else output
+        targets = self._targets(target) if isinstance(target, Tensor) else target
+        found = [loss(o, t) for loss, o, t in zip(self.losses, outputs, targets, strict=True)]
+        return sum(self.weights[h].to(each.dtype) * each for h, each in enumerate(found))  # type: ignore[return-value]
+
+    def _targets(self, target: Tensor) -> list[Tensor]:
+        takes = [bool(loss.takes_classes) for loss in self.losses]
+        widths = [1 if classes else size for classes, size in zip(takes, self.sizes, strict=True)]
+        if target.shape[-1] != sum(widths):
+            raise InputError("loss", got=f"targets of {target.shape[-1]} columns", expected=f"{sum(widths)}: {widths} by head")
+        parts = target.split(widths, -1)
+        return [part[..., 0].long() if classes else part for part, classes in zip(parts, takes, strict=True)]
+
+
+def entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and target of one shape: [B] and [B, 1] meet, class numbers become one-hot rows."""
+    if output.dim() == 1:
+        output = output[:, None]
+    if target.shape == output.shape:
+        return output, target.to(output.dtype)
+    if target.shape == output.shape[:-1] and output.shape[-1] == 1:
+        return output, target[..., None].to(output.dtype)
+    if target.shape == output.shape[:-1] and not target.is_floating_point():
+        return output, one_hot(target, output)
+    raise InputError(
+        "loss", got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}", expected="one target for each output",
+        repair=f"give the model {target.shape[-1] if target.dim() > 1 else 1} outputs",
+    )
+
+
+def classes(output: Tensor, target: Tensor) -> Tensor:
+    """Class numbers [..] or class probabilities [.., K] for outputs [.., K]."""
+    if output.dim() < 2:
+        raise InputError("loss", got=f"outputs {tuple(output.shape)}", expected="[B, K], a score for each class")
+    if target.shape == output.shape and target.is_floating_point():
+        return target.to(output.dtype)
+    if target.shape == (*output.shape[:-1], 1):
+        target = target[..., 0]
+    if target.shape != output.shape[:-1]:
+        raise InputError(
+            "loss", got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}",
+            expected="a class number for each row of outputs, or a probability for each output",
+            repair="an LSTM with output = all predicts every step, with output = last one value",
+        )
+    if output.shape[-1] == 1:
+        return target[..., None].to(output.dtype)  # the one class's probability
+    return target.long()
+
+
+def one_hot(target: Tensor, output: Tensor) -> Tensor:
+    """Rows of 0 and 1 in the output's type; a soft target is handed through."""
+    if target.shape == output.shape:
+        return target.to(output.dtype)
+    return (target[..., None] == torch.arange(output.shape[-1], device=output.device)).to(output.dtype)
+
+
+def number(value: object) -> Tensor:
+    """A number of a recipe as a buffer."""
+    return torch.tensor(value, dtype=torch.float64)

@@ -1,0 +1,236 @@
+"""Metrics: (outputs, targets) of a whole split -> a number; the definitions are scikit-learn's where it has them.
+
+Outputs are what the model gives: scores [N, K] for classes (the greatest wins), one score [N] or [N, 1] for two classes
+(positive above 0, or above 1/2 where all scores lie in [0, 1]), [N, K] for K labels, [N, T, K] for sequences (every step counts).
+Class targets below 0 are padding and do not count.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn import metrics as scikit
+from torch import Tensor
+from torch.nn import functional as F
+
+from ravine.catalogue import Count
+from ravine.errors import InputError
+
+Average = Literal["macro", "micro", "weighted"]
+
+
+def accuracy(output: Tensor, target: Tensor) -> float:
+    """The fraction of right answers; with several labels, of right labels.
+
+    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+    0.5
+    """
+    answer, right = _answers(output, target)
+    return float((answer == right).double().mean())
+
+
+def error(output: Tensor, target: Tensor) -> float:
+    """The 0/1 error: 1 - accuracy.
+
+    >>> error(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+    0.5
+    """
+    return 1.0 - accuracy(output, target)
+
+
+def balanced_accuracy(output: Tensor, target: Tensor) -> float:
+    """The mean over the classes of the fraction of each class that is answered rightly.
+
+    >>> balanced_accuracy(torch.tensor([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 0, 1]))
+    0.5
+    """
+    answer, right = _numpy(*_answers(output, target))
+    return float(np.mean([(answer[right == k] == k).mean() for k in np.unique(right)]))
+
+
+def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
+    """The fraction of samples whose class is among the k greatest scores.
+
+    >>> top_k(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([1]), k=2)
+    1.0
+    """
+    scores, right = _classes(output, target)
+    if scores.shape[-1] < 2:
+        raise InputError("metrics.top_k", got=tuple(output.shape), expected="outputs [N, K], a score for each class")
+    best = scores.topk(min(k, scores.shape[-1]), dim=-1).indices  # [N, k]
+    return float((best == right[:, None]).any(-1).double().mean())
+
+
+def precision(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
+    """Of what is answered k, the fraction that is k; mean over the classes (macro), over answers (micro), or weighted by class size.
+
+    Two classes with one output, and several labels, count the positives alone. Nothing answered k: 0.
+
+    >>> precision(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
+    0.5
+    """
+    return _scikit(scikit.precision_score, output, target, average)
+
+
+def recall(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
+    """Of what is k, the fraction that is answered k; averages as for precision.
+
+    >>> recall(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
+    1.0
+    """
+    return _scikit(scikit.recall_score, output, target, average)
+
+
+def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
+    """The harmonic mean of precision and recall: 2 p r / (p + r); averages as for precision.
+
+    >>> round(f1(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0])), 4)
+    0.6667
+    """
+    return _scikit(scikit.f1_score, output, target, average)
+
+
+def roc_auc(output: Tensor, target: Tensor) -> float:
+    """The area under the ROC curve: the chance that a positive scores above a negative; several classes: each against the rest, mean.
+
+    NaN where a class does not occur.
+
+    >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
+    0.75
+    """
+    if _by_label(output, target):
+        scores, right = output.flatten(0, -2), target.flatten(0, -2)
+        columns = [(scores[:, k], right[:, k]) for k in range(scores.shape[1])]
+    else:
+        scores, right = _classes(output, target)
+        columns = [(scores[:, k], right == k) for k in range(scores.shape[1])]
+        if scores.shape[1] == 1:
+            columns = [(scores[:, 0], right == 1)]
+    if any(int(r.sum()) in (0, len(r)) for _, r in columns):
+        return math.nan
+    return float(np.mean([scikit.roc_auc_score(*_numpy(r, s)) for s, r in columns]))
+
+
+def log_loss(output: Tensor, target: Tensor) -> float:
+    """Mean negative log-likelihood in nats of the right classes, from logits.
+
+    >>> round(log_loss(torch.zeros(3, 2), torch.tensor([0, 1, 0])), 4)
+    0.6931
+    """
+    scores, right = _classes(output, target) if not _by_label(output, target) else (output, target)
+    scores = scores.double()
+    if scores.shape[-1] == 1 or _by_label(output, target):
+        return float(F.binary_cross_entropy_with_logits(scores, right.double().view_as(scores)))
+    return float(F.cross_entropy(scores, right))
+
+
+def perplexity(output: Tensor, target: Tensor) -> float:
+    """exp of the mean negative log-likelihood: the number of equally likely symbols that would be as hard to guess.
+
+    >>> round(perplexity(torch.zeros(3, 7), torch.tensor([0, 1, 6])), 4)
+    7.0
+    """
+    return math.exp(log_loss(output, target))
+
+
+def confusion_matrix(output: Tensor, target: Tensor) -> np.ndarray:
+    """Counts [K, K]: rows are true classes, columns answers.
+
+    >>> confusion_matrix(torch.tensor([[2.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).tolist()
+    [[1, 1], [0, 1]]
+    """
+    answer, right = _numpy(*_answers(output, target))
+    size = output.shape[-1] if output.dim() > 1 and output.shape[-1] > 1 else 2
+    return scikit.confusion_matrix(right.ravel(), answer.ravel(), labels=np.arange(size))
+
+
+def mse(output: Tensor, target: Tensor) -> float:
+    """Mean squared error.
+
+    >>> mse(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
+    2.0
+    """
+    s, t = _numbers(output, target)
+    return float((s - t).square().mean())
+
+
+def rmse(output: Tensor, target: Tensor) -> float:
+    """Root of the mean squared error, in the target's units.
+
+    >>> rmse(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, -1.0]))
+    2.8284271247461903
+    """
+    return math.sqrt(mse(output, target))
+
+
+def mae(output: Tensor, target: Tensor) -> float:
+    """Mean absolute error, in the target's units.
+
+    >>> mae(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
+    1.0
+    """
+    s, t = _numbers(output, target)
+    return float((s - t).abs().mean())
+
+
+def r2(output: Tensor, target: Tensor) -> float:
+    """Coefficient of determination: 1 - sum (s - t)^2 / sum (t - mean t)^2, mean over several targets.
+
+    1 is perfect, 0 as good as the mean, negative worse. NaN for fewer than two samples.
+
+    >>> r2(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 2.0]))
+    1.0
+    """
+    s, t = _numbers(output, target)
+    if len(t) < 2 or not bool(s.isfinite().all()):
+        return math.nan
+    return float(scikit.r2_score(t.numpy(), s.numpy()))
+
+
+def _numbers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    s, t = output.detach().double().cpu(), target.detach().double().cpu()
+    if s.numel() != t.numel():
+        raise InputError("metrics", got=f"outputs {tuple(s.shape)} and targets {tuple(t.shape)}", expected="one target for each output")
+    return s.reshape(len(s), -1), t.reshape(len(s), -1)
+
+
+def _by_label(output: Tensor, target: Tensor) -> bool:
+    """Whether the K outputs are K labels, each with a target of its own."""
+    return output.shape == target.shape and output.dim() > 1 and output.shape[-1] > 1
+
+
+def _classes(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores [N, K] and classes [N], padding left out."""
+    scores = output[:, None] if output.dim() == 1 else output
+    flat = target.reshape(-1).long()
+    scores = scores.reshape(-1, scores.shape[-1])
+    if len(flat) != len(scores):
+        raise InputError("metrics", got=f"outputs {tuple(output.shape)}, targets {tuple(target.shape)}", expected="a class for each row")
+    counts = flat >= 0
+    return scores[counts], flat[counts]
+
+
+def _positive(scores: Tensor) -> Tensor:
+    probabilities = bool(((scores >= 0) & (scores <= 1)).all())
+    return (scores > (0.5 if probabilities else 0.0)).long()
+
+
+def _answers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """What the model answers and what is right: classes [N], or labels [N, K] as 0 and 1."""
+    if _by_label(output, target):
+        return _positive(output), (target > 0.5).long()
+    scores, right = _classes(output, target)
+    return (scores.argmax(-1) if scores.shape[1] > 1 else _positive(scores[:, 0])), right
+
+
+def _numpy(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.detach().cpu().numpy() for tensor in tensors]
+
+
+def _scikit(score, output: Tensor, target: Tensor, average: str) -> float:  # type: ignore[no-untyped-def]
+    answer, right = _numpy(*_answers(output, target))
+    positives = output.dim() == 1 or output.shape[-1] == 1
+    return float(score(right, answer, average="binary" if positives else average, zero_division=0))

@@ -1,0 +1,344 @@
+"""Models by name. ``shape`` is that of one sample, ``outputs`` the number of outputs; classifiers give logits.
+
+Convolutional models take maps (C, H, W). Learned optimisers are out of scope.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ravine.catalogue import Count, Flag, Integer, Layer, Layers, PerMember, Probability, Text, make
+from ravine.errors import InputError
+from ravine.nn.language import CharacterModel, SequenceClassifier
+from ravine.nn.resnet import BasicBlock, Bottleneck, ResNet
+from ravine.nn.stack import Shape, need_rank, stack
+
+_IMAGES = "images of shape (C, H, W)"
+
+
+def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
+    """A list of layers, each told the shape that reaches it; parameters are named by the layer's place: ``0.weight``.
+
+    The last layer's outputs are the model's. A relu right before a maxpool runs behind it: same values and gradients.
+
+    >>> layers((4,), 2, layers=({"kind": "dense", "units": 8}, "relu", {"kind": "dense", "units": 2}))[0]
+    Linear(in_features=4, out_features=8, bias=True)
+    """
+    return stack(layers, shape)[0]
+
+
+def module(shape: Shape, outputs: int, *, name: Text = "module") -> nn.Module:
+    """A module that was given in Python; a recipe can name it, not hold it."""
+    raise InputError(
+        "model", got=f"{name}, a module given in Python", expected="that module, which no file holds",
+        repair="continue in Python: ravine.resume(run, model=...)",
+    )
+
+
+def linear(shape: Shape, outputs: int) -> nn.Module:
+    """A linear model, s = W x + b: linear regression with ``squared``, softmax regression with ``cross_entropy``.
+
+    >>> sum(p.numel() for p in linear((1, 8, 8), 10).parameters())
+    650
+    """
+    return _stack(shape, "flatten", _dense(outputs))
+
+
+def softmax(shape: Shape, outputs: int) -> nn.Module:
+    """Softmax regression: the linear model, whose logits go into ``cross_entropy``.
+
+    >>> sum(p.numel() for p in softmax((1, 8, 8), 10).parameters())
+    650
+
+    Source: Cox, "The regression analysis of binary sequences", 1958.
+    """
+    return linear(shape, outputs)
+
+
+def mlp(
+    shape: Shape, outputs: int, *, hidden: tuple[Count, ...] = (128,), activation: Layer = "relu",
+    dropout: PerMember[Probability] = 0.0, norm: Literal["none", "batch", "layer"] = "none",
+) -> nn.Module:
+    """Multi-layer perceptron: for each width of ``hidden`` dense, ``norm``, ``activation``, dropout; then a dense layer.
+
+    >>> mlp((1, 8, 8), 10, hidden=(32, 16))
+    Stack(
+      (0): Flatten(start_dim=1, end_dim=-1)
+      (1): Linear(in_features=64, out_features=32, bias=True)
+      (2): ReLU()
+      (3): Dropout(rate=0)
+      ...
+
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", 1986.
+    """
+    between = [] if norm == "none" else [f"{norm}_norm"]
+    parts: list[object] = ["flatten"]
+    for width in hidden:
+        parts += [_dense(width), *between, activation, {"kind": "dropout", "rate": dropout}]
+    return _stack(shape, *parts, _dense(outputs))
+
+
+def maxout_mlp(
+    shape: Shape, outputs: int, *, hidden: tuple[Count, ...] = (128,), pieces: Count = 4, dropout: PerMember[Probability] = 0.5
+) -> nn.Module:
+    """Perceptron of maxout units: each is the maximum of ``pieces`` linear functions; dropout behind each layer.
+
+    >>> sum(p.numel() for p in maxout_mlp((4,), 2, hidden=(3,), pieces=2).parameters())
+    38
+
+    Source: Goodfellow et al., "Maxout networks", 2013.
+    """
+    parts: list[object] = ["flatten"]
+    for width in hidden:
+        parts += [_dense(width * pieces), {"kind": "maxout", "pieces": pieces}, {"kind": "dropout", "rate": dropout}]
+    return _stack(shape, *parts, _dense(outputs))
+
+
+def lenet(
+    shape: Shape, outputs: int, *, channels: tuple[Count, ...] = (32, 64), kernel: Count = 5, dense: tuple[Count, ...] = (512,),
+    padding: Literal["same", "valid"] = "same", activation: Layer = "relu", pool: Literal["maxpool", "avgpool"] = "maxpool",
+    dropout: PerMember[Probability] = 0.0,
+) -> nn.Module:
+    """LeNet: convolution, activation and 2x2 pooling for each of ``channels``, then dense layers.
+
+    The default is the modern form (5x5 kernels, 32 and 64 maps, 512 dense units); LeNet-5 as published has channels
+    (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average pooling. Dropout stands behind each dense layer.
+
+    >>> sum(p.numel() for p in lenet((1, 28, 28), 10).parameters())
+    1663370
+
+    Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
+    """
+    _images(shape)
+    parts: list[object] = []
+    for width in channels:
+        parts += [{"kind": "conv", "channels": width, "kernel": kernel, "padding": padding}, activation, pool]
+    parts += ["flatten"]
+    for width in dense:
+        parts += [_dense(width), activation, {"kind": "dropout", "rate": dropout}]
+    return _stack(shape, *parts, _dense(outputs))
+
+
+def alexnet(
+    shape: Shape, outputs: int, *, size: Literal["auto", "full", "small"] = "auto", dropout: PerMember[Probability] = 0.5
+) -> nn.Module:
+    """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with dropout.
+
+    full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384, 384 and 256 maps 3x3, dense 4096
+    and 4096, response normalisation behind the first two; one tower in place of the paper's two (whose second, fourth
+    and fifth layers see half of the maps each: groups of 2). small, under 63 pixels: 64 maps 5x5 of stride 1, 192 maps
+    5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
+
+    >>> sum(p.numel() for p in alexnet((3, 227, 227), 1000).parameters())
+    62378344
+
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012.
+    """
+    _images(shape)
+    full = size == "full" or (size == "auto" and min(shape[1:]) >= 63)
+    pool = {"kind": "maxpool", "size": 3, "stride": 2, "padding": "valid" if full else "same"}
+    norm: list[object] = ["local_response_norm"] if full else []
+    maps, width = ((96, 256, 384, 384, 256), 4096) if full else ((64, 192, 384, 256, 256), 1024)
+    first = {"kernel": 11, "stride": 4} if full else {"kernel": 5, "padding": "same"}
+    parts: list[object] = [{"kind": "conv", "channels": maps[0], **first}, "relu", *norm, pool]
+    parts += [_conv(maps[1], 5), "relu", *norm, pool]
+    for channels in maps[2:]:
+        parts += [_conv(channels), "relu"]
+    parts += [pool, "flatten"]
+    for _ in range(2):
+        parts += [{"kind": "dropout", "rate": dropout}, _dense(width), "relu"]
+    return _stack(shape, *parts, _dense(outputs))
+
+
+def vgg(
+    shape: Shape, outputs: int, *, depth: Literal[11, 13, 16, 19] = 16, width: Count = 64, norm: Literal["none", "batch"] = "none",
+    dense: tuple[Count, ...] = (4096, 4096), dropout: PerMember[Probability] = 0.5,
+) -> nn.Module:
+    """VGG: blocks of 3x3 convolutions, the maps doubled (up to eight times ``width``) and the sides halved from block to block.
+
+    Five blocks; a pooling that images are too small for is left out. For images of 32 pixels dense (512,) and batch
+    norm are usual.
+
+    >>> sum(p.numel() for p in vgg((3, 224, 224), 1000, depth=16).parameters())
+    138357544
+
+    Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015.
+    """
+    _images(shape)
+    counts = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}[depth]
+    between = [] if norm == "none" else ["batch_norm"]
+    parts: list[object] = []
+    side = min(shape[1:])
+    for block, count in enumerate(counts):
+        for _ in range(count):
+            parts += [_conv(width * min(2**block, 8)), *between, "relu"]
+        if side >= 2:
+            parts.append("maxpool")
+            side //= 2
+    parts.append("flatten")
+    for units in dense:
+        parts += [_dense(units), "relu", {"kind": "dropout", "rate": dropout}]
+    return _stack(shape, *parts, _dense(outputs))
+
+
+def all_cnn(shape: Shape, outputs: int, *, width: Count = 96, dropout: PerMember[Probability] = 0.5) -> nn.Module:
+    """The all-convolutional net (All-CNN-C): convolutions of stride 2 in place of pooling, no dense layer.
+
+    Nine convolutions of ``width`` and 2 ``width`` maps; input dropout 0.2, ``dropout`` behind each one of stride 2; the
+    mean over all positions of the last maps is the output.
+
+    >>> sum(p.numel() for p in all_cnn((3, 32, 32), 10).parameters())
+    1369738
+
+    Source: Springenberg et al., "Striving for simplicity: the all convolutional net", 2015.
+    """
+    _images(shape)
+    drop = {"kind": "dropout", "rate": dropout}
+    parts: list[object] = [{"kind": "dropout", "rate": min(dropout, 0.2)}]
+    for maps in (width, 2 * width):
+        parts += [_conv(maps), "relu", _conv(maps), "relu", {**_conv(maps), "stride": 2}, "relu", drop]
+    parts += [_conv(2 * width), "relu", _conv(2 * width, 1), "relu", _conv(outputs, 1), "relu", "global_pool"]
+    return _stack(shape, *parts)
+
+
+def resnet(
+    shape: Shape, outputs: int, *, form: Literal["cifar", "imagenet"] = "cifar", depth: Count = 20, width: Count | None = None,
+    shortcuts: Flag = True, projection: Flag = False,
+) -> nn.Module:
+    """Residual network; ``shortcuts = false`` is the plain network of the same depth.
+
+    cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks of two convolutions with
+    16, 32, 64 maps (``width`` 16 is the first), the mean over all positions, a dense layer. Where maps double, the shortcut
+    takes every second position and pads with zero maps (option A, no parameters), or with ``projection`` a 1x1 convolution
+    (option B). imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
+    the stride of a bottleneck is on its 3x3 convolution.
+
+    >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
+    269722
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    _images(shape)
+    if form == "imagenet":
+        blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}.get(depth)
+        if blocks is None:
+            raise InputError("model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet")
+        kind = BasicBlock if depth < 50 else Bottleneck
+        return ResNet(shape[0], outputs, blocks, width or 64, kind, shortcuts, projection=True, stem="imagenet")
+    if depth < 8 or depth % 6 != 2:
+        repair = 'set form = "imagenet"' if depth in (18, 34, 101, 152) else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
+        raise InputError("model.depth", got=depth, expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110", repair=repair)
+    return ResNet(shape[0], outputs, ((depth - 2) // 6,) * 3, width or 16, BasicBlock, shortcuts, projection, stem="cifar")
+
+
+def rnn(
+    shape: Shape, outputs: int, *, units: Count = 128, layers: Count = 1, bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0, embedding: Count = 64, vocabulary: Count | None = None, padding: Integer = 0,
+) -> nn.Module:
+    """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then a dense layer.
+
+    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of the data). Sequences of
+    different lengths are padded at their end, with symbol ``padding`` or rows of zeros, and are read to their own end.
+    ``dropout`` acts between layers and before the dense one.
+
+    >>> sum(p.numel() for p in rnn((28, 28), 10, units=8).parameters())
+    394
+
+    Source: Elman, "Finding structure in time", 1990.
+    """
+    return SequenceClassifier(nn.RNN, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding)
+
+
+def lstm(
+    shape: Shape, outputs: int, *, units: Count = 128, layers: Count = 1, bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0, embedding: Count = 64, vocabulary: Count | None = None, padding: Integer = 0,
+) -> nn.Module:
+    """Sequence classifier of LSTM layers; all else as for ``rnn``.
+
+    >>> sum(p.numel() for p in lstm((28, 28), 10, units=8).parameters())
+    1306
+
+    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997.
+    """
+    return SequenceClassifier(nn.LSTM, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding)
+
+
+def gru(
+    shape: Shape, outputs: int, *, units: Count = 128, layers: Count = 1, bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0, embedding: Count = 64, vocabulary: Count | None = None, padding: Integer = 0,
+) -> nn.Module:
+    """Sequence classifier of gated recurrent units; all else as for ``rnn``.
+
+    >>> sum(p.numel() for p in gru((28, 28), 10, units=8).parameters())
+    1002
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
+    """
+    return SequenceClassifier(nn.GRU, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding)
+
+
+def char_lstm(
+    shape: Shape, outputs: int, *, embedding: Count = 64, units: Count = 256, layers: Count = 2,
+    dropout: PerMember[Probability] = 0.0, vocabulary: Count | None = None, tied: Flag = False,
+) -> nn.Module:
+    """Character language model: embedding, LSTM layers, and logits of the next character at every step: (T,) -> (T, outputs).
+
+    ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as output weights
+    (then ``embedding`` must equal ``units``).
+
+    >>> char_lstm((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: Graves, "Generating sequences with recurrent neural networks", 2013.
+    """
+    return CharacterModel(nn.LSTM, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+
+
+def char_rnn(
+    shape: Shape, outputs: int, *, embedding: Count = 64, units: Count = 256, layers: Count = 1,
+    dropout: PerMember[Probability] = 0.0, vocabulary: Count | None = None, tied: Flag = False,
+) -> nn.Module:
+    """Character language model of simple recurrent layers; all else as for ``char_lstm``.
+
+    >>> char_rnn((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: Sutskever, Martens and Hinton, "Generating text with recurrent neural networks", 2011.
+    """
+    return CharacterModel(nn.RNN, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+
+
+def char_gru(
+    shape: Shape, outputs: int, *, embedding: Count = 64, units: Count = 256, layers: Count = 2,
+    dropout: PerMember[Probability] = 0.0, vocabulary: Count | None = None, tied: Flag = False,
+) -> nn.Module:
+    """Character language model of gated recurrent units; all else as for ``char_lstm``.
+
+    >>> char_gru((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
+    """
+    return CharacterModel(nn.GRU, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+
+
+def _stack(shape: Shape, *parts: object) -> nn.Module:
+    return stack([make("layer", part) for part in parts], shape, "model")[0]
+
+
+def _dense(units: int) -> dict[str, object]:
+    return {"kind": "dense", "units": units}
+
+
+def _conv(channels: int, kernel: int = 3) -> dict[str, object]:
+    return {"kind": "conv", "channels": channels, "kernel": kernel, "padding": "same"}
+
+
+def _images(shape: Shape) -> None:
+    try:
+        need_rank(shape, (3,), _IMAGES, "use an mlp for tables, or reshape in the data")
+    except InputError as error:
+        raise error.under("model") from None

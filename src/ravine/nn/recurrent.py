@@ -1,0 +1,107 @@
+"""Recurrent layers over sequences (T, F), by PyTorch's own kernels.
+
+Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state behind the last step, (units,) (default);
+all: the states of all steps, (T, units). A bidirectional layer gives both directions side by side: twice the units; its last
+output is each direction's state at its own end. ``dropout`` acts between the layers. Parameters of a layer: weight_ih
+[gates * units, F], weight_hh [gates * units, units] and two biases (PyTorch keeps both).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ravine.catalogue import Count, Flag, PerMember, Probability
+from ravine.nn.randomized import Dropout
+from ravine.nn.stack import Shape, need_rank
+
+
+def rnn(
+    shape: Shape, *, units: Count, layers: Count = 1, bidirectional: Flag = False, output: Literal["last", "all"] = "last",
+    dropout: PerMember[Probability] = 0.0, nonlinearity: Literal["tanh", "relu"] = "tanh",
+) -> nn.Module:
+    """Simple (Elman) recurrence: h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0.
+
+    >>> rnn((7, 3), units=4, output="all")(torch.zeros(5, 7, 3)).shape
+    torch.Size([5, 7, 4])
+
+    Source: Elman, "Finding structure in time", 1990.
+    """
+    return _recurrent(nn.RNN, shape, units, layers, bidirectional, output, dropout, nonlinearity=nonlinearity)
+
+
+def lstm(
+    shape: Shape, *, units: Count, layers: Count = 1, bidirectional: Flag = False, output: Literal["last", "all"] = "last",
+    dropout: PerMember[Probability] = 0.0,
+) -> nn.Module:
+    """Long short-term memory: c_t = f c_{t-1} + i g, h_t = o tanh(c_t), with gates i, f, o = sigmoid(W x_t + U h_{t-1} + b)
+    and g = tanh(W x_t + U h_{t-1} + b).
+
+    >>> lstm((7, 3), units=4, layers=2)(torch.zeros(5, 7, 3)).shape
+    torch.Size([5, 4])
+
+    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997; forget gate: Gers, Schmidhuber and Cummins, 2000.
+    """
+    return _recurrent(nn.LSTM, shape, units, layers, bidirectional, output, dropout)
+
+
+def gru(
+    shape: Shape, *, units: Count, layers: Count = 1, bidirectional: Flag = False, output: Literal["last", "all"] = "last",
+    dropout: PerMember[Probability] = 0.0,
+) -> nn.Module:
+    """Gated recurrent unit: h_t = (1 - z) n + z h_{t-1}, n = tanh(W x_t + b + r (U h_{t-1} + c)), r, z sigmoid gates.
+
+    This is PyTorch's form: the reset gate r acts behind the product with U (in the paper, before it).
+
+    >>> gru((7, 3), units=4, bidirectional=True)(torch.zeros(5, 7, 3)).shape
+    torch.Size([5, 8])
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
+    """
+    return _recurrent(nn.GRU, shape, units, layers, bidirectional, output, dropout)
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers one on the other, with stateless dropout between them.
+
+    ``forward(x, lengths)``: x [B, T, F]; with ``lengths`` [B] what lies behind a sequence's end is not read.
+    """
+
+    def __init__(
+        self, cell: type[nn.RNNBase], inputs: int, units: int, layers: int = 1, bidirectional: bool = False,
+        last: bool = False, dropout: float = 0.0, **options: str,
+    ):
+        super().__init__()
+        width = units * (2 if bidirectional else 1)
+        self.cells = nn.ModuleList(
+            cell(inputs if i == 0 else width, units, batch_first=True, bidirectional=bidirectional, **options)
+            for i in range(layers)
+        )
+        self.drops = nn.ModuleList(Dropout(dropout) for _ in range(layers - 1))
+        self.last = last
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        for i, cell in enumerate(self.cells):
+            if i > 0:
+                x = self.drops[i - 1](x)
+            x, state = cell(x) if lengths is None else _packed(cell, x, lengths)
+        if not self.last:
+            return x  # [B, T, units]
+        hidden = state[0] if isinstance(state, tuple) else state  # [directions, B, units]
+        return torch.cat(list(hidden), dim=1)
+
+
+def _packed(cell: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    output, state = cell(packed)
+    return pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])[0], state
+
+
+def _recurrent(
+    cell: type[nn.RNNBase], shape: Shape, units: int, layers: int, bidirectional: bool, output: str, dropout: float, **options: str
+) -> Recurrent:
+    need_rank(shape, (2,), "sequences (T, F)", "put an embedding before it, or reshape the sample to (steps, features)")
+    return Recurrent(cell, shape[1], units, layers, bidirectional, output == "last", dropout, **options)
