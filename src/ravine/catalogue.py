@@ -1,8 +1,8 @@
 """Name -> technique, for every kind: a closed table, read from the sources' own signatures without importing torch.
 
 The contract, in four lines. Each file in ``FILES`` holds the techniques of one kind: every public function there is
-one, its name the technique's name, its keyword-only arguments (with annotations from this module) the technique's
-fields, its docstring the documentation. What is not a technique has a leading underscore or stands in another file.
+one, its name the technique's name, its keyword-only arguments (annotated in this module's vocabulary, or aliases of it
+in the same file) its fields, its docstring the documentation. Anything else is underscored or stands in another file.
 To add a technique is to write that one function.
 """
 
@@ -197,6 +197,9 @@ class _ScheduleFields(Part):
     warmup_kind: PerMember[Literal["linear", "constant"]] = "linear"
     warmup_start: PerMember[Probability] = 0.0
     floor: PerMember[NonNegative] = Field(0.0, description="the multiplier never falls below this")
+    momentum_points: PerMember[tuple[tuple[Duration, Decay], ...]] = Field(
+        (), description="the optimiser's momentum (or beta1) over the run: (place, value), joined by straight lines"
+    )
 
 
 class _LayerFields(Part):
@@ -323,17 +326,29 @@ def _part(kind: str, name: str) -> type[Part]:
 
 def _read(kind: str, file: str) -> Iterator[Technique]:
     path = Path(__file__).parent.joinpath(*file.split(".")).with_suffix(".py")
+    vocabulary = dict(_VOCABULARY)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+            vocabulary |= _aliases(node, vocabulary)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             doc = inspect.cleandoc(ast.get_docstring(node) or "")
-            yield Technique(kind, node.name, f"ravine.{file}", doc, _fields(kind, node))
+            yield Technique(kind, node.name, f"ravine.{file}", doc, _fields(kind, node, vocabulary))
 
 
-def _fields(kind: str, node: ast.FunctionDef) -> dict[str, tuple[Any, Any]]:
+def _aliases(node: ast.Assign, vocabulary: dict[str, Any]) -> dict[str, Any]:
+    """``Average = Literal["macro", "micro"]`` in a file of techniques; what is no annotation is passed over."""
+    try:
+        value = eval(ast.unparse(node.value), dict(vocabulary))
+    except (NameError, TypeError):
+        return {}
+    return {target.id: value for target in node.targets if isinstance(target, ast.Name)}
+
+
+def _fields(kind: str, node: ast.FunctionDef, vocabulary: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     fields = {}
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         assert argument.annotation is not None, f"{node.name}.{argument.arg} wants an annotation"
-        annotation = eval(ast.unparse(argument.annotation), dict(_VOCABULARY))  # our own source, a closed vocabulary
+        annotation = eval(ast.unparse(argument.annotation), dict(vocabulary))  # our own source, a closed vocabulary
         if kind in ALWAYS_PER_MEMBER:
             annotation = Annotated[annotation, MEMBER]
         fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
@@ -365,19 +380,20 @@ _EXPECTED = {
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
-    """Pydantic's complaints about one field, the first that has any, in Ravine's form."""
-    complaints = [c for c in error.errors() if c["loc"][:1] == error.errors()[0]["loc"][:1]]
+    """Pydantic's complaints about one field, in Ravine's form: a misspelt one before the one that is then missing."""
+    found = sorted(error.errors(), key=lambda c: c["type"] != "extra_forbidden")
+    complaints = [c for c in found if c["loc"][:1] == found[0]["loc"][:1]]
     causes = [c for c in complaints if isinstance(c.get("ctx", {}).get("error"), InputError)]
     of_value = [c for c in complaints if not c["type"].endswith(("_type", "literal_error"))]  # right type, wrong value
     first: Any = (causes or of_value or complaints)[0]
-    where = _where(first)
+    where = _where(first, model)
     if causes:
         return first["ctx"]["error"].under(where)
     if first["type"] == "extra_forbidden":
         return unknown(where, where, set(model.model_fields) - {"kind"})
     if first["type"] == "missing":
         return InputError(where, expected="a value: it has no default", repair=f"set {where}")
-    alike = [first] if of_value else [c for c in complaints if _where(c) == where]
+    alike = [first] if of_value else [c for c in complaints if _where(c, model) == where]
     expected = dict.fromkeys(_expected(c) for c in alike)
     repair = nearest(first["input"], re.findall(r"'(.*?)'", " ".join(expected)))
     return InputError(where, got=first["input"], expected=" or ".join(expected), repair=repair)
@@ -388,7 +404,21 @@ def _expected(complaint: Any) -> str:
     return form.format(**complaint.get("ctx", {})) if form else complaint["msg"].removeprefix("Input should be ")
 
 
-def _where(complaint: Any) -> str:
-    """The field, and the place in its list; pydantic's names for the branches of a union are left out."""
-    field, *places = complaint["loc"] or ("",)
-    return ".".join([str(field), *(str(place) for place in places if isinstance(place, int))])
+def _where(complaint: Any, model: type[BaseModel] | None) -> str:
+    """The place in the recipe; pydantic's names for the branches of a union are left out."""
+    places: list[str] = []
+    for place in complaint["loc"]:
+        if isinstance(place, int):
+            places.append(str(place))
+        elif model is not None and (place in model.model_fields or not places):
+            places.append(str(place))
+            field = model.model_fields.get(place)
+            model = table_class(field.annotation) if field else None
+    return ".".join(places)
+
+
+def table_class(annotation: Any) -> type[Part] | None:
+    """The class of the tables that a field holds: ``Init`` of ``Annotated[Init, …] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return annotation
+    return next((found for inside in typing.get_args(annotation) if (found := table_class(inside))), None)

@@ -11,13 +11,14 @@ _EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ adds to the norm
 
 
 def clip(
-    grad: Tensor, layout: Layout, norm: Tensor | None = None, tensor_norm: Tensor | None = None, value: Tensor | None = None,
+    grad: Tensor, layout: Layout, norm: Tensor | None = None, tensor_norm: Tensor | None = None,
+    value: Tensor | None = None,
 ) -> Tensor:
     """Clip grad [P, D] in place, each row by its own limits [P], and give the norms [P] of the rows before clipping.
 
     By value: g = min(max(g, -value), value). By the norm of each tensor, then of the whole gradient (after the others):
-    g *= min(1, limit / (||g|| + 1e-6)), as PyTorch has it. A limit of 0, or None for all rows, is off. A row whose norm comes out
-    as not finite holds a number that is not (or is too large to be squared); such rows are not to be used.
+    g *= min(1, limit / (||g|| + 1e-6)), as PyTorch has it. A limit of 0, or None for all rows, is off. A row whose norm
+    is not finite holds a number that is not (or whose square is not); such rows are not to be used.
 
     >>> grad = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
     >>> clip(grad, Layout((), 0), norm=torch.tensor([1.0, 0.0]))

@@ -1,13 +1,14 @@
 """What formulas over rows are written with.
 
-A hyper-parameter is a plain float (one row, or the same for all) or a float64 column [P, 1] (one number a row). Both know
-``+ - * / **``; what else a formula needs of them stands here. Coefficients are computed in float64 and cast where they meet the rows.
+A hyper-parameter is a plain float (one row, or the same for all) or a float64 column [P, 1] (one number a row). Both
+know ``+ - * / **``; what else a formula needs of them stands here. Coefficients are computed in float64 and cast where
+they meet the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,15 @@ from torch import Tensor
 from ravine.layout import Layout
 
 Column: TypeAlias = Any  # a float, or a float64 Tensor [P, 1]
-State: TypeAlias = Mapping[str, Tensor]  # slot name -> [P, D], zero at first
+
+TILE = 2**15  # elements of one matrix in a tile: w, g, two slots and a temporary stay in a core's cache
+
+
+class State(Protocol):
+    """The slots of some rows: each name stands for a tensor like w, zero at first."""
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -48,13 +57,18 @@ def choose(condition: Any, yes: Column, no: Column) -> Column:
     """
     if not isinstance(condition, Tensor):
         return yes if condition else no
-    kind = {"dtype": torch.float64, "device": condition.device}
-    return torch.where(condition, torch.as_tensor(yes, **kind), torch.as_tensor(no, **kind))
+    wide = torch.empty((), dtype=torch.float64, device=condition.device)
+    return torch.where(condition, tensor(yes, wide), tensor(no, wide))
 
 
 def at_least(x: Column, least: float) -> Column:
     """The greater of a column and a number."""
     return x.clamp(min=least) if isinstance(x, Tensor) else max(x, least)
+
+
+def tensor(x: Column, like: Tensor) -> Tensor:
+    """A column, or a float as a tensor without dimensions, in the precision and on the device of the rows."""
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
 
 
 def add(x: Tensor, y: Tensor, factor: Column) -> Tensor:
@@ -91,8 +105,6 @@ def with_decay(g: Tensor, w: Tensor, weight_decay: Column, layout: Layout) -> Te
     n = min(layout.weights, w.shape[1])
     if off(weight_decay) or n == 0:
         return g
-    if n == w.shape[1]:
-        return add(g.clone(), w, weight_decay)
     g = g.clone()
     add(g[:, :n], w[:, :n], weight_decay)
     return g
@@ -102,3 +114,4 @@ def shrink(w: Tensor, rate: Column, layout: Layout) -> None:
     """Decoupled decay: w *= 1 - rate on the columns that decay, in place."""
     if not off(rate) and layout.weights:
         w[:, : layout.weights].mul_(cast(1 - rate, w))
+

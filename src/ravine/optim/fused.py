@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ravine.optim.groups import Group, Now
 
-_Call = Callable[["_Pieces", dict[str, float], float, bool], None]
+_Call = Callable[["_Pieces", dict[str, float], float, float], None]
 
 
 @dataclass(slots=True)
@@ -25,42 +26,43 @@ class _Pieces:
     decays: bool
 
 
-def _sgd(pieces: _Pieces, numbers: dict[str, float], weight_decay: float, nesterov: bool, t: float) -> None:
+def _sgd(nesterov: bool, p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
     torch._fused_sgd_(
-        pieces.w, pieces.g, pieces.slots[0] if pieces.slots else [], weight_decay=weight_decay,
-        momentum=numbers.get("momentum", 0.0), lr=numbers["lr"], dampening=numbers.get("dampening", 0.0),
-        nesterov=nesterov, maximize=False, is_first_step=t == 1,
+        p.w, p.g, p.slots[0] if p.slots else [], weight_decay=weight_decay, momentum=numbers.get("momentum", 0.0),
+        lr=numbers["lr"], dampening=numbers.get("dampening", 0.0), nesterov=nesterov, maximize=False,
+        is_first_step=t == 1,
     )
 
 
-def _adam(kernel: Callable[..., None], pieces: _Pieces, numbers: dict[str, float], weight_decay: float, amsgrad: bool) -> None:
+def _adam(kernel: Any, amsgrad: bool, p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
     kernel(
-        pieces.w, pieces.g, pieces.slots[0], pieces.slots[1], pieces.slots[2] if amsgrad else [], pieces.steps,
-        lr=numbers["lr"], beta1=numbers["beta1"], beta2=numbers["beta2"], weight_decay=weight_decay, eps=numbers["eps"],
+        p.w, p.g, p.slots[0], p.slots[1], p.slots[2] if amsgrad else [], p.steps, lr=numbers["lr"],
+        beta1=numbers["beta1"], beta2=numbers["beta2"], weight_decay=weight_decay, eps=numbers["eps"],
         amsgrad=amsgrad, maximize=False,
     )
 
 
-def _adagrad(pieces: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
+def _adagrad(p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
     if t == 1 and numbers["initial"]:
-        for total in pieces.slots[0]:
+        for total in p.slots[0]:
             total.add_(numbers["initial"])
     torch._fused_adagrad_(
-        pieces.w, pieces.g, pieces.slots[0], pieces.steps, lr=numbers["lr"], lr_decay=numbers["lr_decay"],
-        weight_decay=weight_decay, eps=numbers["eps"], maximize=False,
+        p.w, p.g, p.slots[0], p.steps, lr=numbers["lr"], lr_decay=numbers["lr_decay"], weight_decay=weight_decay,
+        eps=numbers["eps"], maximize=False,
     )
 
 
-def _kernel(group: Group) -> tuple[Callable[..., None], tuple[str, ...]] | None:
+def _kernel(group: Group) -> tuple[_Call, tuple[str, ...]] | None:
     """The fused call of a group, and the slots that it works on; none where PyTorch has none for these flags."""
-    flags, velocity = group.flags, ("v",) if group.numbers[0].get("momentum") else ()
-    table: dict[str, tuple[bool, Callable[..., None], tuple[str, ...]]] = {
-        "sgd": (True, lambda p, n, d, t: _sgd(p, n, d, bool(velocity) and flags["nesterov"], t), velocity),
-        "momentum": (flags.get("lr_in") == "step", lambda p, n, d, t: _sgd(p, n, d, False, t), velocity),
-        "nesterov": (flags.get("gradient") == "here", lambda p, n, d, t: _sgd(p, n, d, bool(velocity), t), velocity),
-        "adam": (flags.get("bias_correction", False), lambda p, n, d, t: _adam(torch._fused_adam_, p, n, d, False), ("m", "v")),
-        "amsgrad": (True, lambda p, n, d, t: _adam(torch._fused_adam_, p, n, d, True), ("m", "v", "v_max")),
-        "adamw": (True, lambda p, n, d, t: _adam(torch._fused_adamw_, p, n, d, False), ("m", "v")),
+    flags = group.flags
+    velocity = ("v",) if group.numbers[0].get("momentum") else ()
+    table: dict[str, tuple[bool, _Call, tuple[str, ...]]] = {
+        "sgd": (True, partial(_sgd, bool(velocity) and flags.get("nesterov", False)), velocity),
+        "momentum": (flags.get("lr_in") == "step", partial(_sgd, False), velocity),
+        "nesterov": (flags.get("gradient") == "here", partial(_sgd, bool(velocity)), velocity),
+        "adam": (flags.get("bias_correction", False), partial(_adam, torch._fused_adam_, False), ("m", "v")),
+        "amsgrad": (flags.get("bias_correction", False), partial(_adam, torch._fused_adam_, True), ("m", "v", "v_max")),
+        "adamw": (True, partial(_adam, torch._fused_adamw_, False), ("m", "v")),
         "adagrad": (flags.get("eps_in") == "outside", _adagrad, ("s",)),
     }
     fits, call, slots = table.get(group.kind, (False, _adagrad, ()))

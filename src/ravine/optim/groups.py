@@ -18,7 +18,7 @@ Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbou
 
 @dataclass(slots=True)
 class Now:
-    """What changes from step to step, of all P rows: tensors [P], and the same as lists where the rows live on the CPU."""
+    """What changes from step to step, of all P rows: tensors [P], and the same as lists where rows are on the CPU."""
 
     lr: Tensor
     alive: Tensor
@@ -33,16 +33,18 @@ class Now:
 class Group:
     """The rows of one kind whose flags, and whose numbers that are zero, agree."""
 
-    def __init__(self, rows: Sequence[int], parts: Sequence[Part], layout: Layout, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self, rows: Sequence[int], parts: Sequence[Any], layout: Layout, device: torch.device, dtype: torch.dtype,
+    ):
         first = parts[0]
         self.rows = list(rows)  # rows of theta; position i of the group is rows[i]
-        self.kind: str = first.kind  # type: ignore[attr-defined]
+        self.kind: str = first.kind
         self.formula = find("optimizer", self.kind).function()
         self.flags = {name: value for name, value in own(first).items() if not isinstance(value, float)}
         self.numbers: list[dict[str, float]] = [
             {name: value for name, value in own(part).items() if isinstance(value, float)} for part in parts
         ]
-        self.layout = layout if first.decay == "weights" else replace(layout, weights=layout.size)  # type: ignore[attr-defined]
+        self.layout = layout if first.decay == "weights" else replace(layout, weights=layout.size)
         self.device, self.dtype = device, dtype
         self.slots: dict[str, Tensor] = {}  # name -> [rows of the group, D]
         names = [name for name in ("momentum", "beta1") if self.numbers[0].get(name)]
@@ -92,18 +94,18 @@ class Group:
         return now.t[rows].unsqueeze(1), numbers
 
 
-def own(part: Part) -> dict[str, Any]:
+def own(part: Any) -> dict[str, Any]:
     """The technique's own fields of an optimiser part, without those that all optimisers share."""
-    fields = find("optimizer", part.kind).fields  # type: ignore[attr-defined]
+    fields = find("optimizer", part.kind).fields
     return {name: getattr(part, name) for name in fields}
 
 
-def key(part: Part) -> tuple[Any, ...]:
+def key(part: Any) -> tuple[Any, ...]:
     """Rows with equal keys form one group."""
     fields = own(part)
     told = tuple((name, value == 0.0 if isinstance(value, float) else value) for name, value in fields.items())
-    decay = part.decay if fields.get("weight_decay") else "weights"  # type: ignore[attr-defined]
-    return (part.kind, decay, *told)  # type: ignore[attr-defined]
+    decay = part.decay if fields.get("weight_decay") else "weights"
+    return (part.kind, decay, *told)
 
 
 def selection(rows: Sequence[int], device: torch.device) -> Rows:

@@ -1,4 +1,4 @@
-"""Penalties on the weights, by formula: their values and their gradients. Biases and normalisation parameters are spared.
+"""Penalties on the weights, by formula: their values and gradients. Biases and normalisation parameters are spared.
 
 l1 * sum |w|  +  l2 * sum w^2  +  lp * sum |w|^p;  l1 and l2 together are the elastic net.
 """
@@ -12,8 +12,8 @@ from ravine.layout import Layout
 
 
 def add_penalty_gradients(
-    grad: Tensor, theta: Tensor, layout: Layout, l1: Tensor | None = None, l2: Tensor | None = None, lp: Tensor | None = None,
-    p: Tensor | None = None,
+    grad: Tensor, theta: Tensor, layout: Layout, l1: Tensor | None = None, l2: Tensor | None = None,
+    lp: Tensor | None = None, p: Tensor | None = None,
 ) -> None:
     """Add the penalties' gradients to grad [P, D] in place: l1 sign(w) + 2 l2 w + lp p |w|^(p-1) sign(w).
 

@@ -1,16 +1,18 @@
-"""The schedules of a population: every row's multipliers of lr, with warm-up, floor, and what was observed on the way."""
+"""The schedules of a population: each row's multipliers of lr with warm-up and floor, and what was observed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ravine import durations
-from ravine.catalogue import Part, find
+from ravine.catalogue import Part, find, make
 from ravine.errors import InputError
+from ravine.optim.cycle import one_cycle_momentum
 
 _MINIMISED = ("loss", "error", "rmse", "mse", "mae", "perplexity")
 
@@ -29,104 +31,139 @@ class Schedules:
     """One schedule for each row; ``totals`` are the rows' lengths in steps, ``epoch_steps`` the steps of an epoch.
 
     A warm-up of W steps multiplies lr by warmup_start + (1 - warmup_start) i / W at its step i (``linear``), or by
-    warmup_start (``constant``); the schedule itself starts after it and has the remaining steps. Percentages of the warm-up are of the
-    whole run. No multiplier falls below ``floor``.
+    warmup_start (``constant``). The schedule itself starts after it, at its own step 0, and has the remaining steps.
+    Percentages of the warm-up are of the whole run. No multiplier falls below ``floor``.
 
-    >>> from ravine.catalogue import make
     >>> part = make("schedule", {"kind": "cosine", "warmup": "2it"})
     >>> Schedules([part], epoch_steps=5, totals=[6]).factors(0, 6)[:, 0].round(3).tolist()
     [0.0, 0.5, 1.0, 0.854, 0.5, 0.146]
     """
 
     def __init__(self, parts: Sequence[Part], *, epoch_steps: int, totals: Sequence[int]):
-        self.parts, self.epoch_steps, self.totals = list(parts), epoch_steps, list(totals)
-        self.plateaus = [_Plateau() if part.kind == "on_plateau" else None for part in parts]  # type: ignore[attr-defined]
-        self._warmups = [self._warmup(part, total) for part, total in zip(parts, totals, strict=True)]
-
-    def _warmup(self, part: Any, total: int) -> int:
-        if part.warmup_kind == "constant" and part.warmup_start == 0 and not part.warmup.startswith("0"):
-            raise InputError("schedule.warmup_start", got=0.0, expected="a multiplier > 0 for a constant warm-up", repair="try 0.1")
-        return durations.steps(part.warmup, self.epoch_steps, total)
+        self.parts: list[Any] = list(parts)
+        self.epoch_steps, self.totals = epoch_steps, list(totals)
+        self.plateaus = [_Plateau() if part.kind == "on_plateau" else None for part in self.parts]
+        for part in self.parts:
+            _check(part)
 
     def factors(self, first: int, last: int) -> np.ndarray:
-        """Multipliers of lr of the steps ``first`` to ``last - 1`` (from 0), [last - first, P] float64."""
-        known: dict[tuple[Any, ...], np.ndarray] = {}
-        columns = []
-        for row, part in enumerate(self.parts):
-            key = (part, self.totals[row])
-            if key not in known:
-                known[key] = self._curve(part, self._warmups[row], self.totals[row], first, last)
-            plateau = self.plateaus[row]
-            columns.append(np.maximum(known[key] * (plateau.scale if plateau else 1.0), part.floor))  # type: ignore[attr-defined]
-        return np.stack(columns, axis=1) if columns else np.zeros((last - first, 0))
-
-    def _curve(self, part: Any, warmup: int, total: int, first: int, last: int) -> np.ndarray:
-        t = np.arange(first, last)
-        curve = _function(part)(np.maximum(t - warmup, 0), max(1, total - warmup), self.epoch_steps, **_own(part))
-        if warmup:
-            rising = part.warmup_kind == "linear"
-            ramp = part.warmup_start + (1 - part.warmup_start) * (t / warmup if rising else 0.0)
-            curve = np.where(t < warmup, ramp, curve)
-        return curve
+        """Multipliers of lr of the steps ``first`` to ``last - 1`` (counted from 0), [last - first, P] float64."""
+        factors = np.empty((last - first, len(self.parts)))
+        for (part, total), rows in self._alike().items():
+            curve = self._curve(part, total, np.arange(first, last))
+            for row in rows:
+                plateau = self.plateaus[row]
+                factors[:, row] = np.maximum(curve * (plateau.scale if plateau else 1.0), part.floor)
+        return factors
 
     def momentum(self, first: int, last: int) -> np.ndarray | None:
-        """The momentum of the steps ``first`` to ``last - 1``, [last - first, P]; NaN where a row's own stands; None if all rows' do."""
-        return None
+        """The momentum (or beta1) of these steps, [last - first, P]; NaN: the row's own stands, None: all rows' do.
+
+        ``momentum_points`` joins its points (place in the run, momentum) by straight lines and stays at the last.
+        """
+        momentum = np.full((last - first, len(self.parts)), np.nan)
+        for (part, total), rows in self._alike().items():
+            momentum[:, rows] = self._momentum(part, total, np.arange(first, last))[:, None]
+        return None if np.isnan(momentum).all() else momentum
 
     def observe(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """At the end of an epoch: the metrics of all rows, each [P]."""
+        """After an epoch: the metrics of all rows, each [P]."""
         for row, (part, plateau) in enumerate(zip(self.parts, self.plateaus, strict=True)):
             if plateau is not None:
-                self._see(part, plateau, _value(metrics, part.monitor, row))  # type: ignore[attr-defined]
-
-    def _see(self, part: Any, plateau: _Plateau, value: float) -> None:
-        epoch = self.epoch_steps
-        if _improved(value, plateau.best, _minimised(part), part.threshold):
-            plateau.best, plateau.bad = value, 0
-        else:
-            plateau.bad += epoch
-        if plateau.resting > 0:
-            plateau.resting, plateau.bad = plateau.resting - epoch, 0
-        if plateau.bad > durations.steps(part.patience, epoch):
-            plateau.scale *= part.factor
-            plateau.resting, plateau.bad = durations.steps(part.cooldown, epoch), 0
+                self._see(part, plateau, _value(metrics, part.monitor, row), self.totals[row])
 
     def state(self) -> dict[str, Any]:
         """What was observed so far, as JSON."""
         return {"plateaus": [plateau and asdict(plateau) for plateau in self.plateaus]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` of the same rows gave."""
         self.plateaus = [plateau and _Plateau(**plateau) for plateau in state["plateaus"]]
 
     def keep(self, rows: Sequence[int]) -> None:
         """These rows stay, in this order."""
-        for name in ("parts", "totals", "plateaus", "_warmups"):
-            setattr(self, name, [getattr(self, name)[row] for row in rows])
+        self.parts = [self.parts[row] for row in rows]
+        self.totals = [self.totals[row] for row in rows]
+        self.plateaus = [self.plateaus[row] for row in rows]
+
+    def _alike(self) -> dict[tuple[Any, int], list[int]]:
+        """The rows of each schedule and length: many rows share one, and it is computed once."""
+        rows: dict[tuple[Any, int], list[int]] = {}
+        for row, pair in enumerate(zip(self.parts, self.totals, strict=True)):
+            rows.setdefault(pair, []).append(row)
+        return rows
+
+    def _curve(self, part: Any, total: int, t: np.ndarray) -> np.ndarray:
+        warmup = durations.steps(part.warmup, self.epoch_steps, total)
+        technique = find("schedule", part.kind)
+        fields = {name: getattr(part, name) for name in technique.fields}
+        curve = technique.function()(np.maximum(t - warmup, 0), max(1, total - warmup), self.epoch_steps, **fields)
+        if warmup == 0:
+            return curve
+        rise = t / warmup if part.warmup_kind == "linear" else 0.0
+        return np.where(t < warmup, part.warmup_start + (1 - part.warmup_start) * rise, curve)
+
+    def _momentum(self, part: Any, total: int, t: np.ndarray) -> np.ndarray:
+        if part.momentum_points:
+            places, values = zip(*part.momentum_points, strict=True)
+            steps = [durations.steps(place, self.epoch_steps, total) for place in places]
+            return np.interp(t, steps, values)
+        if part.kind == "one_cycle" and part.cycle_momentum:
+            warmup = durations.steps(part.warmup, self.epoch_steps, total)
+            shape = (part.rise, part.three_phase, part.anneal, part.base_momentum, part.max_momentum)
+            return one_cycle_momentum(np.maximum(t - warmup, 0), max(1, total - warmup), *shape)
+        return np.full(len(t), np.nan)
+
+    def _see(self, part: Any, plateau: _Plateau, value: float, total: int) -> None:
+        if _improved(value, plateau.best, _minimised(part), part.threshold):
+            plateau.best, plateau.bad = value, 0
+        else:
+            plateau.bad += self.epoch_steps
+        if plateau.resting > 0:
+            plateau.resting, plateau.bad = plateau.resting - self.epoch_steps, 0
+        if plateau.bad > durations.steps(part.patience, self.epoch_steps, total):
+            plateau.scale *= part.factor
+            plateau.resting, plateau.bad = durations.steps(part.cooldown, self.epoch_steps, total), 0
 
 
-def _function(part: Any) -> Any:
-    return find("schedule", part.kind).function()
+def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) -> Part:
+    """A user's function of (epoch, lr) as a schedule, so that the recipe says it all.
+
+    As in Keras, the function receives the epoch from 0 and the rate that stands, and gives the epoch's rate: ``lr`` in
+    epoch 0, then whatever it gave last.
+
+    >>> tabulate(lambda epoch, lr: lr if epoch < 2 else lr / 2, epochs=4, lr=0.1).values
+    (1.0, 1.0, 0.5, 0.25)
+    """
+    values, rate = [], lr
+    for epoch in range(epochs):
+        rate = float(function(epoch, rate))
+        if not math.isfinite(rate) or rate < 0:
+            place = f"schedule: the rate of epoch {epoch}"
+            raise InputError(place, got=rate, expected="a number >= 0", repair="see the function of (epoch, lr)")
+        values.append(rate / lr)
+    return make("schedule", {"kind": "table", "values": tuple(values)})
 
 
-def _own(part: Any) -> dict[str, Any]:
-    return {name: getattr(part, name) for name in find("schedule", part.kind).fields}
+def _check(part: Any) -> None:
+    if part.warmup_kind == "constant" and part.warmup_start == 0 and durations.parse(part.warmup)[0] > 0:
+        expected = "a multiplier > 0 for a constant warm-up: at 0 nothing would move"
+        raise InputError("schedule.warmup_start", got=part.warmup_start, expected=expected, repair="try 0.1")
 
 
 def _value(metrics: Mapping[str, np.ndarray], monitor: str, row: int) -> float:
     if monitor not in metrics:
-        known = ", ".join(sorted(metrics))
-        raise InputError("schedule.monitor", got=monitor, expected=f"a metric of this run: {known}")
+        expected = f"a metric of this run: {', '.join(sorted(metrics))}"
+        raise InputError("schedule.monitor", got=monitor, expected=expected)
     return float(metrics[monitor][row])
 
 
 def _minimised(part: Any) -> bool:
-    if part.mode != "auto":
-        return part.mode == "min"
-    return any(word in part.monitor for word in _MINIMISED)
+    return part.mode == "min" or (part.mode == "auto" and any(word in part.monitor for word in _MINIMISED))
 
 
 def _improved(value: float, best: float | None, minimised: bool, threshold: float) -> bool:
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         return False
     if best is None:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,21 +11,22 @@ from torch import Tensor
 from ravine.catalogue import Part
 from ravine.errors import RavineError
 from ravine.layout import Layout
-from ravine.optim.columns import cast
+from ravine.optim.columns import TILE, cast
 from ravine.optim.fused import FusedRows, fits
 from ravine.optim.groups import Group, Now, Rows, grouped, selection
-from ravine.optim.tiles import TILE, DeviceRows, LongRows, ShortRows
+from ravine.optim.tiles import DeviceRows, LongRows, ShortRows
 
 
 class RowOptimizer:
     """Optimiser parts, one for each row of theta, as one step over all rows.
 
-    Rows of the same kind and flags form a group. On a CPU a group runs PyTorch's fused kernel where there is one and its formula
-    over tiles in cache where not; on other devices its formula over all rows at once, with nothing read back.
+    Rows of the same kind and flags form a group. On a CPU a group runs PyTorch's fused kernel where there is one and
+    its formula over tiles in cache where not; on other devices its formula over all rows, with nothing read back.
 
     >>> from ravine.catalogue import make
     >>> layout = Layout.of([("w", (2,), "weight", 0)])
-    >>> optimizer = RowOptimizer([make("optimizer", {"kind": "sgd", "lr": 0.5})], layout, device="cpu", dtype=torch.float64)
+    >>> part = make("optimizer", {"kind": "sgd", "lr": 0.5})
+    >>> optimizer = RowOptimizer([part], layout, device="cpu", dtype=torch.float64)
     >>> theta, grad = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
     >>> one = torch.ones(1, dtype=torch.float64)
     >>> optimizer.step(theta, grad, lr=0.5 * one, alive=one.bool(), t=one)
@@ -56,8 +58,9 @@ class RowOptimizer:
     ) -> None:
         """Update theta [P, D] in place from grad [P, D], which stays as it is.
 
-        ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1, ``momentum`` [P] float64 sets
-        momentum or beta1 (NaN: the row's own stands). Rows not ``alive`` [P] do not change in a single bit, nor do their slots.
+        ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1, ``momentum`` [P]
+        float64 sets momentum or beta1 (NaN: the row's own stands; a row without momentum stays without). Rows not
+        ``alive`` [P] do not change in a single bit, nor do their slots.
         """
         now = Now(lr, alive, t, momentum, [], [], [], None)
         if self.device.type == "cpu":
@@ -74,7 +77,11 @@ class RowOptimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Every slot, ``"GROUP.KIND.SLOT"`` -> [rows of the group, D] in the order of the rows (not copies)."""
-        found = {f"{i}.{group.kind}.{name}": slot for i, group in enumerate(self.groups) for name, slot in group.slots.items()}
+        found = {
+            f"{i}.{group.kind}.{name}": slot
+            for i, group in enumerate(self.groups)
+            for name, slot in group.slots.items()
+        }
         if self.lookahead.slow is not None:
             found["lookahead.slow"] = self.lookahead.slow
         return found
@@ -89,10 +96,10 @@ class RowOptimizer:
                 self.lookahead.slow = _taken(name, array, self.lookahead.fresh())
                 continue
             place, kind, slot = (*name.split(".", 2), "", "")[:3]
-            group = self.groups[int(place)] if place.isdigit() and int(place) < len(self.groups) else None
-            if group is None or group.kind != kind:
+            found = self.groups[int(place)] if place.isdigit() and int(place) < len(self.groups) else None
+            if found is None or found.kind != kind:
                 raise RavineError(f"the optimiser slots {name!r} belong to other rows than these")
-            group.slots[slot] = _taken(name, array, group.slot(slot))
+            found.slots[slot] = _taken(name, array, found.slot(slot))
         self._prepare()
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -136,7 +143,8 @@ def _runner(group: Group) -> FusedRows | LongRows | ShortRows | DeviceRows:
 
 def _taken(name: str, array: Tensor, like: Tensor) -> Tensor:
     if array.shape != like.shape:
-        raise RavineError(f"the optimiser slot {name!r} has shape {tuple(array.shape)}, these rows need {tuple(like.shape)}")
+        shapes = f"has shape {tuple(array.shape)}, these rows need {tuple(like.shape)}"
+        raise RavineError(f"the optimiser slot {name!r} {shapes}")
     return like.copy_(array)
 
 
@@ -169,10 +177,10 @@ class _Lookahead:
     slow += alpha * (fast - slow);  fast = slow. Source: Zhang et al. 2019.
     """
 
-    def __init__(self, parts: Sequence[Part], size: int, device: torch.device, dtype: torch.dtype):
-        self.rows = [row for row, part in enumerate(parts) if part.lookahead]  # type: ignore[attr-defined]
-        self.every = [float(parts[row].lookahead) for row in self.rows]  # type: ignore[attr-defined]
-        self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]  # type: ignore[attr-defined]
+    def __init__(self, parts: Sequence[Any], size: int, device: torch.device, dtype: torch.dtype):
+        self.rows = [row for row, part in enumerate(parts) if part.lookahead]
+        self.every = [float(parts[row].lookahead) for row in self.rows]
+        self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]
         self.size, self.device, self.dtype = size, device, dtype
         self.slow: Tensor | None = None  # [rows that look ahead, D]
         if self.rows and device.type != "cpu":

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ravine.layout import Layout
+from ravine.optim.columns import TILE
 from ravine.optim.groups import Group, Now, Rows, selection
-
-TILE = 2**15  # elements of one matrix in a tile: w, g, two slots and a temporary stay in a core's cache
 
 
 class LongRows:
@@ -26,7 +25,7 @@ class LongRows:
         group = self.group
         for position, row in enumerate(group.rows):
             if now.lives[row]:
-                numbers = group.numbers_at(position, now.lrs[row], now.momenta and now.momenta[row])
+                numbers = group.numbers_at(position, now.lrs[row], now.momenta[row] if now.momenta else None)
                 self._row(theta[row : row + 1], grad[row : row + 1], self.slots[position], now.ts[row], numbers)
 
     def _row(self, w: Tensor, g: Tensor, state: _TileSlots, t: float, numbers: dict[str, float]) -> None:
@@ -40,7 +39,7 @@ class LongRows:
 
 
 class ShortRows:
-    """Blocks of rows whose columns fit a tile together, their numbers float64 columns; rows apart are gathered and put back."""
+    """Blocks of rows that fill a tile together, their numbers float64 columns; rows apart are gathered and put back."""
 
     def __init__(self, group: Group):
         self.group = group
@@ -51,7 +50,8 @@ class ShortRows:
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
         live = [position for position, row in enumerate(self.group.rows) if now.lives[row]]
         if live != self.live:
-            self.live, self.blocks = live, [self._block(live[i : i + self.height]) for i in range(0, len(live), self.height)]
+            self.live = live
+            self.blocks = [self._block(live[i : i + self.height]) for i in range(0, len(live), self.height)]
         for rows, positions, fixed in self.blocks:
             t, numbers = self.group.columns_now(fixed, rows, now)
             w, state = theta[rows], _BlockSlots(self.group, positions)
@@ -67,7 +67,7 @@ class ShortRows:
 
 
 class DeviceRows:
-    """All rows of the group at once, with nothing read back from the device: dead rows are computed and not taken over."""
+    """All rows of the group at once, nothing read back from the device: dead rows are computed but not taken over."""
 
     def __init__(self, group: Group):
         self.group = group
