@@ -45,6 +45,7 @@ from ravine.catalogue import (
     held,
     parse_value,
     table,
+    table_class,
 )
 from ravine.errors import InputError, unknown
 
@@ -268,28 +269,21 @@ def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str)
         if "kind" not in here and places != ["kind"]:
             raise InputError(path, got=value, expected=f"a part of kind {kind} there", repair="set its kind too")
         return _put(_class(kind, here.get("kind", value), path), here, places, value, path)
-    table_class = _table_class(field.annotation)
-    if table_class is None:
+    part = table_class(field.annotation)
+    if part is None:
         whole = path.removesuffix("." + ".".join(places))
         raise InputError(path, got=places[0], expected=f"no further name, for {whole} is a single value")
     if isinstance(here, Part):
         here = here.said()
-    elif isinstance(here, str) and table_class is Init:
+    elif isinstance(here, str) and part is Init:
         here = {"weights": here}
-    return _put(table_class, here if isinstance(here, dict) else {}, places, value, path)
+    return _put(part, here if isinstance(here, dict) else {}, places, value, path)
 
 
 def _class(kind: str, name: str, path: str) -> type[Part]:
     if name not in table(kind):
         raise unknown(path, name, table(kind))
     return find(kind, name).part
-
-
-def _table_class(annotation: Any) -> type[Part] | None:
-    """The class of the tables that a field holds: ``Init`` of ``Annotated[Init, …] | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        return annotation
-    return next((found for inside in typing.get_args(annotation) if (found := _table_class(inside))), None)
 
 
 def _known_to(new: type[BaseModel], old: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
