@@ -371,10 +371,10 @@ _EXPECTED = {
     "model_type": "a table",
     "finite_number": "a finite number",
     "string_too_short": "text that is not empty",
-    "greater_than": "a number > {gt:g}",
-    "greater_than_equal": "a number >= {ge:g}",
-    "less_than": "a number < {lt:g}",
-    "less_than_equal": "a number <= {le:g}",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
     "literal_error": "{expected}",
 }
 
