@@ -67,7 +67,7 @@ class RunDir:
             raise InputError("run directory", got=[], expected="at least one recipe")
         path = _fresh(recipes[0].name) if path is None else _given(Path(path))
         created = datetime.now().astimezone().isoformat(timespec="seconds")
-        about = _about(recipes, {**environment(), **facts}, created)
+        about = _about(recipes, _merged(environment(), facts), created)
         with _connected(path / "metrics.sqlite") as database:
             database.executescript(_SCHEMA)
             _replace_text(path / "recipe.json", json.dumps(about, indent=1))
@@ -326,6 +326,12 @@ def environment() -> dict[str, Any]:
             versions[package] = metadata.version(package)
     machine = {"system": platform.platform(), "cpu": _cpu(), "cores": os.cpu_count() or 1}
     return {"versions": versions, "machine": machine}
+
+
+def _merged(facts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Both, tables within taken together too; ``more`` has the last word."""
+    both = {name: {**facts[name], **more[name]} for name in facts.keys() & more.keys() if isinstance(more[name], dict)}
+    return {**facts, **more, **both}
 
 
 def _cpu() -> str:

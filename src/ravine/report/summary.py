@@ -1,0 +1,206 @@
+"""What the measurements of a run say, in words and in tables: read by the report and by the server."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from ravine import durations
+from ravine.recipe import Recipe, fields
+from ravine.report import measures
+from ravine.rundir import RunDir
+
+_UNITS = {"ep": "epoch", "it": "step"}
+_NOT_METRICS = ("member", "epoch", "step", "seconds")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run at a glance; ``members`` has one row each: its own recipe fields, and its last or final metrics."""
+
+    name: str
+    state: str  # finished, running or interrupted
+    created: str
+    steps: int
+    epochs: float
+    total_epochs: float | None
+    seconds: float
+    judged_by: str | None  # the metric, without its split
+    varies: list[str]  # the paths of the recipe fields in which members differ
+    members: list[dict[str, Any]]
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The member that the validation data call best (the training data, where there are none)."""
+        names = {name for row in self.members for name in row}
+        for split in ("val", "train"):
+            metric = f"{split}_{self.judged_by}"
+            if metric in names:
+                return measures.best(self.members, metric)
+        return None
+
+    @property
+    def diverged(self) -> int:
+        return sum(row.get("stopped") == "diverged" for row in self.members)
+
+
+def summarise(run: RunDir) -> Summary:
+    """Read a run directory into its summary."""
+    rows = run.epochs(clock=True)
+    last = {row["member"]: row for row in rows}
+    results = {member: run.result(member) for member in range(len(run.recipes))}
+    names = {name for row in rows for name in row} | {name for result in results.values() for name in result or {}}
+    varies = varying(run.recipes)
+    members = [_member(run.recipes[m], m, varies, last.get(m, {}), results[m], rows) for m in range(len(run.recipes))]
+    return Summary(
+        name=run.recipes[0].name,
+        state=run.state,
+        created=run.created,
+        steps=run.done,
+        epochs=max((row["epoch"] for row in rows), default=0),
+        total_epochs=_total_epochs(run.recipes, rows),
+        seconds=max(filter(math.isfinite, (row.get("seconds", math.nan) for row in [*rows, *members])), default=0.0),
+        judged_by=measures.judged_by(name for name in names if name not in _NOT_METRICS),
+        varies=varies,
+        members=members,
+    )
+
+
+def varying(recipes: list[Recipe]) -> list[str]:
+    """The paths of the fields in which recipes differ, names apart."""
+    said = [{path: value for path, value, _ in fields(recipe) if path != "name"} for recipe in recipes]
+    paths = dict.fromkeys(path for one in said for path in one)
+    return [path for path in paths if any(one.get(path) != said[0].get(path) for one in said)]
+
+
+def sentences(summary: Summary) -> list[str]:
+    """What came of the run, the result first."""
+    if summary.state != "finished":
+        return [_standing(summary), *_so_far(summary)]
+    if summary.diverged == len(summary.members):
+        who = "The run" if len(summary.members) == 1 else f"All {len(summary.members)} members"
+        return [f"{who} diverged: the loss was no longer a finite number after {summary.steps:,} steps."]
+    return _result_of_one(summary) if len(summary.members) == 1 else _result_of_many(summary)
+
+
+def tiles(summary: Summary) -> list[tuple[str, str]]:
+    """The key numbers (label, value) of the best member."""
+    best = dict(summary.best or summary.members[0])
+    whats = dict.fromkeys([summary.judged_by, "loss"])
+    order = [f"{split}_{what}" for what in whats for split in ("test", "val", "train")]
+    names = [name for name in order if name in best]
+    shown = [(measures.title(name), measures.show(name, best[name])) for name in names]
+    rate = summary.steps / summary.seconds if summary.seconds else 0
+    shown.append(("Steps", f"{summary.steps:,}"))
+    shown.append(("Time", measures.duration(summary.seconds)))
+    shown = [(label, value) for label, value in shown if value != "not finite"]
+    return [*shown, ("Steps per second", measures.number(rate))] if rate else shown
+
+
+def columns(summary: Summary) -> list[str]:
+    """The columns of the table of members: what varies, then what was measured, the judged metric first."""
+    names = dict.fromkeys(name for row in summary.members for name in row)
+    hidden = {*summary.varies, *_NOT_METRICS, "steps", "epochs", "stopped"}
+    hidden |= {"best_step", "best_epoch", "lr", "grad_norm"}
+    metrics = [name for name in names if name not in hidden]
+    metrics.sort(key=lambda name: (not name.endswith(summary.judged_by or "?"), name.startswith("train")))
+    present = [name for name in ("epochs", "best_epoch", "stopped") if name in names]
+    return ["member", *summary.varies, *metrics, *present]
+
+
+def _member(
+    recipe: Recipe, member: int, varies: list[str], last: Mapping[str, Any], result: Mapping[str, Any] | None,
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """One row: which member, what is its own, and its final metrics, or its last ones while it runs."""
+    found: dict[str, Any] = {"member": member}
+    for path in varies:
+        value = {p: v for p, v, _ in fields(recipe) if p == path}.get(path)
+        found[path] = value if isinstance(value, int | float | str | None) else str(value)
+    found |= {name: value for name, value in (result or last).items() if name not in ("member", "step", "epoch")}
+    found.setdefault("epochs", last.get("epoch", 0))
+    steps = {row["step"]: row["epoch"] for row in rows if row["member"] == member}
+    if result is not None and result.get("best_step") in steps:
+        found["best_epoch"] = steps[result["best_step"]]
+    return found
+
+
+def _total_epochs(recipes: list[Recipe], rows: list[dict[str, Any]]) -> float | None:
+    amounts = [durations.parse(recipe.stop.after) for recipe in recipes]
+    if all(unit == "ep" for _, unit in amounts):
+        return float(max(amount for amount, _ in amounts))
+    if not rows or not rows[-1]["epoch"]:
+        return None
+    per_epoch = rows[-1]["step"] / rows[-1]["epoch"]
+    return max(durations.steps(recipe.stop.after, round(per_epoch)) for recipe in recipes) / per_epoch
+
+
+def _standing(summary: Summary) -> str:
+    whole = f" of {summary.total_epochs:g}" if summary.total_epochs else ""
+    verb = "Training" if summary.state == "running" else "Interrupted"
+    return f"{verb}: {summary.epochs:g}{whole} epochs are done ({summary.steps:,} steps)."
+
+
+def _so_far(summary: Summary) -> list[str]:
+    best, metric = summary.best, f"val_{summary.judged_by}"
+    if best is None or metric not in best:
+        return []
+    who = f" (member {best['member']})" if len(summary.members) > 1 else ""
+    return [f"{measures.title(metric)} stands at {measures.show(metric, best[metric])}{who}."]
+
+
+def _result_of_one(summary: Summary) -> list[str]:
+    row = summary.members[0]
+    names = [f"{split}_{summary.judged_by}" for split in ("test", "val", "train")]
+    head = next((name for name in names if name in row), None)
+    length = f"after {row['epochs']:.4g} epochs ({summary.steps:,} steps) in {measures.duration(summary.seconds)}"
+    said = [f"{measures.title(head)} {measures.show(head, row[head])}, {length}." if head else f"Trained {length}."]
+    if "best_epoch" in row and row["best_epoch"] != row["epochs"]:
+        said.append(f"Its weights are those of epoch {row['best_epoch']:g}, the best it had.")
+    stopped = str(row.get("stopped", "finished"))
+    if stopped != "finished":
+        said.append(f"It stopped early: {in_words(stopped)}.")
+    return said
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def in_words(text: str) -> str:
+    """A reason for stopping, its names and units spelt out.
+
+    >>> in_words("no better val_loss for 8ep")
+    'no better validation loss for 8 epochs'
+    """
+    text = re.sub(r"\b(?:train|val|test)_\w+", lambda found: _lowered(measures.title(found[0])), text)
+    return re.sub(r"\b([\d.]+)(ep|it)\b", lambda m: f"{m[1]} {_UNITS[m[2]]}{'' if m[1] == '1' else 's'}", text)
+
+
+def _result_of_many(summary: Summary) -> list[str]:
+    n, best = len(summary.members), summary.best
+    said = []
+    for split in ("test", "val", "train"):
+        metric = f"{split}_{summary.judged_by}"
+        values = [row[metric] for row in summary.members if math.isfinite(row.get(metric, math.nan))]
+        if values:
+            low, high = (measures.show(metric, value) for value in (min(values), max(values)))
+            middle = measures.show(metric, median(values))
+            said.append(f"{n} members: median {_lowered(measures.title(metric))} {middle}, from {low} to {high}.")
+            break
+    if best is not None:
+        own = ", ".join(f"{path} = {show_value(best[path])}" for path in summary.varies[:3])
+        metric = next(m for m in (f"val_{summary.judged_by}", f"train_{summary.judged_by}") if m in best)
+        said.append(f"By {_lowered(measures.title(metric))} the best is member {best['member']}{own and f' ({own})'}.")
+    if summary.diverged:
+        said.append(f"{summary.diverged} of {n} diverged.")
+    return said
+
+
+def show_value(value: Any) -> str:
+    """A recipe value in a table."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
