@@ -36,7 +36,8 @@ STYLE: dict[Any, Any] = {
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": FAINT, "ytick.color": FAINT, "axes.edgecolor": FAINT,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID,
     "grid.linewidth": 0.8, "axes.axisbelow": True, "axes.linewidth": 0.8, "lines.linewidth": 1.6,
-    "legend.frameon": False, "lines.solid_capstyle": "round", "svg.hashsalt": "ravine", "savefig.dpi": 160, "figure.dpi": 100,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round", "svg.hashsalt": "ravine", "savefig.dpi": 160, "figure.dpi": 100,
 }  # fmt: skip
 
 
