@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,16 @@ def test_nothing_reads_or_writes_pickle(file):
             pickles = {ast.unparse(k.value) for k in node.keywords if k.arg == "allow_pickle"}
             assert pickles <= {"False"}, ast.unparse(node)
             assert pickles or called not in {"np.save", "numpy.save"}, "say allow_pickle=False"
+
+
+def test_what_is_imported_is_a_stated_dependency():
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    stated = [*project["dependencies"], *(name for extra in extras for name in extra)]
+    known = {re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in stated}
+    known |= {"sklearn", "PIL", "ravine", *sys.stdlib_module_names}
+    known |= {"scipy", "pydantic_core", "markupsafe"}  # what scikit-learn, pydantic and Jinja2 stand on
+    assert {name.split(".")[0] for file in FILES for name in imports(file)} <= known
 
 
 def test_every_part_has_its_place():
