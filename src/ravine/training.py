@@ -155,8 +155,13 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
             model = seeded(module())
-    loss = build_loss(recipe.loss, pipeline.task, counts=pipeline.class_counts())
+    loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     return Objective(model, loss, recipe.regularize.hard_negatives)
+
+
+def class_counts(recipe: Recipe, pipeline: Pipeline) -> list[int] | None:
+    """How often each class occurs in the training part, where the loss is balanced by it."""
+    return pipeline.class_counts().int().tolist() if recipe.loss.arguments.get("class_weights") else None
 
 
 def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:

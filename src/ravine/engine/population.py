@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
-from ravine.nn.randomized import Randomized
+from ravine.nn.randomized import Randomized, settle
 from ravine.randomness import key
 
 _STRIDE = 0x1E3779B97F4A7C15  # from one step's key to the next (a Weyl sequence)
@@ -92,6 +92,7 @@ class Population:
             self.parameters.append([named[entry.name] for entry in self.layout.entries])
             self._gradients.append([view(self.grad[i], entry) for entry in self.layout.entries])
             self._bind_buffers(i)
+            settle(objective, self.buffers)
         self._leaves = {e.name: view(self.theta, e).requires_grad_() for e in self.layout.entries}
         self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
 
