@@ -117,7 +117,7 @@ def prelu(shape: Shape, *, start: Real = 0.25, channels: Flag = False) -> nn.Mod
 
     Source: He et al., "Delving deep into rectifiers", 2015.
     """
-    return nn.PReLU(shape[0] if channels else 1, init=start)
+    return PReLU(shape[0] if channels else 1, init=start)
 
 
 def elu(shape: Shape, *, alpha: PerMember[Positive] = 1.0) -> nn.Module:
@@ -205,12 +205,16 @@ def maxout(shape: Shape, *, pieces: Count = 2) -> nn.Module:
     Source: Goodfellow et al., "Maxout networks", 2013.
     """
     if shape[0] % pieces:
-        raise InputError("", got=shape, expected=f"a number of channels that divides by {pieces}", repair="widen the layer before")
+        raise InputError(
+            "", got=shape, expected=f"a number of channels that divides by {pieces}", repair="widen the layer before"
+        )
     return Maxout(pieces)
 
 
 class LeakyReLU(nn.Module):
     """Leaky ReLU whose slope is a buffer, so that members of a population may differ."""
+
+    slope: Tensor
 
     def __init__(self, slope: float):
         super().__init__()
@@ -220,8 +224,18 @@ class LeakyReLU(nn.Module):
         return torch.where(x > 0, x, x * self.slope.to(x.dtype))
 
 
+class PReLU(nn.PReLU):
+    """torch.nn's, by operations that map over members."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope = self.weight.view(-1, *(1 for _ in x.shape[2:]))
+        return torch.where(x > 0, x, x * slope)
+
+
 class ELU(nn.Module):
     """ELU whose alpha is a buffer, so that members of a population may differ."""
+
+    alpha: Tensor
 
     def __init__(self, alpha: float):
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import Init, Part, find, make
+from ravine.catalogue import Init, Part, make
 from ravine.errors import InputError
 from ravine.layout import Layout
 from ravine.nn.convolution import LocallyConnected
@@ -21,17 +21,30 @@ from ravine.randomness import generator, key
 __all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "settle"]
 
 _NORMS = (
-    nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, BatchNorm,
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    BatchNorm,
     nn.PReLU,  # its slopes are scales too: not decayed (He et al., 2015)
 )
 _LOSSES = {
-    "classification": "cross_entropy", "sequence": "cross_entropy", "regression": "squared", "multilabel": "binary_cross_entropy",
+    "classification": "cross_entropy",
+    "sequence": "cross_entropy",
+    "regression": "squared",
+    "multilabel": "binary_cross_entropy",
 }
 
 
 def build(
-    part: Part | str | dict[str, Any], shape: Shape, outputs: int, *, vocabulary: int | None = None, seed: int = 0,
-    dtype: torch.dtype = torch.float32, batch: Tensor | None = None,
+    part: Part | str | dict[str, Any],
+    shape: Shape,
+    outputs: int,
+    *,
+    vocabulary: int | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    batch: Tensor | None = None,
 ) -> nn.Module:
     """The module of a recipe's model part, its parameters a function of the seed alone.
 
@@ -42,16 +55,16 @@ def build(
     >>> bool((build("mlp", (4,), 3, seed=1)[1].weight == net[1].weight).all())
     True
     """
-    part = _told(make("model", part), vocabulary)
+    made: Any = _told(_made("model", part), vocabulary)
     with torch.random.fork_rng(devices=[]):
-        module: nn.Module = call("model", part, tuple(shape), outputs)
+        module: nn.Module = call("model", made, tuple(shape), outputs)
     module = module.double()
-    initialise(module, part.init, seed, batch=batch if batch is not None else _unit_batch(module, shape, seed))  # type: ignore[attr-defined]
+    initialise(module, made.init, seed, batch=batch if batch is not None else _unit_batch(module, shape, seed))
     return module.to(dtype)
 
 
 def initialise(module: nn.Module, init: Init | None, seed: int, *, batch: Tensor | None = None) -> None:
-    """Draw every parameter anew: torch's own defaults, then the named initialisers; a layer's own go before the model's.
+    """Draw every parameter anew: torch's own defaults, then the named initialisers, a layer's own before the model's.
 
     Defaults come from each module's ``reset_parameters`` under a generator for (seed, module name), named initialisers
     from one for (seed, parameter name). Embedding tables and normalisation layers keep their defaults unless their own
@@ -67,23 +80,27 @@ def initialise(module: nn.Module, init: Init | None, seed: int, *, batch: Tensor
         for name, (owner, parameter, technique) in chosen.items():
             _fill(name, owner, parameter, technique, seed)
         if batch is not None:
-            _unit_variance(module, {owner: t for owner, _, t in chosen.values() if t.kind == "lsuv"}, batch)  # type: ignore[attr-defined]
+            _unit_variance(module, {owner: t for owner, _, t in chosen.values() if t.kind == "lsuv"}, batch)
 
 
-def build_loss(part: Part | str | dict[str, Any], task: str | None, *, counts: Sequence[int] | None = None) -> nn.Module:
-    """The loss module of a recipe's loss part. ``counts``: samples of each class in the training part, for balanced weights.
+def build_loss(
+    part: Part | str | dict[str, Any], task: str | None, *, counts: Sequence[int] | None = None
+) -> nn.Module:
+    """The loss module of a recipe's loss part.
+
+    ``counts`` are the samples of each class in the training part, for balanced class weights.
 
     >>> type(build_loss("auto", "classification")).__name__
     'CrossEntropy'
     """
-    part = make("loss", part)
-    if part.kind == "auto" and task in _LOSSES:  # type: ignore[attr-defined]
-        part = make("loss", {**part.model_dump(exclude_unset=True), "kind": _LOSSES[task]})
-    loss: SampleLoss = call("loss", part)
-    weights = _class_weights(part.class_weights, counts)  # type: ignore[attr-defined]
+    made: Any = _made("loss", part)
+    if made.kind == "auto" and task in _LOSSES:
+        made = make("loss", {**made.model_dump(exclude_unset=True), "kind": _LOSSES[task]})
+    loss: SampleLoss = call("loss", made)
+    weights = _class_weights(made.class_weights, counts)
     if weights is not None:
         if not loss.weighable:
-            raise InputError("loss.class_weights", got=part.kind, expected="a loss over classes")  # type: ignore[attr-defined]
+            raise InputError("loss.class_weights", got=made.kind, expected="a loss over classes")
         loss.class_weights = weights
     return loss
 
@@ -96,12 +113,13 @@ def kind_of(module: nn.Module, name: str, parameter: Tensor) -> str:
 
 
 def layout(module: nn.Module) -> Layout:
-    """The columns of a row of theta: the parameters that ask for gradients, tied ones once, layers counted from the input.
+    """The columns of a row of theta: parameters that ask for gradients, tied ones once, layers counted from the input.
 
     >>> [(e.name, e.kind, e.layer) for e in layout(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))).entries]
     [('0.weight', 'weight', 0), ('1.weight', 'weight', 1), ('0.bias', 'bias', 0), ('1.bias', 'bias', 1)]
     """
-    rows, places = [], {}
+    rows = []
+    places: dict[tuple[nn.Module, str], int] = {}
     for name, owner, parameter in _owned(module):
         if parameter.requires_grad:
             leaf = name.rpartition(".")[2]
@@ -113,16 +131,22 @@ def layout(module: nn.Module) -> Layout:
 
 def _owned(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
     """(full name, the module that owns it, parameter), each parameter once."""
-    owners = {f"{prefix}.{leaf}" if prefix else leaf: owner for prefix, owner in module.named_modules() for leaf in owner._parameters}
+    owners = {
+        f"{prefix}.{leaf}" if prefix else leaf: owner
+        for prefix, owner in module.named_modules()
+        for leaf in owner._parameters
+    }
     for name, parameter in module.named_parameters():
         yield name, owners[name], parameter
 
 
-def _chosen(module: nn.Module, init: Init | None) -> Iterator[tuple[str, tuple[nn.Module, nn.Parameter, Part]]]:
+def _chosen(module: nn.Module, init: Init | None) -> Iterator[tuple[str, tuple[nn.Module, nn.Parameter, Any]]]:
     """The named initialiser of each parameter that has one."""
     own = {
         f"{prefix}.{child}" if prefix else child: layer_init
-        for prefix, part in module.named_modules() if isinstance(part, Stack) for child, layer_init in part.inits.items()
+        for prefix, part in module.named_modules()
+        if isinstance(part, Stack)
+        for child, layer_init in part.inits.items()
     }
     for name, owner, parameter in _owned(module):
         layer = max((place for place in own if name.startswith(place + ".")), key=len, default=None)
@@ -158,16 +182,16 @@ def _fans(owner: nn.Module, block: Tensor) -> tuple[int, int]:
     return block.shape[1] * area, block.shape[0] * area
 
 
-def _unit_variance(module: nn.Module, targets: dict[nn.Module, Part], batch: Tensor) -> None:
+def _unit_variance(module: nn.Module, targets: dict[nn.Module, Any], batch: Tensor) -> None:
     """Scale the weights of the chosen layers, from the input on, until their outputs over the batch have variance 1."""
 
     def rescale(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         part = targets[layer]
-        for _ in range(part.iterations):  # type: ignore[attr-defined]
+        for _ in range(part.iterations):
             deviation = float(output.std())
-            if abs(deviation**2 - 1) <= part.tolerance or deviation == 0:  # type: ignore[attr-defined]
+            if abs(deviation**2 - 1) <= part.tolerance or deviation == 0:
                 break
-            layer.weight.div_(deviation)  # type: ignore[operator, union-attr]
+            layer.weight.div_(deviation)  # type: ignore[operator]
             output = layer.forward(*given)
         return output
 
@@ -191,6 +215,13 @@ def _unit_batch(module: nn.Module, shape: Shape, seed: int, size: int = 256) -> 
     return batch.random_(0, table.num_embeddings, generator=draws)
 
 
+def _made(kind: str, part: Part | str | dict[str, Any]) -> Part:
+    try:
+        return make(kind, part)
+    except InputError as error:
+        raise error.under(kind) from None
+
+
 def _told(part: Part, vocabulary: int | None) -> Part:
     """The part with the data's vocabulary in each ``vocabulary`` field that was left open, nested layers included."""
     if vocabulary is None:
@@ -212,7 +243,9 @@ def _class_weights(weights: str | Sequence[float] | None, counts: Sequence[int] 
         return None
     if weights != "balanced":
         if counts is not None and len(counts) != len(weights):
-            raise InputError("loss.class_weights", got=f"{len(weights)} weights", expected=f"{len(counts)}, one for each class")
+            raise InputError(
+                "loss.class_weights", got=f"{len(weights)} weights", expected=f"{len(counts)}, one for each class"
+            )
         return torch.tensor(weights, dtype=torch.float64)
     if counts is None:
         raise InputError("loss.class_weights", got="balanced", expected="class targets, whose counts give the weights")

@@ -1,12 +1,13 @@
 """Convolution and pooling over maps (C, L) and (C, H, W), channels first.
 
-Output extent of a kernel k with dilation d, stride s and padding p on each side: floor((n + 2 p - d (k - 1) - 1) / s) + 1.
-Padding: "valid" is none; "same" pads (more behind than before where odd) so that the extent becomes ceil(n / s).
+Output extent of a kernel k with dilation d, stride s and padding p on each side: floor((n + 2 p - d (k - 1) - 1) / s)
++ 1. Padding: "valid" is none; "same" pads (more behind than before where odd) so that the extent becomes ceil(n / s).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,22 @@ from ravine.catalogue import Count, Flag, Pair, Whole
 from ravine.errors import InputError
 from ravine.nn.stack import Shape, by_rank, need_rank
 
+_Pair = int | tuple[int, int]
 _CONV = {2: nn.Conv1d, 3: nn.Conv2d}
 _MAX = {2: nn.MaxPool1d, 3: nn.MaxPool2d}
 _AVERAGE = {2: nn.AvgPool1d, 3: nn.AvgPool2d}
 
 
 def conv(
-    shape: Shape, *, channels: Count, kernel: Pair = 3, stride: Pair = 1, padding: Literal["valid", "same"] | Whole = "valid",
-    dilation: Pair = 1, groups: Count = 1, bias: Flag = True,
+    shape: Shape,
+    *,
+    channels: Count,
+    kernel: Pair = 3,
+    stride: Pair = 1,
+    padding: Literal["valid", "same"] | Whole = "valid",
+    dilation: Pair = 1,
+    groups: Count = 1,
+    bias: Flag = True,
 ) -> nn.Module:
     """Convolution (as everywhere in this field, a cross-correlation): y_o = b_o + sum over channels i of w_oi * x_i.
 
@@ -47,7 +56,9 @@ def conv(
     return layer if before is None else nn.Sequential(before, layer)
 
 
-def locally_connected(shape: Shape, *, channels: Count, kernel: Pair = 3, stride: Pair = 1, bias: Flag = True) -> nn.Module:
+def locally_connected(
+    shape: Shape, *, channels: Count, kernel: Pair = 3, stride: Pair = 1, bias: Flag = True
+) -> nn.Module:
     """Convolution with untied weights: each position has a kernel of its own. Maps (C, H, W), no padding.
 
     Parameters: weight [positions, channels, C * kernel], bias [channels, positions].
@@ -104,7 +115,7 @@ def global_pool(shape: Shape, *, form: Literal["average", "max"] = "average") ->
 def channel_pool(
     shape: Shape, *, size: Count = 2, stride: Count | None = None, form: Literal["max", "average"] = "max"
 ) -> nn.Module:
-    """Pooling over neighbouring channels at each position: windows of ``size`` channels, ``stride`` apart (``size`` unless given).
+    """Pooling over windows of ``size`` neighbouring channels, ``stride`` apart (``size`` unless given).
 
     >>> channel_pool((8, 5, 5), size=4)(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 2, 5, 5])
@@ -164,8 +175,9 @@ class ChannelPool(nn.Module):
         self.size, self.stride, self.maximum = size, stride, maximum
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = x.unfold(1, self.size, self.stride)  # [B, C', ..., size]
-        return windows.amax(-1) if self.maximum else windows.mean(-1)
+        last = x.shape[1] - self.size
+        windows = torch.stack([x[:, i : last + i + 1 : self.stride] for i in range(self.size)])  # [size, B, C', ...]
+        return windows.amax(0) if self.maximum else windows.mean(0)
 
 
 def _each(value: int | tuple[int, int], axes: int) -> tuple[int, ...]:
@@ -176,7 +188,9 @@ def _each(value: int | tuple[int, int], axes: int) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _pool(kind, shape: Shape, size, stride, padding, fill: float) -> nn.Module:  # type: ignore[no-untyped-def]
+def _pool(
+    kind: Callable[..., nn.Module], shape: Shape, size: _Pair, stride: _Pair | None, padding: str | int, fill: float
+) -> nn.Module:
     axes = len(shape) - 1
     sizes = _each(size, axes)
     strides = sizes if stride is None else _each(stride, axes)
@@ -197,11 +211,13 @@ def _padding(
         totals = [0 if padding == "valid" else 2 * int(padding)] * len(extents)
     if any(n + total < w for n, w, total in zip(extents, windows, totals, strict=True)):
         raise InputError(
-            "", got=f"maps of {' x '.join(map(str, extents))}", expected=f"at least {' x '.join(map(str, windows))}, the kernel",
+            "",
+            got=f"maps of {' x '.join(map(str, extents))}",
+            expected=f"at least {' x '.join(map(str, windows))}, the kernel",
             repair="use a smaller kernel, less pooling before it, or padding = same",
         )
     if all(total % 2 == 0 for total in totals):
         return None, tuple(total // 2 for total in totals)
     sides = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
-    pad = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d}[len(extents)](tuple(sides), fill)
-    return pad, (0,) * len(extents)
+    pad: Any = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d}[len(extents)]
+    return pad(tuple(sides), fill), (0,) * len(extents)

@@ -34,7 +34,8 @@ class SampleLoss(nn.Module):
 class ClassLoss(SampleLoss):
     """A loss over the K classes of a row; sequences [B, T, K] are averaged over the steps that count.
 
-    A subclass gives ``rows``: (output [N, K], target [N] or [N, K]) -> [N]; where ``weighs`` says so, class weights included.
+    A subclass gives ``rows``: (output [N, K], target [N] or [N, K]) -> [N]; where ``weighs`` says so, class weights
+    included.
     """
 
     takes_classes = True
@@ -100,7 +101,9 @@ class MultiTask(SampleLoss):
         super().__init__()
         lengths = {len(losses), len(sizes), len(weights or losses)}
         if len(lengths) != 1:
-            raise InputError("loss", got=f"{len(losses)} losses and {len(sizes)} sizes", expected="one of each for every head")
+            raise InputError(
+                "loss", got=f"{len(losses)} losses and {len(sizes)} sizes", expected="one of each for every head"
+            )
         self.losses, self.sizes = nn.ModuleList(losses), tuple(sizes)
         self.register_buffer("weights", number(weights or [1.0] * len(losses)), persistent=False)
 
@@ -108,13 +111,15 @@ class MultiTask(SampleLoss):
         outputs = output.split(self.sizes, -1) if isinstance(output, Tensor) else output
         targets = self._targets(target) if isinstance(target, Tensor) else target
         found = [loss(o, t) for loss, o, t in zip(self.losses, outputs, targets, strict=True)]
-        return sum(self.weights[h].to(each.dtype) * each for h, each in enumerate(found))  # type: ignore[return-value]
+        return sum(self.weights[h].to(each.dtype) * each for h, each in enumerate(found))
 
     def _targets(self, target: Tensor) -> list[Tensor]:
         takes = [bool(loss.takes_classes) for loss in self.losses]
         widths = [1 if classes else size for classes, size in zip(takes, self.sizes, strict=True)]
         if target.shape[-1] != sum(widths):
-            raise InputError("loss", got=f"targets of {target.shape[-1]} columns", expected=f"{sum(widths)}: {widths} by head")
+            raise InputError(
+                "loss", got=f"targets of {target.shape[-1]} columns", expected=f"{sum(widths)}: {widths} by head"
+            )
         parts = target.split(widths, -1)
         return [part[..., 0].long() if classes else part for part, classes in zip(parts, takes, strict=True)]
 
@@ -130,7 +135,9 @@ def entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if target.shape == output.shape[:-1] and not target.is_floating_point():
         return output, one_hot(target, output)
     raise InputError(
-        "loss", got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}", expected="one target for each output",
+        "loss",
+        got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}",
+        expected="one target for each output",
         repair=f"give the model {target.shape[-1] if target.dim() > 1 else 1} outputs",
     )
 
@@ -145,7 +152,8 @@ def classes(output: Tensor, target: Tensor) -> Tensor:
         target = target[..., 0]
     if target.shape != output.shape[:-1]:
         raise InputError(
-            "loss", got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}",
+            "loss",
+            got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}",
             expected="a class number for each row of outputs, or a probability for each output",
             repair="an LSTM with output = all predicts every step, with output = last one value",
         )

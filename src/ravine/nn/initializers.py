@@ -1,9 +1,9 @@
 """Initialisers: each fills one weight (or bias) from a generator.
 
-Fans: fan_in is the number of inputs of one unit, fan_out the number of outputs that one input reaches (kernel area included);
-a recurrent layer's gates are filled one by one. The variance of a unit's pre-activation is fan_in * Var(w) * E[x^2]:
-LeCun keeps it for linear units, He for ReLU, Glorot compromises between forward and backward.
-``truncate`` c redraws what lies beyond c standard deviations (of the normal before truncation); the spread is not rescaled.
+Fans: fan_in is the number of inputs of one unit, fan_out the number of outputs that one input reaches (kernel area
+included); a recurrent layer's gates are filled one by one. The variance of a unit's pre-activation is fan_in * Var(w)
+* E[x^2]: LeCun keeps it for linear units, He for ReLU, Glorot compromises between forward and backward. ``truncate``
+c redraws what lies beyond c standard deviations (of the normal before truncation); the spread is not rescaled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,13 @@ def uniform(w: Tensor, fans: Fans, generator: Generator, *, range: Positive = 0.
 
 
 def normal(
-    w: Tensor, fans: Fans, generator: Generator, *, std: NonNegative = 0.01, mean: Real = 0.0, truncate: Positive | None = None
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    std: NonNegative = 0.01,
+    mean: Real = 0.0,
+    truncate: Positive | None = None,
 ) -> None:
     """Normal with ``mean`` and standard deviation ``std``. The default is the lectures' small normal.
 
@@ -59,7 +65,12 @@ def normal(
 
 
 def lecun_uniform(
-    w: Tensor, fans: Fans, generator: Generator, *, mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in", gain: Positive = 1.0
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+    gain: Positive = 1.0,
 ) -> None:
     """Uniform in +-gain sqrt(3 / fan_in); variance gain^2 / fan_in.
 
@@ -72,8 +83,13 @@ def lecun_uniform(
 
 
 def lecun_normal(
-    w: Tensor, fans: Fans, generator: Generator, *, mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
-    gain: Positive = 1.0, truncate: Positive | None = None,
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+    gain: Positive = 1.0,
+    truncate: Positive | None = None,
 ) -> None:
     """Normal of variance gain^2 / fan_in. SELU networks want it.
 
@@ -86,11 +102,16 @@ def lecun_normal(
 
 
 def glorot_uniform(
-    w: Tensor, fans: Fans, generator: Generator, *, mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg", gain: Positive = 1.0
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg",
+    gain: Positive = 1.0,
 ) -> None:
     """Uniform in +-gain sqrt(6 / (fan_in + fan_out)); variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
 
-    >>> w = torch.zeros(300, 300); glorot_uniform(w, (300, 300), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
+    >>> w = torch.zeros(9, 591); glorot_uniform(w, (591, 9), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
     True
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
@@ -99,8 +120,13 @@ def glorot_uniform(
 
 
 def glorot_normal(
-    w: Tensor, fans: Fans, generator: Generator, *, mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg",
-    gain: Positive = 1.0, truncate: Positive | None = None,
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg",
+    gain: Positive = 1.0,
+    truncate: Positive | None = None,
 ) -> None:
     """Normal of variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
 
@@ -113,7 +139,12 @@ def glorot_normal(
 
 
 def he_uniform(
-    w: Tensor, fans: Fans, generator: Generator, *, mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in", slope: NonNegative = 0.0
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+    slope: NonNegative = 0.0,
 ) -> None:
     """Uniform of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called Kaiming.
 
@@ -126,8 +157,13 @@ def he_uniform(
 
 
 def he_normal(
-    w: Tensor, fans: Fans, generator: Generator, *, mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
-    slope: NonNegative = 0.0, truncate: Positive | None = None,
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+    slope: NonNegative = 0.0,
+    truncate: Positive | None = None,
 ) -> None:
     """Normal of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called Kaiming, or MSRA.
 
@@ -155,7 +191,9 @@ def orthogonal(
     neural networks", 2014.
     """
     if w.dim() < 2:
-        raise InputError("orthogonal", got=f"a parameter of shape {tuple(w.shape)}", expected="a matrix or a kernel: weights")
+        raise InputError(
+            "orthogonal", got=f"a parameter of shape {tuple(w.shape)}", expected="a matrix or a kernel: weights"
+        )
     rows, columns = w.shape[0], w[0].numel()
     a = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=w.dtype)
     if method == "qr":
@@ -180,13 +218,17 @@ def identity(w: Tensor, fans: Fans, generator: Generator, *, gain: Real = 1.0, g
     elif w.dim() in (3, 4, 5):
         nn.init.dirac_(w, groups)
     else:
-        raise InputError("identity", got=f"a parameter of shape {tuple(w.shape)}", expected="a matrix or a kernel: weights")
+        raise InputError(
+            "identity", got=f"a parameter of shape {tuple(w.shape)}", expected="a matrix or a kernel: weights"
+        )
     w.mul_(gain)
 
 
 def lsuv(w: Tensor, fans: Fans, generator: Generator, *, tolerance: Positive = 0.01, iterations: Count = 10) -> None:
-    """Layer-sequential unit variance: orthogonal weights, then layer by layer, from the input on, each layer's weights are
-    divided by the standard deviation of its outputs over a batch until their variance is 1 within ``tolerance``.
+    """Layer-sequential unit variance: orthogonal weights, scaled until each layer's outputs have variance 1.
+
+    From the input on, each layer's weights are divided by the standard deviation of its outputs over a batch, again and
+    again (at most ``iterations`` times) until their variance is 1 within ``tolerance``.
 
     The batch is drawn from the training data where these are at hand, else standard normal (as standardised data are).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ravine.errors import InputError
@@ -14,8 +16,17 @@ class SequenceClassifier(nn.Module):
     """Recurrent layers read each sequence to its own end; a dense layer reads the last state."""
 
     def __init__(
-        self, cell: type[nn.RNNBase], shape: Shape, outputs: int, units: int, layers: int, bidirectional: bool, dropout: float,
-        embedding: int, vocabulary: int | None, padding: int,
+        self,
+        cell: Callable[..., nn.RNNBase],
+        shape: Shape,
+        outputs: int,
+        units: int,
+        layers: int,
+        bidirectional: bool,
+        dropout: float,
+        embedding: int,
+        vocabulary: int | None,
+        padding: int,
     ):
         super().__init__()
         _sequences(shape, (1, 2))
@@ -40,8 +51,16 @@ class CharacterModel(nn.Module):
     """Embedding, recurrent layers, logits of the next symbol at every step."""
 
     def __init__(
-        self, cell: type[nn.RNNBase], shape: Shape, outputs: int, embedding: int, units: int, layers: int, dropout: float,
-        vocabulary: int | None, tied: bool,
+        self,
+        cell: Callable[..., nn.RNNBase],
+        shape: Shape,
+        outputs: int,
+        embedding: int,
+        units: int,
+        layers: int,
+        dropout: float,
+        vocabulary: int | None,
+        tied: bool,
     ):
         super().__init__()
         _sequences(shape, (1,))
@@ -52,7 +71,11 @@ class CharacterModel(nn.Module):
         self.head = nn.Linear(units, outputs)
         if tied:
             if embedding != units or self.embedding.num_embeddings != outputs:
-                raise InputError("model.tied", got=f"embedding {embedding}, units {units}", expected="both alike, and one output a symbol")
+                raise InputError(
+                    "model.tied",
+                    got=f"embedding {embedding}, units {units}",
+                    expected="both alike, and one output a symbol",
+                )
             self.head.weight = self.embedding.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,12 +86,16 @@ class CharacterModel(nn.Module):
 
 def _sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
     try:
-        need_rank(shape, ranks, "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""), "reshape the data")
+        need_rank(
+            shape, ranks, "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""), "reshape the data"
+        )
     except InputError as error:
         raise error.under("model") from None
 
 
 def _symbols(vocabulary: int | None) -> int:
     if vocabulary is None:
-        raise InputError("model.vocabulary", expected="the number of symbols, for these data do not say it", repair="set vocabulary")
+        raise InputError(
+            "model.vocabulary", expected="the number of symbols, for these data do not say it", repair="set vocabulary"
+        )
     return vocabulary

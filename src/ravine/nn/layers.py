@@ -1,7 +1,8 @@
 """Layers: dense, embedding, shape changes, dropout and noise, and blocks made of other layers.
 
-Shapes are those of one sample. Features (F,); sequences (T, F), T time steps, or (T,) of whole numbers; maps (C, L) or
-(C, H, W), channels first. Parameters start as torch.nn starts them, unless ``init`` of the layer or the model says otherwise.
+Shapes are those of one sample. Features (F,); sequences (T, F), T time steps, or (T,) of whole numbers; maps (C, L)
+or (C, H, W), channels first. Parameters start as torch.nn starts them, unless ``init`` of the layer or the model says
+otherwise.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ravine.catalogue import Count, Flag, Integer, Layers, NonNegative, PerMember, Probability, Whole
 from ravine.errors import InputError
 from ravine.nn.randomized import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
-from ravine.nn.stack import Shape, Stack, need_rank, stack
+from ravine.nn.stack import Shape, Stack, Tied, need_rank, stack
 
 
 def dense(shape: Shape, *, units: Count, bias: Flag = True) -> nn.Module:
@@ -71,7 +71,9 @@ def embedding(shape: Shape, *, size: Count, vocabulary: Count | None = None) -> 
     Source: Bengio et al., "A neural probabilistic language model", 2003.
     """
     if vocabulary is None:
-        raise InputError("vocabulary", expected="the number of symbols, for these data do not say it", repair="set vocabulary")
+        raise InputError(
+            "vocabulary", expected="the number of symbols, for these data do not say it", repair="set vocabulary"
+        )
     return nn.Embedding(vocabulary, size)
 
 
@@ -80,9 +82,9 @@ def dropout(
 ) -> nn.Module:
     """Zero each entry with probability ``rate`` while training.
 
-    inverted (default, as in PyTorch): y = x m / (1 - rate) in training, y = x in evaluation. classic (the paper): y = x m
-    in training, y = (1 - rate) x in evaluation. m is 0 with probability ``rate``, else 1, drawn for every entry. ``rate``
-    is the dropped fraction; texts that give a kept fraction p mean 1 - rate.
+    inverted (default, as in PyTorch): y = x m / (1 - rate) in training, y = x in evaluation. classic (the paper): y =
+    x m in training, y = (1 - rate) x in evaluation. m is 0 with probability ``rate``, else 1, drawn for every entry.
+    ``rate`` is the dropped fraction; texts that give a kept fraction p mean 1 - rate.
     ``ravine.nn.randomized.monte_carlo`` averages predictions over masks instead.
 
     >>> dropout((4,), rate=0.5).eval()(torch.ones(4))
@@ -143,9 +145,9 @@ def residual(
 ) -> nn.Module:
     """y = F(x) + S(x), F the layers given, S the shortcut.
 
-    identity: S(x) = x. projection: a learned linear map to the shape of F(x): a strided 1x1 convolution for maps, a dense
-    layer for features. auto (default): identity where the shapes agree, else projection. none: y = F(x), the plain block.
-    An activation behind the sum is a layer behind this one.
+    identity: S(x) = x. projection: a learned linear map to the shape of F(x): a strided 1x1 convolution for maps, a
+    dense layer for features. auto (default): identity where the shapes agree, else projection. none: y = F(x), the
+    plain block. An activation behind the sum is a layer behind this one.
 
     >>> residual((3,), layers=({"kind": "dense", "units": 3}, "relu"))(torch.zeros(5, 3)).shape
     torch.Size([5, 3])
@@ -156,12 +158,16 @@ def residual(
     if shortcut == "none":
         return body
     if shortcut == "identity" and out != shape:
-        raise InputError("shortcut", got=f"{shape} -> {out}", expected="layers that keep the shape", repair="use projection")
+        raise InputError(
+            "shortcut", got=f"{shape} -> {out}", expected="layers that keep the shape", repair="use projection"
+        )
     same = shortcut == "identity" or (shortcut == "auto" and out == shape)
     return Residual(body, nn.Identity() if same else _projection(shape, out))
 
 
-def parallel(shape: Shape, *, layers: Layers, merge: Literal["concat", "sum"] = "concat", axis: Integer = 0) -> nn.Module:
+def parallel(
+    shape: Shape, *, layers: Layers, merge: Literal["concat", "sum"] = "concat", axis: Integer = 0
+) -> nn.Module:
     """The same input through every layer of the list side by side; a branch of several layers is a ``chain``.
 
     concat joins the outputs along ``axis`` of a sample (0: channels, or features), sum adds them. Behind it, heads of
@@ -182,10 +188,11 @@ def parallel(shape: Shape, *, layers: Layers, merge: Literal["concat", "sum"] = 
 def tied(shape: Shape, *, layer: Whole, transposed: Flag = False, bias: Flag = True) -> nn.Module:
     """Weight tying: the layer at place ``layer`` of the same list once more, with the same parameters.
 
-    ``transposed`` applies its transpose: W^T x of a dense layer W, and the table's inner products E x of an embedding E,
-    which makes the output weights of a language model its input embedding; ``bias`` adds a bias of its own then.
+    ``transposed`` applies its transpose: W^T x of a dense layer W, and the table's inner products E x of an embedding
+    E, which makes the output weights of a language model its input embedding; ``bias`` adds a bias of its own then.
 
-    >>> net = chain((4,), layers=({"kind": "dense", "units": 2}, "tanh", {"kind": "tied", "layer": 0, "transposed": True}))
+    >>> decoder = {"kind": "tied", "layer": 0, "transposed": True}
+    >>> net = chain((4,), layers=({"kind": "dense", "units": 2}, "tanh", decoder))
     >>> sum(p.numel() for p in net.parameters()), net(torch.zeros(5, 4)).shape
     (14, torch.Size([5, 4]))
 
@@ -225,32 +232,6 @@ class Parallel(nn.Module):
         return torch.cat(outputs, self.axis) if self.concat else torch.stack(outputs).sum(0)
 
 
-class Tied(nn.Module):
-    """Another layer's weights at a second place; `ravine.nn.stack.stack` binds it to that layer."""
-
-    def __init__(self, place: int, transposed: bool, bias: bool):
-        super().__init__()
-        self.place, self.transposed, self.has_bias = place, transposed, bias
-
-    def bind(self, source: nn.Module | None) -> Tied:
-        if source is None:
-            raise InputError("layer", got=self.place, expected="the place of an earlier layer of the same list")
-        if self.transposed and not isinstance(source, nn.Linear | nn.Embedding):
-            raise InputError("layer", got=type(source).__name__, expected="a dense layer or an embedding to transpose")
-        self.source = source
-        if self.transposed and self.has_bias:
-            weight = source.weight
-            assert isinstance(weight, Tensor)
-            self.bias = nn.Parameter(weight.new_zeros(weight.shape[1 if isinstance(source, nn.Linear) else 0]))
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.transposed:
-            return self.source(x)
-        weight = self.source.weight.t() if isinstance(self.source, nn.Linear) else self.source.weight
-        return F.linear(x, weight, getattr(self, "bias", None))
-
-
 def _projection(shape: Shape, out: Shape) -> nn.Module:
     if len(shape) == len(out) == 3:
         stride = (-(-shape[1] // out[1]), -(-shape[2] // out[2]))
@@ -259,4 +240,6 @@ def _projection(shape: Shape, out: Shape) -> nn.Module:
         return nn.Linear(shape[-1], out[-1], bias=False)
     if len(shape) == len(out) == 2:
         return nn.Conv1d(shape[0], out[0], 1, -(-shape[1] // out[1]), bias=False)
-    raise InputError("shortcut", got=f"{shape} -> {out}", expected="layers that keep the number of axes", repair="use none")
+    raise InputError(
+        "shortcut", got=f"{shape} -> {out}", expected="layers that keep the number of axes", repair="use none"
+    )

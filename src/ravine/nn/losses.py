@@ -1,8 +1,9 @@
 """Losses: each is a module (output, target) -> the loss of each sample [B]; training minimises the mean over the batch.
 
-Output s [B, K] (or [B, T, K] for sequences: the loss of a sample is then the mean over its steps). Class targets y are
-whole numbers [B] (or [B, T]); losses that work output by output take targets of the output's shape, and turn class numbers
-into one-hot rows. Class targets may be probabilities [B, K] instead (soft targets, as mixup gives them).
+Output s [B, K] (or [B, T, K] for sequences: the loss of a sample is then the mean over its steps). Class targets y
+are whole numbers [B] (or [B, T]); losses that work output by output take targets of the output's shape, and turn
+class numbers into one-hot rows. Class targets may be probabilities [B, K] instead (soft targets, as mixup gives
+them).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ravine.nn.stack import call
 
 
 def auto() -> SampleLoss:
-    """What suits the task: cross_entropy for classes and sequences, squared for regression, binary_cross_entropy for several labels.
+    """What suits the task: cross_entropy for classes and sequences, squared for regression, else binary_cross_entropy.
 
     >>> auto()(torch.zeros(2, 3), torch.tensor([0, 1]))
     tensor([1.0986, 1.0986])
@@ -51,7 +52,7 @@ def absolute(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
 
 
 def huber(*, delta: PerMember[Positive] = 1.0, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
-    """Huber's loss: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond, r = s - t; mean (or sum) over the outputs.
+    """Huber's loss of r = s - t: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; mean (or sum) over outputs.
 
     >>> huber()(torch.tensor([[0.5], [3.0]]), torch.zeros(2, 1))
     tensor([0.1250, 2.5000])
@@ -62,13 +63,16 @@ def huber(*, delta: PerMember[Positive] = 1.0, reduction: Literal["mean", "sum"]
 
 
 def cross_entropy(
-    *, input: Literal["logits", "probabilities"] = "logits", label_smoothing: PerMember[Probability] = 0.0, ignore: Integer = -100
+    *,
+    input: Literal["logits", "probabilities"] = "logits",
+    label_smoothing: PerMember[Probability] = 0.0,
+    ignore: Integer = -100,
 ) -> SampleLoss:
     """Softmax cross-entropy: -s_y + ln sum_k exp(s_k), or -sum_k q_k ln p_k for soft targets q.
 
     Computed by log-sum-exp: scores of 1000 do not overflow. ``input`` probabilities takes the output of a softmax
-    instead; these are clamped to 1e-7 and divided by their sum, as in Keras. Label smoothing e mixes the target with the uniform
-    distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count (padding).
+    instead; these are clamped to 1e-7 and divided by their sum, as in Keras. Label smoothing e mixes the target with
+    the uniform distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count (padding).
 
     >>> cross_entropy()(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]))
     tensor([1000.])
@@ -79,7 +83,9 @@ def cross_entropy(
 
 
 def binary_cross_entropy(
-    *, input: Literal["logits", "probabilities"] = "logits", label_smoothing: PerMember[Probability] = 0.0,
+    *,
+    input: Literal["logits", "probabilities"] = "logits",
+    label_smoothing: PerMember[Probability] = 0.0,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> SampleLoss:
     """Logistic loss: -t ln p - (1 - t) ln(1 - p), p = sigmoid(s), mean (or sum) over the outputs.
@@ -95,7 +101,9 @@ def binary_cross_entropy(
     return BinaryCrossEntropy(input, label_smoothing, reduction)
 
 
-def hinge(*, margin: PerMember[Positive] = 1.0, power: Literal[1, 2] = 1, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
+def hinge(
+    *, margin: PerMember[Positive] = 1.0, power: Literal[1, 2] = 1, reduction: Literal["mean", "sum"] = "mean"
+) -> SampleLoss:
     """Multiclass hinge of Weston and Watkins: sum over the wrong classes k of max(0, margin + s_k - s_y)^power.
 
     mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is the lectures' form.
@@ -148,7 +156,7 @@ def one_vs_all(*, loss: Loss = "binary_cross_entropy") -> SampleLoss:
 
 
 def nll(*, ignore: Integer = -100) -> SampleLoss:
-    """Negative log-likelihood: -s_y, s log-probabilities (for instance of ``log_softmax``); steps with target ``ignore`` do not count.
+    """Negative log-likelihood: -s_y, s log-probabilities (of ``log_softmax``); targets ``ignore`` do not count.
 
     >>> nll()(torch.tensor([[-0.5, -2.0]]), torch.tensor([1]))
     tensor([2.])
@@ -171,7 +179,9 @@ def kl(*, input: Literal["logits", "probabilities"] = "logits") -> SampleLoss:
     return KullbackLeibler(input)
 
 
-def expected_cost(*, costs: tuple[tuple[NonNegative, ...], ...], input: Literal["logits", "probabilities"] = "logits") -> SampleLoss:
+def expected_cost(
+    *, costs: tuple[tuple[NonNegative, ...], ...], input: Literal["logits", "probabilities"] = "logits"
+) -> SampleLoss:
     """A cost matrix: sum_k C[y][k] p_k, the expected cost of answering k by the model's probabilities when y is true.
 
     With C = 1 off the diagonal it is 1 - p_y, a smooth form of the 0/1 error.
@@ -377,7 +387,9 @@ class ExpectedCost(ClassLoss):
 
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
         if output.shape[-1] != self.costs.shape[0]:
-            raise InputError("loss.costs", got=f"{self.costs.shape[0]} rows", expected=f"{output.shape[-1]}, one for each class")
+            raise InputError(
+                "loss.costs", got=f"{self.costs.shape[0]} rows", expected=f"{output.shape[-1]}, one for each class"
+            )
         p = output.softmax(-1) if self.input == "logits" else output
         q = target if target.is_floating_point() else one_hot(target, output)
         return ((q @ self.costs.to(q.dtype)) * p).sum(-1)
@@ -388,11 +400,12 @@ class Output(SampleLoss):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         if output.dim() > 1 and output[0].numel() != 1:
-            raise InputError("loss.output", got=tuple(output.shape), expected="an output [B] or [B, 1]: the loss of each sample")
+            raise InputError(
+                "loss.output", got=tuple(output.shape), expected="an output [B] or [B, 1]: the loss of each sample"
+            )
         return output.flatten()
 
 
 def _clamped_log(p: Tensor) -> Tensor:
     p = p.clamp(1e-7, 1.0)
     return (p / p.sum(-1, keepdim=True)).log()
-

@@ -1,17 +1,17 @@
 """Metrics: (outputs, targets) of a whole split -> a number; the definitions are scikit-learn's where it has them.
 
-Outputs are what the model gives: scores [N, K] for classes (the greatest wins), one score [N] or [N, 1] for two classes
-(positive above 0, or above 1/2 where all scores lie in [0, 1]), [N, K] for K labels, [N, T, K] for sequences (every step counts).
-Class targets below 0 are padding and do not count.
+Outputs are what the model gives: scores [N, K] for classes (the greatest wins), one score [N] or [N, 1] for two
+classes (positive above 0, or above 1/2 where all scores lie in [0, 1]), [N, K] for K labels, [N, T, K] for sequences
+(every step counts). Class targets below 0 are padding and do not count.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import torch
 from sklearn import metrics as scikit
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +25,7 @@ Average = Literal["macro", "micro", "weighted"]
 def accuracy(output: Tensor, target: Tensor) -> float:
     """The fraction of right answers; with several labels, of right labels.
 
+    >>> import torch
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
     0.5
     """
@@ -35,6 +36,7 @@ def accuracy(output: Tensor, target: Tensor) -> float:
 def error(output: Tensor, target: Tensor) -> float:
     """The 0/1 error: 1 - accuracy.
 
+    >>> import torch
     >>> error(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
     0.5
     """
@@ -44,6 +46,7 @@ def error(output: Tensor, target: Tensor) -> float:
 def balanced_accuracy(output: Tensor, target: Tensor) -> float:
     """The mean over the classes of the fraction of each class that is answered rightly.
 
+    >>> import torch
     >>> balanced_accuracy(torch.tensor([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 0, 1]))
     0.5
     """
@@ -54,6 +57,7 @@ def balanced_accuracy(output: Tensor, target: Tensor) -> float:
 def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
     """The fraction of samples whose class is among the k greatest scores.
 
+    >>> import torch
     >>> top_k(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([1]), k=2)
     1.0
     """
@@ -65,10 +69,12 @@ def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
 
 
 def precision(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
-    """Of what is answered k, the fraction that is k; mean over the classes (macro), over answers (micro), or weighted by class size.
+    """Of what is answered k, the fraction that is k.
 
+    The mean over the classes (macro), over all answers (micro), or over the classes weighted by their size.
     Two classes with one output, and several labels, count the positives alone. Nothing answered k: 0.
 
+    >>> import torch
     >>> precision(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
     0.5
     """
@@ -78,6 +84,7 @@ def precision(output: Tensor, target: Tensor, *, average: Average = "macro") -> 
 def recall(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
     """Of what is k, the fraction that is answered k; averages as for precision.
 
+    >>> import torch
     >>> recall(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
     1.0
     """
@@ -87,6 +94,7 @@ def recall(output: Tensor, target: Tensor, *, average: Average = "macro") -> flo
 def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
     """The harmonic mean of precision and recall: 2 p r / (p + r); averages as for precision.
 
+    >>> import torch
     >>> round(f1(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0])), 4)
     0.6667
     """
@@ -94,10 +102,11 @@ def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
 
 
 def roc_auc(output: Tensor, target: Tensor) -> float:
-    """The area under the ROC curve: the chance that a positive scores above a negative; several classes: each against the rest, mean.
+    """The area under the ROC curve: the chance that a positive scores above a negative.
 
-    NaN where a class does not occur.
+    Several classes or labels: each against the rest, then the mean. NaN where a class does not occur.
 
+    >>> import torch
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
     0.75
     """
@@ -117,6 +126,7 @@ def roc_auc(output: Tensor, target: Tensor) -> float:
 def log_loss(output: Tensor, target: Tensor) -> float:
     """Mean negative log-likelihood in nats of the right classes, from logits.
 
+    >>> import torch
     >>> round(log_loss(torch.zeros(3, 2), torch.tensor([0, 1, 0])), 4)
     0.6931
     """
@@ -130,6 +140,7 @@ def log_loss(output: Tensor, target: Tensor) -> float:
 def perplexity(output: Tensor, target: Tensor) -> float:
     """exp of the mean negative log-likelihood: the number of equally likely symbols that would be as hard to guess.
 
+    >>> import torch
     >>> round(perplexity(torch.zeros(3, 7), torch.tensor([0, 1, 6])), 4)
     7.0
     """
@@ -139,6 +150,7 @@ def perplexity(output: Tensor, target: Tensor) -> float:
 def confusion_matrix(output: Tensor, target: Tensor) -> np.ndarray:
     """Counts [K, K]: rows are true classes, columns answers.
 
+    >>> import torch
     >>> confusion_matrix(torch.tensor([[2.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).tolist()
     [[1, 1], [0, 1]]
     """
@@ -150,6 +162,7 @@ def confusion_matrix(output: Tensor, target: Tensor) -> np.ndarray:
 def mse(output: Tensor, target: Tensor) -> float:
     """Mean squared error.
 
+    >>> import torch
     >>> mse(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
     2.0
     """
@@ -160,6 +173,7 @@ def mse(output: Tensor, target: Tensor) -> float:
 def rmse(output: Tensor, target: Tensor) -> float:
     """Root of the mean squared error, in the target's units.
 
+    >>> import torch
     >>> rmse(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, -1.0]))
     2.8284271247461903
     """
@@ -169,6 +183,7 @@ def rmse(output: Tensor, target: Tensor) -> float:
 def mae(output: Tensor, target: Tensor) -> float:
     """Mean absolute error, in the target's units.
 
+    >>> import torch
     >>> mae(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
     1.0
     """
@@ -181,6 +196,7 @@ def r2(output: Tensor, target: Tensor) -> float:
 
     1 is perfect, 0 as good as the mean, negative worse. NaN for fewer than two samples.
 
+    >>> import torch
     >>> r2(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 2.0]))
     1.0
     """
@@ -193,7 +209,11 @@ def r2(output: Tensor, target: Tensor) -> float:
 def _numbers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     s, t = output.detach().double().cpu(), target.detach().double().cpu()
     if s.numel() != t.numel():
-        raise InputError("metrics", got=f"outputs {tuple(s.shape)} and targets {tuple(t.shape)}", expected="one target for each output")
+        raise InputError(
+            "metrics",
+            got=f"outputs {tuple(s.shape)} and targets {tuple(t.shape)}",
+            expected="one target for each output",
+        )
     return s.reshape(len(s), -1), t.reshape(len(s), -1)
 
 
@@ -208,7 +228,11 @@ def _classes(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     flat = target.reshape(-1).long()
     scores = scores.reshape(-1, scores.shape[-1])
     if len(flat) != len(scores):
-        raise InputError("metrics", got=f"outputs {tuple(output.shape)}, targets {tuple(target.shape)}", expected="a class for each row")
+        raise InputError(
+            "metrics",
+            got=f"outputs {tuple(output.shape)}, targets {tuple(target.shape)}",
+            expected="a class for each row",
+        )
     counts = flat >= 0
     return scores[counts], flat[counts]
 
@@ -230,7 +254,7 @@ def _numpy(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.detach().cpu().numpy() for tensor in tensors]
 
 
-def _scikit(score, output: Tensor, target: Tensor, average: str) -> float:  # type: ignore[no-untyped-def]
+def _scikit(score: Callable[..., float], output: Tensor, target: Tensor, average: str) -> float:
     answer, right = _numpy(*_answers(output, target))
     positives = output.dim() == 1 or output.shape[-1] == 1
     return float(score(right, answer, average="binary" if positives else average, zero_division=0))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import nn
 
 from ravine.catalogue import Count, Flag, Integer, Layer, Layers, PerMember, Probability, Text, make
@@ -33,7 +32,9 @@ def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
 def module(shape: Shape, outputs: int, *, name: Text = "module") -> nn.Module:
     """A module that was given in Python; a recipe can name it, not hold it."""
     raise InputError(
-        "model", got=f"{name}, a module given in Python", expected="that module, which no file holds",
+        "model",
+        got=f"{name}, a module given in Python",
+        expected="that module, which no file holds",
         repair="continue in Python: ravine.resume(run, model=...)",
     )
 
@@ -59,10 +60,15 @@ def softmax(shape: Shape, outputs: int) -> nn.Module:
 
 
 def mlp(
-    shape: Shape, outputs: int, *, hidden: tuple[Count, ...] = (128,), activation: Layer = "relu",
-    dropout: PerMember[Probability] = 0.0, norm: Literal["none", "batch", "layer"] = "none",
+    shape: Shape,
+    outputs: int,
+    *,
+    hidden: tuple[Count, ...] = (128,),
+    activation: Layer = "relu",
+    dropout: PerMember[Probability] = 0.0,
+    norm: Literal["none", "batch", "layer"] = "none",
 ) -> nn.Module:
-    """Multi-layer perceptron: for each width of ``hidden`` dense, ``norm``, ``activation``, dropout; then a dense layer.
+    """Multi-layer perceptron: for each ``hidden`` width dense, ``norm``, ``activation``, dropout; then a dense layer.
 
     >>> mlp((1, 8, 8), 10, hidden=(32, 16))
     Stack(
@@ -82,7 +88,12 @@ def mlp(
 
 
 def maxout_mlp(
-    shape: Shape, outputs: int, *, hidden: tuple[Count, ...] = (128,), pieces: Count = 4, dropout: PerMember[Probability] = 0.5
+    shape: Shape,
+    outputs: int,
+    *,
+    hidden: tuple[Count, ...] = (128,),
+    pieces: Count = 4,
+    dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
     """Perceptron of maxout units: each is the maximum of ``pieces`` linear functions; dropout behind each layer.
 
@@ -98,14 +109,22 @@ def maxout_mlp(
 
 
 def lenet(
-    shape: Shape, outputs: int, *, channels: tuple[Count, ...] = (32, 64), kernel: Count = 5, dense: tuple[Count, ...] = (512,),
-    padding: Literal["same", "valid"] = "same", activation: Layer = "relu", pool: Literal["maxpool", "avgpool"] = "maxpool",
+    shape: Shape,
+    outputs: int,
+    *,
+    channels: tuple[Count, ...] = (32, 64),
+    kernel: Count = 5,
+    dense: tuple[Count, ...] = (512,),
+    padding: Literal["same", "valid"] = "same",
+    activation: Layer = "relu",
+    pool: Literal["maxpool", "avgpool"] = "maxpool",
     dropout: PerMember[Probability] = 0.0,
 ) -> nn.Module:
     """LeNet: convolution, activation and 2x2 pooling for each of ``channels``, then dense layers.
 
     The default is the modern form (5x5 kernels, 32 and 64 maps, 512 dense units); LeNet-5 as published has channels
-    (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average pooling. Dropout stands behind each dense layer.
+    (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average pooling. Dropout stands behind each
+    dense layer.
 
     >>> sum(p.numel() for p in lenet((1, 28, 28), 10).parameters())
     1663370
@@ -123,14 +142,19 @@ def lenet(
 
 
 def alexnet(
-    shape: Shape, outputs: int, *, size: Literal["auto", "full", "small"] = "auto", dropout: PerMember[Probability] = 0.5
+    shape: Shape,
+    outputs: int,
+    *,
+    size: Literal["auto", "full", "small"] = "auto",
+    dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
     """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with dropout.
 
-    full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384, 384 and 256 maps 3x3, dense 4096
-    and 4096, response normalisation behind the first two; one tower in place of the paper's two (whose second, fourth
-    and fifth layers see half of the maps each: groups of 2). small, under 63 pixels: 64 maps 5x5 of stride 1, 192 maps
-    5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
+    full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384, 384 and 256 maps 3x3, dense
+    4096 and 4096, response normalisation behind the first two; one tower in place of the paper's two (whose second,
+    fourth and fifth layers see half of the maps each: groups of 2). small, under 63 pixels: 64 maps 5x5 of stride 1,
+    192 maps 5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter
+    side.
 
     >>> sum(p.numel() for p in alexnet((3, 227, 227), 1000).parameters())
     62378344
@@ -154,13 +178,19 @@ def alexnet(
 
 
 def vgg(
-    shape: Shape, outputs: int, *, depth: Literal[11, 13, 16, 19] = 16, width: Count = 64, norm: Literal["none", "batch"] = "none",
-    dense: tuple[Count, ...] = (4096, 4096), dropout: PerMember[Probability] = 0.5,
+    shape: Shape,
+    outputs: int,
+    *,
+    depth: Literal[11, 13, 16, 19] = 16,
+    width: Count = 64,
+    norm: Literal["none", "batch"] = "none",
+    dense: tuple[Count, ...] = (4096, 4096),
+    dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
-    """VGG: blocks of 3x3 convolutions, the maps doubled (up to eight times ``width``) and the sides halved from block to block.
+    """VGG: blocks of 3x3 convolutions; from block to block the maps double and the sides halve.
 
-    Five blocks; a pooling that images are too small for is left out. For images of 32 pixels dense (512,) and batch
-    norm are usual.
+    ``width`` is that of the first block; at most eight times as much is reached. Five blocks; a pooling that images
+    are too small for is left out. For images of 32 pixels dense (512,) and batch norm are usual.
 
     >>> sum(p.numel() for p in vgg((3, 224, 224), 1000, depth=16).parameters())
     138357544
@@ -205,16 +235,22 @@ def all_cnn(shape: Shape, outputs: int, *, width: Count = 96, dropout: PerMember
 
 
 def resnet(
-    shape: Shape, outputs: int, *, form: Literal["cifar", "imagenet"] = "cifar", depth: Count = 20, width: Count | None = None,
-    shortcuts: Flag = True, projection: Flag = False,
+    shape: Shape,
+    outputs: int,
+    *,
+    form: Literal["cifar", "imagenet"] = "cifar",
+    depth: Count = 20,
+    width: Count | None = None,
+    shortcuts: Flag = True,
+    projection: Flag = False,
 ) -> nn.Module:
     """Residual network; ``shortcuts = false`` is the plain network of the same depth.
 
     cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks of two convolutions with
-    16, 32, 64 maps (``width`` 16 is the first), the mean over all positions, a dense layer. Where maps double, the shortcut
-    takes every second position and pads with zero maps (option A, no parameters), or with ``projection`` a 1x1 convolution
-    (option B). imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
-    the stride of a bottleneck is on its 3x3 convolution.
+    16, 32, 64 maps (``width`` 16 is the first), the mean over all positions, a dense layer. Where maps double, the
+    shortcut takes every second position and pads with zero maps (option A, no parameters), or with ``projection`` a
+    1x1 convolution (option B). imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always
+    option B; the stride of a bottleneck is on its 3x3 convolution.
 
     >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
     269722
@@ -223,38 +259,64 @@ def resnet(
     """
     _images(shape)
     if form == "imagenet":
-        blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}.get(depth)
+        blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}.get(
+            depth
+        )
         if blocks is None:
             raise InputError("model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet")
         kind = BasicBlock if depth < 50 else Bottleneck
         return ResNet(shape[0], outputs, blocks, width or 64, kind, shortcuts, projection=True, stem="imagenet")
     if depth < 8 or depth % 6 != 2:
-        repair = 'set form = "imagenet"' if depth in (18, 34, 101, 152) else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
-        raise InputError("model.depth", got=depth, expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110", repair=repair)
-    return ResNet(shape[0], outputs, ((depth - 2) // 6,) * 3, width or 16, BasicBlock, shortcuts, projection, stem="cifar")
+        repair = (
+            'set form = "imagenet"' if depth in (18, 34, 101, 152) else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
+        )
+        raise InputError(
+            "model.depth", got=depth, expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110", repair=repair
+        )
+    return ResNet(
+        shape[0], outputs, ((depth - 2) // 6,) * 3, width or 16, BasicBlock, shortcuts, projection, stem="cifar"
+    )
 
 
 def rnn(
-    shape: Shape, outputs: int, *, units: Count = 128, layers: Count = 1, bidirectional: Flag = False,
-    dropout: PerMember[Probability] = 0.0, embedding: Count = 64, vocabulary: Count | None = None, padding: Integer = 0,
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 128,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0,
+    embedding: Count = 64,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
 ) -> nn.Module:
     """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then a dense layer.
 
-    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of the data). Sequences of
-    different lengths are padded at their end, with symbol ``padding`` or rows of zeros, and are read to their own end.
-    ``dropout`` acts between layers and before the dense one.
+    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of the data).
+    Sequences of different lengths are padded at their end, with symbol ``padding`` or rows of zeros, and are read to
+    their own end. ``dropout`` acts between layers and before the dense one.
 
     >>> sum(p.numel() for p in rnn((28, 28), 10, units=8).parameters())
     394
 
     Source: Elman, "Finding structure in time", 1990.
     """
-    return SequenceClassifier(nn.RNN, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding)
+    return SequenceClassifier(
+        nn.RNN, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+    )
 
 
 def lstm(
-    shape: Shape, outputs: int, *, units: Count = 128, layers: Count = 1, bidirectional: Flag = False,
-    dropout: PerMember[Probability] = 0.0, embedding: Count = 64, vocabulary: Count | None = None, padding: Integer = 0,
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 128,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0,
+    embedding: Count = 64,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
 ) -> nn.Module:
     """Sequence classifier of LSTM layers; all else as for ``rnn``.
 
@@ -263,12 +325,22 @@ def lstm(
 
     Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997.
     """
-    return SequenceClassifier(nn.LSTM, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding)
+    return SequenceClassifier(
+        nn.LSTM, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+    )
 
 
 def gru(
-    shape: Shape, outputs: int, *, units: Count = 128, layers: Count = 1, bidirectional: Flag = False,
-    dropout: PerMember[Probability] = 0.0, embedding: Count = 64, vocabulary: Count | None = None, padding: Integer = 0,
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 128,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0,
+    embedding: Count = 64,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
 ) -> nn.Module:
     """Sequence classifier of gated recurrent units; all else as for ``rnn``.
 
@@ -277,18 +349,28 @@ def gru(
 
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
     """
-    return SequenceClassifier(nn.GRU, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding)
+    return SequenceClassifier(
+        nn.GRU, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+    )
 
 
 def char_lstm(
-    shape: Shape, outputs: int, *, embedding: Count = 64, units: Count = 256, layers: Count = 2,
-    dropout: PerMember[Probability] = 0.0, vocabulary: Count | None = None, tied: Flag = False,
+    shape: Shape,
+    outputs: int,
+    *,
+    embedding: Count = 64,
+    units: Count = 256,
+    layers: Count = 2,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    tied: Flag = False,
 ) -> nn.Module:
-    """Character language model: embedding, LSTM layers, and logits of the next character at every step: (T,) -> (T, outputs).
+    """Character language model: embedding, LSTM layers, logits of the next character at each step: (T,) -> (T, K).
 
     ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as output weights
     (then ``embedding`` must equal ``units``).
 
+    >>> import torch
     >>> char_lstm((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
     torch.Size([2, 50, 65])
 
@@ -298,11 +380,19 @@ def char_lstm(
 
 
 def char_rnn(
-    shape: Shape, outputs: int, *, embedding: Count = 64, units: Count = 256, layers: Count = 1,
-    dropout: PerMember[Probability] = 0.0, vocabulary: Count | None = None, tied: Flag = False,
+    shape: Shape,
+    outputs: int,
+    *,
+    embedding: Count = 64,
+    units: Count = 256,
+    layers: Count = 1,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    tied: Flag = False,
 ) -> nn.Module:
     """Character language model of simple recurrent layers; all else as for ``char_lstm``.
 
+    >>> import torch
     >>> char_rnn((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
     torch.Size([2, 50, 65])
 
@@ -312,11 +402,19 @@ def char_rnn(
 
 
 def char_gru(
-    shape: Shape, outputs: int, *, embedding: Count = 64, units: Count = 256, layers: Count = 2,
-    dropout: PerMember[Probability] = 0.0, vocabulary: Count | None = None, tied: Flag = False,
+    shape: Shape,
+    outputs: int,
+    *,
+    embedding: Count = 64,
+    units: Count = 256,
+    layers: Count = 2,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    tied: Flag = False,
 ) -> nn.Module:
     """Character language model of gated recurrent units; all else as for ``char_lstm``.
 
+    >>> import torch
     >>> char_gru((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
     torch.Size([2, 50, 65])
 

@@ -1,4 +1,4 @@
-"""Normalisation layers: y = scale * (x - mean) / sqrt(variance + epsilon) + shift; they differ in what is averaged over.
+"""Normalisation layers: y = scale * (x - mean) / sqrt(variance + epsilon) + shift; they differ in what they average.
 
 Channels come first in maps (C, L) and (C, H, W). Scale and shift are learned, start at 1 and 0, and are never decayed.
 """
@@ -18,8 +18,15 @@ from ravine.nn.stack import Shape, by_rank, need_rank
 
 
 def batch_norm(
-    shape: Shape, *, momentum: Probability = 0.1, average: Literal["running", "cumulative"] = "running",
-    epsilon: Positive = 1e-5, center: Flag = True, scale: Flag = True, per: Literal["map", "position"] = "map", ghost: Whole = 0,
+    shape: Shape,
+    *,
+    momentum: Probability = 0.1,
+    average: Literal["running", "cumulative"] = "running",
+    epsilon: Positive = 1e-5,
+    center: Flag = True,
+    scale: Flag = True,
+    per: Literal["map", "position"] = "map",
+    ghost: Whole = 0,
 ) -> nn.Module:
     """Normalise each channel (or feature) by mean and variance of the batch; in evaluation by averages over training.
 
@@ -129,7 +136,9 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(1) if self.position else x
         if not self.training:
-            y = F.batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon)
+            y = F.batch_norm(
+                flat, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon
+            )
         elif self.ghost:
             y = torch.cat([self._normalise(part) for part in _parts(flat, self.ghost)])
         else:
@@ -140,7 +149,9 @@ class BatchNorm(nn.Module):
         axes = [axis for axis in range(x.dim()) if axis != 1]
         count = x.shape[0] * math.prod(x.shape[2:])
         if count < 2:
-            raise InputError("", got=tuple(x.shape), expected="more than one value per channel when training with batch norm")
+            raise InputError(
+                "", got=tuple(x.shape), expected="more than one value per channel when training with batch norm"
+            )
         variance, mean = torch.var_mean(x.detach(), axes, correction=1)
         self.num_batches_tracked.add_(1)
         step = 1 / self.num_batches_tracked.to(mean.dtype) if self.momentum is None else self.momentum

@@ -1,15 +1,17 @@
-"""Layers that draw random numbers, as pure functions of a key: any step can be entered without replaying the steps before it.
+"""Layers that draw random numbers as pure functions of a key: any step can be entered without replaying others.
 
-The contract, in four lines. A random layer subclasses `Randomized`. The engine puts a key into the layer's buffer ``key``
-before each step, and the layer's draws are then functions of that key alone, alike under ``torch.func.vmap`` and in a
-direct call. A layer whose key was never set draws from PyTorch's global generator, as ``torch.nn`` does.
-A buffer that makes a layer the identity for one value names it in ``idle_at``; ``settle`` spares the work where all members have it.
+The contract, in four lines. A random layer subclasses `Randomized`. The engine puts a key into the layer's buffer
+``key`` before each step, and the layer's draws are then functions of that key alone, alike under ``torch.func.vmap``
+and in a direct call. A layer whose key was never set draws from PyTorch's global generator, as ``torch.nn`` does. A
+buffer that makes a layer the identity for one value names it in ``idle_at``; ``settle`` spares the work where all
+members have it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class Randomized(nn.Module):
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self._unset = self.key
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Randomized:
         set_before = self.keyed
         super()._apply(fn, recurse)
         if not set_before:
@@ -55,7 +57,8 @@ class Randomized(nn.Module):
 class Dropout(Randomized):
     """Zero each entry with probability ``rate`` while training.
 
-    ``inverted`` divides the others by 1 - rate while training; ``classic`` multiplies all by 1 - rate in evaluation instead.
+    ``inverted`` divides the others by 1 - rate while training; ``classic`` multiplies all by 1 - rate in evaluation
+    instead.
     """
 
     rate: Tensor
@@ -90,7 +93,7 @@ class SpatialDropout(Dropout):
 
 
 class AlphaDropout(Dropout):
-    """Dropout for SELU networks: dropped entries take SELU's negative limit, and an affine map restores mean 0, variance 1."""
+    """Dropout for SELU networks: dropped entries take SELU's limit, an affine map restores mean and variance."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.idle or not self.training:
@@ -130,13 +133,17 @@ _OURS: dict[type[nn.Module], type[Dropout]] = {
 
 
 def seeded(module: nn.Module) -> nn.Module:
-    """A copy of a person's module in which every dropout layer of torch.nn is the stateless one; parameters keep their names."""
+    """A copy of a person's module with stateless dropout in place of torch.nn's; parameters keep their names."""
     module = copy.deepcopy(module)
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in _OURS:
-                setattr(parent, name, _OURS[type(child)](child.p).train(child.training))
-    return _OURS[type(module)](module.p).train(module.training) if type(module) in _OURS else module
+                setattr(parent, name, _ours(child))
+    return _ours(module) if type(module) in _OURS else module
+
+
+def _ours(layer: Any) -> nn.Module:
+    return _OURS[type(layer)](layer.p).train(layer.training)
 
 
 def set_keys(module: nn.Module, *parts: int | str) -> None:
@@ -156,7 +163,7 @@ def release(module: nn.Module) -> nn.Module:
 
 
 def settle(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Spare the work of layers that do nothing in any member. ``buffers`` are all members' by name, each [P, ...] or [...].
+    """Spare the work of layers that do nothing in any member. ``buffers``: all members', by name ([P, ...]).
 
     >>> net = nn.Sequential(Dropout(0.0))
     >>> settle(net, dict(net.named_buffers())); net[0].idle

@@ -1,13 +1,15 @@
 """Recurrent layers over sequences (T, F), by PyTorch's own kernels.
 
-Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state behind the last step, (units,) (default);
-all: the states of all steps, (T, units). A bidirectional layer gives both directions side by side: twice the units; its last
-output is each direction's state at its own end. ``dropout`` acts between the layers. Parameters of a layer: weight_ih
-[gates * units, F], weight_hh [gates * units, units] and two biases (PyTorch keeps both).
+Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state behind the last step,
+(units,) (default); all: the states of all steps, (T, units). A bidirectional layer gives both directions side by
+side: twice the units; its last output is each direction's state at its own end. ``dropout`` acts between the layers.
+Parameters of a layer: weight_ih [gates * units, F], weight_hh [gates * units, units] and two biases (PyTorch keeps
+both).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,8 +22,14 @@ from ravine.nn.stack import Shape, need_rank
 
 
 def rnn(
-    shape: Shape, *, units: Count, layers: Count = 1, bidirectional: Flag = False, output: Literal["last", "all"] = "last",
-    dropout: PerMember[Probability] = 0.0, nonlinearity: Literal["tanh", "relu"] = "tanh",
+    shape: Shape,
+    *,
+    units: Count,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    output: Literal["last", "all"] = "last",
+    dropout: PerMember[Probability] = 0.0,
+    nonlinearity: Literal["tanh", "relu"] = "tanh",
 ) -> nn.Module:
     """Simple (Elman) recurrence: h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0.
 
@@ -34,22 +42,34 @@ def rnn(
 
 
 def lstm(
-    shape: Shape, *, units: Count, layers: Count = 1, bidirectional: Flag = False, output: Literal["last", "all"] = "last",
+    shape: Shape,
+    *,
+    units: Count,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    output: Literal["last", "all"] = "last",
     dropout: PerMember[Probability] = 0.0,
 ) -> nn.Module:
-    """Long short-term memory: c_t = f c_{t-1} + i g, h_t = o tanh(c_t), with gates i, f, o = sigmoid(W x_t + U h_{t-1} + b)
-    and g = tanh(W x_t + U h_{t-1} + b).
+    """Long short-term memory: c_t = f c_{t-1} + i g, h_t = o tanh(c_t).
+
+    The gates i, f, o are sigmoid(W x_t + U h_{t-1} + b), each with weights of its own, g = tanh(W x_t + U h_{t-1} + b).
 
     >>> lstm((7, 3), units=4, layers=2)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 4])
 
-    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997; forget gate: Gers, Schmidhuber and Cummins, 2000.
+    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997; forget gate: Gers, Schmidhuber and Cummins,
+    2000.
     """
     return _recurrent(nn.LSTM, shape, units, layers, bidirectional, output, dropout)
 
 
 def gru(
-    shape: Shape, *, units: Count, layers: Count = 1, bidirectional: Flag = False, output: Literal["last", "all"] = "last",
+    shape: Shape,
+    *,
+    units: Count,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    output: Literal["last", "all"] = "last",
     dropout: PerMember[Probability] = 0.0,
 ) -> nn.Module:
     """Gated recurrent unit: h_t = (1 - z) n + z h_{t-1}, n = tanh(W x_t + b + r (U h_{t-1} + c)), r, z sigmoid gates.
@@ -71,8 +91,15 @@ class Recurrent(nn.Module):
     """
 
     def __init__(
-        self, cell: type[nn.RNNBase], inputs: int, units: int, layers: int = 1, bidirectional: bool = False,
-        last: bool = False, dropout: float = 0.0, **options: str,
+        self,
+        cell: Callable[..., nn.RNNBase],
+        inputs: int,
+        units: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        last: bool = False,
+        dropout: float = 0.0,
+        **options: str,
     ):
         super().__init__()
         width = units * (2 if bidirectional else 1)
@@ -101,7 +128,14 @@ def _packed(cell: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor
 
 
 def _recurrent(
-    cell: type[nn.RNNBase], shape: Shape, units: int, layers: int, bidirectional: bool, output: str, dropout: float, **options: str
+    cell: Callable[..., nn.RNNBase],
+    shape: Shape,
+    units: int,
+    layers: int,
+    bidirectional: bool,
+    output: str,
+    dropout: float,
+    **options: str,
 ) -> Recurrent:
     need_rank(shape, (2,), "sequences (T, F)", "put an embedding before it, or reshape the sample to (steps, features)")
     return Recurrent(cell, shape[1], units, layers, bidirectional, output == "last", dropout, **options)

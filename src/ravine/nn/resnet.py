@@ -48,8 +48,11 @@ class BasicBlock(Block):
     def __init__(self, inputs: int, width: int, stride: int, shortcuts: bool, projection: bool):
         super().__init__(inputs, width, stride, shortcuts, projection)
         self.body = nn.Sequential(
-            _conv(inputs, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(),
-            _conv(width, width, 3), nn.BatchNorm2d(width),
+            _conv(inputs, width, 3, stride),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            _conv(width, width, 3),
+            nn.BatchNorm2d(width),
         )
 
 
@@ -61,9 +64,14 @@ class Bottleneck(Block):
     def __init__(self, inputs: int, width: int, stride: int, shortcuts: bool, projection: bool):
         super().__init__(inputs, 4 * width, stride, shortcuts, projection)
         self.body = nn.Sequential(
-            _conv(inputs, width, 1), nn.BatchNorm2d(width), nn.ReLU(),
-            _conv(width, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(),
-            _conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width),
+            _conv(inputs, width, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            _conv(width, width, 3, stride),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            _conv(width, 4 * width, 1),
+            nn.BatchNorm2d(4 * width),
         )
 
 
@@ -71,8 +79,15 @@ class ResNet(nn.Module):
     """Stem, stages of blocks, mean over all positions, dense layer."""
 
     def __init__(
-        self, channels: int, outputs: int, counts: Sequence[int], width: int, block: type[BasicBlock | Bottleneck],
-        shortcuts: bool, projection: bool, stem: str,
+        self,
+        channels: int,
+        outputs: int,
+        counts: Sequence[int],
+        width: int,
+        block: type[BasicBlock | Bottleneck],
+        shortcuts: bool,
+        projection: bool,
+        stem: str,
     ):
         super().__init__()
         if stem == "imagenet":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn import functional as F
 
 from ravine.catalogue import Init, Part, find, make
 from ravine.errors import InputError
@@ -25,7 +26,43 @@ class Stack(nn.Sequential):
         self.inits = inits
 
 
-def stack(parts: Sequence[Part | str | dict[str, Any]], shape: Shape, where: str = "model.layers") -> tuple[Stack, Shape]:
+class Tied(nn.Module):
+    """Another layer's weights at a second place; `stack` binds it to that layer, which alone owns the parameters."""
+
+    source: tuple[Any]  # in a tuple: not a child of this module
+
+    def __init__(self, place: int, transposed: bool, bias: bool):
+        super().__init__()
+        self.place, self.transposed, self.has_bias = place, transposed, bias
+        self.bias: nn.Parameter | None = None
+
+    def bind(self, source: nn.Module | None, shape: Shape) -> Shape:
+        """Take the weights of ``source``; the shape behind this layer."""
+        if source is None:
+            raise InputError("layer", got=self.place, expected="the place of an earlier layer of the same list")
+        self.source = (source,)
+        if not self.transposed:
+            return output_shape(source, shape)
+        if not isinstance(source, nn.Linear | nn.Embedding):
+            raise InputError("layer", got=type(source).__name__, expected="a dense layer or an embedding to transpose")
+        linear = isinstance(source, nn.Linear)
+        given, width = source.weight.shape if linear else reversed(source.weight.shape)
+        if shape[-1] != given:
+            raise InputError("", got=shape, expected=f"{given} features, what layer {self.place} gives")
+        if self.has_bias:
+            self.bias = nn.Parameter(torch.zeros(width))
+        return (*shape[:-1], width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        source = self.source[0]
+        if not self.transposed:
+            return source(x)
+        return F.linear(x, source.weight.t() if isinstance(source, nn.Linear) else source.weight, self.bias)
+
+
+def stack(
+    parts: Sequence[Part | str | dict[str, Any]], shape: Shape, where: str = "model.layers"
+) -> tuple[Stack, Shape]:
     """The layers as one module, and the shape of one sample behind them.
 
     Children are named by their place in the list. A ReLU right before a max pooling runs behind it: the same values and
@@ -34,9 +71,9 @@ def stack(parts: Sequence[Part | str | dict[str, Any]], shape: Shape, where: str
     children: dict[str, nn.Module] = {}
     inits: dict[str, Init] = {}
     kinds: list[str] = []
-    for i, part in enumerate(parts):
+    for i, given in enumerate(parts):
         try:
-            part = make("layer", part)
+            part: Any = make("layer", given)
             layer, shape = build_layer(part, shape, children)
         except InputError as error:
             raise error.under(f"{where}.{i}") from None
@@ -47,23 +84,26 @@ def stack(parts: Sequence[Part | str | dict[str, Any]], shape: Shape, where: str
     return Stack({str(i): children[str(i)] for i in _order(kinds)}, inits), shape
 
 
-def call(kind: str, part: Part, *given: Any) -> Any:
+def call(kind: str, part: Any, *given: Any) -> Any:
     """A part's function on what its kind receives, with the technique's own fields."""
-    technique = find(kind, part.kind)  # type: ignore[attr-defined]
+    technique = find(kind, part.kind)
     return technique.function()(*given, **{name: getattr(part, name) for name in technique.fields})
 
 
-def build_layer(part: Part, shape: Shape, before: Mapping[str, nn.Module] | None = None) -> tuple[nn.Module, Shape]:
-    """One layer and the shape of one sample behind it; ``before`` are the layers of the list that a tied one may name."""
+def build_layer(part: Any, shape: Shape, before: Mapping[str, nn.Module] | None = None) -> tuple[nn.Module, Shape]:
+    """One layer and the shape of one sample behind it; ``before`` are the layers that a tied one may name."""
     layer: nn.Module = call("layer", part, shape)
-    if hasattr(layer, "bind"):
-        layer.bind((before or {}).get(str(layer.place)))
+    if isinstance(layer, Tied):
+        return layer, layer.bind((before or {}).get(str(layer.place)), shape)
     try:
         return layer, output_shape(layer, shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         said = str(error).strip().splitlines()[0]
         raise InputError(
-            "", got=f"an input of shape {shape} for {part.kind}", expected="a shape that this layer can take", repair=said
+            "",
+            got=f"an input of shape {shape} for {part.kind}",
+            expected="a shape that this layer can take",
+            repair=said,
         ) from None
 
 
@@ -73,16 +113,43 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
     >>> output_shape(nn.Conv2d(1, 8, 3), (1, 28, 28))
     (8, 26, 26)
     """
-    state = {name: tensor.detach().to("meta") for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
-    training = {m: m.training for m in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            output = functional_call(module, state, (example(module, shape, device="meta"),))
-    finally:
-        for m, mode in training.items():
-            m.training = mode
+    with evaluated_on_meta(module):
+        output = module(example(module, shape, device="meta"))
     return tuple((output[0] if isinstance(output, tuple) else output).shape[1:])
+
+
+@contextlib.contextmanager
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, and the modes as before afterwards."""
+    parts = list(module.modules())
+    training = [part.training for part in parts]
+    try:
+        for part in parts:
+            part.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in zip(parts, training, strict=True):
+            part.training = mode
+
+
+@contextlib.contextmanager
+def evaluated_on_meta(module: nn.Module) -> Iterator[None]:
+    """The same with all parameters and buffers on the meta device, where nothing is computed.
+
+    (``torch.func.functional_call`` does not put back the parameters of a module that is used at two places.)
+    """
+    held: list[tuple[Any, dict[str, Any]]] = []
+    for part in module.modules():
+        held += [(part._parameters, dict(part._parameters)), (part._buffers, dict(part._buffers))]
+    try:
+        for own, tensors in held:
+            own.update({name: None if t is None else t.detach().to("meta") for name, t in tensors.items()})
+        with evaluated(module):
+            yield
+    finally:
+        for own, tensors in held:
+            own.update(tensors)
 
 
 def example(module: nn.Module, shape: Shape, batch: int = 1, device: str | torch.device = "cpu") -> Tensor:
@@ -100,9 +167,11 @@ def need_rank(shape: Shape, ranks: Sequence[int], expected: str, repair: str) ->
         raise InputError("", got=shape, expected=expected, repair=repair)
 
 
-def by_rank(shape: Shape, choices: dict[int, Callable[..., nn.Module]], what: str) -> Callable[..., nn.Module]:
+def by_rank(shape: Shape, choices: Mapping[int, Callable[..., nn.Module]], what: str) -> Callable[..., nn.Module]:
     """The class for one-dimensional (C, L) or two-dimensional (C, H, W) maps."""
-    need_rank(shape, list(choices), f"maps of shape (C, L) or (C, H, W) for {what}", "put it before flatten and dense layers")
+    need_rank(
+        shape, list(choices), f"maps of shape (C, L) or (C, H, W) for {what}", "put it before flatten and dense layers"
+    )
     return choices[len(shape)]
 
 
