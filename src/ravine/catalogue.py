@@ -38,7 +38,7 @@ from ravine import durations
 from ravine.errors import InputError, nearest, unknown
 
 FILES: dict[str, tuple[str, ...]] = {
-    "source": ("data.sources",),
+    "source": ("data.sources", "data.synthetic"),
     "preprocess": ("data.preprocess",),
     "augment": ("data.augment",),
     "layer": ("nn.layers", "nn.convolution", "nn.normalization", "nn.recurrent", "nn.activations"),

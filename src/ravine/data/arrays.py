@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,33 +10,47 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from ravine.data.checks import finite
 from ravine.data.convert import tensor
 from ravine.data.source import Arrays, Source
 from ravine.data.targets import interpret
 from ravine.errors import InputError, unknown
 
-_NAMES = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "test": "test",
+}
+_MOST_TOKENS = 1_000_000
 _ORDER = ("train", "validation", "test")
 
 
-def from_python(given: Any, task: str = "auto") -> Source:
+def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 128) -> Source:
     """The source that a person's own objects are.
 
-    ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or DataLoader; a tuple of up to three of
-    any of those (training, validation, test); or a dict with the keys ``train``, ``validation``, ``test``.
+    ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or DataLoader; a tuple of up
+    to three of any of those (training, validation, test); or a dict with the keys ``train``, ``validation``, ``test``.
+    Of a DataLoader its dataset, collate_fn, workers and batch size are taken; the order is the recipe's, unless it has a
+    sampler of its own. ``batch`` is that of an IterableDataset.
     """
-    parts = _by_part(given)
-    pairs = {name: _pair(part, name) for name, part in parts.items()}
-    streams = {name: pair for name, pair in pairs.items() if not isinstance(pair, tuple)}
-    if streams:
-        from ravine.data.stream import from_streams
+    pairs = {name: _pair(part, name) for name, part in _by_part(given).items()}
+    if all(isinstance(pair, tuple) for pair in pairs.values()):
+        return from_pairs(pairs, task, given=len(pairs) > 1)
+    from ravine.data.stream import from_streams
 
-        return from_streams(pairs, task)
-    return from_pairs(pairs, task, given=len(pairs) > 1)
+    return from_streams(pairs, task, seed, batch)
 
 
 def from_pairs(
-    pairs: Mapping[str, tuple[Any, Any]], task: str = "auto", *, given: bool = False, classes: tuple[str, ...] = (), where: str = "x"
+    pairs: Mapping[str, tuple[Any, Any]],
+    task: str = "auto",
+    *,
+    given: bool = False,
+    classes: tuple[str, ...] = (),
+    where: str = "x",
 ) -> Source:
     """A source from raw (inputs, targets) of each part, everything checked."""
     xs = {name: _inputs(x, name, where) for name, (x, _) in pairs.items()}
@@ -45,15 +59,37 @@ def from_pairs(
     first = xs["train"]
     for name, x in xs.items():
         if x.shape[1:] != first.shape[1:]:
-            raise InputError(f"{where} of {name}", got=f"rows of shape {list(x.shape[1:])}", expected=f"{list(first.shape[1:])}, as in training")
+            raise InputError(
+                f"{where} of {name}",
+                got=f"rows of shape {list(x.shape[1:])}",
+                expected=f"{list(first.shape[1:])}, as in training",
+            )
     ys = {name: torch.zeros(len(xs[name])) if y is None else tensor(y, "y") for name, (_, y) in pairs.items()}
     for name, x in xs.items():
         if ys[name].ndim == 0 or len(x) != len(ys[name]):
-            raise InputError("y" if name == "train" else f"y of {name}", got=f"{len(ys[name]) if ys[name].ndim else 'one'} target(s) for {len(x)} inputs", expected="as many targets as inputs")
+            raise InputError(
+                "y" if name == "train" else f"y of {name}",
+                got=f"{len(ys[name]) if ys[name].ndim else 'one'} target(s) for {len(x)} inputs",
+                expected="as many targets as inputs",
+            )
     found = interpret(ys, first, task, classes)
-    padded = first.is_floating_point() and first.ndim >= 2 and _has_padding(first)
+    padded = any(x.is_floating_point() and bool(torch.isnan(x).any()) for x in xs.values())
     splits = {name: Arrays(x, found.parts[name].to(x.device)) for name, x in xs.items()}
-    return Source(splits, found.task, found.classes, outputs=found.outputs, given=given, facts={"padded": True} if padded else {})
+    facts = {"padded": True} if padded else {}
+    return Source(
+        splits, found.task, found.classes, _vocabulary(xs.values()), facts, outputs=found.outputs, given=given
+    )
+
+
+def _vocabulary(xs: Iterable[Tensor]) -> int | None:
+    """The number of tokens, where whole numbers [N, T] (other than bytes) can be tokens."""
+    most = 0
+    for x in xs:
+        whole = x.dtype in (torch.int8, torch.int16, torch.int32, torch.int64)
+        if not whole or x.ndim != 2 or int(x.min()) < 0 or int(x.max()) >= _MOST_TOKENS:
+            return None
+        most = max(most, int(x.max()) + 1)
+    return most
 
 
 def _by_part(given: Any) -> dict[str, Any]:
@@ -72,7 +108,11 @@ def _by_part(given: Any) -> dict[str, Any]:
         return dict(zip(_ORDER, given, strict=False))
     if len(given) in (2, 4, 6) and not any(whole):
         return {name: (given[2 * i], given[2 * i + 1]) for i, name in enumerate(_ORDER[: len(given) // 2])}
-    raise InputError("data", got=f"{len(given)} objects", expected="(x, y), (x, y, x_val, y_val), up to three Datasets or pairs, or a dict of parts")
+    raise InputError(
+        "data",
+        got=f"{len(given)} objects",
+        expected="(x, y), (x, y, x_val, y_val), up to three Datasets or pairs, or a dict of parts",
+    )
 
 
 def _pair(part: Any, name: str) -> Any:
@@ -110,32 +150,6 @@ def _inputs(value: Any, part: str, where: str) -> Tensor:
         raise InputError(where, got=f"shape {list(x.shape)}", expected="at least one number a sample")
     finite(x, where, padded=True)
     return x
-
-
-def finite(x: Tensor, where: str, names: tuple[str, ...] = (), *, padded: bool = False) -> None:
-    """No NaN, no infinity; whole time steps of NaN at the end of a sequence are padding where that is allowed."""
-    if not x.is_floating_point() or bool(torch.isfinite(x.sum(dtype=torch.float64))):
-        return
-    bad = ~torch.isfinite(x)
-    if padded and x.ndim == 3:
-        bad &= ~_padding(x)[..., None]
-    if not bool(bad.any()):
-        return
-    place = bad.nonzero()[0].tolist()
-    what = "NaN" if bool(torch.isnan(x[tuple(place)])) else "infinite"
-    column = f" in column {names[place[-1]] if names else place[-1]}" if x.ndim == 2 else f" at {place[1:]}"
-    raise InputError(where, got=f"{int(bad.sum())} value(s) that are NaN or infinite, first {what}{column} of row {place[0]}", expected="finite numbers", repair="drop or fill them (csv sources fill missing values)")
-
-
-def _padding(x: Tensor) -> Tensor:
-    """[N, T]: steps that are NaN throughout, with nothing but such steps behind them, in sequences that begin."""
-    empty = torch.isnan(x).flatten(2).all(2)
-    tail = empty.flip(1).long().cumprod(1).flip(1).bool()
-    return tail & ~tail[:, :1]
-
-
-def _has_padding(x: Tensor) -> bool:
-    return bool(torch.isnan(x).any())
 
 
 def _equally_long(xs: dict[str, Tensor]) -> dict[str, Tensor]:

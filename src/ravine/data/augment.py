@@ -14,7 +14,9 @@ from ravine.data.warp import Warp, matrix
 from ravine.errors import InputError
 
 
-def flip(batch: Samples, draw: Draw, *, axis: Literal["horizontal", "vertical", "both"] = "horizontal", p: Probability = 0.5) -> Samples:
+def flip(
+    batch: Samples, draw: Draw, *, axis: Literal["horizontal", "vertical", "both"] = "horizontal", p: Probability = 0.5
+) -> Samples:
     """Mirror images left to right, upside down, or each by its own chance, with probability ``p``."""
     _images(batch, "flip")
     sign_x = 1.0 - 2.0 * draw.chance(len(batch), p).float() if axis != "vertical" else 1.0
@@ -23,7 +25,12 @@ def flip(batch: Samples, draw: Draw, *, axis: Literal["horizontal", "vertical", 
 
 
 def shift(
-    batch: Samples, draw: Draw, *, pixels: Count = 2, fill: Literal["nearest", "constant", "reflect"] = "constant", value: Real = 0.0
+    batch: Samples,
+    draw: Draw,
+    *,
+    pixels: Count = 2,
+    fill: Literal["nearest", "constant", "reflect"] = "constant",
+    value: Real = 0.0,
 ) -> Samples:
     """Move images by whole pixels, -``pixels`` to ``pixels`` each way."""
     _images(batch, "shift")
@@ -33,4 +40,6 @@ def shift(
 
 def _images(batch: Samples, name: str) -> None:
     if len(batch.shape) != 4:
-        raise InputError(f"data.augment.{name}", got=f"samples of shape {list(batch.shape[1:])}", expected="images [C, H, W]")
+        raise InputError(
+            f"data.augment.{name}", got=f"samples of shape {list(batch.shape[1:])}", expected="images [C, H, W]"
+        )

@@ -32,7 +32,11 @@ def tensor(value: Any, where: str) -> Tensor | np.ndarray:
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
     if isinstance(value, (list, tuple)):
-        lengths = {len(item) for item in value if isinstance(item, (Sequence, np.ndarray, Tensor)) and not isinstance(item, str)}
+        lengths = {
+            len(item)
+            for item in value
+            if isinstance(item, (Sequence, np.ndarray, Tensor)) and not isinstance(item, str)
+        }
         if len(lengths) > 1:
             return _padded([tensor(item, where) for item in value], where)
         if value and isinstance(value[0], Tensor):
@@ -66,7 +70,10 @@ def _plain(array: np.ndarray, where: str) -> np.ndarray:
         return array.astype(np.float64)
     except (TypeError, ValueError):
         raise InputError(
-            where, got=f"an array of objects such as {next(iter(array.flat))!r}", expected="numbers", repair="encode them as numbers first"
+            where,
+            got=f"an array of objects such as {next(iter(array.flat))!r}",
+            expected="numbers",
+            repair="encode them as numbers first",
         ) from None
 
 
@@ -77,8 +84,15 @@ def _padded(items: list[Any], where: str) -> Tensor:
         raise InputError(where, got="a sequence of length 0", expected="at least one time step in each")
     whole = not items[0].is_floating_point()
     if whole and any((item == 0).any() for item in items):
-        raise InputError(where, got="the token 0 in sequences of different lengths", expected="tokens from 1 on: 0 is the padding", repair="add 1 to each")
+        raise InputError(
+            where,
+            got="the token 0 in sequences of different lengths",
+            expected="tokens from 1 on: 0 is the padding",
+            repair="add 1 to each",
+        )
     if not whole and items[0].ndim == 1:
         items = [item[:, None] for item in items]
     fill = 0.0 if whole else float("nan")
-    return torch.nn.utils.rnn.pad_sequence([item.long() if whole else item for item in items], batch_first=True, padding_value=fill)
+    return torch.nn.utils.rnn.pad_sequence(
+        [item.long() if whole else item for item in items], batch_first=True, padding_value=fill
+    )

@@ -42,16 +42,22 @@ def fetch(url: str, to: Path, *, sha256: str, limit: int, context: ssl.SSLContex
     if to.exists():
         return to
     _require_https(url)
-    opener = urllib.request.build_opener(_HttpsOnly, urllib.request.HTTPSHandler(context=context or ssl.create_default_context()))
+    opener = urllib.request.build_opener(
+        _HttpsOnly, urllib.request.HTTPSHandler(context=context or ssl.create_default_context())
+    )
     request = urllib.request.Request(url, headers={"User-Agent": "ravine"})
     try:
         with opener.open(request, timeout=30) as response, atomic(to) as partial:
             digest = _copy(response, partial, url, limit)
             if digest != sha256:
-                raise RavineError(f"{url}: got sha256 {digest}; expected {sha256}; the file was not kept; try again, or put the right file at {to}")
+                raise RavineError(
+                    f"{url}: got sha256 {digest}; expected {sha256}; the file was not kept; try again, or put the right file at {to}"
+                )
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise RavineError(f"{url}: could not be fetched ({reason}); check the network, or put the file at {to}, or set RAVINE_DATA to a folder that holds the data") from None
+        raise RavineError(
+            f"{url}: could not be fetched ({reason}); check the network, or put the file at {to}, or set RAVINE_DATA to a folder that holds the data"
+        ) from None
     return to
 
 

@@ -55,7 +55,18 @@ class Samples:
     ``deviation`` are of the training part, before preprocessing.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, *, outputs: int, task: str, low: Tensor, high: Tensor, mean: Tensor, deviation: Tensor):
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        outputs: int,
+        task: str,
+        low: Tensor,
+        high: Tensor,
+        mean: Tensor,
+        deviation: Tensor,
+    ):
         self._x, self.y, self.outputs, self.task = x, y, outputs, task
         self.low, self.high, self.mean, self.deviation = low, high, mean, deviation
         self._warp: Warp | None = None

@@ -26,9 +26,16 @@ def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Pa
     for candidate in candidates:
         if candidate.exists():
             if folder is not None and candidate.is_dir() != folder:
-                raise InputError("data.source.path", got=path, expected=f"a {what}, not a {'file' if folder else 'folder'}")
+                raise InputError(
+                    "data.source.path", got=path, expected=f"a {what}, not a {'file' if folder else 'folder'}"
+                )
             return candidate
-    raise InputError("data.source.path", got=path, expected=f"a {what} that exists", repair=f"looked for {' and '.join(map(str, candidates))}")
+    raise InputError(
+        "data.source.path",
+        got=path,
+        expected=f"a {what} that exists",
+        repair=f"looked for {' and '.join(map(str, candidates))}",
+    )
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -41,7 +48,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             return {name: loaded[name] for name in loaded.files}
     except ValueError as error:
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise InputError(path.name, got="pickled data or objects", expected="plain numeric arrays", repair="save them with a numeric dtype; pickles are never read") from None
+            raise InputError(
+                path.name,
+                got="pickled data or objects",
+                expected="plain numeric arrays",
+                repair="save them with a numeric dtype; pickles are never read",
+            ) from None
         raise InputError(path.name, expected="an npz file", repair=str(error)) from None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(path.name, expected="an npz file that can be read", repair=str(error)) from None
@@ -50,12 +62,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def from_npz(path: Path, task: str) -> Source:
     stored = {name.lower(): array for name, array in read_npz(path).items()}
     pairs: dict[str, tuple[Any, Any]] = {}
-    for part, ends in {"train": ("", "_train"), "validation": ("_val", "_valid", "_validation"), "test": ("_test",)}.items():
+    for part, ends in {
+        "train": ("", "_train"),
+        "validation": ("_val", "_valid", "_validation"),
+        "test": ("_test",),
+    }.items():
         for end in ends:
             if f"x{end}" in stored and f"y{end}" in stored:
                 pairs.setdefault(part, (stored[f"x{end}"], stored[f"y{end}"]))
     if "train" not in pairs:
-        raise InputError(path.name, got=f"arrays {', '.join(sorted(stored)) or '(none)'}", expected="x and y, or x_train and y_train")
+        raise InputError(
+            path.name, got=f"arrays {', '.join(sorted(stored)) or '(none)'}", expected="x and y, or x_train and y_train"
+        )
     return from_pairs(pairs, task, where=f"{path.name}: x")
 
 
@@ -86,7 +104,9 @@ def _idx_folder(path: Path) -> dict[str, tuple[Any, Any]]:
             images, labels = found
             pairs[part] = (idx_images(images), idx.parse(idx.read_bytes(labels), labels.name))  # type: ignore[arg-type, union-attr]
     if "train" not in pairs:
-        raise InputError(str(path), expected="IDX files named train-images* and train-labels* (t10k-images*, t10k-labels* for test)")
+        raise InputError(
+            str(path), expected="IDX files named train-images* and train-labels* (t10k-images*, t10k-labels* for test)"
+        )
     return pairs
 
 
@@ -102,13 +122,22 @@ def from_csv(path: Path, target: str | None, task: str, categorical: str) -> Sou
     cells = table.columns[name]
     gaps = [row + 1 for row, cell in enumerate(cells) if tables.missing(cell)]
     if gaps:
-        raise InputError(f"{table.where}: target {name}", got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}", expected="a target in every row", repair="drop those rows")
+        raise InputError(
+            f"{table.where}: target {name}",
+            got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
+            expected="a target in every row",
+            repair="drop those rows",
+        )
     y, classes = _csv_target(cells, task, f"{table.where}: target {name}")
     found = interpret({"train": y}, raw, "classification" if classes else "regression", classes)
     facts = {"target": name, "columns": columns}
     return Source(
-        {"train": Arrays(raw, found.parts["train"])}, found.task, found.classes, outputs=found.outputs, facts=facts,
-        encode=lambda rows: tables.fit_encoder(rows, columns, categorical, table.where),
+        {"train": Arrays(raw, found.parts["train"])},
+        found.task,
+        found.classes,
+        outputs=found.outputs,
+        facts=facts,
+        encode=lambda rows: tables.fit_encoder(torch.cat(list(rows.chunks())), columns, categorical, table.where),
     )
 
 
@@ -117,7 +146,11 @@ def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, 
     values = [tables.number(cell) for cell in cells]
     numeric = all(value is not None for value in values)
     if task == "regression" and not numeric:
-        raise InputError(where, got=next(c for c, v in zip(cells, values, strict=True) if v is None), expected="numbers for a regression")
+        raise InputError(
+            where,
+            got=next(c for c, v in zip(cells, values, strict=True) if v is None),
+            expected="numbers for a regression",
+        )
     few = numeric and all(value == round(value) for value in tables.numbers(cells, where)) and len(set(values)) <= 20
     if task == "regression" or (task == "auto" and numeric and not few):
         return torch.tensor(tables.numbers(cells, where), dtype=torch.float64), ()

@@ -11,7 +11,15 @@ from ravine.data.arrays import from_pairs
 from ravine.data.source import Source
 from ravine.errors import InputError, unknown
 
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test", "testing": "test"}
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
@@ -19,7 +27,11 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
     parts = _parts(root)
     classes = tuple(folder.name for folder in _folders(parts["train"]))
     if len(classes) < 2:
-        raise InputError(str(parts["train"]), got=f"{len(classes)} folder(s) of images", expected="one folder for each of at least two classes")
+        raise InputError(
+            str(parts["train"]),
+            got=f"{len(classes)} folder(s) of images",
+            expected="one folder for each of at least two classes",
+        )
     files = {name: _by_class(folder, classes) for name, folder in parts.items()}
     good, broken, seen = images.survey([file for file, _ in files["train"]], str(root))
     shape = _pair(size) or (seen["size"][0], seen["size"][1])
@@ -29,7 +41,9 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
         listed = [row for row in listed if row[0] not in set(broken)]
         x, lost = images.load([file for file, _ in listed], pillow_mode, shape)
         unreadable += [listed[place][0] for place in lost]
-        y = torch.tensor([label for place, (_, label) in enumerate(listed) if place not in set(lost)], dtype=torch.int64)
+        y = torch.tensor(
+            [label for place, (_, label) in enumerate(listed) if place not in set(lost)], dtype=torch.int64
+        )
         _no_empty(y, classes, parts[name]) if name == "train" else None
         pairs[name] = (x, y)
     images.warn_unreadable(sorted(unreadable), root)
@@ -51,7 +65,12 @@ def _parts(root: Path) -> dict[str, Path]:
     folders = _folders(root)
     if not folders:
         held = "no files" if not images.files_in(root) else "files but no folders"
-        raise InputError(str(root), got=held, expected="a folder of images for each class", repair="PATH/CLASS/*.png or PATH/train/CLASS/*.png")
+        raise InputError(
+            str(root),
+            got=held,
+            expected="a folder of images for each class",
+            repair="PATH/CLASS/*.png or PATH/train/CLASS/*.png",
+        )
     named = {_PARTS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _PARTS}
     return named if "train" in named else {"train": root}
 
@@ -71,4 +90,9 @@ def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path) -> N
     counts = labels.bincount(minlength=len(classes))
     if int(counts.min()) == 0:
         empty = classes[int(counts.argmin())]
-        raise InputError(str(folder / empty), got="no image that can be read", expected="at least one image of every class", repair="add images or remove the folder")
+        raise InputError(
+            str(folder / empty),
+            got="no image that can be read",
+            expected="at least one image of every class",
+            repair="add images or remove the folder",
+        )

@@ -30,13 +30,27 @@ def parse(data: bytes, where: str) -> np.ndarray:
     [5, 6]
     """
     if len(data) < 4 or data[0] or data[1] or data[2] not in _TYPES or not data[3]:
-        raise InputError(where, got=f"the first bytes {data[:4].hex(' ') or '(none)'}", expected="an IDX file: 00 00, a type (08 to 0e), the number of axes")
+        raise InputError(
+            where,
+            got=f"the first bytes {data[:4].hex(' ') or '(none)'}",
+            expected="the magic number of an IDX file: 00 00, a type (08 to 0e), the number of axes",
+        )
     kind, rank = np.dtype(_TYPES[data[2]]), data[3]
     if len(data) < 4 + 4 * rank:
-        raise InputError(where, got=f"{len(data)} bytes", expected=f"a header of {4 + 4 * rank} bytes", repair="the file is truncated")
+        raise InputError(
+            where,
+            got=f"{len(data)} bytes",
+            expected=f"a header of {4 + 4 * rank} bytes",
+            repair="the file is truncated",
+        )
     shape = np.frombuffer(data, ">u4", rank, 4).tolist()
     expected = 4 + 4 * rank + math.prod(shape) * kind.itemsize
     if len(data) != expected:
-        raise InputError(where, got=f"{len(data):,} bytes", expected=f"{expected:,} bytes for shape {shape}", repair="the file is truncated" if len(data) < expected else "the file is too long")
+        raise InputError(
+            where,
+            got=f"{len(data):,} bytes",
+            expected=f"{expected:,} bytes for shape {shape}",
+            repair="the file is truncated" if len(data) < expected else "the file is too long",
+        )
     array = np.frombuffer(data, kind, offset=4 + 4 * rank).reshape(shape)
     return array.astype(kind.newbyteorder("="))

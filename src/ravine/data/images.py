@@ -17,7 +17,12 @@ from torch import Tensor
 from ravine.errors import InputError
 
 _GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on files that are no images
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)  # what Pillow raises on files that are no images
 
 
 def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -> Tensor:
@@ -27,7 +32,11 @@ def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -
         if size and image.size != size[::-1]:
             image = image.resize(size[::-1], Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
-    return torch.from_numpy(pixels.copy()).unflatten(1, (-1, 1)).movedim(2, 0) if mode == "L" else torch.from_numpy(pixels.copy()).movedim(2, 0)
+    return (
+        torch.from_numpy(pixels.copy()).unflatten(1, (-1, 1)).movedim(2, 0)
+        if mode == "L"
+        else torch.from_numpy(pixels.copy()).movedim(2, 0)
+    )
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -73,12 +82,18 @@ def warn_unreadable(files: Sequence[Path], root: Path) -> None:
     if files:
         names = ", ".join(str(file.relative_to(root)) for file in files[:10])
         more = f" and {len(files) - 10} more" if len(files) > 10 else ""
-        warnings.warn(f"{root}: {len(files)} file(s) cannot be read as images and are left out: {names}{more}", stacklevel=2)
+        warnings.warn(
+            f"{root}: {len(files)} file(s) cannot be read as images and are left out: {names}{more}", stacklevel=2
+        )
 
 
 def files_in(folder: Path) -> list[Path]:
     """Every file under a folder that is not hidden, by name."""
-    return sorted(f for f in folder.rglob("*") if f.is_file() and not any(part.startswith(".") for part in f.relative_to(folder).parts))
+    return sorted(
+        f
+        for f in folder.rglob("*")
+        if f.is_file() and not any(part.startswith(".") for part in f.relative_to(folder).parts)
+    )
 
 
 def survey(files: Sequence[Path], where: str) -> tuple[list[Path], list[Path], dict[str, Any]]:

@@ -1,35 +1,47 @@
-"""A source's parts made complete: validation and test split off the training part where the source does not bring them."""
+"""A source's parts made complete: validation and test are split off the training part where the source does not bring them."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from ravine import recipe
-from ravine.data.source import Source
+from ravine.data.source import PARTS, Source
 from ravine.data.splits import hold_out
+from ravine.data.stream import Ordered
 from ravine.data.text import Text
 from ravine.errors import InputError
 
 
-def divide(source: Source, data: recipe.Data) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The parts by name, and the characters where the source is a text.
+def divide(source: Source, data: recipe.Data) -> Source:
+    """The source with all its parts: the test part is split off first, the validation part off the rest.
 
-    A test part is split off first, then the validation part off the rest. Where the source brings a validation part of its own, no test part
-    is made unless ``data.test`` is set.
+    Where the source brings a validation part of its own, its parts are used as they are, and no test part is made unless
+    ``data.test`` is set. A text is cut into contiguous pieces.
     """
     whole = source.parts.get("all")
     if isinstance(whole, Text):
-        return whole.cut(data.validation, data.test, data.seed)
+        parts, characters = whole.cut(data.validation, data.test, data.seed)
+        return replace(source, parts=parts, classes=characters, vocabulary=len(characters), outputs=len(characters))
     parts = dict(source.parts)
-    wanted = {"test": data.test, "validation": data.validation}
-    if "validation" in parts and "test" not in data.model_fields_set:
-        wanted["test"] = 0.0
-    for name, fraction in wanted.items():
+    for name, fraction in _fractions(source, data).items():
         if name not in parts and fraction > 0:
             train = parts["train"]
-            labels = train.y if source.task == "classification" and train.y.ndim == 1 else None
+            labels = train.labels if source.task == "classification" and train.labels.ndim == 1 else None
             kept, held = hold_out(len(train), fraction, labels, data.seed, name)
             parts["train"], parts[name] = train.rows(kept), train.rows(held)
-    if not len(parts["train"]):
-        raise InputError("data", got="no training samples", expected="at least one")
-    return {name: parts[name] for name in ("train", "validation", "test") if name in parts}, ()
+    for name, part in parts.items():
+        if not len(part):
+            raise InputError(f"data ({name})", got="no samples", expected="at least one")
+    return replace(source, parts={name: parts[name] for name in PARTS if name in parts})
+
+
+def _fractions(source: Source, data: recipe.Data) -> dict[str, float]:
+    wanted = {"test": data.test, "validation": data.validation}
+    said = data.model_fields_set
+    if "validation" in source.parts and "test" not in said:
+        wanted["test"] = 0.0
+    if isinstance(
+        source.parts["train"], Ordered
+    ):  # it has no rows to choose from, so only what was asked for is an error
+        wanted = {name: fraction if name in said else 0.0 for name, fraction in wanted.items()}
+    return wanted

@@ -1,44 +1,88 @@
 """Preprocessing, fitted to the training part alone, in float64, and kept with the run.
 
 Every function here is a technique: it receives the raw training inputs x [N, ...] and gives a ``Transform``. Where a
-technique has ``of``, it can be applied to the targets of a regression instead; predictions then come back in the target's
-units. Statistics run ``per`` feature (each entry of a row), per channel (axis 1 of images [N, C, H, W], the last axis of
-anything else) or over everything (global).
+technique has ``of``, it can be applied to the targets of a regression instead; predictions then come back in the
+target's units. Statistics run ``per`` feature (each entry of a sample), per channel (axis 1 of images [N, C, H, W], the
+last axis of anything else) or over everything (global).
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ravine.catalogue import NonNegative, Real
-from ravine.data.statistics import Rows, moments
-from ravine.data.transform import Affine, Transform
+from ravine.catalogue import Count, Flag, Integer, NonNegative, Positive, Probability, Real
+from ravine.data.statistics import Rows, covariance, moments
+from ravine.data.transform import (
+    Affine,
+    Fourier,
+    OneHot,
+    OneHotSteps,
+    PerSample,
+    Polynomial,
+    Projection,
+    Transform,
+)
 from ravine.errors import InputError
+from ravine.randomness import generator
+
+_MOST_COLUMNS = 100_000
+_MOST_CATEGORIES = 1_000
 
 
-def rescale(x: Tensor | Rows, *, low: Real = 0.0, high: Real = 1.0, of: Literal["inputs", "targets"] = "inputs") -> Transform:
+def rescale(
+    x: Tensor | Rows, *, low: Real = 0.0, high: Real = 1.0, of: Literal["inputs", "targets"] = "inputs"
+) -> Transform:
     """Map the range of the data onto [low, high], one factor for everything.
 
     y = low + (high - low) (x - a) / (b - a), where [a, b] is 0 to 255 for bytes (0 to 1 if no byte is above 1), and the
-    smallest and largest value of the training part for all else. Can be undone.
+    smallest and largest value of the training part for all else. Can be undone. For [-1, 1] set low = -1.
 
     >>> rescale(torch.tensor([[0, 51, 255]], dtype=torch.uint8))(torch.tensor([[51.0]]))
-    tensor([[0.2000]], dtype=torch.float64)
+    tensor([[0.2000]])
     """
-    if high <= low:
-        raise InputError("preprocess.rescale", got=(low, high), expected="low < high")
-    seen = moments(x, "global")
-    a, b = seen.low, seen.high
-    if Rows.of(x).dtype == torch.uint8:
-        a, b = torch.zeros_like(a), torch.full_like(b, 255.0 if b.max() > 1 else 1.0)
+    _rising("rescale", low, high)
+    rows = Rows.of(x)
+    if rows.dtype == torch.uint8:
+        binary = all(bool((chunk <= 1).all()) for chunk in rows.again())
+        a, b = torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0 if binary else 255.0, dtype=torch.float64)
+    else:
+        seen = moments(rows, "global")
+        a, b = seen.low, seen.high
     return _onto(a, b, low, high)
 
 
-def center(x: Tensor | Rows, *, per: Literal["feature", "channel", "global"] = "feature", of: Literal["inputs", "targets"] = "inputs") -> Transform:
-    """Subtract the mean: y = x - mean(x). Can be undone.
+def minmax(
+    x: Tensor | Rows,
+    *,
+    low: Real = 0.0,
+    high: Real = 1.0,
+    per: Literal["feature", "channel", "global"] = "feature",
+    of: Literal["inputs", "targets"] = "inputs",
+) -> Transform:
+    """Map each feature's own range in the training part onto [low, high].
+
+    y = low + (high - low) (x - min) / (max - min); a constant feature becomes low. New data may lie outside. Can be
+    undone. The same as scikit-learn's MinMaxScaler.
+
+    >>> minmax(torch.tensor([[0.0, 5.0], [4.0, 7.0]]))(torch.tensor([[1.0, 7.0]]))
+    tensor([[0.2500, 1.0000]], dtype=torch.float64)
+    """
+    _rising("minmax", low, high)
+    seen = moments(x, per)
+    return _onto(seen.low, seen.high, low, high)
+
+
+def center(
+    x: Tensor | Rows,
+    *,
+    per: Literal["feature", "channel", "global"] = "feature",
+    of: Literal["inputs", "targets"] = "inputs",
+) -> Transform:
+    """Subtract the mean of the training part: y = x - mean. Can be undone.
 
     >>> center(torch.tensor([[1.0], [3.0]]))(torch.tensor([[4.0]]))
     tensor([[2.]], dtype=torch.float64)
@@ -54,22 +98,260 @@ def standardize(
     epsilon: NonNegative = 0.0,
     of: Literal["inputs", "targets"] = "inputs",
 ) -> Transform:
-    """Zero mean and unit variance: y = (x - mean) / (sd + epsilon), sd over N as in scikit-learn. Can be undone.
+    """Zero mean and unit variance: y = (x - mean) / (sd + epsilon). Can be undone.
 
-    What is constant in the training part is centred and left unscaled.
+    The standard deviation is over N, as in scikit-learn's StandardScaler. What is constant in the training part is
+    centred and not scaled. With of = "targets" a regression is trained on standardised targets and predicts in the
+    target's units.
 
     >>> standardize(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))(torch.tensor([[3.0, 6.0]]))
     tensor([[1., 1.]], dtype=torch.float64)
+
+    Source: LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998.
     """
     seen = moments(x, per)
     deviation = seen.variance.sqrt()
-    tiny = deviation <= 10 * torch.finfo(torch.float64).eps * seen.mean.abs()  # constant up to rounding
-    deviation = torch.where(tiny, 1.0, deviation + epsilon)
-    return Affine(shift=seen.mean, scale=1 / deviation)
+    constant = deviation <= 10 * torch.finfo(torch.float64).eps * seen.mean.abs()  # up to rounding
+    return Affine(shift=seen.mean, scale=1 / torch.where(constant, 1.0, deviation + epsilon))
+
+
+def normalize(x: Tensor | Rows, *, mean: Real | tuple[Real, ...], std: Positive | tuple[Positive, ...]) -> Transform:
+    """A given mean and standard deviation: y = (x - mean) / std; one number for all, or one for each channel. Can be undone.
+
+    Nothing is fitted. The numbers are in the units of the data as they arrive here: for the usual ones of images, put
+    ``rescale`` before it.
+
+    >>> normalize(torch.zeros(1, 3, 2, 2), mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])(torch.ones(1, 3, 1, 1)).flatten()
+    tensor([1., 1., 1.], dtype=torch.float64)
+    """
+    shape = Rows.of(x).shape
+    centre, width = (_by_channel(value, shape, name) for value, name in ((mean, "mean"), (std, "std")))
+    return Affine(shift=centre, scale=1 / width)
+
+
+def per_sample(
+    x: Tensor | Rows,
+    *,
+    center: Flag = True,
+    scale: Flag = True,
+    per: Literal["sample", "channel"] = "sample",
+    epsilon: NonNegative = 1e-8,
+) -> Transform:
+    """Each sample by its own mean and standard deviation: y = (x - mean(x)) / (sd(x) + epsilon).
+
+    Over the whole sample, or over each of its channels. Nothing is fitted, so it cannot be undone. On images this is
+    global contrast normalisation.
+
+    >>> per_sample(torch.zeros(1, 4))(torch.tensor([[1.0, 1.0, 3.0, 3.0]]))
+    tensor([[-1., -1.,  1.,  1.]])
+    """
+    rank = len(Rows.of(x).shape) + 1
+    channel = 1 if rank >= 4 else rank - 1
+    over = [axis for axis in range(1, rank) if per == "sample" or axis != channel]
+    if not over:
+        raise InputError(
+            "preprocess.per_sample.per", got="channel", expected="sample: rows of a table have no channels"
+        )
+    return PerSample({"center": center, "scale": scale, "over": over, "epsilon": epsilon})
+
+
+def pca(x: Tensor | Rows, *, components: Count | Probability | None = None) -> Transform:
+    """Principal components of the flattened samples: y = (x - mean) U, columns of U the eigenvectors of the covariance.
+
+    ``components`` is a number, or the fraction of the variance to keep; all unless given. Undoing gives the best
+    approximation by those components. Signs as in scikit-learn: the largest entry of each eigenvector is positive.
+
+    >>> pca(torch.tensor([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]), components=1)(torch.tensor([[3.0, 3.0]]).double())
+    tensor([[1.4142]], dtype=torch.float64)
+
+    Source: Pearson 1901; Hotelling 1933.
+    """
+    mean, variance, vectors = _principal(x, "pca")
+    kept = vectors[:, : _how_many(components, variance)]
+    return _projection(x, mean, kept, kept.T)
+
+
+def pca_whiten(
+    x: Tensor | Rows, *, components: Count | Probability | None = None, epsilon: NonNegative = 1e-5
+) -> Transform:
+    """Principal components with unit variance: y = (x - mean) U / sqrt(lambda + epsilon).
+
+    lambda is the variance along each direction (over N - 1), in the units of the data squared; the covariance of the
+    result is lambda / (lambda + epsilon). Undoing gives the best approximation by the components kept.
+
+    >>> y = pca_whiten(torch.randn(500, 3).double() * 10)(torch.zeros(1, 3).double())
+    >>> y.shape
+    torch.Size([1, 3])
+    """
+    mean, variance, vectors = _principal(x, "pca_whiten")
+    count = _how_many(components, variance)
+    width = _width(variance[:count], epsilon)
+    kept = vectors[:, :count]
+    return _projection(x, mean, kept / width, (kept * width).T)
+
+
+def zca(x: Tensor | Rows, *, epsilon: NonNegative = 1e-5) -> Transform:
+    """Whitening that stays closest to the data: y = (x - mean) U diag(1 / sqrt(lambda + epsilon)) U^T, in the shape of x.
+
+    lambda is the variance along each direction (over N - 1), in the units of the data squared. Can be undone where
+    epsilon > 0 or every direction varies.
+
+    >>> zca(torch.randn(50, 1, 4, 4).double())(torch.zeros(2, 1, 4, 4).double()).shape
+    torch.Size([2, 1, 4, 4])
+
+    Source: Bell, Sejnowski, "The independent components of natural scenes are edge filters", 1997.
+    """
+    mean, variance, vectors = _principal(x, "zca")
+    width = _width(variance, epsilon)
+    return _projection(x, mean, (vectors / width) @ vectors.T, (vectors * width) @ vectors.T, Rows.of(x).shape)
+
+
+def one_hot(x: Tensor | Rows, *, per: Literal["feature", "step"] = "feature") -> Transform:
+    """A column of 0 and 1 for each value of a whole number.
+
+    Per feature: [N, D] -> [N, K_1 + … + K_D], the values of each column that the training part has, in rising order, as
+    scikit-learn's OneHotEncoder. Per step: tokens [N, T] -> [N, T, V], V the largest token of the training part plus
+    one. What the training part does not have gives zeros. Can be undone.
+
+    >>> one_hot(torch.tensor([[3, 0], [7, 1]]))(torch.tensor([[7.0, 0.0]]))
+    tensor([[0., 1., 1., 0.]], dtype=torch.float64)
+    """
+    rows = Rows.of(x)
+    if len(rows.shape) != 1:
+        raise InputError("preprocess.one_hot", got=f"samples of shape {list(rows.shape)}", expected="whole numbers [D]")
+    seen: list[Tensor] = [torch.empty(0, dtype=torch.float64)] * rows.shape[0]
+    for chunk in rows.chunks():
+        if bool((chunk != chunk.round()).any()):
+            raise InputError("preprocess.one_hot", got="numbers with a fraction", expected="whole numbers")
+        seen = [torch.cat([old, chunk[:, column]]).unique() for column, old in enumerate(seen)]
+    most = max(len(values) for values in seen)
+    if most > _MOST_CATEGORIES and per == "feature":
+        raise InputError(
+            "preprocess.one_hot", got=f"{most} values in one column", expected=f"at most {_MOST_CATEGORIES}"
+        )
+    if per == "step":
+        return OneHotSteps(values=torch.arange(int(max(values.max() for values in seen)) + 1, dtype=torch.float64))
+    categories = torch.full((len(seen), most), torch.nan, dtype=torch.float64)
+    for column, values in enumerate(seen):
+        categories[column, : len(values)] = values
+    return OneHot(categories=categories, places=(~categories.isnan()).flatten().nonzero().flatten())
+
+
+def polynomial(x: Tensor | Rows, *, degree: Count = 2, interactions: Flag = False) -> Transform:
+    """All products of features up to ``degree``: x_1, x_2, x_1^2, x_1 x_2, x_2^2, … (no constant).
+
+    With ``interactions`` no feature occurs twice in a product. The order is that of scikit-learn's PolynomialFeatures.
+    Undoing takes the features themselves.
+
+    >>> polynomial(torch.zeros(1, 2))(torch.tensor([[2.0, 3.0]]))
+    tensor([[2., 3., 4., 6., 9.]])
+    """
+    width = _table("polynomial", x)
+    pick = itertools.combinations if interactions else itertools.combinations_with_replacement
+    factors: list[list[int]] = []
+    for order in range(1, degree + 1):
+        for product in pick(range(width), order):
+            factors.append([*product, *[width] * (degree - order)])
+            if len(factors) > _MOST_COLUMNS:
+                raise InputError(
+                    "preprocess.polynomial.degree", got=degree, expected=f"at most {_MOST_COLUMNS:,} products",
+                    repair=f"{width} features make too many; reduce them with pca first",
+                )  # fmt: skip
+    return Polynomial({"features": width}, factors=torch.tensor(factors))
+
+
+def fourier(x: Tensor | Rows, *, features: Count = 256, gamma: Positive | None = None, seed: Integer = 0) -> Transform:
+    """Random Fourier features: y = sqrt(2 / k) cos(x W + b), whose inner products approach exp(-gamma |x - x'|^2).
+
+    W is normal with variance 2 gamma, b uniform in [0, 2 pi). ``gamma`` is 1 / (D var(x)) unless given, as the "scale"
+    of scikit-learn's support vector machines. Cannot be undone.
+
+    >>> fourier(torch.zeros(4, 3), features=8, gamma=0.5)(torch.zeros(2, 3).double()).shape
+    torch.Size([2, 8])
+
+    Source: Rahimi, Recht, "Random features for large-scale kernel machines", 2007.
+    """
+    width = torch.Size(Rows.of(x).shape).numel()
+    if gamma is None:
+        variance = float(moments(x, "global").variance)
+        gamma = 1 / (width * variance) if variance > 0 else 1.0
+    source = generator(seed, "fourier")
+    matrix = torch.randn(width, features, generator=source, dtype=torch.float64) * (2 * gamma) ** 0.5
+    return Fourier(matrix=matrix, phase=torch.rand(features, generator=source, dtype=torch.float64) * 2 * torch.pi)
+
+
+def _rising(name: str, low: float, high: float) -> None:
+    if high <= low:
+        raise InputError(f"preprocess.{name}", got=f"low = {low}, high = {high}", expected="low below high")
 
 
 def _onto(a: Tensor, b: Tensor, low: float, high: float) -> Affine:
     """The map of [a, b] onto [low, high]; where a = b, onto low."""
-    width = torch.where(b > a, b - a, 1.0)
-    scale = (high - low) / width
+    scale = (high - low) / torch.where(b > a, b - a, 1.0)
     return Affine(shift=a - low / scale, scale=scale)
+
+
+def _by_channel(value: float | tuple[float, ...], shape: tuple[int, ...], name: str) -> Tensor:
+    """The given numbers, shaped to broadcast along the channel."""
+    given = torch.atleast_1d(torch.as_tensor(value, dtype=torch.float64))
+    image = len(shape) >= 3
+    channels = shape[0] if image else shape[-1]
+    if len(given) not in (1, channels):
+        raise InputError(
+            f"preprocess.normalize.{name}",
+            got=f"{len(given)} numbers",
+            expected=f"1 or {channels}, one for each channel",
+        )
+    return given.view(-1, *[1] * (len(shape) - 1)) if image else given
+
+
+def _table(name: str, x: Tensor | Rows) -> int:
+    shape = Rows.of(x).shape
+    if len(shape) != 1:
+        raise InputError(f"preprocess.{name}", got=f"samples of shape {list(shape)}", expected="rows of a table [D]")
+    return shape[0]
+
+
+def _principal(x: Tensor | Rows, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [D], variances [D] in falling order and their directions [D, D] in columns."""
+    rows = Rows.of(x)
+    width = torch.Size(rows.shape).numel()
+    if width > 16_384:
+        raise InputError(f"preprocess.{name}", got=f"{width} features", expected="at most 16,384")
+    mean, matrix = covariance(rows)
+    if not bool(torch.isfinite(matrix).all()):
+        raise InputError(f"preprocess.{name}", got="padded sequences", expected="samples without padding")
+    variance, vectors = torch.linalg.eigh(matrix)
+    variance, vectors = variance.flip(0).clamp(min=0), vectors.flip(1)
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return mean, variance, vectors * torch.where(largest < 0, -1.0, 1.0)
+
+
+def _how_many(components: float | None, variance: Tensor) -> int:
+    """A number of components from a number or a fraction of the variance."""
+    if components is None:
+        return len(variance)
+    if isinstance(components, int):
+        if not 1 <= components <= len(variance):
+            raise InputError("preprocess.pca.components", got=components, expected=f"1 to {len(variance)}")
+        return components
+    if components <= 0:
+        raise InputError(
+            "preprocess.pca.components", got=components, expected="a number of components or a fraction above 0"
+        )
+    share = variance.cumsum(0) / variance.sum().clamp(min=torch.finfo(torch.float64).tiny)
+    return min(len(variance), int((share < components).sum()) + 1)
+
+
+def _width(variance: Tensor, epsilon: float) -> Tensor:
+    """sqrt(lambda + epsilon); directions without any variance are not blown up."""
+    width = (variance + epsilon).sqrt()
+    nothing = width <= variance.max().sqrt() * 1e-12
+    return torch.where(nothing, torch.inf, width) if epsilon == 0 else width
+
+
+def _projection(
+    x: Tensor | Rows, mean: Tensor, matrix: Tensor, back: Tensor, shape: tuple[int, ...] | None = None
+) -> Projection:
+    settings = {"shape": list(shape or (matrix.shape[1],)), "raw_shape": list(Rows.of(x).shape)}
+    return Projection(settings, mean=mean, matrix=matrix.contiguous(), back=back.nan_to_num(posinf=0.0).contiguous())

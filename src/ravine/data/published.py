@@ -17,10 +17,22 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 _MIB = 1 << 20
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _MNIST = {  # name: (sha256 of the uncompressed bytes, sha256 of the published .gz)
-    "train-images-idx3-ubyte": ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-    "train-labels-idx1-ubyte": ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-    "t10k-images-idx3-ubyte": ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-    "t10k-labels-idx1-ubyte": ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    "train-images-idx3-ubyte": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    "train-labels-idx1-ubyte": (
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    ),
+    "t10k-images-idx3-ubyte": (
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
 }
 _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -37,11 +49,18 @@ def mnist(root: Path) -> dict[str, tuple[Any, Any]]:
 def _mnist_file(root: Path, name: str) -> np.ndarray:
     plain, packed = _MNIST[name]
     found = _first(root / folder / f"{name}{end}" for folder in ("mnist", "MNIST/raw", ".") for end in ("", ".gz"))
-    path = found or fetch(f"{_MNIST_URL}{name}.gz", cache_root() / "mnist" / f"{name}.gz", sha256=packed, limit=16 * _MIB)
+    path = found or fetch(
+        f"{_MNIST_URL}{name}.gz", cache_root() / "mnist" / f"{name}.gz", sha256=packed, limit=16 * _MIB
+    )
     data = idx.read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != plain:
-        raise InputError(str(path), got=f"sha256 {digest}", expected=plain, repair="the file is not MNIST's or is damaged: remove it, and it is fetched again")
+        raise InputError(
+            str(path),
+            got=f"sha256 {digest}",
+            expected=plain,
+            repair="the file is not MNIST's or is damaged: remove it, and it is fetched again",
+        )
     return idx.parse(data, path.name)
 
 
@@ -53,10 +72,14 @@ def cifar10(root: Path) -> dict[str, tuple[Any, Any]]:
     if binary:
         return _cifar10_parts({f"{name}.bin": (binary / f"{name}.bin").read_bytes() for name in _cifar10_names()})
     packed = _first([root / "cifar-10-binary.tar.gz"])
-    packed = packed or fetch(_CIFAR10_URL, cache_root() / "cifar-10-binary.tar.gz", sha256=_CIFAR10_SHA256, limit=200 * _MIB)
+    packed = packed or fetch(
+        _CIFAR10_URL, cache_root() / "cifar-10-binary.tar.gz", sha256=_CIFAR10_SHA256, limit=200 * _MIB
+    )
     with tarfile.open(packed, "r:gz") as archive:  # members are read, nothing is extracted to disk
         members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
-        return _cifar10_parts({f"{name}.bin": archive.extractfile(members[f"{name}.bin"]).read() for name in _cifar10_names()})  # type: ignore[union-attr]
+        return _cifar10_parts(
+            {f"{name}.bin": archive.extractfile(members[f"{name}.bin"]).read() for name in _cifar10_names()}
+        )  # type: ignore[union-attr]
 
 
 def _cifar10_names() -> list[str]:
@@ -67,7 +90,12 @@ def _cifar10_parts(blobs: dict[str, bytes]) -> dict[str, tuple[Any, Any]]:
     """Records of one label byte and 3072 pixel bytes, by channel and row."""
     for name, blob in blobs.items():
         if len(blob) != 10_000 * _CIFAR10_RECORD:
-            raise InputError(name, got=f"{len(blob):,} bytes", expected=f"{10_000 * _CIFAR10_RECORD:,}: 10,000 records", repair="the file is damaged")
+            raise InputError(
+                name,
+                got=f"{len(blob):,} bytes",
+                expected=f"{10_000 * _CIFAR10_RECORD:,}: 10,000 records",
+                repair="the file is damaged",
+            )
     records = np.concatenate([np.frombuffer(blob, np.uint8).reshape(-1, _CIFAR10_RECORD) for blob in blobs.values()])
     x, y = records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
     return {"train": (x[:50_000], y[:50_000]), "test": (x[50_000:], y[50_000:])}
@@ -81,7 +109,10 @@ def _cifar10_jpeg(path: Path) -> dict[str, tuple[Any, Any]]:
     with np.load(path, allow_pickle=False) as stored:
         for part in ("train", "test"):
             kept = cache_root() / f"cifar10-jpeg-{mark}-{part}.npy"
-            pairs[part] = (_decoded(kept) if kept.exists() else _decode(stored, part, kept), stored[f"{part}_labels"].astype(np.int64))
+            pairs[part] = (
+                _decoded(kept) if kept.exists() else _decode(stored, part, kept),
+                stored[f"{part}_labels"].astype(np.int64),
+            )
     return pairs
 
 
@@ -96,7 +127,12 @@ def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
     files = [joined[start:end].tobytes() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     pixels, broken = load(files, "RGB", (32, 32))
     if broken:
-        raise InputError("cifar10-jpeg.npz", got=f"{len(broken)} image(s) that cannot be read", expected="JPEG images", repair="the file is damaged")
+        raise InputError(
+            "cifar10-jpeg.npz",
+            got=f"{len(broken)} image(s) that cannot be read",
+            expected="JPEG images",
+            repair="the file is damaged",
+        )
     try:
         with atomic(kept) as partial, partial.open("wb") as file:
             np.save(file, pixels.numpy(), allow_pickle=False)
@@ -107,7 +143,9 @@ def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
 
 def shakespeare(root: Path) -> Path:
     found = _first([root / "tinyshakespeare.txt"])
-    return found or fetch(_SHAKESPEARE_URL, cache_root() / "tinyshakespeare.txt", sha256=_SHAKESPEARE_SHA256, limit=4 * _MIB)
+    return found or fetch(
+        _SHAKESPEARE_URL, cache_root() / "tinyshakespeare.txt", sha256=_SHAKESPEARE_SHA256, limit=4 * _MIB
+    )
 
 
 def _first(candidates: Any) -> Path | None:

@@ -11,32 +11,53 @@ from torch import Tensor
 
 from ravine.catalogue import Part
 from ravine.data import files, idx, images, tables, text
+from ravine.data.checks import finite
 from ravine.data.convert import tensor
 from ravine.errors import InputError
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-def as_rows(x: Any, shape: tuple[int, ...], tokens: bool) -> Tensor:
-    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps."""
+def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
+    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, values may miss (NaN) in tables."""
     rows = tensor(x, "x")
     if not isinstance(rows, Tensor):
         raise InputError("x", got="text", expected=f"numbers of shape [N, {', '.join(map(str, shape))}]")
     if rows.ndim == len(shape) and rows.ndim and shape == (1,):
         rows = rows[:, None]
-    fits = rows.ndim == len(shape) + 1 and (tuple(rows.shape[1:]) == shape or (_steps_may_differ(shape, tokens) and rows.shape[2:] == torch.Size(shape[1:])))
+    fits = rows.ndim == len(shape) + 1 and (
+        tuple(rows.shape[1:]) == shape or (_steps_may_differ(shape, tokens) and rows.shape[2:] == torch.Size(shape[1:]))
+    )
     if not fits:
-        raise InputError("x", got=f"shape {list(rows.shape)}", expected=f"[N, {', '.join(map(str, shape))}]", repair="one sample alone needs a first axis of 1" if tuple(rows.shape) == shape else "")
+        raise InputError(
+            "x",
+            got=f"shape {list(rows.shape)}",
+            expected=f"[N, {', '.join(map(str, shape))}]",
+            repair="one sample alone needs a first axis of 1" if tuple(rows.shape) == shape else "",
+        )
     if tokens and rows.is_floating_point():
         raise InputError("x", got=str(rows.dtype), expected="tokens as whole numbers")
+    if not may_miss:
+        finite(rows, "x", padded=True)
     return rows
+
+
+def prompt(x: str, task: str, vocabulary: int | None, characters: tuple[str, ...]) -> Tensor:
+    """A text as one row of tokens."""
+    if task != "sequence" or vocabulary != len(characters):
+        raise InputError("x", got="text", expected="numbers: the run was not trained on a text")
+    if not x:
+        raise InputError("x", got="an empty text", expected="at least one character")
+    return text.encode(x, characters).long()[None]
 
 
 def _steps_may_differ(shape: tuple[int, ...], tokens: bool) -> bool:
     return len(shape) == 2 or (tokens and len(shape) == 1)
 
 
-def read(path: Path, source: Part, facts: Mapping[str, Any], shape: tuple[int, ...], classes: tuple[str, ...]) -> tuple[Tensor, list[str]]:
+def read(
+    path: Path, source: Part, facts: Mapping[str, Any], shape: tuple[int, ...], classes: tuple[str, ...]
+) -> tuple[Tensor, list[str]]:
     """Raw inputs [N, *shape] and a name for each, by what the file is."""
     if not path.exists():
         raise InputError(str(path), expected="a file or folder that exists")

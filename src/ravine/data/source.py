@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ravine.randomness import key
+
 PARTS = ("train", "validation", "test")
 TASKS = ("classification", "regression", "multilabel", "sequence")
-CHUNK_BYTES = 32 << 20  # how much raw data is looked at in one go
+CHUNK = 1 << 18  # numbers looked at in one go: in float64 they fit a second-level cache
 
 
 @dataclass
@@ -56,8 +58,20 @@ class Arrays:
         rows = rows_per_chunk(self.x)
         return zip(self.x.split(rows), self.y.split(rows), strict=True)
 
+    @property
+    def labels(self) -> Tensor:
+        return self.y
+
     def rows(self, index: Tensor) -> Arrays:
         return Arrays(self.x[index], self.y[index])
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
+
+    @property
+    def nbytes(self) -> int:
+        return self.x.nbytes + self.y.nbytes
 
     def to(self, device: torch.device) -> Arrays:
         return Arrays(self.x.to(device), self.y.to(device))
@@ -78,8 +92,6 @@ class Windows:
         return max(0, (len(self.tokens) - self.length) // self.length)
 
     def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        from ravine.randomness import key
-
         offset = 0 if epoch is None else key(self.seed, "offset", epoch) % self.length
         places = torch.arange(self.length + 1, device=self.tokens.device)
         starts = index.to(self.tokens.device) * self.length + offset
@@ -87,8 +99,16 @@ class Windows:
         return rows[:, :-1], rows[:, 1:]
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in torch.arange(len(self)).split(max(1, CHUNK_BYTES // (16 * self.length))):
+        for index in torch.arange(len(self)).split(max(1, CHUNK // self.length)):
             yield self.take(index)
+
+    @property
+    def device(self) -> torch.device:
+        return self.tokens.device
+
+    @property
+    def nbytes(self) -> int:
+        return self.tokens.nbytes
 
     def to(self, device: torch.device) -> Windows:
         return Windows(self.tokens.to(device), self.length, self.seed)
@@ -103,11 +123,12 @@ class Source:
     classes: tuple[str, ...] = ()
     vocabulary: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    encode: Callable[[Tensor], Any] | None = None  # raw training inputs -> a Transform that comes before all others
+    encode: Callable[[Any], Any] | None = None  # rows of the training part -> a Transform before all others
     outputs: int | None = None
+    batch: int | None = None  # of a DataLoader
     given: bool = False  # the parts are the person's own: nothing more is split off than was asked for
 
 
 def rows_per_chunk(x: Tensor) -> int:
-    """Rows of x in about CHUNK_BYTES."""
-    return max(1, CHUNK_BYTES // max(1, x[:1].numel() * x.element_size()))
+    """Rows of x that are looked at in one go."""
+    return max(1, CHUNK // max(1, x[:1].numel()))

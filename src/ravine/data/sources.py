@@ -62,7 +62,9 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
     return files.from_text(find(path, root, "text file"), length)
 
 
-def folder(root: Path, *, path: Text, size: Pair | None = None, mode: Literal["auto", "gray", "rgb"] = "auto") -> Source:
+def folder(
+    root: Path, *, path: Text, size: Pair | None = None, mode: Literal["auto", "gray", "rgb"] = "auto"
+) -> Source:
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with val and test beside train.
 
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all are gray, else
@@ -89,7 +91,9 @@ def csv(
     return files.from_csv(find(path, root, "CSV file"), target, task, categorical)
 
 
-def npz(root: Path, *, path: Text, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto") -> Source:
+def npz(
+    root: Path, *, path: Text, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto"
+) -> Source:
     """NumPy arrays in one file: x and y, or x_train and y_train with x_val, y_val, x_test, y_test as there are.
 
     Bytes stay bytes; targets are read as for arrays given in Python.
@@ -105,7 +109,13 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
     return files.from_idx(find(path, root, "IDX file or folder", folder=None), labels, root)
 
 
-def arrays(root: Path, *, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto") -> Source:
+def arrays(
+    root: Path, *, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto"
+) -> Source:
     """What is given in Python: ``train(data=(x, y))``; a recipe alone cannot hold it."""
-    raise InputError("data.source", got="arrays", expected="data given in Python: train(..., data=(x, y))", repair="on the command line use npz:PATH, csv:PATH or folder:PATH")
-
+    raise InputError(
+        "data.source",
+        got="arrays",
+        expected="data given in Python: train(..., data=(x, y))",
+        repair="on the command line use npz:PATH, csv:PATH or folder:PATH",
+    )

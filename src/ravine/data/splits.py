@@ -20,7 +20,9 @@ def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name:
     """
     wanted = max(1, int(size * fraction + 0.5))
     if wanted >= size:
-        raise InputError(f"data.{name}", got=fraction, expected=f"a fraction that leaves training data out of {size} samples")
+        raise InputError(
+            f"data.{name}", got=fraction, expected=f"a fraction that leaves training data out of {size} samples"
+        )
     generator = randomness.generator(seed, "split", name)
     shuffled = torch.randperm(size, generator=generator)
     if labels is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.data.source import rows_per_chunk
+from ravine.data.transform import Affine, Transform
 
 Per = Literal["feature", "channel", "global"]
 
@@ -21,6 +22,7 @@ class Rows:
     shape: tuple[int, ...]
     dtype: torch.dtype
     again: Callable[[], Iterable[Tensor]]
+    scaled: tuple[Rows, Affine] | None = None  # where these are other rows, all moved and scaled alike
 
     @classmethod
     def of(cls, x: Tensor | Rows) -> Rows:
@@ -33,15 +35,22 @@ class Rows:
         for chunk in self.again():
             yield chunk.double()
 
-    def mapped(self, function: Callable[[Tensor], Tensor]) -> Rows:
-        """The rows as they are behind a transform."""
-        first = function(next(iter(self.again()))[:1])
-        return Rows(tuple(first.shape[1:]), first.dtype, lambda: (function(chunk) for chunk in self.again()))
+    def first(self) -> Tensor:
+        return next(iter(self.again()))[:1]
+
+    def behind(self, transform: Transform) -> Rows:
+        """The rows as a transform leaves them, in float64."""
+        transform = transform.double()
+        first = transform(self.first().double())
+        rows = Rows(tuple(first.shape[1:]), first.dtype, lambda: (transform(chunk) for chunk in self.chunks()))
+        if isinstance(transform, Affine) and transform.scale.numel() == 1:
+            rows.scaled = self, transform
+        return rows
 
 
 @dataclass
 class Moments:
-    count: Tensor | float
+    count: Tensor
     mean: Tensor
     variance: Tensor  # over N, not N - 1
     low: Tensor
@@ -65,6 +74,8 @@ def moments(x: Tensor | Rows, per: Per) -> Moments:
     Chunks are merged by Chan's formula (Chan, Golub, LeVeque 1979).
     """
     rows = Rows.of(x)
+    if rows.scaled:
+        return _scaled(moments(rows.scaled[0], per), rows.scaled[1])
     over = axes(rows.shape, per)
     total: Moments | None = None
     for chunk in rows.chunks():
@@ -74,7 +85,25 @@ def moments(x: Tensor | Rows, per: Per) -> Moments:
     return total
 
 
+def _scaled(of: Moments, by: Affine) -> Moments:
+    """The moments of (x - shift) * scale from those of x: no second pass over the data."""
+    low, high = by(of.low), by(of.high)
+    scale = by.scale.flatten()[0]
+    return Moments(of.count, by(of.mean), of.variance * scale**2, torch.minimum(low, high), torch.maximum(low, high))
+
+
 def _of_chunk(chunk: Tensor, over: list[int]) -> Moments:
+    total = chunk.sum(over, keepdim=True)[0]
+    if not bool(torch.isfinite(total).all()):
+        return _of_known(chunk, over)
+    count = torch.full_like(total, chunk.numel() / total.numel())
+    mean = total / count
+    square = (chunk - mean).square_().sum(over, keepdim=True)[0]
+    return Moments(count, mean, square / count, chunk.amin(over, keepdim=True)[0], chunk.amax(over, keepdim=True)[0])
+
+
+def _of_known(chunk: Tensor, over: list[int]) -> Moments:
+    """The same, NaN passed over."""
     known = ~torch.isnan(chunk)
     count = known.sum(over, keepdim=True)[0].double()
     mean = torch.nansum(chunk, over, keepdim=True)[0] / count.clamp(min=1)
@@ -85,7 +114,7 @@ def _of_chunk(chunk: Tensor, over: list[int]) -> Moments:
 
 
 def _merge(a: Moments, b: Moments) -> Moments:
-    count = torch.as_tensor(a.count + b.count)
+    count = a.count + b.count
     share = b.count / count.clamp(min=1)
     apart = b.mean - a.mean
     mean = a.mean + apart * share
@@ -99,8 +128,20 @@ def covariance(x: Tensor | Rows) -> tuple[Tensor, Tensor]:
     mean = moments(rows, "feature").mean.flatten()
     total = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
     count = 0
-    for chunk in rows.chunks():
+    for chunk in _in_blocks(rows.chunks(), 2048):
         apart = chunk.flatten(1) - mean
         total.addmm_(apart.T, apart)
         count += len(chunk)
     return mean, total / max(1, count - 1)
+
+
+def _in_blocks(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Chunks joined to blocks of at least so many rows, where a product is worth it."""
+    held: list[Tensor] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(map(len, held)) >= size:
+            yield torch.cat(held)
+            held = []
+    if held:
+        yield torch.cat(held)

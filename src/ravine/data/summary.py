@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ravine.data.preparation import count_classes
 from ravine.data.statistics import Rows, moments
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def summarize(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _part(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    split = pipeline._raw[name]
+    split = pipeline._parts[name]
     first_x, first_y = next(iter(split.chunks()))
     inputs = Rows(tuple(first_x.shape[1:]), first_x.dtype, lambda: (x for x, _ in split.chunks()))
     seen = moments(inputs, "feature")
@@ -45,15 +46,15 @@ def _part(pipeline: Pipeline, name: str) -> dict[str, Any]:
         "features": torch.Size(inputs.shape).numel(),
     }
     if pipeline.task == "regression":
-        targets = moments(Rows(tuple(first_y.shape[1:]), first_y.dtype, lambda: (y for _, y in split.chunks())), "global")
-        row["target"] = {"min": float(targets.low), "max": float(targets.high), "mean": float(targets.mean), "deviation": float(targets.variance.sqrt())}
+        targets = moments(
+            Rows(tuple(first_y.shape[1:]), first_y.dtype, lambda: (y for _, y in split.chunks())), "global"
+        )
+        row["target"] = {
+            "min": float(targets.low),
+            "max": float(targets.high),
+            "mean": float(targets.mean),
+            "deviation": float(targets.variance.sqrt()),
+        }
     else:
-        row["class_counts"] = _counts(split, pipeline.outputs)
+        row["class_counts"] = count_classes(split, pipeline.outputs).tolist()
     return row
-
-
-def _counts(split: Any, outputs: int) -> list[float]:
-    counts = torch.zeros(outputs, dtype=torch.float64)
-    for _, y in split.chunks():
-        counts += y.double().sum(0).cpu() if y.is_floating_point() else y[y >= 0].flatten().long().bincount(minlength=outputs).cpu()
-    return counts.tolist()

@@ -102,9 +102,14 @@ def describe(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
         else:
             described.append({"name": name, "kind": "category", "categories": categories})
     if left_out:
-        warnings.warn(f"{table.where}: left out, as more than {_MOST_CATEGORIES} different texts are names rather than categories: {', '.join(left_out)}", stacklevel=2)
+        warnings.warn(
+            f"{table.where}: left out, as more than {_MOST_CATEGORIES} different texts are names rather than categories: {', '.join(left_out)}",
+            stacklevel=2,
+        )
     if not described:
-        raise InputError(table.where, got="no usable input column", expected="columns of numbers or categories beside the target")
+        raise InputError(
+            table.where, got="no usable input column", expected="columns of numbers or categories beside the target"
+        )
     return described
 
 
@@ -116,7 +121,12 @@ def matrix(table: Table, columns: Sequence[dict[str, Any]]) -> Tensor:
         if name not in table.columns:
             raise unknown(f"{table.where}: column", name, table.columns)
         cells = table.columns[name]
-        raw[:, place] = torch.tensor(_codes(cells, column["categories"]) if column["kind"] == "category" else numbers(cells, f"{table.where}: column {name}"), dtype=torch.float64)
+        raw[:, place] = torch.tensor(
+            _codes(cells, column["categories"])
+            if column["kind"] == "category"
+            else numbers(cells, f"{table.where}: column {name}"),
+            dtype=torch.float64,
+        )
     return raw
 
 
@@ -133,7 +143,11 @@ def numbers(cells: Sequence[str], where: str) -> list[float]:
             raise InputError(where, got=cells[row], expected="a number", repair=f"see data row {row + 1}")
     infinite = sum(math.isinf(value) for value in values)  # type: ignore[arg-type]
     if infinite:
-        raise InputError(where, got=f"{infinite} infinite value(s)", expected="finite numbers, or empty cells where a value is missing")
+        raise InputError(
+            where,
+            got=f"{infinite} infinite value(s)",
+            expected="finite numbers, or empty cells where a value is missing",
+        )
     return values  # type: ignore[return-value]
 
 
@@ -189,7 +203,12 @@ def fit_encoder(raw: Tensor, columns: Sequence[dict[str, Any]], categorical: str
         values = raw[:, place]
         known = values[~torch.isnan(values)]
         if not len(known):
-            raise InputError(f"{where}: column {column['name']}", got="no value in the training part", expected="at least one", repair="leave the column out")
+            raise InputError(
+                f"{where}: column {column['name']}",
+                got="no value in the training part",
+                expected="at least one",
+                repair="leave the column out",
+            )
         if column["kind"] == "number":
             fill[place] = known.quantile(0.5) if len(known) < 10_000_000 else known.median()
             kept_columns.append({"name": column["name"], "kind": "number", "indicator": len(known) < len(values)})

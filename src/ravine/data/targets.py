@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.convert import PADDED_TARGET
+from ravine.data.convert import PADDED_TARGET, tensor
 from ravine.errors import InputError, unknown
 
 
@@ -58,7 +58,9 @@ def _infer(y: Tensor, inputs: Tensor) -> str:
     if _per_step(y, inputs):
         return "sequence"
     raise InputError(
-        "y", got=f"whole numbers of shape {list(y.shape)}", expected="[N] classes, [N, K] of 0 and 1, or [N, T] beside inputs of T steps",
+        "y",
+        got=f"whole numbers of shape {list(y.shape)}",
+        expected="[N] classes, [N, K] of 0 and 1, or [N, T] beside inputs of T steps",
         repair="give floats for a regression",
     )
 
@@ -80,7 +82,10 @@ def _classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targets:
     first = parts["train"]
     if first.ndim == 2 and first.shape[1] > 1:
         return _rows_of_classes(parts, classes)
-    labels = {name: whole(y.flatten() if y.ndim == 2 and y.shape[1] == 1 else y, "y" if name == "train" else f"y of {name}") for name, y in parts.items()}
+    labels = {
+        name: whole(y.flatten() if y.ndim == 2 and y.shape[1] == 1 else y, "y" if name == "train" else f"y of {name}")
+        for name, y in parts.items()
+    }
     for name, y in labels.items():
         if y.ndim != 1:
             raise InputError("y", got=f"shape {list(y.shape)} ({name})", expected="[N] classes")
@@ -91,7 +96,12 @@ def _classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targets:
     if len(seen) < count:
         missing = next(k for k in range(count) if k not in set(seen.tolist()))
         called = f" ({classes[missing]})" if classes else ""
-        raise InputError("y", got=f"no training sample of class {missing}{called}", expected=f"samples of each of the classes 0 to {count - 1}", repair="number the classes without gaps")
+        raise InputError(
+            "y",
+            got=f"no training sample of class {missing}{called}",
+            expected=f"samples of each of the classes 0 to {count - 1}",
+            repair="number the classes without gaps",
+        )
     if count < 2:
         raise InputError("y", got="one class", expected="at least two classes")
     return Targets(labels, "classification", classes or tuple(map(str, range(count))), count)
@@ -101,7 +111,9 @@ def _rows_of_classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targ
     count = parts["train"].shape[1]
     for name, y in parts.items():
         if y.ndim != 2 or y.shape[1] != count or not (_shares(y.double())):
-            raise InputError("y", got=f"shape {list(y.shape)} ({name})", expected=f"rows of {count} shares that sum to 1")
+            raise InputError(
+                "y", got=f"shape {list(y.shape)} ({name})", expected=f"rows of {count} shares that sum to 1"
+            )
     hard = all(_binary(y) for y in parts.values())
     encoded = {name: y.argmax(1) if hard else y.float() if y.dtype != torch.float64 else y for name, y in parts.items()}
     return Targets(encoded, "classification", classes or tuple(map(str, range(count))), count)
@@ -111,7 +123,9 @@ def _multilabel(parts: dict[str, Tensor]) -> Targets:
     count = parts["train"].shape[1] if parts["train"].ndim == 2 else 0
     for name, y in parts.items():
         if y.ndim != 2 or y.shape[1] != count or not _binary(y):
-            raise InputError("y", got=f"shape {list(y.shape)} ({name})", expected=f"rows of {count or 'K'} labels, each 0 or 1")
+            raise InputError(
+                "y", got=f"shape {list(y.shape)} ({name})", expected=f"rows of {count or 'K'} labels, each 0 or 1"
+            )
     return Targets({name: y.float() for name, y in parts.items()}, "multilabel", tuple(map(str, range(count))), count)
 
 
@@ -132,7 +146,9 @@ def _regression(parts: dict[str, Tensor]) -> Targets:
         y = y if y.is_floating_point() else y.double()
         y = y[:, None] if y.ndim == 1 else y
         if y.shape[1:].numel() != width:
-            raise InputError("y", got=f"shape {list(y.shape)} ({name})", expected=f"{width} target(s) a row, as in training")
+            raise InputError(
+                "y", got=f"shape {list(y.shape)} ({name})", expected=f"{width} target(s) a row, as in training"
+            )
         shaped[name] = y
     return Targets(shaped, "regression", (), width)
 
@@ -153,13 +169,38 @@ def _named(parts: dict[str, Any]) -> Targets:
     return Targets(encoded, "classification", tuple(names.tolist()), len(names))
 
 
+def as_targets(y: Any, *, task: str, classes: tuple[str, ...], outputs: int) -> Tensor:
+    """Targets of new data, in the encoding that the training part has."""
+    given = tensor(y, "y")
+    if not isinstance(given, Tensor):
+        strange = sorted(set(given.tolist()) - set(classes))
+        if strange:
+            raise unknown("y", strange[0], classes)
+        return torch.tensor([classes.index(name) for name in given.tolist()])
+    _check_finite(given, "train")
+    if task == "regression":
+        return (given[:, None] if given.ndim == 1 else given).to(
+            given.dtype if given.is_floating_point() else torch.float64
+        )
+    if task == "multilabel" or (task == "classification" and given.ndim == 2 and given.shape[1] == outputs > 1):
+        return given if given.is_floating_point() else given.float()
+    labels = whole(given.flatten() if task == "classification" else given, "y")
+    in_range(labels[labels != PADDED_TARGET], outputs, "train")
+    return labels
+
+
 def whole(y: Tensor, where: str) -> Tensor:
     """int64 from whole numbers of any type; anything else is an error."""
     if y.is_floating_point():
         odd = (y != y.round()).nonzero()
         if len(odd):
             place = tuple(odd[0].tolist())
-            raise InputError(where, got=f"{y[place].item()} at row {place[0]}", expected="whole numbers, the classes 0, 1, …", repair="for a regression, set task = 'regression'")
+            raise InputError(
+                where,
+                got=f"{y[place].item()} at row {place[0]}",
+                expected="whole numbers, the classes 0, 1, …",
+                repair="for a regression, set task = 'regression'",
+            )
     return y.long()
 
 
@@ -169,10 +210,18 @@ def in_range(labels: Tensor, count: int, part: str) -> None:
     if len(wrong):
         place = tuple(wrong[0].tolist())
         where = "y" if part == "train" else f"y of {part}"
-        raise InputError(where, got=f"label {labels[place].item()} at row {place[0]} ({len(wrong)} out of range)", expected=f"classes 0 to {count - 1}")
+        raise InputError(
+            where,
+            got=f"label {labels[place].item()} at row {place[0]} ({len(wrong)} out of range)",
+            expected=f"classes 0 to {count - 1}",
+        )
 
 
 def _check_finite(y: Any, part: str) -> None:
     if isinstance(y, Tensor) and y.is_floating_point() and not bool(torch.isfinite(y).all()):
         bad = ~torch.isfinite(y)
-        raise InputError("y" if part == "train" else f"y of {part}", got=f"{int(bad.sum())} value(s) that are NaN or infinite, first at row {int(bad.nonzero()[0, 0])}", expected="finite targets")
+        raise InputError(
+            "y" if part == "train" else f"y of {part}",
+            got=f"{int(bad.sum())} value(s) that are NaN or infinite, first at row {int(bad.nonzero()[0, 0])}",
+            expected="finite targets",
+        )

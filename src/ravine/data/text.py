@@ -35,7 +35,12 @@ class Text:
                 continue
             parts[name] = Windows(encode(piece, characters), self.length, seed)
             if not len(parts[name]):
-                raise InputError(f"{self.where} ({name})", got=f"{len(piece)} characters", expected=f"at least {2 * self.length}: two windows of length {self.length}", repair="give a longer text or a smaller length")
+                raise InputError(
+                    f"{self.where} ({name})",
+                    got=f"{len(piece)} characters",
+                    expected=f"at least {2 * self.length}: two windows of length {self.length}",
+                    repair="give a longer text or a smaller length",
+                )
         return parts, characters
 
 

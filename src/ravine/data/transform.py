@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ravine.errors import InputError
@@ -48,6 +49,89 @@ class Affine(Transform):
         return y / self.scale + self.shift
 
 
+class Projection(Transform):
+    """(x - mean) @ matrix on flattened rows; ``settings["shape"]`` is the shape of the result."""
+
+    mean: Tensor  # [D]
+    matrix: Tensor  # [D, k]
+    back: Tensor  # [k, D]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x.flatten(1) - self.mean) @ self.matrix).unflatten(1, self.settings["shape"])
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return (y.flatten(1) @ self.back + self.mean).unflatten(1, self.settings["raw_shape"])
+
+
+class PerSample(Transform):
+    """Each sample by its own mean and standard deviation, over ``settings["over"]``; NaN (padding) is passed over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        over = self.settings["over"]
+        gaps = torch.isnan(x)
+        count = (~gaps).sum(over, keepdim=True).clamp(min=1)
+        mean = torch.nansum(x, over, keepdim=True) / count
+        apart = x - mean
+        deviation = (torch.nansum(apart.square(), over, keepdim=True) / count).sqrt()
+        out = apart if self.settings["center"] else x
+        return out / (deviation + self.settings["epsilon"]) if self.settings["scale"] else out
+
+
+class OneHot(Transform):
+    """Whole numbers [N, D] -> one-hot columns side by side, [N, sum K_d]; what was not seen in training gives zeros."""
+
+    categories: Tensor  # [D, K], NaN behind a column's last
+    places: Tensor  # [sum K_d] which of the D * K comparisons are columns of the result
+
+    def forward(self, x: Tensor) -> Tensor:
+        equal = x[..., None] == self.categories
+        return equal.flatten(1)[:, self.places].to(self.categories.dtype)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        equal = y.new_full((len(y), self.categories.numel()), -1.0)
+        equal[:, self.places] = y
+        best = equal.view(len(y), *self.categories.shape).argmax(2)
+        return self.categories.gather(1, best.T).T
+
+
+class OneHotSteps(Transform):
+    """Tokens [N, T] -> [N, T, V]; tokens from V on give zeros."""
+
+    values: Tensor  # [V]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[..., None] == self.values).to(self.values.dtype)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return self.values[y.argmax(-1)]
+
+
+class Polynomial(Transform):
+    """Products of columns; ``factors`` [outputs, degree] names them, D for the constant 1."""
+
+    factors: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        product = columns[:, self.factors[:, 0]]
+        for place in range(1, self.factors.shape[1]):
+            product = product * columns[:, self.factors[:, place]]
+        return product
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y[:, : self.settings["features"]]  # the first degree comes first
+
+
+class Fourier(Transform):
+    """sqrt(2 / k) cos(x W + b) on flattened rows."""
+
+    matrix: Tensor  # [D, k]
+    phase: Tensor  # [k]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cos(x.flatten(1) @ self.matrix + self.phase) * (2 / len(self.phase)) ** 0.5
+
+
 class Chain(nn.ModuleList):
     """Transforms one after the other."""
 
@@ -60,6 +144,18 @@ class Chain(nn.ModuleList):
         for transform in reversed(list(self)):
             y = transform.inverse(y)
         return y
+
+
+def fused(chain: Iterable[Transform]) -> Chain:
+    """The same map with neighbouring affine maps made one."""
+    short: list[Transform] = []
+    for transform in chain:
+        if short and isinstance(transform, Affine) and isinstance(short[-1], Affine):
+            first = short.pop()
+            # ((x - a) k - b) m = (x - (a + b / k)) (k m)
+            transform = Affine(shift=first.shift + transform.shift / first.scale, scale=first.scale * transform.scale)
+        short.append(transform)
+    return Chain(short)
 
 
 def pack(chain: Iterable[Transform], prefix: str) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

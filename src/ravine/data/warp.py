@@ -35,7 +35,9 @@ def matrix(
     size = next(len(v) for v in (a, b, c, d, e, f) if isinstance(v, Tensor))
     device = next(v.device for v in (a, b, c, d, e, f) if isinstance(v, Tensor))
     entries = (a, b, c, d, e, f, 0.0, 0.0, 1.0)
-    return torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device).expand(size) for v in entries], 1).view(size, 3, 3)
+    return torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device).expand(size) for v in entries], 1).view(
+        size, 3, 3
+    )
 
 
 def resolve(x: Tensor, warp: Warp) -> Tensor:
@@ -79,5 +81,7 @@ def _sampled(x: Tensor, warp: Warp) -> Tensor:
     pixels = x if x.is_floating_point() else x.float()
     offset = warp.value if warp.fill == "constant" else 0.0
     pixels = pixels - offset if offset else pixels
-    out = F.grid_sample(pixels, grid.to(pixels.dtype), mode="bilinear", padding_mode=_PADDING[warp.fill], align_corners=False)
+    out = F.grid_sample(
+        pixels, grid.to(pixels.dtype), mode="bilinear", padding_mode=_PADDING[warp.fill], align_corners=False
+    )
     return out + offset if offset else out

@@ -1,0 +1,167 @@
+"""Data made on the spot: shapes in the plane, rendered characters, and the sequence tasks of recurrent networks.
+
+Every function here is a technique: it receives ``root``, which it does not need, and gives a ``Source``. Equal numbers and an equal
+``seed`` give equal data.
+"""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ravine.catalogue import Count, Integer, NonNegative, Positive, Probability
+from ravine.data.arrays import from_pairs
+from ravine.data.source import Source
+from ravine.errors import InputError
+
+_BLANK, _GO, _SYMBOLS = 1, 2, 8  # of the copying task; 0 stays free, as it is the padding of token sequences
+
+
+def blobs(
+    root: Path,
+    *,
+    samples: Count = 1000,
+    classes: Count = 3,
+    features: Count = 2,
+    deviation: Positive = 1.0,
+    seed: Integer = 0,
+) -> Source:
+    """Gaussian clouds, one a class, around centres drawn from [-10, 10] (scikit-learn's make_blobs)."""
+    from sklearn.datasets import make_blobs
+
+    if classes < 2:
+        raise InputError("data.source.classes", got=classes, expected="at least 2")
+    x, y = make_blobs(samples, features, centers=classes, cluster_std=deviation, random_state=_state(seed))[:2]
+    return from_pairs({"train": (x.astype(np.float32), y)})
+
+
+def circles(
+    root: Path, *, samples: Count = 1000, noise: NonNegative = 0.1, factor: Probability = 0.5, seed: Integer = 0
+) -> Source:
+    """Two circles in the plane, the inner one of radius ``factor`` (scikit-learn's make_circles)."""
+    from sklearn.datasets import make_circles
+
+    if factor == 1:
+        raise InputError("data.source.factor", got=factor, expected="below 1")
+    x, y = make_circles(samples, noise=noise, factor=factor, random_state=_state(seed))
+    return from_pairs({"train": (x.astype(np.float32), y)})
+
+
+def spirals(
+    root: Path,
+    *,
+    samples: Count = 900,
+    classes: Count = 3,
+    turns: Positive = 0.75,
+    noise: NonNegative = 0.2,
+    seed: Integer = 0,
+) -> Source:
+    """Interleaved spirals in the plane, one a class: radius r from 0 to 1, angle 2 pi (turns r + class / classes) + noise.
+
+    ``noise`` is the standard deviation of the angle, in radians.
+    """
+    if classes < 2:
+        raise InputError("data.source.classes", got=classes, expected="at least 2")
+    random = np.random.default_rng(_state(seed))
+    y = np.arange(samples) % classes
+    radius = (np.arange(samples) // classes + 1) / -(-samples // classes)
+    angle = 2 * np.pi * (turns * radius + y / classes) + random.normal(0, noise, samples)
+    x = np.stack([radius * np.sin(angle), radius * np.cos(angle)], 1)
+    return from_pairs({"train": (x.astype(np.float32), y)})
+
+
+def characters(
+    root: Path,
+    *,
+    samples: Count = 2600,
+    size: Count = 28,
+    alphabet: Literal["upper", "lower", "digits", "letters"] = "upper",
+    rotation: NonNegative = 15.0,
+    noise: NonNegative = 0.05,
+    seed: Integer = 0,
+) -> Source:
+    """Rendered characters: uint8 [1, size, size], one class a character, of random height, place and tilt.
+
+    Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise`` the standard deviation of noise as
+    a fraction of the full range. No download.
+    """
+    letters = {
+        "upper": string.ascii_uppercase, "lower": string.ascii_lowercase, "digits": string.digits, "letters": string.ascii_letters,
+    }[alphabet]  # fmt: skip
+    if samples < len(letters):
+        raise InputError(
+            "data.source.samples", got=samples, expected=f"at least {len(letters)}, one for each character"
+        )
+    random = np.random.default_rng(_state(seed))
+    y = np.arange(samples) % len(letters)
+    x = np.stack([_render(letters[k], size, rotation, random) for k in y]).astype(np.float64)
+    x = np.clip(x + random.normal(0, 255 * noise, x.shape), 0, 255).round().astype(np.uint8)
+    return from_pairs({"train": (x[:, None], y)}, classes=tuple(letters))
+
+
+def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integer = 0) -> Source:
+    """Sequences [length, 1] of -1 and 1; the class is whether the number of ones is odd."""
+    random = np.random.default_rng(_state(seed))
+    bits = random.integers(0, 2, (samples, length))
+    bits[0, 0] ^= bits[: min(2, samples)].sum() % 2 == 0  # both classes occur
+    return from_pairs(
+        {"train": ((2.0 * bits - 1)[:, :, None].astype(np.float32), bits.sum(1) % 2)}, classes=("even", "odd")
+    )
+
+
+def copying(root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Count = 20, seed: Integer = 0) -> Source:
+    """The copying task: remember ``symbols`` symbols over ``delay`` blanks, then say them again.
+
+    Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2), blanks. The target at each step is a
+    blank, and at the last ``symbols`` steps the symbols.
+
+    Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution recurrent neural networks", 2016.
+    """
+    random = np.random.default_rng(_state(seed))
+    drawn = random.integers(3, 3 + _SYMBOLS, (samples, symbols))
+    drawn.flat[:_SYMBOLS] = np.arange(3, 3 + min(_SYMBOLS, drawn.size))
+    x = np.full((samples, 2 * symbols + delay), _BLANK)
+    x[:, :symbols] = drawn
+    x[:, symbols + delay - 1] = _GO
+    y = np.full_like(x, _BLANK)
+    y[:, -symbols:] = drawn
+    names = ("padding", "blank", "go", *"abcdefgh")
+    source = from_pairs({"train": (x, y)}, "sequence", classes=names)
+    source.vocabulary = len(names)
+    return source
+
+
+def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integer = 0) -> Source:
+    """The adding task: sequences [length, 2] of uniform numbers and marks; the target is the sum of the two that are marked.
+
+    One mark stands in each half. Always answering 1 has a squared error of 1/6.
+
+    Source: Hochreiter, Schmidhuber, "Long short-term memory", 1997.
+    """
+    if length < 2:
+        raise InputError("data.source.length", got=length, expected="at least 2")
+    random = np.random.default_rng(_state(seed))
+    values, marks, rows = random.random((samples, length)), np.zeros((samples, length)), np.arange(samples)
+    first, second = random.integers(0, length // 2, samples), random.integers(length // 2, length, samples)
+    marks[rows, first] = marks[rows, second] = 1
+    target = values[rows, first] + values[rows, second]
+    return from_pairs({"train": (np.stack([values, marks], 2).astype(np.float32), target.astype(np.float32))})
+
+
+def _state(seed: int) -> int:
+    return seed % 2**32
+
+
+def _render(character: str, size: int, rotation: float, random: np.random.Generator) -> np.ndarray:
+    """One character as an array [size, size], white on black."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height = size * random.uniform(0.6, 0.9)
+    canvas = Image.new("L", (size, size))
+    left, top, right, bottom = (font := ImageFont.load_default(height)).getbbox(character)
+    place = random.uniform(-0.08, 0.08, 2) * size + size / 2 - np.array([left + right, top + bottom]) / 2
+    ImageDraw.Draw(canvas).text(tuple(place), character, fill=255, font=font)
+    return np.asarray(canvas.rotate(random.uniform(-rotation, rotation), Image.Resampling.BILINEAR))
