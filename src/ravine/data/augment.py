@@ -1,27 +1,46 @@
-"""Augmentation: batched, on the device, each sample by its own draw, the label kept (mixup and cutmix apart).
+"""Augmentation: batched, on the device, each sample by its own draw, the label kept (but for mixup and cutmix).
 
-Every function here is a technique: it receives the samples of a training batch before preprocessing and a ``Draw``, the only randomness.
-Geometric techniques in a row are one affine map, sampled once; flips and whole-pixel shifts are exact.
+Every function here is a technique: it receives the raw samples of a training batch, before preprocessing, and a ``Draw``,
+the only randomness. Geometric techniques in a row are one affine map that is sampled once (bilinear); flips and
+whole-pixel shifts are exact, and bytes stay bytes. ``fill`` says what stands outside the image: the nearest pixel, a
+constant ``value``, or the image reflected at its edge. Amounts that depend on the data are in units of the training part:
+its range for light, its standard deviation (by channel, by feature in tables) for noise.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-from ravine.catalogue import Count, Probability, Real
+import torch
+from torch import Tensor
+
+from ravine.catalogue import Count, NonNegative, Positive, Probability, Real
 from ravine.data.draw import Draw, Samples
-from ravine.data.warp import Warp, matrix
+from ravine.data.warp import Fill, Warp, matrix
 from ravine.errors import InputError
+
+# --- geometry of images -----------------------------------------------------------------------------------------------
 
 
 def flip(
-    batch: Samples, draw: Draw, *, axis: Literal["horizontal", "vertical", "both"] = "horizontal", p: Probability = 0.5
+    batch: Samples,
+    draw: Draw,
+    *,
+    axis: Literal["horizontal", "vertical", "both"] = "horizontal",
+    p: Probability = 0.5,
 ) -> Samples:
-    """Mirror images left to right, upside down, or each by its own chance, with probability ``p``."""
+    """Mirror images left to right, upside down, or both by independent chances, each with probability ``p``.
+
+    >>> from ravine.data.draw import sheet
+    >>> flip(sheet([[1.0, 2.0], [3.0, 4.0]]), Draw(0), p=1.0).x
+    tensor([[[[2., 1.],
+              [4., 3.]]]])
+    """
     _images(batch, "flip")
-    sign_x = 1.0 - 2.0 * draw.chance(len(batch), p).float() if axis != "vertical" else 1.0
-    sign_y = 1.0 - 2.0 * draw.chance(len(batch), p).float() if axis != "horizontal" else 1.0
-    return batch.warped(Warp(matrix(sign_x, 0, 0, 0, sign_y, 0), "constant", 0.0, exact=True))
+    across = _sign(draw.chance(len(batch), p)) if axis != "vertical" else 1.0
+    down = _sign(draw.chance(len(batch), p)) if axis != "horizontal" else 1.0
+    return batch.warped(Warp(matrix(across, 0, 0, 0, down, 0), None, 0.0, exact=True))
 
 
 def shift(
@@ -32,10 +51,289 @@ def shift(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Move images by whole pixels, -``pixels`` to ``pixels`` each way."""
+    """Move images by whole pixels, uniformly from -``pixels`` to ``pixels`` each way.
+
+    >>> from ravine.data.draw import sheet
+    >>> shift(sheet([[1.0, 2.0], [3.0, 4.0]]), Draw(0), pixels=1).x.shape
+    torch.Size([1, 1, 2, 2])
+    """
     _images(batch, "shift")
     across, down = (draw.integers(len(batch), low=-pixels, high=pixels).float() for _ in range(2))
     return batch.warped(Warp(matrix(1, 0, -across, 0, 1, -down), fill, value, exact=True))
+
+
+def crop(
+    batch: Samples,
+    draw: Draw,
+    *,
+    padding: Count = 4,
+    fill: Literal["nearest", "constant", "reflect"] = "constant",
+    value: Real = 0.0,
+) -> Samples:
+    """Pad each side by ``padding`` pixels and cut out a random part of the former size: the usual one for CIFAR.
+
+    The same as ``shift`` by as many pixels.
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return shift(batch, draw, pixels=padding, fill=fill, value=value)
+
+
+def resized_crop(
+    batch: Samples,
+    draw: Draw,
+    *,
+    scale: tuple[Probability, Probability] = (0.08, 1.0),
+    ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333),
+) -> Samples:
+    """Cut out a rectangle of random area and aspect and enlarge it to the image's size (bilinear).
+
+    Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``
+    (both cut to the image), its place uniform.
+
+    Source: Szegedy et al., "Going deeper with convolutions", 2015.
+    """
+    _images(batch, "resized_crop")
+    if not 0 < scale[0] <= scale[1] or ratio[0] > ratio[1]:
+        raise InputError(
+            "data.augment.resized_crop", got=f"scale {scale}, ratio {ratio}", expected="(low, high), low > 0"
+        )
+    size = len(batch)
+    height, width = batch.shape[2:]
+    area = draw.uniform(size, low=scale[0], high=scale[1])
+    aspect = torch.exp(draw.uniform(size, low=math.log(ratio[0]), high=math.log(ratio[1])))
+    across = (area * aspect * height / width).sqrt().clamp(max=1.0)  # fractions of the width and of the height
+    down = (area / aspect * width / height).sqrt().clamp(max=1.0)
+    right = draw.uniform(size, low=-0.5, high=0.5) * (1 - across) * width
+    below = draw.uniform(size, low=-0.5, high=0.5) * (1 - down) * height
+    return batch.warped(Warp(matrix(across, 0, right, 0, down, below), None, 0.0, exact=False))
+
+
+def rotate(
+    batch: Samples,
+    draw: Draw,
+    *,
+    degrees: Positive = 10.0,
+    fill: Literal["nearest", "constant", "reflect"] = "constant",
+    value: Real = 0.0,
+) -> Samples:
+    """Turn images about their centre by an angle uniform in [-``degrees``, ``degrees``]."""
+    _images(batch, "rotate")
+    angle = draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180)
+    cosine, sine = angle.cos(), angle.sin()
+    return batch.warped(Warp(matrix(cosine, -sine, 0, sine, cosine, 0), fill, value, exact=False))
+
+
+def zoom(
+    batch: Samples,
+    draw: Draw,
+    *,
+    low: Positive = 0.9,
+    high: Positive = 1.1,
+    fill: Literal["nearest", "constant", "reflect"] = "constant",
+    value: Real = 0.0,
+) -> Samples:
+    """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1 enlarges."""
+    _images(batch, "zoom")
+    if low > high:
+        raise InputError("data.augment.zoom", got=f"low = {low}, high = {high}", expected="low at most high")
+    factor = torch.exp(draw.uniform(len(batch), low=math.log(low), high=math.log(high)))
+    return batch.warped(Warp(matrix(1 / factor, 0, 0, 0, 1 / factor, 0), fill, value, exact=False))
+
+
+def shear(
+    batch: Samples,
+    draw: Draw,
+    *,
+    degrees: Positive = 10.0,
+    fill: Literal["nearest", "constant", "reflect"] = "constant",
+    value: Real = 0.0,
+) -> Samples:
+    """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``, ``degrees``] (below 90)."""
+    _images(batch, "shear")
+    if degrees >= 90:
+        raise InputError("data.augment.shear.degrees", got=degrees, expected="below 90")
+    across, down = (torch.tan(draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180)) for _ in range(2))
+    return batch.warped(Warp(matrix(1, across, 0, down, 1, 0), fill, value, exact=False))
+
+
+# --- light ------------------------------------------------------------------------------------------------------------
+
+
+def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
+    """Add to each image a number uniform in [-``amount``, ``amount``] times the range of the data; cut to the range."""
+    _images(batch, "brightness")
+    added = draw.uniform(len(batch), low=-amount, high=amount).view(-1, 1, 1, 1) * (batch.high - batch.low)
+    return _within(batch, batch.floats() + added)
+
+
+def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
+    """Move each image away from or towards its mean: m + f (x - m), f uniform in [1 - ``amount``, 1 + ``amount``]."""
+    _images(batch, "contrast")
+    x = batch.floats()
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return _within(batch, mean + _factor(draw, len(batch), amount) * (x - mean))
+
+
+def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
+    """Move each pixel away from or towards its gray: g + f (x - g), f uniform in [1 - ``amount``, 1 + ``amount``].
+
+    g = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); images of three channels.
+    """
+    _images(batch, "saturation")
+    if batch.shape[1] != 3:
+        raise InputError("data.augment.saturation", got=f"{batch.shape[1]} channel(s)", expected="3: red, green, blue")
+    x = batch.floats()
+    gray = (x * x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    return _within(batch, gray + _factor(draw, len(batch), amount) * (x - gray))
+
+
+# --- anything with numbers --------------------------------------------------------------------------------------------
+
+
+def noise(batch: Samples, draw: Draw, *, std: Positive = 0.1) -> Samples:
+    """Add normal noise to every number: images, sequences or tables.
+
+    ``std`` is a multiple of the standard deviation of the training part, by channel (images, sequences) or by feature
+    (tables), so that it means the same before and after ``standardize``. Padding stays padding.
+
+    Source: Bishop, "Training with noise is equivalent to Tikhonov regularization", 1995.
+    """
+    x = batch.floats()
+    return batch.with_x(x + std * batch.deviation * draw.normal(*x.shape))
+
+
+def erase(
+    batch: Samples,
+    draw: Draw,
+    *,
+    p: Probability = 0.5,
+    scale: tuple[Probability, Probability] = (0.02, 0.33),
+    ratio: tuple[Positive, Positive] = (0.3, 3.3),
+) -> Samples:
+    """With probability ``p`` replace a rectangle of an image by the mean of the training part.
+
+    Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``.
+
+    Source: Zhong et al., "Random erasing data augmentation", 2020.
+    """
+    _images(batch, "erase")
+    if scale[0] > scale[1] or ratio[0] > ratio[1]:
+        raise InputError("data.augment.erase", got=f"scale {scale}, ratio {ratio}", expected="(low, high)")
+    size = len(batch)
+    height, width = batch.shape[2:]
+    area = draw.uniform(size, low=scale[0], high=scale[1]) * draw.chance(size, p)
+    aspect = torch.exp(draw.uniform(size, low=math.log(ratio[0]), high=math.log(ratio[1])))
+    extents = ((area / aspect * width * height).sqrt(), (area * aspect * height * width).sqrt())
+    return _blank(batch, _rectangles(draw, extents, height, width, inside=True))
+
+
+def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
+    """Replace a square of ``size`` pixels around a random pixel by the mean of the training part.
+
+    The square may reach over the edge, where it is cut.
+
+    Source: DeVries, Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
+    """
+    _images(batch, "cutout")
+    height, width = batch.shape[2:]
+    extent = torch.full((len(batch),), float(size), device=batch.device)
+    return _blank(batch, _rectangles(draw, (extent, extent), height, width, inside=False))
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+
+def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
+    """Move sequences in time by a whole number of steps, uniform from -``steps`` to ``steps``; the end repeats the last one.
+
+    For sequences [T, F] and tokens [T] with one target for the whole sequence.
+    """
+    _sequences(batch, "time_shift")
+    if batch.task == "sequence":
+        raise InputError(
+            "data.augment.time_shift", got="a target at each step", expected="one target for each sequence"
+        )
+    x = batch.x
+    moved = draw.integers(len(batch), low=-steps, high=steps)
+    places = torch.arange(x.shape[1], device=x.device) - moved[:, None]
+    last = _lengths(x)[:, None] - 1
+    places = torch.minimum(places.clamp(min=0), last)
+    shifted = x[torch.arange(len(x), device=x.device)[:, None], places]
+    padding = torch.arange(x.shape[1], device=x.device) > last
+    return batch.with_x(torch.where(_as(padding, x), x, shifted))
+
+
+def time_mask(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
+    """Mask a stretch of 0 to ``steps`` steps of each sequence: with the mean of the training part, tokens with 0.
+
+    Source: Park et al., "SpecAugment", 2019.
+    """
+    _sequences(batch, "time_mask")
+    x = batch.x
+    lengths = _lengths(x)
+    width = torch.minimum(draw.integers(len(batch), low=0, high=steps), lengths - 1)
+    start = (draw.uniform(len(batch)) * (lengths - width + 1)).long()
+    places = torch.arange(x.shape[1], device=x.device)
+    masked = (places >= start[:, None]) & (places < (start + width)[:, None])
+    filling = batch.mean.to(x.dtype) if x.is_floating_point() else torch.zeros((), dtype=x.dtype, device=x.device)
+    return batch.with_x(torch.where(_as(masked, x), filling, x))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def feature_dropout(batch: Samples, draw: Draw, *, rate: Probability = 0.1) -> Samples:
+    """Replace each feature of a sample by its mean in the training part with probability ``rate``: rows of tables.
+
+    Nothing is scaled. What is missing in a CSV file stays missing.
+    """
+    x = batch.floats()
+    if x.ndim != 2:
+        raise InputError(
+            "data.augment.feature_dropout", got=f"samples of shape {list(x.shape[1:])}", expected="rows of a table [D]"
+        )
+    dropped = draw.uniform(*x.shape) < rate
+    return batch.with_x(torch.where(dropped, batch.mean.to(x.dtype), x))
+
+
+# --- pairs of samples -------------------------------------------------------------------------------------------------
+
+
+def mixup(batch: Samples, draw: Draw, *, alpha: Positive = 0.2) -> Samples:
+    """Mix each sample with another of the batch: x = l x_i + (1 - l) x_j and so the targets, l from Beta(alpha, alpha).
+
+    Classes become shares [B, K] (soft targets); each sample has its own l.
+
+    Source: Zhang et al., "mixup: Beyond empirical risk minimization", 2018.
+    """
+    _can_mix(batch, "mixup")
+    share, partner = draw.beta(len(batch), alpha), draw.permutation(len(batch))
+    x, y = batch.floats(), batch.soft_targets()
+    batch.y = _blend(y, y[partner], share)
+    return batch.with_x(_blend(x, x[partner], share))
+
+
+def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
+    """Replace a rectangle of each image by that of another, and mix the targets by the areas.
+
+    The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random pixel, cut at the edge.
+
+    Source: Yun et al., "CutMix: Regularization strategy to train strong classifiers", 2019.
+    """
+    _images(batch, "cutmix")
+    _can_mix(batch, "cutmix")
+    height, width = batch.shape[2:]
+    side = (1 - draw.beta(len(batch), alpha)).sqrt()
+    partner = draw.permutation(len(batch))
+    inside = _rectangles(draw, (side * height, side * width), height, width, inside=False)
+    share = 1 - inside.float().mean((1, 2, 3))
+    x, y = batch.x, batch.soft_targets()
+    batch.y = _blend(y, y[partner], share)
+    return batch.with_x(torch.where(inside, x[partner], x))
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
 
 
 def _images(batch: Samples, name: str) -> None:
@@ -43,3 +341,66 @@ def _images(batch: Samples, name: str) -> None:
         raise InputError(
             f"data.augment.{name}", got=f"samples of shape {list(batch.shape[1:])}", expected="images [C, H, W]"
         )
+
+
+def _sequences(batch: Samples, name: str) -> None:
+    tokens = len(batch.shape) == 2 and not batch.x.is_floating_point()
+    if len(batch.shape) != 3 and not tokens:
+        raise InputError(
+            f"data.augment.{name}",
+            got=f"samples of shape {list(batch.shape[1:])}",
+            expected="sequences [T, F] or tokens [T]",
+        )
+
+
+def _can_mix(batch: Samples, name: str) -> None:
+    if batch.task == "sequence":
+        raise InputError(f"data.augment.{name}", got="a target at each step", expected="one target for each sample")
+    if batch.tokens:
+        raise InputError(f"data.augment.{name}", got="tokens", expected="inputs that are numbers")
+
+
+def _sign(turned: Tensor) -> Tensor:
+    return 1.0 - 2.0 * turned.float()
+
+
+def _factor(draw: Draw, size: int, amount: float) -> Tensor:
+    return draw.uniform(size, low=max(0.0, 1 - amount), high=1 + amount).view(-1, 1, 1, 1)
+
+
+def _within(batch: Samples, x: Tensor) -> Samples:
+    """Light stays in the range of the training part."""
+    return batch.with_x(torch.minimum(torch.maximum(x, batch.low), batch.high))
+
+
+def _blank(batch: Samples, inside: Tensor) -> Samples:
+    x = batch.x
+    mean = batch.mean.round().to(x.dtype) if x.dtype == torch.uint8 else batch.mean.to(x.dtype)
+    return batch.with_x(torch.where(inside, mean, x))
+
+
+def _rectangles(draw: Draw, extents: tuple[Tensor, Tensor], height: int, width: int, *, inside: bool) -> Tensor:
+    """[B, 1, H, W]: rectangles of about those extents [B], wholly ``inside`` the image or around any of its pixels."""
+    masks = []
+    for extent, size in zip(extents, (height, width), strict=True):
+        whole = extent.round().clamp(max=size).long()
+        where = draw.uniform(len(whole))
+        start = (where * (size - whole + 1)).long() if inside else (where * size).long() - whole // 2
+        places = torch.arange(size, device=whole.device)
+        masks.append((places >= start[:, None]) & (places < (start + whole)[:, None]))
+    return masks[0][:, None, :, None] & masks[1][:, None, None, :]
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """[B]: steps before the padding (NaN in numbers, 0 in tokens)."""
+    used = ~torch.isnan(x).all(-1) if x.ndim == 3 else x != 0
+    return (x.shape[1] - used.flip(1).int().argmax(1)).where(used.any(1), x.shape[1])
+
+
+def _as(mask: Tensor, x: Tensor) -> Tensor:
+    return mask[..., None] if x.ndim == 3 else mask
+
+
+def _blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    share = share.to(a.dtype).view(-1, *[1] * (a.ndim - 1))
+    return share * a + (1 - share) * b

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ravine import randomness
@@ -11,7 +14,7 @@ from ravine.data.warp import Warp, resolve
 
 
 class Draw:
-    """Random numbers as a function of what they are for: the n-th call with the same parts gives the same numbers, on any device.
+    """Random numbers as a function of what they are for: equal parts give equal numbers, call by call, on any device.
 
     >>> bool((Draw(0, "augment", 3).uniform(4) == Draw(0, "augment", 3).uniform(4)).all())
     True
@@ -42,17 +45,19 @@ class Draw:
 
     def beta(self, size: int, alpha: float) -> Tensor:
         """Beta(alpha, alpha) in float32."""
-        return torch.from_numpy(np.random.default_rng(self._key()).beta(alpha, alpha, size)).float().to(self.device)
+        drawn = np.random.default_rng(self._key()).beta(alpha, alpha, size)
+        return torch.from_numpy(drawn).float().to(self.device)
 
     def permutation(self, size: int) -> Tensor:
+        """A random order of 0 to size - 1."""
         return self.uniform(size).argsort()
 
 
 class Samples:
     """A batch on its way through augmentation.
 
-    Geometric techniques only compose a warp; the first one that needs pixels, or the end, samples the image once. ``low``, ``high`` [1 or C or D] and
-    ``deviation`` are of the training part, before preprocessing.
+    Geometric techniques only compose a warp; the first that needs pixels, or the end, samples the images once. ``low`` and
+    ``high`` (the range), ``mean`` and ``deviation`` are of the training part, before preprocessing.
     """
 
     def __init__(
@@ -83,21 +88,46 @@ class Samples:
         return self._x.device
 
     @property
+    def tokens(self) -> bool:
+        return self._x.ndim == 2 and self._x.dtype in (torch.int8, torch.int16, torch.int32, torch.int64)
+
+    @property
     def x(self) -> Tensor:
+        """The inputs, an open warp applied."""
         if self._warp is not None:
             self._x, self._warp = resolve(self._x, self._warp), None
         return self._x
 
+    def floats(self) -> Tensor:
+        """The inputs as floats."""
+        return self.x if self.x.is_floating_point() else self.x.float()
+
     def with_x(self, x: Tensor) -> Samples:
-        self.x  # noqa: B018  a warp that is still open is replaced with the pixels
-        self._x = x
+        """New inputs in the place of the old ones."""
+        self._x, self._warp = x, None
         return self
 
     def warped(self, warp: Warp) -> Samples:
-        """Compose with what is open, or close that first where the two fill differently."""
-        if self._warp is None or (self._warp.fill, self._warp.value) == (warp.fill, warp.value):
-            self._warp = warp if self._warp is None else self._warp.then(warp)
-        else:
-            self.x  # noqa: B018
-            self._warp = warp
+        """Compose with the open warp, or apply that one first where the two fill differently."""
+        joined = self._warp.then(warp) if self._warp is not None else warp
+        if joined is None:
+            self._x, joined = self.x, warp
+        self._warp = joined
         return self
+
+    def soft_targets(self) -> Tensor:
+        """Targets that can be mixed: classes as shares [B, K]."""
+        if self.y.is_floating_point():
+            return self.y
+        return F.one_hot(self.y.long(), self.outputs).float()
+
+
+def sheet(image: Any, labels: Any = 0) -> Samples:
+    """One image of one channel, given as rows of numbers, as samples of two classes: for trying a technique.
+
+    >>> sheet([[0.0, 1.0]]).shape
+    torch.Size([1, 1, 1, 2])
+    """
+    x = torch.as_tensor(image)[None, None]
+    seen = {"low": x.min(), "high": x.max(), "mean": x.mean(), "deviation": x.std(correction=0)}
+    return Samples(x, torch.tensor([labels]), outputs=2, task="classification", **seen)

@@ -17,15 +17,21 @@ Fill = Literal["nearest", "constant", "reflect"]
 
 @dataclass
 class Warp:
-    """``exact`` says that pixels go to pixels: then nothing is interpolated and bytes stay bytes."""
+    """``exact`` says that pixels go to pixels: then nothing is interpolated and bytes stay bytes. ``fill`` is None where a
+    warp never looks outside the image."""
 
     matrix: Tensor  # [B, 3, 3] float32
-    fill: Fill
+    fill: Fill | None
     value: float
     exact: bool
 
-    def then(self, later: Warp) -> Warp:
-        return Warp(self.matrix @ later.matrix, self.fill, self.value, self.exact and later.exact)
+    def then(self, later: Warp) -> Warp | None:
+        """Both in one, or None where they fill differently."""
+        fill = self.fill or later.fill
+        value = self.value if self.fill else later.value
+        if later.fill and (later.fill, later.value) != (fill, value):
+            return None
+        return Warp(self.matrix @ later.matrix, fill, value, self.exact and later.exact)
 
 
 def matrix(
@@ -58,7 +64,7 @@ def _gathered(x: Tensor, warp: Warp) -> Tensor:
     return torch.where(inside, picked, torch.tensor(warp.value, device=x.device).to(x.dtype))
 
 
-def _places(scale: Tensor, shift: Tensor, extent: int, fill: Fill) -> tuple[Tensor, Tensor]:
+def _places(scale: Tensor, shift: Tensor, extent: int, fill: Fill | None) -> tuple[Tensor, Tensor]:
     """Input places [B, extent] of each output place, and which of them lie inside."""
     middle = (extent - 1) / 2
     out = torch.arange(extent, device=scale.device) - middle
@@ -82,6 +88,10 @@ def _sampled(x: Tensor, warp: Warp) -> Tensor:
     offset = warp.value if warp.fill == "constant" else 0.0
     pixels = pixels - offset if offset else pixels
     out = F.grid_sample(
-        pixels, grid.to(pixels.dtype), mode="bilinear", padding_mode=_PADDING[warp.fill], align_corners=False
+        pixels,
+        grid.to(pixels.dtype),
+        mode="bilinear",
+        padding_mode=_PADDING[warp.fill or "nearest"],
+        align_corners=False,
     )
     return out + offset if offset else out
