@@ -11,7 +11,7 @@ from ravine import Recipe
 
 PROGRAMS = {
     "mlp": {
-        "data": {"source": "digits", "batch": 32, "augment": [{"kind": "noise", "std": 0.1}]},
+        "data": {"source": "digits", "batch": 32, "augment": ["flip"]},
         "model": {"kind": "mlp", "hidden": [16, 12], "dropout": 0.3},
     },
     "lenet": {
@@ -113,7 +113,7 @@ def test_a_module_that_cannot_be_mapped_trains_and_says_why(tmp_path):
 @pytest.mark.parametrize("program", ["mlp", "resnet"])
 def test_gradients_of_single_steps_agree_in_float32(program, text_file):
     from ravine.data.pipeline import Pipeline
-    from ravine.training import populate
+    from ravine.engine.programs import populate
 
     many = recipes(program, text_file, precision="float32")
     pipeline = Pipeline(many[0].data)

@@ -13,19 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ravine import randomness
-from ravine.data.pipeline import Pipeline
 from ravine.engine import pilot, snapshot
-from ravine.engine.population import Objective, Population
-from ravine.engine.trainer import Program, Progress, Trainer
+from ravine.engine.programs import Model, Program, program_of, programs_of
+from ravine.engine.trainer import Progress, Trainer
 from ravine.errors import InputError
-from ravine.nn.build import build, build_loss
-from ravine.nn.randomized import seeded
 from ravine.recipe import Recipe, from_keywords
 from ravine.run import Run
 from ravine.rundir import RunDir
 
-Model = nn.Module | Callable[[], nn.Module] | None
 Report = Callable[[Progress], None]
 
 
@@ -60,7 +55,7 @@ def train_many(
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
     said = [_said(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [recipe for recipe, _, _ in said], said[0][1], said[0][2]
-    programs = _programs(recipes, module, arrays, test)  # everything that can be wrong is found before anything is written
+    programs = programs_of(recipes, module, arrays, test=test)  # everything that can be wrong is found before anything is written
     rundir = RunDir.create(None if out is None else Path(out), list(recipes), facts=_facts(programs))
     for program in programs:
         _describe(program, rundir)
@@ -79,10 +74,12 @@ def resume(
     module, arrays = (model if not isinstance(model, str) else None), data
     recipes = rundir.recipes if after is None else [r.edit({"stop.after": after}) for r in rundir.recipes]
     _check_given(recipes[0], module, arrays)
-    programs = _programs(recipes, module, arrays, test=True)
+    programs = programs_of(recipes, module, arrays)
     trainers = [trainer for program in programs for trainer in _entered(program, rundir, module, arrays, after)]
     if after is not None:
         rundir.set_recipes(recipes)
+    for trainer in trainers:
+        rundir.truncate(trainer.step, trainer.members)
     _run(trainers, rundir, quiet)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
 
@@ -105,63 +102,6 @@ def _said(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tupl
     if data is not None:
         changes["data.source"] = data
     return from_keywords(recipe.edit(changes), fields), module, arrays
-
-
-def _programs(recipes: Sequence[Recipe], module: Model, arrays: Any, test: bool) -> list[Program]:
-    groups: dict[str, list[int]] = {}
-    for member, recipe in enumerate(recipes):
-        groups.setdefault(recipe.program, []).append(member)
-    pipelines: dict[tuple[str, str], Pipeline] = {}
-    return [
-        _program(number, [recipes[m] for m in members], members, module, arrays, pipelines, test)
-        for number, members in enumerate(groups.values())
-    ]
-
-
-def _program(
-    number: int, recipes: list[Recipe], members: list[int], module: Model, arrays: Any,
-    pipelines: dict[tuple[str, str], Pipeline], test: bool,
-) -> Program:
-    first = recipes[0]
-    device = torch.device(pilot.device(first.device))
-    dtype = torch.float64 if first.precision == "float64" else torch.float32
-    shared = (first.data.model_dump_json(exclude={"bootstrap"}), str(dtype))
-    if shared not in pipelines:
-        pipelines[shared] = Pipeline(first.data, arrays=arrays, device=device, dtype=dtype)
-    pipeline = pipelines[shared]
-    population = populate(recipes, pipeline, module, device=device, dtype=dtype)
-    execution = pilot.prepare(population, first, pipeline)
-    return Program(number, recipes, members, pipeline, population, execution, test)
-
-
-def populate(recipes: Sequence[Recipe], pipeline: Pipeline, module: Model, *, device: torch.device, dtype: torch.dtype) -> Population:
-    """The members' modules, each initialised by its own seed, as one population."""
-    objectives = [objective(recipe, pipeline, module, dtype) for recipe in recipes]
-    population = Population(objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype)
-    if module is not None:
-        population.global_seeds = [recipe.seed for recipe in recipes]
-    return population
-
-
-def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dtype) -> Objective:
-    """A member's model and loss."""
-    if module is None:
-        model = build(
-            recipe.model, pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype
-        )
-    elif isinstance(module, nn.Module):
-        model = seeded(copy.deepcopy(module))
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(randomness.key(recipe.seed, "init"))
-            model = seeded(module())
-    loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
-    return Objective(model, loss, recipe.regularize.hard_negatives)
-
-
-def class_counts(recipe: Recipe, pipeline: Pipeline) -> list[int] | None:
-    """How often each class occurs in the training part, where the loss is balanced by it."""
-    return pipeline.class_counts().int().tolist() if recipe.loss.arguments.get("class_weights") else None
 
 
 def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:
@@ -187,12 +127,11 @@ def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after
         part = program
         if rows != list(range(len(program.members))):
             recipes = [program.recipes[row] for row in rows]
-            part = _program(program.number, recipes, facts["members"], module, arrays, {}, program.test)
+            part = program_of(program.number, recipes, facts["members"], module, arrays, {}, test=program.test)
         pilot.replay(part.population, pilot.Execution(**facts["execution"]))
         part.execution = pilot.Execution(**facts["execution"])
         trainer = Trainer(part, rundir)
         trainer.load(held, facts)
-        rundir.truncate(trainer.step, facts["members"])
         if after is not None:
             trainer.extend()
         yield trainer

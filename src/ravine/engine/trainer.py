@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.pipeline import Batch, Pipeline
+from ravine.data.pipeline import Batch
 from ravine.engine import snapshot
 from ravine.engine.evaluate import evaluate, metric_functions
-from ravine.engine.pilot import Execution
 from ravine.engine.population import Population
+from ravine.engine.programs import Program
 from ravine.engine.step import Measured, Stepper
 from ravine.engine.stopping import Stopping
 from ravine.errors import InputError, RavineError
 from ravine.optim.plan import Schedules
-from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
 BLOCK_SECONDS = 0.4
@@ -46,19 +45,6 @@ class Progress:
     live: int
     rate: float  # steps per second
     metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Program:
-    """Recipes that train as one population, and what they share."""
-
-    number: int  # its place in the run directory
-    recipes: list[Recipe]
-    members: list[int]  # their places in the run directory
-    pipeline: Pipeline
-    population: Population
-    execution: Execution
-    test: bool = True  # whether the test part is looked at when a member ends
 
 
 class Trainer:
@@ -131,7 +117,7 @@ class Trainer:
         return self.step % self.epoch_steps == 0 or any(stop.total <= self.step for stop in self.stops)
 
     def _block(self, last: int) -> None:
-        first, alive = self.step, self.stepper.alive.cpu()
+        first, alive = self.step, self.stepper.alive.cpu().clone()
         lr = self._rates(first, last)
         measured = self.stepper.run(self._batches(first, last), first, lr, self.schedules.momentum(first, last))
         self.step = last
@@ -341,10 +327,11 @@ class Trainer:
         """Go on after an end, towards later ones; jumps of the learning rate are recorded."""
         self._losses, self._norms = (self._losses, self._norms) if self.step % self.epoch_steps else ([], [])
         rates = self._rates(self.step, self.step + 1)[0]
-        for member, stop, rate in zip(self.members, self.stops, rates, strict=True):
+        for member, stop in zip(self.members, self.stops, strict=True):
             if stop.total <= self.step:
                 got, expected = stop.stop.after, f"an end after the {self.step} steps that member {member} has done"
                 raise InputError("--after", got=got, expected=expected)
+        for member, stop, rate in zip(self.members, self.stops, rates, strict=True):
             stop.reason = None
             before = self.rundir.epochs(member)[-1]["lr"]
             if abs(rate - before) > 0.05 * max(abs(before), 1e-12):
