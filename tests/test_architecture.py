@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "ravine"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks"}
+BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks", "reference"}
 TECHNIQUES = {"data", "nn", "optim"}
 TRAINING = {"training", "run", "prediction", "progress", "inspection"}
 ORDER = ({"report"}, {"engine"}, {"doctor"}, TRAINING, {"study"}, {"interop"}, {"cli"}, {"__init__", "__main__"})

@@ -32,6 +32,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from ravine import durations
@@ -353,6 +354,13 @@ def _fields(kind: str, node: ast.FunctionDef, vocabulary: dict[str, Any]) -> dic
             annotation = Annotated[annotation, MEMBER]
         fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
     return fields
+
+
+def per_member(field: FieldInfo, inherited: bool = False) -> bool:
+    """Whether a field may differ between members; ``inherited``: whether the place where its part stands may."""
+    options = typing.get_args(field.annotation)  # the mark may stand inside ``… | None``
+    marks = [*field.metadata, *(mark for option in options for mark in getattr(option, "__metadata__", ()))]
+    return (inherited or MEMBER in marks) and STRUCTURAL not in marks
 
 
 def held(annotation: Any) -> str | None:

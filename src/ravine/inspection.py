@@ -15,6 +15,7 @@ from rich.table import Table
 from ravine.catalogue import FILES, Technique, table
 from ravine.errors import unknown
 from ravine.recipe import Data, Recipe, json_schema
+from ravine.reference import markdown, rows
 
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _console = Console(stderr=True)
@@ -116,7 +117,7 @@ def _print_kind(kind: str) -> None:
 def _print_technique(technique: Technique) -> None:
     console = Console()
     console.print(f"[bold]{technique.name}[/] ({technique.kind})")
-    console.print(Markdown(technique.doc))
+    console.print(Markdown(markdown(technique.doc)))
     fields = Table(title="fields", title_justify="left")
     for column in ("field", "default", "value", "per member"):
         fields.add_column(column)
@@ -126,23 +127,11 @@ def _print_technique(technique: Technique) -> None:
 
 
 def _described(technique: Technique) -> dict[str, Any]:
-    from ravine.recipe import _is_member
-
-    rows = []
-    for name, field in technique.part.model_fields.items():
-        if name != "kind":
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
-            rows.append({"name": name, "default": default if not hasattr(default, "model_dump") else default.model_dump(),
-                         "value": _domain(field), "per_member": _is_member(field), "doc": field.description or ""})
-    return {"kind": technique.kind, "name": technique.name, "doc": technique.doc, "fields": rows}
-
-
-def _domain(field: Any) -> str:
-    options = typing.get_args(field.annotation)
-    base = getattr(field.annotation, "__name__", "") if not options else " | ".join(getattr(o, "__name__", repr(o)) for o in options)
-    limits = [f"{sign} {getattr(m, name)}" for m in field.metadata for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")) if
-              getattr(m, name, None) is not None]
-    return " ".join([base, *limits])
+    fields = [
+        {"name": row.name, "default": row.default, "value": row.takes, "per_member": row.per_member, "doc": row.doc}
+        for row in rows(technique.part)
+    ]
+    return {"kind": technique.kind, "name": technique.name, "doc": technique.doc, "fields": fields}
 
 
 def _print_tree(title: str, found: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,8 +15,6 @@ from pydantic_core import core_schema
 
 from ravine.catalogue import (
     FILES,
-    MEMBER,
-    STRUCTURAL,
     Augment,
     Constraint,
     Count,
@@ -44,6 +41,7 @@ from ravine.catalogue import (
     find,
     held,
     parse_value,
+    per_member,
     table,
     table_class,
 )
@@ -355,24 +353,17 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json.loads(linked)}
 
 
-def fields(part: BaseModel, prefix: str = "", per_member: bool = False) -> Iterator[tuple[str, Any, bool]]:
+def fields(part: BaseModel, prefix: str = "", inherited: bool = False) -> Iterator[tuple[str, Any, bool]]:
     """(path, value, whether it may differ per member) of every field, leaves only."""
     for name, field in type(part).model_fields.items():
         value, path = getattr(part, name), f"{prefix}{name}"
-        marks = _marks(field)
-        member = (per_member or MEMBER in marks) and STRUCTURAL not in marks
+        member = per_member(field, inherited)
         items = list(enumerate(value)) if isinstance(value, tuple) else [(None, value)]
         if any(isinstance(item, BaseModel) for _, item in items):
             for index, item in items:
                 yield from fields(item, f"{path}." if index is None else f"{path}.{index}.", member)
         else:
             yield path, value, member
-
-
-def _marks(field: Any) -> list[Any]:
-    """What an annotation says of a field, also inside ``… | None``."""
-    options = typing.get_args(field.annotation)
-    return [*field.metadata, *(mark for option in options for mark in getattr(option, "__metadata__", ()))]
 
 
 def _digest(leaves: dict[str, Any]) -> str:
