@@ -12,7 +12,7 @@ import scipy.stats
 
 from ravine.errors import InputError
 from ravine.recipe import Recipe
-from ravine.report import figures, measures, page, summary
+from ravine.report import courses, figures, measures, page, summary
 from ravine.report.listing import listing
 from ravine.rundir import RunDir
 from synthetic import FINDING, make_all, make_run, recipe, recipe_epochs
@@ -164,7 +164,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS)
 def test_members_may_be_given_in_any_form(runs, form):
     run = RunDir.open(runs / "five-seeds")
-    assert figures.gather(form(run), "val_loss").values.tolist() == values_of(run, "val_loss").tolist()
+    assert courses.gather(form(run), "val_loss").values.tolist() == values_of(run, "val_loss").tolist()
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -193,7 +193,7 @@ def test_the_legend_is_never_over_the_data(runs, labels):
 
 def test_smoothing_is_a_running_mean_without_what_is_not_finite():
     values = np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0])
-    found = figures.smoothed(values, 2)
+    found = courses.smoothed(values, 2)
     np.testing.assert_allclose(found, [1, 1.5, np.nan, 4.5, 5, 6])
 
 
@@ -287,4 +287,4 @@ def test_reports_import_no_torch():
 def test_synthetic_runs_are_as_long_as_they_say(runs):
     run = RunDir.open(runs / "regression")
     assert len(run.epochs(0)) == recipe_epochs(run.recipes[0]) == 30
-    assert measures.judged_by(figures.metric_names(run)) == "r2"
+    assert measures.judged_by(courses.metric_names(run)) == "r2"

@@ -7,9 +7,8 @@ too. Up to eight members are drawn one by one, more as their median and bands.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ravine.errors import InputError
 from ravine.report import measures
+from ravine.report.courses import Group, confidence, envelope, gather, gather_steps, metric_names, quantiles
 from ravine.rundir import RunDir
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508f", "#c98a00", "#3d9fd8", "#5a5a5a", "#7a6a00")
@@ -44,19 +44,6 @@ STYLE: dict[Any, Any] = {
 def style() -> AbstractContextManager[None]:
     """Within it, matplotlib draws and saves in Ravine's style."""
     return matplotlib.rc_context(STYLE)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Members drawn together: values [members, points] over x [points], NaN where a member has none."""
-
-    label: str
-    x: np.ndarray
-    values: np.ndarray
-
-    @property
-    def size(self) -> int:
-        return len(self.values)
 
 
 # --- what is drawn ----------------------------------------------------------------------------------------------------
@@ -126,22 +113,18 @@ def single_curve(run: RunDir, metric: str) -> Figure | None:
 
 def step_losses(run: RunDir) -> Figure | None:
     """The loss of every step: its range, and its running mean over 4 % of the run."""
-    losses = [run.steps(member) for member in range(len(run.recipes))]
-    steps = max(map(len, losses))
-    if steps < 2:
+    course = gather_steps(run)
+    if len(course.x) < 2:
         return None
-    smooth = [smoothed(loss, max(1, steps // 25)) for loss in losses]
-    x = np.unique(np.linspace(0, steps - 1, min(steps, 600)).astype(int))
-    values = np.array([[loss[i] if i < len(loss) else np.nan for i in x] for loss in smooth])
     with style():
         figure, axes = _panel("loss", "step", "Loss of a step", SMALL)
-        if len(losses) == 1:
-            low, high, at = _envelope(losses[0])
+        if course.size == 1:
+            low, high, at = envelope(run.steps(0))
             axes.fill_between(at, low, high, color=COLOURS[0], alpha=0.3, lw=0, label="range of single steps")
-            axes.plot(x + 1, values[0], color=COLOURS[0], label="running mean")
+            axes.plot(course.x, course.values[0], color=COLOURS[0], label="running mean")
         else:
-            draw_members(axes, Group("", x + 1, values))
-        _finish(axes, "loss", [values], legend=len(losses) == 1)
+            draw_members(axes, course)
+        _finish(axes, "loss", [course.values], legend=course.size == 1)
     return figure
 
 
@@ -165,69 +148,6 @@ def by_field(path: str, values: Sequence[float], results: Sequence[float], metri
     return figure
 
 
-# --- gathering --------------------------------------------------------------------------------------------------------
-
-
-def metric_names(run: RunDir) -> list[str]:
-    """The names of all metrics that a run has measured."""
-    return sorted({name for row in run.epochs() for name in row} - {"member", "epoch", "step"})
-
-
-def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> Group:
-    """The course of a metric for a run directory, or for (run directory, member) pairs, on a common x."""
-    courses = []
-    for run, member in _pairs(members):
-        rows = [row for row in run.epochs(member, clock=x == "seconds") if metric in row]
-        courses.append(tuple(np.array([row[name] for row in rows], float) for name in (x, metric)))
-    grid = np.unique(np.concatenate([at for at, _ in courses])) if courses else np.empty(0)
-    if x == "seconds" and len(grid) > 400:
-        grid = np.linspace(grid[0], grid[-1], 400)
-    if not len(grid):
-        return Group(label, grid, np.empty((len(courses), 0)))
-    return Group(label, grid, np.array([_at(grid, *course) for course in courses]))
-
-
-def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """The centred running mean over ``width`` values, fewer at the ends; NaN counts for nothing."""
-    known = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(known)])
-    i = np.arange(len(values))
-    reach = np.minimum(np.minimum(i, len(values) - 1 - i), width // 2)
-    low, high = i - reach, i + reach + 1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (total[high] - total[low]) / (count[high] - count[low])
-    return np.where(known, mean, np.nan)
-
-
-def _pairs(members: Any) -> list[tuple[RunDir, int]]:
-    if isinstance(members, str | Path):
-        members = RunDir.open(members)
-    if isinstance(members, RunDir):
-        return [(members, member) for member in range(len(members.recipes))]
-    pairs: list[tuple[RunDir, int]] = []
-    for item in members if isinstance(members, Iterable) else [members]:
-        if isinstance(item, RunDir | str | Path):
-            pairs += _pairs(item)
-        else:
-            directory, member = item if isinstance(item, tuple) else (item.directory, item.member)
-            pairs.append((directory if isinstance(directory, RunDir) else RunDir.open(directory), member))
-    return pairs
-
-
-def _at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    if len(x) == 0:
-        return np.full(len(grid), np.nan)
-    return np.interp(grid, x, y, left=np.nan, right=np.nan)
-
-
-def _envelope(losses: np.ndarray, points: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    edges = np.unique(np.linspace(0, len(losses), min(points, len(losses)) + 1).astype(int))[:-1]
-    filled = np.where(np.isfinite(losses), losses, np.nan)
-    low = np.fmin.reduceat(filled, edges)
-    return low, np.fmax.reduceat(filled, edges), edges + 1
-
-
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +159,7 @@ def draw_members(axes: Axes, group: Group) -> None:
             label = f"member {i}" if group.size > 1 else None
             axes.plot(group.x, row, color=COLOURS[i], ls=DASHES[i % len(DASHES)], label=label)
         return
-    low, lower, middle, upper, high = _quantiles(scaled, (5, 25, 50, 75, 95))
+    low, lower, middle, upper, high = quantiles(scaled, (5, 25, 50, 75, 95))
     axes.fill_between(group.x, low, high, color=COLOURS[0], alpha=0.15, lw=0, label="90 %")
     axes.fill_between(group.x, lower, upper, color=COLOURS[0], alpha=0.35, lw=0, label="50 %")
     axes.plot(group.x, middle, color=COLOURS[0], lw=2, label=f"median of {group.size} members")
@@ -262,34 +182,15 @@ def _draw_mean(axes: Axes, group: Group, i: int) -> None:
         axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
 
 
-def confidence(values: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Half the width of the mean's confidence interval over axis 0, by Student's t; NaN with fewer than two values."""
-    from scipy.special import stdtrit
-
-    count = np.isfinite(values).sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.nansum(values, 0) / count
-        spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / (count - 1))
-        return np.where(count > 1, stdtrit(count - 1, 0.5 + level / 2) * spread / np.sqrt(count), np.nan)
-
-
 def _draw_faintly(axes: Axes, group: Group) -> None:
     scaled = _scale(_metric_of(axes), group.values)
     if group.size > FEW:
-        middle = _quantiles(scaled, (50,))[0]
+        middle = quantiles(scaled, (50,))[0]
         axes.plot(group.x, middle, color=COLOURS[1], ls=DASHES[1], lw=1.2, label="median, training")
         return
     for i, row in enumerate(scaled):
         label = "thin: training" if i == 0 else None
         axes.plot(group.x, row, color=COLOURS[i], ls=DASHES[i % len(DASHES)], lw=0.7, alpha=0.7, label=label)
-
-
-def _quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Quantiles over the members that still run; what is infinite counts as very large."""
-    here = np.isfinite(values).any(0)
-    found = np.full((len(levels), values.shape[1]), np.nan)
-    found[:, here] = np.nanpercentile(np.where(np.isfinite(values[:, here]), values[:, here], np.nan), levels, axis=0)
-    return found
 
 
 def _mark_best(axes: Axes, run: RunDir, metric: str) -> None:
