@@ -24,7 +24,7 @@ PROGRAMS = {
 }
 
 
-def recipes(program: str, members: int, directory: Path, epochs: int = 3) -> list[Recipe]:
+def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> list[Recipe]:
     said = PROGRAMS[program]
     data = dict(said["data"])
     if program == "lstm":

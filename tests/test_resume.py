@@ -56,11 +56,10 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("program", crash.PROGRAMS)
 def test_resumed_in_the_middle_of_an_epoch(program, members, tmp_path):
     train(program, members, tmp_path / "whole")
-    for at in (0, 7):
-        with pytest.raises(Crash):
-            train(program, members, tmp_path / f"cut{at}", crash_after=at)
-        ravine.resume(tmp_path / f"cut{at}", quiet=True)
-        assert_same(tmp_path / "whole", tmp_path / f"cut{at}")
+    with pytest.raises(Crash):
+        train(program, members, tmp_path / "cut", crash_after=7)
+    ravine.resume(tmp_path / "cut", quiet=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.slow
@@ -87,7 +86,7 @@ def test_ctrl_c_writes_a_snapshot_and_says_how_to_resume(tmp_path):
     command = [sys.executable, "-m", "ravine", "train", "--out", run, "--set", "stop.after=5000ep", "--quiet"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (run / "metrics.sqlite").exists() or RunDir.open(run).done < 20:
+    while not (run / "recipe.json").exists() or RunDir.open(run).done < 20:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)
