@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
@@ -30,16 +32,16 @@ def clip(
     Source: Pascanu, Mikolov and Bengio 2013.
     """
     norms = row_norms(grad)
-    if value is not None:
+    if _used(value):
         limit = _limits(value, grad)
         torch.minimum(torch.maximum(grad, -limit, out=grad), limit, out=grad)
-    if tensor_norm is not None:
+    if _used(tensor_norm):
         limit = _limits(tensor_norm, grad)
         for entry in layout.entries:
             columns = grad[:, entry.start : entry.stop]
             columns.mul_(_factor(row_norms(columns), limit))
-    if norm is not None:
-        now = norms if value is None and tensor_norm is None else row_norms(grad)
+    if _used(norm):
+        now = row_norms(grad) if _used(value) or _used(tensor_norm) else norms
         grad.mul_(_factor(now, _limits(norm, grad)))
     return norms
 
@@ -49,6 +51,11 @@ def row_norms(x: Tensor) -> Tensor:
     if x.shape[0] == 1:
         return torch.linalg.vector_norm(x).unsqueeze(0)
     return torch.linalg.vector_norm(x, dim=1)
+
+
+def _used(limit: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether any row has this limit; on other devices than the CPU looking would cost more than clipping."""
+    return limit is not None and (limit.device.type != "cpu" or bool(limit.any()))
 
 
 def _limits(limit: Tensor, grad: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class FusedRows:
         self.parts = _column_parts(group)
         self.steps = torch.zeros(len(group.rows), dtype=torch.float64)
         self.numbers = [dict(numbers) for numbers in group.numbers]
-        self.bound: tuple[Tensor, Tensor] | None = None
+        self.bound = (0, 0)  # the matrices that the pieces are views of
         buckets: dict[tuple[Any, ...], list[int]] = {}
         for position, numbers in enumerate(group.numbers):
             buckets.setdefault(tuple(numbers.values()), []).append(position)
@@ -107,7 +107,9 @@ class FusedRows:
         return decay / numbers["lr"] if self.group.flags.get("decay_by") == "schedule" else decay
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
-        if self.bound is None or self.bound[0] is not theta or self.bound[1] is not grad:
+        places = (theta.data_ptr(), grad.data_ptr())
+        if places != self.bound:
+            self.bound = places
             self._bind(theta, grad)
         rows = self.group.rows
         for bucket in self.buckets:
@@ -141,7 +143,6 @@ class FusedRows:
 
     def _bind(self, theta: Tensor, grad: Tensor) -> None:
         """Views of every row's columns, made once for these matrices."""
-        self.bound = (theta, grad)
         for bucket in self.buckets:
             bucket.apart = [[self._pieces(theta, grad, [p], *part) for part in self.parts] for p in bucket.positions]
             bucket.together = [self._pieces(theta, grad, bucket.positions, *part) for part in self.parts]

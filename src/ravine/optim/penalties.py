@@ -5,6 +5,8 @@ l1 * sum |w|  +  l2 * sum w^2  +  lp * sum |w|^p;  l1 and l2 together are the el
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
@@ -25,11 +27,11 @@ def add_penalty_gradients(
     tensor([[ 1., -2.]])
     """
     grad, w = grad[:, : layout.weights], theta[:, : layout.weights]
-    if l2 is not None:
+    if _used(l2):
         grad.addcmul_(w, _column(2 * l2, w))
-    if l1 is not None:
+    if _used(l1):
         grad.addcmul_(w.sign(), _column(l1, w))
-    if lp is not None:
+    if _used(lp):
         assert p is not None, "an lp penalty needs its order p"
         grad.addcmul_(w.abs().pow_(_column(p - 1, w)).mul_(w.sign()), _column(lp * p, w))
 
@@ -45,14 +47,19 @@ def penalty(
     """
     w = theta[:, : layout.weights]
     total = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
-    if l1 is not None:
+    if _used(l1):
         total += l1.to(theta) * w.abs().sum(1)
-    if l2 is not None:
+    if _used(l2):
         total += l2.to(theta) * w.square().sum(1)
-    if lp is not None:
+    if _used(lp):
         assert p is not None, "an lp penalty needs its order p"
         total += lp.to(theta) * w.abs().pow(_column(p, w)).sum(1)
     return total
+
+
+def _used(x: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether any row has this penalty; on other devices than the CPU looking would cost more than the penalty."""
+    return x is not None and (x.device.type != "cpu" or bool(x.any()))
 
 
 def _column(x: Tensor, like: Tensor) -> Tensor:
