@@ -53,10 +53,12 @@ class Pipeline:
         preprocessing of inputs is carried over."""
         source = divide(_load(data, arrays, Path(root) if root else data_root()), data)
         carried = Preparation.from_state(*fitted) if fitted else None
-        preparation = Preparation.fit(source, source.parts["train"], data.preprocess, fitted=carried)
+        inputs = Rows.of_split(source.parts["train"], 0)
+        preparation = Preparation.fit(source, inputs, data.preprocess, fitted=carried)
         self._settle(data, preparation, torch.device(device), dtype)
         self._parts = source.parts
         self._place(source.batch)
+        self._seen = _of_raw(inputs, self.device) if data.augment else {}
 
     def _settle(self, data: recipe.Data, preparation: Preparation, device: torch.device, dtype: torch.dtype) -> None:
         self.data, self.preparation, self.device, self.dtype = data, preparation, device, dtype
@@ -156,7 +158,6 @@ class Pipeline:
         self._block_steps = max(1, BLOCK_BYTES // (self._row_bytes() * self.batch_size))
         self._stream: Iterator[Any] | None = None
         self._stream_step = -1
-        self._seen = _of_raw(train, self.raw_shape, self.device) if self.data.augment else {}
 
     def _row_bytes(self) -> int:
         return max(1, torch.Size(self.input_shape).numel() * self._prepare.input_dtype.itemsize)
@@ -283,11 +284,9 @@ def _batch_size(data: recipe.Data, size: int, loader_batch: int | None) -> int:
     return min(data.batch, size)
 
 
-def _of_raw(train: Any, shape: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
-    """Range [1], mean and deviation of the raw training inputs, by channel (by feature for tables), for augmentation."""
-    first_x, _ = next(iter(train.chunks()))
-    rows = Rows(shape, first_x.dtype, lambda: (x for x, _ in train.chunks()))
-    seen = moments(rows, "channel" if len(shape) >= 2 else "feature")
+def _of_raw(rows: Rows, device: torch.device) -> dict[str, Tensor]:
+    """Range, mean and deviation of the raw training inputs, by channel (by feature for tables), for augmentation."""
+    seen = moments(rows, "channel" if len(rows.shape) >= 2 else "feature")
     low, high = seen.low.min(), seen.high.max()
     if rows.dtype == torch.uint8:
         low, high = torch.zeros_like(low), torch.full_like(high, 255.0 if high > 1 else 1.0)

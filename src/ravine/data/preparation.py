@@ -35,20 +35,18 @@ class Preparation:
 
     @classmethod
     def fit(
-        cls, source: Source, train: Split, preprocess: Sequence[Part], *, fitted: Preparation | None = None
+        cls, source: Source, inputs: Rows, preprocess: Sequence[Part], *, fitted: Preparation | None = None
     ) -> Preparation:
-        """Fit each transform to what the ones before it make of the training part.
+        """Fit each transform to what the ones before it make of the training part, whose raw inputs are ``inputs``.
 
         ``fitted`` is the preparation of another run: its input transforms are taken as they are.
         """
-        x, y = next(iter(train.chunks()))
+        train = source.parts["train"]
         tokens = source.vocabulary is not None
         self = cls(
-            source.task, source.classes, source.outputs or len(source.classes), tuple(x.shape[1:]), tokens,
+            source.task, source.classes, source.outputs or len(source.classes), inputs.shape, tokens,
             source.vocabulary, dict(source.facts),
         )  # fmt: skip
-        inputs = Rows(self.raw_shape, x.dtype, lambda: (x for x, _ in train.chunks()))
-        targets = Rows(tuple(y.shape[1:]), y.dtype, lambda: (y for _, y in train.chunks()))
         first: list[Transform] = [source.encode(inputs)] if source.encode else []
         of_inputs = [part for part in preprocess if part.arguments.get("of") != "targets"]
         of_targets = [part for part in preprocess if part.arguments.get("of") == "targets"]
@@ -57,10 +55,10 @@ class Preparation:
                 f"data.preprocess.{_kind(of_targets[0])}.of", got="targets", expected=f"inputs: the task is {self.task}"
             )
         self.inputs = self._carried(fitted) if fitted else _chain(inputs, of_inputs, first)
-        self.targets = _chain(targets, of_targets, [])
+        self.targets = _chain(Rows.of_split(train, 1), of_targets, [])
         if len(self.inputs):
             self.vocabulary = None
-        self.input_shape = tuple(self.inputs(x[:1].double()).shape[1:]) if len(self.inputs) else self.raw_shape
+        self.input_shape = tuple(self.inputs(inputs.first().double()).shape[1:]) if len(self.inputs) else self.raw_shape
         self.class_counts = count_classes(train, self.outputs) if self.task != "regression" else self.class_counts
         return self
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import importlib.util
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,20 @@ _CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca
 _CIFAR10_RECORD = 1 + 3 * 32 * 32
 _SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read from scikit-learn's own file, as importing scikit-learn takes longer than training on them."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise InputError(
+            "data.source", got="digits", expected="scikit-learn, which brings them", repair="install scikit-learn"
+        )
+    packed = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.array(
+        [line.split(",") for line in gzip.decompress(packed.read_bytes()).decode().split()], dtype=np.float32
+    )
+    return rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
 
 
 def mnist(root: Path) -> dict[str, tuple[Any, Any]]:
@@ -117,7 +133,7 @@ def _cifar10_jpeg(path: Path) -> dict[str, tuple[Any, Any]]:
 
 
 def _decoded(kept: Path) -> np.ndarray:
-    return np.load(kept, allow_pickle=False)
+    return np.load(kept, mmap_mode="r", allow_pickle=False)
 
 
 def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:

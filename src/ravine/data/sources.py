@@ -22,10 +22,7 @@ def digits(root: Path) -> Source:
 
     Source: UCI, Optical Recognition of Handwritten Digits (Alpaydin, Kaynak 1998).
     """
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return from_pairs({"train": (x.reshape(-1, 1, 8, 8).astype("float32"), y)})
+    return from_pairs({"train": published.digits()})
 
 
 def mnist(root: Path) -> Source:

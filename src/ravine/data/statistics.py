@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ravine.data.source import rows_per_chunk
+from ravine.data.source import Split, rows_per_chunk
 from ravine.data.transform import Affine, Transform
 
 Per = Literal["feature", "channel", "global"]
@@ -23,12 +23,19 @@ class Rows:
     dtype: torch.dtype
     again: Callable[[], Iterable[Tensor]]
     scaled: tuple[Rows, Affine] | None = None  # where these are other rows, all moved and scaled alike
+    known: dict[Per, Moments] = field(default_factory=dict)  # moments that were asked for before
 
     @classmethod
     def of(cls, x: Tensor | Rows) -> Rows:
         if isinstance(x, Rows):
             return x
         return cls(tuple(x.shape[1:]), x.dtype, lambda: x.split(rows_per_chunk(x)))
+
+    @classmethod
+    def of_split(cls, split: Split, place: int) -> Rows:
+        """The inputs (0) or the targets (1) of a part."""
+        first = next(iter(split.chunks()))[place]
+        return cls(tuple(first.shape[1:]), first.dtype, lambda: (chunk[place] for chunk in split.chunks()))
 
     def chunks(self) -> Iterator[Tensor]:
         """Chunks in float64."""
@@ -74,8 +81,16 @@ def moments(x: Tensor | Rows, per: Per) -> Moments:
     Chunks are merged by Chan's formula (Chan, Golub, LeVeque 1979).
     """
     rows = Rows.of(x)
+    if per not in rows.known:
+        rows.known[per] = _moments(rows, per)
+    return rows.known[per]
+
+
+def _moments(rows: Rows, per: Per) -> Moments:
     if rows.scaled:
         return _scaled(moments(rows.scaled[0], per), rows.scaled[1])
+    if rows.dtype == torch.uint8 and per != "feature":
+        return _of_bytes(rows, per)
     over = axes(rows.shape, per)
     total: Moments | None = None
     for chunk in rows.chunks():
@@ -83,6 +98,26 @@ def moments(x: Tensor | Rows, per: Per) -> Moments:
         total = part if total is None else _merge(total, part)
     assert total is not None, "no rows"
     return total
+
+
+def _of_bytes(rows: Rows, per: Per) -> Moments:
+    """Exact moments of bytes from their histograms, one a channel."""
+    rank = len(rows.shape) + 1
+    kept = [axis for axis in range(1, rank) if axis not in axes(rows.shape, per)]
+    shape = [rows.shape[axis - 1] if axis in kept else 1 for axis in range(1, rank)]
+    counts = torch.zeros(max(shape, default=1), 256, dtype=torch.float64)
+    for chunk in rows.again():
+        channels = chunk.movedim(kept[0], 0) if kept else chunk[None]
+        for place, channel in enumerate(channels):
+            counts[place] += torch.bincount(channel.flatten(), minlength=256).cpu()
+    values = torch.arange(256, dtype=torch.float64)
+    total = counts.sum(1)
+    mean = counts @ values / total
+    variance = (counts * (values - mean[:, None]).square()).sum(1) / total
+    seen = counts > 0
+    low = torch.where(seen, values, torch.inf).amin(1)
+    high = torch.where(seen, values, -torch.inf).amax(1)
+    return Moments(*(each.view(shape) for each in (total, mean, variance, low, high)))
 
 
 def _scaled(of: Moments, by: Affine) -> Moments:

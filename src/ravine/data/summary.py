@@ -28,15 +28,14 @@ def summarize(pipeline: Pipeline) -> dict[str, Any]:
 
 def _part(pipeline: Pipeline, name: str) -> dict[str, Any]:
     split = pipeline._parts[name]
-    first_x, first_y = next(iter(split.chunks()))
-    inputs = Rows(tuple(first_x.shape[1:]), first_x.dtype, lambda: (x for x, _ in split.chunks()))
+    inputs = Rows.of_split(split, 0)
     seen = moments(inputs, "feature")
     total = len(split) * max(1, torch.Size(inputs.shape).numel())
     known = float(torch.as_tensor(seen.count).sum())
     all_seen = moments(inputs, "global")
     row: dict[str, Any] = {
         "samples": len(split),
-        "dtype": str(first_x.dtype).removeprefix("torch."),
+        "dtype": str(inputs.dtype).removeprefix("torch."),
         "min": float(all_seen.low),
         "max": float(all_seen.high),
         "mean": float(all_seen.mean),
@@ -46,9 +45,7 @@ def _part(pipeline: Pipeline, name: str) -> dict[str, Any]:
         "features": torch.Size(inputs.shape).numel(),
     }
     if pipeline.task == "regression":
-        targets = moments(
-            Rows(tuple(first_y.shape[1:]), first_y.dtype, lambda: (y for _, y in split.chunks())), "global"
-        )
+        targets = moments(Rows.of_split(split, 1), "global")
         row["target"] = {
             "min": float(targets.low),
             "max": float(targets.high),

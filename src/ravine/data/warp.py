@@ -60,8 +60,9 @@ def _gathered(x: Tensor, warp: Warp) -> Tensor:
     picked = x.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
     if warp.fill != "constant":
         return picked
-    inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
-    return torch.where(inside, picked, torch.tensor(warp.value, device=x.device).to(x.dtype))
+    inside = row_inside.to(x.dtype)[:, None, :, None] * column_inside.to(x.dtype)[:, None, None, :]
+    picked.mul_(inside)  # a product with a mask, which is several times faster than torch.where
+    return picked.add_((1 - inside) * torch.tensor(warp.value, device=x.device).to(x.dtype)) if warp.value else picked
 
 
 def _places(scale: Tensor, shift: Tensor, extent: int, fill: Fill | None) -> tuple[Tensor, Tensor]:
