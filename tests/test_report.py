@@ -72,7 +72,16 @@ def test_a_run_just_begun_has_a_summary(empty):
     seen = summary.summarise(empty)
     assert (seen.state, seen.steps, seen.best) == ("running", 0, None)
     assert summary.sentences(seen) == ["Training: 0 of 30 epochs are done (0 steps)."]
-    assert ("Steps", "0") in summary.tiles(seen)
+    assert summary.tiles(seen) == [("Time", "0.0 s", "0 steps")]
+
+
+def test_the_key_numbers_are_the_best_members(runs):
+    seen = summary.summarise(RunDir.open(runs / "regression"))
+    tiles = {label: value for label, value, _ in summary.tiles(seen)}
+    assert list(tiles) == ["Test R²", "Validation R²", "Test RMSE", "Validation RMSE", "Test loss", "Validation loss",
+                           "Training loss", "Time"]  # fmt: skip
+    assert tiles["Validation R²"] == f"{seen.best['val_r2']:.3f}"
+    assert summary.tiles(seen)[-1] == ("Time", "12 s", "690 steps, 56/s")
 
 
 # --- the recipe -----------------------------------------------------------------------------------------------------
@@ -287,4 +296,4 @@ def test_reports_import_no_torch():
 def test_synthetic_runs_are_as_long_as_they_say(runs):
     run = RunDir.open(runs / "regression")
     assert len(run.epochs(0)) == recipe_epochs(run.recipes[0]) == 30
-    assert measures.judged_by(courses.metric_names(run)) == "r2"
+    assert measures.judged_by(run.metrics) == "r2"

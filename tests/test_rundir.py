@@ -143,6 +143,7 @@ def test_epochs_are_one_wide_table(run):
     ]
     assert run.epochs() == rows
     assert run.epochs(1) == rows[1:]
+    assert run.metrics == ["lr", "train_loss", "val_loss"]
     assert [row["seconds"] for row in run.epochs(clock=True)] == [pytest.approx(math.nan, nan_ok=True), 1.5]
 
 

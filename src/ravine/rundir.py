@@ -196,19 +196,23 @@ class RunDir:
 
         ``clock`` adds ``seconds``. NaN is always the one object ``math.nan``, so rows of equal runs compare equal.
         """
-        where = "WHERE ? IN (member, -1)"
-        who = -1 if member is None else member
+        where, who = ("", ()) if member is None else ("WHERE member = ?", (member,))
         query = f"SELECT member, step, epoch, name, value FROM metrics {where} ORDER BY member, step, name"
         table = []
-        for (m, step), rows in groupby(self._read(query, (who,)), lambda row: row[:2]):
+        for (m, step), rows in groupby(self._read(query, who), lambda row: row[:2]):
             found = [(epoch, name, math.nan if value is None else value) for _, _, epoch, name, value in rows]
             row = {"member": m, "epoch": _whole(found[0][0]), "step": step}
             table.append({**row, **{name: value for _, name, value in found}})
         if clock:
-            times = {row[:2]: row[2] for row in self._read(f"SELECT * FROM clock {where}", (who,))}
+            times = {row[:2]: row[2] for row in self._read(f"SELECT * FROM clock {where}", who)}
             for row in table:
                 row["seconds"] = times.get((row["member"], row["step"]), math.nan)
         return table
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics that were measured."""
+        return [name for (name,) in self._read("SELECT DISTINCT name FROM metrics ORDER BY name")]
 
     def events(self, kind: str | None = None, member: int | None = None) -> list[dict[str, Any]]:
         """Events in the order of their steps; of one kind; or of one member, without those of the whole run."""

@@ -25,11 +25,6 @@ class Group:
         return len(self.values)
 
 
-def metric_names(run: RunDir) -> list[str]:
-    """The names of all metrics that a run has measured."""
-    return sorted({name for row in run.epochs() for name in row} - {"member", "epoch", "step"})
-
-
 def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> Group:
     """The course of a metric for a run directory, or for (run directory, member) pairs, on a common x."""
     courses = []

@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ravine.errors import InputError
 from ravine.report import measures
-from ravine.report.courses import Group, confidence, envelope, gather, gather_steps, metric_names, quantiles
+from ravine.report.courses import Group, confidence, envelope, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508f", "#c98a00", "#3d9fd8", "#5a5a5a", "#7a6a00")
@@ -79,7 +79,7 @@ def curves(
 
 def training_curves(run: RunDir, metric: str, size: tuple[float, float] = SIZE) -> Figure | None:
     """A metric on training and validation data on the same axes, the best epoch marked; of all members of a run."""
-    names = [name for name in (f"train_{metric}", f"val_{metric}") if name in metric_names(run)]
+    names = [name for name in (f"train_{metric}", f"val_{metric}") if name in run.metrics]
     if not names:
         return None
     found = [gather(run, name, label=measures.title(name).split()[0].lower()) for name in names]
@@ -101,7 +101,7 @@ def training_curves(run: RunDir, metric: str, size: tuple[float, float] = SIZE) 
 
 def single_curve(run: RunDir, metric: str) -> Figure | None:
     """One quantity of training, such as the learning rate or the gradient's norm, as a small figure."""
-    if metric not in metric_names(run):
+    if metric not in run.metrics:
         return None
     group = gather(run, metric)
     with style():
@@ -119,8 +119,7 @@ def step_losses(run: RunDir) -> Figure | None:
     with style():
         figure, axes = _panel("loss", "step", "Loss of a step", SMALL)
         if course.size == 1:
-            low, high, at = envelope(run.steps(0))
-            axes.fill_between(at, low, high, color=COLOURS[0], alpha=0.3, lw=0, label="range of single steps")
+            _draw_steps(axes, run.steps(0))
             axes.plot(course.x, course.values[0], color=COLOURS[0], label="running mean")
         else:
             draw_members(axes, course)
@@ -163,6 +162,15 @@ def draw_members(axes: Axes, group: Group) -> None:
     axes.fill_between(group.x, low, high, color=COLOURS[0], alpha=0.15, lw=0, label="90 %")
     axes.fill_between(group.x, lower, upper, color=COLOURS[0], alpha=0.35, lw=0, label="50 %")
     axes.plot(group.x, middle, color=COLOURS[0], lw=2, label=f"median of {group.size} members")
+
+
+def _draw_steps(axes: Axes, losses: np.ndarray) -> None:
+    """The single steps themselves, or where they are many, their range."""
+    if len(losses) <= 300:
+        axes.plot(np.arange(1, len(losses) + 1), losses, color=COLOURS[0], alpha=0.45, lw=0.8, label="single steps")
+        return
+    low, high, at = envelope(losses)
+    axes.fill_between(at, low, high, color=COLOURS[0], alpha=0.3, lw=0, label="range of single steps")
 
 
 def _draw_mean(axes: Axes, group: Group, i: int) -> None:
@@ -226,6 +234,8 @@ def _finish(
     axes: Axes, metric: str, values: Sequence[np.ndarray], *, title: str | None = None, legend: bool = True
 ) -> None:
     """Choose the axis' scale and limits, and put the legend above the data."""
+    if metric == "lr":  # a schedule's course is linear; rates that differ by powers are not
+        values = [np.nanmax(v, axis=1) if v.size else v for v in values]
     drawn = np.concatenate([_scale(metric, v[np.isfinite(v)]) for v in values])
     if len(drawn):
         _fit(axes, metric, drawn)
@@ -275,5 +285,5 @@ def _fit(axes: Axes, metric: str, drawn: np.ndarray) -> None:
         return
     if high > low and top > low + 3 * (high - low):  # a member that exploded must not flatten all the others
         axes.set_ylim(low - 0.05 * (high - low), high + 0.5 * (high - low))
-    if metric == "lr" and low < high / 2:
-        axes.set_ylim(bottom=0)
+    if metric == "lr":
+        axes.set_ylim(0, 1.05 * top)

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from ravine.recipe import Recipe
 from ravine.report import figures, measures, summary
-from ravine.report.courses import metric_names
 from ravine.report.listing import listing
 from ravine.rundir import RunDir
 
@@ -91,7 +90,7 @@ def _templates() -> Environment:
 
 def _figures(run: RunDir, seen: summary.Summary) -> tuple[list[Drawn], list[Drawn]]:
     """Two large figures, the loss and what the run is judged by, and the small ones."""
-    names = metric_names(run)
+    names = run.metrics
     judged = measures.judged_by(names)
     whats = dict.fromkeys(what for split, what in map(measures.split_of, names) if split in ("train", "val"))
     others = [what for what in whats if what not in ("loss", judged)]

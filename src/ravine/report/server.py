@@ -17,7 +17,7 @@ import numpy as np
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe
 from ravine.report import measures, summary
-from ravine.report.courses import Group, gather, gather_steps, metric_names, quantiles
+from ravine.report.courses import Group, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def row(run: RunDir) -> dict[str, Any]:
     seen = summary.summarise(run)
     best = dict(seen.best or seen.members[0])
     first = run.recipes[0]
-    names = metric_names(run)
+    names = run.metrics
     whats = [what for split, what in map(measures.split_of, names) if split in ("train", "val")]
     apart = [name for name in ("lr", "grad_norm") if name in names]
     wanted = [f"{split}_{what}" for what in (seen.judged_by, "loss") for split in ("test", "val", "train")]
@@ -169,7 +169,7 @@ def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
     if what == "step_loss":
         yield from _lines(gather_steps(run), "train", what)
         return
-    names = metric_names(run)
+    names = run.metrics
     for name, split in ((f"train_{what}", "train"), (f"val_{what}", "val"), (what, "")):
         if name in names:
             yield from _lines(gather(run, name, x=x), split, name)

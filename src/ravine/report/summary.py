@@ -55,7 +55,13 @@ def summarise(run: RunDir) -> Summary:
     results = {member: run.result(member) for member in range(len(run.recipes))}
     names = {name for row in rows for name in row} | {name for result in results.values() for name in result or {}}
     varies = varying(run.recipes)
-    members = [_member(run.recipes[m], m, varies, last.get(m, {}), results[m], rows) for m in range(len(run.recipes))]
+    epochs: dict[int, dict[int, float]] = {}
+    for row in rows:
+        epochs.setdefault(row["member"], {})[row["step"]] = row["epoch"]
+    members = [
+        _member(recipe, m, varies, last.get(m, {}), results[m], epochs.get(m, {}))
+        for m, recipe in enumerate(run.recipes)
+    ]
     return Summary(
         name=run.recipes[0].name,
         state=run.state,
@@ -87,18 +93,17 @@ def sentences(summary: Summary) -> list[str]:
     return _result_of_one(summary) if len(summary.members) == 1 else _result_of_many(summary)
 
 
-def tiles(summary: Summary) -> list[tuple[str, str]]:
-    """The key numbers (label, value) of the best member."""
+def tiles(summary: Summary) -> list[tuple[str, str, str]]:
+    """The key numbers of the best member, each a label, a value and a note."""
     best = dict(summary.best or summary.members[0])
-    whats = dict.fromkeys([summary.judged_by, "loss"])
-    order = [f"{split}_{what}" for what in whats for split in ("test", "val", "train")]
-    names = [name for name in order if name in best]
-    shown = [(measures.title(name), measures.show(name, best[name])) for name in names]
-    rate = summary.steps / summary.seconds if summary.seconds else 0
-    shown.append(("Steps", f"{summary.steps:,}"))
-    shown.append(("Time", measures.duration(summary.seconds)))
-    shown = [(label, value) for label, value in shown if value != "not finite"]
-    return [*shown, ("Steps per second", measures.number(rate))] if rate else shown
+    others = [what for split, what in map(measures.split_of, best) if split == "val" and what != "loss"]
+    whats = dict.fromkeys([summary.judged_by, *others, "loss"])
+    names = [f"{part}_{what}" for what in whats for part in ("test", "val", "train")]
+    shown = [(measures.title(name), measures.show(name, best[name]), "") for name in names if name in best]
+    shown = [tile for tile in shown if tile[1] != "not finite"]
+    speed = summary.steps / summary.seconds if summary.seconds else 0
+    rate = f", {speed:,.0f}/s" if speed >= 10 else f", {speed:.1f}/s" if speed else ""
+    return [*shown, ("Time", measures.duration(summary.seconds), f"{summary.steps:,} steps{rate}")]
 
 
 def columns(summary: Summary) -> list[str]:
@@ -114,18 +119,18 @@ def columns(summary: Summary) -> list[str]:
 
 def _member(
     recipe: Recipe, member: int, varies: list[str], last: Mapping[str, Any], result: Mapping[str, Any] | None,
-    rows: list[dict[str, Any]],
+    epochs: Mapping[int, float],
 ) -> dict[str, Any]:
     """One row: which member, what is its own, and its final metrics, or its last ones while it runs."""
     found: dict[str, Any] = {"member": member}
+    own = {path: value for path, value, _ in fields(recipe)} if varies else {}
     for path in varies:
-        value = {p: v for p, v, _ in fields(recipe) if p == path}.get(path)
+        value = own.get(path)
         found[path] = value if isinstance(value, int | float | str | None) else str(value)
     found |= {name: value for name, value in (result or last).items() if name not in ("member", "step", "epoch")}
     found.setdefault("epochs", last.get("epoch", 0))
-    steps = {row["step"]: row["epoch"] for row in rows if row["member"] == member}
-    if result is not None and result.get("best_step") in steps:
-        found["best_epoch"] = steps[result["best_step"]]
+    if result is not None and result.get("best_step") in epochs:
+        found["best_epoch"] = epochs[result["best_step"]]
     return found
 
 
