@@ -31,10 +31,10 @@ _ORDER = ("train", "validation", "test")
 def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 128) -> Source:
     """The source that a person's own objects are.
 
-    ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or DataLoader; a tuple of up
-    to three of any of those (training, validation, test); or a dict with the keys ``train``, ``validation``, ``test``.
-    Of a DataLoader its dataset, collate_fn, workers and batch size are taken; the order is the recipe's, unless it has a
-    sampler of its own. ``batch`` is that of an IterableDataset.
+    ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or DataLoader; a tuple of
+    up to three of any of those (training, validation, test); or a dict with the keys ``train``, ``validation``,
+    ``test``. Of a DataLoader its dataset, collate_fn, workers and batch size are taken; the order is the recipe's,
+    unless it has a sampler of its own. ``batch`` is that of an IterableDataset.
     """
     pairs = {name: _pair(part, name) for name, part in _by_part(given).items()}
     if all(isinstance(pair, tuple) for pair in pairs.values()):

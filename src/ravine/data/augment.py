@@ -1,10 +1,10 @@
 """Augmentation: batched, on the device, each sample by its own draw, the label kept (but for mixup and cutmix).
 
-Every function here is a technique: it receives the raw samples of a training batch, before preprocessing, and a ``Draw``,
-the only randomness. Geometric techniques in a row are one affine map that is sampled once (bilinear); flips and
-whole-pixel shifts are exact, and bytes stay bytes. ``fill`` says what stands outside the image: the nearest pixel, a
-constant ``value``, or the image reflected at its edge. Amounts that depend on the data are in units of the training part:
-its range for light, its standard deviation (by channel, by feature in tables) for noise.
+Every function here is a technique: it receives the raw samples of a training batch, before preprocessing, and a
+``Draw``, the only randomness. Geometric techniques in a row are one affine map that is sampled once (bilinear); flips
+and whole-pixel shifts are exact, and bytes stay bytes. ``fill`` says what stands outside the image: the nearest
+pixel, a constant ``value``, or the image reflected at its edge. Amounts that depend on the data are in units of the
+training part: its range for light, its standard deviation (by channel, by feature in tables) for noise.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ravine.catalogue import Count, NonNegative, Positive, Probability, Real
+from ravine.catalogue import Count, Positive, Probability, Real
 from ravine.data.draw import Draw, Samples
-from ravine.data.warp import Fill, Warp, matrix
+from ravine.data.warp import Warp, matrix
 from ravine.errors import InputError
 
 # --- geometry of images -----------------------------------------------------------------------------------------------
@@ -245,9 +245,10 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
 
 
 def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
-    """Move sequences in time by a whole number of steps, uniform from -``steps`` to ``steps``; the end repeats the last one.
+    """Move sequences in time by a whole number of steps, uniform from -``steps`` to ``steps``.
 
-    For sequences [T, F] and tokens [T] with one target for the whole sequence.
+    The first or last step is repeated where the sequence has moved away. For sequences [T, F] and tokens [T] with one
+    target for the whole sequence.
     """
     _sequences(batch, "time_shift")
     if batch.task == "sequence":
@@ -317,7 +318,8 @@ def mixup(batch: Samples, draw: Draw, *, alpha: Positive = 0.2) -> Samples:
 def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
     """Replace a rectangle of each image by that of another, and mix the targets by the areas.
 
-    The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random pixel, cut at the edge.
+    The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random pixel, cut at the
+    edge.
 
     Source: Yun et al., "CutMix: Regularization strategy to train strong classifiers", 2019.
     """

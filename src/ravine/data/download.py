@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import ssl
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path
@@ -32,7 +33,7 @@ def cache_root() -> Path:
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
         _require_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -51,12 +52,14 @@ def fetch(url: str, to: Path, *, sha256: str, limit: int, context: ssl.SSLContex
             digest = _copy(response, partial, url, limit)
             if digest != sha256:
                 raise RavineError(
-                    f"{url}: got sha256 {digest}; expected {sha256}; the file was not kept; try again, or put the right file at {to}"
+                    f"{url}: got sha256 {digest}; expected {sha256}; the file was not kept; "
+                    f"try again, or put the right file at {to}"
                 )
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise RavineError(
-            f"{url}: could not be fetched ({reason}); check the network, or put the file at {to}, or set RAVINE_DATA to a folder that holds the data"
+            f"{url}: could not be fetched ({reason}); check the network, or put the file at {to}, "
+            "or set RAVINE_DATA to a folder that holds the data"
         ) from None
     return to
 
@@ -66,7 +69,7 @@ def _require_https(url: str) -> None:
         raise InputError("download", got=url, expected="an address that begins with https://")
 
 
-def _copy(response, partial: Path, url: str, limit: int) -> str:  # type: ignore[no-untyped-def]
+def _copy(response: Any, partial: Path, url: str, limit: int) -> str:
     announced = int(response.headers.get("Content-Length") or 0)
     too_large = RavineError(f"{url}: more than the {limit:,} bytes that are allowed for it; nothing was kept")
     if announced > limit:

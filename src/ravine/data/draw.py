@@ -56,8 +56,8 @@ class Draw:
 class Samples:
     """A batch on its way through augmentation.
 
-    Geometric techniques only compose a warp; the first that needs pixels, or the end, samples the images once. ``low`` and
-    ``high`` (the range), ``mean`` and ``deviation`` are of the training part, before preprocessing.
+    Geometric techniques only compose a warp; the first that needs pixels, or the end, samples the images once.
+    ``low`` and ``high`` (the range), ``mean`` and ``deviation`` are of the training part, before preprocessing.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import torch
 from ravine.data import idx, tables, text
 from ravine.data.arrays import from_pairs
 from ravine.data.source import Arrays, Source
+from ravine.data.statistics import Rows
 from ravine.data.targets import interpret
-from ravine.errors import InputError
+from ravine.errors import InputError, unknown
 
 _IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 
@@ -114,50 +114,60 @@ def from_text(path: Path, length: int) -> Source:
     return Source({"all": text.Text(text.read(path), length, path.name)}, "sequence")
 
 
-def from_csv(path: Path, target: str | None, task: str, categorical: str) -> Source:
+def from_csv(
+    path: Path, target: str | tuple[str, ...] | None, task: str, categorical: str, drop: tuple[str, ...]
+) -> Source:
     table = tables.read(path)
-    name = tables.target_of(table, target)
-    columns = tables.describe(table, [column for column in table.columns if column != name])
+    targets = tables.targets_of(table, target)
+    for name in drop:
+        if name not in table.columns:
+            raise unknown(f"{table.where}: drop", name, table.columns)
+    columns = tables.describe(table, [name for name in table.columns if name not in targets and name not in drop])
     raw = tables.matrix(table, columns)
-    cells = table.columns[name]
-    gaps = [row + 1 for row, cell in enumerate(cells) if tables.missing(cell)]
-    if gaps:
-        raise InputError(
-            f"{table.where}: target {name}",
-            got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
-            expected="a target in every row",
-            repair="drop those rows",
-        )
-    y, classes = _csv_target(cells, task, f"{table.where}: target {name}")
+    y, classes = _csv_targets(table, targets, task)
     found = interpret({"train": y}, raw, "classification" if classes else "regression", classes)
-    facts = {"target": name, "columns": columns}
-    return Source(
-        {"train": Arrays(raw, found.parts["train"])},
-        found.task,
-        found.classes,
-        outputs=found.outputs,
-        facts=facts,
-        encode=lambda rows: tables.fit_encoder(torch.cat(list(rows.chunks())), columns, categorical, table.where),
-    )
+
+    def encode(rows: Rows) -> tables.Encoder:
+        return tables.fit_encoder(torch.cat(list(rows.chunks())), columns, categorical, table.where)
+
+    parts = {"train": Arrays(raw, found.parts["train"])}
+    facts = {"targets": list(targets), "columns": columns}
+    return Source(parts, found.task, found.classes, outputs=found.outputs, facts=facts, encode=encode)
+
+
+def _csv_targets(table: tables.Table, names: tuple[str, ...], task: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The targets [N] or [N, K] and the names of the classes; no names for a regression."""
+    for name in names:
+        gaps = [row for row, cell in enumerate(table.columns[name], 1) if tables.missing(cell)]
+        if gaps:
+            raise InputError(
+                f"{table.where}: target {name}", got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
+                expected="a target in every row", repair="remove those rows",
+            )  # fmt: skip
+    if len(names) == 1:
+        return _csv_target(table.columns[names[0]], task, f"{table.where}: target {names[0]}")
+    if task == "classification":
+        raise InputError(
+            f"{table.where}: target", got=f"{len(names)} columns", expected="one column for a classification"
+        )
+    columns = [tables.numbers(table.columns[name], f"{table.where}: target {name}") for name in names]
+    return torch.tensor(columns, dtype=torch.float64).T.contiguous(), ()
 
 
 def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """The target and its class names; no names for a regression."""
-    values = [tables.number(cell) for cell in cells]
-    numeric = all(value is not None for value in values)
-    if task == "regression" and not numeric:
-        raise InputError(
-            where,
-            got=next(c for c, v in zip(cells, values, strict=True) if v is None),
-            expected="numbers for a regression",
-        )
-    few = numeric and all(value == round(value) for value in tables.numbers(cells, where)) and len(set(values)) <= 20
+    """Text and at most 20 different whole numbers are classes unless the task says otherwise."""
+    numeric = all(tables.number(cell) is not None for cell in cells)
+    values = tables.numbers(cells, where) if numeric or task == "regression" else []
+    few = numeric and len(set(values)) <= 20 and all(value == round(value) for value in values)
     if task == "regression" or (task == "auto" and numeric and not few):
-        return torch.tensor(tables.numbers(cells, where), dtype=torch.float64), ()
-    kinds = sorted(set(cells), key=lambda cell: (tables.number(cell) if numeric else 0.0, cell))
+        return torch.tensor(values, dtype=torch.float64), ()
+    kinds = sorted(set(cells), key=lambda cell: (float(cell) if numeric else 0.0, cell))
     if len(kinds) < 2:
         raise InputError(where, got=f"one class ({kinds[0]})", expected="at least two classes")
-    if task == "auto" and not numeric and len(kinds) > max(20, len(cells) // 2):
-        warnings.warn(f"{where}: {len(kinds)} classes in {len(cells)} rows", stacklevel=2)
-    place = {kind: i for i, kind in enumerate(kinds)}
+    if task == "auto" and len(kinds) > max(20, len(cells) // 2):
+        raise InputError(
+            where, got=f"{len(kinds)} different texts in {len(cells)} rows", expected="classes that occur more than once",
+            repair=f"first is {kinds[0]!r}; name the right column with target, or set task = classification",
+        )  # fmt: skip
+    place = {kind: code for code, kind in enumerate(kinds)}
     return torch.tensor([place[cell] for cell in cells]), tuple(kinds)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from ravine.data import images
-from ravine.data.arrays import from_pairs
-from ravine.data.source import Source
+from ravine.data.source import Arrays, Source
+from ravine.data.stream import MOST_BYTES, Items
 from ravine.errors import InputError, unknown
+
+Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
 
 _PARTS = {
     "train": "train",
@@ -23,33 +27,62 @@ _PARTS = {
 
 
 def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
-    """Read PATH/CLASS/… or PATH/PART/CLASS/…"""
+    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each epoch."""
     parts = _parts(root)
     classes = tuple(folder.name for folder in _folders(parts["train"]))
     if len(classes) < 2:
         raise InputError(
-            str(parts["train"]),
-            got=f"{len(classes)} folder(s) of images",
-            expected="one folder for each of at least two classes",
-        )
-    files = {name: _by_class(folder, classes) for name, folder in parts.items()}
-    good, broken, seen = images.survey([file for file, _ in files["train"]], str(root))
-    shape = _pair(size) or (seen["size"][0], seen["size"][1])
-    pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, seen["mode"])
-    pairs, unreadable = {}, list(broken)
-    for name, listed in files.items():
-        listed = [row for row in listed if row[0] not in set(broken)]
-        x, lost = images.load([file for file, _ in listed], pillow_mode, shape)
-        unreadable += [listed[place][0] for place in lost]
-        y = torch.tensor(
-            [label for place, (_, label) in enumerate(listed) if place not in set(lost)], dtype=torch.int64
-        )
-        _no_empty(y, classes, parts[name]) if name == "train" else None
-        pairs[name] = (x, y)
-    images.warn_unreadable(sorted(unreadable), root)
-    source = from_pairs(pairs, "classification", classes=classes)
-    source.facts |= {"size": list(shape), "mode": pillow_mode}
-    return source
+            str(parts["train"]), got=f"{len(classes)} folder(s)", expected="a folder of images for each of two classes or more"
+        )  # fmt: skip
+    listed = {name: _by_class(folder, classes) for name, folder in parts.items()}
+    survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
+    broken = set(survey.broken)
+    listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
+    height, width = _pair(size) or survey.median([file for file, _ in listed["train"]])
+    pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
+    needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
+    read = _kept if needed <= MOST_BYTES else _streamed
+    splits, lost = read(listed, pillow_mode, (height, width))
+    images.warn_unreadable(sorted(broken | set(lost)), root)
+    for name, split in splits.items():
+        _no_empty(split.labels, classes, parts[name], every=name == "train")
+    facts = {"size": [height, width], "mode": pillow_mode}
+    return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
+
+
+def _kept(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[Path]]:
+    """All images decoded, and the files that turned out to be damaged."""
+    splits, damaged = {}, []
+    for name, rows in listed.items():
+        x, lost = images.load([file for file, _ in rows], mode, size)
+        gone = set(lost)
+        damaged += [rows[place][0] for place in lost]
+        y = torch.tensor([label for place, (_, label) in enumerate(rows) if place not in gone], dtype=torch.int64)
+        splits[name] = Arrays(x, y)
+    return splits, damaged
+
+
+def _streamed(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[Path]]:
+    splits = {}
+    for name, rows in listed.items():
+        labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
+        splits[name] = Items(_Images(rows, mode, size), torch.arange(len(rows)), seed=0, labels=labels)
+    return splits, []
+
+
+class _Images(Dataset):
+    def __init__(self, rows: list[tuple[Path, int]], mode: str, size: tuple[int, int]):
+        self.rows, self.mode, self.size = rows, mode, size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        file, label = self.rows[place]
+        try:
+            return images.decode(file, self.mode, self.size), label
+        except images.BROKEN as error:
+            raise InputError(str(file), expected="an image that can be read", repair=f"remove it ({error})") from None
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -86,13 +119,11 @@ def _by_class(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     return rows
 
 
-def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path) -> None:
+def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path, *, every: bool) -> None:
     counts = labels.bincount(minlength=len(classes))
-    if int(counts.min()) == 0:
-        empty = classes[int(counts.argmin())]
+    if not len(labels) or (every and int(counts.min()) == 0):
+        empty = folder / classes[int(counts.argmin())] if every else folder
         raise InputError(
-            str(folder / empty),
-            got="no image that can be read",
-            expected="at least one image of every class",
+            str(empty), got="no image that can be read", expected="at least one image of every class",
             repair="add images or remove the folder",
-        )
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST: big-endian, a magic number of two zeros, a type and a rank, then the extents, then the values."""
+"""IDX, the format of MNIST: two zeros, a type and a rank, then the extents and the values, big-endian."""
 
 from __future__ import annotations
 

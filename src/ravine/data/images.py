@@ -6,8 +6,8 @@ import io
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,26 +17,18 @@ from torch import Tensor
 from ravine.errors import InputError
 
 _GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)  # what Pillow raises on files that are no images
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on broken files
 
 
 def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -> Tensor:
     """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, resized to (height, width) where given."""
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-        image = _eight_bits(ImageOps.exif_transpose(image)).convert(mode)
-        if size and image.size != size[::-1]:
-            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-    return (
-        torch.from_numpy(pixels.copy()).unflatten(1, (-1, 1)).movedim(2, 0)
-        if mode == "L"
-        else torch.from_numpy(pixels.copy()).movedim(2, 0)
-    )
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
+        turned = "exif" in opened.info or opened.format == "TIFF"
+        picture = _eight_bits(ImageOps.exif_transpose(opened) if turned else opened).convert(mode)
+        if size and picture.size != size[::-1]:
+            picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(picture))  # [H, W] or [H, W, C]
+    return pixels[None] if mode == "L" else pixels.movedim(2, 0)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -54,7 +46,7 @@ def header(file: Path) -> tuple[tuple[int, int], bool] | None:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             size = image.size if turned else image.size[::-1]
             return (size[0], size[1]), image.mode in _GRAY
-    except _BROKEN:
+    except BROKEN:
         return None
 
 
@@ -66,7 +58,7 @@ def load(files: Sequence[Path | bytes], mode: str, size: tuple[int, int]) -> tup
     def one(place: int) -> None:
         try:
             out[place] = decode(files[place], mode, size)
-        except _BROKEN:
+        except BROKEN:
             broken.append(place)
 
     with ThreadPoolExecutor() as pool:
@@ -96,14 +88,26 @@ def files_in(folder: Path) -> list[Path]:
     )
 
 
-def survey(files: Sequence[Path], where: str) -> tuple[list[Path], list[Path], dict[str, Any]]:
-    """(readable files, others, {"size": the median height and width, "mode": "L" if all are gray else "RGB"})."""
+@dataclass
+class Survey:
+    """What the headers of image files say."""
+
+    sizes: dict[Path, tuple[int, int]]  # (height, width) of those that are images
+    broken: list[Path]
+    gray: bool  # all of them
+
+    def median(self, files: Sequence[Path]) -> tuple[int, int]:
+        """The median height and width of some of the files."""
+        height, width = np.median([self.sizes[file] for file in files], axis=0).round().astype(int).tolist()
+        return height, width
+
+
+def survey(files: Sequence[Path], where: str) -> Survey:
+    """Read the headers of all files."""
     with ThreadPoolExecutor() as pool:
         found = dict(zip(files, pool.map(header, files, chunksize=64), strict=True))
-    good = [file for file in files if found[file]]
+    good = {file: seen for file, seen in found.items() if seen}
     if not good:
         raise InputError(where, got=f"{len(files)} file(s), none an image", expected="image files")
-    sizes = np.array([found[file][0] for file in good])  # type: ignore[index]
-    gray = all(found[file][1] for file in good)  # type: ignore[index]
-    height, width = (int(extent) for extent in np.median(sizes, axis=0))
-    return good, [file for file in files if not found[file]], {"size": [height, width], "mode": "L" if gray else "RGB"}
+    sizes = {file: size for file, (size, _) in good.items()}
+    return Survey(sizes, [file for file in files if file not in good], all(gray for _, gray in good.values()))

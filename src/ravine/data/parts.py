@@ -1,13 +1,16 @@
-"""A source's parts made complete: validation and test are split off the training part where the source does not bring them."""
+"""A source's parts made complete: what it does not bring is split off the training part."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
 
 from ravine import recipe
-from ravine.data.source import PARTS, Source
+from ravine.data.source import PARTS, Arrays, Source
 from ravine.data.splits import hold_out
-from ravine.data.stream import Ordered
+from ravine.data.stream import Items, Ordered
 from ravine.data.text import Text
 from ravine.errors import InputError
 
@@ -15,24 +18,29 @@ from ravine.errors import InputError
 def divide(source: Source, data: recipe.Data) -> Source:
     """The source with all its parts: the test part is split off first, the validation part off the rest.
 
-    Where the source brings a validation part of its own, its parts are used as they are, and no test part is made unless
-    ``data.test`` is set. A text is cut into contiguous pieces.
+    Where the source brings a validation part of its own, its parts are used as they are, and no test part is made
+    unless ``data.test`` is set. A text is cut into contiguous pieces.
     """
     whole = source.parts.get("all")
     if isinstance(whole, Text):
-        parts, characters = whole.cut(data.validation, data.test, data.seed)
-        return replace(source, parts=parts, classes=characters, vocabulary=len(characters), outputs=len(characters))
-    parts = dict(source.parts)
+        pieces, characters = whole.cut(data.validation, data.test, data.seed)
+        return replace(source, parts=pieces, classes=characters, vocabulary=len(characters), outputs=len(characters))
+    parts: dict[str, Any] = dict(source.parts)
     for name, fraction in _fractions(source, data).items():
         if name not in parts and fraction > 0:
             train = parts["train"]
-            labels = train.labels if source.task == "classification" and train.labels.ndim == 1 else None
+            labels = _labels(train) if source.task == "classification" else None
             kept, held = hold_out(len(train), fraction, labels, data.seed, name)
             parts["train"], parts[name] = train.rows(kept), train.rows(held)
     for name, part in parts.items():
         if not len(part):
             raise InputError(f"data ({name})", got="no samples", expected="at least one")
     return replace(source, parts={name: parts[name] for name in PARTS if name in parts})
+
+
+def _labels(train: Arrays | Items) -> Tensor | None:
+    labels = train.labels
+    return labels if labels is not None and labels.ndim == 1 else None
 
 
 def _fractions(source: Source, data: recipe.Data) -> dict[str, float]:

@@ -31,8 +31,8 @@ DEVICE_SHARE = 0.5  # of the free memory of an accelerator that raw data may tak
 
 
 class Pipeline:
-    """Data of one program: loaded, split, fitted, placed on the device. ``batch(step)`` is a pure function of the data's seed
-    and the step.
+    """Data of one program: loaded, split, fitted, placed on the device. ``batch(step)`` is a pure function of the
+    data's seed and the step.
 
     >>> pipeline = Pipeline(recipe.Data(source="digits", batch=64))
     >>> pipeline.task, pipeline.input_shape, pipeline.outputs, pipeline.batch(0).x.shape
@@ -49,14 +49,14 @@ class Pipeline:
         root: Path | str | None = None,
         fitted: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None,
     ):
-        """``arrays``: data given in Python, instead of the recipe's source. ``fitted``: the ``state`` of another run, whose
-        preprocessing of inputs is carried over."""
+        """``arrays``: data given in Python, instead of the recipe's source. ``fitted``: the ``state`` of another run,
+        whose preprocessing of inputs is carried over."""
         source = divide(_load(data, arrays, Path(root) if root else data_root()), data)
         carried = Preparation.from_state(*fitted) if fitted else None
         inputs = Rows.of_split(source.parts["train"], 0)
         preparation = Preparation.fit(source, inputs, data.preprocess, fitted=carried)
+        self._parts: dict[str, Any] = source.parts
         self._settle(data, preparation, torch.device(device), dtype)
-        self._parts = source.parts
         self._place(source.batch)
         self._seen = _of_raw(inputs, self.device) if data.augment else {}
 
@@ -66,7 +66,6 @@ class Pipeline:
         self.input_shape, self.raw_shape = preparation.input_shape, preparation.raw_shape
         self.vocabulary = preparation.vocabulary
         self._prepare = Prepare(preparation, device, dtype)
-        self._parts: dict[str, Any] = {}
         self._ready: dict[str, Arrays] = {}
 
     # --- with or without the data -------------------------------------------------------------------------------------
@@ -87,6 +86,7 @@ class Pipeline:
     ) -> Pipeline:
         """From what ``state`` gave, without the data: enough for transform, read, target_units and classes."""
         self = cls.__new__(cls)
+        self._parts = {}
         self._settle(data, Preparation.from_state(tensors, facts), torch.device(device), dtype)
         return self
 
@@ -251,9 +251,10 @@ class Pipeline:
     def size(self, name: str) -> int:
         """Rows in a part."""
         if name not in self._parts:
+            known = ", ".join(self._parts)
             raise InputError(
-                "data", got=f"no {name} part", expected=f"one of {', '.join(self._parts)}", repair=f"set data.{name} above 0"
-            )  # fmt: skip
+                "data", got=f"no {name} part", expected=f"one of {known}", repair=f"set data.{name} above 0"
+            )
         return len(self._parts[name])
 
     def summary(self) -> dict[str, Any]:
@@ -266,7 +267,8 @@ class Pipeline:
 def _load(data: recipe.Data, arrays: Any, root: Path) -> Source:
     if arrays is None:
         return technique("source", data.source)(root, **data.source.arguments)
-    task = data.source.arguments.get("task", "auto") if data.source.kind == "arrays" else "auto"  # type: ignore[attr-defined]
+    of_arrays = data.source.kind == "arrays"
+    task = data.source.arguments["task"] if of_arrays else "auto"
     return from_python(arrays, task, seed=data.seed, batch=128 if data.batch == "full" else data.batch)
 
 

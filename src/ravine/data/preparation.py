@@ -1,4 +1,4 @@
-"""What stands between raw data and the network: fitted to the training part, stored with the run, used without the data."""
+"""What stands between raw data and the network: fitted to the training part, stored with the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ravine.errors import InputError
 
 @dataclass
 class Preparation:
-    """The meaning of the data and the transforms of inputs and targets, in float64; ``place`` puts copies on the device."""
+    """The meaning of the data, and the transforms of inputs and targets in float64."""
 
     task: str
     classes: tuple[str, ...]
@@ -47,6 +47,11 @@ class Preparation:
             source.task, source.classes, source.outputs or len(source.classes), inputs.shape, tokens,
             source.vocabulary, dict(source.facts),
         )  # fmt: skip
+        if fitted and source.encode:
+            raise InputError(
+                "start.weights", got="preprocessing carried over to a table",
+                expected="data whose preprocessing does not depend on columns",
+            )  # fmt: skip
         first: list[Transform] = [source.encode(inputs)] if source.encode else []
         of_inputs = [part for part in preprocess if part.arguments.get("of") != "targets"]
         of_targets = [part for part in preprocess if part.arguments.get("of") == "targets"]
@@ -78,9 +83,11 @@ class Preparation:
         inputs, plain_inputs = pack(self.inputs, "inputs")
         targets, plain_targets = pack(self.targets, "targets")
         facts = {
-            "task": self.task, "classes": list(self.classes), "outputs": self.outputs, "raw_shape": list(self.raw_shape),
-            "input_shape": list(self.input_shape), "tokens": self.tokens, "vocabulary": self.vocabulary,
-            "class_counts": self.class_counts.tolist(), "inputs": plain_inputs, "targets": plain_targets, "source": self.facts,
+            "task": self.task, "classes": list(self.classes), "outputs": self.outputs,
+            "raw_shape": list(self.raw_shape), "input_shape": list(self.input_shape), "tokens": self.tokens,
+            "vocabulary": self.vocabulary,
+            "class_counts": self.class_counts.tolist(), "inputs": plain_inputs, "targets": plain_targets,
+            "source": self.facts,
         }  # fmt: skip
         return inputs | targets, facts
 
@@ -111,7 +118,7 @@ class Prepare:
         return torch.int64 if self._whole else self.dtype
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Bytes and float32 go through the network's dtype, whatever came in more digits through float64. Padding becomes 0."""
+        """Bytes and float32 go through the network's dtype, what came in more digits through float64; padding is 0."""
         x = x.to(self.device, non_blocking=True)
         if self._whole:
             return x.long()

@@ -116,10 +116,10 @@ def standardize(
 
 
 def normalize(x: Tensor | Rows, *, mean: Real | tuple[Real, ...], std: Positive | tuple[Positive, ...]) -> Transform:
-    """A given mean and standard deviation: y = (x - mean) / std; one number for all, or one for each channel. Can be undone.
+    """A given mean and standard deviation: y = (x - mean) / std.
 
-    Nothing is fitted. The numbers are in the units of the data as they arrive here: for the usual ones of images, put
-    ``rescale`` before it.
+    One number for all, or one for each channel. Nothing is fitted. Can be undone. The numbers are in the units of the
+    data as they arrive here: for the usual ones of images, put ``rescale`` before it.
 
     >>> normalize(torch.zeros(1, 3, 2, 2), mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])(torch.ones(1, 3, 1, 1)).flatten()
     tensor([1., 1., 1.], dtype=torch.float64)
@@ -191,10 +191,10 @@ def pca_whiten(
 
 
 def zca(x: Tensor | Rows, *, epsilon: NonNegative = 1e-5) -> Transform:
-    """Whitening that stays closest to the data: y = (x - mean) U diag(1 / sqrt(lambda + epsilon)) U^T, in the shape of x.
+    """Whitening that stays closest to the data: y = (x - mean) U diag(1 / sqrt(lambda + epsilon)) U^T.
 
-    lambda is the variance along each direction (over N - 1), in the units of the data squared. Can be undone where
-    epsilon > 0 or every direction varies.
+    The result has the shape of x; lambda is the variance along each direction (over N - 1), in the units of the data
+    squared. Can be undone where epsilon > 0 or every direction varies.
 
     >>> zca(torch.randn(50, 1, 4, 4).double())(torch.zeros(2, 1, 4, 4).double()).shape
     torch.Size([2, 1, 4, 4])

@@ -91,11 +91,16 @@ def cifar10(root: Path) -> dict[str, tuple[Any, Any]]:
     packed = packed or fetch(
         _CIFAR10_URL, cache_root() / "cifar-10-binary.tar.gz", sha256=_CIFAR10_SHA256, limit=200 * _MIB
     )
-    with tarfile.open(packed, "r:gz") as archive:  # members are read, nothing is extracted to disk
-        members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
-        return _cifar10_parts(
-            {f"{name}.bin": archive.extractfile(members[f"{name}.bin"]).read() for name in _cifar10_names()}
-        )  # type: ignore[union-attr]
+    with tarfile.open(packed, "r:gz") as archive:
+        return _cifar10_parts({name: _member(archive, name) for name in (f"{n}.bin" for n in _cifar10_names())})
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    """The content of a member; nothing is extracted to disk."""
+    file = archive.extractfile(f"cifar-10-batches-bin/{name}")
+    if file is None:
+        raise InputError("cifar-10-binary.tar.gz", got=f"no file {name}", expected="the archive of CIFAR-10")
+    return file.read()
 
 
 def _cifar10_names() -> list[str]:
@@ -118,7 +123,7 @@ def _cifar10_parts(blobs: dict[str, bytes]) -> dict[str, tuple[Any, Any]]:
 
 
 def _cifar10_jpeg(path: Path) -> dict[str, tuple[Any, Any]]:
-    """The JPEG form: ``{train,test}_bytes`` joined, ``_ends``, ``_labels``; the decoded pixels are kept in the cache."""
+    """The JPEG form: ``{train,test}_bytes`` joined, ``_ends``, ``_labels``; its pixels are kept in the cache."""
     stat = path.stat()
     mark = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
     pairs = {}

@@ -19,7 +19,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 
 def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
-    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, values may miss (NaN) in tables."""
+    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, cells of tables may miss."""
     rows = tensor(x, "x")
     if not isinstance(rows, Tensor):
         raise InputError("x", got="text", expected=f"numbers of shape [N, {', '.join(map(str, shape))}]")

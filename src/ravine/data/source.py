@@ -116,7 +116,7 @@ class Windows:
 
 @dataclass
 class Source:
-    """Parts of data and their meaning. ``facts`` is plain data, kept with the run, from which new files are read alike."""
+    """Parts of data and their meaning; from ``facts``, plain data kept with the run, new files are read alike."""
 
     parts: dict[str, Any]  # "train", perhaps "validation" and "test" -> Split, or a text (str) to be cut
     task: str

@@ -1,7 +1,7 @@
 """Real data: what comes with scikit-learn, what is downloaded once, and the person's own files.
 
-Every function here is a technique: it receives ``root``, where data are looked for (``RAVINE_DATA``, else the cache), and gives
-a ``Source``. Relative paths are looked for in the working directory, then under ``root``.
+Every function here is a technique: it receives ``root``, where data are looked for (``RAVINE_DATA``, else the cache),
+and gives a ``Source``. Relative paths are looked for in the working directory, then under ``root``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def digits(root: Path) -> Source:
 def mnist(root: Path) -> Source:
     """MNIST: 60,000 + 10,000 images of handwritten digits, uint8 [1, 28, 28], 10 classes.
 
-    Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source: LeCun, Cortes, Burges 1998.
+    Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source: LeCun, Cortes, Burges
+    1998.
     """
     return from_pairs(published.mnist(root), classes=tuple("0123456789"))
 
@@ -36,8 +37,8 @@ def mnist(root: Path) -> Source:
 def cifar10(root: Path) -> Source:
     """CIFAR-10: 50,000 + 10,000 photographs, uint8 [3, 32, 32], 10 classes.
 
-    Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or cifar10-jpeg.npz, the same images
-    as JPEG; else downloaded. Source: Krizhevsky 2009.
+    Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or cifar10-jpeg.npz, the
+    same images as JPEG; else downloaded. Source: Krizhevsky 2009.
     """
     return from_pairs(published.cifar10(root), classes=published.CIFAR10_CLASSES)
 
@@ -53,8 +54,8 @@ def shakespeare(root: Path, *, length: Count = 64) -> Source:
 def text(root: Path, *, path: Text, length: Count = 64) -> Source:
     """A text file (UTF-8): windows of ``length`` characters with the next character as target at each step.
 
-    Training, validation and test are contiguous pieces, in this order. The vocabulary is that of the training piece; token 0 stands
-    for characters it does not have. In training the windows begin at another place each epoch.
+    Training, validation and test are contiguous pieces, in this order. The vocabulary is that of the training piece;
+    token 0 stands for characters it does not have. In training the windows begin at another place each epoch.
     """
     return files.from_text(find(path, root, "text file"), length)
 
@@ -62,10 +63,11 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
 def folder(
     root: Path, *, path: Text, size: Pair | None = None, mode: Literal["auto", "gray", "rgb"] = "auto"
 ) -> Source:
-    """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with val and test beside train.
+    """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with val and test
+    beside train.
 
-    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all are gray, else
-    RGB. Files that cannot be read are named in one warning and left out.
+    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all
+    are gray, else RGB. Files that cannot be read are named in one warning and left out.
     """
     return folders.load(find(path, root, "folder", folder=True), size, mode)
 
@@ -74,18 +76,22 @@ def csv(
     root: Path,
     *,
     path: Text,
-    target: Text | None = None,
+    target: Text | tuple[Text, ...] | None = None,
+    drop: tuple[Text, ...] = (),
     task: Literal["auto", "classification", "regression"] = "auto",
     categorical: Literal["one_hot", "index"] = "one_hot",
 ) -> Source:
-    """A table with a header: one row a sample.
+    """A table with a header: one row a sample. Separated by commas, semicolons, tabs or bars.
 
-    ``target`` is the column to predict (default: one called target, label, class or y, else the last). Columns of numbers stay numbers;
-    columns of text are categories, one-hot or an index; texts of more than 100 kinds are left out with a warning. A missing
-    number becomes the median of the training part, with an indicator column beside it; a missing category the most frequent one. The
-    task is classification where the target is text or at most 20 different whole numbers, else regression.
+    ``target`` is the column to predict (default: one called target, label, class or y, else the last), or several for a
+    regression; columns in ``drop`` are not used. Columns of numbers stay numbers; columns of text are categories,
+    one-hot or an index. Columns that are empty or have more than 100 different texts are left out with a warning. A
+    missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training part, with an indicator
+    column beside it where the training part misses some; a missing category the most frequent one; a category that the
+    training part does not have gives zeros. The task is classification where the target is text or at most 20 different
+    whole numbers, else regression.
     """
-    return files.from_csv(find(path, root, "CSV file"), target, task, categorical)
+    return files.from_csv(find(path, root, "CSV file"), target, task, categorical, drop)
 
 
 def npz(

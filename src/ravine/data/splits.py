@@ -12,7 +12,8 @@ from ravine.errors import InputError
 def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name: str) -> tuple[Tensor, Tensor]:
     """Split row numbers into (kept, held out), each in rising order; with labels, class by class.
 
-    The number held out is the fraction of all, to the nearest row, at least one. Classes share it by largest remainders.
+    The number held out is the fraction of all, to the nearest row, at least one. Classes share it by largest
+    remainders.
 
     >>> kept, held = hold_out(10, 0.2, torch.tensor([0] * 5 + [1] * 5), seed=0, name="validation")
     >>> len(kept), [int(h >= 5) for h in held]
@@ -37,7 +38,7 @@ def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name:
 
 def _by_class(labels: Tensor, shuffled: Tensor, wanted: int) -> Tensor:
     """The first rows of each class in the shuffled order, as many as its share."""
-    classes, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
     share = counts.double() * wanted / len(labels)
     take = share.floor().long()
     most = torch.argsort(share - take, descending=True, stable=True)
@@ -58,5 +59,5 @@ def _leaves_all(labels: Tensor, held: Tensor, fraction: float, name: str) -> Non
             f"data.{name}",
             got=fraction,
             expected="at least one training sample of every class",
-            repair=f"class {empty[0]} has only {int((labels == empty[0]).sum())} sample(s): add some, or give a smaller fraction",
+            repair=f"class {empty[0]} has only {int((labels == empty[0]).sum())} sample(s); add some or split off less",
         )

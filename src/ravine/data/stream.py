@@ -1,7 +1,9 @@
-"""PyTorch Datasets and DataLoaders, read as they are needed: by row number where they have one, else in their own order.
+"""PyTorch Datasets and DataLoaders, read as they are needed: by row number where they have one, else in their own
+order.
 
-A Dataset that gives the same samples twice and is at most MOST_BYTES large is read once and kept. All else is read anew each
-epoch, a few batches ahead by a worker process, its own random numbers seeded by the step, so that any step can be entered.
+A Dataset that gives the same samples twice and is at most MOST_BYTES large is read once and kept. All else is read
+anew each epoch, a few batches ahead by a worker process, its own random numbers seeded by the step, so that any step
+can be entered.
 """
 
 from __future__ import annotations
@@ -118,7 +120,8 @@ class Ordered:
     def rows(self, index: Tensor) -> Ordered:
         raise InputError(
             "data.validation", got="a DataLoader without row numbers, which cannot be split",
-            expected="validation data of its own: data = (train_loader, validation_loader)", repair="or set data.validation = 0",
+            expected="validation data of its own: data = (train_loader, validation_loader)",
+            repair="or set data.validation = 0",
         )  # fmt: skip
 
     def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -317,6 +320,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _workers() -> int:
-    """One worker where processes are forked, so that any Dataset can be handed to it; else the batches are read in place."""
+    """One worker where processes are forked, so that any Dataset can be handed to it; else the batches are read in
+    place."""
     forks = multiprocessing.get_start_method(allow_none=False) == "fork"
     return 1 if forks and not multiprocessing.current_process().daemon else 0

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def summarize(pipeline: Pipeline) -> dict[str, Any]:
-    """Plain data for ``ravine data``: the task, and of each part its size, range, NaN, constant features and class balance."""
+    """Plain data for ``ravine data``: the task, and of each part its size, range, NaN, constant features and class
+    balance."""
     return {
         "task": pipeline.task,
         "classes": list(pipeline.classes),

@@ -1,7 +1,7 @@
 """Data made on the spot: shapes in the plane, rendered characters, and the sequence tasks of recurrent networks.
 
-Every function here is a technique: it receives ``root``, which it does not need, and gives a ``Source``. Equal numbers and an equal
-``seed`` give equal data.
+Every function here is a technique: it receives ``root``, which it does not need, and gives a ``Source``. Equal
+numbers and an equal ``seed`` give equal data.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from ravine.data.arrays import from_pairs
 from ravine.data.source import Source
 from ravine.errors import InputError
 
+_ALPHABETS = {
+    "upper": string.ascii_uppercase,
+    "lower": string.ascii_lowercase,
+    "digits": string.digits,
+    "letters": string.ascii_letters,
+}
 _BLANK, _GO, _SYMBOLS = 1, 2, 8  # of the copying task; 0 stays free, as it is the padding of token sequences
 
 
@@ -59,7 +65,8 @@ def spirals(
     noise: NonNegative = 0.2,
     seed: Integer = 0,
 ) -> Source:
-    """Interleaved spirals in the plane, one a class: radius r from 0 to 1, angle 2 pi (turns r + class / classes) + noise.
+    """Interleaved spirals in the plane, one a class: radius r from 0 to 1, angle 2 pi (turns r + class / classes) +
+    noise.
 
     ``noise`` is the standard deviation of the angle, in radians.
     """
@@ -85,12 +92,10 @@ def characters(
 ) -> Source:
     """Rendered characters: uint8 [1, size, size], one class a character, of random height, place and tilt.
 
-    Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise`` the standard deviation of noise as
-    a fraction of the full range. No download.
+    Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise`` the standard
+    deviation of noise as a fraction of the full range. No download.
     """
-    letters = {
-        "upper": string.ascii_uppercase, "lower": string.ascii_lowercase, "digits": string.digits, "letters": string.ascii_letters,
-    }[alphabet]  # fmt: skip
+    letters = _ALPHABETS[alphabet]
     if samples < len(letters):
         raise InputError(
             "data.source.samples", got=samples, expected=f"at least {len(letters)}, one for each character"
@@ -115,10 +120,11 @@ def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integ
 def copying(root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Count = 20, seed: Integer = 0) -> Source:
     """The copying task: remember ``symbols`` symbols over ``delay`` blanks, then say them again.
 
-    Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2), blanks. The target at each step is a
-    blank, and at the last ``symbols`` steps the symbols.
+    Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2), blanks. The target
+    at each step is a blank, and at the last ``symbols`` steps the symbols.
 
-    Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution recurrent neural networks", 2016.
+    Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution recurrent neural
+    networks", 2016.
     """
     random = np.random.default_rng(_state(seed))
     drawn = random.integers(3, 3 + _SYMBOLS, (samples, symbols))
@@ -135,7 +141,8 @@ def copying(root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Co
 
 
 def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integer = 0) -> Source:
-    """The adding task: sequences [length, 2] of uniform numbers and marks; the target is the sum of the two that are marked.
+    """The adding task: sequences [length, 2] of uniform numbers and marks; the target is the sum of the two that are
+    marked.
 
     One mark stands in each half. Always answering 1 has a squared error of 1/6.
 

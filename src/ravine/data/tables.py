@@ -38,7 +38,8 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """Read a CSV file; its separator is the most frequent of ``, ; tab |`` in the first line, its first line the header."""
+    """Read a CSV file; its separator is the most frequent of ``, ; tab |`` in the first line, its first line the
+    header."""
     where = path.name
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -77,14 +78,16 @@ def missing(cell: str) -> bool:
     return cell.lower() in MISSING
 
 
-def target_of(table: Table, target: str | None) -> str:
-    """The target column: the one named, else one called target, label, class or y, else the last."""
-    if target is not None:
-        if target not in table.columns:
-            raise unknown(f"{table.where}: target", target, table.columns)
-        return target
-    called = [name for name in table.columns if name.lower() in _TARGETS]
-    return called[0] if called else list(table.columns)[-1]
+def targets_of(table: Table, target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The target columns: those named, else one called target, label, class or y, else the last."""
+    if target is None:
+        called = [name for name in table.columns if name.lower() in _TARGETS]
+        return (called[0] if called else list(table.columns)[-1],)
+    names = (target,) if isinstance(target, str) else target
+    for name in names:
+        if name not in table.columns:
+            raise unknown(f"{table.where}: target", name, table.columns)
+    return names
 
 
 def describe(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -93,19 +96,16 @@ def describe(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     left_out = []
     for name in names:
         known = [cell for cell in table.columns[name] if not missing(cell)]
-        if all(number(cell) is not None for cell in known):
+        if not known:
+            left_out.append(f"{name!r} (empty)")
+        elif all(number(cell) is not None for cell in known):
             described.append({"name": name, "kind": "number"})
-            continue
-        categories = sorted(set(known))
-        if len(categories) > _MOST_CATEGORIES:
-            left_out.append(f"{name!r} ({len(categories)} different texts)")
+        elif len(categories := sorted(set(known))) > _MOST_CATEGORIES:
+            left_out.append(f"{name!r} ({len(categories)} different texts, more than {_MOST_CATEGORIES})")
         else:
             described.append({"name": name, "kind": "category", "categories": categories})
     if left_out:
-        warnings.warn(
-            f"{table.where}: left out, as more than {_MOST_CATEGORIES} different texts are names rather than categories: {', '.join(left_out)}",
-            stacklevel=2,
-        )
+        warnings.warn(f"{table.where}: columns left out: {', '.join(left_out)}", stacklevel=2)
     if not described:
         raise InputError(
             table.where, got="no usable input column", expected="columns of numbers or categories beside the target"
@@ -152,8 +152,9 @@ def numbers(cells: Sequence[str], where: str) -> list[float]:
 
 
 class Encoder(Transform):
-    """Raw matrix -> features: numbers (missing ones filled with the median), an indicator for each numeric column that has
-    missing values in the training part, categories one-hot or as an index (missing ones filled with the mode).
+    """Raw matrix -> features: numbers (missing ones filled with the median), an indicator for each numeric column
+    that has missing values in the training part, categories one-hot or as an index (missing ones filled with the
+    mode).
 
     A category that the training part does not have gives zeros (one-hot) or the next free index.
     """

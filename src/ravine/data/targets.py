@@ -1,8 +1,9 @@
 """What the targets say: the task, its classes, and the targets as tensors.
 
-In this order, unless ``task`` says otherwise: text and whole numbers [N] are classes; whole numbers [N, T] beside sequences
-of T steps are a class per step; rows of 0 and 1 are several labels each, or one class where every row has a single 1; rows of
-floats that are shares (>= 0, sum 1) are soft classes; all other floats are the targets of a regression.
+In this order, unless ``task`` says otherwise: text and whole numbers [N] are classes; whole numbers [N, T] beside
+sequences of T steps are a class per step; rows of 0 and 1 are several labels each, or one class where every row has a
+single 1; rows of floats that are shares (>= 0, sum 1) are soft classes; all other floats are the targets of a
+regression.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Transforms: modules of buffers, fitted to the training part, kept with the run, restored without the data.
 
-A transform is its class, its plain ``settings`` and its buffers; ``pack`` takes a chain of them apart and ``unpack`` builds it
-again. The classes are a closed table, so nothing that is stored can name another object.
+A transform is its class, its plain ``settings`` and its buffers; ``pack`` takes a chain of them apart and ``unpack``
+builds it again. The classes are a closed table, so nothing that is stored can name another object.
 """
 
 from __future__ import annotations
@@ -135,34 +135,39 @@ class Fourier(Transform):
 class Chain(nn.ModuleList):
     """Transforms one after the other."""
 
+    @property
+    def transforms(self) -> list[Transform]:
+        return list(self)  # type: ignore[arg-type]
+
     def forward(self, x: Tensor) -> Tensor:
         for transform in self:
             x = transform(x)
         return x
 
     def inverse(self, y: Tensor) -> Tensor:
-        for transform in reversed(list(self)):
+        for transform in reversed(self.transforms):
             y = transform.inverse(y)
         return y
 
 
-def fused(chain: Iterable[Transform]) -> Chain:
+def fused(chain: Chain) -> Chain:
     """The same map with neighbouring affine maps made one."""
     short: list[Transform] = []
-    for transform in chain:
-        if short and isinstance(transform, Affine) and isinstance(short[-1], Affine):
-            first = short.pop()
+    for transform in chain.transforms:
+        first = short[-1] if short else None
+        if isinstance(transform, Affine) and isinstance(first, Affine):
+            short.pop()
             # ((x - a) k - b) m = (x - (a + b / k)) (k m)
             transform = Affine(shift=first.shift + transform.shift / first.scale, scale=first.scale * transform.scale)
         short.append(transform)
     return Chain(short)
 
 
-def pack(chain: Iterable[Transform], prefix: str) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def pack(chain: Chain, prefix: str) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """The buffers of a chain by name, and what else is needed to build it again."""
     tensors: dict[str, Tensor] = {}
     plain = []
-    for place, transform in enumerate(chain):
+    for place, transform in enumerate(chain.transforms):
         buffers = dict(transform.named_buffers())
         tensors |= {f"{prefix}.{place}.{name}": value.cpu().contiguous() for name, value in buffers.items()}
         plain.append({"kind": type(transform).__name__, "settings": transform.settings, "buffers": sorted(buffers)})

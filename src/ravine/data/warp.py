@@ -17,8 +17,8 @@ Fill = Literal["nearest", "constant", "reflect"]
 
 @dataclass
 class Warp:
-    """``exact`` says that pixels go to pixels: then nothing is interpolated and bytes stay bytes. ``fill`` is None where a
-    warp never looks outside the image."""
+    """``exact`` says that pixels go to pixels: then nothing is interpolated and bytes stay bytes. ``fill`` is None
+    where a warp never looks outside the image."""
 
     matrix: Tensor  # [B, 3, 3] float32
     fill: Fill | None
