@@ -74,8 +74,8 @@ ROWS = [
     ("gru", {"units": 4, "layers": 2}, SEQUENCE),
     ("maxout", {"pieces": 2}, MAP),
     *[(name, {}, FEATURES) for name in (
-        "relu", "sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softplus", "softsign", "leaky_relu", "prelu", "elu", "selu",
-        "gelu", "silu", "softmax", "log_softmax",
+        "relu", "sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softplus", "softsign", "leaky_relu", "prelu", "elu",
+        "selu", "gelu", "silu", "softmax", "log_softmax",
     )],
     ("prelu", {"channels": True}, MAP),
     ("softmax", {"axis": 0}, MAP),
@@ -83,7 +83,7 @@ ROWS = [
 IDS = [f"{name}-{i}" for i, (name, _, _) in enumerate(ROWS)]
 MAPPED = [row for row in ROWS if row[0] not in ("rnn", "lstm", "gru")]
 PER_MEMBER = {
-    **{name: ("rate", (0.0, 0.3, 0.6)) for name in ("dropout", "spatial_dropout", "alpha_dropout")},
+    **dict.fromkeys(("dropout", "spatial_dropout", "alpha_dropout"), ("rate", (0.0, 0.3, 0.6))),
     "gaussian_noise": ("std", (0.0, 0.5, 1.0)),
     "leaky_relu": ("slope", (0.0, 0.1, 0.5)),
     "elu": ("alpha", (0.5, 1.0, 2.0)),
@@ -440,7 +440,7 @@ WRONG = [
     ([{"kind": "embedding", "size": 3}], (5,), "model.layers.0.vocabulary", "number of symbols"),
     ([{"kind": "maxout", "pieces": 5}], FEATURES, "model.layers.0", "divides by 5"),
     ([{"kind": "reshape", "to": [5, 5]}], FEATURES, "model.layers.0", "(12,)"),
-    ([{"kind": "residual", "layers": [DENSE], "shortcut": "identity"}], FEATURES, "model.layers.0.shortcut", "projection"),
+    ([{"kind": "residual", "layers": [DENSE], "shortcut": "identity"}], FEATURES, "model.layers.0.shortcut", "projec"),
     ([{"kind": "chain", "layers": [{"kind": "conv", "channels": 1}]}], FEATURES, "model.layers.0.layers.0", "maps"),
     ([{"kind": "parallel", "layers": [DENSE, "relu"], "merge": "sum"}], FEATURES, "model.layers.0.layers", "concat"),
     ([{"kind": "tied", "layer": 3}], FEATURES, "model.layers.0.layer", "earlier layer"),
@@ -463,7 +463,8 @@ def test_a_layer_that_cannot_take_its_input_says_which_and_how_to_repair(layers,
 
 
 def test_layers_stand_in_recipes_and_their_init_differs_by_member():
-    recipe = Recipe(model={"layers": [{"kind": "dense", "units": 3, "init": "zeros"}, {"kind": "dropout", "rate": 0.1}]})
+    layers = [{"kind": "dense", "units": 3, "init": "zeros"}, {"kind": "dropout", "rate": 0.1}]
+    recipe = Recipe(model={"layers": layers})
     other = recipe.edit({"model.layers.0.init": "he_normal", "model.layers.1.rate": 0.5})
     assert recipe.program == other.program != recipe.edit({"model.layers.0.units": 4}).program
     assert Recipe.from_toml(recipe.to_toml()) == recipe

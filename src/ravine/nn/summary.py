@@ -68,7 +68,6 @@ def _run(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]], shape: 
 
 
 def _hooks(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]]) -> list[Any]:
-    seen: set[int] = set()
     before: list[int] = []
 
     def enter(layer: nn.Module, given: Any) -> None:
@@ -76,14 +75,14 @@ def _hooks(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]]) -> li
 
     def leave(layer: nn.Module, given: Any, output: Any, name: str = "") -> None:
         out = output[0] if isinstance(output, tuple) else output
-        new = [id(p) for p in owned[layer] if id(p) not in seen]
-        seen.update(new)
+        new = [p for p in owned[layer] if id(p) not in tracer.seen]
+        tracer.seen.update(map(id, new))
         field = tracer.fields.get(id(out), (None, None))[1]
         rows.append({
             "name": name,
             "layer": type(layer).__name__,
             "shape": list(out.shape[1:]) if isinstance(out, Tensor) else None,
-            "parameters": sum(p.numel() for p in owned[layer] if id(p) in new),
+            "parameters": sum(p.numel() for p in new),
             "flops": tracer.flops - before.pop(),
             "receptive_field": None if field is None else list(field.size),
         })  # fmt: skip
@@ -140,6 +139,7 @@ class _Tracer(TorchDispatchMode):
 
     def clear(self) -> None:
         self.flops = 0
+        self.seen: set[int] = set()  # parameters that have been counted
         self.fields: dict[
             int, tuple[Tensor, _Field]
         ] = {}  # by identity; the tensor is kept so that it stays the only one

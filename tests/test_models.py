@@ -1,0 +1,294 @@
+"""Models: a row for every name; parameters and operations as published, members mapped as called, and the summary."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from ravine.catalogue import table
+from ravine.errors import InputError
+from ravine.nn import randomized
+from ravine.nn.build import build, build_loss, layout
+from ravine.nn.summary import summarise
+from ravine.recipe import Recipe
+
+IMAGE = (3, 32, 32)
+
+# (name, fields, shape of one sample, shape of the output); at least one row for every model
+ROWS = [
+    ("layers", {"layers": ["flatten", {"kind": "dense", "units": 5}]}, (2, 3), (5,)),
+    ("linear", {}, (2, 3), (5,)),
+    ("softmax", {}, (2, 3), (5,)),
+    ("mlp", {"hidden": [7, 6], "activation": "tanh", "dropout": 0.3, "norm": "batch"}, (2, 3), (5,)),
+    ("mlp", {"hidden": [], "norm": "layer"}, (6,), (5,)),
+    ("mlp", {"activation": {"kind": "leaky_relu", "slope": 0.2}}, (6,), (5,)),
+    ("maxout_mlp", {"hidden": [6]}, (6,), (5,)),
+    ("lenet", {"channels": [3, 4], "dense": [8], "dropout": 0.2}, (1, 12, 12), (5,)),
+    ("lenet", {"channels": [6, 16], "dense": [120, 84], "padding": "valid", "activation": "tanh", "pool": "avgpool"},
+     (1, 32, 32), (5,)),
+    ("alexnet", {}, (3, 16, 16), (5,)),
+    ("vgg", {"depth": 11, "width": 2, "dense": [8], "norm": "batch"}, (3, 16, 16), (5,)),
+    ("all_cnn", {"width": 4}, (3, 16, 16), (5,)),
+    ("resnet", {"depth": 8, "width": 4}, (3, 16, 16), (5,)),
+    ("resnet", {"depth": 14, "width": 4, "shortcuts": False}, (3, 16, 16), (5,)),
+    ("resnet", {"depth": 8, "width": 4, "projection": True}, (3, 16, 16), (5,)),
+    ("resnet", {"depth": 18, "form": "imagenet", "width": 4}, IMAGE, (5,)),
+    ("resnet", {"depth": 50, "form": "imagenet", "width": 4}, IMAGE, (5,)),
+    ("rnn", {"units": 6}, (7, 3), (5,)),
+    ("lstm", {"units": 6, "layers": 2, "dropout": 0.2, "bidirectional": True, "vocabulary": 11}, (7,), (5,)),
+    ("gru", {"units": 6}, (7, 3), (5,)),
+    ("char_lstm", {"units": 6, "embedding": 4, "dropout": 0.2, "vocabulary": 5}, (7,), (7, 5)),
+    ("char_rnn", {"units": 6, "embedding": 4, "vocabulary": 5}, (7,), (7, 5)),
+    ("char_gru", {"units": 6, "embedding": 6, "vocabulary": 5, "tied": True}, (7,), (7, 5)),
+]  # fmt: skip
+IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
+RECURRENT = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
+MAPPED = [row for row in ROWS if row[0] not in RECURRENT and row[1].get("depth") != 50]
+
+
+def inputs(shape, batch=4, symbols=5):
+    draws = torch.Generator().manual_seed(0)
+    if len(shape) == 1 and shape[0] == 7:
+        return torch.randint(1, symbols, (batch, *shape), generator=draws)
+    return torch.randn(batch, *shape, generator=draws, dtype=torch.float64)
+
+
+def test_every_model_has_a_row():
+    assert {row[0] for row in ROWS} | {"module"} == set(table("model"))
+
+
+@pytest.mark.parametrize(("name", "fields", "shape", "out"), ROWS, ids=IDS)
+def test_outputs_and_gradients(name, fields, shape, out):
+    net = build({"kind": name, **fields}, shape, 5, dtype=torch.float64)
+    randomized.set_keys(net, 0)
+    y = net(inputs(shape))
+    assert tuple(y.shape) == (4, *out)
+    gradients = torch.autograd.grad(y.square().sum(), list(net.parameters()))
+    assert all(bool(g.isfinite().all()) for g in gradients)
+    assert [n for n, _ in net.named_parameters()] == sorted([e.name for e in layout(net).entries], key=[
+        n for n, _ in net.named_parameters()].index)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "fields", "shape", "out"), MAPPED, ids=[row[0] for row in MAPPED])
+def test_members_mapped_equal_direct_calls(name, fields, shape, out):
+    modules = [build({"kind": name, **fields}, shape, 5, seed=i, dtype=torch.float64) for i in range(3)]
+    for i, module in enumerate(modules):
+        randomized.set_keys(module, i, "test")
+    x, y, loss = inputs(shape), torch.arange(4), build_loss("cross_entropy", None).double()
+    leaves, buffers = stack_module_state(modules)
+    template = copy.deepcopy(modules[0])
+    mapped = vmap(lambda p, b: loss(functional_call(template, (p, b), (x,)), y).mean())(leaves, buffers)
+    direct = torch.stack([loss(module(x), y).mean() for module in modules])
+    torch.testing.assert_close(mapped, direct, rtol=1e-12, atol=1e-12)
+    found = dict(zip(leaves, torch.autograd.grad(mapped.sum(), list(leaves.values())), strict=True))
+    for i, module in enumerate(modules):
+        own = torch.autograd.grad(direct[i], list(module.parameters()), retain_graph=True)
+        for (n, _), g in zip(module.named_parameters(), own, strict=True):
+            torch.testing.assert_close(found[n][i], g, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(buffers, stack_module_state(modules)[1], rtol=1e-10, atol=1e-12)
+
+
+# --- as published -----------------------------------------------------------------------------------------------------
+
+BIG = (3, 224, 224)
+PUBLISHED = [
+    # name, fields, shape, outputs, parameters, multiply-adds (millions), layers with weights
+    ("lenet", {"channels": [6, 16], "dense": [120, 84], "padding": "valid"}, (1, 32, 32), 10, 61_706, None, 5),
+    ("mlp", {"hidden": [300, 100]}, (1, 28, 28), 10, 266_610, 0.2662, 3),
+    ("alexnet", {}, (3, 227, 227), 1000, 62_378_344, 1135.26, 8),
+    ("vgg", {"depth": 11}, BIG, 1000, 132_863_336, 7609.09, 11),
+    ("vgg", {"depth": 16}, BIG, 1000, 138_357_544, 15470.26, 16),
+    ("all_cnn", {}, IMAGE, 10, 1_369_738, None, 9),
+    ("resnet", {"depth": 20}, IMAGE, 10, 269_722, 40.55, 20),
+    ("resnet", {"depth": 56}, IMAGE, 10, 853_018, 125.49, 56),
+    ("resnet", {"depth": 110}, IMAGE, 10, 1_727_962, 252.89, 110),
+    ("resnet", {"depth": 18, "form": "imagenet"}, BIG, 1000, 11_689_512, 1814.07, 18),
+    ("resnet", {"depth": 34, "form": "imagenet"}, BIG, 1000, 21_797_672, 3663.76, 34),
+    ("resnet", {"depth": 50, "form": "imagenet"}, BIG, 1000, 25_557_032, 4089.18, 50),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "shape", "outputs", "parameters", "millions", "depth"), PUBLISHED)
+def test_parameters_operations_and_depth_are_the_published_ones(
+    name, fields, shape, outputs, parameters, millions, depth
+):
+    with torch.device("meta"):  # nothing is drawn
+        from ravine.nn import models
+
+        technique = table("model")[name]
+        net = getattr(models, name)(
+            shape, outputs, **{n: getattr(technique.part(kind=name, **fields), n) for n in technique.fields}
+        )
+    found = summarise(net, shape)
+    assert found["parameters"] == parameters
+    if millions is not None:
+        assert found["flops"] / 2e6 == pytest.approx(millions, rel=1e-4)
+    weighted = [r for r in found["layers"] if r["layer"] in ("Conv2d", "Linear") and ".shortcut" not in r["name"]]
+    assert len(weighted) == depth
+
+
+def test_shortcuts_of_option_a_have_no_parameters():
+    plain = build({"kind": "resnet", "depth": 8, "shortcuts": False}, IMAGE, 10)
+    residual = build({"kind": "resnet", "depth": 8}, IMAGE, 10)
+    assert list(plain.state_dict()) == list(residual.state_dict())
+    projected = build({"kind": "resnet", "depth": 8, "projection": True}, IMAGE, 10)
+    assert len(list(projected.parameters())) > len(list(residual.parameters()))
+
+
+def test_option_a_takes_every_second_position_and_pads_with_zero_maps():
+    shortcut = build({"kind": "resnet", "depth": 8, "width": 4}, IMAGE, 10).stages[1][0].shortcut
+    x = torch.randn(2, 4, 8, 8)
+    y = shortcut(x)
+    assert torch.equal(y[:, :4], x[:, :, ::2, ::2])
+    assert not bool(y[:, 4:].any())
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("symbols", [True, False])
+def test_padding_changes_nothing(name, bidirectional, symbols):
+    shape = (7,) if symbols else (7, 3)
+    part = {"kind": name, "units": 6, "layers": 2, "bidirectional": bidirectional, "vocabulary": 11}
+    net = build(part, shape, 5, dtype=torch.float64).eval()
+    x = torch.randint(1, 11, (3, 7)) if symbols else torch.randn(3, 7, 3, dtype=torch.float64)
+    lengths = [7, 4, 1]
+    padded = x.clone()
+    for row, length in enumerate(lengths):
+        padded[row, length:] = 0
+    alone = torch.cat([net(x[row : row + 1, :length]) for row, length in enumerate(lengths)])
+    torch.testing.assert_close(net(padded), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_an_empty_sequence_is_read_as_one_step():
+    net = build({"kind": "lstm", "units": 4, "vocabulary": 9}, (7,), 5)
+    assert bool(net(torch.zeros(2, 7, dtype=torch.int64)).isfinite().all())
+
+
+def test_a_character_model_does_not_look_ahead():
+    net = build({"kind": "char_lstm", "units": 8}, (9,), 5, vocabulary=5, dtype=torch.float64)
+    x = torch.randint(5, (2, 9))
+    other = x.clone()
+    other[:, 5:] = (other[:, 5:] + 1) % 5
+    torch.testing.assert_close(net(x)[:, :5], net(other)[:, :5])
+    assert not torch.allclose(net(x)[:, 5], net(other)[:, 5])
+
+
+def test_the_vocabulary_of_the_data_reaches_nested_layers():
+    layers = [
+        {"kind": "chain", "layers": [{"kind": "embedding", "size": 3}]},
+        {"kind": "embedding", "size": 3, "vocabulary": 4},
+    ]
+    net = build({"kind": "layers", "layers": layers[:1]}, (7,), 5, vocabulary=13)
+    assert net[0][0].num_embeddings == 13
+    assert build({"kind": "layers", "layers": layers[1:]}, (7,), 5, vocabulary=13)[0].num_embeddings == 4
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+WRONG = [
+    ({"kind": "resnet", "depth": 18}, IMAGE, 'form = "imagenet"'),
+    ({"kind": "resnet", "depth": 21}, IMAGE, "try 20"),
+    ({"kind": "resnet", "depth": 20, "form": "imagenet"}, IMAGE, "18, 34, 50"),
+    ({"kind": "resnet"}, (5,), "images"),
+    ({"kind": "lenet"}, (28, 28), "images"),
+    ({"kind": "lenet", "padding": "valid"}, (1, 8, 8), "kernel"),
+    ({"kind": "char_lstm"}, (7, 3), "sequences"),
+    ({"kind": "lstm"}, (7,), "vocabulary"),
+    ({"kind": "char_lstm", "tied": True, "units": 8}, (7,), "both alike"),
+    ({"kind": "module"}, (7,), "given in Python"),
+    ({"kind": "mlp", "hidden": [0]}, (7,), "at least 1"),
+    ({"kind": "mlp", "dropout": 1.5}, (7,), "at most 1"),
+    ({"kind": "mpl"}, (7,), "'mlp'"),
+]
+
+
+@pytest.mark.parametrize(("part", "shape", "said"), WRONG)
+def test_models_that_cannot_be_built_say_why(part, shape, said):
+    with pytest.raises(InputError) as caught:
+        build(part, shape, 5, vocabulary=5 if part["kind"] == "char_lstm" else None)
+    assert said in str(caught.value)
+    assert caught.value.where.startswith("model")
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+
+def test_receptive_fields_of_a_chain_follow_the_recursion():
+    steps = [("conv", 5, 1, 1), ("maxpool", 2, 2, 1), ("conv", 3, 1, 2), ("avgpool", 3, 2, 1), ("conv", 3, 2, 1)]
+    layers = [
+        {"kind": k, "stride": s, **({"channels": 2, "kernel": n, "dilation": d} if k == "conv" else {"size": n})}
+        for k, n, s, d in steps
+    ]
+    rows = summarise(build({"kind": "layers", "layers": layers}, (1, 64, 64), 1), (1, 64, 64))["layers"]
+    reach = jump = 1
+    for (_, kernel, stride, dilation), row in zip(steps, rows, strict=True):
+        reach += dilation * (kernel - 1) * jump
+        jump *= stride
+        assert row["receptive_field"] == [reach, reach]
+
+
+@pytest.mark.parametrize("fields", [{"depth": 8, "width": 2}, {"depth": 8, "width": 2, "projection": True}])
+def test_receptive_field_is_what_a_disturbance_reaches(fields):
+    """Every input pixel is disturbed in turn; those that change the middle of the last maps are the field."""
+    size = 48
+    net = build({"kind": "resnet", **fields}, (1, size, size), 2, dtype=torch.float64).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.abs_()  # nothing cancels, no ReLU closes
+    trunk = nn.Sequential(net.stem, net.stages)
+    x = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    maps = trunk(x)
+    middle = maps.shape[-1] // 2
+    (g,) = torch.autograd.grad(maps[0, :, middle, middle].sum(), x)
+    reached = (g[0, 0] != 0).any(1).nonzero().flatten()
+    found = max(row["receptive_field"][0] for row in summarise(trunk, (1, size, size))["layers"])
+    low, high = int(reached.min()), int(reached.max())
+    centre = middle * 4  # the jump is 4
+    assert low == max(centre - (found - 1) // 2, 0)
+    assert high == min(centre + (found - 1) // 2, size - 1)
+
+
+class Odd(nn.Module):
+    """Functional calls, a shared layer, and a look at the values."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.same = nn.Conv2d(2, 2, 3, padding=1), None
+        self.same = self.conv
+
+    def forward(self, x):
+        y = torch.relu(self.conv(x)) + x
+        y = nn.functional.max_pool2d(self.same(y), 2)
+        return y if float(y.sum()) > 1e9 else y.flatten(1)
+
+
+def test_any_module_can_be_summarised_and_is_left_as_it_was():
+    module = Odd().train()
+    before = copy.deepcopy(module.state_dict())
+    found = summarise(module, (2, 8, 8))
+    assert [(r["layer"], r["parameters"], r["receptive_field"]) for r in found["layers"]] == [
+        ("Conv2d", 38, [3, 3]), ("Conv2d", 0, [5, 5])
+    ]  # fmt: skip
+    assert found["flops"] == 2 * 2 * (2 * 2 * 9 * 64)
+    assert module.training
+    assert module.conv.weight.device.type == "cpu"
+    assert all(torch.equal(t, before[n]) for n, t in module.state_dict().items())
+
+
+def test_recurrent_layers_are_counted_too():
+    found = summarise(build({"kind": "layers", "layers": [{"kind": "lstm", "units": 6}]}, (7, 3), 5), (7, 3))
+    assert found["flops"] == 2 * 7 * (4 * 6 * (3 + 6))
+
+
+def test_dropout_of_a_model_differs_by_member():
+    a = Recipe(model={"kind": "mlp", "dropout": 0.0})
+    b = a.edit({"model.dropout": 0.5})
+    assert a.program == b.program != a.edit({"model.hidden": [3]}).program
+    assert a.edit({"model.activation": "tanh"}).program != a.program
