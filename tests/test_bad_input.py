@@ -50,7 +50,7 @@ TRAIN = {
     "no such device": ([SET, "device=tpu"], ["device", "tpu", "cpu"]),
     "place in a list": ([SET, "model.layers.99.rate=0.1"], ["99"]),
     "set without a value": ([SET, "optimizer.lr"], ["optimizer.lr", "KEY=VALUE"]),
-    "existing directory": (["--out", "full"], ["full", "exist"]),
+    "existing directory": (["--out", "full"], ["full", "new or empty directory"]),
     "missing csv": ([SET, "data.source=csv:none.csv"], ["none.csv"]),
     "csv without that target": ([SET, 'data.source={kind="csv", path="table.csv", target="prize"}'], ["prize", "price"]),
     "missing folder": ([SET, "data.source=folder:none"], ["none"]),

@@ -15,6 +15,7 @@ from torch import nn
 
 from ravine.engine import pilot, snapshot
 from ravine.engine.programs import Model, Program, program_of, programs_of
+from ravine.engine.rehearsal import rehearse
 from ravine.engine.trainer import Progress, Trainer
 from ravine.errors import InputError
 from ravine.recipe import Recipe, from_keywords
@@ -55,7 +56,9 @@ def train_many(
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
     said = [_said(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [recipe for recipe, _, _ in said], said[0][1], said[0][2]
-    programs = programs_of(recipes, module, arrays, test=test)  # everything that can be wrong is found before anything is written
+    programs = programs_of(recipes, module, arrays, test=test)
+    for program in programs:
+        rehearse(program)
     rundir = RunDir.create(None if out is None else Path(out), list(recipes), facts=_facts(programs))
     for program in programs:
         _describe(program, rundir)

@@ -94,4 +94,4 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
 
 def class_counts(recipe: Recipe, pipeline: Pipeline) -> list[int] | None:
     """How often each class occurs in the training part, where the loss is balanced by it."""
-    return pipeline.class_counts().int().tolist() if recipe.loss.arguments.get("class_weights") else None
+    return pipeline.class_counts().int().tolist() if recipe.loss.class_weights else None

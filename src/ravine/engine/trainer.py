@@ -129,7 +129,7 @@ class Trainer:
 
     def _rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]."""
-        return self.schedules.factors(first, last) * np.array([r.optimizer.arguments["lr"] for r in self.recipes])
+        return self.schedules.factors(first, last) * np.array([r.optimizer.lr for r in self.recipes])
 
     def _batches(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
         """The micro-batches of each step; an epoch's last step takes what is left of the epoch."""
@@ -315,6 +315,7 @@ class Trainer:
     def _save(self) -> None:
         self.population.gather_buffers()
         arrays, facts = self.state()
+        self.rundir.sync()
         snapshot.write(self.rundir.snapshot_path(self.program.number, self.step), arrays, facts)
         snapshot.prune(self.rundir.latest_snapshots(self.program.number), keep=2)
         self._saved = time.monotonic()
