@@ -84,7 +84,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"metric": measures.title, "shown": _cell, "heading": _heading}
+    environment.filters |= {"metric": measures.title, "shown": _cell, "heading": _heading, "better": _better}
     return environment
 
 
@@ -173,6 +173,10 @@ def _line(value: Any) -> str:
 
 def _heading(column: str) -> str:
     return column if "." in column or column in ("seed", "member") else measures.title(column)
+
+
+def _better(column: str) -> str | None:
+    return measures.better_is(column) if measures.split_of(column)[0] else None
 
 
 def _cell(value: Any, column: str) -> str:

@@ -180,7 +180,7 @@ function styled(run, one) {
   const scale = one.percent ? (value) => (value === null ? null : 100 * value) : (value) => value;
   const several = state.chosen.length > 1;
   const thin = one.split === "train" && one.metric !== "step_loss";
-  const name = [several ? run.name : "", one.label, one.split && !several ? (one.split === "val" ? "validation" : "training") : ""];
+  const name = [several ? run.id : "", one.label, { val: several ? "" : "validation", train: "training" }[one.split] ?? ""];
   const alone = !several && run.members > 1 && run.members <= 8;
   const colour = alone ? COLOURS[Number(one.label.split(" ")[1]) % COLOURS.length] : !several && thin ? COLOURS[1] : base.colour;
   return {

@@ -1,4 +1,4 @@
-// Sorts a table by the column whose heading is clicked; numbers by value, what is missing or not finite always last.
+// Sorts a table by the column whose heading is clicked, the better end first; what is missing or not finite is last.
 function sortable(table) {
   const headings = [...table.tHead.rows[0].cells];
   const value = (row, column) => {
@@ -6,7 +6,9 @@ function sortable(table) {
     return text === "" || text === "nan" ? null : isNaN(Number(text)) ? text : Number(text);
   };
   headings.forEach((heading, column) => heading.querySelector("button")?.addEventListener("click", () => {
-    const descending = heading.getAttribute("aria-sort") === "ascending";
+    const first = heading.dataset.first ?? "ascending";
+    const again = heading.getAttribute("aria-sort") === first;
+    const descending = (first === "descending") !== again;
     headings.forEach((other) => other.setAttribute("aria-sort", "none"));
     heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
     const rows = [...table.tBodies[0].rows].sort((a, b) => {
