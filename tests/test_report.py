@@ -263,7 +263,8 @@ def test_a_report_is_one_sound_page_that_fetches_nothing(runs, kind):
 
 def test_a_report_tells_findings_execution_recipe_and_versions(runs):
     text = page.render(RunDir.open(runs / "one"))
-    for said in (FINDING["evidence"], FINDING["cause"], *FINDING["consequences"], "--set optimizer.weight_decay=0.01",
+    for said in (FINDING["evidence"], FINDING["cause"], *FINDING["consequences"], "Small weights fit less noise.",
+                 "--set optimizer.weight_decay=0.01 --set optimizer.kind=adamw", "likely",
                  "cpu, float32, 2 threads", "small and dense", "lr = 0.003", f"numpy {np.__version__}"):  # fmt: skip
         assert said in text
 

@@ -132,7 +132,7 @@ class RunDir:
         self, step: int, member: int | None, kind: str, text: str, data: dict[str, Any] | None = None
     ) -> None:
         """Store what happened; the same event twice is stored once, so that a resumed run repeats nothing."""
-        row = (step, _NOBODY if member is None else member, kind, text, json.dumps(data or {}, sort_keys=True))
+        row = (step, _NOBODY if member is None else member, kind, text, json.dumps(data or {}))
         self._write("INSERT OR IGNORE INTO events (step, member, kind, text, data) VALUES (?, ?, ?, ?, ?)", [row])
 
     def truncate(self, step: int, members: Sequence[int]) -> None:

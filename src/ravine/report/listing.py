@@ -59,16 +59,17 @@ def _plain(value: Any) -> Any:
 
 def _assign(name: str, value: Any) -> list[str]:
     if isinstance(value, tuple) and len(value) > 1 and any(isinstance(item, BaseModel) for item in value):
-        return [f"{name} = [", *(f"  {_inline(item)}," for item in value), "]"]
-    return [f"{name} = {_inline(value)}"]
+        return [f"{name} = [", *(f"  {inline(item)}," for item in value), "]"]
+    return [f"{name} = {inline(value)}"]
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as TOML on one line."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"kind": _kind(value)}
         value = {"kind": value.pop("kind"), **value}
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_inline(item)}" for key, item in value.items() if item is not None) + " }"
+        return "{ " + ", ".join(f"{key} = {inline(item)}" for key, item in value.items() if item is not None) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_inline, value)) + "]"
+        return "[" + ", ".join(map(inline, value)) + "]"
     return tomli_w.dumps({"x": value}).removeprefix("x =").strip()

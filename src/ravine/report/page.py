@@ -6,6 +6,7 @@ import io
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from matplotlib.figure import Figure
 
 from ravine.recipe import Recipe
 from ravine.report import figures, measures, summary
-from ravine.report.listing import listing
+from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
 
 _WEB = Path(__file__).parent / "web"
 Drawn = tuple[str, Markup]  # caption and figure
 _EVENTS = 60  # at most so many are listed
+_WIDE = 160  # characters of an edit
 
 
 def write_report(run: RunDir) -> Path:
@@ -129,19 +131,25 @@ def _drawn(made: list[tuple[str, Figure | None]], prefix: str) -> list[Drawn]:
 
 def _finding(event: dict[str, Any]) -> dict[str, Any]:
     """A finding as the page shows it; whatever the doctor said beyond the known fields is not lost."""
-    data = dict(event["data"])
-    code = data.pop("code", "finding")
-    remedies = [_edits(remedy) for remedy in _list(data.pop("remedies", []))]
-    said = [(name, data.pop(name)) for name in ("where", "evidence", "cause", "consequences") if data.get(name)]
-    said += [(name, value) for name, value in data.items() if value not in (None, "", [], {})]
-    rows = [(name.replace("_", " "), _list(value)) for name, value in said]
-    return {**event, "code": code, "rows": rows, "remedies": remedies}
+    data = {name: value for name, value in event["data"].items() if value not in (None, "", [], {})}
+    title, strength = data.pop("cause", event["text"]), data.pop("strength", None)
+    code, remedies = data.pop("code", "finding"), [_remedy(one) for one in _list(data.pop("remedies", []))]
+    known = [(name, data.pop(name)) for name in ("where", "evidence", "consequences") if name in data]
+    rows = [(name.replace("_", " "), _list(value)) for name, value in [*known, *data.items()]]
+    if isinstance(strength, int | float):
+        rows.append(("sure", ["beyond doubt" if strength >= 0.9 else "likely" if strength >= 0.5 else "a suspicion"]))
+    return {**event, "title": title, "code": code, "rows": rows, "remedies": remedies}
 
 
-def _edits(remedy: Any) -> str:
+def _remedy(remedy: Any) -> tuple[str, str]:
+    """Why, and the edits as the command line takes them."""
     if not isinstance(remedy, Mapping):
-        return str(remedy)
-    return " ".join(f"--set {path}={value}" for path, value in remedy.get("edits", remedy).items())
+        return str(remedy), ""
+    edits = [
+        f"--set {path}={shlex.quote(value if isinstance(value, str) else inline(value))}"
+        for path, value in remedy.get("edits", remedy).items()
+    ]
+    return str(remedy.get("why", "")), " ".join(edit if len(edit) <= _WIDE else edit[:_WIDE] + "…" for edit in edits)
 
 
 def _execution(event: dict[str, Any]) -> dict[str, Any]:
