@@ -11,6 +11,8 @@ import numpy as np
 
 from ravine.rundir import RunDir
 
+FEW = 8  # members that are still drawn one by one
+
 
 @dataclass(frozen=True)
 class Group:

@@ -21,13 +21,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ravine.errors import InputError
 from ravine.report import measures
-from ravine.report.courses import Group, confidence, envelope, gather, gather_steps, quantiles
+from ravine.report.courses import FEW, Group, confidence, envelope, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508f", "#c98a00", "#3d9fd8", "#5a5a5a", "#7a6a00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 INK, FAINT, GRID = "#1b1f24", "#6b7480", "#e4e7eb"
-FEW = 8  # members that are still drawn one by one
 SIZE, SMALL = (5.6, 3.3), (3.8, 2.7)  # inches
 
 STYLE: dict[Any, Any] = {

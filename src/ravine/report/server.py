@@ -17,7 +17,7 @@ import numpy as np
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe
 from ravine.report import measures, summary
-from ravine.report.courses import Group, gather, gather_steps, quantiles
+from ravine.report.courses import FEW, Group, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _WEB = Path(__file__).parent / "web"
 _DEPTH = 4  # studies hold runs: so far below the directory they are looked for
-_FEW = 8  # members that are drawn one by one
 _LISTED = ("model.kind", "data.source.kind", "optimizer.kind", "optimizer.lr", "data.batch", "seed")
 _OWN_FILES_ONLY = {"Content-Security-Policy": "default-src 'self'"}
 _NOTHING_ELSE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"}
@@ -177,7 +176,7 @@ def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
 
 def _lines(group: Group, split: str, name: str) -> Iterator[dict[str, Any]]:
     common = {"split": split, "metric": name, "title": measures.title(name), "percent": measures.is_percent(name)}
-    if group.size > _FEW:
+    if group.size > FEW:
         low, middle, high = quantiles(group.values, (5, 50, 95))
         yield {**common, "label": f"median of {group.size}", "x": group.x, "y": middle, "low": low, "high": high}
         return
