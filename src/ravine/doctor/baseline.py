@@ -1,0 +1,120 @@
+"""How good an answer is against the best constant one: the measure that all verdicts rest on.
+
+The *skill* is 1 - L / L0, L0 the least loss of any constant output for the loss in use: ln K's refinement by the class
+frequencies for cross-entropy, the target variance for squared error. 0 is the constant predictor, 1 is perfect, negative is worse.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_LEAST = 0.05  # of the uninformed loss: targets that hardly vary leave nothing to beat
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the best constant predictor reaches on some targets: its loss, and its accuracy (or R², which is 0)."""
+
+    loss: float
+    accuracy: float
+    uninformed: float  # the loss of a predictor that knows nothing: equal class scores, or a loss of its own kind
+
+    def skill(self, loss: float) -> float:
+        """1 - L / L0; minus infinity for a loss that is not finite."""
+        if not math.isfinite(loss):
+            return -math.inf
+        return 1.0 - loss / max(self.loss, _LEAST * self.uninformed, 1e-12)
+
+    def metric_skill(self, accuracy: float) -> float:
+        """(accuracy - a0) / (1 - a0), a0 that of the most frequent class; R² itself for a regression."""
+        if not math.isfinite(accuracy):
+            return -math.inf
+        return (accuracy - self.accuracy) / max(1.0 - self.accuracy, 0.02)
+
+
+def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabilities: bool) -> Baseline:
+    """Minimise the loss over one constant output for all targets ``y``.
+
+    >>> from ravine.nn.build import build_loss
+    >>> y = torch.tensor([0, 0, 0, 1])
+    >>> found = baseline(build_loss("cross_entropy", None), y, 2, "classification", probabilities=False)
+    >>> round(found.loss, 3), found.accuracy   # the entropy of (3/4, 1/4)
+    (0.562, 0.75)
+    """
+    y = y.detach()
+    kind = "scores" if task != "regression" else "values"
+    free = torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
+    if kind == "values":
+        start = y.double().reshape(len(y), -1).mean(0)
+        with torch.no_grad():
+            free.copy_(start if len(start) == outputs else start.mean().expand(outputs))
+    loss = copy.deepcopy(loss).cpu().double()
+    y64 = y.double() if y.is_floating_point() else y
+
+    def value() -> Tensor:
+        out = free
+        if probabilities and kind == "scores":
+            out = torch.sigmoid(free) if outputs == 1 or task == "multilabel" else torch.softmax(free, -1)
+        shape = (*y64.shape, outputs) if task == "sequence" else (len(y64), outputs)
+        return loss(out.expand(shape), y64).double().mean()
+
+    with torch.enable_grad():
+        uninformed = float(value().detach())
+        best = _minimise(free, value)
+    if kind == "values":
+        uninformed = best
+    return Baseline(best, _constant_accuracy(y, task), uninformed)
+
+
+def _minimise(free: Tensor, value) -> float:  # type: ignore[no-untyped-def]
+    start = float(value().detach())
+    optimizer = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        found = value()
+        found.backward()
+        return found
+
+    try:
+        optimizer.step(closure)
+    except RuntimeError:  # a loss without a gradient: what it starts from is all there is
+        return start
+    found = float(value().detach())
+    return min(found, start) if math.isfinite(found) else start
+
+
+def _constant_accuracy(y: Tensor, task: str) -> float:
+    if task == "regression":
+        return 0.0
+    if task == "multilabel":
+        share = y.double().mean(0)
+        return float(torch.maximum(share, 1 - share).mean())
+    if y.is_floating_point():
+        y = y.argmax(-1) if y.dim() > 1 and y.shape[-1] > 1 else y.long().flatten()
+    counts = y[y >= 0].flatten().bincount()
+    return float(counts.max() / counts.sum().clamp_min(1)) if len(counts) else 0.0
+
+
+def accuracy(output: Tensor, y: Tensor, task: str, threshold: float) -> float:
+    """The share of right answers; R² for a regression."""
+    output, y = output.detach().double(), y.detach()
+    if task == "regression":
+        y = y.double().reshape(len(y), -1)
+        if output.reshape(len(y), -1).shape != y.shape:
+            return math.nan
+        rest = (output.reshape(len(y), -1) - y).square().mean()
+        return float(1 - rest / (y - y.mean(0)).square().mean().clamp_min(1e-12))
+    if task == "multilabel":
+        return float(((output > threshold) == (y > 0.5)).double().mean())
+    if y.is_floating_point() and y.dim() == output.dim() and y.shape[-1] > 1:
+        y = y.argmax(-1)
+    y = y.reshape(output.shape[:-1]) if y.numel() == output[..., 0].numel() else y
+    answer = (output[..., 0] > threshold).long() if output.shape[-1] == 1 else output.argmax(-1)
+    counts = y >= 0
+    return float((answer == y.long())[counts].double().mean())

@@ -1,0 +1,252 @@
+"""What is seen inside a network: each layer's outputs and gradients on one batch, through hooks that are gone afterwards.
+
+A probe never changes a number of the network: it looks at a copy, in its own random state. Only numbers come back, no
+tensor is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ravine.nn.normalization import BatchNorm
+
+SAMPLES = 256
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, BatchNorm)
+_FLAT_ENDS = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Hardsigmoid": (0.0, 1.0), "Hardtanh": (-1.0, 1.0), "Softsign": (-1.0, 1.0)}
+_NOTHING = ("Dropout", "latten", "Identity", "Pool", "Transpose", "Noise", "Norm", "Pad")
+
+
+@dataclass
+class Layer:
+    """One leaf module as it ran: what it is and what it gave on the probe samples."""
+
+    name: str
+    kind: str  # the class's name
+    weighted: bool  # has a weight of at least two axes
+    units: int
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    largest: float
+    zero_units: float = 0.0  # fraction of units that are 0 on every probe sample
+    flat: float = 0.0  # fraction of outputs at a flat end of a sigmoid or tanh
+    gradient: float = 0.0  # root mean square of the weight's gradient
+    weight: float = 0.0  # root mean square of the weight
+    twins: float = 0.0  # fraction of units whose incoming weights and their gradients equal another unit's
+    input_std: float = 0.0
+
+
+@dataclass
+class Seen:
+    """One probe: the layers in the order in which they ran, the output, the loss and whether all was finite."""
+
+    layers: list[Layer]
+    loss: float
+    outputs: Tensor  # [n, ...] on the CPU, detached: numbers of the probe samples only
+    finite: bool = True
+    norm: float = 0.0  # of the whole gradient
+    names: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> list[Layer]:
+        return [layer for layer in self.layers if layer.weighted]
+
+    def hidden(self) -> Iterator[tuple[Layer, Layer | None]]:
+        """(weighted layer, the activation behind it) for all weighted layers but the last."""
+        places = [i for i, layer in enumerate(self.layers) if layer.weighted]
+        for here, following in zip(places, places[1:], strict=False):
+            acts = [x for x in self.layers[here + 1 : following] if is_activation(x)]
+            yield self.layers[here], acts[0] if acts else None
+
+    def head(self) -> list[Layer]:
+        """What runs behind the last weighted layer, activations only."""
+        last = max((i for i, layer in enumerate(self.layers) if layer.weighted), default=-1)
+        return [layer for layer in self.layers[last + 1 :] if is_activation(layer)]
+
+
+def is_activation(layer: Layer) -> bool:
+    return not layer.weighted and not any(word in layer.kind for word in _NOTHING)
+
+
+def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
+    """Forward and backward on a copy of the network, without dropout, with batch statistics of these samples."""
+    model, loss = copy.deepcopy(model), copy.deepcopy(loss)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _NORMS):
+            module.train()
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return _look(model, loss, x, y)
+
+
+def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
+    layers: list[Layer] = []
+    owners: list[nn.Module] = []
+    handles = []
+    for name, module in model.named_modules():
+        if not list(module.children()) or isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+            handles.append(module.register_forward_hook(_hook(name, layers, owners)))
+    try:
+        with torch.enable_grad():
+            output = model(x)
+            value = loss(output, y).mean()
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            found = torch.autograd.grad(value, parameters, allow_unused=True) if value.requires_grad else [None] * len(parameters)
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = {id(p): g for p, g in zip(parameters, found, strict=True)}
+    for layer, owner in zip(layers, owners, strict=True):
+        _weigh(layer, owner, gradients)
+    square = sum(float(g.double().square().sum()) for g in found if g is not None)
+    shown = (output[0] if isinstance(output, tuple) else output).detach().float().cpu()
+    finite = bool(torch.isfinite(value)) and bool(torch.isfinite(shown).all()) and square == square
+    return Seen(layers, float(value.detach()), shown, finite, square**0.5)
+
+
+def _hook(name: str, layers: list[Layer], owners: list[nn.Module]):  # type: ignore[no-untyped-def]
+    def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        value = output[0] if isinstance(output, tuple) else output
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 1 or value.numel() == 0:
+            return
+        layers.append(_measured(name, module, inputs[0] if inputs else None, value.detach()))
+        owners.append(module)
+    return hook
+
+
+def _measured(name: str, module: nn.Module, given: object, value: Tensor) -> Layer:
+    kind = type(module).__name__
+    weighted = any(p.dim() >= 2 for p in module.parameters(recurse=False))
+    unit_axis = -1 if value.dim() <= 3 else 1
+    rows = value.movedim(unit_axis, -1).reshape(-1, value.shape[unit_axis]).float()  # [samples and places, units]
+    layer = Layer(
+        name, kind, weighted, rows.shape[-1], tuple(value.shape[1:]), float(rows.mean()),
+        float(rows.std(correction=0)), float(rows.abs().max()),
+    )  # fmt: skip
+    if not weighted:
+        layer.zero_units = float((rows == 0).all(0).float().mean())
+        if kind in _FLAT_ENDS:
+            low, high = _FLAT_ENDS[kind]
+            near = 0.02 * (high - low)
+            layer.flat = float(((rows < low + near) | (rows > high - near)).float().mean())
+    if isinstance(given, Tensor) and given.is_floating_point():
+        layer.input_std = float(given.detach().float().std(correction=0))
+    return layer
+
+
+def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) -> None:
+    weights = [p for p in owner.parameters(recurse=False) if p.dim() >= 2]
+    if not weights:
+        return
+    weight = weights[0]
+    gradient = gradients.get(id(weight))
+    layer.weight = float(weight.detach().double().square().mean().sqrt())
+    layer.gradient = 0.0 if gradient is None else float(gradient.double().square().mean().sqrt())
+    rows = weight.detach().flatten(1)
+    if gradient is not None:
+        rows = torch.cat([rows, gradient.flatten(1)], 1)
+    if len(rows) > 1 and not isinstance(owner, nn.RNNBase | nn.Embedding):
+        _, counts = torch.unique(rows, dim=0, return_counts=True)
+        layer.twins = float(counts[counts > 1].sum()) / len(rows)
+
+
+# --- the output layer, by how it behaves ----------------------------------------------------------------------------
+
+
+def head_kind(model: nn.Module, x: Tensor) -> str:
+    """What the network makes of its last weighted layer's values: linear, sigmoid, softmax, tanh, relu, log_softmax,
+    constant or other. Found by handing it values from -50 to 50 there and looking at what comes out.
+    """
+    model = copy.deepcopy(model).eval()
+    last = _last_weighted(model, x)
+    if last is None:
+        return "other"
+    values = torch.tensor([-50.0, -3.0, -0.5, 0.0, 0.5, 3.0, 50.0], dtype=x.dtype, device=x.device)
+    seen: dict[str, Tensor] = {}
+
+    def replace(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        generator = torch.Generator("cpu").manual_seed(0)
+        draw = torch.randint(0, len(values), output.shape, generator=generator).to(x.device)
+        seen["in"] = values[draw]
+        return seen["in"]
+
+    handle = last.register_forward_hook(replace)  # type: ignore[arg-type]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = model(x)
+    finally:
+        handle.remove()
+    if not isinstance(output, Tensor):
+        return "other"
+    return _behaviour(seen["in"].float(), output.float())
+
+
+def _behaviour(given: Tensor, out: Tensor) -> str:
+    total = out.sum(-1)
+    low, high = float(out.min()), float(out.max())
+    if high - low < 1e-6:
+        return "constant"
+    if out.shape == given.shape:
+        if torch.allclose(out, given, atol=1e-3):
+            return "linear"
+        if torch.allclose(out, given.clamp_min(0), atol=1e-3):
+            return "relu"
+    if low >= 0 and torch.allclose(total, torch.ones_like(total), atol=1e-4):
+        return "softmax"
+    if high <= 1e-4 and torch.allclose(out.exp().sum(-1), torch.ones_like(total), atol=1e-3):
+        return "log_softmax"
+    if low >= 0 and high <= 1 + 1e-5:
+        return "sigmoid"
+    if low >= -1 - 1e-5 and high <= 1 + 1e-5:
+        return "tanh"
+    if low >= 0:
+        return "relu"
+    return "linear" if low < -10 and high > 10 else "other"
+
+
+def _last_weighted(model: nn.Module, x: Tensor) -> nn.Module | None:
+    ran: list[nn.Module] = []
+    handles = [
+        m.register_forward_hook(lambda module, _, output: ran.append(module))
+        for m in model.modules()
+        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
+    ]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ran[-1] if ran else None
+
+
+def is_affine(model: nn.Module, x: Tensor) -> bool:
+    """Whether what reaches the last weighted layer is an affine function of the inputs: halfway between two inputs lies
+    the mean of their values.
+    """
+    model = copy.deepcopy(model).eval()
+    last = _last_weighted(model, x)
+    if last is None or not x.is_floating_point() or len(x) < 2:
+        return False
+    seen: list[Tensor] = []
+    handle = last.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().double()))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    there, here = x + 3 * (x - x.mean(0)) + 3 * x.std() * noise, x.roll(1, 0)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for part in (there, here, (there + here) / 2):
+                model(part)
+    finally:
+        handle.remove()
+    a, b, middle = seen
+    scale = float((a - b).abs().mean())
+    off = float(((a + b) / 2 - middle).abs().mean())
+    return scale > 1e-20 and off < 1e-4 * scale

@@ -1,0 +1,338 @@
+"""Remedies: for each finding, edits of the recipe that may cure it, the most direct first. An edit is a table of path and value."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ravine import durations
+from ravine.catalogue import Part
+from ravine.recipe import Recipe
+
+Edits = dict[str, Any]
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "elu", "selu", "leaky_relu", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "gelu", "silu", "linear")
+WEIGHTED = ("dense", "conv", "locally_connected")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a remedy must know of a program."""
+
+    recipe: Recipe
+    task: str
+    outputs: int  # classes, labels or targets
+    input_shape: tuple[int, ...]
+
+
+def remedies(code: str, case: Case, **more: Any) -> tuple[dict[str, Any], ...]:
+    """Remedies of a finding: ``{"edits": {path: value}, "why": sentence}``, each leading to another recipe."""
+    found = []
+    for edits, why in _TABLE.get(code, _nothing)(case, **more):
+        try:
+            edited = case.recipe.edit(edits)
+        except ValueError:
+            continue
+        if edited.hash != case.recipe.hash:
+            found.append({"edits": edits, "why": why})
+    return tuple(found)
+
+
+Remedy = Iterator[tuple[Edits, str]]
+
+
+def _nothing(case: Case, **more: Any) -> Remedy:
+    yield from ()
+
+
+# --- structure --------------------------------------------------------------------------------------------------------
+
+
+def layers_of(recipe: Recipe) -> list[dict[str, Any]] | None:
+    """The model's list of layers as plain tables; None for a named model or a module given in Python."""
+    layers = getattr(recipe.model, "layers", None)
+    return None if layers is None else [layer.said() if isinstance(layer, Part) else dict(layer) for layer in layers]
+
+
+def proper_head(case: Case) -> Edits | None:
+    """An output layer without activation, of the right number of units, and the task's own loss on scores."""
+    layers = layers_of(case.recipe)
+    loss = {"classification": "cross_entropy", "sequence": "cross_entropy", "multilabel": "binary_cross_entropy"}.get(case.task, "squared")
+    penalties = {name: getattr(case.recipe.loss, name) for name in ("l1", "l2") if getattr(case.recipe.loss, name)}
+    if layers is None:
+        return {"loss": {"kind": loss, **penalties}}
+    place = last_weighted(layers)
+    if place is None:
+        return None
+    units = case.outputs
+    said = layers[place].get("units")
+    if case.task == "classification" and said == 1 and case.outputs == 2:
+        units, loss = 1, "binary_cross_entropy"
+    head = {**layers[place], "units": units} if "units" in layers[place] else layers[place]
+    tail = [layer for layer in layers[place + 1 :] if layer["kind"] not in ACTIVATIONS]
+    return {"model.layers": [*layers[:place], head, *tail], "loss": {"kind": loss, **penalties}}
+
+
+def last_weighted(layers: list[dict[str, Any]]) -> int | None:
+    return max((i for i, layer in enumerate(layers) if layer["kind"] in WEIGHTED), default=None)
+
+
+def _head(case: Case, **_: Any) -> Remedy:
+    edits = proper_head(case)
+    if edits:
+        names = {"classification": "cross-entropy", "sequence": "cross-entropy", "multilabel": "binary cross-entropy for each label"}
+        yield edits, f"let the last layer give scores, and use {names.get(case.task, 'the squared error')} on them"
+
+
+def _range(case: Case, **_: Any) -> Remedy:
+    yield from _head(case)
+    yield from _scale_targets(case)
+
+
+def scale_inputs(case: Case) -> Edits:
+    """Standardised inputs; images on [0, 1]."""
+    kind: Any = "rescale" if len(case.input_shape) == 3 else "standardize"
+    said = case.recipe.to_dict(explicit=True).get("data", {}).get("preprocess", [])
+    return {"data.preprocess": [*said, {"kind": kind}]}
+
+
+def _scale_inputs(case: Case, **_: Any) -> Remedy:
+    yield scale_inputs(case), "bring the inputs to unit scale, by statistics of the training part"
+    layers = layers_of(case.recipe)
+    if layers and len(case.input_shape) in (1, 3):
+        yield {"model.layers": [{"kind": "batch_norm"}, *layers]}, "normalise the inputs by the batch"
+
+
+def _scale_targets(case: Case, **_: Any) -> Remedy:
+    if case.task == "regression":
+        said = case.recipe.to_dict(explicit=True).get("data", {}).get("preprocess", [])
+        edits: Edits = {"data.preprocess": [*said, {"kind": "standardize", "of": "targets"}]}
+        head = proper_head(case)
+        if head:
+            edits |= head
+        yield edits, "standardise the targets (predictions come back in their own units), with a linear output"
+
+
+def fresh_weights(case: Case) -> Edits:
+    """He's initialisation for all weights, zero biases, no layer's own."""
+    layers = layers_of(case.recipe)
+    init = {"weights": {"kind": "he_normal"}, "biases": {"kind": "zeros"}}
+    if layers is None:
+        return {"model.init": init}
+    bare = [{k: v for k, v in layer.items() if k != "init"} for layer in layers]
+    for layer in bare:
+        if layer["kind"] in WEIGHTED:
+            layer["init"] = init
+    return {"model.layers": bare}
+
+
+def _init(case: Case, **_: Any) -> Remedy:
+    yield fresh_weights(case), "draw the weights by He's rule, which keeps the size of signals from layer to layer"
+
+
+def hidden_activation(case: Case, kind: str) -> Edits | None:
+    """Every hidden activation replaced, or put behind each hidden weighted layer that has none."""
+    layers = layers_of(case.recipe)
+    last = None if layers is None else last_weighted(layers)
+    if layers is None or last is None:
+        return {"model.activation": kind} if hasattr(case.recipe.model, "activation") else None
+    made: list[dict[str, Any]] = []
+    for i, layer in enumerate(layers):
+        if i < last and layer["kind"] in ACTIVATIONS:
+            continue
+        made.append(layer)
+        if i < last and layer["kind"] in WEIGHTED:
+            made.append({"kind": kind})
+    return {"model.layers": made}
+
+
+def _activation(case: Case, **_: Any) -> Remedy:
+    for kind in ("relu", "leaky_relu"):
+        edits = hidden_activation(case, kind)
+        if edits:
+            layers = edits.get("model.layers")
+            if layers:
+                with_init = Case(case.recipe.edit(edits), case.task, case.outputs, case.input_shape)
+                yield fresh_weights(with_init), f"use {kind} in the hidden layers, with He's initialisation"
+            else:
+                yield edits, f"use {kind} in the hidden layers"
+
+
+def _batch_norm(case: Case, **_: Any) -> Remedy:
+    layers = layers_of(case.recipe)
+    last = None if layers is None else last_weighted(layers)
+    if layers is None or not last:
+        return
+    made: list[dict[str, Any]] = []
+    for i, layer in enumerate(layers):
+        made.append(layer)
+        if i < last and layer["kind"] in WEIGHTED:
+            made.append({"kind": "batch_norm"})
+    yield {"model.layers": made}, "normalise by the batch behind every hidden layer"
+
+
+def _dead(case: Case, **more: Any) -> Remedy:
+    edits = hidden_activation(case, "leaky_relu")
+    if edits:
+        yield edits, "leaky ReLUs always have a gradient"
+    yield from _lower_rate(case, **more)
+    yield from _init(case)
+
+
+def _vanishing(case: Case, **_: Any) -> Remedy:
+    yield from _activation(case)
+    yield from _batch_norm(case)
+
+
+def _wider(case: Case, **_: Any) -> Remedy:
+    layers = layers_of(case.recipe)
+    last = None if layers is None else last_weighted(layers)
+    if layers is None or not last:
+        return
+    made = [{**layer, "units": max(32, 4 * layer["units"])} if i < last and layer["kind"] == "dense" else layer for i, layer in enumerate(layers)]
+    yield {"model.layers": made}, "four times as many hidden units"
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _rate(case: Case, factors: tuple[float, ...]) -> Remedy:
+    lr = case.recipe.optimizer.arguments["lr"]
+    for factor in factors:
+        yield {"optimizer.lr": float(f"{lr * factor:.6g}")}, f"lr {lr * factor:.3g}, {'×' if factor > 1 else '÷'} {max(factor, 1 / factor):g}"
+
+
+def _higher_rate(case: Case, factor: float | None = None, **_: Any) -> Remedy:
+    yield from _rate(case, (factor,) if factor else (10.0, 100.0))
+    yield from _adam(case)
+
+
+def _lower_rate(case: Case, factor: float | None = None, **_: Any) -> Remedy:
+    yield from _rate(case, (factor,) if factor else (0.1, 0.01))
+
+
+def _adam(case: Case, **_: Any) -> Remedy:
+    if case.recipe.optimizer.kind != "adam":
+        yield {"optimizer": {"kind": "adam", "lr": 1e-3}}, "Adam with lr 0.001, which finds the scale of each step itself"
+
+
+def _optimizer(case: Case, **_: Any) -> Remedy:
+    yield from _adam(case)
+    if case.recipe.optimizer.kind != "sgd":
+        yield {"optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9}}, "plain descent with momentum"
+
+
+def longer(case: Case, factor: float) -> Edits:
+    """The plan, that many times as long."""
+    amount, unit = durations.parse(case.recipe.stop.after)
+    return {"stop.after": f"{math.ceil(float(amount) * factor)}{unit}"}
+
+
+def _longer(case: Case, **_: Any) -> Remedy:
+    yield longer(case, 4), "train four times as long"
+    yield from _rate(case, (10.0,))
+
+
+def _smaller_batch(case: Case, **_: Any) -> Remedy:
+    batch = case.recipe.data.batch
+    if batch == "full" or batch > 32:
+        yield {"data.batch": 32 if batch == "full" else max(16, batch // 8)}, "smaller batches: more steps in the same epochs"
+
+
+def _larger_batch(case: Case, **_: Any) -> Remedy:
+    batch = case.recipe.data.batch
+    if batch != "full" and batch < 32:
+        yield {"data.batch": 32}, "batches of 32 average the noise of single samples"
+
+
+def _overfitting(case: Case, **_: Any) -> Remedy:
+    kind = case.recipe.optimizer.kind
+    yield {"stop.patience": "5ep"}, "stop early: keep the weights that were best in validation"
+    decay = {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.05} if kind == "adam" else {"loss.l2": 1e-3}
+    yield decay, "weight decay"
+    layers = layers_of(case.recipe)
+    last = None if layers is None else last_weighted(layers)
+    if layers and last:
+        dropped = [*layers[:last], {"kind": "dropout", "rate": 0.5}, *layers[last:]]
+        yield {"model.layers": dropped}, "dropout before the output layer"
+        halved = [{**x, "units": max(8, x["units"] // 4)} if i < last and x["kind"] == "dense" else x for i, x in enumerate(layers)]
+        yield {"model.layers": halved}, "a smaller network"
+    yield from _batch_norm(case)
+    if len(case.input_shape) == 3:
+        yield {"data.augment": [{"kind": "shift", "pixels": 2}]}, "augmentation: more data from what is there"
+    # More data and an ensemble of several seeds help as well; neither is an edit of one recipe.
+
+
+def _less_regularised(case: Case, **_: Any) -> Remedy:
+    edits: Edits = {f"loss.{name}": 0.0 for name in ("l1", "l2") if getattr(case.recipe.loss, name)}
+    if case.recipe.optimizer.arguments.get("weight_decay"):
+        edits["optimizer.weight_decay"] = 0.0
+    layers = layers_of(case.recipe) or []
+    for i, layer in enumerate(layers):
+        if layer["kind"] == "dropout":
+            edits[f"model.layers.{i}.rate"] = min(0.2, layer.get("rate", 0.5))
+    if edits:
+        yield edits, "weaker penalties and less dropout"
+
+
+def _clip(case: Case, **more: Any) -> Remedy:
+    yield {"clip.norm": 1.0}, "clip the gradient's norm at 1"
+    yield from _lower_rate(case, **more)
+    yield from _init(case)
+
+
+def _shuffle(case: Case, **_: Any) -> Remedy:
+    yield {"data.order": "shuffle"}, "a new order every epoch"
+
+
+def _balance(case: Case, **_: Any) -> Remedy:
+    yield {"loss.class_weights": "balanced"}, "weigh the classes by their rarity"
+
+
+def _no_augmentation(case: Case, **_: Any) -> Remedy:
+    yield {"data.augment": []}, "without augmentation"
+
+
+def _not_finite(case: Case, **more: Any) -> Remedy:
+    yield from _lower_rate(case, **more)
+    yield from _clip(case, **more)
+
+
+def _stuck(case: Case, **_: Any) -> Remedy:
+    yield from _activation(case)
+    yield from _higher_rate(case)
+    yield from _lower_rate(case)
+
+
+def _underfitting(case: Case, **_: Any) -> Remedy:
+    yield from _longer(case)
+    yield from _wider(case)
+
+
+_TABLE: dict[str, Callable[..., Remedy]] = {
+    "loss_output_mismatch": _head, "wrong_output_units": _head, "labels_invalid": _head, "output_range": _range,
+    "inputs_unscaled": _scale_inputs, "targets_unscaled": _scale_targets, "symmetric_init": _init, "init_scale": _init,
+    "no_hidden_nonlinearity": _activation, "saturated_units": _vanishing, "vanishing_gradient": _vanishing, "dead_units": _dead,
+    "exploding_gradient": _clip, "non_finite": _not_finite, "lr_too_high": _lower_rate, "lr_too_low": _higher_rate,
+    "optimizer_unsuited": _optimizer, "oscillating": _lower_rate, "stuck": _stuck, "overfitting": _overfitting,
+    "underfitting": _underfitting, "too_few_epochs": _longer, "batch_too_large": _smaller_batch,
+    "batch_too_small": _larger_batch, "over_regularised": _less_regularised, "not_shuffled": _shuffle,
+    "capacity_too_small": _wider, "augmentation_destructive": _no_augmentation, "class_imbalance": _balance,
+}  # fmt: skip
+
+
+def describe(edits: Edits) -> str:
+    """Edits in one line; a list of layers as its kinds.
+
+    >>> describe({"optimizer.lr": 0.1})
+    'optimizer.lr = 0.1'
+    """
+    said = []
+    for path, value in edits.items():
+        if path == "model.layers":
+            shown = " ".join(layer["kind"] for layer in value)
+            value = shown if len(shown) < 80 else re.sub(r"^(.{40}).*(.{30})$", r"\1 … \2", shown)
+        said.append(f"{path} = {value}")
+    return ", ".join(said)

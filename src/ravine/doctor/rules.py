@@ -1,0 +1,86 @@
+"""From contradictions, suspicions, experiments and symptoms to a verdict, specificity first.
+
+A program that plainly learns is healthy, whatever looks odd in it. Three things speak against one all the same: a
+contradiction, a plan that ends in mid-descent, and validation that turns while training goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ravine.doctor.findings import Diagnosis, Finding, ranked
+from ravine.doctor.symptoms import PLAIN, Course, overfits, symptoms, unfinished
+
+CONTRADICTION = 0.9
+SHOWN = 0.1  # skill that an experiment must bring over the program itself to count
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short experiment: the program with one thing changed, after as many steps on the same batches."""
+
+    finding: Finding  # what it tests
+    gain: float  # skill over the program's own (or what the program's whole plan is projected to reach)
+    skill: float
+    words: str
+
+
+def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[Trial] = ()) -> Diagnosis:
+    """The diagnosis from everything that was seen."""
+    contradictions = [f for f in static if f.strength >= CONTRADICTION]
+    suspicions = [f for f in static if f.strength < CONTRADICTION]
+    if course is None:
+        return _sick(contradictions, suspicions, "the program contradicts itself") if contradictions else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
+    shown = [_shown(trial) for trial in trials if trial.gain >= SHOWN and trial.skill >= PLAIN]
+    course_findings = symptoms(course)
+    if contradictions:
+        borne = [] if course.plain else [*suspicions, *course_findings]
+        return _sick([*contradictions, *shown], borne, "the program contradicts itself")
+    if course.plain:
+        return _of_learning(course, suspicions, shown, course_findings)
+    if course.over or not _improving(course):
+        if shown or course.over:
+            borne = [_raised(f) for f in suspicions] if course.over or shown else suspicions
+            why = f"after {course.steps} of {course.total} steps no better than the best constant answer" if course.skill < PLAIN else "most seeds fail"
+            return _sick([*shown, *borne, *course_findings], [], why)
+    if shown:
+        return _sick(shown, [*suspicions, *course_findings], "an experiment shows what is missing")
+    return Diagnosis("uncertain", notes=list(suspicions), why=f"{course.steps} of {course.total} steps say too little")
+
+
+def _of_learning(course: Course, suspicions: list[Finding], shown: list[Finding], seen: list[Finding]) -> Diagnosis:
+    """What still counts where learning is plain."""
+    counts: list[Finding] = []
+    if course.over and unfinished(course):
+        counts += [f for f in seen if f.code in ("lr_too_low", "too_few_epochs", "batch_too_large")]
+        counts += [_raised(f) for f in suspicions if f.code in ("loss_output_mismatch", "inputs_unscaled")]
+    counts += [f for f in shown if f.code in ("inputs_unscaled", "lr_too_low", "lr_too_high", "over_regularised")]
+    late = overfits(course)
+    counts += [late] if late else []
+    if counts:
+        return _sick(counts, [], "it learns, but far from what it could")
+    why = f"the loss is {1 - course.skill:.0%} of the best constant predictor's after {course.steps} of {course.total} steps"
+    return Diagnosis("healthy", notes=list(suspicions), why=why)
+
+
+def _sick(findings: Sequence[Finding], others: Sequence[Finding], why: str) -> Diagnosis:
+    found = ranked([*findings, *others])
+    if not found:
+        return Diagnosis("uncertain", why=why)
+    return Diagnosis("sick", found, why=why)
+
+
+def _improving(course: Course) -> bool:
+    """Whether the loss still falls, so that more steps might decide."""
+    return course.skill_at(1.0) - course.skill_at(0.5) > 0.002
+
+
+def _raised(finding: Finding) -> Finding:
+    """A suspicion that the run bears out."""
+    return replace(finding, strength=min(0.92, finding.strength + 0.3))
+
+
+def _shown(trial: Trial) -> Finding:
+    strength = min(0.99, 0.9 + 0.1 * min(1.0, trial.gain))
+    return replace(trial.finding, evidence=f"{trial.finding.evidence}; {trial.words}", strength=strength)

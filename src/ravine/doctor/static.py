@@ -1,0 +1,346 @@
+"""What can be said before any step: output layer against loss, labels and targets; scales; initial weights; splits.
+
+A *contradiction* (strength 0.9 and more) is wrong whatever the run does: the loss cannot be brought down with it. A
+*suspicion* (under 0.5) needs the run, or an experiment, to speak against the program before it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ravine.data.pipeline import Batch, Pipeline
+from ravine.doctor.experiment import probe_batch
+from ravine.doctor.findings import Finding
+from ravine.doctor.probes import Seen, head_kind, is_affine, look
+from ravine.doctor.remedies import Case, remedies
+from ravine.errors import InputError
+from ravine.recipe import Recipe
+
+EXTREME = 50.0  # root mean square of an input feature
+LARGE = 10.0
+UNEQUAL = 1000.0  # widest against narrowest feature
+SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
+_NORMALISING = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm")
+_ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
+
+
+@dataclass
+class Examined:
+    """A program laid out for static examination."""
+
+    recipe: Recipe
+    pipeline: Pipeline
+    model: nn.Module
+    loss: nn.Module
+    probe: Batch
+    seen: Seen | None  # None: the network or the loss refuses the data
+    head: str
+    loss_kind: str  # auto resolved
+    probabilities: bool
+    refused: str = ""
+
+    @property
+    def task(self) -> str:
+        return self.pipeline.task
+
+    @property
+    def outputs(self) -> int:
+        return self.seen.outputs.shape[-1] if self.seen is not None and self.seen.outputs.dim() > 1 else 1
+
+    @property
+    def case(self) -> Case:
+        return Case(self.recipe, self.task, self.pipeline.outputs, tuple(self.pipeline.input_shape))
+
+
+def lay_out(recipe: Recipe, pipeline: Pipeline, model: nn.Module, loss: nn.Module) -> Examined:
+    """Run the network once on probe samples and name its output layer."""
+    probe = probe_batch(pipeline)
+    few = slice(0, 256 if probe.x[0].numel() < 500 else 64)
+    seen, refused, head = None, "", "other"
+    try:
+        seen = look(model, loss, probe.x[few], probe.y[few])
+        head = head_kind(model, probe.x[:16])
+    except (InputError, RuntimeError, IndexError, ValueError) as error:
+        refused = str(error).splitlines()[0]
+    kind = recipe.loss.kind
+    if kind == "auto":
+        kind = {"regression": "squared", "multilabel": "binary_cross_entropy"}.get(pipeline.task, "cross_entropy")
+    return Examined(
+        recipe, pipeline, model, loss, probe, seen, head, kind, recipe.loss.arguments.get("input") == "probabilities", refused
+    )
+
+
+def examine(program: Examined) -> list[Finding]:
+    """Every static finding, contradictions and suspicions."""
+    if program.seen is None:
+        return [
+            _found(program, "wrong_output_units", "model", f"the loss refuses the network's outputs: {program.refused}", SURE)
+        ]
+    return [finding for check in CHECKS for finding in check(program)]
+
+
+def _found(program: Examined, code: str, where: str, evidence: str, strength: float, **more: object) -> Finding:
+    return Finding(code, where, evidence, remedies(code, program.case, **more), strength=strength)
+
+
+# --- outputs, loss and labels ---------------------------------------------------------------------------------------
+
+
+def _units(program: Examined) -> Iterator[Finding]:
+    if program.task == "regression" or program.task == "sequence":
+        return
+    k, units = program.pipeline.outputs, program.outputs
+    one_for_two = units == 1 and k == 2 and program.loss_kind not in ("cross_entropy", "nll")
+    if units == k or one_for_two:
+        return
+    if program.loss_kind in ("cross_entropy", "nll") and units > k:
+        return
+    what = "labels" if program.task == "multilabel" else "classes"
+    sure = SURE if program.loss_kind in _ENTROPIES or units > 1 else LIKELY
+    yield _found(program, "wrong_output_units", "output layer", f"{units} output unit{'s' * (units > 1)} for {k} {what}", sure)
+
+
+def _pairing(program: Examined) -> Iterator[Finding]:
+    head, loss = program.head, program.loss_kind
+    if head == "constant":
+        value = float(program.seen.outputs.flatten()[0]) if program.seen is not None else float("nan")
+        text = f"the output is {value:g} for every input, whatever the weights: a softmax over one unit is always 1, and its gradient is zero"
+        yield _found(program, "loss_output_mismatch", "output layer", text, 1.0)
+        return
+    verdict = _PAIRS.get((loss, "p" if program.probabilities else "s"), {}).get(head)
+    if loss in ("squared", "absolute", "huber") and program.task == "multilabel" and head == "softmax":
+        verdict = ("the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}", SURE)
+    elif loss == "binary_cross_entropy" and program.probabilities and head == "softmax" and program.task == "multilabel":
+        verdict = ("the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}", SURE)
+    elif loss in ("squared", "absolute", "huber") and program.task == "classification":
+        verdict = {
+            "softmax": ("a softmax is trained with {loss}, not cross-entropy: where it is wrong and sure its gradient is near zero", 0.35),
+            "sigmoid": ("a sigmoid is trained with {loss}, not cross-entropy: where it is wrong and sure its gradient is near zero", 0.3),
+        }.get(head)
+    if verdict:
+        text, strength = verdict
+        yield _found(program, "loss_output_mismatch", "output layer and loss", text.format(loss=_name(program), labels=_sums(program.probe.y)), strength)
+
+
+def _name(program: Examined) -> str:
+    return f"{program.loss_kind} on {'probabilities' if program.probabilities else 'scores'}" if program.loss_kind in _ENTROPIES else f"the {program.loss_kind} error"
+
+
+def _sums(y: Tensor) -> str:
+    if not y.is_floating_point() or y.dim() < 2:
+        return ""
+    other = float((y.sum(-1) != 1).float().mean())
+    return f"{other:.0%} of the samples have none or several labels"
+
+
+_UNBOUNDED = ("{loss} reads the outputs as probabilities, but the last layer is {}: values outside 0 to 1 are clipped, and clipped outputs have no gradient", SURE)
+_TWICE = "{loss} applies the {} itself, but the network ends in one already: the loss can never come near 0"
+
+
+def _said(pair: tuple[str, float], what: str) -> tuple[str, float]:
+    return pair[0].replace("{}", what), pair[1]
+
+
+_OPEN = {head: _said(_UNBOUNDED, what) for head, what in (("linear", "linear"), ("relu", "a ReLU"), ("tanh", "a tanh"), ("log_softmax", "a log-softmax"))}
+_PAIRS: dict[tuple[str, str], dict[str, tuple[str, float]]] = {
+    ("cross_entropy", "p"): {
+        **_OPEN,
+        "sigmoid": ("cross-entropy over classes reads outputs that sum to 1, but each output is a sigmoid of its own", SUSPECT),
+    },
+    ("binary_cross_entropy", "p"): {**_OPEN, "softmax": ("binary cross-entropy treats each output alone, but a softmax ties them together", 0.3)},
+    ("cross_entropy", "s"): {
+        "softmax": (_TWICE.replace("{}", "softmax"), SURE),
+        "sigmoid": ("{loss} reads scores of any size, but the sigmoid keeps them between 0 and 1: no class can get much more than its share", SURE),
+        "tanh": ("{loss} reads scores of any size, but the tanh keeps them between -1 and 1: no class can get much more than its share", LIKELY),
+        "relu": ("{loss} reads scores of any size, but the ReLU cuts off all negative ones, and units at zero have no gradient", LIKELY),
+    },
+    ("binary_cross_entropy", "s"): {
+        "sigmoid": (_TWICE.replace("{}", "sigmoid"), SURE),
+        "softmax": (_TWICE.replace("{}", "sigmoid"), SURE),
+        "relu": ("{loss} reads scores of any sign, but the ReLU gives none below 0: the answer no can never be given", SURE),
+        "tanh": ("{loss} reads scores of any size, but the tanh keeps them between -1 and 1", LIKELY),
+    },
+    ("nll", "s"): {head: ("nll reads log-probabilities, but the network does not end in a log-softmax", SURE) for head in ("linear", "softmax", "sigmoid", "relu", "tanh")},
+    ("kl", "p"): {**_OPEN},
+}
+
+
+def _range(program: Examined) -> Iterator[Finding]:
+    """What part of the targets' variance the output layer can never explain."""
+    bounds = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, float("inf"))}
+    if program.task != "regression" or program.head not in bounds or program.loss_kind in _ENTROPIES:
+        return
+    y = _all_targets(program).double()
+    low, high = bounds[program.head]
+    if program.head == "softmax" and program.outputs > 1 and bool(((y.sum(-1) - 1).abs() < 1e-4).all()):
+        return
+    outside = float(((y < low - 1e-6) | (y > high + 1e-6)).double().mean())
+    lost = float((y - y.clamp(low, high)).square().mean() / y.var(correction=0).clamp_min(1e-12))
+    if outside > 0.01 and lost > 0.003:
+        text = (
+            f"{outside:.0%} of the targets lie outside what the {program.head} output can give ({low:g} to {high:g}; the targets "
+            f"go from {float(y.min()):.3g} to {float(y.max()):.3g}): {min(lost, 9.99):.0%} of their variance can never be explained"
+        )
+        yield _found(program, "output_range", "output layer", text, SURE)
+
+
+def _labels(program: Examined) -> Iterator[Finding]:
+    y = _all_targets(program)
+    if program.loss_kind in ("binary_cross_entropy", "cross_entropy", "kl") and y.is_floating_point():
+        outside = float(((y < 0) | (y > 1)).double().mean())
+        if outside > 0:
+            text = f"{outside:.0%} of the targets lie outside 0 to 1 ({float(y.min()):g} to {float(y.max()):g}), where {program.loss_kind} has no meaning"
+            yield _found(program, "labels_invalid", "targets", text, SURE)
+    if program.task == "classification" and not y.is_floating_point():
+        counts = y.flatten().bincount(minlength=program.pipeline.outputs).double()
+        share = counts / counts.sum()
+        rare = float(share[share > 0].min())
+        if float(share.max()) > 0.95 and rare < 0.02:
+            text = f"the most frequent class holds {float(share.max()):.1%} of the samples, the rarest {rare:.1%}"
+            yield _found(program, "class_imbalance", "labels", text, SUSPECT)
+
+
+def _all_targets(program: Examined, limit: int = 20_000) -> Tensor:
+    return torch.cat([batch.y for batch in program.pipeline.split("train", limit=limit, batch=4096)])
+
+
+# --- scales ---------------------------------------------------------------------------------------------------------
+
+
+def _inputs(program: Examined) -> Iterator[Finding]:
+    x = program.probe.x
+    if not x.is_floating_point() or _normalised_first(program):
+        return
+    rows = x.double().reshape(len(x), -1) if x.dim() == 2 else x.double().movedim(1 if x.dim() > 3 else -1, -1).reshape(-1, x.shape[1 if x.dim() > 3 else -1])
+    mean, deviation = rows.mean(0), rows.std(0, correction=0)
+    size = rows.square().mean(0).sqrt()
+    widest = int(size.argmax())
+    live = deviation[deviation > 0]
+    spread = float(live.max() / live.min()) if len(live) else 1.0
+    offset = float((mean.abs() / deviation.clamp_min(1e-12))[deviation > 0].max()) if len(live) else 0.0
+    largest, smallest = float(size.max()), float(size.max())
+    what = "input feature" if x.dim() == 2 else "channel"
+    text = f"{what} {widest} has mean {float(mean[widest]):.3g} and standard deviation {float(deviation[widest]):.3g}"
+    if spread > 10 and len(live) > 1:
+        text += f"; the widest is {spread:.2g} times as wide as the narrowest"
+    if largest > EXTREME or (spread > UNEQUAL and largest > 3):
+        yield _found(program, "inputs_unscaled", "inputs", text, LIKELY)
+    elif largest > LARGE or offset > 10 or (spread > 100 and x.dim() == 2 and largest > 1):
+        yield _found(program, "inputs_unscaled", "inputs", text, SUSPECT)
+    elif 0 < smallest < 0.01:
+        yield _found(program, "inputs_unscaled", "inputs", f"the largest {what} has a root mean square of {smallest:.2g}", SUSPECT)
+
+
+def _normalised_first(program: Examined) -> bool:
+    assert program.seen is not None
+    for layer in program.seen.layers:
+        if layer.weighted:
+            return False
+        if layer.kind.startswith(_NORMALISING):
+            return True
+    return False
+
+
+def _targets(program: Examined) -> Iterator[Finding]:
+    if program.task != "regression" or program.loss_kind in _ENTROPIES:
+        return
+    y = program.probe.y.double()
+    size, spread = float(y.square().mean().sqrt()), float(y.std(correction=0))
+    if size > 10 or (0 < spread < 1e-3):
+        text = f"the targets have mean {float(y.mean()):.3g} and standard deviation {spread:.3g}, the untrained outputs {float(program.seen.outputs.std()):.2g}"
+        yield _found(program, "targets_unscaled", "targets", text, SUSPECT)
+
+
+# --- the network as it starts ---------------------------------------------------------------------------------------
+
+
+def _start(program: Examined) -> Iterator[Finding]:
+    seen = program.seen
+    assert seen is not None
+    weighted = [layer for layer in seen.weighted if layer.kind != "Embedding"]
+    for layer in weighted[:-1]:
+        if layer.units > 1 and layer.twins > 0.5:
+            text = f"{layer.twins:.0%} of the {layer.units} units of layer {layer.name} start with the same weights and get the same gradient"
+            yield _found(program, "symmetric_init", f"layer {layer.name}", text, SURE)
+            break
+    if len(weighted) > 1 and is_affine(program.model, program.probe.x[:32]) and not _bottleneck(weighted):
+        text = f"the {len(weighted)} weighted layers have no non-linearity between them: the outputs are an affine function of the inputs (checked on 32 samples)"
+        yield _found(program, "no_hidden_nonlinearity", "hidden layers", text, SURE)
+    hidden = [(layer, act) for layer, act in seen.hidden() if layer.std > 0]
+    if len(hidden) > 1 and hidden[0][0].std > 0:
+        ratio = hidden[-1][0].std / hidden[0][0].std
+        if ratio < 1e-3 or ratio > 1e3:
+            text = f"the spread of the signal goes from {hidden[0][0].std:.2g} in the first layer to {hidden[-1][0].std:.2g} in the last hidden one"
+            yield _found(program, "init_scale", "initial weights", text, SUSPECT)
+    last = weighted[-1] if weighted else None
+    if last is not None and last.input_std > 0 and last.std > 30 and seen.layers[0].input_std < EXTREME:
+        yield _found(program, "init_scale", "initial weights", f"the scores start with a spread of {last.std:.3g}", SUSPECT)
+
+
+def _bottleneck(layers: list) -> bool:  # type: ignore[type-arg]
+    """A narrow middle is a factorisation, which may well be linear."""
+    widths = [layer.units for layer in layers]
+    return len(widths) > 1 and min(widths[:-1]) < widths[-1]
+
+
+# --- the parts of the data ------------------------------------------------------------------------------------------
+
+
+def _splits(program: Examined) -> Iterator[Finding]:
+    pipeline = program.pipeline
+    if not pipeline.has("validation") or pipeline.size("validation") < 50 or not program.probe.x.is_floating_point():
+        return
+    held = next(iter(pipeline.split("validation", limit=2000, batch=2000)))
+    x, v = program.probe.x.double().flatten(1), held.x.double().flatten(1)
+    spread = x.std(0, correction=0)
+    wide = spread > 0.05 * spread.max()
+    shift = ((v.mean(0) - x.mean(0)).abs() / spread.clamp_min(1e-12))[wide]
+    size = (x.square().mean().sqrt(), v.square().mean().sqrt())
+    ratio = float(size[1] / size[0].clamp_min(1e-12))
+    if not 1 / 3 < ratio < 3 or (len(shift) and float(shift.median()) > 1):
+        text = f"validation inputs are {ratio:.2g} times the size of training inputs; their means differ by {float(shift.median()):.2g} standard deviations"
+        yield _found(program, "split_mismatch", "validation part", text, LIKELY)
+    if not program.probe.y.is_floating_point() and program.task == "classification":
+        a, b = (y.flatten().bincount(minlength=pipeline.outputs).double() for y in (_all_targets(program), held.y))
+        apart = float((a / a.sum() - b / b.sum()).abs().sum() / 2)
+        if apart > 0.2 + (pipeline.outputs / float(b.sum())) ** 0.5:
+            yield _found(program, "split_mismatch", "labels", f"{apart:.0%} of the labels would have to change for training and validation to hold the classes in equal shares", LIKELY)
+    leak = _copies(program, held.x)
+    if leak > 0.2:
+        yield _found(program, "validation_leak", "validation part", f"{leak:.0%} of the validation samples stand in the training part, digit for digit", LIKELY)
+
+
+def _copies(program: Examined, held: Tensor) -> float:
+    """The share of validation samples that the training part holds too, beyond what chance repeats in the training part."""
+    train = torch.cat([b.x.flatten(1) for b in program.pipeline.split("train", limit=20_000, batch=4096)])
+    few = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(0))[:256].to(train.device)
+    mix = torch.randn(len(few), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(train.device)
+    keys, wanted = train[:, few].double() @ mix, held.flatten(1)[:, few].double() @ mix
+    repeated = 1 - len(keys.unique()) / max(1, len(keys))
+    return float(torch.isin(wanted, keys).double().mean()) - 3 * repeated
+
+
+# --- numbers that are rarely right ----------------------------------------------------------------------------------
+
+
+def _numbers(program: Examined) -> Iterator[Finding]:
+    recipe = program.recipe
+    lr, kind = recipe.optimizer.arguments["lr"], recipe.optimizer.kind
+    adaptive = kind in ("adam", "adamw", "nadam", "rmsprop", "radam", "amsgrad", "lion", "adamax")
+    if (adaptive and lr > 0.03) or (kind in ("sgd", "momentum", "nesterov") and lr > 2):
+        yield _found(program, "lr_too_high", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
+    if (adaptive and lr < 1e-5) or (kind in ("sgd", "momentum", "nesterov") and lr < 1e-4):
+        yield _found(program, "lr_too_low", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
+    penalty = max(recipe.loss.l2, recipe.loss.l1, recipe.optimizer.arguments.get("weight_decay") or 0.0)
+    rates = [layer.rate for layer in getattr(recipe.model, "layers", ()) if "dropout" in layer.kind]
+    if penalty >= 0.05 or max(rates, default=0.0) >= 0.8:
+        yield _found(program, "over_regularised", "penalties and dropout", f"the largest penalty is {penalty:g}, the largest dropout rate {max(rates, default=0.0):g}", 0.35)
+
+
+CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
+    _units, _pairing, _range, _labels, _inputs, _targets, _start, _splits, _numbers,
+)  # fmt: skip

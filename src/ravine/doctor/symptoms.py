@@ -1,0 +1,250 @@
+"""What the course of a training shows, in numbers without a scale: skill against the constant predictor, progress against
+its own past, steadiness, units that died or saturated, gradients by depth. Several seeds decide together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ravine.doctor.experiment import Curve
+from ravine.doctor.findings import Finding
+from ravine.doctor.probes import Seen
+from ravine.doctor.remedies import Case, remedies
+
+PLAIN = 0.1  # skill from which learning is plain
+UNFINISHED = 0.04  # skill that the second half of the plan still brought
+MANY = 0.5  # of the seeds
+
+
+@dataclass
+class Course:
+    """Members that differ by their seeds alone, as they went; and what a probe sees in each of them now."""
+
+    case: Case
+    curves: list[Curve]
+    seen: list[Seen] = field(default_factory=list)
+    first: list[Seen] = field(default_factory=list)  # before the first step
+
+    @property
+    def steps(self) -> int:
+        return max(curve.seen for curve in self.curves)
+
+    @property
+    def total(self) -> int:
+        return self.curves[0].total
+
+    @property
+    def over(self) -> bool:
+        """Whether the whole plan was seen."""
+        return self.steps >= self.total or all(not curve.finite for curve in self.curves)
+
+    @property
+    def skill(self) -> float:
+        return float(np.median([curve.skill for curve in self.curves]))
+
+    @property
+    def metric_skill(self) -> float:
+        return float(np.median([curve.metric_skill for curve in self.curves]))
+
+    def skill_at(self, part: float) -> float:
+        """Median skill at that part of the steps seen."""
+        values = []
+        for curve in self.curves:
+            places = np.asarray(curve.at) / max(1, curve.at[-1])
+            values.append(float(np.interp(part, places, np.nan_to_num(curve.skills(), nan=-9.0, neginf=-9.0))))
+        return float(np.median(values))
+
+    @property
+    def plain(self) -> bool:
+        """Whether most members plainly beat the constant predictor and their own past."""
+        return sum(learned(curve) for curve in self.curves) > MANY * len(self.curves)
+
+
+def learned(curve: Curve) -> bool:
+    """Above the constant predictor by a tenth of its loss, and above its own beginning, and not falling back far."""
+    if not curve.finite or not curve.loss:
+        return False
+    skills = curve.skills()
+    end = float(np.mean(skills[-2:])) if len(skills) > 3 else skills[-1]
+    return end >= PLAIN and (end >= skills[0] + 0.02 or skills[0] >= 0.5) and end >= max(skills) - 0.5
+
+
+def symptoms(course: Course) -> list[Finding]:
+    """Every symptom that most seeds show. They count only where learning is not plain; ``rules`` decides."""
+    checks = (_lost, _rate, _steady, _units, _depth, _flat)
+    return [finding for check in checks for finding in check(course)]
+
+
+def _found(course: Course, code: str, where: str, evidence: str, strength: float, **more: object) -> Finding:
+    return Finding(code, where, evidence, remedies(code, course.case, **more), strength=strength)
+
+
+def _seeds(course: Course, count: int) -> str:
+    n = len(course.curves)
+    return "" if n == 1 else f" ({count} of {n} seeds)"
+
+
+def _lost(course: Course) -> Iterator[Finding]:
+    lost = [curve for curve in course.curves if not curve.finite]
+    if len(lost) <= MANY * len(course.curves):
+        return
+    bad = [~(np.isfinite(c.losses) & np.isfinite(c.norms)) for c in lost]
+    first = min(int(b.argmax()) if b.any() else c.seen for b, c in zip(bad, lost, strict=True))
+    text = f"the loss or its gradient is not a number from step {first} on{_seeds(course, len(lost))}"
+    yield _found(course, "non_finite", "loss", text, 0.9)
+    grown = [float(np.nanmax(c.norms[: first + 1]) / max(c.norms[0], 1e-12)) for c in lost if len(c.norms) and np.isfinite(c.norms[: first + 1]).any()]
+    if grown and np.median(grown) > 10:
+        yield _found(course, "exploding_gradient", "gradient", f"before it the gradient grew {np.median(grown):.2g}-fold", 0.7)
+
+
+def blocks(values: np.ndarray, count: int = 20) -> np.ndarray:
+    """Means of ``count`` equal parts of a series."""
+    values = values[np.isfinite(values)]
+    return np.array([part.mean() for part in np.array_split(values, min(count, len(values)))]) if len(values) else np.zeros(0)
+
+
+def _rate(course: Course) -> Iterator[Finding]:
+    """Loss that rises, or falls so steadily and slowly that the plan ends on the way."""
+    finite = [curve for curve in course.curves if curve.finite and len(curve.loss) > 2]
+    if not finite:
+        return
+    rises = [max(c.skills()) - c.skill for c in finite]
+    spikes = [float(np.nanmax(c.losses[1:]) / max(np.nanmedian(c.losses), 1e-12)) if c.seen > 2 else 0.0 for c in finite]
+    if np.median(rises) > 0.3 and np.median([c.skills()[0] - c.skill for c in finite]) > 0.1:
+        text = f"the loss ends {np.median([c.loss[-1] / max(min(c.loss), 1e-12) for c in finite]):.3g} times as high as its lowest value; the largest batch loss is {np.median(spikes):.2g} times the middle one"
+        yield _found(course, "lr_too_high", "optimizer.lr", text, 0.75)
+    if unfinished(course):
+        gain = course.skill_at(1.0) - course.skill_at(0.5)
+        text = (
+            f"the second half of the {course.total} steps still took the loss from {_loss_at(course, 0.5):.3g} to {_loss_at(course, 1.0):.3g} "
+            f"({gain:.0%} of what the best constant answer leaves), falling in {_falling(course):.0%} of its stretches"
+        )
+        yield _found(course, "lr_too_low", "optimizer.lr", text, 0.65)
+        yield _found(course, "too_few_epochs", "stop.after", text, 0.62)
+        batch, steps = course.case.recipe.data.batch, course.total
+        if steps < 400 and (batch == "full" or batch >= 256):
+            yield _found(course, "batch_too_large", "data.batch", f"batches of {batch} leave {steps} steps in the whole plan", 0.55)
+
+
+def unfinished(course: Course) -> bool:
+    """Whether the plan ends in the middle of a steady descent."""
+    finite = [curve for curve in course.curves if curve.finite]
+    if not course.over or not finite or len(finite[0].loss) < 3:
+        return False
+    gain, whole = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.0)
+    return gain >= UNFINISHED and gain >= 0.05 * whole and course.skill < 0.93 and _falling(course) >= 0.6
+
+
+def _falling(course: Course) -> float:
+    """The share of the stretches of the second half in which the measured loss fell."""
+    shares = []
+    for curve in course.curves:
+        if curve.finite and len(curve.loss) > 3:
+            late = np.asarray(curve.loss)[len(curve.loss) // 2 :]
+            shares.append(float((np.diff(late) < 0).mean()))
+    return float(np.median(shares)) if shares else 0.0
+
+
+def _loss_at(course: Course, part: float) -> float:
+    found = [float(np.interp(part, np.asarray(c.at) / max(1, c.at[-1]), c.loss)) for c in course.curves if c.finite]
+    return float(np.median(found))
+
+
+def _steady(course: Course) -> Iterator[Finding]:
+    swings = []
+    for curve in course.curves:
+        means = blocks(curve.losses[curve.seen // 3 :])
+        if len(means) > 8 and curve.finite:
+            steps = np.diff(means)
+            turns = float((np.sign(steps[1:]) != np.sign(steps[:-1])).mean())
+            swings.append((turns, float(np.abs(steps).mean() / max(curve.base.loss, 1e-12))))
+    if not swings:
+        return
+    turns, size = (float(np.median(column)) for column in zip(*swings, strict=True))
+    if turns > 0.5 and size > 0.15:
+        text = f"from one twentieth of the run to the next the loss moves by {size:.0%} of the constant predictor's, and turns in {turns:.0%} of the cases"
+        yield _found(course, "oscillating", "loss", text, 0.6)
+
+
+def _units(course: Course) -> Iterator[Finding]:
+    """Layers whose units are dead or saturated at the end, in most seeds."""
+    if not course.seen:
+        return
+    names = [layer.name for layer in course.seen[0].layers]
+    for code, kinds, measure, limit, words in (
+        ("dead_units", ("ReLU", "Relu"), "zero_units", 0.5, "units gave zero on all probe samples"),
+        ("saturated_units", ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign"), "flat", 0.8, "outputs lay at the flat ends"),
+    ):  # fmt: skip
+        worst, where, kind = 0.0, "", ""
+        for i, name in enumerate(names):
+            layers = [seen.layers[i] for seen in course.seen if i < len(seen.layers)]
+            if not layers[0].kind.startswith(kinds) or (code == "saturated_units" and layers[0] in course.seen[0].head()):
+                continue
+            middle = float(np.median([getattr(layer, measure) for layer in layers]))
+            if middle > worst:
+                worst, where, kind = middle, name, layers[0].kind
+        if worst >= limit:
+            text = f"{worst:.0%} of the {kind} {words} of layer {where} after {course.steps} steps"
+            yield _found(course, code, f"layer {where}", text, 0.85 if worst > 0.95 else 0.65)
+
+
+def _depth(course: Course) -> Iterator[Finding]:
+    """Gradients by depth, each against the size of its weights."""
+    for code, seens in (("vanishing_gradient", course.seen), ("exploding_gradient", course.first)):
+        ratios, norms = [], []
+        for seen in seens:
+            weighted = [layer for layer in seen.weighted if layer.kind != "Embedding"]
+            if len(weighted) > 1:
+                ratios.append(_relative(weighted[0]) / max(_relative(weighted[-1]), 1e-30))
+                norms.append(seen.norm)
+        if not ratios:
+            continue
+        ratio = float(np.median(ratios))
+        if code == "vanishing_gradient" and (ratio < 1e-3 or float(np.median(norms)) < 1e-7):
+            text = f"the first layer's gradient is {ratio:.1g} of the last one's, each by the size of its weights (norm of the whole {np.median(norms):.2g})"
+            yield _found(course, code, "first layers", text, 0.75)
+        if code == "exploding_gradient" and (ratio > 1e4 or float(np.median(norms)) > 1e4):
+            text = f"at the start the first layer's gradient is {ratio:.2g} times the last one's (norm of the whole {np.median(norms):.2g})"
+            yield _found(course, code, "first layers", text, 0.7)
+
+
+def _relative(layer) -> float:  # type: ignore[no-untyped-def]
+    return layer.gradient / max(layer.weight, 1e-12)
+
+
+def _flat(course: Course) -> Iterator[Finding]:
+    skill = course.skill
+    if -0.05 < skill < PLAIN:
+        text = f"after {course.steps} steps the loss is {1 - skill:.1%} of the best constant predictor's"
+        yield _found(course, "stuck", "loss", text, 0.55)
+    elif skill <= -0.05 and math.isfinite(skill):
+        curve = sorted(course.curves, key=lambda c: c.skill)[len(course.curves) // 2]
+        text = f"after {course.steps} steps the loss is {curve.loss[-1]:.4g}; the best constant predictor has {curve.base.loss:.4g}"
+        yield _found(course, "underfitting", "loss", text, 0.55)
+
+
+def overfits(course: Course) -> Finding | None:
+    """Validation that turned and got worse while training got better: by loss, and not better by the metric either."""
+    found = []
+    for curve in course.curves:
+        if len(curve.val_loss) < 5 or not curve.finite:
+            return None
+        skills = [curve.base.skill(value) for value in curve.val_loss]
+        best = int(np.argmax(skills))
+        after = skills[best] - skills[-1]
+        gap = curve.skill - skills[-1]
+        dropped = curve.val_metric[-1] < max(curve.val_metric) + 1e-9
+        found.append((after, gap, best, dropped))
+    if sum(after > 0.15 and gap > 0.3 and dropped for after, gap, _, dropped in found) <= MANY * len(found):
+        return None
+    after, gap, best, _ = sorted(found)[len(found) // 2]
+    curve = course.curves[0]
+    text = (
+        f"validation loss was best after {best / max(1, len(curve.val_loss) - 1):.0%} of the run and has lost {after:.0%} of the constant "
+        f"predictor's since; training is ahead of it by {gap:.0%}"
+    )
+    return _found(course, "overfitting", "validation loss", text, 0.9)
