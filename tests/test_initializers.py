@@ -164,9 +164,9 @@ def test_lsuv_gives_every_layer_unit_variance(activation):
 
 def test_defaults_are_torchs_own():
     net = build({"kind": "layers", "layers": [{"kind": "dense", "units": 400}]}, (100,), 400)
-    assert float(net[0].weight.abs().max()) <= 0.1
-    assert float(net[0].weight.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.02)
-    assert float(net[0].bias.abs().max()) <= 0.1
+    assert net[0].weight.abs().max().item() <= 0.1
+    assert net[0].weight.std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.02)
+    assert net[0].bias.abs().max().item() <= 0.1
 
 
 def test_a_layers_initialiser_goes_before_the_models():

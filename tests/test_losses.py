@@ -196,8 +196,16 @@ def test_a_step_of_padding_alone_costs_nothing():
     assert float(loss_of("cross_entropy", {})(STEPS, target)[0]) == 0.0
 
 
-def test_mixed_targets_give_the_mixed_loss():
-    loss = loss_of("cross_entropy", {"class_weights": WEIGHTS.tolist(), "label_smoothing": 0.1})
+MIXABLE = ["cross_entropy", "hinge", "crammer_singer", "expected_cost", "binary_hinge", "one_vs_all", "nll"]
+BY_OUTPUT = ("binary_hinge", "one_vs_all")  # class weights meet soft targets output by output
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [(n, None) for n in MIXABLE] + [(n, WEIGHTS.tolist()) for n in MIXABLE if n not in BY_OUTPUT]
+)
+def test_mixed_targets_give_the_mixed_loss(name, weights):
+    fields = {"expected_cost": {"costs": COSTS}, "cross_entropy": {"label_smoothing": 0.1}}.get(name, {})
+    loss = loss_of(name, {**fields, "class_weights": weights})
     other = CLASSES.roll(1)
     mixed = 0.3 * F.one_hot(CLASSES, K) + 0.7 * F.one_hot(other, K)
     expected = 0.3 * loss(SCORES, CLASSES) + 0.7 * loss(SCORES, other)

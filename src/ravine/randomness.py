@@ -26,7 +26,7 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
 
 
 def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
-    """float32 uniforms in [0, 1) as a pure function of a key (int64 scalar, batched under vmap) and the index.
+    """float32 uniforms in [0, 1) as a pure function of a key (int64 scalar) and the index; keys [P] give [P, *shape].
 
     Counter-based: the index is hashed with the two halves of the key by two rounds of a 32-bit finaliser (lowbias32, Wellons 2018).
 
@@ -38,9 +38,9 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Ten
     for extent in shape:
         size *= extent
     index = torch.arange(size, dtype=torch.int32, device=key.device)
-    low, high = (key & 0x7FFFFFFF).to(torch.int32), (key >> 32).to(torch.int32)
+    low, high = (key & 0x7FFFFFFF).to(torch.int32).unsqueeze(-1), (key >> 32).to(torch.int32).unsqueeze(-1)
     bits = _mix(_mix(index ^ low) + high)
-    return ((bits >> 8) & 0xFFFFFF).to(torch.float32).mul(2.0**-24).view(tuple(shape))
+    return (bits >> 8).bitwise_and_(0xFFFFFF).to(torch.float32).mul_(2.0**-24).view(*key.shape, *shape)
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
@@ -49,8 +49,8 @@ def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tens
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    x = x ^ ((x >> 16) & 0xFFFF)
-    x = x * 0x7FEB352D
-    x = x ^ ((x >> 15) & 0x1FFFF)
-    x = x * -0x7B935975  # 0x846CA68B as a signed 32-bit number
-    return x ^ ((x >> 16) & 0xFFFF)
+    x = (x >> 16).bitwise_and_(0xFFFF).bitwise_xor_(x)  # in place where it can be: fresh memory costs more than the arithmetic
+    x *= 0x7FEB352D
+    x = (x >> 15).bitwise_and_(0x1FFFF).bitwise_xor_(x)
+    x *= -0x7B935975  # 0x846CA68B as a signed 32-bit number
+    return (x >> 16).bitwise_and_(0xFFFF).bitwise_xor_(x)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ravine.nn.convolution import LocallyConnected
 from ravine.nn.criterion import SampleLoss
 from ravine.nn.normalization import BatchNorm
 from ravine.nn.randomized import settle
-from ravine.nn.stack import Shape, Stack, call, example
+from ravine.nn.stack import Shape, Stack, call, evaluated, example
 from ravine.randomness import generator, key
 
 __all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "settle"]
@@ -59,28 +60,35 @@ def build(
     with torch.random.fork_rng(devices=[]):
         module: nn.Module = call("model", made, tuple(shape), outputs)
     module = module.double()
-    initialise(module, made.init, seed, batch=batch if batch is not None else _unit_batch(module, shape, seed))
+    initialise(module, made.init, seed, batch=partial(_unit_batch, module, shape, seed) if batch is None else batch)
     return module.to(dtype)
 
 
-def initialise(module: nn.Module, init: Init | None, seed: int, *, batch: Tensor | None = None) -> None:
+def initialise(
+    module: nn.Module, init: Init | None, seed: int, *, batch: Tensor | Callable[[], Tensor] | None = None
+) -> None:
     """Draw every parameter anew: torch's own defaults, then the named initialisers, a layer's own before the model's.
 
     Defaults come from each module's ``reset_parameters`` under a generator for (seed, module name), named initialisers
     from one for (seed, parameter name). Embedding tables and normalisation layers keep their defaults unless their own
     layer names an initialiser; a recurrent layer's gates are drawn one by one. A tied parameter is drawn once.
+    ``batch``: inputs for data-dependent initialisers (lsuv), or what makes them.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, part in module.named_modules():
             reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if callable(reset):
-                torch.manual_seed(key(seed, "init", name))
+                torch.default_generator.manual_seed(key(seed, "init", name))
                 reset()
         chosen = dict(_chosen(module, init))
         for name, (owner, parameter, technique) in chosen.items():
             _fill(name, owner, parameter, technique, seed)
-        if batch is not None:
-            _unit_variance(module, {owner: t for owner, _, t in chosen.values() if t.kind == "lsuv"}, batch)
+        targets = {owner: technique for owner, _, technique in chosen.values() if technique.kind == "lsuv"}
+        if targets:
+            inputs = batch() if callable(batch) else batch
+            if inputs is None:
+                raise InputError("model.init", got="lsuv", expected="inputs to scale layers by", repair="use he_normal")
+            _unit_variance(module, targets, inputs)
 
 
 def build_loss(
@@ -197,11 +205,8 @@ def _unit_variance(module: nn.Module, targets: dict[nn.Module, Any], batch: Tens
 
     kinds = (nn.Linear, nn.modules.conv._ConvNd, LocallyConnected)
     hooks = [layer.register_forward_hook(rescale) for layer in targets if isinstance(layer, kinds)]
-    if hooks:
-        was_training = module.training
-        module.eval()
+    with evaluated(module):
         module(batch.double() if batch.is_floating_point() else batch)
-        module.train(was_training)
     for hook in hooks:
         hook.remove()
 

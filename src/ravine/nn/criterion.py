@@ -24,22 +24,17 @@ class SampleLoss(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def weights_of(self, target: Tensor, like: Tensor) -> Tensor:
-        """The weight of each target's class, or the mean weight of a soft target."""
-        assert self.class_weights is not None
-        weights = self.class_weights.to(like.dtype)
-        return target.to(like.dtype) @ weights if target.is_floating_point() else weights[target.clamp_min(0)]
-
 
 class ClassLoss(SampleLoss):
     """A loss over the K classes of a row; sequences [B, T, K] are averaged over the steps that count.
 
-    A subclass gives ``rows``: (output [N, K], target [N] or [N, K]) -> [N]; where ``weighs`` says so, class weights
-    included.
+    A subclass gives ``rows``: (output [N, K], target [N]) -> [N]. For soft targets q the expectation
+    sum_k q_k rows(output, k) is taken, unless ``soft`` says that ``rows`` takes targets [N, K] and minds the class
+    weights itself.
     """
 
     takes_classes = True
-    weighs = False
+    soft = False
 
     def __init__(self, ignore: int = -100):
         super().__init__()
@@ -50,10 +45,7 @@ class ClassLoss(SampleLoss):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         target = classes(output, target)
-        flat = target.flatten(0, output.dim() - 2)
-        rows = self.rows(output.flatten(0, -2), flat)  # [B T]
-        if self.class_weights is not None and not self.weighs:
-            rows = rows * self.weights_of(flat, rows)
+        rows = self._rows(output.flatten(0, -2), target.flatten(0, output.dim() - 2))  # [B T]
         if output.dim() == 2:
             return rows
         rows = rows.view(output.shape[0], -1)
@@ -61,6 +53,18 @@ class ClassLoss(SampleLoss):
             return rows.mean(1)
         counts = (target != self.ignore).flatten(1).to(rows.dtype)
         return (rows * counts).sum(1) / counts.sum(1).clamp_min(1)
+
+    def _rows(self, output: Tensor, target: Tensor) -> Tensor:
+        if self.soft:
+            return self.rows(output, target)
+        weights = None if self.class_weights is None else self.class_weights.to(output.dtype)
+        if not target.is_floating_point():
+            rows = self.rows(output, target.clamp_min(0))
+            return rows if weights is None else rows * weights[target.clamp_min(0)]
+        count = output.shape[-1]
+        every = torch.arange(count, device=output.device).repeat(len(output))  # 0 ... K-1 for each row
+        rows = self.rows(output.repeat_interleave(count, 0), every).view(-1, count)
+        return (rows * (target if weights is None else target * weights)).sum(-1)
 
 
 class EntryLoss(SampleLoss):
@@ -88,7 +92,7 @@ class EntryLoss(SampleLoss):
         if each.shape[-1] == 1 and len(weights) == 2:
             return weights[0] + targets * (weights[1] - weights[0])
         by_class = given.shape != targets.shape and not given.is_floating_point()
-        return self.weights_of(given, each)[..., None] if by_class else weights
+        return weights[given][..., None] if by_class else weights
 
 
 class MultiTask(SampleLoss):

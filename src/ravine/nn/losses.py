@@ -257,7 +257,7 @@ class Huber(EntryLoss):
 
 
 class NegativeLogLikelihood(ClassLoss):
-    weighs = True
+    soft = True
 
     def likelihood(self, log_p: Tensor, target: Tensor) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(log_p.dtype)
@@ -344,8 +344,9 @@ class BinaryHinge(EntryLoss):
         self.register_buffer("margin", number(margin), persistent=False)
 
     def entry(self, output: Tensor, target: Tensor) -> Tensor:
-        sign = torch.where(target > 0, 1.0, -1.0).to(output.dtype)  # 0 and -1 are the negative class
-        return (self.margin.to(output.dtype) - sign * output).clamp_min(0).pow(self.power)
+        margin, positive = self.margin.to(output.dtype), target.clamp_min(0)  # -1 is the negative class too
+        if_positive, if_negative = (margin - output).clamp_min(0), (margin + output).clamp_min(0)
+        return positive * if_positive.pow(self.power) + (1 - positive) * if_negative.pow(self.power)
 
 
 class OneVsAll(SampleLoss):
@@ -357,12 +358,12 @@ class OneVsAll(SampleLoss):
         outputs, targets = entries(output, target)
         each = self.loss(outputs.reshape(-1, 1), targets.reshape(-1, 1)).view(outputs.shape).sum(-1)
         if self.class_weights is not None:
-            each = each * self.weights_of(targets, each)
+            each = each * (targets @ self.class_weights.to(each.dtype))
         return each.flatten(1).mean(1) if each.dim() > 1 else each
 
 
 class KullbackLeibler(ClassLoss):
-    weighs = True
+    soft = True
 
     def __init__(self, input: str):
         super().__init__()
@@ -391,8 +392,7 @@ class ExpectedCost(ClassLoss):
                 "loss.costs", got=f"{self.costs.shape[0]} rows", expected=f"{output.shape[-1]}, one for each class"
             )
         p = output.softmax(-1) if self.input == "logits" else output
-        q = target if target.is_floating_point() else one_hot(target, output)
-        return ((q @ self.costs.to(q.dtype)) * p).sum(-1)
+        return (self.costs.to(p.dtype)[target] * p).sum(-1)
 
 
 class Output(SampleLoss):

@@ -108,13 +108,14 @@ def build_layer(part: Any, shape: Shape, before: Mapping[str, nn.Module] | None 
 
 
 def output_shape(module: nn.Module, shape: Shape) -> Shape:
-    """The shape of one sample behind a module, from a run on the meta device: nothing is computed.
+    """The shape of one sample behind a module, from a run on one sample of zeros.
 
     >>> output_shape(nn.Conv2d(1, 8, 3), (1, 28, 28))
     (8, 26, 26)
     """
-    with evaluated_on_meta(module):
-        output = module(example(module, shape, device="meta"))
+    device = next((p.device for p in module.parameters()), None)
+    with evaluated(module):
+        output = module(example(module, shape, device=device))
     return tuple((output[0] if isinstance(output, tuple) else output).shape[1:])
 
 
@@ -133,26 +134,7 @@ def evaluated(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-@contextlib.contextmanager
-def evaluated_on_meta(module: nn.Module) -> Iterator[None]:
-    """The same with all parameters and buffers on the meta device, where nothing is computed.
-
-    (``torch.func.functional_call`` does not put back the parameters of a module that is used at two places.)
-    """
-    held: list[tuple[Any, dict[str, Any]]] = []
-    for part in module.modules():
-        held += [(part._parameters, dict(part._parameters)), (part._buffers, dict(part._buffers))]
-    try:
-        for own, tensors in held:
-            own.update({name: None if t is None else t.detach().to("meta") for name, t in tensors.items()})
-        with evaluated(module):
-            yield
-    finally:
-        for own, tensors in held:
-            own.update(tensors)
-
-
-def example(module: nn.Module, shape: Shape, batch: int = 1, device: str | torch.device = "cpu") -> Tensor:
+def example(module: nn.Module, shape: Shape, batch: int = 1, device: str | torch.device | None = None) -> Tensor:
     """A batch of zeros that the module takes: whole numbers where it begins with an embedding."""
     leaves = [m for m in module.modules() if not list(m.children())]
     if leaves and isinstance(leaves[0], nn.Embedding):

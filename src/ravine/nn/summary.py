@@ -10,7 +10,8 @@ count as reach.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ravine.nn.stack import Shape, evaluated, evaluated_on_meta, example
+from ravine.nn.stack import Shape, evaluated, example
 
 
 def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _run(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]], shape: 
     x = example(module, shape, device="meta")
     x = x.long() if vocabulary is not None and len(shape) == 1 else x
     try:
-        with evaluated_on_meta(module), tracer:
+        with _on_meta(module), tracer:
             module(x)
     except Exception:  # a module that looks at its values cannot run without them
         rows.clear()
@@ -65,6 +66,25 @@ def _run(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]], shape: 
         x = torch.zeros_like(x, device=next((p.device for p in module.parameters()), torch.device("cpu")))
         with evaluated(module), tracer:
             module(x)
+
+
+@contextlib.contextmanager
+def _on_meta(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, with all parameters and buffers on the meta device, where nothing is computed.
+
+    (``torch.func.functional_call`` does not put back the parameters of a module that is used at two places.)
+    """
+    held: list[tuple[Any, dict[str, Any]]] = []
+    for part in module.modules():
+        held += [(part._parameters, dict(part._parameters)), (part._buffers, dict(part._buffers))]
+    try:
+        for own, tensors in held:
+            own.update({name: None if t is None else t.detach().to("meta") for name, t in tensors.items()})
+        with evaluated(module):
+            yield
+    finally:
+        for own, tensors in held:
+            own.update(tensors)
 
 
 def _hooks(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]]) -> list[Any]:
