@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from ravine.engine.batched import DenseNetwork
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
 from ravine.nn.randomized import Randomized, settle
@@ -28,9 +29,9 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, loss: nn.Module, hard_negatives: float = 1.0, adversarial: float = 0.0):
         super().__init__()
         self.model, self.loss = model, loss
-        self.register_buffer("hard_negatives", torch.tensor(hard_negatives), persistent=False)
-        self.register_buffer("adversarial", torch.tensor(adversarial), persistent=False)
-        self.mines = hard_negatives < 1.0
+        self.register_buffer("hard_negatives", torch.tensor(hard_negatives, dtype=torch.float64), persistent=False)
+        self.register_buffer("adversarial", torch.tensor(adversarial, dtype=torch.float64), persistent=False)
+        self.mines, self.attacks = hard_negatives < 1.0, adversarial > 0.0
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         losses = self.loss(self.model(x), y)  # [B]
@@ -55,11 +56,12 @@ class Population:
         self.autocast: torch.dtype | None = None  # the precision of products, where it is not theta's
         self.memory_format = torch.contiguous_format
         self.objectives = [objective.to(device=device, dtype=dtype) for objective in objectives]
-        if any(objective.mines for objective in objectives):
-            for objective in objectives:
-                objective.mines = True
+        for objective in objectives:  # what one member does all must be able to do: they share a forward pass
+            objective.mines = any(o.mines for o in objectives)
+            objective.attacks = any(o.attacks for o in objectives)
         self.layout: Layout = layout_of(self.objectives[0])
         self.chunk = 1
+        self.dense: DenseNetwork | None = None  # dense networks need neither autograd nor vmap
         self.global_seeds: list[int] | None = None
         self._random = [name for name, module in self.objectives[0].named_modules() if isinstance(module, Randomized)]
         stacked = [dict(objective.named_parameters()) for objective in self.objectives]
@@ -95,6 +97,14 @@ class Population:
             settle(objective, self.buffers)
         self._leaves = {e.name: view(self.theta, e).requires_grad_() for e in self.layout.entries}
         self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
+        if self.dense is not None:
+            self.write_out(self.dense.precision)
+
+    def write_out(self, precision: torch.dtype | None) -> None:
+        """Run the members as batched products with a backward pass written out; None: through autograd again."""
+        self.dense = None
+        if precision is not None and DenseNetwork.refuses(self.objectives, self.layout) is None:
+            self.dense = DenseNetwork(self.objectives, self.theta, self.grad, self.layout, self.buffers, precision)
 
     def _bind_buffers(self, i: int) -> None:
         for name, stacked in self.buffers.items():
@@ -126,6 +136,17 @@ class Population:
         self.chunk = self.chunk if self.chunk == 1 else len(rows)
         self._bind()
 
+    def grow(self, objectives: Sequence[Objective], seeds: Sequence[int]) -> None:
+        """More rows, behind those that are there."""
+        more = Population(objectives, seeds, device=self.device, dtype=self.theta.dtype)
+        self.theta = torch.cat([self.theta.detach(), more.theta.detach()])
+        self.buffers = {name: torch.cat([stacked, more.buffers[name]]) for name, stacked in self.buffers.items()}
+        self._key_bases = torch.cat([self._key_bases, more._key_bases])
+        self.objectives = [*self.objectives, *more.objectives]
+        if self.global_seeds is not None:
+            self.global_seeds = [*self.global_seeds, *seeds]
+        self._bind()
+
     def saved_buffers(self) -> dict[str, Tensor]:
         """The buffers that belong to the state: all but the random layers' keys."""
         keys = {f"{name}.key" for name in self._random}
@@ -148,6 +169,9 @@ class Population:
 
         ``accumulate`` other than 0 adds that multiple of the new gradient to what ``grad`` holds.
         """
+        if self.dense is not None:
+            with torch.no_grad():
+                return self.dense.gradients(x, y, weight, accumulate)
         into = (self._gradients, self._leaf_gradients)
         if self.chunk > 1:
             losses = self._mapped(x, y, weight)
@@ -164,8 +188,14 @@ class Population:
         return losses
 
     def _one(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        x = self._laid_out(x)
         with self._casting():
-            return objective(self._laid_out(x), y, weight)
+            if not objective.attacks:
+                return objective(x, y, weight)
+            x = x.detach().requires_grad_()
+            loss = objective(x, y, weight)
+            (slope,) = torch.autograd.grad(loss, x, retain_graph=True)
+            return (loss + objective(attacked(x, slope, objective.adversarial), y, weight)) / 2
 
     def call(self, model: nn.Module, x: Tensor) -> Tensor:
         """A model's outputs in the precision and layout of this program; float32 at least."""
@@ -179,13 +209,23 @@ class Population:
         return torch.autocast(self.device.type, self.autocast)
 
     def _laid_out(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=self.memory_format) if x.dim() == 4 else x
+        if x.dim() != 4 or self.memory_format == torch.contiguous_format:
+            return x
+        if x.shape[1] == 1:  # both layouts at once: only the strides tell convolutions which to take
+            return x.movedim(1, 3).contiguous().movedim(3, 1)
+        return x.contiguous(memory_format=self.memory_format)
 
     def _mapped(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         template = self.objectives[0]
 
         def loss(leaves: dict[str, Tensor], buffers: dict[str, Tensor], weight: Tensor | None) -> Tensor:
-            return functional_call(template, (leaves, buffers), (x, y, weight), tie_weights=True)
+            def at(x: Tensor) -> Tensor:
+                return functional_call(template, (leaves, buffers), (x, y, weight), tie_weights=True)
+
+            if not template.attacks:
+                return at(x)
+            slope = torch.func.grad(at)(x)
+            return (at(x) + at(attacked(x, slope, buffers["adversarial"]))) / 2
 
         return vmap(loss, in_dims=(0, 0, None if weight is None else 0))(self._leaves, self.buffers, weight)  # [P]
 
@@ -215,6 +255,11 @@ class Population:
             stacked.copy_(buffers[name])
         for i in range(len(self)):
             self._bind_buffers(i)
+
+
+def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
+    """The batch moved uphill by the fast gradient sign method: x + epsilon sign(dL/dx) (Goodfellow et al., 2015)."""
+    return (x + epsilon.to(x.dtype) * slope.sign()).detach()
 
 
 def view(rows: Tensor, entry: Entry) -> Tensor:

@@ -1,0 +1,215 @@
+"""Dense networks of P members as batched matrix products with the backward pass written out: no autograd, no vmap.
+
+Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the softmax among them, runs along
+contiguous samples, and a layer is ``W a + b`` for W as it stands in theta. The inputs, which all members share, are [1, I, B]:
+the first layer of all members is then one product. Used where every layer of a program is known here; `DenseNetwork.refuses`
+says why not. In bfloat16 the weights are cast once a step, products are bfloat16, and theta, the loss and the softmax are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.layout import Layout
+from ravine.nn.losses import Auto, CrossEntropy
+from ravine.nn.randomized import Dropout
+from ravine.nn.stack import Stack
+from ravine.randomness import uniform
+
+_aten = torch.ops.aten
+# activation -> (forward, gradient from (gradient, kept)), and whether its output is what is kept, else its input
+_ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor], bool]] = {
+    nn.ReLU: (torch.relu, lambda g, y: _aten.threshold_backward(g, y, 0), True),
+    nn.Tanh: (torch.tanh, lambda g, y: _aten.tanh_backward(g, y), True),
+    nn.Sigmoid: (torch.sigmoid, lambda g, y: _aten.sigmoid_backward(g, y), True),
+    nn.SiLU: (nn.functional.silu, lambda g, x: _aten.silu_backward(g, x), False),
+    nn.SELU: (nn.functional.selu, lambda g, x: g * _selu_slope(x), False),
+}
+_NOTHING = (nn.Flatten, nn.Identity)
+
+
+class DenseNetwork:
+    """The layers of P members, bound to their rows of theta [P, D] and grad [P, D]."""
+
+    def __init__(
+        self, objectives: Sequence[Any], theta: Tensor, grad: Tensor, layout: Layout, buffers: dict[str, Tensor], precision: torch.dtype
+    ):
+        self.loss = objectives[0].loss
+        self.precision = precision
+        self.layers: list[_Dense | _Activation | _Dropout] = []
+        rows = _Rows(theta, grad, layout)
+        for name, layer in _leaves("model", objectives[0].model):
+            if isinstance(layer, nn.Linear):
+                self.layers.append(_Dense(rows, name, layer, precision))
+            elif isinstance(layer, Dropout):
+                if not layer.idle:
+                    self.layers.append(_Dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]))
+            elif not isinstance(layer, _NOTHING):
+                self.layers.append(_Activation(layer))
+        self._plain = _plain_cross_entropy(self.loss)
+        self._minus_one = theta.new_full((1, 1, 1), -1.0)
+
+    @staticmethod
+    def refuses(objectives: Sequence[Any], layout: Layout) -> str | None:
+        """Why a program cannot run here; None where it can."""
+        first = objectives[0]
+        if first.mines or first.attacks:
+            return "hard negatives and adversarial examples need autograd"
+        found = dict(_leaves("model", first.model))
+        named = {f"{name}.{leaf}" for name, layer in found.items() for leaf, _ in layer.named_parameters()}
+        if {entry.name for entry in layout.entries} != named or len(set(map(id, found.values()))) != len(found):
+            return "parameters are frozen or shared"
+        for layer in found.values():
+            if type(layer) not in (nn.Linear, nn.Flatten, nn.Identity, Dropout, *_ACTIVATIONS) or _hooked(layer):
+                return f"{type(layer).__name__} is not among the dense layers"
+        if not any(isinstance(layer, nn.Linear) for layer in found.values()):
+            return "no dense layer"
+        losses = [dict(objective.loss.named_buffers()) for objective in objectives]
+        if any(not torch.equal(held[name], losses[0][name]) for held in losses for name in held):
+            return "the members' losses differ"
+        return None
+
+    def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
+        """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...], weight [P, B] or None."""
+        a = x.flatten(1).to(self.precision).t().unsqueeze(0)  # [1, I, B]
+        for layer in self.layers:
+            a = layer.forward(a)
+        losses, g = self._loss(a.to(self._minus_one.dtype), y)  # [P, B], [P, K, B]
+        share = 1.0 / x.shape[0]
+        if weight is None:
+            g.mul_(share)
+            found = losses.mean(1)
+        else:
+            g.mul_((weight * share).unsqueeze(1))
+            found = (losses * weight).mean(1)
+        self._backward(g.to(self.precision), accumulate)
+        return found
+
+    def _backward(self, g: Tensor, accumulate: float) -> None:
+        last = next(i for i, layer in enumerate(self.layers) if isinstance(layer, _Dense))
+        for i in range(len(self.layers) - 1, last - 1, -1):
+            found = self.layers[i].backward(g, accumulate, i > last)
+            if found is None:
+                return
+            g = found
+
+    def _loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [P, B] and their gradients [P, K, B] at outputs z [P, K, B]."""
+        if z.shape[1] > 1 and not y.is_floating_point() and y.dim() == 1 and self._plain:
+            log_p = z.log_softmax(1)
+            target = y.expand(z.shape[0], 1, -1)
+            losses = log_p.gather(1, target).squeeze(1).neg_()
+            return losses, log_p.exp_().scatter_add_(1, target, self._minus_one.expand_as(target))
+        z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            rows = z.transpose(1, 2).flatten(0, 1)  # [P B, K]
+            losses = self.loss(rows, y.repeat(z.shape[0], *(1 for _ in y.shape[1:]))).view(z.shape[0], -1)
+        return losses.detach(), torch.autograd.grad(losses.sum(), z)[0]
+
+
+class _Rows:
+    """One entry's columns of theta and of grad, by the parameter's name."""
+
+    def __init__(self, theta: Tensor, grad: Tensor, layout: Layout):
+        self.theta, self.grad, self.layout = theta.detach(), grad, layout
+
+    def pair(self, name: str, *shape: int) -> tuple[Tensor, Tensor]:
+        entry = self.layout[name]
+        return tuple(m[:, entry.start : entry.stop].view(len(m), *shape) for m in (self.theta, self.grad))  # type: ignore[return-value]
+
+
+class _Dense:
+    """y = W a + b: a [P, I, B] or [1, I, B] -> [P, H, B]."""
+
+    def __init__(self, rows: _Rows, name: str, layer: nn.Linear, precision: torch.dtype):
+        self.weight, self.weight_gradient = rows.pair(f"{name}.weight", layer.out_features, layer.in_features)
+        pair = rows.pair(f"{name}.bias", layer.out_features, 1) if layer.bias is not None else (None, None)
+        self.bias, self.bias_gradient = pair
+        lower = precision != self.weight.dtype
+        self.cast = torch.empty(self.weight.shape, dtype=precision, device=self.weight.device) if lower else None
+        self.straight = not lower and self.weight_gradient.is_contiguous()
+
+    def forward(self, a: Tensor) -> Tensor:
+        self.input = a
+        self.operand = w = self.weight if self.cast is None else self.cast.copy_(self.weight)  # [P, H, I]
+        bias = None if self.bias is None else self.bias.to(w.dtype)
+        if a.shape[0] == 1 and self.cast is not None:
+            y = torch.mm(w.flatten(0, 1), a[0]).view(*w.shape[:2], -1)
+            return y if bias is None else y.add_(bias)
+        a = a.expand(w.shape[0], -1, -1)
+        return torch.bmm(w, a) if bias is None else torch.baddbmm(bias, w, a)
+
+    def backward(self, g: Tensor, accumulate: float, further: bool) -> Tensor | None:
+        a = self.input.transpose(1, 2)  # [P, B, I] or [1, B, I]
+        if self.straight and not accumulate:
+            torch.bmm(g, a, out=self.weight_gradient)
+        elif a.shape[0] == 1:
+            _fill(self.weight_gradient, torch.mm(g.flatten(0, 1), a[0]).view(self.weight.shape), accumulate)
+        else:
+            _fill(self.weight_gradient, torch.bmm(g, a), accumulate)
+        if self.bias_gradient is not None:
+            _fill(self.bias_gradient, g.sum(2, keepdim=True), accumulate)
+        return torch.bmm(self.operand.transpose(1, 2), g) if further else None
+
+
+class _Activation:
+    def __init__(self, layer: nn.Module):
+        self.function, self.slope, self.keeps_output = _ACTIVATIONS[type(layer)]
+
+    def forward(self, a: Tensor) -> Tensor:
+        y = self.function(a)
+        self.kept = y if self.keeps_output else a
+        return y
+
+    def backward(self, g: Tensor, accumulate: float, further: bool) -> Tensor:
+        return self.slope(g, self.kept)
+
+
+class _Dropout:
+    """The mask that the layer itself would draw, for all members: keys and rates [P]."""
+
+    def __init__(self, layer: Dropout, keys: Tensor, rates: Tensor):
+        self.keys, self.rates = keys, rates.float()[:, None, None]
+        self.scales = 1.0 if layer.classic else 1 / (1 - rates).clamp_min(1e-12)[:, None, None]
+
+    def forward(self, a: Tensor) -> Tensor:
+        drawn = uniform(self.keys, (a.shape[2], a.shape[1])).transpose(1, 2)  # [P, H, B], drawn sample by sample
+        self.mask = ((drawn >= self.rates) * self.scales).to(a.dtype)
+        return a * self.mask
+
+    def backward(self, g: Tensor, accumulate: float, further: bool) -> Tensor:
+        return g * self.mask
+
+
+def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if type(module) in (nn.Sequential, Stack) and not _hooked(module):
+        for child, layer in module.named_children():
+            yield from _leaves(f"{name}.{child}", layer)
+    else:
+        yield name, module
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+
+
+def _plain_cross_entropy(loss: nn.Module) -> bool:
+    if type(loss) is Auto:
+        loss = loss.classes
+    return type(loss) is CrossEntropy and loss.input == "logits" and loss.class_weights is None and not float(loss.label_smoothing)
+
+
+def _fill(into: Tensor, found: Tensor, accumulate: float) -> None:
+    if accumulate:
+        into.add_(found, alpha=accumulate)
+    else:
+        into.copy_(found)
+
+
+def _selu_slope(x: Tensor) -> Tensor:
+    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+    return torch.where(x > 0, scale, scale * alpha * x.exp())
