@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from ravine.data.checks import finite
-from ravine.data.convert import tensor
+from ravine.data.convert import PADDED_TARGET, tensor
 from ravine.data.source import Arrays, Source
 from ravine.data.targets import interpret
 from ravine.errors import InputError, unknown
@@ -54,8 +54,10 @@ def from_pairs(
 ) -> Source:
     """A source from raw (inputs, targets) of each part, everything checked."""
     xs = {name: _inputs(x, name, where) for name, (x, _) in pairs.items()}
+    ys = {name: torch.zeros(len(xs[name])) if y is None else _targets(y) for name, (_, y) in pairs.items()}
     if any(isinstance(x, (list, tuple)) for x, _ in pairs.values()):
         xs = _equally_long(xs)
+        ys = {name: _as_long(y, xs[name]) for name, y in ys.items()}
     first = xs["train"]
     for name, x in xs.items():
         if x.shape[1:] != first.shape[1:]:
@@ -64,7 +66,6 @@ def from_pairs(
                 got=f"rows of shape {list(x.shape[1:])}",
                 expected=f"{list(first.shape[1:])}, as in training",
             )
-    ys = {name: torch.zeros(len(xs[name])) if y is None else tensor(y, "y") for name, (_, y) in pairs.items()}
     for name, x in xs.items():
         if ys[name].ndim == 0 or len(x) != len(ys[name]):
             raise InputError(
@@ -164,5 +165,18 @@ def _equally_long(xs: dict[str, Tensor]) -> dict[str, Tensor]:
 def _padded_to(x: Tensor, steps: int) -> Tensor:
     if x.shape[1] == steps:
         return x
-    fill = float("nan") if x.is_floating_point() else 0
+    return _longer(x, steps, float("nan") if x.is_floating_point() else 0)
+
+
+def _targets(y: Any) -> Tensor | np.ndarray:
+    return tensor(y, "y", padding=PADDED_TARGET)
+
+
+def _as_long(y: Tensor | np.ndarray, x: Tensor) -> Tensor | np.ndarray:
+    """Targets by step padded as far as their inputs."""
+    by_step = isinstance(y, Tensor) and y.ndim == 2 and not y.is_floating_point() and 1 < y.shape[1] < x.shape[1]
+    return _longer(y, x.shape[1], PADDED_TARGET) if by_step else y  # type: ignore[arg-type]
+
+
+def _longer(x: Tensor, steps: int, fill: float) -> Tensor:
     return torch.cat([x, x.new_full((len(x), steps - x.shape[1], *x.shape[2:]), fill)], 1)

@@ -16,10 +16,10 @@ PADDED_TARGET = -100  # a time step without a target, as in torch.nn.CrossEntrop
 _WIDER = {"u2": "i4", "u4": "i8", "u8": "i8", "f2": "f4", "f16": "f8"}
 
 
-def tensor(value: Any, where: str) -> Tensor | np.ndarray:
+def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
     """A dense tensor on its own device; text stays a numpy array of ``str``.
 
-    Sequences of different lengths are padded: whole numbers with 0, other numbers with NaN.
+    Sequences of different lengths are padded: whole numbers with ``padding``, other numbers with NaN.
     """
     if isinstance(value, Tensor):
         value = value.detach()
@@ -38,7 +38,7 @@ def tensor(value: Any, where: str) -> Tensor | np.ndarray:
             if isinstance(item, (Sequence, np.ndarray, Tensor)) and not isinstance(item, str)
         }
         if len(lengths) > 1:
-            return _padded([tensor(item, where) for item in value], where)
+            return _padded([tensor(item, where) for item in value], where, padding)
         if value and isinstance(value[0], Tensor):
             return torch.stack([item.detach() for item in value])
     return _from_numpy(value, where)
@@ -77,22 +77,22 @@ def _plain(array: np.ndarray, where: str) -> np.ndarray:
         ) from None
 
 
-def _padded(items: list[Any], where: str) -> Tensor:
+def _padded(items: list[Any], where: str, padding: int) -> Tensor:
     if any(not isinstance(item, Tensor) for item in items) or len({item.shape[1:] for item in items}) > 1:
         raise InputError(where, expected="rows of equal shape, or sequences [T, ...] that differ in T alone")
     if any(len(item) == 0 for item in items):
         raise InputError(where, got="a sequence of length 0", expected="at least one time step in each")
     whole = not items[0].is_floating_point()
-    if whole and any((item == 0).any() for item in items):
+    if whole and any((item == padding).any() for item in items):
         raise InputError(
             where,
-            got="the token 0 in sequences of different lengths",
-            expected="tokens from 1 on: 0 is the padding",
+            got=f"the token {padding} in sequences of different lengths",
+            expected=f"tokens other than {padding}, which is the padding",
             repair="add 1 to each",
         )
     if not whole and items[0].ndim == 1:
         items = [item[:, None] for item in items]
-    fill = 0.0 if whole else float("nan")
+    fill = float(padding) if whole else float("nan")
     return torch.nn.utils.rnn.pad_sequence(
         [item.long() if whole else item for item in items], batch_first=True, padding_value=fill
     )

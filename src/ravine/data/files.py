@@ -166,7 +166,7 @@ def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, 
         raise InputError(where, got=f"one class ({kinds[0]})", expected="at least two classes")
     if task == "auto" and len(kinds) > max(20, len(cells) // 2):
         raise InputError(
-            where, got=f"{len(kinds)} different texts in {len(cells)} rows", expected="classes that occur more than once",
+            where, got=f"{len(kinds)} different texts in {len(cells)} rows", expected="classes that come again",
             repair=f"first is {kinds[0]!r}; name the right column with target, or set task = classification",
         )  # fmt: skip
     place = {kind: code for code, kind in enumerate(kinds)}

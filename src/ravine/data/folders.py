@@ -32,7 +32,7 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
     classes = tuple(folder.name for folder in _folders(parts["train"]))
     if len(classes) < 2:
         raise InputError(
-            str(parts["train"]), got=f"{len(classes)} folder(s)", expected="a folder of images for each of two classes or more"
+            str(parts["train"]), got=f"{len(classes)} folder(s)", expected="a folder for each of two classes or more"
         )  # fmt: skip
     listed = {name: _by_class(folder, classes) for name, folder in parts.items()}
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))

@@ -39,9 +39,8 @@ def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name:
 def _by_class(labels: Tensor, shuffled: Tensor, wanted: int) -> Tensor:
     """The first rows of each class in the shuffled order, as many as its share."""
     _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
-    share = counts.double() * wanted / len(labels)
-    take = share.floor().long()
-    most = torch.argsort(share - take, descending=True, stable=True)
+    take, left = counts * wanted // len(labels), counts * wanted % len(labels)
+    most = torch.argsort(left, descending=True, stable=True)
     take[most[: wanted - int(take.sum())]] += 1
     rank = torch.empty_like(inverse)  # the place of each row among those of its class
     order = torch.argsort(inverse, stable=True)

@@ -75,9 +75,10 @@ class Items:
     def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Raw batches of the steps from ``first`` on, without end."""
         workers = _workers() if self.workers is None else self.workers
-        ahead = {"prefetch_factor": 4} if workers else {}
+        ahead: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+        own = torch.Generator()  # the loader would take its seed from the person's random numbers
         loader = DataLoader(
-            _Steps(self, order), sampler=itertools.count(first), batch_size=None, num_workers=workers, **ahead  # type: ignore[arg-type]
+            _Steps(self, order), sampler=itertools.count(first), batch_size=None, num_workers=workers, generator=own, **ahead
         )  # fmt: skip
         return iter(loader)
 

@@ -172,7 +172,7 @@ def _named(parts: dict[str, Any]) -> Targets:
 
 def as_targets(y: Any, *, task: str, classes: tuple[str, ...], outputs: int) -> Tensor:
     """Targets of new data, in the encoding that the training part has."""
-    given = tensor(y, "y")
+    given = tensor(y, "y", padding=PADDED_TARGET)
     if not isinstance(given, Tensor):
         strange = sorted(set(given.tolist()) - set(classes))
         if strange:
