@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from ravine.catalogue import table
+from ravine.catalogue import make, table
 from ravine.errors import InputError
 from ravine.nn import randomized
 from ravine.nn.build import build, build_loss, layout
+from ravine.nn.stack import call
 from ravine.nn.summary import summarise
 from ravine.recipe import Recipe
 
@@ -117,12 +118,7 @@ def test_parameters_operations_and_depth_are_the_published_ones(
     name, fields, shape, outputs, parameters, millions, depth
 ):
     with torch.device("meta"):  # nothing is drawn
-        from ravine.nn import models
-
-        technique = table("model")[name]
-        net = getattr(models, name)(
-            shape, outputs, **{n: getattr(technique.part(kind=name, **fields), n) for n in technique.fields}
-        )
+        net = call("model", make("model", {"kind": name, **fields}), shape, outputs)
     found = summarise(net, shape)
     assert found["parameters"] == parameters
     if millions is not None:

@@ -46,7 +46,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "initializer": ("nn.initializers",),
     "loss": ("nn.losses",),
     "metric": ("nn.metrics",),
-    "model": ("nn.models",),
+    "model": ("nn.models", "nn.sequences"),
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),

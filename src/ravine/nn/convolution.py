@@ -36,9 +36,9 @@ def conv(
 ) -> nn.Module:
     """Convolution (as everywhere in this field, a cross-correlation): y_o = b_o + sum over channels i of w_oi * x_i.
 
-    Maps (C, H, W) -> (channels, H', W'), or (C, L) -> (channels, L'). Numbers hold for both directions; a pair is
-    (height, width). ``groups`` divides the channels into independent groups (C groups: depthwise). Parameters: weight
-    [channels, C / groups, kernel...], bias [channels].
+    Maps (C, H, W) -> (channels, H', W'), or (C, L) -> (channels, L'). ``kernel``, ``stride`` and ``dilation`` hold
+    for both directions, or are a pair (height, width). ``groups`` divides the channels into independent groups (C
+    groups: depthwise). Parameters: weight [channels, C / groups, kernel...], bias [channels].
 
     >>> conv((1, 28, 28), channels=8, kernel=5, padding="same")(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 8, 28, 28])
@@ -62,6 +62,8 @@ def locally_connected(
     """Convolution with untied weights: each position has a kernel of its own. Maps (C, H, W), no padding.
 
     Parameters: weight [positions, channels, C * kernel], bias [channels, positions].
+
+    ``kernel`` and ``stride`` hold for both directions, or are a pair (height, width).
 
     >>> locally_connected((1, 8, 8), channels=4, kernel=3)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 4, 6, 6])
@@ -103,6 +105,8 @@ def avgpool(
 def global_pool(shape: Shape, *, form: Literal["average", "max"] = "average") -> nn.Module:
     """Mean (or maximum) over all positions of each channel: (C, H, W) -> (C,), (C, L) -> (C,).
 
+    ``form`` is average or max. It takes the place of dense layers over whole maps and leaves the image size free.
+
     >>> global_pool((8, 7, 7))(torch.zeros(2, 8, 7, 7)).shape
     torch.Size([2, 8])
 
@@ -116,6 +120,8 @@ def channel_pool(
     shape: Shape, *, size: Count = 2, stride: Count | None = None, form: Literal["max", "average"] = "max"
 ) -> nn.Module:
     """Pooling over windows of ``size`` neighbouring channels, ``stride`` apart (``size`` unless given).
+
+    ``form`` is max or average.
 
     >>> channel_pool((8, 5, 5), size=4)(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 2, 5, 5])

@@ -25,6 +25,8 @@ def zeros(w: Tensor, fans: Fans, generator: Generator) -> None:
 
     >>> w = torch.ones(2); zeros(w, (2, 1), Generator()); w
     tensor([0., 0.])
+
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", 1986 (on symmetry).
     """
     w.zero_()
 
@@ -34,15 +36,21 @@ def constant(w: Tensor, fans: Fans, generator: Generator, *, value: Real = 0.1) 
 
     >>> w = torch.zeros(2); constant(w, (2, 1), Generator(), value=0.5); w
     tensor([0.5000, 0.5000])
+
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012 (biases
+    of 1).
     """
     w.fill_(value)
 
 
 def uniform(w: Tensor, fans: Fans, generator: Generator, *, range: Positive = 0.07, mean: Real = 0.0) -> None:
-    """Uniform in [mean - range, mean + range]; variance range^2 / 3. The default is the lectures' small uniform.
+    """Uniform in [mean - range, mean + range]; variance range^2 / 3. The default is a customary small uniform.
 
     >>> w = torch.zeros(1000); uniform(w, (2, 1), Generator().manual_seed(0)); bool((w.abs() <= 0.07).all())
     True
+
+    Source: Rumelhart, Hinton and Williams, "Learning internal representations by error propagation", 1986 (small
+    random weights).
     """
     w.uniform_(mean - range, mean + range, generator=generator)
 
@@ -56,10 +64,15 @@ def normal(
     mean: Real = 0.0,
     truncate: Positive | None = None,
 ) -> None:
-    """Normal with ``mean`` and standard deviation ``std``. The default is the lectures' small normal.
+    """Normal with ``mean`` and standard deviation ``std``. The default is a customary small normal.
+
+    ``truncate`` redraws beyond that many standard deviations.
 
     >>> w = torch.zeros(10_000); normal(w, (2, 1), Generator().manual_seed(0), std=2.0); round(float(w.std()), 1)
     2.0
+
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012
+    (standard deviation 0.01).
     """
     _normal(w, generator, std, mean, truncate)
 
@@ -73,6 +86,8 @@ def lecun_uniform(
     gain: Positive = 1.0,
 ) -> None:
     """Uniform in +-gain sqrt(3 / fan_in); variance gain^2 / fan_in.
+
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean.
 
     >>> w = torch.zeros(10, 300); lecun_uniform(w, (300, 10), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
     True
@@ -93,6 +108,9 @@ def lecun_normal(
 ) -> None:
     """Normal of variance gain^2 / fan_in. SELU networks want it.
 
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond that many standard
+    deviations.
+
     >>> w = torch.zeros(100, 100); lecun_normal(w, (100, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
 
@@ -110,6 +128,8 @@ def glorot_uniform(
     gain: Positive = 1.0,
 ) -> None:
     """Uniform in +-gain sqrt(6 / (fan_in + fan_out)); variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
+
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean.
 
     >>> w = torch.zeros(9, 591); glorot_uniform(w, (591, 9), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
     True
@@ -130,6 +150,9 @@ def glorot_normal(
 ) -> None:
     """Normal of variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
 
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond that many standard
+    deviations.
+
     >>> w = torch.zeros(100, 100); glorot_normal(w, (100, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
 
@@ -147,6 +170,9 @@ def he_uniform(
     slope: NonNegative = 0.0,
 ) -> None:
     """Uniform of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called Kaiming.
+
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of activations, fan_out
+    that of gradients.
 
     >>> w = torch.zeros(10, 600); he_uniform(w, (600, 10), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
     True
@@ -167,6 +193,9 @@ def he_normal(
 ) -> None:
     """Normal of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called Kaiming, or MSRA.
 
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of activations, fan_out
+    that of gradients. ``truncate`` redraws beyond that many standard deviations.
+
     >>> w = torch.zeros(100, 200); he_normal(w, (200, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
 
@@ -180,7 +209,7 @@ def orthogonal(
 ) -> None:
     """Orthonormal rows (or columns, where there are more rows), times ``gain``; the weight is seen as [out, rest].
 
-    From a Gaussian matrix: Q of its QR decomposition with the signs of R's diagonal, or U (V^T) of its SVD; both are
+    ``method`` says what is taken of a Gaussian matrix: qr, Q with the signs of R's diagonal, or svd, U V^T; both are
     uniform over orthogonal matrices. A vector becomes one of norm ``gain``.
 
     >>> w = torch.zeros(3, 5).double(); orthogonal(w, (5, 3), Generator().manual_seed(0))
@@ -207,6 +236,8 @@ def orthogonal(
 
 def identity(w: Tensor, fans: Fans, generator: Generator, *, gain: Real = 1.0, groups: Count = 1) -> None:
     """The layer hands its input through: a unit matrix, or kernels that are 1 at their centre (Dirac), times ``gain``.
+
+    Kernels in ``groups`` repeat the unit matrix in each.
 
     >>> w = torch.zeros(2, 3); identity(w, (3, 2), Generator()); w.tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]

@@ -26,6 +26,8 @@ def dense(shape: Shape, *, units: Count, bias: Flag = True) -> nn.Module:
 
     >>> dense((3,), units=2)(torch.zeros(5, 3)).shape
     torch.Size([5, 2])
+
+    Source: Rosenblatt, "The perceptron", 1958.
     """
     need_rank(shape, (1, 2), "features (F,) or sequences (T, F)", "put a flatten layer before the dense one")
     return nn.Linear(shape[-1], units, bias=bias)
@@ -82,9 +84,9 @@ def dropout(
 ) -> nn.Module:
     """Zero each entry with probability ``rate`` while training.
 
-    inverted (default, as in PyTorch): y = x m / (1 - rate) in training, y = x in evaluation. classic (the paper): y =
-    x m in training, y = (1 - rate) x in evaluation. m is 0 with probability ``rate``, else 1, drawn for every entry.
-    ``rate`` is the dropped fraction; texts that give a kept fraction p mean 1 - rate.
+    ``form`` inverted (default, as in PyTorch): y = x m / (1 - rate) in training, y = x in evaluation. classic (the
+    paper): y = x m in training, y = (1 - rate) x in evaluation. m is 0 with probability ``rate``, else 1, drawn for
+    every entry. ``rate`` is the dropped fraction; texts that give a kept fraction p mean 1 - rate.
     ``ravine.nn.randomized.monte_carlo`` averages predictions over masks instead.
 
     >>> dropout((4,), rate=0.5).eval()(torch.ones(4))
@@ -170,8 +172,8 @@ def parallel(
 ) -> nn.Module:
     """The same input through every layer of the list side by side; a branch of several layers is a ``chain``.
 
-    concat joins the outputs along ``axis`` of a sample (0: channels, or features), sum adds them. Behind it, heads of
-    several targets go into the loss ``multi_task``.
+    ``merge`` concat (default) joins the outputs along ``axis`` of a sample (0: channels, or features), sum adds them.
+    Behind it, heads of several targets go into the loss ``multi_task``.
 
     >>> parallel((3,), layers=({"kind": "dense", "units": 4}, {"kind": "dense", "units": 1}))(torch.zeros(5, 3)).shape
     torch.Size([5, 5])

@@ -32,6 +32,8 @@ def auto() -> SampleLoss:
 def squared(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
     """Squared error: mean over the outputs of (s - t)^2 (PyTorch's MSELoss), or their sum. Some texts halve it.
 
+    ``reduction`` over the outputs of a sample: mean or sum.
+
     >>> squared()(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([2.])
 
@@ -43,6 +45,8 @@ def squared(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
 def absolute(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
     """Absolute error: mean (or sum) over the outputs of |s - t|; robust to outliers, minimised by the median.
 
+    ``reduction`` over the outputs of a sample: mean or sum.
+
     >>> absolute()(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([1.])
 
@@ -53,6 +57,8 @@ def absolute(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
 
 def huber(*, delta: PerMember[Positive] = 1.0, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
     """Huber's loss of r = s - t: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; mean (or sum) over outputs.
+
+    ``reduction`` over the outputs of a sample: mean or sum. ``delta`` is where the parabola ends.
 
     >>> huber()(torch.tensor([[0.5], [3.0]]), torch.zeros(2, 1))
     tensor([0.1250, 2.5000])
@@ -71,8 +77,8 @@ def cross_entropy(
     """Softmax cross-entropy: -s_y + ln sum_k exp(s_k), or -sum_k q_k ln p_k for soft targets q.
 
     Computed by log-sum-exp: scores of 1000 do not overflow. ``input`` probabilities takes the output of a softmax
-    instead; these are clamped to 1e-7 and divided by their sum, as in Keras. Label smoothing e mixes the target with
-    the uniform distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count (padding).
+    instead; these are clamped to 1e-7 and divided by their sum, as in Keras. ``label_smoothing`` e mixes the target
+    with the uniform distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count (padding).
 
     >>> cross_entropy()(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]))
     tensor([1000.])
@@ -91,7 +97,8 @@ def binary_cross_entropy(
     """Logistic loss: -t ln p - (1 - t) ln(1 - p), p = sigmoid(s), mean (or sum) over the outputs.
 
     One output for two classes, K outputs for K labels that do not exclude one another. Stable for any s. ``input``
-    probabilities takes p itself, clamped to [1e-7, 1 - 1e-7]. Label smoothing e: t (1 - e) + e / 2.
+    probabilities takes p itself, clamped to [1e-7, 1 - 1e-7]. ``label_smoothing`` e: t (1 - e) + e / 2. ``reduction``
+    is mean or sum.
 
     >>> binary_cross_entropy()(torch.tensor([[0.0], [-1000.0]]), torch.tensor([1, 0]))
     tensor([0.6931, 0.0000])
@@ -106,7 +113,7 @@ def hinge(
 ) -> SampleLoss:
     """Multiclass hinge of Weston and Watkins: sum over the wrong classes k of max(0, margin + s_k - s_y)^power.
 
-    mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is the lectures' form.
+    mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is the textbook form.
 
     >>> hinge(reduction="sum")(torch.tensor([[3.2, 5.1, -1.7]]), torch.tensor([0]))
     tensor([2.9000])
@@ -133,6 +140,8 @@ def binary_hinge(
     """Binary hinge: max(0, margin - t s)^power, t = +-1 (targets 0 and 1 become -1 and 1); K outputs: one against all.
 
     mean (or sum) over the outputs.
+
+    ``reduction`` over the outputs of a sample: mean or sum.
 
     >>> binary_hinge()(torch.tensor([[0.5], [0.5]]), torch.tensor([1, 0]))
     tensor([0.5000, 1.5000])
@@ -171,6 +180,8 @@ def kl(*, input: Literal["logits", "probabilities"] = "logits") -> SampleLoss:
 
     It differs from cross-entropy by the target's entropy: same gradient, and zero where the model is right.
 
+    ``input`` says whether the model gives logits or probabilities.
+
     >>> kl()(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
     tensor([0.6931])
 
@@ -185,6 +196,8 @@ def expected_cost(
     """A cost matrix: sum_k C[y][k] p_k, the expected cost of answering k by the model's probabilities when y is true.
 
     With C = 1 off the diagonal it is 1 - p_y, a smooth form of the 0/1 error.
+
+    ``input`` says whether the model gives logits or probabilities.
 
     >>> expected_cost(costs=((0.0, 1.0), (5.0, 0.0)))(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.5000, 2.5000])

@@ -28,6 +28,8 @@ def accuracy(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
     0.5
+
+    Source: Pedregosa et al., "Scikit-learn: machine learning in Python", 2011 (accuracy_score).
     """
     answer, right = _answers(output, target)
     return float((answer == right).double().mean())
@@ -39,6 +41,8 @@ def error(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> error(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
     0.5
+
+    Source: Vapnik, "The nature of statistical learning theory", 1995 (the 0/1 loss).
     """
     return 1.0 - accuracy(output, target)
 
@@ -49,6 +53,8 @@ def balanced_accuracy(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> balanced_accuracy(torch.tensor([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 0, 1]))
     0.5
+
+    Source: Brodersen et al., "The balanced accuracy and its posterior distribution", 2010.
     """
     answer, right = _numpy(*_answers(output, target))
     return float(np.mean([(answer[right == k] == k).mean() for k in np.unique(right)]))
@@ -60,6 +66,8 @@ def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
     >>> import torch
     >>> top_k(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([1]), k=2)
     1.0
+
+    Source: Russakovsky et al., "ImageNet large scale visual recognition challenge", 2015.
     """
     scores, right = _classes(output, target)
     if scores.shape[-1] < 2:
@@ -71,32 +79,38 @@ def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
 def precision(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
     """Of what is answered k, the fraction that is k.
 
-    The mean over the classes (macro), over all answers (micro), or over the classes weighted by their size.
+    ``average``: the mean over the classes (macro), over all answers (micro), or over the classes by size (weighted).
     Two classes with one output, and several labels, count the positives alone. Nothing answered k: 0.
 
     >>> import torch
     >>> precision(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
     0.5
+
+    Source: van Rijsbergen, "Information retrieval", 1979.
     """
     return _scikit(scikit.precision_score, output, target, average)
 
 
 def recall(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
-    """Of what is k, the fraction that is answered k; averages as for precision.
+    """Of what is k, the fraction that is answered k; ``average`` as for precision.
 
     >>> import torch
     >>> recall(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
     1.0
+
+    Source: van Rijsbergen, "Information retrieval", 1979.
     """
     return _scikit(scikit.recall_score, output, target, average)
 
 
 def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
-    """The harmonic mean of precision and recall: 2 p r / (p + r); averages as for precision.
+    """The harmonic mean of precision and recall: 2 p r / (p + r); ``average`` as for precision.
 
     >>> import torch
     >>> round(f1(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0])), 4)
     0.6667
+
+    Source: van Rijsbergen, "Information retrieval", 1979.
     """
     return _scikit(scikit.f1_score, output, target, average)
 
@@ -109,6 +123,8 @@ def roc_auc(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
     0.75
+
+    Source: Fawcett, "An introduction to ROC analysis", 2006.
     """
     if _by_label(output, target):
         scores, right = output.flatten(0, -2), target.flatten(0, -2)
@@ -129,6 +145,8 @@ def log_loss(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> round(log_loss(torch.zeros(3, 2), torch.tensor([0, 1, 0])), 4)
     0.6931
+
+    Source: Good, "Rational decisions", 1952.
     """
     scores, right = _classes(output, target) if not _by_label(output, target) else (output, target)
     scores = scores.double()
@@ -143,6 +161,8 @@ def perplexity(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> round(perplexity(torch.zeros(3, 7), torch.tensor([0, 1, 6])), 4)
     7.0
+
+    Source: Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks", 1977.
     """
     return math.exp(log_loss(output, target))
 
@@ -153,6 +173,8 @@ def confusion_matrix(output: Tensor, target: Tensor) -> np.ndarray:
     >>> import torch
     >>> confusion_matrix(torch.tensor([[2.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).tolist()
     [[1, 1], [0, 1]]
+
+    Source: Pedregosa et al., "Scikit-learn: machine learning in Python", 2011 (confusion_matrix).
     """
     answer, right = _numpy(*_answers(output, target))
     size = output.shape[-1] if output.dim() > 1 and output.shape[-1] > 1 else 2
@@ -165,6 +187,8 @@ def mse(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> mse(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
     2.0
+
+    Source: Gauss, "Theoria combinationis observationum", 1821.
     """
     s, t = _numbers(output, target)
     return float((s - t).square().mean())
@@ -176,6 +200,8 @@ def rmse(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> rmse(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, -1.0]))
     2.8284271247461903
+
+    Source: Gauss, "Theoria combinationis observationum", 1821.
     """
     return math.sqrt(mse(output, target))
 
@@ -186,6 +212,8 @@ def mae(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> mae(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
     1.0
+
+    Source: Willmott and Matsuura, "Advantages of the mean absolute error over the root mean square error", 2005.
     """
     s, t = _numbers(output, target)
     return float((s - t).abs().mean())
@@ -199,6 +227,8 @@ def r2(output: Tensor, target: Tensor) -> float:
     >>> import torch
     >>> r2(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 2.0]))
     1.0
+
+    Source: Wright, "Correlation and causation", 1921.
     """
     s, t = _numbers(output, target)
     if len(t) < 2 or not bool(s.isfinite().all()):

@@ -1,6 +1,6 @@
-"""Models by name. ``shape`` is that of one sample, ``outputs`` the number of outputs; classifiers give logits.
+"""Models of tables and images: ``shape`` of one sample, ``outputs`` numbers; classifiers give logits.
 
-Convolutional models take maps (C, H, W). Learned optimisers are out of scope.
+Convolutional models take maps (C, H, W).
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from typing import Literal
 
 from torch import nn
 
-from ravine.catalogue import Count, Flag, Integer, Layer, Layers, PerMember, Probability, Text, make
+from ravine.catalogue import Count, Flag, Layer, Layers, PerMember, Probability, Text, make
 from ravine.errors import InputError
-from ravine.nn.language import CharacterModel, SequenceClassifier
 from ravine.nn.resnet import BasicBlock, Bottleneck, ResNet
 from ravine.nn.stack import Shape, need_rank, stack
 
@@ -44,6 +43,8 @@ def linear(shape: Shape, outputs: int) -> nn.Module:
 
     >>> sum(p.numel() for p in linear((1, 8, 8), 10).parameters())
     650
+
+    Source: Gauss, 1809 (least squares); Cox, "The regression analysis of binary sequences", 1958 (logits).
     """
     return _stack(shape, "flatten", _dense(outputs))
 
@@ -123,8 +124,8 @@ def lenet(
     """LeNet: convolution, activation and 2x2 pooling for each of ``channels``, then dense layers.
 
     The default is the modern form (5x5 kernels, 32 and 64 maps, 512 dense units); LeNet-5 as published has channels
-    (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average pooling. Dropout stands behind each
-    dense layer.
+    (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average pooling. ``dropout`` stands behind
+    each dense layer.
 
     >>> sum(p.numel() for p in lenet((1, 28, 28), 10).parameters())
     1663370
@@ -150,11 +151,11 @@ def alexnet(
 ) -> nn.Module:
     """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with dropout.
 
-    full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384, 384 and 256 maps 3x3, dense
-    4096 and 4096, response normalisation behind the first two; one tower in place of the paper's two (whose second,
-    fourth and fifth layers see half of the maps each: groups of 2). small, under 63 pixels: 64 maps 5x5 of stride 1,
-    192 maps 5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter
-    side.
+    ``size`` full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384, 384 and 256 maps
+    3x3, dense 4096 and 4096, response normalisation behind the first two; one tower in place of the paper's two
+    (whose second, fourth and fifth layers see half of the maps each: groups of 2). small, under 63 pixels: 64 maps
+    5x5 of stride 1, 192 maps 5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by
+    the shorter side.
 
     >>> sum(p.numel() for p in alexnet((3, 227, 227), 1000).parameters())
     62378344
@@ -190,7 +191,8 @@ def vgg(
     """VGG: blocks of 3x3 convolutions; from block to block the maps double and the sides halve.
 
     ``width`` is that of the first block; at most eight times as much is reached. Five blocks; a pooling that images
-    are too small for is left out. For images of 32 pixels dense (512,) and batch norm are usual.
+    are too small for is left out. ``dropout`` stands behind each dense layer.
+    For images of 32 pixels dense (512,) and batch norm are usual.
 
     >>> sum(p.numel() for p in vgg((3, 224, 224), 1000, depth=16).parameters())
     138357544
@@ -246,11 +248,11 @@ def resnet(
 ) -> nn.Module:
     """Residual network; ``shortcuts = false`` is the plain network of the same depth.
 
-    cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks of two convolutions with
-    16, 32, 64 maps (``width`` 16 is the first), the mean over all positions, a dense layer. Where maps double, the
-    shortcut takes every second position and pads with zero maps (option A, no parameters), or with ``projection`` a
-    1x1 convolution (option B). imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always
-    option B; the stride of a bottleneck is on its 3x3 convolution.
+    ``form`` cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks of two
+    convolutions with 16, 32, 64 maps (``width`` 16 is the first), the mean over all positions, a dense layer. Where
+    maps double, the shortcut takes every second position and pads with zero maps (option A, no parameters), or with
+    ``projection`` a 1x1 convolution (option B). imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks),
+    width 64, always option B; the stride of a bottleneck is on its 3x3 convolution.
 
     >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
     269722
@@ -276,151 +278,6 @@ def resnet(
     return ResNet(
         shape[0], outputs, ((depth - 2) // 6,) * 3, width or 16, BasicBlock, shortcuts, projection, stem="cifar"
     )
-
-
-def rnn(
-    shape: Shape,
-    outputs: int,
-    *,
-    units: Count = 128,
-    layers: Count = 1,
-    bidirectional: Flag = False,
-    dropout: PerMember[Probability] = 0.0,
-    embedding: Count = 64,
-    vocabulary: Count | None = None,
-    padding: Integer = 0,
-) -> nn.Module:
-    """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then a dense layer.
-
-    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of the data).
-    Sequences of different lengths are padded at their end, with symbol ``padding`` or rows of zeros, and are read to
-    their own end. ``dropout`` acts between layers and before the dense one.
-
-    >>> sum(p.numel() for p in rnn((28, 28), 10, units=8).parameters())
-    394
-
-    Source: Elman, "Finding structure in time", 1990.
-    """
-    return SequenceClassifier(
-        nn.RNN, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
-    )
-
-
-def lstm(
-    shape: Shape,
-    outputs: int,
-    *,
-    units: Count = 128,
-    layers: Count = 1,
-    bidirectional: Flag = False,
-    dropout: PerMember[Probability] = 0.0,
-    embedding: Count = 64,
-    vocabulary: Count | None = None,
-    padding: Integer = 0,
-) -> nn.Module:
-    """Sequence classifier of LSTM layers; all else as for ``rnn``.
-
-    >>> sum(p.numel() for p in lstm((28, 28), 10, units=8).parameters())
-    1306
-
-    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997.
-    """
-    return SequenceClassifier(
-        nn.LSTM, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
-    )
-
-
-def gru(
-    shape: Shape,
-    outputs: int,
-    *,
-    units: Count = 128,
-    layers: Count = 1,
-    bidirectional: Flag = False,
-    dropout: PerMember[Probability] = 0.0,
-    embedding: Count = 64,
-    vocabulary: Count | None = None,
-    padding: Integer = 0,
-) -> nn.Module:
-    """Sequence classifier of gated recurrent units; all else as for ``rnn``.
-
-    >>> sum(p.numel() for p in gru((28, 28), 10, units=8).parameters())
-    1002
-
-    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
-    """
-    return SequenceClassifier(
-        nn.GRU, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
-    )
-
-
-def char_lstm(
-    shape: Shape,
-    outputs: int,
-    *,
-    embedding: Count = 64,
-    units: Count = 256,
-    layers: Count = 2,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-    tied: Flag = False,
-) -> nn.Module:
-    """Character language model: embedding, LSTM layers, logits of the next character at each step: (T,) -> (T, K).
-
-    ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as output weights
-    (then ``embedding`` must equal ``units``).
-
-    >>> import torch
-    >>> char_lstm((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: Graves, "Generating sequences with recurrent neural networks", 2013.
-    """
-    return CharacterModel(nn.LSTM, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
-
-
-def char_rnn(
-    shape: Shape,
-    outputs: int,
-    *,
-    embedding: Count = 64,
-    units: Count = 256,
-    layers: Count = 1,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-    tied: Flag = False,
-) -> nn.Module:
-    """Character language model of simple recurrent layers; all else as for ``char_lstm``.
-
-    >>> import torch
-    >>> char_rnn((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: Sutskever, Martens and Hinton, "Generating text with recurrent neural networks", 2011.
-    """
-    return CharacterModel(nn.RNN, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
-
-
-def char_gru(
-    shape: Shape,
-    outputs: int,
-    *,
-    embedding: Count = 64,
-    units: Count = 256,
-    layers: Count = 2,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-    tied: Flag = False,
-) -> nn.Module:
-    """Character language model of gated recurrent units; all else as for ``char_lstm``.
-
-    >>> import torch
-    >>> char_gru((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
-    """
-    return CharacterModel(nn.GRU, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
 
 
 def _stack(shape: Shape, *parts: object) -> nn.Module:

@@ -35,6 +35,8 @@ def batch_norm(
     ``center`` and ``scale`` switch the learned shift and scale. ``per`` position keeps statistics for each position of
     a map, not for each map. ``ghost`` > 0 normalises parts of the batch of that size, each by its own statistics.
 
+    ``epsilon`` is added to the variance, against division by zero.
+
     >>> y = batch_norm((3,))(torch.randn(100, 3) * 5 + 2)
     >>> bool((y.mean(0).abs() < 1e-5).all() and ((y.var(0) - 1).abs() < 0.02).all())
     True
@@ -55,6 +57,8 @@ def layer_norm(shape: Shape, *, epsilon: Positive = 1e-5, over: Literal["auto", 
     all: over every entry of a sample; last: over the last axis, each step of a sequence alone. auto: last for features
     and sequences, all for maps (C, H, W). Scale and shift have the shape that is averaged over.
 
+    ``epsilon`` is added to the variance, against division by zero.
+
     >>> y = layer_norm((50,))(torch.randn(4, 50) * 5 + 2)
     >>> bool((y.mean(1).abs() < 1e-5).all())
     True
@@ -68,6 +72,8 @@ def layer_norm(shape: Shape, *, epsilon: Positive = 1e-5, over: Literal["auto", 
 def group_norm(shape: Shape, *, groups: Count = 32, epsilon: Positive = 1e-5) -> nn.Module:
     """Normalise each sample over groups of channels and all positions; one group: layer norm, C groups: instance norm.
 
+    ``epsilon`` is added to the variance, against division by zero.
+
     >>> group_norm((8, 5, 5), groups=4)(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
 
@@ -80,6 +86,8 @@ def group_norm(shape: Shape, *, groups: Count = 32, epsilon: Positive = 1e-5) ->
 
 def instance_norm(shape: Shape, *, epsilon: Positive = 1e-5, affine: Flag = False) -> nn.Module:
     """Normalise each channel of each sample over its positions; ``affine`` adds learned scale and shift.
+
+    ``epsilon`` is added to the variance, against division by zero.
 
     >>> instance_norm((8, 5, 5))(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])

@@ -33,6 +33,9 @@ def rnn(
 ) -> nn.Module:
     """Simple (Elman) recurrence: h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0.
 
+    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or all, ``dropout``
+    acts between the layers. ``nonlinearity`` is tanh or relu.
+
     >>> rnn((7, 3), units=4, output="all")(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 7, 4])
 
@@ -53,6 +56,9 @@ def lstm(
     """Long short-term memory: c_t = f c_{t-1} + i g, h_t = o tanh(c_t).
 
     The gates i, f, o are sigmoid(W x_t + U h_{t-1} + b), each with weights of its own, g = tanh(W x_t + U h_{t-1} + b).
+
+    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or all, ``dropout``
+    acts between the layers.
 
     >>> lstm((7, 3), units=4, layers=2)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 4])
@@ -75,6 +81,9 @@ def gru(
     """Gated recurrent unit: h_t = (1 - z) n + z h_{t-1}, n = tanh(W x_t + b + r (U h_{t-1} + c)), r, z sigmoid gates.
 
     This is PyTorch's form: the reset gate r acts behind the product with U (in the paper, before it).
+
+    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or all, ``dropout``
+    acts between the layers.
 
     >>> gru((7, 3), units=4, bidirectional=True)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 8])

@@ -1,0 +1,259 @@
+"""Models of sequences: classifiers of whole sequences, and models of the next symbol; both give logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ravine.catalogue import Count, Flag, Integer, PerMember, Probability
+from ravine.errors import InputError
+from ravine.nn.randomized import Dropout
+from ravine.nn.recurrent import Recurrent
+from ravine.nn.stack import Shape, need_rank
+
+
+def rnn(
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 128,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0,
+    embedding: Count = 64,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
+) -> nn.Module:
+    """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then a dense layer.
+
+    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of the data).
+    Sequences of different lengths are padded at their end, with symbol ``padding`` or rows of zeros, and are read to
+    their own end. ``dropout`` acts between layers and before the dense one.
+
+    ``embedding`` is the size of the symbols' vectors; ``bidirectional`` layers read both ways.
+
+    >>> sum(p.numel() for p in rnn((28, 28), 10, units=8).parameters())
+    394
+
+    Source: Elman, "Finding structure in time", 1990.
+    """
+    return SequenceClassifier(
+        nn.RNN, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+    )
+
+
+def lstm(
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 128,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0,
+    embedding: Count = 64,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
+) -> nn.Module:
+    """Sequence classifier of LSTM layers, read as by ``rnn``.
+
+    ``embedding`` is the size of the vectors, ``bidirectional`` layers read both ways; ``units``, ``layers``,
+    ``dropout``, ``vocabulary`` and ``padding`` as for ``rnn``.
+
+    >>> sum(p.numel() for p in lstm((28, 28), 10, units=8).parameters())
+    1306
+
+    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997.
+    """
+    return SequenceClassifier(
+        nn.LSTM, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+    )
+
+
+def gru(
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 128,
+    layers: Count = 1,
+    bidirectional: Flag = False,
+    dropout: PerMember[Probability] = 0.0,
+    embedding: Count = 64,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
+) -> nn.Module:
+    """Sequence classifier of gated recurrent units, read as by ``rnn``.
+
+    ``embedding`` is the size of the vectors, ``bidirectional`` layers read both ways; ``units``, ``layers``,
+    ``dropout``, ``vocabulary`` and ``padding`` as for ``rnn``.
+
+    >>> sum(p.numel() for p in gru((28, 28), 10, units=8).parameters())
+    1002
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
+    """
+    return SequenceClassifier(
+        nn.GRU, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+    )
+
+
+def char_lstm(
+    shape: Shape,
+    outputs: int,
+    *,
+    embedding: Count = 64,
+    units: Count = 256,
+    layers: Count = 2,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    tied: Flag = False,
+) -> nn.Module:
+    """Character language model: embedding, LSTM layers, logits of the next character at each step: (T,) -> (T, K).
+
+    ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as output weights
+    (then ``embedding`` must equal ``units``).
+
+    >>> import torch
+    >>> char_lstm((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: Graves, "Generating sequences with recurrent neural networks", 2013.
+    """
+    return CharacterModel(nn.LSTM, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+
+
+def char_rnn(
+    shape: Shape,
+    outputs: int,
+    *,
+    embedding: Count = 64,
+    units: Count = 256,
+    layers: Count = 1,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    tied: Flag = False,
+) -> nn.Module:
+    """Character language model of simple recurrent layers.
+
+    ``embedding``, ``units``, ``layers``, ``dropout`` and ``tied`` as for ``char_lstm``.
+
+    >>> import torch
+    >>> char_rnn((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: Sutskever, Martens and Hinton, "Generating text with recurrent neural networks", 2011.
+    """
+    return CharacterModel(nn.RNN, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+
+
+def char_gru(
+    shape: Shape,
+    outputs: int,
+    *,
+    embedding: Count = 64,
+    units: Count = 256,
+    layers: Count = 2,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    tied: Flag = False,
+) -> nn.Module:
+    """Character language model of gated recurrent units.
+
+    ``embedding``, ``units``, ``layers``, ``dropout`` and ``tied`` as for ``char_lstm``.
+
+    >>> import torch
+    >>> char_gru((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
+    """
+    return CharacterModel(nn.GRU, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+
+
+class SequenceClassifier(nn.Module):
+    """Recurrent layers read each sequence to its own end; a dense layer reads the last state."""
+
+    def __init__(
+        self,
+        cell: Callable[..., nn.RNNBase],
+        shape: Shape,
+        outputs: int,
+        units: int,
+        layers: int,
+        bidirectional: bool,
+        dropout: float,
+        embedding: int,
+        vocabulary: int | None,
+        padding: int,
+    ):
+        super().__init__()
+        _sequences(shape, (1, 2))
+        self.embedding = nn.Embedding(_symbols(vocabulary), embedding) if len(shape) == 1 else None
+        self.padding = padding
+        inputs = embedding if len(shape) == 1 else shape[1]
+        self.recurrent = Recurrent(cell, inputs, units, layers, bidirectional, last=True, dropout=dropout)
+        self.drop = Dropout(dropout)
+        self.head = nn.Linear(units * (2 if bidirectional else 1), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        used = x != self.padding if self.embedding is not None else (x != 0).any(-1)  # [B, T]
+        lengths = used.shape[1] - used.flip(1).int().argmax(1)  # up to the last step that is used
+        lengths = lengths.where(used.any(1), 1)
+        if self.embedding is not None:
+            x = self.embedding(x)
+        full = x.device.type == "meta" or bool((lengths == x.shape[1]).all())
+        return self.head(self.drop(self.recurrent(x, None if full else lengths)))
+
+
+class CharacterModel(nn.Module):
+    """Embedding, recurrent layers, logits of the next symbol at every step."""
+
+    def __init__(
+        self,
+        cell: Callable[..., nn.RNNBase],
+        shape: Shape,
+        outputs: int,
+        embedding: int,
+        units: int,
+        layers: int,
+        dropout: float,
+        vocabulary: int | None,
+        tied: bool,
+    ):
+        super().__init__()
+        _sequences(shape, (1,))
+        self.embedding = nn.Embedding(_symbols(vocabulary or outputs), embedding)
+        self.drop_in = Dropout(dropout)
+        self.recurrent = Recurrent(cell, embedding, units, layers, dropout=dropout)
+        self.drop_out = Dropout(dropout)
+        self.head = nn.Linear(units, outputs)
+        if tied:
+            if embedding != units or self.embedding.num_embeddings != outputs:
+                raise InputError(
+                    "model.tied",
+                    got=f"embedding {embedding}, units {units}",
+                    expected="both alike, and one output a symbol",
+                )
+            self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop_in(self.embedding(x))  # [B, T, embedding]
+        y = self.drop_out(self.recurrent(y))  # [B, T, units]
+        return self.head(y)
+
+
+def _sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
+    try:
+        need_rank(
+            shape, ranks, "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""), "reshape the data"
+        )
+    except InputError as error:
+        raise error.under("model") from None
+
+
+def _symbols(vocabulary: int | None) -> int:
+    if vocabulary is None:
+        raise InputError(
+            "model.vocabulary", expected="the number of symbols, for these data do not say it", repair="set vocabulary"
+        )
+    return vocabulary
