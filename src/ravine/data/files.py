@@ -27,13 +27,13 @@ def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Pa
         if candidate.exists():
             if folder is not None and candidate.is_dir() != folder:
                 raise InputError(
-                    "data.source.path", got=path, expected=f"a {what}, not a {'file' if folder else 'folder'}"
+                    "data.source.path", got=path, expected=f"{what}, not a {'file' if folder else 'folder'}"
                 )
             return candidate
     raise InputError(
         "data.source.path",
         got=path,
-        expected=f"a {what} that exists",
+        expected=f"{what} that exists",
         repair=f"looked for {' and '.join(map(str, candidates))}",
     )
 
@@ -41,6 +41,12 @@ def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Pa
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file (or of an npy file, as "x"), without pickle."""
     try:
+        with path.open("rb") as file:
+            head = file.read(6)
+        if not head.startswith((b"PK", b"\x93NUMPY")):
+            raise InputError(
+                path.name, got="a file of another format", expected="an npz file: arrays saved by numpy.savez"
+            )
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"x": loaded}
@@ -80,14 +86,15 @@ def from_npz(path: Path, task: str) -> Source:
 def from_idx(path: Path, labels: str | None, root: Path) -> Source:
     if path.is_dir():
         return from_pairs(_idx_folder(path))
+    x = idx_images(path)
     if labels is None:
         label_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
         if label_path == path:
             raise InputError("data.source.labels", got=None, expected="the file of labels", repair="set labels = PATH")
     else:
         label_path = Path(labels)
-    label_path = find(str(label_path), root, "IDX file of labels")
-    return from_pairs({"train": (idx_images(path), idx.parse(idx.read_bytes(label_path), label_path.name))})
+    label_path = find(str(label_path), root, "an IDX file of labels")
+    return from_pairs({"train": (x, idx.parse(idx.read_bytes(label_path), label_path.name))})
 
 
 def idx_images(path: Path) -> np.ndarray:

@@ -38,7 +38,8 @@ _MNIST = {  # name: (sha256 of the uncompressed bytes, sha256 of the published .
 }
 _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-_CIFAR10_RECORD = 1 + 3 * 32 * 32
+_CIFAR10_RECORD = 1 + 3 * 32 * 32  # bytes
+_CIFAR10_RECORDS = 10_000  # in each of the six files
 _SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
@@ -110,16 +111,17 @@ def _cifar10_names() -> list[str]:
 def _cifar10_parts(blobs: dict[str, bytes]) -> dict[str, tuple[Any, Any]]:
     """Records of one label byte and 3072 pixel bytes, by channel and row."""
     for name, blob in blobs.items():
-        if len(blob) != 10_000 * _CIFAR10_RECORD:
+        if len(blob) != _CIFAR10_RECORDS * _CIFAR10_RECORD:
             raise InputError(
                 name,
                 got=f"{len(blob):,} bytes",
-                expected=f"{10_000 * _CIFAR10_RECORD:,}: 10,000 records",
+                expected=f"{_CIFAR10_RECORDS * _CIFAR10_RECORD:,}: {_CIFAR10_RECORDS:,} records",
                 repair="the file is damaged",
             )
     records = np.concatenate([np.frombuffer(blob, np.uint8).reshape(-1, _CIFAR10_RECORD) for blob in blobs.values()])
     x, y = records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
-    return {"train": (x[:50_000], y[:50_000]), "test": (x[50_000:], y[50_000:])}
+    train = 5 * _CIFAR10_RECORDS
+    return {"train": (x[:train], y[:train]), "test": (x[train:], y[train:])}
 
 
 def _cifar10_jpeg(path: Path) -> dict[str, tuple[Any, Any]]:

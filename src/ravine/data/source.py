@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -81,18 +81,20 @@ class Arrays:
 class Windows:
     """A text as rows: ``length`` tokens and, as targets, the same moved on by one.
 
-    In training every epoch starts at another place, so that the windows differ.
+    ``moving``: every epoch starts at another place, so that the windows differ.
     """
 
     tokens: Tensor  # [L], small integers
     length: int
     seed: int
+    moving: bool = False
 
     def __len__(self) -> int:
-        return max(0, (len(self.tokens) - self.length) // self.length)
+        spare = self.length if self.moving else 1
+        return max(0, (len(self.tokens) - spare) // self.length)
 
     def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        offset = 0 if epoch is None else key(self.seed, "offset", epoch) % self.length
+        offset = 0 if epoch is None or not self.moving else key(self.seed, "offset", epoch) % self.length
         places = torch.arange(self.length + 1, device=self.tokens.device)
         starts = index.to(self.tokens.device) * self.length + offset
         rows = self.tokens[starts[:, None] + places].long()  # [B, T + 1]
@@ -111,7 +113,7 @@ class Windows:
         return self.tokens.nbytes
 
     def to(self, device: torch.device) -> Windows:
-        return Windows(self.tokens.to(device), self.length, self.seed)
+        return replace(self, tokens=self.tokens.to(device))
 
 
 @dataclass

@@ -57,7 +57,7 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
     Training, validation and test are contiguous pieces, in this order. The vocabulary is that of the training piece;
     token 0 stands for characters it does not have. In training the windows begin at another place each epoch.
     """
-    return files.from_text(find(path, root, "text file"), length)
+    return files.from_text(find(path, root, "a text file"), length)
 
 
 def folder(
@@ -69,7 +69,7 @@ def folder(
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all
     are gray, else RGB. Files that cannot be read are named in one warning and left out.
     """
-    return folders.load(find(path, root, "folder", folder=True), size, mode)
+    return folders.load(find(path, root, "a folder", folder=True), size, mode)
 
 
 def csv(
@@ -91,7 +91,7 @@ def csv(
     training part does not have gives zeros. The task is classification where the target is text or at most 20 different
     whole numbers, else regression.
     """
-    return files.from_csv(find(path, root, "CSV file"), target, task, categorical, drop)
+    return files.from_csv(find(path, root, "a CSV file"), target, task, categorical, drop)
 
 
 def npz(
@@ -101,7 +101,7 @@ def npz(
 
     Bytes stay bytes; targets are read as for arrays given in Python.
     """
-    return files.from_npz(find(path, root, "npz file"), task)
+    return files.from_npz(find(path, root, "an npz file"), task)
 
 
 def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
@@ -109,7 +109,7 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
 
     Without ``labels`` the name is made from that of the images: images-idx3 becomes labels-idx1.
     """
-    return files.from_idx(find(path, root, "IDX file or folder", folder=None), labels, root)
+    return files.from_idx(find(path, root, "an IDX file or a folder of them", folder=None), labels, root)
 
 
 def arrays(

@@ -78,8 +78,13 @@ class Items:
         ahead: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
         own = torch.Generator()  # the loader would take its seed from the person's random numbers
         loader = DataLoader(
-            _Steps(self, order), sampler=itertools.count(first), batch_size=None, num_workers=workers, generator=own, **ahead
-        )  # fmt: skip
+            _Steps(self, order),
+            sampler=itertools.count(first),
+            batch_size=None,
+            num_workers=workers,
+            generator=own,
+            **ahead,
+        )
         return iter(loader)
 
 

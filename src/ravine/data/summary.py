@@ -5,54 +5,89 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ravine.data.preparation import count_classes
-from ravine.data.statistics import Rows, moments
+from ravine.data.statistics import Moments, Rows, moments
 
 if TYPE_CHECKING:
     from ravine.data.pipeline import Pipeline
 
+_MOST_NAMED = 100  # constant features, and columns of arrays
+
 
 def summarize(pipeline: Pipeline) -> dict[str, Any]:
-    """Plain data for ``ravine data``: the task, and of each part its size, range, NaN, constant features and class
-    balance."""
-    return {
+    """Plain data for ``ravine data``: the task, and of each part its size, range, missing values, constant features and
+    class balance; of tables, each column of the training part."""
+    described = pipeline.preparation.facts.get("columns")
+    names = ("train", "validation", "test")
+    found = {
         "task": pipeline.task,
         "classes": list(pipeline.classes),
         "outputs": pipeline.outputs,
         "raw_shape": list(pipeline.raw_shape),
         "input_shape": list(pipeline.input_shape),
         "vocabulary": pipeline.vocabulary,
-        "parts": {name: _part(pipeline, name) for name in ("train", "validation", "test") if pipeline.has(name)},
+        "parts": {name: _part(pipeline, name, described) for name in names if pipeline.has(name)},
     }
+    if described:
+        found["columns"] = _columns(pipeline, described)
+    return found
 
 
-def _part(pipeline: Pipeline, name: str) -> dict[str, Any]:
+def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None) -> dict[str, Any]:
     split = pipeline._parts[name]
     inputs = Rows.of_split(split, 0)
+    features = torch.Size(inputs.shape).numel()
     seen = moments(inputs, "feature")
-    total = len(split) * max(1, torch.Size(inputs.shape).numel())
-    known = float(torch.as_tensor(seen.count).sum())
-    all_seen = moments(inputs, "global")
+    constant = (seen.high <= seen.low).flatten().nonzero().flatten().tolist()
     row: dict[str, Any] = {
         "samples": len(split),
         "dtype": str(inputs.dtype).removeprefix("torch."),
-        "min": float(all_seen.low),
-        "max": float(all_seen.high),
-        "mean": float(all_seen.mean),
-        "deviation": float(all_seen.variance.sqrt()),
-        "missing": int(total - known),
-        "constant_features": int((seen.high <= seen.low).sum()),
-        "features": torch.Size(inputs.shape).numel(),
+        **_range(inputs, seen, described),
+        "missing": int(len(split) * max(1, features) - float(torch.as_tensor(seen.count).expand_as(seen.mean).sum())),
+        "constant_features": len(constant),
+        "features": features,
     }
+    if constant and (described or len(inputs.shape) == 1):
+        row["constant"] = [described[i]["name"] if described else i for i in constant[:_MOST_NAMED]]
     if pipeline.task == "regression":
-        targets = moments(Rows.of_split(split, 1), "global")
-        row["target"] = {
-            "min": float(targets.low),
-            "max": float(targets.high),
-            "mean": float(targets.mean),
-            "deviation": float(targets.variance.sqrt()),
-        }
+        row["target"] = _spread(moments(Rows.of_split(split, 1), "global"))
     else:
         row["class_counts"] = count_classes(split, pipeline.outputs).tolist()
     return row
+
+
+def _range(inputs: Rows, seen: Moments, described: list[dict[str, Any]] | None) -> dict[str, float | None]:
+    """Range, mean and deviation of all numbers; codes of categories are no numbers."""
+    if not described:
+        return _spread(moments(inputs, "global"))
+    numbers = [i for i, column in enumerate(described) if column["kind"] == "number"]
+    if not numbers:
+        return dict.fromkeys(("min", "max", "mean", "deviation"))
+    return _spread(moments(Rows(inputs.shape, inputs.dtype, lambda: (x[:, numbers] for x in inputs.chunks())), "global"))
+
+
+def _columns(pipeline: Pipeline, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each column of the training part holds."""
+    split = pipeline._parts["train"]
+    x = torch.cat([chunk for chunk, _ in split.chunks()])
+    return [{"name": column["name"], "kind": column["kind"], **_column(column, x[:, i])} for i, column in enumerate(described)]
+
+
+def _column(column: dict[str, Any], values: Tensor) -> dict[str, Any]:
+    known = values[~torch.isnan(values)]
+    found: dict[str, Any] = {"missing": len(values) - len(known), "different": len(known.unique())}
+    if not len(known):
+        return found
+    if column["kind"] == "number":
+        spread = {"min": known.min(), "median": known.median(), "max": known.max(), "mean": known.mean()}
+        return found | {name: float(value) for name, value in spread.items()}
+    counts = known[known >= 0].long().bincount(minlength=len(column["categories"]))
+    order = counts.argsort(descending=True, stable=True).tolist()
+    return found | {"most": {column["categories"][k]: int(counts[k]) for k in order[:5] if counts[k]}}
+
+
+def _spread(seen: Moments) -> dict[str, float | None]:
+    numbers = {"min": seen.low, "max": seen.high, "mean": seen.mean, "deviation": seen.variance.sqrt()}
+    return {name: float(value) for name, value in numbers.items()}

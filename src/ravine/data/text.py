@@ -33,14 +33,15 @@ class Text:
         for name, piece in pieces.items():
             if not piece and name != "train":
                 continue
-            parts[name] = Windows(encode(piece, characters), self.length, seed)
+            moving = name == "train"
+            parts[name] = Windows(encode(piece, characters), self.length, seed, moving)
             if not len(parts[name]):
+                needed = 2 * self.length if moving else self.length + 1
                 raise InputError(
-                    f"{self.where} ({name})",
-                    got=f"{len(piece)} characters",
-                    expected=f"at least {2 * self.length}: two windows of length {self.length}",
+                    f"{self.where} ({name})", got=f"{len(piece)} characters",
+                    expected=f"at least {needed} for windows of length {self.length}",
                     repair="give a longer text or a smaller length",
-                )
+                )  # fmt: skip
         return parts, characters
 
 

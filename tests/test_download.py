@@ -1,0 +1,127 @@
+"""Downloads against a server of our own on this machine: https alone, sha256, a size cap, nothing half done."""
+
+import hashlib
+import http.server
+import shutil
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from ravine.data.download import atomic, cache_root, data_root, fetch
+from ravine.errors import InputError, RavineError
+
+CONTENT = b"0123456789" * 100_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/to-http":
+            self.send_response(302)
+            self.send_header("Location", "http://localhost:1/file")
+            self.end_headers()
+            return
+        if self.path == "/none":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if self.path != "/unannounced":
+            self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[:5000] if self.path == "/cut" else CONTENT)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """(address, context that trusts it)"""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate of the test server")
+    place = tmp_path_factory.mktemp("server")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost"
+    alternative = ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command.split(), *alternative], cwd=place, check=True, capture_output=True)
+    httpd = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(place / "cert", place / "key")
+    httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"https://localhost:{httpd.server_port}", ssl.create_default_context(cafile=place / "cert")
+    httpd.shutdown()
+
+
+@pytest.fixture
+def get(server, tmp_path):
+    """Fetch a path into an empty folder."""
+    address, context = server
+
+    def run(path, *, sha256=SHA256, limit=2_000_000):
+        return fetch(address + path, tmp_path / "cache" / "file", sha256=sha256, limit=limit, context=context)
+
+    return run
+
+
+@pytest.mark.parametrize("path", ["/file", "/unannounced"])
+def test_a_file_is_fetched_once(get, path, tmp_path, monkeypatch):
+    assert get(path).read_bytes() == CONTENT
+    monkeypatch.setattr("urllib.request.build_opener", lambda *_: pytest.fail("fetched twice"))
+    assert get(path).read_bytes() == CONTENT
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == ["file"]
+
+
+BAD = {
+    "another sha256": ("/file", {"sha256": "0" * 64}, "expected 0000"),
+    "larger than announced as allowed": ("/file", {"limit": 999_999}, "999,999 bytes"),
+    "larger without saying so": ("/unannounced", {"limit": 999_999}, "999,999 bytes"),
+    "cut short": ("/cut", {}, "could not be fetched"),
+    "not there": ("/none", {}, "Not Found"),
+    "sent on to http": ("/to-http", {}, "https://"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_nothing_is_kept_of_what_is_wrong(case, get, tmp_path):
+    path, settings, message = BAD[case]
+    with pytest.raises(RavineError, match=message):
+        get(path, **settings)
+    folder = tmp_path / "cache"
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_server_that_is_not_trusted(server, tmp_path):
+    with pytest.raises(RavineError, match="certificate"):
+        fetch(f"{server[0]}/file", tmp_path / "file", sha256=SHA256, limit=2_000_000)
+
+
+def test_no_network(tmp_path):
+    with pytest.raises(RavineError, match="RAVINE_DATA"):
+        fetch("https://localhost:1/file", tmp_path / "file", sha256=SHA256, limit=10)
+
+
+@pytest.mark.parametrize("address", ["http://localhost/file", "file:///etc/hostname", "ftp://localhost/file"])
+def test_https_alone(address, tmp_path):
+    with pytest.raises(InputError, match="https://"):
+        fetch(address, tmp_path / "file", sha256=SHA256, limit=10)
+
+
+def test_a_file_takes_its_place_whole_or_not_at_all(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "file") as partial:  # noqa: PT012
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert [f.read_text() for f in tmp_path.iterdir()] == ["old"]
+    with atomic(tmp_path / "file") as partial:
+        partial.write_text("new")
+    assert [f.read_text() for f in tmp_path.iterdir()] == ["new"]
+
+
+def test_roots(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAVINE_DATA", str(tmp_path))
+    assert data_root() == tmp_path
+    assert cache_root() != tmp_path  # nothing is ever written to RAVINE_DATA
+    monkeypatch.delenv("RAVINE_DATA")
+    assert data_root() == cache_root()
