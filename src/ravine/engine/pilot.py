@@ -10,11 +10,21 @@ import torch
 from torch import nn
 
 from ravine.data.pipeline import Pipeline
+from ravine.engine.batched import DenseNetwork
+from ravine.engine.memory import keep_freed_memory
 from ravine.engine.population import Population
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+WIDE = 2**16  # weights of a dense network from which on bfloat16 products pay for their casts
+
+
+ROWS = {
+    "written out": "dense layers written out",
+    "together": "members together",
+    "one by one": "members one by one",
+}
 
 
 @dataclass
@@ -23,7 +33,7 @@ class Execution:
 
     device: str
     precision: str  # of products; theta itself is float32, or float64 for checks
-    rows: str  # "together" (one vmap over all members) or "one by one"
+    rows: str  # "written out" (batched products, no autograd), "together" (one vmap over all members) or "one by one"
     layout: str = "contiguous"
     threads: int = 1
     why: list[str] = field(default_factory=list)
@@ -34,7 +44,7 @@ class Execution:
     def sentence(self) -> str:
         parts = [self.device, self.precision, f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
         parts += ["channels last"] if self.layout == "channels_last" else []
-        return ", ".join([*parts, f"members {self.rows}"])
+        return ", ".join([*parts, ROWS[self.rows]])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,7 +57,8 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
 
     By rule, not by timing: equal inputs on a machine give equal records.
     """
-    execution = choose(recipe, population.objectives[0], len(population))
+    keep_freed_memory()
+    execution = choose(recipe, population)
     if execution.rows == "together":
         batch = pipeline.batch(0)
         few = slice(0, min(16, len(batch.y)))
@@ -65,22 +76,26 @@ def replay(population: Population, execution: Execution) -> None:
     population.chunk = len(population) if execution.rows == "together" and len(population) > 1 else 1
     population.autocast = torch.bfloat16 if execution.precision == "bfloat16" else None
     population.memory_format = torch.channels_last if execution.layout == "channels_last" else torch.contiguous_format
+    population.write_out((population.autocast or execution.dtype) if execution.rows == "written out" else None)
 
 
-def choose(recipe: Recipe, module: nn.Module, members: int) -> Execution:
-    """The execution record that the rules give for a module."""
-    where = device(recipe.device)
+def choose(recipe: Recipe, population: Population) -> Execution:
+    """The execution record that the rules give for a population."""
+    where, module = device(recipe.device), population.objectives[0]
     convolutional = any(isinstance(m, _CONVOLUTIONS) for m in module.modules())
     recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
-    precision, why = _precision(recipe, where, convolutional or recurrent)
-    batches_well = not recurrent and (where == "cuda" or not convolutional)
-    together = members > 1 and batches_well
-    if members > 1 and not together:
-        why.append("members one by one: convolutions and recurrence are faster so on this device")
+    dense = DenseNetwork.refuses(population.objectives, population.layout) is None
+    heavy = convolutional or recurrent or (dense and population.layout.weights >= WIDE)
+    precision, why = _precision(recipe, where, heavy)
+    rows = "written out" if dense else "one by one"
+    if not dense and len(population) > 1:
+        rows = "together" if not recurrent and (where == "cuda" or not convolutional) else "one by one"
+        if rows == "one by one":
+            why.append("members one by one: convolutions and recurrence are faster so on this device")
     return Execution(
         device=where,
         precision=precision,
-        rows="together" if together else "one by one",
+        rows=rows,
         layout="channels_last" if convolutional and precision == "bfloat16" else "contiguous",
         threads=torch.get_num_threads() if recipe.threads == "auto" else recipe.threads,
         why=why,
@@ -91,7 +106,7 @@ def _precision(recipe: Recipe, where: str, heavy: bool) -> tuple[str, list[str]]
     if recipe.precision != "auto":
         return recipe.precision, [f"{recipe.precision}: the recipe says so"]
     if heavy and _fast_bfloat16(where):
-        return "bfloat16", ["bfloat16: the processor multiplies it natively, and convolutions or recurrence dominate"]
+        return "bfloat16", ["bfloat16: the processor multiplies it natively, and products dominate"]
     return "float32", ["float32: nothing faster keeps its accuracy here"]
 
 

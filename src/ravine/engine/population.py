@@ -212,7 +212,7 @@ class Population:
         if x.dim() != 4 or self.memory_format == torch.contiguous_format:
             return x
         if x.shape[1] == 1:  # both layouts at once: only the strides tell convolutions which to take
-            return x.movedim(1, 3).contiguous().movedim(3, 1)
+            return x.contiguous().as_strided(x.shape, (x[0].numel(), 1, x.shape[3], 1))
         return x.contiguous(memory_format=self.memory_format)
 
     def _mapped(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:

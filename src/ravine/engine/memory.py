@@ -1,0 +1,26 @@
+"""Freed memory stays with the process: a step's activations come and go, and fresh pages cost more than the arithmetic on them."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
+_KEPT = 1 << 30  # bytes: as much may lie free at the heap's end, and smaller blocks come from the heap
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tell the C library's allocator not to hand freed memory back after every tensor; once for the process.
+
+    By default glibc maps large blocks afresh and unmaps them when they are freed, so a convolutional network of batch 128 takes
+    thousands of page faults each step. Gives whether the allocator has taken it; others than glibc's need no telling.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _KEPT)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
