@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,8 @@ METRICS = {
     "multilabel": ("accuracy",),
     "regression": ("rmse", "r2"),
 }
-LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "log_loss", "norm")
+LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "log_loss", "perplexity", "norm")
+Metric = Callable[[Tensor, Tensor], float | np.ndarray]
 
 
 def better_is(metric: str) -> str:
@@ -26,16 +28,15 @@ def better_is(metric: str) -> str:
     return "min" if metric.endswith(LOWER_IS_BETTER) else "max"
 
 
-def metric_functions(task: str, parts: Sequence[Part]) -> dict[str, Callable[[Tensor, Tensor], float]]:
+def metric_functions(task: str, parts: Sequence[Part]) -> dict[str, Metric]:
     """The task's own metrics and those that the recipe names."""
     named = {name: find("metric", name).part() for name in METRICS[task]}
     named |= {part.kind: part for part in parts}
     return {name: _bind(part) for name, part in named.items()}
 
 
-def _bind(part: Part) -> Callable[[Tensor, Tensor], float]:
-    function, arguments = find("metric", part.kind).function(), part.arguments
-    return lambda output, target: float(function(output, target, **arguments))
+def _bind(part: Part) -> Metric:
+    return functools.partial(find("metric", part.kind).function(), **part.arguments)
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def evaluate(
-    modules: Sequence[nn.Module], pipeline: Pipeline, split: str, metrics: dict[str, Callable[[Tensor, Tensor], float]],
+    modules: Sequence[nn.Module], pipeline: Pipeline, split: str, metrics: dict[str, Metric],
     run: Callable[[nn.Module, Tensor], Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
     """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch is read once."""
@@ -73,6 +74,8 @@ def evaluate(
         found = {"loss": (losses / max(count, 1)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
         for name, function in metrics.items():
-            values = [function(pipeline.target_units(torch.cat(own)), target) for own in outputs]
-            found[name] = np.array(values, dtype=np.float64)
+            each = [function(pipeline.target_units(torch.cat(own)), target) for own in outputs]
+            values = np.array(each, dtype=np.float64)
+            for place in np.ndindex(values.shape[1:]):  # a matrix: one number for each place, confusion_matrix_0_1
+                found["_".join([name, *map(str, place)])] = values[(slice(None), *place)]
     return found

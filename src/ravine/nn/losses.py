@@ -77,8 +77,9 @@ def cross_entropy(
     """Softmax cross-entropy: -s_y + ln sum_k exp(s_k), or -sum_k q_k ln p_k for soft targets q.
 
     Computed by log-sum-exp: scores of 1000 do not overflow. ``input`` probabilities takes the output of a softmax
-    instead; these are clamped to 1e-7 and divided by their sum, as in Keras. ``label_smoothing`` e mixes the target
-    with the uniform distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count (padding).
+    instead; these are divided by their sum and clamped to [1e-7, 1 - 1e-7], as in Keras. ``label_smoothing`` e mixes
+    the target with the uniform distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count
+    (padding).
 
     >>> cross_entropy()(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]))
     tensor([1000.])
@@ -420,5 +421,4 @@ class Output(SampleLoss):
 
 
 def _clamped_log(p: Tensor) -> Tensor:
-    p = p.clamp(1e-7, 1.0)
-    return (p / p.sum(-1, keepdim=True)).log()
+    return (p / p.sum(-1, keepdim=True)).clamp(1e-7, 1 - 1e-7).log()
