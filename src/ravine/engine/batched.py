@@ -108,7 +108,8 @@ class DenseNetwork:
         with torch.enable_grad():
             rows = z.transpose(1, 2).flatten(0, 1)  # [P B, K]
             losses = self.loss(rows, y.repeat(z.shape[0], *(1 for _ in y.shape[1:]))).view(z.shape[0], -1)
-        return losses.detach(), torch.autograd.grad(losses.sum(), z)[0]
+            total = losses.sum()
+        return losses.detach(), torch.autograd.grad(total, z)[0]
 
 
 class _Rows:
