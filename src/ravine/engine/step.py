@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ravine.catalogue import find
 from ravine.data.pipeline import Batch
-from ravine.engine.population import Population
+from ravine.engine import starting
+from ravine.engine.population import Objective, Population
 from ravine.optim.clipping import clip
 from ravine.optim.penalties import add_penalty_gradients
 from ravine.optim.rows import RowOptimizer
@@ -43,7 +44,9 @@ class Stepper:
         self.average: Tensor | None = None  # [P, D], the running average of the weights
         self.sample_weights = sample_weights  # [P, N], how often each member's bootstrap drew each sample
         self.mask: Tensor | None = None  # [P, D], pruned weights are False
-        self.lr_scale: Tensor | None = None  # [P, D] or [1, D], lr by depth and frozen parameters
+        self.starts = torch.zeros(len(recipes), dtype=torch.float64, device=population.theta.device)  # [P], each row's step 0
+        self.unfreeze: int | None = None  # the step from which frozen parameters move
+        self._still = starting.frozen(population.layout, recipes[0].start)  # [D]
         self._take(recipes)
 
     def _take(self, recipes: Sequence[Recipe]) -> None:
@@ -63,6 +66,7 @@ class Stepper:
         self._noise = column(r.regularize.weight_noise for r in recipes)
         self._noisy = any(r.regularize.weight_noise for r in recipes)
         self._constraints = [(i, r.constraint) for i, r in enumerate(recipes) if r.constraint is not None]
+        self._scales = self._column_scales()
         if self.average is None and any(r.average.ema or r.average.swa for r in recipes):
             self.average = self.population.theta.detach().clone()
 
@@ -93,15 +97,34 @@ class Stepper:
             add_penalty_gradients(population.grad, theta, population.layout, *self._penalties)
         if self.mask is not None:
             population.grad.mul_(self.mask)
+        scale = self._scales[self.unfreeze is not None and step >= self.unfreeze]
+        before = None if scale is None else theta.clone()
+        if scale is not None:
+            population.grad.mul_(scale != 0)
         norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
         self.alive &= torch.isfinite(losses) & torch.isfinite(norms)
-        t = torch.full((len(population),), step + 1.0, dtype=torch.float64, device=theta.device)
+        t = step + 1.0 - self.starts  # [P]
         self.optimizer.step(theta, population.grad, rate, self.alive, t, momentum)
+        if scale is not None and before is not None:
+            torch.lerp(before, theta, scale, out=theta)
         for row, part in self._constraints:
             find("constraint", part.kind).function()(theta[row : row + 1], population.layout, **part.arguments)
         if self._averages and self.average is not None:
             self.average.lerp_(theta, (1 - self._ema)[:, None].to(theta.dtype))
         return losses, norms
+
+    def _column_scales(self) -> tuple[Tensor | None, Tensor | None]:
+        """The part of each step that a column takes [P, D], while parameters are frozen and once they move."""
+        theta, layout = self.population.theta, self.population.layout
+        decays = [r.start.depth_decay for r in self.recipes]
+        thawed = None
+        if any(decay != 1.0 for decay in decays):
+            thawed = torch.stack([starting.depth_factors(layout, decay) for decay in decays]).to(theta)
+        if self._still is None:
+            return thawed, thawed
+        frozen = torch.ones_like(theta) if thawed is None else thawed.clone()
+        frozen[:, self._still.to(theta.device)] = 0.0
+        return frozen, thawed
 
     def _gradients(self, micro: Sequence[Batch], step: int) -> Tensor:
         total = torch.zeros(len(self.population), dtype=torch.float64, device=self.population.theta.device)
@@ -132,9 +155,25 @@ class Stepper:
         index = torch.tensor(rows, dtype=torch.int64, device=self.population.theta.device)
         self.optimizer.keep(list(rows))
         self.population.keep(rows)
-        self.alive = self.alive[index]
+        self.alive, self.starts = self.alive[index], self.starts[index]
         for name in ("average", "sample_weights", "mask"):
             held = getattr(self, name)
             if held is not None:
                 setattr(self, name, held.index_select(0, index))
         self._take([self.recipes[row] for row in rows])
+
+    def grow(self, objectives: Sequence[Objective], recipes: Sequence[Recipe], start: int, sample_weights: Tensor | None) -> None:
+        """More rows, behind those that are there, whose own step 0 is step ``start``."""
+        old = len(self.population)
+        self.optimizer.grow([r.optimizer for r in recipes])
+        self.population.grow(objectives, [r.seed for r in recipes])
+        fresh = self.population.theta[old:].detach()
+        self.alive = torch.cat([self.alive, torch.ones_like(fresh[:, 0], dtype=torch.bool)])
+        self.starts = torch.cat([self.starts, torch.full_like(fresh[:, 0], start, dtype=torch.float64)])
+        if self.sample_weights is not None and sample_weights is not None:
+            self.sample_weights = torch.cat([self.sample_weights, sample_weights])
+        if self.average is not None:
+            self.average = torch.cat([self.average, fresh])
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, torch.ones_like(fresh, dtype=torch.bool)])
+        self._take([*self.recipes, *recipes])

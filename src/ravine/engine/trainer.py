@@ -5,7 +5,6 @@ Nothing that depends on the clock changes a number: where blocks end and snapsho
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine import durations
 from ravine.data.pipeline import Batch
-from ravine.engine import snapshot
+from ravine.engine import pilot, snapshot
 from ravine.engine.evaluate import evaluate, metric_functions
 from ravine.engine.population import Population
-from ravine.engine.programs import Program
+from ravine.engine.programs import Program, objective
+from ravine.engine.state import Borrowed, State, clones
 from ravine.engine.step import Measured, Stepper
 from ravine.engine.stopping import Stopping
 from ravine.errors import InputError, RavineError
@@ -45,6 +46,7 @@ class Progress:
     live: int
     rate: float  # steps per second
     metrics: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # the last evaluation of each member
 
 
 class Trainer:
@@ -52,15 +54,19 @@ class Trainer:
 
     def __init__(
         self, program: Program, rundir: RunDir, *, report: Callable[[Progress], None] = lambda progress: None,
-        interrupted: Callable[[], bool] = lambda: False,
+        interrupted: Callable[[], bool] = lambda: False, mask: Tensor | None = None,
     ):
         self.program, self.rundir, self.report, self.interrupted = program, rundir, report, interrupted
         self.pipeline, self.population = program.pipeline, program.population
         self.recipes, self.members = list(program.recipes), list(program.members)
-        self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program))
+        self.lead = self.members[0]
+        self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program, self.recipes))
+        self.stepper.mask = None if mask is None else mask.to(self.population.theta.device, torch.bool)
         self.epoch_steps = math.ceil(self.pipeline.epoch_steps / self.stepper.accumulate)
         self.stops = [Stopping(recipe, self.epoch_steps) for recipe in self.recipes]
         totals = [stop.total for stop in self.stops]
+        unfreeze = self.recipes[0].start.unfreeze
+        self.stepper.unfreeze = None if unfreeze is None else durations.steps(unfreeze, self.epoch_steps, max(totals))
         self.schedules = Schedules([r.schedule for r in self.recipes], epoch_steps=self.epoch_steps, totals=totals)
         parts = self.recipes[0].metrics
         self.metrics = metric_functions(self.pipeline.task, parts)
@@ -68,21 +74,22 @@ class Trainer:
         self.swa_counts = [0] * len(self.members)
         self.best: Tensor | None = None  # [P, D]
         self.best_buffers: dict[str, Tensor] = {}
-        if any(stop.keeps_best for stop in self.stops):
+        if any(stop.keeps_best for stop in [*self.stops, *(Stopping(r, 1) for _, r in program.waiting)]):
             self.best = self.population.theta.detach().clone()
-            self.best_buffers = _clones(self.population.saved_buffers())
+            self.best_buffers = clones(self.population.saved_buffers())
         self._losses: list[np.ndarray] = []  # this epoch's, in blocks [n, P]
         self._norms: list[np.ndarray] = []
         self._seconds_before = 0.0
+        self._began = self._saved = time.monotonic()
         self._latest: dict[str, float] = {}
+        self._rows: list[dict[str, Any]] = []
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Train until every member has ended."""
-        self._began = self._saved = time.monotonic()
         if self.step == 0:
-            self._save()
+            self.save()
         rate = 0.0
         self.population.train()
         while self.members:
@@ -97,10 +104,10 @@ class Trainer:
                 self._end_members({row: "diverged" for row in range(len(self.members))})
             self.report(self._progress(rate))
             if self.members and self.interrupted():
-                self._save()
+                self.save()
                 raise Interrupted(f"interrupted after step {self.step}; ravine resume {self.rundir.path} continues it")
             if self.members and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
-                self._save()
+                self.save()
 
     @property
     def seconds(self) -> float:
@@ -111,10 +118,14 @@ class Trainer:
         return min(boundary, self.step + max(1, int(rate * BLOCK_SECONDS) if rate else 8))
 
     def _ends(self) -> list[int]:
-        return [stop.total for stop in self.stops if stop.total > self.step]
+        return [end for end in self._totals() if end > self.step]
+
+    def _totals(self) -> list[int]:
+        """The step at which each member ends at the latest."""
+        return [stop.total + start for stop, start in zip(self.stops, self.schedules.starts, strict=True)]
 
     def _at_boundary(self) -> bool:
-        return self.step % self.epoch_steps == 0 or any(stop.total <= self.step for stop in self.stops)
+        return self.step % self.epoch_steps == 0 or any(end <= self.step for end in self._totals())
 
     def _block(self, last: int) -> None:
         first, alive = self.step, self.stepper.alive.cpu().clone()
@@ -125,7 +136,10 @@ class Trainer:
         self._report_frozen(first, alive, measured)
         self._losses.append(losses)
         self._norms.append(norms)
-        self.rundir.add_steps(first, self.members, losses)
+        starts = np.array(self.schedules.starts)
+        for start in np.unique(starts):
+            rows = np.flatnonzero(starts == start)
+            self.rundir.add_steps(first - int(start), [self.members[row] for row in rows], losses[:, rows])
 
     def _rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]."""
@@ -147,8 +161,9 @@ class Trainer:
             bad = ~(torch.isfinite(measured.losses[:, row]) & torch.isfinite(measured.norms[:, row]))
             at = int(bad.cpu().nonzero()[0])
             loss, norm = float(measured.losses[at, row]), float(measured.norms[at, row])
-            text = f"frozen at step {first + at}: loss {loss:g}, gradient norm {norm:g}"
-            self.rundir.add_event(first + at, self.members[row], "frozen", text, {"loss": str(loss), "grad_norm": str(norm)})
+            step = first + at - self.schedules.starts[row]
+            text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
+            self.rundir.add_event(step, self.members[row], "frozen", text, {"loss": str(loss), "grad_norm": str(norm)})
 
     # --- the end of an epoch --------------------------------------------------------------------------------------
 
@@ -162,18 +177,25 @@ class Trainer:
             self.schedules.observe(named)
             self._losses, self._norms = [], []
         self.rundir.add_epochs(rows)
+        self._rows = rows
         ended: dict[int, str] = {}
         for i, (stop, row) in enumerate(zip(self.stops, rows, strict=True)):
             alive = bool(self.stepper.alive[i])
-            if alive and stop.observe(self.step, row, self.seconds):
+            if alive and stop.observe(row["step"], row, self.seconds):
                 self._keep_best(i)
             reason = stop.reason if alive else "diverged"
             if reason is not None:
                 ended[i] = reason
+        if self.program.halving is not None:
+            totals = [stop.total for stop in self.stops]
+            reasons = self.program.halving.judge(self.rundir, rows, self.epoch_steps, totals)
+            ended = {i: reason for i, reason in enumerate(reasons) if reason is not None} | ended
         self._latest = {k: float(np.nanmean([row[k] for row in rows])) for k in ("train_loss", "val_loss", "val_accuracy") if
                         k in rows[0] and any(math.isfinite(row[k]) for row in rows)}
         if ended:
             self._end_members(ended)
+        elif at_end and self._refill():
+            self.save()
 
     def _epoch_rows(self) -> list[dict[str, Any]]:
         losses, norms = np.concatenate(self._losses), np.concatenate(self._norms)  # [epoch's steps, P]
@@ -183,9 +205,9 @@ class Trainer:
             with self._weights(self._evaluated()):
                 found = evaluate(self.population.objectives, self.pipeline, "validation", self.metrics, self.population.call)
             columns |= {f"val_{name}": values for name, values in found.items()}
-        epoch = self.step / self.epoch_steps
+        own = [self.step - start for start in self.schedules.starts]
         return [
-            {"member": member, "epoch": epoch, "step": self.step, "seconds": self.seconds}
+            {"member": member, "epoch": own[i] / self.epoch_steps, "step": own[i], "seconds": self.seconds}
             | {name: float(values[i]) for name, values in columns.items()}
             for i, member in enumerate(self.members)
         ]
@@ -200,9 +222,7 @@ class Trainer:
             average[i].lerp_(self.population.theta[i], 1.0 / self.swa_counts[i])
 
     def _swa_began(self, i: int) -> bool:
-        from ravine import durations
-
-        return self.step >= durations.steps(self.recipes[i].average.swa or "0it", self.epoch_steps, self.stops[i].total)
+        return self.step - self.schedules.starts[i] >= durations.steps(self.recipes[i].average.swa or "0it", self.epoch_steps, self.stops[i].total)
 
     def _evaluated(self) -> Tensor:
         """The weights that count [P, D]: the running average where a member keeps one, else theta."""
@@ -212,8 +232,8 @@ class Trainer:
         takes = [bool(r.average.ema) or n > 0 for r, n in zip(self.recipes, self.swa_counts, strict=True)]
         return torch.where(torch.tensor(takes, device=theta.device)[:, None], average, theta)
 
-    def _weights(self, rows: Tensor) -> _Borrowed:
-        return _Borrowed(self.population, rows)
+    def _weights(self, rows: Tensor) -> Borrowed:
+        return Borrowed(self.population, rows)
 
     def _keep_best(self, row: int) -> None:
         if self.best is not None and self.stops[row].keeps_best:
@@ -234,18 +254,45 @@ class Trainer:
         arrays, facts = self._part(rows).state()
         arrays["final"] = final[0][rows]
         arrays |= {f"final_buffer/{name}": stacked[rows] for name, stacked in final[1].items()}
-        snapshot.write(self.rundir.final_path(self.program.number, self.step), arrays, facts)
+        snapshot.write(self.rundir.final_path(self.program.number, self.step, members[0]), arrays, facts)
         for member, result in zip(members, results, strict=True):
             self.rundir.set_result(member, result)
-        left = [row for row in range(len(self.members)) if row not in ended]
-        self._compact(left)
-        if left:
-            self._save()
+        self._compact([row for row in range(len(self.members)) if row not in ended])
+        self._refill()
+        if self.members:
+            self.save()
+
+    def _refill(self) -> bool:
+        """Between epochs: those that wait take the free rows, and begin."""
+        program, room = self.program, self.program.width - len(self.members)
+        if not program.waiting or room < 1 or (self.members and self.step % self.epoch_steps):
+            return False
+        if not self.members:
+            self.step = -(-self.step // self.epoch_steps) * self.epoch_steps
+            self._losses, self._norms = [], []
+        members, recipes = zip(*program.waiting[:room], strict=True)
+        program.waiting = program.waiting[room:]
+        old = len(self.members)
+        fresh = [objective(recipe, self.pipeline, program.module, self.population.theta.dtype) for recipe in recipes]
+        self.stepper.grow(fresh, recipes, self.step, _bootstrap(program, recipes))
+        if not old:  # the rows of the last to end were kept until now
+            self.stepper.keep(range(len(self.stepper.recipes) - len(members), len(self.stepper.recipes)))
+        stops = [Stopping(recipe, self.epoch_steps) for recipe in recipes]
+        self.schedules.grow([recipe.schedule for recipe in recipes], [stop.total for stop in stops], self.step)
+        self.members, self.recipes, self.stops = [*self.members, *members], [*self.recipes, *recipes], [*self.stops, *stops]
+        self.swa_counts = [*self.swa_counts, *[0] * len(members)]
+        if self.best is not None:
+            self.best = torch.cat([self.best, self.population.theta[old:].detach()])
+            saved = self.population.saved_buffers()
+            self.best_buffers = {name: torch.cat([held, saved[name][old:]]) for name, held in self.best_buffers.items()}
+        pilot.replay(self.population, program.execution)
+        self.population.train()
+        return True
 
     def _final(self) -> tuple[Tensor, dict[str, Tensor]]:
         """The weights and buffers with which each member would end now."""
         rows = self._evaluated().clone()
-        buffers = _clones(self.population.saved_buffers())
+        buffers = clones(self.population.saved_buffers())
         if self.best is not None:
             for i, stop in enumerate(self.stops):
                 if stop.keeps_best and stop.best is not None:
@@ -257,7 +304,7 @@ class Trainer:
     def _results(self, final: tuple[Tensor, dict[str, Tensor]], rows: list[int]) -> list[dict[str, Any]]:
         columns: dict[str, np.ndarray] = {}
         objectives = [self.population.objectives[row] for row in rows]
-        with _Borrowed(self.population, *final):
+        with Borrowed(self.population, *final):
             self._refresh_batch_norm(rows, final[1])
             for split, short in (("train", "train"), ("validation", "val"), ("test", "test")):
                 if split == "train" or not self.pipeline.has(split) or (split == "test" and not self.program.test):
@@ -266,9 +313,10 @@ class Trainer:
                 columns |= {f"{short}_{name}": values for name, values in found.items()}
         train = np.concatenate(self._losses).mean(0)[rows] if self._losses else self._last_train_loss(rows)
         return [
-            {"steps": self.step, "epochs": self.step / self.epoch_steps, "seconds": self.seconds,
+            {"steps": self.step - self.schedules.starts[row],
+             "epochs": (self.step - self.schedules.starts[row]) / self.epoch_steps, "seconds": self.seconds,
              "train_loss": float(train[k]), "stopped": self.stops[row].reason,
-             "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step}
+             "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step - self.schedules.starts[row]}
             | {name: float(values[k]) for name, values in columns.items()}
             for k, row in enumerate(rows)
         ]
@@ -292,7 +340,7 @@ class Trainer:
     def _compact(self, rows: list[int]) -> None:
         if rows:
             self.stepper.keep(rows)
-            self.schedules.keep(rows)
+        self.schedules.keep(rows)
         index = torch.tensor(rows, dtype=torch.int64)
         for name in ("members", "recipes", "stops", "swa_counts"):
             held = getattr(self, name)
@@ -309,20 +357,28 @@ class Trainer:
         """All that resuming needs: arrays, and plain facts."""
         return self._part(range(len(self.members))).state()
 
-    def _part(self, rows: Sequence[int]) -> _State:
-        return _State(self, list(rows))
+    def _part(self, rows: Sequence[int]) -> State:
+        return State(self, list(rows))
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a snapshot of the members that are live."""
         self.population.gather_buffers()
         arrays, facts = self.state()
         self.rundir.sync()
-        snapshot.write(self.rundir.snapshot_path(self.program.number, self.step), arrays, facts)
-        snapshot.prune(self.rundir.latest_snapshots(self.program.number), keep=2)
+        snapshot.write(self.rundir.snapshot_path(self.program.number, self.step, self.lead), arrays, facts)
+        snapshot.prune(self.rundir.latest_snapshots(self.program.number, self.lead), keep=2)
         self._saved = time.monotonic()
 
     def load(self, arrays: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Enter where a snapshot stands. The program must hold the snapshot's members, in its order."""
-        _State(self, list(range(len(self.members)))).load(arrays, facts)
+        State(self, list(range(len(self.members)))).load(arrays, facts)
+
+    def truncate(self) -> None:
+        """Forget what was measured after the step at which the trainer stands."""
+        for member, start in zip(self.members, self.schedules.starts, strict=True):
+            self.rundir.truncate(self.step - start, [member])
+        if not any(self.schedules.starts):
+            self.rundir.truncate(self.step, self.members)
 
     def extend(self) -> None:
         """Go on after an end, towards later ones; jumps of the learning rate are recorded."""
@@ -340,106 +396,19 @@ class Trainer:
                 self.rundir.add_event(self.step, member, "lr_jump", text, {"before": before, "after": float(rate)})
 
     def _progress(self, rate: float) -> Progress:
-        total = max((stop.total for stop in self.stops), default=self.step)
+        total = max(self._totals(), default=self.step)
         metrics = dict(self._latest)
         if self._losses and self._losses[-1].size and np.isfinite(self._losses[-1]).any():
             metrics["loss"] = float(np.nanmean(self._losses[-1][-1]))
-        return Progress(self.step, total, self.epoch_steps, len(self.members), rate, metrics)
+        return Progress(self.step, total, self.epoch_steps, len(self.members), rate, metrics, self._rows)
 
 
-class _Borrowed:
-    """Within it, theta (and the buffers) hold other rows."""
-
-    def __init__(self, population: Population, rows: Tensor, buffers: dict[str, Tensor] | None = None):
-        self.population, self.rows, self.buffers = population, rows, buffers or {}
-
-    def __enter__(self) -> None:
-        self._idle = self.rows is self.population.theta
-        if not self._idle:
-            self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        if not self._idle:
-            self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        held = self.population.buffers
-        pairs = [(self.population.theta, self.rows)] + [(held[name], other) for name, other in self.buffers.items()]
-        for here, there in pairs:
-            kept = here.detach().clone()
-            here.copy_(there)
-            there.copy_(kept)
-
-
-class _State:
-    """The state of some of a trainer's rows, as arrays and facts."""
-
-    def __init__(self, trainer: Trainer, rows: list[int]):
-        self.trainer, self.rows = trainer, rows
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        t, rows = self.trainer, self.rows
-        whole = rows == list(range(len(t.members)))
-        optimizer, schedules = (t.stepper.optimizer, t.schedules) if whole else copy.deepcopy((t.stepper.optimizer, t.schedules))
-        if not whole:
-            optimizer.keep(rows)
-            schedules.keep(rows)
-        arrays = {name: tensor[rows] for name, tensor in self._tensors().items()}
-        arrays |= {f"optimizer/{name}": tensor for name, tensor in optimizer.state().items()}
-        arrays["epoch_losses"] = _joined(t._losses, len(t.members))[:, rows]
-        arrays["epoch_norms"] = _joined(t._norms, len(t.members))[:, rows]
-        facts = {
-            "step": t.step,
-            "members": [t.members[row] for row in rows],
-            "recipes": [t.recipes[row].hash for row in rows],
-            "stops": [t.stops[row].state() for row in rows],
-            "swa_counts": [t.swa_counts[row] for row in rows],
-            "schedules": schedules.state(),
-            "execution": t.program.execution.to_dict(),
-            "seconds": t.seconds,
-        }
-        return arrays, facts
-
-    def load(self, arrays: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        t = self.trainer
-        for name, tensor in self._tensors().items():
-            tensor.copy_(arrays[name])
-        prefix = "optimizer/"
-        slots = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        t.stepper.optimizer.load_state(slots)
-        t.schedules.load_state(facts["schedules"])
-        for stop, state in zip(t.stops, facts["stops"], strict=True):
-            stop.load_state(state)
-        t.swa_counts = list(facts["swa_counts"])
-        t.step, t._seconds_before = facts["step"], facts["seconds"]
-        t._losses = [arrays["epoch_losses"].numpy()] if len(arrays["epoch_losses"]) else []
-        t._norms = [arrays["epoch_norms"].numpy()] if len(arrays["epoch_norms"]) else []
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Every array with one row a member, live: reading gives the state, copying into it restores."""
-        t = self.trainer
-        found = {"theta": t.population.theta, "alive": t.stepper.alive}
-        found |= {f"buffer/{name}": stacked for name, stacked in t.population.saved_buffers().items()}
-        optional = {"average": t.stepper.average, "best": t.best, "mask": t.stepper.mask}
-        found |= {name: tensor for name, tensor in optional.items() if tensor is not None}
-        return found | {f"best_buffer/{name}": stacked for name, stacked in t.best_buffers.items()}
-
-
-def _joined(blocks: list[np.ndarray], members: int) -> Tensor:
-    return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, members, dtype=torch.float64)
-
-
-def _clones(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-def _bootstrap(program: Program) -> Tensor | None:
+def _bootstrap(program: Program, recipes: Sequence[Recipe]) -> Tensor | None:
     """How often each member's bootstrap drew each training sample [P, N]; ones for members without."""
     from ravine.randomness import generator
 
-    recipes, n = program.recipes, program.pipeline.train_size
-    if not any(recipe.data.bootstrap for recipe in recipes):
+    n = program.pipeline.train_size
+    if not any(recipe.data.bootstrap for recipe in [*program.recipes, *(r for _, r in program.waiting), *recipes]):
         return None
     counts = torch.ones(len(recipes), n)
     for row, recipe in zip(counts, recipes, strict=True):

@@ -1,0 +1,77 @@
+"""scikit-learn's classical models on the very split and preprocessing of a recipe."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.svm import SVC, SVR
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from ravine.data.pipeline import Pipeline
+from ravine.engine.evaluate import metric_functions
+from ravine.errors import InputError
+
+MOST = 20_000  # training samples: kernels and neighbours grow with their square
+
+
+def models(task: str, seed: int, outputs: int = 1) -> dict[str, BaseEstimator]:
+    """The models for a task, with scikit-learn's own defaults."""
+    if task == "classification":
+        return {
+            "logistic regression": LogisticRegression(max_iter=1000), "k-nearest neighbours": KNeighborsClassifier(),
+            "support vector machine": SVC(random_state=seed), "decision tree": DecisionTreeClassifier(random_state=seed),
+            "random forest": RandomForestClassifier(random_state=seed),
+        }  # fmt: skip
+    if task == "regression":
+        return {
+            "ridge regression": Ridge(), "k-nearest neighbours": KNeighborsRegressor(), "support vector machine": MultiOutputRegressor(SVR()) if outputs > 1 else SVR(),
+            "decision tree": DecisionTreeRegressor(random_state=seed), "random forest": RandomForestRegressor(random_state=seed),
+        }  # fmt: skip
+    raise InputError("--baselines", got=f"a {task} task", expected="classification or regression")
+
+
+def baselines(pipeline: Pipeline, seed: int) -> list[dict[str, Any]]:
+    """One row for each model: its metrics on validation and test data, and the seconds of its fit."""
+    x, y = _part(pipeline, "train")
+    if len(x) > MOST:
+        chosen = np.random.default_rng(seed).choice(len(x), MOST, replace=False)
+        x, y = x[chosen], y[chosen]
+    metrics = metric_functions(pipeline.task, ())
+    rows = []
+    for name, model in models(pipeline.task, seed, pipeline.outputs).items():
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(x, y.ravel() if y.ndim > 1 and y.shape[1] == 1 else y)
+        row: dict[str, Any] = {"model": name, "trained on": len(x), "seconds": time.perf_counter() - began}
+        for split, short in (("validation", "val"), ("test", "test")):
+            if pipeline.has(split):
+                inputs, targets = _part(pipeline, split)
+                output, target = _as_output(model.predict(inputs), targets, pipeline)
+                row |= {f"{short}_{name}": function(output, target) for name, function in metrics.items()}
+        rows.append(row)
+    return rows
+
+
+def _part(pipeline: Pipeline, split: str) -> tuple[np.ndarray, np.ndarray]:
+    batches = list(pipeline.split(split))
+    x = torch.cat([batch.x for batch in batches]).flatten(1).cpu().double().numpy()
+    return x, pipeline.target_units(torch.cat([batch.y for batch in batches])).cpu().numpy()
+
+
+def _as_output(predicted: np.ndarray, target: np.ndarray, pipeline: Pipeline) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predictions in the form of a network's outputs: one-hot scores for classes."""
+    wanted = torch.from_numpy(target)
+    if pipeline.task == "classification":
+        classes = max(pipeline.outputs, 2)
+        return torch.nn.functional.one_hot(torch.from_numpy(predicted).long(), classes).double(), wanted
+    return torch.from_numpy(predicted).double().reshape(wanted.shape), wanted

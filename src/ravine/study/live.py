@@ -1,0 +1,72 @@
+"""The live table of a study: the leaders so far and the time left, on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ravine.recipe import Recipe
+from ravine.report import measures
+from ravine.report.summary import show_value
+
+if TYPE_CHECKING:
+    from ravine.engine.trainer import Progress
+
+LEADERS = 8
+
+
+class LiveTable:
+    """Within it, ``stage(...)`` gives what ``train_many`` reports to; ``stages`` is how many there will be."""
+
+    def __init__(self, title: str, metric: str, stages: int, *, quiet: bool):
+        self.title, self.metric, self.stages, self.quiet = title, metric, stages, quiet
+        self.rows: dict[tuple[str, int], dict[str, Any]] = {}
+        self._labels: dict[tuple[str, int], dict[str, Any]] = {}
+        self._done, self._began, self._now = -1, time.monotonic(), ""
+        self._part, self._skipped = 0.0, 0.0
+
+    def __enter__(self) -> LiveTable:
+        self._live = Live(console=Console(stderr=True), refresh_per_second=2, get_renderable=self._table, transient=True)
+        if not self.quiet:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self.quiet:
+            self._live.stop()
+
+    def stage(self, name: str, recipes: Sequence[Recipe], labels: Sequence[dict[str, Any]]) -> Any:
+        """What to report the progress of a stage to; ``labels`` say what each member is."""
+        self._done += 1
+        self._part = 0.0
+        self._now = name
+        self._labels |= {(name, member): dict(label) for member, label in enumerate(labels)}
+
+        def report(now: Progress) -> None:
+            self._part = now.step / max(now.total, 1)
+            for row in now.rows:
+                self.rows[name, row["member"]] = row
+
+        return report
+
+    def _table(self) -> Table:
+        done = (max(self._done, 0) + self._part) / max(self.stages, 1)
+        spent = time.monotonic() - self._began
+        left = measures.duration(spent * (1 - done) / done) if done > 0.01 else "…"
+        table = Table(title=f"{self.title}: {self._now}, {done:.0%} done, about {left} left", title_justify="left")
+        better = measures.better_is(self.metric)
+        found = [(key, row) for key, row in self.rows.items() if row.get(self.metric) == row.get(self.metric)]
+        found.sort(key=lambda item: item[1].get(self.metric, 0.0), reverse=better == "max")
+        paths = list(dict.fromkeys(path for label in self._labels.values() for path in label))[:5]
+        for column in ("stage", *paths, "epoch", measures.title(self.metric)):
+            table.add_column(column)
+        for key, row in found[:LEADERS]:
+            values = [show_value(self._labels.get(key, {}).get(path, "–")) for path in paths]
+            table.add_row(key[0], *values, f"{row['epoch']:.4g}", measures.show(self.metric, row.get(self.metric)))
+        return table

@@ -1,0 +1,110 @@
+"""What studies measure of trained runs: metrics and outputs on a part of the data, and how runs are ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ravine.data.pipeline import Pipeline
+from ravine.engine.evaluate import METRICS, better_is, evaluate, evaluation, metric_functions
+from ravine.engine.population import Objective
+from ravine.engine.run import Run
+from ravine.errors import InputError
+from ravine.nn.build import build_loss
+from ravine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of P networks on the same N samples, in evaluation mode."""
+
+    values: torch.Tensor  # [P, N, ...] logits, or values in the units of the targets
+    targets: torch.Tensor  # [N, ...]
+    pipeline: Pipeline
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[P, N, K]; two columns where a network has one output for two classes."""
+        values = self.values.double()
+        if self.pipeline.task == "multilabel":
+            return values.sigmoid().numpy()
+        if values.shape[-1] == 1:
+            p = values.sigmoid()
+            return torch.cat([1 - p, p], -1).numpy()
+        return values.softmax(-1).numpy()
+
+
+def pipeline_of(recipe: Recipe, data: Any = None) -> Pipeline:
+    """The data of a recipe, or what was given in Python."""
+    if recipe.data.source.kind == "arrays" and data is None:
+        repair = "give the same data again: data=(x, y)"
+        raise InputError("data", got="arrays given in Python", expected="the data", repair=repair)
+    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+    return Pipeline(recipe.data, arrays=data, dtype=dtype)
+
+
+def need(pipeline: Pipeline, split: str) -> None:
+    if not pipeline.has(split):
+        raise InputError("data", got=f"no {split} part", expected=f"a {split} part", repair=f"set data.{split} above 0")
+
+
+def outputs_on(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None) -> Outputs:
+    """What every run's network gives for every sample of a part."""
+    pipeline = pipeline or pipeline_of(runs[0].recipe, data)
+    need(pipeline, split)
+    batches = list(pipeline.split(split))
+    found = []
+    for run in runs:
+        with evaluation([run.model]):
+            found.append(pipeline.target_units(torch.cat([run.model(batch.x) for batch in batches])))
+    targets = pipeline.target_units(torch.cat([batch.y for batch in batches]))
+    return Outputs(torch.stack(found).clone(), targets.clone(), pipeline)
+
+
+def measure(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None) -> dict[str, np.ndarray]:
+    """``{"loss": [P], "accuracy": [P], …}`` of runs that share their data."""
+    recipe = runs[0].recipe
+    pipeline = pipeline or pipeline_of(recipe, data)
+    need(pipeline, split)
+    metrics = metric_functions(pipeline.task, recipe.metrics)
+    objectives = []
+    for run in runs:
+        loss = build_loss(run.recipe.loss, pipeline.task, counts=[int(n) for n in pipeline.class_counts().tolist()] or None)
+        objectives.append(Objective(run.model, loss).to(next(run.model.parameters()).dtype))
+    return evaluate(objectives, pipeline, split, metrics)
+
+
+def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
+    """The validation metric that chooses: the asked one, or the task's first (``val_accuracy``, ``val_rmse``)."""
+    pipeline = pipeline_of(recipe, data)
+    need(pipeline, "validation")
+    own = [*METRICS[pipeline.task], *(part.kind for part in recipe.metrics), "loss"]
+    known = [f"val_{name}" for name in dict.fromkeys(own)]
+    if asked is not None and asked not in known:
+        raise InputError("--metric", got=asked, expected=f"one of {', '.join(known)}")
+    return asked or known[0]
+
+
+def score(result: dict[str, Any], metric: str) -> tuple[float, float]:
+    """A key that sorts the best run first: by the metric, equals by validation loss; what is not finite comes last."""
+    value, loss = result.get(metric), result.get("val_loss")
+    sign = 1.0 if better_is(metric) == "min" else -1.0
+    first = sign * value if value is not None and math.isfinite(value) else math.inf
+    return first, loss if loss is not None and math.isfinite(loss) else math.inf
+
+
+def mean_sd(values: Sequence[float]) -> list[float]:
+    """Mean and standard deviation (n - 1) of the finite values."""
+    finite = [v for v in values if v is not None and math.isfinite(v)]
+    if not finite:
+        return [math.nan, math.nan]
+    return [float(np.mean(finite)), float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0]
+
+
+def results(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    return [run.result for run in runs]

@@ -1,0 +1,56 @@
+"""What the pictures of studies share: panels in Ravine's style, axes of metrics, scales of values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from ravine.report import measures
+from ravine.report.figures import COLOURS, DASHES, FAINT, INK, style
+
+MARKERS = "osD^vP*X"
+__all__ = ["COLOURS", "DASHES", "FAINT", "INK", "MARKERS", "legend", "log_axis", "metric_axis", "panels", "scaled", "style"]
+
+
+def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.9, **share: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of rows x columns panels (inches each), and its axes from left to right; call it within ``style()``."""
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **share)
+    return figure, list(axes.flat)
+
+
+def scaled(metric: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Values as they are drawn: fractions that people read as percentages are percentages."""
+    found = np.array([math.nan if v is None else v for v in np.asarray(values, dtype=object).ravel()], float)
+    found = found.reshape(np.shape(values))
+    return 100 * found if measures.is_percent(metric) else found
+
+
+def metric_axis(axes: Axes, metric: str, *, which: str = "y") -> None:
+    """Label an axis with a metric and its unit."""
+    text = measures.title(metric) + (" in %" if measures.is_percent(metric) else "")
+    axes.set_ylabel(text) if which == "y" else axes.set_xlabel(text)
+
+
+def log_axis(axes: Axes, which: str = "x", values: Sequence[float] = ()) -> None:
+    """A logarithmic axis with readable numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    finite = [v for v in values if v and math.isfinite(v) and v > 0]
+    near = bool(finite) and max(finite) < 50 * min(finite)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=10))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend(axes: Axes, columns: int = 3) -> None:
+    """A legend above the axes, off the data."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderpad=0.2, columnspacing=1.2,
+                    handlelength=1.8, borderaxespad=0.2)  # fmt: skip
