@@ -166,6 +166,12 @@ def test_members_mapped_equal_direct_calls(name, fields, output, target, referen
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "squared", "hinge", "binary_cross_entropy"])
+def test_half_precision_outputs_are_summed_in_float32(name):
+    loss, half = build_loss(name, None), SCORES.bfloat16()
+    assert torch.equal(loss(half, CLASSES), loss(half.float(), CLASSES))
+
+
 EXTREME = torch.tensor([[1000.0, -1000.0], [-1000.0, 1000.0]])
 
 

@@ -171,13 +171,19 @@ def _chosen(module: nn.Module, init: Init | None) -> Iterator[tuple[str, tuple[n
 def _fill(name: str, owner: nn.Module, parameter: nn.Parameter, technique: Part, seed: int) -> None:
     draws = generator(seed, "init", name)
     drawn = torch.empty(parameter.shape, dtype=torch.float64)
-    gates = {nn.LSTM: 4, nn.GRU: 3}.get(type(owner), 1)
-    for block in drawn.chunk(gates):
+    for block in _blocks(owner, drawn):
         try:
             call("initializer", technique, block, _fans(owner, block), draws)
         except InputError as error:
             raise error.under(f"model.init ({name})") from None
     parameter.copy_(drawn)
+
+
+def _blocks(owner: nn.Module, drawn: Tensor) -> Sequence[Tensor]:
+    """The parts that are drawn one by one: the gates of a recurrent layer, the kernels of an untied convolution."""
+    if isinstance(owner, LocallyConnected) and drawn.dim() == 3:
+        return drawn.unbind(0)
+    return drawn.chunk({nn.LSTM: 4, nn.GRU: 3}.get(type(owner), 1))
 
 
 def _fans(owner: nn.Module, block: Tensor) -> tuple[int, int]:

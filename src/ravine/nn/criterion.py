@@ -44,6 +44,7 @@ class ClassLoss(SampleLoss):
         raise NotImplementedError
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        output = exact(output)
         target = classes(output, target)
         rows = self._rows(output.flatten(0, -2), target.flatten(0, output.dim() - 2))  # [B T]
         if output.dim() == 2:
@@ -130,6 +131,7 @@ class MultiTask(SampleLoss):
 
 def entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Output and target of one shape: [B] and [B, 1] meet, class numbers become one-hot rows."""
+    output = exact(output)
     if output.dim() == 1:
         output = output[:, None]
     if target.shape == output.shape:
@@ -164,6 +166,11 @@ def classes(output: Tensor, target: Tensor) -> Tensor:
     if output.shape[-1] == 1:
         return target[..., None].to(output.dtype)  # the one class's probability
     return target.long()
+
+
+def exact(output: Tensor) -> Tensor:
+    """Losses are computed in float32 at least: half precision is for what is before them."""
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
 def one_hot(target: Tensor, output: Tensor) -> Tensor:

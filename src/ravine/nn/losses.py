@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ravine.catalogue import Count, Integer, Loss, NonNegative, PerMember, Positive, Probability, make
 from ravine.errors import InputError
-from ravine.nn.criterion import ClassLoss, EntryLoss, MultiTask, SampleLoss, entries, number, one_hot
+from ravine.nn.criterion import ClassLoss, EntryLoss, MultiTask, SampleLoss, entries, exact, number, one_hot
 from ravine.nn.stack import call
 
 
@@ -417,7 +417,7 @@ class Output(SampleLoss):
             raise InputError(
                 "loss.output", got=tuple(output.shape), expected="an output [B] or [B, 1]: the loss of each sample"
             )
-        return output.flatten()
+        return exact(output).flatten()
 
 
 def _clamped_log(p: Tensor) -> Tensor:
