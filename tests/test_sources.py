@@ -75,8 +75,8 @@ def test_synthetic(name):
     _, again, again_y = whole(name)
     assert torch.equal(x, again)
     assert torch.equal(y, again_y)
-    _, other, _ = whole({"kind": name, "seed": 1})
-    assert not torch.equal(x, other)
+    _, other, _ = whole({"kind": name, "seed": 1, "samples": 200})
+    assert not torch.equal(x[:200], other)
 
 
 def test_circles_and_blobs_are_where_they_should_be():
@@ -150,7 +150,7 @@ def test_mnist():
     x, y = pipeline.raw("train", 5)
     assert x.dtype == torch.uint8
     assert y.tolist() == [5, 0, 4, 1, 9]
-    mean = pipeline.raw("train", 60000)[0].double().mean() / 255
+    mean = pipeline.raw("train", 60000)[0].sum().item() / (60000 * 784 * 255)
     assert mean == pytest.approx(0.1306604, abs=1e-6)  # as everybody knows it
     assert pipeline.class_counts().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 

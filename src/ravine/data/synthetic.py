@@ -7,8 +7,9 @@ numbers and an equal ``seed`` give equal data.
 from __future__ import annotations
 
 import string
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -162,13 +163,20 @@ def _state(seed: int) -> int:
     return seed % 2**32
 
 
+@cache
+def _font(height: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(height)
+
+
 def _render(character: str, size: int, rotation: float, random: np.random.Generator) -> np.ndarray:
     """One character as an array [size, size], white on black."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    height = size * random.uniform(0.6, 0.9)
+    font = _font(max(1, round(size * random.uniform(0.6, 0.9))))
     canvas = Image.new("L", (size, size))
-    left, top, right, bottom = (font := ImageFont.load_default(height)).getbbox(character)
+    left, top, right, bottom = font.getbbox(character)
     place = random.uniform(-0.08, 0.08, 2) * size + size / 2 - np.array([left + right, top + bottom]) / 2
     ImageDraw.Draw(canvas).text(tuple(place), character, fill=255, font=font)
     return np.asarray(canvas.rotate(random.uniform(-rotation, rotation), Image.Resampling.BILINEAR))
