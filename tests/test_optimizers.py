@@ -114,7 +114,7 @@ def sgd_plain(w, g, memory, t, lr, decay, is_weight):
     return w - lr * (g + decay * w)
 
 
-# --- the table: (kind, fields, reference of (weight_decay, norm)) --------------------------------------------------------
+# --- the table: (kind, fields, reference of (weight_decay, norm)) ---
 
 Reference = Callable[[float, float], Tensor]
 

@@ -66,6 +66,33 @@ def test_all_ways_agree(kind: str, fields: dict[str, Any], _: Any, dtype: torch.
         torch.testing.assert_close(run(way, parts, dtype), expected, rtol=10 * close, atol=close)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "TILE", 2)
+    for kind, fields, _ in CASES[:: len(CASES) // 12]:
+        parts = parts_of(kind, fields)
+        expected = run(tiles.LongRows, parts, torch.float32)
+        torch.set_num_threads(threads)
+        try:
+            found = run(tiles.LongRows, parts, torch.float32)
+        finally:
+            torch.set_num_threads(1)
+        assert torch.equal(found, expected), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["rmsprop", "radam", "nadam", "rprop", "lamb"])
+def test_compiled_formulas(kind: str) -> None:
+    parts = parts_of(kind, {"lr": 0.01})
+    optimizers = [RowOptimizer(parts, LAYOUT, device="cpu", dtype=torch.float64, compiled=c) for c in (True, False)]
+    thetas = [gradients(torch.float64)[0].clone() for _ in optimizers]
+    for optimizer, theta in zip(optimizers, thetas, strict=True):
+        advance(optimizer, theta, range(1, 6))
+        alive = torch.tensor([True, True, False, True, True])
+        advance(optimizer, theta, range(6, 8), alive)
+    torch.testing.assert_close(*thetas, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["sgd", "momentum", "nesterov", "adam", "amsgrad", "adamw", "adagrad"])
 def test_fused_kernels_are_used(kind: str) -> None:
     optimizer, _ = fresh([part(kind)])
@@ -120,7 +147,7 @@ def bits(optimizer: RowOptimizer, theta: Tensor, rows: list[int]) -> list[Tensor
         for _, slot in sorted(group.slots.items()):
             found += [slot[group.rows.index(row)] for row in rows if row in group.rows]
     slow = optimizer.lookahead
-    if slow.slow is not None:
+    if slow.rows:
         found += [slow.slow[slow.rows.index(row)] for row in rows if row in slow.rows]
     return [x.clone() for x in found]
 
@@ -267,9 +294,9 @@ def test_numbers_that_are_zero_in_some_rows() -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"0.sgd.v": torch.zeros(1, LAYOUT.size)}, "belong to other rows"),
-        ({"7.adam.m": torch.zeros(1, LAYOUT.size)}, "belong to other rows"),
-        ({"0.adam.m": torch.zeros(2, LAYOUT.size)}, "these rows need"),
+        ({"0.sgd.v": torch.zeros(1, LAYOUT.size)}, "are not those of these rows"),
+        ({"7.adam.m": torch.zeros(1, LAYOUT.size)}, "are not those of these rows"),
+        ({"0.adam.m": torch.zeros(2, LAYOUT.size), "0.adam.v": torch.zeros(1, LAYOUT.size)}, "these rows need"),
     ],
 )
 def test_a_foreign_state_is_refused(arrays: dict[str, Tensor], message: str) -> None:

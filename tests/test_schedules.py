@@ -152,7 +152,7 @@ def test_constant_warmup_at_zero_is_refused() -> None:
         ours("constant", 10, warmup="2it", warmup_kind="constant")
 
 
-# --- plateau -------------------------------------------------------------------------------------------------------------
+# --- plateau ---
 
 PLATEAU = [
     ({}, {"mode": "max"}),

@@ -23,6 +23,7 @@ from ravine.optim.columns import (
     choose,
     off,
     shrink,
+    tensor,
     with_decay,
 )
 
@@ -306,12 +307,10 @@ def _product(t: Column, momentum_decay: Column) -> Column:
     float64.
     """
     if isinstance(t, Tensor) or isinstance(momentum_decay, Tensor):
-        known = t if isinstance(t, Tensor) else momentum_decay
-        pairs = torch.broadcast_tensors(*(torch.as_tensor(x, dtype=torch.float64) for x in (t, momentum_decay)))
-        k = torch.arange(1, 61, dtype=torch.float64, device=known.device)
-        rate = (k * math.log(0.96)) * pairs[1].to(known.device)  # [P, 60]
-        steps = pairs[0].to(known.device)
-        geometric = torch.where(rate == 0, steps, torch.exp(rate) * torch.expm1(steps * rate) / torch.expm1(rate))
+        like = t if isinstance(t, Tensor) else momentum_decay
+        k = torch.arange(1, 61, dtype=torch.float64, device=like.device)
+        rate = k * (math.log(0.96) * tensor(momentum_decay, like))  # [P, 60], or [60] where all rows have the same
+        geometric = torch.where(rate == 0, t, torch.exp(rate) * torch.expm1(t * rate) / torch.expm1(rate))
         return torch.exp(-(0.5**k / k * geometric).sum(1, keepdim=True))
     return _product_of(t, momentum_decay)
 

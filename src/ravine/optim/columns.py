@@ -17,7 +17,7 @@ from ravine.layout import Layout
 
 Column: TypeAlias = Any  # a float, or a float64 Tensor [P, 1]
 
-TILE = 2**15  # elements of one matrix in a tile: w, g, two slots and a temporary stay in a core's cache
+TILE = 2**15  # elements of one matrix in a core's part of a tile: w, g, two slots and a temporary stay in its cache
 
 
 class State(Protocol):
@@ -68,7 +68,9 @@ def at_least(x: Column, least: float) -> Column:
 
 def tensor(x: Column, like: Tensor) -> Tensor:
     """A column, or a float as a tensor without dimensions, in the precision and on the device of the rows."""
-    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+    if isinstance(x, Tensor):
+        return x.to(like.dtype)
+    return torch.full((), x, dtype=like.dtype, device=like.device)  # a fill, not a copy from the host
 
 
 def add(x: Tensor, y: Tensor, factor: Column) -> Tensor:

@@ -149,7 +149,7 @@ class FusedRows:
 
     def _pieces(self, theta: Tensor, grad: Tensor, positions: list[int], columns: slice, decays: bool) -> _Pieces:
         rows = [self.group.rows[p] for p in positions]
-        slots = [[self.group.slot(name)[p, columns] for p in positions] for name in self.slot_names]
+        slots = [[self.group.slots[name][p, columns] for p in positions] for name in self.slot_names]
         steps = [self.steps[p] for p in positions]
         return _Pieces([theta[r, columns] for r in rows], [grad[r, columns] for r in rows], slots, steps, decays)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,7 +47,7 @@ class Group:
         ]
         self.layout = layout if first.decay == "weights" else replace(layout, weights=layout.size)
         self.device, self.dtype = device, dtype
-        self.slots: dict[str, Tensor] = {}  # name -> [rows of the group, D]
+        self.slots = {name: self.empty() for name in self._slot_names()}  # name -> [rows of the group, D]
         names = [name for name in ("momentum", "beta1") if self.numbers[0].get(name)]
         self.momentum_name = names[0] if names else None  # the number that a momentum schedule sets; none: not used
 
@@ -58,10 +59,15 @@ class Group:
     def whole(self) -> bool:
         return getattr(self.formula, "whole_rows", False)
 
-    def slot(self, name: str) -> Tensor:
-        if name not in self.slots:
-            self.slots[name] = torch.zeros(len(self.rows), self.layout.size, device=self.device, dtype=self.dtype)
-        return self.slots[name]
+    def empty(self) -> Tensor:
+        return torch.zeros(len(self.rows), self.layout.size, device=self.device, dtype=self.dtype)
+
+    def _slot_names(self) -> list[str]:
+        """The slots that the formula asks for, by a trial on a single parameter."""
+        asked: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(1, 1))
+        w, one = torch.zeros(1, 1), Layout.of([("w", (1,), "weight", 0)])
+        self.formula(w, torch.zeros_like(w), asked, 1.0, one, **self.flags, **self.numbers[0])
+        return list(asked)
 
     def numbers_at(self, position: int, lr: float, momentum: float | None) -> dict[str, float]:
         """The numbers of one row at this step; a momentum that is not a number (NaN) is not scheduled."""

@@ -42,7 +42,7 @@ def lars(
             of_w, of_g = _norm(w[:, columns]), _norm(g[:, columns])
             below = of_g if ratio == "plain" else of_g + decay * of_w
             rate = lr * _ratio(of_w if ratio == "plain" else trust * of_w, below)
-        for tile in _tiles(entry):
+        for tile in _tiles(entry, w):
             velocity = v[:, tile].mul_(cast(momentum, w))
             add(velocity, g[:, tile], rate)
             if not off(decay):
@@ -75,7 +75,7 @@ def lamb(
     for entry in layout.entries:
         columns = slice(entry.start, entry.stop)
         step = torch.empty_like(w[:, columns])
-        for tile in _tiles(entry):
+        for tile in _tiles(entry, w):
             part = step[:, tile.start - entry.start : tile.stop - entry.start]
             mean, square = average(m[:, tile], g[:, tile], beta1), average_square(v[:, tile], g[:, tile], beta2)
             torch.sqrt(square, out=part)
@@ -96,6 +96,9 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
     return torch.where((above > 0) & (below > 0), above / below, 1.0)
 
 
-def _tiles(entry: Entry) -> list[slice]:
-    """The columns of a tensor in pieces that stay in cache."""
-    return [slice(start, min(start + TILE, entry.stop)) for start in range(entry.start, entry.stop, TILE)]
+def _tiles(entry: Entry, w: Tensor) -> list[slice]:
+    """The columns of a tensor in pieces that stay in a CPU's cache."""
+    if w.device.type != "cpu" or torch.compiler.is_compiling():
+        return [slice(entry.start, entry.stop)]
+    size = max(1, TILE // w.shape[0])
+    return [slice(start, min(start + size, entry.stop)) for start in range(entry.start, entry.stop, size)]

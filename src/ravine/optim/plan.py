@@ -42,6 +42,7 @@ class Schedules:
     def __init__(self, parts: Sequence[Part], *, epoch_steps: int, totals: Sequence[int]):
         self.parts: list[Any] = list(parts)
         self.epoch_steps, self.totals = epoch_steps, list(totals)
+        self.starts = [0] * len(self.parts)  # the step at which each row began
         self.plateaus = [_Plateau() if part.kind == "on_plateau" else None for part in self.parts]
         for part in self.parts:
             _check(part)
@@ -49,8 +50,8 @@ class Schedules:
     def factors(self, first: int, last: int) -> np.ndarray:
         """Multipliers of lr of the steps ``first`` to ``last - 1`` (counted from 0), [last - first, P] float64."""
         factors = np.empty((last - first, len(self.parts)))
-        for (part, total), rows in self._alike().items():
-            curve = self._curve(part, total, np.arange(first, last))
+        for (part, total, start), rows in self._alike().items():
+            curve = self._curve(part, total, np.arange(first, last) - start)
             for row in rows:
                 plateau = self.plateaus[row]
                 factors[:, row] = np.maximum(curve * (plateau.scale if plateau else 1.0), part.floor)
@@ -62,8 +63,8 @@ class Schedules:
         ``momentum_points`` joins its points (place in the run, momentum) by straight lines and stays at the last.
         """
         momentum = np.full((last - first, len(self.parts)), np.nan)
-        for (part, total), rows in self._alike().items():
-            momentum[:, rows] = self._momentum(part, total, np.arange(first, last))[:, None]
+        for (part, total, start), rows in self._alike().items():
+            momentum[:, rows] = self._momentum(part, total, np.arange(first, last) - start)[:, None]
         return None if np.isnan(momentum).all() else momentum
 
     def observe(self, metrics: Mapping[str, np.ndarray]) -> None:
@@ -84,13 +85,20 @@ class Schedules:
         """These rows stay, in this order."""
         self.parts = [self.parts[row] for row in rows]
         self.totals = [self.totals[row] for row in rows]
+        self.starts = [self.starts[row] for row in rows]
         self.plateaus = [self.plateaus[row] for row in rows]
 
-    def _alike(self) -> dict[tuple[Any, int], list[int]]:
-        """The rows of each schedule and length: many rows share one, and it is computed once."""
-        rows: dict[tuple[Any, int], list[int]] = {}
-        for row, pair in enumerate(zip(self.parts, self.totals, strict=True)):
-            rows.setdefault(pair, []).append(row)
+    def grow(self, parts: Sequence[Part], totals: Sequence[int], start: int) -> None:
+        """More rows, whose own step 0 is step ``start``."""
+        more = Schedules(parts, epoch_steps=self.epoch_steps, totals=totals)
+        self.parts, self.totals = [*self.parts, *more.parts], [*self.totals, *more.totals]
+        self.starts, self.plateaus = [*self.starts, *[start] * len(parts)], [*self.plateaus, *more.plateaus]
+
+    def _alike(self) -> dict[tuple[Any, int, int], list[int]]:
+        """The rows of each schedule, length and start: many rows share these, and it is computed once."""
+        rows: dict[tuple[Any, int, int], list[int]] = {}
+        for row, alike in enumerate(zip(self.parts, self.totals, self.starts, strict=True)):
+            rows.setdefault(alike, []).append(row)
         return rows
 
     def _curve(self, part: Any, total: int, t: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ class RowOptimizer:
 
     Rows of the same kind and flags form a group. On a CPU a group runs PyTorch's fused kernel where there is one and
     its formula over tiles in cache where not; on other devices its formula over all rows, with nothing read back.
+    ``compiled``: formulas without a fused kernel go through ``torch.compile``, one pass over memory (large networks).
 
     >>> from ravine.catalogue import make
     >>> layout = Layout.of([("w", (2,), "weight", 0)])
@@ -34,15 +35,18 @@ class RowOptimizer:
     [[0.5, 0.5]]
     """
 
-    def __init__(self, parts: Sequence[Part], layout: Layout, *, device: torch.device | str, dtype: torch.dtype):
-        self.parts, self.layout = list(parts), layout
+    def __init__(
+        self, parts: Sequence[Part], layout: Layout, *, device: torch.device | str, dtype: torch.dtype,
+        compiled: bool = False,
+    ):
+        self.parts, self.layout, self.compiled = list(parts), layout, compiled
         self.device, self.dtype = torch.device(device), dtype
         self.groups = grouped(self.parts, layout, self.device, dtype)
         self.lookahead = _Lookahead(self.parts, layout.size, self.device, dtype)
         self._prepare()
 
     def _prepare(self) -> None:
-        self._runners = [_runner(group) for group in self.groups]
+        self._runners = [_runner(group, self.compiled) for group in self.groups]
         self._ahead = [_Ahead(group) for group in self.groups if group.flags.get("gradient") == "ahead"]
 
     def point(self, theta: Tensor, momentum: Tensor | None = None) -> None:
@@ -82,29 +86,28 @@ class RowOptimizer:
             for i, group in enumerate(self.groups)
             for name, slot in group.slots.items()
         }
-        if self.lookahead.slow is not None:
+        if self.lookahead.rows:
             found["lookahead.slow"] = self.lookahead.slow
         return found
 
     def load_state(self, arrays: Mapping[str, Tensor]) -> None:
         """Take over what ``state`` of an optimiser with the same parts gave."""
-        for group in self.groups:
-            group.slots.clear()
-        self.lookahead.slow = None
-        for name, array in arrays.items():
-            if name == "lookahead.slow" and self.lookahead.rows:
-                self.lookahead.slow = _taken(name, array, self.lookahead.fresh())
-                continue
-            place, kind, slot = (*name.split(".", 2), "", "")[:3]
-            found = self.groups[int(place)] if place.isdigit() and int(place) < len(self.groups) else None
-            if found is None or found.kind != kind:
-                raise RavineError(f"the optimiser slots {name!r} belong to other rows than these")
-            found.slots[slot] = _taken(name, array, found.slot(slot))
-        self._prepare()
+        own = self.state()
+        if set(arrays) != set(own):
+            raise RavineError(f"optimiser slots {sorted(arrays)} are not those of these rows: {sorted(own)}")
+        for name, slot in own.items():
+            if arrays[name].shape != slot.shape:
+                shapes = f"has shape {tuple(arrays[name].shape)}, these rows need {tuple(slot.shape)}"
+                raise RavineError(f"the optimiser slot {name!r} {shapes}")
+            slot.copy_(arrays[name])
 
     def keep(self, rows: Sequence[int]) -> None:
         """These rows stay, in this order."""
         self._regroup([self.parts[row] for row in rows], list(rows))
+
+    def grow(self, parts: Sequence[Part]) -> None:
+        """More rows, with all slots zero."""
+        self._regroup([*self.parts, *parts], [*range(len(self.parts)), *[None] * len(parts)])
 
     def reset(self, rows: Sequence[int], parts: Sequence[Part] | None = None) -> None:
         """These rows start afresh, with all slots zero; ``parts``, one for each of them, replace their old ones."""
@@ -125,27 +128,20 @@ class RowOptimizer:
                 if old is not None:
                     before, place = origin[old]
                     for name, slot in before.slots.items():
-                        group.slot(name)[position].copy_(slot[place])
+                        group.slots[name][position].copy_(slot[place])
         self.lookahead = self.lookahead.regrouped(parts, source)
         self.parts, self.groups = parts, groups
         self._prepare()
 
 
-def _runner(group: Group) -> FusedRows | LongRows | ShortRows | DeviceRows:
-    if group.device.type != "cpu":
-        return DeviceRows(group)
+def _runner(group: Group, compiled: bool) -> FusedRows | LongRows | ShortRows | DeviceRows:
     if fits(group):
         return FusedRows(group)
+    if compiled or group.device.type != "cpu":
+        return DeviceRows(group, compiled)
     if len(group.rows) == 1 or group.layout.size > TILE // 2:
         return LongRows(group)
     return ShortRows(group)
-
-
-def _taken(name: str, array: Tensor, like: Tensor) -> Tensor:
-    if array.shape != like.shape:
-        shapes = f"has shape {tuple(array.shape)}, these rows need {tuple(like.shape)}"
-        raise RavineError(f"the optimiser slot {name!r} {shapes}")
-    return like.copy_(array)
 
 
 class _Ahead:
@@ -163,7 +159,7 @@ class _Ahead:
             scheduled = momentum[rows].unsqueeze(1)
             number = torch.where(scheduled.isnan(), number, scheduled)
         self.home = theta[rows].clone()
-        theta[rows] = self.home + cast(number, theta) * group.slot("v")
+        theta[rows] = self.home + cast(number, theta) * group.slots["v"]
 
     def come_back(self, theta: Tensor) -> None:
         if self.home is not None:
@@ -182,19 +178,14 @@ class _Lookahead:
         self.every = [float(parts[row].lookahead) for row in self.rows]
         self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]
         self.size, self.device, self.dtype = size, device, dtype
-        self.slow: Tensor | None = None  # [rows that look ahead, D]
+        self.slow = torch.zeros(len(self.rows), size, device=device, dtype=dtype)  # [rows that look ahead, D]
         if self.rows and device.type != "cpu":
             self.select: Rows = selection(self.rows, device)
             self.every_column = torch.tensor(self.every, dtype=torch.float64, device=device)
             self.alpha_column = torch.tensor(self.alpha, dtype=dtype, device=device).unsqueeze(1)
 
-    def fresh(self) -> Tensor:
-        return torch.zeros(len(self.rows), self.size, device=self.device, dtype=self.dtype)
-
     def before(self, theta: Tensor, now: Now) -> None:
         """At a row's first step its slow weights are its weights."""
-        if self.slow is None:
-            self.slow = self.fresh()
         if self.device.type != "cpu":
             first = (now.alive & (now.t == 1))[self.select].unsqueeze(1)
             self.slow.copy_(torch.where(first, theta[self.select], self.slow))
@@ -204,7 +195,6 @@ class _Lookahead:
                 self.slow[place].copy_(theta[row])
 
     def after(self, theta: Tensor, now: Now) -> None:
-        assert self.slow is not None
         if self.device.type != "cpu":
             due = (now.alive[self.select] & (now.t[self.select] % self.every_column == 0)).unsqueeze(1)
             self.slow.copy_(torch.where(due, self.slow.lerp(theta[self.select], self.alpha_column), self.slow))
@@ -217,10 +207,8 @@ class _Lookahead:
 
     def regrouped(self, parts: Sequence[Part], source: Sequence[int | None]) -> _Lookahead:
         new = _Lookahead(parts, self.size, self.device, self.dtype)
-        if self.slow is not None and new.rows:
-            new.slow = new.fresh()
-            for place, row in enumerate(new.rows):
-                old = source[row]
-                if old is not None and old in self.rows:
-                    new.slow[place].copy_(self.slow[self.rows.index(old)])
+        for place, row in enumerate(new.rows):
+            old = source[row]
+            if old is not None and old in self.rows:
+                new.slow[place].copy_(self.slow[self.rows.index(old)])
         return new

@@ -1,8 +1,16 @@
-"""Running a formula over the rows of a group: tile by tile in cache on a CPU, all rows at once on other devices."""
+"""Running a formula over the rows of a group: tile by tile in cache on a CPU, all rows at once on other devices.
+
+A tile is so small that PyTorch runs each of its operations on one thread. Threads take runs of tiles instead: they do
+not wait for each other within a formula, which on a machine with other work to do is many times faster.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -12,30 +20,43 @@ from ravine.layout import Layout
 from ravine.optim.columns import TILE
 from ravine.optim.groups import Group, Now, Rows, selection
 
+RUN = 8  # tiles that a thread takes at a time
+
 
 class LongRows:
     """Each live row by itself, over tiles of its columns, its numbers plain floats."""
 
     def __init__(self, group: Group):
         self.group = group
-        self.layouts = tile_layouts(group.layout)
-        self.slots = [_TileSlots(group, position) for position in range(len(group.rows))]
+        self.size = group.layout.size if group.whole else TILE
+        self.layouts = tile_layouts(group.layout, self.size)
+        self.states = [self._states(position) for position in range(len(group.rows))]
+
+    def _states(self, position: int) -> list[dict[str, Tensor]]:
+        """The slots of one row at each of its tiles."""
+        cut = {name: slot[position : position + 1].split(self.size, 1) for name, slot in self.group.slots.items()}
+        return [{name: tiles[i] for name, tiles in cut.items()} for i in range(len(self.layouts))]
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
+        tasks = list(self._tasks(theta, grad, now))
+        threads = torch.get_num_threads()
+        if threads == 1 or len(tasks) == 1:
+            for task in tasks:
+                task()
+        else:
+            for done in [_pool(threads).submit(task) for task in tasks]:
+                done.result()
+
+    def _tasks(self, theta: Tensor, grad: Tensor, now: Now) -> Iterator[Callable[[], None]]:
         group = self.group
         for position, row in enumerate(group.rows):
             if now.lives[row]:
                 numbers = group.numbers_at(position, now.lrs[row], now.momenta[row] if now.momenta else None)
-                self._row(theta[row : row + 1], grad[row : row + 1], self.slots[position], now.ts[row], numbers)
-
-    def _row(self, w: Tensor, g: Tensor, state: _TileSlots, t: float, numbers: dict[str, float]) -> None:
-        formula, flags = self.group.formula, self.group.flags
-        if self.group.whole or len(self.layouts) == 1:
-            formula(w, g, _WholeSlots(self.group, state.position), t, self.group.layout, **flags, **numbers)
-            return
-        tiles = zip(w.split(TILE, 1), g.split(TILE, 1), self.layouts, strict=True)
-        for state.tile, (w_tile, g_tile, layout) in enumerate(tiles):
-            formula(w_tile, g_tile, state, t, layout, **flags, **numbers)
+                formula = partial(group.formula, **group.flags, **numbers)
+                cut = theta[row : row + 1].split(self.size, 1), grad[row : row + 1].split(self.size, 1)
+                tiles = list(zip(*cut, self.states[position], self.layouts, strict=True))
+                for first in range(0, len(tiles), RUN):
+                    yield partial(_run, formula, tiles[first : first + RUN], now.ts[row])
 
 
 class ShortRows:
@@ -48,17 +69,20 @@ class ShortRows:
         self.blocks: list[tuple[Rows, Rows, dict[str, Any]]] = []
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
-        live = [position for position, row in enumerate(self.group.rows) if now.lives[row]]
+        group = self.group
+        live = [position for position, row in enumerate(group.rows) if now.lives[row]]
         if live != self.live:
             self.live = live
             self.blocks = [self._block(live[i : i + self.height]) for i in range(0, len(live), self.height)]
         for rows, positions, fixed in self.blocks:
-            t, numbers = self.group.columns_now(fixed, rows, now)
-            w, state = theta[rows], _BlockSlots(self.group, positions)
-            self.group.formula(w, grad[rows], state, t, self.group.layout, **self.group.flags, **numbers)
+            t, numbers = group.columns_now(fixed, rows, now)
+            w, state = theta[rows], {name: slot[positions] for name, slot in group.slots.items()}
+            group.formula(w, grad[rows], state, t, group.layout, **group.flags, **numbers)
             if not isinstance(rows, slice):
                 theta[rows] = w
-            state.put_back()
+            if not isinstance(positions, slice):
+                for name, slot in state.items():
+                    group.slots[name][positions] = slot
 
     def _block(self, positions: list[int]) -> tuple[Rows, Rows, dict[str, Any]]:
         group = self.group
@@ -67,82 +91,63 @@ class ShortRows:
 
 
 class DeviceRows:
-    """All rows of the group at once, nothing read back from the device: dead rows are computed but not taken over."""
+    """All rows of the group at once, nothing read back from the device: dead rows are computed but not taken over.
 
-    def __init__(self, group: Group):
+    ``compiled``: one pass over memory, made by ``torch.compile`` at the first step (which takes seconds to a minute).
+    Where there is no compiler the formula runs as it is.
+    """
+
+    def __init__(self, group: Group, compiled: bool = False):
         self.group = group
         self.fixed = group.columns(range(len(group.rows)))
+        self.plain = partial(_advance, partial(group.formula, **group.flags), group.layout)
+        self.advance: Callable[..., None] = torch.compile(self.plain, dynamic=False) if compiled else self.plain
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
-        rows = self.group.select
-        t, numbers = self.group.columns_now(self.fixed, rows, now)
-        live = now.alive[rows].unsqueeze(1)
-        w, state = theta[rows], _Copies(self.group)
-        moved = w.clone()
-        self.group.formula(moved, grad[rows], state, t, self.group.layout, **self.group.flags, **numbers)
-        theta[rows] = torch.where(live, moved, w)
-        for name, slot in state.copies.items():
-            self.group.slots[name].copy_(torch.where(live, slot, self.group.slots[name]))
+        group, rows = self.group, self.group.select
+        t, numbers = group.columns_now(self.fixed, rows, now)
+        live, w = now.alive[rows].unsqueeze(1), theta[rows]
+        try:
+            self.advance(w, grad[rows], group.slots, t, live, numbers)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            warnings.warn(f"the {group.kind} step is not compiled: {str(error).splitlines()[0]}", stacklevel=2)
+            self.advance = self.plain
+            self.advance(w, grad[rows], group.slots, t, live, numbers)
+        if not isinstance(rows, slice):
+            theta[rows] = w
 
 
-class _TileSlots:
-    """The slots of one row, seen at one tile."""
-
-    def __init__(self, group: Group, position: int):
-        self.group, self.position, self.tile = group, position, 0
-        self.tiles: dict[str, tuple[Tensor, ...]] = {}
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.tiles:
-            self.tiles[name] = self.group.slot(name)[self.position : self.position + 1].split(TILE, 1)
-        return self.tiles[name][self.tile]
-
-
-class _WholeSlots:
-    def __init__(self, group: Group, position: int):
-        self.group, self.position = group, position
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.group.slot(name)[self.position : self.position + 1]
+def _advance(
+    formula: Callable[..., None], layout: Layout, w: Tensor, g: Tensor, slots: dict[str, Tensor], t: Tensor,
+    live: Tensor, numbers: dict[str, Any],
+) -> None:
+    """The formula on copies, taken over by the rows that live."""
+    moved, state = w.clone(), {name: slot.clone() for name, slot in slots.items()}
+    formula(moved, g, state, t, layout, **numbers)
+    w.copy_(torch.where(live, moved, w))
+    for name, slot in slots.items():
+        slot.copy_(torch.where(live, state[name], slot))
 
 
-class _BlockSlots:
-    """The slots of a block of rows; those that had to be gathered are put back."""
-
-    def __init__(self, group: Group, positions: Rows):
-        self.group, self.positions = group, positions
-        self.taken: dict[str, Tensor] = {}
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.taken:
-            self.taken[name] = self.group.slot(name)[self.positions]
-        return self.taken[name]
-
-    def put_back(self) -> None:
-        if not isinstance(self.positions, slice):
-            for name, slot in self.taken.items():
-                self.group.slots[name][self.positions] = slot
+def _run(formula: Callable[..., None], tiles: list[tuple[Tensor, Tensor, dict[str, Tensor], Layout]], t: float) -> None:
+    with torch.no_grad():
+        for w, g, state, layout in tiles:
+            formula(w, g, state, t, layout)
 
 
-class _Copies:
-    """Copies of the slots, so that the rows that must stay as they are can."""
-
-    def __init__(self, group: Group):
-        self.group = group
-        self.copies: dict[str, Tensor] = {}
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.copies:
-            self.copies[name] = self.group.slot(name).clone()
-        return self.copies[name]
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="ravine-optimizer")
 
 
-def tile_layouts(layout: Layout) -> list[Layout]:
+def tile_layouts(layout: Layout, size: int) -> list[Layout]:
     """The layout of each tile of columns: how many of its columns, the first, decay.
 
-    >>> layout = Layout.of([("w", (TILE + 5,), "weight", 0), ("b", (TILE,), "bias", 0)])
-    >>> [tile.weights for tile in tile_layouts(layout)] == [TILE, 5, 0]
-    True
+    >>> layout = Layout.of([("w", (9,), "weight", 0), ("b", (7,), "bias", 0)])
+    >>> [tile.weights for tile in tile_layouts(layout, 8)]
+    [8, 1]
     """
-    starts = range(0, layout.size, TILE)
-    return [replace(layout, entries=(), weights=min(max(layout.weights - start, 0), TILE)) for start in starts]
+    if size >= layout.size:
+        return [layout]
+    starts = range(0, layout.size, size)
+    return [replace(layout, entries=(), weights=min(max(layout.weights - start, 0), size)) for start in starts]
