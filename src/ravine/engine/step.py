@@ -77,13 +77,12 @@ class Stepper:
         n = lr.shape[0]
         rates = torch.from_numpy(lr).to(device)  # [n, P]
         momenta = None if momentum is None else torch.from_numpy(momentum).to(device)
-        losses = torch.full((n, len(population)), torch.nan, device=device, dtype=torch.float64)
-        norms = losses.clone()
+        measured: list[Tensor] = []
         with torch.no_grad():
             for i, micro in enumerate(batches):
-                found, norm = self._one(micro, first + i, rates[i], None if momenta is None else momenta[i])
-                losses[i], norms[i] = found, norm
-        return Measured(losses, norms)
+                measured += self._one(micro, first + i, rates[i], None if momenta is None else momenta[i])
+        held = torch.stack(measured).double().view(-1, 2, len(population))  # [n, 2, P]
+        return Measured(held[:, 0], held[:, 1])
 
     def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None) -> tuple[Tensor, Tensor]:
         population = self.population
@@ -102,7 +101,7 @@ class Stepper:
         if scale is not None:
             population.grad.mul_(scale != 0)
         norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
-        self.alive &= torch.isfinite(losses) & torch.isfinite(norms)
+        self.alive &= (losses + norms) * 0 == 0  # finite, both
         t = step + 1.0 - self.starts  # [P]
         self.optimizer.step(theta, population.grad, rate, self.alive, t, momentum)
         if scale is not None and before is not None:
@@ -127,7 +126,7 @@ class Stepper:
         return frozen, thawed
 
     def _gradients(self, micro: Sequence[Batch], step: int) -> Tensor:
-        total = torch.zeros(len(self.population), dtype=torch.float64, device=self.population.theta.device)
+        total: Tensor | None = None
         for j, batch in enumerate(micro):
             self.population.seed_step(step * self.accumulate + j)
             weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
@@ -135,9 +134,11 @@ class Stepper:
                 losses = self.population.gradients(
                     batch.x, batch.y, weight, step * self.accumulate + j, accumulate=0.0 if j == 0 else 1.0
                 )
-            total += losses
-        if len(micro) > 1:
-            self.population.grad.div_(len(micro))
+            total = losses if total is None else total + losses
+        assert total is not None
+        if len(micro) == 1:
+            return total
+        self.population.grad.div_(len(micro))
         return total / len(micro)
 
     def _add_noise(self, step: int) -> Tensor:
