@@ -1,0 +1,150 @@
+"""Write docs/catalogue: a page for each kind of technique from docstrings and signatures, a figure for each technique.
+
+``python docs/build.py`` writes pages and figures; ``--pages`` the pages alone; names (``optimizer``,
+``optimizer.adam``, ``picture`` for the README's) draw only those figures. Pages are a function of the sources, and
+tests/test_docs.py compares them; figures are not compared, since their bytes depend on the drawing library's version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ravine
+from ravine.catalogue import COMMON, FILES, Part, Technique, table
+from ravine.recipe import Recipe
+from ravine.reference import Row, markdown, rows
+
+PAGES = Path(__file__).parent / "catalogue"
+RASTER = ("source", "augment", "layer")  # figures of pixels
+KINDS = {
+    "source": "Where examples come from. `data.source` names one; `ravine data SOURCE` shows what is in it.",
+    "preprocess": "Fitted on the training part alone, stored with the run, undone where it can be. `data.preprocess` "
+    "lists them in order. Figures: before and after, for a table of two features.",
+    "augment": "Random changes of the training examples, batched on the device, a function of seed and step. "
+    "`data.augment` lists them in order; `ravine show RECIPE` draws a sheet of your own data.",
+    "layer": "What a model is made of. Figures: an input and what the layer makes of it; for activations, the "
+    "function and its derivative.",
+    "initializer": "How weights and biases begin: `model.init`, or `init` of a layer. Figures: the weights of a layer "
+    "of 256 inputs and units; the variance of activations through 20 such layers.",
+    "loss": "What training makes small. Each sample has its loss; penalties and class weights are the same for all.",
+    "metric": "What is reported after each epoch, computed from the outputs of a whole part. Figures: the metric while "
+    "noise on the model's scores grows.",
+    "model": "Whole networks by name. Figures: parameters and output size of each layer.",
+    "optimizer": "How a step follows from a gradient. Every number may differ between members. Figures: 60 steps in a "
+    "ravine, f = (x^2 + 25 y^2) / 2, at the learning rate that ends lowest.",
+    "schedule": "Multipliers of the learning rate over the run. Figures: 20 epochs; dashed, the same behind a warm-up.",
+    "constraint": "Projections of the weights after each step. Figures: weights before and after, two for each unit.",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pages", action="store_true", help="write the pages, draw nothing")
+    parser.add_argument("names", nargs="*", help="figures to draw: a kind, or KIND.NAME; none: all")
+    options = parser.parse_args()
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if not options.pages:
+        sys.path.insert(0, str(Path(__file__).parent))
+        import drawing
+
+        if not options.names or "picture" in options.names:
+            picture(Path(__file__).parent / "pictures" / "digits.svg")
+        for technique in techniques():
+            if not options.names or {technique.kind, f"{technique.kind}.{technique.name}"} & set(options.names):
+                drawing.save(technique, figure_path(technique))
+
+
+def picture(to: Path) -> None:
+    """The README's: five seeds of `ravine train`, trained as one population."""
+    from ravine.report.figures import curves
+    from ravine.training import train_many
+
+    recipe = Recipe.load(Path(ravine.__file__).parent / "digits.toml")
+    with tempfile.TemporaryDirectory() as folder:
+        runs = train_many([recipe.edit({"seed": seed}) for seed in range(5)], out=Path(folder) / "run", quiet=True)
+        to.parent.mkdir(exist_ok=True)
+        curves(runs, "val_accuracy", to, title="five seeds on handwritten digits")
+
+
+def techniques() -> list[Technique]:
+    return [technique for kind in FILES for technique in table(kind).values()]
+
+
+def figure_path(technique: Technique) -> Path:
+    pixels = technique.kind in RASTER and not technique.module.endswith("activations")
+    return PAGES / "figures" / f"{technique.kind}-{technique.name}.{'png' if pixels else 'svg'}"
+
+
+def pages() -> dict[Path, str]:
+    """Every page, by its path."""
+    found = {PAGES / f"{kind}.md": page(kind) for kind in FILES}
+    return {PAGES / "index.md": index(), PAGES / "recipe.md": recipe_page(), **found}
+
+
+def index() -> str:
+    lines = ["# The catalogue", "", "Every technique, by kind. `ravine catalogue` lists the same on the command line,"]
+    lines += ["`ravine catalogue NAME` shows one. The [fields of a recipe](recipe.md) have a page of their own.", ""]
+    for kind in FILES:
+        names = ", ".join(f"[{name}]({kind}.md#{name})" for name in table(kind))
+        lines += [f"- **[{kind}]({kind}.md)**: {names}"]
+    return "\n".join([*lines, ""])
+
+
+def page(kind: str) -> str:
+    parts = [f"# {kind}", KINDS[kind]]
+    if kind in COMMON:
+        parts += [f"Fields of every {kind}, beside its own:", field_table(COMMON[kind], kind)]
+    parts += [text for technique in table(kind).values() for text in entry(technique)]
+    return "\n\n".join(parts) + "\n"
+
+
+def entry(technique: Technique) -> list[str]:
+    own = [row for row in rows(technique.part) if row.name in technique.fields]
+    figure = figure_path(technique).relative_to(PAGES).as_posix()
+    parts = [f"## {technique.name}", markdown(technique.doc), f"![{technique.name}]({figure})"]
+    return [*parts, *([_table(own)] if own else [])]
+
+
+def recipe_page() -> str:
+    """The recipe's own fields and sections; where a technique stands, a link to its kind."""
+    meaning = "What stands in a recipe file. Members of one population may differ in the fields that say *per member*; "
+    parts = ["# The fields of a recipe", meaning + "another value of any other field makes another program."]
+    plain = [row for row in rows(Recipe) if row.takes != "table"]
+    parts += ["## Top level", _table(plain, links=True)]
+    for name, field in Recipe.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Part):
+            parts += [f"## [{name}]", section.__doc__ or "", field_table(section, name, links=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+def field_table(part: type[Part], kind: str, links: bool = False) -> str:
+    return _table(list(rows(part, inherited=kind in ("optimizer", "schedule"))), links)
+
+
+def _table(found: list[Row], links: bool = False) -> str:
+    described = any(row.doc for row in found)
+    head = ["field", "takes", "default", "per member", *(["what it is"] if described else [])]
+    lines = [head, ["---"] * len(head)]
+    for row in found:
+        takes = row.takes.replace("|", "\\|")
+        takes = f"[{takes}]({takes}.md)" if links and takes in FILES else takes
+        default = "" if row.required else f"`{_written(row.default)}`"
+        cells = [f"`{row.name}`", takes, default or "must be given", "yes" if row.per_member else ""]
+        lines.append([*cells, *([row.doc.replace("|", "\\|")] if described else [])])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _written(default: Any) -> str:
+    return "none" if default is None else json.dumps(default, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()
