@@ -49,15 +49,8 @@ def rows(part: type[Part], *, inherited: bool = False) -> Iterator[Row]:
 def markdown(doc: str) -> str:
     """A docstring as Markdown: its examples become code blocks.
 
-    >>> print(markdown("Two lines.\\n\\n>>> 1 + 1\\n2\\n\\nMore."))
-    Two lines.
-    <BLANKLINE>
-    ```python
-    >>> 1 + 1
-    2
-    ```
-    <BLANKLINE>
-    More.
+    >>> markdown(">>> 1 + 1\\n2").splitlines()
+    ['```python', '>>> 1 + 1', '2', '```']
     """
     blocks = doc.strip().split("\n\n")
     return "\n\n".join(f"```python\n{block}\n```" if block.startswith(">>>") else block for block in blocks)
