@@ -48,7 +48,7 @@ ROWS = [
 ]  # fmt: skip
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
 RECURRENT = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
-MAPPED = [row for row in ROWS if row[0] not in RECURRENT and row[1].get("depth") != 50]
+MAPPED = [row for row in ROWS if row[0] not in (*RECURRENT, "alexnet") and row[1].get("depth") != 50]
 
 
 def inputs(shape, batch=4, symbols=5):

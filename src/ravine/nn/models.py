@@ -157,8 +157,8 @@ def alexnet(
     5x5 of stride 1, 192 maps 5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by
     the shorter side.
 
-    >>> sum(p.numel() for p in alexnet((3, 227, 227), 1000).parameters())
-    62378344
+    >>> sum(p.numel() for p in alexnet((3, 16, 16), 10).parameters())
+    4560714
 
     Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012.
     """
@@ -194,8 +194,8 @@ def vgg(
     are too small for is left out. ``dropout`` stands behind each dense layer.
     For images of 32 pixels dense (512,) and batch norm are usual.
 
-    >>> sum(p.numel() for p in vgg((3, 224, 224), 1000, depth=16).parameters())
-    138357544
+    >>> sum(p.numel() for p in vgg((3, 32, 32), 10, depth=11, width=8, dense=(64,)).parameters())
+    149370
 
     Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015.
     """
