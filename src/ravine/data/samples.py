@@ -16,7 +16,7 @@ from ravine.data.stream import Ordered
 from ravine.errors import InputError
 
 View = Literal["images", "table", "text", "tokens", "sequences"]
-_POOL = 4096  # rows that are looked at where a part cannot be asked for its labels, and for pictures of a table
+_POOL = 20_000  # rows that are looked at where a part cannot be asked for its labels, and for pictures of a table
 
 
 @dataclass
@@ -72,17 +72,16 @@ def by_class(pipeline: Pipeline, each: int, most: int) -> list[Group]:
     if pipeline.task == "sequence":
         return [Group("", x[: 2 * each].numpy())]
     belongs = _belonging(y, pipeline.outputs)  # [n, K]
-    groups = [
+    return [
         Group(name, x[belongs[:, k]][:each].numpy())
         for k, name in enumerate(pipeline.classes[:most])
         if bool(belongs[:, k].any())
     ]
-    return groups
 
 
-def table_of(pipeline: Pipeline, limit: int = _POOL) -> Table:
-    """The first raw training rows as a table; other arrays as one with a column for each number."""
-    x, y = pipeline.raw("train", limit)
+def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
+    """Raw training rows as a table, the first ones or some of all; arrays as one with a column for each number."""
+    x, y = pipeline.raw("train", first) if first else _take(pipeline, _shuffled(pipeline)[:_POOL])
     values = x.flatten(1).double().numpy()  # [N, D]
     described = pipeline.preparation.facts.get("columns") or [{"name": f"x{i}"} for i in range(values.shape[1])]
     columns = [
@@ -124,8 +123,10 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
     x, y, names = _one_of_each(pipeline, count)
     drawn = [pipeline.augmented(x, y, step) for step in range(draws)]
     rows = torch.stack([x.double(), *(each.double().cpu() for each, _ in drawn)], 1)  # [n, 1 + draws, ...]
-    captions = [["original", *(_mixed(soft[i], pipeline.classes) for _, soft in drawn)] for i in range(len(x))]
-    groups = [Group(names[i], rows[i].numpy(), captions[i]) for i in range(len(x))]
+    groups = [
+        Group(name, rows[i].numpy(), ["original", *(_mixed(soft[i], name, pipeline.classes) for _, soft in drawn)])
+        for i, name in enumerate(names)
+    ]
     seen = pipeline._prepare.inputs(drawn[-1][0]).cpu()
     shown = view_of(pipeline) == "images" and seen.ndim == 4 and len(pipeline.preparation.inputs)
     return groups, seen.double().numpy() if shown else None
@@ -171,8 +172,8 @@ def _one_of_each(pipeline: Pipeline, count: int) -> tuple[Tensor, Tensor, list[s
     """Samples of as many classes as there are, and a name for each."""
     x, y = _pool(pipeline, count, count)
     if pipeline.task in ("regression", "sequence"):
-        names = [", ".join(f"{v:.4g}" for v in row[:3]) for row in y.flatten(1)] if pipeline.task == "regression" else []
-        return x[:count], y[:count], (names or [""] * len(x))[:count]
+        x, y, values = x[:count], y[:count], pipeline.task == "regression"
+        return x, y, [", ".join(f"{v:.4g}" for v in row[:3]) if values else "" for row in y.flatten(1)]
     belongs = _belonging(y, pipeline.outputs)
     rank = (belongs.long().cumsum(0) * belongs).amax(1)  # 1 for the first of its class, 2 for the second, …
     order = torch.argsort(rank * pipeline.outputs + belongs.long().argmax(1), stable=True)[:count]
@@ -180,9 +181,9 @@ def _one_of_each(pipeline: Pipeline, count: int) -> tuple[Tensor, Tensor, list[s
     return x[order], y[order], names
 
 
-def _mixed(y: Tensor, classes: Sequence[str]) -> str:
-    """The shares of a mixed target; nothing where it is one class."""
+def _mixed(y: Tensor, original: str, classes: Sequence[str]) -> str:
+    """The shares of a mixed target; nothing where it is the original's class."""
     if not y.is_floating_point() or y.ndim != 1 or len(y) != len(classes):
         return ""
-    parts = [f"{float(y[k]):.2f} {classes[k]}" for k in y.argsort(descending=True).tolist() if y[k] > 0.005]
-    return " + ".join(parts[:2]) if len(parts) > 1 else ""
+    shares = [(f"{float(y[k]):.0%}", classes[k]) for k in y.argsort(descending=True).tolist()[:2] if y[k] >= 0.005]
+    return "" if shares == [("100%", original)] else ", ".join(f"{share} {name[:6]}" for share, name in shares)

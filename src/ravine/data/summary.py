@@ -65,14 +65,15 @@ def _range(inputs: Rows, seen: Moments, described: list[dict[str, Any]] | None) 
     numbers = [i for i, column in enumerate(described) if column["kind"] == "number"]
     if not numbers:
         return dict.fromkeys(("min", "max", "mean", "deviation"))
-    return _spread(moments(Rows(inputs.shape, inputs.dtype, lambda: (x[:, numbers] for x in inputs.chunks())), "global"))
+    chosen = Rows((len(numbers),), inputs.dtype, lambda: (x[:, numbers] for x in inputs.chunks()))
+    return _spread(moments(chosen, "global"))
 
 
 def _columns(pipeline: Pipeline, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each column of the training part holds."""
     split = pipeline._parts["train"]
     x = torch.cat([chunk for chunk, _ in split.chunks()])
-    return [{"name": column["name"], "kind": column["kind"], **_column(column, x[:, i])} for i, column in enumerate(described)]
+    return [{"name": c["name"], "kind": c["kind"], **_column(c, x[:, i])} for i, c in enumerate(described)]
 
 
 def _column(column: dict[str, Any], values: Tensor) -> dict[str, Any]:
