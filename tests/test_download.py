@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from ravine.data.download import atomic, cache_root, data_root, fetch
+from ravine.data.cache import atomic, cache_root, data_root
+from ravine.data.download import fetch
 from ravine.errors import InputError, RavineError
 
 CONTENT = b"0123456789" * 100_000

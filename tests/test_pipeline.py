@@ -182,6 +182,17 @@ def test_the_default_batch_shrinks_to_small_data():
     assert Pipeline(Data(), arrays=(X[:100:2], Y[:100:2] * 0 + torch.arange(50) % 2)).batch_size == 36
 
 
+def test_a_stored_recipe_gives_the_same_data():
+    """It names every field, those that nobody set too."""
+    for arrays in ((X, Y), (X, Y, X[:30], Y[100:130]), (X[:60:2], Y[100:130]), DataLoader(TensorDataset(X, Y), 10)):
+        data = Data()
+        stored = Data(**data.model_dump())
+        first, second = Pipeline(data, arrays=arrays), Pipeline(stored, arrays=arrays)
+        assert first.batch_size == second.batch_size
+        assert torch.equal(first.batch(1).x, second.batch(1).x)
+        assert [first.has(n) for n in ("validation", "test")] == [second.has(n) for n in ("validation", "test")]
+
+
 def test_limit_and_order_of_a_split():
     pipeline = Pipeline(Data(test=0.0, validation=0.0), arrays=(X, Y))
     batches = list(pipeline.split("train", limit=70, batch=32))

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import ssl
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from ravine.data.cache import atomic
 from ravine.errors import InputError, RavineError
 
 _BLOCK = 1 << 18
-
-
-def data_root() -> Path:
-    """Where data are looked for first: ``RAVINE_DATA`` where that is set, else the cache."""
-    named = os.environ.get("RAVINE_DATA")
-    return Path(named).expanduser() if named else cache_root()
-
-
-def cache_root() -> Path:
-    """Where Ravine writes what it fetched or decoded."""
-    return user_cache_path("ravine") / "data"
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
@@ -88,23 +75,3 @@ def _copy(response: Any, partial: Path, url: str, limit: int) -> str:
     if announced and size < announced:
         raise OSError(f"the connection ended after {size:,} of {announced:,} bytes")
     return digest.hexdigest()
-
-
-class atomic:
-    """A path to write to that takes the place of ``to`` once all went well, and vanishes otherwise."""
-
-    def __init__(self, to: Path):
-        self.to = to
-
-    def __enter__(self) -> Path:
-        self.to.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{self.to.name}.", dir=self.to.parent)
-        os.close(handle)
-        self.partial = Path(name)
-        return self.partial
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            os.replace(self.partial, self.to)
-        else:
-            self.partial.unlink(missing_ok=True)

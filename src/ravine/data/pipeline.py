@@ -12,10 +12,10 @@ from torch import Tensor
 from ravine import recipe
 from ravine.data import reading
 from ravine.data.arrays import from_python
-from ravine.data.download import data_root
+from ravine.data.cache import data_root
 from ravine.data.draw import Draw, Samples
 from ravine.data.order import Order
-from ravine.data.parts import divide
+from ravine.data.parts import divide, is_said
 from ravine.data.preparation import Preparation, Prepare, technique
 from ravine.data.source import Arrays, Batch, Source
 from ravine.data.statistics import Rows, moments
@@ -273,7 +273,7 @@ def _load(data: recipe.Data, arrays: Any, root: Path) -> Source:
 
 
 def _batch_size(data: recipe.Data, size: int, loader_batch: int | None) -> int:
-    chosen = "batch" in data.model_fields_set
+    chosen = is_said(data, "batch")
     if loader_batch and not chosen:
         return min(loader_batch, size)
     if data.batch == "full":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ravine.data import idx
-from ravine.data.download import atomic, cache_root, fetch
+from ravine.data.cache import atomic, cache_root
 from ravine.errors import InputError
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -44,6 +44,12 @@ _SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/d
 _SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
+def _fetch(url: str, to: Path, *, sha256: str, limit: int) -> Path:
+    from ravine.data.download import fetch  # it brings a progress bar, which most runs do not need
+
+    return fetch(url, to, sha256=sha256, limit=limit)
+
+
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Read from scikit-learn's own file, as importing scikit-learn takes longer than training on them."""
     package = importlib.util.find_spec("sklearn")
@@ -66,7 +72,7 @@ def mnist(root: Path) -> dict[str, tuple[Any, Any]]:
 def _mnist_file(root: Path, name: str) -> np.ndarray:
     plain, packed = _MNIST[name]
     found = _first(root / folder / f"{name}{end}" for folder in ("mnist", "MNIST/raw", ".") for end in ("", ".gz"))
-    path = found or fetch(
+    path = found or _fetch(
         f"{_MNIST_URL}{name}.gz", cache_root() / "mnist" / f"{name}.gz", sha256=packed, limit=16 * _MIB
     )
     data = idx.read_bytes(path)
@@ -89,7 +95,7 @@ def cifar10(root: Path) -> dict[str, tuple[Any, Any]]:
     if binary:
         return _cifar10_parts({f"{name}.bin": (binary / f"{name}.bin").read_bytes() for name in _cifar10_names()})
     packed = _first([root / "cifar-10-binary.tar.gz"])
-    packed = packed or fetch(
+    packed = packed or _fetch(
         _CIFAR10_URL, cache_root() / "cifar-10-binary.tar.gz", sha256=_CIFAR10_SHA256, limit=200 * _MIB
     )
     with tarfile.open(packed, "r:gz") as archive:
@@ -166,7 +172,7 @@ def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
 
 def shakespeare(root: Path) -> Path:
     found = _first([root / "tinyshakespeare.txt"])
-    return found or fetch(
+    return found or _fetch(
         _SHAKESPEARE_URL, cache_root() / "tinyshakespeare.txt", sha256=_SHAKESPEARE_SHA256, limit=4 * _MIB
     )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Part
-from ravine.data import files, idx, images, tables, text
+from ravine.data import files, idx, tables, text
 from ravine.data.checks import finite
 from ravine.data.convert import tensor
 from ravine.errors import InputError
@@ -96,6 +96,8 @@ def _table(path: Path, columns: list[dict[str, Any]]) -> tuple[Tensor, list[str]
 
 
 def _images(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
+    from ravine.data import images  # with Pillow, which most runs do not need
+
     if len(shape) != 3:
         raise InputError(str(path), got="images", expected=f"samples of shape {list(shape)}")
     found = images.files_in(path) if path.is_dir() else [path]

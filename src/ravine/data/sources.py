@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ravine.catalogue import Count, Pair, Text
-from ravine.data import files, folders, published
+from ravine.data import files, published
 from ravine.data.arrays import from_pairs
 from ravine.data.files import find
 from ravine.data.source import Source
@@ -69,6 +69,8 @@ def folder(
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all
     are gray, else RGB. Files that cannot be read are named in one warning and left out.
     """
+    from ravine.data import folders  # with Pillow, which most runs do not need
+
     return folders.load(find(path, root, "a folder", folder=True), size, mode)
 
 

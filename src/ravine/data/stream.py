@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
@@ -298,6 +297,8 @@ def _joined(values: list[Any]) -> Tensor:
 
 def _value(value: Any) -> Tensor:
     """A tensor from what a Dataset gives: tensors, arrays, numbers, Pillow images (bytes [C, H, W])."""
+    from PIL import Image
+
     if isinstance(value, Image.Image):
         pixels = np.array(value if value.mode in ("L", "RGB") else value.convert("RGB"))
         return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
