@@ -13,9 +13,9 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "ravine"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks", "reference"}
+BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks", "reference", "terminal"}
 TECHNIQUES = {"data", "nn", "optim"}
-TRAINING = {"training", "run", "prediction", "progress", "inspection"}
+TRAINING = {"training", "prediction", "progress", "inspection", "showing"}
 ORDER = ({"report"}, {"engine"}, {"doctor"}, TRAINING, {"study"}, {"interop"}, {"cli"}, {"__init__", "__main__"})
 ALLOWED = dict.fromkeys(BASE, BASE) | {part: BASE | {part} for part in TECHNIQUES}
 below = BASE | TECHNIQUES

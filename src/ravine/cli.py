@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,22 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.errors import InputError, RavineError
+from ravine.errors import RavineError
+from ravine.study import commands
+from ravine.terminal import Json, Member, Out, Quiet, RecipeArgument, RunArgument, Seed, Set, print_json, recipe_from
 
 app = typer.Typer(
     name="ravine", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Train deep networks, see what is wrong with a run, and prove the cure.",
 )
-
-RecipeArgument = Annotated[Path | None, typer.Argument(help="A recipe file; none: the embedded digits recipe.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any field: --set optimizer.lr=0.01")]
-Out = Annotated[Path | None, typer.Option("--out", help="Where to write; never overwritten.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the run.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")]
-Json = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
-Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
-
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2 the input was wrong."""
@@ -49,7 +39,7 @@ def train(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")] = 1,
 ) -> None:
     """Train a recipe; without one, a small convolutional network on handwritten digits."""
-    chosen = _recipe(recipe, set_, seed)
+    chosen = recipe_from(recipe, set_, seed)
     from ravine.training import train_many
 
     recipes = [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
@@ -74,11 +64,11 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
 ) -> None:
     """Loss and metrics of a run on a split of its data."""
-    from ravine.run import Run
+    from ravine.engine.run import Run
 
     found = Run(run, member).evaluate(split)
     _table(f"{run} on {split}", found)
-    _json(json_, {"run": str(run), "member": member, "split": split, **found})
+    print_json(json_, {"run": str(run), "member": member, "split": split, **found})
 
 
 @command
@@ -92,8 +82,8 @@ def predict(
     temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
 ) -> None:
     """Predict a file or a folder of inputs; a text model writes sampled text."""
+    from ravine.engine.run import Run
     from ravine.prediction import predict_file, sample_file
-    from ravine.run import Run
 
     opened = Run(run, member)
     if opened.pipeline.task == "sequence" and input_ is None:
@@ -101,18 +91,26 @@ def predict(
     else:
         count = predict_file(opened, input_, out)
     typer.echo(f"{count} written to {out}", err=json_)
-    _json(json_, {"run": str(run), "out": str(out), "count": count})
+    print_json(json_, {"run": str(run), "out": str(out), "count": count})
 
 
 @command
 def data(source: Annotated[str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")],
          set_: Set = None, out: Out = None, json_: Json = False) -> None:
     """What is in the data: counts, ranges, constant features, class balance and samples, before anything is trained."""
-    from ravine.inspection import show_data
+    from ravine.showing import show_data
 
     path = Path(source)
-    chosen = _recipe(path, set_, None) if path.suffix in (".toml", ".json") else _recipe(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
-    _json(json_, show_data(chosen.data, out))
+    chosen = recipe_from(path, set_, None) if path.suffix in (".toml", ".json") else recipe_from(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
+    print_json(json_, show_data(chosen.data, out))
+
+
+@command
+def show(recipe: RecipeArgument = None, set_: Set = None, out: Out = None, json_: Json = False) -> None:
+    """Draw a sheet of augmented samples: each original beside several draws, as training sees them."""
+    from ravine.showing import show_augmented
+
+    print_json(json_, show_augmented(recipe_from(recipe, set_, None), out))
 
 
 @command
@@ -120,7 +118,7 @@ def summary(recipe: RecipeArgument = None, set_: Set = None, json_: Json = False
     """The network's layers: shapes, parameters, FLOPs, receptive field."""
     from ravine.inspection import show_summary
 
-    _json(json_, show_summary(_recipe(recipe, set_, None)))
+    print_json(json_, show_summary(recipe_from(recipe, set_, None)))
 
 
 @command
@@ -131,7 +129,7 @@ def catalogue(
     """Every technique: formula, fields, defaults, source. `ravine catalogue recipe --json` gives the JSON schema."""
     from ravine.inspection import show_catalogue
 
-    _json(json_, show_catalogue(name))
+    print_json(json_, show_catalogue(name))
 
 
 @command
@@ -142,7 +140,7 @@ def report(run: RunArgument, json_: Json = False) -> None:
 
     path = write_report(RunDir.open(run))
     typer.echo(f"report: {path}", err=json_)
-    _json(json_, {"run": str(run), "report": str(path)})
+    print_json(json_, {"run": str(run), "report": str(path)})
 
 
 @command
@@ -156,23 +154,11 @@ def serve(
     serve_(directory, port=port)
 
 
+for study in commands.ALL:
+    command(study)
+
+
 # --- pieces -------------------------------------------------------------------------------------------------------
-
-
-def _recipe(path: Path | None, changes: list[str] | None, seed: int | None, *, blank: bool = False) -> Any:
-    from ravine.recipe import Recipe, parse_value
-
-    embedded = Path(__file__).parent / "digits.toml"
-    recipe = Recipe() if blank else Recipe.load(path or embedded)
-    edits: dict[str, Any] = {}
-    for change in changes or []:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise InputError("--set", got=change, expected="KEY=VALUE", repair="for example --set optimizer.lr=0.01")
-        edits[key.strip()] = parse_value(value)
-    if seed is not None:
-        edits["seed"] = seed
-    return recipe.edit(edits) if edits else recipe
 
 
 def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:
@@ -180,7 +166,7 @@ def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:
 
     if not quiet and not as_json:
         print_outcome(runs)
-    _json(as_json, outcome(runs))
+    print_json(as_json, outcome(runs))
     if all(run.result["stopped"] == "diverged" for run in runs):
         raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")
 
@@ -193,22 +179,6 @@ def _table(title: str, rows: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
     Console(stderr=True).print(table)
-
-
-def _json(wanted: bool, result: dict[str, Any]) -> None:
-    if wanted:
-        sys.stdout.write(json.dumps(_plain(result)) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _fail(message: str, code: int) -> None:

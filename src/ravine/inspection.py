@@ -1,10 +1,9 @@
-"""What the command line shows: outcomes, data, layers, the catalogue. Each returns what ``--json`` prints."""
+"""What the command line shows: outcomes, layers, the catalogue. Each returns what ``--json`` prints."""
 
 from __future__ import annotations
 
 import json
 import statistics
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from ravine.catalogue import FILES, Technique, table
 from ravine.errors import unknown
-from ravine.recipe import Data, Recipe, json_schema
+from ravine.recipe import Recipe, json_schema
 from ravine.reference import markdown, rows
 
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -52,18 +51,6 @@ def print_outcome(runs: list[Any]) -> None:
     for event in runs[0].events_of("frozen"):
         _console.print(f"[yellow]{event['text']}[/]", highlight=False)
     _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
-
-
-def show_data(data: Data, out: Path | None) -> dict[str, Any]:
-    """Counts, ranges, constant features, class balance and samples of a source."""
-    from ravine.data.pipeline import Pipeline
-    from ravine.report.samples import sample_sheet
-
-    pipeline = Pipeline(data)
-    found = pipeline.summary()
-    _print_tree(f"{data.source.kind}: {pipeline.task}", found)
-    sheet = sample_sheet(pipeline, out)
-    return found | {"samples": str(sheet)}
 
 
 def show_summary(recipe: Recipe) -> dict[str, Any]:
@@ -132,22 +119,6 @@ def _described(technique: Technique) -> dict[str, Any]:
         for row in rows(technique.part)
     ]
     return {"kind": technique.kind, "name": technique.name, "doc": technique.doc, "fields": fields}
-
-
-def _print_tree(title: str, found: dict[str, Any]) -> None:
-    shown = Table(title=title, title_justify="left", show_header=False)
-    shown.add_column(style="bold")
-    for name, value in _leaves(found):
-        shown.add_row(name, _cell(value))
-    _console.print(shown)
-
-
-def _leaves(found: dict[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
-    for name, value in found.items():
-        if isinstance(value, dict) and value and len(value) <= 40:
-            yield from _leaves(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _cell(value: Any) -> str:
