@@ -25,7 +25,7 @@ class Crash(Exception):
 
 def train(program: str, members: int, directory: Path, crash_after: int | None = None) -> None:
     """Train with a snapshot at every block; ``crash_after`` blocks the process "ends"."""
-    original = trainer.Trainer._save
+    original = trainer.Trainer.save
 
     def save(self: trainer.Trainer) -> None:
         original(self)
@@ -35,7 +35,7 @@ def train(program: str, members: int, directory: Path, crash_after: int | None =
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "BLOCK_SECONDS", 0.0)
         patch.setattr(trainer, "SNAPSHOT_SECONDS", 0.0)
-        patch.setattr(trainer.Trainer, "_save", save)
+        patch.setattr(trainer.Trainer, "save", save)
         ravine.train_many(crash.recipes(program, members, directory), out=directory, quiet=True)
 
 
@@ -112,6 +112,39 @@ def test_a_finished_run_is_extended(tmp_path):
     extended = ravine.resume(constant.directory, after="4ep", quiet=True)[0]
     whole = ravine.train(data="blobs", epochs=4, lr=0.01, out=tmp_path / "whole", quiet=True)
     assert torch.equal(extended.slots["theta"], whole.slots["theta"])
+
+
+def test_a_run_is_extended_twice(tmp_path):
+    said = {"data": "blobs", "lr": 0.01, "quiet": True}
+    run = ravine.train(epochs=1, out=tmp_path / "run", **said)
+    for after in ("2ep", "3ep"):
+        last = ravine.resume(run.directory, after=after, quiet=True)[0]
+    whole = ravine.train(epochs=3, out=tmp_path / "whole", **said)
+    assert torch.equal(last.slots["theta"], whole.slots["theta"])
+    assert len(last.losses) == len(whole.losses)
+
+
+def test_an_interrupted_extension_is_resumed(tmp_path):
+    recipes = [ravine.Recipe(seed=seed, data={"source": "blobs"}, stop={"after": f"{1 + seed}ep"}) for seed in range(2)]
+    ravine.train_many(recipes, out=tmp_path / "run", quiet=True)
+    original, saves = trainer.Trainer.save, []
+
+    def save(self: trainer.Trainer) -> None:
+        original(self)
+        saves.append(self.step)
+        if len(saves) == 3:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SNAPSHOT_SECONDS", 0.0)
+        patch.setattr(trainer.Trainer, "save", save)
+        with pytest.raises(Crash):
+            ravine.resume(tmp_path / "run", after="4ep", quiet=True)
+    runs = ravine.resume(tmp_path / "run", quiet=True)
+    for run, recipe in zip(runs, recipes, strict=True):
+        whole = ravine.train(recipe, epochs=4, out=tmp_path / f"whole{run.member}", quiet=True)
+        assert run.result["epochs"] == 4
+        assert float((run.slots["theta"] - whole.slots["theta"]).norm()) < 1e-4
 
 
 def test_an_extension_must_be_longer(tmp_path):

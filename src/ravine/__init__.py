@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ravine.errors import InputError, RavineError
     from ravine.recipe import Recipe
-    from ravine.run import Run
+    from ravine.engine.run import Run
     from ravine.training import resume, train, train_many
 
 _HOMES = {
-    "InputError": "errors", "RavineError": "errors", "Recipe": "recipe", "Run": "run",
+    "InputError": "errors", "RavineError": "errors", "Recipe": "recipe", "Run": "engine.run",
     "resume": "training", "train": "training", "train_many": "training",
 }
 __all__ = ["InputError", "RavineError", "Recipe", "Run", "resume", "train", "train_many"]

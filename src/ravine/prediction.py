@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ravine.errors import InputError
-from ravine.run import Run
+from ravine.engine.run import Run
 
 
 def predict_file(run: Run, source: Path | None, out: Path) -> int:

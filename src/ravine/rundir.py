@@ -65,7 +65,7 @@ class RunDir:
         """A new directory; ``None`` stands for ``runs/<name>-<date>-<time>``. An existing one is never overwritten."""
         if not recipes:
             raise InputError("run directory", got=[], expected="at least one recipe")
-        path = _fresh(recipes[0].name) if path is None else _given(Path(path))
+        path = fresh_path(recipes[0].name) if path is None else _given(Path(path))
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         about = _about(recipes, _merged(environment(), facts), created)
         with _connected(path / "metrics.sqlite") as database:
@@ -243,27 +243,36 @@ class RunDir:
 
     # --- places -----------------------------------------------------------------------------------------------------
 
-    def snapshot_path(self, program: int, step: int) -> Path:
-        """Where the snapshot of a program after ``step`` steps belongs."""
-        return self.path / "snapshots" / f"program-{program}" / f"step-{step:09d}"
+    def snapshot_path(self, program: int, step: int, lead: int = 0) -> Path:
+        """Where the snapshot after ``step`` steps belongs, of the members of a program that train with member ``lead``."""
+        return self.path / "snapshots" / f"program-{program}" / f"with-{lead}" / f"step-{step:09d}"
 
-    def latest_snapshots(self, program: int) -> list[Path]:
-        """The program's snapshots, newest first; one that was being written may be among them."""
-        return _by_step(self.snapshot_path(program, 0).parent)
+    def latest_snapshots(self, program: int, lead: int | None = None) -> list[Path]:
+        """Snapshots of a program, newest first; one that was being written may be among them."""
+        return _by_step(self.snapshot_path(program, 0).parent.parent, lead)
 
-    def drop_snapshots(self, program: int, after: int) -> None:
+    def drop_snapshots(self, program: int, after: int, lead: int | None = None) -> None:
         """Remove the snapshots after ``after`` steps: a roll-back leaves their line of history."""
-        for path in self.latest_snapshots(program):
+        for path in self.latest_snapshots(program, lead):
             if snapshot_step(path) > after:
                 shutil.rmtree(path)
 
-    def final_path(self, program: int, step: int) -> Path:
+    def final_path(self, program: int, step: int, lead: int = 0) -> Path:
         """Where the final state of the members that ended after ``step`` steps belongs; it is never pruned."""
-        return self.path / "final" / f"program-{program}" / f"step-{step:09d}"
+        return self.path / "final" / f"program-{program}" / f"with-{lead}" / f"step-{step:09d}"
 
     def final_snapshots(self, program: int) -> list[Path]:
         """Where members of the program ended, newest first."""
-        return _by_step(self.final_path(program, 0).parent)
+        return _by_step(self.final_path(program, 0).parent.parent)
+
+    def trace_path(self, program: int, step: int) -> Path:
+        """Where the weights that a study asked for on the way belong; they are never pruned."""
+        return self.path / "trace" / f"program-{program}" / f"step-{step:09d}"
+
+    def trace_snapshots(self, program: int) -> list[Path]:
+        """The weights on the way of a program, first to last."""
+        folder = self.trace_path(program, 0).parent
+        return sorted(folder.glob("step-*"), key=snapshot_step)
 
     def data_path(self, program: int) -> Path:
         """Where the statistics fitted to a program's training data belong (in the form of a snapshot)."""
@@ -312,8 +321,9 @@ class RunDir:
         _replace_text(self.path / "recipe.json", json.dumps(about, indent=1))
 
 
-def _by_step(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=snapshot_step, reverse=True)
+def _by_step(folder: Path, lead: int | None = None) -> list[Path]:
+    found = folder.glob(f"with-{'*' if lead is None else lead}/step-*")
+    return sorted((path for path in found if path.is_dir()), key=snapshot_step, reverse=True)
 
 
 def snapshot_step(path: Path) -> int:
@@ -384,7 +394,7 @@ def _damaged(path: Path, what: str) -> InputError:
     return InputError("run directory", got=str(path), expected="an intact run directory", repair=what)
 
 
-def _fresh(name: str) -> Path:
+def fresh_path(name: str) -> Path:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     Path("runs").mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ravine.engine import pilot, snapshot
-from ravine.engine.programs import Model, Program, program_of, programs_of
+from ravine.engine import pilot, snapshot, starting
+from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
 from ravine.engine.rehearsal import rehearse
+from ravine.engine.rungs import Halving
+from ravine.engine.stopping import Stopping
 from ravine.engine.trainer import Progress, Trainer
-from ravine.errors import InputError
+from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe, from_keywords
-from ravine.run import Run
-from ravine.rundir import RunDir
+from ravine.engine.run import Run
+from ravine.rundir import RunDir, snapshot_step
 
 Report = Callable[[Progress], None]
 
@@ -40,34 +42,45 @@ def train(
     >>> run.metrics["val_accuracy"].iloc[-1] > 0.5
     True
     """
-    recipe, module, arrays = _said(recipe or Recipe(), model, data, fields)
+    recipe, module, arrays = given(recipe or Recipe(), model, data, fields)
     return train_many([recipe], model=module, data=arrays, out=out, quiet=quiet)[0]
 
 
 def train_many(
     recipes: Sequence[Recipe], *, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, test: bool = True,
+    quiet: bool = False, test: bool = True, width: int | None = None, halving: Halving | None = None,
+    rows: Rows | None = None, trace: Sequence[str] = (), report: Report | None = None,
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the recipes' order.
 
-    ``test=False`` leaves the test part untouched, for searches that choose among the runs.
+    ``test=False`` leaves the test part untouched, for searches that choose among the runs. At most ``width`` members of a
+    program train at a time: the others take the rows of those that end, or that ``halving`` drops. ``rows`` are the weights
+    to start from and the pruning masks; ``trace`` are places of the run (``"0it"``, ``"2ep"``) whose weights are kept;
+    ``report`` is called with the progress instead of drawing a bar.
     """
     if not recipes:
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
-    said = [_said(recipe, model, data, {}) for recipe in recipes]
+    said = [given(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [recipe for recipe, _, _ in said], said[0][1], said[0][2]
-    programs = programs_of(recipes, module, arrays, test=test)
+    programs = programs_of(recipes, module, arrays, test=test, width=width, halving=halving)
     for program in programs:
         rehearse(program)
-    rundir = RunDir.create(None if out is None else Path(out), list(recipes), facts=_facts(programs))
+    rundir = RunDir.create(None if out is None else Path(out), list(recipes), facts=_facts(programs, width, halving))
     for program in programs:
         _describe(program, rundir)
-    _run([Trainer(program, rundir) for program in programs], rundir, quiet)
+    if rows is not None:
+        rows.enter(programs)
+    for program in programs:
+        program.trace = tuple(trace)
+    rundir.set_facts(trace=list(trace))
+    trainers = [Trainer(program, rundir, mask=None if rows is None else rows.mask) for program in programs]
+    _run(trainers, rundir, quiet, report)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
 
 
 def resume(
-    directory: str | Path, *, model: Any = None, data: Any = None, after: str | None = None, quiet: bool = False
+    directory: str | Path, *, model: Any = None, data: Any = None, after: str | None = None, quiet: bool = False,
+    report: Report | None = None,
 ) -> list[Run]:
     """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to a later end.
 
@@ -77,20 +90,25 @@ def resume(
     module, arrays = (model if not isinstance(model, str) else None), data
     recipes = rundir.recipes if after is None else [r.edit({"stop.after": after}) for r in rundir.recipes]
     _check_given(recipes[0], module, arrays)
-    programs = programs_of(recipes, module, arrays)
+    said = rundir.facts
+    halving = Halving(**said["halving"]) if said.get("halving") else None
+    programs = programs_of(recipes, module, arrays, test=said.get("test", True), width=said.get("width"), halving=halving)
+    for program in programs:
+        program.trace = tuple(said.get("trace", ()))
     trainers = [trainer for program in programs for trainer in _entered(program, rundir, module, arrays, after)]
     if after is not None:
         rundir.set_recipes(recipes)
     for trainer in trainers:
-        rundir.truncate(trainer.step, trainer.members)
-    _run(trainers, rundir, quiet)
+        trainer.save()
+        trainer.truncate()
+    _run(trainers, rundir, quiet, report)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
 
 
 # --- recipes to programs ------------------------------------------------------------------------------------------
 
 
-def _said(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tuple[Recipe, Model, Any]:
+def given(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tuple[Recipe, Model, Any]:
     """The recipe with everything said in keywords; the module and the arrays that no recipe can hold."""
     module, arrays = None, None
     if isinstance(model, nn.Module) or (callable(model) and not isinstance(model, str | dict | list)):
@@ -104,7 +122,7 @@ def _said(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tupl
         changes["model"] = {"kind": "layers", "layers": model} if isinstance(model, list | tuple) else model
     if data is not None:
         changes["data.source"] = data
-    return from_keywords(recipe.edit(changes), fields), module, arrays
+    return starting.adopt(from_keywords(recipe.edit(changes), fields)), module, arrays
 
 
 def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:
@@ -125,39 +143,68 @@ def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:
 
 def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after: str | None) -> Iterator[Trainer]:
     """Trainers that stand where the program's snapshots stand."""
-    for held, facts in _standing(program, rundir, after):
-        rows = [program.members.index(member) for member in facts["members"]]
-        part = program
-        if rows != list(range(len(program.members))):
-            recipes = [program.recipes[row] for row in rows]
-            part = program_of(program.number, recipes, facts["members"], module, arrays, {}, test=program.test)
+    if not rundir.latest_snapshots(program.number) and not rundir.final_snapshots(program.number):
+        yield Trainer(program, rundir)  # it had not begun
+        return
+    recipes = dict([*zip(program.members, program.recipes, strict=True), *program.waiting])
+    for held, facts, final in _standing(program, recipes, rundir, after):
+        part, members = program, facts["members"]
+        if members != program.members:
+            chosen = [recipes[member] for member in members]
+            part = program_of(program.number, chosen, members, module, arrays, {}, test=program.test)
+            part.width, part.halving, part.trace = program.width, program.halving, program.trace
+            part.waiting = [(m, r) for m, r in program.waiting if m > max(members) and rundir.result(m) is None]
         pilot.replay(part.population, pilot.Execution(**facts["execution"]))
         part.execution = pilot.Execution(**facts["execution"])
         trainer = Trainer(part, rundir)
         trainer.load(held, facts)
-        if after is not None:
+        if final:
             trainer.extend()
         yield trainer
 
 
-def _standing(program: Program, rundir: RunDir, after: str | None) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
-    """The snapshots to go on from: the newest of the live members, or every member's last when a run is extended."""
-    live = [m for m in program.members if rundir.result(m) is None]
-    if live:
-        found = snapshot.newest(rundir.latest_snapshots(program.number))
-        yield found.arrays, found.facts
-    if after is not None:
-        for path in rundir.final_snapshots(program.number):
-            yield snapshot.read(path)
+def _standing(
+    program: Program, recipes: dict[int, Recipe], rundir: RunDir, after: str | None
+) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any], bool]]:
+    """The newest intact snapshots that hold the members that go on, and whether each is of their end.
+
+    Members go on when they have no result yet, or all of them when a run is extended.
+    """
+    wanted = {m for m in recipes if after is not None or rundir.result(m) is None}
+    finals = rundir.final_snapshots(program.number)
+    paths = sorted([*finals, *rundir.latest_snapshots(program.number)], key=snapshot_step, reverse=True)
+    skipped: list[str] = []
+    for path in paths:
+        if not wanted:
+            return
+        try:
+            members = set(snapshot.facts(path)["members"])
+            final = path in finals
+            if not members & wanted or (final and (not members <= wanted or not _goes_on(recipes, path, after))):
+                continue
+            arrays, facts = snapshot.read(path)
+        except RavineError as error:
+            skipped.append(str(error))
+            continue
+        wanted -= members
+        yield arrays, facts, final
+    if wanted - {member for member, _ in program.waiting}:
+        raise RavineError(f"no intact snapshot of members {sorted(wanted)}: " + ("; ".join(skipped) or "none was written yet"))
 
 
-def _run(trainers: Sequence[Trainer], rundir: RunDir, quiet: bool) -> None:
+def _goes_on(recipes: dict[int, Recipe], final: Path, after: str | None) -> bool:
+    """Whether members that have ended are to go on: a run is extended, or its extension was interrupted."""
+    facts = snapshot.facts(final)
+    return after is not None or Stopping(recipes[facts["members"][0]], facts["epoch_steps"]).total > facts["step"]
+
+
+def _run(trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None) -> None:
     from ravine.report.page import write_report
     from ravine.progress import progress_bar
 
-    with _deferred_signals() as asked, progress_bar(quiet) as report:
+    with _deferred_signals() as asked, progress_bar(quiet or shown is not None) as bar:
         for trainer in trainers:
-            trainer.report, trainer.interrupted = report, lambda: bool(asked)
+            trainer.report, trainer.interrupted = shown or bar, lambda: bool(asked)
             with _threads(trainer.program.execution.threads):
                 trainer.run()
     write_report(rundir)
@@ -188,10 +235,15 @@ def _deferred_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _facts(programs: Sequence[Program]) -> dict[str, Any]:
+def _facts(programs: Sequence[Program], width: int | None, halving: Halving | None) -> dict[str, Any]:
     return {
         "machine": pilot.machine(),
-        "programs": [{"members": p.members, "execution": p.execution.to_dict()} for p in programs],
+        "programs": [
+            {"members": [*p.members, *(m for m, _ in p.waiting)], "execution": p.execution.to_dict()} for p in programs
+        ],
+        "test": programs[0].test,
+        **({"width": width} if width else {}),
+        **({"halving": halving.to_dict()} if halving else {}),
     }
 
 

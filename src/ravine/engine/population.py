@@ -187,6 +187,28 @@ class Population:
             losses[i] = loss.detach()
         return losses
 
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
+        """The losses [P] of the batch, without gradients."""
+        with torch.no_grad():
+            if self.chunk > 1:
+                return self._mapped(x, y, None)
+            return torch.stack([self._one(objective, x, y, None) for objective in self.objectives])
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Every row's outputs for the same inputs [P, B, ...], without gradients."""
+        with torch.no_grad():
+            if self.chunk == 1:
+                return torch.stack([self.call(objective.model, x) for objective in self.objectives])
+            inside = [{name.removeprefix("model."): stacked for name, stacked in held.items() if name.startswith("model.")}
+                      for held in (self._leaves, self.buffers)]  # fmt: skip
+            model = self.objectives[0].model
+
+            def output(leaves: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+                with self._casting():
+                    return functional_call(model, (leaves, buffers), (self._laid_out(x),), tie_weights=True)
+
+            return vmap(output)(*inside).to(self.theta.dtype)
+
     def _one(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         x = self._laid_out(x)
         with self._casting():

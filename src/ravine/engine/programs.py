@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
-from ravine.engine import pilot
+from ravine.engine import pilot, starting
 from ravine.engine.pilot import Execution
 from ravine.engine.population import Objective, Population
+from ravine.engine.rungs import Halving
+from ravine.errors import InputError
 from ravine.nn.build import build, build_loss
 from ravine.nn.randomized import seeded
 from ravine.recipe import Recipe
@@ -33,21 +35,54 @@ class Program:
     population: Population
     execution: Execution
     test: bool = True  # whether the test part is looked at when a member ends
+    module: Model = None  # where the model was given in Python
+    waiting: list[tuple[int, Recipe]] = field(default_factory=list)  # (member, recipe): they take the rows of those that end
+    width: int = 0  # rows at most, where members wait
+    halving: Halving | None = None
+    trace: tuple[str, ...] = ()  # durations after which the weights are kept for good
+
+
+@dataclass
+class Rows:
+    """Where members start, instead of at their initialisers; all must share one program."""
+
+    theta: Tensor | None = None  # [P, D]
+    mask: Tensor | None = None  # [P, D] bool; pruned weights are False, and stay zero
+
+    def enter(self, programs: Sequence[Program]) -> None:
+        population = programs[0].population
+        for name, rows in (("theta", self.theta), ("mask", self.mask)):
+            if rows is not None and (len(programs) != 1 or rows.shape != population.theta.shape):
+                got = f"{name} of shape {tuple(rows.shape)} for {len(programs)} programs"
+                raise InputError("rows", got=got, expected=f"one program and {tuple(population.theta.shape)}")
+        with torch.no_grad():
+            if self.theta is not None:
+                population.theta.copy_(self.theta)
+            if self.mask is not None:
+                population.theta.mul_(self.mask.to(population.theta.device))
 
 
 def programs_of(
     recipes: Sequence[Recipe], module: Model = None, arrays: Any = None, *, test: bool = True,
-    pipelines: dict[tuple[str, str], Pipeline] | None = None,
+    pipelines: dict[tuple[str, str], Pipeline] | None = None, width: int | None = None, halving: Halving | None = None,
 ) -> list[Program]:
-    """The recipes as programs: those that share one train as one population. ``pipelines`` keeps data from call to call."""
+    """The recipes as programs: those that share one train as one population. ``pipelines`` keeps data from call to call.
+
+    At most ``width`` members of a program train at a time; the others take the rows of those that end, or that
+    ``halving`` drops.
+    """
     groups: dict[str, list[int]] = {}
     for member, recipe in enumerate(recipes):
         groups.setdefault(recipe.program, []).append(member)
     pipelines = {} if pipelines is None else pipelines
-    return [
-        program_of(number, [recipes[m] for m in members], members, module, arrays, pipelines, test=test)
-        for number, members in enumerate(groups.values())
-    ]
+    programs = []
+    for number, members in enumerate(groups.values()):
+        first = members[:width]
+        program = program_of(number, [recipes[m] for m in first], first, module, arrays, pipelines, test=test)
+        program.waiting = [(m, recipes[m]) for m in members[len(first) :]]
+        program.width, program.halving = width or len(members), halving
+        programs.append(program)
+    return programs
 
 
 def program_of(
@@ -58,13 +93,14 @@ def program_of(
     first = recipes[0]
     device = torch.device(pilot.device(first.device))
     dtype = torch.float64 if first.precision == "float64" else torch.float32
-    shared = (first.data.model_dump_json(exclude={"bootstrap"}), str(dtype))
+    carried = starting.carried_over(first)
+    shared = (first.data.model_dump_json(exclude={"bootstrap"}), f"{dtype} {carried and first.start.weights}")
     if shared not in pipelines:
-        pipelines[shared] = Pipeline(first.data, arrays=arrays, device=device, dtype=dtype)
+        pipelines[shared] = Pipeline(first.data, arrays=arrays, device=device, dtype=dtype, fitted=carried)
     pipeline = pipelines[shared]
     population = populate(recipes, pipeline, module, device=device, dtype=dtype)
     execution = pilot.prepare(population, first, pipeline)
-    return Program(number, recipes, members, pipeline, population, execution, test)
+    return Program(number, recipes, members, pipeline, population, execution, test, module, width=len(members))
 
 
 def populate(recipes: Sequence[Recipe], pipeline: Pipeline, module: Model, *, device: torch.device, dtype: torch.dtype) -> Population:
@@ -80,7 +116,7 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            recipe.model, pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype
+            starting.fitted_model(recipe, pipeline.outputs), pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype
         )
     elif isinstance(module, nn.Module):
         model = seeded(copy.deepcopy(module))
@@ -88,8 +124,9 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
             model = seeded(module())
+    starting.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
-    return Objective(model, loss, recipe.regularize.hard_negatives)
+    return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)
 
 
 def class_counts(recipe: Recipe, pipeline: Pipeline) -> list[int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ravine.data.pipeline import Pipeline
+from ravine.engine import starting
 from ravine.engine.evaluate import evaluation, metric_functions
 from ravine.engine.population import Objective
 from ravine.engine.programs import Program
@@ -18,6 +19,7 @@ def rehearse(program: Program) -> None:
     """Run model, loss and metrics of one member on a few samples; what does not fit is an InputError."""
     recipe, pipeline = program.recipes[0], program.pipeline
     metrics = metric_functions(pipeline.task, recipe.metrics)
+    starting.frozen(program.population.layout, recipe.start)
     for each in program.recipes:
         _check_monitor(each, pipeline, list(metrics))
         _check_class_weights(each, pipeline)

@@ -71,6 +71,7 @@ class Trainer:
         parts = self.recipes[0].metrics
         self.metrics = metric_functions(self.pipeline.task, parts)
         self.step = 0
+        self.trace = {durations.steps(place, self.epoch_steps, max(totals)) for place in program.trace}
         self.swa_counts = [0] * len(self.members)
         self.best: Tensor | None = None  # [P, D]
         self.best_buffers: dict[str, Tensor] = {}
@@ -90,6 +91,7 @@ class Trainer:
         """Train until every member has ended."""
         if self.step == 0:
             self.save()
+            self._keep_trace()
         rate = 0.0
         self.population.train()
         while self.members:
@@ -98,6 +100,7 @@ class Trainer:
             first = self.step
             self._block(last)
             rate = (last - first) / max(time.monotonic() - began, 1e-9)
+            self._keep_trace()
             if self._at_boundary():
                 self._end_epoch()
             elif not bool(self.stepper.alive.any()):
@@ -109,12 +112,19 @@ class Trainer:
             if self.members and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
                 self.save()
 
+    def _keep_trace(self) -> None:
+        if self.step in self.trace:
+            self.population.gather_buffers()
+            place = self.rundir.trace_path(self.program.number, self.step)
+            arrays = {"theta": self.population.theta} | self.population.saved_buffers()
+            snapshot.write(place, arrays, {"step": self.step, "members": self.members})
+
     @property
     def seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began
 
     def _block_end(self, rate: float) -> int:
-        boundary = min([(self.step // self.epoch_steps + 1) * self.epoch_steps, *self._ends()])
+        boundary = min([(self.step // self.epoch_steps + 1) * self.epoch_steps, *self._ends(), *(at for at in self.trace if at > self.step)])
         return min(boundary, self.step + max(1, int(rate * BLOCK_SECONDS) if rate else 8))
 
     def _ends(self) -> list[int]:

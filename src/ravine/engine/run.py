@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
-from ravine.engine import snapshot
+from ravine.engine import snapshot, starting
 from ravine.engine.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.population import Objective, view
+from ravine.engine.programs import class_counts
 from ravine.errors import InputError, RavineError
 from ravine.nn.build import build, build_loss, layout
 from ravine.recipe import Recipe
@@ -131,7 +132,7 @@ class Run:
             )
         dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
         p = self.pipeline
-        return build(self.recipe.model, p.input_shape, p.outputs, vocabulary=p.vocabulary, seed=self.recipe.seed, dtype=dtype)
+        return build(starting.fitted_model(self.recipe, p.outputs), p.input_shape, p.outputs, vocabulary=p.vocabulary, seed=self.recipe.seed, dtype=dtype)
 
     # --- using it -------------------------------------------------------------------------------------------------
 
@@ -166,17 +167,17 @@ class Run:
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
         """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y) of your own."""
         source = self.recipe.data
+        dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
         if data is not None:
-            pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)))
+            pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)), dtype=dtype)
             split = "test"
         elif source.source.kind == "arrays":
             raise InputError("evaluate", got="a run of arrays given in Python", expected="data = (x, y)", repair="run.evaluate(data=(x, y))")
         else:
-            dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
-            pipeline = Pipeline(source, dtype=dtype)
+            pipeline = Pipeline(source, dtype=dtype, fitted=starting.carried_over(self.recipe))
         if not pipeline.has(split):
             raise InputError("evaluate", got=split, expected="a split that the data has", repair=f"data.{split} is empty")
-        loss = build_loss(self.recipe.loss, pipeline.task, counts=pipeline.class_counts())
+        loss = build_loss(self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline))
         metrics = metric_functions(pipeline.task, self.recipe.metrics)
         objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
         return {name: float(value[0]) for name, value in evaluate([objective], pipeline, split, metrics).items()}
