@@ -29,12 +29,11 @@ class Points:
         self, recipe: Recipe, pipeline: Pipeline, module: Model = None, *, buffers: Mapping[str, Tensor] | None = None, width: int | None = None,
     ):
         self.pipeline = pipeline
-        together = dense_or_mapped(recipe, pipeline, module)
-        self.width = width or (DENSE_WIDTH if together else WIDTH)
-        self.population = populate(
-            [recipe] * self.width, pipeline, module, device=pipeline.device, dtype=torch.float64 if recipe.precision == "float64" else torch.float32
-        )
+        mappable = pilot.choose(recipe, _population([recipe] * 2, pipeline, module)).rows != "one by one"
+        self.width = width or (DENSE_WIDTH if mappable else WIDTH)
+        self.population = _population([recipe] * self.width, pipeline, module)
         self.execution = pilot.prepare(self.population, recipe, pipeline)
+        self.population.chunk = self.width if self.execution.rows != "one by one" else 1
         self.metrics = metric_functions(pipeline.task, ())
         for name, value in (buffers or {}).items():
             self.population.buffers[name].copy_(value.expand_as(self.population.buffers[name]))
@@ -76,12 +75,11 @@ class Points:
         return found
 
 
-def _probe(recipe: Recipe, pipeline: Pipeline, module: Model) -> Population:
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    return populate([recipe], pipeline, module, device=pipeline.device, dtype=dtype)
+def _population(recipes: list[Recipe], pipeline: Pipeline, module: Model) -> Population:
+    dtype = torch.float64 if recipes[0].precision == "float64" else torch.float32
+    return populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
 
 
 def initial_rows(recipes: list[Recipe], pipeline: Pipeline, module: Model = None) -> Tensor:
     """theta [P, D] as the recipes' initialisers and seeds make it."""
-    dtype = torch.float64 if recipes[0].precision == "float64" else torch.float32
-    return populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype).theta.detach()
+    return _population(recipes, pipeline, module).theta.detach()

@@ -39,4 +39,41 @@ def search(
     ))  # fmt: skip
 
 
-ALL: tuple[Callable[..., Any], ...] = (search,)
+def compare(
+    recipe: RecipeArgument = None,
+    over: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE,VALUE", help="What differs; several give every combination.")] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of each variant.")] = 10,
+    tune: Annotated[str | None, typer.Option(help="Tune this field of each variant first, e.g. lr.")] = None,
+    rates: Annotated[str | None, typer.Option(help="What is tried for --tune, by commas; default: 1e-5 to 3, two a decade.")] = None,
+    target: Annotated[float | None, typer.Option(help="How soon is the metric this good? Default: what the median variant reaches.")] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Add scikit-learn's models on the same split.")] = False,
+    metric: Metric = None, set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
+) -> None:  # fmt: skip
+    """Compare variants over seeds: curves with bands, a final table, paired significance."""
+    chosen = recipe_from(recipe, set_, seed)
+    from ravine.study.compare import RATES
+    from ravine.study.compare import compare as run
+    from ravine.study.space import split_values
+
+    print_json(json_, run(
+        chosen, over or [], seeds=seeds, tune=tune, rates=RATES if rates is None else split_values(rates), target=target,
+        baselines=baselines, metric=metric, out=out, quiet=quiet or json_, command=said(),
+    ))  # fmt: skip
+
+
+def lr(
+    recipe: RecipeArgument = None,
+    low: Annotated[float, typer.Option(help="The lowest rate.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="The highest rate.")] = 10.0,
+    rates: Annotated[int, typer.Option(help="How many.")] = 24,
+    after: Annotated[str, typer.Option(help="How long each trains, e.g. 200it or 3ep.")] = "200it",
+    set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
+) -> None:  # fmt: skip
+    """The learning-rate panel: 24 rates at once, a suggested range, the edge of divergence."""
+    chosen = recipe_from(recipe, set_, seed)
+    from ravine.study.rates import lr as run
+
+    print_json(json_, run(chosen, low=low, high=high, rates=rates, after=after, out=out, quiet=quiet or json_, command=said()))
+
+
+ALL: tuple[Callable[..., Any], ...] = (search, compare, lr)

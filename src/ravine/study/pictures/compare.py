@@ -80,13 +80,7 @@ def curves_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
                     axes.set_title(found[i].label, fontsize=9.5)
             shown = shown[: len(found)]
         _fit(shown[0], drawn, metric)
-        for i, axes in enumerate(shown):
-            columns = 1 if len(found) <= TOGETHER else min(4, math.ceil(math.sqrt(len(found))))
-            if i % columns == 0:
-                metric_axis(axes, metric)
-            if i + columns >= len(found):
-                axes.set_xlabel("epoch")
-                axes.tick_params(labelbottom=True)
+        _outer_labels(figure, shown, "epoch", metric)
     return figure
 
 
@@ -111,7 +105,7 @@ def _fit(axes: Axes, drawn: np.ndarray, metric: str) -> None:
         log_axis(axes, "y", [low, high])
     elif measures.better_is(metric) == "max" and measures.is_percent(metric):
         middle = np.percentile(drawn, 10)
-        axes.set_ylim(max(low, middle - 0.5 * (high - middle)), high + 0.03 * (high - middle) + 0.2)
+        axes.set_ylim(max(low, middle - 0.5 * (high - middle)), min(100.5, high + 0.3 * (high - middle) + 0.2))
 
 
 def finish_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
@@ -154,12 +148,22 @@ def sensitivity_figure(tuning: list[dict[str, Any]], path: str, metric: str) -> 
             if lost.any():
                 axis.plot(np.array(x)[lost], np.full(lost.sum(), 0.05), "x", color=COLOURS[1], transform=axis.get_xaxis_transform())
             axis.set_title(labels[i], fontsize=9.5)
-            if i % columns == 0:
-                metric_axis(axis, metric)
-            if i + columns >= len(labels):
-                axis.set_xlabel(path)
-                axis.tick_params(labelbottom=True)
         log_axis(axes[0])
         for axis in axes[: len(labels)]:
-            axis.xaxis.set_tick_params(rotation=45)
+            axis.tick_params(axis="x", labelsize=8, which="both")
+            axis.minorticks_off()
+        _outer_labels(figure, axes[: len(labels)], path, metric)
     return figure
+
+
+def _outer_labels(figure: Figure, axes: list[Axes], x: str, metric: str) -> None:
+    """One label for all panels at each side; the lowest panel of every column shows its ticks."""
+    if len(axes) == 1:
+        metric_axis(axes[0], metric)
+        axes[0].set_xlabel(x)
+        return
+    figure.supxlabel(x, fontsize=9.5)
+    figure.supylabel(measures.title(metric) + (" in %" if measures.is_percent(metric) else ""), fontsize=9.5)
+    columns = axes[0].get_gridspec().ncols
+    for i, axis in enumerate(axes):
+        axis.tick_params(labelbottom=i + columns >= len(axes))

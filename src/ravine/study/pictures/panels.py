@@ -45,8 +45,17 @@ def log_axis(axes: Axes, which: str = "x", values: Sequence[float] = ()) -> None
     finite = [v for v in values if v and math.isfinite(v) and v > 0]
     near = bool(finite) and max(finite) < 50 * min(finite)
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=10))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def brief(value: float) -> str:
+    """A tick's number: 1e-4, 0.01, 100.
+
+    >>> brief(1e-4), brief(0.01), brief(100.0)
+    ('1e-4', '0.01', '100')
+    """
+    return f"{value:.3g}" if 1e-3 < abs(value) < 1e4 or value == 0 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def legend(axes: Axes, columns: int = 3) -> None:
