@@ -184,6 +184,19 @@ def test_plateau_does_not_take_nan_for_progress() -> None:
     np.testing.assert_allclose(schedules.factors(0, 1), 0.1)
 
 
+def test_plateau_of_a_regression_watches_the_loss() -> None:
+    schedules = Schedules([schedule("on_plateau", patience="1ep")], epoch_steps=2, totals=[40])
+    for loss in (1.0, 0.9, 0.8, 0.9, 0.9):
+        schedules.observe({"val_loss": np.array([loss]), "train_loss": np.array([0.0])})
+    np.testing.assert_allclose(schedules.factors(0, 1), 0.1)
+
+
+def test_momentum_points_come_in_order() -> None:
+    points = [["5ep", 0.5], ["10%", 0.9]]
+    with pytest.raises(InputError, match="momentum_points"):
+        Schedules([schedule("constant", momentum_points=points)], epoch_steps=2, totals=[20])
+
+
 def test_plateau_wants_its_metric() -> None:
     schedules = Schedules([schedule("on_plateau", monitor="val_f1")], epoch_steps=2, totals=[40])
     with pytest.raises(InputError, match="val_accuracy"):

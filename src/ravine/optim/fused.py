@@ -114,20 +114,12 @@ class FusedRows:
         rows = self.group.rows
         for bucket in self.buckets:
             live = [p for p in bucket.positions if now.lives[rows[p]]]
-            if len(bucket.positions) > 1 and len(live) == len(bucket.positions) and self._alike(live, now):
+            if len(live) == len(bucket.positions) > 1 and now.same([rows[p] for p in live]):
                 self._run(live[0], bucket.together, now)
             else:
                 for place, position in enumerate(bucket.positions):
                     if now.lives[rows[position]]:
                         self._run(position, bucket.apart[place], now)
-
-    def _alike(self, live: list[int], now: Now) -> bool:
-        rows = self.group.rows
-        first = rows[live[0]]
-        for column in (now.lrs, now.ts, now.momenta):
-            if column is not None and any(column[rows[p]] != column[first] for p in live):
-                return False
-        return True
 
     def _run(self, position: int, pieces: list[_Pieces], now: Now) -> None:
         row, name = self.group.rows[position], self.group.momentum_name

@@ -30,6 +30,12 @@ class Now:
     ts: list[float]
     momenta: list[float] | None
 
+    def same(self, rows: Sequence[int]) -> bool:
+        """Whether these rows are at the same step, with the same rate and momentum."""
+        first = rows[0]
+        columns = (self.lrs, self.ts) if self.momenta is None else (self.lrs, self.ts, self.momenta)
+        return all(column[row] == column[first] for column in columns for row in rows)
+
 
 class Group:
     """The rows of one kind whose flags, and whose numbers that are zero, agree."""

@@ -86,14 +86,18 @@ def lamb(
         add(w[:, columns], step, -lr if excluded else -lr * _ratio(_norm(w[:, columns]), _norm(step)))
 
 
-def _norm(x: Tensor) -> Tensor:
-    """The norm of each row, a float64 column [P, 1]."""
+def _norm(x: Tensor) -> Column:
+    """The norm of each row, a float64 column [P, 1]; of one row on a CPU a float."""
+    if x.shape[0] == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return torch.linalg.vector_norm(x).item()
     return torch.linalg.vector_norm(x, dim=1, keepdim=True).double()
 
 
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
+def _ratio(above: Column, below: Column) -> Column:
     """above / below, 1 where either is zero."""
-    return torch.where((above > 0) & (below > 0), above / below, 1.0)
+    if isinstance(above, Tensor) or isinstance(below, Tensor):
+        return torch.where((above > 0) & (below > 0), above / below, 1.0)
+    return above / below if above > 0 and below > 0 else 1.0
 
 
 def _tiles(entry: Entry, w: Tensor) -> list[slice]:

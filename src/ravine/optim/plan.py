@@ -44,8 +44,8 @@ class Schedules:
         self.epoch_steps, self.totals = epoch_steps, list(totals)
         self.starts = [0] * len(self.parts)  # the step at which each row began
         self.plateaus = [_Plateau() if part.kind == "on_plateau" else None for part in self.parts]
-        for part in self.parts:
-            _check(part)
+        for part, total in zip(self.parts, self.totals, strict=True):
+            _check(part, epoch_steps, total)
 
     def factors(self, first: int, last: int) -> np.ndarray:
         """Multipliers of lr of the steps ``first`` to ``last - 1`` (counted from 0), [last - first, P] float64."""
@@ -71,7 +71,8 @@ class Schedules:
         """After an epoch: the metrics of all rows, each [P]."""
         for row, (part, plateau) in enumerate(zip(self.parts, self.plateaus, strict=True)):
             if plateau is not None:
-                self._see(part, plateau, _value(metrics, part.monitor, row), self.totals[row])
+                monitor = _monitor(part.monitor, metrics)
+                self._see(part, plateau, monitor, float(metrics[monitor][row]), self.totals[row])
 
     def state(self) -> dict[str, Any]:
         """What was observed so far, as JSON."""
@@ -122,8 +123,9 @@ class Schedules:
             return one_cycle_momentum(np.maximum(t - warmup, 0), max(1, total - warmup), *shape)
         return np.full(len(t), np.nan)
 
-    def _see(self, part: Any, plateau: _Plateau, value: float, total: int) -> None:
-        if _improved(value, plateau.best, _minimised(part), part.threshold):
+    def _see(self, part: Any, plateau: _Plateau, monitor: str, value: float, total: int) -> None:
+        minimised = part.mode == "min" or (part.mode == "auto" and any(word in monitor for word in _MINIMISED))
+        if _improved(value, plateau.best, minimised, part.threshold):
             plateau.best, plateau.bad = value, 0
         else:
             plateau.bad += self.epoch_steps
@@ -153,21 +155,24 @@ def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) ->
     return make("schedule", {"kind": "table", "values": tuple(values)})
 
 
-def _check(part: Any) -> None:
+def _check(part: Any, epoch_steps: int, total: int) -> None:
+    places = [durations.steps(place, epoch_steps, total) for place, _ in part.momentum_points]
+    if places != sorted(places):
+        expected = "places in the order of the run"
+        raise InputError("schedule.momentum_points", got=part.momentum_points, expected=expected)
     if part.warmup_kind == "constant" and part.warmup_start == 0 and durations.parse(part.warmup)[0] > 0:
         expected = "a multiplier > 0 for a constant warm-up: at 0 nothing would move"
         raise InputError("schedule.warmup_start", got=part.warmup_start, expected=expected, repair="try 0.1")
 
 
-def _value(metrics: Mapping[str, np.ndarray], monitor: str, row: int) -> float:
+def _monitor(monitor: str, metrics: Mapping[str, np.ndarray]) -> str:
+    """The metric to watch; a run without accuracy is watched by its loss."""
+    if monitor == "val_accuracy" and monitor not in metrics and "val_loss" in metrics:
+        return "val_loss"
     if monitor not in metrics:
-        expected = f"a metric of this run: {', '.join(sorted(metrics))}"
-        raise InputError("schedule.monitor", got=monitor, expected=expected)
-    return float(metrics[monitor][row])
-
-
-def _minimised(part: Any) -> bool:
-    return part.mode == "min" or (part.mode == "auto" and any(word in part.monitor for word in _MINIMISED))
+        known = ", ".join(sorted(metrics))
+        raise InputError("schedule.monitor", got=monitor, expected=f"a metric of this run: {known}")
+    return monitor
 
 
 def _improved(value: float, best: float | None, minimised: bool, threshold: float) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ravine.layout import Layout
 from ravine.optim.columns import TILE
-from ravine.optim.groups import Group, Now, Rows, selection
+from ravine.optim.groups import Group, Now, selection
 
 RUN = 8  # tiles that a thread takes at a time
 
@@ -60,22 +60,26 @@ class LongRows:
 
 
 class ShortRows:
-    """Blocks of rows that fill a tile together, their numbers float64 columns; rows apart are gathered and put back."""
+    """Blocks of rows that fill a tile together; rows apart are gathered and put back.
+
+    Their numbers are float64 columns, or plain floats in a block whose rows all have the same.
+    """
 
     def __init__(self, group: Group):
         self.group = group
         self.height = max(1, TILE // group.layout.size)
         self.live: list[int] = []
-        self.blocks: list[tuple[Rows, Rows, dict[str, Any]]] = []
+        self.blocks: list[_Block] = []
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
         group = self.group
         live = [position for position, row in enumerate(group.rows) if now.lives[row]]
         if live != self.live:
             self.live = live
-            self.blocks = [self._block(live[i : i + self.height]) for i in range(0, len(live), self.height)]
-        for rows, positions, fixed in self.blocks:
-            t, numbers = group.columns_now(fixed, rows, now)
+            self.blocks = [_Block(group, live[i : i + self.height]) for i in range(0, len(live), self.height)]
+        for block in self.blocks:
+            rows, positions = block.rows, block.positions
+            t, numbers = block.numbers(now)
             w, state = theta[rows], {name: slot[positions] for name, slot in group.slots.items()}
             group.formula(w, grad[rows], state, t, group.layout, **group.flags, **numbers)
             if not isinstance(rows, slice):
@@ -84,10 +88,24 @@ class ShortRows:
                 for name, slot in state.items():
                     group.slots[name][positions] = slot
 
-    def _block(self, positions: list[int]) -> tuple[Rows, Rows, dict[str, Any]]:
-        group = self.group
-        rows = selection([group.rows[p] for p in positions], group.device)
-        return rows, selection(positions, group.device), group.columns(positions)
+
+class _Block:
+    """Some rows of a group: where they are, and their numbers."""
+
+    def __init__(self, group: Group, positions: list[int]):
+        self.group, self.first = group, positions[0]
+        self.members = [group.rows[p] for p in positions]
+        self.rows, self.positions = selection(self.members, group.device), selection(positions, group.device)
+        self.fixed = group.columns(positions)
+        self.alike = all(group.numbers[p] == group.numbers[self.first] for p in positions)
+
+    def numbers(self, now: Now) -> tuple[Any, dict[str, Any]]:
+        """The step number and the numbers: floats where all rows have the same, else columns."""
+        if not (self.alike and now.same(self.members)):
+            return self.group.columns_now(self.fixed, self.rows, now)
+        row = self.members[0]
+        momentum = now.momenta[row] if now.momenta else None
+        return now.ts[row], self.group.numbers_at(self.first, now.lrs[row], momentum)
 
 
 class DeviceRows:
@@ -109,8 +127,10 @@ class DeviceRows:
         live, w = now.alive[rows].unsqueeze(1), theta[rows]
         try:
             self.advance(w, grad[rows], group.slots, t, live, numbers)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            warnings.warn(f"the {group.kind} step is not compiled: {str(error).splitlines()[0]}", stacklevel=2)
+        except Exception as error:  # of many classes, and before anything is changed
+            if self.advance is self.plain:
+                raise
+            warnings.warn(f"the {group.kind} step is not compiled: {error!r}", stacklevel=2)
             self.advance = self.plain
             self.advance(w, grad[rows], group.slots, t, live, numbers)
         if not isinstance(rows, slice):
