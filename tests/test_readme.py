@@ -29,7 +29,7 @@ def photos(place):
     rng = np.random.default_rng(0)
     for kind, sign in (("day", 1), ("night", -1)):
         (place / "photos" / kind).mkdir(parents=True)
-        for i in range(40):
+        for i in range(60):
             pixels = np.clip(128 + 60 * sign + 40 * rng.normal(size=(30 + i % 3, 32)), 0, 255).astype("uint8")
             Image.fromarray(pixels).save(place / "photos" / kind / f"{i}.png")
 
@@ -78,7 +78,7 @@ def test_the_examples_run_as_written(title, tmp_path):
 def check(title, place, said):
     """That something was learned, and written where the example says."""
     if title == "Your own images":
-        assert (place / "predictions.csv").read_text(encoding="utf-8").count("\n") == 81
+        assert (place / "predictions.csv").read_text(encoding="utf-8").count("\n") == 121
     elif title == "Your own text":
         assert len((place / "sample.txt").read_text(encoding="utf-8")) >= 300
     elif title == "Your own table":
