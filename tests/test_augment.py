@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from ravine.catalogue import table
 from ravine.data import augment
+from ravine.data import draw as draw_file
 from ravine.data.draw import Draw, Samples
 from ravine.data.pipeline import Pipeline
-from ravine.data.statistics import moments
 from ravine.data.warp import Warp, matrix, resolve
 from ravine.errors import InputError
 from ravine.recipe import Data
@@ -26,10 +26,7 @@ CLASSES = torch.arange(64) % 4
 
 
 def samples(x, y=CLASSES, task="classification"):
-    x = x.clone()
-    seen = moments(x, "channel" if x.ndim > 2 else "feature")
-    found = {"low": seen.low.min(), "high": seen.high.max(), "mean": seen.mean, "deviation": seen.variance.sqrt()}
-    return Samples(x, y.clone(), outputs=4, task=task, **{name: value.float() for name, value in found.items()})
+    return draw_file.samples(x.clone(), y.clone(), outputs=4, task=task)
 
 
 def within(x, wide):

@@ -32,8 +32,8 @@ def flip(
 ) -> Samples:
     """Mirror images left to right, upside down, or both by independent chances, each with probability ``p``.
 
-    >>> from ravine.data.draw import sheet
-    >>> flip(sheet([[1.0, 2.0], [3.0, 4.0]]), Draw(0), p=1.0).x
+    >>> from ravine.data.draw import samples
+    >>> flip(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), p=1.0).x
     tensor([[[[2., 1.],
               [4., 3.]]]])
     """
@@ -53,8 +53,8 @@ def shift(
 ) -> Samples:
     """Move images by whole pixels, uniformly from -``pixels`` to ``pixels`` each way.
 
-    >>> from ravine.data.draw import sheet
-    >>> shift(sheet([[1.0, 2.0], [3.0, 4.0]]), Draw(0), pixels=1).x.shape
+    >>> from ravine.data.draw import samples
+    >>> shift(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), pixels=1).x.shape
     torch.Size([1, 1, 2, 2])
     """
     _images(batch, "shift")
@@ -74,6 +74,10 @@ def crop(
 
     The same as ``shift`` by as many pixels.
 
+    >>> from ravine.data.draw import samples
+    >>> crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), padding=1).x.shape
+    torch.Size([1, 1, 2, 2])
+
     Source: He et al., "Deep residual learning for image recognition", 2016.
     """
     return shift(batch, draw, pixels=padding, fill=fill, value=value)
@@ -90,6 +94,10 @@ def resized_crop(
 
     Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``
     (both cut to the image), its place uniform.
+
+    >>> from ravine.data.draw import samples
+    >>> resized_crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), scale=(0.5, 1.0)).x.shape
+    torch.Size([1, 1, 2, 2])
 
     Source: Szegedy et al., "Going deeper with convolutions", 2015.
     """
@@ -117,7 +125,12 @@ def rotate(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Turn images about their centre by an angle uniform in [-``degrees``, ``degrees``]."""
+    """Turn images about their centre by an angle uniform in [-``degrees``, ``degrees``].
+
+    >>> from ravine.data.draw import samples
+    >>> rotate(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=45.0).x.shape
+    torch.Size([1, 1, 2, 2])
+    """
     _images(batch, "rotate")
     angle = draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180)
     cosine, sine = angle.cos(), angle.sin()
@@ -133,7 +146,12 @@ def zoom(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1 enlarges."""
+    """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1 enlarges.
+
+    >>> from ravine.data.draw import samples
+    >>> zoom(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), high=2.0).x.shape
+    torch.Size([1, 1, 2, 2])
+    """
     _images(batch, "zoom")
     if low > high:
         raise InputError("data.augment.zoom", got=f"low = {low}, high = {high}", expected="low at most high")
@@ -149,7 +167,12 @@ def shear(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``, ``degrees``] (below 90)."""
+    """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``, ``degrees``] (below 90).
+
+    >>> from ravine.data.draw import samples
+    >>> shear(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=20.0).x.shape
+    torch.Size([1, 1, 2, 2])
+    """
     _images(batch, "shear")
     if degrees >= 90:
         raise InputError("data.augment.shear.degrees", got=degrees, expected="below 90")
@@ -161,14 +184,26 @@ def shear(
 
 
 def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
-    """Add to each image a number uniform in [-``amount``, ``amount``] times the range of the data; cut to the range."""
+    """Add to each image a number uniform in [-``amount``, ``amount``] times the range of the data; cut to the range.
+
+    >>> from ravine.data.draw import samples
+    >>> x = brightness(samples([[[[0.0, 1.0, 0.5]]]]), Draw(0), amount=0.3).x
+    >>> bool((x >= 0).all() and (x <= 1).all())
+    True
+    """
     _images(batch, "brightness")
     added = draw.uniform(len(batch), low=-amount, high=amount).view(-1, 1, 1, 1) * (batch.high - batch.low)
     return _within(batch, batch.floats() + added)
 
 
 def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
-    """Move each image away from or towards its mean: m + f (x - m), f uniform in [1 - ``amount``, 1 + ``amount``]."""
+    """Move each image away from or towards its mean: m + f (x - m), f uniform in [1 - ``amount``, 1 + ``amount``].
+
+    >>> from ravine.data.draw import samples
+    >>> x = contrast(samples([[[[0.4, 0.6, 0.0, 1.0]]]]), Draw(0), amount=0.1).x
+    >>> round(float(x[0, 0, 0, :2].mean()), 4)
+    0.5
+    """
     _images(batch, "contrast")
     x = batch.floats()
     mean = x.mean((1, 2, 3), keepdim=True)
@@ -179,6 +214,10 @@ def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
     """Move each pixel away from or towards its gray: g + f (x - g), f uniform in [1 - ``amount``, 1 + ``amount``].
 
     g = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); images of three channels.
+
+    >>> from ravine.data.draw import samples
+    >>> saturation(samples([[[[0.5]], [[0.5]], [[0.5]]]]), Draw(0)).x.flatten()
+    tensor([0.5000, 0.5000, 0.5000])
     """
     _images(batch, "saturation")
     if batch.shape[1] != 3:
@@ -196,6 +235,10 @@ def noise(batch: Samples, draw: Draw, *, std: Positive = 0.1) -> Samples:
 
     ``std`` is a multiple of the standard deviation of the training part, by channel (images, sequences) or by feature
     (tables), so that it means the same before and after ``standardize``. Padding stays padding.
+
+    >>> from ravine.data.draw import samples
+    >>> noise(samples([[[[0.0, 1.0]]]]), Draw(0), std=0.1).x.shape
+    torch.Size([1, 1, 1, 2])
 
     Source: Bishop, "Training with noise is equivalent to Tikhonov regularization", 1995.
     """
@@ -215,6 +258,10 @@ def erase(
 
     Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``.
 
+    >>> from ravine.data.draw import samples
+    >>> erase(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), p=1.0, scale=(1.0, 1.0), ratio=(1.0, 1.0)).x.unique()
+    tensor([0.5000])
+
     Source: Zhong et al., "Random erasing data augmentation", 2020.
     """
     _images(batch, "erase")
@@ -233,6 +280,10 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
 
     The square may reach over the edge, where it is cut.
 
+    >>> from ravine.data.draw import samples
+    >>> cutout(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), size=4).x.shape
+    torch.Size([1, 1, 2, 2])
+
     Source: DeVries, Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
     """
     _images(batch, "cutout")
@@ -249,6 +300,10 @@ def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
 
     The first or last step is repeated where the sequence has moved away. For sequences [T, F] and tokens [T] with one
     target for the whole sequence.
+
+    >>> from ravine.data.draw import samples
+    >>> time_shift(samples([[5, 6, 7]]), Draw(0), steps=1).x.shape
+    torch.Size([1, 3])
     """
     _sequences(batch, "time_shift")
     if batch.task == "sequence":
@@ -267,6 +322,10 @@ def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
 
 def time_mask(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
     """Mask a stretch of 0 to ``steps`` steps of each sequence: with the mean of the training part, tokens with 0.
+
+    >>> from ravine.data.draw import samples
+    >>> time_mask(samples([[5, 6, 7]]), Draw(0), steps=2).x.shape
+    torch.Size([1, 3])
 
     Source: Park et al., "SpecAugment", 2019.
     """
@@ -288,6 +347,11 @@ def feature_dropout(batch: Samples, draw: Draw, *, rate: Probability = 0.1) -> S
     """Replace each feature of a sample by its mean in the training part with probability ``rate``: rows of tables.
 
     Nothing is scaled. What is missing in a CSV file stays missing.
+
+    >>> from ravine.data.draw import samples
+    >>> feature_dropout(samples([[1.0, 5.0], [3.0, 5.0]]), Draw(0), rate=1.0).x
+    tensor([[2., 5.],
+            [2., 5.]])
     """
     x = batch.floats()
     if x.ndim != 2:
@@ -306,6 +370,10 @@ def mixup(batch: Samples, draw: Draw, *, alpha: Positive = 0.2) -> Samples:
 
     Classes become shares [B, K] (soft targets); each sample has its own l.
 
+    >>> from ravine.data.draw import samples
+    >>> mixup(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0)).y
+    tensor([[1., 0.]])
+
     Source: Zhang et al., "mixup: Beyond empirical risk minimization", 2018.
     """
     _can_mix(batch, "mixup")
@@ -320,6 +388,10 @@ def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
 
     The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random pixel, cut at the
     edge.
+
+    >>> from ravine.data.draw import samples
+    >>> cutmix(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0)).y
+    tensor([[1., 0.]])
 
     Source: Yun et al., "CutMix: Regularization strategy to train strong classifiers", 2019.
     """

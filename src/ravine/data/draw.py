@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine import randomness
+from ravine.data.statistics import Rows, moments
 from ravine.data.warp import Warp, resolve
 
 
@@ -122,12 +123,22 @@ class Samples:
         return F.one_hot(self.y.long(), self.outputs).float()
 
 
-def sheet(image: Any, labels: Any = 0) -> Samples:
-    """One image of one channel, given as rows of numbers, as samples of two classes: for trying a technique.
+def samples(x: Any, y: Any = None, *, outputs: int = 2, task: str = "classification") -> Samples:
+    """A batch [B, ...] with the statistics of its own: for trying a technique.
 
-    >>> sheet([[0.0, 1.0]]).shape
-    torch.Size([1, 1, 1, 2])
+    >>> samples([[0.0, 1.0]]).shape
+    torch.Size([1, 2])
     """
-    x = torch.as_tensor(image)[None, None]
-    seen = {"low": x.min(), "high": x.max(), "mean": x.mean(), "deviation": x.std(correction=0)}
-    return Samples(x, torch.tensor([labels]), outputs=2, task="classification", **seen)
+    x = torch.as_tensor(x)
+    seen = of_inputs(Rows.of(x))
+    return Samples(x, torch.zeros(len(x), dtype=torch.int64) if y is None else y, outputs=outputs, task=task, **seen)
+
+
+def of_inputs(rows: Rows) -> dict[str, Tensor]:
+    """Range, mean and deviation of raw inputs, by channel (by feature for tables), as ``Samples`` wants them."""
+    seen = moments(rows, "channel" if len(rows.shape) >= 2 else "feature")
+    low, high = seen.low.min(), seen.high.max()
+    if rows.dtype == torch.uint8:
+        low, high = torch.zeros_like(low), torch.full_like(high, 255.0 if high > 1 else 1.0)
+    found = {"low": low, "high": high, "mean": seen.mean, "deviation": seen.variance.sqrt()}
+    return {name: value.float() for name, value in found.items()}

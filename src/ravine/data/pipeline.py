@@ -13,12 +13,12 @@ from ravine import recipe
 from ravine.data import reading
 from ravine.data.arrays import from_python
 from ravine.data.cache import data_root
-from ravine.data.draw import Draw, Samples
+from ravine.data.draw import Draw, Samples, of_inputs
 from ravine.data.order import Order
 from ravine.data.parts import divide, is_said
 from ravine.data.preparation import Preparation, Prepare, technique
 from ravine.data.source import Arrays, Batch, Source
-from ravine.data.statistics import Rows, moments
+from ravine.data.statistics import Rows
 from ravine.data.stream import Items, Ordered
 from ravine.data.targets import as_targets
 from ravine.errors import InputError
@@ -58,7 +58,7 @@ class Pipeline:
         self._parts: dict[str, Any] = source.parts
         self._settle(data, preparation, torch.device(device), dtype)
         self._place(source.batch)
-        self._seen = _of_raw(inputs, self.device) if data.augment else {}
+        self._seen = {k: v.to(device) for k, v in of_inputs(inputs).items()} if data.augment else {}
 
     def _settle(self, data: recipe.Data, preparation: Preparation, device: torch.device, dtype: torch.dtype) -> None:
         self.data, self.preparation, self.device, self.dtype = data, preparation, device, dtype
@@ -151,6 +151,11 @@ class Pipeline:
             elif not isinstance(part, (Items, Ordered)) and self._fits(part):
                 self._parts[name] = part.to(self.device)
         at = self._ready["train"].x.device if "train" in self._ready else getattr(self._parts["train"], "device", "cpu")
+        self._arrange(at)
+
+    def _arrange(self, at: Any) -> None:
+        """The order of the training rows, and room for the batches that are gathered together."""
+        train = self._parts["train"]
         self._order = Order(self.train_size, self.batch_size, self.data.order, self.data.last_batch, self.data.seed, at)
         self.epoch_steps = train.epoch_steps if isinstance(train, Ordered) else self._order.epoch_steps
         self._block: list[Any] = []
@@ -158,6 +163,15 @@ class Pipeline:
         self._block_steps = max(1, BLOCK_BYTES // (self._row_bytes() * self.batch_size))
         self._stream: Iterator[Any] | None = None
         self._stream_step = -1
+
+    def with_batch(self, batch: int | Literal["full"]) -> Pipeline:
+        """The same data, ready as they are, in batches of another size; a DataLoader keeps its own."""
+        other = copy.copy(self)
+        if not isinstance(self._parts["train"], (Items, Ordered)):
+            other.data = self.data.model_copy(update={"batch": batch})
+            other.batch_size = self.train_size if batch == "full" else min(batch, self.train_size)
+            other._arrange(getattr(self._order, "device", self.device))
+        return other
 
     def _row_bytes(self) -> int:
         return max(1, torch.Size(self.input_shape).numel() * self._prepare.input_dtype.itemsize)
@@ -284,16 +298,6 @@ def _batch_size(data: recipe.Data, size: int, loader_batch: int | None) -> int:
             repair='batch = "full" takes all of it',
         )  # fmt: skip
     return min(data.batch, size)
-
-
-def _of_raw(rows: Rows, device: torch.device) -> dict[str, Tensor]:
-    """Range, mean and deviation of the raw training inputs, by channel (by feature for tables), for augmentation."""
-    seen = moments(rows, "channel" if len(rows.shape) >= 2 else "feature")
-    low, high = seen.low.min(), seen.high.max()
-    if rows.dtype == torch.uint8:
-        low, high = torch.zeros_like(low), torch.full_like(high, 255.0 if high > 1 else 1.0)
-    found = {"low": low, "high": high, "mean": seen.mean, "deviation": seen.variance.sqrt()}
-    return {name: value.float().to(device) for name, value in found.items()}
 
 
 def _in_order(part: Any, size: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -20,6 +20,9 @@ from ravine.errors import InputError
 def digits(root: Path) -> Source:
     """Handwritten digits of scikit-learn: 1,797 images [1, 8, 8] with values 0 to 16, 10 classes; no download.
 
+    >>> digits(Path()).parts["train"].x.shape
+    torch.Size([1797, 1, 8, 8])
+
     Source: UCI, Optical Recognition of Handwritten Digits (Alpaydin, Kaynak 1998).
     """
     return from_pairs({"train": published.digits()})
@@ -30,6 +33,9 @@ def mnist(root: Path) -> Source:
 
     Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source: LeCun, Cortes, Burges
     1998.
+
+    >>> mnist(Path("data")).parts["test"].x.shape  # doctest: +SKIP
+    torch.Size([10000, 1, 28, 28])
     """
     return from_pairs(published.mnist(root), classes=tuple("0123456789"))
 
@@ -39,6 +45,9 @@ def cifar10(root: Path) -> Source:
 
     Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or cifar10-jpeg.npz, the
     same images as JPEG; else downloaded. Source: Krizhevsky 2009.
+
+    >>> cifar10(Path("data")).parts["test"].x.shape  # doctest: +SKIP
+    torch.Size([10000, 3, 32, 32])
     """
     return from_pairs(published.cifar10(root), classes=published.CIFAR10_CLASSES)
 
@@ -47,6 +56,9 @@ def shakespeare(root: Path, *, length: Count = 64) -> Source:
     """Tiny Shakespeare: 1,115,394 characters, windows of ``length`` with the next character as target at each step.
 
     Found under ``root`` (tinyshakespeare.txt), else downloaded. Source: Karpathy 2015.
+
+    >>> shakespeare(Path("data"), length=100).task  # doctest: +SKIP
+    'sequence'
     """
     return files.from_text(published.shakespeare(root), length)
 
@@ -56,6 +68,12 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
 
     Training, validation and test are contiguous pieces, in this order. The vocabulary is that of the training piece;
     token 0 stands for characters it does not have. In training the windows begin at another place each epoch.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     _ = (Path(place) / "a.txt").write_text("to be or not to be")
+    ...     text(Path(place), path="a.txt", length=4).task
+    'sequence'
     """
     return files.from_text(find(path, root, "a text file"), length)
 
@@ -68,6 +86,15 @@ def folder(
 
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all
     are gray, else RGB. Files that cannot be read are named in one warning and left out.
+
+    >>> from PIL import Image
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     for name in ("cat", "dog"):
+    ...         (Path(place) / name).mkdir()
+    ...         Image.new("RGB", (6, 4)).save(Path(place) / name / "1.png")
+    ...     folder(Path(), path=place).classes
+    ('cat', 'dog')
     """
     from ravine.data import folders  # with Pillow, which most runs do not need
 
@@ -92,6 +119,12 @@ def csv(
     column beside it where the training part misses some; a missing category the most frequent one; a category that the
     training part does not have gives zeros. The task is classification where the target is text or at most 20 different
     whole numbers, else regression.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     _ = (Path(place) / "a.csv").write_text("size,colour,price\\n1,red,0.5\\n2,blue,2.5\\n")
+    ...     csv(Path(place), path="a.csv").task
+    'regression'
     """
     return files.from_csv(find(path, root, "a CSV file"), target, task, categorical, drop)
 
@@ -102,6 +135,13 @@ def npz(
     """NumPy arrays in one file: x and y, or x_train and y_train with x_val, y_val, x_test, y_test as there are.
 
     Bytes stay bytes; targets are read as for arrays given in Python.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> with TemporaryDirectory() as place:
+    ...     np.savez(Path(place) / "a.npz", x=np.eye(4), y=[0, 1, 0, 1])
+    ...     npz(Path(place), path="a.npz").classes
+    ('0', '1')
     """
     return files.from_npz(find(path, root, "an npz file"), task)
 
@@ -110,6 +150,13 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
     """IDX files, plain or gzip: a folder with MNIST's four names, or an images file and its ``labels``.
 
     Without ``labels`` the name is made from that of the images: images-idx3 becomes labels-idx1.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     _ = (Path(place) / "x-images-idx3").write_bytes(bytes([0, 0, 8, 3, *(0, 0, 0, 2) * 3, *range(8)]))
+    ...     _ = (Path(place) / "x-labels-idx1").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1]))
+    ...     idx(Path(place), path="x-images-idx3").parts["train"].x.shape
+    torch.Size([2, 1, 2, 2])
     """
     return files.from_idx(find(path, root, "an IDX file or a folder of them", folder=None), labels, root)
 

@@ -36,7 +36,11 @@ def blobs(
     deviation: Positive = 1.0,
     seed: Integer = 0,
 ) -> Source:
-    """Gaussian clouds, one a class, around centres drawn from [-10, 10] (scikit-learn's make_blobs)."""
+    """Gaussian clouds, one a class, around centres drawn from [-10, 10] (scikit-learn's make_blobs).
+
+    >>> blobs(Path(), samples=9).parts["train"].x.shape
+    torch.Size([9, 2])
+    """
     from sklearn.datasets import make_blobs
 
     if classes < 2:
@@ -48,7 +52,11 @@ def blobs(
 def circles(
     root: Path, *, samples: Count = 1000, noise: NonNegative = 0.1, factor: Probability = 0.5, seed: Integer = 0
 ) -> Source:
-    """Two circles in the plane, the inner one of radius ``factor`` (scikit-learn's make_circles)."""
+    """Two circles in the plane, the inner one of radius ``factor`` (scikit-learn's make_circles).
+
+    >>> circles(Path(), samples=8).parts["train"].x.shape
+    torch.Size([8, 2])
+    """
     from sklearn.datasets import make_circles
 
     if factor == 1:
@@ -70,6 +78,9 @@ def spirals(
     noise.
 
     ``noise`` is the standard deviation of the angle, in radians.
+
+    >>> spirals(Path(), samples=9).parts["train"].x.shape
+    torch.Size([9, 2])
     """
     if classes < 2:
         raise InputError("data.source.classes", got=classes, expected="at least 2")
@@ -95,6 +106,9 @@ def characters(
 
     Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise`` the standard
     deviation of noise as a fraction of the full range. No download.
+
+    >>> characters(Path(), samples=26, size=12).parts["train"].x.shape
+    torch.Size([26, 1, 12, 12])
     """
     letters = _ALPHABETS[alphabet]
     if samples < len(letters):
@@ -109,7 +123,11 @@ def characters(
 
 
 def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integer = 0) -> Source:
-    """Sequences [length, 1] of -1 and 1; the class is whether the number of ones is odd."""
+    """Sequences [length, 1] of -1 and 1; the class is whether the number of ones is odd.
+
+    >>> parity(Path(), samples=6, length=4).parts["train"].x.shape
+    torch.Size([6, 4, 1])
+    """
     random = np.random.default_rng(_state(seed))
     bits = random.integers(0, 2, (samples, length))
     bits[0, 0] ^= bits[: min(2, samples)].sum() % 2 == 0  # both classes occur
@@ -123,6 +141,9 @@ def copying(root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Co
 
     Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2), blanks. The target
     at each step is a blank, and at the last ``symbols`` steps the symbols.
+
+    >>> copying(Path(), samples=6, symbols=3, delay=2).parts["train"].x.shape
+    torch.Size([6, 8])
 
     Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution recurrent neural
     networks", 2016.
@@ -146,6 +167,9 @@ def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integ
     marked.
 
     One mark stands in each half. Always answering 1 has a squared error of 1/6.
+
+    >>> adding(Path(), samples=6, length=4).parts["train"].x.shape
+    torch.Size([6, 4, 2])
 
     Source: Hochreiter, Schmidhuber, "Long short-term memory", 1997.
     """
