@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.catalogue import find
 from ravine.data.pipeline import Batch
 from ravine.engine import starting
 from ravine.engine.population import Objective, Population
 from ravine.optim.clipping import clip
 from ravine.optim.penalties import add_penalty_gradients
+from ravine.optim.projection import RowConstraints
 from ravine.optim.rows import RowOptimizer
 from ravine.randomness import key, normal
 from ravine.recipe import Recipe
@@ -65,7 +65,8 @@ class Stepper:
         self._averages = any(r.average.ema for r in recipes)
         self._noise = column(r.regularize.weight_noise for r in recipes)
         self._noisy = any(r.regularize.weight_noise for r in recipes)
-        self._constraints = [(i, r.constraint) for i, r in enumerate(recipes) if r.constraint is not None]
+        self._constrained = any(r.constraint is not None for r in recipes)
+        self._constraints = RowConstraints([r.constraint for r in recipes], self.population.layout, device=device)
         self._scales = self._column_scales()
         if self.average is None and any(r.average.ema or r.average.swa for r in recipes):
             self.average = self.population.theta.detach().clone()
@@ -87,7 +88,7 @@ class Stepper:
     def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None) -> tuple[Tensor, Tensor]:
         population = self.population
         theta = population.theta
-        self.optimizer.point(theta)
+        self.optimizer.point(theta, momentum)
         noise = self._add_noise(step) if self._noisy else None
         losses = self._gradients(micro, step)  # [P]
         if noise is not None:
@@ -106,8 +107,8 @@ class Stepper:
         self.optimizer.step(theta, population.grad, rate, self.alive, t, momentum)
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)
-        for row, part in self._constraints:
-            find("constraint", part.kind).function()(theta[row : row + 1], population.layout, **part.arguments)
+        if self._constrained:
+            self._constraints.apply(theta, self.alive)
         if self._averages and self.average is not None:
             self.average.lerp_(theta, (1 - self._ema)[:, None].to(theta.dtype))
         return losses, norms
