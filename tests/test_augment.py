@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ravine.catalogue import table
-from ravine.data import augment
+from ravine.catalogue import find, table
+from ravine.data import augment, geometry
 from ravine.data import draw as draw_file
 from ravine.data.draw import Draw, Samples
 from ravine.data.pipeline import Pipeline
@@ -38,7 +38,7 @@ def within(x, wide):
 
 
 def run(name, x, draw=None, y=CLASSES, task="classification", **settings):
-    return getattr(augment, name)(samples(x, y, task), draw or Draw(0, name), **settings)
+    return find("augment", name).function()(samples(x, y, task), draw or Draw(0, name), **settings)
 
 
 # every technique, with data that it is for
@@ -72,7 +72,7 @@ def test_the_draw_is_the_only_randomness(name, x, settings):
 @EACH
 def test_shape_and_labels_are_kept_and_the_data_are_not_written_to(name, x, settings):
     before = x.clone()
-    result = getattr(augment, name)(within(x, x), Draw(0), **settings)
+    result = find("augment", name).function()(within(x, x), Draw(0), **settings)
     assert result.x.shape == x.shape
     assert torch.equal(x, before)
     if name in ("mixup", "cutmix"):
@@ -85,7 +85,7 @@ def test_shape_and_labels_are_kept_and_the_data_are_not_written_to(name, x, sett
 @EACH
 def test_each_sample_has_its_own_draw(name, x, settings):
     same = x[:1].expand_as(x).contiguous()
-    result = getattr(augment, name)(within(same, x), Draw(3), **settings)
+    result = find("augment", name).function()(within(same, x), Draw(3), **settings)
     changed = result.y if name in ("mixup", "cutmix") else result.x
     assert len(changed.flatten(1).unique(dim=0)) > 1
 
@@ -197,9 +197,9 @@ def test_rotation_turns_about_the_centre():
 
 
 def test_geometry_in_a_row_is_sampled_once():
-    both = augment.zoom(augment.rotate(augment.flip(samples(FLOATS), Draw(0)), Draw(1)), Draw(2))
+    both = geometry.zoom(geometry.rotate(geometry.flip(samples(FLOATS), Draw(0)), Draw(1)), Draw(2))
     parts = [
-        f(samples(FLOATS), Draw(i))._warp.matrix for i, f in enumerate((augment.flip, augment.rotate, augment.zoom))
+        f(samples(FLOATS), Draw(i))._warp.matrix for i, f in enumerate((geometry.flip, geometry.rotate, geometry.zoom))
     ]
     torch.testing.assert_close(both._warp.matrix, parts[0] @ parts[1] @ parts[2])
     once = resolve(FLOATS, Warp(parts[0] @ parts[1] @ parts[2], "constant", 0.0, exact=False))
@@ -207,15 +207,15 @@ def test_geometry_in_a_row_is_sampled_once():
 
 
 def test_flip_then_shift_is_the_same_as_one_after_the_other():
-    both = augment.shift(augment.flip(samples(BYTES), Draw(0)), Draw(1), fill="reflect")
-    first = augment.flip(samples(BYTES), Draw(0)).x
-    assert torch.equal(both.x, augment.shift(samples(first), Draw(1), fill="reflect").x)
+    both = geometry.shift(geometry.flip(samples(BYTES), Draw(0)), Draw(1), fill="reflect")
+    first = geometry.flip(samples(BYTES), Draw(0)).x
+    assert torch.equal(both.x, geometry.shift(samples(first), Draw(1), fill="reflect").x)
 
 
 def test_different_fills_are_not_joined():
-    both = augment.shift(augment.shift(samples(BYTES), Draw(0), pixels=4), Draw(1), pixels=4, fill="nearest")
-    first = augment.shift(samples(BYTES), Draw(0), pixels=4).x
-    assert torch.equal(both.x, augment.shift(samples(first), Draw(1), pixels=4, fill="nearest").x)
+    both = geometry.shift(geometry.shift(samples(BYTES), Draw(0), pixels=4), Draw(1), pixels=4, fill="nearest")
+    first = geometry.shift(samples(BYTES), Draw(0), pixels=4).x
+    assert torch.equal(both.x, geometry.shift(samples(first), Draw(1), pixels=4, fill="nearest").x)
 
 
 def test_resized_crop_takes_the_area_and_aspect_it_says():
@@ -251,7 +251,7 @@ def test_light_stays_in_the_range_of_the_data(name):
 @pytest.mark.parametrize("name", ["contrast", "saturation"])
 def test_contrast_and_saturation_scale_what_they_say(name):
     x = FLOATS * 0.1 + 1
-    result = getattr(augment, name)(within(x, FLOATS), Draw(0), amount=0.5).x
+    result = find("augment", name).function()(within(x, FLOATS), Draw(0), amount=0.5).x
     gray = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     centre = x.mean((1, 2, 3), keepdim=True) if name == "contrast" else (x * gray).sum(1, keepdim=True)
     factor = ((result - centre) * (x - centre)).sum((1, 2, 3)) / (x - centre).square().sum((1, 2, 3))

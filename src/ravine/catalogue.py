@@ -41,7 +41,7 @@ from ravine.errors import InputError, nearest, unknown
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
     "preprocess": ("data.preprocess",),
-    "augment": ("data.augment",),
+    "augment": ("data.geometry", "data.augment"),
     "layer": ("nn.layers", "nn.convolution", "nn.normalization", "nn.recurrent", "nn.activations"),
     "initializer": ("nn.initializers",),
     "loss": ("nn.losses",),

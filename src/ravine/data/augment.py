@@ -1,184 +1,20 @@
-"""Augmentation: batched, on the device, each sample by its own draw, the label kept (but for mixup and cutmix).
+"""Augmentation but for geometry: batched, on the device, each sample by its own draw, the label kept (mixing apart).
 
 Every function here is a technique: it receives the raw samples of a training batch, before preprocessing, and a
-``Draw``, the only randomness. Geometric techniques in a row are one affine map that is sampled once (bilinear); flips
-and whole-pixel shifts are exact, and bytes stay bytes. ``fill`` says what stands outside the image: the nearest
-pixel, a constant ``value``, or the image reflected at its edge. Amounts that depend on the data are in units of the
-training part: its range for light, its standard deviation (by channel, by feature in tables) for noise.
+``Draw``, the only randomness. Amounts that depend on the data are in units of the training part: its range for light,
+its standard deviation (by channel, by feature in tables) for noise.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ravine.catalogue import Count, Positive, Probability, Real
-from ravine.data.draw import Draw, Samples
-from ravine.data.warp import Warp, matrix
+from ravine.catalogue import Count, Positive, Probability
+from ravine.data.draw import Draw, Samples, need_images
 from ravine.errors import InputError
-
-# --- geometry of images -----------------------------------------------------------------------------------------------
-
-
-def flip(
-    batch: Samples,
-    draw: Draw,
-    *,
-    axis: Literal["horizontal", "vertical", "both"] = "horizontal",
-    p: Probability = 0.5,
-) -> Samples:
-    """Mirror images left to right, upside down, or both by independent chances, each with probability ``p``.
-
-    >>> from ravine.data.draw import samples
-    >>> flip(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), p=1.0).x
-    tensor([[[[2., 1.],
-              [4., 3.]]]])
-    """
-    _images(batch, "flip")
-    across = _sign(draw.chance(len(batch), p)) if axis != "vertical" else 1.0
-    down = _sign(draw.chance(len(batch), p)) if axis != "horizontal" else 1.0
-    return batch.warped(Warp(matrix(across, 0, 0, 0, down, 0), None, 0.0, exact=True))
-
-
-def shift(
-    batch: Samples,
-    draw: Draw,
-    *,
-    pixels: Count = 2,
-    fill: Literal["nearest", "constant", "reflect"] = "constant",
-    value: Real = 0.0,
-) -> Samples:
-    """Move images by whole pixels, uniformly from -``pixels`` to ``pixels`` each way.
-
-    >>> from ravine.data.draw import samples
-    >>> shift(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), pixels=1).x.shape
-    torch.Size([1, 1, 2, 2])
-    """
-    _images(batch, "shift")
-    across, down = (draw.integers(len(batch), low=-pixels, high=pixels).float() for _ in range(2))
-    return batch.warped(Warp(matrix(1, 0, -across, 0, 1, -down), fill, value, exact=True))
-
-
-def crop(
-    batch: Samples,
-    draw: Draw,
-    *,
-    padding: Count = 4,
-    fill: Literal["nearest", "constant", "reflect"] = "constant",
-    value: Real = 0.0,
-) -> Samples:
-    """Pad each side by ``padding`` pixels and cut out a random part of the former size: the usual one for CIFAR.
-
-    The same as ``shift`` by as many pixels.
-
-    >>> from ravine.data.draw import samples
-    >>> crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), padding=1).x.shape
-    torch.Size([1, 1, 2, 2])
-
-    Source: He et al., "Deep residual learning for image recognition", 2016.
-    """
-    return shift(batch, draw, pixels=padding, fill=fill, value=value)
-
-
-def resized_crop(
-    batch: Samples,
-    draw: Draw,
-    *,
-    scale: tuple[Probability, Probability] = (0.08, 1.0),
-    ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333),
-) -> Samples:
-    """Cut out a rectangle of random area and aspect and enlarge it to the image's size (bilinear).
-
-    Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``
-    (both cut to the image), its place uniform.
-
-    >>> from ravine.data.draw import samples
-    >>> resized_crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), scale=(0.5, 1.0)).x.shape
-    torch.Size([1, 1, 2, 2])
-
-    Source: Szegedy et al., "Going deeper with convolutions", 2015.
-    """
-    _images(batch, "resized_crop")
-    if not 0 < scale[0] <= scale[1] or ratio[0] > ratio[1]:
-        raise InputError(
-            "data.augment.resized_crop", got=f"scale {scale}, ratio {ratio}", expected="(low, high), low > 0"
-        )
-    size = len(batch)
-    height, width = batch.shape[2:]
-    area = draw.uniform(size, low=scale[0], high=scale[1])
-    aspect = torch.exp(draw.uniform(size, low=math.log(ratio[0]), high=math.log(ratio[1])))
-    across = (area * aspect * height / width).sqrt().clamp(max=1.0)  # fractions of the width and of the height
-    down = (area / aspect * width / height).sqrt().clamp(max=1.0)
-    right = draw.uniform(size, low=-0.5, high=0.5) * (1 - across) * width
-    below = draw.uniform(size, low=-0.5, high=0.5) * (1 - down) * height
-    return batch.warped(Warp(matrix(across, 0, right, 0, down, below), None, 0.0, exact=False))
-
-
-def rotate(
-    batch: Samples,
-    draw: Draw,
-    *,
-    degrees: Positive = 10.0,
-    fill: Literal["nearest", "constant", "reflect"] = "constant",
-    value: Real = 0.0,
-) -> Samples:
-    """Turn images about their centre by an angle uniform in [-``degrees``, ``degrees``].
-
-    >>> from ravine.data.draw import samples
-    >>> rotate(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=45.0).x.shape
-    torch.Size([1, 1, 2, 2])
-    """
-    _images(batch, "rotate")
-    angle = draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180)
-    cosine, sine = angle.cos(), angle.sin()
-    return batch.warped(Warp(matrix(cosine, -sine, 0, sine, cosine, 0), fill, value, exact=False))
-
-
-def zoom(
-    batch: Samples,
-    draw: Draw,
-    *,
-    low: Positive = 0.9,
-    high: Positive = 1.1,
-    fill: Literal["nearest", "constant", "reflect"] = "constant",
-    value: Real = 0.0,
-) -> Samples:
-    """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1 enlarges.
-
-    >>> from ravine.data.draw import samples
-    >>> zoom(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), high=2.0).x.shape
-    torch.Size([1, 1, 2, 2])
-    """
-    _images(batch, "zoom")
-    if low > high:
-        raise InputError("data.augment.zoom", got=f"low = {low}, high = {high}", expected="low at most high")
-    factor = torch.exp(draw.uniform(len(batch), low=math.log(low), high=math.log(high)))
-    return batch.warped(Warp(matrix(1 / factor, 0, 0, 0, 1 / factor, 0), fill, value, exact=False))
-
-
-def shear(
-    batch: Samples,
-    draw: Draw,
-    *,
-    degrees: Positive = 10.0,
-    fill: Literal["nearest", "constant", "reflect"] = "constant",
-    value: Real = 0.0,
-) -> Samples:
-    """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``, ``degrees``] (below 90).
-
-    >>> from ravine.data.draw import samples
-    >>> shear(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=20.0).x.shape
-    torch.Size([1, 1, 2, 2])
-    """
-    _images(batch, "shear")
-    if degrees >= 90:
-        raise InputError("data.augment.shear.degrees", got=degrees, expected="below 90")
-    across, down = (torch.tan(draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180)) for _ in range(2))
-    return batch.warped(Warp(matrix(1, across, 0, down, 1, 0), fill, value, exact=False))
-
 
 # --- light ------------------------------------------------------------------------------------------------------------
 
@@ -191,7 +27,7 @@ def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
     >>> bool((x >= 0).all() and (x <= 1).all())
     True
     """
-    _images(batch, "brightness")
+    need_images(batch, "brightness")
     added = draw.uniform(len(batch), low=-amount, high=amount).view(-1, 1, 1, 1) * (batch.high - batch.low)
     return _within(batch, batch.floats() + added)
 
@@ -204,7 +40,7 @@ def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
     >>> round(float(x[0, 0, 0, :2].mean()), 4)
     0.5
     """
-    _images(batch, "contrast")
+    need_images(batch, "contrast")
     x = batch.floats()
     mean = x.mean((1, 2, 3), keepdim=True)
     return _within(batch, mean + _factor(draw, len(batch), amount) * (x - mean))
@@ -219,7 +55,7 @@ def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
     >>> saturation(samples([[[[0.5]], [[0.5]], [[0.5]]]]), Draw(0)).x.flatten()
     tensor([0.5000, 0.5000, 0.5000])
     """
-    _images(batch, "saturation")
+    need_images(batch, "saturation")
     if batch.shape[1] != 3:
         raise InputError("data.augment.saturation", got=f"{batch.shape[1]} channel(s)", expected="3: red, green, blue")
     x = batch.floats()
@@ -264,7 +100,7 @@ def erase(
 
     Source: Zhong et al., "Random erasing data augmentation", 2020.
     """
-    _images(batch, "erase")
+    need_images(batch, "erase")
     if scale[0] > scale[1] or ratio[0] > ratio[1]:
         raise InputError("data.augment.erase", got=f"scale {scale}, ratio {ratio}", expected="(low, high)")
     size = len(batch)
@@ -286,7 +122,7 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
 
     Source: DeVries, Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
     """
-    _images(batch, "cutout")
+    need_images(batch, "cutout")
     height, width = batch.shape[2:]
     extent = torch.full((len(batch),), float(size), device=batch.device)
     return _blank(batch, _rectangles(draw, (extent, extent), height, width, inside=False))
@@ -395,7 +231,7 @@ def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
 
     Source: Yun et al., "CutMix: Regularization strategy to train strong classifiers", 2019.
     """
-    _images(batch, "cutmix")
+    need_images(batch, "cutmix")
     _can_mix(batch, "cutmix")
     height, width = batch.shape[2:]
     side = (1 - draw.beta(len(batch), alpha)).sqrt()
@@ -408,13 +244,6 @@ def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
-
-
-def _images(batch: Samples, name: str) -> None:
-    if len(batch.shape) != 4:
-        raise InputError(
-            f"data.augment.{name}", got=f"samples of shape {list(batch.shape[1:])}", expected="images [C, H, W]"
-        )
 
 
 def _sequences(batch: Samples, name: str) -> None:
@@ -432,10 +261,6 @@ def _can_mix(batch: Samples, name: str) -> None:
         raise InputError(f"data.augment.{name}", got="a target at each step", expected="one target for each sample")
     if batch.tokens:
         raise InputError(f"data.augment.{name}", got="tokens", expected="inputs that are numbers")
-
-
-def _sign(turned: Tensor) -> Tensor:
-    return 1.0 - 2.0 * turned.float()
 
 
 def _factor(draw: Draw, size: int, amount: float) -> Tensor:

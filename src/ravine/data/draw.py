@@ -12,6 +12,7 @@ from torch import Tensor
 from ravine import randomness
 from ravine.data.statistics import Rows, moments
 from ravine.data.warp import Warp, resolve
+from ravine.errors import InputError
 
 
 class Draw:
@@ -121,6 +122,13 @@ class Samples:
         if self.y.is_floating_point():
             return self.y
         return F.one_hot(self.y.long(), self.outputs).float()
+
+
+def need_images(batch: Samples, name: str) -> None:
+    """Refuse samples that are no images."""
+    if len(batch.shape) != 4:
+        shape = list(batch.shape[1:])
+        raise InputError(f"data.augment.{name}", got=f"samples of shape {shape}", expected="images [C, H, W]")
 
 
 def samples(x: Any, y: Any = None, *, outputs: int = 2, task: str = "classification") -> Samples:
