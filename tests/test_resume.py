@@ -84,14 +84,17 @@ def test_killed_at_random_moments(program, members, tmp_path):
 def test_ctrl_c_writes_a_snapshot_and_says_how_to_resume(tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "ravine", "train", "--out", run, "--set", "stop.after=5000ep", "--quiet"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (run / "recipe.json").exists() or RunDir.open(run).done < 20:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (run / "recipe.json").exists() or RunDir.open(run).done < 20:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert f"ravine resume {run}" in said
     assert "Traceback" not in said
