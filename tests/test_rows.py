@@ -190,6 +190,25 @@ def test_dead_rows_stay_on_devices_too() -> None:
         assert bool(theta.isfinite().all()), kind
 
 
+def test_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that devices take, with nothing read back, tried on the CPU: all kinds, dead rows, looks ahead."""
+    parts = [part(kind, **fields) for kind, fields, _ in CASES]
+    alive = torch.ones(len(parts), dtype=torch.bool)
+    alive[::5] = False
+    thetas = []
+    for device in (False, True):
+        if device:
+            for module in ("rows", "fused", "ahead"):
+                monkeypatch.setattr(f"ravine.optim.{module}.on_host", lambda device: False)
+        optimizer, theta = fresh(parts, torch.float64)
+        advance(optimizer, theta, range(1, 8))
+        before = theta.clone()
+        advance(optimizer, theta, range(8, 11), alive)
+        assert torch.equal(theta[~alive], before[~alive])
+        thetas.append(theta)
+    torch.testing.assert_close(*thetas, rtol=1e-11, atol=1e-11)
+
+
 def test_state_comes_back_to_the_bit() -> None:
     parts = mixed()
     optimizer, theta = fresh(parts)
@@ -234,6 +253,18 @@ def test_reset_starts_a_row_afresh() -> None:
     assert same(bits(optimizer, theta, [0]), untouched)
     assert all(not x.any() for x in bits(optimizer, theta, [1, 2])[1:])
     assert [p.kind for p in optimizer.parts] == ["adam", "rmsprop", "adam"]
+
+
+def test_grow_adds_fresh_rows() -> None:
+    parts = mixed(6)
+    optimizer, theta = fresh(parts)
+    advance(optimizer, theta, range(1, 6))
+    before = [bits(optimizer, theta, [row]) for row in range(len(parts))]
+    optimizer.grow(parts[:3])
+    theta = torch.cat([theta, theta[:3]])
+    assert all(same(bits(optimizer, theta, [row]), before[row]) for row in range(len(parts)))
+    assert all(not x.any() for x in bits(optimizer, theta, list(range(len(parts), len(parts) + 3)))[1:])
+    advance(optimizer, theta, range(6, 8))
 
 
 def test_rows_of_different_ages() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.optim.groups import Group, Now
+from ravine.optim.groups import Group, Now, on_host
 
 _Call = Callable[["_Pieces", dict[str, float], float, float], None]
 
@@ -71,7 +71,7 @@ def _kernel(group: Group) -> tuple[_Call, tuple[str, ...]] | None:
 
 def fits(group: Group) -> bool:
     """Whether PyTorch has a fused kernel for this kind with these flags."""
-    return group.device.type == "cpu" and _kernel(group) is not None
+    return on_host(group.device) and _kernel(group) is not None
 
 
 @dataclass(slots=True)

@@ -106,6 +106,11 @@ class Group:
         return now.t[rows].unsqueeze(1), numbers
 
 
+def on_host(device: torch.device) -> bool:
+    """Whether numbers can be read at no cost."""
+    return device.type == "cpu"
+
+
 def own(part: Any) -> dict[str, Any]:
     """The technique's own fields of an optimiser part, without those that all optimisers share."""
     fields = find("optimizer", part.kind).fields

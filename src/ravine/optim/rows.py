@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch import Tensor
 from ravine.catalogue import Part
 from ravine.errors import RavineError
 from ravine.layout import Layout
-from ravine.optim.columns import TILE, cast
+from ravine.optim.ahead import Ahead, SlowWeights
+from ravine.optim.columns import TILE
 from ravine.optim.fused import FusedRows, fits
-from ravine.optim.groups import Group, Now, Rows, grouped, selection
+from ravine.optim.groups import Group, Now, grouped, on_host
 from ravine.optim.tiles import DeviceRows, LongRows, ShortRows
 
 
@@ -42,12 +42,12 @@ class RowOptimizer:
         self.parts, self.layout, self.compiled = list(parts), layout, compiled
         self.device, self.dtype = torch.device(device), dtype
         self.groups = grouped(self.parts, layout, self.device, dtype)
-        self.lookahead = _Lookahead(self.parts, layout.size, self.device, dtype)
+        self.lookahead = SlowWeights(self.parts, layout.size, self.device, dtype)
         self._prepare()
 
     def _prepare(self) -> None:
         self._runners = [_runner(group, self.compiled) for group in self.groups]
-        self._ahead = [_Ahead(group) for group in self.groups if group.flags.get("gradient") == "ahead"]
+        self._ahead = [Ahead(group) for group in self.groups if group.flags.get("gradient") == "ahead"]
 
     def point(self, theta: Tensor, momentum: Tensor | None = None) -> None:
         """Move the rows that want their gradient elsewhere (``nesterov`` with ``gradient = "ahead"``) there, in place.
@@ -67,7 +67,7 @@ class RowOptimizer:
         ``alive`` [P] do not change in a single bit, nor do their slots.
         """
         now = Now(lr, alive, t, momentum, [], [], [], None)
-        if self.device.type == "cpu":
+        if on_host(self.device):
             now.lrs, now.lives, now.ts = lr.tolist(), alive.tolist(), t.tolist()
             now.momenta = None if momentum is None else momentum.tolist()
         for ahead in self._ahead:
@@ -137,78 +137,8 @@ class RowOptimizer:
 def _runner(group: Group, compiled: bool) -> FusedRows | LongRows | ShortRows | DeviceRows:
     if fits(group):
         return FusedRows(group)
-    if compiled or group.device.type != "cpu":
+    if compiled or not on_host(group.device):
         return DeviceRows(group, compiled)
     if len(group.rows) == 1 or group.layout.size > TILE // 2:
         return LongRows(group)
     return ShortRows(group)
-
-
-class _Ahead:
-    """Rows that take their gradient where the velocity alone would lead them."""
-
-    def __init__(self, group: Group):
-        self.group = group
-        self.fixed = group.columns(range(len(group.rows)))
-        self.home: Tensor | None = None  # the rows before they moved
-
-    def go(self, theta: Tensor, momentum: Tensor | None) -> None:
-        group, rows = self.group, self.group.select
-        number = self.fixed["momentum"]
-        if momentum is not None and group.momentum_name:
-            scheduled = momentum[rows].unsqueeze(1)
-            number = torch.where(scheduled.isnan(), number, scheduled)
-        self.home = theta[rows].clone()
-        theta[rows] = self.home + cast(number, theta) * group.slots["v"]
-
-    def come_back(self, theta: Tensor) -> None:
-        if self.home is not None:
-            theta[self.group.select] = self.home
-            self.home = None
-
-
-class _Lookahead:
-    """Slow weights that every k steps move a part alpha of the way to the fast ones, which then start from there.
-
-    slow += alpha * (fast - slow);  fast = slow. Source: Zhang et al. 2019.
-    """
-
-    def __init__(self, parts: Sequence[Any], size: int, device: torch.device, dtype: torch.dtype):
-        self.rows = [row for row, part in enumerate(parts) if part.lookahead]
-        self.every = [float(parts[row].lookahead) for row in self.rows]
-        self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]
-        self.size, self.device, self.dtype = size, device, dtype
-        self.slow = torch.zeros(len(self.rows), size, device=device, dtype=dtype)  # [rows that look ahead, D]
-        if self.rows and device.type != "cpu":
-            self.select: Rows = selection(self.rows, device)
-            self.every_column = torch.tensor(self.every, dtype=torch.float64, device=device)
-            self.alpha_column = torch.tensor(self.alpha, dtype=dtype, device=device).unsqueeze(1)
-
-    def before(self, theta: Tensor, now: Now) -> None:
-        """At a row's first step its slow weights are its weights."""
-        if self.device.type != "cpu":
-            first = (now.alive & (now.t == 1))[self.select].unsqueeze(1)
-            self.slow.copy_(torch.where(first, theta[self.select], self.slow))
-            return
-        for place, row in enumerate(self.rows):
-            if now.ts[row] == 1 and now.lives[row]:
-                self.slow[place].copy_(theta[row])
-
-    def after(self, theta: Tensor, now: Now) -> None:
-        if self.device.type != "cpu":
-            due = (now.alive[self.select] & (now.t[self.select] % self.every_column == 0)).unsqueeze(1)
-            self.slow.copy_(torch.where(due, self.slow.lerp(theta[self.select], self.alpha_column), self.slow))
-            theta[self.select] = torch.where(due, self.slow, theta[self.select])
-            return
-        for place, row in enumerate(self.rows):
-            if now.lives[row] and now.ts[row] % self.every[place] == 0:
-                self.slow[place].lerp_(theta[row], self.alpha[place])
-                theta[row].copy_(self.slow[place])
-
-    def regrouped(self, parts: Sequence[Part], source: Sequence[int | None]) -> _Lookahead:
-        new = _Lookahead(parts, self.size, self.device, self.dtype)
-        for place, row in enumerate(new.rows):
-            old = source[row]
-            if old is not None and old in self.rows:
-                new.slow[place].copy_(self.slow[self.rows.index(old)])
-        return new
