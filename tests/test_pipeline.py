@@ -453,6 +453,30 @@ def test_datasets(case):
         assert abs(whole.mean()) < 0.1
 
 
+class Tokens(Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return torch.randint(0, 2, (5,)) + i % 7, i % 2
+
+
+def test_a_streamed_dataset_of_tokens():
+    pipeline = Pipeline(Data(), arrays=Tokens())
+    assert type(pipeline._parts["train"]).__name__ == "Items"
+    assert pipeline.vocabulary == 8
+    assert pipeline.batch(0).x.dtype == torch.int64
+
+
+@pytest.mark.parametrize("shape", [(200, 6, 5), (200, 6, 5, 1), (200, 6, 5, 3), (200, 3, 6, 5)])
+def test_bytes_are_images(shape):
+    x = torch.randint(0, 256, shape, dtype=torch.uint8)
+    expected = x[:, None] if x.ndim == 3 else x if shape[1] == 3 else x.permute(0, 3, 1, 2)
+    pipeline = Pipeline(Data(validation=0.0, test=0.0), arrays=(x.numpy(), Y))
+    assert torch.equal(pipeline.raw("train", 200)[0], expected)
+    assert torch.equal(pipeline.transform(x), expected.float())
+
+
 def test_a_random_dataset_is_random_anew_each_epoch():
     pipeline = Pipeline(Data(batch=90, validation=0.0, test=0.0, order="fixed"), arrays=Numbered(noise=1.0))
     first, second = (pipeline.batch(step) for step in (0, 1))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from ravine.data.checks import finite
-from ravine.data.convert import PADDED_TARGET, tensor
+from ravine.data.convert import PADDED_TARGET, images, tensor
 from ravine.data.source import Arrays, Source
 from ravine.data.targets import interpret
 from ravine.errors import InputError, unknown
@@ -35,6 +35,9 @@ def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 1
     up to three of any of those (training, validation, test); or a dict with the keys ``train``, ``validation``,
     ``test``. Of a DataLoader its dataset, collate_fn, workers and batch size are taken; the order is the recipe's,
     unless it has a sampler of its own. ``batch`` is that of an IterableDataset.
+
+    Bytes [N, H, W] and [N, H, W, C] are images and become [N, C, H, W]; whole numbers [N, T] of other types are tokens
+    unless something is preprocessed; text, bool and whole numbers as targets are classes, floats a regression.
     """
     pairs = {name: _pair(part, name) for name, part in _by_part(given).items()}
     if all(isinstance(pair, tuple) for pair in pairs.values()):
@@ -78,11 +81,11 @@ def from_pairs(
     splits = {name: Arrays(x, found.parts[name].to(x.device)) for name, x in xs.items()}
     facts = {"padded": True} if padded else {}
     return Source(
-        splits, found.task, found.classes, _vocabulary(xs.values()), facts, outputs=found.outputs, given=given
+        splits, found.task, found.classes, vocabulary_of(xs.values()), facts, outputs=found.outputs, given=given
     )
 
 
-def _vocabulary(xs: Iterable[Tensor]) -> int | None:
+def vocabulary_of(xs: Iterable[Tensor]) -> int | None:
     """The number of tokens, where whole numbers [N, T] (other than bytes) can be tokens."""
     most = 0
     for x in xs:
@@ -142,7 +145,7 @@ def _inputs(value: Any, part: str, where: str) -> Tensor:
     x = tensor(value, where)
     if not isinstance(x, Tensor):
         raise InputError(where, got="text", expected="numbers", repair="for tables with text columns use csv:PATH")
-    x = x.to(torch.uint8) if x.dtype == torch.bool else x
+    x = x.to(torch.uint8) if x.dtype == torch.bool else images(x)
     if x.ndim == 1:
         x = x[:, None]
     if x.ndim == 0 or len(x) == 0:

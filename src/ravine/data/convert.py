@@ -44,6 +44,16 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
     return _from_numpy(value, where)
 
 
+def images(x: Tensor) -> Tensor:
+    """Bytes in the layouts of image files as [N, C, H, W]: [N, H, W] gets its channel, [N, H, W, C] has it moved."""
+    if x.dtype != torch.uint8:
+        return x
+    if x.ndim == 3:
+        return x[:, None]
+    behind = x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4)
+    return x.movedim(3, 1).contiguous() if behind else x
+
+
 def _from_numpy(value: Any, where: str) -> Tensor | np.ndarray:
     try:
         array = np.asarray(value)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ravine.catalogue import Part
 from ravine.data import files, idx, tables, text
 from ravine.data.checks import finite
-from ravine.data.convert import tensor
+from ravine.data.convert import images, tensor
 from ravine.errors import InputError
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -23,6 +23,7 @@ def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = Fa
     rows = tensor(x, "x")
     if not isinstance(rows, Tensor):
         raise InputError("x", got="text", expected=f"numbers of shape [N, {', '.join(map(str, shape))}]")
+    rows = images(rows)
     if rows.ndim == len(shape) and rows.ndim and shape == (1,):
         rows = rows[:, None]
     fits = rows.ndim == len(shape) + 1 and (
@@ -96,15 +97,15 @@ def _table(path: Path, columns: list[dict[str, Any]]) -> tuple[Tensor, list[str]
 
 
 def _images(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
-    from ravine.data import images  # with Pillow, which most runs do not need
+    from ravine.data import images as pictures  # with Pillow, which most runs do not need
 
     if len(shape) != 3:
         raise InputError(str(path), got="images", expected=f"samples of shape {list(shape)}")
-    found = images.files_in(path) if path.is_dir() else [path]
+    found = pictures.files_in(path) if path.is_dir() else [path]
     mode = facts.get("mode") or ("L" if shape[0] == 1 else "RGB")
-    x, broken = images.load(found, mode, (shape[1], shape[2]))
+    x, broken = pictures.load(found, mode, (shape[1], shape[2]))
     if not len(x):
         raise InputError(str(path), got=f"{len(found)} file(s), none an image that can be read", expected="image files")
     root = path if path.is_dir() else path.parent
-    images.warn_unreadable([found[place] for place in broken], root)
+    pictures.warn_unreadable([found[place] for place in broken], root)
     return x, [str(file.relative_to(root)) for place, file in enumerate(found) if place not in set(broken)]

@@ -169,6 +169,8 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
 
 def _unread(splits: Mapping[str, Any], task: str, given: bool) -> Source:
     """Some parts stay unread; only their targets are gone through once, to know the classes."""
+    from ravine.data.arrays import vocabulary_of
+
     parts = {
         name: Arrays(*map(_required, split)) if isinstance(split, tuple) else split for name, split in splits.items()
     }
@@ -181,7 +183,12 @@ def _unread(splits: Mapping[str, Any], task: str, given: bool) -> Source:
         else:
             encode = partial(as_targets, task=found.task, classes=found.classes, outputs=found.outputs)
             parts[name] = replace(part, encode=encode, labels=found.parts[name])
-    return Source(parts, found.task, found.classes, outputs=found.outputs, given=given)
+    vocabulary = vocabulary_of(x for part in parts.values() for x, _ in part.chunks()) if _tokens(first_x) else None
+    return Source(parts, found.task, found.classes, vocabulary, outputs=found.outputs, given=given)
+
+
+def _tokens(x: Tensor) -> bool:
+    return x.ndim == 2 and not x.is_floating_point() and x.dtype != torch.uint8
 
 
 def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
