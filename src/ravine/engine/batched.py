@@ -39,7 +39,7 @@ class DenseNetwork:
         self, objectives: Sequence[Any], theta: Tensor, grad: Tensor, layout: Layout, buffers: dict[str, Tensor], precision: torch.dtype
     ):
         self.loss = objectives[0].loss
-        self.precision = precision
+        self.precision, self.lower = precision, precision != theta.dtype
         self.layers: list[_Dense | _Activation | _Dropout] = []
         rows = _Rows(theta, grad, layout)
         for name, layer in _leaves("model", objectives[0].model):
@@ -50,6 +50,7 @@ class DenseNetwork:
                     self.layers.append(_Dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]))
             elif not isinstance(layer, _NOTHING):
                 self.layers.append(_Activation(layer))
+        self._first = next(i for i, layer in enumerate(self.layers) if isinstance(layer, _Dense))
         self._plain = _plain_cross_entropy(self.loss)
         self._minus_one = theta.new_full((1, 1, 1), -1.0)
 
@@ -75,10 +76,11 @@ class DenseNetwork:
 
     def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
         """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...], weight [P, B] or None."""
-        a = x.flatten(1).to(self.precision).t().unsqueeze(0)  # [1, I, B]
+        a = (x if x.dim() == 2 else x.flatten(1)).t().unsqueeze(0)  # [1, I, B]
+        a = a.to(self.precision) if self.lower else a
         for layer in self.layers:
             a = layer.forward(a)
-        losses, g = self._loss(a.to(self._minus_one.dtype), y)  # [P, B], [P, K, B]
+        losses, g = self._loss(a.to(self._minus_one.dtype) if self.lower else a, y)  # [P, B], [P, K, B]
         share = 1.0 / x.shape[0]
         if weight is None:
             g.mul_(share)
@@ -86,16 +88,13 @@ class DenseNetwork:
         else:
             g.mul_((weight * share).unsqueeze(1))
             found = (losses * weight).mean(1)
-        self._backward(g.to(self.precision), accumulate)
+        self._backward(g.to(self.precision) if self.lower else g, accumulate)
         return found
 
     def _backward(self, g: Tensor, accumulate: float) -> None:
-        last = next(i for i, layer in enumerate(self.layers) if isinstance(layer, _Dense))
-        for i in range(len(self.layers) - 1, last - 1, -1):
-            found = self.layers[i].backward(g, accumulate, i > last)
-            if found is None:
-                return
-            g = found
+        for layer in reversed(self.layers[self._first + 1 :]):
+            g = layer.backward(g, accumulate)
+        self.layers[self._first].backward(g, accumulate, further=False)
 
     def _loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [P, B] and their gradients [P, K, B] at outputs z [P, K, B]."""
@@ -130,31 +129,37 @@ class _Dense:
         self.weight, self.weight_gradient = rows.pair(f"{name}.weight", layer.out_features, layer.in_features)
         pair = rows.pair(f"{name}.bias", layer.out_features, 1) if layer.bias is not None else (None, None)
         self.bias, self.bias_gradient = pair
-        lower = precision != self.weight.dtype
-        self.cast = torch.empty(self.weight.shape, dtype=precision, device=self.weight.device) if lower else None
-        self.straight = not lower and self.weight_gradient.is_contiguous()
+        self.members = len(self.weight)
+        self.lower = precision != self.weight.dtype
+        self.operand = torch.empty(self.weight.shape, dtype=precision, device=self.weight.device) if self.lower else self.weight
+        self.in_place = self.members == 1 and not self.lower  # a product can go straight to where it belongs
 
     def forward(self, a: Tensor) -> Tensor:
-        self.input = a
-        self.operand = w = self.weight if self.cast is None else self.cast.copy_(self.weight)  # [P, H, I]
-        bias = None if self.bias is None else self.bias.to(w.dtype)
-        if a.shape[0] == 1 and self.cast is not None:
-            y = torch.mm(w.flatten(0, 1), a[0]).view(*w.shape[:2], -1)
-            return y if bias is None else y.add_(bias)
-        a = a.expand(w.shape[0], -1, -1)
+        self.input, w, bias = a, self.operand, self.bias
+        if self.lower:
+            w.copy_(self.weight)
+            bias = None if bias is None else bias.to(w.dtype)
+            if a.shape[0] == 1:
+                y = torch.mm(w.flatten(0, 1), a[0]).view(*w.shape[:2], -1)
+                return y if bias is None else y.add_(bias)
+        if a.shape[0] != self.members:
+            a = a.expand(self.members, -1, -1)
         return torch.bmm(w, a) if bias is None else torch.baddbmm(bias, w, a)
 
-    def backward(self, g: Tensor, accumulate: float, further: bool) -> Tensor | None:
+    def backward(self, g: Tensor, accumulate: float, further: bool = True) -> Tensor:
         a = self.input.transpose(1, 2)  # [P, B, I] or [1, B, I]
-        if self.straight and not accumulate:
+        if self.in_place and not accumulate:
             torch.bmm(g, a, out=self.weight_gradient)
         elif a.shape[0] == 1:
             _fill(self.weight_gradient, torch.mm(g.flatten(0, 1), a[0]).view(self.weight.shape), accumulate)
         else:
             _fill(self.weight_gradient, torch.bmm(g, a), accumulate)
         if self.bias_gradient is not None:
-            _fill(self.bias_gradient, g.sum(2, keepdim=True), accumulate)
-        return torch.bmm(self.operand.transpose(1, 2), g) if further else None
+            if self.lower or accumulate:
+                _fill(self.bias_gradient, g.sum(2, keepdim=True), accumulate)
+            else:
+                torch.sum(g, 2, keepdim=True, out=self.bias_gradient)
+        return torch.bmm(self.operand.transpose(1, 2), g) if further else g
 
 
 class _Activation:
@@ -166,7 +171,7 @@ class _Activation:
         self.kept = y if self.keeps_output else a
         return y
 
-    def backward(self, g: Tensor, accumulate: float, further: bool) -> Tensor:
+    def backward(self, g: Tensor, accumulate: float) -> Tensor:
         return self.slope(g, self.kept)
 
 
@@ -182,7 +187,7 @@ class _Dropout:
         self.mask = ((drawn >= self.rates) * self.scales).to(a.dtype)
         return a * self.mask
 
-    def backward(self, g: Tensor, accumulate: float, further: bool) -> Tensor:
+    def backward(self, g: Tensor, accumulate: float) -> Tensor:
         return g * self.mask
 
 
