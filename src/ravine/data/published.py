@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import importlib.util
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,24 +151,29 @@ def _decoded(kept: Path) -> np.ndarray:
 
 
 def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
+    from rich.console import Console
+    from rich.progress import track
+
     from ravine.data.images import load
 
     joined, ends = stored[f"{part}_bytes"], stored[f"{part}_ends"]
     files = [joined[start:end].tobytes() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    pixels, broken = load(files, "RGB", (32, 32))
-    if broken:
-        raise InputError(
-            "cifar10-jpeg.npz",
-            got=f"{len(broken)} image(s) that cannot be read",
-            expected="JPEG images",
-            repair="the file is damaged",
-        )
-    try:
-        with atomic(kept) as partial, partial.open("wb") as file:
-            np.save(file, pixels.numpy(), allow_pickle=False)
-    except OSError:
-        pass  # a cache that cannot be written costs time, nothing else
-    return pixels.numpy()
+    pixels = np.empty((len(files), 3, 32, 32), np.uint8)
+    shown: dict[str, Any] = {
+        "description": f"decoding CIFAR-10 ({part}), once",
+        "console": Console(stderr=True),
+        "transient": True,
+    }
+    for start in track(range(0, len(files), 1000), **shown):
+        some, broken = load(files[start : start + 1000], "RGB", (32, 32))
+        if broken:
+            raise InputError(
+                "cifar10-jpeg.npz", got=f"image {start + broken[0]}, which cannot be read", expected="JPEG"
+            )
+        pixels[start : start + 1000] = some.numpy()
+    with suppress(OSError), atomic(kept) as partial, partial.open("wb") as file:
+        np.save(file, pixels, allow_pickle=False)  # a cache that cannot be written costs time, nothing else
+    return pixels
 
 
 def shakespeare(root: Path) -> Path:
