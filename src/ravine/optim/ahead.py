@@ -1,4 +1,4 @@
-"""What happens around the formulas: Nesterov's look ahead before the gradient, Lookahead's slow weights after a step."""
+"""What happens around formulas: Nesterov's look ahead before the gradient, Lookahead's slow weights after a step."""
 
 from __future__ import annotations
 

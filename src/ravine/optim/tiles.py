@@ -22,6 +22,8 @@ from ravine.optim.groups import Group, Now, selection
 
 RUN = 8  # tiles that a thread takes at a time
 
+_Tile = tuple[Tensor, Tensor, dict[str, Tensor], Layout]  # w, g, the slots, and the layout of these columns
+
 
 class LongRows:
     """Each live row by itself, over tiles of its columns, its numbers plain floats."""
@@ -30,15 +32,15 @@ class LongRows:
         self.group = group
         self.size = group.layout.size if group.whole else TILE
         self.layouts = tile_layouts(group.layout, self.size)
-        self.states = [self._states(position) for position in range(len(group.rows))]
-
-    def _states(self, position: int) -> list[dict[str, Tensor]]:
-        """The slots of one row at each of its tiles."""
-        cut = {name: slot[position : position + 1].split(self.size, 1) for name, slot in self.group.slots.items()}
-        return [{name: tiles[i] for name, tiles in cut.items()} for i in range(len(self.layouts))]
+        self.bound = (0, 0)  # the matrices that the tiles are views of
+        self.runs: list[list[list[_Tile]]] = []  # of each position of the group
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
-        tasks = list(self._tasks(theta, grad, now))
+        places = (theta.data_ptr(), grad.data_ptr())
+        if places != self.bound:
+            self.bound = places
+            self.runs = [self._cut(theta, grad, position) for position in range(len(self.group.rows))]
+        tasks = list(self._tasks(now))
         threads = torch.get_num_threads()
         if threads == 1 or len(tasks) == 1:
             for task in tasks:
@@ -47,16 +49,23 @@ class LongRows:
             for done in [_pool(threads).submit(task) for task in tasks]:
                 done.result()
 
-    def _tasks(self, theta: Tensor, grad: Tensor, now: Now) -> Iterator[Callable[[], None]]:
+    def _cut(self, theta: Tensor, grad: Tensor, position: int) -> list[list[_Tile]]:
+        """The tiles of one row, in runs: views of w, of g and of the slots, and their layouts."""
+        row = self.group.rows[position]
+        w, g = (matrix[row : row + 1].split(self.size, 1) for matrix in (theta, grad))
+        slots = {name: slot[position : position + 1].split(self.size, 1) for name, slot in self.group.slots.items()}
+        states = [{name: tiles[i] for name, tiles in slots.items()} for i in range(len(self.layouts))]
+        tiles = list(zip(w, g, states, self.layouts, strict=True))
+        return [tiles[first : first + RUN] for first in range(0, len(tiles), RUN)]
+
+    def _tasks(self, now: Now) -> Iterator[Callable[[], None]]:
         group = self.group
         for position, row in enumerate(group.rows):
             if now.lives[row]:
                 numbers = group.numbers_at(position, now.lrs[row], now.momenta[row] if now.momenta else None)
                 formula = partial(group.formula, **group.flags, **numbers)
-                cut = theta[row : row + 1].split(self.size, 1), grad[row : row + 1].split(self.size, 1)
-                tiles = list(zip(*cut, self.states[position], self.layouts, strict=True))
-                for first in range(0, len(tiles), RUN):
-                    yield partial(_run, formula, tiles[first : first + RUN], now.ts[row])
+                for run in self.runs[position]:
+                    yield partial(_run, formula, run, now.ts[row])
 
 
 class ShortRows:
@@ -149,7 +158,7 @@ def _advance(
         slot.copy_(torch.where(live, state[name], slot))
 
 
-def _run(formula: Callable[..., None], tiles: list[tuple[Tensor, Tensor, dict[str, Tensor], Layout]], t: float) -> None:
+def _run(formula: Callable[..., None], tiles: list[_Tile], t: float) -> None:
     with torch.no_grad():
         for w, g, state, layout in tiles:
             formula(w, g, state, t, layout)
