@@ -20,7 +20,7 @@ from ravine.recipe import Recipe
 from ravine.reference import Row, markdown, rows
 
 PAGES = Path(__file__).parent / "catalogue"
-RASTER = ("source", "augment", "layer")  # figures of pixels
+RASTER = ("source", "preprocess", "augment", "layer")  # figures of pixels, or of many points
 KINDS = {
     "source": "Where examples come from. `data.source` names one; `ravine data SOURCE` shows what is in it.",
     "preprocess": "Fitted on the training part alone, stored with the run, undone where it can be. `data.preprocess` "

@@ -49,7 +49,7 @@ def save(technique: Technique, to: Path) -> None:
         draw = DRAW[technique.kind]
         figure = activation(technique) if technique.module.endswith("activations") else draw(technique)
         if figure is not None:
-            figure.savefig(to, dpi=110, metadata={"Date": None} if to.suffix == ".svg" else {"Software": None})
+            figure.savefig(to, dpi=96, metadata={"Date": None} if to.suffix == ".svg" else {"Software": None})
 
 
 def panels(count: int = 2, size: tuple[float, float] = SIZE) -> tuple[Figure, list[Axes]]:

@@ -210,14 +210,14 @@ def preprocess(technique: Technique) -> Figure:
 # --- augmentation -------------------------------------------------------------------------------------------------
 
 AUGMENT: dict[str, dict[str, Any]] = {
-    "shift": {"pixels": 8},
-    "crop": {"padding": 8},
+    "shift": {"pixels": 6},
+    "crop": {"padding": 6},
     "rotate": {"degrees": 25.0},
     "shear": {"degrees": 20.0},
     "zoom": {"low": 0.7, "high": 1.4},
     "brightness": {"amount": 0.4},
     "contrast": {"amount": 0.8},
-    "cutout": {"size": 24},
+    "cutout": {"size": 18},
     "saturation": {"amount": 1.0},
     "noise": {"std": 0.4},
     "erase": {"p": 1.0},
@@ -244,7 +244,7 @@ def augment(technique: Technique) -> Figure:
 
 
 def examples(name: str) -> tuple[Tensor, Tensor, int]:
-    """Two photographs in turn, [8, 3, 96, 96]; for sequences waves, for tables rows."""
+    """Two photographs in turn, [6, 3, 64, 64]; for sequences waves, for tables rows."""
     if name.startswith("time"):
         t = torch.arange(48.0)
         x = torch.stack([torch.stack([torch.sin(t * f), torch.cos(t * f)], 1) for f in (0.2, 0.3, 0.4, 0.5)])
@@ -253,7 +253,7 @@ def examples(name: str) -> tuple[Tensor, Tensor, int]:
         return torch.randn(4, 24, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 0, 1]), 4
     photographs = []
     for file in ("flower.jpg", "china.jpg"):
-        image = Image.fromarray(load_sample_image(file)).resize((144, 96)).crop((24, 0, 120, 96))
+        image = Image.fromarray(load_sample_image(file)).resize((96, 64)).crop((16, 0, 80, 64))
         photographs.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).float())
     return torch.stack(photographs * 3), torch.tensor([0, 1] * 3), 6
 
