@@ -92,7 +92,7 @@ class Study:
         """A piece of work whose result is plain data; computed once, then read."""
         place = self.path / "parts" / f"{name}.json"
         if not place.is_file():
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             write_text(place, json.dumps(plain(compute())))
         return json.loads(place.read_text(encoding="utf-8"))
 

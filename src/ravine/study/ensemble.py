@@ -224,7 +224,7 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs) -> dict[str, 
     return {
         "table": [{"who": "ensemble", **{n: joint[n] for n in names}}, {"who": "mean member", **mean},
                   {"who": "best member by log-loss", **{n: best[n] for n in names}}],
-        "disagreement": float(np.mean(apart)), "reliability": {"ensemble": joint["bins"], "members": [one["bins"] for one in singles]},
+        "disagreement": float(np.mean(apart)), "reliability": {"ensemble": joint["bins"], "members": calibration(p.reshape(-1, p.shape[-1]), np.tile(y, len(p)))["bins"]},
         "grown": [{n: one[n] for n in names} for one in grown],
         "single": [{n: one[n] for n in names} for one in singles],
     }  # fmt: skip

@@ -71,7 +71,7 @@ def measure(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipe
     recipe = runs[0].recipe
     pipeline = pipeline or pipeline_of(recipe, data)
     need(pipeline, split)
-    metrics = metric_functions(pipeline.task, recipe.metrics)
+    metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
     objectives = []
     for run in runs:
         loss = build_loss(run.recipe.loss, pipeline.task, counts=[int(n) for n in pipeline.class_counts().tolist()] or None)

@@ -54,6 +54,7 @@ def grown_figure(summary: dict[str, Any]) -> Figure:
             axis.plot(x, together, "-o", color=COLOURS[0], ms=4, label="first k together")
             axis.set_xlabel("k")
             metric_axis(axis, metric)
+        axes[1].set_ylabel("Log-loss in nats")
         legend(axes[0], 2)
     return figure
 
@@ -63,9 +64,7 @@ def reliability_figure(summary: dict[str, Any]) -> Figure:
     with style():
         figure, axes = panels(2, 1, 4.2, 1.9, sharex=True, height_ratios=(3, 1))
         axes[0].plot([0, 100], [0, 100], color=FAINT, lw=0.8, ls=(0, (2, 2)), label="calibrated")
-        members = summary["reliability"]["members"]
-        for i, bins in enumerate(members):
-            _line(axes[0], bins, COLOURS[1], DASHES[2], 0.9, "a member" if i == 0 else None)
+        _line(axes[0], summary["reliability"]["members"], COLOURS[1], DASHES[1], 1.6, "members, pooled")
         _line(axes[0], summary["reliability"]["ensemble"], COLOURS[0], "-", 2.2, "ensemble")
         axes[0].set_ylabel("Accuracy in %")
         whole = summary["reliability"]["ensemble"]
