@@ -50,16 +50,11 @@ def _f(x: np.ndarray) -> np.ndarray:
 
 @cache
 def _images(name: str) -> tuple[np.ndarray, ...]:
-    from ravine.data.download import data_root
     from ravine.data.published import cifar10, mnist
 
-    root = data_root() if os.environ.get("RAVINE_DATA") or not _beside().is_dir() else _beside()
+    root = Path(os.environ.get("RAVINE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
     found = (mnist if name == "mnist" else cifar10)(root)
     return tuple(np.asarray(part) for split in ("train", "test") for part in found[split])
-
-
-def _beside() -> Path:
-    return Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def _image_set(words: str, root: Path) -> tuple[Any, ...]:

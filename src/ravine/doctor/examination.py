@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ravine.data.pipeline import Pipeline
+from ravine import durations
 from ravine.doctor import static
-from ravine.doctor.experiment import Curve, Experiment
+from ravine.doctor.experiment import Curve, Experiment, Shelf
 from ravine.doctor.findings import Diagnosis, Finding
 from ravine.doctor.probes import look
 from ravine.doctor.remedies import Case, describe, remedies
 from ravine.doctor.rules import CONTRADICTION, Trial, verdict
 from ravine.doctor.symptoms import Course
-from ravine.engine.programs import Model, programs_of
+from ravine.engine.programs import Model
 from ravine.recipe import Recipe
 
 STEPS = 200
 SECONDS = 20.0
 SEEDS = 3
+FEWEST = 30  # steps of a heavy program
+PATIENCE = 10  # times the expected seconds: then the clock ends it after all
+SPEED = 3e10  # operations a second that a heavy program is taken to run at: the choice must not hang on the clock
 _MARKS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 
@@ -35,29 +38,29 @@ def examine(
     of what is suspected: what helps plainly is the cause.
     """
     began = time.monotonic()
-    pipelines: dict[tuple[str, str], Pipeline] = {}
-    case, found = examine_static(recipe, module=module, arrays=arrays, pipelines=pipelines)
+    shelf = Shelf(module, arrays)
+    case, found, work = examine_static(recipe, shelf)
     clock = {"static": time.monotonic() - began}
     if any(f.code == "wrong_output_units" and "refuses" in f.evidence for f in found):
         return _timed(verdict(found, None), clock, began)
-    course = run_course(recipe, case, steps, seeds, module=module, arrays=arrays, pipelines=pipelines, seconds=0.4 * seconds)
+    course = run_course(recipe, case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work)
     clock["run"] = time.monotonic() - began - clock["static"]
     trials: list[Trial] = []
     contradictory = any(f.strength >= CONTRADICTION for f in found)
     if not contradictory and _worth_trying(course, found):
-        trials = try_out(course, found, module=module, arrays=arrays, pipelines=pipelines, seconds=0.6 * seconds)
+        trials = try_out(course, found, shelf, seconds=0.6 * seconds, work=work)
     clock["experiments"] = time.monotonic() - began - clock["static"] - clock["run"]
     return _timed(verdict(found, course, trials), clock, began, course)
 
 
-def examine_static(
-    recipe: Recipe, *, module: Model = None, arrays: Any = None, pipelines: dict[tuple[str, str], Pipeline] | None = None
-) -> tuple[Case, list[Finding]]:
-    """The static findings of a recipe, contradictions and suspicions."""
-    program = programs_of([recipe], module, arrays, test=False, pipelines=pipelines)[0]
+def examine_static(recipe: Recipe, shelf: Shelf) -> tuple[Case, list[Finding], float]:
+    """The static findings of a recipe, contradictions and suspicions; and the operations that one sample costs."""
+    batch = recipe.data.batch
+    light = recipe if batch == "full" or batch <= 64 else recipe.edit({"data.batch": 64})
+    program = shelf.program([light], [0])
     objective = program.population.objectives[0]
     laid_out = static.lay_out(recipe, program.pipeline, objective.model, objective.loss)
-    return laid_out.case, static.examine(laid_out)
+    return laid_out.case, static.examine(laid_out), 0.0 if laid_out.seen is None else laid_out.seen.work
 
 
 def _timed(diagnosis: Diagnosis, clock: dict[str, float], began: float, course: Course | None = None) -> Diagnosis:
@@ -71,27 +74,48 @@ def _timed(diagnosis: Diagnosis, clock: dict[str, float], began: float, course: 
 
 
 def run_course(
-    recipe: Recipe, case: Case, steps: int, seeds: int, *, module: Model = None, arrays: Any = None,
-    pipelines: dict[tuple[str, str], Pipeline] | None = None, seconds: float = math.inf, validation: bool = False,
+    recipe: Recipe, case: Case, shelf: Shelf, *, steps: int, seeds: int, seconds: float = math.inf, work: float = 0.0,
+    validation: bool = False,
 ) -> Course:
-    """Train ``seeds`` members for at most ``steps`` steps, measured at nine places on the way."""
-    recipes = [recipe.edit({"seed": recipe.seed + i}) for i in range(seeds)]
-    experiment = Experiment(recipes, module=module, arrays=arrays, pipelines=pipelines)
-    group = experiment.groups[0]
-    first = [look_at(experiment, i) for i in range(seeds)]
-    steps = min(steps, group.curves[0].total)
+    """Train ``seeds`` members for at most ``steps`` steps, measured at nine places on the way.
+
+    ``work`` is the operations of one sample; a program too heavy for the time is run on smaller batches, then with one seed.
+    """
+    run, seeds, steps = _light(recipe, steps, seeds, seconds * SPEED, work)
+    recipes = [run.edit({"seed": run.seed + i}) for i in range(seeds)]
     began = time.monotonic()
+    experiment = Experiment(recipes, shelf)
+    curve = experiment.groups[0].curves[0]
+    total = curve.total if run.data.batch == recipe.data.batch else _plan(recipe, experiment.groups[0].pipeline.train_size)
+    for other in experiment.groups[0].curves:
+        other.total = total
+    first = [look_at(experiment, i) for i in range(seeds)]
+    steps = min(steps, total)
     experiment.measure(validation)
-    experiment.advance(min(3, steps))
-    spent = (time.monotonic() - began) / min(3, steps)
-    steps = max(min(steps, 8), min(steps, int(seconds / max(spent, 1e-6))))
     for mark in _MARKS[1:]:
         to = max(1, round(mark * steps))
-        if to > experiment.groups[0].curves[0].at[-1]:
-            experiment.advance(to, deadline=began + 1.5 * seconds)
+        if to > curve.at[-1]:
+            experiment.advance(to, seconds=began + PATIENCE * seconds - time.monotonic())
             experiment.measure(validation)
-    curves = experiment.curves()
-    return Course(case, curves, [look_at(experiment, i) for i in range(seeds)], first)
+    return Course(case, experiment.curves(), [look_at(experiment, i) for i in range(seeds)], first, run)
+
+
+def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: float) -> tuple[Recipe, int, int]:
+    """The recipe on batches small enough, the number of seeds and of steps, that need no more than these operations."""
+    batch = recipe.data.batch
+    if batch == "full" or not work or work * batch * steps * seeds <= operations:
+        return recipe, seeds, steps
+    seeds = seeds if work * 32 * steps * seeds <= operations else 1
+    fits = int(operations / (work * steps * seeds))
+    smaller = min(batch, max(16, 2 ** (fits.bit_length() - 1) if fits else 16))
+    return recipe.edit({"data.batch": smaller}), seeds, min(steps, max(FEWEST, int(operations / (work * smaller * seeds))))
+
+
+def _plan(recipe: Recipe, size: int) -> int:
+    """Steps of a recipe's whole plan on so many training samples."""
+    batch = size if recipe.data.batch == "full" else min(recipe.data.batch, size)
+    per_epoch = size // batch if recipe.data.last_batch == "drop" else math.ceil(size / batch)
+    return max(1, durations.steps(recipe.stop.after, math.ceil(per_epoch / recipe.optimizer.accumulate)))
 
 
 def look_at(experiment: Experiment, i: int) -> Any:
@@ -110,89 +134,94 @@ def _worth_trying(course: Course, found: Sequence[Finding]) -> bool:
 
 
 def try_out(
-    course: Course, found: Sequence[Finding], *, module: Model = None, arrays: Any = None,
-    pipelines: dict[tuple[str, str], Pipeline] | None = None, seconds: float = math.inf,
+    course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float = math.inf, work: float = 0.0
 ) -> list[Trial]:
     """Run variants of the program for the same steps: other learning rates, and the remedy of each suspicion.
 
     Where only a part of the plan was run, more of it is seen at a higher rate: k times the rate for n steps is about the
     rate itself for k n steps. What the best such member reaches is what the whole plan is taken to reach.
     """
-    recipe, steps = course.curves[0].recipe, course.steps
-    ahead = max(1.0, course.total / max(1, steps))  # how much longer the plan is than what was run
+    recipe = course.run or course.curves[0].recipe
+    suspects = [f for f in found if f.remedies and f.code not in ("lr_too_low", "lr_too_high")][:3]
+    batch = 256 if recipe.data.batch == "full" else recipe.data.batch
+    affordable = math.inf if not work else seconds * SPEED / (work * batch)  # steps of one member
+    few = affordable < 8 * course.steps
+    ahead = max(1.0, course.total / max(1, course.steps))  # how much longer the plan is than what was run
+    factors = _factors(course, ahead, few)
+    steps = course.steps
+    if len(factors) + 2 * len(suspects) > affordable / steps:
+        steps = min(steps, max(FEWEST, int(affordable / (len(factors) + 2 * len(suspects)))))
+        ahead = max(1.0, course.total / steps)
+    share = len(factors) / (len(factors) + 2 * len(suspects))
     lr = recipe.optimizer.arguments["lr"]
-    factors = [0.01, 0.1, *[f for f in (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0) if f <= 100 * ahead]]
-    if course.plain:
-        factors = [0.1, *[f for f in (10.0,) if f <= ahead]]
-    budget = _affordable(course, seconds)
-    factors = factors if budget >= 8 else [f for f in factors if f in (0.1, 10.0, 100.0, 1000.0)]
-    rates = [recipe.edit({"optimizer.lr": lr * f}) for f in factors]
-    curves = _run(rates, steps, module, arrays, pipelines, seconds / 2)
-    own = course.skill
+    curves = _outcomes(shelf, [recipe.edit({"optimizer.lr": lr * f}) for f in factors], steps, PATIENCE * seconds * share)
+    own = course.skill_at(steps / course.steps)
     reach = {f: curve.skill for f, curve in zip(factors, curves, strict=True)}
     projected = max([own, *(s for f, s in reach.items() if 1 < f <= 1.5 * ahead)])
-    found_trials = list(_of_rates(course, reach, projected, ahead))
-    helpful = [f for f in reach if 1 < f <= 1.5 * ahead]
-    compressed = max(helpful, key=lambda f: reach[f], default=1.0)
-    suspects = [f for f in found if f.remedies and f.code not in ("lr_too_low", "lr_too_high")][:3]
-    edits = [s.remedies[0]["edits"] for s in suspects]
-    tried = [recipe.edit(e | {"optimizer.lr": lr * k}) for e in edits for k in {1.0, compressed}]
-    outcomes = _run(tried, steps, module, arrays, pipelines, seconds / 2) if tried else []
-    per = len(outcomes) // len(suspects) if suspects else 0
-    for i, suspect in enumerate(suspects):
-        best = max(outcomes[i * per : (i + 1) * per], key=_merit, default=None)
-        if best is not None:
-            found_trials.append(_trial(course, suspect, best, projected, own))
-    return found_trials
+    trials = list(_of_rates(course, reach, own, projected, ahead, steps))
+    compressed = max((f for f in reach if 1 < f <= 1.5 * ahead), key=lambda f: reach[f], default=1.0)
+    for suspect in suspects:
+        edits = _on(recipe, course.case, suspect.remedies[0]["edits"])
+        tried = [recipe.edit(edits | ({} if k == 1 else {"optimizer.lr": lr * k})) for k in sorted({1.0, compressed})]
+        outcomes = _outcomes(shelf, tried, steps, PATIENCE * seconds * (1 - share) / len(suspects))
+        best = max(outcomes, key=lambda curve: curve.skill)
+        trials.append(_trial(course, suspect, best, own, projected, steps))
+    return trials
 
 
-def _merit(curve: Curve) -> float:
-    return min(curve.skill, 1.0)
+def _factors(course: Course, ahead: float, few: bool) -> list[float]:
+    """The learning rates to try, as multiples of the program's own."""
+    if course.plain:
+        return [0.1, *[f for f in (10.0,) if f <= ahead and not few]]
+    if few:
+        return [0.1, *[f for f in (10.0, 100.0, 1000.0) if f <= 100 * ahead]]
+    return [0.01, 0.1, *[f for f in (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0) if f <= 100 * ahead]]
 
 
-def _affordable(course: Course, seconds: float) -> float:
-    """Members that can run the course's steps once more in the time."""
-    return seconds / 2 / max(1e-3, course.steps * 1e-3)
+def _on(run: Recipe, case: Case, edits: dict[str, Any]) -> dict[str, Any]:
+    """Edits without what smaller batches have settled already."""
+    return {path: value for path, value in edits.items() if path != "data.batch" or run.data.batch == case.recipe.data.batch}
 
 
-def _run(
-    recipes: Sequence[Recipe], steps: int, module: Model, arrays: Any, pipelines: dict[tuple[str, str], Pipeline] | None, seconds: float
-) -> list[Curve]:
-    experiment = Experiment(recipes, module=module, arrays=arrays, pipelines=pipelines)
-    began = time.monotonic()
+def _outcomes(shelf: Shelf, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf) -> list[Curve]:
+    """The curves of recipes after so many steps, measured at the start and at the end."""
+    experiment = Experiment(recipes, shelf)
     experiment.measure()
-    for i, group in enumerate(experiment.groups):
-        group.advance(steps, deadline=began + seconds * (i + 1) / len(experiment.groups))
+    experiment.advance(steps, seconds=seconds)
     experiment.measure()
     return experiment.curves()
 
 
-def _of_rates(course: Course, reach: dict[float, float], projected: float, ahead: float) -> list[Trial]:
+def _of_rates(course: Course, reach: dict[float, float], own: float, projected: float, ahead: float, steps: int) -> Iterator[Trial]:
+    lr = course.case.recipe.optimizer.arguments["lr"]
     lower = {f: s for f, s in reach.items() if f < 1}
     higher = {f: s for f, s in reach.items() if f > 1.5 * ahead}
-    trials = []
-    lr = course.case.recipe.optimizer.arguments["lr"]
     for code, rates in (("lr_too_high", lower), ("lr_too_low", higher)):
         if not rates:
             continue
         factor = max(rates, key=lambda f: rates[f])
-        against = course.skill if code == "lr_too_high" else projected
-        words = f"with lr {lr * factor:.3g} the same {course.steps} steps reach {_percent(rates[factor])} of the way from the constant predictor to a loss of 0, with lr {lr:.3g} {_percent(course.skill)}"
+        against = own if code == "lr_too_high" else projected
+        words = (
+            f"with lr {lr * factor:.3g} the same {steps} steps reach {_percent(rates[factor])} of the way from the constant "
+            f"predictor to a loss of 0, with lr {lr:.3g} {_percent(own)}"
+        )
         if code == "lr_too_low" and ahead > 1.5:
             words += f" (the whole plan of {course.total} steps is projected to reach {_percent(projected)})"
         finding = Finding(code, "optimizer.lr", f"lr is {lr:.3g}", remedies(code, course.case, factor=factor))
-        trials.append(Trial(finding, rates[factor] - max(against, -0.5), rates[factor], words))
-    return trials
+        yield Trial(finding, rates[factor] - max(against, -0.5), rates[factor], words)
 
 
 def _percent(skill: float) -> str:
     return "no part" if skill < 0 else f"{skill:.0%}"
 
 
-def _trial(course: Course, suspect: Finding, curve: Curve, projected: float, own: float) -> Trial:
+def _trial(course: Course, suspect: Finding, curve: Curve, own: float, projected: float, steps: int) -> Trial:
     """How a remedy's member compares: by skill, each against its own loss's constant predictor, and by the metric too."""
     gain = curve.skill - max(projected, -0.5)
     if curve.recipe.loss != course.case.recipe.loss:
         gain = min(gain, curve.metric_skill - max(course.metric_skill, -0.5))
-    words = f"with {describe(suspect.remedies[0]['edits'])} {course.steps} steps reach {_percent(curve.skill)} of the way from the constant predictor to a loss of 0, without {_percent(own)}"
+    words = (
+        f"with {describe(suspect.remedies[0]['edits'])} {steps} steps reach {_percent(curve.skill)} of the way from the "
+        f"constant predictor to a loss of 0, without {_percent(own)}"
+    )
     return Trial(replace(suspect), gain, curve.skill, words)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ravine import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.baseline import Baseline, accuracy, baseline
+from ravine.engine import pilot
 from ravine.engine.evaluate import evaluation
-from ravine.engine.programs import Model, Program, programs_of
+from ravine.engine.programs import Model, Program, populate
 from ravine.engine.step import Stepper
 from ravine.optim.plan import Schedules
 from ravine.recipe import Recipe
@@ -62,21 +63,48 @@ class Curve:
         return self.base.metric_skill(self.metric[-1]) if self.metric and self.finite else -math.inf
 
 
+class Shelf:
+    """The data of a program and of its variants, loaded once for each way of preparing them."""
+
+    def __init__(self, module: Model = None, arrays: Any = None):
+        self.module, self.arrays = module, arrays
+        self._pipelines: dict[str, Pipeline] = {}
+
+    def pipeline(self, recipe: Recipe) -> Pipeline:
+        device, dtype = torch.device(pilot.device(recipe.device)), _dtype(recipe)
+        key = f"{recipe.data.model_dump_json(exclude={'bootstrap', 'batch'})} {dtype}"
+        if key not in self._pipelines:
+            self._pipelines[key] = Pipeline(recipe.data, arrays=self.arrays, device=device, dtype=dtype)
+        held = self._pipelines[key]
+        return held if held.data.batch == recipe.data.batch else held.with_batch(recipe.data.batch)
+
+    def program(self, recipes: Sequence[Recipe], members: Sequence[int]) -> Program:
+        """Recipes that share a program, as its members, initialised."""
+        pipeline = self.pipeline(recipes[0])
+        population = populate(recipes, pipeline, self.module, device=pipeline.device, dtype=_dtype(recipes[0]))
+        execution = pilot.prepare(population, recipes[0], pipeline)
+        return Program(0, list(recipes), list(members), pipeline, population, execution, test=False)
+
+
+def _dtype(recipe: Recipe) -> torch.dtype:
+    return torch.float64 if recipe.precision == "float64" else torch.float32
+
+
 class Experiment:
     """Recipes trained side by side. ``advance`` steps them, ``curves`` says how they went, in the recipes' order."""
 
-    def __init__(
-        self, recipes: Sequence[Recipe], *, module: Model = None, arrays: Any = None,
-        pipelines: dict[tuple[str, str], Pipeline] | None = None,
-    ):
-        programs = programs_of(recipes, module, arrays, test=False, pipelines=pipelines)
-        self.groups = [Group(program) for program in programs]
+    def __init__(self, recipes: Sequence[Recipe], shelf: Shelf):
+        by_program: dict[str, list[int]] = {}
+        for i, recipe in enumerate(recipes):
+            by_program.setdefault(recipe.program, []).append(i)
+        self.groups = [Group(shelf.program([recipes[i] for i in rows], rows)) for rows in by_program.values()]
         self.recipes = list(recipes)
 
-    def advance(self, steps: int, *, deadline: float = math.inf) -> None:
-        """Every member to its step ``steps``, or as far as the clock lets all of them go together."""
-        for group in self.groups:
-            group.advance(steps, deadline)
+    def advance(self, steps: int, *, seconds: float = math.inf) -> None:
+        """Every member to its step ``steps``, or as far as the clock lets it go; programs share the seconds evenly."""
+        began = time.monotonic()
+        for i, group in enumerate(self.groups):
+            group.advance(steps, began + seconds * (i + 1) / len(self.groups))
 
     def measure(self, validation: bool = False) -> None:
         for group in self.groups:
@@ -108,7 +136,7 @@ class Group:
         self.curves = [Curve(recipe, total) for recipe, total in zip(program.recipes, totals, strict=True)]
         self.step = 0
         self.rates = np.array([r.optimizer.arguments["lr"] for r in program.recipes])
-        self.probe = probe_batch(self.pipeline)
+        self.probe = probe_batch(self.pipeline, PROBE if math.prod(self.pipeline.input_shape) < 500 else PROBE // 4)
         self.probabilities = program.recipes[0].loss.arguments.get("input") == "probabilities"
         self.threshold = threshold(program.recipes[0], self.pipeline.task)
         self.base = self._baseline(self.probe.y)
@@ -181,10 +209,6 @@ class Group:
             for m, momentum in zip(young, momenta, strict=True):
                 m.momentum = momentum
         return value, accuracy(output, batch.y, self.pipeline.task, self.threshold)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Only these members go on; the others' curves stay as they are."""
-        raise NotImplementedError
 
 
 def threshold(recipe: Recipe, task: str) -> float:

@@ -7,6 +7,7 @@ tensor is kept.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ class Layer:
     weight: float = 0.0  # root mean square of the weight
     twins: float = 0.0  # fraction of units whose incoming weights and their gradients equal another unit's
     input_std: float = 0.0
+    products: float = 0.0  # multiplications of one sample, forwards
 
 
 @dataclass
@@ -55,6 +57,11 @@ class Seen:
     @property
     def weighted(self) -> list[Layer]:
         return [layer for layer in self.layers if layer.weighted]
+
+    @property
+    def work(self) -> float:
+        """Floating-point operations of one sample in training, forwards and backwards."""
+        return 6.0 * sum(layer.products for layer in self.layers)
 
     def hidden(self) -> Iterator[tuple[Layer, Layer | None]]:
         """(weighted layer, the activation behind it) for all weighted layers but the last."""
@@ -148,6 +155,8 @@ def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) 
         return
     weight = weights[0]
     gradient = gradients.get(id(weight))
+    places = 1 if not layer.shape else math.prod(layer.shape) / layer.units
+    layer.products = 0.0 if isinstance(owner, nn.Embedding) else places * sum(w.numel() for w in weights)
     layer.weight = float(weight.detach().double().square().mean().sqrt())
     layer.gradient = 0.0 if gradient is None else float(gradient.double().square().mean().sqrt())
     rows = weight.detach().flatten(1)

@@ -32,7 +32,7 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
     suspicions = [f for f in static if f.strength < CONTRADICTION]
     if course is None:
         return _sick(contradictions, suspicions, "the program contradicts itself") if contradictions else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
-    shown = [_shown(trial) for trial in trials if trial.gain >= SHOWN and trial.skill >= PLAIN]
+    shown = [_shown(trial) for trial in trials if _shows(trial, course)]
     course_findings = symptoms(course)
     if contradictions:
         borne = [] if course.plain else [*suspicions, *course_findings]
@@ -69,6 +69,15 @@ def _sick(findings: Sequence[Finding], others: Sequence[Finding], why: str) -> D
     if not found:
         return Diagnosis("uncertain", why=why)
     return Diagnosis("sick", found, why=why)
+
+
+def _shows(trial: Trial, course: Course) -> bool:
+    """Whether an experiment speaks: the variant learns plainly and better; or, of what is likely wrong anyway, it stands at
+    the constant predictor where the program itself is far worse.
+    """
+    if trial.gain >= SHOWN and trial.skill >= PLAIN:
+        return True
+    return trial.finding.strength >= 0.5 and course.skill < -0.5 and trial.skill > -0.1
 
 
 def _improving(course: Course) -> bool:

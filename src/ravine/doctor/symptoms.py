@@ -5,7 +5,7 @@ its own past, steadiness, units that died or saturated, gradients by depth. Seve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from ravine.doctor.experiment import Curve
 from ravine.doctor.findings import Finding
 from ravine.doctor.probes import Seen
 from ravine.doctor.remedies import Case, remedies
+from ravine.recipe import Recipe
 
 PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.04  # skill that the second half of the plan still brought
@@ -28,6 +29,7 @@ class Course:
     curves: list[Curve]
     seen: list[Seen] = field(default_factory=list)
     first: list[Seen] = field(default_factory=list)  # before the first step
+    run: Recipe | None = None  # what was run, where that is the recipe on smaller batches
 
     @property
     def steps(self) -> int:
