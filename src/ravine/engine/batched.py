@@ -3,7 +3,7 @@
 Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the softmax among them, runs along
 contiguous samples, and a layer is ``W a + b`` for W as it stands in theta. The inputs, which all members share, are [1, I, B]:
 the first layer of all members is then one product. Used where every layer of a program is known here; `DenseNetwork.refuses`
-says why not. In bfloat16 the weights are cast once a step, products are bfloat16, and theta, the loss and the softmax are not.
+says why not. In bfloat16 the weights of all but small layers are cast once a step; theta, the loss and the softmax stay as they are.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[
     nn.SiLU: (nn.functional.silu, lambda g, x: _aten.silu_backward(g, x), False),
     nn.SELU: (nn.functional.selu, lambda g, x: g * _selu_slope(x), False),
 }
+SMALL = 2**14  # weights of a layer under which a cast costs more than a bfloat16 product saves
 _NOTHING = (nn.Flatten, nn.Identity)
 
 
@@ -77,10 +78,9 @@ class DenseNetwork:
     def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
         """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...], weight [P, B] or None."""
         a = (x if x.dim() == 2 else x.flatten(1)).t().unsqueeze(0)  # [1, I, B]
-        a = a.to(self.precision) if self.lower else a
         for layer in self.layers:
             a = layer.forward(a)
-        losses, g = self._loss(a.to(self._minus_one.dtype) if self.lower else a, y)  # [P, B], [P, K, B]
+        losses, g = self._loss(a.float() if self.lower else a, y)  # [P, B], [P, K, B]
         share = 1.0 / x.shape[0]
         if weight is None:
             g.mul_(share)
@@ -88,7 +88,7 @@ class DenseNetwork:
         else:
             g.mul_((weight * share).unsqueeze(1))
             found = (losses * weight).mean(1)
-        self._backward(g.to(self.precision) if self.lower else g, accumulate)
+        self._backward(g, accumulate)
         return found
 
     def _backward(self, g: Tensor, accumulate: float) -> None:
@@ -130,12 +130,14 @@ class _Dense:
         pair = rows.pair(f"{name}.bias", layer.out_features, 1) if layer.bias is not None else (None, None)
         self.bias, self.bias_gradient = pair
         self.members = len(self.weight)
-        self.lower = precision != self.weight.dtype
+        self.lower = precision != self.weight.dtype and self.weight[0].numel() >= SMALL
+        precision = precision if self.lower else self.weight.dtype
         self.operand = torch.empty(self.weight.shape, dtype=precision, device=self.weight.device) if self.lower else self.weight
         self.in_place = self.members == 1 and not self.lower  # a product can go straight to where it belongs
 
     def forward(self, a: Tensor) -> Tensor:
-        self.input, w, bias = a, self.operand, self.bias
+        w, bias = self.operand, self.bias
+        self.input = a = a if a.dtype == w.dtype else a.to(w.dtype)
         if self.lower:
             w.copy_(self.weight)
             bias = None if bias is None else bias.to(w.dtype)
@@ -148,6 +150,7 @@ class _Dense:
 
     def backward(self, g: Tensor, accumulate: float, further: bool = True) -> Tensor:
         a = self.input.transpose(1, 2)  # [P, B, I] or [1, B, I]
+        g = g if g.dtype == a.dtype else g.to(a.dtype)
         if self.in_place and not accumulate:
             torch.bmm(g, a, out=self.weight_gradient)
         elif a.shape[0] == 1:
@@ -172,7 +175,7 @@ class _Activation:
         return y
 
     def backward(self, g: Tensor, accumulate: float) -> Tensor:
-        return self.slope(g, self.kept)
+        return self.slope(g if g.dtype == self.kept.dtype else g.to(self.kept.dtype), self.kept)
 
 
 class _Dropout:
