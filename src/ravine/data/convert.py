@@ -17,12 +17,12 @@ _WIDER = {"u2": "i4", "u4": "i8", "u8": "i8", "f2": "f4", "f16": "f8"}
 
 
 def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
-    """A dense tensor on its own device; text stays a numpy array of ``str``.
+    """A dense tensor in main memory; text stays a numpy array of ``str``.
 
     Sequences of different lengths are padded: whole numbers with ``padding``, other numbers with NaN.
     """
     if isinstance(value, Tensor):
-        value = value.detach()
+        value = value.detach().cpu()
         value = value if value.layout == torch.strided else value.to_dense()
         if value.is_complex():
             raise InputError(where, got=str(value.dtype), expected="real numbers")
@@ -40,7 +40,7 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
         if len(lengths) > 1:
             return _padded([tensor(item, where) for item in value], where, padding)
         if value and isinstance(value[0], Tensor):
-            return torch.stack([item.detach() for item in value])
+            return torch.stack([item.detach().cpu() for item in value])
     return _from_numpy(value, where)
 
 
