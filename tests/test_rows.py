@@ -69,6 +69,7 @@ def test_all_ways_agree(kind: str, fields: dict[str, Any], _: Any, dtype: torch.
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_change_no_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "TILE", 2)
+    monkeypatch.setattr(tiles, "RUN", 4)
     for kind, fields, _ in CASES[:: len(CASES) // 12]:
         parts = parts_of(kind, fields)
         expected = run(tiles.LongRows, parts, torch.float32)

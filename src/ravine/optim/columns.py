@@ -29,9 +29,9 @@ class State(Protocol):
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def whole_rows(technique: _F) -> _F:
-    """Mark a formula that must see whole rows (norms by tensor), never a tile of their columns."""
-    technique.whole_rows = True  # type: ignore[attr-defined]
+def whole_tensors(technique: _F) -> _F:
+    """Mark a formula that needs the norms of tensors: it sees whole tensors, never a part of one."""
+    technique.whole_tensors = True  # type: ignore[attr-defined]
     return technique
 
 

@@ -63,7 +63,7 @@ class Group:
 
     @property
     def whole(self) -> bool:
-        return getattr(self.formula, "whole_rows", False)
+        return getattr(self.formula, "whole_tensors", False)
 
     def empty(self) -> Tensor:
         return torch.zeros(len(self.rows), self.layout.size, device=self.device, dtype=self.dtype)

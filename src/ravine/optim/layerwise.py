@@ -1,4 +1,4 @@
-"""Optimisers that scale each tensor's step by the tensor's own norm, for large batches: formulas over whole rows."""
+"""Optimisers that scale each tensor's step by the tensor's own norm, for large batches: formulas over whole tensors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ravine.catalogue import Decay, Flag, NonNegative, Positive
 from ravine.layout import Entry, Layout
-from ravine.optim.columns import TILE, Column, State, add, average, average_square, cast, off, whole_rows
+from ravine.optim.columns import TILE, Column, State, add, average, average_square, cast, off, whole_tensors
 
 
-@whole_rows
+@whole_tensors
 def lars(
     w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
     lr: Positive = 0.1, momentum: Decay = 0.9, trust: Positive = 1e-3, ratio: Literal["paper", "plain"] = "paper",
@@ -50,7 +50,7 @@ def lars(
             w[:, tile].sub_(velocity)
 
 
-@whole_rows
+@whole_tensors
 def lamb(
     w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
     lr: Positive = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-6,

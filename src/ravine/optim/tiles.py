@@ -20,7 +20,7 @@ from ravine.layout import Layout
 from ravine.optim.columns import TILE
 from ravine.optim.groups import Group, Now, selection
 
-RUN = 8  # tiles that a thread takes at a time
+RUN = 8 * TILE  # elements of one matrix that a thread takes at a time
 
 _Tile = tuple[Tensor, Tensor, dict[str, Tensor], Layout]  # w, g, the slots, and the layout of these columns
 
@@ -30,8 +30,7 @@ class LongRows:
 
     def __init__(self, group: Group):
         self.group = group
-        self.size = group.layout.size if group.whole else TILE
-        self.layouts = tile_layouts(group.layout, self.size)
+        self.pieces = by_tensor(group.layout) if group.whole else by_tile(group.layout)
         self.bound = (0, 0)  # the matrices that the tiles are views of
         self.runs: list[list[list[_Tile]]] = []  # of each position of the group
 
@@ -51,12 +50,15 @@ class LongRows:
 
     def _cut(self, theta: Tensor, grad: Tensor, position: int) -> list[list[_Tile]]:
         """The tiles of one row, in runs: views of w, of g and of the slots, and their layouts."""
-        row = self.group.rows[position]
-        w, g = (matrix[row : row + 1].split(self.size, 1) for matrix in (theta, grad))
-        slots = {name: slot[position : position + 1].split(self.size, 1) for name, slot in self.group.slots.items()}
-        states = [{name: tiles[i] for name, tiles in slots.items()} for i in range(len(self.layouts))]
-        tiles = list(zip(w, g, states, self.layouts, strict=True))
-        return [tiles[first : first + RUN] for first in range(0, len(tiles), RUN)]
+        row, runs, size = self.group.rows[position], list[list[_Tile]](), RUN
+        for columns, layout in self.pieces:
+            state = {name: slot[position : position + 1, columns] for name, slot in self.group.slots.items()}
+            if size >= RUN:
+                runs.append([])
+                size = 0
+            runs[-1].append((theta[row : row + 1, columns], grad[row : row + 1, columns], state, layout))
+            size += columns.stop - columns.start
+        return runs
 
     def _tasks(self, now: Now) -> Iterator[Callable[[], None]]:
         group = self.group
@@ -169,14 +171,27 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="ravine-optimizer")
 
 
-def tile_layouts(layout: Layout, size: int) -> list[Layout]:
-    """The layout of each tile of columns: how many of its columns, the first, decay.
+def by_tile(layout: Layout) -> list[tuple[slice, Layout]]:
+    """The columns of each tile and its layout, which says how many of them, the first, decay.
+
+    >>> layout = Layout.of([("w", (TILE + 1,), "weight", 0), ("b", (7,), "bias", 0)])
+    >>> [(columns.start == i * TILE, tile.weights == (TILE, 1)[i]) for i, (columns, tile) in enumerate(by_tile(layout))]
+    [(True, True), (True, True)]
+    """
+    starts = range(0, layout.size, TILE)
+    counts = [min(max(layout.weights - start, 0), TILE) for start in starts]
+    columns = [slice(start, min(start + TILE, layout.size)) for start in starts]
+    return [(piece, Layout((), count)) for piece, count in zip(columns, counts, strict=True)]
+
+
+def by_tensor(layout: Layout) -> list[tuple[slice, Layout]]:
+    """The columns of each tensor and its layout.
 
     >>> layout = Layout.of([("w", (9,), "weight", 0), ("b", (7,), "bias", 0)])
-    >>> [tile.weights for tile in tile_layouts(layout, 8)]
-    [8, 1]
+    >>> [(columns.start, tile.weights, tile.size) for columns, tile in by_tensor(layout)]
+    [(0, 9, 9), (9, 0, 7)]
     """
-    if size >= layout.size:
-        return [layout]
-    starts = range(0, layout.size, size)
-    return [replace(layout, entries=(), weights=min(max(layout.weights - start, 0), size)) for start in starts]
+    return [
+        (slice(e.start, e.stop), Layout((replace(e, start=0),), e.stop - e.start if e.stop <= layout.weights else 0))
+        for e in layout.entries
+    ]
