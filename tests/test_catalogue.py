@@ -78,10 +78,9 @@ HAVE_PAPERS = {"layer", "initializer", "loss", "model", "optimizer", "schedule",
 
 @row
 def test_every_technique_is_documented(kind, name):
-    doc = find(kind, name).doc
-    first = doc.partition("\n")[0]
-    assert first.endswith(".")
-    assert 10 < len(first) <= 120, "the first line is one sentence of one line"
+    doc, first = find(kind, name).doc, find(kind, name).summary
+    assert first.endswith((".", "?"))
+    assert 10 < len(first) <= 240, "the first paragraph is a sentence or two"
     if kind in HAVE_PAPERS and (kind, name) not in OLDER_THAN_PAPERS:
         assert "Source" in doc, "say where it comes from: Source: author, year"
 

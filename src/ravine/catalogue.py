@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -84,6 +84,10 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
     technique: ClassVar[Technique | None] = None
+
+    if TYPE_CHECKING:  # the fields of a technique are known when the program runs
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init_subclass__(cls, technique: Technique | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -237,7 +241,7 @@ class Technique:
 
     @property
     def summary(self) -> str:
-        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+        return " ".join(self.doc.partition("\n\n")[0].split())
 
     @property
     def part(self) -> type[Part]:
