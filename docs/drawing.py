@@ -96,6 +96,26 @@ def optimizer(technique: Technique) -> Figure:
     return figure
 
 
+def picture(accuracies: list[np.ndarray], to: Path) -> None:
+    """The README's picture: paths through a ravine, and the accuracies [epochs] of some seeds."""
+    with style():
+        figure, (plane, course) = panels(size=(8.4, 3.0))
+        x, y = np.meshgrid(np.linspace(-11, 5, 121), np.linspace(-4, 4, 81))
+        levels = np.geomspace(0.5, 300, 12)
+        plane.contourf(x, y, np.log(ravine(np.stack([x, y], -1)) + 0.3), levels=24, cmap="Blues", alpha=0.55)
+        plane.contour(x, y, ravine(np.stack([x, y], -1)), levels=levels, colors="white", linewidths=0.5)
+        for i, name in enumerate(("sgd", "momentum", "adam")):
+            points, lr = best_path(make("optimizer", name))
+            plane.plot(*points.T, color=COLOURS[(6, 1, 0)[i]], lw=1.2, marker="o", ms=2.2, label=f"{name}, lr = {lr:.2g}")
+        plane.set(xlim=(-11, 5), ylim=(-4, 4), title="60 steps in a ravine", xlabel="x", ylabel="y")
+        plane.legend(loc="lower right")
+        for i, values in enumerate(accuracies):
+            course.plot(np.arange(1, len(values) + 1), 100 * values, color=COLOURS[i], ls=DASHES[i % 4], lw=1.2)
+        course.set(xlabel="epoch", ylabel="validation accuracy in %", ylim=(80, 100.5))
+        course.set_title(f"handwritten digits: {len(accuracies)} seeds, one population")
+        figure.savefig(to, metadata={"Date": None})
+
+
 # --- schedules ----------------------------------------------------------------------------------------------------
 
 
@@ -128,9 +148,7 @@ def schedule(technique: Technique) -> Figure:
 # --- functions of one number --------------------------------------------------------------------------------------
 
 
-def curve(
-    axes: Axes, x: Tensor, function: Callable[[Tensor], Tensor], ylabel: str, xlabel: str, legend: bool = True
-) -> None:
+def curve(axes: Axes, x: Tensor, function: Callable[[Tensor], Tensor], ylabel: str, xlabel: str, legend: bool = True) -> None:
     """A function [N] -> [N] and its derivative."""
     x = x.clone().requires_grad_()
     y = function(x)
@@ -165,9 +183,7 @@ def loss(technique: Technique) -> Figure:
     zero, one = torch.zeros(len(z)), torch.ones(len(z), dtype=torch.long)
     scores = lambda z: torch.stack([zero, z], 1)  # noqa: E731  two classes, the second is right
     drawn: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-        **dict.fromkeys(
-            ("squared", "absolute", "huber", "auto"), (lambda r: module(r[:, None], zero[:, None]), "error s - t")
-        ),
+        **dict.fromkeys(("squared", "absolute", "huber", "auto"), (lambda r: module(r[:, None], zero[:, None]), "error s - t")),
         "multi_task": (lambda r: module(torch.stack([r, r], 1), torch.zeros(len(z), 2)), "error of both heads"),
         "output": (lambda s: module(s[:, None], zero), "output of the model"),
         "nll": (lambda s: module(scores(s).log_softmax(1), one), "margin: score of the right class minus the other's"),

@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks", "reference", "terminal"}
 TECHNIQUES = {"data", "nn", "optim"}
 TRAINING = {"training", "prediction", "progress", "inspection", "showing"}
-ORDER = ({"report"}, {"engine"}, {"doctor"}, TRAINING, {"study"}, {"interop"}, {"cli"}, {"__init__", "__main__"})
+ORDER = ({"report"}, {"engine"}, {"doctor"}, TRAINING, {"study"}, {"interop", "bench"}, {"cli"}, {"__init__", "__main__"})
 ALLOWED = dict.fromkeys(BASE, BASE) | {part: BASE | {part} for part in TECHNIQUES}
 below = BASE | TECHNIQUES
 for floor in ORDER:
@@ -74,7 +74,7 @@ def test_what_is_imported_is_a_stated_dependency():
     extras = project["optional-dependencies"].values()
     stated = [*project["dependencies"], *(name for extra in extras for name in extra)]
     known = {re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in stated}
-    known |= {"sklearn", "PIL", "ravine", *sys.stdlib_module_names}
+    known |= {"sklearn", "PIL", "mpl_toolkits", "ravine", *sys.stdlib_module_names}
     known |= {"scipy", "pydantic_core", "markupsafe"}  # what scikit-learn, pydantic and Jinja2 stand on
     assert {name.split(".")[0] for file in FILES for name in imports(file)} <= known
 
