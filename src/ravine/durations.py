@@ -49,8 +49,8 @@ def steps(text: str, epoch_steps: int, total_steps: int | None = None) -> int:
     amount, unit = parse(text)
     if unit == "%" and total_steps is None:
         raise InputError("", got=text, expected="epochs (ep) or iterations (it)", repair="a percentage needs a whole")
-    whole = {"ep": epoch_steps, "it": 1, "%": Fraction(total_steps or 0, 100)}[unit]
-    return int(amount * whole + Fraction(1, 2))
+    wholes: dict[str, int | Fraction] = {"ep": epoch_steps, "it": 1, "%": Fraction(total_steps or 0, 100)}
+    return int(amount * wholes[unit] + Fraction(1, 2))
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from ravine.catalogue import Part, find
 from ravine.data.pipeline import Pipeline
+from ravine.engine.population import Objective, joined
+from ravine.nn.build import build_loss
 
 METRICS = {
     "classification": ("accuracy",),
@@ -28,11 +31,24 @@ def better_is(metric: str) -> str:
     return "min" if metric.endswith(LOWER_IS_BETTER) else "max"
 
 
-def metric_functions(task: str, parts: Sequence[Part]) -> dict[str, Metric]:
-    """The task's own metrics and those that the recipe names."""
-    named = {name: find("metric", name).part() for name in METRICS[task]}
-    named |= {part.kind: part for part in parts}
-    return {name: _bind(part) for name, part in named.items()}
+def metric_functions(task: str, parts: Sequence[Part], loss: Part | None = None) -> dict[str, Metric]:
+    """The task's own metrics and those that the recipe names; of several heads, one for each head's own task."""
+    if loss is not None and loss.kind == "multi_task":
+        heads: Any = build_loss(loss, None)
+        own = {f"head{h}_{_of_head(each)}": _at_head(heads, h) for h, each in enumerate(heads.losses)}
+    else:
+        tasks_own = () if loss is not None and loss.kind == "output" else METRICS[task]
+        own = {name: _bind(find("metric", name).part()) for name in tasks_own}
+    return own | {part.kind: _bind(part) for part in parts}
+
+
+def _of_head(loss: nn.Module) -> str:
+    return "accuracy" if loss.takes_classes else "rmse"
+
+
+def _at_head(heads: Any, h: int) -> Metric:
+    function = find("metric", _of_head(heads.losses[h])).function()
+    return lambda output, target: function(*heads.heads(output, target)[h])
 
 
 def _bind(part: Part) -> Metric:
@@ -41,20 +57,20 @@ def _bind(part: Part) -> Metric:
 
 @contextlib.contextmanager
 def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode without gradients; training mode again afterwards."""
-    before = [module.training for module in modules]
+    """Evaluation mode without gradients; afterwards every part is in the mode in which it was."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        for module, mode in zip(modules, before, strict=True):
-            module.train(mode)
+        for part, mode in before:
+            part.training = mode
 
 
 def evaluate(
-    modules: Sequence[nn.Module], pipeline: Pipeline, split: str, metrics: dict[str, Metric],
+    modules: Sequence[Objective], pipeline: Pipeline, split: str, metrics: dict[str, Metric],
     run: Callable[[nn.Module, Tensor], Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
     """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch is read once."""
@@ -68,7 +84,7 @@ def evaluate(
             targets.append(batch.y)
             count += len(batch.y)
             for i, objective in enumerate(modules):
-                output = run(objective.model, batch.x)
+                output = joined(run(objective.model, batch.x))
                 losses[i] += objective.loss(output, batch.y).double().sum().cpu()
                 outputs[i].append(output)
         found = {"loss": (losses / max(count, 1)).numpy()}

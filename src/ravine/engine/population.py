@@ -26,6 +26,9 @@ _STRIDE = 0x1E3779B97F4A7C15  # from one step's key to the next (a Weyl sequence
 class Objective(nn.Module):
     """Model and loss as one module: (x, y, sample weights) -> the batch's mean loss."""
 
+    hard_negatives: Tensor
+    adversarial: Tensor
+
     def __init__(self, model: nn.Module, loss: nn.Module, hard_negatives: float = 1.0, adversarial: float = 0.0):
         super().__init__()
         self.model, self.loss = model, loss
@@ -222,7 +225,7 @@ class Population:
     def call(self, model: nn.Module, x: Tensor) -> Tensor:
         """A model's outputs in the precision and layout of this program; float32 at least."""
         with self._casting():
-            output = model(self._laid_out(x))
+            output = joined(model(self._laid_out(x)))
         return output if output.dtype == self.theta.dtype or not output.is_floating_point() else output.to(self.theta.dtype)
 
     def _casting(self) -> contextlib.AbstractContextManager[Any]:
@@ -277,6 +280,11 @@ class Population:
             stacked.copy_(buffers[name])
         for i in range(len(self)):
             self._bind_buffers(i)
+
+
+def joined(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """A network's outputs as one tensor: those of several heads side by side."""
+    return output if isinstance(output, Tensor) else torch.cat([head.reshape(len(head), -1) for head in output], 1)
 
 
 def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
