@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from ravine.catalogue import Part, find
 from ravine.data.pipeline import Pipeline
 from ravine.engine.population import Objective, joined
 from ravine.nn.build import build_loss
+
+if TYPE_CHECKING:
+    from ravine.engine.population import Objective
 
 METRICS = {
     "classification": ("accuracy",),
