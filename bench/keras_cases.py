@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,17 @@ class Case:
         return per_epoch * int(self.recipe.stop.after.removesuffix("ep"))
 
 
-def load(path: Path, fixes: dict[str, dict[str, Any]] | None = None) -> list[Case | tuple[str, str]]:
-    """Every case of a file: a ``Case``, or (id, why it cannot be built)."""
+def load(
+    path: Path, fixes: dict[str, dict[str, Any]] | None = None, only: Sequence[str] = ()
+) -> Iterator[Case | tuple[str, str]]:
+    """Every case of a file whose id holds one of ``only``: a ``Case``, or (id, why it cannot be built)."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError("--cases", got=str(path), expected="a JSON list of cases", repair=str(error)) from None
-    return [_case(facts, path.parent, (fixes or {}).get(facts["id"])) for facts in listed]
+    for facts in listed:
+        if not only or any(part in facts["id"] for part in only):
+            yield _case(facts, path.parent, (fixes or {}).get(facts["id"]))
 
 
 def _case(facts: dict[str, Any], root: Path, fix: dict[str, Any] | None) -> Case | tuple[str, str]:

@@ -25,7 +25,7 @@ SEEDS = 3
 FEWEST = 30  # steps of a heavy program
 PATIENCE = 10  # times the expected seconds: then the clock ends it after all
 SPEED = 3e10  # operations a second that a heavy program is taken to run at: the choice must not hang on the clock
-_MARKS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+MARKS = 8  # places on the way at which a course is measured
 
 
 def examine(
@@ -63,6 +63,27 @@ def examine_static(recipe: Recipe, shelf: Shelf) -> tuple[Case, list[Finding], f
     return laid_out.case, static.examine(laid_out), 0.0 if laid_out.seen is None else laid_out.seen.work
 
 
+def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS, seconds: float = 60.0) -> Diagnosis:
+    """Run a recipe's whole plan in memory, ``seeds`` members side by side, and judge it as a finished run is judged."""
+    began = time.monotonic()
+    shelf = Shelf(module, arrays)
+    case, found, _ = examine_static(recipe, shelf)
+    clock = {"static": time.monotonic() - began}
+    course = run_course(recipe, case, shelf, steps=10**9, seeds=seeds, seconds=seconds, validation=True, marks=2 * MARKS)
+    clock["run"] = time.monotonic() - began - clock["static"]
+    return _timed(verdict(found, course), clock, began, course)
+
+
+def plan_seconds(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS) -> float:
+    """About how long ``follow`` takes: by operations, and a millisecond for each step."""
+    shelf = Shelf(module, arrays)
+    _, _, work = examine_static(recipe, shelf)
+    size = shelf.pipeline(recipe).train_size
+    steps = _plan(recipe, size)
+    batch = size if recipe.data.batch == "full" else recipe.data.batch
+    return steps * (1e-3 + seeds * work * batch / SPEED)
+
+
 def _timed(diagnosis: Diagnosis, clock: dict[str, float], began: float, course: Course | None = None) -> Diagnosis:
     diagnosis.seconds = {**{k: round(v, 3) for k, v in clock.items()}, "all": round(time.monotonic() - began, 3)}
     if course is not None:
@@ -75,9 +96,9 @@ def _timed(diagnosis: Diagnosis, clock: dict[str, float], began: float, course: 
 
 def run_course(
     recipe: Recipe, case: Case, shelf: Shelf, *, steps: int, seeds: int, seconds: float = math.inf, work: float = 0.0,
-    validation: bool = False,
+    validation: bool = False, marks: int = MARKS,
 ) -> Course:
-    """Train ``seeds`` members for at most ``steps`` steps, measured at nine places on the way.
+    """Train ``seeds`` members for at most ``steps`` steps, measured at ``marks`` places on the way.
 
     ``work`` is the operations of one sample; a program too heavy for the time is run on smaller batches, then with one seed.
     """
@@ -92,8 +113,8 @@ def run_course(
     first = [look_at(experiment, i) for i in range(seeds)]
     steps = min(steps, total)
     experiment.measure(validation)
-    for mark in _MARKS[1:]:
-        to = max(1, round(mark * steps))
+    for mark in range(1, marks + 1):
+        to = max(1, round(mark * steps / marks))
         if to > curve.at[-1]:
             experiment.advance(to, seconds=began + PATIENCE * seconds - time.monotonic())
             experiment.measure(validation)

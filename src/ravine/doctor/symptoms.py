@@ -17,7 +17,7 @@ from ravine.doctor.remedies import Case, remedies
 from ravine.recipe import Recipe
 
 PLAIN = 0.1  # skill from which learning is plain
-UNFINISHED = 0.04  # skill that the second half of the plan still brought
+UNFINISHED = 0.03  # skill that the second half of the plan still brought
 MANY = 0.5  # of the seeds
 
 
@@ -138,7 +138,7 @@ def unfinished(course: Course) -> bool:
     if not course.over or not finite or len(finite[0].loss) < 3:
         return False
     gain, whole = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.0)
-    return gain >= UNFINISHED and gain >= 0.05 * whole and course.skill < 0.93 and _falling(course) >= 0.6
+    return gain >= UNFINISHED and gain >= 0.05 * whole and course.skill < 0.93 and _falling(course) >= 0.5
 
 
 def _falling(course: Course) -> float:
