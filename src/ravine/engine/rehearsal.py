@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import copy
+from collections.abc import Callable
+from typing import Any
 
+from torch import Tensor, nn
+
+from ravine.catalogue import table
 from ravine.data.pipeline import Pipeline
 from ravine.engine import starting
+from ravine.engine.calendar import Calendar
 from ravine.engine.evaluate import evaluation, metric_functions
-from ravine.engine.population import Objective
+from ravine.engine.population import Objective, joined
 from ravine.engine.programs import Program
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe
 
+_OF_NUMBERS = ("mse", "rmse", "mae", "r2")
 _ALWAYS = ("train_loss", "grad_norm", "lr")
+_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def rehearse(program: Program) -> None:
     """Run model, loss and metrics of one member on a few samples; what does not fit is an InputError."""
     recipe, pipeline = program.recipes[0], program.pipeline
-    metrics = metric_functions(pipeline.task, recipe.metrics)
+    _check_metrics(recipe, pipeline)
+    metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
+    if not program.population.layout.size:
+        expected = "a module with parameters that ask for gradients"
+        raise InputError("model", got="nothing to train", expected=expected, repair="requires_grad_() lets them move")
     starting.frozen(program.population.layout, recipe.start)
     for each in program.recipes:
+        Calendar(each, pipeline)
         _check_monitor(each, pipeline, list(metrics))
         _check_class_weights(each, pipeline)
     batch = pipeline.batch(0)
     x, y = batch.x[:4], batch.y[:4]
     objective = program.population.objectives[0]
     with evaluation([objective]):
-        output = _output(objective, x)
+        output = _output(objective, x, several=recipe.loss.kind == "multi_task")
         _check_output(output, y, pipeline)
-        try:
-            objective.loss(output, y)
-        except RavineError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"loss.{recipe.loss.kind}", got=f"outputs {_shape(output)} for targets {_shape(y)} ({y.dtype})",
-                expected=f"outputs that this loss can compare with the targets of {pipeline.task}", repair=_first_line(error),
-            ) from None
+        _check_one_unit(recipe, output, pipeline)
+        _compare(f"loss.{recipe.loss.kind}", objective.loss, output, y, pipeline.task)
+        scores, targets = pipeline.target_units(output), pipeline.target_units(y)
+        for name, function in metrics.items():
+            _compare(f"metrics.{name}", function, scores, targets, pipeline.task)
+    _check_smallest_batch(objective, pipeline)
 
 
-def _output(objective: Objective, x: Tensor) -> Tensor:
+def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
+    """The outputs for a few samples; those of several heads side by side, where the loss is for them."""
     try:
         output = objective.model(x)
     except RavineError:
@@ -50,9 +61,26 @@ def _output(objective: Objective, x: Tensor) -> Tensor:
             "model", got=f"a module that fails on inputs {_shape(x)} ({x.dtype})", expected="a module for this data",
             repair=f"{type(error).__name__}: {_first_line(error)}",
         ) from None
+    if several and isinstance(output, tuple | list):
+        return joined(output)
     if not isinstance(output, Tensor):
-        raise InputError("model", got=f"an output of type {type(output).__name__}", expected="one tensor")
+        raise InputError(
+            "model", got=f"an output of type {type(output).__name__}", expected="one tensor",
+            repair="return the scores alone; for several heads use loss = {kind = \"multi_task\", …}",
+        )
     return output
+
+
+def _compare(where: str, function: Callable[[Tensor, Tensor], Any], output: Tensor, y: Tensor, task: str) -> None:
+    try:
+        function(output, y)
+    except RavineError:
+        raise
+    except Exception as error:
+        raise InputError(
+            where, got=f"outputs {_shape(output)} for targets {_shape(y)} ({y.dtype})",
+            expected=f"outputs that it can compare with the targets of {task}", repair=_first_line(error),
+        ) from None
 
 
 def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:
@@ -65,6 +93,40 @@ def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:
             "model", got=f"{units} output units", expected=f"{pipeline.outputs}: the data has {pipeline.outputs} classes",
             repair=f"give the last layer {pipeline.outputs} units",
         )
+
+
+def _check_one_unit(recipe: Recipe, output: Tensor, pipeline: Pipeline) -> None:
+    """A softmax over one unit is always 1: nothing could be learned."""
+    if recipe.loss.kind == "auto" and pipeline.task == "classification" and output.dim() == 2 and output.shape[1] == 1:
+        raise InputError(
+            "model", got="one output unit", expected=f"{pipeline.outputs}, one for each class",
+            repair='or loss = "binary_cross_entropy"' if pipeline.outputs == 2 else "",
+        )
+
+
+def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
+    """Batch normalisation of one vector has no variance: an epoch's last batch must not be a single sample."""
+    size = pipeline.train_size % pipeline.batch_size
+    alone = pipeline.batch_size == 1 or (size == 1 and pipeline.data.last_batch == "keep")
+    if not alone or not any(isinstance(module, _NORMS) for module in objective.modules()):
+        return
+    model = copy.deepcopy(objective.model).train()
+    try:
+        model(pipeline.batch(0).x[:1])
+    except ValueError as error:
+        raise InputError(
+            "data.batch", got="a batch of one sample", expected="two samples or more, for batch normalisation",
+            repair='data.last_batch = "drop", or another data.batch' if pipeline.batch_size > 1 else _first_line(error),
+        ) from None
+
+
+def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
+    """What is measured on classes says nothing about numbers, and the other way round."""
+    for part in recipe.metrics:
+        of_numbers = part.kind in _OF_NUMBERS
+        if of_numbers != (pipeline.task == "regression") and pipeline.task != "multilabel":
+            known = [name for name in table("metric") if (name in _OF_NUMBERS) == (pipeline.task == "regression")]
+            raise InputError("metrics", got=part.kind, expected=f"for {pipeline.task}: {', '.join(known)}")
 
 
 def _check_monitor(recipe: Recipe, pipeline: Pipeline, metrics: list[str]) -> None:

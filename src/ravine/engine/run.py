@@ -16,7 +16,7 @@ from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot, starting
 from ravine.engine.evaluate import evaluate, evaluation, metric_functions
-from ravine.engine.population import Objective, view
+from ravine.engine.population import Objective, joined, view
 from ravine.engine.programs import class_counts
 from ravine.errors import InputError, RavineError
 from ravine.nn.build import build, build_loss, layout
@@ -142,7 +142,7 @@ class Run:
         if inputs.shape[1:] != tuple(self.pipeline.input_shape):
             raise InputError("predict", got=f"inputs of shape {tuple(inputs.shape[1:])}", expected=f"{tuple(self.pipeline.input_shape)}")
         with evaluation([self.model]):
-            found = torch.cat([self.model(part) for part in inputs.split(batch)])
+            found = torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
         return self.pipeline.target_units(found)
 
     def predict_proba(self, x: Any) -> np.ndarray:
@@ -178,7 +178,7 @@ class Run:
         if not pipeline.has(split):
             raise InputError("evaluate", got=split, expected="a split that the data has", repair=f"data.{split} is empty")
         loss = build_loss(self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline))
-        metrics = metric_functions(pipeline.task, self.recipe.metrics)
+        metrics = metric_functions(pipeline.task, self.recipe.metrics, self.recipe.loss)
         objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
         return {name: float(value[0]) for name, value in evaluate([objective], pipeline, split, metrics).items()}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,17 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine import durations
-from ravine.data.pipeline import Batch
 from ravine.engine import pilot, snapshot
+from ravine.engine.calendar import Calendar
 from ravine.engine.evaluate import evaluate, metric_functions
-from ravine.engine.population import Population
 from ravine.engine.programs import Program, objective
 from ravine.engine.state import Borrowed, State, clones
 from ravine.engine.step import Measured, Stepper
-from ravine.engine.stopping import Stopping
+from ravine.engine.stopping import Stopping, keeps_best
 from ravine.errors import InputError, RavineError
 from ravine.optim.plan import Schedules
+from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
 BLOCK_SECONDS = 0.4
@@ -62,20 +61,21 @@ class Trainer:
         self.lead = self.members[0]
         self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program, self.recipes))
         self.stepper.mask = None if mask is None else mask.to(self.population.theta.device, torch.bool)
-        self.epoch_steps = math.ceil(self.pipeline.epoch_steps / self.stepper.accumulate)
-        self.stops = [Stopping(recipe, self.epoch_steps) for recipe in self.recipes]
+        self.calendar = Calendar(self.recipes[0], self.pipeline)
+        self.epoch_steps = self.calendar.epoch_steps
+        self.stops = [Stopping(recipe, self.calendar) for recipe in self.recipes]
         totals = [stop.total for stop in self.stops]
         unfreeze = self.recipes[0].start.unfreeze
-        self.stepper.unfreeze = None if unfreeze is None else durations.steps(unfreeze, self.epoch_steps, max(totals))
+        self.stepper.unfreeze = None if unfreeze is None else self.calendar.steps(unfreeze, max(totals))
         self.schedules = Schedules([r.schedule for r in self.recipes], epoch_steps=self.epoch_steps, totals=totals)
         parts = self.recipes[0].metrics
-        self.metrics = metric_functions(self.pipeline.task, parts)
+        self.metrics = metric_functions(self.pipeline.task, parts, self.recipes[0].loss)
         self.step = 0
-        self.trace = {durations.steps(place, self.epoch_steps, max(totals)) for place in program.trace}
+        self.trace = {self.calendar.steps(place, max(totals)) for place in program.trace}
         self.swa_counts = [0] * len(self.members)
         self.best: Tensor | None = None  # [P, D]
         self.best_buffers: dict[str, Tensor] = {}
-        if any(stop.keeps_best for stop in [*self.stops, *(Stopping(r, 1) for _, r in program.waiting)]):
+        if any(keeps_best(recipe) for recipe in [*self.recipes, *(waiting for _, waiting in program.waiting)]):
             self.best = self.population.theta.detach().clone()
             self.best_buffers = clones(self.population.saved_buffers())
         self._losses: list[np.ndarray] = []  # this epoch's, in blocks [n, P]
@@ -124,7 +124,7 @@ class Trainer:
         return self._seconds_before + time.monotonic() - self._began
 
     def _block_end(self, rate: float) -> int:
-        boundary = min([(self.step // self.epoch_steps + 1) * self.epoch_steps, *self._ends(), *(at for at in self.trace if at > self.step)])
+        boundary = min([self.calendar.end(self.step), *self._ends(), *(at for at in self.trace if at > self.step)])
         return min(boundary, self.step + max(1, int(rate * BLOCK_SECONDS) if rate else 8))
 
     def _ends(self) -> list[int]:
@@ -135,12 +135,12 @@ class Trainer:
         return [stop.total + start for stop, start in zip(self.stops, self.schedules.starts, strict=True)]
 
     def _at_boundary(self) -> bool:
-        return self.step % self.epoch_steps == 0 or any(end <= self.step for end in self._totals())
+        return self.calendar.is_end(self.step) or any(end <= self.step for end in self._totals())
 
     def _block(self, last: int) -> None:
         first, alive = self.step, self.stepper.alive.cpu().clone()
         lr = self._rates(first, last)
-        measured = self.stepper.run(self._batches(first, last), first, lr, self.schedules.momentum(first, last))
+        measured = self.stepper.run(self.calendar.batches(first, last), first, lr, self.schedules.momentum(first, last))
         self.step = last
         losses, norms = measured.losses.cpu().numpy(), measured.norms.cpu().numpy()  # [n, P]
         self._report_frozen(first, alive, measured)
@@ -154,17 +154,6 @@ class Trainer:
     def _rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]."""
         return self.schedules.factors(first, last) * np.array([r.optimizer.lr for r in self.recipes])
-
-    def _batches(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
-        """The micro-batches of each step; an epoch's last step takes what is left of the epoch."""
-        k, n = self.stepper.accumulate, self.pipeline.epoch_steps
-        if k == 1:
-            yield from ([batch] for batch in self.pipeline.batches(first, last))
-            return
-        for step in range(first, last):
-            epoch, place = divmod(step, self.epoch_steps)
-            start = epoch * n + place * k
-            yield list(self.pipeline.batches(start, min(start + k, (epoch + 1) * n)))
 
     def _report_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
         for row in (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist():
@@ -181,7 +170,7 @@ class Trainer:
         self.population.gather_buffers()
         self._average_epoch()
         rows = self._epoch_rows()
-        at_end = self.step % self.epoch_steps == 0
+        at_end = self.calendar.is_end(self.step)
         if at_end:
             named = {name: np.array([row.get(name, math.nan) for row in rows]) for name in rows[0]}
             self.schedules.observe(named)
@@ -217,7 +206,7 @@ class Trainer:
             columns |= {f"val_{name}": values for name, values in found.items()}
         own = [self.step - start for start in self.schedules.starts]
         return [
-            {"member": member, "epoch": own[i] / self.epoch_steps, "step": own[i], "seconds": self.seconds}
+            {"member": member, "epoch": self.calendar.epochs(own[i]), "step": own[i], "seconds": self.seconds}
             | {name: float(values[i]) for name, values in columns.items()}
             for i, member in enumerate(self.members)
         ]
@@ -232,7 +221,7 @@ class Trainer:
             average[i].lerp_(self.population.theta[i], 1.0 / self.swa_counts[i])
 
     def _swa_began(self, i: int) -> bool:
-        return self.step - self.schedules.starts[i] >= durations.steps(self.recipes[i].average.swa or "0it", self.epoch_steps, self.stops[i].total)
+        return self.step - self.schedules.starts[i] >= self.calendar.steps(self.recipes[i].average.swa or "0it", self.stops[i].total)
 
     def _evaluated(self) -> Tensor:
         """The weights that count [P, D]: the running average where a member keeps one, else theta."""
@@ -275,10 +264,10 @@ class Trainer:
     def _refill(self) -> bool:
         """Between epochs: those that wait take the free rows, and begin."""
         program, room = self.program, self.program.width - len(self.members)
-        if not program.waiting or room < 1 or (self.members and self.step % self.epoch_steps):
+        if not program.waiting or room < 1 or (self.members and not self.calendar.is_end(self.step)):
             return False
         if not self.members:
-            self.step = -(-self.step // self.epoch_steps) * self.epoch_steps
+            self.step = self.step if self.calendar.is_end(self.step) else self.calendar.end(self.step)
             self._losses, self._norms = [], []
         members, recipes = zip(*program.waiting[:room], strict=True)
         program.waiting = program.waiting[room:]
@@ -287,7 +276,7 @@ class Trainer:
         self.stepper.grow(fresh, recipes, self.step, _bootstrap(program, recipes))
         if not old:  # the rows of the last to end were kept until now
             self.stepper.keep(range(len(self.stepper.recipes) - len(members), len(self.stepper.recipes)))
-        stops = [Stopping(recipe, self.epoch_steps) for recipe in recipes]
+        stops = [Stopping(recipe, self.calendar) for recipe in recipes]
         self.schedules.grow([recipe.schedule for recipe in recipes], [stop.total for stop in stops], self.step)
         self.members, self.recipes, self.stops = [*self.members, *members], [*self.recipes, *recipes], [*self.stops, *stops]
         self.swa_counts = [*self.swa_counts, *[0] * len(members)]
@@ -324,7 +313,7 @@ class Trainer:
         train = np.concatenate(self._losses).mean(0)[rows] if self._losses else self._last_train_loss(rows)
         return [
             {"steps": self.step - self.schedules.starts[row],
-             "epochs": (self.step - self.schedules.starts[row]) / self.epoch_steps, "seconds": self.seconds,
+             "epochs": self.calendar.epochs(self.step - self.schedules.starts[row]), "seconds": self.seconds,
              "train_loss": float(train[k]), "stopped": self.stops[row].reason,
              "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step - self.schedules.starts[row]}
             | {name: float(values[k]) for name, values in columns.items()}
@@ -392,7 +381,7 @@ class Trainer:
 
     def extend(self) -> None:
         """Go on after an end, towards later ones; jumps of the learning rate are recorded."""
-        self._losses, self._norms = (self._losses, self._norms) if self.step % self.epoch_steps else ([], [])
+        self._losses, self._norms = (self._losses, self._norms) if not self.calendar.is_end(self.step) else ([], [])
         rates = self._rates(self.step, self.step + 1)[0]
         for member, stop in zip(self.members, self.stops, strict=True):
             if stop.total <= self.step:

@@ -113,10 +113,16 @@ class MultiTask(SampleLoss):
         self.register_buffer("weights", number(weights or [1.0] * len(losses)), persistent=False)
 
     def forward(self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
+        found = [loss(*head) for loss, head in zip(self.losses, self.heads(output, target), strict=True)]
+        return sum(self.weights[h].to(each.dtype) * each for h, each in enumerate(found))
+
+    def heads(self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The output and the target of each head."""
+        if isinstance(output, Tensor) and output.shape[-1] != sum(self.sizes):
+            raise InputError("loss", got=f"{output.shape[-1]} outputs", expected=f"{sum(self.sizes)}: {self.sizes} by head")
         outputs = output.split(self.sizes, -1) if isinstance(output, Tensor) else output
         targets = self._targets(target) if isinstance(target, Tensor) else target
-        found = [loss(o, t) for loss, o, t in zip(self.losses, outputs, targets, strict=True)]
-        return sum(self.weights[h].to(each.dtype) * each for h, each in enumerate(found))
+        return list(zip(outputs, targets, strict=True))
 
     def _targets(self, target: Tensor) -> list[Tensor]:
         takes = [bool(loss.takes_classes) for loss in self.losses]

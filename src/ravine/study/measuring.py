@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ravine.data.pipeline import Pipeline
-from ravine.engine.evaluate import METRICS, better_is, evaluate, evaluation, metric_functions
+from ravine.engine.evaluate import better_is, evaluate, evaluation, metric_functions
 from ravine.engine.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
@@ -83,7 +83,7 @@ def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
     """The validation metric that chooses: the asked one, or the task's first (``val_accuracy``, ``val_rmse``)."""
     pipeline = pipeline_of(recipe, data)
     need(pipeline, "validation")
-    own = [*METRICS[pipeline.task], *(part.kind for part in recipe.metrics), "loss"]
+    own = [*metric_functions(pipeline.task, recipe.metrics, recipe.loss), "loss"]
     known = [f"val_{name}" for name in dict.fromkeys(own)]
     if asked is not None and asked not in known:
         raise InputError("--metric", got=asked, expected=f"one of {', '.join(known)}")
