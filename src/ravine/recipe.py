@@ -72,6 +72,14 @@ class _Several:
         return {"anyOf": [parts["items"], parts]}
 
 
+class Grow(Part):
+    """A batch that grows instead of a learning rate that shrinks (Smith et al., 2018); without milestones it stays."""
+
+    milestones: tuple[Duration, ...] = Field((), description="epochs, or parts of the run, at which the batch grows")
+    factor: Annotated[Positive, Field(ge=1)] = Field(2.0, description="by which it grows at each")
+    limit: Count | None = Field(None, description="the largest batch; none: the training part")
+
+
 class Data(Part):
     """Where the examples come from and how they reach the network."""
 
@@ -79,6 +87,7 @@ class Data(Part):
     validation: Annotated[NonNegative, Field(lt=1)] = Field(0.1, description="part of the training data")
     test: Annotated[NonNegative, Field(lt=1)] = Field(0.2, description="where the source has no test part of its own")
     batch: Count | Literal["full"] = 128
+    grow: Grow = Field(default_factory=Grow)
     last_batch: Literal["keep", "drop"] = Field("keep", description="the incomplete last batch of an epoch")
     order: Literal["shuffle", "fixed", "replacement"] = "shuffle"
     seed: Integer = Field(0, description="of the split, the order and the augmentation")

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from ravine.engine import pilot, snapshot, starting
+from ravine.engine.calendar import Calendar
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
 from ravine.engine.rehearsal import rehearse
 from ravine.engine.rungs import Halving
-from ravine.engine.stopping import Stopping
 from ravine.engine.trainer import Progress, Trainer
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe, from_keywords
@@ -29,34 +29,35 @@ Report = Callable[[Progress], None]
 
 def train(
     recipe: Recipe | None = None, *, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, **fields: Any,
+    quiet: bool = False, doctor: bool = True, **fields: Any,
 ) -> Run:
     """Train one network and give back its run.
 
     ``recipe`` says everything; any of its fields may be given by keyword instead (``lr=``, ``batch=``, ``optimizer=``,
     ``epochs=``, ``validation=``, ``precision=``, …). ``model`` is a technique's name, a list of layers, an ``nn.Module`` (trained
     from the weights it has) or a function that makes one; ``data`` is ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source
-    such as ``"csv:houses.csv"``. The run directory is ``out``, or a new one under ``runs/``.
+    such as ``"csv:houses.csv"``. The run directory is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe
+    before the first step and the run at its end, and changes no number of it: its findings stand in the run.
 
     >>> run = train(model="softmax", data="blobs", epochs=3, seed=1, quiet=True, out=tmp / "blobs")
     >>> run.metrics["val_accuracy"].iloc[-1] > 0.5
     True
     """
     recipe, module, arrays = given(recipe or Recipe(), model, data, fields)
-    return train_many([recipe], model=module, data=arrays, out=out, quiet=quiet)[0]
+    return train_many([recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor)[0]
 
 
 def train_many(
     recipes: Sequence[Recipe], *, model: Any = None, data: Any = None, out: str | Path | None = None,
     quiet: bool = False, test: bool = True, width: int | None = None, halving: Halving | None = None,
-    rows: Rows | None = None, trace: Sequence[str] = (), report: Report | None = None,
+    rows: Rows | None = None, trace: Sequence[str] = (), report: Report | None = None, doctor: bool = False,
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the recipes' order.
 
     ``test=False`` leaves the test part untouched, for searches that choose among the runs. At most ``width`` members of a
     program train at a time: the others take the rows of those that end, or that ``halving`` drops. ``rows`` are the weights
     to start from and the pruning masks; ``trace`` are places of the run (``"0it"``, ``"2ep"``) whose weights are kept;
-    ``report`` is called with the progress instead of drawing a bar.
+    ``report`` is called with the progress instead of drawing a bar. ``doctor`` stores the doctor's findings with the run.
     """
     if not recipes:
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
@@ -72,7 +73,8 @@ def train_many(
         rows.enter(programs)
     for program in programs:
         program.trace = tuple(trace)
-    rundir.set_facts(trace=list(trace))
+    rundir.set_facts(trace=list(trace), doctor=doctor)
+    checkup = Checkup.of(programs, module) if doctor else None
     trainers = [Trainer(program, rundir, mask=None if rows is None else rows.mask) for program in programs]
     _run(trainers, rundir, quiet, report)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
@@ -180,7 +182,7 @@ def _standing(
         try:
             members = set(snapshot.facts(path)["members"])
             final = path in finals
-            if not members & wanted or (final and (not members <= wanted or not _goes_on(recipes, path, after))):
+            if not members & wanted or (final and (not members <= wanted or not _goes_on(program, recipes, path, after))):
                 continue
             arrays, facts = snapshot.read(path)
         except RavineError as error:
@@ -192,10 +194,11 @@ def _standing(
         raise RavineError(f"no intact snapshot of members {sorted(wanted)}: " + ("; ".join(skipped) or "none was written yet"))
 
 
-def _goes_on(recipes: dict[int, Recipe], final: Path, after: str | None) -> bool:
+def _goes_on(program: Program, recipes: dict[int, Recipe], final: Path, after: str | None) -> bool:
     """Whether members that have ended are to go on: a run is extended, or its extension was interrupted."""
     facts = snapshot.facts(final)
-    return after is not None or Stopping(recipes[facts["members"][0]], facts["epoch_steps"]).total > facts["step"]
+    recipe = recipes[facts["members"][0]]
+    return after is not None or Calendar(recipe, program.pipeline).steps(recipe.stop.after) > facts["step"]
 
 
 def _run(trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None) -> None:

@@ -34,7 +34,7 @@ class Points:
         self.population = _population([recipe] * self.width, pipeline, module)
         self.execution = pilot.prepare(self.population, recipe, pipeline)
         self.population.chunk = self.width if self.execution.rows != "one by one" else 1
-        self.metrics = metric_functions(pipeline.task, ())
+        self.metrics = metric_functions(pipeline.task, (), recipe.loss)
         for name, value in (buffers or {}).items():
             self.population.buffers[name].copy_(value.expand_as(self.population.buffers[name]))
         self.population.train(False)

@@ -59,7 +59,6 @@ class State:
         arrays["epoch_norms"] = joined(t._norms, len(t.members))[:, rows]
         facts = {
             "step": t.step,
-            "epoch_steps": t.epoch_steps,
             "members": [t.members[row] for row in rows],
             "recipes": [t.recipes[row].hash for row in rows],
             "stops": [t.stops[row].state() for row in rows],

@@ -75,7 +75,6 @@ class Stepper:
         """Steps first, first + 1, …, one for each item of ``batches`` (its micro-batches). lr: [n, P] multipliers."""
         population = self.population
         device = population.theta.device
-        n = lr.shape[0]
         rates = torch.from_numpy(lr).to(device)  # [n, P]
         momenta = None if momentum is None else torch.from_numpy(momentum).to(device)
         measured: list[Tensor] = []
@@ -88,17 +87,19 @@ class Stepper:
     def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None) -> tuple[Tensor, Tensor]:
         population = self.population
         theta = population.theta
+        scale = self._scales[self.unfreeze is not None and step >= self.unfreeze]
+        before = None if scale is None else theta.clone()
         self.optimizer.point(theta, momentum)
-        noise = self._add_noise(step) if self._noisy else None
+        point = theta.clone() if self._noisy else None
+        if point is not None:
+            self._add_noise(step)
         losses = self._gradients(micro, step)  # [P]
-        if noise is not None:
-            theta.sub_(noise)
+        if point is not None:
+            theta.copy_(point)
         if self._penalised:
             add_penalty_gradients(population.grad, theta, population.layout, *self._penalties)
         if self.mask is not None:
             population.grad.mul_(self.mask)
-        scale = self._scales[self.unfreeze is not None and step >= self.unfreeze]
-        before = None if scale is None else theta.clone()
         if scale is not None:
             population.grad.mul_(scale != 0)
         norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
@@ -142,7 +143,7 @@ class Stepper:
         self.population.grad.div_(len(micro))
         return total / len(micro)
 
-    def _add_noise(self, step: int) -> Tensor:
+    def _add_noise(self, step: int) -> None:
         """Gaussian noise on the weights at which the gradient is taken (Graves, 2011)."""
         theta = self.population.theta
         keys = [torch.tensor(key(r.seed, "weight_noise", step), device=theta.device) for r in self.recipes]
@@ -150,7 +151,6 @@ class Stepper:
         noise *= self._noise[:, None].to(theta.dtype)
         noise[:, self.population.layout.weights :] = 0
         theta.add_(noise)
-        return noise
 
     def keep(self, rows: Sequence[int]) -> None:
         """Compaction: only these rows stay, in this order."""

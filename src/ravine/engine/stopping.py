@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ravine import durations
+from ravine.engine.calendar import Calendar
 from ravine.engine.evaluate import better_is
 from ravine.errors import InputError
 from ravine.recipe import Recipe
@@ -15,13 +16,13 @@ from ravine.recipe import Recipe
 class Stopping:
     """The stop criteria of one member. A metric that is not a number is never best."""
 
-    def __init__(self, recipe: Recipe, epoch_steps: int):
+    def __init__(self, recipe: Recipe, calendar: Calendar):
         self.stop = recipe.stop
-        self.total = max(1, durations.steps(self.stop.after, epoch_steps))
-        self.patience = None if self.stop.patience is None else durations.steps(self.stop.patience, epoch_steps)
+        self.total = max(1, calendar.steps(self.stop.after))
+        self.patience = None if self.stop.patience is None else durations.steps(self.stop.patience, calendar.epoch_steps)
         mode = better_is(self.stop.monitor) if self.stop.mode == "auto" else self.stop.mode
         self.sign = 1.0 if mode == "min" else -1.0
-        self.keeps_best = self.patience is not None if self.stop.best is None else self.stop.best
+        self.keeps_best = keeps_best(recipe)
         self.best: float | None = None
         self.best_step = 0
         self.reason: str | None = None
@@ -68,3 +69,8 @@ class Stopping:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.best, self.best_step, self.reason = state["best"], state["best_step"], state["reason"]
+
+
+def keeps_best(recipe: Recipe) -> bool:
+    """Whether a member ends with its best weights: where the recipe says so, or with patience."""
+    return recipe.stop.patience is not None if recipe.stop.best is None else recipe.stop.best
