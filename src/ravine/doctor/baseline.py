@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_LEAST = 0.05  # of the uninformed loss: targets that hardly vary leave nothing to beat
+_CONSTANT = 1e-3  # of the uninformed loss: targets that hardly vary leave nothing to beat but that
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,19 @@ class Baseline:
 
     loss: float
     accuracy: float
-    uninformed: float  # the loss of a predictor that knows nothing: equal class scores, or a loss of its own kind
+    uninformed: float  # the loss of an answer that knows nothing: scores of 0, probabilities of 1/2
 
     def skill(self, loss: float) -> float:
         """1 - L / L0; minus infinity for a loss that is not finite."""
         if not math.isfinite(loss):
             return -math.inf
-        return 1.0 - loss / max(self.loss, _LEAST * self.uninformed, 1e-12)
+        return 1.0 - loss / self.reference
+
+    @property
+    def reference(self) -> float:
+        """L0; for targets that do not vary, the loss of an answer that knows nothing."""
+        varies = self.loss > _CONSTANT * self.uninformed
+        return max(self.loss if varies else self.uninformed, 1e-12)
 
     def metric_skill(self, accuracy: float) -> float:
         """(accuracy - a0) / (1 - a0), a0 that of the most frequent class; R² itself for a regression."""
@@ -53,6 +59,9 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabiliti
         start = y.double().reshape(len(y), -1).mean(0)
         with torch.no_grad():
             free.copy_(start if len(start) == outputs else start.mean().expand(outputs))
+    else:
+        with torch.no_grad():
+            free.copy_(_frequencies(y, outputs, task))
     loss = copy.deepcopy(loss).cpu().double()
     y64 = y.double() if y.is_floating_point() else y
 
@@ -64,16 +73,31 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabiliti
         return loss(out.expand(shape), y64).double().mean()
 
     with torch.enable_grad():
-        uninformed = float(value().detach())
         best = _minimise(free, value)
-    if kind == "values":
-        uninformed = best
+        with torch.no_grad():
+            free.fill_(0.5 if probabilities and kind == "values" else 0.0)
+        uninformed = float(value().detach())
     return Baseline(best, _constant_accuracy(y, task), uninformed)
+
+
+def _frequencies(y: Tensor, outputs: int, task: str) -> Tensor:
+    """Scores that give the classes (or labels) the probabilities of their frequencies: where the search begins."""
+    if y.is_floating_point():
+        share = y.double().reshape(-1, y.shape[-1] if y.dim() > 1 else 1).mean(0)
+    else:
+        kept = y[y >= 0].flatten()
+        share = kept.bincount(minlength=max(outputs, 2)).double() / max(1, len(kept))
+    if outputs == 1 and len(share) == 2:
+        share = share[1:]
+    if len(share) != outputs:
+        return torch.zeros(outputs, dtype=torch.float64)
+    share = share.clamp(1e-6, 1 - 1e-6)
+    return (share / (1 - share)).log() if outputs == 1 or task == "multilabel" else share.log()
 
 
 def _minimise(free: Tensor, value) -> float:  # type: ignore[no-untyped-def]
     start = float(value().detach())
-    optimizer = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+    optimizer = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-7)
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -118,7 +118,7 @@ def run_course(
         if to > curve.at[-1]:
             experiment.advance(to, seconds=began + PATIENCE * seconds - time.monotonic())
             experiment.measure(validation)
-    return Course(case, experiment.curves(), [look_at(experiment, i) for i in range(seeds)], first, run)
+    return Course(case, experiment.curves(), lambda: [look_at(experiment, i) for i in range(seeds)], lambda: first, run)
 
 
 def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: float) -> tuple[Recipe, int, int]:

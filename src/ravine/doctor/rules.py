@@ -33,27 +33,26 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
     if course is None:
         return _sick(contradictions, suspicions, "the program contradicts itself") if contradictions else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
     shown = [_shown(trial) for trial in trials if _shows(trial, course)]
-    course_findings = symptoms(course)
     if contradictions:
-        borne = [] if course.plain else [*suspicions, *course_findings]
+        borne = [] if course.plain else [*suspicions, *symptoms(course)]
         return _sick([*contradictions, *shown], borne, "the program contradicts itself")
     if course.plain:
-        return _of_learning(course, suspicions, shown, course_findings)
+        return _of_learning(course, suspicions, shown)
     if course.over or not _improving(course):
         if shown or course.over:
             borne = [_raised(f) for f in suspicions] if course.over or shown else suspicions
             why = f"after {course.steps} of {course.total} steps no better than the best constant answer" if course.skill < PLAIN else "most seeds fail"
-            return _sick([*shown, *borne, *course_findings], [], why)
+            return _sick([*shown, *borne, *symptoms(course)], [], why)
     if shown:
-        return _sick(shown, [*suspicions, *course_findings], "an experiment shows what is missing")
+        return _sick(shown, [*suspicions, *symptoms(course)], "an experiment shows what is missing")
     return Diagnosis("uncertain", notes=list(suspicions), why=f"{course.steps} of {course.total} steps say too little")
 
 
-def _of_learning(course: Course, suspicions: list[Finding], shown: list[Finding], seen: list[Finding]) -> Diagnosis:
+def _of_learning(course: Course, suspicions: list[Finding], shown: list[Finding]) -> Diagnosis:
     """What still counts where learning is plain."""
     counts: list[Finding] = []
     if course.over and unfinished(course):
-        counts += [f for f in seen if f.code in ("lr_too_low", "too_few_epochs", "batch_too_large")]
+        counts += [f for f in symptoms(course) if f.code in ("lr_too_low", "too_few_epochs", "batch_too_large")]
         counts += [_raised(f) for f in suspicions if f.code in ("loss_output_mismatch", "inputs_unscaled")]
     counts += [f for f in shown if f.code in ("inputs_unscaled", "lr_too_low", "lr_too_high", "over_regularised")]
     late = overfits(course)

@@ -5,8 +5,9 @@ its own past, steadiness, units that died or saturated, gradients by depth. Seve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,13 +24,21 @@ MANY = 0.5  # of the seeds
 
 @dataclass
 class Course:
-    """Members that differ by their seeds alone, as they went; and what a probe sees in each of them now."""
+    """Members that differ by their seeds alone, as they went; and, looked at only when asked for, what a probe sees in them."""
 
     case: Case
     curves: list[Curve]
-    seen: list[Seen] = field(default_factory=list)
-    first: list[Seen] = field(default_factory=list)  # before the first step
+    look_last: Callable[[], list[Seen]] = list
+    look_first: Callable[[], list[Seen]] = list  # before the first step
     run: Recipe | None = None  # what was run, where that is the recipe on smaller batches
+
+    @cached_property
+    def seen(self) -> list[Seen]:
+        return self.look_last()
+
+    @cached_property
+    def first(self) -> list[Seen]:
+        return self.look_first()
 
     @property
     def steps(self) -> int:
@@ -163,7 +172,7 @@ def _steady(course: Course) -> Iterator[Finding]:
         if len(means) > 8 and curve.finite:
             steps = np.diff(means)
             turns = float((np.sign(steps[1:]) != np.sign(steps[:-1])).mean())
-            swings.append((turns, float(np.abs(steps).mean() / max(curve.base.loss, 1e-12))))
+            swings.append((turns, float(np.abs(steps).mean() / curve.base.reference)))
     if not swings:
         return
     turns, size = (float(np.median(column)) for column in zip(*swings, strict=True))
