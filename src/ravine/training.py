@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ravine.doctor.judgement import Checkup
 from ravine.engine import pilot, snapshot, starting
 from ravine.engine.calendar import Calendar
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
@@ -76,7 +77,7 @@ def train_many(
     rundir.set_facts(trace=list(trace), doctor=doctor)
     checkup = Checkup.of(programs, module) if doctor else None
     trainers = [Trainer(program, rundir, mask=None if rows is None else rows.mask) for program in programs]
-    _run(trainers, rundir, quiet, report)
+    _run(trainers, rundir, quiet, report, checkup)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
 
 
@@ -95,6 +96,7 @@ def resume(
     said = rundir.facts
     halving = Halving(**said["halving"]) if said.get("halving") else None
     programs = programs_of(recipes, module, arrays, test=said.get("test", True), width=said.get("width"), halving=halving)
+    checkup = Checkup.of(programs, module) if said.get("doctor") else None
     for program in programs:
         program.trace = tuple(said.get("trace", ()))
     trainers = [trainer for program in programs for trainer in _entered(program, rundir, module, arrays, after)]
@@ -103,7 +105,7 @@ def resume(
     for trainer in trainers:
         trainer.save()
         trainer.truncate()
-    _run(trainers, rundir, quiet, report)
+    _run(trainers, rundir, quiet, report, checkup)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
 
 
@@ -201,7 +203,9 @@ def _goes_on(program: Program, recipes: dict[int, Recipe], final: Path, after: s
     return after is not None or Calendar(recipe, program.pipeline).steps(recipe.stop.after) > facts["step"]
 
 
-def _run(trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None) -> None:
+def _run(
+    trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None, checkup: Checkup | None = None
+) -> None:
     from ravine.report.page import write_report
     from ravine.progress import progress_bar
 
@@ -210,6 +214,8 @@ def _run(trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report
             trainer.report, trainer.interrupted = shown or bar, lambda: bool(asked)
             with _threads(trainer.program.execution.threads):
                 trainer.run()
+    if checkup is not None:
+        checkup.conclude(rundir)
     write_report(rundir)
 
 
