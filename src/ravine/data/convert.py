@@ -30,7 +30,7 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
     if hasattr(value, "toarray"):
         raise InputError(where, got=type(value).__name__, expected="a dense array", repair="use .toarray()")
     if hasattr(value, "to_numpy"):
-        value = value.to_numpy()
+        value = _of_frame(value, where)
     if isinstance(value, (list, tuple)):
         lengths = {
             len(item)
@@ -42,6 +42,27 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
         if value and isinstance(value[0], Tensor):
             return torch.stack([item.detach().cpu() for item in value])
     return _from_numpy(value, where)
+
+
+def _of_frame(value: Any, where: str) -> np.ndarray:
+    """The array of a DataFrame or Series (pandas, polars, …); missing numbers are NaN, columns of text an error."""
+    array = value.to_numpy()
+    kinds = getattr(value, "dtypes", None)
+    if array.dtype.kind != "O" or array.ndim != 2 or not hasattr(kinds, "items"):
+        return array if array.dtype.kind != "O" or array.ndim != 1 else _without_gaps(value, array)
+    strange = [name for name, kind in kinds.items() if not (getattr(kind, "kind", "O") in "biuf")]
+    if strange:
+        raise InputError(
+            where, got=f"{len(strange)} column(s) that hold no numbers: {', '.join(map(str, strange[:5]))}",
+            expected="columns of numbers", repair="drop or encode them (pandas.get_dummies), or save a CSV: csv:PATH",
+        )  # fmt: skip
+    return value.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _without_gaps(value: Any, array: np.ndarray) -> np.ndarray:
+    """A column of pandas' own number types, which may miss values."""
+    numbers = getattr(getattr(value, "dtype", None), "kind", "O") in "biuf"
+    return value.to_numpy(dtype=np.float64, na_value=np.nan) if numbers else array
 
 
 def images(x: Tensor) -> Tensor:

@@ -49,10 +49,12 @@ class Pipeline:
         dtype: torch.dtype = torch.float32,
         root: Path | str | None = None,
         fitted: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None,
+        tokens: bool = True,
     ):
         """``arrays``: data given in Python, instead of the recipe's source. ``fitted``: the ``state`` of another run,
-        whose preprocessing of inputs is carried over."""
+        whose preprocessing of inputs is carried over. ``tokens``: whether whole numbers [N, T] may be tokens."""
         source = divide(_load(data, arrays, Path(root) if root else data_root()), data)
+        source.vocabulary = source.vocabulary if tokens else None
         carried = Preparation.from_state(*fitted) if fitted else None
         inputs = Rows.of_split(source.parts["train"], 0)
         preparation = Preparation.fit(source, inputs, data.preprocess, fitted=carried)

@@ -101,7 +101,7 @@ def _classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targets:
             "y",
             got=f"no training sample of class {missing}{called}",
             expected=f"samples of each of the classes 0 to {count - 1}",
-            repair="number the classes without gaps",
+            repair="number the classes from 0 without gaps; for a regression give floats",
         )
     if count < 2:
         raise InputError("y", got="one class", expected="at least two classes")

@@ -14,6 +14,7 @@ from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine import pilot, starting
 from ravine.engine.pilot import Execution
+from ravine.engine.evaluate import evaluation
 from ravine.engine.population import Objective, Population
 from ravine.engine.rungs import Halving
 from ravine.errors import InputError
@@ -94,13 +95,28 @@ def program_of(
     device = torch.device(pilot.device(first.device))
     dtype = torch.float64 if first.precision == "float64" else torch.float32
     carried = starting.carried_over(first)
-    shared = (first.data.model_dump_json(exclude={"bootstrap"}), f"{dtype} {carried and first.start.weights}")
-    if shared not in pipelines:
-        pipelines[shared] = Pipeline(first.data, arrays=arrays, device=device, dtype=dtype, fitted=carried)
-    pipeline = pipelines[shared]
-    population = populate(recipes, pipeline, module, device=device, dtype=dtype)
+    said = first.data.model_dump_json(exclude={"bootstrap"})
+    for tokens in (True, False):
+        shared = (said, f"{dtype} {carried and first.start.weights} {tokens}")
+        if shared not in pipelines:
+            pipelines[shared] = Pipeline(first.data, arrays=arrays, device=device, dtype=dtype, fitted=carried, tokens=tokens)
+        pipeline = pipelines[shared]
+        population = populate(recipes, pipeline, module, device=device, dtype=dtype)
+        if pipeline.vocabulary is None or _takes_tokens(population.objectives[0].model, pipeline):
+            break  # else they are numbers
     execution = pilot.prepare(population, first, pipeline)
     return Program(number, recipes, members, pipeline, population, execution, test, module, width=len(members))
+
+
+def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
+    """Whether a model runs on whole numbers, which may be tokens; dense layers and convolutions do not."""
+    x = pipeline.batch(0).x[:2]
+    try:
+        with evaluation([model]):
+            model(x)
+    except RuntimeError:
+        return False
+    return True
 
 
 def populate(recipes: Sequence[Recipe], pipeline: Pipeline, module: Model, *, device: torch.device, dtype: torch.dtype) -> Population:

@@ -105,7 +105,7 @@ class Run:
     @cached_property
     def model(self) -> nn.Module:
         """The trained network, an ordinary ``nn.Module`` in evaluation mode; a module given in Python is that module itself."""
-        model = self._blank()
+        model = self._blank().to(self._dtype)
         arrays, facts = self._final
         row = facts["members"].index(self.member)
         theta = arrays["final"][row] if "final" in arrays else arrays["theta"][row]
@@ -120,6 +120,10 @@ class Run:
                     buffer.copy_(arrays[f"{prefix}model.{name}"][row])
         return model.eval()
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.recipe.precision == "float64" else torch.float32
+
     def _blank(self) -> nn.Module:
         if isinstance(self._module, nn.Module):
             return self._module
@@ -130,9 +134,8 @@ class Run:
                 "model", got=f"a run of the Python module {self.recipe.model.name}", expected="that module again",
                 repair=f"open it in Python: ravine.Run({str(self.directory)!r}, module=...)",
             )
-        dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
         p = self.pipeline
-        return build(starting.fitted_model(self.recipe, p.outputs), p.input_shape, p.outputs, vocabulary=p.vocabulary, seed=self.recipe.seed, dtype=dtype)
+        return build(starting.fitted_model(self.recipe, p.outputs), p.input_shape, p.outputs, vocabulary=p.vocabulary, seed=self.recipe.seed, dtype=self._dtype)
 
     # --- using it -------------------------------------------------------------------------------------------------
 
@@ -167,14 +170,14 @@ class Run:
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
         """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y) of your own."""
         source = self.recipe.data
-        dtype = torch.float64 if self.recipe.precision == "float64" else torch.float32
         if data is not None:
-            pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)), dtype=dtype)
+            pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)), dtype=self._dtype)
             split = "test"
         elif source.source.kind == "arrays":
             raise InputError("evaluate", got="a run of arrays given in Python", expected="data = (x, y)", repair="run.evaluate(data=(x, y))")
         else:
-            pipeline = Pipeline(source, dtype=dtype, fitted=starting.carried_over(self.recipe))
+            tokens = self.pipeline.preparation.tokens
+            pipeline = Pipeline(source, dtype=self._dtype, fitted=starting.carried_over(self.recipe), tokens=tokens)
         if not pipeline.has(split):
             raise InputError("evaluate", got=split, expected="a split that the data has", repair=f"data.{split} is empty")
         loss = build_loss(self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline))

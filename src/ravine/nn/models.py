@@ -294,6 +294,6 @@ def _conv(channels: int, kernel: int = 3) -> dict[str, object]:
 
 def _images(shape: Shape) -> None:
     try:
-        need_rank(shape, (3,), _IMAGES, "use an mlp for tables, or reshape in the data")
+        need_rank(shape, (3,), _IMAGES, "x[:, None] gives gray images their channel; tables want an mlp")
     except InputError as error:
         raise error.under("model") from None
