@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ravine.errors import RavineError
-from ravine.study import commands
+from ravine.interop import commands as interop
+from ravine.study import commands as studies
 from ravine.terminal import Json, Member, Out, Quiet, RecipeArgument, RunArgument, Seed, Set, print_json, recipe_from
 
 app = typer.Typer(
@@ -24,7 +26,9 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                function(*args, **kwargs)
         except RavineError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
@@ -52,7 +56,12 @@ def resume(
     run: RunArgument, quiet: Quiet = False, json_: Json = False,
     after: Annotated[str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")] = None,
 ) -> None:
-    """Continue an interrupted run to the very bits of an uninterrupted one, or extend a finished one."""
+    """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a finished run."""
+    if (run / "study.json").is_file():
+        from ravine.study.again import again
+
+        print_json(json_, again(run, quiet=quiet or json_))
+        return
     from ravine.training import resume as resume_
 
     _finish(resume_(run, after=after, quiet=quiet or json_), quiet, json_)
@@ -64,9 +73,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
 ) -> None:
     """Loss and metrics of a run on a split of its data."""
-    from ravine.engine.run import Run
-
-    found = Run(run, member).evaluate(split)
+    found = _opened(run, member).evaluate(split)
     _table(f"{run} on {split}", found)
     print_json(json_, {"run": str(run), "member": member, "split": split, **found})
 
@@ -82,10 +89,9 @@ def predict(
     temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
 ) -> None:
     """Predict a file or a folder of inputs; a text model writes sampled text."""
-    from ravine.engine.run import Run
     from ravine.prediction import predict_file, sample_file
 
-    opened = Run(run, member)
+    opened = _opened(run, member)
     if opened.pipeline.task == "sequence" and input_ is None:
         count = sample_file(opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0)
     else:
@@ -154,11 +160,22 @@ def serve(
     serve_(directory, port=port)
 
 
-for study in commands.ALL:
-    command(study)
+for function in (*studies.ALL, *interop.ALL):
+    command(function)
 
 
 # --- pieces -------------------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path, member: int) -> Any:
+    """A run's member, or an ensemble, which is used in the same way."""
+    if (path / "ensemble").is_dir():
+        from ravine.study.ensemble import Ensemble
+
+        return Ensemble(path)
+    from ravine.engine.run import Run
+
+    return Run(path, member)
 
 
 def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:
@@ -179,6 +196,10 @@ def _table(title: str, rows: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
     Console(stderr=True).print(table)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"ravine: warning: {message}", err=True)
 
 
 def _fail(message: str, code: int) -> None:

@@ -10,7 +10,19 @@ from matplotlib.figure import Figure
 
 from ravine.report import measures
 from ravine.study.page import Page, Table, cell
-from ravine.study.pictures.panels import COLOURS, DASHES, FAINT, MARKERS, brief, legend, log_axis, metric_axis, panels, scaled, style
+from ravine.study.pictures.panels import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    MARKERS,
+    brief,
+    legend,
+    log_axis,
+    metric_axis,
+    panels,
+    scaled,
+    style,
+)
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

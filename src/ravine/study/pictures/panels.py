@@ -52,10 +52,13 @@ def log_axis(axes: Axes, which: str = "x", values: Sequence[float] = ()) -> None
 def brief(value: float) -> str:
     """A tick's number: 1e-4, 0.01, 100.
 
-    >>> brief(1e-4), brief(0.01), brief(100.0)
-    ('1e-4', '0.01', '100')
+    >>> brief(1e-4), brief(0.01), brief(100.0), brief(1e12)
+    ('1e-4', '0.01', '100', '1e12')
     """
-    return f"{value:.3g}" if 1e-3 < abs(value) < 1e4 or value == 0 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    if value == 0 or 1e-3 < abs(value) < 1e4:
+        return f"{value:.3g}"
+    number, _, power = f"{value:.1e}".partition("e")
+    return f"{number.removesuffix('.0')}e{int(power)}"
 
 
 def legend(axes: Axes, columns: int = 3) -> None:
