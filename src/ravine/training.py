@@ -119,7 +119,7 @@ def given(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tupl
         module = model
         name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "model")
         model = {"kind": "module", "name": name}
-    if data is not None and not isinstance(data, str | dict):
+    if data is not None and not isinstance(data, str) and not (isinstance(data, dict) and "kind" in data):
         arrays, data = data, "arrays"
     changes: dict[str, Any] = {}
     if model is not None:
