@@ -129,3 +129,27 @@ def test_gradients_of_single_steps_agree_in_float32(program, text_file):
         loss = alone.gradients(batch.x, batch.y, None, 0)
         assert float(loss[0]) == pytest.approx(float(losses[i]), rel=1e-5)
         assert distance(together.grad[i], alone.grad[0]) < 1e-4
+
+
+class Tied(nn.Module):
+    """One matrix under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.outer.weight = self.inner.weight
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.last(self.outer(self.inner(x).tanh()).tanh())
+
+
+def test_tied_weights_stay_tied(tmp_path):
+    x, y = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    two = [Recipe(seed=seed, stop={"after": "3ep"}, data={"batch": 16}, precision="float64") for seed in (0, 1)]
+    runs = ravine.train_many(two, model=Tied, data=(x, y), out=tmp_path / "many", quiet=True)
+    assert runs[0].events_of("execution")[0]["data"]["rows"] == "together"
+    for run, recipe in zip(runs, two, strict=True):
+        alone = ravine.train(recipe, model=Tied, data=(x, y), out=tmp_path / f"solo{run.member}", quiet=True)
+        assert distance(theta(run), theta(alone)) < 1e-9
+        assert run.model.inner.weight is run.model.outer.weight

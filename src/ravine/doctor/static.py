@@ -336,7 +336,8 @@ def _numbers(program: Examined) -> Iterator[Finding]:
     if (adaptive and lr < 1e-5) or (kind in ("sgd", "momentum", "nesterov") and lr < 1e-4):
         yield _found(program, "lr_too_low", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
     penalty = max(recipe.loss.l2, recipe.loss.l1, recipe.optimizer.arguments.get("weight_decay") or 0.0)
-    rates = [layer.rate for layer in getattr(recipe.model, "layers", ()) if "dropout" in layer.kind]
+    layers = recipe.model.layers if recipe.model.kind == "layers" else ()
+    rates = [layer.rate for layer in layers if "dropout" in layer.kind]
     if penalty >= 0.05 or max(rates, default=0.0) >= 0.8:
         yield _found(program, "over_regularised", "penalties and dropout", f"the largest penalty is {penalty:g}, the largest dropout rate {max(rates, default=0.0):g}", 0.35)
 

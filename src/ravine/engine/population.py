@@ -7,6 +7,7 @@ its module. A *wider chunk* of rows runs as one ``torch.func.vmap`` over stacked
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,6 +99,7 @@ class Population:
             self._gradients.append([view(self.grad[i], entry) for entry in self.layout.entries])
             self._bind_buffers(i)
             settle(objective, self.buffers)
+        self._template = _apart(self.objectives[0])
         self._leaves = {e.name: view(self.theta, e).requires_grad_() for e in self.layout.entries}
         self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
         if self.dense is not None:
@@ -204,7 +206,9 @@ class Population:
                 return torch.stack([self.call(objective.model, x) for objective in self.objectives])
             inside = [{name.removeprefix("model."): stacked for name, stacked in held.items() if name.startswith("model.")}
                       for held in (self._leaves, self.buffers)]  # fmt: skip
-            model = self.objectives[0].model
+            model = self._template.model
+            if model.training != self.objectives[0].model.training:
+                model.train(self.objectives[0].model.training)
 
             def output(leaves: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
                 with self._casting():
@@ -241,7 +245,9 @@ class Population:
         return x.contiguous(memory_format=self.memory_format)
 
     def _mapped(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        template = self.objectives[0]
+        template = self._template
+        if template.training != self.objectives[0].training:
+            template.train(self.objectives[0].training)
 
         def loss(leaves: dict[str, Tensor], buffers: dict[str, Tensor], weight: Tensor | None) -> Tensor:
             def at(x: Tensor) -> Tensor:
@@ -295,6 +301,12 @@ def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
 def view(rows: Tensor, entry: Entry) -> Tensor:
     """The entry's tensor in one row [D], or in all rows [P, D] -> [P, *shape]."""
     return rows[..., entry.start : entry.stop].view(*rows.shape[:-1], *entry.shape)
+
+
+def _apart(objective: Objective) -> Objective:
+    """What ``functional_call`` may run: a copy where a parameter stands under two names, which it would not put back."""
+    names = [name for name, _ in objective.named_parameters(remove_duplicate=False)]
+    return objective if len(names) == len(list(objective.parameters())) else copy.deepcopy(objective)
 
 
 def _stack_buffers(objectives: Sequence[nn.Module]) -> dict[str, Tensor]:
