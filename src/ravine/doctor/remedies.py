@@ -52,8 +52,9 @@ def _nothing(case: Case, **more: Any) -> Remedy:
 
 def layers_of(recipe: Recipe) -> list[dict[str, Any]] | None:
     """The model's list of layers as plain tables; None for a named model or a module given in Python."""
-    layers = getattr(recipe.model, "layers", None)
-    return None if layers is None else [layer.said() if isinstance(layer, Part) else dict(layer) for layer in layers]
+    if recipe.model.kind != "layers":
+        return None
+    return [layer.said() if isinstance(layer, Part) else dict(layer) for layer in recipe.model.layers]
 
 
 def proper_head(case: Case) -> Edits | None:
