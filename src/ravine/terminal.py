@@ -22,17 +22,47 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summar
 Json = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
+_STARTERS = {
+    "images": ("mnist", "cifar10", "characters", "folder", "idx"),
+    "table": ("csv", "npz", "blobs", "circles", "spirals"),
+    "text": ("text", "shakespeare"),
+}
+
 
 def recipe_from(path: Path | None, changes: list[str] | None, seed: int | None, *, blank: bool = False) -> Any:
-    """The recipe of a file, or the embedded one, with ``--set`` and ``--seed``."""
+    """The recipe of a file, or the embedded one for the source, with ``--set`` and ``--seed``."""
     from ravine.recipe import Recipe
 
-    embedded = Path(__file__).parent / "digits.toml"
-    recipe = Recipe() if blank else Recipe.load(path or embedded)
     edits = edits_of(changes)
+    recipe = Recipe() if blank else Recipe.load(path) if path else _embedded(edits)
     if seed is not None:
         edits["seed"] = seed
     return recipe.edit(edits) if edits else recipe
+
+
+def _embedded(edits: dict[str, Any]) -> Any:
+    """The recipe to start from where no file names one: the digits', or that for the kind of data that was set."""
+    from ravine.recipe import Recipe
+
+    here = Path(__file__).parent
+    of_source = {path: value for path, value in edits.items() if path.startswith("data.source")}
+    said = Recipe().edit(of_source)
+    source = said.data.source
+    kind = next((name for name, sources in _STARTERS.items() if source.kind in sources), "")
+    if source.kind == "digits" or not kind:
+        return Recipe.load(here / "digits.toml") if source.kind == "digits" else said
+    recipe = Recipe.load(here / "starters" / f"{kind}.toml")
+    recipe = recipe.edit({"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source})
+    if kind == "table" and "data.preprocess" not in edits and _is_regression(said):
+        of_targets = {"kind": "standardize", "of": "targets"}
+        recipe = recipe.edit({"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], of_targets]})
+    return recipe
+
+
+def _is_regression(recipe: Any) -> bool:
+    from ravine.data.pipeline import Pipeline
+
+    return Pipeline(recipe.data).task == "regression"
 
 
 def edits_of(changes: list[str] | None) -> dict[str, Any]:
