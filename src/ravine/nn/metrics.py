@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from sklearn import metrics as scikit
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -88,7 +87,7 @@ def precision(output: Tensor, target: Tensor, *, average: Average = "macro") -> 
 
     Source: van Rijsbergen, "Information retrieval", 1979.
     """
-    return _scikit(scikit.precision_score, output, target, average)
+    return _scikit("precision_score", output, target, average)
 
 
 def recall(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
@@ -100,7 +99,7 @@ def recall(output: Tensor, target: Tensor, *, average: Average = "macro") -> flo
 
     Source: van Rijsbergen, "Information retrieval", 1979.
     """
-    return _scikit(scikit.recall_score, output, target, average)
+    return _scikit("recall_score", output, target, average)
 
 
 def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
@@ -112,7 +111,7 @@ def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
 
     Source: van Rijsbergen, "Information retrieval", 1979.
     """
-    return _scikit(scikit.f1_score, output, target, average)
+    return _scikit("f1_score", output, target, average)
 
 
 def roc_auc(output: Tensor, target: Tensor) -> float:
@@ -136,7 +135,8 @@ def roc_auc(output: Tensor, target: Tensor) -> float:
             columns = [(scores[:, 0], right == 1)]
     if any(int(r.sum()) in (0, len(r)) for _, r in columns):
         return math.nan
-    return float(np.mean([scikit.roc_auc_score(*_numpy(r, s)) for s, r in columns]))
+    score = _of_scikit("roc_auc_score")
+    return float(np.mean([score(*_numpy(r, s)) for s, r in columns]))
 
 
 def log_loss(output: Tensor, target: Tensor) -> float:
@@ -178,7 +178,7 @@ def confusion_matrix(output: Tensor, target: Tensor) -> np.ndarray:
     """
     answer, right = _numpy(*_answers(output, target))
     size = output.shape[-1] if output.dim() > 1 and output.shape[-1] > 1 else 2
-    return scikit.confusion_matrix(right.ravel(), answer.ravel(), labels=np.arange(size))
+    return _of_scikit("confusion_matrix")(right.ravel(), answer.ravel(), labels=np.arange(size))
 
 
 def mse(output: Tensor, target: Tensor) -> float:
@@ -233,7 +233,7 @@ def r2(output: Tensor, target: Tensor) -> float:
     s, t = _numbers(output, target)
     if len(t) < 2 or not bool(s.isfinite().all()):
         return math.nan
-    return float(scikit.r2_score(t.numpy(), s.numpy()))
+    return float(_of_scikit("r2_score")(t.numpy(), s.numpy()))
 
 
 def _numbers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,7 +284,14 @@ def _numpy(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.detach().cpu().numpy() for tensor in tensors]
 
 
-def _scikit(score: Callable[..., float], output: Tensor, target: Tensor, average: str) -> float:
+def _of_scikit(name: str) -> Callable[..., Any]:
+    """A metric of scikit-learn, which is imported when first needed: it takes a second and 100 MB that most runs can save."""
+    from sklearn import metrics
+
+    return getattr(metrics, name)
+
+
+def _scikit(name: str, output: Tensor, target: Tensor, average: str) -> float:
     answer, right = _numpy(*_answers(output, target))
     positives = output.dim() == 1 or output.shape[-1] == 1
-    return float(score(right, answer, average="binary" if positives else average, zero_division=0))
+    return float(_of_scikit(name)(right, answer, average="binary" if positives else average, zero_division=0))
