@@ -40,8 +40,8 @@ def train(
     such as ``"csv:houses.csv"``. The run directory is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe
     before the first step and the run at its end, and changes no number of it: its findings stand in the run.
 
-    >>> run = train(model="softmax", data="blobs", epochs=3, seed=1, quiet=True, out=tmp / "blobs")
-    >>> run.metrics["val_accuracy"].iloc[-1] > 0.5
+    >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
+    >>> run.result["test_accuracy"] > 0.8
     True
     """
     recipe, module, arrays = given(recipe or Recipe(), model, data, fields)
