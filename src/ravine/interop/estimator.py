@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +49,11 @@ class _Estimator(BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         said = {name: Recipe(**value["recipe"]) for name, value in state.items() if name in ("recipe", "recipe_") and isinstance(value, dict)}
         super().__setstate__(state | said)
+        if "state_" in state:
+            self.network_ = self._network()
 
-    @cached_property
-    def network_(self) -> torch.nn.Module:
-        """The trained network, in evaluation mode."""
-        check_is_fitted(self, "state_")
+    def _network(self) -> torch.nn.Module:
+        """The trained network from its arrays, in evaluation mode."""
         if self._module() is None:
             pipeline = self._pipeline()
             network = build(self.recipe_.model, pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary)
@@ -72,11 +71,11 @@ class _Estimator(BaseEstimator):
             self._folder = tempfile.TemporaryDirectory(prefix="ravine-")  # kept, so that it goes with the estimator
         place = Path(self._folder.name) / "run" if self.out is None else Path(self.out)
         run = train(self._recipe(len(x), outputs), data=(x, y), model=self._module(), out=place, quiet=True)
-        self.__dict__.pop("network_", None)
         self.state_ = {name: value.detach().cpu().numpy().copy() for name, value in run.model.state_dict().items()}
         self.pipeline_state_ = _arrays(run.pipeline.state())
         self.recipe_, self.result_ = run.recipe, dict(run.result)
-        self.n_iter_ = int(round(run.result["epochs"])) or 1
+        self.network_ = self._network()
+        self.n_iter_ = max(1, round(run.result["epochs"]))
         if self.out is None:
             self._folder.cleanup()
             del self._folder

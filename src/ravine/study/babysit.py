@@ -71,13 +71,13 @@ def first_loss(recipe: Recipe, pipeline: Pipeline, model: Any = None, samples: i
 
 def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable) -> dict[str, Any]:
     """The same few samples again and again."""
-    size, steps = study.options["samples"], study.options["steps"]
-    batch = next(pipeline.split("train", limit=size, batch=size))
+    steps = study.options["steps"]
+    x, y = few_samples(pipeline, study.options["samples"])
     own = study.recipe.edit({**OFF, "data.preprocess": [], "data.validation": 0.0, "data.test": 0.0, "data.batch": "full", "data.order": "fixed",
                              "stop": {"after": f"{steps}it"}, **_without_dropout(study.recipe)})  # fmt: skip
     rates = [own.optimizer.lr * factor for factor in FACTORS]
     recipes = [own.edit({"optimizer.lr": rate, "data.source": "arrays"}) for rate in rates]
-    given, study.data = study.data, (batch.x.cpu(), batch.y.cpu())
+    given, study.data = study.data, (x.cpu(), y.cpu())
     try:
         runs = study.train("one-batch", recipes, report=live.stage("one-batch", recipes, [{"optimizer.lr": r} for r in rates]))
     finally:
@@ -88,6 +88,17 @@ def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable)
     best = int(np.argmin(finals))
     return {"rates": rates, "final": finals, "goal": goal, "best rate": rates[best], "passed": finals[best] < goal,
             "courses": [course[:: max(1, len(course) // 300)] for course in courses]}  # fmt: skip
+
+
+def few_samples(pipeline: Pipeline, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first training samples, as the network sees them; of classes, at least one of each."""
+    batches = list(pipeline.split("train"))
+    x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
+    chosen = list(range(min(count, len(x))))
+    if pipeline.task == "classification":
+        first = [int((y == c).nonzero()[0]) for c in y.unique()]
+        chosen = sorted(set(first) | set([i for i in chosen if i not in first][: max(0, count - len(first))]))
+    return x[chosen], y[chosen]
 
 
 def _without_dropout(recipe: Recipe) -> dict[str, Any]:

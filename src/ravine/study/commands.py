@@ -47,6 +47,7 @@ def compare(
     rates: Annotated[str | None, typer.Option(help="What is tried for --tune, by commas; default: 1e-5 to 3, two a decade.")] = None,
     target: Annotated[float | None, typer.Option(help="How soon is the metric this good? Default: what the median variant reaches.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Add scikit-learn's models on the same split.")] = False,
+    resample: Annotated[bool, typer.Option("--resample", help="Every seed also splits and orders the data anew.")] = False,
     metric: Metric = None, set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
 ) -> None:  # fmt: skip
     """Compare variants over seeds: curves with bands, a final table, paired significance."""
@@ -57,7 +58,7 @@ def compare(
 
     print_json(json_, run(
         chosen, over or [], seeds=seeds, tune=tune, rates=RATES if rates is None else split_values(rates), target=target,
-        baselines=baselines, metric=metric, out=out, quiet=quiet or json_, command=said(),
+        baselines=baselines, resample=resample, metric=metric, out=out, quiet=quiet or json_, command=said(),
     ))  # fmt: skip
 
 

@@ -37,8 +37,8 @@ class Variant:
 
 def compare(
     recipe: Recipe, over: Sequence[str], *, seeds: int = 10, tune: str | None = None, rates: Sequence[float] = RATES,
-    target: float | None = None, metric: str | None = None, baselines: bool = False, model: Any = None, data: Any = None,
-    out: str | Path | None = None, quiet: bool = False, command: str = "",
+    target: float | None = None, metric: str | None = None, baselines: bool = False, resample: bool = False,
+    model: Any = None, data: Any = None, out: str | Path | None = None, quiet: bool = False, command: str = "",
 ) -> dict[str, Any]:
     """Compare variants of a recipe over several seeds; gives the study's summary.
 
@@ -46,8 +46,8 @@ def compare(
     names a field (``"lr"``) whose best value among ``rates`` each variant gets first, chosen on validation data with a
     seed that is not used again. ``target``: how soon is ``metric`` this good (default: what the median variant reaches
     in the end). All pairs are tested by paired t-tests with Holm's correction. ``baselines`` adds scikit-learn's linear
-    model, k-nearest neighbours, support vector machine and trees on the same split. All variants that share a program
-    train as one population.
+    model, k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives every seed its own
+    split and order of the data too. All variants that share a program train as one population.
 
     >>> found = compare(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
     ...     ["optimizer.kind=sgd,adam"], seeds=2, quiet=True, out=tmp / "compare")
@@ -59,14 +59,14 @@ def compare(
     metric = measuring.judged_by(recipe, metric, data)
     path = None if tune is None else _tunable(recipe, tune)
     options = {"over": list(over), "seeds": seeds, "tune": tune, "rates": [float(r) for r in rates], "target": target,
-               "metric": metric, "baselines": baselines}  # fmt: skip
+               "metric": metric, "baselines": baselines, "resample": resample}  # fmt: skip
     variants = variants_of(recipe, over)
     study = Study.enter("compare", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     tuning: list[dict[str, Any]] = []
     with LiveTable(f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=quiet) as live:
         if path is not None:
             variants, tuning = _tuned(study, variants, path, list(rates), metric, live)
-        recipes = [v.recipe.edit({"seed": recipe.seed + FRESH + i}) for v in variants for i in range(seeds)]
+        recipes = [_seeded(v.recipe, recipe.seed + FRESH + i, resample) for v in variants for i in range(seeds)]
         labels = [{"variant": v.label, "seed": recipe.seed + FRESH + i} for v in variants for i in range(seeds)]
         runs = study.train("seeds", recipes, report=live.stage("seeds", recipes, labels), test=True)
     groups = {v.label: runs[i * seeds : (i + 1) * seeds] for i, v in enumerate(variants)}
@@ -91,6 +91,10 @@ def variants_of(recipe: Recipe, over: Sequence[str]) -> list[Variant]:
     if len({v.recipe.hash for v in found}) < len(found):
         raise InputError("--over", got=", ".join(over), expected="variants that all differ")
     return found
+
+
+def _seeded(recipe: Recipe, seed: int, resample: bool) -> Recipe:
+    return recipe.edit({"seed": seed, "data.seed": seed} if resample else {"seed": seed})
 
 
 def _name(path: str, value: Any, fields: int) -> str:
