@@ -153,3 +153,49 @@ def test_tied_weights_stay_tied(tmp_path):
         alone = ravine.train(recipe, model=Tied, data=(x, y), out=tmp_path / f"solo{run.member}", quiet=True)
         assert distance(theta(run), theta(alone)) < 1e-9
         assert run.model.inner.weight is run.model.outer.weight
+
+
+@pytest.mark.parametrize("program", ["lenet", "resnet", "lstm"])
+def test_weights_cast_once_give_the_gradient_of_autocast(program, text_file):
+    from ravine.data.pipeline import Pipeline
+    from ravine.engine.programs import populate
+
+    many = recipes(program, text_file, precision="float32")[:2]
+    pipeline = Pipeline(many[0].data)
+    batch = pipeline.batch(0)
+    rows = populate(many, pipeline, None, device=torch.device("cpu"), dtype=torch.float32)
+    buffers = {name: stacked.clone() for name, stacked in rows.buffers.items()}
+    full, usual, once = None, None, None
+    for mode in ("full", "autocast", "once"):
+        rows._restore(buffers)
+        rows.seed_step(0)
+        rows.autocast = None if mode == "full" else torch.bfloat16
+        rows.cast_once(torch.bfloat16 if mode == "once" else None)
+        assert (rows.low is not None) == (mode == "once")
+        rows.gradients(batch.x, batch.y, None, 0)
+        full, usual, once = (rows.grad.clone() if m == mode else g for m, g in (("full", full), ("autocast", usual), ("once", once)))
+    assert all(parameter.dtype == torch.float32 for parameter in rows.parameters[0])
+    assert 0 < distance(once, full) < 1.5 * distance(usual, full) + 0.01
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_members_side_by_side_are_the_members_one_by_one(text_file, one_thread):
+    from ravine.data.pipeline import Pipeline
+    from ravine.engine.programs import populate
+
+    many = recipes("lenet", text_file)
+    pipeline = Pipeline(many[0].data, dtype=torch.float64)
+    batch = pipeline.batch(0)
+    rows = populate(many, pipeline, None, device=torch.device("cpu"), dtype=torch.float64)
+    rows.seed_step(0)
+    losses = rows.gradients(batch.x, batch.y, None, 0)
+    grad, rows.workers = rows.grad.clone(), 2
+    assert torch.equal(rows.gradients(batch.x, batch.y, None, 0), losses)
+    assert torch.equal(rows.grad, grad)

@@ -36,6 +36,7 @@ class Execution:
     rows: str  # "written out" (batched products, no autograd), "together" (one vmap over all members) or "one by one"
     layout: str = "contiguous"
     threads: int = 1
+    workers: int = 1  # threads that run members side by side, each member on one
     why: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,6 +45,7 @@ class Execution:
     def sentence(self) -> str:
         parts = [self.device, self.precision, f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
         parts += ["channels last"] if self.layout == "channels_last" else []
+        parts += [f"{self.workers} members side by side"] if self.workers > 1 else []
         return ", ".join([*parts, ROWS[self.rows]])
 
     @property
@@ -77,6 +79,8 @@ def replay(population: Population, execution: Execution) -> None:
     population.autocast = torch.bfloat16 if execution.precision == "bfloat16" else None
     population.memory_format = torch.channels_last if execution.layout == "channels_last" else torch.contiguous_format
     population.write_out((population.autocast or execution.dtype) if execution.rows == "written out" else None)
+    population.cast_once(population.autocast if execution.rows == "one by one" else None)
+    population.workers = execution.workers
 
 
 def choose(recipe: Recipe, population: Population) -> Execution:

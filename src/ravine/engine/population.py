@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ravine.engine.batched import DenseNetwork
+from ravine.engine.lowered import takes_bfloat16
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
 from ravine.nn.randomized import Randomized, settle
@@ -38,7 +40,11 @@ class Objective(nn.Module):
         self.mines, self.attacks = hard_negatives < 1.0, adversarial > 0.0
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        losses = self.loss(self.model(x), y)  # [B]
+        return self.mean(self.model(x), y, weight)
+
+    def mean(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """The batch's mean loss of the model's output."""
+        losses = self.loss(output, y)  # [B]
         if self.mines:
             losses = losses * self._hardest(losses.detach())
         return losses.mean() if weight is None else (losses * weight).mean()
@@ -66,6 +72,9 @@ class Population:
         self.layout: Layout = layout_of(self.objectives[0])
         self.chunk = 1
         self.dense: DenseNetwork | None = None  # dense networks need neither autograd nor vmap
+        self.low: Tensor | None = None  # [P, D], theta in the precision of products, where it is cast once a step
+        self.workers = 1  # threads that run rows side by side, one row at a time each
+        self._pool: ThreadPoolExecutor | None = None
         self.global_seeds: list[int] | None = None
         self._random = [name for name, module in self.objectives[0].named_modules() if isinstance(module, Randomized)]
         stacked = [dict(objective.named_parameters()) for objective in self.objectives]
@@ -104,12 +113,38 @@ class Population:
         self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
         if self.dense is not None:
             self.write_out(self.dense.precision)
+        if self.low is not None:
+            self.cast_once(self.low.dtype)
 
     def write_out(self, precision: torch.dtype | None) -> None:
         """Run the members as batched products with a backward pass written out; None: through autograd again."""
         self.dense = None
         if precision is not None and DenseNetwork.refuses(self.objectives, self.layout) is None:
             self.dense = DenseNetwork(self.objectives, self.theta, self.grad, self.layout, self.buffers, precision)
+
+    def cast_once(self, precision: torch.dtype | None) -> None:
+        """Cast the weights once a step where every layer is known to take that precision; else autocast does it."""
+        self.low = None
+        if precision is not None and takes_bfloat16(self.objectives[0].model):
+            self.low = torch.empty_like(self.theta, dtype=precision)
+            sources = [{"norm": self.theta}.get(entry.kind, self.low) for entry in self.layout.entries]
+            self._low = [[view(m[i], e) for m, e in zip(sources, self.layout.entries, strict=True)] for i in range(len(self))]
+            self._full = [[view(row, entry) for entry in self.layout.entries] for row in self.theta.detach()]
+
+    @contextlib.contextmanager
+    def _lowered(self, i: int) -> Iterator[None]:
+        """A member's parameters in the precision of products, forward and backward."""
+        if self.low is None:
+            yield
+            return
+        self.low[i].copy_(self.theta[i])
+        for parameter, low in zip(self.parameters[i], self._low[i], strict=True):
+            parameter.data = low
+        try:
+            yield
+        finally:
+            for parameter, full in zip(self.parameters[i], self._full[i], strict=True):
+                parameter.data = full
 
     def _bind_buffers(self, i: int) -> None:
         for name, stacked in self.buffers.items():
@@ -177,27 +212,37 @@ class Population:
         if self.dense is not None:
             with torch.no_grad():
                 return self.dense.gradients(x, y, weight, accumulate)
-        into = (self._gradients, self._leaf_gradients)
         if self.chunk > 1:
             losses = self._mapped(x, y, weight)
             found = torch.autograd.grad(losses.sum(), list(self._leaves.values()), materialize_grads=True)
-            _store(into[1], found, accumulate)
+            _store(self._leaf_gradients, found, accumulate)
             return losses.detach()
-        losses = torch.empty(len(self), device=x.device, dtype=self.theta.dtype)
-        for i, objective in enumerate(self.objectives):
+
+        def row(i: int) -> Tensor:
             if self.global_seeds is not None:
                 torch.manual_seed(key(self.global_seeds[i], "module", step))
-            loss = self._one(objective, x, y, None if weight is None else weight[i])
-            _store(into[0][i], torch.autograd.grad(loss, self.parameters[i], materialize_grads=True), accumulate)
-            losses[i] = loss.detach()
-        return losses
+            with self._lowered(i):
+                loss = self._one(self.objectives[i], x, y, None if weight is None else weight[i])
+                found = torch.autograd.grad(loss, self.parameters[i], materialize_grads=True)
+            _store(self._gradients[i], found, accumulate)
+            return loss.detach()
+
+        return torch.stack(list(self._each(row))).to(self.theta.dtype)
+
+    def _each(self, row: Callable[[int], Tensor]) -> Iterable[Tensor]:
+        """What ``row`` gives for each member: one behind the other, or by threads side by side."""
+        if self.workers == 1 or len(self) == 1 or self.global_seeds is not None:
+            return map(row, range(len(self)))
+        if self._pool is None or self._pool._max_workers != self.workers:
+            self._pool = ThreadPoolExecutor(self.workers, initializer=lambda: torch.set_num_threads(1))
+        return self._pool.map(row, range(len(self)))
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The losses [P] of the batch, without gradients."""
         with torch.no_grad():
             if self.chunk > 1:
                 return self._mapped(x, y, None)
-            return torch.stack([self._one(objective, x, y, None) for objective in self.objectives])
+            return torch.stack([self._plain(objective, x, y) for objective in self.objectives])
 
     def outputs(self, x: Tensor) -> Tensor:
         """Every row's outputs for the same inputs [P, B, ...], without gradients."""
@@ -216,15 +261,25 @@ class Population:
 
             return vmap(output)(*inside).to(self.theta.dtype)
 
+    def _plain(self, objective: Objective, x: Tensor, y: Tensor) -> Tensor:
+        with self._casting():
+            return objective(self._laid_out(x), y, None)
+
     def _one(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         x = self._laid_out(x)
-        with self._casting():
+        with self._casting() if self.low is None else contextlib.nullcontext():
             if not objective.attacks:
-                return objective(x, y, weight)
+                return self._loss(objective, x, y, weight)
             x = x.detach().requires_grad_()
-            loss = objective(x, y, weight)
+            loss = self._loss(objective, x, y, weight)
             (slope,) = torch.autograd.grad(loss, x, retain_graph=True)
-            return (loss + objective(attacked(x, slope, objective.adversarial), y, weight)) / 2
+            return (loss + self._loss(objective, attacked(x, slope, objective.adversarial), y, weight)) / 2
+
+    def _loss(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        if self.low is None:
+            return objective(x, y, weight)
+        output = objective.model(x.to(self.low.dtype) if x.is_floating_point() else x)
+        return objective.mean(output.to(self.theta.dtype), y, weight)
 
     def call(self, model: nn.Module, x: Tensor) -> Tensor:
         """A model's outputs in the precision and layout of this program; float32 at least."""
