@@ -91,8 +91,7 @@ def files(name: str, place: Path) -> dict[str, Any]:
     if name == "csv":
         area, rooms = rng.uniform(30, 200, 300), rng.integers(1, 6, 300)
         lines = [
-            f"{a:.1f},{r},{900 * a + 9000 * r + 1e4 * e:.0f}"
-            for a, r, e in zip(area, rooms, rng.normal(size=300), strict=True)
+            f"{a:.1f},{r},{900 * a + 9000 * r + 1e4 * e:.0f}" for a, r, e in zip(area, rooms, rng.normal(size=300), strict=True)
         ]
         (place / "houses.csv").write_text("\n".join(["area,rooms,price", *lines]), encoding="utf-8")
         return {"path": str(place / "houses.csv"), "target": "price"}
@@ -101,13 +100,9 @@ def files(name: str, place: Path) -> dict[str, Any]:
         return {"path": str(place / "moons.npz")}
     if name == "idx":
         images = (digits.images[:200] * 15.9).astype("uint8")
-        (place / "images-idx3-ubyte").write_bytes(
-            bytes([0, 0, 8, 3]) + np.array(images.shape, ">i4").tobytes() + images.tobytes()
-        )
+        (place / "images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + np.array(images.shape, ">i4").tobytes() + images.tobytes())
         labels = digits.target[:200].astype("uint8")
-        (place / "labels-idx1-ubyte").write_bytes(
-            bytes([0, 0, 8, 1]) + np.array(labels.shape, ">i4").tobytes() + labels.tobytes()
-        )
+        (place / "labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + np.array(labels.shape, ">i4").tobytes() + labels.tobytes())
         return {"path": str(place / "images-idx3-ubyte"), "labels": str(place / "labels-idx1-ubyte")}
     if name == "text":
         (place / "book.txt").write_text("It was the best of times, it was the worst of times. " * 60, encoding="utf-8")
@@ -152,9 +147,7 @@ def written(parts: tuple[Any, Any], said: dict[str, Any]) -> Figure:
     for i, (window, following) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
         for j, (name, tokens, colour) in enumerate((("x", window, COLOURS[0]), ("y", following, COLOURS[1]))):
             text = "".join(characters[token] for token in tokens[:56]).replace("\n", "⏎")
-            axes.text(
-                0, 1 - 0.2 * i - 0.075 * j, f"{name}  {text}", family="monospace", fontsize=7.5, color=colour, va="top"
-            )
+            axes.text(0, 1 - 0.2 * i - 0.075 * j, f"{name}  {text}", family="monospace", fontsize=7.5, color=colour, va="top")
     return figure
 
 
@@ -352,9 +345,7 @@ def model(technique: Technique) -> Figure:
     parameters.barh(places, [row["parameters"] for row in rows], color=COLOURS[0])
     sizes.barh(places, [int(np.prod(row["shape"])) for row in rows], color=COLOURS[1])
     for place, row in zip(places, rows, strict=True):
-        sizes.text(
-            1.15 * np.prod(row["shape"]), place, "x".join(map(str, row["shape"])), va="center", fontsize=7, color=FAINT
-        )
+        sizes.text(1.15 * np.prod(row["shape"]), place, "x".join(map(str, row["shape"])), va="center", fontsize=7, color=FAINT)
     parameters.set_yticks(places, [f"{row['name']} {row['layer']}" for row in rows], fontsize=7)
     parameters.set(xlabel=f"parameters (in all {found['parameters']:,})", xscale="log")
     parameters.invert_yaxis()
