@@ -20,10 +20,10 @@ def calendar(accumulate=1, **data):
 
 
 CASES = {
-    "plain": (dict(batch=30), [30, 30, 30, 10]),
-    "accumulated": (dict(batch=10, accumulate=4), [40, 40, 20]),
-    "dropped": (dict(batch=30, last_batch="drop"), [30, 30, 30]),
-    "full": (dict(batch="full"), [100]),
+    "plain": ({"batch": 30}, [30, 30, 30, 10]),
+    "accumulated": ({"batch": 10, "accumulate": 4}, [40, 40, 20]),
+    "dropped": ({"batch": 30, "last_batch": "drop"}, [30, 30, 30]),
+    "full": ({"batch": "full"}, [100]),
 }
 
 
@@ -44,7 +44,7 @@ def test_a_growing_batch_shortens_the_epochs():
     assert days.steps("1.5ep") == 13
     assert [days.end(step) for step in (0, 9, 10, 18)] == [10, 10, 15, 21]
     seen = [sorted(i for batch in micro for i in batch.index.tolist()) for micro in days.batches(15, 18)]
-    assert sorted(sum(seen, [])) == list(range(100))
+    assert sorted(i for step in seen for i in step) == list(range(100))
     assert [len(s) for s in seen] == [40, 40, 20]
 
 
@@ -60,6 +60,6 @@ def test_a_growing_batch_trains_and_resumes(tmp_path):
 
 
 def test_growth_is_counted_in_epochs(tmp_path):
-    with pytest.raises(ravine.InputError, match="stop.after: got '50it'"):
+    with pytest.raises(ravine.InputError, match=r"stop\.after: got '50it'"):
         ravine.train(data="blobs", steps=50, grow={"milestones": ["1ep"]}, quiet=True, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -73,6 +73,7 @@ def test_members_equal_solo_runs(program, text_file, tmp_path):
         alone = ravine.train(recipe, out=tmp_path / f"solo{i}", quiet=True)
         assert distance(theta(run), theta(alone)) < 1e-9, recipe.optimizer.kind
         assert run.result["val_loss"] == pytest.approx(alone.result["val_loss"], rel=1e-8)
+        assert not alone.events_of("doctor")
 
 
 def test_a_diverging_member_is_frozen_alone(text_file, tmp_path):

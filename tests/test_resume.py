@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import crash
 import numpy as np
 import pytest
 import torch
 
+import crash
 import ravine
 from ravine.engine import trainer
 from ravine.rundir import RunDir

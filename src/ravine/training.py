@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from ravine.engine import pilot, snapshot, starting
 from ravine.engine.calendar import Calendar
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
 from ravine.engine.rehearsal import rehearse
+from ravine.engine.run import Run
 from ravine.engine.rungs import Halving
 from ravine.engine.trainer import Progress, Trainer
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe, from_keywords
-from ravine.engine.run import Run
 from ravine.rundir import RunDir, snapshot_step
 
 Report = Callable[[Progress], None]
@@ -75,7 +75,7 @@ def train_many(
     for program in programs:
         program.trace = tuple(trace)
     rundir.set_facts(trace=list(trace), doctor=doctor)
-    checkup = Checkup.of(programs, module) if doctor else None
+    checkup = _examined(programs, module, rundir) if doctor else None
     trainers = [Trainer(program, rundir, mask=None if rows is None else rows.mask) for program in programs]
     _run(trainers, rundir, quiet, report, checkup)
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
@@ -96,7 +96,7 @@ def resume(
     said = rundir.facts
     halving = Halving(**said["halving"]) if said.get("halving") else None
     programs = programs_of(recipes, module, arrays, test=said.get("test", True), width=said.get("width"), halving=halving)
-    checkup = Checkup.of(programs, module) if said.get("doctor") else None
+    checkup = _examined(programs, module, rundir) if said.get("doctor") else None
     for program in programs:
         program.trace = tuple(said.get("trace", ()))
     trainers = [trainer for program in programs for trainer in _entered(program, rundir, module, arrays, after)]
@@ -206,8 +206,8 @@ def _goes_on(program: Program, recipes: dict[int, Recipe], final: Path, after: s
 def _run(
     trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None, checkup: Checkup | None = None
 ) -> None:
-    from ravine.report.page import write_report
     from ravine.progress import progress_bar
+    from ravine.report.page import write_report
 
     with _deferred_signals() as asked, progress_bar(quiet or shown is not None) as bar:
         for trainer in trainers:
@@ -215,8 +215,24 @@ def _run(
             with _threads(trainer.program.execution.threads):
                 trainer.run()
     if checkup is not None:
-        checkup.conclude(rundir)
+        with _spared(rundir):
+            checkup.conclude(rundir)
     write_report(rundir)
+
+
+def _examined(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
+    with _spared(rundir):
+        return Checkup.of(programs, module)
+    return None
+
+
+@contextmanager
+def _spared(rundir: RunDir) -> Iterator[None]:
+    """A person's module may be unlike any that the doctor knows: its failure is recorded and takes no run with it."""
+    try:
+        yield
+    except Exception as error:
+        rundir.add_event(0, None, "doctor", f"the examination failed: {type(error).__name__}: {error}")
 
 
 @contextmanager

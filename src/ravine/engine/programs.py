@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine import pilot, starting
-from ravine.engine.pilot import Execution
 from ravine.engine.evaluate import evaluation
+from ravine.engine.pilot import Execution
 from ravine.engine.population import Objective, Population
 from ravine.engine.rungs import Halving
 from ravine.errors import InputError

@@ -12,9 +12,14 @@ from ravine.engine.evaluate import better_is
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
+_STATE = ("best", "best_step", "mark", "mark_step", "reason")
+
 
 class Stopping:
-    """The stop criteria of one member. A metric that is not a number is never best."""
+    """The stop criteria of one member. A metric that is not a number is never best.
+
+    The best is the best value seen, by however little; patience counts from the last change by more than ``min_delta``.
+    """
 
     def __init__(self, recipe: Recipe, calendar: Calendar):
         self.stop = recipe.stop
@@ -25,6 +30,8 @@ class Stopping:
         self.keeps_best = keeps_best(recipe)
         self.best: float | None = None
         self.best_step = 0
+        self.mark: float | None = None  # the last value that was better by more than min_delta
+        self.mark_step = 0
         self.reason: str | None = None
 
     def observe(self, step: int, metrics: Mapping[str, float], seconds: float) -> bool:
@@ -45,7 +52,9 @@ class Stopping:
     def _improved(self, step: int, value: float) -> bool:
         if not math.isfinite(value):
             return False
-        if self.best is not None and self.sign * (self.best - value) <= self.stop.min_delta:
+        if self.mark is None or self.sign * (self.mark - value) > self.stop.min_delta:
+            self.mark, self.mark_step = value, step
+        if self.best is not None and self.sign * (self.best - value) <= 0:
             return False
         self.best, self.best_step = value, step
         return True
@@ -56,7 +65,7 @@ class Stopping:
             return f"target reached: {self.stop.monitor} {self.best:.6g}"
         if step >= self.total:
             return "finished"
-        if self.patience is not None and step - self.best_step >= self.patience:
+        if self.patience is not None and step - self.mark_step >= self.patience:
             return f"no better {self.stop.monitor} for {self.stop.patience}"
         if metrics.get("grad_norm", math.inf) < self.stop.gradient_norm:
             return f"gradient norm below {self.stop.gradient_norm:g}"
@@ -64,11 +73,18 @@ class Stopping:
             return f"{self.stop.minutes:g} minutes are over"
         return None
 
+    def extend(self, step: int) -> None:
+        """Go on after an end: patience that ran out begins anew."""
+        if self.patience is not None and step - self.mark_step >= self.patience:
+            self.mark_step = step
+        self.reason = None
+
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step, "reason": self.reason}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.best, self.best_step, self.reason = state["best"], state["best_step"], state["reason"]
+        for name in _STATE:
+            setattr(self, name, state[name])
 
 
 def keeps_best(recipe: Recipe) -> bool:

@@ -104,7 +104,7 @@ class Trainer:
             if self._at_boundary():
                 self._end_epoch()
             elif not bool(self.stepper.alive.any()):
-                self._end_members({row: "diverged" for row in range(len(self.members))})
+                self._end_members(dict.fromkeys(range(len(self.members)), "diverged"))
             self.report(self._progress(rate))
             if self.members and self.interrupted():
                 self.save()
@@ -388,7 +388,7 @@ class Trainer:
                 got, expected = stop.stop.after, f"an end after the {self.step} steps that member {member} has done"
                 raise InputError("--after", got=got, expected=expected)
         for member, stop, rate in zip(self.members, self.stops, rates, strict=True):
-            stop.reason = None
+            stop.extend(self.step)
             before = self.rundir.epochs(member)[-1]["lr"]
             if abs(rate - before) > 0.05 * max(abs(before), 1e-12):
                 text = f"the learning rate jumps from {before:.3g} to {rate:.3g}: its schedule now spans {stop.total} steps"
