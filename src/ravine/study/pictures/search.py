@@ -82,7 +82,9 @@ def fields_figure(trials: Sequence[Trial], metric: str) -> Figure:
         for row in range(0, len(paths), columns):
             metric_axis(axes[row], metric)
         _crop(axes[0], scaled(metric, [trial.result.get(metric) for trial in trials]), metric)
-        legend(axes[0], 2)
+        handles, labels = axes[0].get_legend_handles_labels()
+        if labels:
+            figure.legend(handles, labels, loc="outside upper left", ncols=max(1, columns), frameon=False)
     return figure
 
 
@@ -95,7 +97,7 @@ def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial
         jitter = np.linspace(-0.2, 0.2, len(x)) if len(x) > 1 else np.zeros(len(x))
         x = [names.index(show_value(value)) + shift for value, shift in zip(x, jitter, strict=True)]
         axes.set_xticks(range(len(names)), names, rotation=30 if sum(map(len, names)) > 24 else 0)
-    elif x and min(x) > 0 and max(t.values[path] for t in everyone if path in t.values) > 30 * min(x):
+    elif x and min(x) > 0 and max(t.values[path] for t in everyone if path in t.values) > 100 * min(x):
         log_axis(axes)
     axes.plot(x, y, MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=4.5, alpha=0.8, label=label,
               mfc="none" if i % 2 else None)  # fmt: skip

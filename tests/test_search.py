@@ -1,0 +1,171 @@
+"""Spaces are sampled, tightened and checked; searches choose on validation data, resume, and touch test data once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravine import InputError, Recipe
+from ravine.engine.rungs import Halving
+from ravine.rundir import RunDir
+from ravine.study.search import points_of, search
+from ravine.study.space import Choice, Integer, LogUniform, Normal, Space, Uniform, Variable, split_values
+
+BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model="softmax", optimizer="sgd", stop={"after": "3ep"})
+LR = "optimizer.lr=loguniform:1e-4:1"
+
+
+@pytest.mark.parametrize(("text", "distribution"), [
+    ("uniform:0:0.5", Uniform(0.0, 0.5)), ("loguniform:1e-5:1", LogUniform(1e-5, 1.0)), ("integer:1:9", Integer(1, 9)),
+    ("normal:0:0.1", Normal(0.0, 0.1)), ("choice:sgd,adam", Choice(("sgd", "adam"))), ("0.1,0.01", Choice((0.1, 0.01))),
+    ("choice:[64],[64, 32]", Choice(([64], [64, 32]))),
+])  # fmt: skip
+def test_distributions_are_read(text, distribution):
+    assert Variable.parse(f"optimizer.lr={text}").distribution == distribution
+
+
+@pytest.mark.parametrize(("vary", "said"), [
+    ([], "--vary: expected at least one field"),
+    (["optimizer.lr"], "expected PATH=DISTRIBUTION"),
+    (["optimizer.lr=logunifrom:1:2"], "did you mean 'loguniform'"),
+    (["optimizer.lr=uniform:1"], "uniform:LOW:HIGH"),
+    (["optimizer.lr=uniform:2:1"], "LOW < HIGH"),
+    (["optimizer.lr=loguniform:0:1"], "0 < LOW < HIGH"),
+    (["optimizer.lr=normal:0:0"], "standard deviation > 0"),
+    (["optimizer.lr=integer:0.5:2"], "whole numbers"),
+    (["optimiser.lr=uniform:0:1"], "did you mean 'optimizer'"),
+    (["optimizer.lr=uniform:-1:1"], "optimizer.lr"),
+    ([LR, LR], "each field once"),
+    (["optimizer.momentum=uniform:0:1 if optimizer.kind"], "if PATH=VALUE"),
+    (["seed=1,2 if data.seed=1", "data.seed=1,2 if seed=1"], "do not go in a circle"),
+])  # fmt: skip
+def test_what_cannot_be_varied_is_said_before_anything_runs(vary, said, tmp_path):
+    with pytest.raises(InputError, match=".*") as caught:
+        search(BLOBS, vary, quiet=True, out=tmp_path / "s")
+    assert said in str(caught.value)
+    assert not (tmp_path / "s").exists()
+
+
+@given(st.floats(0, 0.999999), st.sampled_from([Uniform(-2.0, 3.0), LogUniform(1e-6, 10.0), Normal(1.0, 2.0)]))
+def test_places_are_quantiles(u, distribution):
+    u = min(max(u, 1e-6), 1 - 1e-6)
+    assert distribution.place(distribution.at(u)) == pytest.approx(u, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 0.99), min_size=1, max_size=3), st.sampled_from([Uniform(-2.0, 3.0), LogUniform(1e-6, 10.0)]))
+def test_a_tightened_range_holds_the_best_within_the_old_one(us, distribution):
+    best = [distribution.at(u) for u in us]
+    new = distribution.tightened(best)
+    low, high = distribution.place(new.low), distribution.place(new.high)
+    assert -1e-6 <= low <= min(us) + 1e-6
+    assert max(us) - 1e-6 <= high <= 1 + 1e-6
+    assert high - low <= max(0.25, 2 * (max(us) - min(us))) + 1e-6
+
+
+def test_tightened_choices_and_normals():
+    assert Choice(("a", "b", "c")).tightened(["c", "a"]) == Choice(("a", "c"))
+    assert Normal(0.0, 3.0).tightened([2.0, 2.0, 2.0]) == Normal(2.0, 1.0)
+    assert Integer(1, 100).tightened([10, 12, 14]).low >= 1
+
+
+def test_integers_are_equally_likely():
+    counts = np.bincount([Integer(0, 3).at(u) for u in np.linspace(0, 1, 4001)[:-1]])
+    assert counts.tolist() == [1000] * 4
+
+
+def test_conditions_and_their_order():
+    space = Space.parse(["optimizer.momentum=uniform:0.5:0.9 if optimizer.kind=sgd", "optimizer.kind=adam,sgd"], BLOBS)
+    assert space.variables[0].path == "optimizer.kind"
+    assert set(space.values([0.9, 0.5], BLOBS)) == {"optimizer.kind", "optimizer.momentum"}
+    assert set(space.values([0.1, 0.5], BLOBS)) == {"optimizer.kind"}
+    assert len(space.grid(3, BLOBS)) == 1 + 3
+
+
+@given(st.lists(st.one_of(st.integers(-5, 5), st.sampled_from(["sgd", "adam"]), st.lists(st.integers(0, 9), min_size=1, max_size=3)), min_size=1))
+def test_values_are_split_at_the_outer_commas(values):
+    assert split_values(",".join(str(v) for v in values)) == values
+
+
+@pytest.mark.parametrize("name", ["random", "sobol", "halton"])
+def test_points_fill_the_cube(name):
+    points = points_of(name, 25, 3, seed=1, round_=0)
+    assert points.shape == (25, 3)
+    assert (points >= 0).all()
+    assert (points < 1).all()
+    assert np.array_equal(points, points_of(name, 25, 3, seed=1, round_=0))
+    assert not np.array_equal(points, points_of(name, 25, 3, seed=2, round_=0))
+    if name != "random":  # evenly spread: every quarter of every axis is visited
+        assert (np.stack([np.bincount((4 * axis).astype(int), minlength=4) for axis in points.T]) >= 4).all()
+
+
+@pytest.mark.parametrize("method", ["random", "grid", "sobol", "halton"])
+def test_a_search_finds_a_better_rate_and_touches_the_test_data_once(method, tmp_path):
+    poor = BLOBS.edit({"optimizer.lr": 1e-5})
+    found = search(poor, [LR], method=method, members=4, rounds=2, points=4, finals=2, quiet=True, out=tmp_path / "s")
+    assert found["chosen"]["val_accuracy"][0] > found["default"]["val_accuracy"][0]
+    assert found["chosen"]["test_accuracy"][0] > 0.6
+    for stage in (tmp_path / "s" / "runs").iterdir():
+        rundir = RunDir.open(stage)
+        assert not [name for m in range(len(rundir.recipes)) for name in rundir.result(m) if name.startswith("test_")]
+    chosen = Recipe.load(tmp_path / "s" / "chosen.toml")
+    assert chosen.optimizer.lr == found["chosen"]["values"]["optimizer.lr"]
+    expected = 4 if method == "grid" else 8
+    assert len(found["table"]) == expected
+    assert (tmp_path / "s" / "report.html").read_text(encoding="utf-8").count("<svg") == 2
+
+
+def test_the_second_round_is_drawn_around_the_best(tmp_path):
+    found = search(BLOBS, [LR], members=6, rounds=2, keep=1, finals=1, quiet=True, out=tmp_path / "s")
+    first, second = ([row["optimizer.lr"] for row in found["table"] if row["round"] == r] for r in (1, 2))
+    assert max(second) / min(second) < max(first) / min(first)
+    assert found["spaces"]["random"][0] != found["spaces"]["random"][1]
+
+
+def test_structural_fields_become_programs(tmp_path):
+    found = search(BLOBS, ["data.batch=16,64", LR], members=6, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
+    assert {row["data.batch"] for row in found["table"]} == {16, 64}
+    assert len(RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]) == 2
+
+
+def test_a_model_based_sampler_is_asked_and_told(tmp_path):
+    pytest.importorskip("optuna")
+    found = search(BLOBS, [LR], method="random,optuna:TPESampler", members=4, rounds=2, finals=1, quiet=True, out=tmp_path / "s")
+    assert [row["method"] for row in found["methods"]] == ["random", "optuna:TPESampler"]
+    assert [row["runs"] for row in found["methods"]] == [8, 8]
+    with pytest.raises(InputError, match="did you mean 'optuna:TPESampler'"):
+        search(BLOBS, [LR], method="optuna:TPSampler", quiet=True, out=tmp_path / "t")
+
+
+def test_asha_refills_the_rows_of_losers(tmp_path):
+    recipe = BLOBS.edit({"stop.after": "9ep"})
+    found = search(recipe, [LR], method="asha", members=4, rounds=3, finals=1, first="1ep", eta=3, quiet=True, out=tmp_path / "s")
+    stopped = [row["stopped"] for row in found["table"]]
+    assert len(stopped) == 12
+    assert stopped.count("finished") < 6
+    assert any(reason.startswith("halved at 1ep") for reason in stopped)
+    assert found["table"][0]["stopped"] == "finished"
+    assert max(row["epochs"] for row in found["table"]) == 9
+
+
+def test_a_refilled_row_trains_as_one_that_began_at_once(tmp_path):
+    """With the full batch every step sees the same data, so a member that began later must equal its solo run."""
+    import ravine
+
+    recipe = BLOBS.edit({"data.batch": "full", "precision": "float64", "schedule": {"kind": "cosine", "warmup": "2it"}, "optimizer": {"kind": "adam", "lr": 0.01}})
+    many = [recipe.edit({"seed": i, "stop.after": f"{4 + 3 * (i % 2)}ep"}) for i in range(5)]
+    together = ravine.train_many(many, width=2, quiet=True, out=tmp_path / "many")
+    for i, (one, run) in enumerate(zip(many, together, strict=True)):
+        alone = ravine.train(one, quiet=True, out=tmp_path / f"alone{i}")
+        assert run.result["steps"] == alone.result["steps"]
+        np.testing.assert_allclose(run.losses, alone.losses, rtol=1e-9)
+        np.testing.assert_allclose(run.metrics["val_loss"], alone.metrics["val_loss"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("values", "stay"), [([3.0, 2.0, 1.0], [False, False, True]), ([1.0], [True]), ([math.nan, 5.0], [False, True])])
+def test_halving_keeps_the_best_part(values, stay):
+    rule = Halving("val_loss", eta=3)
+    assert [rule.stays(value, values) for value in values] == stay

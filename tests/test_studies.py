@@ -1,0 +1,118 @@
+"""Every study on the command line: its directory, one JSON line, exit codes; killed and resumed it ends the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import ravine
+from ravine.cli import app
+from ravine.study.again import again
+
+RUNNER = CliRunner()
+SMALL = ["--set", "data={source='blobs'}", "--set", "model=mlp", "--set", "model.hidden=[8]", "--set", "stop.after=3ep"]
+STUDIES = {
+    "search": ["search", *SMALL, "--vary", "optimizer.lr=loguniform:1e-3:1", "--members", "3", "--rounds", "1", "--finals", "1"],
+    "compare": ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--seeds", "3", "--tune", "lr", "--rates", "0.01,0.1", "--baselines"],
+    "lr": ["lr", *SMALL, "--rates", "6", "--after", "20it"],
+    "ensemble": ["ensemble", *SMALL, "--members", "3"],
+    "lottery": ["lottery", *SMALL, "--rounds", "2", "--rate", "0.5", "--seeds", "2"],
+    "signals": ["signals", *SMALL, "--depth", "3", "--width", "16", "--init", "he_normal", "--activation", "relu"],
+    "gradcheck": ["gradcheck", *SMALL, "--coordinates", "4"],
+    "babysit": ["babysit", *SMALL, "--steps", "30", "--rates", "4"],
+}
+ON_RUNS = {
+    "landscape": ["landscape", "@run", "--kind", "line", "--points", "5", "--samples", "50"],
+    "features": ["features", "@run"],
+    "advise": ["advise", "@run", "--human", "0.01"],
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("runs") / "run"
+    ravine.train(data="blobs", model={"kind": "mlp", "hidden": [8]}, epochs=2, quiet=True, out=place)
+    return place
+
+
+@pytest.mark.parametrize("name", [*STUDIES, *ON_RUNS])
+def test_a_study_directory(name, run, tmp_path):
+    words = [str(run) if word == "@run" else word for word in (STUDIES | ON_RUNS)[name]]
+    out = tmp_path / name
+    result = RUNNER.invoke(app, [*words, "--out", str(out), "--json"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout.strip().splitlines()[-1])
+    assert said == json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert said["kind"] == name
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert list((out / "figures").glob("*.png"))
+    assert again(out, quiet=True) == said  # entered again, nothing is computed and nothing changes
+    other = RUNNER.invoke(app, ["lr", *SMALL, "--rates", "7", "--out", str(out)])
+    assert other.exit_code == 2
+    assert "this very study" in other.output
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["compare", *SMALL], "--over: expected at least one field"),
+    (["compare", *SMALL, "--over", "optimizer.kind=sgd,admw"], "did you mean 'adamw'"),
+    (["compare", *SMALL, "--over", "optimizer.kind=sgd,sgd"], "variants that all differ"),
+    (["compare", *SMALL, "--over", "optimizer.kind=sgd", "--metric", "accuracy"], "val_accuracy, val_loss"),
+    (["lr", *SMALL, "--low", "1", "--high", "0.1"], "0 < low < high"),
+    (["lr", *SMALL, "--after", "20"], 'write "20ep" for epochs'),
+    (["ensemble", *SMALL, "--method", "boosting"], "one of seed, bagging, snapshot"),
+    (["ensemble", *SMALL, "--members", "1"], "at least 2"),
+    (["lottery", *SMALL, "--rate", "1.5"], "between 0 and 1"),
+    (["lottery", *SMALL, "--scope", "row"], "global or layer"),
+    (["landscape", "nowhere"], "run directory"),
+    (["landscape", "@run", "--kind", "between"], "name the other run too"),
+    (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
+    (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
+    (["signals", *SMALL, "--init", "he"], "did you mean 'he_"),
+    (["signals", *SMALL, "--init", "normal:x"], "KIND:NUMBER"),
+    (["gradcheck", *SMALL, "--coordinates", "0"], "at least 1"),
+    (["features", "@run", "--layer", "9"], "--layer"),
+    (["advise", "@run", "--human", "0.1", "--target", "0.2"], "one of them"),
+    (["export", "@run", "--format", "pickle"], "one of onnx, safetensors, torch"),
+    (["search", "--set", "data.validation=0", "--vary", "optimizer.lr=0.1,0.2"], "set data.validation above 0"),
+])  # fmt: skip
+def test_bad_input_gets_one_message(words, said, run, tmp_path):
+    words = [str(run) if word == "@run" else word for word in words]
+    result = RUNNER.invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_killed_search_ends_with_the_same_table(tmp_path):
+    words = ["search", *SMALL, "--set", "stop.after=40ep", "--set", "threads=1", "--vary", "optimizer.lr=loguniform:1e-4:1", "--members", "4",
+             "--rounds", "2", "--finals", "2", "--json", "--out"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(out: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-m", "ravine", *words, str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    whole = json.loads(start(tmp_path / "whole").communicate()[0])
+    process = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "runs" / "random-2" / "snapshots").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    resumed = RUNNER.invoke(app, ["resume", str(tmp_path / "killed"), "--json"])
+    found = json.loads(resumed.stdout.strip().splitlines()[-1])
+    for name in ("table", "finals", "chosen", "spaces"):
+        expected = whole[name]
+        if name == "chosen":
+            expected, found[name] = ({k: v for k, v in one.items() if k != "recipe"} for one in (expected, found[name]))
+        assert found[name] == expected
