@@ -168,7 +168,7 @@ def test_weights_cast_once_give_the_gradient_of_autocast(program, text_file):
     buffers = {name: stacked.clone() for name, stacked in rows.buffers.items()}
     full, usual, once = None, None, None
     for mode in ("full", "autocast", "once"):
-        rows._restore(buffers)
+        rows.restore(buffers)
         rows.seed_step(0)
         rows.autocast = None if mode == "full" else torch.bfloat16
         rows.cast_once(torch.bfloat16 if mode == "once" else None)

@@ -3,7 +3,7 @@
 Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the softmax among them, runs along
 contiguous samples, and a layer is ``W a + b`` for W as it stands in theta. The inputs, which all members share, are [1, I, B]:
 the first layer of all members is then one product. Used where every layer of a program is known here; `DenseNetwork.refuses`
-says why not. In bfloat16 the weights of all but small layers are cast once a step; theta, the loss and the softmax stay as they are.
+says why not. In bfloat16 the weights of all but small layers are cast once a step; theta and the loss stay as they are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class DenseNetwork:
     """The layers of P members, bound to their rows of theta [P, D] and grad [P, D]."""
 
     def __init__(
-        self, objectives: Sequence[Any], theta: Tensor, grad: Tensor, layout: Layout, buffers: dict[str, Tensor], precision: torch.dtype
+        self, objectives: Sequence[Any], theta: Tensor, grad: Tensor, layout: Layout, buffers: dict[str, Tensor],
+        precision: torch.dtype,
     ):
         self.loss = objectives[0].loss
         self.precision, self.lower = precision, precision != theta.dtype

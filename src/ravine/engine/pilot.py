@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from ravine.data.pipeline import Pipeline
+from ravine import __version__, durations
+from ravine.data.pipeline import Batch, Pipeline
+from ravine.engine import timing
 from ravine.engine.batched import DenseNetwork
 from ravine.engine.memory import keep_freed_memory
 from ravine.engine.population import Population
@@ -55,9 +57,10 @@ class Execution:
 
 
 def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
-    """Choose how a program runs, try it where it must be tried, and set the population up for it.
+    """Choose how a program runs, and set the population up for it.
 
-    By rule, not by timing: equal inputs on a machine give equal records.
+    By rule where precision and threads are given, or the run is short: equal inputs on a machine then give equal records. Else
+    the ways that are open are timed, and the choice is remembered. What needs trying is tried: whether a module can be mapped.
     """
     keep_freed_memory()
     execution = choose(recipe, population)
@@ -69,8 +72,53 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
         if reason is not None:
             execution.rows = "one by one"
             execution.why.append(f"members one by one: {reason}")
+    execution = _timed(execution, population, recipe, pipeline)
     replay(population, execution)
     return execution
+
+
+def _timed(rule: Execution, population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
+    """The fastest of the ways that the recipe leaves open: the rule's own where there is no other, or no time to try."""
+    ways = _ways(rule, recipe)
+    if not timing.worth_it(ways, durations.steps(recipe.stop.after, pipeline.epoch_steps)):
+        return rule
+    batch = pipeline.batch(0)
+    program = (recipe.program, population.layout, len(population), tuple(batch.x.shape), __version__)
+    found = timing.remembered(*program)
+    if found is None:
+        found = _try(ways, population, batch)
+        timing.remember(found, *program)
+    changes = {name: found[name] for name in ("precision", "layout", "threads", "workers")}
+    return replace(rule, **changes, why=[*rule.why, f"timed here: {found['seconds']}"])
+
+
+def _try(ways: list[Execution], population: Population, batch: Batch) -> dict[str, Any]:
+    threads = torch.get_num_threads()
+    buffers = {name: stacked.clone() for name, stacked in population.buffers.items()}
+
+    def enter(way: Execution) -> None:
+        torch.set_num_threads(way.threads)
+        replay(population, way)
+
+    population.train()
+    try:
+        place, seconds = timing.fastest(ways, enter, lambda: population.gradients(batch.x, batch.y, None, 0))
+    finally:
+        torch.set_num_threads(threads)
+        population.restore(buffers)
+    told = ", ".join(f"{w.precision} x{w.threads} {1e3 * s:.2f} ms" for w, s in zip(ways, seconds, strict=True))
+    return {**ways[place].to_dict(), "seconds": told}
+
+
+def _ways(rule: Execution, recipe: Recipe) -> list[Execution]:
+    """The rule's choice first, then the others that change nothing but speed and mixed precision's rounding."""
+    if rule.device != "cpu":
+        return [rule]
+    precisions = [rule.precision]
+    if recipe.precision == "auto" and _fast_bfloat16(rule.device) and rule.rows != "together":
+        precisions += ["float32"] if rule.precision == "bfloat16" else ["bfloat16"]
+    threads = [rule.threads, *([1] if recipe.threads == "auto" and rule.threads > 1 else [])]
+    return [replace(rule, precision=p, threads=n, workers=min(rule.workers, n)) for p in precisions for n in threads]
 
 
 def replay(population: Population, execution: Execution) -> None:
@@ -96,12 +144,15 @@ def choose(recipe: Recipe, population: Population) -> Execution:
         rows = "together" if not recurrent and (where == "cuda" or not convolutional) else "one by one"
         if rows == "one by one":
             why.append("members one by one: convolutions and recurrence are faster so on this device")
+    threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
+    aside = where == "cpu" and rows == "one by one" and (convolutional or recurrent) and population.global_seeds is None
     return Execution(
         device=where,
         precision=precision,
         rows=rows,
-        layout="channels_last" if convolutional and precision == "bfloat16" else "contiguous",
-        threads=torch.get_num_threads() if recipe.threads == "auto" else recipe.threads,
+        layout="channels_last" if convolutional and rows == "one by one" and precision != "float64" else "contiguous",
+        threads=threads,
+        workers=min(threads, len(population)) if aside else 1,
         why=why,
     )
 

@@ -323,7 +323,7 @@ class Population:
             self.chunk = 1
             direct = self.gradients(x, y, None, 0)
             expected, buffers = self.grad.clone(), {n: b.clone() for n, b in self.buffers.items()}
-            self._restore(before)
+            self.restore(before)
             self.chunk = len(self)
             mapped = self.gradients(x, y, None, 0)
             close = _close(mapped, direct) and _close(self.grad, expected)
@@ -334,9 +334,10 @@ class Population:
         finally:
             self.chunk = chunk
             self.grad.copy_(grad)
-            self._restore(before)
+            self.restore(before)
 
-    def _restore(self, buffers: dict[str, Tensor]) -> None:
+    def restore(self, buffers: dict[str, Tensor]) -> None:
+        """Put back buffers that a trial has changed."""
         for name, stacked in self.buffers.items():
             stacked.copy_(buffers[name])
         for i in range(len(self)):

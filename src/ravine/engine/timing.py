@@ -1,0 +1,74 @@
+"""Times a few steps of each way to run a program, and remembers the fastest in the user's cache, by program and machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+
+from ravine.data.cache import atomic
+
+ROUNDS = 3  # timed runs of each candidate, in turn, behind one that warms up
+SHARE = 0.05  # of a run's steps that trying may take at most
+SECONDS = 4.0  # that trying may take, the round it is in apart
+
+
+def worth_it(candidates: Sequence[Any], steps: int) -> bool:
+    """Whether a run of so many steps is long enough to try the candidates first.
+
+    >>> worth_it(["a", "b"], steps=100), worth_it(["a", "b"], steps=1000)
+    (False, True)
+    """
+    return len(candidates) > 1 and len(candidates) * (ROUNDS + 1) <= SHARE * steps
+
+
+def fastest(candidates: Sequence[Any], enter: Callable[[Any], None], step: Callable[[], Any]) -> tuple[int, list[float]]:
+    """The place of the fastest candidate, and the least seconds of each: all take turns, so that a busy moment hits all.
+
+    The first, which the rules chose, stays unless another is a tenth faster.
+    """
+    best = [float("inf")] * len(candidates)
+    began = time.perf_counter()
+    for number in range(ROUNDS + 1):
+        for place, candidate in enumerate(candidates):
+            enter(candidate)
+            at = time.perf_counter()
+            step()
+            best[place] = min(best[place], time.perf_counter() - at) if number else best[place]
+        if number and time.perf_counter() - began > SECONDS:
+            break
+    first = min(range(len(candidates)), key=best.__getitem__)
+    return (first if best[first] < 0.9 * best[0] else 0), best
+
+
+def remembered(*parts: Any) -> dict[str, Any] | None:
+    """What was found fastest for this program on this machine."""
+    try:
+        found = json.loads(_path(parts).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def remember(choice: dict[str, Any], *parts: Any) -> None:
+    """Keep it for the next run; a cache that cannot be written is no failure."""
+    with contextlib.suppress(OSError), atomic(_path(parts)) as fresh:
+        fresh.write_text(json.dumps(choice), encoding="utf-8")
+
+
+def _path(parts: Sequence[Any]) -> Path:
+    digest = hashlib.sha256("\x1f".join(map(str, (*_machine(), *parts))).encode()).hexdigest()
+    return user_cache_path("ravine") / "executions" / f"{digest[:32]}.json"
+
+
+def _machine() -> tuple[Any, ...]:
+    return platform.node(), torch.backends.cpu.get_cpu_capability(), os.cpu_count(), torch.get_num_threads(), torch.__version__

@@ -1,0 +1,91 @@
+"""The pilot: rules where precision and threads are given, timing where they are not, and what is remembered."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from ravine import Recipe
+from ravine.data.pipeline import Pipeline
+from ravine.engine import pilot, timing
+from ravine.engine.programs import populate
+
+CONV = [{"kind": "conv", "channels": 2, "kernel": 3}, {"kind": "batch_norm"}, "relu", "flatten", {"kind": "dense", "units": 10}]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def prepared(members: int = 1, **fields):
+    said = {"model": {"layers": CONV}, "stop": {"after": "5000it"}, **fields}
+    many = [Recipe(seed=i, **said) for i in range(members)]
+    dtype = torch.float64 if many[0].precision == "float64" else torch.float32
+    pipeline = Pipeline(many[0].data, dtype=dtype)
+    rows = populate(many, pipeline, None, device=torch.device("cpu"), dtype=dtype)
+    return rows, pilot.prepare(rows, many[0], pipeline)
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("nothing is to be timed")
+
+
+@pytest.mark.parametrize(
+    ("members", "fields", "expected"),
+    [
+        (1, {"precision": "float32", "threads": 1}, {"rows": "one by one", "layout": "channels_last", "workers": 1}),
+        (4, {"precision": "float32", "threads": 2}, {"rows": "one by one", "threads": 2, "workers": 2}),
+        (1, {"precision": "float64", "threads": 1}, {"precision": "float64", "layout": "contiguous"}),
+        (1, {"precision": "bfloat16", "threads": 1}, {"precision": "bfloat16", "layout": "channels_last"}),
+        (3, {"precision": "float32", "threads": 1, "model": "mlp"}, {"rows": "written out", "layout": "contiguous"}),
+        (3, {"precision": "float32", "threads": 1, "model": {"kind": "mlp", "norm": "batch"}}, {"rows": "together"}),
+        (1, {"stop": {"after": "20it"}}, {"rows": "one by one"}),
+    ],
+)
+def test_given_precision_and_threads_or_a_short_run_the_rules_decide(members, fields, expected, monkeypatch):
+    monkeypatch.setattr(timing, "fastest", refuse)
+    _, execution = prepared(members, **fields)
+    assert {name: getattr(execution, name) for name in expected} == expected
+    assert execution == prepared(members, **fields)[1]
+
+
+def test_a_choice_is_timed_once_and_then_remembered(monkeypatch):
+    torch.manual_seed(0)
+    rows, first = prepared(precision="float32", threads="auto") if torch.get_num_threads() > 1 else prepared()
+    fresh, _ = prepared(precision="float32", threads=1)
+    for name, stacked in rows.buffers.items():
+        assert torch.equal(stacked, fresh.buffers[name]), f"timing has changed {name}"
+    assert torch.equal(rows.theta, fresh.theta)
+    if len(pilot._ways(first, Recipe())) > 1:
+        assert any("timed here" in why for why in first.why)
+        monkeypatch.setattr(timing, "fastest", refuse)
+        assert prepared(precision="float32", threads="auto")[1] == first
+
+
+def test_the_fastest_of_all_rounds_is_taken(monkeypatch):
+    cost = {"rule": 10.0, "near": 9.5, "fast": 5.0}
+    clock, now = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    rounds = itertools.count()
+
+    def step() -> None:
+        busy = 100.0 if next(rounds) % 4 == 0 else 0.0
+        clock[0] += cost[now[-1]] * 1e-3 + busy * 1e-3
+
+    place, seconds = timing.fastest(["rule", "near", "fast"], now.append, step)
+    assert place == 2
+    assert seconds == pytest.approx([0.010, 0.0095, 0.005])
+    assert timing.fastest(["rule", "near"], now.append, step)[0] == 0, "a twentieth is noise"
+
+
+def test_what_is_remembered_belongs_to_the_program(tmp_path):
+    assert timing.remembered("program", 1) is None
+    timing.remember({"threads": 1}, "program", 1)
+    assert timing.remembered("program", 1) == {"threads": 1}
+    assert timing.remembered("program", 2) is None
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_text("{")
+    assert timing.remembered("program", 1) is None
