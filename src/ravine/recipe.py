@@ -334,6 +334,9 @@ def from_keywords(recipe: Recipe, keywords: Mapping[str, Any]) -> Recipe:
     >>> from_keywords(Recipe(), {"lr": 0.1, "optimizer": "sgd", "epochs": 3}).stop.after
     '3ep'
     """
+    ends = [k for k in keywords if k in ("epochs", "steps", "after")]
+    if len(ends) > 1:
+        raise InputError("train", got=" and ".join(ends), expected="one of them: they all say when the run ends")
     parts = [k for k in keywords if k in Recipe.model_fields]
     for name in parts + [k for k in keywords if k not in Recipe.model_fields]:
         value = keywords[name]

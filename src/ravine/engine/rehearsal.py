@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from ravine.catalogue import table
@@ -34,7 +35,6 @@ def rehearse(program: Program) -> None:
     starting.frozen(program.population.layout, recipe.start)
     for each in program.recipes:
         Calendar(each, pipeline)
-        _check_monitor(each, pipeline, list(metrics))
         _check_class_weights(each, pipeline)
     batch = pipeline.batch(0)
     x, y = batch.x[:4], batch.y[:4]
@@ -45,8 +45,12 @@ def rehearse(program: Program) -> None:
         _check_one_unit(recipe, output, pipeline)
         _compare(f"loss.{recipe.loss.kind}", objective.loss, output, y, pipeline.task)
         scores, targets = pipeline.target_units(output), pipeline.target_units(y)
+        measured = ["loss"]
         for name, function in metrics.items():
-            _compare(f"metrics.{name}", function, scores, targets, pipeline.task)
+            value = _compare(f"metrics.{name}", function, scores, targets, pipeline.task)
+            measured += ["_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))]
+    for each in program.recipes:
+        _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
 
 
@@ -71,9 +75,9 @@ def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
     return output
 
 
-def _compare(where: str, function: Callable[[Tensor, Tensor], Any], output: Tensor, y: Tensor, task: str) -> None:
+def _compare(where: str, function: Callable[[Tensor, Tensor], Any], output: Tensor, y: Tensor, task: str) -> Any:
     try:
-        function(output, y)
+        return function(output, y)
     except RavineError:
         raise
     except Exception as error:
@@ -130,7 +134,7 @@ def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
 
 
 def _check_monitor(recipe: Recipe, pipeline: Pipeline, metrics: list[str]) -> None:
-    validation = [f"val_{name}" for name in ("loss", *metrics)] if pipeline.has("validation") else ["val_loss"]
+    validation = [f"val_{name}" for name in metrics] if pipeline.has("validation") else ["val_loss"]
     known = [*_ALWAYS, *validation]
     if recipe.stop.monitor not in known:
         raise InputError("stop.monitor", got=recipe.stop.monitor, expected=f"one of {', '.join(known)}")

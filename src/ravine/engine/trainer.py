@@ -168,9 +168,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self.population.gather_buffers()
-        self._average_epoch()
-        rows = self._epoch_rows()
-        at_end = self.calendar.is_end(self.step)
+        due, at_end = self._due(), self.calendar.is_end(self.step)
+        self._average_epoch(due)
+        rows = self._epoch_rows(due)
         if at_end:
             named = {name: np.array([row.get(name, math.nan) for row in rows]) for name in rows[0]}
             self.schedules.observe(named)
@@ -178,17 +178,17 @@ class Trainer:
         self.rundir.add_epochs(rows)
         self._rows = rows
         ended: dict[int, str] = {}
-        for i, (stop, row) in enumerate(zip(self.stops, rows, strict=True)):
-            alive = bool(self.stepper.alive[i])
+        for i, row in zip(due, rows, strict=True):
+            stop, alive = self.stops[i], bool(self.stepper.alive[i])
             if alive and stop.observe(row["step"], row, self.seconds):
                 self._keep_best(i)
             reason = stop.reason if alive else "diverged"
             if reason is not None:
                 ended[i] = reason
         if self.program.halving is not None:
-            totals = [stop.total for stop in self.stops]
+            totals = [self.stops[i].total for i in due]
             reasons = self.program.halving.judge(self.rundir, rows, self.epoch_steps, totals)
-            ended = {i: reason for i, reason in enumerate(reasons) if reason is not None} | ended
+            ended = {i: reason for i, reason in zip(due, reasons, strict=True) if reason is not None} | ended
         self._latest = {k: float(np.nanmean([row[k] for row in rows])) for k in ("train_loss", "val_loss", "val_accuracy") if
                         k in rows[0] and any(math.isfinite(row[k]) for row in rows)}
         if ended:
@@ -196,26 +196,32 @@ class Trainer:
         elif at_end and self._refill():
             self.save()
 
-    def _epoch_rows(self) -> list[dict[str, Any]]:
-        losses, norms = np.concatenate(self._losses), np.concatenate(self._norms)  # [epoch's steps, P]
+    def _due(self) -> list[int]:
+        """The rows whose epoch or run is over; one that ends in the middle of an epoch does not concern the others."""
+        totals = self._totals()
+        return [i for i, end in enumerate(totals) if self.calendar.is_end(self.step) or end <= self.step]
+
+    def _epoch_rows(self, due: list[int]) -> list[dict[str, Any]]:
+        losses, norms = np.concatenate(self._losses)[:, due], np.concatenate(self._norms)[:, due]  # [epoch's steps, due]
         columns: dict[str, np.ndarray] = {"train_loss": losses.mean(0), "grad_norm": norms.mean(0)}
-        columns["lr"] = self._rates(self.step - 1, self.step)[0]
+        columns["lr"] = self._rates(self.step - 1, self.step)[0][due]
         if self.pipeline.has("validation"):
             with self._weights(self._evaluated()):
-                found = evaluate(self.population.objectives, self.pipeline, "validation", self.metrics, self.population.call)
+                objectives = [self.population.objectives[i] for i in due]
+                found = evaluate(objectives, self.pipeline, "validation", self.metrics, self.population.call)
             columns |= {f"val_{name}": values for name, values in found.items()}
-        own = [self.step - start for start in self.schedules.starts]
+        own = [self.step - self.schedules.starts[i] for i in due]
         return [
-            {"member": member, "epoch": self.calendar.epochs(own[i]), "step": own[i], "seconds": self.seconds}
-            | {name: float(values[i]) for name, values in columns.items()}
-            for i, member in enumerate(self.members)
+            {"member": self.members[i], "epoch": self.calendar.epochs(own[k]), "step": own[k], "seconds": self.seconds}
+            | {name: float(values[k]) for name, values in columns.items()}
+            for k, i in enumerate(due)
         ]
 
-    def _average_epoch(self) -> None:
+    def _average_epoch(self, due: list[int]) -> None:
         """Stochastic weight averaging: the mean of the weights at the epochs' ends."""
         average = self.stepper.average
-        for i, recipe in enumerate(self.recipes):
-            if average is None or recipe.average.swa is None or not self._swa_began(i):
+        for i in due:
+            if average is None or self.recipes[i].average.swa is None or not self._swa_began(i):
                 continue
             self.swa_counts[i] += 1
             average[i].lerp_(self.population.theta[i], 1.0 / self.swa_counts[i])
