@@ -15,7 +15,8 @@ ACTIVATIONS = ["relu", "tanh", "sigmoid", "silu", "selu"]
 
 
 def population(members: int, model: object, loss: object = "cross_entropy", dtype=torch.float64) -> Population:
-    objectives = [Objective(build(model, (2, 3), 4, seed=i, dtype=dtype), build_loss(loss, "classification")) for i in range(members)]
+    models = [build(model, (2, 3), 4, seed=i, dtype=dtype) for i in range(members)]
+    objectives = [Objective(built, build_loss(loss, "classification")) for built in models]
     return Population(objectives, range(members), device=torch.device("cpu"), dtype=dtype)
 
 
@@ -69,8 +70,9 @@ def test_sample_weights_and_soft_targets():
 
 
 def test_rates_may_differ_between_members():
-    models = [{"kind": "mlp", "hidden": [5], "dropout": rate} for rate in (0.0, 0.5)]
-    objectives = [Objective(build(m, (2, 3), 4, seed=i, dtype=torch.float64), build_loss("auto", "classification")) for i, m in enumerate(models)]
+    said = [{"kind": "mlp", "hidden": [5], "dropout": rate} for rate in (0.0, 0.5)]
+    models = [build(model, (2, 3), 4, seed=i, dtype=torch.float64) for i, model in enumerate(said)]
+    objectives = [Objective(model, build_loss("auto", "classification")) for model in models]
     assert_equal_to_direct(Population(objectives, range(2), device=torch.device("cpu"), dtype=torch.float64))
 
 
@@ -111,4 +113,5 @@ def test_what_is_not_known_is_refused(model, why):
 def test_members_with_different_losses_are_refused():
     losses = [build_loss({"kind": "cross_entropy", "label_smoothing": s}, "classification") for s in (0.0, 0.1)]
     rows = [Objective(build("mlp", (6,), 4), loss) for loss in losses]
-    assert "losses differ" in (DenseNetwork.refuses(rows, Population(rows, [0, 1], device=torch.device("cpu"), dtype=torch.float32).layout) or "")
+    layout = Population(rows, [0, 1], device=torch.device("cpu"), dtype=torch.float32).layout
+    assert "losses differ" in (DenseNetwork.refuses(rows, layout) or "")

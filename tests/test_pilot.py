@@ -52,17 +52,24 @@ def test_given_precision_and_threads_or_a_short_run_the_rules_decide(members, fi
     assert execution == prepared(members, **fields)[1]
 
 
-def test_a_choice_is_timed_once_and_then_remembered(monkeypatch):
-    torch.manual_seed(0)
-    rows, first = prepared(precision="float32", threads="auto") if torch.get_num_threads() > 1 else prepared()
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_choice_is_timed_once_and_then_remembered(monkeypatch, two_threads):
+    rows, first = prepared(precision="float32")
+    assert any("timed here: float32 x2" in why for why in first.why)
     fresh, _ = prepared(precision="float32", threads=1)
     for name, stacked in rows.buffers.items():
         assert torch.equal(stacked, fresh.buffers[name]), f"timing has changed {name}"
     assert torch.equal(rows.theta, fresh.theta)
-    if len(pilot._ways(first, Recipe())) > 1:
-        assert any("timed here" in why for why in first.why)
-        monkeypatch.setattr(timing, "fastest", refuse)
-        assert prepared(precision="float32", threads="auto")[1] == first
+    assert torch.get_num_threads() == 2
+    monkeypatch.setattr(timing, "fastest", refuse)
+    assert prepared(precision="float32")[1] == first
 
 
 def test_the_fastest_of_all_rounds_is_taken(monkeypatch):

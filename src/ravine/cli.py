@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ravine.bench import commands as benches
 from ravine.errors import RavineError
 from ravine.interop import commands as interop
 from ravine.study import commands as studies
@@ -160,7 +161,7 @@ def serve(
     serve_(directory, port=port)
 
 
-for function in (*studies.ALL, *interop.ALL):
+for function in (*studies.ALL, *interop.ALL, *benches.ALL):
     command(function)
 
 

@@ -1,0 +1,166 @@
+"""What was measured as tables, a figure and JSON, with the machine and the versions that a figure must carry."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ravine.bench.measure import Timing
+from ravine.bench.peers import PEERS
+from ravine.bench.works import POPULATIONS, WORKS
+
+_PACKAGES = ("torch", "lightning", "skorch", "keras", "jax", "numpy")
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Processor, threads, load and versions."""
+    import torch
+
+    found: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "threads": threads}
+    found["python"] = platform.python_version()
+    found["gemm_gflops"] = {str(t).removeprefix("torch."): round(_gemm(t)) for t in (torch.float32, torch.bfloat16)}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write(timings: Sequence[Timing], out: Path, threads: int) -> dict[str, Any]:
+    """results.json, speed.md and speed.png in a directory."""
+    out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"machine": machine(threads), "timings": [t.to_dict() for t in timings], "ratios": ratios(timings)}
+    (out / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    (out / "speed.md").write_text(tables(timings) + "\n" + carried(found["machine"]) + "\n", encoding="utf-8")
+    draw(timings, out / "speed.png", carried(found["machine"]))
+    return {"out": str(out), "ratios": found["ratios"], "machine": found["machine"]}
+
+
+def write_race(rows: list[dict[str, Any]], out: Path, threads: int) -> dict[str, Any]:
+    """target.json and target.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    facts = machine(threads)
+    lines = ["| | seconds (median) | each | epochs | test accuracy |", "|---|---|---|---|---|"]
+    for row in rows:
+        each = ", ".join(f"{s:.1f}" for s in row["seconds"])
+        scores = ", ".join(f"{100 * a:.2f}" for a in row["accuracy"])
+        middle = f"{statistics.median(row['seconds']):.1f}" if row["seconds"] else row["failed"]
+        lines.append(f"| {PEERS[row['peer']][0]} | {middle} | {each} | {row['epochs']} | {scores} |")
+    (out / "target.md").write_text("\n".join([*lines, "", carried(facts), ""]), encoding="utf-8")
+    found: dict[str, Any] = {"machine": facts, "rows": rows}
+    (out / "target.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return {"out": str(out), **found}
+
+
+def ratios(timings: Sequence[Timing]) -> dict[str, dict[str, Any]]:
+    """The best peer's median over Ravine's, for each work; a population is held against solo runs of its member."""
+    found: dict[str, dict[str, Any]] = {}
+    for work in dict.fromkeys(t.work for t in timings):
+        base = POPULATIONS[work][0] if work in POPULATIONS else work
+        peers = [t for t in timings if t.work == base and not t.peer.startswith("ravine") and t.ms]
+        ours = {t.peer: t.median for t in timings if t.work == work and t.peer.startswith("ravine") and t.ms}
+        if peers and ours:
+            best = min(peers, key=lambda t: t.median)
+            found[work] = {"best_peer": best.peer, "ms": best.median} | {p: best.median / ms for p, ms in ours.items()}
+    return found
+
+
+def tables(timings: Sequence[Timing]) -> str:
+    """Milliseconds per step and member, the ratio of the best peer to Ravine, and peak memory."""
+    works = list(dict.fromkeys(t.work for t in timings))
+    peers = [p for p in PEERS if any(t.peer == p for t in timings)]
+    held = {(t.peer, t.work): t for t in timings}
+    ratio = ratios(timings)
+    head = ["work", *(PEERS[p][0] for p in peers), "best peer / Ravine"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for work in works:
+        cells = [_cell(held.get((p, work))) for p in peers]
+        lines.append(_row([_title(work), *cells, f"{ratio[work]['ravine']:.2f}" if "ravine" in ratio.get(work, {}) else ""]))
+    lines += ["", "Peak memory of the process, MB:", "", _row(head[:-1]), _row(["---"] * (len(head) - 1))]
+    for work in works:
+        lines.append(_row([_title(work), *(f"{held[p, work].peak_mb:.0f}" if (p, work) in held else "" for p in peers)]))
+    return "\n".join(lines) + "\n"
+
+
+def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
+    """Each competitor's time over Ravine's, by work; the bars end at the medians, the lines at the quartiles."""
+    import matplotlib.pyplot as plt
+
+    held = {(t.peer, t.work): t for t in timings if t.ms}
+    works = [w for w in WORKS if ("ravine", w) in held]
+    peers = [p for p in PEERS if p != "ravine" and any((p, w) in held for w in works)]
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.9 * len(works)), layout="constrained")
+    height = 0.8 / max(1, len(peers))
+    for i, peer in enumerate(peers):
+        for j, work in enumerate(works):
+            if (peer, work) not in held:
+                continue
+            ours, theirs = held["ravine", work].median, held[peer, work]
+            low, _, high = statistics.quantiles(theirs.ms, n=4) if len(theirs.ms) > 1 else [theirs.median] * 3
+            y = j + (i - len(peers) / 2 + 0.5) * height
+            label = PEERS[peer][0] if work == next(w for w in works if (peer, w) in held) else None
+            axes.barh(y, theirs.median / ours, height, color=f"C{i}", label=label)
+            axes.plot([low / ours, high / ours], [y, y], color="black", linewidth=1)
+    axes.axvline(1, color="black", linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(works)), [WORKS[w].title for w in works])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel(f"time per step, times Ravine's (dashed: Ravine)\n{caption}", fontsize=8)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def carried(facts: dict[str, Any]) -> str:
+    """The machine in one line."""
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *_PACKAGES) if name in facts)
+    speeds = ", ".join(f"{name} {gflops} GFLOP/s" for name, gflops in facts["gemm_gflops"].items())
+    return f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads; products: {speeds}; {versions}"
+
+
+def _title(work: str) -> str:
+    if work in POPULATIONS:
+        base, members = POPULATIONS[work]
+        return f"{members} of {WORKS[base].title}, per member"
+    return WORKS[work].title
+
+
+def _cell(timing: Timing | None) -> str:
+    if timing is None or math.isnan(timing.median):
+        return ""
+    return f"{timing.median:.3g}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _gemm(dtype: Any, size: int = 1536) -> float:
+    """GFLOP/s of the machine's best product."""
+    import time
+
+    import torch
+
+    a, b = torch.randn(2, size, size).to(dtype)
+    best = math.inf
+    for _ in range(12):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e9
