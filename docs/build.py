@@ -69,7 +69,8 @@ def picture(to: Path) -> None:
 
     recipe = Recipe.load(Path(ravine.__file__).parent / "digits.toml")
     with tempfile.TemporaryDirectory() as folder:
-        runs = train_many([recipe.edit({"seed": seed}) for seed in range(5)], out=Path(folder) / "run", quiet=True)
+        recipes = [recipe.edit({"seed": seed, "threads": 1}) for seed in range(5)]
+        runs = train_many(recipes, out=Path(folder) / "run", quiet=True)
         to.parent.mkdir(exist_ok=True)
         drawing.picture([run.metrics["val_accuracy"].to_numpy() for run in runs], to)
 

@@ -100,9 +100,9 @@ def picture(accuracies: list[np.ndarray], to: Path) -> None:
     """The README's picture: paths through a ravine, and the accuracies [epochs] of some seeds."""
     with style():
         figure, (plane, course) = panels(size=(8.4, 3.0))
-        x, y = np.meshgrid(np.linspace(-11, 5, 121), np.linspace(-4, 4, 81))
+        x, y = np.meshgrid(np.linspace(-11, 5, 65), np.linspace(-4, 4, 49))
         levels = np.geomspace(0.5, 300, 12)
-        plane.contourf(x, y, np.log(ravine(np.stack([x, y], -1)) + 0.3), levels=24, cmap="Blues", alpha=0.55)
+        plane.contourf(x, y, np.log(ravine(np.stack([x, y], -1)) + 0.3), levels=14, cmap="Blues", alpha=0.55)
         plane.contour(x, y, ravine(np.stack([x, y], -1)), levels=levels, colors="white", linewidths=0.5)
         for i, name in enumerate(("sgd", "momentum", "adam")):
             points, lr = best_path(make("optimizer", name))
