@@ -77,7 +77,7 @@ def test_a_study_directory(name, run, tmp_path):
     (["landscape", "@run", "--kind", "between"], "name the other run too"),
     (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
     (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
-    (["signals", *SMALL, "--init", "he"], "did you mean 'he_"),
+    (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),
     (["signals", *SMALL, "--init", "normal:x"], "KIND:NUMBER"),
     (["gradcheck", *SMALL, "--coordinates", "0"], "at least 1"),
     (["features", "@run", "--layer", "9"], "--layer"),

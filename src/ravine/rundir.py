@@ -265,6 +265,11 @@ class RunDir:
         """Where members of the program ended, newest first."""
         return _by_step(self.final_path(program, 0).parent.parent)
 
+    def begun(self, program: int) -> bool:
+        """Whether a program has left a whole snapshot; one that was killed before its first has not."""
+        paths = [*self.latest_snapshots(program), *self.final_snapshots(program)]
+        return any((path / "manifest.json").is_file() for path in paths)
+
     def trace_path(self, program: int, step: int) -> Path:
         """Where the weights that a study asked for on the way belong; they are never pruned."""
         return self.path / "trace" / f"program-{program}" / f"step-{step:09d}"

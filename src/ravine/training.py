@@ -147,7 +147,7 @@ def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:
 
 def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after: str | None) -> Iterator[Trainer]:
     """Trainers that stand where the program's snapshots stand."""
-    if not rundir.latest_snapshots(program.number) and not rundir.final_snapshots(program.number):
+    if not rundir.begun(program.number):
         yield Trainer(program, rundir)  # it had not begun
         return
     recipes = dict([*zip(program.members, program.recipes, strict=True), *program.waiting])
@@ -162,7 +162,7 @@ def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after
         part.execution = pilot.Execution(**facts["execution"])
         trainer = Trainer(part, rundir)
         trainer.load(held, facts)
-        if final:
+        if final or after is not None:
             trainer.extend()
         yield trainer
 

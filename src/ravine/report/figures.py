@@ -226,7 +226,7 @@ def _metric_of(axes: Axes) -> str:
 
 
 def _scale(metric: str, values: np.ndarray) -> np.ndarray:
-    return 100 * values if measures.is_percent(metric) else values
+    return 100 * values if measures.is_percent(metric) else np.clip(values, -1e30, 1e30)  # beyond, axes overflow
 
 
 def _finish(

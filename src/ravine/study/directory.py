@@ -164,7 +164,6 @@ def _begun(place: Path) -> bool:
     """Whether a stage stands where it can be resumed; what was killed before its first snapshot begins anew."""
     try:
         with RunDir.open(place) as found:
-            programs = range(len(found.facts["programs"]))
-            return any(found.latest_snapshots(p) or found.final_snapshots(p) for p in programs)
+            return any(found.begun(program) for program in range(len(found.facts["programs"])))
     except RavineError:
         return False

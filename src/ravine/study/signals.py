@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import find, make
+from ravine.catalogue import find, make, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import objective
-from ravine.errors import InputError
+from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
 from ravine.study import measuring
 from ravine.study.directory import Study
@@ -82,6 +82,8 @@ def _network(recipe: Recipe, initializer: str, activation: str, depth: int | Non
 def _initializer(text: str) -> dict[str, Any]:
     """``he_normal``, or a kind with its first number: ``normal:0.01``."""
     kind, _, number = text.partition(":")
+    if kind not in table("initializer"):
+        raise unknown("--init", kind, table("initializer"))
     part = find("initializer", kind)
     if not number:
         return {"kind": kind}

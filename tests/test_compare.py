@@ -1,0 +1,131 @@
+"""Comparisons: corrected p-values, the order of finish, targets, baselines; the learning-rate panel against a bowl's curvature."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+
+import ravine
+from ravine import Recipe
+from ravine.study.compare import compare, variants_of
+from ravine.study.rates import judge, lr
+from ravine.study.statistics import holm, paired_tests
+
+BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model="softmax", stop={"after": "3ep"}, precision="float64", threads=1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_monotone_and_between_raw_and_bonferroni(p):
+    corrected = np.array(holm(p))
+    assert (corrected >= np.array(p) - 1e-12).all()
+    assert (corrected <= np.minimum(1, len(p) * np.array(p)) + 1e-12).all()
+    order = np.argsort(p)
+    assert (np.diff(corrected[order]) >= -1e-12).all()
+
+
+def test_pairs_are_tested_as_scipy_does():
+    draw = np.random.default_rng(0)
+    scores = {name: (draw.normal(size=10) + shift).tolist() for name, shift in (("a", 0.0), ("b", 1.0), ("c", 0.1))}
+    scores["d"] = [*scores["a"][:9], math.nan]
+    for row in paired_tests(scores):
+        x, y = (np.array(scores[row[side]]) for side in ("one", "other"))
+        both = np.isfinite(x) & np.isfinite(y)
+        if "d" in (row["one"], row["other"]) and "a" in (row["one"], row["other"]):
+            assert row["raw p"] == 1.0  # equal in every pair
+            continue
+        assert row["pairs"] == both.sum()
+        assert row["raw p"] == pytest.approx(stats.ttest_rel(x[both], y[both]).pvalue, rel=1e-9)
+        assert row["difference"] == pytest.approx((x - y)[both].mean())
+
+
+def test_variants_are_every_combination():
+    found = variants_of(BLOBS, ["optimizer.kind=sgd,adam", "data.batch=16,32"])
+    assert [v.label for v in found] == ["kind sgd, batch 16", "kind sgd, batch 32", "kind adam, batch 16", "kind adam, batch 32"]
+    whole = variants_of(BLOBS, ['optimizer={kind="sgd",lr=0.1},{kind="adam",lr=0.01}'])
+    assert [v.label for v in whole] == ["sgd, lr 0.1", "adam, lr 0.01"]
+
+
+def test_the_order_of_finish_is_that_of_single_runs(tmp_path):
+    kinds = ["sgd", "adam", "rmsprop", "adagrad"]
+    found = compare(BLOBS, [f"optimizer.kind={','.join(kinds)}"], seeds=2, metric="val_loss", quiet=True, out=tmp_path / "c")
+    assert found["programs"] == 1
+    alone = {}
+    for kind in kinds:
+        runs = [ravine.train(BLOBS.edit({"optimizer.kind": kind, "seed": 1000 + i}), quiet=True, out=tmp_path / f"{kind}{i}") for i in range(2)]
+        alone[kind] = np.mean([run.result["test_loss"] for run in runs])
+    assert [row["variant"] for row in found["table"]] == sorted(kinds, key=alone.get)
+    for row in found["table"]:
+        assert row["test_loss"][0] == pytest.approx(alone[row["variant"]], rel=1e-8)
+
+
+def test_each_variant_gets_its_own_rate(tmp_path):
+    found = compare(BLOBS.edit({"stop.after": "5ep"}), ["optimizer.kind=sgd,adam"], seeds=3, tune="lr", rates=[1e-4, 0.05, 0.5], quiet=True, out=tmp_path / "c")
+    tuned = {row["variant"]: row["optimizer.lr"] for row in found["table"]}
+    for kind, rate in tuned.items():
+        own = [row for row in found["tuning"] if row["variant"] == kind]
+        best = min(own, key=lambda row: (-row["val_accuracy"], row["val_loss"]))
+        assert rate == best["optimizer.lr"]
+    assert all(row["seconds to target"] is None or row["seconds to target"] > 0 for row in found["table"])
+    assert {row["reached"] for row in found["table"]} <= {f"{n} of 3" for n in range(4)}
+
+
+def test_resampled_seeds_see_other_splits(tmp_path):
+    found = compare(BLOBS, ["optimizer.kind=sgd,adam"], seeds=2, resample=True, quiet=True, out=tmp_path / "c")
+    assert found["programs"] == 2
+
+
+def test_baselines_are_scikit_learns(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    from ravine.study.baselines import baselines
+    from ravine.study.measuring import pipeline_of
+
+    pipeline = pipeline_of(BLOBS)
+    rows = {row["model"]: row for row in baselines(pipeline, seed=0)}
+    assert set(rows) == {"logistic regression", "k-nearest neighbours", "support vector machine", "decision tree", "random forest"}
+    parts = {split: list(pipeline.split(split)) for split in ("train", "test")}
+    x, y = (torch.cat([getattr(batch, name) for batch in parts["train"]]).numpy() for name in ("x", "y"))
+    tx, ty = (torch.cat([getattr(batch, name) for batch in parts["test"]]).numpy() for name in ("x", "y"))
+    own = LogisticRegression(max_iter=1000).fit(x.reshape(len(x), -1).astype(float), y).score(tx.reshape(len(tx), -1), ty)
+    assert rows["logistic regression"]["test_accuracy"] == pytest.approx(own)
+
+
+class Bowl(nn.Module):
+    def __init__(self, curvature: float):
+        super().__init__()
+        self.theta = nn.Parameter(torch.full((3,), 2.0, dtype=torch.float64))
+        self.register_buffer("h", torch.tensor([curvature, curvature / 10, curvature / 100], dtype=torch.float64))
+
+    def forward(self, x):
+        return 0.5 * (self.h * (self.theta - x) ** 2).sum(1)
+
+
+@pytest.mark.parametrize("curvature", [0.5, 8.0])
+def test_the_edge_of_divergence_of_a_bowl_is_two_over_its_curvature(curvature, tmp_path):
+    recipe = Recipe(loss="output", optimizer="sgd", data={"batch": "full", "validation": 0.2}, precision="float64")
+    data = np.zeros((20, 3))
+    found = lr(recipe, low=1e-3, high=100, rates=24, after="150it", model=lambda: Bowl(curvature), data={"train": data, "validation": data[:4]}, quiet=True, out=tmp_path / "lr")
+    below, above = found["edge"]
+    assert below <= 2 / curvature * 1.02
+    assert above >= 2 / curvature * 0.98
+    assert found["range"][0] <= found["suggested"] <= found["range"][1] < above
+
+
+def test_verdicts_of_rates():
+    steps = np.arange(100)
+    losses = [np.full(100, 2.3), 2.3 - 0.005 * steps, 2.3 * np.exp(-steps / 20), 2.3 * np.exp(-steps / 10), 2.3 + 0.1 * steps, np.full(100, np.nan)]
+    losses[5][0] = 2.3
+    found = judge([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0], losses, ["finished"] * 5 + ["diverged"])
+    assert [row["verdict"] for row in found["table"]] == ["too low", "too low", "good", "good", "diverged", "diverged"]
+    assert found["suggested"] == 1e-2
+    assert found["range"] == [1e-3, 1e-2]
+    assert found["edge"] == [1e-2, 1e-1]
+    nothing = judge([0.1, 1.0], [np.full(9, 1.0), np.full(9, np.nan)], ["finished", "diverged"])
+    assert nothing["suggested"] is None
