@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import ravine
-from ravine import InputError, Recipe
+from ravine import InputError, RavineError, Recipe
 from ravine.engine.stopping import Stopping
 from ravine.recipe import Recipe as Said
 
@@ -121,7 +124,10 @@ def test_a_small_gradient_ends_a_run(tmp_path):
     assert ended.metrics["grad_norm"].iloc[-1] < 0.05 <= ended.metrics["grad_norm"].iloc[-2]
 
 
-@pytest.mark.parametrize(("said", "keeps"), [({"patience": "4ep"}, True), ({"best": True}, True), ({"patience": "4ep", "best": False}, False), ({}, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "keeps"),
+    [({"patience": "4ep"}, True), ({"best": True}, True), ({"patience": "4ep", "best": False}, False), ({}, False)],
+)
 def test_best_weights(said, keeps, tmp_path):
     """A learning rate that is far too high: the validation loss jumps about."""
     ended = run(tmp_path, model={"kind": "mlp", "hidden": [32]}, lr=0.5, epochs=12, **said)
@@ -183,3 +189,34 @@ def test_bad_criteria(said, holds, tmp_path):
         run(tmp_path, **said)
     assert holds in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def interrupted(place, **said):
+    """A run that SIGTERM ended after its first block of steps."""
+    recipe = Recipe(data={"batch": 2}, model="softmax", optimizer={"kind": "adam", "lr": 0.01}, **said)
+
+    def stop(progress):
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(RavineError, match=f"ravine resume {place / 'run'} continues it"):
+        ravine.train_many([recipe], data=(X, Y), out=place / "run", report=stop)
+    return place / "run", recipe
+
+
+def test_sigterm_leaves_a_run_that_goes_on_to_the_same_bits(tmp_path):
+    cut, recipe = interrupted(tmp_path, stop={"after": "2ep"})
+    with pytest.raises(RavineError, match="has not ended; ravine resume"):
+        _ = ravine.Run(cut).result
+    resumed = ravine.resume(cut, data=(X, Y), quiet=True)[0]
+    whole = ravine.train(recipe, data=(X, Y), out=tmp_path / "whole", quiet=True)
+    assert torch.equal(resumed.slots["theta"], whole.slots["theta"])
+    assert list(resumed.metrics["train_loss"]) == list(whole.metrics["train_loss"])
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_an_interrupted_run_takes_a_new_end(tmp_path):
+    cut, _ = interrupted(tmp_path, stop={"after": "99ep"})
+    with pytest.raises(InputError, match="expected an end after the"):
+        ravine.resume(cut, data=(X, Y), after="1it", quiet=True)
+    ended = ravine.resume(cut, data=(X, Y), after="2ep", quiet=True)[0]
+    assert ended.result["epochs"] == 2

@@ -395,7 +395,7 @@ class Trainer:
                 raise InputError("--after", got=got, expected=expected)
         for member, stop, rate in zip(self.members, self.stops, rates, strict=True):
             stop.extend(self.step)
-            before = self.rundir.epochs(member)[-1]["lr"]
+            before = next((row["lr"] for row in reversed(self.rundir.epochs(member))), float(rate))
             if abs(rate - before) > 0.05 * max(abs(before), 1e-12):
                 text = f"the learning rate jumps from {before:.3g} to {rate:.3g}: its schedule now spans {stop.total} steps"
                 self.rundir.add_event(self.step, member, "lr_jump", text, {"before": before, "after": float(rate)})
