@@ -109,7 +109,7 @@ class DenseNetwork:
             rows = z.transpose(1, 2).flatten(0, 1)  # [P B, K]
             losses = self.loss(rows, y.repeat(z.shape[0], *(1 for _ in y.shape[1:]))).view(z.shape[0], -1)
             total = losses.sum()
-        return losses.detach(), torch.autograd.grad(total, z)[0]
+        return losses.detach(), torch.autograd.grad(total, z)[0].contiguous()  # a sum's gradient is one number, expanded
 
 
 class _Rows:

@@ -1,0 +1,253 @@
+"""Every technique of the catalogue trains in a population as it trains alone, and is resumed to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ravine
+from ravine import Recipe
+from ravine.catalogue import ALWAYS_PER_MEMBER, FILES, per_member, table
+from ravine.data.pipeline import Pipeline
+from ravine.engine import trainer
+from ravine.engine.programs import populate
+from test_resume import Crash, assert_same
+
+N, STEPS, CUT = 32, 7, 5  # samples, steps of a run (4 an epoch), the step after which it is cut
+DRAW = np.random.default_rng(0)
+CLASS = np.arange(N) % 3
+INPUTS = {
+    "vector": DRAW.normal(size=(N, 6)),
+    "image": DRAW.normal(size=(N, 2, 8, 8)),
+    "picture": DRAW.normal(size=(N, 3, 32, 32)),
+    "sequence": DRAW.normal(size=(N, 5, 4)),
+    "tokens": DRAW.integers(0, 7, size=(N, 6)),
+    "columns": DRAW.integers(0, 3, size=(N, 6)).astype(float),
+}
+REALS, LABELS = DRAW.normal(size=(N, 3)), DRAW.integers(0, 2, size=(N, 3))
+SHARES = DRAW.dirichlet(np.ones(3), size=N)
+HEADS = np.stack([CLASS, DRAW.normal(size=N)], axis=1)
+TEXT = "to be or not to be, that is the question: whether tis nobler in the mind to suffer\n" * 8
+
+# What a technique must be told, and the inputs it runs on; without a row: nothing, and those of its kind.
+SAID: dict[str, dict[str, Any]] = {
+    "layer": {
+        "chain": {"layers": ["tanh", {"kind": "dense", "units": 4}]},
+        "channel_pool": {"size": 2}, "conv": {"channels": 4}, "dense": {"units": 5}, "embedding": {"size": 3},
+        "group_norm": {"groups": 2}, "locally_connected": {"channels": 2}, "maxout": {"pieces": 2},
+        "parallel": {"layers": [{"kind": "dense", "units": 4}, "tanh"]},
+        "reshape": {"to": [3, 2]}, "residual": {"layers": [{"kind": "dense", "units": 6}, "tanh"]},
+        "rnn": {"units": 4, "layers": 2}, "lstm": {"units": 4, "layers": 2}, "gru": {"units": 4, "layers": 2},
+        "tied": {"layer": 0},
+    },
+    "loss": {
+        "expected_cost": {"costs": [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [4.0, 1.0, 0.0]]},
+        "multi_task": {"losses": ["cross_entropy", "squared"], "sizes": [3, 1]},
+    },
+    "schedule": {"table": {"values": [1.0, 0.4], "every": "3it"}, "on_plateau": {"monitor": "val_loss", "patience": "0ep"}},
+    "preprocess": {"normalize": {"mean": 0.5, "std": 2.0}, "fourier": {"features": 8}},
+    "augment": {"cutout": {"size": 3}},
+    "model": {
+        "layers": {"layers": [{"kind": "dense", "units": 4}, "tanh", {"kind": "dense", "units": 3}]},
+        "all_cnn": {"width": 4}, "char_gru": {"units": 4, "embedding": 3}, "char_lstm": {"units": 4, "embedding": 3},
+        "char_rnn": {"units": 4, "embedding": 3, "layers": 2}, "gru": {"units": 4, "layers": 2}, "lstm": {"units": 4, "layers": 2},
+        "rnn": {"units": 4, "layers": 2}, "lenet": {"channels": [2, 3], "kernel": 3, "dense": [5]}, "maxout_mlp": {"hidden": [4]},
+        "mlp": {"hidden": [5]}, "resnet": {"depth": 8, "width": 2}, "vgg": {"depth": 11, "width": 2, "dense": [6]},
+    },
+    "source": {
+        "adding": {"samples": 40, "length": 6}, "blobs": {"samples": 60}, "characters": {"samples": 80, "size": 8},
+        "circles": {"samples": 40}, "copying": {"samples": 40, "delay": 3}, "parity": {"samples": 40}, "spirals": {"samples": 60},
+        "csv": {"path": "@rows.csv"}, "folder": {"path": "@images"}, "idx": {"path": "@images.idx"}, "npz": {"path": "@arrays.npz"},
+        "text": {"path": "@text.txt", "length": 8}, "shakespeare": {"length": 8},
+    },
+    "metric": {"top_k": {"k": 2}},
+}  # fmt: skip
+ON: dict[str, dict[str, str]] = {
+    "layer": dict.fromkeys(("avgpool", "batch_norm", "channel_pool", "conv", "global_pool", "group_norm", "instance_norm",
+                            "local_response_norm", "locally_connected", "maxpool", "spatial_dropout"), "image")
+    | dict.fromkeys(("rnn", "lstm", "gru", "transpose"), "sequence") | {"embedding": "tokens"},
+    "augment": dict.fromkeys(("time_mask", "time_shift"), "sequence") | {"feature_dropout": "vector", "saturation": "picture"},
+    "preprocess": {"one_hot": "columns"},
+    "model": dict.fromkeys(("alexnet", "all_cnn", "vgg"), "picture") | dict.fromkeys(("lenet", "resnet"), "image")
+    | dict.fromkeys(("char_gru", "char_lstm", "char_rnn", "rnn", "lstm", "gru"), "tokens"),
+}  # fmt: skip
+# The second member's value where turning the first one's a little is not enough.
+OTHER: dict[str, Any] = {
+    "init": {"weights": {"kind": "normal", "std": 0.3}, "biases": {"kind": "constant", "value": 0.05}},
+    "truncate": 1.5, "milestones": ["2it", "5it"], "values": [0.9, 0.2], "weights": [1.0, 0.3], "groups": 2,
+    "momentum_points": [["0it", 0.9], ["4it", 0.5]], "lookahead": 2, "iterations": 1, "std": 0.4, "monitor": "train_loss",
+    "rate": 0.3, "slope": 0.3, "step_max": 0.02, "growth": 1.5, "tolerance": 9.0, "radius": 0.5, "limit": 0.4, "warmup": "2it",
+}  # fmt: skip
+TARGETS = {"squared": REALS, "absolute": REALS, "huber": REALS, "binary_cross_entropy": LABELS, "kl": SHARES, "output": REALS,
+           "multi_task": HEADS}  # fmt: skip
+BARE = set(  # layers without parameters of their own
+    ["avgpool", "channel_pool", "flatten", "gelu", "global_pool", "hard_sigmoid", "hard_tanh", "instance_norm", "local_response_norm", "log_softmax", "maxout", "maxpool", "relu", "reshape", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "tied", "transpose"]
+)
+REAL_METRICS = ("mse", "rmse", "mae", "r2")
+PUBLISHED = ("mnist", "cifar10", "shakespeare")
+CASES = [
+    pytest.param(kind, name, id=f"{kind}-{name}", marks=[pytest.mark.slow] * (name in ("alexnet", *PUBLISHED)))
+    for kind in FILES
+    for name in sorted(table(kind))
+    if name not in ("module", "arrays")  # given in Python: test_population, test_pipeline
+]
+
+
+def turned(kind: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The technique as the first member has it, and with every per-member number turned."""
+    said = {"kind": name, **SAID.get(kind, {}).get(name, {})}
+    part = table(kind)[name].part
+    first, fields = part(**said), part.model_json_schema()["properties"]
+    other = dict(said)
+    for field, info in part.model_fields.items():
+        if field != "kind" and per_member(info, kind in ALWAYS_PER_MEMBER):
+            other[field] = _turned(field, getattr(first, field), fields[field])
+            assert part(**other) != part(**said)
+    return said, other
+
+
+def _turned(field: str, value: Any, schema: dict[str, Any]) -> Any:
+    if field in OTHER:
+        return OTHER[field]
+    if "enum" in schema:
+        return next(option for option in schema["enum"] if option != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return 0.7 * value or 0.05
+    assert isinstance(value, str), f"a second value of {field}, please"
+    return "3it"
+
+
+def turned_in_effect(kind: str, name: str) -> bool:
+    """Whether something was turned; an initialiser turns nothing in a layer without parameters of its own."""
+    first, other = turned(kind, name)
+    return bool((other.keys() - first.keys()) - ({"init"} if name in BARE else set()))
+
+
+def recipes(kind: str, name: str, files: Path) -> tuple[list[Recipe], Any]:
+    """Two members of one seed, and the data."""
+    pair = [{k: str(files / v[1:]) if str(v).startswith("@") else v for k, v in part.items()} for part in turned(kind, name)]
+    on = ON.get(kind, {}).get(name, "image" if kind == "augment" else "vector")
+    y = CLASS
+    body: list[Any] = [{"kind": "dense", "units": 6}, "tanh"] if on in ("vector", "columns") else []
+    base: dict[str, Any] = {"model": {"layers": [*body, "flatten", {"kind": "dense", "units": 3}]}}
+    if kind == "loss":
+        y = TARGETS.get(name, CLASS)
+        units = {"output": 1, "multi_task": 4}.get(name, 3)
+        base["model"] = {"layers": [{"kind": "dense", "units": 5}, "tanh", {"kind": "dense", "units": units}]}
+    if kind == "metric" and name in REAL_METRICS:
+        y = REALS
+    if kind == "model" and name.startswith("char"):
+        y = (INPUTS["tokens"] + 1) % 7
+    if kind == "source":
+        base["model"] = {"kind": "char_lstm", "units": 4, "embedding": 4} if name in ("text", "shakespeare") else "softmax"
+    if name == "copying":
+        layers = [{"kind": "embedding", "size": 4}, {"kind": "lstm", "units": 4, "output": "all"}, {"kind": "dense", "units": 11}]
+        base["model"] = {"layers": layers}
+    if name == "lsuv":
+        base["model"] = {"layers": [{"kind": "dense", "units": 6}, "relu", {"kind": "dense", "units": 3}]}
+    data = {"batch": 4, "validation": 0.25, "test": 0.25}
+    several = {"source": "source", "preprocess": "preprocess", "augment": "augment"}
+    common = {"stop": {"after": f"{10 if kind == 'source' else STEPS}it", "best": False}, "precision": "float64", "threads": 1}
+    optimizer: Any = {"kind": "sgd", "lr": 0.1, "momentum": 0.5}
+    made = []
+    for part in pair:
+        fields = {**base, **common, "data": dict(data), "optimizer": optimizer}
+        if kind in several:
+            fields["data"][kind] = part
+        elif kind == "layer":
+            fields["model"] = {"layers": [*body, part, "flatten", {"kind": "dense", "units": 3}]}
+            if name == "tied":
+                fields["model"]["layers"][0] = {"kind": "dense", "units": 6}
+        elif kind == "initializer":
+            biases = "zeros" if name in ("lsuv", "orthogonal", "identity") else part
+            fields["model"] = {**base["model"], "init": {"weights": part, "biases": biases}}
+        elif kind == "metric":
+            fields["metrics"] = part
+        else:
+            fields[kind] = part
+        made.append(Recipe(**fields))
+    return made, None if kind == "source" else (INPUTS[on], y)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """What the sources read."""
+    from PIL import Image
+
+    here = tmp_path_factory.mktemp("files")
+    (here / "text.txt").write_text(TEXT)
+    lines = [",".join(f"{v:.4f}" for v in row) + f",{'abc'[k]}" for row, k in zip(INPUTS["vector"], CLASS, strict=True)]
+    (here / "rows.csv").write_text("\n".join(["p,q,r,s,t,u,class", *lines]) + "\n")
+    np.savez(here / "arrays.npz", x=INPUTS["vector"], y=CLASS)
+    pixels = DRAW.integers(0, 256, size=(N, 8, 8)).astype(np.uint8)
+    header = bytes([0, 0, 8, 3]) + b"".join(int(n).to_bytes(4, "big") for n in pixels.shape)
+    (here / "images.idx").write_bytes(header + pixels.tobytes())
+    (here / "labels.idx").write_bytes(bytes([0, 0, 8, 1]) + N.to_bytes(4, "big") + CLASS.astype(np.uint8).tobytes())
+    for k in range(N):
+        folder = here / "images" / "abc"[CLASS[k]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[k]).save(folder / f"{k}.png")
+    return here
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch):
+    """A snapshot at every block; no report, which has its own tests."""
+    monkeypatch.setattr(trainer, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("ravine.report.page.write_report", lambda rundir: None)
+
+
+def cut(many: list[Recipe], data: Any, directory: Path) -> None:
+    original = trainer.Trainer.save
+
+    def save(self: trainer.Trainer) -> None:
+        original(self)
+        if self.step >= CUT:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SNAPSHOT_SECONDS", 0.0)
+        patch.setattr(trainer.Trainer, "save", save)
+        with pytest.raises(Crash):
+            ravine.train_many(many, data=data, out=directory, quiet=True)
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_in_a_population_and_after_resume(kind, name, files, tmp_path):
+    many, data = recipes(kind, name, files)
+    assert many[0].program == many[1].program
+    together = ravine.train_many(many, data=data, out=tmp_path / "whole", quiet=True)
+    thetas = [run.slots["theta"] for run in together]
+    for i, (recipe, run) in enumerate(zip(many, together, strict=True)):
+        assert run.result["stopped"] == "finished"
+        alone = ravine.train(recipe, data=data, out=tmp_path / f"solo{i}", quiet=True, doctor=False)
+        theta = alone.slots["theta"]
+        assert float((thetas[i] - theta).norm()) <= 1e-9 * max(float(theta.norm()), 1e-3)
+        unclocked = {key: value for key, value in alone.result.items() if isinstance(value, float) and key != "seconds"}
+        assert {key: run.result[key] for key in unclocked} == pytest.approx(unclocked, rel=1e-8, abs=1e-12, nan_ok=True)
+    if turned_in_effect(kind, name):
+        assert not torch.equal(*thetas), "the second member's numbers change nothing"
+    cut(many, data, tmp_path / "cut")
+    ravine.resume(tmp_path / "cut", data=data, quiet=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case.values[0] in ("layer", "loss", "model")])
+def test_members_mapped_are_the_members_one_by_one(kind, name, files):
+    many, data = recipes(kind, name, files)
+    pipeline = Pipeline(many[0].data, arrays=data, dtype=torch.float64)
+    rows = populate(many, pipeline, None, device=torch.device("cpu"), dtype=torch.float64)
+    rows.train()
+    rows.seed_step(0)
+    batch = pipeline.batch(0)
+    reason = rows.why_not_mapped(batch.x, batch.y)
+    recurrent = any(isinstance(m, torch.nn.RNNBase) for m in rows.objectives[0].modules())
+    assert reason is None or recurrent, reason
