@@ -41,7 +41,8 @@ def values(annotation, depth):
     if typing.get_origin(base) is tuple:
         first, *more = typing.get_args(base)
         if more == [...]:
-            return st.lists(values(first, depth), max_size=2)
+            least = next((mark.min_length for mark in marks if isinstance(mark, annotated_types.MinLen)), 0)
+            return st.lists(values(first, depth), min_size=least, max_size=2)
         return st.tuples(*(values(item, depth) for item in (first, *more))).map(list)
     if base is float:
         return st.floats(**limits(marks), allow_nan=False, allow_infinity=False)
@@ -309,6 +310,7 @@ WRONG = [
     ({"metrics": ["acuracy"]}, "metrics.0.kind: got 'acuracy'", "'accuracy'"),
     ({"loss.l2": -1}, "loss.l2: got -1; expected a number of at least 0", ""),
     ({"loss.class_weights": "balance"}, "loss.class_weights: got 'balance'", "'balanced'"),
+    ({"schedule": {"kind": "table", "values": []}}, "schedule.values: got []; expected a list of at least 1", ""),
     ({"device": "gpu"}, "device: got 'gpu'; expected 'auto', 'cpu' or 'cuda'", ""),
 ]
 

@@ -388,6 +388,8 @@ _EXPECTED = {
     "less_than": "a number less than {lt:g}",
     "less_than_equal": "a number of at most {le:g}",
     "literal_error": "{expected}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
 }
 
 
