@@ -84,9 +84,11 @@ OTHER: dict[str, Any] = {
 }  # fmt: skip
 TARGETS = {"squared": REALS, "absolute": REALS, "huber": REALS, "binary_cross_entropy": LABELS, "kl": SHARES, "output": REALS,
            "multi_task": HEADS}  # fmt: skip
-BARE = set(  # layers without parameters of their own
-    ["avgpool", "channel_pool", "flatten", "gelu", "global_pool", "hard_sigmoid", "hard_tanh", "instance_norm", "local_response_norm", "log_softmax", "maxout", "maxpool", "relu", "reshape", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "tied", "transpose"]
-)
+BARE = {  # layers without parameters of their own
+    "avgpool", "channel_pool", "flatten", "gelu", "global_pool", "hard_sigmoid", "hard_tanh", "instance_norm", "local_response_norm",
+    "log_softmax", "maxout", "maxpool", "relu", "reshape", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "tied",
+    "transpose",
+}  # fmt: skip
 REAL_METRICS = ("mse", "rmse", "mae", "r2")
 PUBLISHED = ("mnist", "cifar10", "shakespeare")
 CASES = [

@@ -11,6 +11,13 @@ import typer
 from ravine.terminal import Json, Member, Quiet, RecipeArgument, RunArgument, Seed, Set, print_json, recipe_from, said
 
 Metric = Annotated[str | None, typer.Option(help="The validation metric that chooses; default: the task's own.")]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH=DISTRIBUTION",
+        help="What varies: optimizer.lr=loguniform:1e-5:1 (uniform, integer, choice, normal), with 'if optimizer.kind=sgd'.",
+    ),
+]
 Resumable = Annotated[
     Path | None, typer.Option("--out", help="The study directory; an interrupted one is continued by the same command.")
 ]
@@ -18,8 +25,8 @@ Resumable = Annotated[
 
 def search(
     recipe: RecipeArgument = None,
-    vary: Annotated[list[str] | None, typer.Option(metavar="PATH=DISTRIBUTION", help="What varies: optimizer.lr=loguniform:1e-5:1 (uniform, integer, choice, normal), with 'if optimizer.kind=sgd'.")] = None,
-    method: Annotated[str, typer.Option(help="random, sobol, halton, grid, asha, optuna:TPESampler; several by commas.")] = "random",
+    vary: Vary = None,
+    method: Annotated[str, typer.Option(help="random, sobol, halton, grid, asha, optuna:TPESampler; or several.")] = "random",
     members: Annotated[int, typer.Option(help="Configurations in a round.")] = 25,
     rounds: Annotated[int, typer.Option(help="Rounds; each is drawn around the best so far.")] = 2,
     keep: Annotated[int, typer.Option(help="How many of the best the next round is drawn around.")] = 3,
@@ -41,11 +48,11 @@ def search(
 
 def compare(
     recipe: RecipeArgument = None,
-    over: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE,VALUE", help="What differs; several give every combination.")] = None,
+    over: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE,VALUE", help="What differs; several combine.")] = None,
     seeds: Annotated[int, typer.Option(help="Seeds of each variant.")] = 10,
     tune: Annotated[str | None, typer.Option(help="Tune this field of each variant first, e.g. lr.")] = None,
-    rates: Annotated[str | None, typer.Option(help="What is tried for --tune, by commas; default: 1e-5 to 3, two a decade.")] = None,
-    target: Annotated[float | None, typer.Option(help="How soon is the metric this good? Default: what the median variant reaches.")] = None,
+    rates: Annotated[str | None, typer.Option(help="Values for --tune by commas; default: 1e-5 to 3, two a decade.")] = None,
+    target: Annotated[float | None, typer.Option(help="How soon is the metric this good? Default: the median's end.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Add scikit-learn's models on the same split.")] = False,
     resample: Annotated[bool, typer.Option("--resample", help="Every seed also splits and orders the data anew.")] = False,
     metric: Metric = None, set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
@@ -114,7 +121,7 @@ def lottery(
 
 def landscape(
     run: RunArgument,
-    other: Annotated[Path | None, typer.Argument(metavar="[OTHER]", help="A second run: beside the first, or the other end.")] = None,
+    other: Annotated[Path | None, typer.Argument(metavar="[OTHER]", help="A second run: beside the first, or other end.")] = None,
     kind: Annotated[str, typer.Option(help="plane, line (random directions), between (two runs), path (of training).")] = "plane",
     points: Annotated[int, typer.Option(help="Points along each direction.")] = 25,
     reach: Annotated[float, typer.Option(help="How far, in sizes of the filters.")] = 1.0,
@@ -156,6 +163,7 @@ def gradcheck(
     recipe: RecipeArgument = None,
     coordinates: Annotated[int, typer.Option(help="Derivatives compared in each tensor.")] = 20,
     samples: Annotated[int, typer.Option(help="Samples of the batch.")] = 32,
+    trained: Annotated[int, typer.Option(help="Checked again after so many steps of training; 0: not again.")] = 30,
     set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
 ) -> None:  # fmt: skip
     """Gradients against central differences in float64, tensor by tensor."""
@@ -163,10 +171,22 @@ def gradcheck(
     from ravine.errors import RavineError
     from ravine.study.gradcheck import gradcheck as run
 
-    found = run(chosen, coordinates=coordinates, samples=samples, seed=seed or 0, out=out, quiet=quiet or json_, command=said())
+    found = run(
+        chosen,
+        coordinates=coordinates,
+        samples=samples,
+        trained=trained,
+        seed=seed or 0,
+        out=out,
+        quiet=quiet or json_,
+        command=said(),
+    )
     print_json(json_, found)
     if found["verdict"] == "wrong":
-        raise RavineError(f"the gradient is wrong, most of all in {found['tensor']}; see {found['report']}")
+        from ravine.study.gradcheck import THRESHOLDS
+
+        where = f"{found['tensor']}, with a relative error of {found['relative error']:.1e}"
+        raise RavineError(f"the gradient is wrong, most of all in {where}. {THRESHOLDS} See {found['report']}")
 
 
 def babysit(
@@ -233,5 +253,15 @@ def _no_set(changes: list[str] | None, seed: int | None = None) -> None:
 
 
 ALL: tuple[Callable[..., Any], ...] = (
-    search, compare, lr, ensemble, lottery, landscape, signals, gradcheck, babysit, features, advise,
+    search,
+    compare,
+    lr,
+    ensemble,
+    lottery,
+    landscape,
+    signals,
+    gradcheck,
+    babysit,
+    features,
+    advise,
 )

@@ -15,16 +15,16 @@ MOST = 40
 
 def errors_figure(table: Sequence[dict[str, Any]], good: float, fair: float) -> Figure:
     """The largest and the median relative error of each tensor, the worst first; two limits marked."""
-    rows = sorted(table, key=lambda row: -row["relative difference"])[:MOST]
+    rows = sorted(table, key=lambda row: -row["relative error"])[:MOST]
     with style():
         figure, (axes,) = panels(1, 1, 5.6, 0.9 + 0.22 * len(rows))
         y = np.arange(len(rows))
-        axes.plot([max(row["relative difference"], 1e-14) for row in rows], y, "o", color=COLOURS[0], ms=4.5, label="largest")
-        axes.plot([max(row["median difference"], 1e-14) for row in rows], y, "|", color=INK, ms=8, label="median")
+        axes.plot([max(row["relative error"], 1e-14) for row in rows], y, "o", color=COLOURS[0], ms=4.5, label="largest")
+        axes.plot([max(row["median error"], 1e-14) for row in rows], y, "|", color=INK, ms=8, label="median")
         log_axis(axes)
-        for limit, label in ((good, "right below"), (fair, "wrong above")):
+        for limit, label in ((good, "right below"), (fair, "right at kinks below")):
             axes.axvline(limit, color=FAINT if limit == good else COLOURS[1], ls=DASHES[1], lw=1, label=f"{label} {brief(limit)}")
-        axes.set_yticks(y, [row["tensor"] for row in rows], fontsize=8)
+        axes.set_yticks(y, [f"{row['tensor']} ({row['point']})" for row in rows], fontsize=8)
         axes.invert_yaxis()
         axes.set_xlabel("relative error")
         legend(axes, 4)
@@ -36,7 +36,13 @@ def overfit_figure(courses: Sequence[np.ndarray], rates: Sequence[float], goal: 
     with style():
         figure, (axes,) = panels(1, 1, 4.6, 3.0)
         for i, (course, rate) in enumerate(zip(courses, rates, strict=True)):
-            axes.plot(np.arange(1, len(course) + 1), np.maximum(course, 1e-8), color=COLOURS[i], ls=DASHES[i % 4], label=f"lr {brief(rate)}")
+            axes.plot(
+                np.arange(1, len(course) + 1),
+                np.maximum(course, 1e-8),
+                color=COLOURS[i],
+                ls=DASHES[i % 4],
+                label=f"lr {brief(rate)}",
+            )
         axes.axhline(goal, color=FAINT, lw=0.8, ls=(0, (2, 2)), label="goal")
         log_axis(axes, "y", [1e-8, 1])
         axes.set_xlabel("step")
