@@ -57,9 +57,17 @@ def main(directory: str = "bowl", epochs: int = 20, seeds: int = 10) -> dict:
     )
     data = {"train": noise(1), "validation": noise(2), "test": noise(3)}
     found = compare(
-        recipe, ["optimizer.kind=sgd,momentum,adam"], tune="lr", rates=[float(f"{r:.3g}") for r in np.logspace(-4, 0, 9)],
-        seeds=seeds, resample=True, model=lambda: Bowl(q), data=data, out=directory, quiet=True,
-    )  # fmt: skip
+        recipe,
+        ["optimizer.kind=sgd,momentum,adam"],
+        tune="lr",
+        rates=[float(f"{r:.3g}") for r in np.logspace(-4, 0, 9)],
+        seeds=seeds,
+        resample=True,
+        model=lambda: Bowl(q),
+        data=data,
+        out=directory,
+        quiet=True,
+    )
     least = float(torch.trace(q)) / 2  # the expected loss at theta = E[x] = 0
     for row in found["table"]:
         mean, sd = row["test_loss"]

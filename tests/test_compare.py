@@ -18,7 +18,9 @@ from ravine.study.compare import compare, variants_of
 from ravine.study.rates import judge, lr
 from ravine.study.statistics import holm, paired_tests
 
-BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model="softmax", stop={"after": "3ep"}, precision="float64", threads=1)
+BLOBS = Recipe(
+    name="blobs", data={"source": "blobs", "batch": 32}, model="softmax", stop={"after": "3ep"}, precision="float64", threads=1
+)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -58,7 +60,10 @@ def test_the_order_of_finish_is_that_of_single_runs(tmp_path):
     assert found["programs"] == 1
     alone = {}
     for kind in kinds:
-        runs = [ravine.train(BLOBS.edit({"optimizer.kind": kind, "seed": 1000 + i}), quiet=True, out=tmp_path / f"{kind}{i}") for i in range(2)]
+        runs = [
+            ravine.train(BLOBS.edit({"optimizer.kind": kind, "seed": 1000 + i}), quiet=True, out=tmp_path / f"{kind}{i}")
+            for i in range(2)
+        ]
         alone[kind] = np.mean([run.result["test_loss"] for run in runs])
     assert [row["variant"] for row in found["table"]] == sorted(kinds, key=alone.get)
     for row in found["table"]:
@@ -66,7 +71,15 @@ def test_the_order_of_finish_is_that_of_single_runs(tmp_path):
 
 
 def test_each_variant_gets_its_own_rate(tmp_path):
-    found = compare(BLOBS.edit({"stop.after": "5ep"}), ["optimizer.kind=sgd,adam"], seeds=3, tune="lr", rates=[1e-4, 0.05, 0.5], quiet=True, out=tmp_path / "c")
+    found = compare(
+        BLOBS.edit({"stop.after": "5ep"}),
+        ["optimizer.kind=sgd,adam"],
+        seeds=3,
+        tune="lr",
+        rates=[1e-4, 0.05, 0.5],
+        quiet=True,
+        out=tmp_path / "c",
+    )
     tuned = {row["variant"]: row["optimizer.lr"] for row in found["table"]}
     for kind, rate in tuned.items():
         own = [row for row in found["tuning"] if row["variant"] == kind]
@@ -111,7 +124,17 @@ class Bowl(nn.Module):
 def test_the_edge_of_divergence_of_a_bowl_is_two_over_its_curvature(curvature, tmp_path):
     recipe = Recipe(loss="output", optimizer="sgd", data={"batch": "full", "validation": 0.2}, precision="float64")
     data = np.zeros((20, 3))
-    found = lr(recipe, low=1e-3, high=100, rates=24, after="150it", model=lambda: Bowl(curvature), data={"train": data, "validation": data[:4]}, quiet=True, out=tmp_path / "lr")
+    found = lr(
+        recipe,
+        low=1e-3,
+        high=100,
+        rates=24,
+        after="150it",
+        model=lambda: Bowl(curvature),
+        data={"train": data, "validation": data[:4]},
+        quiet=True,
+        out=tmp_path / "lr",
+    )
     below, above = found["edge"]
     assert below <= 2 / curvature * 1.02
     assert above >= 2 / curvature * 0.98
@@ -120,7 +143,14 @@ def test_the_edge_of_divergence_of_a_bowl_is_two_over_its_curvature(curvature, t
 
 def test_verdicts_of_rates():
     steps = np.arange(100)
-    losses = [np.full(100, 2.3), 2.3 - 0.005 * steps, 2.3 * np.exp(-steps / 20), 2.3 * np.exp(-steps / 10), 2.3 + 0.1 * steps, np.full(100, np.nan)]
+    losses = [
+        np.full(100, 2.3),
+        2.3 - 0.005 * steps,
+        2.3 * np.exp(-steps / 20),
+        2.3 * np.exp(-steps / 10),
+        2.3 + 0.1 * steps,
+        np.full(100, np.nan),
+    ]
     losses[5][0] = 2.3
     found = judge([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0], losses, ["finished"] * 5 + ["diverged"])
     assert [row["verdict"] for row in found["table"]] == ["too low", "too low", "good", "good", "diverged", "diverged"]

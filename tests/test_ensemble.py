@@ -17,8 +17,14 @@ from ravine.interop.export import export
 from ravine.study.calibration import calibration
 from ravine.study.ensemble import Ensemble, EnsembleModel, ensemble
 
-DIGITS = Recipe(name="digits", data={"source": "digits", "batch": 64, "preprocess": "rescale"}, model={"kind": "mlp", "hidden": [16]},
-                optimizer={"kind": "adam", "lr": 0.01}, stop={"after": "5ep"}, threads=1)  # fmt: skip
+DIGITS = Recipe(
+    name="digits",
+    data={"source": "digits", "batch": 64, "preprocess": "rescale"},
+    model={"kind": "mlp", "hidden": [16]},
+    optimizer={"kind": "adam", "lr": 0.01},
+    stop={"after": "5ep"},
+    threads=1,
+)
 
 
 @given(st.integers(0, 1000), st.integers(2, 5))
@@ -79,7 +85,9 @@ def test_an_ensemble_beats_its_mean_member_and_predicts_as_one_model(method, tmp
 
 
 def test_the_command_line_uses_an_ensemble_as_a_run(tmp_path):
-    ensemble(DIGITS.edit({"data.source": "blobs", "data.preprocess": [], "stop.after": "2ep"}), members=2, quiet=True, out=tmp_path / "e")
+    ensemble(
+        DIGITS.edit({"data.source": "blobs", "data.preprocess": [], "stop.after": "2ep"}), members=2, quiet=True, out=tmp_path / "e"
+    )
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "e"), "--json"])
     assert result.exit_code == 0, result.output
     assert '"accuracy"' in result.stdout
@@ -88,7 +96,9 @@ def test_the_command_line_uses_an_ensemble_as_a_run(tmp_path):
 def test_a_regression_ensemble(tmp_path):
     x = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
     y = (x[:, 0] * 2 - x[:, 1] ** 2).astype(np.float32)
-    recipe = Recipe(model={"kind": "mlp", "hidden": [8]}, optimizer={"kind": "adam", "lr": 0.02}, stop={"after": "10ep"}, data={"batch": 16})
+    recipe = Recipe(
+        model={"kind": "mlp", "hidden": [8]}, optimizer={"kind": "adam", "lr": 0.02}, stop={"after": "10ep"}, data={"batch": 16}
+    )
     found = ensemble(recipe, members=3, data=(x, y), quiet=True, out=tmp_path / "e")
     assert found["table"][0]["rmse"] <= found["table"][1]["rmse"] + 1e-9
     assert Ensemble(tmp_path / "e").predict(x[:5]).shape[0] == 5

@@ -23,9 +23,21 @@ from ravine.interop.tensorboard import write_logs
 from ravine.nn.build import build
 
 ESTIMATORS = [RavineClassifier(epochs=30, lr=0.02, batch=16), RavineRegressor(epochs=30, lr=0.02, batch=16)]
-QUICK = {"check_estimator_cloneable", "check_parameters_default_constructible", "check_dont_overwrite_attributes", "check_n_features_in",
-         "check_fit1d", "check_estimators_nan_inf", "check_dict_unchanged", "check_estimators_pickle", "check_classifiers_one_label",
-         "check_classifiers_classes", "check_fit_idempotent", "check_readonly_memmap_input", "check_supervised_y_2d"}  # fmt: skip
+QUICK = {
+    "check_estimator_cloneable",
+    "check_parameters_default_constructible",
+    "check_dont_overwrite_attributes",
+    "check_n_features_in",
+    "check_fit1d",
+    "check_estimators_nan_inf",
+    "check_dict_unchanged",
+    "check_estimators_pickle",
+    "check_classifiers_one_label",
+    "check_classifiers_classes",
+    "check_fit_idempotent",
+    "check_readonly_memmap_input",
+    "check_supervised_y_2d",
+}
 
 
 @pytest.mark.slow

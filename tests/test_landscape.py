@@ -17,20 +17,27 @@ from ravine.study.measuring import pipeline_of
 
 MODELS = {
     "mlp": {"kind": "mlp", "hidden": [12], "dropout": 0.3},
-    "conv": {"kind": "layers", "layers": [{"kind": "conv", "channels": 4, "kernel": 3}, "batch_norm", "relu", "flatten", {"kind": "dense", "units": 10}]},
+    "conv": {
+        "kind": "layers",
+        "layers": [{"kind": "conv", "channels": 4, "kernel": 3}, "batch_norm", "relu", "flatten", {"kind": "dense", "units": 10}],
+    },
 }
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def run(request, tmp_path_factory):
-    recipe = Recipe(name=request.param, data={"source": "digits"}, model=MODELS[request.param], precision="float64", stop={"after": "1ep"})
+    recipe = Recipe(
+        name=request.param, data={"source": "digits"}, model=MODELS[request.param], precision="float64", stop={"after": "1ep"}
+    )
     return ravine.train_many([recipe, recipe.edit({"seed": 1})], quiet=True, out=tmp_path_factory.mktemp("runs") / request.param)
 
 
 def test_points_are_measured_as_networks_are(run):
     pipeline = pipeline_of(run[0].recipe)
     buffers = {name.removeprefix("final_"): v for name, v in run[0].slots.items() if name.startswith("final_buffer/")}
-    points = Points(run[0].recipe, pipeline, buffers={name.removeprefix("buffer/"): value for name, value in buffers.items()}, width=4)
+    points = Points(
+        run[0].recipe, pipeline, buffers={name.removeprefix("buffer/"): value for name, value in buffers.items()}, width=4
+    )
     theta = run[0].slots["final"]
     moved = theta + 0.05 * torch.randn(6, len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     moved[2] = theta

@@ -14,10 +14,16 @@ from ravine.engine.programs import Rows
 from ravine.layout import Layout
 from ravine.study.lottery import DENSE, ONE_SHOT, RANDOM, REINIT, TICKET, lottery
 from ravine.study.measuring import pipeline_of
-from ravine.study.pruning import full_mask, left, pruned, shuffled
+from ravine.study.pruning import full_mask, pruned, shuffled
 
-BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model={"kind": "mlp", "hidden": [8]}, optimizer={"kind": "adamw", "lr": 0.05, "weight_decay": 0.1},
-               stop={"after": "3ep"}, threads=1)  # fmt: skip
+BLOBS = Recipe(
+    name="blobs",
+    data={"source": "blobs", "batch": 32},
+    model={"kind": "mlp", "hidden": [8]},
+    optimizer={"kind": "adamw", "lr": 0.05, "weight_decay": 0.1},
+    stop={"after": "3ep"},
+    threads=1,
+)
 LAYOUT = Layout.of([("a", (6,), "weight", 0), ("b", (4,), "weight", 1), ("c", (3,), "bias", 0)])
 
 
@@ -41,7 +47,9 @@ def test_the_smallest_are_pruned_and_never_come_back(seed, rate, scope):
 
 @pytest.mark.parametrize("kind", ["sgd", "momentum", "adam", "adamw", "rmsprop"])
 def test_pruned_weights_stay_zero(kind, tmp_path):
-    recipes = [BLOBS.edit({"optimizer": {"kind": kind, "lr": 0.05, "weight_decay": 0.1}, "loss.l2": 0.01, "seed": i}) for i in range(2)]
+    recipes = [
+        BLOBS.edit({"optimizer": {"kind": kind, "lr": 0.05, "weight_decay": 0.1}, "loss.l2": 0.01, "seed": i}) for i in range(2)
+    ]
     theta = initial_rows(recipes, pipeline_of(recipes[0]))
     mask = torch.rand(theta.shape, generator=torch.Generator().manual_seed(0)) > 0.5
     runs = ravine.train_many(recipes, rows=Rows(theta, mask), quiet=True, out=tmp_path / "run")

@@ -19,32 +19,42 @@ BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model="softm
 LR = "optimizer.lr=loguniform:1e-4:1"
 
 
-@pytest.mark.parametrize(("text", "distribution"), [
-    ("uniform:0:0.5", Uniform(0.0, 0.5)), ("loguniform:1e-5:1", LogUniform(1e-5, 1.0)), ("integer:1:9", Integer(1, 9)),
-    ("normal:0:0.1", Normal(0.0, 0.1)), ("choice:sgd,adam", Choice(("sgd", "adam"))), ("0.1,0.01", Choice((0.1, 0.01))),
-    ("choice:[64],[64, 32]", Choice(([64], [64, 32]))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "distribution"),
+    [
+        ("uniform:0:0.5", Uniform(0.0, 0.5)),
+        ("loguniform:1e-5:1", LogUniform(1e-5, 1.0)),
+        ("integer:1:9", Integer(1, 9)),
+        ("normal:0:0.1", Normal(0.0, 0.1)),
+        ("choice:sgd,adam", Choice(("sgd", "adam"))),
+        ("0.1,0.01", Choice((0.1, 0.01))),
+        ("choice:[64],[64, 32]", Choice(([64], [64, 32]))),
+    ],
+)
 def test_distributions_are_read(text, distribution):
     assert Variable.parse(f"optimizer.lr={text}").distribution == distribution
 
 
-@pytest.mark.parametrize(("vary", "said"), [
-    ([], "--vary: expected at least one field"),
-    (["optimizer.lr"], "expected PATH=DISTRIBUTION"),
-    (["optimizer.lr=logunifrom:1:2"], "did you mean 'loguniform'"),
-    (["optimizer.lr=uniform:1"], "uniform:LOW:HIGH"),
-    (["optimizer.lr=uniform:2:1"], "LOW < HIGH"),
-    (["optimizer.lr=loguniform:0:1"], "0 < LOW < HIGH"),
-    (["optimizer.lr=normal:0:0"], "standard deviation > 0"),
-    (["optimizer.lr=integer:0.5:2"], "whole numbers"),
-    (["optimiser.lr=uniform:0:1"], "did you mean 'optimizer'"),
-    (["optimizer.lr=uniform:-1:1"], "optimizer.lr"),
-    ([LR, LR], "each field once"),
-    (["optimizer.momentum=uniform:0:1 if optimizer.kind"], "if PATH=VALUE"),
-    (["seed=1,2 if data.seed=1", "data.seed=1,2 if seed=1"], "do not go in a circle"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("vary", "said"),
+    [
+        ([], "--vary: expected at least one field"),
+        (["optimizer.lr"], "expected PATH=DISTRIBUTION"),
+        (["optimizer.lr=logunifrom:1:2"], "did you mean 'loguniform'"),
+        (["optimizer.lr=uniform:1"], "uniform:LOW:HIGH"),
+        (["optimizer.lr=uniform:2:1"], "LOW < HIGH"),
+        (["optimizer.lr=loguniform:0:1"], "0 < LOW < HIGH"),
+        (["optimizer.lr=normal:0:0"], "standard deviation > 0"),
+        (["optimizer.lr=integer:0.5:2"], "whole numbers"),
+        (["optimiser.lr=uniform:0:1"], "did you mean 'optimizer'"),
+        (["optimizer.lr=uniform:-1:1"], "optimizer.lr"),
+        ([LR, LR], "each field once"),
+        (["optimizer.momentum=uniform:0:1 if optimizer.kind"], "if PATH=VALUE"),
+        (["seed=1,2 if data.seed=1", "data.seed=1,2 if seed=1"], "do not go in a circle"),
+    ],
+)
 def test_what_cannot_be_varied_is_said_before_anything_runs(vary, said, tmp_path):
-    with pytest.raises(InputError, match=".*") as caught:
+    with pytest.raises(InputError) as caught:
         search(BLOBS, vary, quiet=True, out=tmp_path / "s")
     assert said in str(caught.value)
     assert not (tmp_path / "s").exists()
@@ -85,7 +95,12 @@ def test_conditions_and_their_order():
     assert len(space.grid(3, BLOBS)) == 1 + 3
 
 
-@given(st.lists(st.one_of(st.integers(-5, 5), st.sampled_from(["sgd", "adam"]), st.lists(st.integers(0, 9), min_size=1, max_size=3)), min_size=1))
+@given(
+    st.lists(
+        st.one_of(st.integers(-5, 5), st.sampled_from(["sgd", "adam"]), st.lists(st.integers(0, 9), min_size=1, max_size=3)),
+        min_size=1,
+    )
+)
 def test_values_are_split_at_the_outer_commas(values):
     assert split_values(",".join(str(v) for v in values)) == values
 
@@ -155,7 +170,14 @@ def test_a_refilled_row_trains_as_one_that_began_at_once(tmp_path):
     """With the full batch every step sees the same data, so a member that began later must equal its solo run."""
     import ravine
 
-    recipe = BLOBS.edit({"data.batch": "full", "precision": "float64", "schedule": {"kind": "cosine", "warmup": "2it"}, "optimizer": {"kind": "adam", "lr": 0.01}})
+    recipe = BLOBS.edit(
+        {
+            "data.batch": "full",
+            "precision": "float64",
+            "schedule": {"kind": "cosine", "warmup": "2it"},
+            "optimizer": {"kind": "adam", "lr": 0.01},
+        }
+    )
     many = [recipe.edit({"seed": i, "stop.after": f"{4 + 3 * (i % 2)}ep"}) for i in range(5)]
     together = ravine.train_many(many, width=2, quiet=True, out=tmp_path / "many")
     for i, (one, run) in enumerate(zip(many, together, strict=True)):
@@ -165,7 +187,9 @@ def test_a_refilled_row_trains_as_one_that_began_at_once(tmp_path):
         np.testing.assert_allclose(run.metrics["val_loss"], alone.metrics["val_loss"], rtol=1e-9)
 
 
-@pytest.mark.parametrize(("values", "stay"), [([3.0, 2.0, 1.0], [False, False, True]), ([1.0], [True]), ([math.nan, 5.0], [False, True])])
+@pytest.mark.parametrize(
+    ("values", "stay"), [([3.0, 2.0, 1.0], [False, False, True]), ([1.0], [True]), ([math.nan, 5.0], [False, True])]
+)
 def test_halving_keeps_the_best_part(values, stay):
     rule = Halving("val_loss", eta=3)
     assert [rule.stays(value, values) for value in values] == stay

@@ -21,7 +21,19 @@ RUNNER = CliRunner()
 SMALL = ["--set", "data={source='blobs'}", "--set", "model=mlp", "--set", "model.hidden=[8]", "--set", "stop.after=3ep"]
 STUDIES = {
     "search": ["search", *SMALL, "--vary", "optimizer.lr=loguniform:1e-3:1", "--members", "3", "--rounds", "1", "--finals", "1"],
-    "compare": ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--seeds", "3", "--tune", "lr", "--rates", "0.01,0.1", "--baselines"],
+    "compare": [
+        "compare",
+        *SMALL,
+        "--over",
+        "optimizer.kind=sgd,adam",
+        "--seeds",
+        "3",
+        "--tune",
+        "lr",
+        "--rates",
+        "0.01,0.1",
+        "--baselines",
+    ],
     "lr": ["lr", *SMALL, "--rates", "6", "--after", "20it"],
     "ensemble": ["ensemble", *SMALL, "--members", "3"],
     "lottery": ["lottery", *SMALL, "--rounds", "2", "--rate", "0.5", "--seeds", "2"],
@@ -62,29 +74,32 @@ def test_a_study_directory(name, run, tmp_path):
     assert "this very study" in other.output
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["compare", *SMALL], "--over: expected at least one field"),
-    (["compare", *SMALL, "--over", "optimizer.kind=sgd,admw"], "did you mean 'adamw'"),
-    (["compare", *SMALL, "--over", "optimizer.kind=sgd,sgd"], "variants that all differ"),
-    (["compare", *SMALL, "--over", "optimizer.kind=sgd", "--metric", "accuracy"], "val_accuracy, val_loss"),
-    (["lr", *SMALL, "--low", "1", "--high", "0.1"], "0 < low < high"),
-    (["lr", *SMALL, "--after", "20"], 'write "20ep" for epochs'),
-    (["ensemble", *SMALL, "--method", "boosting"], "one of seed, bagging, snapshot"),
-    (["ensemble", *SMALL, "--members", "1"], "at least 2"),
-    (["lottery", *SMALL, "--rate", "1.5"], "between 0 and 1"),
-    (["lottery", *SMALL, "--scope", "row"], "global or layer"),
-    (["landscape", "nowhere"], "run directory"),
-    (["landscape", "@run", "--kind", "between"], "name the other run too"),
-    (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
-    (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
-    (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),
-    (["signals", *SMALL, "--init", "normal:x"], "KIND:NUMBER"),
-    (["gradcheck", *SMALL, "--coordinates", "0"], "at least 1"),
-    (["features", "@run", "--layer", "9"], "--layer"),
-    (["advise", "@run", "--human", "0.1", "--target", "0.2"], "one of them"),
-    (["export", "@run", "--format", "pickle"], "one of onnx, safetensors, torch"),
-    (["search", "--set", "data.validation=0", "--vary", "optimizer.lr=0.1,0.2"], "set data.validation above 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", *SMALL], "--over: expected at least one field"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,admw"], "did you mean 'adamw'"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,sgd"], "variants that all differ"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd", "--metric", "accuracy"], "val_accuracy, val_loss"),
+        (["lr", *SMALL, "--low", "1", "--high", "0.1"], "0 < low < high"),
+        (["lr", *SMALL, "--after", "20"], 'write "20ep" for epochs'),
+        (["ensemble", *SMALL, "--method", "boosting"], "one of seed, bagging, snapshot"),
+        (["ensemble", *SMALL, "--members", "1"], "at least 2"),
+        (["lottery", *SMALL, "--rate", "1.5"], "between 0 and 1"),
+        (["lottery", *SMALL, "--scope", "row"], "global or layer"),
+        (["landscape", "nowhere"], "run directory"),
+        (["landscape", "@run", "--kind", "between"], "name the other run too"),
+        (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
+        (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
+        (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),
+        (["signals", *SMALL, "--init", "normal:x"], "KIND:NUMBER"),
+        (["gradcheck", *SMALL, "--coordinates", "0"], "at least 1"),
+        (["features", "@run", "--layer", "9"], "--layer"),
+        (["advise", "@run", "--human", "0.1", "--target", "0.2"], "one of them"),
+        (["export", "@run", "--format", "pickle"], "one of onnx, safetensors, torch"),
+        (["search", "--set", "data.validation=0", "--vary", "optimizer.lr=0.1,0.2"], "set data.validation above 0"),
+    ],
+)
 def test_bad_input_gets_one_message(words, said, run, tmp_path):
     words = [str(run) if word == "@run" else word for word in words]
     result = RUNNER.invoke(app, [*words, "--out", str(tmp_path / "out")])
@@ -94,12 +109,30 @@ def test_bad_input_gets_one_message(words, said, run, tmp_path):
 
 
 def test_a_killed_search_ends_with_the_same_table(tmp_path):
-    words = ["search", *SMALL, "--set", "stop.after=40ep", "--set", "threads=1", "--vary", "optimizer.lr=loguniform:1e-4:1", "--members", "4",
-             "--rounds", "2", "--finals", "2", "--json", "--out"]  # fmt: skip
+    words = [
+        "search",
+        *SMALL,
+        "--set",
+        "stop.after=40ep",
+        "--set",
+        "threads=1",
+        "--vary",
+        "optimizer.lr=loguniform:1e-4:1",
+        "--members",
+        "4",
+        "--rounds",
+        "2",
+        "--finals",
+        "2",
+        "--json",
+        "--out",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def start(out: Path) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-m", "ravine", *words, str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, "-m", "ravine", *words, str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
 
     whole = json.loads(start(tmp_path / "whole").communicate()[0])
     process = start(tmp_path / "killed")

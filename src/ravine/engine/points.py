@@ -26,7 +26,13 @@ class Points:
     """
 
     def __init__(
-        self, recipe: Recipe, pipeline: Pipeline, module: Model = None, *, buffers: Mapping[str, Tensor] | None = None, width: int | None = None,
+        self,
+        recipe: Recipe,
+        pipeline: Pipeline,
+        module: Model = None,
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+        width: int | None = None,
     ):
         self.pipeline = pipeline
         mappable = pilot.choose(recipe, _population([recipe] * 2, pipeline, module)).rows != "one by one"
@@ -40,7 +46,11 @@ class Points:
         self.population.train(False)
 
     def measure(
-        self, theta: Tensor, batches: list[Batch], *, buffers: Mapping[str, Tensor] | None = None,
+        self,
+        theta: Tensor,
+        batches: list[Batch],
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
         report: Callable[[int], None] = lambda done: None,
     ) -> dict[str, np.ndarray]:
         """``{"loss": [N], "accuracy": [N], …}`` at the points theta [N, D]; ``buffers`` [N, ...] go with them."""

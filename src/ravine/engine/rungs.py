@@ -60,7 +60,9 @@ class Halving:
 
     def judge(self, rundir: RunDir, rows: Sequence[dict[str, Any]], epoch_steps: int, totals: Sequence[int]) -> list[str | None]:
         """Record who stands at a rung; the reason why each member leaves, None for those that stay."""
-        at = [row["step"] if row["step"] in self.rungs(epoch_steps, total) else None for row, total in zip(rows, totals, strict=True)]
+        at = [
+            row["step"] if row["step"] in self.rungs(epoch_steps, total) else None for row, total in zip(rows, totals, strict=True)
+        ]
         for row, rung in zip(rows, at, strict=True):
             if rung is not None:
                 if self.metric not in row:

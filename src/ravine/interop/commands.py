@@ -13,7 +13,7 @@ from ravine.terminal import Json, Member, Quiet, RunArgument, print_json
 
 def export(
     run: RunArgument, member: Member = 0,
-    form: Annotated[str, typer.Option("--format", help="safetensors (weights and recipe), torch (torch.export) or onnx.")] = "safetensors",
+    form: Annotated[str, typer.Option("--format", help="safetensors, torch (torch.export) or onnx.")] = "safetensors",
     out: Annotated[Path | None, typer.Option("--out", help="A new directory or file; default: RUN/export.")] = None,
     quiet: Quiet = False, json_: Json = False,
 ) -> None:  # fmt: skip

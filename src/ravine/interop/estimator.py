@@ -26,9 +26,19 @@ class _Estimator(BaseEstimator):
     _task = ""
 
     def __init__(
-        self, recipe: Recipe | None = None, *, model: Any = None, optimizer: Any = None, lr: float | None = None, epochs: int | None = None,
-        batch: int | str | None = None, validation: float = 0.0, preprocess: Any = "standardize", random_state: Any = 0,
-        out: str | None = None, edits: dict[str, Any] | None = None,
+        self,
+        recipe: Recipe | None = None,
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        lr: float | None = None,
+        epochs: int | None = None,
+        batch: int | str | None = None,
+        validation: float = 0.0,
+        preprocess: Any = "standardize",
+        random_state: Any = 0,
+        out: str | None = None,
+        edits: dict[str, Any] | None = None,
     ):
         self.recipe, self.model, self.optimizer, self.lr, self.epochs, self.batch = recipe, model, optimizer, lr, epochs, batch
         self.validation, self.preprocess, self.random_state, self.out, self.edits = validation, preprocess, random_state, out, edits
@@ -47,7 +57,11 @@ class _Estimator(BaseEstimator):
         return state | said
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        said = {name: Recipe(**value["recipe"]) for name, value in state.items() if name in ("recipe", "recipe_") and isinstance(value, dict)}
+        said = {
+            name: Recipe(**value["recipe"])
+            for name, value in state.items()
+            if name in ("recipe", "recipe_") and isinstance(value, dict)
+        }
         super().__setstate__(state | said)
         if "state_" in state:
             self.network_ = self._network()
@@ -117,8 +131,8 @@ class _Estimator(BaseEstimator):
 class RavineClassifier(ClassifierMixin, _Estimator):
     """A classifier for scikit-learn: pipelines, cross-validation, grid search.
 
-    ``recipe`` says everything; ``model``, ``optimizer``, ``lr``, ``epochs``, ``batch`` are its commonest fields, ``edits`` any other
-    (``{"loss.l2": 1e-4}``). ``validation``: the part held back for early stopping and curves; ``random_state``: the seed.
+    ``recipe`` says everything; ``model``, ``optimizer``, ``lr``, ``epochs``, ``batch`` are its commonest fields, ``edits``
+    any other (``{"loss.l2": 1e-4}``). ``validation``: the part held back for early stopping and curves; ``random_state``: the seed.
 
     >>> from sklearn.datasets import load_iris
     >>> x, y = load_iris(return_X_y=True)
@@ -168,7 +182,14 @@ class RavineRegressor(RegressorMixin, _Estimator):
     def fit(self, X: Any, y: Any) -> RavineRegressor:
         """Train on X [N, ...] and values y [N] or [N, K]; they are standardised inside, predictions are in their unit."""
         X, y = validate_data(self, X, y, allow_nd=True, multi_output=True, y_numeric=True, dtype=np.float64)
-        if type_of_target(y) not in ("continuous", "continuous-multioutput", "binary", "multiclass", "multiclass-multioutput", "multilabel-indicator"):
+        if type_of_target(y) not in (
+            "continuous",
+            "continuous-multioutput",
+            "binary",
+            "multiclass",
+            "multiclass-multioutput",
+            "multilabel-indicator",
+        ):
             raise ValueError(f"Unknown label type: {type_of_target(y)}")
         self._flat = y.ndim == 1
         values = np.asarray(y, np.float64).reshape(len(y), -1)

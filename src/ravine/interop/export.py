@@ -28,8 +28,8 @@ FORMS = ("safetensors", "torch", "onnx")
 def export(run: str | Path | Run, *, member: int = 0, form: str = "safetensors", out: str | Path | None = None) -> dict[str, Any]:
     """Write a trained network into a new directory; gives its path and files.
 
-    Always ``model.safetensors`` (the ``state_dict``; pruned weights are zeros), ``recipe.toml`` and what predicting needs. ``torch``
-    adds ``model.pt2`` (read by ``torch.export.load``), ``onnx`` adds ``model.onnx``; both take any batch size.
+    Always ``model.safetensors`` (the ``state_dict``; pruned weights are zeros), ``recipe.toml`` and what predicting needs.
+    ``torch`` adds ``model.pt2`` (read by ``torch.export.load``), ``onnx`` adds ``model.onnx``; both take any batch size.
 
     >>> import ravine
     >>> run = ravine.train(data="blobs", model="softmax", epochs=1, quiet=True, out=tmp / "run")
@@ -55,13 +55,24 @@ def export(run: str | Path | Run, *, member: int = 0, form: str = "safetensors",
         _torch_program(model, inputs, folder / "model.pt2")
     if form == "onnx":
         _onnx(model, inputs, folder / "model.onnx")
-    said = {"form": form, "input_shape": shape, "outputs": opened.pipeline.outputs, "task": opened.pipeline.task,
-            "classes": list(opened.pipeline.classes), "preprocess": facts, "torch": torch.__version__,
-            "result": None if isinstance(opened, Ensemble) else opened.result}  # fmt: skip
+    said = {
+        "form": form,
+        "input_shape": shape,
+        "outputs": opened.pipeline.outputs,
+        "task": opened.pipeline.task,
+        "classes": list(opened.pipeline.classes),
+        "preprocess": facts,
+        "torch": torch.__version__,
+        "result": None if isinstance(opened, Ensemble) else opened.result,
+    }
     (folder / "export.json").write_text(json.dumps(plain(said), indent=1), encoding="utf-8")
-    return {"path": str(folder), "form": form, "files": sorted(path.name for path in folder.iterdir()),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "zeros": sum(int((p == 0).sum()) for p in model.parameters())}  # fmt: skip
+    return {
+        "path": str(folder),
+        "form": form,
+        "files": sorted(path.name for path in folder.iterdir()),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "zeros": sum(int((p == 0).sum()) for p in model.parameters()),
+    }
 
 
 def _opened(path: Path, member: int) -> Run:
@@ -72,7 +83,9 @@ def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:
     try:
         program = torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:  # whatever torch.export refuses in a person's module
-        raise InputError("--format", got="torch", expected="a network that torch.export can trace", repair=_first_line(error)) from None
+        raise InputError(
+            "--format", got="torch", expected="a network that torch.export can trace", repair=_first_line(error)
+        ) from None
     draft = path.with_suffix(".draft.pt2")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -104,7 +117,9 @@ def _onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
         try:
             torch.onnx.export(model, (inputs,), str(path), **names)
         except Exception as error:  # an operator that ONNX does not have
-            raise InputError("--format", got="onnx", expected="a network that ONNX can express", repair=_first_line(error)) from None
+            raise InputError(
+                "--format", got="onnx", expected="a network that ONNX can express", repair=_first_line(error)
+            ) from None
     onnx.checker.check_model(onnx.load(str(path)))
 
 

@@ -35,9 +35,18 @@ class Errors:
 
 
 def advise(
-    run: str | Path | Run, *, others: Sequence[str | Path | Run] = (), human: float | None = None, target: float | None = None,
-    train_dev: str | None = None, member: int = 0, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, command: str = "",
+    run: str | Path | Run,
+    *,
+    others: Sequence[str | Path | Run] = (),
+    human: float | None = None,
+    target: float | None = None,
+    train_dev: str | None = None,
+    member: int = 0,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Tell the kinds of error of a run apart and say what to do next; gives the study's summary.
 
@@ -54,8 +63,14 @@ def advise(
         raise InputError("--human and --target", got=[human, target], expected="one of them: both stand for the irreducible error")
     opened = run if isinstance(run, Run) else Run(run, member, module=model)
     more = [other if isinstance(other, Run) else Run(other) for other in others]
-    options = {"run": str(opened.directory), "member": opened.member, "others": [str(o.directory) for o in more], "human": human,
-               "target": target, "train_dev": train_dev}  # fmt: skip
+    options = {
+        "run": str(opened.directory),
+        "member": opened.member,
+        "others": [str(o.directory) for o in more],
+        "human": human,
+        "target": target,
+        "train_dev": train_dev,
+    }
     study = Study.enter("advise", opened.recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     errors = Errors(**study.once("errors", lambda: vars(_errors(study, opened, more))))
     mistakes = _mistakes(study, opened)
@@ -74,8 +89,16 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
     same = [other for other in others if other.recipe.model == run.recipe.model]
     reachable = [values["train"], *(_error(other, "train", measuring.pipeline_of(other.recipe, study.data)) for other in same)]
     known = [value for value in (study.options["human"], study.options["target"]) if value is not None]
-    return Errors(unit, values["train"], values["validation"], values.get("test"), values.get("train_dev"), known[0] if known else None,
-                  min(reachable) if same else None, _falling(run))  # fmt: skip
+    return Errors(
+        unit,
+        values["train"],
+        values["validation"],
+        values.get("test"),
+        values.get("train_dev"),
+        known[0] if known else None,
+        min(reachable) if same else None,
+        _falling(run),
+    )
 
 
 def _error(run: Run, split: str, pipeline: Any) -> float:
@@ -100,18 +123,28 @@ def parts_of(errors: Errors) -> list[dict[str, Any]]:
     """The error taken apart from the irreducible to the test data, each with what it rests on."""
     low = errors.optimal if errors.optimal is not None else 0.0
     best = errors.reachable if errors.reachable is not None else errors.train
-    rows = [_part("irreducible", errors.optimal, "the level given" if errors.optimal is not None else "not known: give --human or --target")]
+    rows = [
+        _part(
+            "irreducible",
+            errors.optimal,
+            "the level given" if errors.optimal is not None else "not known: give --human or --target",
+        )
+    ]
     if errors.reachable is not None:
         rows.append(_part("approximation", max(0.0, best - low), f"best training error of this model {best:.4g} over the level"))
         rows.append(_part("optimisation", errors.train - best, f"training error {errors.train:.4g} over the best of this model"))
     else:
-        rows.append(_part("approximation + optimisation", max(0.0, errors.train - low), f"training error {errors.train:.4g} over the level"))
+        rows.append(
+            _part("approximation + optimisation", max(0.0, errors.train - low), f"training error {errors.train:.4g} over the level")
+        )
     middle = errors.validation if errors.train_dev is None else errors.train_dev
     rows.append(_part("estimation", middle - errors.train, f"error {middle:.4g} on held-out data over training error"))
     if errors.train_dev is not None:
         rows.append(_part("data mismatch", errors.validation - errors.train_dev, "validation over held-out training data"))
     if errors.test is not None:
-        rows.append(_part("choice on validation data", errors.test - errors.validation, f"test error {errors.test:.4g} over validation"))
+        rows.append(
+            _part("choice on validation data", errors.test - errors.validation, f"test error {errors.test:.4g} over validation")
+        )
     return rows
 
 
@@ -129,17 +162,34 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
     chosen = errors.test - errors.validation if errors.test is not None else 0.0
     steps = []
     if bias > noise and bias >= 0.5 * variance:
-        steps.append({"problem": f"high bias: the training error is {bias:.4g} above what is possible", "do": _against_bias(errors)})
+        steps.append(
+            {"problem": f"high bias: the training error is {bias:.4g} above what is possible", "do": _against_bias(errors)}
+        )
     if variance > noise:
-        steps.append({"problem": f"high variance: held-out data cost {variance:.4g} more than training data",
-                      "do": "more data or augmentation; weight decay, dropout, early stopping; an ensemble; a smaller network last"})  # fmt: skip
+        steps.append(
+            {
+                "problem": f"high variance: held-out data cost {variance:.4g} more than training data",
+                "do": "more data or augmentation; weight decay, dropout, early stopping; an ensemble; a smaller network last",
+            }
+        )
     if mismatch > noise:
-        steps.append({"problem": f"data mismatch: validation data cost {mismatch:.4g} more than held-out training data",
-                      "do": "make the training data more like the validation data: collect, or synthesise what the mistakes show"})  # fmt: skip
+        steps.append(
+            {
+                "problem": f"data mismatch: validation data cost {mismatch:.4g} more than held-out training data",
+                "do": "make the training data more like the validation data: collect, or synthesise what the mistakes show",
+            }
+        )
     if chosen > 2 * noise:
-        steps.append({"problem": f"chosen on validation data: the test error is {chosen:.4g} higher", "do": "a larger or a fresh validation part"})
+        steps.append(
+            {
+                "problem": f"chosen on validation data: the test error is {chosen:.4g} higher",
+                "do": "a larger or a fresh validation part",
+            }
+        )
     if not steps:
-        steps.append({"problem": "no gap is larger than chance", "do": "read the mistakes one by one; the labels may be what is left"})
+        steps.append(
+            {"problem": "no gap is larger than chance", "do": "read the mistakes one by one; the labels may be what is left"}
+        )
     return steps
 
 
@@ -166,8 +216,16 @@ def _mistakes(study: Study, run: Run) -> dict[str, Any]:
         size = -p[torch.arange(len(y)), y].clamp_min(1e-12).log()
         wrong = (p.argmax(1) != y).nonzero().flatten()
         order = wrong[size[wrong].argsort(descending=True)][:SHEET]
-        rows = [{"sample": int(i), "target": names[int(y[i])], "predicted": names[int(p[i].argmax())], "confidence": float(p[i].max()),
-                 "loss": float(size[i])} for i in order]  # fmt: skip
+        rows = [
+            {
+                "sample": int(i),
+                "target": names[int(y[i])],
+                "predicted": names[int(p[i].argmax())],
+                "confidence": float(p[i].max()),
+                "loss": float(size[i]),
+            }
+            for i in order
+        ]
         pairs: dict[tuple[str, str], int] = {}
         for i in wrong.tolist():
             pair = (names[int(y[i])], names[int(p[i].argmax())])
@@ -178,11 +236,25 @@ def _mistakes(study: Study, run: Run) -> dict[str, Any]:
         error = (outputs.values[0].double() - target.double()).reshape(len(target), -1)
         size = error.square().sum(1).sqrt()
         order = size.argsort(descending=True)[:SHEET]
-        rows = [{"sample": int(i), "target": target[i].flatten().tolist(), "predicted": outputs.values[0][i].flatten().tolist(), "error": float(size[i])} for i in order]
+        rows = [
+            {
+                "sample": int(i),
+                "target": target[i].flatten().tolist(),
+                "predicted": outputs.values[0][i].flatten().tolist(),
+                "error": float(size[i]),
+            }
+            for i in order
+        ]
         common, count = [], len(target)
     _write_csv(study.path / "mistakes.csv", rows)
     raw, _ = pipeline.raw("validation", pipeline.size("validation"))
-    return {"rows": rows, "common": common, "count": count, "of": len(target), "inputs": raw[order].cpu().numpy() if len(rows) else None}
+    return {
+        "rows": rows,
+        "common": common,
+        "count": count,
+        "of": len(target),
+        "inputs": raw[order].cpu().numpy() if len(rows) else None,
+    }
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -199,6 +271,14 @@ def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> dict[st
     if errors.unit == "error":
         noise = 1.96 * math.sqrt(max(errors.validation * (1 - errors.validation), 1e-4) / max(mistakes["of"], 1))
     parts, steps = parts_of(errors), next_steps(errors, noise or 0.02 * errors.validation)
-    summary = {"errors": vars(errors), "parts": parts, "next": steps, "noise": noise, "mistakes": mistakes["rows"], "confusions": mistakes["common"],
-               "wrong": mistakes["count"], "of": mistakes["of"]}  # fmt: skip
+    summary = {
+        "errors": vars(errors),
+        "parts": parts,
+        "next": steps,
+        "noise": noise,
+        "mistakes": mistakes["rows"],
+        "confusions": mistakes["common"],
+        "wrong": mistakes["count"],
+        "of": mistakes["of"],
+    }
     return study.finish(summary, page_of(study, summary, mistakes["inputs"]))

@@ -10,9 +10,18 @@ from ravine.recipe import Recipe
 from ravine.study.directory import read_about
 
 _HOMES = {
-    "search": "search", "compare": "compare", "lr": "rates", "ensemble": "ensemble", "lottery": "lottery", "landscape": "landscape",
-    "signals": "signals", "gradcheck": "gradcheck", "babysit": "babysit", "features": "features", "advise": "advice",
-}  # fmt: skip
+    "search": "search",
+    "compare": "compare",
+    "lr": "rates",
+    "ensemble": "ensemble",
+    "lottery": "lottery",
+    "landscape": "landscape",
+    "signals": "signals",
+    "gradcheck": "gradcheck",
+    "babysit": "babysit",
+    "features": "features",
+    "advise": "advice",
+}
 
 
 def again(directory: str | Path, *, model: Any = None, data: Any = None, quiet: bool = False) -> dict[str, Any]:

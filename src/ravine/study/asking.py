@@ -37,7 +37,7 @@ class Asker:
             except (TypeError, ImportError) as error:
                 raise InputError("--method", got=name, expected="a sampler that needs nothing more", repair=str(error)) from None
         direction = "minimize" if better_is(metric) == "min" else "maximize"
-        self._study = optuna.create_study(sampler=sampler, direction=direction)
+        self._study = optuna.create_study(sampler=sampler, direction=direction)  # type: ignore[arg-type]
         self._failed = optuna.trial.TrialState.FAIL
         self._space, self._recipe, self._asked = space, recipe, list[Any]()
 

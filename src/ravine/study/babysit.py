@@ -24,13 +24,29 @@ from ravine.study.rates import judge
 FACTORS = (0.1, 1.0, 10.0)  # of the recipe's own rate, at which one batch is overfitted
 LEARNT = 0.02  # of the constant predictor's loss: the batch is known by heart
 NEAR = 0.25  # the first loss may differ by this part from the constant predictor's
-OFF = {"data.augment": [], "data.bootstrap": False, "schedule": "constant", "average": {}, "regularize": {}, "loss.l1": 0.0, "loss.l2": 0.0,
-       "loss.lp": 0.0}  # fmt: skip
+OFF = {
+    "data.augment": [],
+    "data.bootstrap": False,
+    "schedule": "constant",
+    "average": {},
+    "regularize": {},
+    "loss.l1": 0.0,
+    "loss.l2": 0.0,
+    "loss.lp": 0.0,
+}
 
 
 def babysit(
-    recipe: Recipe, *, samples: int = 20, steps: int = 300, rates: int = 12, model: Any = None, data: Any = None,
-    out: str | Path | None = None, quiet: bool = False, command: str = "",
+    recipe: Recipe,
+    *,
+    samples: int = 20,
+    steps: int = 300,
+    rates: int = 12,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """The lectures' checks before a long run; gives the study's summary.
 
@@ -64,17 +80,38 @@ def first_loss(recipe: Recipe, pipeline: Pipeline, model: Any = None, samples: i
     known = baseline(points.population.objectives[0].loss, y, pipeline.outputs, pipeline.task, probabilities=probabilities)
     expected = known.uninformed
     near = abs(loss - expected) <= NEAR * max(expected, 1e-12)
-    label = f"ln {pipeline.outputs}" if pipeline.task in ("classification", "sequence") and math.isclose(expected, math.log(max(pipeline.outputs, 2)), rel_tol=1e-3) else ""
-    return {"first loss": loss, "expected": expected, "expected is": label, "constant predictor": known.loss, "penalties": added,
-            "passed": bool(near and added >= 0)}  # fmt: skip
+    label = (
+        f"ln {pipeline.outputs}"
+        if pipeline.task in ("classification", "sequence")
+        and math.isclose(expected, math.log(max(pipeline.outputs, 2)), rel_tol=1e-3)
+        else ""
+    )
+    return {
+        "first loss": loss,
+        "expected": expected,
+        "expected is": label,
+        "constant predictor": known.loss,
+        "penalties": added,
+        "passed": bool(near and added >= 0),
+    }
 
 
 def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable) -> dict[str, Any]:
     """The same few samples again and again."""
     steps = study.options["steps"]
     x, y = few_samples(pipeline, study.options["samples"])
-    own = study.recipe.edit({**OFF, "data.preprocess": [], "data.validation": 0.0, "data.test": 0.0, "data.batch": "full", "data.order": "fixed",
-                             "stop": {"after": f"{steps}it"}, **_without_dropout(study.recipe)})  # fmt: skip
+    own = study.recipe.edit(
+        {
+            **OFF,
+            "data.preprocess": [],
+            "data.validation": 0.0,
+            "data.test": 0.0,
+            "data.batch": "full",
+            "data.order": "fixed",
+            "stop": {"after": f"{steps}it"},
+            **_without_dropout(study.recipe),
+        }
+    )
     rates = [own.optimizer.lr * factor for factor in FACTORS]
     recipes = [own.edit({"optimizer.lr": rate, "data.source": "arrays"}) for rate in rates]
     given, study.data = study.data, (x.cpu(), y.cpu())
@@ -86,8 +123,14 @@ def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable)
     finals = [float(course[-5:].mean()) if np.isfinite(course[-5:]).all() else math.inf for course in courses]
     goal = LEARNT * constant
     best = int(np.argmin(finals))
-    return {"rates": rates, "final": finals, "goal": goal, "best rate": rates[best], "passed": finals[best] < goal,
-            "courses": [course[:: max(1, len(course) // 300)] for course in courses]}  # fmt: skip
+    return {
+        "rates": rates,
+        "final": finals,
+        "goal": goal,
+        "best rate": rates[best],
+        "passed": finals[best] < goal,
+        "courses": [course[:: max(1, len(course) // 300)] for course in courses],
+    }
 
 
 def few_samples(pipeline: Pipeline, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,7 +147,9 @@ def few_samples(pipeline: Pipeline, count: int) -> tuple[torch.Tensor, torch.Ten
 def _without_dropout(recipe: Recipe) -> dict[str, Any]:
     from ravine.recipe import fields
 
-    rates = [path for path, value, _ in fields(recipe) if path.startswith("model.") and path.endswith(("dropout", "rate")) and value]
+    rates = [
+        path for path, value, _ in fields(recipe) if path.startswith("model.") and path.endswith(("dropout", "rate")) and value
+    ]
     return dict.fromkeys(rates, 0.0)
 
 
@@ -128,24 +173,43 @@ def _conclude(study: Study, first: dict[str, Any], overfit: dict[str, Any], ladd
     lowest = min(overfit["final"])
     checks = [
         {"check": "first loss", "passed": first["passed"], "seen": f"{first['first loss']:.4g}", "expected": f"near {expected}"},
-        {"check": "one batch by heart", "passed": overfit["passed"], "seen": f"{lowest:.3g} at lr {overfit['best rate']:.3g}",
-         "expected": f"under {overfit['goal']:.3g}"},
+        {
+            "check": "one batch by heart",
+            "passed": overfit["passed"],
+            "seen": f"{lowest:.3g} at lr {overfit['best rate']:.3g}",
+            "expected": f"under {overfit['goal']:.3g}",
+        },
         {"check": "learning rate", "passed": ladder["passed"], "seen": f"{ladder['own']:.3g}", "expected": _range(ladder["range"])},
-    ]  # fmt: skip
+    ]
     failed = [check["check"] for check in checks if not check["passed"]]
     verdict = "All three checks are passed." if not failed else f"Not passed: {', '.join(failed)}."
-    summary = {"passed": not failed, "checks": checks, "first": first,
-               "one_batch": {k: v for k, v in overfit.items() if k != "courses"}, "rates": ladder, "seconds": study.seconds}  # fmt: skip
+    summary = {
+        "passed": not failed,
+        "checks": checks,
+        "first": first,
+        "one_batch": {k: v for k, v in overfit.items() if k != "courses"},
+        "rates": ladder,
+        "seconds": study.seconds,
+    }
     content = Page(
-        title=f"First checks of {study.recipe.name}", sentences=[verdict, *_advice(first, overfit, ladder)],
-        figures={"overfit": ("One batch, trained again and again", overfit_figure([np.array(c) for c in overfit["courses"]], overfit["rates"], overfit["goal"])),
-                 "rates": ("Loss after 100 steps against the rate", final_figure([row["optimizer.lr"] for row in ladder["table"]], ladder))},
+        title=f"First checks of {study.recipe.name}",
+        sentences=[verdict, *_advice(first, overfit, ladder)],
+        figures={
+            "overfit": (
+                "One batch, trained again and again",
+                overfit_figure([np.array(c) for c in overfit["courses"]], overfit["rates"], overfit["goal"]),
+            ),
+            "rates": (
+                "Loss after 100 steps against the rate",
+                final_figure([row["optimizer.lr"] for row in ladder["table"]], ladder),
+            ),
+        },
         tables=[Table("Checks", checks, best=None), Table("Learning rates", ladder["table"], best=None)],
         reading=[
             "A first loss far above ln K: scores start too large. Far below: the loss or the targets are not what you think.",
             "A network that cannot learn twenty samples by heart has a fault in model, loss or data, not too little of them.",
         ],
-    )  # fmt: skip
+    )
     return study.finish(summary, content)
 
 
@@ -157,7 +221,9 @@ def _advice(first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, An
     said = []
     if not first["passed"]:
         way = "above" if first["first loss"] > first["expected"] else "below"
-        said.append(f"The first loss lies {way} what knowing nothing costs: look at the initialisation, the scale of the inputs and the loss.")
+        said.append(
+            f"The first loss lies {way} what knowing nothing costs: look at the initialisation, the inputs' scale and the loss."
+        )
     if not overfit["passed"]:
         said.append("One batch was not learnt by heart: ravine gradcheck and ravine doctor look for the fault.")
     if not ladder["passed"] and ladder["suggested"]:

@@ -27,15 +27,20 @@ def models(task: str, seed: int, outputs: int = 1) -> dict[str, BaseEstimator]:
     """The models for a task, with scikit-learn's own defaults."""
     if task == "classification":
         return {
-            "logistic regression": LogisticRegression(max_iter=1000), "k-nearest neighbours": KNeighborsClassifier(),
-            "support vector machine": SVC(random_state=seed), "decision tree": DecisionTreeClassifier(random_state=seed),
+            "logistic regression": LogisticRegression(max_iter=1000),
+            "k-nearest neighbours": KNeighborsClassifier(),
+            "support vector machine": SVC(random_state=seed),
+            "decision tree": DecisionTreeClassifier(random_state=seed),
             "random forest": RandomForestClassifier(random_state=seed),
-        }  # fmt: skip
+        }
     if task == "regression":
         return {
-            "ridge regression": Ridge(), "k-nearest neighbours": KNeighborsRegressor(), "support vector machine": MultiOutputRegressor(SVR()) if outputs > 1 else SVR(),
-            "decision tree": DecisionTreeRegressor(random_state=seed), "random forest": RandomForestRegressor(random_state=seed),
-        }  # fmt: skip
+            "ridge regression": Ridge(),
+            "k-nearest neighbours": KNeighborsRegressor(),
+            "support vector machine": MultiOutputRegressor(SVR()) if outputs > 1 else SVR(),
+            "decision tree": DecisionTreeRegressor(random_state=seed),
+            "random forest": RandomForestRegressor(random_state=seed),
+        }
     raise InputError("--baselines", got=f"a {task} task", expected="classification or regression")
 
 

@@ -38,6 +38,7 @@ def calibration(p: np.ndarray, y: np.ndarray, bins: int = BINS) -> dict[str, Any
         "ece": float((count / n * np.abs(accuracy - mean_confidence)).sum()),
         "bins": [
             {"confidence": float(c), "accuracy": float(a), "count": int(k)}
-            for c, a, k in zip(mean_confidence, accuracy, count, strict=True) if k
+            for c, a, k in zip(mean_confidence, accuracy, count, strict=True)
+            if k
         ],
-    }  # fmt: skip
+    }

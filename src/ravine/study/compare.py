@@ -36,9 +36,21 @@ class Variant:
 
 
 def compare(
-    recipe: Recipe, over: Sequence[str], *, seeds: int = 10, tune: str | None = None, rates: Sequence[float] = RATES,
-    target: float | None = None, metric: str | None = None, baselines: bool = False, resample: bool = False,
-    model: Any = None, data: Any = None, out: str | Path | None = None, quiet: bool = False, command: str = "",
+    recipe: Recipe,
+    over: Sequence[str],
+    *,
+    seeds: int = 10,
+    tune: str | None = None,
+    rates: Sequence[float] = RATES,
+    target: float | None = None,
+    metric: str | None = None,
+    baselines: bool = False,
+    resample: bool = False,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Compare variants of a recipe over several seeds; gives the study's summary.
 
@@ -58,8 +70,16 @@ def compare(
         raise InputError("--seeds", got=seeds, expected="a whole number of at least 1")
     metric = measuring.judged_by(recipe, metric, data)
     path = None if tune is None else _tunable(recipe, tune)
-    options = {"over": list(over), "seeds": seeds, "tune": tune, "rates": [float(r) for r in rates], "target": target,
-               "metric": metric, "baselines": baselines, "resample": resample}  # fmt: skip
+    options = {
+        "over": list(over),
+        "seeds": seeds,
+        "tune": tune,
+        "rates": [float(r) for r in rates],
+        "target": target,
+        "metric": metric,
+        "baselines": baselines,
+        "resample": resample,
+    }
     variants = variants_of(recipe, over)
     study = Study.enter("compare", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     tuning: list[dict[str, Any]] = []
@@ -77,8 +97,8 @@ def variants_of(recipe: Recipe, over: Sequence[str]) -> list[Variant]:
     """Every combination of the values, named by them."""
     fields: dict[str, list[Any]] = {}
     for text in over:
-        path, equals, values = text.partition("=")
-        fields[path.strip()] = split_values(values)
+        path, equals, listed = text.partition("=")
+        fields[path.strip()] = split_values(listed)
         if not equals or not fields[path.strip()]:
             raise InputError("--over", got=text, expected="PATH=VALUE,VALUE,…", repair="for example optimizer.kind=sgd,adam")
     if not fields:
@@ -150,21 +170,31 @@ def _conclude(
     best = order[0].label
     table = [
         {
-            "variant": v.label, **({path: v.values[path]} if path else {}),
+            "variant": v.label,
+            **({path: v.values[path]} if path else {}),
             metric: measuring.mean_sd([_value(run, metric) for run in groups[v.label]]),
             **({final: measuring.mean_sd(scores[v.label])} if final != metric else {}),
             "p against the best": _p_of(pairs, best, v.label),
             **_soon(groups[v.label], metric, target, alone[v.label]),
             "diverged": sum(run.result["stopped"] == "diverged" for run in groups[v.label]),
-        } for v in order
-    ]  # fmt: skip
+        }
+        for v in order
+    ]
     rows = study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
     programs = len({run.recipe.program for runs in groups.values() for run in runs})
     summary = {
-        "metric": metric, "final": final, "target": target, "table": table, "pairs": pairs, "tuning": tuning, "baselines": rows,
-        "seeds": study.options["seeds"], "runs": sum(map(len, groups.values())) + len(tuning), "programs": programs,
+        "metric": metric,
+        "final": final,
+        "target": target,
+        "table": table,
+        "pairs": pairs,
+        "tuning": tuning,
+        "baselines": rows,
+        "seeds": study.options["seeds"],
+        "runs": sum(map(len, groups.values())) + len(tuning),
+        "programs": programs,
         "seconds": study.seconds,
-    }  # fmt: skip
+    }
     return study.finish(summary, page_of(study, summary, {v.label: groups[v.label] for v in order}))
 
 
@@ -194,8 +224,11 @@ def _soon(runs: Sequence[Any], metric: str, target: float, seconds: float) -> di
             epochs.append(float(reached["epoch"].iloc[0]))
     enough = 2 * len(epochs) > len(runs)  # else the median run never was
     middle = float(np.median([*epochs, *[math.inf] * (len(runs) - len(epochs))])) if enough else None
-    return {"reached": f"{len(epochs)} of {len(runs)}", "epochs to target": middle,
-            "seconds to target": None if middle is None else middle * seconds}  # fmt: skip
+    return {
+        "reached": f"{len(epochs)} of {len(runs)}",
+        "epochs to target": middle,
+        "seconds to target": None if middle is None else middle * seconds,
+    }
 
 
 def _p_of(pairs: Sequence[dict[str, Any]], one: str, other: str) -> float | None:

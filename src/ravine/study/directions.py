@@ -23,7 +23,9 @@ def filter_normalised(theta: Tensor, layout: Layout, seed: int, which: int) -> T
         if entry.kind != "weight":
             continue
         weights = view(theta, entry)
-        drawn = torch.randn(entry.shape, generator=generator(seed, "direction", which, entry.name), dtype=torch.float64).to(theta.dtype)
+        drawn = torch.randn(entry.shape, generator=generator(seed, "direction", which, entry.name), dtype=torch.float64).to(
+            theta.dtype
+        )
         flat = drawn.reshape(entry.shape[0], -1)
         sizes = weights.reshape(entry.shape[0], -1).norm(dim=1, keepdim=True)
         direction[entry.start : entry.stop] = (flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-12) * sizes).reshape(-1)

@@ -46,8 +46,16 @@ class Study:
 
     @classmethod
     def enter(
-        cls, kind: str, recipe: Recipe, options: Mapping[str, Any], out: str | Path | None = None, *,
-        model: Any = None, data: Any = None, quiet: bool = False, command: str = "",
+        cls,
+        kind: str,
+        recipe: Recipe,
+        options: Mapping[str, Any],
+        out: str | Path | None = None,
+        *,
+        model: Any = None,
+        data: Any = None,
+        quiet: bool = False,
+        command: str = "",
     ) -> Study:
         """A new study, or the same one again: ``out`` may hold it, finished or interrupted."""
         asked = json.loads(json.dumps({"kind": kind, "recipe": recipe.to_dict(explicit=True), "options": dict(options)}))
@@ -57,7 +65,9 @@ class Study:
             if any(about[name] != asked[name] for name in asked):
                 different = ", ".join(name for name in asked if about[name] != asked[name])
                 raise InputError(
-                    "--out", got=str(path), expected="a new directory, or this very study",
+                    "--out",
+                    got=str(path),
+                    expected="a new directory, or this very study",
                     repair=f"that one differs in its {different}; continue it as it is with ravine resume {path}",
                 )
             return cls(path, about, model=model, data=data, quiet=quiet)

@@ -60,7 +60,8 @@ class EnsembleModel(nn.Module):
 class Ensemble(Run):
     """A saved ensemble: it predicts, evaluates and exports as a run does.
 
-    >>> found = ensemble(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "1ep"}), members=2, quiet=True, out=tmp / "e")
+    >>> recipe = Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "1ep"})
+    >>> found = ensemble(recipe, members=2, quiet=True, out=tmp / "e")
     >>> Ensemble(tmp / "e").predict_proba(np.zeros((1, 2))).shape
     (1, 3)
     """
@@ -115,8 +116,16 @@ class Ensemble(Run):
 
 
 def ensemble(
-    recipe: Recipe, *, members: int = 10, method: str = "seed", combine: str = "mean", model: Any = None, data: Any = None,
-    out: str | Path | None = None, quiet: bool = False, command: str = "",
+    recipe: Recipe,
+    *,
+    members: int = 10,
+    method: str = "seed",
+    combine: str = "mean",
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Train an ensemble as one population and hold it against its members; gives the study's summary.
 
@@ -153,7 +162,9 @@ def _train(study: Study, live: LiveTable) -> None:
         runs = study.train("members", recipes, report=live.stage("members", recipes, [{"seed": r.seed} for r in recipes]))
         lost = [run.member for run in runs if run.result["stopped"] == "diverged"]
         if len(lost) > len(runs) - 2:
-            raise InputError("ensemble", got=f"{len(lost)} members that diverged", expected="at least two that learn", repair="see ravine lr")
+            raise InputError(
+                "ensemble", got=f"{len(lost)} members that diverged", expected="at least two that learn", repair="see ravine lr"
+            )
         arrays = _finals([run for run in runs if run.member not in lost])
     facts = {"recipe": runs[0].recipe.to_dict(explicit=True), "combine": study.options["combine"], "method": method}
     snapshot.write(study.path / "ensemble", arrays, facts)
@@ -184,8 +195,15 @@ def _conclude(study: Study) -> dict[str, Any]:
     outputs = _member_outputs(saved, pipeline, split)
     whole = measuring.outputs_on([saved], split, pipeline=pipeline)
     found = study.once("measured", lambda: compared(outputs, whole))
-    summary = {"split": split, "method": study.options["method"], "combine": saved.combine, "members": len(saved), **found,
-               "ensemble": str(study.path), "seconds": study.seconds}  # fmt: skip
+    summary = {
+        "split": split,
+        "method": study.options["method"],
+        "combine": saved.combine,
+        "members": len(saved),
+        **found,
+        "ensemble": str(study.path),
+        "seconds": study.seconds,
+    }
     (study.path / "ensemble.json").write_text(json.dumps({"members": len(saved), "combine": saved.combine}), encoding="utf-8")
     return study.finish(summary, page_of(study, summary))
 
@@ -207,8 +225,13 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs) -> dict[str, 
             return float(np.sqrt(((values - target) ** 2).mean()))
 
         own = [rmse(row) for row in members.values.double().numpy()]
-        return {"table": [{"who": "ensemble", "rmse": rmse(whole.values[0].double().numpy())},
-                          {"who": "mean member", "rmse": float(np.mean(own))}, {"who": "best member", "rmse": float(min(own))}]}  # fmt: skip
+        return {
+            "table": [
+                {"who": "ensemble", "rmse": rmse(whole.values[0].double().numpy())},
+                {"who": "mean member", "rmse": float(np.mean(own))},
+                {"who": "best member", "rmse": float(min(own))},
+            ]
+        }
     if members.pipeline.task != "classification":
         raise InputError("ensemble", got=f"a {members.pipeline.task} task", expected="classification or regression")
     y = members.targets.long().numpy().ravel()
@@ -222,9 +245,13 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs) -> dict[str, 
     apart = [float((classes[i] != classes[j]).mean()) for i in range(len(p)) for j in range(i)]
     grown = [calibration(p[:k].mean(0), y) for k in range(1, len(p) + 1)]
     return {
-        "table": [{"who": "ensemble", **{n: joint[n] for n in names}}, {"who": "mean member", **mean},
-                  {"who": "best member by log-loss", **{n: best[n] for n in names}}],
-        "disagreement": float(np.mean(apart)), "reliability": {"ensemble": joint["bins"], "members": calibration(p.reshape(-1, p.shape[-1]), np.tile(y, len(p)))["bins"]},
+        "table": [
+            {"who": "ensemble", **{n: joint[n] for n in names}},
+            {"who": "mean member", **mean},
+            {"who": "best member by log-loss", **{n: best[n] for n in names}},
+        ],
+        "disagreement": float(np.mean(apart)),
+        "reliability": {"ensemble": joint["bins"], "members": calibration(p.reshape(-1, p.shape[-1]), np.tile(y, len(p)))["bins"]},
         "grown": [{n: one[n] for n in names} for one in grown],
         "single": [{n: one[n] for n in names} for one in singles],
-    }  # fmt: skip
+    }

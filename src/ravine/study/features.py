@@ -18,8 +18,19 @@ _WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def features(
-    run: str | Path | Run, *, layer: str | None = None, units: int = 8, patches: int = 8, samples: int = 2000, split: str = "train",
-    member: int = 0, model: Any = None, data: Any = None, out: str | Path | None = None, quiet: bool = False, command: str = "",
+    run: str | Path | Run,
+    *,
+    layer: str | None = None,
+    units: int = 8,
+    patches: int = 8,
+    samples: int = 2000,
+    split: str = "train",
+    member: int = 0,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Draw what a trained network responds to; gives the study's summary.
 
@@ -31,12 +42,20 @@ def features(
     Source: Zeiler and Fergus, 2014; Simonyan et al. (saliency), 2014.
     """
     opened = run if isinstance(run, Run) else Run(run, member, module=model)
-    names = {name: module for name, module in opened.model.named_modules() if isinstance(module, _WEIGHTED)}
+    names: dict[str, nn.Module] = {name: module for name, module in opened.model.named_modules() if isinstance(module, _WEIGHTED)}
     if not names:
         raise InputError("features", got="a network without dense or convolutional layers", expected="at least one")
     if layer is not None and layer not in names:
         raise unknown("--layer", layer, names)
-    options = {"run": str(opened.directory), "member": opened.member, "layer": layer, "units": units, "patches": patches, "samples": samples, "split": split}
+    options = {
+        "run": str(opened.directory),
+        "member": opened.member,
+        "layer": layer,
+        "units": units,
+        "patches": patches,
+        "samples": samples,
+        "split": split,
+    }
     study = Study.enter("features", opened.recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     pipeline = measuring.pipeline_of(opened.recipe, data)
     measuring.need(pipeline, split)
@@ -44,9 +63,12 @@ def features(
     x, y = torch.cat([b.x for b in batches]), torch.cat([b.y for b in batches])
     chosen = layer or _default_layer(names)
     found: dict[str, Any] = {
-        "first layer": next(iter(names)), "layer": chosen, "filters": filters(next(iter(names.values())), tuple(pipeline.input_shape)),
-        "saliency": saliency(opened.model, x, y, pipeline.classes), "columns": pipeline.preparation.facts.get("columns"),
-    }  # fmt: skip
+        "first layer": next(iter(names)),
+        "layer": chosen,
+        "filters": filters(next(iter(names.values())), tuple(pipeline.input_shape)),
+        "saliency": saliency(opened.model, x, y, pipeline.classes),
+        "columns": pipeline.preparation.facts.get("columns"),
+    }
     if x.dim() == 4:
         found["units"] = exciting(opened.model, names[chosen], x, units, patches)
     return _conclude(study, found)
@@ -59,7 +81,7 @@ def _default_layer(names: dict[str, nn.Module]) -> str:
 
 def filters(layer: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
     """The first layer's weights [units, C, h, w]; for inputs that are no images [units, 1, 1, inputs]."""
-    weight: Tensor = layer.weight.detach().float().cpu()  # type: ignore[union-attr, operator]
+    weight: Tensor = layer.weight.detach().float().cpu()  # type: ignore[operator]
     if weight.dim() == 2 and len(shape) == 3 and weight.shape[1] == int(np.prod(shape)):
         weight = weight.view(-1, *shape)
     while weight.dim() < 4:
@@ -116,7 +138,11 @@ def _patch(model: nn.Module, layer: nn.Module, image: Tensor, unit: int, respons
 def saliency(model: nn.Module, x: Tensor, y: Tensor, classes: Any, most: int = 8) -> dict[str, Any]:
     """|d score of the target's class / d input|: of the first sample of each class for images, else the mean over samples."""
     image = x.dim() == 4
-    picked = [int((y == c).nonzero()[0]) for c in y.unique()[:most]] if image and y.dim() == 1 and not y.is_floating_point() else range(min(len(x), most if image else 500))
+    picked = (
+        [int((y == c).nonzero()[0]) for c in y.unique()[:most]]
+        if image and y.dim() == 1 and not y.is_floating_point()
+        else range(min(len(x), most if image else 500))
+    )
     index = torch.tensor(list(picked))
     if not x.is_floating_point():
         return {"features": None}
@@ -124,12 +150,19 @@ def saliency(model: nn.Module, x: Tensor, y: Tensor, classes: Any, most: int = 8
     model.eval()
     scores = model(inputs)
     targets = y[index]
-    chosen = scores.gather(-1, targets.long()[:, None]) if scores.dim() == 2 and scores.shape[-1] > 1 and not targets.is_floating_point() else scores
+    chosen = (
+        scores.gather(-1, targets.long()[:, None])
+        if scores.dim() == 2 and scores.shape[-1] > 1 and not targets.is_floating_point()
+        else scores
+    )
     (slope,) = torch.autograd.grad(chosen.sum(), inputs)
     size = slope.abs().float()
     if not image:
         return {"features": size.flatten(1).mean(0).tolist()}
-    names = [str(classes[int(t)]) if classes and not targets.is_floating_point() and targets.dim() == 1 else f"{i}" for i, t in enumerate(targets)]
+    names = [
+        str(classes[int(t)]) if classes and not targets.is_floating_point() and targets.dim() == 1 else f"{i}"
+        for i, t in enumerate(targets)
+    ]
     return {"images": x[index].float().cpu().numpy(), "maps": size.amax(1).cpu().numpy(), "names": names}
 
 
@@ -138,7 +171,16 @@ def _conclude(study: Study, found: dict[str, Any]) -> dict[str, Any]:
 
     weights = found["filters"]
     norms = np.sqrt((weights.reshape(len(weights), -1) ** 2).sum(1))
-    table = [{"unit": one["unit"], "largest value": one["values"][0], "least of these": one["values"][-1]} for one in found.get("units", [])]
-    summary = {"layer": found["layer"], "first layer": found["first layer"], "filters": len(weights), "idle filters": int((norms < 0.05 * norms.max()).sum()),
-               "units": table, "features": found["saliency"].get("features")}  # fmt: skip
+    table = [
+        {"unit": one["unit"], "largest value": one["values"][0], "least of these": one["values"][-1]}
+        for one in found.get("units", [])
+    ]
+    summary = {
+        "layer": found["layer"],
+        "first layer": found["first layer"],
+        "filters": len(weights),
+        "idle filters": int((norms < 0.05 * norms.max()).sum()),
+        "units": table,
+        "features": found["saliency"].get("features"),
+    }
     return study.finish(summary, page_of(study, summary, found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,20 @@ class Grid:
 
 
 def landscape(
-    run: str | Path | Run, other: str | Path | Run | None = None, *, kind: str = "plane", points: int = 25, reach: float = 1.0,
-    split: str = "train", samples: int = 1000, seed: int = 0, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, command: str = "",
+    run: str | Path | Run,
+    other: str | Path | Run | None = None,
+    *,
+    kind: str = "plane",
+    points: int = 25,
+    reach: float = 1.0,
+    split: str = "train",
+    samples: int = 1000,
+    seed: int = 0,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Measure the loss around one or two trained networks; gives the study's summary.
 
@@ -73,8 +85,16 @@ def landscape(
     runs = [one if isinstance(one, Run) else Run(one, module=model) for one in (run, other) if one is not None]
     if kind == "between" and len(runs) < 2:
         raise InputError("landscape", got="one run", expected="two runs to go between", repair="name the other run too")
-    options = {"runs": [str(r.directory) for r in runs], "members": [r.member for r in runs], "kind": kind, "points": points,
-               "reach": reach, "split": split, "samples": samples, "seed": seed}  # fmt: skip
+    options = {
+        "runs": [str(r.directory) for r in runs],
+        "members": [r.member for r in runs],
+        "kind": kind,
+        "points": points,
+        "reach": reach,
+        "split": split,
+        "samples": samples,
+        "seed": seed,
+    }
     study = Study.enter("landscape", runs[0].recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     solutions = [_solution(r, data, split, samples) for r in runs]
     found: list[dict[str, Any]] = []
@@ -142,20 +162,25 @@ def _path_grid(study: Study, solution: Solution, points: int) -> tuple[Grid, dic
 
 def _surface(study: Study, solution: Solution, grid: Grid, number: int, extra: dict[str, Any] | None) -> dict[str, Any]:
     """Every line of the grid, each computed once; the speed of packed against single evaluation."""
-    lines = []
-    for i in range(len(grid.y)):
-        lines.append(study.once(f"surface-{number}/line-{i:03d}", lambda i=i: _line(solution, grid.at(i))))
+    places = [f"surface-{number}/line-{i:03d}" for i in range(len(grid.y))]
+    lines = [study.once(place, partial(_line, solution, grid, i)) for i, place in enumerate(places)]
     loss = np.array([[np.nan if v is None else v for v in line["loss"]] for line in lines])
     names = [name for name in lines[0] if name != "loss"]
     speed = study.once(f"surface-{number}/speed", lambda: _speed(solution, grid.at(0)))
     return {
-        "name": f"{solution.run.recipe.name} ({solution.run.directory.name})", "x": grid.x, "y": grid.y, "loss": loss,
-        **{name: [line[name] for line in lines] for name in names}, "roughness": roughness(loss), "speed": speed, **(extra or {}),
-    }  # fmt: skip
+        "name": f"{solution.run.recipe.name} ({solution.run.directory.name})",
+        "x": grid.x,
+        "y": grid.y,
+        "loss": loss,
+        **{name: [line[name] for line in lines] for name in names},
+        "roughness": roughness(loss),
+        "speed": speed,
+        **(extra or {}),
+    }
 
 
-def _line(solution: Solution, theta: Tensor) -> dict[str, Any]:
-    found = solution.points.measure(theta, solution.batches)
+def _line(solution: Solution, grid: Grid, i: int) -> dict[str, Any]:
+    found = solution.points.measure(grid.at(i), solution.batches)
     return {name: np.where(np.isfinite(values), values, np.nan) for name, values in found.items()}
 
 
@@ -168,7 +193,7 @@ def _speed(solution: Solution, theta: Tensor) -> dict[str, float]:
         for name, width in (("packed", min(solution.points.width, len(few))), ("one at a time", 1))
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(4):
+    for _ in range(8):
         for name, points in ways.items():
             began = time.perf_counter()
             points.measure(few, batches)
@@ -184,13 +209,21 @@ def _conclude(study: Study, solutions: Sequence[Solution], found: list[dict[str,
     pictures = [write_interactive(folder, study.recipe.name, found)] if len(found[0]["y"]) > 1 else []
     samples = sum(len(batch.y) for batch in solutions[0].batches)
     summary = {
-        "landscape": study.options["kind"], "split": study.options["split"], "samples": samples,
+        "landscape": study.options["kind"],
+        "split": study.options["split"],
+        "samples": samples,
         "surfaces": [
-            {"name": one["name"], "roughness": one["roughness"], "least loss": float(np.nanmin(one["loss"])),
-             "largest loss": float(np.nanmax(one["loss"])), "not finite": int((~np.isfinite(one["loss"])).sum()),
-             "seconds a point, packed": one["speed"]["packed"], "seconds a point, one at a time": one["speed"]["one at a time"]}
+            {
+                "name": one["name"],
+                "roughness": one["roughness"],
+                "least loss": float(np.nanmin(one["loss"])),
+                "largest loss": float(np.nanmax(one["loss"])),
+                "not finite": int((~np.isfinite(one["loss"])).sum()),
+                "seconds a point, packed": one["speed"]["packed"],
+                "seconds a point, one at a time": one["speed"]["one at a time"],
+            }
             for one in found
         ],
         "grids": found,
-    }  # fmt: skip
+    }
     return study.finish(summary, page_of(study, summary, found, pictures))

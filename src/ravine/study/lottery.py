@@ -42,9 +42,20 @@ class Base:
 
 
 def lottery(
-    recipe: Recipe, *, rounds: int = 10, rate: float = 0.2, scope: str = "global", rewind: str = "0it", seeds: int = 3,
-    one_shot: bool = True, controls_every: int = 1, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, command: str = "",
+    recipe: Recipe,
+    *,
+    rounds: int = 10,
+    rate: float = 0.2,
+    scope: str = "global",
+    rewind: str = "0it",
+    seeds: int = 3,
+    one_shot: bool = True,
+    controls_every: int = 1,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Prune the ``rate`` smallest weights a round, rewind the rest, train again; gives the study's summary.
 
@@ -63,8 +74,15 @@ def lottery(
         if value < 1:
             raise InputError(name, got=value, expected="a whole number of at least 1")
     durations.parse(rewind)
-    options = {"rounds": rounds, "rate": rate, "scope": scope, "rewind": rewind, "seeds": seeds, "one_shot": one_shot,
-               "controls_every": controls_every}  # fmt: skip
+    options = {
+        "rounds": rounds,
+        "rate": rate,
+        "scope": scope,
+        "rewind": rewind,
+        "seeds": seeds,
+        "one_shot": one_shot,
+        "controls_every": controls_every,
+    }
     study = Study.enter("lottery", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     rows: list[dict[str, Any]] = []
     with LiveTable(f"lottery tickets of {recipe.name}", "val_loss", rounds + 1 + one_shot, quiet=quiet) as live:
@@ -84,7 +102,9 @@ def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
     """Train the dense networks, and keep the weights to which tickets are rewound."""
     recipes = [study.recipe.edit({"seed": study.recipe.seed + i}) for i in range(study.options["seeds"])]
     others = [recipe.edit({"seed": recipe.seed + OTHER}) for recipe in recipes]
-    runs = study.train("dense", recipes, trace=[study.options["rewind"]], test=True, report=live.stage("dense", recipes, _labels(recipes)))
+    runs = study.train(
+        "dense", recipes, trace=[study.options["rewind"]], test=True, report=live.stage("dense", recipes, _labels(recipes))
+    )
     module = study.model if callable(study.model) else None
     trace = RunDir.open(runs[0].directory).trace_snapshots(0)
     if not trace:
@@ -149,9 +169,17 @@ def _measured(arm: str, runs: Sequence[Run], parts: Sequence[float], round_: int
         best = course.loc[course["val_loss"].idxmin()] if "val_loss" in course and course["val_loss"].notna().any() else None
         names = [name for name in run.result if name.startswith(("val_", "test_"))]
         found.append(
-            {"arm": arm, "round": round_, "left": part, "seed": run.recipe.seed, **{n: run.result[n] for n in names},
-             "early stop": None if best is None else int(best["step"]), "run": str(run.directory), "member": run.member}
-        )  # fmt: skip
+            {
+                "arm": arm,
+                "round": round_,
+                "left": part,
+                "seed": run.recipe.seed,
+                **{n: run.result[n] for n in names},
+                "early stop": None if best is None else int(best["step"]),
+                "run": str(run.directory),
+                "member": run.member,
+            }
+        )
     return found
 
 
@@ -163,9 +191,25 @@ def _conclude(study: Study, rows: list[dict[str, Any]]) -> dict[str, Any]:
     table = []
     for arm, round_ in dict.fromkeys((row["arm"], row["round"]) for row in rows):
         own = [row for row in rows if (row["arm"], row["round"]) == (arm, round_)]
-        table.append({"arm": arm, "round": round_, "weights left in %": round(100 * sum(r["left"] for r in own) / len(own), 3),
-                      metric: measuring.mean_sd([r[metric] for r in own]), "early stop": measuring.mean_sd([r["early stop"] for r in own])})  # fmt: skip
+        table.append(
+            {
+                "arm": arm,
+                "round": round_,
+                "weights left in %": round(100 * sum(r["left"] for r in own) / len(own), 3),
+                metric: measuring.mean_sd([r[metric] for r in own]),
+                "early stop": measuring.mean_sd([r["early stop"] for r in own]),
+            }
+        )
     best = [row for row in table if row["arm"] == TICKET]
-    summary = {"metric": metric, "task": task, "table": table, "rows": rows, "smallest": best[-1], "dense": table[0],
-               "scope": study.options["scope"], "rewind": study.options["rewind"], "seconds": study.seconds}  # fmt: skip
+    summary = {
+        "metric": metric,
+        "task": task,
+        "table": table,
+        "rows": rows,
+        "smallest": best[-1],
+        "dense": table[0],
+        "scope": study.options["scope"],
+        "rewind": study.options["rewind"],
+        "seconds": study.seconds,
+    }
     return study.finish(summary, page_of(study, summary))

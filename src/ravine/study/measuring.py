@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ def score(result: dict[str, Any], metric: str) -> tuple[float, float]:
     return first, loss if loss is not None and math.isfinite(loss) else math.inf
 
 
-def mean_sd(values: Sequence[float]) -> list[float]:
+def mean_sd(values: Iterable[float]) -> list[float]:
     """Mean and standard deviation (n - 1) of the finite values."""
     finite = [v for v in values if v is not None and math.isfinite(v)]
     if not finite:

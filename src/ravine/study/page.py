@@ -60,10 +60,18 @@ def write_page(study: Study, content: Page) -> None:
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{suffix}")
         drawn.append((caption, _inline(figure, f"s{number}", caption)))
-    html = _templates().get_template("study.html").render(
-        study=study, content=content, figures=drawn, command=study.command,
-        stages=list(dict.fromkeys(study.stages)), recipe=study.recipe.to_toml(),
-        facts=[(name, page._line(value)) for name, value in study.facts.items()],
+    html = (
+        _templates()
+        .get_template("study.html")
+        .render(
+            study=study,
+            content=content,
+            figures=drawn,
+            command=study.command,
+            stages=list(dict.fromkeys(study.stages)),
+            recipe=study.recipe.to_toml(),
+            facts=[(name, page._line(value)) for name, value in study.facts.items()],
+        )
     )
     write_text(study.path / "report.html", html)
 

@@ -21,8 +21,17 @@ SLOW = 0.5  # a rate is too low where it has fallen by less than this part
 
 
 def lr(
-    recipe: Recipe, *, low: float = LOW, high: float = HIGH, rates: int = COUNT, after: str = "200it", model: Any = None,
-    data: Any = None, out: str | Path | None = None, quiet: bool = False, command: str = "",
+    recipe: Recipe,
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    rates: int = COUNT,
+    after: str = "200it",
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Train ``rates`` learning rates from ``low`` to ``high`` (evenly in the logarithm) side by side, constant, for ``after``.
 
@@ -31,7 +40,8 @@ def lr(
     ``diverged`` (not finite, or above the first loss). The suggested range are the good rates around the best; the edge of
     divergence lies between the last rate that did not diverge and the first that did.
 
-    >>> found = lr(Recipe(data={"source": "blobs"}, model="softmax", optimizer="sgd"), rates=6, after="30it", quiet=True, out=tmp / "lr")
+    >>> recipe = Recipe(data={"source": "blobs"}, model="softmax", optimizer="sgd")
+    >>> found = lr(recipe, rates=6, after="30it", quiet=True, out=tmp / "lr")
     >>> found["range"][0] <= found["suggested"] <= found["range"][1]
     True
     """
@@ -71,12 +81,20 @@ def judge(rates: Sequence[float], losses: Sequence[np.ndarray], stopped: Sequenc
     verdicts = [_verdict(i, share[i], best, bool(good[i]), lost) for i in range(len(rates))]
     learns = bool(falls[best] > 0)
     return {
-        "suggested": rates[best] if learns else None, "range": [rates[low], rates[high]] if learns else None, "edge": edge,
-        "first_loss": first, "table": [
-            {"optimizer.lr": rate, "final loss": final, "fall in %": float(100 * s) if math.isfinite(s) else None, "verdict": verdict}
+        "suggested": rates[best] if learns else None,
+        "range": [rates[low], rates[high]] if learns else None,
+        "edge": edge,
+        "first_loss": first,
+        "table": [
+            {
+                "optimizer.lr": rate,
+                "final loss": final,
+                "fall in %": float(100 * s) if math.isfinite(s) else None,
+                "verdict": verdict,
+            }
             for rate, final, s, verdict in zip(rates, finals, share, verdicts, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 def _final(loss: np.ndarray, width: int, stopped: str) -> float:

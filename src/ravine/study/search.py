@@ -52,9 +52,23 @@ class Trial:
 
 
 def search(
-    recipe: Recipe, vary: Sequence[str], *, method: str | Sequence[str] = "random", members: int = 25, rounds: int = 2,
-    keep: int = 3, finals: int = 5, points: int = 5, first: str = "1ep", eta: int = 3, metric: str | None = None,
-    model: Any = None, data: Any = None, out: str | Path | None = None, quiet: bool = False, command: str = "",
+    recipe: Recipe,
+    vary: Sequence[str],
+    *,
+    method: str | Sequence[str] = "random",
+    members: int = 25,
+    rounds: int = 2,
+    keep: int = 3,
+    finals: int = 5,
+    points: int = 5,
+    first: str = "1ep",
+    eta: int = 3,
+    metric: str | None = None,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Search for better values of some fields of a recipe; gives the study's summary.
 
@@ -80,7 +94,12 @@ def search(
     _check(plan)
     space = Space.parse(list(vary), recipe)
     metric = measuring.judged_by(recipe, metric, data)
-    options = {"vary": list(vary), "method": list(methods), **{k: v for k, v in vars(plan).items() if k != "methods"}, "metric": metric}
+    options = {
+        "vary": list(vary),
+        "method": list(methods),
+        **{k: v for k, v in vars(plan).items() if k != "methods"},
+        "metric": metric,
+    }
     study = Study.enter("search", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     stages = sum(1 if m in ("grid", "asha") else rounds for m in methods) + 1
     trials: list[Trial] = []
@@ -134,9 +153,7 @@ def _tightening(
     return trials, said
 
 
-def _asked(
-    name: str, recipe: Recipe, space: Space, plan: Plan, metric: str, train: Callable[..., list[Trial]]
-) -> list[Trial]:
+def _asked(name: str, recipe: Recipe, space: Space, plan: Plan, metric: str, train: Callable[..., list[Trial]]) -> list[Trial]:
     """A sampler of Optuna, asked for whole populations."""
     from ravine.study.asking import Asker
 
@@ -230,14 +247,25 @@ def _conclude(
         "methods": [_of_method(name, trials, outcomes, metric) for name in plan.methods],
         "spaces": spaces,
         "finals": [
-            {"method": o.trial.method if o.trial else "recipe as it was", **(o.trial.values if o.trial else {}),
-             metric: measuring.mean_sd(o.scores), "seeds": len(o.runs)} for o in outcomes
+            {
+                "method": o.trial.method if o.trial else "recipe as it was",
+                **(o.trial.values if o.trial else {}),
+                metric: measuring.mean_sd(o.scores),
+                "seeds": len(o.runs),
+            }
+            for o in outcomes
         ],
-        "chosen": {"values": chosen.trial.values, "method": chosen.trial.method, metric: measuring.mean_sd(chosen.scores), **test,
-                   "recipe": str(study.path / "chosen.toml")},
+        "chosen": {
+            "values": chosen.trial.values,
+            "method": chosen.trial.method,
+            metric: measuring.mean_sd(chosen.scores),
+            **test,
+            "recipe": str(study.path / "chosen.toml"),
+        },
         "default": {metric: measuring.mean_sd(base.scores)},
-        "runs": len(trials), "seconds": study.seconds,
-    }  # fmt: skip
+        "runs": len(trials),
+        "seconds": study.seconds,
+    }
     return study.finish(summary, page_of(study, summary, trials, metric))
 
 
@@ -247,8 +275,13 @@ def _of_method(name: str, trials: Sequence[Trial], outcomes: Sequence[Outcome], 
     mine = [o for o in outcomes if o.trial and o.trial.method == name]
     again = measuring.mean_sd(_best(mine, metric).scores) if mine else None
     epochs = sum(trial.result["epochs"] for trial in own)
-    return {"method": name, "runs": len(own), "epochs trained": round(epochs, 2), f"best {metric}": best.result.get(metric),
-            f"{metric} on fresh seeds": again}  # fmt: skip
+    return {
+        "method": name,
+        "runs": len(own),
+        "epochs trained": round(epochs, 2),
+        f"best {metric}": best.result.get(metric),
+        f"{metric} on fresh seeds": again,
+    }
 
 
 def _tested(chosen: Outcome, data: Any) -> dict[str, Any]:
@@ -267,5 +300,3 @@ def _check(plan: Plan) -> None:
         if getattr(plan, name) < 1:
             raise InputError(f"--{name}", got=getattr(plan, name), expected="a whole number of at least 1")
     Halving(first=plan.first, eta=plan.eta)
-
-

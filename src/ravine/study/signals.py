@@ -40,8 +40,17 @@ class Layer:
 
 
 def signals(
-    recipe: Recipe, *, initializers: Sequence[str] = INITIALIZERS, activations: Sequence[str] = ACTIVATIONS, depth: int | None = 10,
-    width: int = 256, samples: int = 256, model: Any = None, data: Any = None, out: str | Path | None = None, quiet: bool = False,
+    recipe: Recipe,
+    *,
+    initializers: Sequence[str] = INITIALIZERS,
+    activations: Sequence[str] = ACTIVATIONS,
+    depth: int | None = 10,
+    width: int = 256,
+    samples: int = 256,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
     """Send a batch through untrained networks and measure activations and gradients by depth; gives the study's summary.
@@ -51,8 +60,8 @@ def signals(
     normal initialiser with that standard deviation.
 
     Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2] E[phi(sqrt(q_{l-1}) u)^2] + E[b^2], u
-    standard normal, and the gradient's variance grows backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot keeps both for
-    slopes of one at zero, He for ReLU.
+    standard normal, and the gradient's variance grows backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot
+    keeps both for slopes of one at zero, He for ReLU.
 
     Source: Glorot and Bengio, 2010; He et al., 2015; Poole et al., 2016; Schoenholz et al., 2017.
     """
@@ -60,14 +69,26 @@ def signals(
         raise InputError("--depth and --width", got=[depth, width], expected="at least 2")
     pairs = [(i, a) for a in (activations if depth is not None else ["own"]) for i in initializers]
     recipes = [_network(recipe, i, a, depth, width) for i, a in pairs]
-    options = {"initializers": list(initializers), "activations": list(activations), "depth": depth, "width": width, "samples": samples}
+    options = {
+        "initializers": list(initializers),
+        "activations": list(activations),
+        "depth": depth,
+        "width": width,
+        "samples": samples,
+    }
     study = Study.enter("signals", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     pipeline = measuring.pipeline_of(recipe, data)
     found = []
     for (initializer, activation), own in zip(pairs, recipes, strict=True):
         layers = passed(own, pipeline, samples, model if callable(model) else None)
-        found.append({"initializer": initializer, "activation": activation, "layers": [_statistics(layer) for layer in layers],
-                      "theory": theory(layers) if depth is not None else None})  # fmt: skip
+        found.append(
+            {
+                "initializer": initializer,
+                "activation": activation,
+                "layers": [_statistics(layer) for layer in layers],
+                "theory": theory(layers) if depth is not None else None,
+            }
+        )
     return _conclude(study, found)
 
 
@@ -76,7 +97,9 @@ def _network(recipe: Recipe, initializer: str, activation: str, depth: int | Non
     if depth is None:
         return recipe.edit({"model.init": {"weights": weights}})
     find("layer", activation)
-    return recipe.edit({"model": {"kind": "mlp", "hidden": [width] * depth, "activation": activation, "init": {"weights": weights}}})
+    return recipe.edit(
+        {"model": {"kind": "mlp", "hidden": [width] * depth, "activation": activation, "init": {"weights": weights}}}
+    )
 
 
 def _initializer(text: str) -> dict[str, Any]:
@@ -148,10 +171,15 @@ def _statistics(layer: Layer) -> dict[str, Any]:
     counts, edges = np.histogram(seen, bins=BINS, range=tuple(np.percentile(seen, [0.2, 99.8])))
     n = len(a)  # a gradient of the mean loss is 1/n of a sample's
     return {
-        "layer": layer.name, "activation mean": float(a.mean()), "activation variance": float(a.var()), "z variance": float(layer.z.double().var()),
+        "layer": layer.name,
+        "activation mean": float(a.mean()),
+        "activation variance": float(a.var()),
+        "z variance": float(layer.z.double().var()),
         "gradient variance": float((layer.gradient.double() * n).var()) if layer.gradient.numel() else None,
-        "dead": _dead(layer), "saturated": _saturated(layer), "histogram": {"edges": edges, "density": counts},
-    }  # fmt: skip
+        "dead": _dead(layer),
+        "saturated": _saturated(layer),
+        "histogram": {"edges": edges, "density": counts},
+    }
 
 
 def _dead(layer: Layer) -> float | None:
@@ -164,7 +192,7 @@ def _dead(layer: Layer) -> float | None:
 
 def _saturated(layer: Layer) -> float | None:
     """The part of values where a bounded activation's derivative is under 2 % of its largest."""
-    limits = {nn.Sigmoid: 1 / (1 + math.exp(-5.3)), nn.Tanh: math.sqrt(1 - SATURATED)}
+    limits: dict[Any, float] = {nn.Sigmoid: 1 / (1 + math.exp(-5.3)), nn.Tanh: math.sqrt(1 - SATURATED)}
     limit = limits.get(type(layer.activation))
     if limit is None:
         return None
@@ -199,14 +227,14 @@ def _phi(layer: Layer, u: Tensor) -> Tensor:
 
 def _gain(layer: Layer, side: int) -> float:
     """fan_in (side 1) or fan_out (side 0) times the mean square of the weights."""
-    weight: Tensor = layer.linear.weight.detach().double()  # type: ignore[union-attr, operator]
+    weight: Tensor = layer.linear.weight.detach().double()  # type: ignore[operator]
     return weight.shape[side] * float((weight**2).mean())
 
 
 def _offset(layer: Layer) -> float:
     """The mean square of the biases."""
     bias = layer.linear.bias
-    return 0.0 if bias is None else float((bias.detach().double() ** 2).mean())  # type: ignore[union-attr, operator]
+    return 0.0 if bias is None else float((bias.detach().double() ** 2).mean())  # type: ignore[operator]
 
 
 def _conclude(study: Study, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -217,12 +245,16 @@ def _conclude(study: Study, found: list[dict[str, Any]]) -> dict[str, Any]:
         hidden = one["layers"][:-1] or one["layers"]
         first, last = hidden[0], hidden[-1]
         grads = [layer["gradient variance"] for layer in hidden if layer["gradient variance"]]
-        table.append({
-            "initializer": one["initializer"], "activation": one["activation"],
-            "signal, last / first layer": math.sqrt(last["z variance"] / first["z variance"]) if first["z variance"] else None,
-            "gradient, first / last layer": math.sqrt(grads[0] / grads[-1]) if grads and grads[-1] else None,
-            "dead in %": _percent([layer["dead"] for layer in hidden]), "saturated in %": _percent([layer["saturated"] for layer in hidden]),
-        })  # fmt: skip
+        table.append(
+            {
+                "initializer": one["initializer"],
+                "activation": one["activation"],
+                "signal, last / first layer": math.sqrt(last["z variance"] / first["z variance"]) if first["z variance"] else None,
+                "gradient, first / last layer": math.sqrt(grads[0] / grads[-1]) if grads and grads[-1] else None,
+                "dead in %": _percent([layer["dead"] for layer in hidden]),
+                "saturated in %": _percent([layer["saturated"] for layer in hidden]),
+            }
+        )
     summary = {"table": table, "networks": found}
     return study.finish(summary, page_of(study, summary))
 

@@ -117,9 +117,11 @@ class Choice:
 
 Distribution = Uniform | Normal | Choice
 _KINDS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
-    "uniform": (Uniform, ("low", "high")), "loguniform": (LogUniform, ("low", "high")),
-    "integer": (Integer, ("low", "high")), "normal": (Normal, ("mean", "sd")),
-}  # fmt: skip
+    "uniform": (Uniform, ("low", "high")),
+    "loguniform": (LogUniform, ("low", "high")),
+    "integer": (Integer, ("low", "high")),
+    "normal": (Normal, ("mean", "sd")),
+}
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ class Space:
 
     def tightened(self, best: Sequence[Mapping[str, Any]]) -> Space:
         """Every distribution around the values of the best; one that none of them has stays as it is."""
+
         def around(variable: Variable) -> Variable:
             values = [row[variable.path] for row in best if variable.path in row]
             return replace(variable, distribution=variable.distribution.tightened(values)) if values else variable

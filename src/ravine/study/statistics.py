@@ -26,8 +26,15 @@ def paired_tests(scores: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
         pairs = np.array([scores[one], scores[other]], float)
         pairs = pairs[:, np.isfinite(pairs).all(0)]
         difference = pairs[0] - pairs[1]
-        rows.append({"one": one, "other": other, "pairs": pairs.shape[1],
-                     "difference": float(difference.mean()) if difference.size else math.nan, "raw p": _p(difference)})  # fmt: skip
+        rows.append(
+            {
+                "one": one,
+                "other": other,
+                "pairs": pairs.shape[1],
+                "difference": float(difference.mean()) if difference.size else math.nan,
+                "raw p": _p(difference),
+            }
+        )
     for row, corrected in zip(rows, holm([row["raw p"] for row in rows]), strict=True):
         row["p"] = corrected
     return sorted(rows, key=lambda row: row["p"])

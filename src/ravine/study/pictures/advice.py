@@ -22,7 +22,10 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
     first = summary["next"][0]
     figures = {"errors": ("Errors from the possible to the test data", errors_figure(summary))}
     if inputs is not None and inputs.ndim == 4 and summary["mistakes"]:
-        figures["mistakes"] = ("Worst mistakes on validation data: target > predicted", mistakes_figure(summary["mistakes"], inputs))
+        figures["mistakes"] = (
+            "Worst mistakes on validation data: target > predicted",
+            mistakes_figure(summary["mistakes"], inputs),
+        )
     tables = [Table("What to do next", summary["next"]), Table("The error taken apart", _shown(summary), best=None)]
     if summary["confusions"]:
         tables.append(Table("Most common confusions", summary["confusions"], best=None))
@@ -31,15 +34,20 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
     wrong = f"{summary['wrong']} of {summary['of']} validation samples are wrong. " if summary["errors"]["unit"] == "error" else ""
     return Page(
         title=f"Advice for {study.recipe.name}",
-        sentences=[f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}.",
-                   f"{wrong}Gaps smaller than {_show(summary, summary['noise'])} may be chance." if summary["noise"] else wrong or "Errors are root mean squares in the target's unit."],
-        figures=figures, tables=tables,
+        sentences=[
+            f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}.",
+            f"{wrong}Gaps smaller than {_show(summary, summary['noise'])} may be chance."
+            if summary["noise"]
+            else wrong or "Errors are root mean squares in the target's unit.",
+        ],
+        figures=figures,
+        tables=tables,
         reading=[
             "Work on the first large step of the staircase: what is right of it cannot get better than what is left of it.",
             "Without a human or target level the irreducible error counts as bias: give one where you can.",
             "Tag each mistake by its cause (blurred, mislabelled, rare). The tag that holds most is the next project.",
         ],
-    )  # fmt: skip
+    )
 
 
 def _show(summary: dict[str, Any], value: float | None) -> str:
@@ -65,7 +73,15 @@ def errors_figure(summary: dict[str, Any]) -> Figure:
             axes.annotate(f"{value:.3g}", (i, value), (0, 3), textcoords="offset points", ha="center", fontsize=8.5)
             if i:
                 gap = value - values[i - 1]
-                axes.annotate(f"{gap:+.3g}", (i - 0.5, max(value, values[i - 1])), (0, 14), textcoords="offset points", ha="center", color=INK, fontweight="bold")
+                axes.annotate(
+                    f"{gap:+.3g}",
+                    (i - 0.5, max(value, values[i - 1])),
+                    (0, 14),
+                    textcoords="offset points",
+                    ha="center",
+                    color=INK,
+                    fontweight="bold",
+                )
         axes.set_xticks(range(len(names)), [_NAMES[name].replace(", ", ",\n") for name in names])
         axes.set_ylabel("Error in %" if errors["unit"] == "error" else "Root mean square error")
         axes.margins(y=0.2)
@@ -78,6 +94,8 @@ def mistakes_figure(rows: list[dict[str, Any]], inputs: np.ndarray, columns: int
     for start in range(0, min(len(rows), 4 * columns), columns):
         part = rows[start : start + columns]
         captions = [f"{row['target']} > {row['predicted']}" for row in part]
-        lines.append((f"loss {part[0]['loss']:.2g}" if math.isfinite(part[0]["loss"]) else "", inputs[start : start + len(part)], captions))
+        lines.append(
+            (f"loss {part[0]['loss']:.2g}" if math.isfinite(part[0]["loss"]) else "", inputs[start : start + len(part)], captions)
+        )
     with style():
         return image_sheet(lines, "")

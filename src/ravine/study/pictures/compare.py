@@ -24,15 +24,22 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
     metric, final, table = summary["metric"], summary["final"], summary["table"]
     best = table[0]
     like = [row["variant"] for row in table[1:] if (row["p against the best"] or 0) >= 0.05]
-    figures = {"curves": (measures.title(metric), curves_figure(groups, metric)), "finish": ("In the end", finish_figure(groups, final))}
+    figures = {
+        "curves": (measures.title(metric), curves_figure(groups, metric)),
+        "finish": ("In the end", finish_figure(groups, final)),
+    }
     if summary["tuning"]:
         path = next(name for name in summary["tuning"][0] if "." in name)
         figures["sensitivity"] = (f"Sensitivity to {path}", sensitivity_figure(summary["tuning"], path, metric))
     tables = [
-        Table("In the end, best first", table, f"Mean ± standard deviation over {summary['seeds']} seeds. p: paired t-tests, "
-              f"corrected for all pairs (Holm). Target: {measures.title(metric).lower()} {measures.show(metric, summary['target'])}; "
-              "seconds are those of one run alone, evaluation apart."),
-    ]  # fmt: skip
+        Table(
+            "In the end, best first",
+            table,
+            f"Mean ± standard deviation over {summary['seeds']} seeds. p: paired t-tests, "
+            f"corrected for all pairs (Holm). Target: {measures.title(metric).lower()} {measures.show(metric, summary['target'])}; "
+            "seconds are those of one run alone, evaluation apart.",
+        ),
+    ]
     if summary["baselines"]:
         tables.append(Table("Classical models on the same split", summary["baselines"], best=None))
     tables.append(Table("All pairs", summary["pairs"], best=None))
@@ -47,13 +54,14 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
             no_better[0].upper() + no_better[1:] if len(table) > 1 else "There is nothing to compare it with.",
             f"{summary['runs']} runs trained as {together}; every variant saw the same seeds, split and batches.",
         ],
-        figures=figures, tables=tables,
+        figures=figures,
+        tables=tables,
         reading=[
             "Bands hold the mean with 95 % confidence. Bands that overlap may still differ: the pairs are what is tested.",
             "A variant that is best at the end need not be the one that gets there first: see the columns on the target.",
             "A flat sensitivity curve forgives a bad guess; a narrow one has to be tuned again for each problem.",
         ],
-    )  # fmt: skip
+    )
 
 
 def curves_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
@@ -164,6 +172,8 @@ def _outer_labels(figure: Figure, axes: list[Axes], x: str, metric: str) -> None
         return
     figure.supxlabel(x, fontsize=9.5)
     figure.supylabel(measures.title(metric) + (" in %" if measures.is_percent(metric) else ""), fontsize=9.5)
-    columns = axes[0].get_gridspec().ncols
+    spec = axes[0].get_gridspec()
+    assert spec is not None
+    columns = spec.ncols
     for i, axis in enumerate(axes):
         axis.tick_params(labelbottom=i + columns >= len(axes))

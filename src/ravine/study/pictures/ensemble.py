@@ -27,15 +27,17 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
         figures = {"grown": ("More members", grown_figure(summary)), "reliability": ("Reliability", reliability_figure(summary))}
     sentences.append(f"It predicts as one model: ravine predict {study.path} INPUT.")
     return Page(
-        title=f"Ensemble for {study.recipe.name}", sentences=sentences, figures=figures,
+        title=f"Ensemble for {study.recipe.name}",
+        sentences=sentences,
+        figures=figures,
         tables=[Table(f"On the {summary['split']} data", summary["table"])],
         reading=[
             "The gain comes from disagreement: members that make the same mistakes gain nothing from each other.",
-            "In the reliability diagram, below the diagonal is over-confident. Averaging lowers confidence: a member that is too sure "
+            "In the reliability diagram, below the diagonal is over-confident. Averaging lowers confidence: one that is too sure "
             "gains, one that was calibrated becomes too modest.",
             "The curve of more members flattens early; where it is flat, further members only cost.",
         ],
-    )  # fmt: skip
+    )
 
 
 def _name(metric: str) -> str:
@@ -78,5 +80,13 @@ def reliability_figure(summary: dict[str, Any]) -> Figure:
 
 def _line(axes: Axes, bins: list[dict[str, Any]], colour: str, dash: Any, width: float, label: str | None) -> None:
     enough = [b for b in bins if b["count"] >= 3]
-    axes.plot([100 * b["confidence"] for b in enough], [100 * b["accuracy"] for b in enough], color=colour, ls=dash, lw=width, marker="o",
-              ms=2 + width, label=label)  # fmt: skip
+    axes.plot(
+        [100 * b["confidence"] for b in enough],
+        [100 * b["accuracy"] for b in enough],
+        color=colour,
+        ls=dash,
+        lw=width,
+        marker="o",
+        ms=2 + width,
+        label=label,
+    )

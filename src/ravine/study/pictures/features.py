@@ -32,16 +32,22 @@ def page_of(study: Study, summary: dict[str, Any], found: dict[str, Any]) -> Pag
     elif found["saliency"].get("features"):
         figures["saliency"] = ("Mean saliency of each feature", importance_figure(found["saliency"]["features"], found["columns"]))
     idle = summary["idle filters"]
-    said = f"{idle} of {summary['filters']} filters of the first layer are nearly empty." if idle else f"None of the {summary['filters']} filters of the first layer is empty."
+    said = (
+        f"{idle} of {summary['filters']} filters of the first layer are nearly empty."
+        if idle
+        else f"None of the {summary['filters']} filters of the first layer is empty."
+    )
     return Page(
-        title=f"Features of {study.recipe.name}", sentences=[said, f"Patches are those of {found['layer']}."] if "units" in found else [said],
-        figures=figures, tables=[Table("Units", summary["units"], best=None)] if summary["units"] else [],
+        title=f"Features of {study.recipe.name}",
+        sentences=[said, f"Patches are those of {found['layer']}."] if "units" in found else [said],
+        figures=figures,
+        tables=[Table("Units", summary["units"], best=None)] if summary["units"] else [],
         reading=[
-            "Smooth, varied filters are a sign of good training; noisy ones of too little training, too much rate or no regularisation.",
-            "Patches of one unit should have something in common: that is its feature. Units of one kind side by side are redundant.",
+            "Smooth, varied filters are a sign of good training; noisy ones of too little training or regularisation.",
+            "Patches of one unit should have something in common: that is its feature. Units with the same patches are redundant.",
             "Saliency that lies off the object says that the network uses the background.",
         ],
-    )  # fmt: skip
+    )
 
 
 def _show(axes: Axes, image: np.ndarray, low: float, high: float, cmap: str = "gray") -> None:

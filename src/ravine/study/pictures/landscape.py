@@ -43,16 +43,26 @@ def page_of(study: Study, summary: dict[str, Any], found: list[dict[str, Any]], 
     )
     figures = {"profile": ("Loss along the line", profile_figure(found, kind))}
     if plane:
-        figures = {"contour": ("Contours of equal loss", contour_figure(found, kind)), "surface": ("The surface", surface_figure(found))}
+        figures = {
+            "contour": ("Contours of equal loss", contour_figure(found, kind)),
+            "surface": ("The surface", surface_figure(found)),
+        }
     return Page(
-        title=f"Landscape of {study.recipe.name}", sentences=sentences, figures=figures, pictures=pictures,
-        tables=[Table("Surfaces", surfaces, "Roughness: excess variation of log loss over the grid's lines; 0 is a single valley.", None)],
+        title=f"Landscape of {study.recipe.name}",
+        sentences=sentences,
+        figures=figures,
+        pictures=pictures,
+        tables=[
+            Table(
+                "Surfaces", surfaces, "Roughness: excess variation of log loss over the grid's lines; 0 is a single valley.", None
+            )
+        ],
         reading=[
             "Directions are as large as the weights filter by filter, so that networks of different scale can be compared.",
             "Wide, round contours are a flat minimum; narrow, broken ones a sharp or chaotic one.",
             "A plane shows two of very many directions: it can show that a landscape is rough, not that it is smooth everywhere.",
         ],
-    )  # fmt: skip
+    )
 
 
 def _barrier(one: dict[str, Any]) -> str:
@@ -60,9 +70,8 @@ def _barrier(one: dict[str, Any]) -> str:
     ends = np.interp([0.0, 1.0], x, loss)
     inside = (x > 0) & (x < 1)
     height = float(np.nanmax(loss[inside]) - max(ends))
-    return (
-        f"Between them the loss rises by {height:.3g} above the higher end: "
-        + ("they lie in different valleys." if height > 0.1 * max(ends[0], ends[1], 1e-12) else "hardly a barrier.")
+    return f"Between them the loss rises by {height:.3g} above the higher end: " + (
+        "they lie in different valleys." if height > 0.1 * max(ends[0], ends[1], 1e-12) else "hardly a barrier."
     )
 
 
@@ -141,7 +150,9 @@ def profile_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 axis.plot(one["x"], values, "-o", ms=3, color=COLOURS[i], label=one["name"] if len(found) > 1 else None)
             _ends(axis, kind)
             axis.set_ylabel("Accuracy in %" if metric == "accuracy" else "Loss")
-            axis.set_xlabel("from the first network (0) to the second (1)" if kind == "between" else "random direction, in sizes of the filters")
+            axis.set_xlabel(
+                "from the first network (0) to the second (1)" if kind == "between" else "random direction, in sizes of the filters"
+            )
         values = np.concatenate([one["loss"][np.isfinite(one["loss"])] for one in found])
         if values.min() > 0 and values.max() > 20 * values.min():
             log_axis(axes[0], "y", [values.min(), values.max()])
@@ -158,10 +169,14 @@ def write_interactive(folder: Path, title: str, found: list[dict[str, Any]]) -> 
     """``surface.html``: the surfaces to turn by hand; nothing is fetched from elsewhere."""
     levels = _levels(found)
     surfaces = [
-        {"name": one["name"], "x": one["x"], "y": one["y"],
-         "z": np.log10(np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1]))}
+        {
+            "name": one["name"],
+            "x": one["x"],
+            "y": one["y"],
+            "z": np.log10(np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1])),
+        }
         for one in found
-    ]  # fmt: skip
+    ]
     data = json.dumps(plain({"title": title, "surfaces": surfaces, "low": np.log10(levels[0]), "high": np.log10(levels[-1])}))
     write_text(folder / "surface.html", _PAGE.read_text(encoding="utf-8").replace("/*DATA*/null", data.replace("<", "\\u003c")))
     return "surface.html"

@@ -32,23 +32,31 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
     metric, dense, table = summary["metric"], summary["dense"], summary["table"]
     better = 1 if measures.better_is(metric) == "max" else -1
     good = [row for row in table if row["arm"] == "winning ticket" and better * (row[metric][0] - dense[metric][0]) >= 0]
-    sentences = [f"The dense network: {measures.title(metric).lower()} {cell(dense[metric], metric)} (mean ± standard deviation over seeds)."]
+    sentences = [
+        f"The dense network: {measures.title(metric).lower()} {cell(dense[metric], metric)} (mean ± standard deviation over seeds)."
+    ]
     if good:
         least = min(good, key=lambda row: row["weights left in %"])
-        sentences.append(f"The smallest ticket that is as good keeps {least['weights left in %']:.3g} % of the weights: {cell(least[metric], metric)}.")
+        sentences.append(
+            f"The smallest ticket that is as good keeps {least['weights left in %']:.3g} % of the weights: "
+            f"{cell(least[metric], metric)}."
+        )
     sentences += [_against(table, metric)]
     return Page(
-        title=f"Lottery tickets of {study.recipe.name}", sentences=sentences,
-        figures={"accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric)),
-                 "early_stop": ("Iterations to early stopping", sparsity_figure(summary, "early stop"))},
+        title=f"Lottery tickets of {study.recipe.name}",
+        sentences=sentences,
+        figures={
+            "accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric)),
+            "early_stop": ("Iterations to early stopping", sparsity_figure(summary, "early stop")),
+        },
         tables=[Table("By arm and round", table, best=None)],
         reading=[
-            "A ticket that stays level to the right while its re-initialisation falls says that the mask fits these very initial weights.",
+            "A ticket that stays level to the right while its re-initialisation falls says that the mask fits these weights.",
             "If the random mask falls first, the structure that pruning found matters, not the number of weights alone.",
             "A ticket that stops earlier than the dense network learns faster; one whose early stop rises is starved.",
             "If tickets fall with their re-initialisation, rewind to an early step instead of to the initialisation.",
         ],
-    )  # fmt: skip
+    )
 
 
 def _against(table: list[dict[str, Any]], metric: str) -> str:
@@ -97,6 +105,10 @@ def _band(axes: Axes, rows: list[dict[str, Any]], metric: str, i: int, label: st
 
 
 def _crop(axes: Axes, values: np.ndarray, metric: str) -> None:
-    if measures.better_is(metric) == "max" and len(values) and np.median(values) - values.min() > 4 * (values.max() - np.median(values)) > 0:
+    if (
+        measures.better_is(metric) == "max"
+        and len(values)
+        and np.median(values) - values.min() > 4 * (values.max() - np.median(values)) > 0
+    ):
         reach = values.max() - np.median(values)
         axes.set_ylim(bottom=max(values.min() - 0.5, values.max() - max(8 * reach, 0.25 * (values.max() - values.min()))))

@@ -25,7 +25,7 @@ def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.9, **s
     return figure, list(axes.flat)
 
 
-def scaled(metric: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
+def scaled(metric: str, values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     """Values as they are drawn: fractions that people read as percentages are percentages."""
     found = np.array([math.nan if v is None else v for v in np.asarray(values, dtype=object).ravel()], float)
     found = found.reshape(np.shape(values))
@@ -64,5 +64,12 @@ def brief(value: float) -> str:
 def legend(axes: Axes, columns: int = 3) -> None:
     """A legend above the axes, off the data."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderpad=0.2, columnspacing=1.2,
-                    handlelength=1.8, borderaxespad=0.2)  # fmt: skip
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=columns,
+            borderpad=0.2,
+            columnspacing=1.2,
+            handlelength=1.8,
+            borderaxespad=0.2,
+        )

@@ -21,26 +21,35 @@ def page_of(study: Study, summary: dict[str, Any], rates: Sequence[float], cours
     sentences = ["No rate lowers the loss: look for what else is wrong (ravine doctor)."]
     if summary["suggested"] is not None:
         low, high = (brief(rate) for rate in summary["range"])
-        sentences = [f"Try a learning rate of {brief(summary['suggested'])}; all from {low} to {high} come within a tenth of its fall."]
+        sentences = [
+            f"Try a learning rate of {brief(summary['suggested'])}; all from {low} to {high} come within a tenth of its fall."
+        ]
     if summary["edge"]:
         below, above = summary["edge"]
         at = f"between {brief(below)} and {brief(above)}" if below else f"below {brief(above)}"
         sentences.append(f"Training diverges from a rate {at} on.")
     else:
         sentences.append("No rate diverged.")
-    sentences.append(f"{len(rates)} rates trained as one population for {summary['steps']:,} steps, with {study.recipe.optimizer.kind}.")
+    sentences.append(
+        f"{len(rates)} rates trained as one population for {summary['steps']:,} steps, with {study.recipe.optimizer.kind}."
+    )
     best = rates.index(summary["suggested"]) if summary["suggested"] is not None else None
     return Page(
-        title=f"Learning rates of {study.recipe.name}", sentences=sentences,
-        figures={"curves": ("Loss of each rate", curves_figure(rates, courses, summary)),
-                 "final": ("Loss in the end", final_figure(rates, summary))},
-        tables=[Table("Rates", summary["table"], "Fall: of the loss from its first value, in per cent of the best rate's fall.", best)],
+        title=f"Learning rates of {study.recipe.name}",
+        sentences=sentences,
+        figures={
+            "curves": ("Loss of each rate", curves_figure(rates, courses, summary)),
+            "final": ("Loss in the end", final_figure(rates, summary)),
+        },
+        tables=[
+            Table("Rates", summary["table"], "Fall: of the loss from its first value, in per cent of the best rate's fall.", best)
+        ],
         reading=[
             "Dark curves hardly move: too low. Bright ones fall fastest, until they shake, rise or leave (dashed: diverged).",
-            "The suggested rate falls furthest in this short run. For a long run with a schedule, start near it or up to three times lower.",
+            "The suggested rate falls furthest in this short run. For a long run, start near it or up to three times lower.",
             "A best rate close to the edge of divergence wants a warm-up or a smaller rate for safety.",
         ],
-    )  # fmt: skip
+    )
 
 
 def curves_figure(rates: Sequence[float], courses: Sequence[np.ndarray], summary: dict[str, Any]) -> Figure:
@@ -80,7 +89,9 @@ def final_figure(rates: Sequence[float], summary: dict[str, Any]) -> Figure:
         axes.plot(x, shown, "-o", color=COLOURS[0], ms=4, label="loss in the end")
         axes.axhline(summary["first_loss"], color=FAINT, lw=0.8, ls=(0, (2, 2)), label="first loss")
         if lost.any():
-            axes.plot(x[lost], np.full(lost.sum(), 0.96), "x", color=COLOURS[1], transform=axes.get_xaxis_transform(), label="diverged")
+            axes.plot(
+                x[lost], np.full(lost.sum(), 0.96), "x", color=COLOURS[1], transform=axes.get_xaxis_transform(), label="diverged"
+            )
         if summary["range"]:
             axes.axvspan(*summary["range"], color=COLOURS[0], alpha=0.15, lw=0, label="suggested range")
         log_axis(axes)

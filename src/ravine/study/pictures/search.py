@@ -29,7 +29,8 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
     test = [f"{measures.title(name)} {cell(value, name)}" for name, value in chosen.items() if name.startswith("test_")]
     rounds = [
         {"method": name, "round": number + 1, "distributions": "; ".join(said)}
-        for name, spaces in summary["spaces"].items() for number, said in enumerate(spaces)
+        for name, spaces in summary["spaces"].items()
+        for number, said in enumerate(spaces)
     ]
     tables = [
         Table("The best on fresh seeds", _sorted(summary["finals"], metric), "Mean ± standard deviation over the seeds."),
@@ -91,7 +92,9 @@ def fields_figure(trials: Sequence[Trial], metric: str) -> Figure:
 def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial], metric: str, i: int, label: str | None) -> None:
     x = [t.values[path] for t in own]
     y = scaled(metric, [t.result.get(metric) for t in own])
-    numbers = all(isinstance(t.values[path], int | float) and not isinstance(t.values[path], bool) for t in everyone if path in t.values)
+    numbers = all(
+        isinstance(t.values[path], int | float) and not isinstance(t.values[path], bool) for t in everyone if path in t.values
+    )
     if not numbers:
         names = sorted({show_value(t.values[path]) for t in everyone if path in t.values})
         jitter = np.linspace(-0.2, 0.2, len(x)) if len(x) > 1 else np.zeros(len(x))
@@ -99,8 +102,16 @@ def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial
         axes.set_xticks(range(len(names)), names, rotation=30 if sum(map(len, names)) > 24 else 0)
     elif x and min(x) > 0 and max(t.values[path] for t in everyone if path in t.values) > 100 * min(x):
         log_axis(axes)
-    axes.plot(x, y, MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=4.5, alpha=0.8, label=label,
-              mfc="none" if i % 2 else None)  # fmt: skip
+    axes.plot(
+        x,
+        y,
+        MARKERS[i % len(MARKERS)],
+        color=COLOURS[i % len(COLOURS)],
+        ms=4.5,
+        alpha=0.8,
+        label=label,
+        mfc="none" if i % 2 else None,
+    )
 
 
 def progress_figure(trials: Sequence[Trial], metric: str) -> Figure:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ravine.study.page import Page, Table
-from ravine.study.pictures.panels import COLOURS, DASHES, INK, MARKERS, legend, log_axis, panels, style
+from ravine.study.pictures.panels import COLOURS, DASHES, INK, MARKERS, brief, log_axis, panels, style
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -19,8 +20,14 @@ FLOOR = 1e-30
 
 def page_of(study: Study, summary: dict[str, Any]) -> Page:
     table = summary["table"]
-    rated = [(abs(np.log10(max(row["signal, last / first layer"] or FLOOR, FLOOR))) + abs(np.log10(max(row["gradient, first / last layer"] or FLOOR, FLOOR))), row)
-             for row in table]  # fmt: skip
+    rated = [
+        (
+            abs(np.log10(max(row["signal, last / first layer"] or FLOOR, FLOOR)))
+            + abs(np.log10(max(row["gradient, first / last layer"] or FLOOR, FLOOR))),
+            row,
+        )
+        for row in table
+    ]
     _, best = min(rated, key=lambda pair: pair[0])
     _, worst = max(rated, key=lambda pair: pair[0])
 
@@ -31,17 +38,25 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
 
     return Page(
         title=f"Signals before training on {study.recipe.name}",
-        sentences=[f"Size is kept best by {say(best)}, worst by {say(worst)}.", "Factors are of standard deviations between the first and the last hidden layer."],
-        figures={"forward": ("Variance before the activation, by depth", depth_figure(summary["networks"], "z variance")),
-                 "backward": ("Variance of the gradient, by depth", depth_figure(summary["networks"], "gradient variance")),
-                 "histograms": ("Activations of the first, a middle and the last hidden layer (deeper is darker; zeros of ReLU left out)", histogram_figure(summary["networks"]))},
+        sentences=[
+            f"Size is kept best by {say(best)}, worst by {say(worst)}.",
+            "Factors are of standard deviations between the first and the last hidden layer.",
+        ],
+        figures={
+            "forward": ("Variance before the activation, by depth", depth_figure(summary["networks"], "z variance")),
+            "backward": ("Variance of the gradient, by depth", depth_figure(summary["networks"], "gradient variance")),
+            "histograms": (
+                "Activations of the first, a middle and the last hidden layer (deeper is darker; zeros of ReLU left out)",
+                histogram_figure(summary["networks"]),
+            ),
+        },
         tables=[Table("By initialiser and activation", table, best=None)],
         reading=[
             "Level lines train from the first step; falling ones vanish, rising ones explode with depth.",
             "Points are measured, dashes are the theory of wide layers: where they part, layers are narrow or inputs correlated.",
             "Many dead units waste width; saturated ones pass no gradient back.",
         ],
-    )  # fmt: skip
+    )
 
 
 def depth_figure(networks: list[dict[str, Any]], name: str) -> Figure:
@@ -78,16 +93,21 @@ def histogram_figure(networks: list[dict[str, Any]]) -> Figure:
     initializers = list(dict.fromkeys(one["initializer"] for one in networks))
     with style():
         figure, axes = panels(len(activations), len(initializers), 2.2, 1.7)
-        for axis, one in zip(axes, sorted(networks, key=lambda n: (activations.index(n["activation"]), initializers.index(n["initializer"]))), strict=True):
+        for axis, one in zip(
+            axes,
+            sorted(networks, key=lambda n: (activations.index(n["activation"]), initializers.index(n["initializer"]))),
+            strict=True,
+        ):
             _histograms(axis, one["layers"][:-1] or one["layers"])
             axis.set_yticks([])
             axis.tick_params(labelsize=7)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.xaxis.set_major_formatter(lambda value, _: brief(value))
         for i, initializer in enumerate(initializers):
             axes[i].set_title(initializer, fontsize=9)
         for j, activation in enumerate(activations):
             axes[j * len(initializers)].set_ylabel(f"{activation}\ndensity", fontsize=9)
         figure.supxlabel("activation", fontsize=9.5)
-        legend(axes[0])
     return figure
 
 
