@@ -17,7 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks", "reference", "terminal"}
 TECHNIQUES = {"data", "nn", "optim"}
-TRAINING = {"training", "prediction", "progress", "inspection", "showing", "terminal"}
+TRAINING = {"training", "prediction", "progress", "inspection", "showing", "terminal", "consultation"}
 ORDER = ({"report"}, {"engine"}, {"doctor"}, TRAINING, {"study"}, {"interop", "bench"}, {"cli"}, {"__init__", "__main__"})
 ALLOWED = dict.fromkeys(BASE, BASE) | {part: BASE | {part} for part in TECHNIQUES}
 below = BASE | TECHNIQUES

@@ -42,13 +42,14 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 def train(
     recipe: RecipeArgument = None, set_: Set = None, out: Out = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")] = 1,
+    doctor: Annotated[bool, typer.Option("--doctor/--no-doctor", help="Examine the recipe before, and the run at its end.")] = True,
 ) -> None:
     """Train a recipe; without one, a small convolutional network on handwritten digits."""
     chosen = recipe_from(recipe, set_, seed)
     from ravine.training import train_many
 
     recipes = [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
-    runs = train_many(recipes, out=out, quiet=quiet or json_)
+    runs = train_many(recipes, out=out, quiet=quiet or json_, doctor=doctor)
     _finish(runs, quiet, json_)
 
 
@@ -66,6 +67,19 @@ def resume(
     from ravine.training import resume as resume_
 
     _finish(resume_(run, after=after, quiet=quiet or json_), quiet, json_)
+
+
+@command
+def doctor(
+    subject: Annotated[Path | None, typer.Argument(metavar="RECIPE|RUN", help="A recipe file or a run; none: the digits.")] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Search a cure by experiment and verify it on fresh seeds.")] = False,
+    budget: Annotated[float, typer.Option(min=8, help="Of the proof: training steps of all its members, in original runs.")] = 20.0,
+    member: Member = 0, set_: Set = None, out: Out = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
+) -> None:
+    """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a cure."""
+    from ravine.consultation import consult
+
+    print_json(json_, consult(subject, set_, seed, member=member, prove=prove, budget=budget, out=out, quiet=quiet or json_))
 
 
 @command

@@ -50,7 +50,22 @@ def print_outcome(runs: list[Any]) -> None:
     _console.print(f"execution: {runs[0].events_of('execution')[0]['text']}", highlight=False)
     for event in runs[0].events_of("frozen"):
         _console.print(f"[yellow]{event['text']}[/]", highlight=False)
+    print_findings([event["data"] for event in runs[0].events_of("finding")])
     _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+
+
+def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
+    """The worst findings first: what, the numbers, and the first remedy."""
+    for finding in findings[:most]:
+        _console.print(f"[bold red]{finding['code']}[/] ({finding['where']}): {finding['evidence']}", highlight=False)
+        _console.print(f"  {finding['cause']} It leads to this: {'; '.join(finding['consequences'])}.", highlight=False)
+        for remedy in finding["remedies"][:1]:
+            plain = all(isinstance(value, str | int | float) for value in remedy["edits"].values())
+            edits = " ".join(f"--set {path}={value}" for path, value in remedy["edits"].items()) if plain else ""
+            _console.print(f"  remedy: {remedy['why']}  {edits}".rstrip(), highlight=False, markup=False)
+        _console.print(f"  more: {finding['docs']}", highlight=False)
+    if len(findings) > most:
+        _console.print(f"and {len(findings) - most} more in the report", highlight=False)
 
 
 def show_summary(recipe: Recipe) -> dict[str, Any]:

@@ -95,6 +95,7 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "underfitting": ("The training loss is still high at the end.", "the network has not learned what the data hold", ()),
 }  # fmt: skip
 _RANK = {code: i for i, code in enumerate(CODES)}
+_OPPOSITES = (("lr_too_low", "lr_too_high"), ("batch_too_small", "batch_too_large"))  # the surer one stands
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,9 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
         held = best.get(finding.code)
         if held is None or finding.strength > held.strength:
             best[finding.code] = finding
+    for one, other in _OPPOSITES:
+        if one in best and other in best:
+            del best[one if best[one].strength < best[other].strength else other]
     order = sorted(best.values(), key=lambda f: (-_tier(f.strength), _RANK[f.code]))
     return [_with_consequences(f, order[i + 1 :]) for i, f in enumerate(order)]
 
