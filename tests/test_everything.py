@@ -85,9 +85,9 @@ OTHER: dict[str, Any] = {
 TARGETS = {"squared": REALS, "absolute": REALS, "huber": REALS, "binary_cross_entropy": LABELS, "kl": SHARES, "output": REALS,
            "multi_task": HEADS}  # fmt: skip
 BARE = {  # layers without parameters of their own
-    "avgpool", "channel_pool", "flatten", "gelu", "global_pool", "hard_sigmoid", "hard_tanh", "instance_norm", "local_response_norm",
-    "log_softmax", "maxout", "maxpool", "relu", "reshape", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "tied",
-    "transpose",
+    "avgpool", "channel_pool", "flatten", "gelu", "global_pool", "hard_sigmoid", "hard_tanh", "instance_norm",
+    "local_response_norm", "log_softmax", "maxout", "maxpool", "relu", "reshape", "selu", "sigmoid", "silu", "softmax",
+    "softplus", "softsign", "tanh", "tied", "transpose",
 }  # fmt: skip
 REAL_METRICS = ("mse", "rmse", "mae", "r2")
 PUBLISHED = ("mnist", "cifar10", "shakespeare")
@@ -225,21 +225,61 @@ def cut(many: list[Recipe], data: Any, directory: Path) -> None:
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_in_a_population_and_after_resume(kind, name, files, tmp_path):
     many, data = recipes(kind, name, files)
+    together = held(many, data, tmp_path)
+    if turned_in_effect(kind, name):
+        assert not torch.equal(*together), "the second member's numbers change nothing"
+
+
+# Fields of a recipe outside its techniques, by section; each is turned for the second member.
+SECTIONS = {
+    "clip-norm": {"clip": {"norm": 0.1}}, "clip-tensor": {"clip": {"tensor_norm": 0.05}}, "clip-value": {"clip": {"value": 0.01}},
+    "ema": {"average": {"ema": 0.5}}, "swa": {"average": {"swa": "1ep"}}, "bootstrap": {"data": {"bootstrap": True}},
+    "weight_noise": {"regularize": {"weight_noise": 0.1}}, "adversarial": {"regularize": {"adversarial": 0.2}},
+    "hard_negatives": {"regularize": {"hard_negatives": 0.5}}, "depth_decay": {"start": {"depth_decay": 0.5}},
+    "seed": {"seed": 5}, "stop": {"stop": {"after": "6it"}}, "lookahead": {"optimizer": {"lookahead": 2}},
+}  # fmt: skip
+STRUCTURAL = {
+    "grow": {"data": {"grow": {"milestones": ["1ep"]}}, "stop": {"after": "3ep"}}, "accumulate": {"optimizer": {"accumulate": 2}},
+    "freeze": {"start": {"freeze": ["0.*"], "unfreeze": "5it"}}, "replacement": {"data": {"order": "replacement"}},
+    "drop": {"data": {"last_batch": "drop", "batch": 5}},
+    "targets": {"data": {"preprocess": [{"kind": "standardize", "of": "targets"}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*SECTIONS, *STRUCTURAL])
+def test_the_rest_of_a_recipe(name, tmp_path):
+    both, second = STRUCTURAL.get(name, {}), SECTIONS.get(name, {"seed": 1})
+    base: dict[str, Any] = {
+        "data": {"batch": 4, "validation": 0.25, "test": 0.25}, "optimizer": {"kind": "sgd", "lr": 0.1, "momentum": 0.5},
+        "model": {"layers": [{"kind": "dense", "units": 6}, "tanh", {"kind": "dense", "units": 3}]},
+        "stop": {"after": f"{STEPS}it", "best": False}, "precision": "float64", "threads": 1,
+    }  # fmt: skip
+    two = []
+    for turned_fields in ({}, second):
+        fields = dict(base)
+        for section, said in [*both.items(), *turned_fields.items()]:
+            fields[section] = {**fields.get(section, {}), **said} if isinstance(said, dict) else said
+        two.append(Recipe(**fields))
+    together = held(two, (INPUTS["vector"], REALS if name == "targets" else CLASS), tmp_path)
+    assert name in ("ema", "swa") or not torch.equal(*together)
+
+
+def held(many: list[Recipe], data: Any, directory: Path) -> list[torch.Tensor]:
+    """Hold two members against their solo runs, and against themselves cut and resumed; their weights."""
     assert many[0].program == many[1].program
-    together = ravine.train_many(many, data=data, out=tmp_path / "whole", quiet=True)
+    together = ravine.train_many(many, data=data, out=directory / "whole", quiet=True)
     thetas = [run.slots["theta"] for run in together]
     for i, (recipe, run) in enumerate(zip(many, together, strict=True)):
         assert run.result["stopped"] == "finished"
-        alone = ravine.train(recipe, data=data, out=tmp_path / f"solo{i}", quiet=True, doctor=False)
+        alone = ravine.train(recipe, data=data, out=directory / f"solo{i}", quiet=True, doctor=False)
         theta = alone.slots["theta"]
         assert float((thetas[i] - theta).norm()) <= 1e-9 * max(float(theta.norm()), 1e-3)
         unclocked = {key: value for key, value in alone.result.items() if isinstance(value, float) and key != "seconds"}
         assert {key: run.result[key] for key in unclocked} == pytest.approx(unclocked, rel=1e-8, abs=1e-12, nan_ok=True)
-    if turned_in_effect(kind, name):
-        assert not torch.equal(*thetas), "the second member's numbers change nothing"
-    cut(many, data, tmp_path / "cut")
-    ravine.resume(tmp_path / "cut", data=data, quiet=True)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    cut(many, data, directory / "cut")
+    ravine.resume(directory / "cut", data=data, quiet=True)
+    assert_same(directory / "whole", directory / "cut")
+    return thetas
 
 
 @pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case.values[0] in ("layer", "loss", "model")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from ravine import durations
 from ravine.doctor.judgement import Checkup
 from ravine.engine import pilot, snapshot, starting
 from ravine.engine.calendar import Calendar
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
-from ravine.engine.rehearsal import rehearse
 from ravine.engine.run import Run
 from ravine.engine.rungs import Halving
 from ravine.engine.trainer import Progress, Trainer
 from ravine.errors import InputError, RavineError
+from ravine.optim.plan import tabulate
 from ravine.recipe import Recipe, from_keywords
 from ravine.rundir import RunDir, snapshot_step
 
@@ -37,7 +39,7 @@ def train(
     ``recipe`` says everything; any of its fields may be given by keyword instead (``lr=``, ``batch=``, ``optimizer=``,
     ``epochs=``, ``validation=``, ``precision=``, …). ``model`` is a technique's name, a list of layers, an ``nn.Module`` (trained
     from the weights it has) or a function that makes one; ``data`` is ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source
-    such as ``"csv:houses.csv"``. The run directory is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe
+    such as ``"csv:houses.csv"``; ``schedule`` may be a function of (epoch, lr). The run directory is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe
     before the first step and the run at its end, and changes no number of it: its findings stand in the run.
 
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
@@ -65,8 +67,6 @@ def train_many(
     said = [given(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [recipe for recipe, _, _ in said], said[0][1], said[0][2]
     programs = programs_of(recipes, module, arrays, test=test, width=width, halving=halving)
-    for program in programs:
-        rehearse(program)
     rundir = RunDir.create(None if out is None else Path(out), list(recipes), facts=_facts(programs, width, halving))
     for program in programs:
         _describe(program, rundir)
@@ -126,7 +126,20 @@ def given(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tupl
         changes["model"] = {"kind": "layers", "layers": model} if isinstance(model, list | tuple) else model
     if data is not None:
         changes["data.source"] = data
-    return starting.adopt(from_keywords(recipe.edit(changes), fields)), module, arrays
+    return starting.adopt(_said(recipe.edit(changes), fields)), module, arrays
+
+
+def _said(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
+    """The recipe with ``train``'s keywords; a schedule that is a function of (epoch, lr) is tabulated over the epochs."""
+    function = fields.get("schedule")
+    if not callable(function):
+        return from_keywords(recipe, fields)
+    recipe = from_keywords(recipe, {name: value for name, value in fields.items() if name != "schedule"})
+    amount, unit = durations.parse(recipe.stop.after)
+    if unit != "ep":
+        got = f"a function of (epoch, lr), and an end after {recipe.stop.after}"
+        raise InputError("schedule", got=got, expected="an end in epochs", repair="set epochs")
+    return recipe.edit({"schedule": tabulate(function, math.ceil(amount), recipe.optimizer.lr)})
 
 
 def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:

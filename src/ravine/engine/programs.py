@@ -16,6 +16,7 @@ from ravine.engine import pilot, starting
 from ravine.engine.evaluate import evaluation
 from ravine.engine.pilot import Execution
 from ravine.engine.population import Objective, Population
+from ravine.engine.rehearsal import rehearse
 from ravine.engine.rungs import Halving
 from ravine.errors import InputError
 from ravine.nn.build import build, build_loss
@@ -104,6 +105,7 @@ def program_of(
         population = populate(recipes, pipeline, module, device=device, dtype=dtype)
         if pipeline.vocabulary is None or _takes_tokens(population.objectives[0].model, pipeline):
             break  # else they are numbers
+    rehearse(recipes, pipeline, population)
     execution = pilot.prepare(population, first, pipeline)
     return Program(number, recipes, members, pipeline, population, execution, test, module, width=len(members))
 
@@ -132,7 +134,8 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            starting.fitted_model(recipe, pipeline.outputs), pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype
+            starting.fitted_model(recipe, pipeline.outputs), pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype,
+            batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
         model = seeded(copy.deepcopy(module))

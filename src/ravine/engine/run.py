@@ -20,6 +20,7 @@ from ravine.engine.population import Objective, joined, view
 from ravine.engine.programs import class_counts
 from ravine.errors import InputError, RavineError
 from ravine.nn.build import build, build_loss, layout
+from ravine.nn.randomized import monte_carlo
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
@@ -150,10 +151,27 @@ class Run:
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Class probabilities [N, K] (multilabel: of each label)."""
-        outputs = self.outputs(x)
+        return self._probabilities(self.outputs(x)).numpy()
+
+    def _probabilities(self, outputs: Tensor) -> Tensor:
         if self.recipe.loss.arguments.get("input") == "probabilities":
-            return outputs.numpy()
-        return (outputs.sigmoid() if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1 else outputs.softmax(-1)).numpy()
+            return outputs
+        return outputs.sigmoid() if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1 else outputs.softmax(-1)
+
+    def monte_carlo(
+        self, x: Any, samples: int = 100, *, seed: int = 0, batch: int = 512,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the answers over draws of dropout, which stays on (Gal and Ghahramani, 2016).
+
+        Answers are class probabilities, or values in the target's units.
+        """
+        if samples < 1:
+            raise InputError("samples", got=samples, expected="a whole number of at least 1")
+        regression = self.pipeline.task == "regression"
+        answers = _Answers(self.model, self.pipeline.target_units if regression else self._probabilities)
+        parts = [monte_carlo(answers, part, samples, seed) for part in self.pipeline.transform(x).split(batch)]
+        mean, deviation = (torch.cat(halves).numpy() for halves in zip(*parts, strict=True))
+        return mean, deviation
 
     def predict(self, x: Any) -> np.ndarray:
         """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the target's units."""
@@ -179,7 +197,8 @@ class Run:
             tokens = self.pipeline.preparation.tokens
             pipeline = Pipeline(source, dtype=self._dtype, fitted=starting.carried_over(self.recipe), tokens=tokens)
         if not pipeline.has(split):
-            raise InputError("evaluate", got=split, expected="a split that the data has", repair=f"data.{split} is empty")
+            known = [name for name in ("train", "validation", "test") if pipeline.has(name)]
+            raise InputError("evaluate", got=split, expected=f"a part that the data has: {', '.join(known)}")
         loss = build_loss(self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline))
         metrics = metric_functions(pipeline.task, self.recipe.metrics, self.recipe.loss)
         objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
@@ -202,3 +221,14 @@ class Run:
         """A copy of the trained network, for changing."""
         return copy.deepcopy(self.model)
 
+
+class _Answers(nn.Module):
+    """A network and what its outputs mean."""
+
+    def __init__(self, model: nn.Module, answer: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.model = model
+        self.__dict__["answer"] = lambda outputs: answer(outputs)  # copied by name, with the run that it belongs to
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(joined(self.model(x)))  # type: ignore[operator]

@@ -45,12 +45,12 @@ def build(
     vocabulary: int | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    batch: Tensor | None = None,
+    batch: Tensor | Callable[[], Tensor] | None = None,
 ) -> nn.Module:
     """The module of a recipe's model part, its parameters a function of the seed alone.
 
     Everything is drawn in float64 and then cast, so float32 and float64 agree. ``vocabulary`` fills the fields of that
-    name which were left open; ``batch`` are inputs for data-dependent initialisers (lsuv).
+    name which were left open; ``batch`` are inputs for data-dependent initialisers (lsuv), or what makes them.
 
     >>> net = build("mlp", (4,), 3, seed=1)
     >>> bool((build("mlp", (4,), 3, seed=1)[1].weight == net[1].weight).all())

@@ -216,7 +216,8 @@ def table(
 ) -> Array:
     """A multiplier for each epoch (or each ``every``), the last one from there on.
 
-    ``plan.tabulate`` makes one from a Python function of (epoch, lr).
+    ``train(schedule=function)`` makes one of a Python function of (epoch, lr), which gives each epoch's rate from the
+    epoch, counted from 0, and the rate that stands.
 
     >>> table(np.arange(5), 5, 2, values=(1.0, 0.5)).tolist()
     [1.0, 1.0, 0.5, 0.5, 0.5]
