@@ -159,3 +159,22 @@ def test_verdicts_of_rates():
     assert found["edge"] == [1e-2, 1e-1]
     nothing = judge([0.1, 1.0], [np.full(9, 1.0), np.full(9, np.nan)], ["finished", "diverged"])
     assert nothing["suggested"] is None
+
+
+def test_the_example_of_a_quadratic_bowl(tmp_path):
+    import importlib.util
+    from pathlib import Path
+
+    place = Path(__file__).parent.parent / "examples" / "quadratic_bowl.py"
+    spec = importlib.util.spec_from_file_location("quadratic_bowl", place)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    found = example.main(str(tmp_path / "bowl"), epochs=10, seeds=2)
+    least = float(torch.trace(example.curvature())) / 2
+    assert [row["variant"] for row in found["table"][:2]] != ["sgd", "sgd"]
+    for row in found["table"]:  # the noise alone costs trace(Q) / 2; a step away costs more
+        assert 0.93 * least < row["test_loss"][0] < 1.3 * least
+    run = ravine.Run(tmp_path / "bowl" / "runs" / "seeds", 0, module=lambda: example.Bowl(example.curvature()))
+    assert run.result["steps"] == 10 * (example.SAMPLES // 128)  # incomplete batches are dropped
+    target = torch.from_numpy(example.noise(1)).mean(0)
+    assert (run.model.theta - target).norm() < 0.7 * torch.ones(example.DIMENSIONS).norm()

@@ -140,6 +140,18 @@ def test_the_second_round_is_drawn_around_the_best(tmp_path):
     assert found["spaces"]["random"][0] != found["spaces"]["random"][1]
 
 
+def test_hopeless_members_are_dropped_early(tmp_path):
+    recipe = BLOBS.edit({"stop.after": "20ep"})
+    found = search(recipe, [LR], members=9, rounds=1, finals=1, quiet=True, out=tmp_path / "drop")
+    ends = sorted(row["epochs"] for row in found["table"])
+    assert ends[0] == 2
+    assert ends[-1] == 20
+    assert ends.count(20) <= 3
+    assert found["table"][0]["stopped"] == "finished"
+    whole = search(recipe, [LR], members=9, rounds=1, finals=1, drop=False, quiet=True, out=tmp_path / "whole")
+    assert {row["epochs"] for row in whole["table"]} == {20}
+
+
 def test_structural_fields_become_programs(tmp_path):
     found = search(BLOBS, ["data.batch=16,64", LR], members=6, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
     assert {row["data.batch"] for row in found["table"]} == {16, 64}

@@ -21,7 +21,7 @@ class Halving:
     (ASHA in its stopping form).
 
     >>> Halving(first="2ep", eta=3).rungs(epoch_steps=10, total=300)
-    [20, 60, 180]
+    [20, 60]
 
     Source: Li et al., "A system for massively parallel hyperparameter tuning", 2020.
     """
@@ -36,11 +36,11 @@ class Halving:
         durations.parse(self.first)
 
     def rungs(self, epoch_steps: int, total: int) -> list[int]:
-        """The ages in steps at which members are judged; whole epochs, all before ``total``."""
+        """The ages in steps at which members are judged; whole epochs, none after half of ``total``."""
         step = durations.steps(self.first, epoch_steps)
         step = max(1, math.ceil(step / epoch_steps)) * epoch_steps
         found = []
-        while step < total:
+        while 2 * step <= total:
             found.append(step)
             step *= self.eta
         return found

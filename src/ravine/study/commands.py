@@ -33,7 +33,8 @@ def search(
     finals: Annotated[int, typer.Option(help="Fresh seeds on which the best are run again.")] = 5,
     points: Annotated[int, typer.Option(help="Grid: values of each field.")] = 5,
     first: Annotated[str, typer.Option(help="ASHA: when losers are dropped for the first time.")] = "1ep",
-    eta: Annotated[int, typer.Option(help="ASHA: one of this many stays.")] = 3,
+    eta: Annotated[int, typer.Option(help="Where members are dropped, one of this many stays.")] = 3,
+    drop: Annotated[bool, typer.Option(help="Drop hopeless members at a tenth and three tenths of the run.")] = True,
     metric: Metric = None, set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
 ) -> None:  # fmt: skip
     """Search for better hyper-parameters: populations, each tightened around the best."""
@@ -42,7 +43,7 @@ def search(
 
     print_json(json_, run(
         chosen, vary or [], method=method, members=members, rounds=rounds, keep=keep, finals=finals, points=points,
-        first=first, eta=eta, metric=metric, out=out, quiet=quiet or json_, command=said(),
+        first=first, eta=eta, drop=drop, metric=metric, out=out, quiet=quiet or json_, command=said(),
     ))  # fmt: skip
 
 

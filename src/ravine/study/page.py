@@ -117,6 +117,8 @@ def cell(value: Any, column: str) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if column.endswith(" error") and isinstance(value, float):  # relative, of a derivative: no percentage
+        return f"{value:.2g}"
     if "." in column and not isinstance(value, list | tuple | Mapping):
         return show_value(value)
     return measures.show(column, value)
