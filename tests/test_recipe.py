@@ -51,7 +51,7 @@ def values(annotation, depth):
     if base is str and any(isinstance(mark, BeforeValidator) for mark in marks):
         lengths = len([mark for mark in marks if isinstance(mark, BeforeValidator)]) > 1  # durations without %
         units = st.sampled_from(["ep", "it"] if lengths else ["ep", "it", "%"])
-        return st.builds("{}{}".format, st.decimals(0, 10**6, places=3).map(lambda d: format(d, "f")), units)
+        return st.builds("{}{}".format, st.decimals("0.001", 100, places=3).map(lambda d: format(d, "f")), units)
     if isinstance(base, type) and issubclass(base, Part):
         return tables(base, depth)
     return {bool: st.booleans(), str: st.text(min_size=1, max_size=8), type(None): st.none()}[base]

@@ -72,6 +72,9 @@ Pair = Count | tuple[Count, Count]  # one number for both directions, or (height
 
 
 def _duration(value: object) -> str:
+    amount, unit = durations.parse(value)
+    if unit == "%" and amount > 100:
+        raise InputError("", got=value, expected="at most 100%")
     return durations.canonical(value)
 
 
@@ -264,8 +267,17 @@ def find(kind: str, name: str) -> Technique:
     """The technique of that name; an unknown one is answered with the nearest."""
     rows = table(kind)
     if name not in rows:
-        raise unknown("kind", name, rows)
+        raise (_named_file(name) if kind == "source" else None) or unknown("kind", name, rows)
     return rows[name]
+
+
+def _named_file(name: str) -> InputError | None:
+    """The error for a file or folder given as a source without saying what it is."""
+    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "text", ".npz": "npz", ".gz": "idx"}
+    kind = kinds.get(Path(name).suffix.lower()) or ("folder" if "/" in name else None)
+    if kind is None:
+        return None
+    return InputError("kind", got=name, expected="the kind of data before it", repair=f"write {kind}:{name}")
 
 
 def make(kind: str, value: Any) -> Part:

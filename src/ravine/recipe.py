@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import core_schema
 
+from ravine import durations
 from ravine.catalogue import (
     FILES,
     Augment,
@@ -57,6 +58,12 @@ def _durations_only_ep_it(value: object) -> object:
 
 
 Length = Annotated[Duration, BeforeValidator(_durations_only_ep_it)]
+
+
+def _durations_above_zero(value: object) -> object:
+    if isinstance(value, str) and durations.parse(value)[0] == 0:
+        raise InputError("", got=value, expected="more than nothing")
+    return value
 
 
 class _Several:
@@ -107,7 +114,7 @@ class Clip(Part):
 class Stop(Part):
     """When a run ends: at the first of these that is met."""
 
-    after: PerMember[Length] = "10ep"
+    after: PerMember[Annotated[Length, BeforeValidator(_durations_above_zero)]] = "10ep"
     patience: PerMember[Length] | None = Field(None, description="without improvement of the monitored metric")
     min_delta: PerMember[NonNegative] = Field(0.0, description="the least change that counts as improvement")
     monitor: PerMember[Text] = Field("val_loss", description="any metric: val_loss, val_accuracy, train_loss, …")

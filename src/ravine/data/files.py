@@ -129,6 +129,8 @@ def from_csv(
     for name in drop:
         if name not in table.columns:
             raise unknown(f"{table.where}: drop", name, table.columns)
+        if name in targets:
+            raise InputError(f"{table.where}: drop", got=name, expected="an input column: this one is the target")
     columns = tables.describe(table, [name for name in table.columns if name not in targets and name not in drop])
     raw = tables.matrix(table, columns)
     y, classes = _csv_targets(table, targets, task)

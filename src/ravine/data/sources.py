@@ -110,7 +110,8 @@ def csv(
     task: Literal["auto", "classification", "regression"] = "auto",
     categorical: Literal["one_hot", "index"] = "one_hot",
 ) -> Source:
-    """A table with a header: one row a sample. Separated by commas, semicolons, tabs or bars.
+    """A table with a header: one row a sample. Separated by commas, semicolons, tabs or bars; where a comma does not
+    separate, it may be the decimal point.
 
     ``target`` is the column to predict (default: one called target, label, class or y, else the last), or several for a
     regression; columns in ``drop`` are not used. Columns of numbers stay numbers; columns of text are categories,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from ravine.errors import InputError, unknown
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>"})  # compared in lower case
 _TARGETS = ("target", "label", "class", "y")
 _MOST_CATEGORIES = 100
+_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?")
 
 
 @dataclass
@@ -38,18 +41,18 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """Read a CSV file; its separator is the most frequent of ``, ; tab |`` in the first line, its first line the
-    header."""
+    """Read a CSV file: its first line is the header, its separator that of ``, ; tab |`` which cuts the first rows into
+    the most columns, equally many in each. Where a comma does not separate, it may be a decimal point."""
     where = path.name
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(where, expected="text in UTF-8", repair=str(error)) from None
+        raise InputError(where, expected="text in UTF-8", repair=f"save it as UTF-8 ({error})") from None
     lines = text.splitlines()
     if not lines or not lines[0].strip():
         raise InputError(where, got="an empty file", expected="a header line and rows")
-    separator = max(",;\t|", key=lines[0].count)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+    separator = _separator(text, lines[0])
+    rows = _rows(text, separator)
     header = [name.strip() for name in rows[0]]
     if all(number(name) is not None for name in header):
         header, body, first = [f"column{i + 1}" for i in range(len(header))], rows, 1
@@ -63,7 +66,31 @@ def read(path: Path) -> Table:
             raise InputError(where, got=f"{len(row)} values in row {line}", expected=f"{len(header)}, as in the header")
     if not body:
         raise InputError(where, got="a header without rows", expected="at least one row")
-    return Table({name: [row[i].strip() for row in body] for i, name in enumerate(header)}, where)
+    columns = {name: [row[i].strip() for row in body] for i, name in enumerate(header)}
+    if separator != ",":
+        columns = {name: _with_points(cells) for name, cells in columns.items()}
+    return Table(columns, where)
+
+
+def _rows(text: str, separator: str, most: int | None = None) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    return [row for row in itertools.islice(reader, most) if row]
+
+
+def _separator(text: str, header: str) -> str:
+    widths = {separator: {len(row) for row in _rows(text, separator, 20)} for separator in ",;\t|"}
+    fits = {separator: max(found) for separator, found in widths.items() if len(found) == 1}
+    if max(fits.values(), default=1) > 1:
+        return max(fits, key=lambda separator: fits[separator])
+    return max(",;\t|", key=header.count)
+
+
+def _with_points(cells: list[str]) -> list[str]:
+    """A column of numbers with a comma as their decimal point."""
+    if not any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells):
+        return cells
+    pointed = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
+    return pointed if all(missing(cell) or number(cell) is not None for cell in pointed) else cells
 
 
 def number(cell: str) -> float | None:
@@ -104,12 +131,13 @@ def describe(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
             left_out.append(f"{name!r} ({len(categories)} different texts, more than {_MOST_CATEGORIES})")
         else:
             described.append({"name": name, "kind": "category", "categories": categories})
-    if left_out:
-        warnings.warn(f"{table.where}: columns left out: {', '.join(left_out)}", stacklevel=2)
     if not described:
         raise InputError(
-            table.where, got="no usable input column", expected="columns of numbers or categories beside the target"
-        )
+            table.where, got="no usable input column", expected="columns of numbers or categories beside the target",
+            repair=f"left out: {', '.join(left_out)}" if left_out else "",
+        )  # fmt: skip
+    if left_out:
+        warnings.warn(f"{table.where}: columns left out: {', '.join(left_out)}", stacklevel=2)
     return described
 
 

@@ -63,4 +63,4 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(str(path), expected="text in UTF-8", repair=str(error)) from None
+        raise InputError(str(path), expected="text in UTF-8", repair=f"save it as UTF-8 ({error})") from None

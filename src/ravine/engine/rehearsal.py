@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine import starting
 from ravine.engine.calendar import Calendar
 from ravine.engine.evaluate import evaluation, metric_functions
-from ravine.engine.population import Objective, joined
-from ravine.engine.programs import Program
+from ravine.engine.population import Objective, Population, joined
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe
 
@@ -24,21 +23,21 @@ _ALWAYS = ("train_loss", "grad_norm", "lr")
 _NORMS = nn.modules.batchnorm._BatchNorm
 
 
-def rehearse(program: Program) -> None:
+def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> None:
     """Run model, loss and metrics of one member on a few samples; what does not fit is an InputError."""
-    recipe, pipeline = program.recipes[0], program.pipeline
+    recipe = recipes[0]
     _check_metrics(recipe, pipeline)
     metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
-    if not program.population.layout.size:
+    if not population.layout.size:
         expected = "a module with parameters that ask for gradients"
         raise InputError("model", got="nothing to train", expected=expected, repair="requires_grad_() lets them move")
-    starting.frozen(program.population.layout, recipe.start)
-    for each in program.recipes:
+    starting.frozen(population.layout, recipe.start)
+    for each in recipes:
         Calendar(each, pipeline)
         _check_class_weights(each, pipeline)
     batch = pipeline.batch(0)
     x, y = batch.x[:4], batch.y[:4]
-    objective = program.population.objectives[0]
+    objective = population.objectives[0]
     with evaluation([objective]):
         output = _output(objective, x, several=recipe.loss.kind == "multi_task")
         _check_output(output, y, pipeline)
@@ -49,7 +48,7 @@ def rehearse(program: Program) -> None:
         for name, function in metrics.items():
             value = _compare(f"metrics.{name}", function, scores, targets, pipeline.task)
             measured += ["_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))]
-    for each in program.recipes:
+    for each in recipes:
         _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
 

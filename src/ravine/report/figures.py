@@ -285,4 +285,4 @@ def _fit(axes: Axes, metric: str, drawn: np.ndarray) -> None:
     if high > low and top > low + 3 * (high - low):  # a member that exploded must not flatten all the others
         axes.set_ylim(low - 0.05 * (high - low), high + 0.5 * (high - low))
     if metric == "lr":
-        axes.set_ylim(0, 1.05 * top)
+        axes.set_ylim(0, 1.05 * top if top > 0 else 1)

@@ -1,0 +1,342 @@
+"""More of what people get wrong: files of every kind, fields of every part, objects given in Python. One clear message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import ravine
+from ravine import InputError
+from ravine.cli import app
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 4)).astype("float32")
+Y = np.arange(40) % 2
+ROWS = "".join(f"{i},{i % 3},{'ab'[i % 2]}\n" for i in range(40))
+
+FILES: dict[str, str | bytes] = {
+    "ok.csv": "a,b,c\n" + ROWS,
+    "empty.csv": "",
+    "header.csv": "a,b,c\n",
+    "ragged.csv": "a,b,c\n1,2,3\n4,5\n",
+    "twice.csv": "a,a,c\n" + ROWS,
+    "oneclass.csv": "a,b,c\n" + "".join(f"{i},{i},x\n" for i in range(40)),
+    "gap.csv": "a,b,c\n" + ROWS.replace("5,2,b", "5,2,"),
+    "inf.csv": "a,b,c\n1,inf,a\n" + ROWS,
+    "texts.csv": "a,b,c\n" + "".join(f"n{i},m{i},{'ab'[i % 2]}\n" for i in range(200)),
+    "names.csv": "a,b,c\n" + "".join(f"{i},{i},t{i}\n" for i in range(40)),
+    "target.csv": "c\n" + "a\nb\n" * 20,
+    "latin1.csv": ("größe,b,c\n" + ROWS).encode("latin1"),
+    "utf16.csv": ("a,b,c\n" + ROWS).encode("utf-16"),
+    "empty.txt": "",
+    "tiny.txt": "abc",
+    "latin1.txt": ("größe " * 200).encode("latin1"),
+    "number.toml": "data = 5\n",
+    "twice.toml": "[data]\nbatch = 1\nbatch = 2\n",
+    "unit.toml": "[stop]\nafter = 30\n",
+    "nameless.toml": "[model]\nlayers = [{ channels = 3 }]\n",
+    "pathless.toml": '[data.source]\nkind = "csv"\n',
+    "binary.toml": b"\xff\xfe\x00n",
+    "list.json": "[1, 2]",
+    "broken.json": "{",
+    "broken.npz": b"PK\x03\x04 broken",
+}
+ARRAYS = {
+    "numbers.npz": {"x": X, "y": np.stack([Y, Y, Y], 1) * 5},
+    "objects.npz": {"x": np.array([{}] * 40, dtype=object), "y": Y},
+    "complex.npz": {"x": X.astype(complex), "y": Y},
+    "text.npz": {"x": np.array(["a"] * 40), "y": Y},
+    "empty.npz": {"x": X[:0], "y": Y[:0]},
+    "gaps.npz": {"x": X, "y": Y * 2},
+    "nan_y.npz": {"x": X, "y": np.where(Y == 0, np.nan, 1.0)},
+    "scalar.npz": {"x": np.float32(3), "y": Y},
+    "test_shape.npz": {"x_train": X, "y_train": Y, "x_test": X[:, :3], "y_test": Y},
+    "test_label.npz": {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 5},
+    "one_class.npz": {"x": X, "y": Y * 0},
+    "ok.npz": {"x": X, "y": Y},
+    "sequences.npz": {"x": RNG.normal(size=(40, 5, 3)), "y": Y},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("wrong")
+    for name, content in FILES.items():
+        (place / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for name, arrays in ARRAYS.items():
+        np.savez(place / name, **arrays)
+    np.save(place / "array.npy", X)
+    for folder in ("one/cats", "mixed/train/cats", "mixed/train/dogs", "mixed/test/cats", "mixed/test/birds", "wide/a", "wide/b"):
+        (place / folder).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(RNG.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(place / folder / f"{i}.png")
+    for folder in ("bare/a", "bare/b", "texts/a", "texts/b"):
+        (place / folder).mkdir(parents=True)
+    for folder in ("texts/a", "texts/b"):
+        (place / folder / "x.txt").write_text("no image")
+    return place
+
+
+SOURCES = {
+    "csv:empty.csv": ["empty file", "header"],
+    "csv:header.csv": ["without rows"],
+    "csv:ragged.csv": ["2 values in row 3", "3"],
+    "csv:twice.csv": ["'a' twice"],
+    "csv:oneclass.csv": ["one class (x)"],
+    "csv:gap.csv": ["target c", "missing", "row 6"],
+    "csv:inf.csv": ["column b", "infinite"],
+    "csv:texts.csv": ["no usable input column", "200 different texts"],
+    "csv:names.csv": ["40 different texts", "target"],
+    "csv:target.csv": ["no usable input column"],
+    "csv:latin1.csv": ["latin1.csv", "UTF-8"],
+    "csv:utf16.csv": ["UTF-8"],
+    "csv:one": ["a CSV file, not a folder"],
+    "csv:": ["data.source.path"],
+    '{kind = "csv", path = "ok.csv", target = ["a", "c"]}': ["target c", "'a'", "a number"],
+    '{kind = "csv", path = "ok.csv", drop = ["zz"]}': ["drop", "zz", "a, b, c"],
+    '{kind = "csv", path = "ok.csv", drop = ["a", "b"]}': ["no usable input column"],
+    '{kind = "csv", path = "ok.csv", target = "c", drop = ["c"]}': ["drop", "target"],
+    '{kind = "csv", path = "ok.csv", task = "regression"}': ["target c", "a number"],
+    '{kind = "csv", path = "ok.csv", task = "cluster"}': ["task", "cluster", "regression"],
+    '{kind = "csv", path = "ok.csv", separator = ";"}': ["separator", "target"],
+    "text:empty.txt": ["empty.txt", "0 characters"],
+    "text:tiny.txt": ["characters", "smaller length"],
+    "text:latin1.txt": ["latin1.txt", "UTF-8"],
+    "text:one": ["a text file, not a folder"],
+    '{kind = "text", path = "tiny.txt", length = 0}': ["length", "at least 1"],
+    "ok.csv": ["csv:ok.csv"],
+    "photos/holiday": ["folder:photos/holiday"],
+    "folder:ok.csv": ["a folder, not a file"],
+    "folder:one": ["1 folder", "two classes"],
+    "folder:bare": ["no files"],
+    "folder:mixed": ["birds", "cats, dogs"],
+    "folder:texts": ["none an image"],
+    '{kind = "folder", path = "wide", size = 0}': ["size", "at least 1"],
+    '{kind = "folder", path = "wide", size = "big"}': ["size", "big"],
+    "npz:numbers.npz": ["[40, 3]", "floats for a regression"],
+    "npz:objects.npz": ["pickled"],
+    "npz:complex.npz": ["complex128"],
+    "npz:text.npz": ["csv:PATH"],
+    "npz:empty.npz": ["[0, 4]"],
+    "npz:gaps.npz": ["class 1", "without gaps"],
+    "npz:nan_y.npz": ["20 value(s)", "row 0"],
+    "npz:scalar.npz": ["shape []"],
+    "npz:test_shape.npz": ["x of test", "[3]", "[4]"],
+    "npz:test_label.npz": ["y of test", "label 5", "0 to 1"],
+    "npz:one_class.npz": ["one class"],
+    "npz:array.npy": ["x and y"],
+    "npz:broken.npz": ["broken.npz"],
+    "npz:ok.csv": ["npz file"],
+    "idx:one/cats/0.png": ["magic number"],
+    "arrays": ["given in Python", "npz:PATH"],
+    "digits:5": ["takes no argument"],
+}
+
+# what is set -> what the message holds; with the digits recipe unless a source is set
+FIELDS = {
+    "foo=1": ["foo", "optimizer"],
+    "=3": ["expected one of"],
+    "seed.x=1": ["seed.x", "single value"],
+    "seed=1.5": ["seed", "whole number"],
+    "threads=0": ["threads", "at least 1"],
+    "threads=many": ["threads", "auto"],
+    "data.batch=-3": ["data.batch", "-3"],
+    "data.batch=all": ["data.batch", "'full'"],
+    "data.validation=-0.1": ["data.validation"],
+    "data.test=1": ["data.test", "less than 1"],
+    "data.order=random": ["data.order", "shuffle"],
+    "data.last_batch=pad": ["data.last_batch", "drop"],
+    "optimizer.lr=0": ["optimizer.lr", "greater than 0"],
+    "optimizer.lr=nan": ["optimizer.lr", "finite"],
+    "optimizer.lr==3": ["optimizer.lr", "=3"],
+    "optimizer.weight_decay=-1": ["optimizer.weight_decay"],
+    "optimizer.beta1=1.5": ["optimizer.beta1", "less than 1"],
+    "optimizer.momentum=0.9": ["optimizer.momentum", "beta1"],
+    "stop.after=0ep": ["stop.after", "0ep"],
+    "stop.after=-3ep": ["stop.after", "-3ep"],
+    "stop.after=three epochs": ["stop.after", "30ep"],
+    "schedule.warmup=200%": ["schedule.warmup", "100%"],
+    "schedule.warmup=-5%": ["schedule.warmup"],
+    "clip.norm=-1": ["clip.norm"],
+    "average.ema=1": ["average.ema"],
+    "loss.label_smoothing=0.1": ["loss.label_smoothing"],
+    "loss.class_weights=[-1, 1]": ["loss.class_weights.0"],
+    "loss.class_weights=even": ["loss.class_weights", "balanced"],
+    "model=7": ["model", "7"],
+    "model=[3]": ["model.layers.0"],
+    "model=[]": ["nothing to train"],
+    'model=["flatten"]': ["nothing to train"],
+    "model=lstm": ["(1, 8, 8)", "sequences"],
+    'model={kind = "resnet", depth = 21}': ["21", "6 n + 2"],
+    "model.layers.13.units=0": ["units", "at least 1"],
+    "model.layers.0.channels=-2": ["channels", "-2"],
+    'data.preprocess=[{kind = "standardize", of = "targets"}]': ["of", "classification"],
+    'data.preprocess=[{kind = "rescale", low = 1.0, high = 0.0}]': ["low below high"],
+    'data.augment=[{kind = "crop", padding = -1}]': ["padding", "-1"],
+    'metrics=["rmse"]': ["rmse", "accuracy"],
+    "metrics=[3]": ["metrics.0"],
+    "start.weights=none.safetensors": ["start.weights", "none.safetensors"],
+    'start.freeze=["zzz*"]': ["start.freeze", "zzz*"],
+    "start.depth_decay=3": ["start.depth_decay"],
+    "constraint=max_nrom": ["'max_norm'"],
+    "precision=double": ["precision", "float64"],
+    "data.grow=5": ["data.grow", "a table"],
+}
+RECIPES = {
+    "number.toml": ["data", "5", "a table"],
+    "twice.toml": ["line 3"],
+    "unit.toml": ["stop.after", "30ep"],
+    "nameless.toml": ["model.layers.0", "kind = NAME"],
+    "pathless.toml": ["data.source.path"],
+    "binary.toml": ["binary.toml"],
+    "list.json": ["a JSON object"],
+    "broken.json": ["JSON"],
+    "one": ["can be read"],
+    "ok.csv": ["TOML"],
+}
+COMMANDS = {
+    "predict of no run": (["predict", "one", "ok.csv"], ["one", "ravine train made"]),
+    "evaluate of a file": (["evaluate", "ok.csv"], ["ok.csv"]),
+    "resume of a file": (["resume", "ok.csv"], ["ok.csv"]),
+    "data of a bare file": (["data", "ok.csv"], ["csv:ok.csv"]),
+    "data of a bad recipe": (["data", "unit.toml"], ["stop.after"]),
+    "summary of a bad recipe": (["summary", "nameless.toml"], ["layers.0"]),
+    "an unknown kind": (["catalogue", "optimisers"], ["'optimizer'"]),
+    "a directory inside a file": (["train", "--out", "ok.csv/run"], ["ok.csv/run"]),
+    "a file as the directory": (["train", "--out", "ok.csv"], ["ok.csv"]),
+    "images for a table": (["train", "--set", "data.source=csv:ok.csv", "--set", "data.augment=flip"], ["images"]),
+    "a network of images on a table": (["train", "--set", "data.source=csv:ok.csv", "--set", "model=lenet"], ["(C, H, W)"]),
+    "too large a batch": (["train", "--set", "data.source=npz:ok.npz", "--set", "data.batch=41"], ["41", "29"]),
+}
+LINES = {
+    **{f"source {name}": (["train", "--set", f"data.source={name}"], holds) for name, holds in SOURCES.items()},
+    **{f"set {name}": (["train", "--set", name], holds) for name, holds in FIELDS.items()},
+    **{f"recipe {name}": (["train", name], holds) for name, holds in RECIPES.items()},
+    **COMMANDS,
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_the_command_line_refuses(case, place, monkeypatch):
+    arguments, holds = LINES[case]
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    result = CliRunner().invoke(app, arguments)
+    said = result.output.strip()
+    assert result.exit_code == 2, said
+    assert len(said.splitlines()) == 1, said
+    assert [part for part in holds if part not in said] == [], said
+    assert sorted(place.rglob("*")) == before
+
+
+# --- in Python --------------------------------------------------------------------------------------------------------
+
+
+class Silent(nn.Module):
+    def forward(self, x):
+        return x[:, :2]
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.a(x), self.b(x)
+
+
+class Empty(torch.utils.data.Dataset):
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, place):
+        raise IndexError
+
+
+class Triples(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, place):
+        return X[place], Y[place], place
+
+
+FRAME = pd.DataFrame(X, columns=list("abcd"))
+PYTHON = {
+    "x and y of different lengths": ({"data": (X, Y[:30])}, ["30", "40"]),
+    "no data": ({"data": ()}, ["0 objects"]),
+    "x alone in a tuple": ({"data": (X,)}, ["1 objects", "(x, y)"]),
+    "a number as data": ({"data": 5}, ["int"]),
+    "an unknown part": ({"data": {"train": (X, Y), "dev": (X, Y)}}, ["dev", "train"]),
+    "no training part": ({"data": {"test": (X, Y)}}, ["train"]),
+    "NaN in x": ({"data": (np.where(X[3, 2] == X, np.nan, X), Y)}, ["NaN", "column 2", "row 3"]),
+    "infinity in x": ({"data": (np.where(X[3, 2] == X, np.inf, X), Y)}, ["infinite", "row 3"]),
+    "NaN in y": ({"data": (X, np.where(Y == 1, np.nan, 0.0))}, ["y", "NaN"]),
+    "ragged rows": ({"data": ([[[1.0, 2.0]], [[3.0]]], [0.5, 1.5])}, ["x", "rows of equal shape"]),
+    "text columns": ({"data": (FRAME.assign(s="x"), Y)}, ["s", "csv:PATH"]),
+    "dates": ({"data": (FRAME.assign(d=pd.Timestamp("2020-01-01")), Y)}, ["d", "numbers"]),
+    "missing cells": ({"data": (FRAME.mask(X[3, 2] == FRAME), Y)}, ["NaN"]),
+    "an empty Dataset": ({"data": Empty()}, ["empty"]),
+    "a Dataset of triples": ({"data": Triples()}, ["pairs"]),
+    "labels from one": ({"data": (X, Y + 1)}, ["class 0", "from 0"]),
+    "negative labels": ({"data": (X, Y - 1)}, ["-1", "0 to"]),
+    "one class": ({"data": (X, Y * 0)}, ["one class"]),
+    "a module for other inputs": ({"model": nn.Linear(5, 2)}, ["4 x 4", "module"]),
+    "too few units": ({"model": nn.Linear(4, 2), "data": (X, np.arange(40) % 3)}, ["2 output units", "3"]),
+    "one unit for two classes": ({"model": nn.Linear(4, 1)}, ["one output unit", "binary_cross_entropy"]),
+    "no parameters": ({"model": Silent()}, ["nothing to train"]),
+    "frozen parameters": ({"model": nn.Linear(4, 2).requires_grad_(False)}, ["nothing to train"]),
+    "several outputs": ({"model": Two()}, ["tuple", "multi_task"]),
+    "units for a regression": ({"model": nn.Linear(4, 3), "data": (X, X[:, 0])}, ["(4, 3)", "(4, 1)"]),
+    "a single last sample": (
+        {"model": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "data": (X[:33], np.arange(33) % 3), "batch": 32,
+         "validation": 0.0, "test": 0.0}, ["one sample", "last_batch"],
+    ),
+    "a class as a model": ({"model": 3}, ["model", "3"]),
+    "a PyTorch loss": ({"loss": nn.CrossEntropyLoss()}, ["loss", "name"]),
+    "a PyTorch optimiser": ({"optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)}, ["optimizer"]),
+    "an unknown keyword": ({"learning_rate": 0.1}, ["learning_rate"]),
+    "epochs as text": ({"epochs": "ten"}, ["stop.after"]),
+    "no epochs": ({"epochs": 0}, ["stop.after", "0ep"]),
+    "epochs and steps": ({"epochs": 1, "steps": 5}, ["epochs and steps"]),
+    "a mismatched source": ({"data": "csv:nowhere.csv"}, ["nowhere.csv"]),
+    "accuracy of a regression": ({"data": (X, X[:, 0]), "metrics": ["accuracy"]}, ["accuracy", "rmse"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PYTHON)
+def test_python_refuses(case, tmp_path):
+    said, holds = PYTHON[case]
+    with pytest.raises(InputError) as refused:
+        ravine.train(**{"model": "softmax", "data": (X, Y), "quiet": True, "out": tmp_path / "run"} | said)
+    assert [part for part in holds if part not in str(refused.value)] == [], str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_refuses_what_it_was_not_trained_on(tmp_path):
+    run = ravine.train(model="softmax", data=(X, Y), epochs=1, quiet=True, out=tmp_path / "run")
+    for x, holds in [
+        (X[:, :3], "[N, 4]"),
+        (X[0], "first axis of 1"),
+        (np.full((2, 4), np.nan), "NaN"),
+        (np.array([["a"] * 4]), "text"),
+    ]:
+        with pytest.raises(InputError) as refused:
+            run.predict(x)
+        assert holds in str(refused.value)
+    with pytest.raises(InputError, match="data = "):
+        run.evaluate("test")
+    with pytest.raises(InputError, match="characters"):
+        run.sample()
+    with pytest.raises(InputError, match="30 targets for 40 inputs"):
+        run.evaluate(data=(X, Y[:30]))
+    with pytest.raises(InputError, match="a number under 1"):
+        ravine.Run(run.directory, 1)
