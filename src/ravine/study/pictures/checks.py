@@ -27,7 +27,7 @@ def errors_figure(table: Sequence[dict[str, Any]], good: float, fair: float) -> 
         axes.set_yticks(y, [f"{row['tensor']} ({row['point']})" for row in rows], fontsize=8)
         axes.invert_yaxis()
         axes.set_xlabel("relative error")
-        legend(axes, 4)
+        legend(axes, 2)
     return figure
 
 
