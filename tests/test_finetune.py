@@ -52,6 +52,18 @@ def test_from_a_module(source, tmp_path):
     torch.testing.assert_close(weights(run, 0), weights(source, 0), atol=1e-5, rtol=0)
 
 
+def test_a_new_head_for_a_module(source, tmp_path):
+    module = source.copy_model()
+    other = {**BLOBS, "classes": 5}
+    run = ravine.train(model=module, head="replace", freeze=["0.*"], data=other, epochs=1, out=tmp_path / "run", **QUIET)
+    assert run.model is module
+    assert weights(run, 4).shape == (5, 6)
+    assert torch.equal(weights(run, 0), weights(source, 0))
+    opened = ravine.Run(run.directory, module=source.copy_model())
+    x = torch.randn(4, 2)
+    assert (opened.predict_proba(x) == run.predict_proba(x)).all()
+
+
 def test_frozen_parameters_stay_to_the_bit_and_thaw_on_time(source, tmp_path):
     said = {"data": BLOBS, "weights": str(source.directory), "freeze": ["0.*", "2.*"], "optimizer": "adamw", "weight_decay": 0.1, **QUIET}
     still = ravine.train(epochs=2, out=tmp_path / "still", **said)

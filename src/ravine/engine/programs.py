@@ -106,6 +106,9 @@ def program_of(
         if pipeline.vocabulary is None or _takes_tokens(population.objectives[0].model, pipeline):
             break  # else they are numbers
     rehearse(recipes, pipeline, population)
+    if any(recipe.regularize.adversarial for recipe in recipes) and not pipeline.batch(0).x.is_floating_point():
+        expected = "inputs that are real numbers: they are moved uphill"
+        raise InputError("regularize.adversarial", got="tokens", expected=expected)
     execution = pilot.prepare(population, first, pipeline)
     return Program(number, recipes, members, pipeline, population, execution, test, module, width=len(members))
 
@@ -134,15 +137,15 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            starting.fitted_model(recipe, pipeline.outputs), pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype,
-            batch=lambda: pipeline.batch(0).x,
+            starting.fitted_model(recipe, pipeline.outputs), pipeline.input_shape, pipeline.outputs,
+            vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype, batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
-        model = seeded(copy.deepcopy(module))
+        model = starting.fitted_module(seeded(copy.deepcopy(module)), recipe, pipeline.outputs)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
-            model = seeded(module())
+            model = starting.fitted_module(seeded(module()), recipe, pipeline.outputs)
     starting.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)

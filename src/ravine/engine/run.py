@@ -126,10 +126,9 @@ class Run:
         return torch.float64 if self.recipe.precision == "float64" else torch.float32
 
     def _blank(self) -> nn.Module:
-        if isinstance(self._module, nn.Module):
-            return self._module
         if self._module is not None:
-            return self._module()
+            module = self._module if isinstance(self._module, nn.Module) else self._module()
+            return starting.fitted_module(module, self.recipe, self.pipeline.outputs)
         if self.recipe.model.kind == "module":
             raise InputError(
                 "model", got=f"a run of the Python module {self.recipe.model.name}", expected="that module again",

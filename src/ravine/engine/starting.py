@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ravine.catalogue import Part, make
 from ravine.errors import InputError
 from ravine.layout import Layout
+from ravine.randomness import key
 from ravine.recipe import Recipe, Start
 
 
@@ -50,6 +51,23 @@ def fitted_model(recipe: Recipe, outputs: int) -> Part:
     said["layers"] = [layer.said() for layer in layers]
     said["layers"][dense[-1]]["units"] = outputs
     return make("model", said)
+
+
+def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:
+    """A module given in Python; where the head is replaced, a new dense layer of as many units as the data has outputs."""
+    if recipe.start.head != "replace":
+        return module
+    place, _, name = _head(module).rpartition(".")
+    old = module.get_submodule(_head(module))
+    if not name or not isinstance(old, nn.Linear):
+        repair = "end the module with torch.nn.Linear, or give it the head yourself"
+        got = f"a module whose last layer is {type(old).__name__}"
+        raise InputError("start.head", got=got, expected="a dense one", repair=repair)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(recipe.seed, "init", "head"))
+        new = nn.Linear(old.in_features, outputs, bias=old.bias is not None)
+    setattr(module.get_submodule(place), name, new.to(old.weight))
+    return module
 
 
 def load(model: nn.Module, start: Start) -> None:
