@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 
 from ravine.data.cache import atomic
 
-ROUNDS = 3  # timed runs of each candidate, in turn, behind one that warms up
+ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most
 SECONDS = 4.0  # that trying may take, the round it is in apart
 
@@ -32,22 +32,25 @@ def worth_it(candidates: Sequence[Any], steps: int) -> bool:
 
 
 def fastest(candidates: Sequence[Any], enter: Callable[[Any], None], step: Callable[[], Any]) -> tuple[int, list[float]]:
-    """The place of the fastest candidate, and the least seconds of each: all take turns, so that a busy moment hits all.
+    """The place of the fastest candidate, and the least seconds of each; all take turns, so that a busy moment hits all.
 
-    The first, which the rules chose, stays unless another is a tenth faster.
+    The first, which the rules chose, stays unless another is a tenth faster in every single round: a machine that is
+    busy with other work must not decide what is then remembered.
     """
-    best = [float("inf")] * len(candidates)
+    rounds: list[list[float]] = []
     began = time.perf_counter()
-    for number in range(ROUNDS + 1):
-        for place, candidate in enumerate(candidates):
+    while len(rounds) <= ROUNDS and (len(rounds) < 2 or time.perf_counter() - began < SECONDS):
+        seconds = []
+        for candidate in candidates:
             enter(candidate)
             at = time.perf_counter()
             step()
-            best[place] = min(best[place], time.perf_counter() - at) if number else best[place]
-        if number and time.perf_counter() - began > SECONDS:
-            break
-    first = min(range(len(candidates)), key=best.__getitem__)
-    return (first if best[first] < 0.9 * best[0] else 0), best
+            seconds.append(time.perf_counter() - at)
+        rounds.append(seconds)
+    counted = rounds[1:]  # the first warms up
+    best = [min(seconds) for seconds in zip(*counted, strict=True)]
+    sure = [all(seconds[place] < 0.9 * seconds[0] for seconds in counted) for place in range(len(candidates))]
+    return min((place for place in range(len(candidates)) if sure[place] or place == 0), key=best.__getitem__), best
 
 
 def remembered(*parts: Any) -> dict[str, Any] | None:
