@@ -27,8 +27,8 @@ def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.9, **s
 
 def scaled(metric: str, values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     """Values as they are drawn: fractions that people read as percentages are percentages."""
-    found = np.array([math.nan if v is None else v for v in np.asarray(values, dtype=object).ravel()], float)
-    found = found.reshape(np.shape(values))
+    given = np.asarray(values, dtype=object)
+    found = np.array([math.nan if v is None else v for v in given.ravel()], float).reshape(given.shape)
     return 100 * found if measures.is_percent(metric) else found
 
 
