@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ravine import durations
+from ravine.catalogue import find
 from ravine.doctor import static
 from ravine.doctor.experiment import Curve, Experiment, Shelf
 from ravine.doctor.findings import Diagnosis, Finding
 from ravine.doctor.probes import look
 from ravine.doctor.remedies import Case, describe, remedies
 from ravine.doctor.rules import CONTRADICTION, Trial, verdict
-from ravine.doctor.symptoms import Course
+from ravine.doctor.symptoms import UNFINISHED, Course, unfinished
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
 
@@ -47,7 +50,9 @@ def examine(
     clock["run"] = time.monotonic() - began - clock["static"]
     trials: list[Trial] = []
     contradictory = any(f.strength >= CONTRADICTION for f in found)
-    if not contradictory and _worth_trying(course, found):
+    if course.over and course.plain and not contradictory:
+        trials = list(faster(course, shelf, seconds=seconds))
+    elif not contradictory and _worth_trying(course, found):
         trials = try_out(course, found, shelf, seconds=0.6 * seconds, work=work)
     clock["experiments"] = time.monotonic() - began - clock["static"] - clock["run"]
     return _timed(verdict(found, course, trials), clock, began, course)
@@ -71,7 +76,8 @@ def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: i
     clock = {"static": time.monotonic() - began}
     course = run_course(recipe, case, shelf, steps=10**9, seeds=seeds, seconds=seconds, validation=True, marks=2 * MARKS)
     clock["run"] = time.monotonic() - began - clock["static"]
-    return _timed(verdict(found, course), clock, began, course)
+    trials = list(faster(course, shelf, seconds=seconds)) if course.plain else []
+    return _timed(verdict(found, course, trials), clock, began, course)
 
 
 def plan_seconds(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS) -> float:
@@ -190,13 +196,40 @@ def try_out(
     return trials
 
 
+def faster(course: Course, shelf: Shelf, *, seconds: float) -> Iterator[Trial]:
+    """Where a whole plan may have ended in mid-descent: the plan again at higher rates. It must take away a quarter of the
+    loss that is left.
+    """
+    if not unfinished(course, UNFINISHED / 2):
+        return
+    run = course.run or course.curves[0].recipe
+    lr, seeds = run.optimizer.arguments["lr"], [curve.recipe.seed for curve in course.curves]
+    needed = max(0.03, 0.25 * (1 - course.skill))
+    for factor in (5.0, 20.0):
+        recipes = [run.edit({"optimizer.lr": lr * factor, "seed": seed}) for seed in seeds]
+        skill = float(np.median([curve.skill for curve in _outcomes(shelf, recipes, course.steps, PATIENCE * seconds)]))
+        words = (
+            f"with lr {lr * factor:.3g} the same {course.steps} steps reach {_percent(skill)} of the way from the constant predictor "
+            f"to a loss of 0, with lr {lr:.3g} {_percent(course.skill)}"
+        )
+        finding = Finding("lr_too_low", "optimizer.lr", f"lr is {lr:.3g}", remedies("lr_too_low", course.case, factor=factor))
+        yield Trial(finding, skill - course.skill, skill, words, needed)
+
+
 def _factors(course: Course, ahead: float, few: bool) -> list[float]:
     """The learning rates to try, as multiples of the program's own."""
     if course.plain:
         return [0.1, *[f for f in (10.0,) if f <= ahead and not few]]
     if few:
         return [0.1, *[f for f in (10.0, 100.0, 1000.0) if f <= 100 * ahead]]
-    return [0.01, 0.1, *[f for f in (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0) if f <= 100 * ahead]]
+    return [0.01, 0.1, *[f for f in (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0) if f <= 100 * ahead], *_far(course)]
+
+
+def _far(course: Course) -> list[float]:
+    """The optimiser's own default rate, where the program's is beyond the reach of the others."""
+    optimizer = course.curves[0].recipe.optimizer
+    factor = find("optimizer", optimizer.kind).fields["lr"][1] / optimizer.lr
+    return [factor] if factor > 1000 or factor < 0.01 else []
 
 
 def _on(run: Recipe, case: Case, edits: dict[str, Any]) -> dict[str, Any]:

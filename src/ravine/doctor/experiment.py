@@ -196,6 +196,25 @@ class Group:
                 curve.val_metric.append(metric)
         population.train()
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these members go on."""
+        self.stepper.keep(rows)
+        self.schedules.keep(rows)
+        self.rates = self.rates[list(rows)]
+        self.members = [self.members[row] for row in rows]
+        self.curves = [self.curves[row] for row in rows]
+
+    def outputs(self, batch: Batch) -> list[Tensor]:
+        """Every member's outputs [n, ...] in evaluation mode."""
+        population = self.program.population
+        population.gather_buffers()
+        found = []
+        for objective in population.objectives:
+            with evaluation([objective]):
+                found.append(torch.cat([population.call(objective.model, x) for x in batch.x.split(512)]).float().cpu())
+        population.train()
+        return found
+
     def _judge(self, objective: Any, batch: Batch) -> tuple[float, float]:
         """Loss and metric without dropout; batch norm by the statistics of these samples while its averages are young."""
         with evaluation([objective]):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ravine.doctor.findings import Diagnosis, Finding, ranked
-from ravine.doctor.symptoms import PLAIN, Course, overfits, symptoms, unfinished
+from ravine.doctor.symptoms import PLAIN, UNFINISHED, Course, overfits, symptoms, unfinished
 
 CONTRADICTION = 0.9
 SHOWN = 0.1  # skill that an experiment must bring over the program itself to count
@@ -24,20 +24,21 @@ class Trial:
     gain: float  # skill over the program's own (or what the program's whole plan is projected to reach)
     skill: float
     words: str
+    needed: float = SHOWN
 
 
-def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[Trial] = ()) -> Diagnosis:
-    """The diagnosis from everything that was seen."""
+def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[Trial] | None = None) -> Diagnosis:
+    """The diagnosis from everything that was seen; ``trials`` is None where no experiment could be made."""
     contradictions = [f for f in static if f.strength >= CONTRADICTION]
     suspicions = [f for f in static if f.strength < CONTRADICTION]
     if course is None:
         return _sick(contradictions, suspicions, "the program contradicts itself") if contradictions else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
-    shown = [_shown(trial) for trial in trials if _shows(trial, course)]
+    shown = [_shown(trial) for trial in trials or () if _shows(trial, course)]
     if contradictions:
         borne = [] if course.plain else [*suspicions, *symptoms(course)]
         return _sick([*contradictions, *shown], borne, "the program contradicts itself")
     if course.plain:
-        return _of_learning(course, suspicions, shown)
+        return _of_learning(course, suspicions, shown, trials is not None)
     if course.over or not _improving(course):
         if shown or course.over:
             borne = [_raised(f) for f in suspicions] if course.over or shown else suspicions
@@ -48,10 +49,11 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
     return Diagnosis("uncertain", notes=list(suspicions), why=f"{course.steps} of {course.total} steps say too little")
 
 
-def _of_learning(course: Course, suspicions: list[Finding], shown: list[Finding]) -> Diagnosis:
+def _of_learning(course: Course, suspicions: list[Finding], shown: list[Finding], tried: bool) -> Diagnosis:
     """What still counts where learning is plain."""
     counts: list[Finding] = []
-    if course.over and unfinished(course):
+    low = any(f.code == "lr_too_low" for f in shown)
+    if course.over and unfinished(course, UNFINISHED / 2 if low else UNFINISHED) and (low or not tried):
         counts += [f for f in symptoms(course) if f.code in ("lr_too_low", "too_few_epochs", "batch_too_large")]
         counts += [_raised(f) for f in suspicions if f.code in ("loss_output_mismatch", "inputs_unscaled")]
     counts += [f for f in shown if f.code in ("inputs_unscaled", "lr_too_low", "lr_too_high", "over_regularised")]
@@ -74,7 +76,7 @@ def _shows(trial: Trial, course: Course) -> bool:
     """Whether an experiment speaks: the variant learns plainly and better; or, of what is likely wrong anyway, it stands at
     the constant predictor where the program itself is far worse.
     """
-    if trial.gain >= SHOWN and trial.skill >= PLAIN:
+    if trial.gain >= trial.needed and trial.skill >= PLAIN:
         return True
     return trial.finding.strength >= 0.5 and course.skill < -0.5 and trial.skill > -0.1
 

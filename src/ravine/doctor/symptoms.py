@@ -18,7 +18,7 @@ from ravine.doctor.remedies import Case, remedies
 from ravine.recipe import Recipe
 
 PLAIN = 0.1  # skill from which learning is plain
-UNFINISHED = 0.03  # skill that the second half of the plan still brought
+UNFINISHED = 0.06  # skill that the second half of the plan still brought, half of it in the last quarter
 MANY = 0.5  # of the seeds
 
 
@@ -141,13 +141,15 @@ def _rate(course: Course) -> Iterator[Finding]:
             yield _found(course, "batch_too_large", "data.batch", f"batches of {batch} leave {steps} steps in the whole plan", 0.55)
 
 
-def unfinished(course: Course) -> bool:
+def unfinished(course: Course, gain: float = UNFINISHED) -> bool:
     """Whether the plan ends in the middle of a steady descent."""
     finite = [curve for curve in course.curves if curve.finite]
     if not course.over or not finite or len(finite[0].loss) < 3:
         return False
-    gain, whole = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.0)
-    return gain >= UNFINISHED and gain >= 0.05 * whole and course.skill < 0.93 and _falling(course) >= 0.5
+    if np.median([max(curve.loss) / max(curve.loss[0], 1e-12) for curve in finite]) > 2:
+        return False  # it comes back from a loss that had blown up: not a descent
+    late, latest = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.75)
+    return late >= gain and latest >= gain / 3 and course.skill < 0.95 and _falling(course) >= 0.5
 
 
 def _falling(course: Course) -> float:
