@@ -47,7 +47,7 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
 def _of_frame(value: Any, where: str) -> np.ndarray:
     """The array of a DataFrame or Series (pandas, polars, …); missing numbers are NaN, columns of text an error."""
     array = value.to_numpy()
-    kinds = getattr(value, "dtypes", None)
+    kinds: Any = getattr(value, "dtypes", None)
     if array.dtype.kind != "O" or array.ndim != 2 or not hasattr(kinds, "items"):
         return array if array.dtype.kind != "O" or array.ndim != 1 else _without_gaps(value, array)
     strange = [name for name, kind in kinds.items() if not (getattr(kind, "kind", "O") in "biuf")]

@@ -165,7 +165,7 @@ def count_classes(split: Split, outputs: int) -> Tensor:
 
 
 def _kind(part: Part) -> str:
-    return part.kind  # type: ignore[attr-defined]
+    return part.kind
 
 
 def _chain(rows: Rows, parts: Sequence[Part], first: list[Transform]) -> Chain:

@@ -62,7 +62,7 @@ def read(
     """Raw inputs [N, *shape] and a name for each, by what the file is."""
     if not path.exists():
         raise InputError(str(path), expected="a file or folder that exists")
-    kind = source.kind  # type: ignore[attr-defined]
+    kind = source.kind
     if "columns" in facts:
         return _table(path, facts["columns"])
     if kind in ("text", "shakespeare"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -95,7 +96,7 @@ def _frequencies(y: Tensor, outputs: int, task: str) -> Tensor:
     return (share / (1 - share)).log() if outputs == 1 or task == "multilabel" else share.log()
 
 
-def _minimise(free: Tensor, value) -> float:  # type: ignore[no-untyped-def]
+def _minimise(free: Tensor, value: Callable[[], Tensor]) -> float:
     start = float(value().detach())
     optimizer = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-7)
 

@@ -197,14 +197,14 @@ def try_out(
 
 
 def faster(course: Course, shelf: Shelf, *, seconds: float) -> Iterator[Trial]:
-    """Where a whole plan may have ended in mid-descent: the plan again at higher rates. It must take away a quarter of the
+    """Where a whole plan may have ended in mid-descent: the plan again at higher rates. It must take away a third of the
     loss that is left.
     """
     if not unfinished(course, UNFINISHED / 2):
         return
     run = course.run or course.curves[0].recipe
     lr, seeds = run.optimizer.arguments["lr"], [curve.recipe.seed for curve in course.curves]
-    needed = max(0.03, 0.25 * (1 - course.skill))
+    needed = max(0.03, (1 - course.skill) / 3)
     for factor in (5.0, 20.0):
         recipes = [run.edit({"optimizer.lr": lr * factor, "seed": seed}) for seed in seeds]
         skill = float(np.median([curve.skill for curve in _outcomes(shelf, recipes, course.steps, PATIENCE * seconds)]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 from dataclasses import dataclass, field
 
 import torch
@@ -119,7 +120,7 @@ def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
     return Seen(layers, float(value.detach()), shown, finite, square**0.5)
 
 
-def _hook(name: str, layers: list[Layer], owners: list[nn.Module]):  # type: ignore[no-untyped-def]
+def _hook(name: str, layers: list[Layer], owners: list[nn.Module]) -> Any:
     def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         value = output[0] if isinstance(output, tuple) else output
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 1 or value.numel() == 0:
@@ -187,7 +188,7 @@ def head_kind(model: nn.Module, x: Tensor) -> str:
         seen["in"] = values[draw]
         return seen["in"]
 
-    handle = last.register_forward_hook(replace)  # type: ignore[arg-type]
+    handle = last.register_forward_hook(replace)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             output = model(x)

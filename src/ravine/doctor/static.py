@@ -7,6 +7,7 @@ A *contradiction* (strength 0.9 and more) is wrong whatever the run does: the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 from dataclasses import dataclass
 
 import torch
@@ -246,7 +247,7 @@ def _normalised_first(program: Examined) -> bool:
 
 
 def _targets(program: Examined) -> Iterator[Finding]:
-    if program.task != "regression" or program.loss_kind in _ENTROPIES:
+    if program.task != "regression" or program.loss_kind in _ENTROPIES or program.seen is None:
         return
     y = program.probe.y.double()
     size, spread = float(y.square().mean().sqrt()), float(y.std(correction=0))
@@ -281,7 +282,7 @@ def _start(program: Examined) -> Iterator[Finding]:
         yield _found(program, "init_scale", "initial weights", f"the scores start with a spread of {last.std:.3g}", SUSPECT)
 
 
-def _bottleneck(layers: list) -> bool:  # type: ignore[type-arg]
+def _bottleneck(layers: list[Any]) -> bool:
     """A narrow middle is a factorisation, which may well be linear."""
     widths = [layer.units for layer in layers]
     return len(widths) > 1 and min(widths[:-1]) < widths[-1]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -225,7 +226,7 @@ def _depth(course: Course) -> Iterator[Finding]:
             yield _found(course, code, "first layers", text, 0.7)
 
 
-def _relative(layer) -> float:  # type: ignore[no-untyped-def]
+def _relative(layer: Any) -> float:
     return layer.gradient / max(layer.weight, 1e-12)
 
 

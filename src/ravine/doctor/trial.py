@@ -182,7 +182,7 @@ class Trial:
 
     def _affordable(self, alive: list[tuple[Candidate, int]], field: Field, part: float, reserve: float) -> list[tuple[Candidate, int]]:
         """The first candidates that can still be trained to this part of their plans."""
-        kept = []
+        kept: list[tuple[Candidate, int]] = []
         for pair in alive:
             cost = field.cost(pair[1], part)
             if not kept or self.left - cost >= reserve:
@@ -329,7 +329,7 @@ def _score(group: Group, output: Tensor, batch: Batch, alive: bool) -> Scored:
         error = (out.double().reshape(len(target), -1) - target).square().mean(1)
         spread = (target - target.mean(0)).square().mean().clamp_min(1e-12)
         share = 1 - error / spread
-        return Scored(float(max(share.mean(), -10.0)), share.clamp_min(-10.0).numpy())
+        return Scored(max(float(share.mean()), -10.0), share.clamp_min(-10.0).numpy())
     p, truth = probabilities(output, y, recipe, task)
     wrong = (p - truth).square().sum(-1).flatten(1).mean(1) if p.dim() > 2 else (p - truth).square().sum(-1)
     right = torch.tensor([accuracy(output[i : i + 1], y[i : i + 1], task, threshold(recipe, task)) for i in range(len(y))])

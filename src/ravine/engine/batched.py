@@ -175,7 +175,7 @@ class _Activation:
         self.kept = y if self.keeps_output else a
         return y
 
-    def backward(self, g: Tensor, accumulate: float) -> Tensor:
+    def backward(self, g: Tensor, accumulate: float, further: bool = True) -> Tensor:
         return self.slope(g if g.dtype == self.kept.dtype else g.to(self.kept.dtype), self.kept)
 
 
@@ -191,7 +191,7 @@ class _Dropout:
         self.mask = ((drawn >= self.rates) * self.scales).to(a.dtype)
         return a * self.mask
 
-    def backward(self, g: Tensor, accumulate: float) -> Tensor:
+    def backward(self, g: Tensor, accumulate: float, further: bool = True) -> Tensor:
         return g * self.mask
 
 
