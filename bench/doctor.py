@@ -19,8 +19,9 @@ from typing import Any
 
 from human_fixes import FIXES
 from keras_cases import Case, load
+from published_data import data_folder
 
-DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "doctor" / "cases.json"
+DEFAULT = data_folder().parent / "doctor" / "cases.json"
 AFFORDABLE = 60.0  # seconds of a whole plan
 
 # What people called a fault -> the codes that say the same; a label is matched by the first pattern that is found in it.
