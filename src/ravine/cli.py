@@ -103,11 +103,12 @@ def predict(
     prompt: Annotated[str, typer.Option(help="What the sampled text begins with.")] = "\n",
     temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
 ) -> None:
-    """Predict a file or a folder of inputs; a text model writes sampled text."""
-    from ravine.prediction import predict_file, sample_file
+    """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from the file's."""
+    from ravine.prediction import predict_file, prompt_of, sample_file
 
     opened = _opened(run, member)
-    if opened.pipeline.task == "sequence" and input_ is None:
+    if opened.pipeline.data.source.kind in ("text", "shakespeare"):
+        prompt = prompt if input_ is None else prompt_of(input_)
         count = sample_file(opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0)
     else:
         count = predict_file(opened, input_, out)

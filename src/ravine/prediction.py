@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ravine.errors import InputError
+from ravine.data import text
 from ravine.engine.run import Run
+from ravine.errors import InputError
 
 
 def predict_file(run: Run, source: Path | None, out: Path) -> int:
@@ -32,6 +33,13 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
             columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(run.pipeline.classes)}
     _write_csv(out, columns)
     return len(names)
+
+
+def prompt_of(source: Path) -> str:
+    """The text that a sample goes on from."""
+    if not source.is_file():
+        raise InputError("predict", got=str(source), expected="a text file that exists")
+    return text.read(source)
 
 
 def sample_file(run: Run, out: Path, *, length: int, prompt: str, temperature: float, seed: int) -> int:

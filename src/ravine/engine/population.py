@@ -322,6 +322,7 @@ class Population:
         try:
             self.chunk = 1
             direct = self.gradients(x, y, None, 0)
+            self.gather_buffers()  # a mapped module cannot replace its buffers, only change them in place
             expected, buffers = self.grad.clone(), {n: b.clone() for n, b in self.buffers.items()}
             self.restore(before)
             self.chunk = len(self)
