@@ -119,7 +119,12 @@ def print_table(rows: list[Row], skipped: list[tuple[str, str]]) -> None:
     print(f"{'case':<42} {'seed':>4} {'human label':<34} {'verdict':<9} {'s':>6}  codes")
     for row in rows:
         label = "healthy" if row.control else ", ".join(row.labels)
-        print(f"{row.id:<42} {row.seed:>4} {label[:34]:<34} {row.verdict:<9} {row.seconds:>6.1f}  {', '.join(row.codes[:4])}  [{row.tools}]")
+        print(
+            (
+                f"{row.id:<42} {row.seed:>4} {label[:34]:<34} {row.verdict:<9} "
+                f"{row.seconds:>6.1f}  {', '.join(row.codes[:4])}  [{row.tools}]"
+            )
+        )
         if row.proof:
             print(f"{'':<42}      {_proof_line(row.proof)}")
     for name, why in skipped:
@@ -129,8 +134,12 @@ def print_table(rows: list[Row], skipped: list[tuple[str, str]]) -> None:
 def _proof_line(proof: dict[str, Any]) -> str:
     def shown(value: Any) -> str:
         return "-" if value is None else f"{value:.4g}"
+
     cells = [f"{name} {shown(proof.get(name))}" for name in ("buggy", "cured", "human_fixed", "random_search", "train_longer")]
-    return f"{proof['metric']}: {', '.join(cells)}; recovered {shown(proof.get('recovered'))}; {'accepted' if proof['accepted'] else 'no verified cure'}: {proof['cure']} ({proof['seconds']:.0f} s)"
+    return (
+        f"{proof['metric']}: {', '.join(cells)}; recovered {shown(proof.get('recovered'))}; "
+        f"{'accepted' if proof['accepted'] else 'no verified cure'}: {proof['cure']} ({proof['seconds']:.0f} s)"
+    )
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:
@@ -183,7 +192,11 @@ def main() -> None:
             print(f"{row.id} seed {seed}: {row.verdict} {row.codes[:3]} {row.seconds:.1f} s", file=sys.stderr, flush=True)
     print_table(rows, skipped)
     found = summary(rows)
-    print(json.dumps(found, indent=1) if not asked.json else json.dumps({"summary": found, "rows": [asdict(r) for r in rows], "skipped": skipped}))
+    print(
+        json.dumps(found, indent=1)
+        if not asked.json
+        else json.dumps({"summary": found, "rows": [asdict(r) for r in rows], "skipped": skipped})
+    )
 
 
 if __name__ == "__main__":

@@ -31,9 +31,14 @@ LOSSES: dict[str, dict[str, Any]] = {
     "kld": {"kind": "kl", "input": "probabilities"},
 }
 _SAME_LOSS = {
-    "sparse_categorical_crossentropy": "categorical_crossentropy", "cross_entropy": "categorical_crossentropy",
-    "mean_squared_error": "mse", "mean_absolute_error": "mae", "bce": "binary_crossentropy", "squared_error": "mse",
-    "kl_divergence": "kld", "kullback_leibler_divergence": "kld",
+    "sparse_categorical_crossentropy": "categorical_crossentropy",
+    "cross_entropy": "categorical_crossentropy",
+    "mean_squared_error": "mse",
+    "mean_absolute_error": "mae",
+    "bce": "binary_crossentropy",
+    "squared_error": "mse",
+    "kl_divergence": "kld",
+    "kullback_leibler_divergence": "kld",
 }
 # Keras's name -> (Ravine's, Keras's defaults, Keras's field names in Ravine's words)
 OPTIMIZERS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
@@ -72,9 +77,7 @@ class Case:
         return per_epoch * int(self.recipe.stop.after.removesuffix("ep"))
 
 
-def load(
-    path: Path, fixes: dict[str, dict[str, Any]] | None = None, only: Sequence[str] = ()
-) -> Iterator[Case | tuple[str, str]]:
+def load(path: Path, fixes: dict[str, dict[str, Any]] | None = None, only: Sequence[str] = ()) -> Iterator[Case | tuple[str, str]]:
     """Every case of a file whose id holds one of ``only``: a ``Case``, or (id, why it cannot be built)."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +223,11 @@ def _layer(layer: dict[str, Any]) -> list[dict[str, Any]]:
         made = {"kind": "maxpool" if kind.startswith("max") else "avgpool", "size": size}
         made |= {"stride": layer.get("stride") or layer.get("strides") or size, "padding": layer.get("padding", "valid")}
     elif kind in ("batchnorm", "batchnormalization"):
-        made = {"kind": "batch_norm", "momentum": 1 - float(layer.get("momentum") or 0.99), "epsilon": float(layer.get("epsilon") or 1e-3)}
+        made = {
+            "kind": "batch_norm",
+            "momentum": 1 - float(layer.get("momentum") or 0.99),
+            "epsilon": float(layer.get("epsilon") or 1e-3),
+        }
     elif kind in ("dropout", "spatialdropout", "gaussiandropout"):
         made = {"kind": "spatial_dropout" if kind.startswith("spatial") else "dropout", "rate": float(layer.get("rate", 0.5))}
     elif kind == "embedding":
@@ -258,7 +265,11 @@ def _activation(said: str | None) -> str | None:
 
 
 def _inits(layer: dict[str, Any], kind: str) -> dict[str, Any]:
-    weights = layer.get("kernel_init") or layer.get("embeddings_init") or ("uniform(-0.05,0.05)" if kind == "embedding" else "glorot_uniform")
+    weights = (
+        layer.get("kernel_init")
+        or layer.get("embeddings_init")
+        or ("uniform(-0.05,0.05)" if kind == "embedding" else "glorot_uniform")
+    )
     found = {"weights": initializer(weights)}
     if kind not in ("embedding",):
         found["biases"] = initializer(layer.get("bias_init") or "zeros")

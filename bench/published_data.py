@@ -66,9 +66,11 @@ def _images(name: str) -> tuple[np.ndarray, ...]:
 
 def _image_set(words: str, root: Path) -> tuple[Any, ...]:
     x, y, x_val, y_val = _images("mnist" if "mnist" in words.lower() else "cifar10")
+
     def shaped(images: np.ndarray) -> np.ndarray:
         images = images.reshape(len(images), -1) if "flatten" in words.lower() else images
         return _f(images) / 255 if "/255" in words else _f(images)
+
     return shaped(x), y.astype(np.int64), shaped(x_val), y_val.astype(np.int64)
 
 
@@ -78,6 +80,7 @@ def _npz(name: str) -> Any:
             x, y, x_val, y_val = (held[key] for key in ("x", "y", "x_val", "y_val"))
         y, y_val = y.astype(np.int64), y_val.astype(np.int64)
         return _f(x), y, _f(x_val), y_val
+
     return make
 
 
@@ -143,7 +146,9 @@ def _people(words: str, root: Path) -> tuple[Any, ...]:
     return _f(np.array([[float(cell) for cell in row[:-1]] for row in rows])), _one_hot(labels, 2)
 
 
-def _table(name: str, *, header: int = 0, features: int | None = None, target: int = -1, real: bool = False, classes: int | None = None) -> Any:
+def _table(
+    name: str, *, header: int = 0, features: int | None = None, target: int = -1, real: bool = False, classes: int | None = None
+) -> Any:
     def make(words: str, root: Path) -> tuple[Any, ...]:
         found = _numbers(root / name, header)
         y = found[:, target]
@@ -154,6 +159,7 @@ def _table(name: str, *, header: int = 0, features: int | None = None, target: i
         else:
             y = y.astype(np.int64)
         return _f(found[:, : features or found.shape[1] - 1]), y
+
     return make
 
 

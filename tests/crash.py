@@ -15,9 +15,18 @@ PROGRAMS = {
     "digits": {"model": {"kind": "mlp", "hidden": [16, 12], "dropout": 0.3}, "data": {"batch": 48, "augment": ["shift"]}},
     "lenet": {
         "data": {"batch": 64, "augment": ["shift"]},
-        "model": {"layers": [
-            {"kind": "conv", "channels": 4, "kernel": 5, "padding": "same"}, "relu", {"kind": "maxpool", "size": 2},
-            "flatten", {"kind": "dense", "units": 16}, "relu", {"kind": "dropout", "rate": 0.4}, {"kind": "dense", "units": 10}]},
+        "model": {
+            "layers": [
+                {"kind": "conv", "channels": 4, "kernel": 5, "padding": "same"},
+                "relu",
+                {"kind": "maxpool", "size": 2},
+                "flatten",
+                {"kind": "dense", "units": 16},
+                "relu",
+                {"kind": "dropout", "rate": 0.4},
+                {"kind": "dense", "units": 10},
+            ]
+        },
     },
     "resnet": {"data": {"batch": 96, "augment": ["shift"]}, "model": {"kind": "resnet", "depth": 8, "width": 4}},
     "lstm": {"data": {"batch": 8}, "model": {"kind": "char_lstm", "units": 12, "layers": 2, "dropout": 0.25}},
@@ -35,8 +44,15 @@ def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> lis
     kinds = ["adam", "sgd", "rmsprop", "adamw"]
     common = {"average": {"ema": 0.9}, "stop": {"after": f"{epochs}ep", "best": True}, "threads": 1, "precision": "float32"}
     return [
-        Recipe(name=program, seed=seed, model=said["model"], data=data, optimizer={"kind": kinds[seed % 4], "lr": 1e-3 * (1 + seed)},
-               schedule={"kind": "cosine", "warmup": "10%"}, **common)
+        Recipe(
+            name=program,
+            seed=seed,
+            model=said["model"],
+            data=data,
+            optimizer={"kind": kinds[seed % 4], "lr": 1e-3 * (1 + seed)},
+            schedule={"kind": "cosine", "warmup": "10%"},
+            **common,
+        )
         for seed in range(members)
     ]
 

@@ -45,7 +45,10 @@ TRAIN = {
     "warmup without unit": ([SET, "schedule.warmup=100"], ["schedule.warmup", "100it"]),
     "validation of one": ([SET, "data.validation=1.0"], ["data.validation", "1.0"]),
     "validation that leaves nothing": ([SET, "data.source=npz:few.npz", SET, "data.validation=0.9"], ["validation"]),
-    "unknown monitor": ([SET, "stop.monitor=val_akkuracy", SET, "stop.patience=1ep", SET, "stop.after=1ep"], ["val_akkuracy", "val_accuracy"]),
+    "unknown monitor": (
+        [SET, "stop.monitor=val_akkuracy", SET, "stop.patience=1ep", SET, "stop.after=1ep"],
+        ["val_akkuracy", "val_accuracy"],
+    ),
     "unknown precision": ([SET, "precision=float16"], ["precision", "float16", "float32"]),
     "no such device": ([SET, "device=tpu"], ["device", "tpu", "cpu"]),
     "place in a list": ([SET, "model.layers.99.rate=0.1"], ["99"]),
@@ -86,7 +89,9 @@ def place(tmp_path_factory) -> Path:
     x, y = rng.normal(size=(40, 4)).astype("float32"), np.arange(40) % 2
     (place / "broken.toml").write_text("name = [")
     (place / "unknown.toml").write_text("[optimiser]\nkind = 'adam'\n")
-    (place / "images.toml").write_text('[model]\nlayers = [{kind = "conv", channels = 4, kernel = 3}, {kind = "dense", units = 10}]\n')
+    (place / "images.toml").write_text(
+        '[model]\nlayers = [{kind = "conv", channels = 4, kernel = 3}, {kind = "dense", units = 10}]\n'
+    )
     (place / "table.csv").write_text("size,price\n" + "".join(f"{i},{2 * i}\n" for i in range(40)))
     (place / "short.txt").write_text("too short")
     for name in ("full", "empty", "gap/cats", "gap/dogs", "idx"):

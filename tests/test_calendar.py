@@ -15,7 +15,9 @@ PARTS = {"validation": 0.0, "test": 0.0}
 
 
 def calendar(accumulate=1, **data):
-    recipe = Recipe(data={"source": "arrays", **PARTS, **data}, optimizer={"kind": "sgd", "accumulate": accumulate}, stop={"after": "4ep"})
+    recipe = Recipe(
+        data={"source": "arrays", **PARTS, **data}, optimizer={"kind": "sgd", "accumulate": accumulate}, stop={"after": "4ep"}
+    )
     return Calendar(recipe, Pipeline(recipe.data, arrays=(X, Y)))
 
 

@@ -25,7 +25,10 @@ FAULTS = {
     "lr_too_high": {"optimizer.lr": 30.0},
     "lr_too_low": {"optimizer.lr": 1e-7},
     "symmetric_init": {"model.init": {"weights": "zeros"}},
-    "inputs_unscaled": {"data.preprocess": [{"kind": "rescale", "low": 0.0, "high": 1e5}], "optimizer": {"kind": "sgd", "lr": 0.01}},
+    "inputs_unscaled": {
+        "data.preprocess": [{"kind": "rescale", "low": 0.0, "high": 1e5}],
+        "optimizer": {"kind": "sgd", "lr": 0.01},
+    },
     "loss_output_mismatch": {"model.layers": [*LAYERS, "softmax"]},
     "no_hidden_nonlinearity": {"model.layers": [layer for layer in LAYERS if layer["kind"] != "relu"]},
     "over_regularised": {"loss": {"kind": "cross_entropy", "l2": 1.0}},
@@ -67,7 +70,9 @@ def test_a_finished_run_is_judged(tmp_path):
 
 
 def test_the_surer_of_two_opposites_stands():
-    found = ranked([Finding("lr_too_low", "optimizer.lr", "1", strength=0.4), Finding("lr_too_high", "optimizer.lr", "2", strength=0.6)])
+    found = ranked(
+        [Finding("lr_too_low", "optimizer.lr", "1", strength=0.4), Finding("lr_too_high", "optimizer.lr", "2", strength=0.6)]
+    )
     assert [finding.code for finding in found] == ["lr_too_high"]
 
 

@@ -24,7 +24,9 @@ def weights(run, i):
 
 
 def test_from_a_run_with_its_model_and_its_preprocessing(source, tmp_path):
-    run = ravine.train(data={**BLOBS, "seed": 5}, weights=str(source.directory), lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run")
+    run = ravine.train(
+        data={**BLOBS, "seed": 5}, weights=str(source.directory), lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run"
+    )
     torch.testing.assert_close(weights(run, 2), weights(source, 2), atol=1e-5, rtol=0)
     x = torch.randn(10, 2)
     assert torch.equal(run.pipeline.transform(x), source.pipeline.transform(x))
@@ -33,7 +35,9 @@ def test_from_a_run_with_its_model_and_its_preprocessing(source, tmp_path):
 
 def test_a_new_head_for_other_classes(source, tmp_path):
     other = {**BLOBS, "classes": 5}
-    run = ravine.train(data=other, weights=str(source.directory), head="replace", lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run")
+    run = ravine.train(
+        data=other, weights=str(source.directory), head="replace", lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run"
+    )
     torch.testing.assert_close(weights(run, 2), weights(source, 2), atol=1e-5, rtol=0)
     assert weights(run, 4).shape == (5, 6)
     assert ravine.Run(run.directory).predict(torch.randn(4, 2)).shape == (4,)
@@ -41,7 +45,9 @@ def test_a_new_head_for_other_classes(source, tmp_path):
 
 def test_from_a_safetensors_file(source, tmp_path):
     save_file(source.model.state_dict(), tmp_path / "weights.safetensors")
-    run = ravine.train(model=LAYERS, data=BLOBS, weights=str(tmp_path / "weights.safetensors"), lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run")
+    run = ravine.train(
+        model=LAYERS, data=BLOBS, weights=str(tmp_path / "weights.safetensors"), lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run"
+    )
     torch.testing.assert_close(weights(run, 0), weights(source, 0), atol=1e-5, rtol=0)
 
 
@@ -65,7 +71,14 @@ def test_a_new_head_for_a_module(source, tmp_path):
 
 
 def test_frozen_parameters_stay_to_the_bit_and_thaw_on_time(source, tmp_path):
-    said = {"data": BLOBS, "weights": str(source.directory), "freeze": ["0.*", "2.*"], "optimizer": "adamw", "weight_decay": 0.1, **QUIET}
+    said = {
+        "data": BLOBS,
+        "weights": str(source.directory),
+        "freeze": ["0.*", "2.*"],
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
+        **QUIET,
+    }
     still = ravine.train(epochs=2, out=tmp_path / "still", **said)
     assert torch.equal(weights(still, 0), weights(source, 0))
     assert not torch.equal(weights(still, 4), weights(source, 4))
@@ -74,7 +87,15 @@ def test_frozen_parameters_stay_to_the_bit_and_thaw_on_time(source, tmp_path):
 
 
 def test_learning_rates_by_depth(source, tmp_path):
-    said = {"data": BLOBS, "weights": str(source.directory), "optimizer": "sgd", "steps": 1, "batch": "full", "quiet": True, "lr": 0.1}
+    said = {
+        "data": BLOBS,
+        "weights": str(source.directory),
+        "optimizer": "sgd",
+        "steps": 1,
+        "batch": "full",
+        "quiet": True,
+        "lr": 0.1,
+    }
     plain = ravine.train(out=tmp_path / "plain", **said)
     decayed = ravine.train(out=tmp_path / "decayed", depth_decay=0.5, **said)
     for layer, factor in ((4, 1.0), (2, 0.5), (0, 0.25)):
@@ -82,11 +103,14 @@ def test_learning_rates_by_depth(source, tmp_path):
         torch.testing.assert_close(weights(decayed, layer) - weights(source, layer), factor * step, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize(("said", "holds"), [
-    ({"weights": "nowhere"}, "start.weights: got 'nowhere'"),
-    ({"freeze": ["stem.*"]}, "start.freeze: got 'stem.\\*'"),
-    ({"weights": "@", "model": [{"kind": "dense", "units": 3}]}, "start.weights: got .* for 0.weight"),
-])
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        ({"weights": "nowhere"}, "start.weights: got 'nowhere'"),
+        ({"freeze": ["stem.*"]}, "start.freeze: got 'stem.\\*'"),
+        ({"weights": "@", "model": [{"kind": "dense", "units": 3}]}, "start.weights: got .* for 0.weight"),
+    ],
+)
 def test_what_does_not_fit_is_refused(said, holds, source, tmp_path):
     said = {k: str(source.directory) if v == "@" else v for k, v in said.items()}
     with pytest.raises(ravine.InputError, match=holds):

@@ -390,3 +390,14 @@ def test_averaged_weights_are_the_runs_model(place):
     assert torch.equal(plain.slots["theta"], averaged.slots["theta"])
     assert averaged.result["val_loss"] > plain.result["val_loss"]
     assert float(averaged.model[1].weight.detach().norm()) < float(plain.model[1].weight.detach().norm())
+
+
+def test_photos_of_a_camera_are_made_smaller(place):
+    for kind in ("a", "b"):
+        (place / "camera" / kind).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (1200, 800), (200 * (kind == "a"), 40 * i, 90)).save(place / "camera" / kind / f"{i}.jpg")
+    found = cli("data", "folder:camera", "--set", "data.test=0", "--set", "data.validation=0")
+    assert found["raw_shape"] == [3, 171, 256]
+    asked = '{kind = "folder", path = "camera", size = [30, 40]}'
+    assert cli("data", asked, "--set", "data.test=0", "--set", "data.validation=0")["raw_shape"] == [3, 30, 40]

@@ -16,10 +16,22 @@ PROGRAMS = {
     },
     "lenet": {
         "data": {"source": "digits", "batch": 16, "augment": ["shift"]},
-        "model": {"kind": "layers", "layers": [
-            {"kind": "conv", "channels": 4, "kernel": 5, "padding": "same"}, "relu", {"kind": "maxpool", "size": 2},
-            {"kind": "conv", "channels": 8, "kernel": 3, "padding": "same"}, "relu", {"kind": "maxpool", "size": 2},
-            "flatten", {"kind": "dense", "units": 16}, "relu", {"kind": "dropout", "rate": 0.4}, {"kind": "dense", "units": 10}]},
+        "model": {
+            "kind": "layers",
+            "layers": [
+                {"kind": "conv", "channels": 4, "kernel": 5, "padding": "same"},
+                "relu",
+                {"kind": "maxpool", "size": 2},
+                {"kind": "conv", "channels": 8, "kernel": 3, "padding": "same"},
+                "relu",
+                {"kind": "maxpool", "size": 2},
+                "flatten",
+                {"kind": "dense", "units": 16},
+                "relu",
+                {"kind": "dropout", "rate": 0.4},
+                {"kind": "dense", "units": 10},
+            ],
+        },
     },
     "resnet": {
         "data": {"source": "digits", "batch": 16},
@@ -37,7 +49,12 @@ MEMBERS = [
     {"seed": 3, "optimizer": {"kind": "sgd", "lr": 0.02, "momentum": 0.5, "nesterov": True}},
     {"seed": 4, "optimizer": {"kind": "rmsprop", "lr": 1e-3}},
     {"seed": 5, "optimizer": {"kind": "adamw", "lr": 2e-3, "weight_decay": 0.1}},
-    {"seed": 6, "optimizer": {"kind": "adam", "lr": 1e-3, "beta1": 0.5}, "clip": {"norm": 0.5}, "loss": {"kind": "cross_entropy", "l2": 1e-3}},
+    {
+        "seed": 6,
+        "optimizer": {"kind": "adam", "lr": 1e-3, "beta1": 0.5},
+        "clip": {"norm": 0.5},
+        "loss": {"kind": "cross_entropy", "l2": 1e-3},
+    },
     {"seed": 7, "optimizer": {"kind": "sgd", "lr": 0.05}, "schedule": {"kind": "cosine", "warmup": "10it"}},
 ]
 
@@ -50,7 +67,14 @@ def text_file(tmp_path):
 
 
 def recipes(program: str, text_file: str, members=MEMBERS, **more) -> list[Recipe]:
-    base = {"precision": "float64", "stop": {"after": "50it"}, "threads": 1, "loss": {"kind": "cross_entropy"}, **PROGRAMS[program], **more}
+    base = {
+        "precision": "float64",
+        "stop": {"after": "50it"},
+        "threads": 1,
+        "loss": {"kind": "cross_entropy"},
+        **PROGRAMS[program],
+        **more,
+    }
     if program == "lstm":
         base["data"] = {**base["data"], "source": {**base["data"]["source"], "path": text_file}}
     return [Recipe(**{**base, **member}) for member in members]
@@ -78,7 +102,9 @@ def test_members_equal_solo_runs(program, text_file, tmp_path):
 
 def test_a_diverging_member_is_frozen_alone(text_file, tmp_path):
     healthy = recipes("mlp", text_file, MEMBERS[:7])
-    wild = recipes("mlp", text_file, [{"seed": 9, "optimizer": {"kind": "sgd", "lr": 1e6}, "loss": {"kind": "cross_entropy", "l2": 1.0}}])
+    wild = recipes(
+        "mlp", text_file, [{"seed": 9, "optimizer": {"kind": "sgd", "lr": 1e6}, "loss": {"kind": "cross_entropy", "l2": 1.0}}]
+    )
     mixed = ravine.train_many([*healthy[:3], *wild, *healthy[3:]], out=tmp_path / "mixed", quiet=True)
     without = ravine.train_many(healthy, out=tmp_path / "without", quiet=True)
     for run, other in zip([*mixed[:3], *mixed[4:]], without, strict=True):
@@ -174,7 +200,9 @@ def test_weights_cast_once_give_the_gradient_of_autocast(program, text_file):
         rows.cast_once(torch.bfloat16 if mode == "once" else None)
         assert (rows.low is not None) == (mode == "once")
         rows.gradients(batch.x, batch.y, None, 0)
-        full, usual, once = (rows.grad.clone() if m == mode else g for m, g in (("full", full), ("autocast", usual), ("once", once)))
+        full, usual, once = (
+            rows.grad.clone() if m == mode else g for m, g in (("full", full), ("autocast", usual), ("once", once))
+        )
     assert all(parameter.dtype == torch.float32 for parameter in rows.parameters[0])
     assert 0 < distance(once, full) < 1.5 * distance(usual, full) + 0.01
 

@@ -120,7 +120,9 @@ def test_weight_noise_moves_the_point_of_the_gradient_alone(tmp_path):
 @pytest.mark.parametrize("field", ["adversarial", "hard_negatives", "weight_noise"])
 def test_in_a_population_each_member_has_its_own(field, tmp_path):
     values = {"adversarial": [0.0, 0.1], "hard_negatives": [1.0, 0.5], "weight_noise": [0.0, 0.2]}[field]
-    base = Recipe(model={"kind": "mlp", "hidden": [8]}, data={"source": "digits", "batch": 64}, precision="float64", stop={"after": "20it"})
+    base = Recipe(
+        model={"kind": "mlp", "hidden": [8]}, data={"source": "digits", "batch": 64}, precision="float64", stop={"after": "20it"}
+    )
     recipes = [base.edit({f"regularize.{field}": value, "seed": i}) for i, value in enumerate(values)]
     many = ravine.train_many(recipes, out=tmp_path / "many", quiet=True)
     assert many[0].events_of("execution")[0]["data"]["rows"] != "one by one"
@@ -133,4 +135,6 @@ def test_in_a_population_each_member_has_its_own(field, tmp_path):
 def test_tokens_cannot_be_moved_uphill(tmp_path):
     tokens = torch.arange(N * 4).view(N, 4) % 7
     with pytest.raises(ravine.InputError, match="regularize.adversarial: got 'tokens'"):
-        ravine.train(model={"kind": "lstm", "units": 4}, data=(tokens, Y), adversarial=0.1, epochs=1, quiet=True, out=tmp_path / "r")
+        ravine.train(
+            model={"kind": "lstm", "units": 4}, data=(tokens, Y), adversarial=0.1, epochs=1, quiet=True, out=tmp_path / "r"
+        )

@@ -51,6 +51,16 @@ def test_resnet20_on_cifar10(tmp_path):
 def test_lstm_on_shakespeare(tmp_path):
     run = ravine.train(Recipe.load(ROOT / "recipes" / "shakespeare-lstm.toml"), out=tmp_path / "run", quiet=True)
     assert run.result["val_loss"] < 1.65
-    command = [sys.executable, "-m", "ravine", "predict", str(run.directory), "--out", str(tmp_path / "text.txt"), "--length", "200"]
+    command = [
+        sys.executable,
+        "-m",
+        "ravine",
+        "predict",
+        str(run.directory),
+        "--out",
+        str(tmp_path / "text.txt"),
+        "--length",
+        "200",
+    ]
     subprocess.run(command, check=True)
     assert len((tmp_path / "text.txt").read_text(encoding="utf-8")) >= 200

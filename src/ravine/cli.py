@@ -17,9 +17,13 @@ from ravine.study import commands as studies
 from ravine.terminal import Json, Member, Out, Quiet, RecipeArgument, RunArgument, Seed, Set, print_json, recipe_from
 
 app = typer.Typer(
-    name="ravine", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="ravine",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Train deep networks, see what is wrong with a run, and prove the cure.",
 )
+
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2 the input was wrong."""
@@ -40,7 +44,12 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @command
 def train(
-    recipe: RecipeArgument = None, set_: Set = None, out: Out = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
+    recipe: RecipeArgument = None,
+    set_: Set = None,
+    out: Out = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    json_: Json = False,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")] = 1,
     doctor: Annotated[bool, typer.Option("--doctor/--no-doctor", help="Examine the recipe before, and the run at its end.")] = True,
 ) -> None:
@@ -55,7 +64,9 @@ def train(
 
 @command
 def resume(
-    run: RunArgument, quiet: Quiet = False, json_: Json = False,
+    run: RunArgument,
+    quiet: Quiet = False,
+    json_: Json = False,
     after: Annotated[str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")] = None,
 ) -> None:
     """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a finished run."""
@@ -74,7 +85,12 @@ def doctor(
     subject: Annotated[Path | None, typer.Argument(metavar="RECIPE|RUN", help="A recipe file or a run; none: the digits.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Search a cure by experiment and verify it on fresh seeds.")] = False,
     budget: Annotated[float, typer.Option(min=8, help="Of the proof: training steps of all its members, in original runs.")] = 20.0,
-    member: Member = 0, set_: Set = None, out: Out = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
+    member: Member = 0,
+    set_: Set = None,
+    out: Out = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a cure."""
     from ravine.consultation import consult
@@ -84,7 +100,9 @@ def doctor(
 
 @command
 def evaluate(
-    run: RunArgument, member: Member = 0, json_: Json = False,
+    run: RunArgument,
+    member: Member = 0,
+    json_: Json = False,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
 ) -> None:
     """Loss and metrics of a run on a split of its data."""
@@ -96,9 +114,13 @@ def evaluate(
 @command
 def predict(
     run: RunArgument,
-    input_: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file or folder in the form of the training data.")] = None,
+    input_: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="A file or folder in the form of the training data.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The CSV (or text) file to write.")] = Path("predictions.csv"),
-    member: Member = 0, seed: Seed = None, json_: Json = False,
+    member: Member = 0,
+    seed: Seed = None,
+    json_: Json = False,
     length: Annotated[int, typer.Option(min=1, help="Characters to sample from a text model.")] = 500,
     prompt: Annotated[str, typer.Option(help="What the sampled text begins with.")] = "\n",
     temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
@@ -117,13 +139,21 @@ def predict(
 
 
 @command
-def data(source: Annotated[str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")],
-         set_: Set = None, out: Out = None, json_: Json = False) -> None:
+def data(
+    source: Annotated[str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")],
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
     """What is in the data: counts, ranges, constant features, class balance and samples, before anything is trained."""
     from ravine.showing import show_data
 
     path = Path(source)
-    chosen = recipe_from(path, set_, None) if path.suffix in (".toml", ".json") else recipe_from(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
+    chosen = (
+        recipe_from(path, set_, None)
+        if path.suffix in (".toml", ".json")
+        else recipe_from(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
+    )
     print_json(json_, show_data(chosen.data, out))
 
 

@@ -45,7 +45,7 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Ten
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
     """float32 standard normals from a key, by the inverse of the normal distribution function."""
-    return torch.special.ndtri((uniform(key, shape).double() + 2.0**-25)).float()
+    return torch.special.ndtri(uniform(key, shape).double() + 2.0**-25).float()
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

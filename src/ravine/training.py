@@ -31,8 +31,14 @@ Report = Callable[[Progress], None]
 
 
 def train(
-    recipe: Recipe | None = None, *, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, doctor: bool = True, **fields: Any,
+    recipe: Recipe | None = None,
+    *,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    doctor: bool = True,
+    **fields: Any,
 ) -> Run:
     """Train one network and give back its run.
 
@@ -51,9 +57,19 @@ def train(
 
 
 def train_many(
-    recipes: Sequence[Recipe], *, model: Any = None, data: Any = None, out: str | Path | None = None,
-    quiet: bool = False, test: bool = True, width: int | None = None, halving: Halving | None = None,
-    rows: Rows | None = None, trace: Sequence[str] = (), report: Report | None = None, doctor: bool = False,
+    recipes: Sequence[Recipe],
+    *,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    test: bool = True,
+    width: int | None = None,
+    halving: Halving | None = None,
+    rows: Rows | None = None,
+    trace: Sequence[str] = (),
+    report: Report | None = None,
+    doctor: bool = False,
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the recipes' order.
 
@@ -82,7 +98,12 @@ def train_many(
 
 
 def resume(
-    directory: str | Path, *, model: Any = None, data: Any = None, after: str | None = None, quiet: bool = False,
+    directory: str | Path,
+    *,
+    model: Any = None,
+    data: Any = None,
+    after: str | None = None,
+    quiet: bool = False,
     report: Report | None = None,
 ) -> list[Run]:
     """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to a later end.
@@ -145,12 +166,16 @@ def _said(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
 def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:
     if recipe.model.kind == "module" and module is None:
         raise InputError(
-            "model", got=f"a run of the Python module {recipe.model.name}", expected="that module again",
+            "model",
+            got=f"a run of the Python module {recipe.model.name}",
+            expected="that module again",
             repair="resume it in Python: ravine.resume(run, model=...)",
         )
     if recipe.data.source.kind == "arrays" and arrays is None:
         raise InputError(
-            "data", got="a run of arrays given in Python", expected="the same arrays again",
+            "data",
+            got="a run of arrays given in Python",
+            expected="the same arrays again",
             repair="resume it in Python: ravine.resume(run, data=...)",
         )
 
@@ -276,9 +301,7 @@ def _deferred_signals() -> Iterator[list[int]]:
 def _facts(programs: Sequence[Program], width: int | None, halving: Halving | None) -> dict[str, Any]:
     return {
         "machine": pilot.machine(),
-        "programs": [
-            {"members": [*p.members, *(m for m, _ in p.waiting)], "execution": p.execution.to_dict()} for p in programs
-        ],
+        "programs": [{"members": [*p.members, *(m for m, _ in p.waiting)], "execution": p.execution.to_dict()} for p in programs],
         "test": programs[0].test,
         **({"width": width} if width else {}),
         **({"halving": halving.to_dict()} if halving else {}),

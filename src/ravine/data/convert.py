@@ -50,7 +50,7 @@ def _of_frame(value: Any, where: str) -> np.ndarray:
     kinds: Any = getattr(value, "dtypes", None)
     if array.dtype.kind != "O" or array.ndim != 2 or not hasattr(kinds, "items"):
         return array if array.dtype.kind != "O" or array.ndim != 1 else _without_gaps(value, array)
-    strange = [name for name, kind in kinds.items() if not (getattr(kind, "kind", "O") in "biuf")]
+    strange = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
     if strange:
         raise InputError(
             where, got=f"{len(strange)} column(s) that hold no numbers: {', '.join(map(str, strange[:5]))}",

@@ -13,6 +13,7 @@ from ravine.data.source import Arrays, Source
 from ravine.data.stream import MOST_BYTES, Items
 from ravine.errors import InputError, unknown
 
+MOST_PIXELS = 256  # a side of images whose size the person did not choose
 Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
 
 _PARTS = {
@@ -38,7 +39,7 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
     broken = set(survey.broken)
     listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
-    height, width = _pair(size) or survey.median([file for file, _ in listed["train"]])
+    height, width = _pair(size) or _at_most(survey.median([file for file, _ in listed["train"]]))
     pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
     needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
     read = _kept if needed <= MOST_BYTES else _streamed
@@ -87,6 +88,12 @@ class _Images(Dataset):
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (size, size) if isinstance(size, int) else size
+
+
+def _at_most(size: tuple[int, int]) -> tuple[int, int]:
+    """The size, made smaller where its longer side is over MOST_PIXELS."""
+    scale = min(1.0, MOST_PIXELS / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _folders(path: Path) -> list[Path]:

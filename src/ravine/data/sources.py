@@ -84,8 +84,9 @@ def folder(
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with val and test
     beside train.
 
-    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images); gray where all
-    are gray, else RGB. Files that cannot be read are named in one warning and left out.
+    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images, made smaller
+    where a side is over 256 pixels); gray where all are gray, else RGB. Files that cannot be read are named in one
+    warning and left out.
 
     >>> from PIL import Image
     >>> from tempfile import TemporaryDirectory

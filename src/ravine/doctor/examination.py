@@ -101,8 +101,16 @@ def _timed(diagnosis: Diagnosis, clock: dict[str, float], began: float, course: 
 
 
 def run_course(
-    recipe: Recipe, case: Case, shelf: Shelf, *, steps: int, seeds: int, seconds: float = math.inf, work: float = 0.0,
-    validation: bool = False, marks: int = MARKS,
+    recipe: Recipe,
+    case: Case,
+    shelf: Shelf,
+    *,
+    steps: int,
+    seeds: int,
+    seconds: float = math.inf,
+    work: float = 0.0,
+    validation: bool = False,
+    marks: int = MARKS,
 ) -> Course:
     """Train ``seeds`` members for at most ``steps`` steps, measured at ``marks`` places on the way.
 
@@ -160,9 +168,7 @@ def _worth_trying(course: Course, found: Sequence[Finding]) -> bool:
     return not course.plain or any(f.strength >= 0.5 for f in found)
 
 
-def try_out(
-    course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float = math.inf, work: float = 0.0
-) -> list[Trial]:
+def try_out(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float = math.inf, work: float = 0.0) -> list[Trial]:
     """Run variants of the program for the same steps: other learning rates, and the remedy of each suspicion.
 
     Where only a part of the plan was run, more of it is seen at a higher rate: k times the rate for n steps is about the

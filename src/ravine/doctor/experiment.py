@@ -232,7 +232,10 @@ class Group:
 
 def threshold(recipe: Recipe, task: str) -> float:
     """Where one output says yes: 0 for scores, 1/2 for probabilities and fitted targets."""
-    logits = recipe.loss.kind in ("binary_cross_entropy", "cross_entropy", "auto") and recipe.loss.arguments.get("input") != "probabilities"
+    logits = (
+        recipe.loss.kind in ("binary_cross_entropy", "cross_entropy", "auto")
+        and recipe.loss.arguments.get("input") != "probabilities"
+    )
     return 0.0 if (logits and task != "regression") or recipe.loss.kind == "binary_hinge" else 0.5
 
 

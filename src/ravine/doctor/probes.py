@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from typing import Any
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,13 @@ from ravine.nn.normalization import BatchNorm
 
 SAMPLES = 256
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, BatchNorm)
-_FLAT_ENDS = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Hardsigmoid": (0.0, 1.0), "Hardtanh": (-1.0, 1.0), "Softsign": (-1.0, 1.0)}
+_FLAT_ENDS = {
+    "Sigmoid": (0.0, 1.0),
+    "Tanh": (-1.0, 1.0),
+    "Hardsigmoid": (0.0, 1.0),
+    "Hardtanh": (-1.0, 1.0),
+    "Softsign": (-1.0, 1.0),
+}
 _NOTHING = ("Dropout", "latten", "Identity", "Pool", "Transpose", "Noise", "Norm", "Pad")
 
 
@@ -127,6 +133,7 @@ def _hook(name: str, layers: list[Layer], owners: list[nn.Module]) -> Any:
             return
         layers.append(_measured(name, module, inputs[0] if inputs else None, value.detach()))
         owners.append(module)
+
     return hook
 
 

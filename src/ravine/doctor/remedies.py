@@ -13,7 +13,23 @@ from ravine.catalogue import Part
 from ravine.recipe import Recipe
 
 Edits = dict[str, Any]
-ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "elu", "selu", "leaky_relu", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "gelu", "silu", "linear")
+ACTIVATIONS = (
+    "relu",
+    "sigmoid",
+    "tanh",
+    "softmax",
+    "log_softmax",
+    "elu",
+    "selu",
+    "leaky_relu",
+    "softplus",
+    "softsign",
+    "hard_sigmoid",
+    "hard_tanh",
+    "gelu",
+    "silu",
+    "linear",
+)
 WEIGHTED = ("dense", "conv", "locally_connected")
 
 
@@ -60,7 +76,9 @@ def layers_of(recipe: Recipe) -> list[dict[str, Any]] | None:
 def proper_head(case: Case) -> Edits | None:
     """An output layer without activation, of the right number of units, and the task's own loss on scores."""
     layers = layers_of(case.recipe)
-    loss = {"classification": "cross_entropy", "sequence": "cross_entropy", "multilabel": "binary_cross_entropy"}.get(case.task, "squared")
+    loss = {"classification": "cross_entropy", "sequence": "cross_entropy", "multilabel": "binary_cross_entropy"}.get(
+        case.task, "squared"
+    )
     penalties = {name: getattr(case.recipe.loss, name) for name in ("l1", "l2") if getattr(case.recipe.loss, name)}
     if layers is None:
         return {"loss": {"kind": loss, **penalties}}
@@ -83,7 +101,11 @@ def last_weighted(layers: list[dict[str, Any]]) -> int | None:
 def _head(case: Case, **_: Any) -> Remedy:
     edits = proper_head(case)
     if edits:
-        names = {"classification": "cross-entropy", "sequence": "cross-entropy", "multilabel": "binary cross-entropy for each label"}
+        names = {
+            "classification": "cross-entropy",
+            "sequence": "cross-entropy",
+            "multilabel": "binary cross-entropy for each label",
+        }
         yield edits, f"let the last layer give scores, and use {names.get(case.task, 'the squared error')} on them"
 
 
@@ -192,7 +214,10 @@ def _wider(case: Case, **_: Any) -> Remedy:
     last = None if layers is None else last_weighted(layers)
     if layers is None or not last:
         return
-    made = [{**layer, "units": max(32, 4 * layer["units"])} if i < last and layer["kind"] == "dense" else layer for i, layer in enumerate(layers)]
+    made = [
+        {**layer, "units": max(32, 4 * layer["units"])} if i < last and layer["kind"] == "dense" else layer
+        for i, layer in enumerate(layers)
+    ]
     yield {"model.layers": made}, "four times as many hidden units"
 
 
@@ -202,7 +227,10 @@ def _wider(case: Case, **_: Any) -> Remedy:
 def _rate(case: Case, factors: tuple[float, ...]) -> Remedy:
     lr = case.recipe.optimizer.arguments["lr"]
     for factor in factors:
-        yield {"optimizer.lr": float(f"{lr * factor:.6g}")}, f"lr {lr * factor:.3g}, {'×' if factor > 1 else '÷'} {max(factor, 1 / factor):g}"
+        yield (
+            {"optimizer.lr": float(f"{lr * factor:.6g}")},
+            f"lr {lr * factor:.3g}, {'×' if factor > 1 else '÷'} {max(factor, 1 / factor):g}",
+        )
 
 
 def _higher_rate(case: Case, factor: float | None = None, **_: Any) -> Remedy:

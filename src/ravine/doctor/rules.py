@@ -32,7 +32,11 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
     contradictions = [f for f in static if f.strength >= CONTRADICTION]
     suspicions = [f for f in static if f.strength < CONTRADICTION]
     if course is None:
-        return _sick(contradictions, suspicions, "the program contradicts itself") if contradictions else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
+        return (
+            _sick(contradictions, suspicions, "the program contradicts itself")
+            if contradictions
+            else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
+        )
     shown = [_shown(trial) for trial in trials or () if _shows(trial, course)]
     if contradictions:
         borne = [] if course.plain else [*suspicions, *symptoms(course)]
@@ -42,7 +46,11 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
     if course.over or not _improving(course):
         if shown or course.over:
             borne = [_raised(f) for f in suspicions] if course.over or shown else suspicions
-            why = f"after {course.steps} of {course.total} steps no better than the best constant answer" if course.skill < PLAIN else "most seeds fail"
+            why = (
+                f"after {course.steps} of {course.total} steps no better than the best constant answer"
+                if course.skill < PLAIN
+                else "most seeds fail"
+            )
             return _sick([*shown, *borne, *symptoms(course)], [], why)
     if shown:
         return _sick(shown, [*suspicions, *symptoms(course)], "an experiment shows what is missing")

@@ -7,8 +7,8 @@ A *contradiction* (strength 0.9 and more) is wrong whatever the run does: the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,7 @@ def lay_out(recipe: Recipe, pipeline: Pipeline, model: nn.Module, loss: nn.Modul
 def examine(program: Examined) -> list[Finding]:
     """Every static finding, contradictions and suspicions."""
     if program.seen is None:
-        return [
-            _found(program, "wrong_output_units", "model", f"the loss refuses the network's outputs: {program.refused}", SURE)
-        ]
+        return [_found(program, "wrong_output_units", "model", f"the loss refuses the network's outputs: {program.refused}", SURE)]
     return [finding for check in CHECKS for finding in check(program)]
 
 
@@ -109,26 +107,45 @@ def _pairing(program: Examined) -> Iterator[Finding]:
     head, loss = program.head, program.loss_kind
     if head == "constant":
         value = float(program.seen.outputs.flatten()[0]) if program.seen is not None else float("nan")
-        text = f"the output is {value:g} for every input, whatever the weights: a softmax over one unit is always 1, and its gradient is zero"
+        text = (
+            f"the output is {value:g} for every input, whatever the weights: "
+            "a softmax over one unit is always 1, and its gradient is zero"
+        )
         yield _found(program, "loss_output_mismatch", "output layer", text, 1.0)
         return
     verdict = _PAIRS.get((loss, "p" if program.probabilities else "s"), {}).get(head)
-    if loss in ("squared", "absolute", "huber") and program.task == "multilabel" and head == "softmax":
-        verdict = ("the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}", SURE)
-    elif loss == "binary_cross_entropy" and program.probabilities and head == "softmax" and program.task == "multilabel":
+    if (loss in ("squared", "absolute", "huber") and program.task == "multilabel" and head == "softmax") or (
+        loss == "binary_cross_entropy" and program.probabilities and head == "softmax" and program.task == "multilabel"
+    ):
         verdict = ("the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}", SURE)
     elif loss in ("squared", "absolute", "huber") and program.task == "classification":
         verdict = {
-            "softmax": ("a softmax is trained with {loss}, not cross-entropy: where it is wrong and sure its gradient is near zero", 0.35),
-            "sigmoid": ("a sigmoid is trained with {loss}, not cross-entropy: where it is wrong and sure its gradient is near zero", 0.3),
+            "softmax": (
+                "a softmax is trained with {loss}, not cross-entropy: where it is wrong and sure its gradient is near zero",
+                0.35,
+            ),
+            "sigmoid": (
+                "a sigmoid is trained with {loss}, not cross-entropy: where it is wrong and sure its gradient is near zero",
+                0.3,
+            ),
         }.get(head)
     if verdict:
         text, strength = verdict
-        yield _found(program, "loss_output_mismatch", "output layer and loss", text.format(loss=_name(program), labels=_sums(program.probe.y)), strength)
+        yield _found(
+            program,
+            "loss_output_mismatch",
+            "output layer and loss",
+            text.format(loss=_name(program), labels=_sums(program.probe.y)),
+            strength,
+        )
 
 
 def _name(program: Examined) -> str:
-    return f"{program.loss_kind} on {'probabilities' if program.probabilities else 'scores'}" if program.loss_kind in _ENTROPIES else f"the {program.loss_kind} error"
+    return (
+        f"{program.loss_kind} on {'probabilities' if program.probabilities else 'scores'}"
+        if program.loss_kind in _ENTROPIES
+        else f"the {program.loss_kind} error"
+    )
 
 
 def _sums(y: Tensor) -> str:
@@ -138,7 +155,13 @@ def _sums(y: Tensor) -> str:
     return f"{other:.0%} of the samples have none or several labels"
 
 
-_UNBOUNDED = ("{loss} reads the outputs as probabilities, but the last layer is {}: values outside 0 to 1 are clipped, and clipped outputs have no gradient", SURE)
+_UNBOUNDED = (
+    (
+        "{loss} reads the outputs as probabilities, but the last layer is {}: "
+        "values outside 0 to 1 are clipped, and clipped outputs have no gradient"
+    ),
+    SURE,
+)
 _TWICE = "{loss} applies the {} itself, but the network ends in one already: the loss can never come near 0"
 
 
@@ -146,18 +169,36 @@ def _said(pair: tuple[str, float], what: str) -> tuple[str, float]:
     return pair[0].replace("{}", what), pair[1]
 
 
-_OPEN = {head: _said(_UNBOUNDED, what) for head, what in (("linear", "linear"), ("relu", "a ReLU"), ("tanh", "a tanh"), ("log_softmax", "a log-softmax"))}
+_OPEN = {
+    head: _said(_UNBOUNDED, what)
+    for head, what in (("linear", "linear"), ("relu", "a ReLU"), ("tanh", "a tanh"), ("log_softmax", "a log-softmax"))
+}
 _PAIRS: dict[tuple[str, str], dict[str, tuple[str, float]]] = {
     ("cross_entropy", "p"): {
         **_OPEN,
         "sigmoid": ("cross-entropy over classes reads outputs that sum to 1, but each output is a sigmoid of its own", SUSPECT),
     },
-    ("binary_cross_entropy", "p"): {**_OPEN, "softmax": ("binary cross-entropy treats each output alone, but a softmax ties them together", 0.3)},
+    ("binary_cross_entropy", "p"): {
+        **_OPEN,
+        "softmax": ("binary cross-entropy treats each output alone, but a softmax ties them together", 0.3),
+    },
     ("cross_entropy", "s"): {
         "softmax": (_TWICE.replace("{}", "softmax"), SURE),
-        "sigmoid": ("{loss} reads scores of any size, but the sigmoid keeps them between 0 and 1: no class can get much more than its share", SURE),
-        "tanh": ("{loss} reads scores of any size, but the tanh keeps them between -1 and 1: no class can get much more than its share", LIKELY),
-        "relu": ("{loss} reads scores of any size, but the ReLU cuts off all negative ones, and units at zero have no gradient", LIKELY),
+        "sigmoid": (
+            (
+                "{loss} reads scores of any size, but the sigmoid keeps them "
+                "between 0 and 1: no class can get much more than its share"
+            ),
+            SURE,
+        ),
+        "tanh": (
+            "{loss} reads scores of any size, but the tanh keeps them between -1 and 1: no class can get much more than its share",
+            LIKELY,
+        ),
+        "relu": (
+            "{loss} reads scores of any size, but the ReLU cuts off all negative ones, and units at zero have no gradient",
+            LIKELY,
+        ),
     },
     ("binary_cross_entropy", "s"): {
         "sigmoid": (_TWICE.replace("{}", "sigmoid"), SURE),
@@ -165,7 +206,10 @@ _PAIRS: dict[tuple[str, str], dict[str, tuple[str, float]]] = {
         "relu": ("{loss} reads scores of any sign, but the ReLU gives none below 0: the answer no can never be given", SURE),
         "tanh": ("{loss} reads scores of any size, but the tanh keeps them between -1 and 1", LIKELY),
     },
-    ("nll", "s"): {head: ("nll reads log-probabilities, but the network does not end in a log-softmax", SURE) for head in ("linear", "softmax", "sigmoid", "relu", "tanh")},
+    ("nll", "s"): dict.fromkeys(
+        ("linear", "softmax", "sigmoid", "relu", "tanh"),
+        ("nll reads log-probabilities, but the network does not end in a log-softmax", SURE),
+    ),
     ("kl", "p"): {**_OPEN},
 }
 
@@ -194,7 +238,10 @@ def _labels(program: Examined) -> Iterator[Finding]:
     if program.loss_kind in ("binary_cross_entropy", "cross_entropy", "kl") and y.is_floating_point():
         outside = float(((y < 0) | (y > 1)).double().mean())
         if outside > 0:
-            text = f"{outside:.0%} of the targets lie outside 0 to 1 ({float(y.min()):g} to {float(y.max()):g}), where {program.loss_kind} has no meaning"
+            text = (
+                f"{outside:.0%} of the targets lie outside 0 to 1 ({float(y.min()):g} "
+                f"to {float(y.max()):g}), where {program.loss_kind} has no meaning"
+            )
             yield _found(program, "labels_invalid", "targets", text, SURE)
     if program.task == "classification" and not y.is_floating_point():
         counts = y.flatten().bincount(minlength=program.pipeline.outputs).double()
@@ -216,7 +263,11 @@ def _inputs(program: Examined) -> Iterator[Finding]:
     x = program.probe.x
     if not x.is_floating_point() or _normalised_first(program):
         return
-    rows = x.double().reshape(len(x), -1) if x.dim() == 2 else x.double().movedim(1 if x.dim() > 3 else -1, -1).reshape(-1, x.shape[1 if x.dim() > 3 else -1])
+    rows = (
+        x.double().reshape(len(x), -1)
+        if x.dim() == 2
+        else x.double().movedim(1 if x.dim() > 3 else -1, -1).reshape(-1, x.shape[1 if x.dim() > 3 else -1])
+    )
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
     size = rows.square().mean(0).sqrt()
     widest = int(size.argmax())
@@ -252,7 +303,10 @@ def _targets(program: Examined) -> Iterator[Finding]:
     y = program.probe.y.double()
     size, spread = float(y.square().mean().sqrt()), float(y.std(correction=0))
     if size > 10 or (0 < spread < 1e-3):
-        text = f"the targets have mean {float(y.mean()):.3g} and standard deviation {spread:.3g}, the untrained outputs {float(program.seen.outputs.std()):.2g}"
+        text = (
+            f"the targets have mean {float(y.mean()):.3g} and standard deviation "
+            f"{spread:.3g}, the untrained outputs {float(program.seen.outputs.std()):.2g}"
+        )
         yield _found(program, "targets_unscaled", "targets", text, SUSPECT)
 
 
@@ -265,17 +319,26 @@ def _start(program: Examined) -> Iterator[Finding]:
     weighted = [layer for layer in seen.weighted if layer.kind != "Embedding"]
     for layer in weighted[:-1]:
         if layer.units > 1 and layer.twins > 0.5:
-            text = f"{layer.twins:.0%} of the {layer.units} units of layer {layer.name} start with the same weights and get the same gradient"
+            text = (
+                f"{layer.twins:.0%} of the {layer.units} units of layer "
+                f"{layer.name} start with the same weights and get the same gradient"
+            )
             yield _found(program, "symmetric_init", f"layer {layer.name}", text, SURE)
             break
     if len(weighted) > 1 and is_affine(program.model, program.probe.x[:32]) and not _bottleneck(weighted):
-        text = f"the {len(weighted)} weighted layers have no non-linearity between them: the outputs are an affine function of the inputs (checked on 32 samples)"
+        text = (
+            f"the {len(weighted)} weighted layers have no non-linearity between them: "
+            "the outputs are an affine function of the inputs (checked on 32 samples)"
+        )
         yield _found(program, "no_hidden_nonlinearity", "hidden layers", text, SURE)
     hidden = [(layer, act) for layer, act in seen.hidden() if layer.std > 0]
     if len(hidden) > 1 and hidden[0][0].std > 0:
         ratio = hidden[-1][0].std / hidden[0][0].std
         if ratio < 1e-3 or ratio > 1e3:
-            text = f"the spread of the signal goes from {hidden[0][0].std:.2g} in the first layer to {hidden[-1][0].std:.2g} in the last hidden one"
+            text = (
+                f"the spread of the signal goes from {hidden[0][0].std:.2g} in "
+                f"the first layer to {hidden[-1][0].std:.2g} in the last hidden one"
+            )
             yield _found(program, "init_scale", "initial weights", text, SUSPECT)
     last = weighted[-1] if weighted else None
     if last is not None and last.input_std > 0 and last.std > 30 and seen.layers[0].input_std < EXTREME:
@@ -303,16 +366,31 @@ def _splits(program: Examined) -> Iterator[Finding]:
     size = (x.square().mean().sqrt(), v.square().mean().sqrt())
     ratio = float(size[1] / size[0].clamp_min(1e-12))
     if not 1 / 3 < ratio < 3 or (len(shift) and float(shift.median()) > 1):
-        text = f"validation inputs are {ratio:.2g} times the size of training inputs; their means differ by {float(shift.median()):.2g} standard deviations"
+        text = (
+            f"validation inputs are {ratio:.2g} times the size of training inputs; "
+            f"their means differ by {float(shift.median()):.2g} standard deviations"
+        )
         yield _found(program, "split_mismatch", "validation part", text, LIKELY)
     if not program.probe.y.is_floating_point() and program.task == "classification":
         a, b = (y.flatten().bincount(minlength=pipeline.outputs).double() for y in (_all_targets(program), held.y))
         apart = float((a / a.sum() - b / b.sum()).abs().sum() / 2)
         if apart > 0.2 + (pipeline.outputs / float(b.sum())) ** 0.5:
-            yield _found(program, "split_mismatch", "labels", f"{apart:.0%} of the labels would have to change for training and validation to hold the classes in equal shares", LIKELY)
+            yield _found(
+                program,
+                "split_mismatch",
+                "labels",
+                f"{apart:.0%} of the labels would have to change for training and validation to hold the classes in equal shares",
+                LIKELY,
+            )
     leak = _copies(program, held.x)
     if leak > 0.2:
-        yield _found(program, "validation_leak", "validation part", f"{leak:.0%} of the validation samples stand in the training part, digit for digit", LIKELY)
+        yield _found(
+            program,
+            "validation_leak",
+            "validation part",
+            f"{leak:.0%} of the validation samples stand in the training part, digit for digit",
+            LIKELY,
+        )
 
 
 def _copies(program: Examined, held: Tensor) -> float:
@@ -340,7 +418,13 @@ def _numbers(program: Examined) -> Iterator[Finding]:
     layers = recipe.model.layers if recipe.model.kind == "layers" else ()
     rates = [layer.rate for layer in layers if "dropout" in layer.kind]
     if penalty >= 0.05 or max(rates, default=0.0) >= 0.8:
-        yield _found(program, "over_regularised", "penalties and dropout", f"the largest penalty is {penalty:g}, the largest dropout rate {max(rates, default=0.0):g}", 0.35)
+        yield _found(
+            program,
+            "over_regularised",
+            "penalties and dropout",
+            f"the largest penalty is {penalty:g}, the largest dropout rate {max(rates, default=0.0):g}",
+            0.35,
+        )
 
 
 CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (

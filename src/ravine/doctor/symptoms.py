@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +108,11 @@ def _lost(course: Course) -> Iterator[Finding]:
     first = min(int(b.argmax()) if b.any() else c.seen for b, c in zip(bad, lost, strict=True))
     text = f"the loss or its gradient is not a number from step {first} on{_seeds(course, len(lost))}"
     yield _found(course, "non_finite", "loss", text, 0.9)
-    grown = [float(np.nanmax(c.norms[: first + 1]) / max(c.norms[0], 1e-12)) for c in lost if len(c.norms) and np.isfinite(c.norms[: first + 1]).any()]
+    grown = [
+        float(np.nanmax(c.norms[: first + 1]) / max(c.norms[0], 1e-12))
+        for c in lost
+        if len(c.norms) and np.isfinite(c.norms[: first + 1]).any()
+    ]
     if grown and np.median(grown) > 10:
         yield _found(course, "exploding_gradient", "gradient", f"before it the gradient grew {np.median(grown):.2g}-fold", 0.7)
 

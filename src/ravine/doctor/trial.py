@@ -31,7 +31,15 @@ MOST = 14  # candidates
 FEW = 60  # training samples: under that none are held out, and fresh seeds alone decide
 HELD_OUT = 0.3
 LEVEL = 0.05
-_GENERIC = ("lr_too_low", "optimizer_unsuited", "inputs_unscaled", "stuck", "lr_too_high", "vanishing_gradient", "capacity_too_small")
+_GENERIC = (
+    "lr_too_low",
+    "optimizer_unsuited",
+    "inputs_unscaled",
+    "stuck",
+    "lr_too_high",
+    "vanishing_gradient",
+    "capacity_too_small",
+)
 
 
 @dataclass
@@ -68,16 +76,26 @@ class Cure:
     def text(self) -> str:
         """One line for people."""
         change = f"{np.mean(self.before):.4g} -> {np.mean(self.after):.4g}"
-        what = f"verified cure: {describe(self.edits)}" if self.accepted else f"no verified cure; the best try: {describe(self.edits)}"
+        what = (
+            f"verified cure: {describe(self.edits)}" if self.accepted else f"no verified cure; the best try: {describe(self.edits)}"
+        )
         return f"{what} ({self.score} {change} on {len(self.seeds)} fresh seeds, p = {self.p:.2g}; {self.spent:.1f} runs)"
 
 
 def prove(
-    recipe: Recipe, findings: Sequence[Finding], case: Case, *, module: Model = None, arrays: Any = None, budget: float = 20.0,
+    recipe: Recipe,
+    findings: Sequence[Finding],
+    case: Case,
+    *,
+    module: Model = None,
+    arrays: Any = None,
+    budget: float = 20.0,
 ) -> Cure:
     """Search and verify a cure for a recipe within a budget of training steps."""
     if budget < 8:
-        raise InputError("--budget", got=budget, expected="at least 8 original runs", repair="3 seeds of two recipes to the end are 6 already")
+        raise InputError(
+            "--budget", got=budget, expected="at least 8 original runs", repair="3 seeds of two recipes to the end are 6 already"
+        )
     shelf = Shelf(module, arrays)
     trial = Trial(_with_validation(recipe, shelf), case, shelf, budget)
     listed = list(candidates(recipe, case, findings))
@@ -180,7 +198,9 @@ class Trial:
         winner = alive[0][0]
         return self._decide(winner, listed, original)
 
-    def _affordable(self, alive: list[tuple[Candidate, int]], field: Field, part: float, reserve: float) -> list[tuple[Candidate, int]]:
+    def _affordable(
+        self, alive: list[tuple[Candidate, int]], field: Field, part: float, reserve: float
+    ) -> list[tuple[Candidate, int]]:
         """The first candidates that can still be trained to this part of their plans."""
         kept: list[tuple[Candidate, int]] = []
         for pair in alive:
@@ -199,10 +219,14 @@ class Trial:
         self.left -= cost * seeds
         before, after = (pair.each(i, 1.0, self.deciding) for i in (0, 1))
         gains = np.array([a.score - b.score for a, b in zip(after, before, strict=True)])
-        p = _paired(gains, [a.by_sample - b.by_sample for a, b in zip(after, before, strict=True)] if self.deciding is not None else [])
+        p = _paired(
+            gains, [a.by_sample - b.by_sample for a, b in zip(after, before, strict=True)] if self.deciding is not None else []
+        )
         accepted = bool(gains.mean() > 1e-3 and (gains >= 0).mean() > 0.75 and p < LEVEL)
         recipe = original.edit(winner.edits)
-        note = "" if self.deciding is not None else "too few samples to hold any out: decided on the training samples, on fresh seeds"
+        note = (
+            "" if self.deciding is not None else "too few samples to hold any out: decided on the training samples, on fresh seeds"
+        )
         return Cure(
             winner.edits, winner.why, [b.score for b in before], [a.score for a in after], fresh, accepted, recipe.to_toml(),
             "R²" if self.case.task == "regression" else "accuracy", float(p), self._spent(), _tried(listed), note,

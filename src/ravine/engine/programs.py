@@ -65,8 +65,14 @@ class Rows:
 
 
 def programs_of(
-    recipes: Sequence[Recipe], module: Model = None, arrays: Any = None, *, test: bool = True,
-    pipelines: dict[tuple[str, str], Pipeline] | None = None, width: int | None = None, halving: Halving | None = None,
+    recipes: Sequence[Recipe],
+    module: Model = None,
+    arrays: Any = None,
+    *,
+    test: bool = True,
+    pipelines: dict[tuple[str, str], Pipeline] | None = None,
+    width: int | None = None,
+    halving: Halving | None = None,
 ) -> list[Program]:
     """The recipes as programs: those that share one train as one population. ``pipelines`` keeps data from call to call.
 
@@ -88,8 +94,14 @@ def programs_of(
 
 
 def program_of(
-    number: int, recipes: list[Recipe], members: list[int], module: Model, arrays: Any,
-    pipelines: dict[tuple[str, str], Pipeline], *, test: bool = True,
+    number: int,
+    recipes: list[Recipe],
+    members: list[int],
+    module: Model,
+    arrays: Any,
+    pipelines: dict[tuple[str, str], Pipeline],
+    *,
+    test: bool = True,
 ) -> Program:
     """Recipes of one program: data, population and execution record."""
     first = recipes[0]
@@ -124,7 +136,9 @@ def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
     return True
 
 
-def populate(recipes: Sequence[Recipe], pipeline: Pipeline, module: Model, *, device: torch.device, dtype: torch.dtype) -> Population:
+def populate(
+    recipes: Sequence[Recipe], pipeline: Pipeline, module: Model, *, device: torch.device, dtype: torch.dtype
+) -> Population:
     """The members' modules, each initialised by its own seed, as one population."""
     objectives = [objective(recipe, pipeline, module, dtype) for recipe in recipes]
     population = Population(objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype)
@@ -137,8 +151,13 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            starting.fitted_model(recipe, pipeline.outputs), pipeline.input_shape, pipeline.outputs,
-            vocabulary=pipeline.vocabulary, seed=recipe.seed, dtype=dtype, batch=lambda: pipeline.batch(0).x,
+            starting.fitted_model(recipe, pipeline.outputs),
+            pipeline.input_shape,
+            pipeline.outputs,
+            vocabulary=pipeline.vocabulary,
+            seed=recipe.seed,
+            dtype=dtype,
+            batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
         model = starting.fitted_module(seeded(copy.deepcopy(module)), recipe, pipeline.outputs)

@@ -131,11 +131,20 @@ class Run:
             return starting.fitted_module(module, self.recipe, self.pipeline.outputs)
         if self.recipe.model.kind == "module":
             raise InputError(
-                "model", got=f"a run of the Python module {self.recipe.model.name}", expected="that module again",
+                "model",
+                got=f"a run of the Python module {self.recipe.model.name}",
+                expected="that module again",
                 repair=f"open it in Python: ravine.Run({str(self.directory)!r}, module=...)",
             )
         p = self.pipeline
-        return build(starting.fitted_model(self.recipe, p.outputs), p.input_shape, p.outputs, vocabulary=p.vocabulary, seed=self.recipe.seed, dtype=self._dtype)
+        return build(
+            starting.fitted_model(self.recipe, p.outputs),
+            p.input_shape,
+            p.outputs,
+            vocabulary=p.vocabulary,
+            seed=self.recipe.seed,
+            dtype=self._dtype,
+        )
 
     # --- using it -------------------------------------------------------------------------------------------------
 
@@ -143,7 +152,9 @@ class Run:
         """The network's outputs for raw inputs, as they were given for training: logits, or values in the target's units."""
         inputs = self.pipeline.transform(x)
         if inputs.shape[1:] != tuple(self.pipeline.input_shape):
-            raise InputError("predict", got=f"inputs of shape {tuple(inputs.shape[1:])}", expected=f"{tuple(self.pipeline.input_shape)}")
+            raise InputError(
+                "predict", got=f"inputs of shape {tuple(inputs.shape[1:])}", expected=f"{tuple(self.pipeline.input_shape)}"
+            )
         with evaluation([self.model]):
             found = torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
         return self.pipeline.target_units(found)
@@ -158,7 +169,12 @@ class Run:
         return outputs.sigmoid() if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1 else outputs.softmax(-1)
 
     def monte_carlo(
-        self, x: Any, samples: int = 100, *, seed: int = 0, batch: int = 512,
+        self,
+        x: Any,
+        samples: int = 100,
+        *,
+        seed: int = 0,
+        batch: int = 512,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the answers over draws of dropout, which stays on (Gal and Ghahramani, 2016).
 
@@ -191,7 +207,9 @@ class Run:
             pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)), dtype=self._dtype)
             split = "test"
         elif source.source.kind == "arrays":
-            raise InputError("evaluate", got="a run of arrays given in Python", expected="data = (x, y)", repair="run.evaluate(data=(x, y))")
+            raise InputError(
+                "evaluate", got="a run of arrays given in Python", expected="data = (x, y)", repair="run.evaluate(data=(x, y))"
+            )
         else:
             tokens = self.pipeline.preparation.tokens
             pipeline = Pipeline(source, dtype=self._dtype, fitted=starting.carried_over(self.recipe), tokens=tokens)

@@ -84,7 +84,9 @@ def load(model: nn.Module, start: Start) -> None:
             if name not in source or source[name].shape != tensor.shape:
                 found = tuple(source[name].shape) if name in source else "nothing of that name"
                 raise InputError(
-                    "start.weights", got=f"{found} for {name}", expected=f"a tensor of shape {tuple(tensor.shape)}",
+                    "start.weights",
+                    got=f"{found} for {name}",
+                    expected=f"a tensor of shape {tuple(tensor.shape)}",
                     repair='start.head = "replace" gives the last layer new weights' if name.startswith(_head(model)) else "",
                 )
             tensor.copy_(source[name])
@@ -126,7 +128,9 @@ def _tensors(start: Start) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError("start.weights", got=str(path), expected="a run directory or a safetensors file", repair=str(error)) from None
+        raise InputError(
+            "start.weights", got=str(path), expected="a run directory or a safetensors file", repair=str(error)
+        ) from None
 
 
 def _source(start: Start) -> Any:

@@ -52,8 +52,13 @@ class Trainer:
     """Trains a program to its end, from its beginning or from a snapshot."""
 
     def __init__(
-        self, program: Program, rundir: RunDir, *, report: Callable[[Progress], None] = lambda progress: None,
-        interrupted: Callable[[], bool] = lambda: False, mask: Tensor | None = None,
+        self,
+        program: Program,
+        rundir: RunDir,
+        *,
+        report: Callable[[Progress], None] = lambda progress: None,
+        interrupted: Callable[[], bool] = lambda: False,
+        mask: Tensor | None = None,
     ):
         self.program, self.rundir, self.report, self.interrupted = program, rundir, report, interrupted
         self.pipeline, self.population = program.pipeline, program.population
@@ -189,8 +194,11 @@ class Trainer:
             totals = [self.stops[i].total for i in due]
             reasons = self.program.halving.judge(self.rundir, rows, self.epoch_steps, totals)
             ended = {i: reason for i, reason in zip(due, reasons, strict=True) if reason is not None} | ended
-        self._latest = {k: float(np.nanmean([row[k] for row in rows])) for k in ("train_loss", "val_loss", "val_accuracy") if
-                        k in rows[0] and any(math.isfinite(row[k]) for row in rows)}
+        self._latest = {
+            k: float(np.nanmean([row[k] for row in rows]))
+            for k in ("train_loss", "val_loss", "val_accuracy")
+            if k in rows[0] and any(math.isfinite(row[k]) for row in rows)
+        }
         if ended:
             self._end_members(ended)
         elif at_end and self._refill():
@@ -227,7 +235,9 @@ class Trainer:
             average[i].lerp_(self.population.theta[i], 1.0 / self.swa_counts[i])
 
     def _swa_began(self, i: int) -> bool:
-        return self.step - self.schedules.starts[i] >= self.calendar.steps(self.recipes[i].average.swa or "0it", self.stops[i].total)
+        return self.step - self.schedules.starts[i] >= self.calendar.steps(
+            self.recipes[i].average.swa or "0it", self.stops[i].total
+        )
 
     def _evaluated(self) -> Tensor:
         """The weights that count [P, D]: the running average where a member keeps one, else theta."""
@@ -318,10 +328,14 @@ class Trainer:
                 columns |= {f"{short}_{name}": values for name, values in found.items()}
         train = np.concatenate(self._losses).mean(0)[rows] if self._losses else self._last_train_loss(rows)
         return [
-            {"steps": self.step - self.schedules.starts[row],
-             "epochs": self.calendar.epochs(self.step - self.schedules.starts[row]), "seconds": self.seconds,
-             "train_loss": float(train[k]), "stopped": self.stops[row].reason,
-             "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step - self.schedules.starts[row]}
+            {
+                "steps": self.step - self.schedules.starts[row],
+                "epochs": self.calendar.epochs(self.step - self.schedules.starts[row]),
+                "seconds": self.seconds,
+                "train_loss": float(train[k]),
+                "stopped": self.stops[row].reason,
+                "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step - self.schedules.starts[row],
+            }
             | {name: float(values[k]) for name, values in columns.items()}
             for k, row in enumerate(rows)
         ]
@@ -421,4 +435,3 @@ def _bootstrap(program: Program, recipes: Sequence[Recipe]) -> Tensor | None:
             drawn = torch.randint(n, (n,), generator=generator(recipe.seed, "bootstrap"))
             row.copy_(torch.bincount(drawn, minlength=n))
     return counts.to(program.population.theta.device, program.population.theta.dtype)
-

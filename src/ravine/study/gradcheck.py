@@ -22,7 +22,7 @@ from ravine.recipe import Recipe
 from ravine.study import measuring
 from ravine.study.directory import Study
 
-STEP = 1e-4
+STEP = 2e-4
 FLOOR = 1e-3  # of the largest gradient: the least denominator of a relative error
 GOOD, FAIR, WRONG = 1e-7, 1e-4, 1e-2  # relative errors: right; right where there are kinks; surely wrong from here on
 THRESHOLDS = (
@@ -48,7 +48,7 @@ def gradcheck(
 
     At the initial point, and again after ``trained`` steps of training (0: not again). At ``coordinates`` places of each tensor, drawn
     by ``seed``, and at one more of every row of the output layer, a class each. The derivative is (4 D(h) - D(2h)) / 3 with D(h) =
-    (f(w + h) - f(w - h)) / 2h and h = 1e-4, penalties included, dropout masks held. The relative error is |a - n| / max(|a|, |n|, g/1000),
+    (f(w + h) - f(w - h)) / 2h and h = 2e-4, penalties included, dropout masks held. The relative error is |a - n| / max(|a|, |n|, g/1000),
     g the largest entry of the whole gradient. Where it is above 1e-7 the place is looked at from both sides, with h/100: a kink
     (ReLU, max pooling) near w shrinks away or parts the sides, a wrong gradient does not. Places at kinks are skipped and counted.
 
@@ -110,9 +110,10 @@ def _move(population: Population, point: Tensor) -> None:
 def _tensors(
     recipe: Recipe, population: Population, batch: Batch, coordinates: int, seed: int, classes: int, point: str
 ) -> Iterator[dict[str, Any]]:
-    analytic = _analytic(recipe, population, batch)
+    analytic, value = _analytic(recipe, population, batch)
     base = population.theta[0].detach().clone()
-    floor = max(FLOOR * float(analytic.abs().max()), torch.finfo(torch.float64).tiny)
+    rounding = 2 * torch.finfo(torch.float64).eps * abs(value) / STEP  # of a difference, where the gradient is next to nothing
+    floor = max(FLOOR * float(analytic.abs().max()), rounding / GOOD)
     for entry in population.layout.entries:
         places = _places(entry, coordinates, classes, generator(seed, "gradcheck", entry.name))
         found = analytic[places]
@@ -161,12 +162,12 @@ def _row(entry: Entry, point: str, errors: Tensor, kinks: int, found: Tensor) ->
     }
 
 
-def _analytic(recipe: Recipe, population: Population, batch: Batch) -> Tensor:
+def _analytic(recipe: Recipe, population: Population, batch: Batch) -> tuple[Tensor, float]:
     population.seed_step(0)
-    population.gradients(batch.x, batch.y, None, 0)
+    losses = population.gradients(batch.x, batch.y, None, 0)
     grad = population.grad.clone()
     add_penalty_gradients(grad, population.theta.detach(), population.layout, *_strengths(recipe, len(population)))
-    return grad[0]
+    return grad[0], float(losses[0])
 
 
 def _differences(
@@ -215,7 +216,10 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
     content = Page(
         title=f"Gradient check of {study.recipe.name}",
         sentences=[
-            f"{said[summary['verdict']]}: the largest relative error is {power}, in {summary['tensor']} at the {summary['point']} point.",
+            (
+                f"{said[summary['verdict']]}: the largest relative error is "
+                f"{power}, in {summary['tensor']} at the {summary['point']} point."
+            ),
             f"{count} derivatives were compared with central differences in float64; {summary['kinks']} at kinks were skipped.",
             THRESHOLDS,
         ],
@@ -223,7 +227,10 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
         tables=[Table("By tensor", summary["table"], best=None)],
         reading=[
             THRESHOLDS,
-            f"Relative to the larger of the two derivatives, or to {FLOOR:g} of the largest entry of the gradient where both are smaller.",
+            (
+                f"Relative to the larger of the two derivatives, or to {FLOOR:g} "
+                "of the largest entry of the gradient where both are smaller."
+            ),
             "A tensor whose every derivative is off has a wrong backward pass; zero gradients everywhere mean that it is cut off.",
         ],
     )

@@ -119,6 +119,6 @@ def _conclude(study: Study, rates: list[float], losses: list[np.ndarray], stoppe
 
     found = judge(rates, losses, stopped)
     width = max(1, max(map(len, losses)) // 20)
-    courses = [smoothed(loss, width) for loss in losses]
+    courses = [smoothed(loss, width)[: max(1, len(loss) - width // 2)] for loss in losses]  # the ends are means of few
     summary = {**found, "steps": max(map(len, losses)), "seconds": study.seconds}
     return study.finish(summary, page_of(study, summary, rates, courses))
