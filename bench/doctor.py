@@ -26,12 +26,14 @@ AFFORDABLE = 60.0  # seconds of a whole plan
 
 # What people called a fault -> the codes that say the same; a label is matched by the first pattern that is found in it.
 LABELS: list[tuple[str, tuple[str, ...]]] = [
-    (r"wrong_output_activation|output_activation|wrong_activation.*output|last_layer", ("loss_output_mismatch", "output_range", "wrong_output_units")),
+    (r"wrong_output_activation|output_activation|wrong_activation.*output|last_layer",
+     ("loss_output_mismatch", "output_range", "wrong_output_units")),
     (r"dying_relu_output", ("output_range", "dead_units", "loss_output_mismatch")),
     (r"units|output_dim|number_of_outputs|number_of_classes", ("wrong_output_units", "capacity_too_small", "loss_output_mismatch")),
     (r"wrong_loss|loss_function|^loss", ("loss_output_mismatch", "labels_invalid", "wrong_output_units", "output_range")),
     (r"unnormali[sz]ed_target|target_scal", ("targets_unscaled", "output_range")),
-    (r"unnormali[sz]ed|normali[sz]ation|preprocess|input_scal|missing_batchnorm|batch_?norm", ("inputs_unscaled", "targets_unscaled", "init_scale")),
+    (r"unnormali[sz]ed|normali[sz]ation|preprocess|input_scal|missing_batchnorm|batch_?norm",
+     ("inputs_unscaled", "targets_unscaled", "init_scale")),
     (r"lr_too_low|low_learning|low_lr|slow_conver", ("lr_too_low", "too_few_epochs", "optimizer_unsuited")),
     (r"lr_too_high|high_learning|high_lr", ("lr_too_high", "oscillating", "exploding_gradient", "non_finite")),
     (r"^lr|learning_rate", ("lr_too_low", "lr_too_high")),
@@ -39,7 +41,8 @@ LABELS: list[tuple[str, tuple[str, ...]]] = [
     (r"batch_too_large|large_batch", ("batch_too_large", "too_few_epochs", "lr_too_low")),
     (r"batch_too_small|small_batch", ("batch_too_small", "oscillating")),
     (r"batch", ("batch_too_large", "batch_too_small")),
-    (r"underfit|not_learning|no_convergence|unstable_conver", ("underfitting", "stuck", "lr_too_low", "too_few_epochs", "capacity_too_small")),
+    (r"underfit|not_learning|no_convergence|unstable_conver",
+     ("underfitting", "stuck", "lr_too_low", "too_few_epochs", "capacity_too_small")),
     (r"overfit", ("overfitting",)),
     (r"optimi[sz]er", ("optimizer_unsuited", "lr_too_low", "lr_too_high")),
     (r"zero_gradient|vanish", ("vanishing_gradient", "saturated_units", "stuck", "loss_output_mismatch")),
@@ -50,7 +53,8 @@ LABELS: list[tuple[str, tuple[str, ...]]] = [
     (r"symmetr|constant_init|zero_init|zeros", ("symmetric_init", "init_scale", "dead_units")),
     (r"init", ("init_scale", "symmetric_init", "vanishing_gradient")),
     (r"narrow|capacity|neurons|layer_number|missing_layer", ("capacity_too_small", "underfitting")),
-    (r"activation|nonlinear|linear", ("no_hidden_nonlinearity", "vanishing_gradient", "saturated_units", "dead_units", "loss_output_mismatch")),
+    (r"activation|nonlinear|linear",
+     ("no_hidden_nonlinearity", "vanishing_gradient", "saturated_units", "dead_units", "loss_output_mismatch")),
     (r"regulari|dropout|weight_decay", ("over_regularised", "overfitting", "underfitting")),
     (r"augment", ("augmentation_destructive",)),
     (r"leak", ("validation_leak",)),
@@ -120,10 +124,10 @@ def print_table(rows: list[Row], skipped: list[tuple[str, str]]) -> None:
     for row in rows:
         label = "healthy" if row.control else ", ".join(row.labels)
         print(
-            (
+
                 f"{row.id:<42} {row.seed:>4} {label[:34]:<34} {row.verdict:<9} "
                 f"{row.seconds:>6.1f}  {', '.join(row.codes[:4])}  [{row.tools}]"
-            )
+
         )
         if row.proof:
             print(f"{'':<42}      {_proof_line(row.proof)}")
@@ -162,7 +166,8 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         judged = [p for p in proofs if p.get("recovered") is not None]
         found |= {
             "proved": len(proofs), "recovered_90": sum(p["recovered"] >= 0.9 for p in judged), "judged": len(judged),
-            "accepted": sum(p["accepted"] for p in proofs), "accepted_worse": [p["id"] for p in proofs if p["accepted"] and p["worse"]],
+            "accepted": sum(p["accepted"] for p in proofs),
+            "accepted_worse": [p["id"] for p in proofs if p["accepted"] and p["worse"]],
         }  # fmt: skip
     return found
 

@@ -27,7 +27,9 @@ FIXES: dict[str, dict[str, Any]] = {
         "layers": [_dense(20, "relu"), _dropout(0.5), _dense(20, "relu"), _dropout(0.5), _dense(3, "sigmoid")],
         "loss": "binary_crossentropy",
     },
-    "SO-34311586": {"layers": [_dense(2, "sigmoid", _SMALL), _dense(3, "sigmoid", _SMALL), _dense(1, "sigmoid", _SMALL)], "lr": 0.1},
+    "SO-34311586": {
+        "layers": [_dense(2, "sigmoid", _SMALL), _dense(3, "sigmoid", _SMALL), _dense(1, "sigmoid", _SMALL)], "lr": 0.1,
+    },
     "SO-39525358": {"preprocess": "standardize"},
     "SO-47724077": {"preprocess": "standardize"},
     "SO-59278771": {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,17 @@ class Case:
     facts: dict[str, Any]
     fixed: Recipe | None = None
     fixed_arrays: tuple[Any, ...] | None = None
-    notes: list[str] = field(default_factory=list)
+    unprovable: bool = False
 
     @property
     def is_control(self) -> bool:
         return bool(self.facts.get("is_control"))
+
+    @property
+    def provable(self) -> bool:
+        """Whether a cure can be measured on the case's own data."""
+        said = (self.facts.get("fixed") or {}).get("prove", self.facts.get("prove", True))
+        return bool(said) and not self.unprovable
 
     @property
     def steps(self) -> int:
@@ -96,6 +102,7 @@ def _case(facts: dict[str, Any], root: Path, fix: dict[str, Any] | None) -> Case
         case = Case(facts["id"], recipe_of(facts, arrays), arrays, facts)
         changed = facts.get("fixed") or fix
         if changed:
+            case.unprovable = changed.get("prove") is False
             whole = {**facts, **changed}
             case.fixed_arrays = _arrays(whole, root) if {"data", "data_file", "scaled"} & set(changed) else arrays
             case.fixed = recipe_of(whole, case.fixed_arrays)

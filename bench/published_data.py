@@ -1,4 +1,4 @@
-"""The data of published cases, from their descriptions in words: tables beside the cases, MNIST, CIFAR-10, and what is generated."""
+"""The data of published cases, from their descriptions in words: tables beside them, MNIST, CIFAR-10, and what is generated."""
 
 from __future__ import annotations
 

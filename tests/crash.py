@@ -1,6 +1,6 @@
 """What the crash tests train: four programs with dropout, shuffling and augmentation on, alone and as eight members.
 
-As a script: ``python crash.py PROGRAM MEMBERS DIRECTORY`` trains (or resumes, where the directory exists) with a snapshot at every block.
+``python crash.py PROGRAM MEMBERS DIRECTORY`` trains, or resumes where the directory exists, with a snapshot at every block.
 """
 
 from __future__ import annotations

@@ -293,3 +293,16 @@ def test_members_mapped_are_the_members_one_by_one(kind, name, files):
     reason = rows.why_not_mapped(batch.x, batch.y)
     recurrent = any(isinstance(m, torch.nn.RNNBase) for m in rows.objectives[0].modules())
     assert reason is None or recurrent, reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case.values[0] in ("layer", "loss")])
+def test_gradients_are_right(kind, name, files, tmp_path):
+    """With every penalty on, where a loss is checked."""
+    from ravine.study.gradcheck import gradcheck
+
+    many, data = recipes(kind, name, files)
+    found = gradcheck(many[1], data=data, samples=8, out=tmp_path / "check", quiet=True)
+    assert found["relative error"] < 1e-7
+    assert found["kinks"] < 0.1 * found["coordinates"]
+    assert {row["point"] for row in found["table"]} == {"initial", "trained"}

@@ -134,7 +134,7 @@ def test_in_a_population_each_member_has_its_own(field, tmp_path):
 
 def test_tokens_cannot_be_moved_uphill(tmp_path):
     tokens = torch.arange(N * 4).view(N, 4) % 7
-    with pytest.raises(ravine.InputError, match="regularize.adversarial: got 'tokens'"):
+    with pytest.raises(ravine.InputError, match=r"regularize\.adversarial: got 'tokens'"):
         ravine.train(
             model={"kind": "lstm", "units": 4}, data=(tokens, Y), adversarial=0.1, epochs=1, quiet=True, out=tmp_path / "r"
         )

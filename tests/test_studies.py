@@ -149,3 +149,17 @@ def test_a_killed_search_ends_with_the_same_table(tmp_path):
         if name == "chosen":
             expected, found[name] = ({k: v for k, v in one.items() if k != "recipe"} for one in (expected, found[name]))
         assert found[name] == expected
+
+
+def test_a_study_of_python_data_wants_them_again(tmp_path):
+    import numpy as np
+
+    from ravine import InputError, Recipe
+    from ravine.study.rates import lr
+
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    data = (x, (x[:, 0] > 0).astype(np.int64))
+    found = lr(Recipe(model="softmax"), rates=3, after="5it", data=data, quiet=True, out=tmp_path / "lr")
+    with pytest.raises(InputError, match="the same data again"):
+        again(tmp_path / "lr", quiet=True)
+    assert again(tmp_path / "lr", data=data, quiet=True) == found

@@ -45,8 +45,9 @@ def train(
     ``recipe`` says everything; any of its fields may be given by keyword instead (``lr=``, ``batch=``, ``optimizer=``,
     ``epochs=``, ``validation=``, ``precision=``, …). ``model`` is a technique's name, a list of layers, an ``nn.Module`` (trained
     from the weights it has) or a function that makes one; ``data`` is ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source
-    such as ``"csv:houses.csv"``; ``schedule`` may be a function of (epoch, lr). The run directory is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe
-    before the first step and the run at its end, and changes no number of it: its findings stand in the run.
+    such as ``"csv:houses.csv"``; ``schedule`` may be a function of (epoch, lr). The run directory is ``out``, or a new one
+    under ``runs/``. ``doctor`` examines the recipe before the first step and the run at its end, and changes no number of
+    it: its findings stand in the run.
 
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
     >>> run.result["test_accuracy"] > 0.8

@@ -215,7 +215,8 @@ def faster(course: Course, shelf: Shelf, *, seconds: float) -> Iterator[Trial]:
         recipes = [run.edit({"optimizer.lr": lr * factor, "seed": seed}) for seed in seeds]
         skill = float(np.median([curve.skill for curve in _outcomes(shelf, recipes, course.steps, PATIENCE * seconds)]))
         words = (
-            f"with lr {lr * factor:.3g} the same {course.steps} steps reach {_percent(skill)} of the way from the constant predictor "
+            f"with lr {lr * factor:.3g} the same {course.steps} steps reach {_percent(skill)} "
+            "of the way from the constant predictor "
             f"to a loss of 0, with lr {lr:.3g} {_percent(course.skill)}"
         )
         finding = Finding("lr_too_low", "optimizer.lr", f"lr is {lr:.3g}", remedies("lr_too_low", course.case, factor=factor))

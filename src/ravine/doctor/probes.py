@@ -7,6 +7,7 @@ tensor is kept.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Seen:
     def hidden(self) -> Iterator[tuple[Layer, Layer | None]]:
         """(weighted layer, the activation behind it) for all weighted layers but the last."""
         places = [i for i, layer in enumerate(self.layers) if layer.weighted]
-        for here, following in zip(places, places[1:], strict=False):
+        for here, following in itertools.pairwise(places):
             acts = [x for x in self.layers[here + 1 : following] if is_activation(x)]
             yield self.layers[here], acts[0] if acts else None
 

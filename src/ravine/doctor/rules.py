@@ -43,15 +43,11 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
         return _sick([*contradictions, *shown], borne, "the program contradicts itself")
     if course.plain:
         return _of_learning(course, suspicions, shown, trials is not None)
-    if course.over or not _improving(course):
-        if shown or course.over:
-            borne = [_raised(f) for f in suspicions] if course.over or shown else suspicions
-            why = (
-                f"after {course.steps} of {course.total} steps no better than the best constant answer"
-                if course.skill < PLAIN
-                else "most seeds fail"
-            )
-            return _sick([*shown, *borne, *symptoms(course)], [], why)
+    if course.over or (shown and not _improving(course)):
+        why = "most seeds fail"
+        if course.skill < PLAIN:
+            why = f"after {course.steps} of {course.total} steps no better than the best constant answer"
+        return _sick([*shown, *[_raised(f) for f in suspicions], *symptoms(course)], [], why)
     if shown:
         return _sick(shown, [*suspicions, *symptoms(course)], "an experiment shows what is missing")
     return Diagnosis("uncertain", notes=list(suspicions), why=f"{course.steps} of {course.total} steps say too little")

@@ -21,6 +21,7 @@ from ravine.recipe import Recipe
 PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.06  # skill that the second half of the plan still brought, half of it in the last quarter
 MANY = 0.5  # of the seeds
+_SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
 
 
 @dataclass
@@ -131,12 +132,17 @@ def _rate(course: Course) -> Iterator[Finding]:
     rises = [max(c.skills()) - c.skill for c in finite]
     spikes = [float(np.nanmax(c.losses[1:]) / max(np.nanmedian(c.losses), 1e-12)) if c.seen > 2 else 0.0 for c in finite]
     if np.median(rises) > 0.3 and np.median([c.skills()[0] - c.skill for c in finite]) > 0.1:
-        text = f"the loss ends {np.median([c.loss[-1] / max(min(c.loss), 1e-12) for c in finite]):.3g} times as high as its lowest value; the largest batch loss is {np.median(spikes):.2g} times the middle one"
+        height = np.median([c.loss[-1] / max(min(c.loss), 1e-12) for c in finite])
+        text = (
+            f"the loss ends {height:.3g} times as high as its lowest value; "
+            f"the largest batch loss is {np.median(spikes):.2g} times the middle one"
+        )
         yield _found(course, "lr_too_high", "optimizer.lr", text, 0.75)
     if unfinished(course):
         gain = course.skill_at(1.0) - course.skill_at(0.5)
         text = (
-            f"the second half of the {course.total} steps still took the loss from {_loss_at(course, 0.5):.3g} to {_loss_at(course, 1.0):.3g} "
+            f"the second half of the {course.total} steps still took the loss "
+            f"from {_loss_at(course, 0.5):.3g} to {_loss_at(course, 1.0):.3g} "
             f"({gain:.0%} of what the best constant answer leaves), falling in {_falling(course):.0%} of its stretches"
         )
         yield _found(course, "lr_too_low", "optimizer.lr", text, 0.65)
@@ -184,7 +190,10 @@ def _steady(course: Course) -> Iterator[Finding]:
         return
     turns, size = (float(np.median(column)) for column in zip(*swings, strict=True))
     if turns > 0.5 and size > 0.15:
-        text = f"from one twentieth of the run to the next the loss moves by {size:.0%} of the constant predictor's, and turns in {turns:.0%} of the cases"
+        text = (
+            f"from one twentieth of the run to the next the loss moves by {size:.0%} of the constant predictor's, "
+            f"and turns in {turns:.0%} of the cases"
+        )
         yield _found(course, "oscillating", "loss", text, 0.6)
 
 
@@ -195,7 +204,7 @@ def _units(course: Course) -> Iterator[Finding]:
     names = [layer.name for layer in course.seen[0].layers]
     for code, kinds, measure, limit, words in (
         ("dead_units", ("ReLU", "Relu"), "zero_units", 0.5, "units gave zero on all probe samples"),
-        ("saturated_units", ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign"), "flat", 0.8, "outputs lay at the flat ends"),
+        ("saturated_units", _SATURATING, "flat", 0.8, "outputs lay at the flat ends"),
     ):  # fmt: skip
         worst, where, kind = 0.0, "", ""
         for i, name in enumerate(names):
@@ -223,10 +232,16 @@ def _depth(course: Course) -> Iterator[Finding]:
             continue
         ratio = float(np.median(ratios))
         if code == "vanishing_gradient" and (ratio < 1e-3 or float(np.median(norms)) < 1e-7):
-            text = f"the first layer's gradient is {ratio:.1g} of the last one's, each by the size of its weights (norm of the whole {np.median(norms):.2g})"
+            text = (
+                f"the first layer's gradient is {ratio:.1g} of the last one's, each by the size of its weights "
+                f"(norm of the whole {np.median(norms):.2g})"
+            )
             yield _found(course, code, "first layers", text, 0.75)
         if code == "exploding_gradient" and (ratio > 1e4 or float(np.median(norms)) > 1e4):
-            text = f"at the start the first layer's gradient is {ratio:.2g} times the last one's (norm of the whole {np.median(norms):.2g})"
+            text = (
+                f"at the start the first layer's gradient is {ratio:.2g} times the last one's "
+                f"(norm of the whole {np.median(norms):.2g})"
+            )
             yield _found(course, code, "first layers", text, 0.7)
 
 
@@ -262,7 +277,8 @@ def overfits(course: Course) -> Finding | None:
     after, gap, best, _ = sorted(found)[len(found) // 2]
     curve = course.curves[0]
     text = (
-        f"validation loss was best after {best / max(1, len(curve.val_loss) - 1):.0%} of the run and has lost {after:.0%} of the constant "
+        f"validation loss was best after {best / max(1, len(curve.val_loss) - 1):.0%} of the run "
+        f"and has lost {after:.0%} of the constant "
         f"predictor's since; training is ahead of it by {gap:.0%}"
     )
     return _found(course, "overfitting", "validation loss", text, 0.9)

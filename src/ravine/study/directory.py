@@ -70,11 +70,17 @@ class Study:
                     expected="a new directory, or this very study",
                     repair=f"that one differs in its {different}; continue it as it is with ravine resume {path}",
                 )
+            for name, value in (("model", model), ("data", data)):
+                if name in about["given"] and value is None:
+                    repair = f"continue it in Python: {kind}(…, {name}=…, out={str(path)!r})"
+                    raise InputError(name, got=f"a study whose {name} was given in Python", expected=f"the same {name} again", repair=repair)
             return cls(path, about, model=model, data=data, quiet=quiet)
         if path.is_dir() and any(path.iterdir()):
             raise InputError("--out", got=str(path), expected="a new or empty directory", repair="choose another name")
         path.mkdir(parents=True, exist_ok=True)
-        about = {"format": FORMAT, **asked, "command": command or f"ravine.study.{kind}(…)", "facts": environment()}
+        made = command or f"ravine.study.{kind}(…)"
+        given = [name for name, value in (("model", model), ("data", data)) if value is not None]
+        about = {"format": FORMAT, **asked, "command": made, "given": given, "facts": environment()}
         write_text(path / "study.json", json.dumps(about, indent=1))
         return cls(path, about, model=model, data=data, quiet=quiet)
 
@@ -142,7 +148,7 @@ def read_about(path: Path) -> dict[str, Any]:
     """What ``study.json`` says."""
     try:
         about = json.loads((path / "study.json").read_text(encoding="utf-8"))
-        missing = {"format", "kind", "recipe", "options", "facts", "command"} - set(about)
+        missing = {"format", "kind", "recipe", "options", "facts", "command", "given"} - set(about)
     except (OSError, ValueError, TypeError) as error:
         raise InputError("study", got=str(path), expected="a study directory", repair=str(error)) from None
     if missing or about["format"] != FORMAT:

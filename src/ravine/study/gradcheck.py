@@ -46,11 +46,12 @@ def gradcheck(
 ) -> dict[str, Any]:
     """Compare the gradient of one batch with central differences, tensor by tensor; gives the study's summary.
 
-    At the initial point, and again after ``trained`` steps of training (0: not again). At ``coordinates`` places of each tensor, drawn
-    by ``seed``, and at one more of every row of the output layer, a class each. The derivative is (4 D(h) - D(2h)) / 3 with D(h) =
-    (f(w + h) - f(w - h)) / 2h and h = 2e-4, penalties included, dropout masks held. The relative error is |a - n| / max(|a|, |n|, g/1000),
-    g the largest entry of the whole gradient. Where it is above 1e-7 the place is looked at from both sides, with h/100: a kink
-    (ReLU, max pooling) near w shrinks away or parts the sides, a wrong gradient does not. Places at kinks are skipped and counted.
+    At the initial point, and again after ``trained`` steps of training (0: not again). At ``coordinates`` places of each
+    tensor, drawn by ``seed``, and at one more of every row of the output layer, a class each. The derivative is
+    (4 D(h) - D(2h)) / 3 with D(h) = (f(w + h) - f(w - h)) / 2h and h = 2e-4, penalties included, dropout masks held. The
+    relative error is |a - n| / max(|a|, |n|, g/1000), g the largest entry of the whole gradient (the floor is higher where
+    rounding alone makes more). Where it is above 1e-7 the place is looked at from both sides, with h/100: a kink (ReLU, max
+    pooling) near w shrinks away or parts the sides, a wrong gradient does not. Places at kinks are skipped and counted.
 
     >>> gradcheck(Recipe(data={"source": "blobs"}, model="softmax"), quiet=True, out=tmp / "g")["verdict"]
     'right'
@@ -113,7 +114,7 @@ def _tensors(
     analytic, value = _analytic(recipe, population, batch)
     base = population.theta[0].detach().clone()
     rounding = 2 * torch.finfo(torch.float64).eps * abs(value) / STEP  # of a difference, where the gradient is next to nothing
-    floor = max(FLOOR * float(analytic.abs().max()), rounding / GOOD)
+    floor = max(FLOOR * float(analytic.abs().max()), rounding / GOOD, torch.finfo(torch.float64).tiny)
     for entry in population.layout.entries:
         places = _places(entry, coordinates, classes, generator(seed, "gradcheck", entry.name))
         found = analytic[places]

@@ -83,9 +83,9 @@ def search(
     ``asha`` drops losers at ``first``, ``first`` · ``eta``, … and refills their rows; ``optuna:TPESampler`` or any other
     sampler of Optuna (extra: optuna) is asked for a population and told its results, ``rounds`` times. With
     ``drop``, all of these but grid and asha drop hopeless members at a tenth and at three tenths of a run of ten epochs or
-    more, where one in ``eta`` stays. Several methods are compared in one table. The best ``keep`` are run again on ``finals`` fresh seeds, beside the recipe as it was; the
-    best of these on average is the choice, and only it is measured on the test data, once. The directory ``out`` can be
-    entered again after a kill.
+    more, where one in ``eta`` stays. Several methods are compared in one table. The best ``keep`` are run again on
+    ``finals`` fresh seeds, beside the recipe as it was; the best of these on average is the choice, and only it is measured
+    on the test data, once. The directory ``out`` can be entered again after a kill.
 
     >>> found = search(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
     ...     ["optimizer.lr=loguniform:1e-4:1"], members=4, rounds=1, finals=2, quiet=True, out=tmp / "search")
