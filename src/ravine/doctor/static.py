@@ -21,7 +21,8 @@ from ravine.doctor.remedies import Case, remedies
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
-EXTREME = 50.0  # root mean square of an input feature
+VAST = 1000.0  # root mean square of an input feature: no weights of any usual size take that
+EXTREME = 50.0
 LARGE = 10.0
 UNEQUAL = 1000.0  # widest against narrowest feature
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
@@ -280,7 +281,7 @@ def _inputs(program: Examined) -> Iterator[Finding]:
     if spread > 10 and len(live) > 1:
         text += f"; the widest is {spread:.2g} times as wide as the narrowest"
     if largest > EXTREME or (spread > UNEQUAL and largest > 3):
-        yield _found(program, "inputs_unscaled", "inputs", text, LIKELY)
+        yield _found(program, "inputs_unscaled", "inputs", text, 0.92 if largest > VAST else LIKELY)
     elif largest > LARGE or offset > 10 or (spread > 100 and x.dim() == 2 and largest > 1):
         yield _found(program, "inputs_unscaled", "inputs", text, SUSPECT)
     elif 0 < smallest < 0.01:

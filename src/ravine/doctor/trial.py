@@ -149,8 +149,8 @@ def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Edits,
         for remedy in finding.remedies[1:2]:
             yield remedy["edits"], remedy["why"]
     yield longer(case, 2), "train twice as long"
-    for code in [c for c in _GENERIC if c not in codes]:
-        yield from _compound(case, codes[0] if codes else code, code)
+    for code in [c for c in _GENERIC if codes and c not in codes]:
+        yield from _compound(case, codes[0], code)
     for code in _GENERIC:
         for remedy in remedies(code, case)[:1]:
             yield remedy["edits"], remedy["why"]

@@ -73,7 +73,9 @@ class Study:
             for name, value in (("model", model), ("data", data)):
                 if name in about["given"] and value is None:
                     repair = f"continue it in Python: {kind}(…, {name}=…, out={str(path)!r})"
-                    raise InputError(name, got=f"a study whose {name} was given in Python", expected=f"the same {name} again", repair=repair)
+                    raise InputError(
+                        name, got=f"a study whose {name} was given in Python", expected=f"the same {name} again", repair=repair
+                    )
             return cls(path, about, model=model, data=data, quiet=quiet)
         if path.is_dir() and any(path.iterdir()):
             raise InputError("--out", got=str(path), expected="a new or empty directory", repair="choose another name")
