@@ -1,0 +1,89 @@
+"""The comparison with peers: fair models, ratios, tables, and a process of its own for each competitor."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ravine.bench import measure, report
+from ravine.bench.measure import Timing
+from ravine.bench.peers import PEERS
+from ravine.bench.works import POPULATIONS, WORKS, arrays
+from ravine.nn.build import build
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_every_competitor_trains_the_same_network(name):
+    work = WORKS[name]
+    model = work.model if "kind" in work.model else {"kind": "layers", **work.model}
+    ours = build(model, work.shape, work.classes, vocabulary=work.vocabulary)
+    theirs = work.torch()
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    x, y = (torch.from_numpy(a[:2]) for a in arrays(work))
+    assert ours(x).shape == theirs(x).shape
+    assert len(y) == 2
+
+
+def test_synthetic_data_have_every_class_and_whole_batches():
+    for work in WORKS.values():
+        x, y = arrays(work)
+        assert len(x) == len(y) == work.steps * work.batch
+        assert set(y.ravel().tolist()) == set(range(work.classes))
+
+
+def timings() -> list[Timing]:
+    return [
+        Timing("ravine", "small_mlp", False, [0.2, 0.1, 0.3], 100.0),
+        Timing("torch_indexed", "small_mlp", False, [0.4, 0.4, 0.4], 110.0),
+        Timing("keras_jax", "small_mlp", False, [0.3, 0.5, 0.3], 120.0),
+        Timing("skorch", "small_mlp", False, [], 0.0, "not to be had"),
+        Timing("ravine", "small_mlp_x25", False, [0.03], 100.0),
+    ]
+
+
+def test_ratios_are_to_the_best_peer_and_populations_to_solo_runs():
+    found = report.ratios(timings())
+    assert found["small_mlp"]["best_peer"] == "keras_jax"
+    assert found["small_mlp"]["ravine"] == pytest.approx(1.5)
+    assert found["small_mlp_x25"]["ravine"] == pytest.approx(10.0)
+
+
+def test_tables_figure_and_json_are_written(tmp_path):
+    said = report.write(timings(), tmp_path / "out", threads=1)
+    table = (tmp_path / "out" / "speed.md").read_text()
+    assert "| MLP 64-32-10 | 0.2 |" in table
+    assert "25 of MLP 64-32-10, per member" in table
+    assert f"torch {torch.__version__.split('+')[0]}" in table
+    assert (tmp_path / "out" / "speed.png").stat().st_size > 5000
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored["ratios"] == said["ratios"]
+    assert math.isnan(stored["timings"][3]["median"])
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["smal_mlp"], "small_mlp"), (["--peers", "ravin"], "'ravine'")])
+def test_unknown_names_get_the_nearest(arguments, said):
+    from ravine.cli import app
+
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_competitor_runs_in_a_process_of_its_own_and_one_that_fails_says_why(monkeypatch):
+    tiny = WORKS["small_mlp"].__class__(**{**WORKS["small_mlp"].__dict__, "epochs": 1})
+    monkeypatch.setitem(WORKS, "small_mlp", tiny)
+    monkeypatch.setitem(PEERS, "nobody", ("Nobody", PEERS["ravine"][1], ()))
+    good, bad = measure.measure(["small_mlp"], ["torch_indexed", "nobody"], rounds=1, threads=1)
+    assert len(good.ms) == 1
+    assert good.ms[0] > 0
+    assert good.peak_mb > 50
+    assert "nobody" in bad.failed
+    assert not bad.ms
+
+
+def test_populations_name_works():
+    assert {base for base, _ in POPULATIONS.values()} <= set(WORKS)
