@@ -47,13 +47,19 @@ def rows(part: type[Part], *, inherited: bool = False) -> Iterator[Row]:
 
 
 def markdown(doc: str) -> str:
-    """A docstring as Markdown: its examples become code blocks.
+    """A docstring as Markdown: its examples become code blocks, and lines of formulas stay lines.
 
     >>> markdown(">>> 1 + 1\\n2").splitlines()
     ['```python', '>>> 1 + 1', '2', '```']
     """
     blocks = doc.strip().split("\n\n")
-    return "\n\n".join(f"```python\n{block}\n```" if block.startswith(">>>") else block for block in blocks)
+    return "\n\n".join(f"```python\n{block}\n```" if block.startswith(">>>") else _lines(block) for block in blocks)
+
+
+def _lines(block: str) -> str:
+    """A paragraph of which every line holds a formula keeps its lines: a backslash breaks them."""
+    lines = block.splitlines()
+    return "\\\n".join(lines) if all("=" in line for line in lines) else block
 
 
 def takes(annotation: Any) -> str:
