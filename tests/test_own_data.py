@@ -401,3 +401,58 @@ def test_photos_of_a_camera_are_made_smaller(place):
     assert found["raw_shape"] == [3, 171, 256]
     asked = '{kind = "folder", path = "camera", size = [30, 40]}'
     assert cli("data", asked, "--set", "data.test=0", "--set", "data.validation=0")["raw_shape"] == [3, 30, 40]
+
+
+# --- what goes wrong with own modules ---------------------------------------------------------------------------------
+
+
+class Scaled(nn.Module):
+    """A parameter that is a single number, and parameters in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.weights = nn.Parameter(torch.tensor(1.0)), nn.ParameterList([nn.Parameter(0.1 * torch.ones(6, 3))])
+
+    def forward(self, x):
+        return self.scale * (x @ self.weights[0])
+
+
+def test_modules_of_unusual_form_train(place):
+    lazy = nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(3))
+    for i, module in enumerate([Scaled(), lazy, nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))]):
+        run = train(place, module, (X, Y), out=place / f"run{i}")
+        assert run.result["test_accuracy"] > 0.7
+        assert run.predict(X[:2]).shape == (2,)
+
+
+def test_training_leaves_the_persons_random_numbers_alone(place):
+    module = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train(place, module, (X, Y), epochs=1)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_run_goes_on_with_its_own_data_and_module_alone(place):
+    train(place, nn.Linear(6, 3), (X, Y), epochs=1)
+    with pytest.raises(ravine.InputError, match="the same data"):
+        ravine.resume("run", model=nn.Linear(6, 3), data=(X[:200], Y[:200]), after="2ep")
+    with pytest.raises(ravine.InputError, match=r"18.*the run's own model"):
+        ravine.resume("run", model=nn.Linear(6, 3, bias=False), data=(X, Y), after="2ep")
+    with pytest.raises(ravine.InputError, match="18 parameters"):
+        ravine.Run("run", module=nn.Linear(6, 3, bias=False)).predict(X)
+    with pytest.raises(ravine.InputError, match="that module again"):
+        ravine.Run("run").predict(X)
+    assert ravine.resume("run", model=nn.Linear(6, 3), data=(X, Y), after="2ep", quiet=True)[0].result["epochs"] == 2
+
+
+@pytest.mark.parametrize(("model", "holds"), [(torch.jit.script(nn.Linear(6, 3)), "scripted"), (nn.Linear, "in_features")])
+def test_models_that_cannot_be_trained(model, holds, place):
+    with pytest.raises(ravine.InputError, match=holds):
+        train(place, model, (X, Y))
+
+
+def test_a_long_name(place):
+    run = ravine.train(model="softmax", data=(X, Y), name="x" * 400, epochs=1, quiet=True)
+    assert len(run.directory.name) < 120

@@ -400,7 +400,7 @@ def _damaged(path: Path, what: str) -> InputError:
 
 
 def fresh_path(name: str) -> Path:
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "run"
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     Path("runs").mkdir(exist_ok=True)
     for n in count(1):

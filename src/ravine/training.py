@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
+import json
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -27,7 +30,10 @@ from ravine.optim.plan import tabulate
 from ravine.recipe import Recipe, from_keywords
 from ravine.rundir import RunDir, snapshot_step
 
+_NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 Report = Callable[[Progress], None]
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def train(
@@ -57,6 +63,18 @@ def train(
     return train_many([recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor)[0]
 
 
+def _apart(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A person's random numbers go on as if the function had not been called: theirs are not ours."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+            return function(*args, **kwargs)
+
+    return call
+
+
+@_apart
 def train_many(
     recipes: Sequence[Recipe],
     *,
@@ -98,6 +116,7 @@ def train_many(
     return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
 
 
+@_apart
 def resume(
     directory: str | Path,
     *,
@@ -118,6 +137,8 @@ def resume(
     said = rundir.facts
     halving = Halving(**said["halving"]) if said.get("halving") else None
     programs = programs_of(recipes, module, arrays, test=said.get("test", True), width=said.get("width"), halving=halving)
+    for program in programs:
+        _check_data(program, rundir)
     checkup = _examined(programs, module, rundir) if said.get("doctor") else None
     for program in programs:
         program.trace = tuple(said.get("trace", ()))
@@ -137,6 +158,7 @@ def resume(
 def given(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tuple[Recipe, Model, Any]:
     """The recipe with everything said in keywords; the module and the arrays that no recipe can hold."""
     module, arrays = None, None
+    _check_model(model)
     if isinstance(model, nn.Module) or (callable(model) and not isinstance(model, str | dict | list)):
         module = model
         name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "model")
@@ -162,6 +184,36 @@ def _said(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
         got = f"a function of (epoch, lr), and an end after {recipe.stop.after}"
         raise InputError("schedule", got=got, expected="an end in epochs", repair="set epochs")
     return recipe.edit({"schedule": tabulate(function, math.ceil(amount), recipe.optimizer.lr)})
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("model", got="a scripted module", expected="an ordinary nn.Module", repair="script it after training")
+    if callable(model) and not isinstance(model, nn.Module):
+        needs = [p.name for p in inspect.signature(model).parameters.values() if p.default is p.empty and p.kind in _NEEDED]
+        if needs:
+            expected = "a module, or a function that makes one without being told anything"
+            raise InputError("model", got=f"a function of {', '.join(needs)}", expected=expected, repair="wrap it in a lambda")
+
+
+def _check_data(program: Program, rundir: RunDir) -> None:
+    """A run goes on with the data it began with."""
+    if not rundir.data_path(program.number).exists():
+        return _describe(program, rundir)  # it was killed before it had begun
+    stored, facts = snapshot.read(rundir.data_path(program.number))
+    tensors, found = program.pipeline.state()
+    same = found == json.loads(json.dumps(facts)) and all(
+        name in stored and stored[name].shape == tensor.shape and torch.allclose(stored[name], tensor, equal_nan=True)
+        for name, tensor in tensors.items()
+    )
+    if not same:
+        raise InputError(
+            "data",
+            got="other data than those that the run was trained on",
+            expected="the same data",
+            repair=f"a new run can start from its weights: start.weights = {rundir.path}",
+        )
+    return None
 
 
 def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:

@@ -357,7 +357,7 @@ def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
 
 def view(rows: Tensor, entry: Entry) -> Tensor:
     """The entry's tensor in one row [D], or in all rows [P, D] -> [P, *shape]."""
-    return rows[..., entry.start : entry.stop].view(*rows.shape[:-1], *entry.shape)
+    return rows[..., entry.start : entry.stop].view((*rows.shape[:-1], *entry.shape))
 
 
 def _apart(objective: Objective) -> Objective:

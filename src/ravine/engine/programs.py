@@ -160,11 +160,13 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
-        model = starting.fitted_module(seeded(copy.deepcopy(module)), recipe, pipeline.outputs)
+        own = copy.deepcopy(starting.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None))
+        model = starting.fitted_module(seeded(own), recipe, pipeline.outputs)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
-            model = starting.fitted_module(seeded(module()), recipe, pipeline.outputs)
+            own = starting.shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
+            model = starting.fitted_module(seeded(own), recipe, pipeline.outputs)
     starting.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)

@@ -112,8 +112,11 @@ class Run:
         theta = arrays["final"][row] if "final" in arrays else arrays["theta"][row]
         prefix = "final_buffer/" if "final" in arrays else "buffer/"
         named = dict(model.named_parameters())
+        places = layout(Objective(model, nn.Identity()))
+        if places.size != len(theta):
+            raise InputError("module", got=f"{places.size} parameters", expected=f"the run's own, which has {len(theta)}")
         with torch.no_grad():
-            for entry in layout(Objective(model, nn.Identity())).entries:
+            for entry in places.entries:
                 parameter = named[entry.name.removeprefix("model.")]
                 parameter.copy_(view(theta, entry))
             for name, buffer in model.named_buffers():
@@ -128,6 +131,7 @@ class Run:
     def _blank(self) -> nn.Module:
         if self._module is not None:
             module = self._module if isinstance(self._module, nn.Module) else self._module()
+            module = starting.shaped(module, self.pipeline.input_shape, self.pipeline.vocabulary is not None)
             return starting.fitted_module(module, self.recipe, self.pipeline.outputs)
         if self.recipe.model.kind == "module":
             raise InputError(

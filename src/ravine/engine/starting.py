@@ -53,6 +53,17 @@ def fitted_model(recipe: Recipe, outputs: int) -> Part:
     return make("model", said)
 
 
+def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module:
+    """The module; one with lazy layers runs once on samples of zeros, so that these know their shapes."""
+    lazy = nn.parameter.UninitializedTensorMixin
+    if any(isinstance(tensor, lazy) for tensor in (*module.parameters(), *module.buffers())):
+        training = module.training
+        with torch.no_grad():
+            module.eval()(torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32))
+        module.train(training)
+    return module
+
+
 def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:
     """A module given in Python; where the head is replaced, a new dense layer of as many units as the data has outputs."""
     if recipe.start.head != "replace":

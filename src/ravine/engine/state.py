@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.engine.population import Population
+from ravine.errors import InputError
 
 if TYPE_CHECKING:
     from ravine.engine.trainer import Trainer
@@ -75,6 +76,10 @@ class State:
         if "mask" in arrays:
             t.stepper.mask = arrays["mask"].to(t.population.theta.device)
         for name, tensor in self._tensors().items():
+            if name not in arrays or arrays[name].shape != tensor.shape:
+                stored = tuple(arrays[name].shape) if name in arrays else "none"
+                expected = f"the run's own model, for which {stored} is stored"
+                raise InputError("model", got=f"{name} of shape {tuple(tensor.shape)}", expected=expected)
             tensor.copy_(arrays[name])
         prefix = "optimizer/"
         slots = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
