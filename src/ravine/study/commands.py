@@ -30,11 +30,11 @@ def search(
     members: Annotated[int, typer.Option(help="Configurations in a round.")] = 25,
     rounds: Annotated[int, typer.Option(help="Rounds; each is drawn around the best so far.")] = 2,
     keep: Annotated[int, typer.Option(help="How many of the best the next round is drawn around.")] = 3,
-    finals: Annotated[int, typer.Option(help="Fresh seeds on which the best are run again.")] = 5,
+    finals: Annotated[int, typer.Option(help="Fresh seeds on which the choice is run again.")] = 3,
     points: Annotated[int, typer.Option(help="Grid: values of each field.")] = 5,
     first: Annotated[str, typer.Option(help="ASHA: when losers are dropped for the first time.")] = "1ep",
     eta: Annotated[int, typer.Option(help="Where members are dropped, one of this many stays.")] = 3,
-    drop: Annotated[bool, typer.Option(help="Drop hopeless members at a tenth and three tenths of the run.")] = True,
+    drop: Annotated[bool, typer.Option(help="Drop hopeless members at a fifteenth and a fifth of the run.")] = True,
     metric: Metric = None, set_: Set = None, out: Resumable = None, seed: Seed = None, quiet: Quiet = False, json_: Json = False,
 ) -> None:  # fmt: skip
     """Search for better hyper-parameters: populations, each tightened around the best."""

@@ -35,7 +35,7 @@ class Plan:
     members: int = 25
     rounds: int = 2
     keep: int = 3
-    finals: int = 5
+    finals: int = 3
     points: int = 5
     first: str = "1ep"
     eta: int = 3
@@ -62,7 +62,7 @@ def search(
     members: int = 25,
     rounds: int = 2,
     keep: int = 3,
-    finals: int = 5,
+    finals: int = 3,
     points: int = 5,
     first: str = "1ep",
     eta: int = 3,
@@ -82,10 +82,10 @@ def search(
     distributions tightened around the best ``keep`` so far; ``grid`` tries every combination of ``points`` values;
     ``asha`` drops losers at ``first``, ``first`` · ``eta``, … and refills their rows; ``optuna:TPESampler`` or any other
     sampler of Optuna (extra: optuna) is asked for a population and told its results, ``rounds`` times. With
-    ``drop``, all of these but grid and asha drop hopeless members at a tenth and at three tenths of a run of ten epochs or
-    more, where one in ``eta`` stays. Several methods are compared in one table. The best ``keep`` are run again on
-    ``finals`` fresh seeds, beside the recipe as it was; the best of these on average is the choice, and only it is measured
-    on the test data, once. The directory ``out`` can be entered again after a kill.
+    ``drop``, all of these but grid and asha drop hopeless members at a fifteenth and at a fifth of a run of twenty epochs
+    or more, where one in ``eta`` stays. Several methods are compared in one table. The best of each
+    method runs again on ``finals`` fresh seeds, beside the recipe as it was; the best of these on average is the choice, and
+    only it is measured on the test data, once. The directory ``out`` can be entered again after a kill.
 
     >>> found = search(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
     ...     ["optimizer.lr=loguniform:1e-4:1"], members=4, rounds=1, finals=2, quiet=True, out=tmp / "search")
@@ -113,7 +113,7 @@ def search(
         for name in methods:
             found, spaces[name] = _run_method(name, study, space, plan, metric, live)
             trials += found
-        finalists = _finalists(trials, metric, keep)
+        finalists = _finalists(trials, metric)
         outcomes = _finals(study, finalists, plan, metric, live)
     return _conclude(study, plan, metric, trials, spaces, outcomes)
 
@@ -146,11 +146,11 @@ def _run_method(
 
 
 def _early(recipe: Recipe, plan: Plan, metric: str) -> Halving | None:
-    """The rule by which hopeless members are dropped at a tenth and at three tenths of a run; none for short runs."""
+    """The rule by which hopeless members are dropped at a fifteenth and at a fifth of a run; none for short runs."""
     amount, unit = durations.parse(recipe.stop.after)
-    if not plan.drop or (unit == "ep" and amount < 10):
+    if not plan.drop or (unit == "ep" and amount < 20):
         return None
-    return Halving(metric, f"{float(amount / 10):g}{unit}", plan.eta)
+    return Halving(metric, f"{float(amount / 15):.6g}{unit}", plan.eta)
 
 
 def _tightening(
@@ -195,14 +195,13 @@ def points_of(name: str, count: int, dimensions: int, seed: int, round_: int) ->
 # --- the final choice -------------------------------------------------------------------------------------------------
 
 
-def _finalists(trials: Sequence[Trial], metric: str, keep: int) -> list[Trial]:
-    """The best of each method, those that ran to their end first, and no configuration twice."""
+def _finalists(trials: Sequence[Trial], metric: str) -> list[Trial]:
+    """The best of each method among those that ran to their end, and no configuration twice."""
     found: dict[str, Trial] = {}
     for name in dict.fromkeys(trial.method for trial in trials):
         own = [trial for trial in trials if trial.method == name]
-        own.sort(key=lambda t: (_cut(t), measuring.score(t.result, metric)))
-        for trial in own[:keep]:
-            found.setdefault(trial.recipe.hash, trial)
+        best = min(own, key=lambda t: (_cut(t), measuring.score(t.result, metric)))
+        found.setdefault(best.recipe.hash, best)
     return list(found.values())
 
 
@@ -295,7 +294,7 @@ def _of_method(name: str, trials: Sequence[Trial], outcomes: Sequence[Outcome], 
         "runs": len(own),
         "epochs trained": round(epochs, 2),
         f"best {metric}": best.result.get(metric),
-        f"{metric} on fresh seeds": again,
+        f"on fresh seeds, {metric}": again,
     }
 
 
