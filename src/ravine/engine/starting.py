@@ -55,7 +55,7 @@ def fitted_model(recipe: Recipe, outputs: int) -> Part:
 
 def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module:
     """The module; one with lazy layers runs once on samples of zeros, so that these know their shapes."""
-    lazy = nn.parameter.UninitializedTensorMixin
+    lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
     if any(isinstance(tensor, lazy) for tensor in (*module.parameters(), *module.buffers())):
         training = module.training
         with torch.no_grad():
