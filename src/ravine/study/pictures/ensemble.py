@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ravine.report import measures
 from ravine.study.page import Page, Table
-from ravine.study.pictures.panels import COLOURS, DASHES, FAINT, legend, metric_axis, panels, scaled, style
+from ravine.study.pictures.panels import COLOURS, DASHES, FAINT, legend, log_axis, metric_axis, panels, scaled, style
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -71,10 +71,11 @@ def reliability_figure(summary: dict[str, Any]) -> Figure:
         axes[0].set_ylabel("Accuracy in %")
         whole = summary["reliability"]["ensemble"]
         axes[1].bar([100 * b["confidence"] for b in whole], [b["count"] for b in whole], width=4, color=COLOURS[0])
-        axes[1].set_yscale("log")
+        log_axis(axes[1], "y")
+        axes[1].minorticks_off()
         axes[1].set_ylabel("samples")
         axes[1].set_xlabel("confidence in %")
-        legend(axes[0])
+        legend(axes[0], 2)
     return figure
 
 
