@@ -116,16 +116,15 @@ def run_course(
 
     ``work`` is the operations of one sample; a program too heavy for the time is run on smaller batches, then with one seed.
     """
-    run, seeds, steps = _light(recipe, steps, seeds, seconds * SPEED, work)
+    plan = _plan(recipe, shelf.pipeline(recipe).train_size)
+    run, seeds, steps = _light(recipe, min(steps, plan), seeds, seconds * SPEED, work, least=64 if plan <= steps else 16)
     recipes = [run.edit({"seed": run.seed + i}) for i in range(seeds)]
     began = time.monotonic()
     experiment = Experiment(recipes, shelf)
     curve = experiment.groups[0].curves[0]
-    total = curve.total if run.data.batch == recipe.data.batch else _plan(recipe, experiment.groups[0].pipeline.train_size)
     for other in experiment.groups[0].curves:
-        other.total = total
+        other.total = plan
     first = [look_at(experiment, i) for i in range(seeds)]
-    steps = min(steps, total)
     experiment.measure(validation)
     for mark in range(1, marks + 1):
         to = max(1, round(mark * steps / marks))
@@ -135,15 +134,19 @@ def run_course(
     return Course(case, experiment.curves(), lambda: [look_at(experiment, i) for i in range(seeds)], lambda: first, run)
 
 
-def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: float) -> tuple[Recipe, int, int]:
-    """The recipe on batches small enough, the number of seeds and of steps, that need no more than these operations."""
+def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: float, least: int) -> tuple[Recipe, int, int]:
+    """The recipe on batches small enough, the number of seeds and of steps, that need no more than these operations.
+
+    A short plan is seen to its end, on batches of 64 at least, whatever it costs: how it ends must not be lost in noise.
+    """
     batch = recipe.data.batch
     if batch == "full" or not work or work * batch * steps * seeds <= operations:
         return recipe, seeds, steps
     seeds = seeds if work * 32 * steps * seeds <= operations else 1
     fits = int(operations / (work * steps * seeds))
-    smaller = min(batch, max(16, 2 ** (fits.bit_length() - 1) if fits else 16))
-    return recipe.edit({"data.batch": smaller}), seeds, min(steps, max(FEWEST, int(operations / (work * smaller * seeds))))
+    smaller = min(batch, max(least, 2 ** (fits.bit_length() - 1) if fits else least))
+    whole = least > 16
+    return recipe.edit({"data.batch": smaller}), seeds, steps if whole else min(steps, max(FEWEST, int(operations / (work * smaller * seeds))))
 
 
 def _plan(recipe: Recipe, size: int) -> int:

@@ -124,8 +124,13 @@ def scale_inputs(case: Case) -> Edits:
 def _scale_inputs(case: Case, **_: Any) -> Remedy:
     yield scale_inputs(case), "bring the inputs to unit scale, by statistics of the training part"
     layers = layers_of(case.recipe)
-    if layers and len(case.input_shape) in (1, 3):
+    if layers and len(case.input_shape) in (1, 3) and _batches_of(case, 8):
         yield {"model.layers": [{"kind": "batch_norm"}, *layers]}, "normalise the inputs by the batch"
+
+
+def _batches_of(case: Case, samples: int) -> bool:
+    """Whether batches are large enough for statistics of their own."""
+    return case.recipe.data.batch == "full" or case.recipe.data.batch >= samples
 
 
 def _scale_targets(case: Case, **_: Any) -> Remedy:
@@ -186,7 +191,7 @@ def _activation(case: Case, **_: Any) -> Remedy:
 def _batch_norm(case: Case, **_: Any) -> Remedy:
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
-    if layers is None or not last:
+    if layers is None or not last or not _batches_of(case, 8):
         return
     made: list[dict[str, Any]] = []
     for i, layer in enumerate(layers):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -293,13 +294,23 @@ class Field:
         self.seeds = list(seeds) if seeds is not None else [trial.recipe.seed + i for i in range(SEEDS)]
         self.plans = [_steps(recipe, trial.shelf) for recipe in recipes]
         self.done = [0.0] * len(recipes)
+        self.failed: set[int] = set()
         self.runs: dict[tuple[int, str], tuple[Experiment, list[int]]] = {}
         kinds: dict[tuple[int, str], list[int]] = {}
         for i, recipe in enumerate(recipes):
             kinds.setdefault((self.plans[i], recipe.program), []).append(i)
         for kind, places in kinds.items():
             members = [recipes[i].edit({"seed": seed}) for i in places for seed in self.seeds]
-            self.runs[kind] = (Experiment(members, trial.shelf), places)
+            with self._tolerant(places):
+                self.runs[kind] = (Experiment(members, trial.shelf), places)
+
+    @contextmanager
+    def _tolerant(self, places: Sequence[int]) -> Iterator[None]:
+        """Candidates that cannot be run at all (batch norm over a batch of one sample, …) are out, not an error."""
+        try:
+            yield
+        except (RuntimeError, ValueError):
+            self.failed |= set(places)
 
     def _at(self, i: int) -> tuple[Group, list[int], tuple[int, str]]:
         for kind, (experiment, places) in self.runs.items():
@@ -314,9 +325,13 @@ class Field:
 
     def each(self, i: int, part: float, rows: Tensor | None) -> list[Scored]:
         """The scores of candidate i's members, trained to this part of their plan."""
-        group, places, kind = self._at(i)
-        group.advance(max(1, round(part * kind[0])))
+        if i not in self.failed:
+            group, places, kind = self._at(i)
+            with self._tolerant(self.runs[kind][1]):
+                group.advance(max(1, round(part * kind[0])))
         self.done[i] = part
+        if i in self.failed:
+            return [Scored(-10.0, np.zeros(0))]
         batch = _batch(group, rows)
         outputs = group.outputs(batch)
         return [_score(group, outputs[row], batch, bool(group.stepper.alive[row])) for row in places]
