@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 if TYPE_CHECKING:
     from ravine.engine.trainer import Progress as Now
@@ -22,7 +23,7 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Now], None]]:
     columns = (
         TextColumn("epoch {task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:3.0f} %"),
         TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[metrics]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(compact=True),
+        TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)), TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None, epoch="0", rate="", metrics="")
@@ -43,5 +44,6 @@ def _rate(now: Now) -> str:
 
 
 def _metrics(now: Now) -> str:
+    measured = {"loss": now.metrics.get("train_loss")} | now.metrics  # between epochs: the last one's mean
     shown = [("loss", "loss", ".3f"), ("val_loss", "val loss", ".3f"), ("val_accuracy", "val acc", ".2%")]
-    return "  ".join(f"{label} {now.metrics[name]:{form}}" for name, label, form in shown if name in now.metrics)
+    return "  ".join(f"{label} {measured[name]:{form}}" for name, label, form in shown if measured.get(name) is not None)
