@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,3 +85,9 @@ def test_the_command_line(tmp_path, monkeypatch):
     said = json.loads(result.stdout.strip().splitlines()[-1])
     assert said["verdict"] == "sick"
     assert {"code", "where", "evidence", "cause", "consequences", "remedies"} <= set(said["findings"][0])
+
+
+def test_every_code_has_its_place_in_the_docs():
+    page = (Path(__file__).parent.parent / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for code, (why, _, _) in CODES.items():
+        assert f"### {code}\n\n{why}" in page

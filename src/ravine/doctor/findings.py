@@ -22,13 +22,13 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "loss_output_mismatch": (
         "The loss and the output layer do not belong together.",
-        ("the gradient points "
-"elsewhere or is zero"), ("vanishing_gradient", "stuck", "underfitting", "dead_units", "saturated_units"),
+        "the gradient points elsewhere or is zero",
+        ("vanishing_gradient", "stuck", "underfitting", "dead_units", "saturated_units"),
     ),
     "output_range": (
         "The output layer cannot reach the targets.",
-        ("the loss stays high "
-"however long it trains"), ("saturated_units", "dead_units", "stuck", "underfitting", "targets_unscaled"),
+        "the loss stays high however long it trains",
+        ("saturated_units", "dead_units", "stuck", "underfitting", "targets_unscaled"),
     ),
     "inputs_unscaled": (
         "Inputs of large or very unequal scale make the loss a narrow ravine and drive units into saturation.",
@@ -49,8 +49,8 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "lr_too_high": (
         "The steps are longer than the loss is smooth.",
-        ("the loss "
-"jumps or rises"), ("non_finite", "exploding_gradient", "oscillating", "dead_units", "saturated_units", "stuck", "underfitting"),
+        "the loss jumps or rises",
+        ("non_finite", "exploding_gradient", "oscillating", "dead_units", "saturated_units", "stuck", "underfitting"),
     ),
     "lr_too_low": (
         "The steps are so short that the training ends before it gets anywhere.",
@@ -58,8 +58,8 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "init_scale": (
         "The weights start so large or so small that signals grow or die from layer to layer.",
-        ("the first steps are lost "
-"or the units saturate"), ("vanishing_gradient", "exploding_gradient", "saturated_units", "dead_units", "stuck"),
+        "the first steps are lost or the units saturate",
+        ("vanishing_gradient", "exploding_gradient", "saturated_units", "dead_units", "stuck"),
     ),
     "no_hidden_nonlinearity": (
         "Linear layers one behind the other are one linear layer.",
@@ -81,25 +81,41 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "The gradient grows from layer to layer or from step to step.",
         "single steps destroy what was learned", ("non_finite", "oscillating", "stuck"),
     ),
-    "optimizer_unsuited": (("Another optimiser gets much "
-"further in the same number of steps."), "slow or unstable progress", ("stuck", "underfitting")),
-    "over_regularised": (("The penalties and "
-"dropout outweigh the data."), "the weights are held near zero", ("underfitting", "stuck")),
-    "augmentation_destructive": (("The augmentation takes away "
-"what tells the classes apart."), "training data do not look like validation data", ("underfitting",)),
-    "not_shuffled": (("The samples come in the "
-"order of their classes."), "each step forgets the last", ("oscillating", "stuck", "underfitting")),
-    "batch_too_large": (("So large a batch "
-"leaves only few steps."), "the training ends early in its descent", ("too_few_epochs", "underfitting")),
-    "batch_too_small": (("So small a batch gives "
-"gradients that are mostly noise."), "the loss jitters and does not settle", ("oscillating",)),
-    "too_few_epochs": (("The loss is still falling "
-"fast when the training ends."), "what the network could learn is not learned", ("underfitting",)),
-    "capacity_too_small": ("The network is too small for the task.", ("training and validation "
-"loss both stay high"), ("underfitting",)),
+    "optimizer_unsuited": (
+        "Another optimiser gets much further in the same number of steps.", "slow or unstable progress",
+        ("stuck", "underfitting"),
+    ),
+    "over_regularised": (
+        "The penalties and dropout outweigh the data.", "the weights are held near zero",
+        ("underfitting", "stuck"),
+    ),
+    "augmentation_destructive": (
+        "The augmentation takes away what tells the classes apart.", "training data do not look like validation data",
+        ("underfitting",),
+    ),
+    "not_shuffled": (
+        "The samples come in the order of their classes.", "each step forgets the last",
+        ("oscillating", "stuck", "underfitting"),
+    ),
+    "batch_too_large": (
+        "So large a batch leaves only few steps.", "the training ends early in its descent",
+        ("too_few_epochs", "underfitting"),
+    ),
+    "batch_too_small": (
+        "So small a batch gives gradients that are mostly noise.", "the loss jitters and does not settle",
+        ("oscillating",),
+    ),
+    "too_few_epochs": (
+        "The loss is still falling fast when the training ends.", "what the network could learn is not learned",
+        ("underfitting",),
+    ),
+    "capacity_too_small": ("The network is too small for the task.", "training and validation loss both stay high",
+        ("underfitting",)),
     "overfitting": ("The network learns the training samples by heart.", "validation gets worse while training gets better", ()),
-    "split_mismatch": (("Training and validation data "
-"differ in their statistics."), "validation does not measure what is trained", ()),
+    "split_mismatch": (
+        "Training and validation data differ in their statistics.", "validation does not measure what is trained",
+        (),
+    ),
     "validation_leak": ("Samples of the training part stand in the validation part too.", "validation looks better than it is", ()),
     "class_imbalance": ("A few classes hold nearly all samples.", "the rare classes are ignored", ()),
     "non_finite": ("A loss or a gradient is not a number.", "the member is lost", ()),
