@@ -145,8 +145,9 @@ def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: floa
     seeds = seeds if work * 32 * steps * seeds <= operations else 1
     fits = int(operations / (work * steps * seeds))
     smaller = min(batch, max(least, 2 ** (fits.bit_length() - 1) if fits else least))
-    whole = least > 16
-    return recipe.edit({"data.batch": smaller}), seeds, steps if whole else min(steps, max(FEWEST, int(operations / (work * smaller * seeds))))
+    if least <= 16:  # not to its end, then
+        steps = min(steps, max(FEWEST, int(operations / (work * smaller * seeds))))
+    return recipe.edit({"data.batch": smaller}), seeds, steps
 
 
 def _plan(recipe: Recipe, size: int) -> int:
