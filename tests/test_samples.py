@@ -179,6 +179,8 @@ def test_the_sheet_shows_what_the_network_sees(place):
 )
 def test_tables_sequences_and_tokens_are_shown_augmented(source, augment, place):
     found, _ = run("show", "--set", f"data.source={source}", "--set", f"data.augment={augment}")
+    assert found["samples"] == 8
+    assert found["sheet"] == f"{source}-augmented.png"
     assert picture(found["sheet"]).std() > 10
 
 

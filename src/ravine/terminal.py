@@ -49,9 +49,9 @@ def _embedded(edits: dict[str, Any]) -> Any:
     said = Recipe().edit(of_source)
     source = said.data.source
     kind = next((name for name, sources in _STARTERS.items() if source.kind in sources), "")
-    if source.kind == "digits" or not kind:
-        return Recipe.load(here / "digits.toml") if source.kind == "digits" else said
-    recipe = Recipe.load(here / "starters" / f"{kind}.toml")
+    if source.kind == "digits":
+        return Recipe.load(here / "digits.toml")
+    recipe = Recipe.load(here / "starters" / f"{kind}.toml") if kind else said
     recipe = recipe.edit({"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source})
     if kind == "table" and "data.preprocess" not in edits and _is_regression(said):
         of_targets = {"kind": "standardize", "of": "targets"}

@@ -141,7 +141,7 @@ def _pool(pipeline: Pipeline, each: int, most: int) -> tuple[Tensor, Tensor]:
     labels = getattr(part, "labels", None)
     if labels is None or isinstance(part, Ordered):
         return _take(pipeline, _shuffled(pipeline)[: min(_POOL, each * most)])
-    if pipeline.task == "regression":
+    if pipeline.task in ("regression", "sequence"):
         return _take(pipeline, _shuffled(pipeline)[:_POOL])
     order = _shuffled(pipeline)
     belongs = _belonging(labels.cpu()[order], pipeline.outputs)[:, :most]  # [N, K]
