@@ -91,7 +91,7 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
             loss = np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1])
             filled = axis.contourf(one["x"], one["y"], loss, levels=levels, cmap="viridis_r", norm="log")
             lines = axis.contour(one["x"], one["y"], loss, levels=levels[1:-1:2], colors=INK, linewidths=0.5, norm="log")
-            axis.clabel(lines, fmt=lambda v: f"{v:.2g}", fontsize=7)
+            axis.clabel(lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7)
             if "path" in one:
                 path = np.array(one["path"])
                 axis.plot(path[:, 0], path[:, 1], "-o", color=COLOURS[1], ms=2.5, lw=1.2, label="training path")

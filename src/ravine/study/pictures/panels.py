@@ -56,7 +56,7 @@ def brief(value: float) -> str:
     ('1e-4', '0.01', '100', '1e12')
     """
     if value == 0 or 1e-3 < abs(value) < 1e4:
-        return f"{value:.3g}"
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     number, _, power = f"{value:.1e}".partition("e")
     return f"{number.removesuffix('.0')}e{int(power)}"
 
