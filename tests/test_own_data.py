@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine.cli import app
+from ravine.data.pipeline import Pipeline
+from ravine.recipe import Data
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 6)).astype("float32")
@@ -456,3 +458,20 @@ def test_models_that_cannot_be_trained(model, holds, place):
 def test_a_long_name(place):
     run = ravine.train(model="softmax", data=(X, Y), name="x" * 400, epochs=1, quiet=True)
     assert len(run.directory.name) < 120
+
+
+@pytest.mark.parametrize("augment", ["feature_dropout", {"kind": "noise", "std": 0.5}, {"kind": "mixup", "alpha": 1.0}])
+def test_tables_are_augmented_behind_their_categories(augment, place):
+    """Numbers move and mix; what is not a number is never taken for another category."""
+    rows = [f"{i % 9},{('x', 'y', 'z')[i % 3]},{i % 2}" for i in range(90)]
+    (place / "t.csv").write_text("number,letter,target\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    pipeline = Pipeline(Data(source="csv:t.csv", augment=[augment], validation=0.0, test=0.0))
+    batch = pipeline.batch(0)
+    shares = batch.x[:, 1:]  # the one-hot columns
+    assert batch.x.shape == (90, 4)
+    if augment != {"kind": "noise", "std": 0.5}:
+        torch.testing.assert_close(shares.sum(1), torch.ones(90), atol=0.7, rtol=0)
+        assert float(shares.min()) >= 0
+    plain = Pipeline(Data(source="csv:t.csv", validation=0.0, test=0.0)).batch(0)
+    assert not torch.equal(plain.x, batch.x)
+    assert float((batch.x.mean(0) - plain.x.mean(0)).abs().max()) < 0.6

@@ -78,10 +78,10 @@ def _augmented_sheet(pipeline: Pipeline, groups: Sequence[samples.Group], seen: 
     if view == "sequences":
         return sheets.sequence_sheet(rows, title)
     if view == "table":
-        names = [column.name for column in samples.table_of(pipeline, first=1).columns]
-        return sheets.values_sheet(rows, names, title)
+        return sheets.values_sheet(rows, samples.features_of(pipeline), title)
     characters = pipeline.classes if view == "text" else ()
-    return sheets.text_sheet([samples.line(row, characters) for group in groups for row in group.x], title)
+    lines = [[samples.line(row, characters) for row in group.x] for group in groups]
+    return sheets.text_sheet([line for group in lines for line in (*group, "")][:-1], f"{title} (originals first)")
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Pipeline:
         self._parts: dict[str, Any] = source.parts
         self._settle(data, preparation, torch.device(device), dtype)
         self._place(source.batch)
-        self._seen = {k: v.to(device) for k, v in of_inputs(inputs).items()} if data.augment else {}
+        self._seen = {k: v.to(device) for k, v in of_inputs(_encoded(inputs, preparation)).items()} if data.augment else {}
 
     def _settle(self, data: recipe.Data, preparation: Preparation, device: torch.device, dtype: torch.dtype) -> None:
         self.data, self.preparation, self.device, self.dtype = data, preparation, device, dtype
@@ -225,8 +225,9 @@ class Pipeline:
     def _made(self, step: int) -> Batch:
         x, y, index = self._raw_batch(step)
         if self.data.augment:
-            x, y = self.augmented(x, y, step)
-        return Batch(self._prepare.inputs(x), self._prepare.targets(y), index.to(self.device))
+            x, y = self.augmented(self._prepare.encoded(x), y, step)
+        x = self._prepare.inputs(x, encoded=bool(self.data.augment))
+        return Batch(x, self._prepare.targets(y), index.to(self.device))
 
     def _raw_batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         train = self._parts["train"]
@@ -239,7 +240,7 @@ class Pipeline:
         return next(self._stream)
 
     def augmented(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Raw inputs and targets augmented as those of a step."""
+        """Raw inputs (of tables: the encoded ones) and targets, augmented as those of a step."""
         samples = Samples(x.to(self.device), y.to(self.device), outputs=self.outputs, task=self.task, **self._seen)
         for place, part in enumerate(self.data.augment):
             draw = Draw(self.data.seed, "augment", place, step, device=self.device)
@@ -279,6 +280,11 @@ class Pipeline:
         from ravine.data.summary import summarize
 
         return summarize(self)
+
+
+def _encoded(inputs: Rows, preparation: Preparation) -> Rows:
+    encoder, _ = preparation.split()
+    return inputs.behind(encoder.transforms[0]) if len(encoder) else inputs
 
 
 def _load(data: recipe.Data, arrays: Any, root: Path) -> Source:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ravine.catalogue import Part, find
 from ravine.data.source import Source, Split
 from ravine.data.statistics import Rows
+from ravine.data.tables import Encoder
 from ravine.data.transform import Chain, Transform, fused, pack, unpack
 from ravine.errors import InputError
 
@@ -76,6 +77,12 @@ class Preparation:
             )
         return fitted.inputs
 
+    def split(self) -> tuple[Chain, Chain]:
+        """What makes numbers of a table's cells, and the transforms behind it."""
+        transforms = self.inputs.transforms
+        first = [transform for transform in transforms[:1] if isinstance(transform, Encoder)]
+        return Chain(first), Chain(transforms[len(first) :])
+
     # --- storing ------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -107,7 +114,9 @@ class Prepare:
 
     def __init__(self, preparation: Preparation, device: torch.device, dtype: torch.dtype):
         self.of, self.device, self.dtype = preparation, device, dtype
-        exact = copy.deepcopy(fused(preparation.inputs)).to(device)
+        self._encoder, rest = preparation.split()
+        self._encoder = copy.deepcopy(self._encoder).to(device)
+        exact = copy.deepcopy(fused(rest)).to(device)
         self._exact, self._fast = exact, copy.deepcopy(exact).to(device, dtype)
         self._targets = copy.deepcopy(fused(preparation.targets)).to(device)
         self._whole = preparation.tokens and not len(preparation.inputs)
@@ -117,9 +126,14 @@ class Prepare:
     def input_dtype(self) -> torch.dtype:
         return torch.int64 if self._whole else self.dtype
 
-    def inputs(self, x: Tensor) -> Tensor:
-        """Bytes and float32 go through the network's dtype, what came in more digits through float64; padding is 0."""
+    def encoded(self, x: Tensor) -> Tensor:
+        """The cells of a table as numbers, which is where augmentation begins; other raw inputs as they are."""
         x = x.to(self.device, non_blocking=True)
+        return self._encoder(x.double()) if len(self._encoder) else x
+
+    def inputs(self, x: Tensor, *, encoded: bool = False) -> Tensor:
+        """Bytes and float32 go through the network's dtype, what came in more digits through float64; padding is 0."""
+        x = x.to(self.device, non_blocking=True) if encoded else self.encoded(x)
         if self._whole:
             return x.long()
         if not len(self._exact):
@@ -145,7 +159,8 @@ class Prepare:
 
     def is_identity(self, x: Tensor) -> bool:
         """Whether these raw inputs are already what the network sees."""
-        return not len(self._exact) and not self._padded and x.dtype == self.input_dtype and x.device == self.device
+        plain = not len(self._encoder) and not len(self._exact)
+        return plain and not self._padded and x.dtype == self.input_dtype and x.device == self.device
 
 
 def technique(kind: str, part: Part) -> Any:

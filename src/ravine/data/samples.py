@@ -13,6 +13,7 @@ from torch import Tensor
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.data.stream import Ordered
+from ravine.data.tables import Encoder
 from ravine.errors import InputError
 
 View = Literal["images", "table", "text", "tokens", "sequences"]
@@ -94,6 +95,15 @@ def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
     return Table(columns, [Column(n, found[:, i], pipeline.classes if coded else ()) for i, n in enumerate(names)])
 
 
+def features_of(pipeline: Pipeline) -> list[str]:
+    """The names of the numbers that a row of a table is made into."""
+    encoder, _ = pipeline.preparation.split()
+    for transform in encoder.transforms:
+        if isinstance(transform, Encoder):
+            return list(transform.names)
+    return [f"x{i}" for i in range(torch.Size(pipeline.raw_shape).numel())]
+
+
 def lines_of(pipeline: Pipeline, count: int, *, first: bool = False) -> list[str]:
     """Stretches of a text, or rows of tokens: the first ones, or drawn over the whole training part."""
     size = min(count, pipeline.size("train"))
@@ -121,13 +131,14 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
             repair="""for example --set 'data.augment=["shift"]'""",
         )  # fmt: skip
     x, y, names = _one_of_each(pipeline, count)
+    x = pipeline._prepare.encoded(x)
     drawn = [pipeline.augmented(x, y, step) for step in range(draws)]
-    rows = torch.stack([x.double(), *(each.double().cpu() for each, _ in drawn)], 1)  # [n, 1 + draws, ...]
+    rows = torch.stack([x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1)  # [n, 1 + draws, ...]
     groups = [
         Group(name, rows[i].numpy(), ["original", *(_mixed(soft[i], name, pipeline.classes) for _, soft in drawn)])
         for i, name in enumerate(names)
     ]
-    seen = pipeline._prepare.inputs(drawn[-1][0]).cpu()
+    seen = pipeline._prepare.inputs(drawn[-1][0], encoded=True).cpu()
     shown = view_of(pipeline) == "images" and seen.ndim == 4 and len(pipeline.preparation.inputs)
     return groups, seen.double().numpy() if shown else None
 
