@@ -6,17 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ravine.consultation import diagnose, prove
     from ravine.engine.run import Run
     from ravine.errors import InputError, RavineError
+    from ravine.interop.watch import watch
     from ravine.optim.scaling import scaled_lr
     from ravine.recipe import Recipe
     from ravine.training import resume, train, train_many
 
 _HOMES = {
     "InputError": "errors", "RavineError": "errors", "Recipe": "recipe", "Run": "engine.run",
-    "resume": "training", "scaled_lr": "optim.scaling", "train": "training", "train_many": "training",
+    "diagnose": "consultation", "prove": "consultation", "resume": "training", "scaled_lr": "optim.scaling", "train": "training",
+    "train_many": "training", "watch": "interop.watch",
 }
-__all__ = ["InputError", "RavineError", "Recipe", "Run", "resume", "scaled_lr", "train", "train_many"]
+__all__ = ["InputError", "RavineError", "Recipe", "Run", "diagnose", "prove", "resume", "scaled_lr", "train", "train_many", "watch"]
 __version__ = "0.1.0"
 
 

@@ -95,7 +95,7 @@ def doctor(
     """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a cure."""
     from ravine.consultation import consult
 
-    print_json(json_, consult(subject, set_, seed, member=member, prove=prove, budget=budget, out=out, quiet=quiet or json_))
+    print_json(json_, consult(subject, set_, seed, member=member, cure=prove, budget=budget, out=out, quiet=quiet or json_))
 
 
 @command

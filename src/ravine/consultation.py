@@ -19,10 +19,41 @@ from ravine.inspection import print_findings
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.terminal import recipe_from
+from ravine.training import given
+
+
+def diagnose(subject: Recipe | str | Path, *, model: Any = None, data: Any = None, member: int = 0) -> Diagnosis:
+    """Name what is wrong with a recipe, a recipe file or a run directory: a verdict with ranked findings.
+
+    ``model`` and ``data`` are those given in Python to ``train``. A recipe is examined by static checks, one probe and short
+    experiments; a run is judged by what it has measured.
+
+    >>> diagnose(Recipe(model="softmax", data={"source": "blobs"}, optimizer={"kind": "sgd", "lr": 1e-7})).codes[0]
+    'lr_too_low'
+    """
+    if not isinstance(subject, Recipe) and Path(subject).is_dir():
+        module = model if not isinstance(model, str | dict | list | tuple) else None
+        return judge(subject, member=member, module=module, arrays=data)
+    recipe, module, arrays = given(subject if isinstance(subject, Recipe) else Recipe.load(subject), model, data, {})
+    return examine(recipe, module=module, arrays=arrays)
+
+
+def prove(
+    recipe: Recipe, *, model: Any = None, data: Any = None, budget: float = 20.0, diagnosis: Diagnosis | None = None
+) -> Cure:
+    """Search a cure for a recipe by experiment and verify it on samples and seeds that did not choose it.
+
+    ``budget`` counts training steps of all members of the trial, in units of one run of the recipe. ``diagnosis`` is what
+    ``diagnose`` said, if it has been asked already.
+    """
+    recipe, module, arrays = given(recipe, model, data, {})
+    case, _, _ = examine_static(recipe, Shelf(module, arrays))
+    diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
+    return trial.prove(recipe, diagnosis.findings, case, module=module, arrays=arrays, budget=budget)
 
 
 def consult(
-    subject: Path | None, changes: list[str] | None, seed: int | None, *, member: int, prove: bool, budget: float,
+    subject: Path | None, changes: list[str] | None, seed: int | None, *, member: int, cure: bool, budget: float,
     out: Path | None, quiet: bool,
 ) -> dict[str, Any]:
     """Diagnose a recipe or a run; show it, and give back what ``--json`` prints."""
@@ -35,20 +66,15 @@ def consult(
     if not quiet:
         _show(diagnosis)
     found = diagnosis.to_dict()
-    if prove:
+    if cure:
         place = _new_file(out or Path(f"{recipe.name}-cured.toml"))
-        cure = _cure(recipe, diagnosis, budget)
-        if cure.accepted:
-            _write(place, cure)
+        proof = prove(recipe, budget=budget, diagnosis=diagnosis)
+        if proof.accepted:
+            _write(place, proof)
         if not quiet:
-            Console(stderr=True).print(cure.text + (f"\nwritten to {place}" if cure.accepted else ""), highlight=False)
-        found["cure"] = cure.to_dict() | {"file": str(place) if cure.accepted else None}
+            Console(stderr=True).print(proof.text + (f"\nwritten to {place}" if proof.accepted else ""), highlight=False)
+        found["cure"] = proof.to_dict() | {"file": str(place) if proof.accepted else None}
     return found
-
-
-def _cure(recipe: Recipe, diagnosis: Diagnosis, budget: float) -> Cure:
-    case, _, _ = examine_static(recipe, Shelf(None, None))
-    return trial.prove(recipe, diagnosis.findings, case, budget=budget)
 
 
 def _show(diagnosis: Diagnosis) -> None:

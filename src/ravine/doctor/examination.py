@@ -117,7 +117,7 @@ def run_course(
     ``work`` is the operations of one sample; a program too heavy for the time is run on smaller batches, then with one seed.
     """
     plan = _plan(recipe, shelf.pipeline(recipe).train_size)
-    run, seeds, steps = _light(recipe, min(steps, plan), seeds, seconds * SPEED, work, least=64 if plan <= steps else 16)
+    run, seeds, steps = _light(recipe, min(steps, plan), seeds, seconds * SPEED, work, least=32 if plan <= steps else 16)
     recipes = [run.edit({"seed": run.seed + i}) for i in range(seeds)]
     began = time.monotonic()
     experiment = Experiment(recipes, shelf)
@@ -137,7 +137,7 @@ def run_course(
 def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: float, least: int) -> tuple[Recipe, int, int]:
     """The recipe on batches small enough, the number of seeds and of steps, that need no more than these operations.
 
-    A short plan is seen to its end, on batches of 64 at least, whatever it costs: how it ends must not be lost in noise.
+    A short plan is seen to its end, on batches of 32 at least, whatever it costs: how it ends must not be lost in noise.
     """
     batch = recipe.data.batch
     if batch == "full" or not work or work * batch * steps * seeds <= operations:

@@ -148,14 +148,28 @@ def _measured(name: str, module: nn.Module, given: object, value: Tensor) -> Lay
         float(rows.std(correction=0)), float(rows.abs().max()),
     )  # fmt: skip
     if not weighted:
-        layer.zero_units = float((rows == 0).all(0).float().mean())
-        if kind in _FLAT_ENDS:
-            low, high = _FLAT_ENDS[kind]
-            near = 0.02 * (high - low)
-            layer.flat = float(((rows < low + near) | (rows > high - near)).float().mean())
+        layer.zero_units, layer.flat = _dead_and_flat(kind, rows)
     if isinstance(given, Tensor) and given.is_floating_point():
         layer.input_std = float(given.detach().float().std(correction=0))
     return layer
+
+
+def _dead_and_flat(kind: str, rows: Tensor) -> tuple[float, float]:
+    """The share of units that are 0 in every row, and of outputs at the flat ends of a sigmoid or tanh; rows [N, units]."""
+    flat = 0.0
+    if kind in _FLAT_ENDS:
+        low, high = _FLAT_ENDS[kind]
+        near = 0.02 * (high - low)
+        flat = float(((rows < low + near) | (rows > high - near)).float().mean())
+    return float((rows == 0).all(0).float().mean()), flat
+
+
+def measured_layer(module: nn.Module, output: Tensor) -> dict[str, Any]:
+    """What a watch keeps of an activation's output: numbers only."""
+    kind, axis = type(module).__name__, -1 if output.dim() <= 3 else 1
+    rows = output.detach()[:128].movedim(axis, -1).reshape(-1, output.shape[axis])
+    dead, flat = _dead_and_flat(kind, rows)
+    return {"kind": kind, "zero_units": dead if "ReLU" in kind else 0.0, "flat": flat}
 
 
 def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) -> None:

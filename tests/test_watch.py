@@ -1,0 +1,119 @@
+"""``ravine.watch``: the doctor in any PyTorch loop."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+import ravine
+from ravine.doctor.findings import CODES
+
+
+def data(n=512):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 8, generator=generator)
+    return x, (x[:, :1] * x[:, 1:2] > 0).float()
+
+
+def loop(net, lr, steps=300, optimizer=torch.optim.SGD, watch=True, scale=1.0, **options):
+    torch.manual_seed(1)
+    x, y = data()
+    x = x * scale
+    made = optimizer(net.parameters(), lr=lr, **options)
+    eye = ravine.watch(net, made) if watch else None
+    for i in range(steps):
+        rows = slice(64 * (i % 8), 64 * (i % 8) + 64)
+        loss = nn.functional.binary_cross_entropy_with_logits(net(x[rows]), y[rows])
+        made.zero_grad()
+        loss.backward()
+        if eye is not None:
+            eye.step(loss)
+        made.step()
+    return eye
+
+
+def mlp(act=nn.ReLU, depth=1, width=32):
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, width), act()]
+    for _ in range(depth - 1):
+        layers += [nn.Linear(width, width), act()]
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
+def dead():
+    net = mlp()
+    with torch.no_grad():
+        net[0].bias.fill_(-100.0)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "lr", "options", "code"),
+    [
+        (lambda: mlp(), 1e-9, {}, "lr_too_low"),
+        (lambda: mlp(), 1e4, {}, "lr_too_high"),
+        (dead, 0.01, {}, "dead_units"),
+        (lambda: mlp(nn.Sigmoid, depth=9), 0.01, {}, "vanishing_gradient"),
+        (lambda: mlp(nn.Tanh), 1e-4, {"scale": 1000.0}, "saturated_units"),
+    ],
+)
+def test_a_planted_fault_is_named(net, lr, options, code):
+    diagnosis = loop(net(), lr, **options).diagnose()
+    assert diagnosis.verdict == "sick", diagnosis
+    assert code in diagnosis.codes, diagnosis.codes
+    assert all(finding.code in CODES and any(c.isdigit() for c in finding.evidence) for finding in diagnosis.findings)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_a_healthy_loop_raises_no_alarm(optimizer):
+    lr, options = (1e-2, {}) if optimizer is torch.optim.Adam else (0.3, {"momentum": 0.9})
+    diagnosis = loop(mlp(), lr, optimizer=optimizer, **options).diagnose()
+    assert diagnosis.verdict == "healthy", diagnosis
+    assert not diagnosis.findings
+
+
+def test_a_loss_that_is_not_a_number_is_dated():
+    net = mlp()
+    made = torch.optim.SGD(net.parameters(), lr=0.1)
+    eye = ravine.watch(net, made)
+    for i in range(40):
+        eye.step(float("nan") if i >= 29 else 1.0)
+    diagnosis = eye.diagnose()
+    assert diagnosis.codes[0] == "non_finite"
+    assert "step 30" in diagnosis.findings[0].evidence
+
+
+def test_too_little_seen_is_uncertain():
+    net = mlp()
+    eye = ravine.watch(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    assert eye.diagnose().verdict == "uncertain"
+
+
+def test_watching_changes_no_bit():
+    seen, alone = mlp(), mlp()
+    loop(seen, 0.1, steps=60)
+    loop(alone, 0.1, steps=60, watch=False)
+    assert all(torch.equal(a, b) for a, b in zip(seen.parameters(), alone.parameters(), strict=True))
+
+
+def test_no_tensor_of_the_loop_is_kept():
+    net = mlp()
+    made = torch.optim.SGD(net.parameters(), lr=0.1)
+    eye = ravine.watch(net, made)
+    x, y = data(64)
+    alive = []
+    for _ in range(5):
+        loss = nn.functional.binary_cross_entropy_with_logits(net(x), y)
+        made.zero_grad()
+        loss.backward()
+        eye.step(loss)
+        alive.append(weakref.ref(loss))
+        del loss
+    gc.collect()
+    assert all(reference() is None for reference in alive)
+    eye.diagnose()
+    assert not any(module._forward_hooks for module in net.modules())
