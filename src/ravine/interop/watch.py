@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -164,10 +165,10 @@ class Watch:
             return Diagnosis("uncertain", measured=measured, why=f"{self.steps} steps say too little")
         first, last = _level(finite, 0), _level(finite, 1)
         if last < PLAIN * first or (last <= 0 and first > last):
-            return Diagnosis("healthy", measured=measured, notes=findings, why=f"the loss has fallen from {first:.4g} to {last:.4g}")
-        return Diagnosis(
-            "sick" if findings else "uncertain", ranked(findings), measured=measured, why=f"the loss went from {first:.4g} to {last:.4g}"
-        )
+            why = f"the loss has fallen from {first:.4g} to {last:.4g}"
+            return Diagnosis("healthy", measured=measured, notes=findings, why=why)
+        why = f"the loss went from {first:.4g} to {last:.4g}"
+        return Diagnosis("sick" if findings else "uncertain", ranked(findings), measured=measured, why=why)
 
     @property
     def share(self) -> float:
@@ -192,7 +193,8 @@ class Watch:
         yield from self._of_layers()
         first, last = _level(finite, 0), _level(finite, 1)
         if abs(last - first) < 0.02 * abs(first):
-            yield Finding("stuck", "loss", f"the loss was {first:.4g} at the beginning and is {last:.4g} after {self.steps} steps", strength=0.55)
+            text = f"the loss was {first:.4g} at the beginning and is {last:.4g} after {self.steps} steps"
+            yield Finding("stuck", "loss", text, strength=0.55)
 
     def _rate(self, factor: float) -> dict[str, Any]:
         lr = self.samples[-1].lr if self.samples else 0.0
@@ -207,13 +209,16 @@ class Watch:
         middle = updates[len(updates) // 2] if updates else 0.0
         plain_descent = "SGD" in type(self.optimizer).__name__
         if plain_descent and 0 < middle < 1e-6 and last > PLAIN * first:
-            text = f"one step moves the weights by {middle:.1g} of their size (lr {self.samples[-1].lr:g}, gradient norm {self.samples[-1].norm:.2g})"
+            now = self.samples[-1]
+            text = f"one step moves the weights by {middle:.1g} of their size (lr {now.lr:g}, gradient norm {now.norm:.2g})"
             yield Finding("lr_too_low", "lr", text, (self._rate(100.0),), strength=0.6)
         levels = _levels(finite)
-        turns = [(b - a) * (c - b) < 0 for a, b, c in zip(levels, levels[1:], levels[2:], strict=False)]
-        swing = sum(abs(b - a) for a, b in zip(levels, levels[1:], strict=False)) / max(1, len(levels) - 1)
+        moves = [b - a for a, b in pairwise(levels)]
+        turns = [a * b < 0 for a, b in pairwise(moves)]
+        swing = sum(map(abs, moves)) / max(1, len(moves))
         if len(levels) >= 10 and sum(turns) > 0.6 * len(turns) and swing > 0.2 * abs(first):
-            text = f"between the twentieths of the run the loss moves by {swing:.3g} and turns in {sum(turns) / len(turns):.0%} of the cases"
+            share = sum(turns) / len(turns)
+            text = f"between twentieths of the run the loss moves by {swing:.3g} and turns in {share:.0%} of the cases"
             yield Finding("oscillating", "loss", text, strength=0.6)
 
     def _of_depth(self) -> Iterator[Finding]:
@@ -224,7 +229,7 @@ class Watch:
         ratio, norm = ratios[len(ratios) // 2], last[-1].norm
         names = list(last[-1].gradients)
         if ratio < 1e-3 or norm < 1e-7:
-            text = f"the gradient of {names[0]} is {ratio:.1g} of that of {names[-1]}, each by the size of its weights (norm {norm:.2g})"
+            text = f"the gradient of {names[0]}, relative to its weights, is {ratio:.1g} of that of {names[-1]} (norm {norm:.2g})"
             yield Finding("vanishing_gradient", names[0], text, strength=0.75)
         if ratio > 1e4 or norm > 1e4:
             text = f"the gradient of {names[0]} is {ratio:.1g} times that of {names[-1]} (norm {norm:.2g})"
@@ -241,7 +246,8 @@ class Watch:
             worst = {n: sorted(layers[n][key] for layers in seen if n in layers)[0] for n in seen[-1]}
             name = max(worst, key=lambda n: worst[n], default=None)
             if name is not None and worst[name] >= limit:
-                text = f"{worst[name]:.0%} of the {words} of {seen[-1][name]['kind']} {name} in the last {len(seen)} samples, at step {self.steps}"
+                where = f"{seen[-1][name]['kind']} {name}"
+                text = f"{worst[name]:.0%} of the {words} of {where} in the last {len(seen)} samples, at step {self.steps}"
                 yield Finding(code, name, text, strength=0.85 if worst[name] > 0.95 else 0.65)
 
 
