@@ -120,7 +120,7 @@ class Watch:
         lr = max((float(group["lr"]) for group in self.optimizer.param_groups), default=0.0)
         if not named:
             return Sample(self.steps, 0.0, lr)
-        gradients = torch.stack(torch._foreach_norm([p.grad for _, p in named])).float().tolist()
+        gradients = torch.stack(torch._foreach_norm([p.grad for _, p in named if p.grad is not None])).float().tolist()
         weights = torch.stack(torch._foreach_norm([p.detach() for _, p in named])).float().tolist()
         norm = math.sqrt(sum(g * g for g in gradients)) if all(map(math.isfinite, gradients)) else math.inf
         size = math.sqrt(sum(w * w for w in weights))
