@@ -123,6 +123,12 @@ class Stop(Part):
     minutes: PerMember[Positive] | None = None
     gradient_norm: PerMember[NonNegative] = Field(0.0, description="stop once the gradient's norm is below it")
     best: PerMember[Flag] | None = Field(None, description="end with the best weights seen; none: only with patience")
+    on_trouble: PerMember[Literal["stop", "rollback", "report"]] = Field(
+        "stop",
+        description="where the loss or gradient is not finite: stop; after the epoch, go back to the last good one with 0.2 lr "
+        "(a mean loss 10 times the last good one's counts too); or report, skip the step and go on",
+    )
+    rollbacks: PerMember[Count] = Field(5, description="how often a member may go back; then it stops")
 
 
 class Average(Part):

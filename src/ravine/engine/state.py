@@ -58,6 +58,8 @@ class State:
         arrays |= {f"optimizer/{name}": tensor for name, tensor in optimizer.state().items()}
         arrays["epoch_losses"] = joined(t._losses, len(t.members))[:, rows]
         arrays["epoch_norms"] = joined(t._norms, len(t.members))[:, rows]
+        good = t.rollback.state([t.members[row] for row in rows])
+        arrays |= good[0]
         facts = {
             "step": t.step,
             "members": [t.members[row] for row in rows],
@@ -66,6 +68,7 @@ class State:
             "swa_counts": [t.swa_counts[row] for row in rows],
             "schedules": schedules.state(),
             "starts": [t.schedules.starts[row] for row in rows],
+            "rollback": good[1],
             "execution": t.program.execution.to_dict(),
             "seconds": t.seconds,
         }
@@ -90,6 +93,7 @@ class State:
         for stop, state in zip(t.stops, facts["stops"], strict=True):
             stop.load_state(state)
         t.swa_counts = list(facts["swa_counts"])
+        t.rollback.load_state(arrays, facts.get("rollback", {}))
         t.step, t._seconds_before = facts["step"], facts["seconds"]
         t._losses = [arrays["epoch_losses"].numpy()] if len(arrays["epoch_losses"]) else []
         t._norms = [arrays["epoch_norms"].numpy()] if len(arrays["epoch_norms"]) else []

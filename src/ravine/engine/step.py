@@ -67,6 +67,8 @@ class Stepper:
         self._noisy = any(r.regularize.weight_noise for r in recipes)
         self._constrained = any(r.constraint is not None for r in recipes)
         self._constraints = RowConstraints([r.constraint for r in recipes], self.population.layout, device=device)
+        goes_on = [r.stop.on_trouble == "report" for r in recipes]
+        self._goes_on = torch.tensor(goes_on, device=device) if any(goes_on) else None  # [P]
         self._scales = self._column_scales()
         if self.average is None and any(r.average.ema or r.average.swa for r in recipes):
             self.average = self.population.theta.detach().clone()
@@ -103,16 +105,24 @@ class Stepper:
         if scale is not None:
             population.grad.mul_(scale != 0)
         norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
-        self.alive &= (losses + norms) * 0 == 0  # finite, both
+        moves = self._moves((losses + norms) * 0 == 0)  # finite, both
         t = step + 1.0 - self.starts  # [P]
-        self.optimizer.step(theta, population.grad, rate, self.alive, t, momentum)
+        self.optimizer.step(theta, population.grad, rate, moves, t, momentum)
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)
         if self._constrained:
-            self._constraints.apply(theta, self.alive)
+            self._constraints.apply(theta, moves)
         if self._averages and self.average is not None:
             self.average.lerp_(theta, (1 - self._ema)[:, None].to(theta.dtype))
         return losses, norms
+
+    def _moves(self, finite: Tensor) -> Tensor:
+        """The rows that take this step [P]; those whose numbers are not finite are frozen, or skip it alone."""
+        if self._goes_on is None:
+            self.alive &= finite
+            return self.alive
+        self.alive &= finite | self._goes_on
+        return self.alive & finite
 
     def _column_scales(self) -> tuple[Tensor | None, Tensor | None]:
         """The part of each step that a column takes [P, D], while parameters are frozen and once they move."""

@@ -22,6 +22,7 @@ from ravine.engine.programs import Program, objective
 from ravine.engine.state import Borrowed, State, clones
 from ravine.engine.step import Measured, Stepper
 from ravine.engine.stopping import Stopping, keeps_best
+from ravine.engine.trouble import Rollback, skipped
 from ravine.errors import InputError, RavineError
 from ravine.optim.plan import Schedules
 from ravine.recipe import Recipe
@@ -66,6 +67,7 @@ class Trainer:
         self.lead = self.members[0]
         self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program, self.recipes))
         self.stepper.mask = None if mask is None else mask.to(self.population.theta.device, torch.bool)
+        self.rollback = Rollback(self.population, self.stepper)
         self.calendar = Calendar(self.recipes[0], self.pipeline)
         self.epoch_steps = self.calendar.epoch_steps
         self.stops = [Stopping(recipe, self.calendar) for recipe in self.recipes]
@@ -95,6 +97,7 @@ class Trainer:
     def run(self) -> None:
         """Train until every member has ended."""
         if self.step == 0:
+            self.rollback.begin(self.members, self.recipes, range(len(self.members)))
             self.save()
             self._keep_trace()
         rate = 0.0
@@ -108,7 +111,7 @@ class Trainer:
             self._keep_trace()
             if self._at_boundary():
                 self._end_epoch()
-            elif not bool(self.stepper.alive.any()):
+            elif not bool(self.stepper.alive.any()) and not self.rollback.good:
                 self._end_members(dict.fromkeys(range(len(self.members)), "diverged"))
             self.report(self._progress(rate))
             if self.members and self.interrupted():
@@ -158,7 +161,8 @@ class Trainer:
 
     def _rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]."""
-        return self.schedules.factors(first, last) * np.array([r.optimizer.lr for r in self.recipes])
+        own = np.array([r.optimizer.lr for r in self.recipes]) * self.rollback.factors(self.members)
+        return self.schedules.factors(first, last) * own
 
     def _report_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
         for row in (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist():
@@ -176,6 +180,7 @@ class Trainer:
         due, at_end = self._due(), self.calendar.is_end(self.step)
         self._average_epoch(due)
         rows = self._epoch_rows(due)
+        self._meet_trouble(due)
         if at_end:
             named = {name: np.array([row.get(name, math.nan) for row in rows]) for name in rows[0]}
             self.schedules.observe(named)
@@ -203,6 +208,20 @@ class Trainer:
             self._end_members(ended)
         elif at_end and self._refill():
             self.save()
+
+    def _meet_trouble(self, due: list[int]) -> None:
+        """Members that diverged go back to their last good state, or say what they skipped, as their recipes have it."""
+        losses, norms = np.concatenate(self._losses), np.concatenate(self._norms)  # [epoch's steps, P]
+        for i in due:
+            recipe, text = self.recipes[i], None
+            own = self.step - self.schedules.starts[i]
+            if recipe.stop.on_trouble == "rollback":
+                text = self.rollback.judge(self.members[i], recipe, i, own, losses[:, i])
+            elif recipe.stop.on_trouble == "report":
+                text = skipped(losses[:, i], norms[:, i])
+            if text is not None:
+                lr = float(self._rates(self.step - 1, self.step)[0, i])
+                self.rundir.add_event(own, self.members[i], recipe.stop.on_trouble, text, {"lr": lr})
 
     def _due(self) -> list[int]:
         """The rows whose epoch or run is over; one that ends in the middle of an epoch does not concern the others."""
@@ -292,6 +311,7 @@ class Trainer:
         self.stepper.grow(fresh, recipes, self.step, _bootstrap(program, recipes))
         if not old:  # the rows of the last to end were kept until now
             self.stepper.keep(range(len(self.stepper.recipes) - len(members), len(self.stepper.recipes)))
+        self.rollback.begin(members, recipes, range(len(self.stepper.recipes) - len(members), len(self.stepper.recipes)))
         stops = [Stopping(recipe, self.calendar) for recipe in recipes]
         self.schedules.grow([recipe.schedule for recipe in recipes], [stop.total for stop in stops], self.step)
         self.members, self.recipes, self.stops = [*self.members, *members], [*self.recipes, *recipes], [*self.stops, *stops]

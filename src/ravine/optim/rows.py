@@ -101,6 +101,17 @@ class RowOptimizer:
                 raise RavineError(f"the optimiser slot {name!r} {shapes}")
             slot.copy_(arrays[name])
 
+    def row(self, row: int) -> dict[str, Tensor]:
+        """The slots of one row, each [D], live."""
+        found = {}
+        for group in self.groups:
+            if row in group.rows:
+                place = list(group.rows).index(row)
+                found |= {f"slot/{name}": slot[place] for name, slot in group.slots.items()}
+        if row in self.lookahead.rows:
+            found["slot/slow"] = self.lookahead.slow[list(self.lookahead.rows).index(row)]
+        return found
+
     def keep(self, rows: Sequence[int]) -> None:
         """These rows stay, in this order."""
         self._regroup([self.parts[row] for row in rows], list(rows))

@@ -118,8 +118,8 @@ def step_losses(run: RunDir) -> Figure | None:
     with style():
         figure, axes = _panel("loss", "step", "Loss of a step", SMALL)
         if course.size == 1:
-            _draw_steps(axes, run.steps(0))
-            axes.plot(course.x, course.values[0], color=COLOURS[0], label="running mean")
+            _draw_steps(axes, _scale("loss", run.steps(0)))
+            axes.plot(course.x, _scale("loss", course.values[0]), color=COLOURS[0], label="running mean")
         else:
             draw_members(axes, course)
         _finish(axes, "loss", [course.values], legend=course.size == 1)
