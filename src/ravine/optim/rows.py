@@ -103,7 +103,7 @@ class RowOptimizer:
 
     def row(self, row: int) -> dict[str, Tensor]:
         """The slots of one row, each [D], live."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for group in self.groups:
             if row in group.rows:
                 place = list(group.rows).index(row)
