@@ -28,6 +28,7 @@ __all__ = ["Batch", "Pipeline"]
 
 READY_BYTES = 512 << 20  # a part is preprocessed once and kept where the result is at most this
 BLOCK_BYTES = 1 << 20  # batches that are gathered in one go
+LOWERED_BYTES = 64 << 20  # training rows of at most this are kept a second time, in the precision that the network takes them in
 DEVICE_SHARE = 0.5  # of the free memory of an accelerator that raw data may take
 
 
@@ -174,6 +175,16 @@ class Pipeline:
             other.data = self.data.model_copy(update={"batch": batch})
             other.batch_size = self.train_size if batch == "full" else min(batch, self.train_size)
             other._arrange(getattr(self._order, "device", self.device))
+        return other
+
+    def lowered(self, dtype: torch.dtype) -> Pipeline:
+        """The same data for a network that rounds its inputs to ``dtype`` first: training rows are kept so, if they are few."""
+        ready = self._ready.get("train")
+        if ready is None or not ready.x.is_floating_point() or ready.x.nbytes > LOWERED_BYTES:
+            return self
+        other = copy.copy(self)
+        other._ready = self._ready | {"train": Arrays(ready.x.to(dtype), ready.y)}
+        other._arrange(ready.x.device)
         return other
 
     def _row_bytes(self) -> int:

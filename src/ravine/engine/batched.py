@@ -53,6 +53,8 @@ class DenseNetwork:
             elif not isinstance(layer, _NOTHING):
                 self.layers.append(_Activation(layer))
         self._first = next(i for i, layer in enumerate(self.layers) if isinstance(layer, _Dense))
+        first = self.layers[self._first]
+        self.input_dtype = precision if self._first == 0 and isinstance(first, _Dense) and first.lower else None
         self._plain = _plain_cross_entropy(self.loss)
         self._minus_one = theta.new_full((1, 1, 1), -1.0)
 

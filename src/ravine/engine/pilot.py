@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,13 +13,14 @@ from torch import nn
 from ravine import __version__, durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine import timing
-from ravine.engine.batched import DenseNetwork
+from ravine.engine.batched import SMALL, DenseNetwork
 from ravine.engine.memory import keep_freed_memory
 from ravine.engine.population import Population
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LITTLE = 2**22  # multiplications of a dense network's forward pass under which a second thread only waits
 WIDE = 2**16  # weights of a dense network from which on bfloat16 products pay for their casts
 
 
@@ -63,7 +65,7 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
     the ways that are open are timed, and the choice is remembered. What needs trying is tried: whether a module can be mapped.
     """
     keep_freed_memory()
-    execution = choose(recipe, population)
+    execution = choose(recipe, population, pipeline.batch_size)
     if execution.rows == "together":
         batch = pipeline.batch(0)
         few = slice(0, min(16, len(batch.y)))
@@ -79,7 +81,7 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
 
 def _timed(rule: Execution, population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
     """The fastest of the ways that the recipe leaves open: the rule's own where there is no other, or no time to try."""
-    ways = _ways(rule, recipe)
+    ways = _ways(rule, recipe, population)
     if not timing.worth_it(ways, durations.steps(recipe.stop.after, pipeline.epoch_steps)):
         return rule
     batch = pipeline.batch(0)
@@ -110,15 +112,21 @@ def _try(ways: list[Execution], population: Population, batch: Batch) -> dict[st
     return {**ways[place].to_dict(), "seconds": told}
 
 
-def _ways(rule: Execution, recipe: Recipe) -> list[Execution]:
+def _ways(rule: Execution, recipe: Recipe, population: Population) -> list[Execution]:
     """The rule's choice first, then the others that change nothing but speed and mixed precision's rounding."""
     if rule.device != "cpu":
         return [rule]
     precisions = [rule.precision]
-    if recipe.precision == "auto" and _fast_bfloat16(rule.device) and rule.rows != "together":
+    open_to_both = rule.rows == "one by one" or (rule.rows == "written out" and _wide_layers(population))
+    if recipe.precision == "auto" and _fast_bfloat16(rule.device) and open_to_both:
         precisions += ["float32"] if rule.precision == "bfloat16" else ["bfloat16"]
     threads = [rule.threads, *([1] if recipe.threads == "auto" and rule.threads > 1 else [])]
     return [replace(rule, precision=p, threads=n, workers=min(rule.workers, n)) for p in precisions for n in threads]
+
+
+def _wide_layers(population: Population) -> bool:
+    """Whether a dense network has layers whose products bfloat16 would take."""
+    return any(math.prod(entry.shape) >= SMALL for entry in population.layout.entries)
 
 
 def replay(population: Population, execution: Execution) -> None:
@@ -131,8 +139,8 @@ def replay(population: Population, execution: Execution) -> None:
     population.workers = execution.workers
 
 
-def choose(recipe: Recipe, population: Population) -> Execution:
-    """The execution record that the rules give for a population."""
+def choose(recipe: Recipe, population: Population, batch: int) -> Execution:
+    """The execution record that the rules give for a population and its batches."""
     where, module = device(recipe.device), population.objectives[0]
     convolutional = any(isinstance(m, _CONVOLUTIONS) for m in module.modules())
     recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
@@ -145,6 +153,8 @@ def choose(recipe: Recipe, population: Population) -> Execution:
         if rows == "one by one":
             why.append("members one by one: convolutions and recurrence are faster so on this device")
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
+    if recipe.threads == "auto" and dense and population.layout.weights * len(population) * batch < LITTLE:
+        threads = 1
     aside = where == "cpu" and rows == "one by one" and (convolutional or recurrent) and population.global_seeds is None
     return Execution(
         device=where,

@@ -35,11 +35,12 @@ class Points:
         width: int | None = None,
     ):
         self.pipeline = pipeline
-        mappable = pilot.choose(recipe, _population([recipe] * 2, pipeline, module)).rows != "one by one"
+        mappable = pilot.choose(recipe, _population([recipe] * 2, pipeline, module), pipeline.batch_size).rows != "one by one"
         self.width = width or (DENSE_WIDTH if mappable else WIDTH)
         self.population = _population([recipe] * self.width, pipeline, module)
         self.execution = pilot.prepare(self.population, recipe, pipeline)
         self.population.chunk = self.width if self.execution.rows != "one by one" else 1
+        self.outputs: Callable[[Tensor], Tensor] = self.population.outputs  # [B, ...] -> [P, B, ...]
         self.metrics = metric_functions(pipeline.task, (), recipe.loss)
         for name, value in (buffers or {}).items():
             self.population.buffers[name].copy_(value.expand_as(self.population.buffers[name]))
@@ -74,7 +75,7 @@ class Points:
         losses = torch.zeros(self.width, dtype=torch.float64)
         outputs, targets = [], torch.cat([batch.y for batch in batches])
         for batch in batches:
-            output = self.population.outputs(batch.x)  # [P, B, ...]
+            output = self.outputs(batch.x)  # [P, B, ...]
             for i, objective in enumerate(self.population.objectives):
                 losses[i] += objective.loss(output[i], batch.y).double().sum().cpu()
             outputs.append(output)

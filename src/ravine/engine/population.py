@@ -108,6 +108,7 @@ class Population:
             self._gradients.append([view(self.grad[i], entry) for entry in self.layout.entries])
             self._bind_buffers(i)
             settle(objective, self.buffers)
+        self._draws = any(isinstance(m, Randomized) and not getattr(m, "idle", False) for m in self.objectives[0].modules())
         self._template = _apart(self.objectives[0])
         self._leaves = {e.name: view(self.theta, e).requires_grad_() for e in self.layout.entries}
         self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
@@ -115,6 +116,11 @@ class Population:
             self.write_out(self.dense.precision)
         if self.low is not None:
             self.cast_once(self.low.dtype)
+
+    @property
+    def input_dtype(self) -> torch.dtype | None:
+        """The precision to which inputs are rounded before anything else is done with them, if that is not theta's."""
+        return None if self.dense is None else self.dense.input_dtype
 
     def write_out(self, precision: torch.dtype | None) -> None:
         """Run the members as batched products with a backward pass written out; None: through autograd again."""
@@ -200,7 +206,7 @@ class Population:
 
     def seed_step(self, step: int) -> None:
         """Give every random layer its key for this step: a function of (member seed, layer, step)."""
-        if self._random:
+        if self._draws:
             offset = (step * _STRIDE) & 0x7FFFFFFFFFFFFFFF
             torch.add(self._key_bases, offset, out=self._keys).bitwise_and_(0x7FFFFFFFFFFFFFFF)
 

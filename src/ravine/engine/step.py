@@ -77,16 +77,18 @@ class Stepper:
         """Steps first, first + 1, …, one for each item of ``batches`` (its micro-batches). lr: [n, P] multipliers."""
         population = self.population
         device = population.theta.device
-        rates = torch.from_numpy(lr).to(device)  # [n, P]
-        momenta = None if momentum is None else torch.from_numpy(momentum).to(device)
+        rates = torch.from_numpy(lr).to(device).unbind()  # n of [P]
+        momenta = [None] * len(lr) if momentum is None else torch.from_numpy(momentum).to(device).unbind()
+        counts = torch.arange(first + 1.0, first + 1.0 + len(lr), dtype=torch.float64, device=device)
+        own = (counts[:, None] - self.starts).unbind()  # n of [P], each row's steps from 1
         measured: list[Tensor] = []
         with torch.no_grad():
-            for i, micro in enumerate(batches):
-                measured += self._one(micro, first + i, rates[i], None if momenta is None else momenta[i])
+            for i, (micro, rate, momentum_now, t) in enumerate(zip(batches, rates, momenta, own, strict=True)):
+                measured += self._one(micro, first + i, rate, momentum_now, t)
         held = torch.stack(measured).double().view(-1, 2, len(population))  # [n, 2, P]
         return Measured(held[:, 0], held[:, 1])
 
-    def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None, t: Tensor) -> tuple[Tensor, Tensor]:
         population = self.population
         theta = population.theta
         scale = self._scales[self.unfreeze is not None and step >= self.unfreeze]
@@ -106,7 +108,6 @@ class Stepper:
             population.grad.mul_(scale != 0)
         norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
         moves = self._moves((losses + norms) * 0 == 0)  # finite, both
-        t = step + 1.0 - self.starts  # [P]
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum)
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)

@@ -68,7 +68,8 @@ class Trainer:
         self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program, self.recipes))
         self.stepper.mask = None if mask is None else mask.to(self.population.theta.device, torch.bool)
         self.rollback = Rollback(self.population, self.stepper)
-        self.calendar = Calendar(self.recipes[0], self.pipeline)
+        low = self.population.input_dtype
+        self.calendar = Calendar(self.recipes[0], self.pipeline if low is None else self.pipeline.lowered(low))
         self.epoch_steps = self.calendar.epoch_steps
         self.stops = [Stopping(recipe, self.calendar) for recipe in self.recipes]
         totals = [stop.total for stop in self.stops]
