@@ -1,133 +1,172 @@
 """Cures of published programs beside the human fix and two honest rivals of the same budget: random search, train longer.
 
-The metric is the case's own (accuracy, or the mean squared error where it says loss), on its validation part, or on its
-training samples where it has none, as published; the mean of fresh seeds. Recovered is (cured - buggy) / (fixed - buggy).
+What is compared is trained anew by ``ravine.train_many``, on seeds that no trial has used. The metric is the case's own (accuracy,
+or the mean squared or absolute error), on its validation part, or on its training samples where it has none, as published.
+Recovered is (cured - buggy) / (fixed - buggy); without a verified cure it is 0, for then the recipe stays as it was.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from keras_cases import Case
+from rivals import random_search
 
-from ravine import Recipe
-from ravine.data.pipeline import Batch
-from ravine.doctor.baseline import accuracy
-from ravine.doctor.examination import examine, examine_static, plan_seconds
-from ravine.doctor.experiment import Experiment, Shelf, threshold
-from ravine.doctor.remedies import Case as Program
-from ravine.doctor.remedies import describe, hidden_activation, longer
-from ravine.doctor.trial import probabilities, prove
+from ravine import Recipe, durations
+from ravine.doctor.examination import examine, examine_static
+from ravine.doctor.experiment import Shelf, threshold
+from ravine.doctor.field import plan_steps
+from ravine.doctor.remedies import describe, longer
+from ravine.doctor.scores import probabilities
+from ravine.doctor.trial import prove
+from ravine.errors import RavineError
+from ravine.training import train_many
 
 FRESH = (501, 502, 503)  # seeds that no trial has used
-LONGEST = 5400.0  # seconds that all of one case may take, by the count of operations
-LEAST = 0.01  # gain of the human fix under which there is nothing to recover, of the buggy metric's own scale
+LEAST = 0.01  # gain of the human fix under which there is nothing to recover; of a loss, as a part of the buggy one
+STEP, SPEED = 1e-3, 3e10  # seconds that a step takes beside its operations, operations a second: to tell what is affordable
+IN_TURN = 50  # plans that are trained one behind the other: trial, fresh seeds, rivals
+SHORTEST = 5  # epochs, or the plan's own, that a shortened plan keeps
 
 
-def prove_case(case: Case, *, budget: float) -> dict[str, Any]:
+def prove_case(case: Case, *, budget: float, minutes: float, seeds: Sequence[int] = FRESH) -> dict[str, Any]:
     """Search and verify a cure; measure it, the human fix and the rivals."""
     began = time.monotonic()
-    row: dict[str, Any] = {"id": case.id, "metric": _name(case), "accepted": False, "worse": False, "recovered": None}
-    refused = _refused(case, budget)
-    if refused:
-        return row | {"cure": refused, "seconds": 0.0}
-    shelf = Shelf(None, case.arrays)
-    program, _, _ = examine_static(case.recipe, shelf)
-    diagnosis = examine(case.recipe, arrays=case.arrays)
-    cure = prove(case.recipe, diagnosis.findings, program, arrays=case.arrays, budget=budget)
-    cured = Recipe.from_toml(cure.recipe)
-    row |= {
-        "accepted": cure.accepted, "cure": describe(cure.edits), "edits": cure.edits, "spent": cure.spent, "p": cure.p,
-        "before": cure.before, "after": cure.after, "trial_seconds": time.monotonic() - began, "tried": cure.tried,
-        "buggy": measured(case, case.recipe, shelf), "cured": measured(case, cured, shelf),
-    }  # fmt: skip
-    if case.fixed is not None:
-        fixed = shelf if case.fixed_arrays is case.arrays else Shelf(None, case.fixed_arrays)
-        row["human_fixed"] = measured(case, case.fixed, fixed)
-        row["recovered"] = _recovered(case, row)
-    row["random_search"] = random_search(case, program, shelf, budget)
-    row["train_longer"] = measured(case, case.recipe.edit(longer(program, budget)), shelf, seeds=FRESH[:1])
-    sign = -1.0 if _lower(case) else 1.0
-    row["worse"] = sign * (row["cured"] - row["buggy"]) < 0
-    return row | {"seconds": time.monotonic() - began}
-
-
-def _refused(case: Case, budget: float) -> str:
+    row: dict[str, Any] = {"id": case.id, "metric": metric_name(case), "accepted": False, "worse": False, "recovered": None}
     if not case.provable:
-        return "its fix cannot be proved on its own data"
-    expected = plan_seconds(case.recipe, arrays=case.arrays, seeds=1) * (3 * budget + 9)
-    return f"too heavy here: about {expected / 3600:.1f} hours" if expected > LONGEST else ""
+        return row | {"cure": "its fix cannot be proved on its own data", "seconds": 0.0}
+    shelf = Shelf(None, case.arrays)
+    parts = _too_long(case, shelf, budget, minutes)
+    shortened = case if parts == 1 else _shortened(case, parts)
+    if shortened is None:
+        hours = parts * minutes / 60
+        return row | {"cure": f"too heavy here: about {hours:.1f} hours, limit {minutes:g} minutes", "seconds": 0.0}
+    row |= {"plan": "whole" if parts == 1 else f"{shortened.recipe.stop.after} of {case.recipe.stop.after}", "budget": budget}
+    row |= _searched(shortened, shelf, budget)
+    row |= _measured(shortened, Recipe.from_toml(row.pop("recipe")), shelf, budget, seeds)
+    return row | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def _lower(case: Case) -> bool:
-    return "loss" in case.facts.get("metric", "") or case.facts.get("metric", "") in ("mae", "mse")
+def _searched(case: Case, shelf: Shelf, budget: float) -> dict[str, Any]:
+    """What the doctor says, as ``ravine doctor RECIPE --prove`` does."""
+    began = time.monotonic()
+    diagnosis = examine(case.recipe, arrays=case.arrays)
+    program, _, _ = examine_static(case.recipe, shelf)
+    cure = prove(case.recipe, diagnosis.findings, program, arrays=case.arrays, budget=budget)
+    return {
+        "accepted": cure.accepted, "cure": cure.why, "edits": describe(cure.edits), "spent": cure.spent, "p": cure.p,
+        "trial_before": cure.before, "trial_after": cure.after, "trial_seconds": round(time.monotonic() - began, 1),
+        "tried": len(cure.tried), "note": cure.note, "recipe": cure.recipe,
+    }  # fmt: skip
 
 
-def _name(case: Case) -> str:
-    return "squared error" if _lower(case) else "accuracy"
+def _measured(case: Case, cured: Recipe, shelf: Shelf, budget: float, seeds: Sequence[int]) -> dict[str, Any]:
+    """Every arm on the same fresh seeds: each seed's metric, means, and what is recovered."""
+    program, _, _ = examine_static(case.recipe, shelf)
+    found, drawn, random_spent = random_search(case.recipe, program, shelf, budget)
+    arms = {
+        "buggy": (case.recipe, case.arrays), "best_try": (cured, case.arrays), "human_fixed": (case.fixed, case.fixed_arrays),
+        "random_search": (found, case.arrays), "train_longer": (case.recipe.edit(longer(program, budget)), case.arrays),
+    }  # fmt: skip
+    by_seed = {name: measured(case, recipe, arrays, seeds) for name, (recipe, arrays) in arms.items() if recipe is not None}
+    means = {name: float(np.mean(values)) for name, values in by_seed.items()}
+    return {"by_seed": by_seed, "seeds": list(seeds), "random_spent": random_spent, "random_edits": drawn, **means}
 
 
-def _recovered(case: Case, row: dict[str, Any]) -> float | None:
-    gain = row["human_fixed"] - row["buggy"]
-    sign = -1.0 if _lower(case) else 1.0
-    scale = abs(row["buggy"]) if _lower(case) else 1.0
-    return (row["cured"] - row["buggy"]) / gain if sign * gain > LEAST * scale else None
+def judged(row: dict[str, Any], lower: bool) -> dict[str, Any]:
+    """The row with what was cured, and the part of the human fix's gain that each arm recovers."""
+    if "buggy" not in row:
+        return row
+    sign = -1.0 if lower else 1.0
+    cured = row["best_try"] if row["accepted"] else row["buggy"]
+    row |= {"cured": cured, "worse": row["accepted"] and sign * (cured - row["buggy"]) < 0}
+    gain = sign * (row.get("human_fixed", row["buggy"]) - row["buggy"])
+    if gain > LEAST * (abs(row["buggy"]) if lower else 1.0):
+        for name, arm in (("recovered", "cured"), ("random_recovered", "random_search"), ("longer_recovered", "train_longer")):
+            row[name] = sign * (row[arm] - row["buggy"]) / gain
+    return row
 
 
-def measured(case: Case, recipe: Recipe, shelf: Shelf, seeds: Sequence[int] = FRESH) -> float:
-    """The case's metric after the whole plan, the mean over seeds."""
-    return float(np.mean(each(case, [recipe.edit({"seed": seed}) for seed in seeds], shelf)))
+# --- what is affordable -------------------------------------------------------------------------------------------------
 
 
-def each(case: Case, recipes: Sequence[Recipe], shelf: Shelf) -> list[float]:
-    found: dict[int, float] = {}
-    for place, recipe in enumerate(recipes):
-        if place in found:
-            continue
-        alike = [i for i, r in enumerate(recipes) if r.program == recipe.program and r.stop == recipe.stop]
-        group = Experiment([recipes[i] for i in alike], shelf).groups[0]
-        group.advance(group.curves[0].total)
-        split = "validation" if group.pipeline.has("validation") else "train"
-        parts = list(group.pipeline.split(split, batch=4096))
-        batch = Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("x", "y", "index")))
-        for row, output in enumerate(group.outputs(batch)):
-            found[alike[row]] = _metric(case, recipe, group, output, batch.y.cpu(), bool(group.stepper.alive[row]))
-    return [found[i] for i in range(len(recipes))]
-
-
-def _metric(case: Case, recipe: Recipe, group: Any, output: torch.Tensor, y: torch.Tensor, alive: bool) -> float:
-    task = group.pipeline.task
-    if not alive or not bool(torch.isfinite(output).all()):
-        y = y.double()
-        return float((y - y.mean(0)).square().mean() * 10) if _lower(case) else 0.0
-    if not _lower(case):
-        return accuracy(output, y, task, threshold(recipe, task))
-    if task == "regression":
-        said, truth = group.pipeline.target_units(output), group.pipeline.target_units(y)
-        return float((said.double().reshape(len(y), -1) - truth.double().reshape(len(y), -1)).square().mean())
-    p, truth = probabilities(output, y, recipe, task)
-    return float((p - truth).square().mean())
-
-
-def random_search(case: Case, program: Program, shelf: Shelf, budget: float, seed: int = 0) -> float:
-    """As many random variants as the budget has runs, one seed each; the one that is best on the metric, on fresh seeds."""
-    drawn = np.random.default_rng(seed)
-    listed = []
+def _too_long(case: Case, shelf: Shelf, budget: float, minutes: float) -> int:
+    """The least whole number of parts of the plan of which one is affordable; 1 where all of it is."""
+    _, _, work = examine_static(case.recipe, shelf)
     size = shelf.pipeline(case.recipe).train_size
-    while len(listed) < int(budget):
-        edits: dict[str, Any] = {}
-        if drawn.random() < 0.5:
-            kind = str(drawn.choice(["relu", "tanh", "sigmoid"]))
-            edits |= hidden_activation(program, kind) or {}
-        edits["optimizer"] = {"kind": str(drawn.choice(["sgd", "adam", "rmsprop"])), "lr": float(10 ** drawn.uniform(-4, 0))}
-        batch = int(drawn.choice([16, 32, 64, 128]))
-        own = case.recipe.data.batch
-        edits["data.batch"] = min(size, batch if batch >= own else own)
-        listed.append(case.recipe.edit(edits))
-    scores = each(case, listed, shelf)
-    best = (np.argmin if _lower(case) else np.argmax)(scores)
-    return measured(case, listed[int(best)], shelf)
+    batch = size if case.recipe.data.batch == "full" else case.recipe.data.batch
+    runs = 2 * budget + 3 * len(FRESH) + budget * len(FRESH)  # trial, random search, fresh seeds, train longer
+    seconds = plan_steps(case.recipe, shelf) * (STEP * IN_TURN * budget / 20 + runs * work * batch / SPEED)
+    return max(1, int(np.ceil(seconds / (60 * minutes))))
+
+
+def _shortened(case: Case, parts: int) -> Case | None:
+    """The case, its human fix too, on that part of the plan; None where too few epochs would be left."""
+    if int(durations.parse(case.recipe.stop.after)[0]) // parts < SHORTEST:
+        return None
+    program = examine_static(case.recipe, Shelf(None, case.arrays))[0]
+    recipe = case.recipe.edit(longer(program, 1 / parts))
+    if case.fixed is None:
+        return replace(case, recipe=recipe)
+    fixed = case.fixed.edit(longer(replace(program, recipe=case.fixed), 1 / parts))
+    return replace(case, recipe=recipe, fixed=fixed)
+
+
+# --- the metric ---------------------------------------------------------------------------------------------------------
+
+
+def lower_is_better(case: Case) -> bool:
+    said = case.facts.get("metric") or ""
+    return _task(case.recipe) == "regression" or any(word in said for word in ("loss", "mse", "mae", "error"))
+
+
+def metric_name(case: Case) -> str:
+    if not lower_is_better(case):
+        return "accuracy"
+    return "absolute error" if "mae" in (case.facts.get("metric") or "") else "squared error"
+
+
+def _task(recipe: Recipe) -> str:
+    return str(recipe.data.source.arguments["task"])
+
+
+def measured(case: Case, recipe: Recipe, arrays: Any, seeds: Sequence[int]) -> list[float]:
+    """The case's metric after the whole plan, by seed."""
+    x, y = arrays[2:4] if len(arrays) == 4 else arrays[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            runs = train_many([recipe.edit({"seed": s}) for s in seeds], data=arrays, out=f"{folder}/run", quiet=True, test=False)
+            outputs = [run.outputs(x).double() * (torch.nan if run.result["stopped"] == "diverged" else 1.0) for run in runs]
+        except RavineError:  # a recipe that cannot be trained
+            outputs = [torch.full((len(y), 1), torch.nan)] * len(seeds)
+    return [_metric(case, recipe, output, torch.as_tensor(np.asarray(y))) for output in outputs]
+
+
+def _metric(case: Case, recipe: Recipe, output: torch.Tensor, y: torch.Tensor) -> float:
+    """NaN is the first class, as Keras counts it; of an error, ten times the variance."""
+    task, lower, lost = _task(recipe), lower_is_better(case), not bool(torch.isfinite(output).all())
+    if not lower:
+        return _accuracy(output.nan_to_num(-1.0) if lost else output, y, task, threshold(recipe, task))
+    if task == "regression":
+        said, truth = output, y.double()
+    else:
+        said, truth = (output, y.double()) if lost else probabilities(output, y, recipe, task)
+    truth = truth.reshape(len(y), -1)
+    off = truth - truth.mean(0) if lost else said.reshape(len(y), -1) - truth
+    value = off.abs().mean() if metric_name(case) == "absolute error" else off.square().mean()
+    return float(value) * (10 if lost else 1)
+
+
+def _accuracy(output: torch.Tensor, y: torch.Tensor, task: str, limit: float) -> float:
+    if task == "multilabel":
+        return float(((output > limit) == (y > 0.5)).double().mean())
+    if y.dim() == output.dim() and y.shape[-1] > 1 and task != "sequence":
+        y = y.argmax(-1)
+    answer = (output[..., 0] > limit).long() if output.shape[-1] == 1 else output.argmax(-1)
+    return float((answer.flatten() == y.long().flatten()).double().mean())

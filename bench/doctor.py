@@ -1,9 +1,10 @@
 """The doctor on published programs: every case of a file as a recipe, its verdict beside the human label and other tools'.
 
-    python bench/doctor.py [--cases FILE] [--prove] [--seeds N] [--json] [--only ID …]
+    python bench/doctor.py [--cases FILE] [--prove [--budget RUNS] [--minutes M] [--log FILE]] [--seeds N] [--json] [--only ID …]
 
 Each case is examined as ``ravine doctor RECIPE`` does it. Where that says too little and the whole plan is affordable, the
-plan is run in memory and judged as ``ravine doctor RUN`` judges a finished run.
+plan is run in memory and judged as ``ravine doctor RUN`` judges a finished run. ``--prove`` searches and verifies a cure for
+each fault. ``--log`` keeps every finished row as a JSON line: an interrupted bench goes on behind it.
 """
 
 from __future__ import annotations
@@ -129,21 +130,30 @@ def print_table(rows: list[Row], skipped: list[tuple[str, str]]) -> None:
                 f"{row.seconds:>6.1f}  {', '.join(row.codes[:4])}  [{row.tools}]"
 
         )
-        if row.proof:
-            print(f"{'':<42}      {_proof_line(row.proof)}")
     for name, why in skipped:
         print(f"{name:<42} skipped: {why}")
 
 
-def _proof_line(proof: dict[str, Any]) -> str:
-    def shown(value: Any) -> str:
-        return "-" if value is None else f"{value:.4g}"
+def print_proofs(proofs: list[dict[str, Any]]) -> None:
+    """Every arm's metric, the mean of the fresh seeds, and what is recovered of the human fix's gain; as a table of Markdown."""
+    names = ["buggy", "cured", "human_fixed", "random_search", "train_longer"]
+    shares = ["recovered", "random_recovered", "longer_recovered"]
+    heads = [name.replace("_", " ") for name in names + shares]
+    print("\n| case | metric | " + " | ".join(heads) + " | cure | runs | plan | s |")
+    print("|" + "---|" * (len(heads) + 6))
+    for proof in proofs:
+        numbers = [_shown(proof.get(name)) for name in names] + [_percent(proof.get(name)) for name in shares]
+        cure = proof["cure"] if proof["accepted"] or "buggy" not in proof else f"no verified cure; best try: {proof['cure']}"
+        ends = [cure, _shown(proof.get("spent")), proof.get("plan", "-"), f"{proof['seconds']:.0f}"]
+        print(f"| {' | '.join([proof['id'], proof['metric'], *numbers, *ends])} |")
 
-    cells = [f"{name} {shown(proof.get(name))}" for name in ("buggy", "cured", "human_fixed", "random_search", "train_longer")]
-    return (
-        f"{proof['metric']}: {', '.join(cells)}; recovered {shown(proof.get('recovered'))}; "
-        f"{'accepted' if proof['accepted'] else 'no verified cure'}: {proof['cure']} ({proof['seconds']:.0f} s)"
-    )
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:
@@ -162,14 +172,53 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         "no_alarm": 1.0 - len(alarms) / len(controls) if controls else None,
     }  # fmt: skip
     proofs = [row.proof for row in rows if row.proof]
-    if proofs:
-        judged = [p for p in proofs if p.get("recovered") is not None]
-        found |= {
-            "proved": len(proofs), "recovered_90": sum(p["recovered"] >= 0.9 for p in judged), "judged": len(judged),
-            "accepted": sum(p["accepted"] for p in proofs),
-            "accepted_worse": [p["id"] for p in proofs if p["accepted"] and p["worse"]],
-        }  # fmt: skip
-    return found
+    return found | (proof_summary(proofs) if proofs else {})
+
+
+def proof_summary(proofs: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many of the runnable cases, those whose human fix gains something here, were brought to 90 % of that gain."""
+    judged = [p for p in proofs if p.get("recovered") is not None]
+
+    def share(name: str) -> float | None:
+        return round(sum(p[name] >= 0.9 for p in judged) / len(judged), 3) if judged else None
+
+    return {
+        "proved": sum("buggy" in p for p in proofs), "judged": len(judged),
+        "recovered_90": share("recovered"), "random_search_90": share("random_recovered"),
+        "train_longer_90": share("longer_recovered"),
+        "accepted": sum(p["accepted"] for p in proofs), "accepted_worse": [p["id"] for p in proofs if p["worse"]],
+        "most_spent": max((p["spent"] for p in proofs if "spent" in p), default=None),
+        "not_run": {p["id"]: p["cure"] for p in proofs if "buggy" not in p},
+    }  # fmt: skip
+
+
+class Log:
+    """Finished rows as JSON lines: what an interrupted bench need not do again."""
+
+    def __init__(self, path: Path | None, *asked: Any):
+        self.path, self.asked = path, [str(item) for item in asked]
+        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+        held = [json.loads(line) for line in lines if line.endswith("}")]  # the last line may have been cut
+        self.held = {(one["row"]["id"], one["row"]["seed"]): one["row"] for one in held if one["asked"] == self.asked}
+
+    def find(self, case: str, seed: int) -> Row | None:
+        found = self.held.get((case, seed))
+        return Row(**found) if found else None
+
+    def add(self, row: Row) -> None:
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"asked": self.asked, "row": asdict(row)}) + "\n")
+
+
+def examined(case: Case, seed: int, asked: argparse.Namespace) -> Row:
+    """One row; the proof, with the first seed of a fault."""
+    row = examine_case(case, seed)
+    if asked.prove and seed == 0 and not case.is_control:
+        from cure_cases import judged, lower_is_better, prove_case
+
+        row.proof = judged(prove_case(case, budget=asked.budget, minutes=asked.minutes), lower_is_better(case))
+    return row
 
 
 def main() -> None:
@@ -177,10 +226,13 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, default=DEFAULT)
     parser.add_argument("--prove", action="store_true", help="search and verify a cure for each faulty case, beside the rivals")
     parser.add_argument("--budget", type=float, default=20.0, help="training steps of all trial members, in original runs")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of one proof; longer plans are shortened, and said to be")
+    parser.add_argument("--log", type=Path, help="a file of JSON lines that keeps finished rows: an interrupted bench goes on")
     parser.add_argument("--seeds", type=int, default=None, help="default: 3 for faults, 5 for controls")
     parser.add_argument("--only", nargs="*", default=[], help="parts of ids")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     asked = parser.parse_args()
+    log = Log(asked.log, asked.cases, asked.prove, asked.budget, asked.minutes)
     rows: list[Row] = []
     skipped: list[tuple[str, str]] = []
     for case in load(asked.cases, FIXES, only=asked.only):
@@ -188,14 +240,15 @@ def main() -> None:
             skipped.append(case)
             continue
         for seed in range(asked.seeds or (5 if case.is_control else 3)):
-            row = examine_case(case, seed)
-            if asked.prove and seed == 0 and not case.is_control:
-                from cure_cases import prove_case
-
-                row.proof = prove_case(case, budget=asked.budget)
+            row = log.find(case.id, seed)
+            if row is None:
+                row = examined(case, seed, asked)
+                log.add(row)
             rows.append(row)
             print(f"{row.id} seed {seed}: {row.verdict} {row.codes[:3]} {row.seconds:.1f} s", file=sys.stderr, flush=True)
     print_table(rows, skipped)
+    if asked.prove:
+        print_proofs([row.proof for row in rows if row.proof])
     found = summary(rows)
     print(
         json.dumps(found, indent=1)

@@ -122,10 +122,19 @@ def scale_inputs(case: Case) -> Edits:
 
 
 def _scale_inputs(case: Case, **_: Any) -> Remedy:
-    yield scale_inputs(case), "bring the inputs to unit scale, by statistics of the training part"
     layers = layers_of(case.recipe)
+    if layers and layers[0]["kind"] == "embedding":
+        return
+    if not _standardized(case, "inputs"):
+        yield scale_inputs(case), "bring the inputs to unit scale, by statistics of the training part"
     if layers and len(case.input_shape) in (1, 3) and _batches_of(case, 8):
         yield {"model.layers": [{"kind": "batch_norm"}, *layers]}, "normalise the inputs by the batch"
+
+
+def _standardized(case: Case, of: str) -> bool:
+    """Whether the last thing done to inputs or targets is to standardise them."""
+    steps = [part for part in case.recipe.data.preprocess if part.arguments.get("of", "inputs") == of]
+    return bool(steps) and steps[-1].kind == "standardize"
 
 
 def _batches_of(case: Case, samples: int) -> bool:
@@ -134,7 +143,7 @@ def _batches_of(case: Case, samples: int) -> bool:
 
 
 def _scale_targets(case: Case, **_: Any) -> Remedy:
-    if case.task == "regression":
+    if case.task == "regression" and not _standardized(case, "targets"):
         said = case.recipe.to_dict(explicit=True).get("data", {}).get("preprocess", [])
         edits: Edits = {"data.preprocess": [*said, {"kind": "standardize", "of": "targets"}]}
         head = proper_head(case)
@@ -143,10 +152,12 @@ def _scale_targets(case: Case, **_: Any) -> Remedy:
         yield edits, "standardise the targets (predictions come back in their own units), with a linear output"
 
 
-def fresh_weights(case: Case) -> Edits:
-    """He's initialisation for all weights, zero biases, no layer's own."""
+def fresh_weights(case: Case, kind: str | None = None) -> Edits:
+    """All weights drawn anew, no layer's own rule: He's, or Glorot's where the hidden layers are sigmoid or tanh; zero biases."""
     layers = layers_of(case.recipe)
-    init = {"weights": {"kind": "he_normal"}, "biases": {"kind": "zeros"}}
+    flat = {"sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"} & {layer["kind"] for layer in (layers or [])[:-1]}
+    kind = kind or ("glorot_uniform" if flat else "he_normal")
+    init = {"weights": {"kind": kind}, "biases": {"kind": "zeros"}}
     if layers is None:
         return {"model.init": init}
     bare = [{k: v for k, v in layer.items() if k != "init"} for layer in layers]
@@ -157,7 +168,10 @@ def fresh_weights(case: Case) -> Edits:
 
 
 def _init(case: Case, **_: Any) -> Remedy:
-    yield fresh_weights(case), "draw the weights by He's rule, which keeps the size of signals from layer to layer"
+    why = "draw the weights by {} rule, which keeps the size of signals from layer to layer"
+    first = fresh_weights(case)
+    yield first, why.format("He's" if "he_normal" in str(first) else "Glorot's")
+    yield fresh_weights(case, "he_normal"), why.format("He's")
 
 
 def hidden_activation(case: Case, kind: str) -> Edits | None:
@@ -188,17 +202,19 @@ def _activation(case: Case, **_: Any) -> Remedy:
                 yield edits, f"use {kind} in the hidden layers"
 
 
-def _batch_norm(case: Case, **_: Any) -> Remedy:
+def _normalise(case: Case, **_: Any) -> Remedy:
+    """Batch norm behind every hidden layer; layer norm where batches are too small for statistics of their own."""
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
-    if layers is None or not last or not _batches_of(case, 8):
+    if layers is None or not last:
         return
+    kind = "batch_norm" if _batches_of(case, 8) else "layer_norm"
     made: list[dict[str, Any]] = []
     for i, layer in enumerate(layers):
         made.append(layer)
         if i < last and layer["kind"] in WEIGHTED:
-            made.append({"kind": "batch_norm"})
-    yield {"model.layers": made}, "normalise by the batch behind every hidden layer"
+            made.append({"kind": kind})
+    yield {"model.layers": made}, f"{kind.replace('_', ' ')} behind every hidden layer"
 
 
 def _dead(case: Case, **more: Any) -> Remedy:
@@ -211,7 +227,7 @@ def _dead(case: Case, **more: Any) -> Remedy:
 
 def _vanishing(case: Case, **_: Any) -> Remedy:
     yield from _activation(case)
-    yield from _batch_norm(case)
+    yield from _normalise(case)
 
 
 def _wider(case: Case, **_: Any) -> Remedy:
@@ -219,10 +235,11 @@ def _wider(case: Case, **_: Any) -> Remedy:
     last = None if layers is None else last_weighted(layers)
     if layers is None or not last:
         return
-    made = [
-        {**layer, "units": max(32, 4 * layer["units"])} if i < last and layer["kind"] == "dense" else layer
-        for i, layer in enumerate(layers)
-    ]
+    least = {"units": 32, "channels": 8}
+    made = [dict(layer) for layer in layers]
+    for layer in made[:last]:
+        if layer["kind"] in WEIGHTED:
+            layer.update({k: max(n, 4 * layer[k]) for k, n in least.items() if k in layer})
     yield {"model.layers": made}, "four times as many hidden units"
 
 
@@ -265,8 +282,9 @@ def longer(case: Case, factor: float) -> Edits:
 
 
 def _longer(case: Case, **_: Any) -> Remedy:
-    yield longer(case, 4), "train four times as long"
+    yield longer(case, 2), "train twice as long"
     yield from _rate(case, (10.0,))
+    yield longer(case, 4), "train four times as long"
 
 
 def _smaller_batch(case: Case, **_: Any) -> Remedy:
@@ -282,21 +300,55 @@ def _larger_batch(case: Case, **_: Any) -> Remedy:
 
 
 def _overfitting(case: Case, **_: Any) -> Remedy:
-    kind = case.recipe.optimizer.kind
-    yield {"stop.patience": "5ep"}, "stop early: keep the weights that were best in validation"
-    decay = {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.05} if kind == "adam" else {"loss.l2": 1e-3}
-    yield decay, "weight decay"
+    """The whole list: early stopping, decay, dropout, capacity, normalisation, augmentation.
+
+    More data and an ensemble help as well; neither is an edit of one recipe, so a trial measures them beside its cure.
+    """
+    if case.recipe.stop.patience is None:
+        yield {"stop.patience": _tenth(case)}, "stop early: keep the weights that were best in validation"
+    yield from _decay(case)
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
     if layers and last:
         dropped = [*layers[:last], {"kind": "dropout", "rate": 0.5}, *layers[last:]]
         yield {"model.layers": dropped}, "dropout before the output layer"
-        halved = [{**x, "units": max(8, x["units"] // 4)} if i < last and x["kind"] == "dense" else x for i, x in enumerate(layers)]
-        yield {"model.layers": halved}, "a smaller network"
-    yield from _batch_norm(case)
+        narrow = [_narrowed(layer) if i < last else layer for i, layer in enumerate(layers)]
+        yield {"model.layers": narrow}, "a smaller network: a quarter of the hidden units"
+    yield from _augment(case)
+    yield from _normalise(case)
+
+
+def _tenth(case: Case) -> str:
+    """A tenth of the plan, and two epochs at least."""
+    amount, unit = durations.parse(case.recipe.stop.after)
+    return f"{max(2, math.ceil(float(amount) / 10))}{unit}" if unit == "ep" else "2ep"
+
+
+def _decay(case: Case) -> Remedy:
+    optimizer = case.recipe.optimizer
+    if optimizer.kind in ("adam", "adamw"):
+        yield {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.1}, "weight decay, decoupled from Adam's steps"
+    elif case.recipe.loss.l2 < 1e-3:
+        yield {"loss.l2": 1e-3}, "weight decay: a penalty on the squared weights"
+
+
+def _narrowed(layer: dict[str, Any]) -> dict[str, Any]:
+    name = {"dense": "units", "conv": "channels"}.get(layer["kind"])
+    return {**layer, name: min(layer[name], max(8, layer[name] // 4))} if name else layer
+
+
+def _augment(case: Case) -> Remedy:
+    """More samples from those that are there: shifted images; mixed samples of tables, or noise on what they measure."""
+    layers = layers_of(case.recipe) or [{}]
+    said = case.recipe.to_dict(explicit=True).get("data", {}).get("augment", [])
+    if case.recipe.data.augment or layers[0].get("kind") == "embedding":
+        return
     if len(case.input_shape) == 3:
-        yield {"data.augment": [{"kind": "shift", "pixels": 2}]}, "augmentation: more data from what is there"
-    # More data and an ensemble of several seeds help as well; neither is an edit of one recipe.
+        yield {"data.augment": [*said, {"kind": "shift", "pixels": 2}]}, "augmentation: shifted images are more data"
+    elif case.task == "classification":
+        yield {"data.augment": [*said, {"kind": "mixup"}]}, "augmentation: mixtures of two samples are more data"
+    elif case.task == "regression":
+        yield {"data.augment": [*said, {"kind": "noise"}]}, "augmentation: samples with a little noise are more data"
 
 
 def _less_regularised(case: Case, **_: Any) -> Remedy:

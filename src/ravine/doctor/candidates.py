@@ -1,0 +1,144 @@
+"""Candidate cures: the remedies of the findings, compounds of them, a sound recipe, train longer, and the untouched one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ravine.doctor.findings import Finding
+from ravine.doctor.remedies import Case, Edits, remedies
+from ravine.errors import InputError
+from ravine.recipe import Recipe
+
+_GENERIC = (
+    "lr_too_low", "optimizer_unsuited", "inputs_unscaled", "stuck", "lr_too_high", "vanishing_gradient", "capacity_too_small",
+)  # fmt: skip
+_SOUND = ("inputs_unscaled", "targets_unscaled", "loss_output_mismatch", "no_hidden_nonlinearity", "optimizer_unsuited")
+NEARBY = (4.0, 0.25)  # learning rates tried around the best of the first wave
+_OVERFITTING = 9  # remedies: the whole list
+
+
+@dataclass(frozen=True)
+class Move:
+    """One remedy: of which code, which of its remedies, and the edits that it makes of the untouched recipe."""
+
+    code: str
+    place: int = 0
+    factor: float | None = None
+    edits: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    why: str = field(default="", compare=False)
+
+    def of(self, case: Case) -> tuple[Edits, str] | None:
+        """The edits for a program that may differ from the untouched one; None where the remedy does not apply."""
+        more = {} if self.factor is None else {"factor": self.factor}
+        found = remedies(self.code, case, **more)[self.place : self.place + 1]
+        return (found[0]["edits"], found[0]["why"]) if found else None
+
+
+@dataclass
+class Candidate:
+    """A recipe that may cure, by the moves that lead to it; without moves, the untouched recipe."""
+
+    moves: tuple[Move, ...]
+    edits: Edits
+    why: str
+    recipe: Recipe
+    scores: list[float] = field(default_factory=list)  # of the samples that choose, at each rung
+
+
+def untouched(case: Case) -> Candidate:
+    return Candidate((), {}, "the untouched recipe", case.recipe)
+
+
+def candidates(case: Case, findings: Sequence[Finding], most: int) -> list[Candidate]:
+    """The first ``most`` different recipes that are proposed."""
+    found: dict[str, Candidate] = {}
+    for moves in _proposals(case, findings):
+        made = made_of(case, moves)
+        if made is not None and made.recipe.hash != case.recipe.hash:
+            found.setdefault(made.recipe.hash, made)
+        if len(found) >= most:
+            break
+    return list(found.values())
+
+
+def nearby(case: Case, best: Candidate, others: Sequence[Candidate], most: int, known: set[str]) -> list[Candidate]:
+    """What the first wave suggests: the best with a higher and a lower learning rate, and compounded with the runners-up."""
+    seen = set(known)
+    proposals = [(*best.moves, Move("lr_too_low" if f > 1 else "lr_too_high", 0, f)) for f in NEARBY]
+    proposals += [(*best.moves, *[m for m in other.moves if m not in best.moves]) for other in others]
+    found: list[Candidate] = []
+    for moves in proposals:
+        made = made_of(case, moves)
+        if made is not None and made.recipe.hash not in seen and len(found) < most:
+            seen.add(made.recipe.hash)
+            found.append(made)
+    return found
+
+
+def made_of(case: Case, moves: Sequence[Move]) -> Candidate | None:
+    """The recipe after some moves, each made for what those before it leave."""
+    edits: Edits = {}
+    why: list[str] = []
+    here = case
+    for move in moves:
+        own = dict(move.edits)
+        made = (own, move.why) if own and not any(_meet(a, b) for a in own for b in edits) else move.of(here)
+        if made is None:
+            continue  # the moves before have done it already, or it does not apply to what they leave
+        edits = {path: value for path, value in edits.items() if not any(_within(path, new) for new in made[0])} | made[0]
+        why.append(made[1])
+        try:
+            here = replace(case, recipe=case.recipe.edit(edits))
+        except InputError:
+            return None
+    return Candidate(tuple(moves), edits, "; ".join(why), here.recipe) if edits else None
+
+
+def _within(path: str, outer: str) -> bool:
+    return path == outer or path.startswith(outer + ".")
+
+
+def _meet(one: str, other: str) -> bool:
+    return _within(one, other) or _within(other, one)
+
+
+def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, ...]]:
+    listed = [[_move(finding, i) for i in range(len(finding.remedies))] for finding in findings[:4] if finding.remedies]
+    firsts = [moves[0] for moves in listed]
+    codes = [moves[0].code for moves in listed]
+    if len(firsts) > 1:
+        yield tuple(firsts[:2])
+    yield from ((first,) for first in firsts)
+    if "overfitting" in codes:
+        yield from ((Move("overfitting", i),) for i in range(_OVERFITTING))
+    if len(firsts) > 2:
+        yield tuple(firsts)
+    yield _sound(case)
+    yield (Move("too_few_epochs"),)
+    yield from ((moves[1],) for moves in listed[:2] if len(moves) > 1)
+    yield from _general(firsts, codes)
+
+
+def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Move, ...]]:
+    """What helps most often, behind the first finding's remedy and alone; where nothing was found, against overfitting too."""
+    others = [code for code in _GENERIC if code not in codes]
+    if firsts:
+        yield from ((firsts[0], Move(code)) for code in others)
+        yield from ((Move(code),) for code in others)
+        return
+    for code, i in zip(others, range(_OVERFITTING), strict=False):
+        yield (Move(code),)
+        yield (Move("overfitting", i),)
+    yield from ((Move("overfitting", i),) for i in range(_OVERFITTING))
+
+
+def _move(finding: Finding, place: int) -> Move:
+    remedy = finding.remedies[place]
+    return Move(finding.code, place, None, tuple(remedy["edits"].items()), remedy["why"])
+
+
+def _sound(case: Case) -> tuple[Move, ...]:
+    """All that is usually right at once: scaled data, the task's own loss on scores, ReLU with He's weights, Adam."""
+    return tuple(Move(code) for code in _SOUND if code != "targets_unscaled" or case.task == "regression")
