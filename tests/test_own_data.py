@@ -42,6 +42,15 @@ def rows_of(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_a_run_finds_its_file_from_elsewhere(place, monkeypatch):
+    (place / "t.csv").write_text("a,b,y\n" + "".join(f"{i % 7},{i % 5},{'pq'[i % 2]}\n" for i in range(120)))
+    cli("train", "--set", "data.source=csv:t.csv", "--set", "stop.after=3ep", "--out", "run")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    assert set(cli("evaluate", "../run")) >= {"loss", "accuracy"}
+    assert cli("resume", "../run", "--after", "5ep")["said"]
+
+
 # --- from the command line, without a recipe --------------------------------------------------------------------------
 
 

@@ -344,7 +344,7 @@ def environment() -> dict[str, Any]:
         with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     machine = {"system": platform.platform(), "cpu": _cpu(), "cores": os.cpu_count() or 1}
-    return {"versions": versions, "machine": machine}
+    return {"versions": versions, "machine": machine, "directory": str(Path.cwd())}
 
 
 def _merged(facts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ravine import durations
+from ravine.data.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine import pilot, snapshot, starting
 from ravine.engine.calendar import Calendar
@@ -131,6 +132,7 @@ def resume(
     Percentages are then of the new total; a jump of the learning rate that follows from this is recorded and shown.
     """
     rundir = RunDir.open(Path(directory))
+    look_also_in(rundir.facts.get("directory"))
     module, arrays = (model if not isinstance(model, str) else None), data
     recipes = rundir.recipes if after is None else [r.edit({"stop.after": after}) for r in rundir.recipes]
     _check_given(recipes[0], module, arrays)

@@ -11,6 +11,7 @@ import torch
 
 from ravine.data import idx, tables, text
 from ravine.data.arrays import from_pairs
+from ravine.data.cache import also_looked_in
 from ravine.data.source import Arrays, Source
 from ravine.data.statistics import Rows
 from ravine.data.targets import interpret
@@ -22,7 +23,7 @@ _IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images",
 def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Path:
     """The file (or folder; None: either) at a path, in the working directory or under ``root``."""
     given = Path(path).expanduser()
-    candidates = [given] if given.is_absolute() else [given, root / given]
+    candidates = [given] if given.is_absolute() else [given, root / given, *(folder / given for folder in also_looked_in())]
     for candidate in candidates:
         if candidate.exists():
             if folder is not None and candidate.is_dir() != folder:

@@ -1,7 +1,8 @@
 """Real data: what comes with scikit-learn, what is downloaded once, and the person's own files.
 
 Every function here is a technique: it receives ``root``, where data are looked for (``RAVINE_DATA``, else the cache),
-and gives a ``Source``. Relative paths are looked for in the working directory, then under ``root``.
+and gives a ``Source``. Relative paths are looked for in the working directory, under ``root``,
+and where a run that is opened was begun.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from ravine import durations
+from ravine.data.cache import look_also_in
 from ravine.data.pipeline import Pipeline
 from ravine.doctor import static
 from ravine.doctor.baseline import Baseline, baseline
@@ -40,6 +41,7 @@ def judge(directory: str | Path, *, member: int = 0, module: Model = None, array
     """
     began = time.monotonic()
     rundir = RunDir.open(Path(directory))
+    look_also_in(rundir.facts.get("directory"))
     if not 0 <= member < len(rundir.recipes):
         raise InputError("member", got=member, expected=f"a number under {len(rundir.recipes)}")
     recipe = rundir.recipes[member]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine import randomness
+from ravine.data.cache import look_also_in
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot, starting
 from ravine.engine.evaluate import evaluate, evaluation, metric_functions
@@ -36,6 +37,7 @@ class Run:
 
     def __init__(self, directory: str | Path, member: int = 0, *, module: nn.Module | Callable[[], nn.Module] | None = None):
         self._rundir = RunDir.open(Path(directory))
+        look_also_in(self._rundir.facts.get("directory"))
         recipes = self._rundir.recipes
         if not 0 <= member < len(recipes):
             raise InputError("member", got=member, expected=f"a number under {len(recipes)}: the members of {directory}")
