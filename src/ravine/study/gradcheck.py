@@ -111,9 +111,9 @@ def _move(population: Population, point: Tensor) -> None:
 def _tensors(
     recipe: Recipe, population: Population, batch: Batch, coordinates: int, seed: int, classes: int, point: str
 ) -> Iterator[dict[str, Any]]:
-    analytic, value = _analytic(recipe, population, batch)
+    analytic, size = _analytic(recipe, population, batch)
     base = population.theta[0].detach().clone()
-    rounding = 2 * torch.finfo(torch.float64).eps * abs(value) / STEP  # of a difference, where the gradient is next to nothing
+    rounding = 2 * torch.finfo(torch.float64).eps * size / STEP  # of a difference, where the gradient is next to nothing
     floor = max(FLOOR * float(analytic.abs().max()), rounding / GOOD, torch.finfo(torch.float64).tiny)
     for entry in population.layout.entries:
         places = _places(entry, coordinates, classes, generator(seed, "gradcheck", entry.name))
@@ -164,11 +164,15 @@ def _row(entry: Entry, point: str, errors: Tensor, kinks: int, found: Tensor) ->
 
 
 def _analytic(recipe: Recipe, population: Population, batch: Batch) -> tuple[Tensor, float]:
+    """The gradient, and the largest number that the loss is computed from: rounding is in proportion to it."""
     population.seed_step(0)
     losses = population.gradients(batch.x, batch.y, None, 0)
     grad = population.grad.clone()
     add_penalty_gradients(grad, population.theta.detach(), population.layout, *_strengths(recipe, len(population)))
-    return grad[0], float(losses[0])
+    population.seed_step(0)
+    with torch.no_grad():
+        scores = population.call(population.objectives[0].model, batch.x)
+    return grad[0], max(abs(float(losses[0])), float(scores.abs().max()))
 
 
 def _differences(
