@@ -12,6 +12,8 @@ from ravine.engine.points import Points
 from ravine.engine.population import Objective, view
 from ravine.nn.build import layout as layout_of
 from ravine.study.directions import filter_normalised, principal, roughness
+from ravine.study.grouped import Grouped
+from ravine.study.instrument import ALONE, Instrument
 from ravine.study.landscape import landscape
 from ravine.study.measuring import pipeline_of
 
@@ -94,8 +96,7 @@ def test_between_two_networks(run, tmp_path):
     found = landscape(*run, kind="between", points=5, split="validation", quiet=True, out=tmp_path / "l")
     loss = found["grids"][0]["loss"][0]
     assert loss[1] == pytest.approx(run[0].result["val_loss"], rel=1e-9)
-    if "conv" not in run[0].recipe.name:  # the second network's running statistics are not the first one's
-        assert loss[3] == pytest.approx(run[1].result["val_loss"], rel=1e-9)
+    assert loss[3] == pytest.approx(run[1].result["val_loss"], rel=1e-9)
 
 
 def test_a_plane_and_the_training_path(run, tmp_path):
@@ -111,3 +112,50 @@ def test_a_plane_and_the_training_path(run, tmp_path):
     walk = np.array(path["grids"][0]["path"])
     assert abs(walk[-1]).max() < 1e-9
     assert sum(path["grids"][0]["explained"]) <= 1 + 1e-9
+
+
+IMAGES = {
+    "resnet": {"kind": "resnet", "depth": 8, "width": 4},
+    "resnet without shortcuts": {"kind": "resnet", "depth": 8, "width": 4, "shortcuts": False},
+    "lenet": {"kind": "lenet"},
+    "projected": {"kind": "resnet", "depth": 8, "width": 4, "projection": True},
+    "layers": MODELS["conv"],
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_grouped_networks_give_what_each_gives_alone(name):
+    recipe = Recipe(data={"source": "digits"}, model=IMAGES[name], precision="float64")
+    pipeline = pipeline_of(recipe)
+    points = Points(recipe, pipeline, width=3)
+    population, x = points.population, pipeline.batch(0).x[:20]
+    with torch.no_grad():
+        draw = torch.Generator().manual_seed(0)
+        population.theta.mul_(1 + 0.3 * torch.randn(population.theta.shape, generator=draw, dtype=torch.float64))
+        for label, stacked in population.buffers.items():
+            if "running" in label:
+                stacked.copy_(torch.rand(stacked.shape, generator=draw, dtype=torch.float64) + 0.5)
+    alone = population.outputs(x)
+    assert (alone[0] - alone[1]).abs().max() > 1e-3  # three different networks
+    torch.testing.assert_close(Grouped(population)(x), alone, rtol=1e-9, atol=1e-12)
+
+
+def test_unknown_layers_are_not_grouped():
+    assert not Grouped.takes(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Softmax(1)))
+    assert not Grouped.takes(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")))
+
+
+def test_the_fastest_way_is_taken_and_all_ways_agree(run):
+    recipe, buffers = run[0].recipe, {}
+    pipeline = pipeline_of(recipe)
+    instrument = Instrument(recipe, pipeline, None, buffers)
+    theta = run[0].slots["final"] + 0.05 * torch.randn(5, len(run[0].slots["final"]), dtype=torch.float64)
+    batches = list(pipeline.split("validation"))
+    found = instrument.fastest(theta, batches)
+    seconds = found["seconds a point"]
+    assert ALONE in seconds
+    assert len(seconds) > 1
+    assert seconds[found["way"]] == min(seconds.values())
+    alone = instrument.points(ALONE).measure(theta, batches)["loss"]
+    for way in seconds:
+        np.testing.assert_allclose(instrument.points(way).measure(theta, batches)["loss"], alone, rtol=1e-9)

@@ -38,7 +38,6 @@ def test_distributions_are_read(text, distribution):
 @pytest.mark.parametrize(
     ("vary", "said"),
     [
-        ([], "--vary: expected at least one field"),
         (["optimizer.lr"], "expected PATH=DISTRIBUTION"),
         (["optimizer.lr=logunifrom:1:2"], "did you mean 'loguniform'"),
         (["optimizer.lr=uniform:1"], "uniform:LOW:HIGH"),
@@ -205,3 +204,19 @@ def test_a_refilled_row_trains_as_one_that_began_at_once(tmp_path):
 def test_halving_keeps_the_best_part(values, stay):
     rule = Halving("val_loss", eta=3)
     assert [rule.stays(value, values) for value in values] == stay
+
+
+def test_without_fields_the_usual_ones_are_varied(tmp_path):
+    recipe = BLOBS.edit({"model": {"kind": "mlp", "hidden": [8], "dropout": 0.1}, "optimizer": {"kind": "adamw", "lr": 0.01}})
+    found = search(recipe, members=3, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
+    values = {"optimizer.lr", "optimizer.weight_decay", "model.dropout", "loss.label_smoothing"}
+    assert set(found["chosen"]["values"]) == values
+    assert all(1e-3 <= row["optimizer.lr"] <= 0.1 for row in found["table"])
+    assert len(RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]) == 1  # all differ within one population
+    assert Recipe.load(tmp_path / "s" / "chosen.toml").loss.kind == "cross_entropy"
+
+
+def test_equal_values_are_told_apart_by_the_last_epochs():
+    rule = Halving("val_accuracy", eta=3)
+    standings = [(0.98, 0.95), (0.98, 0.97), (0.98, 0.96)]
+    assert [rule.stays(own, standings) for own in standings] == [False, True, False]

@@ -12,13 +12,15 @@ from ravine.engine.evaluate import better_is
 from ravine.errors import InputError
 from ravine.rundir import RunDir
 
+Standing = float | tuple[float, float]
+
 
 @dataclass(frozen=True)
 class Halving:
     """The rule, as data: at ``first``, ``first`` · eta, ``first`` · eta², … a member stays if it is among the best 1/eta.
 
     It is judged by ``metric`` against every member that has reached the same age, so nobody waits for anybody
-    (ASHA in its stopping form).
+    (ASHA in its stopping form). Equals are told apart by the mean of ``metric`` over the second half of their epochs.
 
     >>> Halving(first="2ep", eta=3).rungs(epoch_steps=10, total=300)
     [20, 60]
@@ -45,17 +47,22 @@ class Halving:
             step *= self.eta
         return found
 
-    def stays(self, value: float, all_values: Sequence[float]) -> bool:
+    def stays(self, value: Standing, all_values: Sequence[Standing]) -> bool:
         """Whether ``value`` is among the best 1/eta (rounded up) of all values at a rung, its own included.
+
+        A value is a number, or a pair of numbers of which the second tells equals apart.
 
         >>> rule = Halving("val_accuracy", eta=2)
         >>> [rule.stays(v, [0.1, 0.5, 0.9, float("nan")]) for v in (0.1, 0.5, 0.9, float("nan"))]
         [False, True, True, False]
+        >>> [rule.stays(v, [(0.9, 0.8), (0.9, 0.7), (0.9, 0.6)]) for v in ((0.9, 0.7), (0.9, 0.6))]
+        [True, False]
         """
-        if not math.isfinite(value):
+        own, *others = (value if isinstance(value, tuple) else (value,) for value in (value, *all_values))
+        if not math.isfinite(own[0]):
             return False
         sign = 1.0 if better_is(self.metric) == "min" else -1.0
-        better = sum(sign * other < sign * value for other in all_values if math.isfinite(other))
+        better = sum([sign * v for v in other] < [sign * v for v in own] for other in others if math.isfinite(other[0]))
         return better < math.ceil(len(all_values) / self.eta)
 
     def judge(self, rundir: RunDir, rows: Sequence[dict[str, Any]], epoch_steps: int, totals: Sequence[int]) -> list[str | None]:
@@ -68,17 +75,34 @@ class Halving:
                 if self.metric not in row:
                     known = ", ".join(sorted(name for name in row if name not in ("member", "epoch", "step", "seconds")))
                     raise InputError("halving.metric", got=self.metric, expected=f"one of {known}")
+                recent = recently([one.get(self.metric, math.nan) for one in rundir.epochs(row["member"])])
                 text = f"at {row['epoch']:g} epochs {self.metric} is {row[self.metric]:.6g}"
-                rundir.add_event(row["step"], row["member"], "rung", text, {"rung": row["epoch"], "value": str(row[self.metric])})
+                data = {"rung": row["epoch"], "value": str(row[self.metric]), "recent": str(recent)}
+                rundir.add_event(row["step"], row["member"], "rung", text, data)
         if not any(at):
             return [None] * len(rows)
-        values: dict[float, list[float]] = {}
+        values: dict[float, dict[int, Standing]] = {}
         for event in rundir.events("rung"):
-            values.setdefault(event["data"]["rung"], []).append(float(event["data"]["value"]))
+            data = event["data"]
+            standing = float(data["value"]), float(data.get("recent", data["value"]))
+            values.setdefault(data["rung"], {})[event["member"]] = standing
         return [
-            f"halved at {row['epoch']:g}ep" if rung and not self.stays(row[self.metric], values[row["epoch"]]) else None
+            f"halved at {row['epoch']:g}ep" if rung and not self._stays(row, values[row["epoch"]]) else None
             for row, rung in zip(rows, at, strict=True)
         ]
 
+    def _stays(self, row: dict[str, Any], values: dict[int, Standing]) -> bool:
+        return self.stays(values[row["member"]], list(values.values()))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def recently(values: Sequence[float]) -> float:
+    """The mean over the second half of a run's epochs, at least three; NaN if one of them is.
+
+    >>> recently([0.25, 0.25, 0.25, 0.5, 0.75, 1.0])
+    0.75
+    """
+    last = values[-max(3, len(values) // 2) :]
+    return math.fsum(last) / len(last) if last else math.nan

@@ -15,7 +15,8 @@ Vary = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATH=DISTRIBUTION",
-        help="What varies: optimizer.lr=loguniform:1e-5:1 (uniform, integer, choice, normal), with 'if optimizer.kind=sgd'.",
+        help="What varies: optimizer.lr=loguniform:1e-5:1 (uniform, integer, choice, normal), with 'if optimizer.kind=sgd'. "
+        "Default: learning rate, weight decay, dropout and label smoothing around the recipe's own.",
     ),
 ]
 Resumable = Annotated[

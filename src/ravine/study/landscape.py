@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from torch import Tensor
 from ravine import durations
 from ravine.data.source import Batch
 from ravine.engine import snapshot
-from ravine.engine.points import Points
 from ravine.engine.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
@@ -26,6 +24,7 @@ from ravine.rundir import RunDir
 from ravine.study import measuring
 from ravine.study.directions import filter_normalised, principal, roughness
 from ravine.study.directory import Study
+from ravine.study.instrument import ALONE, Instrument
 from ravine.study.live import LiveTable
 
 KINDS = ("plane", "line", "between", "path")
@@ -39,7 +38,7 @@ class Solution:
     theta: Tensor
     buffers: dict[str, Tensor]
     layout: Layout
-    points: Points
+    instrument: Instrument
     batches: list[Batch]
 
 
@@ -50,6 +49,7 @@ class Grid:
     x: np.ndarray
     y: np.ndarray  # one value for a line
     at: Callable[[int], Tensor]
+    buffers: dict[str, Tensor] = field(default_factory=dict)  # [points, ...] of a line, where they change along it
 
 
 def landscape(
@@ -74,7 +74,8 @@ def landscape(
     ``reach``), ``line`` (one direction), ``between`` (the straight line from ``run`` to ``other``, from half its length before
     to half after), ``path`` (the plane of the two principal directions of the training path, which is trained again from
     the run's recipe). With ``other``, planes and lines of both stand side by side on the same samples and scale. The loss is
-    measured on the first ``samples`` of a part of the data, in evaluation mode, with the running statistics as they are.
+    measured on the first ``samples`` of a part of the data, in evaluation mode, with the running statistics as they are
+    (``between``: they change along with the weights). How many points are evaluated together is what is fastest here.
 
     Source: Goodfellow et al. (interpolation), 2015; Li et al., 2018.
     """
@@ -112,12 +113,13 @@ def landscape(
 def _solution(run: Run, data: Any, split: str, samples: int) -> Solution:
     slots = run.slots
     buffers = {name.removeprefix("final_buffer/"): value for name, value in slots.items() if name.startswith("final_buffer/")}
-    pipeline = measuring.pipeline_of(run.recipe, data)
+    recipe = run.recipe if run.recipe.precision == "float64" else run.recipe.edit({"precision": "float32"})
+    pipeline = measuring.pipeline_of(recipe, data)
     measuring.need(pipeline, split)
-    module = run._module if callable(run._module) else None
-    points = Points(run.recipe, pipeline, module, buffers=buffers)
+    instrument = Instrument(recipe, pipeline, run._module if callable(run._module) else None, buffers)
     batches = list(pipeline.split(split, limit=samples, batch=250))
-    return Solution(run, slots["final"], buffers, layout_of(Objective(run.model, torch.nn.Identity())), points, batches)
+    layout = layout_of(Objective(run.model, torch.nn.Identity()))
+    return Solution(run, slots["final"], buffers, layout, instrument, batches)
 
 
 # --- grids ------------------------------------------------------------------------------------------------------------
@@ -136,7 +138,15 @@ def _between(solutions: Sequence[Solution], points: int) -> Grid:
     if one.layout != other.layout:
         raise InputError("landscape", got="two networks of different shapes", expected="runs of the same model")
     x = np.linspace(-0.5, 1.5, points)
-    return Grid(x, np.zeros(1), lambda i: one.theta + torch.from_numpy(x).to(one.theta)[:, None] * (other.theta - one.theta))
+    t = torch.from_numpy(x)
+
+    def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:  # [points, ...]
+        if not a.is_floating_point():
+            return a.expand(points, *a.shape)
+        return a + t.to(a).view(-1, *[1] * a.dim()) * (b - a)
+
+    buffers = {name: between(value, other.buffers[name], t.clamp(0, 1)) for name, value in one.buffers.items()}
+    return Grid(x, np.zeros(1), lambda i: between(one.theta, other.theta, t), buffers)
 
 
 def _path_grid(study: Study, solution: Solution, points: int) -> tuple[Grid, dict[str, Any]]:
@@ -162,11 +172,11 @@ def _path_grid(study: Study, solution: Solution, points: int) -> tuple[Grid, dic
 
 def _surface(study: Study, solution: Solution, grid: Grid, number: int, extra: dict[str, Any] | None) -> dict[str, Any]:
     """Every line of the grid, each computed once; the speed of packed against single evaluation."""
+    speed = study.once(f"surface-{number}/speed", lambda: solution.instrument.fastest(grid.at(0), solution.batches))
     places = [f"surface-{number}/line-{i:03d}" for i in range(len(grid.y))]
-    lines = [study.once(place, partial(_line, solution, grid, i)) for i, place in enumerate(places)]
+    lines = [study.once(place, partial(_line, solution, grid, i, speed["way"])) for i, place in enumerate(places)]
     loss = np.array([[np.nan if v is None else v for v in line["loss"]] for line in lines])
     names = [name for name in lines[0] if name != "loss"]
-    speed = study.once(f"surface-{number}/speed", lambda: _speed(solution, grid.at(0)))
     return {
         "name": f"{solution.run.recipe.name} ({solution.run.directory.name})",
         "x": grid.x,
@@ -179,26 +189,9 @@ def _surface(study: Study, solution: Solution, grid: Grid, number: int, extra: d
     }
 
 
-def _line(solution: Solution, grid: Grid, i: int) -> dict[str, Any]:
-    found = solution.points.measure(grid.at(i), solution.batches)
+def _line(solution: Solution, grid: Grid, i: int, way: str) -> dict[str, Any]:
+    found = solution.instrument.points(way).measure(grid.at(i), solution.batches, buffers=grid.buffers)
     return {name: np.where(np.isfinite(values), values, np.nan) for name, values in found.items()}
-
-
-def _speed(solution: Solution, theta: Tensor) -> dict[str, float]:
-    """Seconds a point takes, packed and one at a time, on the same points: the least of several turns."""
-    run, few, batches = solution.run, theta[: min(len(theta), 16)], solution.batches[:1]
-    module = run._module if callable(run._module) else None
-    ways = {
-        name: Points(run.recipe, solution.points.pipeline, module, buffers=solution.buffers, width=width)
-        for name, width in (("packed", min(solution.points.width, len(few))), ("one at a time", 1))
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(8):
-        for name, points in ways.items():
-            began = time.perf_counter()
-            points.measure(few, batches)
-            seconds[name].append((time.perf_counter() - began) / len(few))
-    return {name: min(found[1:]) for name, found in seconds.items()}
 
 
 def _conclude(study: Study, solutions: Sequence[Solution], found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -219,8 +212,9 @@ def _conclude(study: Study, solutions: Sequence[Solution], found: list[dict[str,
                 "least loss": float(np.nanmin(one["loss"])),
                 "largest loss": float(np.nanmax(one["loss"])),
                 "not finite": int((~np.isfinite(one["loss"])).sum()),
-                "seconds a point, packed": one["speed"]["packed"],
-                "seconds a point, one at a time": one["speed"]["one at a time"],
+                "evaluated": one["speed"]["way"],
+                "seconds a point": one["speed"]["seconds a point"][one["speed"]["way"]],
+                "seconds a point, one at a time": one["speed"]["seconds a point"][ALONE],
             }
             for one in found
         ],

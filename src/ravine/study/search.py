@@ -13,14 +13,14 @@ import numpy as np
 from scipy.stats import qmc
 
 from ravine import durations
-from ravine.engine.rungs import Halving
+from ravine.engine.rungs import Halving, recently
 from ravine.errors import InputError, unknown
 from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.study import measuring
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
-from ravine.study.space import Space
+from ravine.study.space import Space, usual
 
 FRESH = 1000  # from a recipe's own seed to the first fresh one
 SAMPLED = ("random", "sobol", "halton")
@@ -52,11 +52,12 @@ class Trial:
     values: dict[str, Any]
     recipe: Recipe
     result: dict[str, Any]
+    recent: float  # the metric's mean over the second half of the epochs: tells equals apart
 
 
 def search(
     recipe: Recipe,
-    vary: Sequence[str],
+    vary: Sequence[str] = (),
     *,
     method: str | Sequence[str] = "random",
     members: int = 25,
@@ -77,7 +78,8 @@ def search(
     """Search for better values of some fields of a recipe; gives the study's summary.
 
     ``vary`` are fields and their distributions: ``"optimizer.lr=loguniform:1e-5:1"`` (also ``uniform``, ``integer``,
-    ``choice``, ``normal``, or plain values), with ``if optimizer.kind=sgd`` for a field that only matters there.
+    ``choice``, ``normal``, or plain values), with ``if optimizer.kind=sgd`` for a field that only matters there. Without them:
+    learning rate, weight decay, dropout and label smoothing around the recipe's own, as far as it has them.
     ``method``: ``random`` (default), ``sobol`` and ``halton`` train ``rounds`` populations of ``members``, each drawn from
     distributions tightened around the best ``keep`` so far; ``grid`` tries every combination of ``points`` values;
     ``asha`` drops losers at ``first``, ``first`` · ``eta``, … and refills their rows; ``optuna:TPESampler`` or any other
@@ -97,6 +99,8 @@ def search(
     methods = tuple(method.split(",")) if isinstance(method, str) else tuple(method)
     plan = Plan(methods, members, rounds, keep, finals, points, first, eta, drop, metric)
     _check(plan)
+    if not vary:
+        recipe, vary = usual(recipe, measuring.pipeline_of(recipe, data).task)
     space = Space.parse(list(vary), recipe)
     metric = measuring.judged_by(recipe, metric, data)
     options = {
@@ -128,8 +132,8 @@ def _run_method(
         recipes = [space.recipe(study.recipe, row) for row in values]
         stage = f"{name.replace(':', '-')}-{round_ + 1}"
         runs = study.train(stage, recipes, report=live.stage(stage, recipes, values), **how)
-        rows = zip(values, recipes, measuring.results(runs), strict=True)
-        return [Trial(name, round_, value, recipe, result) for value, recipe, result in rows]
+        rows = zip(values, recipes, runs, strict=True)
+        return [Trial(name, round_, value, recipe, run.result, _recent(run, metric)) for value, recipe, run in rows]
 
     if name == "grid":
         return train(0, space.grid(plan.points, study.recipe)), [space.say()]
@@ -163,7 +167,7 @@ def _tightening(
         said.append(space.say())
         points = points_of(name, plan.members, len(space.variables), recipe.seed, round_)
         trials += train(round_, [space.values(point, recipe) for point in points])
-        best = sorted(trials, key=lambda trial: (_cut(trial), measuring.score(trial.result, metric)))[: plan.keep]
+        best = sorted(trials, key=lambda trial: _place(trial, metric))[: plan.keep]
         space = space.tightened([trial.values for trial in best])
     return trials, said
 
@@ -200,13 +204,23 @@ def _finalists(trials: Sequence[Trial], metric: str) -> list[Trial]:
     found: dict[str, Trial] = {}
     for name in dict.fromkeys(trial.method for trial in trials):
         own = [trial for trial in trials if trial.method == name]
-        best = min(own, key=lambda t: (_cut(t), measuring.score(t.result, metric)))
+        best = min(own, key=lambda trial: _place(trial, metric))
         found.setdefault(best.recipe.hash, best)
     return list(found.values())
 
 
-def _cut(trial: Trial) -> bool:
-    return str(trial.result["stopped"]).startswith(("halved", "diverged"))
+def _place(trial: Trial, metric: str) -> tuple[bool, float, float]:
+    """A key that sorts the best trial first: those that ran to their end, by the metric, equals by its last epochs."""
+    cut = str(trial.result["stopped"]).startswith(("halved", "diverged"))
+    return cut, *_ranked(trial.result.get(metric, math.nan), trial.recent, metric)
+
+
+def _ranked(value: float, recent: float, metric: str) -> tuple[float, float]:
+    return measuring.score({metric: value}, metric)[0], measuring.score({metric: recent}, metric)[0]
+
+
+def _recent(run: Any, metric: str) -> float:
+    return recently([float(value) for value in run.metrics.get(metric, ())])
 
 
 @dataclass(frozen=True)
@@ -235,10 +249,8 @@ def _finals(study: Study, finalists: Sequence[Trial], plan: Plan, metric: str, l
 
 def _best(outcomes: Sequence[Outcome], metric: str) -> Outcome:
     def rank(outcome: Outcome) -> tuple[float, float]:
-        losses = [run.result.get("val_loss", math.nan) for run in outcome.runs]
-        whole = all(map(math.isfinite, outcome.scores))
-        mean = float(np.mean(outcome.scores)) if whole else math.nan
-        return measuring.score({metric: mean, "val_loss": float(np.mean(losses))}, metric)
+        recent = float(np.mean([_recent(run, metric) for run in outcome.runs]))
+        return _ranked(float(np.mean(outcome.scores)), recent, metric)  # one that is not finite comes last
 
     return min(outcomes, key=rank)
 
@@ -251,7 +263,7 @@ def _conclude(
     chosen = _best([outcome for outcome in outcomes if outcome.trial], metric)
     test = study.once("test", lambda: _tested(chosen, study.data))
     (study.path / "chosen.toml").write_text(chosen.recipe.to_toml(), encoding="utf-8")
-    ranked = sorted(trials, key=lambda t: (_cut(t), measuring.score(t.result, metric)))
+    ranked = sorted(trials, key=lambda trial: _place(trial, metric))
     names = [metric, "val_loss", "epochs", "stopped"]
     base = next(outcome for outcome in outcomes if outcome.trial is None)
     assert chosen.trial is not None
@@ -285,7 +297,7 @@ def _conclude(
 
 def _of_method(name: str, trials: Sequence[Trial], outcomes: Sequence[Outcome], metric: str) -> dict[str, Any]:
     own = [trial for trial in trials if trial.method == name]
-    best = min(own, key=lambda t: (_cut(t), measuring.score(t.result, metric)))
+    best = min(own, key=lambda trial: _place(trial, metric))
     mine = [o for o in outcomes if o.trial and o.trial.method == name]
     again = measuring.mean_sd(_best(mine, metric).scores) if mine else None
     epochs = sum(trial.result["epochs"] for trial in own)

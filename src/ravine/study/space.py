@@ -218,6 +218,29 @@ class Space:
         return [variable.say() for variable in self.variables]
 
 
+def usual(recipe: Recipe, task: str) -> tuple[Recipe, list[str]]:
+    """What is worth varying first: rate, weight decay, dropout and label smoothing around the recipe's own, where it has them.
+
+    The recipe comes back with its loss named, so that label smoothing has a place in it.
+
+    >>> usual(Recipe(optimizer={"kind": "adamw", "lr": 0.01}, model="softmax"), "regression")[1]
+    ['optimizer.lr=loguniform:0.001:0.1', 'optimizer.weight_decay=loguniform:0.000333333:0.3']
+    """
+    vary = [f"optimizer.lr=loguniform:{recipe.optimizer.lr / 10:.6g}:{recipe.optimizer.lr * 10:.6g}"]
+    decay = getattr(recipe.optimizer, "weight_decay", None)
+    if decay is not None:
+        low, high = (decay / 30, min(1.0, 30 * decay)) if 0 < decay < 1 else (1e-5, 0.1)
+        vary.append(f"optimizer.weight_decay=loguniform:{low:.6g}:{high:.6g}")
+    if hasattr(recipe.model, "dropout"):
+        vary.append("model.dropout=uniform:0:0.6")
+    layers = enumerate(getattr(recipe.model, "layers", ()))
+    vary += [f"model.layers.{i}.rate=uniform:0:0.6" for i, layer in layers if getattr(layer, "kind", layer) == "dropout"]
+    if task == "classification" and recipe.loss.kind in ("auto", "cross_entropy"):
+        recipe = recipe.edit({"loss.kind": "cross_entropy"})
+        vary.append("loss.label_smoothing=uniform:0:0.2")
+    return recipe, vary
+
+
 def parse_distribution(path: str, text: str) -> Any:
     """``loguniform:1e-5:1``, ``normal:0:0.1``, ``choice:sgd,adam``, or values alone: ``0.1,0.01``."""
     name, colon, rest = text.partition(":")

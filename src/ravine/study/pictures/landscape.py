@@ -36,10 +36,11 @@ def page_of(study: Study, summary: dict[str, Any], found: list[dict[str, Any]], 
     if kind == "path":
         share = sum(found[0]["explained"])
         sentences.append(f"The plane holds {share:.0%} of the path's variance.")
-    packed, single = surfaces[0]["seconds a point, packed"], surfaces[0]["seconds a point, one at a time"]
+    way, taken, single = (surfaces[0][name] for name in ("evaluated", "seconds a point", "seconds a point, one at a time"))
+    gain = f"; one at a time it would take {1000 * single:.3g} ms" if way != "one at a time" else ""
     sentences.append(
         f"{found[0]['loss'].size} points on {summary['samples']:,} samples of the {summary['split']} data; a point takes "
-        f"{1000 * packed:.3g} ms packed and {1000 * single:.3g} ms one at a time."
+        f"{1000 * taken:.3g} ms, evaluated {way}{gain}."
     )
     figures = {"profile": ("Loss along the line", profile_figure(found, kind))}
     if plane:
