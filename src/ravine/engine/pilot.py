@@ -21,6 +21,7 @@ from ravine.recipe import Recipe
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LITTLE = 2**22  # multiplications of a dense network's forward pass under which a second thread only waits
+GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
 WIDE = 2**16  # weights of a dense network from which on bfloat16 products pay for their casts
 
 
@@ -41,6 +42,7 @@ class Execution:
     layout: str = "contiguous"
     threads: int = 1
     workers: int = 1  # threads that run members side by side, each member on one
+    graphs: bool = False  # whole steps are CUDA graphs
     why: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class Execution:
     def sentence(self) -> str:
         parts = [self.device, self.precision, f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
         parts += ["channels last"] if self.layout == "channels_last" else []
+        parts += ["steps as CUDA graphs"] if self.graphs else []
         parts += [f"{self.workers} members side by side"] if self.workers > 1 else []
         return ", ".join([*parts, ROWS[self.rows]])
 
@@ -163,8 +166,15 @@ def choose(recipe: Recipe, population: Population, batch: int) -> Execution:
         layout="channels_last" if convolutional and rows == "one by one" and precision != "float64" else "contiguous",
         threads=threads,
         workers=min(threads, len(population)) if aside else 1,
+        graphs=where == "cuda" and _graphable(recipe, population),
         why=why,
     )
+
+
+def _graphable(recipe: Recipe, population: Population) -> bool:
+    """Whether a step is the same kernels every time, and so many small ones that launching them is what takes the time."""
+    small = population.theta.numel() <= GRAPHED
+    return small and recipe.optimizer.accumulate == 1 and population.global_seeds is None and not recipe.regularize.weight_noise
 
 
 def _precision(recipe: Recipe, where: str, heavy: bool) -> tuple[str, list[str]]:

@@ -204,10 +204,10 @@ class Population:
 
     # --- running --------------------------------------------------------------------------------------------------
 
-    def seed_step(self, step: int) -> None:
+    def seed_step(self, step: int | Tensor) -> None:
         """Give every random layer its key for this step: a function of (member seed, layer, step)."""
         if self._draws:
-            offset = (step * _STRIDE) & 0x7FFFFFFFFFFFFFFF
+            offset = (step * _STRIDE) & 0x7FFFFFFFFFFFFFFF  # a tensor's product wraps around: its last 63 bits are these
             torch.add(self._key_bases, offset, out=self._keys).bitwise_and_(0x7FFFFFFFFFFFFFFF)
 
     def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, *, accumulate: float = 0.0) -> Tensor:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._triton import has_triton
 
 from ravine.data.pipeline import Batch
 from ravine.engine import starting
+from ravine.engine.graphed import GraphedSteps
 from ravine.engine.population import Objective, Population
 from ravine.optim.clipping import clip
 from ravine.optim.penalties import add_penalty_gradients
@@ -21,6 +23,8 @@ from ravine.optim.projection import RowConstraints
 from ravine.optim.rows import RowOptimizer
 from ravine.randomness import key, normal
 from ravine.recipe import Recipe
+
+COMPILED = 2**22  # numbers in theta from which, on a GPU, an optimiser's formula is compiled to one pass
 
 
 @dataclass
@@ -37,7 +41,8 @@ class Stepper:
     def __init__(self, population: Population, recipes: Sequence[Recipe], *, sample_weights: Tensor | None = None):
         self.population = population
         self.optimizer = RowOptimizer(
-            [r.optimizer for r in recipes], population.layout, device=population.theta.device, dtype=population.theta.dtype
+            [r.optimizer for r in recipes], population.layout, device=population.theta.device, dtype=population.theta.dtype,
+            compiled=population.theta.is_cuda and population.theta.numel() >= COMPILED and has_triton(),
         )
         self.accumulate: int = recipes[0].optimizer.accumulate
         self.alive = torch.ones(len(recipes), dtype=torch.bool, device=population.theta.device)  # [P]
@@ -46,6 +51,7 @@ class Stepper:
         self.mask: Tensor | None = None  # [P, D], pruned weights are False
         self.starts = torch.zeros(len(recipes), dtype=torch.float64, device=population.theta.device)  # [P], each row's step 0
         self.unfreeze: int | None = None  # the step from which frozen parameters move
+        self.graphed: GraphedSteps | None = None  # whole steps as CUDA graphs
         self._still = starting.frozen(population.layout, recipes[0].start)  # [D]
         self._take(recipes)
 
@@ -81,23 +87,36 @@ class Stepper:
         momenta = [None] * len(lr) if momentum is None else torch.from_numpy(momentum).to(device).unbind()
         counts = torch.arange(first + 1.0, first + 1.0 + len(lr), dtype=torch.float64, device=device)
         own = (counts[:, None] - self.starts).unbind()  # n of [P], each row's steps from 1
+        take = self.one if self.graphed is None else self.graphed.one
         measured: list[Tensor] = []
         with torch.no_grad():
             for i, (micro, rate, momentum_now, t) in enumerate(zip(batches, rates, momenta, own, strict=True)):
-                measured += self._one(micro, first + i, rate, momentum_now, t)
+                measured += take(micro, first + i, rate, momentum_now, t)
         held = torch.stack(measured).double().view(-1, 2, len(population))  # [n, 2, P]
         return Measured(held[:, 0], held[:, 1])
 
-    def _one(self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None, t: Tensor) -> tuple[Tensor, Tensor]:
+    def thawed(self, step: int) -> bool:
+        """Whether parameters that were frozen move in this step."""
+        return self.unfreeze is not None and step >= self.unfreeze
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that a step changes, live."""
+        averages = [] if self.average is None else [self.average]
+        return [self.population.theta, *self.population.buffers.values(), *self.optimizer.state().values(), self.alive, *averages]
+
+    def one(
+        self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None, t: Tensor, seed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A step of every row from its micro-batches: the losses and gradient norms [P]. ``seed``: the step on the device."""
         population = self.population
         theta = population.theta
-        scale = self._scales[self.unfreeze is not None and step >= self.unfreeze]
+        scale = self._scales[self.thawed(step)]
         before = None if scale is None else theta.clone()
         self.optimizer.point(theta, momentum)
         point = theta.clone() if self._noisy else None
         if point is not None:
             self._add_noise(step)
-        losses = self._gradients(micro, step)  # [P]
+        losses = self._gradients(micro, step, seed)  # [P]
         if point is not None:
             theta.copy_(point)
         if self._penalised:
@@ -138,10 +157,10 @@ class Stepper:
         frozen[:, self._still.to(theta.device)] = 0.0
         return frozen, thawed
 
-    def _gradients(self, micro: Sequence[Batch], step: int) -> Tensor:
+    def _gradients(self, micro: Sequence[Batch], step: int, seed: Tensor | None = None) -> Tensor:
         total: Tensor | None = None
         for j, batch in enumerate(micro):
-            self.population.seed_step(step * self.accumulate + j)
+            self.population.seed_step(step * self.accumulate + j if seed is None else seed)
             weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
             with torch.enable_grad():
                 losses = self.population.gradients(
@@ -174,6 +193,8 @@ class Stepper:
             if held is not None:
                 setattr(self, name, held.index_select(0, index))
         self._take([self.recipes[row] for row in rows])
+        if self.graphed is not None:
+            self.graphed.clear()
 
     def grow(self, objectives: Sequence[Objective], recipes: Sequence[Recipe], start: int, sample_weights: Tensor | None) -> None:
         """More rows, behind those that are there, whose own step 0 is step ``start``."""
@@ -190,3 +211,5 @@ class Stepper:
         if self.mask is not None:
             self.mask = torch.cat([self.mask, torch.ones_like(fresh, dtype=torch.bool)])
         self._take([*self.recipes, *recipes])
+        if self.graphed is not None:
+            self.graphed.clear()

@@ -18,6 +18,7 @@ from torch import Tensor
 from ravine.engine import pilot, snapshot
 from ravine.engine.calendar import Calendar
 from ravine.engine.evaluate import evaluate, metric_functions
+from ravine.engine.graphed import GraphedSteps
 from ravine.engine.programs import Program, objective
 from ravine.engine.state import Borrowed, State, clones
 from ravine.engine.step import Measured, Stepper
@@ -67,6 +68,8 @@ class Trainer:
         self.lead = self.members[0]
         self.stepper = Stepper(self.population, self.recipes, sample_weights=_bootstrap(program, self.recipes))
         self.stepper.mask = None if mask is None else mask.to(self.population.theta.device, torch.bool)
+        if program.execution.graphs:
+            self.stepper.graphed = GraphedSteps(self.stepper)
         self.rollback = Rollback(self.population, self.stepper)
         low = self.population.input_dtype
         self.calendar = Calendar(self.recipes[0], self.pipeline if low is None else self.pipeline.lowered(low))
@@ -155,10 +158,17 @@ class Trainer:
         self._report_frozen(first, alive, measured)
         self._losses.append(losses)
         self._norms.append(norms)
+        self._tell_of_graphs()
         starts = np.array(self.schedules.starts)
         for start in np.unique(starts):
             rows = np.flatnonzero(starts == start)
             self.rundir.add_steps(first - int(start), [self.members[row] for row in rows], losses[:, rows])
+
+    def _tell_of_graphs(self) -> None:
+        graphed = self.stepper.graphed
+        if graphed is not None and graphed.why is not None:
+            self.rundir.add_event(self.step, None, "execution", f"steps without CUDA graphs: {graphed.why}")
+            self.stepper.graphed = None
 
     def _rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]."""
