@@ -32,7 +32,7 @@ FRESH = (501, 502, 503)  # seeds that no trial has used
 LEAST = 0.01  # gain of the human fix under which there is nothing to recover; of a loss, as a part of the buggy one
 STEP, SPEED = 1e-3, 3e10  # seconds that a step takes beside its operations, operations a second: to tell what is affordable
 IN_TURN = 50  # plans that are trained one behind the other: trial, fresh seeds, rivals
-SHORTEST = 5  # epochs, or the plan's own, that a shortened plan keeps
+SHORTEST = 0.1  # of its plan that a case keeps; shorter, it would be another case
 
 
 def prove_case(case: Case, *, budget: float, minutes: float, seeds: Sequence[int] = FRESH) -> dict[str, Any]:
@@ -107,8 +107,8 @@ def _too_long(case: Case, shelf: Shelf, budget: float, minutes: float) -> int:
 
 
 def _shortened(case: Case, parts: int) -> Case | None:
-    """The case, its human fix too, on that part of the plan; None where too few epochs would be left."""
-    if int(durations.parse(case.recipe.stop.after)[0]) // parts < SHORTEST:
+    """The case, its human fix too, on that part of the plan; None where too little would be left of it."""
+    if durations.parse(case.recipe.stop.after)[0] / parts < 1 or 1 / parts < SHORTEST:
         return None
     program = examine_static(case.recipe, Shelf(None, case.arrays))[0]
     recipe = case.recipe.edit(longer(program, 1 / parts))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ravine.doctor import trial
 from ravine.doctor.examination import examine, examine_static
@@ -39,17 +42,19 @@ def diagnose(subject: Recipe | str | Path, *, model: Any = None, data: Any = Non
 
 
 def prove(
-    recipe: Recipe, *, model: Any = None, data: Any = None, budget: float = 20.0, diagnosis: Diagnosis | None = None
+    recipe: Recipe, *, model: Any = None, data: Any = None, budget: float = 20.0, diagnosis: Diagnosis | None = None,
+    report: trial.Report | None = None,
 ) -> Cure:
     """Search a cure for a recipe by experiment and verify it on samples and seeds that did not choose it.
 
     ``budget`` counts training steps of all members of the trial, in units of one run of the recipe. ``diagnosis`` is what
-    ``diagnose`` said, if it has been asked already.
+    ``diagnose`` said, if it has been asked already; ``report`` is called with the part of the budget that is spent and what
+    is being trained.
     """
     recipe, module, arrays = given(recipe, model, data, {})
     case, _, _ = examine_static(recipe, Shelf(module, arrays))
     diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
-    return trial.prove(recipe, diagnosis.findings, case, module=module, arrays=arrays, budget=budget)
+    return trial.prove(recipe, diagnosis.findings, case, module=module, arrays=arrays, budget=budget, report=report)
 
 
 def consult(
@@ -68,13 +73,27 @@ def consult(
     found = diagnosis.to_dict()
     if cure:
         place = _new_file(out or Path(f"{recipe.name}-cured.toml"))
-        proof = prove(recipe, budget=budget, diagnosis=diagnosis)
+        with _bar(quiet) as report:
+            proof = prove(recipe, budget=budget, diagnosis=diagnosis, report=report)
         if proof.accepted:
             _write(place, proof)
         if not quiet:
-            Console(stderr=True).print(proof.text + (f"\nwritten to {place}" if proof.accepted else ""), highlight=False)
+            said = [proof.text, *proof.besides, *([f"written to {place}"] if proof.accepted else [])]
+            Console(stderr=True).print("\n".join(said), highlight=False, markup=False)
         found["cure"] = proof.to_dict() | {"file": str(place) if proof.accepted else None}
     return found
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[trial.Report]:
+    """The part of the budget that is spent, what is being trained, and the time left; on standard error."""
+    columns = (
+        TextColumn("proof: {task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True), TextColumn("left"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("first candidates", total=1.0)
+        yield lambda part, what: bar.update(task, completed=part, description=what)
 
 
 def _show(diagnosis: Diagnosis) -> None:
@@ -91,7 +110,6 @@ def _new_file(path: Path) -> Path:
 
 def _write(path: Path, cure: Cure) -> None:
     """The cured recipe with its evidence as a comment, whole or not at all."""
-    evidence = "".join(f"# {line}\n" for line in [cure.text, cure.why, f"before {cure.before}", f"after {cure.after}"])
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(evidence + cure.recipe, encoding="utf-8")
+    temporary.write_text("".join(f"# {line}\n" for line in cure.evidence) + cure.recipe, encoding="utf-8")
     temporary.replace(path)

@@ -7,7 +7,7 @@ Outputs are those that a run of the recipe would end with: of the averaged weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from ravine.doctor.scores import Score, averaged, lost, score
 from ravine.engine.stopping import keeps_best
 from ravine.recipe import Recipe
 
+BLOCK = 500  # steps after which the budget is told
 LOOKS = 40  # at most so many looks for the best epoch
 MOST_ROWS = 4096  # of those that choose, and of those that decide
 
@@ -38,6 +39,12 @@ class Purse:
 
     total: float
     spent: float = 0.0
+    on_spend: Callable[[float], None] | None = None  # told the part that is spent
+
+    def spend(self, steps: float) -> None:
+        self.spent += steps
+        if self.on_spend is not None:
+            self.on_spend(min(1.0, self.spent / self.total))
 
     @property
     def left(self) -> float:
@@ -197,9 +204,10 @@ class _Lane:
         while self.group.step < to:
             if self.best and all(self.best[m].ended for m in self.group.members if m in self.best) and self._all_watched():
                 return
-            next_step = min(to, (self.group.step // look + 1) * look) if self.best else to
-            self.owner.purse.spent += len(self.group.members) * (next_step - self.group.step)
+            next_step = min(to, (self.group.step // look + 1) * look if self.best else self.group.step + BLOCK)
+            steps = len(self.group.members) * (next_step - self.group.step)
             self.group.advance(next_step)
+            self.owner.purse.spend(steps)
             if self.best and (self.group.step % look == 0 or self.group.step >= self.plan):
                 self._look()
 

@@ -30,6 +30,7 @@ ACTIVATIONS = (
     "silu",
     "linear",
 )
+REACH = 3.0  # how far a weight should be able to move in a whole plan
 WEIGHTED = ("dense", "conv", "locally_connected")
 
 
@@ -41,6 +42,7 @@ class Case:
     task: str
     outputs: int  # classes, labels or targets
     input_shape: tuple[int, ...]
+    steps: int = 0  # of the whole plan, where they are known
 
 
 def remedies(code: str, case: Case, **more: Any) -> tuple[dict[str, Any], ...]:
@@ -265,8 +267,10 @@ def _lower_rate(case: Case, factor: float | None = None, **_: Any) -> Remedy:
 
 
 def _adam(case: Case, **_: Any) -> Remedy:
+    """A weight moves by about lr in each of Adam's steps: of a short plan the rate is so high that it can move by REACH."""
     if case.recipe.optimizer.kind != "adam":
-        yield {"optimizer": {"kind": "adam", "lr": 1e-3}}, "Adam with lr 0.001, which finds the scale of each step itself"
+        lr = max(1e-3, min(0.1, float(f"{REACH / case.steps:.0e}"))) if case.steps else 1e-3
+        yield {"optimizer": {"kind": "adam", "lr": lr}}, f"Adam with lr {lr:g}, which finds the scale of each step itself"
 
 
 def _optimizer(case: Case, **_: Any) -> Remedy:

@@ -24,12 +24,14 @@ from ravine.recipe import Recipe
 
 SEEDS = 3
 MORE_SEEDS = 9  # at most, where three do not decide
-RUNGS = ((1 / 8, 4), (3 / 8, 2), (1.0, 2))  # (part of the plan, candidates that go on behind it)
+# (part of the plan, candidates that go on behind it, seeds of the decision that must stay affordable)
+RUNGS = ((1 / 8, 4, 3), (3 / 8, 2, 3), (1.0, 2, 5))
 NEAR = 0.1  # of score behind the best, that a candidate may be to be trained to its plan's end
 WAVE = 0.5  # candidates of the first wave for each run of the budget
 SECOND = 4  # candidates of the second wave
 FEW = 60  # training samples: under that none are held out
 HELD_OUT = 0.3
+AMPLE = 14  # original runs of budget from which on an ensemble and half of the data are tried against overfitting
 LEVEL = 0.05  # of the test; it looks twice, each time at half of it
 LEAST = 0.005  # of score that a cure must bring
 ALIKE = 0.002  # of score within which the cure of fewer remedies is taken
@@ -69,6 +71,23 @@ class Cure:
         note = f"; {self.note}" if self.note else ""
         return f"{what} ({self.score} {change} on {len(self.seeds)} seeds, p = {self.p:.2g}; {self.spent:.1f} runs{note})"
 
+    @property
+    def besides(self) -> list[str]:
+        """What was measured that no edit of the recipe can be, one line each."""
+        return [
+            f"{one['remedy']}: {self.score} {one['before']:.4g} -> {one['after']:.4g}, p = {one['p']:.2g}"
+            + (f" ({one['command']})" if one["helps"] and one["command"] else "" if one["helps"] else " (no proof that it helps)")
+            for one in self.also
+        ]
+
+    @property
+    def evidence(self) -> list[str]:
+        """What stands above the recipe in its file."""
+        table = [f"seed {s}: {b:.6g} -> {a:.6g}" for s, b, a in zip(self.seeds, self.before, self.after, strict=True)]
+        compared = f"{self.score} of the untouched recipe -> of this one:"
+        tried = f"{len(self.tried)} recipes were tried, {self.spent:.1f} of {self.budget:g} runs spent"
+        return [self.text, f"edits: {describe(self.edits)}", compared, *table, tried, *self.besides]
+
 
 def prove(
     recipe: Recipe, findings: Sequence[Finding], case: Case, *, module: Model = None, arrays: Any = None, budget: float = 20.0,
@@ -81,7 +100,8 @@ def prove(
         )
     shelf = Shelf(module, arrays)
     held = held_out(recipe, shelf)
-    trial = Trial(replace(case, recipe=held), shelf, budget, plan_steps(recipe, shelf), report or (lambda part, what: None))
+    steps = plan_steps(recipe, shelf)
+    trial = Trial(replace(case, recipe=held, steps=steps), shelf, budget, steps, report or (lambda part, what: None))
     return trial.run(findings, recipe)
 
 
@@ -99,27 +119,32 @@ class Trial:
 
     def __init__(self, case: Case, shelf: Shelf, budget: float, unit: int, report: Report):
         self.case, self.shelf, self.budget, self.unit, self.report = case, shelf, budget, unit, report
-        self.purse = Purse(budget * unit)
+        self.what = "first candidates"
+        self.purse = Purse(budget * unit, on_spend=lambda part: report(part, self.what))
         self.rows = Rows.of(shelf.pipeline(case.recipe))
         self.seed = case.recipe.seed
         self.field = Field(shelf, self.rows, [self.seed + i for i in range(SEEDS)], self.purse)
         self.listed: list[Candidate] = []
+        self.beside = 0  # runs of the winner that are kept for what no edit can be
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
     def run(self, findings: Sequence[Finding], original: Recipe) -> Cure:
+        overfits = self.rows.held_out and any(f.code == "overfitting" for f in findings)
+        self.beside = SEEDS if overfits and self.budget >= AMPLE else 0
         self._enter([untouched(self.case), *candidates(self.case, findings, round(WAVE * self.budget))])
-        alive = self._rung(range(len(self.listed)), RUNGS[0][0], "first candidates")
-        second = self._second_wave(alive)
-        alive = self._ranked([*alive, *self._rung(second, RUNGS[0][0], "second candidates")])[: RUNGS[0][1]]
-        for part, left in RUNGS[1:]:
+        (part, left, seeds), *later = RUNGS
+        alive = self._rung(range(len(self.listed)), part, seeds, "first candidates")
+        second = self._rung(self._second_wave(alive), part, seeds, "second candidates")
+        alive = self._ranked([*alive, *second])[:left]
+        for part, left, seeds in later:
             if len(alive) > 1:
-                alive = self._ranked(self._rung(alive, part, f"{len(alive)} candidates"))[:left]
-                alive = [i for i in alive if self._last(i) >= self._last(alive[0]) - NEAR]
+                ranked = self._ranked(self._rung(alive, part, seeds, f"{len(alive)} candidates"))[:left]
+                alive = [i for i in ranked if self._last(i) >= self._last(ranked[0]) - NEAR] or alive
         winner = self._simplest(alive)
         if not self.listed[winner].moves:
-            return self._no_better(findings, original)
-        return self._decide(winner, findings, original)
+            return self._no_better(original)
+        return self._decide(winner, original)
 
     def _enter(self, new: Sequence[Candidate]) -> list[int]:
         self.listed += new
@@ -131,24 +156,28 @@ class Trial:
         others = [self.listed[i] for i in ranked[1:4] if self.listed[i].moves and self._last(i) > self._last(0)]
         return self._enter(nearby(self.case, best, others, SECOND, {c.recipe.hash for c in self.listed}))
 
-    def _rung(self, wanted: Sequence[int], part: float, what: str) -> list[int]:
-        """Train candidates to a part of their plans; those that can be afforded, the first ones first."""
+    def _rung(self, wanted: Sequence[int], part: float, seeds: int, what: str) -> list[int]:
+        """Train candidates to a part of their plans; those that can be afforded beside a decision, the first ones first."""
+        self.what = what
         kept: list[int] = []
         cost = 0.0
         for i in wanted:
             own = self.field.cost(i, part)
-            if self.purse.left - cost - own >= self._reserve(i):
+            if self.purse.left - cost - own >= self._reserve(i, seeds):
                 kept.append(i)
                 cost += own
         self.field.advance(kept, part)
         for i in kept:
             self.listed[i].scores.append(float(np.mean([score.value for score in self.field.scores(i)])))
-        self._say(what)
         return kept
 
-    def _reserve(self, i: int) -> float:
+    def _reserve(self, i: int, seeds: int) -> float:
         """Steps of the decision on a candidate, which must stay affordable."""
-        return SEEDS * (self.field.plans[0] + self.field.plans[i])
+        return seeds * self._pair(i) + self.beside * self.field.plans[i]
+
+    def _pair(self, i: int) -> int:
+        """Steps of the untouched recipe and of a candidate, one seed of each."""
+        return self.field.plans[0] + self.field.plans[i]
 
     def _last(self, i: int) -> float:
         return self.listed[i].scores[-1]
@@ -163,35 +192,38 @@ class Trial:
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, winner: int, findings: Sequence[Finding], original: Recipe) -> Cure:
+    def _decide(self, winner: int, original: Recipe) -> Cure:
         """Fresh seeds of the untouched recipe and of the winner, on samples that did not choose; more of them if need be."""
         chosen = self.listed[winner]
         seeds: list[int] = []
         before: list[Score] = []
         after: list[Score] = []
         accepted, p = False, 1.0
+        looks: list[Field] = []
         wave = SEEDS
         while wave and not accepted:
+            self.what = "fresh seeds"
             fresh = [self.seed + 101 + len(seeds) + k for k in range(wave)]
             pair = Field(self.shelf, self.rows, fresh, self.purse)
             pair.add([self.case.recipe, chosen.recipe])
             pair.advance([0, 1], 1.0)
+            looks.append(pair)
             seeds += fresh
             before += pair.scores(0, deciding=True)
             after += pair.scores(1, deciding=True)
             accepted, p = _better(before, after, held_out=self.rows.held_out)
-            self._say("fresh seeds")
-            wave = min(MORE_SEEDS - SEEDS, int(self.purse.left / (self._reserve(winner) / SEEDS))) if len(seeds) == SEEDS else 0
-        also = self._beside(pair, 1, findings)
+            free = self.purse.left - self.beside * self.field.plans[winner]
+            wave = min(MORE_SEEDS - SEEDS, int(free / self._pair(winner))) if len(seeds) == SEEDS else 0
+        also = self._beside(looks[0], 1)
         return self._cure(chosen, original, [s.metric for s in before], [s.metric for s in after], seeds, accepted, p, also)
 
-    def _no_better(self, findings: Sequence[Finding], original: Recipe) -> Cure:
+    def _no_better(self, original: Recipe) -> Cure:
         """The untouched recipe stood up to all: the best of the others is the best try."""
         others = [c for c in self.listed if c.moves and c.scores]
         best = max(others, key=lambda c: (len(c.scores), c.scores[-1]), default=self.listed[0])
         rung = len(best.scores) - 1
         before = self.listed[0].scores[: rung + 1][-1:]
-        also = self._beside(self.field, 0, findings)
+        also = self._beside(self.field, 0)
         note = "nothing beat the untouched recipe in choosing"
         return self._cure(best, original, before, best.scores[-1:], self.field.seeds, False, 1.0, also, note)
 
@@ -211,12 +243,10 @@ class Trial:
 
     # --- what no edit of one recipe can be ------------------------------------------------------------------------------
 
-    def _beside(self, trained: Field, i: int, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    def _beside(self, trained: Field, i: int) -> list[dict[str, Any]]:
         """Against overfitting, for a recipe of a field: its seeds as one ensemble; what half of the training samples costs."""
-        if not self.rows.held_out or all(f.code != "overfitting" for f in findings):
-            return []
         n = len(trained.seeds)
-        if trained.cost(i, 1.0) > self.purse.left:
+        if not self.beside or trained.cost(i, 1.0) > self.purse.left:
             return []
         trained.advance([i], 1.0)
         members = trained.scores(i, deciding=True)
@@ -225,14 +255,11 @@ class Trial:
         half.add([trained.recipes[i]])
         if half.cost(0, 1.0) <= self.purse.left:
             half.weigh(0, 0.5)
+            self.what = "half of the data"
             half.advance([0], 1.0)
-            self._say("half of the data")
             less = half.scores(0, deciding=True)
             found.append(_remedy("more data: all samples against half of them", "", less, members[: len(less)]))
         return found
-
-    def _say(self, what: str) -> None:
-        self.report(min(1.0, self.purse.spent / self.purse.total), what)
 
 
 def _better(before: Sequence[Score], after: Sequence[Score], *, held_out: bool) -> tuple[bool, float]:

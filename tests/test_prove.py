@@ -1,0 +1,458 @@
+"""The proof of cures: candidates, budget, halving, the paired test, what is written; the bench over published cases."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import ravine
+from ravine import Recipe
+from ravine.cli import app
+from ravine.doctor import candidates as proposals
+from ravine.doctor import remedies, trial
+from ravine.doctor.examination import examine_static
+from ravine.doctor.experiment import Group, Shelf
+from ravine.doctor.field import Field, Purse, Rows, plan_steps
+from ravine.doctor.findings import Finding
+from ravine.doctor.scores import Score, lost, paired, score
+from ravine.errors import InputError
+
+BENCH = Path(__file__).parent.parent / "bench"
+DENSE = [{"kind": "dense", "units": 16}, "tanh", {"kind": "dense", "units": 3}]
+BLOBS = Recipe(
+    data={"source": "blobs", "batch": 32, "validation": 0.3}, model={"layers": DENSE},
+    optimizer={"kind": "sgd", "lr": 0.1}, stop={"after": "4ep"}, threads=1,
+)  # fmt: skip
+FAULTS = {"optimizer.lr": 1e-6}
+
+
+def program(recipe: Recipe, arrays=None) -> remedies.Case:
+    return examine_static(recipe, Shelf(None, arrays))[0]
+
+
+def finding(code: str, recipe: Recipe) -> Finding:
+    return Finding(code, "here", "1 of 1", remedies.remedies(code, program(recipe)))
+
+
+def prove(recipe: Recipe, *codes: str, budget: float = 20.0) -> trial.Cure:
+    return trial.prove(recipe, [finding(code, recipe) for code in codes], program(recipe), budget=budget)
+
+
+# --- the whole trial ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cure():
+    return prove(BLOBS.edit(FAULTS), "lr_too_low", "stuck")
+
+
+def test_a_fault_is_cured_and_the_cure_trains(cure, tmp_path):
+    assert cure.accepted
+    assert cure.p < trial.LEVEL
+    assert np.mean(cure.after) > np.mean(cure.before) + 0.2
+    cured = Recipe.from_toml(cure.recipe)
+    assert cured.data == BLOBS.data or "data.preprocess" in cure.edits or "data.batch" in cure.edits
+    kept = ravine.train(cured, seed=77, quiet=True, doctor=False, out=tmp_path / "cured").result["test_accuracy"]
+    left = ravine.train(BLOBS.edit(FAULTS), seed=77, quiet=True, doctor=False, out=tmp_path / "left").result["test_accuracy"]
+    assert kept > left + 0.2
+
+
+def test_the_trial_has_the_untouched_recipe_train_longer_and_compounds(cure):
+    whys = [one["why"] for one in cure.tried]
+    assert whys[0] == "the untouched recipe"
+    assert "train twice as long" in whys
+    assert any(len(one["edits"]) > 1 and "; " in one["why"] for one in cure.tried)
+    rungs = [len(one["scores"]) for one in cure.tried]
+    assert rungs.count(1) > rungs.count(2), "most are left behind at the first rung"
+
+
+def test_fresh_seeds_decide(cure):
+    chosen_with = {BLOBS.seed + i for i in range(trial.SEEDS)}
+    assert len(cure.seeds) >= 3
+    assert not chosen_with & set(cure.seeds)
+    assert len(cure.before) == len(cure.after) == len(cure.seeds)
+
+
+@pytest.mark.parametrize("budget", [8.0, 20.0])
+@pytest.mark.parametrize("fault", [FAULTS, {"optimizer.lr": 0.03}], ids=["lr", "hard"])
+def test_every_step_is_counted_and_the_budget_is_kept(monkeypatch, budget, fault):
+    made = []
+    advance = Group.advance
+
+    def counted(self, steps, *args):
+        before = self.step
+        advance(self, steps, *args)
+        made.append((self.step - before) * len(self.members))
+
+    monkeypatch.setattr(Group, "advance", counted)
+    recipe = BLOBS.edit(fault)
+    found = prove(recipe, "lr_too_low", "optimizer_unsuited", "too_few_epochs", budget=budget)
+    unit = plan_steps(recipe, Shelf())
+    assert found.spent == pytest.approx(sum(made) / unit, abs=0.01)
+    assert found.spent <= budget
+
+
+def test_nothing_is_accepted_where_there_is_nothing_to_gain():
+    drawn = np.random.default_rng(0)
+    x, y = drawn.normal(size=(300, 4)).astype(np.float32), drawn.integers(0, 2, 300)
+    recipe = BLOBS.edit({"data.source": {"kind": "arrays", "task": "classification"}, "data.test": 0.0})
+    recipe = recipe.edit({"model.layers.2.units": 2})
+    case = program(recipe, (x, y))
+    found = trial.prove(recipe, [Finding("stuck", "loss", "0 of 1", remedies.remedies("stuck", case))], case, arrays=(x, y))
+    assert not found.accepted
+    assert found.text.startswith("no verified cure")
+    assert found.to_dict()["recipe"] is None
+    assert Recipe.from_toml(found.to_dict()["best_try"])
+
+
+def test_too_small_a_budget_is_refused():
+    with pytest.raises(InputError, match="at least 8 original runs"):
+        prove(BLOBS, budget=7)
+
+
+def test_a_module_given_in_python_is_cured_by_its_numbers():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+    recipe = BLOBS.edit({"model": {"kind": "module", "name": "Sequential"}, **FAULTS})
+    case, _, _ = examine_static(recipe, Shelf(module))
+    found = trial.prove(recipe, [Finding("lr_too_low", "lr", "1e-6", remedies.remedies("lr_too_low", case))], case, module=module)
+    assert found.accepted
+    assert not any(path.startswith("model") for path in found.edits)
+
+
+def test_against_overfitting_an_ensemble_and_more_data_are_measured():
+    found = prove(BLOBS.edit({"data.validation": 0.5}), "overfitting")
+    assert [one["remedy"].split(":")[0] for one in found.also] == ["an ensemble of 3", "more data"]
+    assert found.spent <= 20
+    assert all(0 <= one["before"] <= 1 and 0 <= one["p"] <= 1 for one in found.also)
+    assert len(found.besides) == 2
+
+
+def test_a_table_too_small_to_hold_any_out_says_so():
+    x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
+    recipe = Recipe(
+        data={"source": {"kind": "arrays", "task": "regression"}, "batch": 5, "validation": 0.0, "test": 0.0},
+        model={"layers": [{"kind": "dense", "units": 1}]}, optimizer={"kind": "sgd", "lr": 1e-5}, stop={"after": "20ep"}, threads=1,
+    )  # fmt: skip
+    case = program(recipe, (x, 3 * x))
+    low = Finding("lr_too_low", "lr", "1e-5", remedies.remedies("lr_too_low", case))
+    found = trial.prove(recipe, [low], case, arrays=(x, 3 * x))
+    assert found.accepted
+    assert "training samples decide" in found.text
+
+
+# --- candidates -----------------------------------------------------------------------------------------------------
+
+
+def test_candidates_are_different_recipes_in_the_findings_order():
+    recipe = BLOBS.edit(FAULTS)
+    case = program(recipe)
+    found = proposals.candidates(case, [finding("lr_too_low", recipe), finding("inputs_unscaled", recipe)], 10)
+    assert len({c.recipe.hash for c in found} | {recipe.hash}) == 11
+    assert len(found[0].moves) == 2, "the compound of the first two findings stands first"
+    assert {"optimizer.lr", "data.preprocess"} <= set(found[0].edits)
+
+
+def test_a_compound_is_made_for_what_the_first_move_leaves():
+    recipe = BLOBS.edit({"model.layers": [*DENSE, "softmax"]})
+    made = proposals.made_of(program(recipe), [proposals.Move("loss_output_mismatch"), proposals.Move("no_hidden_nonlinearity")])
+    kinds = [layer["kind"] for layer in made.edits["model.layers"]]
+    assert kinds == ["dense", "relu", "dense"], "neither move undoes the other"
+    assert made.edits["loss"]["kind"] == "cross_entropy"
+
+
+def test_a_later_move_replaces_what_lies_inside_it():
+    made = proposals.made_of(program(BLOBS), [proposals.Move("lr_too_low"), proposals.Move("optimizer_unsuited")])
+    assert made.recipe.optimizer.kind == "adam"
+    assert "optimizer.lr" not in made.edits
+
+
+def test_the_second_wave_tries_rates_nearby_and_compounds():
+    case = program(BLOBS)
+    best, other = (proposals.made_of(case, [proposals.Move(code)]) for code in ("lr_too_low", "inputs_unscaled"))
+    found = proposals.nearby(case, best, [other], 4, {best.recipe.hash, other.recipe.hash})
+    lr = best.recipe.optimizer.lr
+    assert [c.recipe.optimizer.lr / lr for c in found] == pytest.approx([4, 0.25, 1])
+    assert found[2].recipe.data.preprocess
+
+
+IMAGES = Recipe(
+    data={"source": "digits", "batch": 64, "validation": 0.2}, stop={"after": "5ep"}, threads=1,
+    model={"layers": [{"kind": "conv", "channels": 16, "kernel": 3}, "relu", "flatten", {"kind": "dense", "units": 10}]},
+)  # fmt: skip
+
+
+def width(layers):
+    return sum(layer.get("units", 0) + layer.get("channels", 0) for layer in layers)
+
+
+@pytest.mark.parametrize("recipe", [BLOBS, IMAGES], ids=["table", "images"])
+def test_the_whole_list_against_overfitting(recipe):
+    edits = [one["edits"] for one in remedies.remedies("overfitting", program(recipe))]
+    layers = [{layer["kind"] for layer in one["model.layers"]} for one in edits if "model.layers" in one]
+    paths = {path for one in edits for path in one}
+    assert "stop.patience" in paths
+    assert {"loss.l2", "optimizer.weight_decay"} & paths
+    assert "data.augment" in paths
+    assert any("dropout" in kinds for kinds in layers)
+    assert any("batch_norm" in kinds for kinds in layers)
+    assert min(width(one["model.layers"]) for one in edits if "model.layers" in one) < width(remedies.layers_of(recipe))
+
+
+@pytest.mark.parametrize("code", sorted(remedies._TABLE))
+def test_every_remedy_gives_recipes_that_train(code):
+    recipe = BLOBS.edit({"data.augment": [{"kind": "noise"}], "loss.l2": 0.1, "data.order": "fixed", "optimizer.lr": 0.01})
+    shelf = Shelf()
+    made = [recipe.edit(one["edits"]) for one in remedies.remedies(code, program(recipe))]
+    assert made or code in ("batch_too_small", "batch_too_large", "targets_unscaled")
+    field = Field(shelf, Rows.of(shelf.pipeline(recipe)), [0], Purse(1e9))
+    places = field.add(made)
+    field.advance(places, 0.1)
+    for i in places:
+        assert field.outputs(i, deciding=False), made[i]
+
+
+def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
+    rates = {}
+    for steps in (0, 30, 420, 100_000):
+        case = remedies.Case(BLOBS, "classification", 3, (2,), steps)
+        rates[steps] = remedies.remedies("optimizer_unsuited", case)[0]["edits"]["optimizer"]["lr"]
+    assert rates == {0: 0.001, 30: 0.1, 420: 0.007, 100_000: 0.001}
+
+
+# --- fields -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_samples_that_choose_never_decide_and_are_never_trained_on():
+    pipeline = Shelf().pipeline(BLOBS)
+    rows = Rows.of(pipeline)
+    assert rows.part == "validation"
+    assert not set(rows.choosing.tolist()) & set(rows.deciding.tolist())
+    assert len(rows.choosing) + len(rows.deciding) == pipeline.size("validation")
+
+
+def test_early_stopping_ends_with_the_best_epoch_and_saves_steps():
+    drawn = np.random.default_rng(0)
+    x, y = drawn.normal(size=(60, 30)).astype(np.float32), drawn.integers(0, 2, 60)
+    arrays = (x[:30], y[:30], x[30:], y[30:])
+    recipe = Recipe(
+        data={"source": {"kind": "arrays", "task": "classification"}, "batch": 10},
+        model={"layers": [{"kind": "dense", "units": 32}, "relu", {"kind": "dense", "units": 2}]},
+        optimizer={"kind": "adam", "lr": 0.03}, stop={"after": "40ep"}, threads=1,
+    )  # fmt: skip
+    losses, spent = {}, {}
+    for patience in (None, "3ep"):
+        shelf, purse = Shelf(None, arrays), Purse(1e9)
+        stopped = recipe.edit({"stop.patience": patience})
+        field = Field(shelf, Rows.of(shelf.pipeline(stopped)), [0, 1, 2], purse)
+        field.advance(field.add([stopped]), 1.0)
+        y_val = torch.tensor(arrays[3])[field.rows.choosing]
+        losses[patience] = [float(torch.nn.functional.cross_entropy(o, y_val)) for o in field.outputs(0, deciding=False)]
+        spent[patience] = purse.spent
+    assert all(stop < end for stop, end in zip(losses["3ep"], losses[None], strict=True))
+    assert spent["3ep"] < spent[None] / 2
+
+
+def test_averaged_weights_are_what_counts_where_a_recipe_averages():
+    shelf = Shelf()
+    outputs = {}
+    for ema in (0.0, 0.99):
+        field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0], Purse(1e9))
+        field.advance(field.add([BLOBS.edit({"average.ema": ema})]), 1.0)
+        outputs[ema] = field.outputs(0, deciding=True)[0]
+        again = field.outputs(0, deciding=True)[0]
+        assert torch.equal(outputs[ema], again), "looking changes nothing"
+    assert not torch.allclose(outputs[0.0], outputs[0.99], atol=1e-3)
+
+
+def test_half_of_the_samples_alone_are_learned_from():
+    """Of two groups with opposite labels, the one without weight is not learned."""
+    shelf = Shelf()
+    field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0], Purse(1e9))
+    field.add([BLOBS])
+    field.weigh(0, 0.5)
+    weights = field._places[0][0].group.stepper.sample_weights
+    assert sorted(set(weights.flatten().tolist())) == [0.0, 2.0]
+    assert float(weights.mean()) == pytest.approx(1.0, abs=0.02)
+    field.advance([0], 1.0)
+    assert field.scores(0)[0].metric > 0.5
+
+
+def test_a_recipe_that_cannot_be_run_is_out_not_an_error():
+    shelf = Shelf()
+    field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0, 1], Purse(1e9))
+    bad = BLOBS.edit({"model.layers": [{"kind": "conv", "channels": 3, "kernel": 9}, {"kind": "dense", "units": 3}]})
+    good, out = field.add([BLOBS, bad])
+    field.advance([good, out], 1.0)
+    assert [one.value for one in field.scores(out)] == [lost(1).value] * 2
+    assert field.scores(good)[0].value > 0.3
+
+
+# --- scores and the test ------------------------------------------------------------------------------------------------
+
+
+def test_scores_agree_with_scikit_learn():
+    from sklearn.metrics import accuracy_score, r2_score
+
+    generator = torch.Generator().manual_seed(0)
+    shelf = Shelf()
+    pipeline = shelf.pipeline(BLOBS)
+    output = torch.randn(50, 3, generator=generator)
+    y = torch.randint(0, 3, (50,), generator=generator)
+    found = score(pipeline, BLOBS, output, ravine.data.pipeline.Batch(output, y, y))
+    assert found.metric == pytest.approx(accuracy_score(y, output.argmax(1)))
+    brier = (output.double().softmax(1) - torch.eye(3)[y]).square().sum(1)
+    assert found.near == pytest.approx((1 - brier).numpy())
+    x = np.linspace(0, 1, 50, dtype=np.float32)[:, None]
+    real = BLOBS.edit({"data.source": {"kind": "arrays", "task": "regression"}, "data.test": 0.0})
+    line = Shelf(None, (x, x)).pipeline(real)
+    target, said = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
+    found = score(line, real, said, ravine.data.pipeline.Batch(said, target, y))
+    assert found.metric == pytest.approx(r2_score(target, said), abs=1e-6)
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.05)])
+def test_the_paired_test_keeps_its_level(between, within):
+    """Without a gain, seeds and samples varying, p < 0.025 comes up in no more than 2.5 % of trials (and some noise)."""
+    drawn = np.random.default_rng(0)
+    n = 2000
+    alarms = 0
+    for _ in range(n):
+        gains = drawn.normal(size=(3, 1)) * between + drawn.normal(size=(1, 60)) * 0.5 + drawn.normal(size=(3, 60)) * within
+        alarms += paired(gains) < 0.025
+    assert alarms / n < 0.035
+
+
+def test_the_paired_test_finds_a_gain():
+    drawn = np.random.default_rng(0)
+    assert paired(0.3 + 0.05 * drawn.normal(size=(3, 1)) + 0.3 * drawn.normal(size=(3, 60))) < 0.01
+
+
+def test_surer_probabilities_do_not_make_up_for_a_lower_metric():
+    wins = [Score(np.array([1.0, 1, 1, 0] * 20), np.ones(80))] * 3
+    loses = [Score(np.ones(80), np.full(80, -1.0))] * 3
+    assert not trial._better(loses, wins, held_out=True)[0]
+
+
+# --- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_the_cured_recipe_with_its_evidence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("faulty.toml").write_text(BLOBS.edit(FAULTS).to_toml(), encoding="utf-8")
+    runner = CliRunner()
+    shown = runner.invoke(app, ["doctor", "faulty.toml", "--prove", "--out", "cured.toml", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout.splitlines()[-1])["cure"]
+    assert found["accepted"]
+    assert {"edits", "before", "after", "seeds", "recipe", "spent", "p"} <= set(found)
+    text = Path("cured.toml").read_text(encoding="utf-8")
+    assert text.startswith("# verified cure: ")
+    assert f"# seed {found['seeds'][0]}: " in text
+    assert Recipe.load("cured.toml") == Recipe.from_toml(found["recipe"])
+    again = runner.invoke(app, ["doctor", "faulty.toml", "--prove", "--out", "cured.toml", "--json"])
+    assert again.exit_code == 2, "a file is never overwritten"
+    assert runner.invoke(app, ["train", "cured.toml", "--quiet", "--out", "run"]).exit_code == 0
+
+
+def test_progress_is_told_and_grows():
+    told: list[tuple[float, str]] = []
+    recipe = BLOBS.edit(FAULTS)
+    low = finding("lr_too_low", recipe)
+    trial.prove(recipe, [low], program(recipe), report=lambda part, what: told.append((part, what)))
+    parts = [part for part, _ in told]
+    assert parts == sorted(parts)
+    assert len(parts) > 10
+    assert told[-1] == (1.0, "done")
+
+
+# --- the bench ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import cure_cases
+    import doctor
+
+    yield doctor, cure_cases
+    for name in ("cure_cases", "doctor", "rivals", "keras_cases", "human_fixes", "published_data"):
+        sys.modules.pop(name, None)
+
+
+def layer(units, activation):
+    return {"type": "dense", "units": units, "activation": activation}
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """Two programs in the format of published ones: with a data file and a fix, and without a fix."""
+    drawn = np.random.default_rng(0)
+    x = drawn.normal(size=(200, 2)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    np.savez(tmp_path / "half.npz", x=x[:140], y=y[:140], x_val=x[140:], y_val=y[140:])
+    one = {
+        "id": "with-a-fix", "data": "half plane", "data_file": "half.npz", "layers": [layer(8, "relu"), layer(1, "sigmoid")],
+        "optimizer": {"name": "sgd"}, "lr": 1e-5, "batch_size": 20, "epochs": 10, "loss": "binary_crossentropy",
+        "metric": "accuracy", "fault_labels": ["lr_too_low"], "is_control": False, "fixed": {"lr": 0.3},
+    }  # fmt: skip
+    other = {key: value for key, value in one.items() if key != "fixed"} | {"id": "without"}
+    (tmp_path / "cases.json").write_text(json.dumps([one, other]), encoding="utf-8")
+    return tmp_path / "cases.json"
+
+
+def run_bench(bench, monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["doctor.py", *map(str, words)])
+    bench.main()
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_the_bench_proves_cases_and_goes_on_where_it_was(bench, cases, monkeypatch, capsys, tmp_path):
+    doctor, _ = bench
+    words = ["--cases", cases, "--prove", "--budget", 8, "--seeds", 1, "--json", "--log", tmp_path / "log.jsonl", "--only", "with-"]
+    found = run_bench(doctor, monkeypatch, capsys, *words)
+    fixed = found["rows"][0]["proof"]
+    assert fixed["accepted"]
+    assert fixed["recovered"] > 0.7
+    assert fixed["spent"] <= 8
+    assert fixed["random_spent"] <= 8
+    assert {len(values) for values in fixed["by_seed"].values()} == {3}
+    assert set(fixed["by_seed"]) == {"buggy", "best_try", "human_fixed", "random_search", "train_longer"}
+    assert found["summary"]["judged"] == 1
+    assert found["summary"]["accepted_worse"] == []
+    monkeypatch.setattr(doctor, "examine_case", lambda *_: pytest.fail("done again"))
+    assert run_bench(doctor, monkeypatch, capsys, *words)["rows"] == found["rows"]
+
+
+@pytest.mark.parametrize(
+    ("row", "lower", "recovered", "worse"),
+    [
+        ({"buggy": 0.5, "best_try": 0.95, "human_fixed": 1.0, "accepted": True}, False, 0.9, False),
+        ({"buggy": 0.5, "best_try": 0.95, "human_fixed": 1.0, "accepted": False}, False, 0.0, False),
+        ({"buggy": 0.5, "best_try": 0.4, "human_fixed": 1.0, "accepted": True}, False, -0.2, True),
+        ({"buggy": 10.0, "best_try": 1.0, "human_fixed": 0.0, "accepted": True}, True, 0.9, False),
+        ({"buggy": 0.5, "best_try": 0.9, "human_fixed": 0.505, "accepted": True}, False, None, False),
+    ],
+)
+def test_what_is_recovered(bench, row, lower, recovered, worse):
+    _, cure_cases = bench
+    row = {"recovered": None, "random_search": 0.7, "train_longer": 0.7, **row}
+    found = cure_cases.judged(row, lower)
+    assert found["recovered"] == (None if recovered is None else pytest.approx(recovered))
+    assert found["worse"] is worse
+
+
+def test_a_long_plan_is_shortened_with_its_fix_and_says_so(bench, cases):
+    doctor, cure_cases = bench
+    case = next(iter(doctor.load(cases)))
+    shelf = Shelf(None, case.arrays)
+    assert cure_cases._too_long(case, shelf, 20, 15) == 1
+    assert cure_cases._too_long(case, shelf, 20, 0.02) > 1
+    short = cure_cases._shortened(case, 3)
+    assert (short.recipe.stop.after, short.fixed.stop.after) == ("4ep", "4ep")
+    assert cure_cases._shortened(case, 11) is None, "less than a tenth would be another case"
