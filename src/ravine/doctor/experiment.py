@@ -82,8 +82,13 @@ class Shelf:
         """Recipes that share a program, as its members, initialised."""
         pipeline = self.pipeline(recipes[0])
         population = populate(recipes, pipeline, self.module, device=pipeline.device, dtype=_dtype(recipes[0]))
-        execution = pilot.prepare(population, recipes[0], pipeline)
+        execution = pilot.prepare(population, _by_rule(recipes[0]), pipeline)
         return Program(0, list(recipes), list(members), pipeline, population, execution, test=False)
+
+
+def _by_rule(recipe: Recipe) -> Recipe:
+    """Nothing is timed for an experiment: it is over before that would pay."""
+    return recipe.edit({"precision": "float64" if recipe.precision == "float64" else "float32", "threads": torch.get_num_threads()})
 
 
 def _dtype(recipe: Recipe) -> torch.dtype:
@@ -142,7 +147,8 @@ class Group:
         self.base = self._baseline(self.probe.y)
         self.validation: Batch | None = None
         if self.pipeline.has("validation"):
-            self.validation = next(iter(self.pipeline.split("validation", limit=4 * PROBE, batch=4 * PROBE)))
+            most = 4 * PROBE if math.prod(self.pipeline.input_shape) < 500 else PROBE
+            self.validation = next(iter(self.pipeline.split("validation", limit=most, batch=most)))
         for curve in self.curves:
             curve.base = self.base
         self.normed = any(isinstance(m, _NORMS) for m in program.population.objectives[0].modules())

@@ -47,6 +47,7 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "The inputs do not say anything about the targets, or there is nothing to tell apart.",
         "no training can beat the constant answer", ("stuck", "underfitting"),
     ),
+    "class_imbalance": ("A few classes hold nearly all samples.", "the rare classes are ignored", ()),
     "lr_too_high": (
         "The steps are longer than the loss is smooth.",
         "the loss jumps or rises",
@@ -117,7 +118,6 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         (),
     ),
     "validation_leak": ("Samples of the training part stand in the validation part too.", "validation looks better than it is", ()),
-    "class_imbalance": ("A few classes hold nearly all samples.", "the rare classes are ignored", ()),
     "non_finite": ("A loss or a gradient is not a number.", "the member is lost", ()),
     "oscillating": ("The loss swings up and down without settling.", "no lasting progress", ()),
     "stuck": ("The loss stays where the constant predictor is.", "nothing is learned", ()),

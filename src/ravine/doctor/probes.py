@@ -186,7 +186,8 @@ def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) 
     if gradient is not None:
         rows = torch.cat([rows, gradient.flatten(1)], 1)
     if len(rows) > 1 and not isinstance(owner, nn.RNNBase | nn.Embedding):
-        _, counts = torch.unique(rows, dim=0, return_counts=True)
+        mix = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(rows.device)
+        _, counts = torch.unique((rows * mix).sum(1), return_counts=True)  # equal rows have equal sums
         layer.twins = float(counts[counts > 1].sum()) / len(rows)
 
 
@@ -201,13 +202,13 @@ def head_kind(model: nn.Module, x: Tensor) -> str:
     last = _last_weighted(model, x)
     if last is None:
         return "other"
-    values = torch.tensor([-50.0, -3.0, -0.5, 0.0, 0.5, 3.0, 50.0], dtype=x.dtype, device=x.device)
+    values = torch.tensor([-50.0, -3.0, -0.5, 0.0, 0.5, 3.0, 50.0], device=x.device)
     seen: dict[str, Tensor] = {}
 
     def replace(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         generator = torch.Generator("cpu").manual_seed(0)
         draw = torch.randint(0, len(values), output.shape, generator=generator).to(x.device)
-        seen["in"] = values[draw]
+        seen["in"] = values[draw].to(output.dtype)
         return seen["in"]
 
     handle = last.register_forward_hook(replace)
@@ -266,18 +267,27 @@ def is_affine(model: nn.Module, x: Tensor) -> bool:
     """
     model = copy.deepcopy(model).eval()
     last = _last_weighted(model, x)
-    if last is None or not x.is_floating_point() or len(x) < 2:
+    embedding = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
+    if last is None or len(x) < 2 or (not x.is_floating_point() and embedding is None):
         return False
     seen: list[Tensor] = []
-    handle = last.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().double()))
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    there, here = x + 3 * (x - x.mean(0)) + 3 * x.std() * noise, x.roll(1, 0)
+    handles = [last.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().double()))]
+    given = x if embedding is None else embedding(x).detach()  # of tokens: their vectors
+    parts: list[Tensor] = []
+    if embedding is not None:
+        handles.append(embedding.register_forward_hook(lambda module, inputs, output: parts[len(seen)]))
+    noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
+    there, here = given + 3 * (given - given.mean(0)) + 3 * given.std() * noise, given.roll(1, 0)
+    parts += [there, here, (there + here) / 2]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for part in (there, here, (there + here) / 2):
-                model(part)
+            for part in parts:
+                model(part if embedding is None else x)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+    if len(seen) != 3:
+        return False
     a, b, middle = seen
     scale = float((a - b).abs().mean())
     off = float(((a + b) / 2 - middle).abs().mean())

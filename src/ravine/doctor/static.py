@@ -6,11 +6,11 @@ A *contradiction* (strength 0.9 and more) is wrong whatever the run does: the lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ravine.data.pipeline import Batch, Pipeline
@@ -18,6 +18,7 @@ from ravine.doctor.experiment import probe_batch
 from ravine.doctor.findings import Finding
 from ravine.doctor.probes import Seen, head_kind, is_affine, look
 from ravine.doctor.remedies import Case, remedies
+from ravine.doctor.samples import SAMPLE_CHECKS, all_targets
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
@@ -26,6 +27,7 @@ EXTREME = 50.0
 LARGE = 10.0
 UNEQUAL = 1000.0  # widest against narrowest feature
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
+HINT = 0.2  # worth an experiment, not a word
 _NORMALISING = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm")
 _ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
 
@@ -57,6 +59,10 @@ class Examined:
     def case(self) -> Case:
         return Case(self.recipe, self.task, self.pipeline.outputs, tuple(self.pipeline.input_shape))
 
+    def finding(self, code: str, where: str, evidence: str, strength: float, **more: object) -> Finding:
+        """A finding with this program's remedies."""
+        return Finding(code, where, evidence, remedies(code, self.case, **more), strength=strength)
+
 
 def lay_out(recipe: Recipe, pipeline: Pipeline, model: nn.Module, loss: nn.Module) -> Examined:
     """Run the network once on probe samples and name its output layer."""
@@ -79,12 +85,8 @@ def lay_out(recipe: Recipe, pipeline: Pipeline, model: nn.Module, loss: nn.Modul
 def examine(program: Examined) -> list[Finding]:
     """Every static finding, contradictions and suspicions."""
     if program.seen is None:
-        return [_found(program, "wrong_output_units", "model", f"the loss refuses the network's outputs: {program.refused}", SURE)]
-    return [finding for check in CHECKS for finding in check(program)]
-
-
-def _found(program: Examined, code: str, where: str, evidence: str, strength: float, **more: object) -> Finding:
-    return Finding(code, where, evidence, remedies(code, program.case, **more), strength=strength)
+        return [program.finding("wrong_output_units", "model", f"the loss refuses the network's outputs: {program.refused}", SURE)]
+    return [finding for check in (*CHECKS, *SAMPLE_CHECKS) for finding in check(program)]
 
 
 # --- outputs, loss and labels ---------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ def _units(program: Examined) -> Iterator[Finding]:
         return
     what = "labels" if program.task == "multilabel" else "classes"
     sure = SURE if program.loss_kind in _ENTROPIES or units > 1 else LIKELY
-    yield _found(program, "wrong_output_units", "output layer", f"{units} output unit{'s' * (units > 1)} for {k} {what}", sure)
+    yield program.finding("wrong_output_units", "output layer", f"{units} output unit{'s' * (units > 1)} for {k} {what}", sure)
 
 
 def _pairing(program: Examined) -> Iterator[Finding]:
@@ -112,13 +114,15 @@ def _pairing(program: Examined) -> Iterator[Finding]:
             f"the output is {value:g} for every input, whatever the weights: "
             "a softmax over one unit is always 1, and its gradient is zero"
         )
-        yield _found(program, "loss_output_mismatch", "output layer", text, 1.0)
+        yield program.finding("loss_output_mismatch", "output layer", text, 1.0)
         return
     verdict = _PAIRS.get((loss, "p" if program.probabilities else "s"), {}).get(head)
     if (loss in ("squared", "absolute", "huber") and program.task == "multilabel" and head == "softmax") or (
         loss == "binary_cross_entropy" and program.probabilities and head == "softmax" and program.task == "multilabel"
     ):
         verdict = ("the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}", SURE)
+    elif loss == "cross_entropy" and program.task == "multilabel":
+        verdict = ("{loss} is for classes that exclude one another: {labels}", SURE)
     elif loss in ("squared", "absolute", "huber") and program.task == "classification":
         verdict = {
             "softmax": (
@@ -132,9 +136,7 @@ def _pairing(program: Examined) -> Iterator[Finding]:
         }.get(head)
     if verdict:
         text, strength = verdict
-        yield _found(
-            program,
-            "loss_output_mismatch",
+        yield program.finding("loss_output_mismatch",
             "output layer and loss",
             text.format(loss=_name(program), labels=_sums(program.probe.y)),
             strength,
@@ -220,7 +222,7 @@ def _range(program: Examined) -> Iterator[Finding]:
     bounds = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, float("inf"))}
     if program.task != "regression" or program.head not in bounds or program.loss_kind in _ENTROPIES:
         return
-    y = _all_targets(program).double()
+    y = all_targets(program.pipeline).double()
     low, high = bounds[program.head]
     if program.head == "softmax" and program.outputs > 1 and bool(((y.sum(-1) - 1).abs() < 1e-4).all()):
         return
@@ -231,30 +233,7 @@ def _range(program: Examined) -> Iterator[Finding]:
             f"{outside:.0%} of the targets lie outside what the {program.head} output can give ({low:g} to {high:g}; the targets "
             f"go from {float(y.min()):.3g} to {float(y.max()):.3g}): {min(lost, 9.99):.0%} of their variance can never be explained"
         )
-        yield _found(program, "output_range", "output layer", text, SURE)
-
-
-def _labels(program: Examined) -> Iterator[Finding]:
-    y = _all_targets(program)
-    if program.loss_kind in ("binary_cross_entropy", "cross_entropy", "kl") and y.is_floating_point():
-        outside = float(((y < 0) | (y > 1)).double().mean())
-        if outside > 0:
-            text = (
-                f"{outside:.0%} of the targets lie outside 0 to 1 ({float(y.min()):g} "
-                f"to {float(y.max()):g}), where {program.loss_kind} has no meaning"
-            )
-            yield _found(program, "labels_invalid", "targets", text, SURE)
-    if program.task == "classification" and not y.is_floating_point():
-        counts = y.flatten().bincount(minlength=program.pipeline.outputs).double()
-        share = counts / counts.sum()
-        rare = float(share[share > 0].min())
-        if float(share.max()) > 0.95 and rare < 0.02:
-            text = f"the most frequent class holds {float(share.max()):.1%} of the samples, the rarest {rare:.1%}"
-            yield _found(program, "class_imbalance", "labels", text, SUSPECT)
-
-
-def _all_targets(program: Examined, limit: int = 20_000) -> Tensor:
-    return torch.cat([batch.y for batch in program.pipeline.split("train", limit=limit, batch=4096)])
+        yield program.finding("output_range", "output layer", text, SURE)
 
 
 # --- scales ---------------------------------------------------------------------------------------------------------
@@ -281,11 +260,11 @@ def _inputs(program: Examined) -> Iterator[Finding]:
     if spread > 10 and len(live) > 1:
         text += f"; the widest is {spread:.2g} times as wide as the narrowest"
     if largest > EXTREME or (spread > UNEQUAL and largest > 3):
-        yield _found(program, "inputs_unscaled", "inputs", text, 0.92 if largest > VAST else LIKELY)
+        yield program.finding("inputs_unscaled", "inputs", text, 0.92 if largest > VAST else LIKELY)
     elif largest > LARGE or offset > 10 or (spread > 100 and x.dim() == 2 and largest > 1):
-        yield _found(program, "inputs_unscaled", "inputs", text, SUSPECT)
+        yield program.finding("inputs_unscaled", "inputs", text, SUSPECT)
     elif 0 < smallest < 0.01:
-        yield _found(program, "inputs_unscaled", "inputs", f"the largest {what} has a root mean square of {smallest:.2g}", SUSPECT)
+        yield program.finding("inputs_unscaled", "inputs", f"the largest {what} has a root mean square of {smallest:.2g}", SUSPECT)
 
 
 def _normalised_first(program: Examined) -> bool:
@@ -308,7 +287,7 @@ def _targets(program: Examined) -> Iterator[Finding]:
             f"the targets have mean {float(y.mean()):.3g} and standard deviation "
             f"{spread:.3g}, the untrained outputs {float(program.seen.outputs.std()):.2g}"
         )
-        yield _found(program, "targets_unscaled", "targets", text, SUSPECT)
+        yield program.finding("targets_unscaled", "targets", text, SUSPECT)
 
 
 # --- the network as it starts ---------------------------------------------------------------------------------------
@@ -324,14 +303,14 @@ def _start(program: Examined) -> Iterator[Finding]:
                 f"{layer.twins:.0%} of the {layer.units} units of layer "
                 f"{layer.name} start with the same weights and get the same gradient"
             )
-            yield _found(program, "symmetric_init", f"layer {layer.name}", text, SURE)
+            yield program.finding("symmetric_init", f"layer {layer.name}", text, SURE)
             break
     if len(weighted) > 1 and is_affine(program.model, program.probe.x[:32]) and not _bottleneck(weighted):
         text = (
             f"the {len(weighted)} weighted layers have no non-linearity between them: "
             "the outputs are an affine function of the inputs (checked on 32 samples)"
         )
-        yield _found(program, "no_hidden_nonlinearity", "hidden layers", text, SURE)
+        yield program.finding("no_hidden_nonlinearity", "hidden layers", text, SURE)
     hidden = [(layer, act) for layer, act in seen.hidden() if layer.std > 0]
     if len(hidden) > 1 and hidden[0][0].std > 0:
         ratio = hidden[-1][0].std / hidden[0][0].std
@@ -340,68 +319,16 @@ def _start(program: Examined) -> Iterator[Finding]:
                 f"the spread of the signal goes from {hidden[0][0].std:.2g} in "
                 f"the first layer to {hidden[-1][0].std:.2g} in the last hidden one"
             )
-            yield _found(program, "init_scale", "initial weights", text, SUSPECT)
+            yield program.finding("init_scale", "initial weights", text, SUSPECT)
     last = weighted[-1] if weighted else None
     if last is not None and last.input_std > 0 and last.std > 30 and seen.layers[0].input_std < EXTREME:
-        yield _found(program, "init_scale", "initial weights", f"the scores start with a spread of {last.std:.3g}", SUSPECT)
+        yield program.finding("init_scale", "initial weights", f"the scores start with a spread of {last.std:.3g}", SUSPECT)
 
 
 def _bottleneck(layers: list[Any]) -> bool:
     """A narrow middle is a factorisation, which may well be linear."""
-    widths = [layer.units for layer in layers]
+    widths = [math.prod(layer.shape) for layer in layers]
     return len(widths) > 1 and min(widths[:-1]) < widths[-1]
-
-
-# --- the parts of the data ------------------------------------------------------------------------------------------
-
-
-def _splits(program: Examined) -> Iterator[Finding]:
-    pipeline = program.pipeline
-    if not pipeline.has("validation") or pipeline.size("validation") < 50 or not program.probe.x.is_floating_point():
-        return
-    held = next(iter(pipeline.split("validation", limit=2000, batch=2000)))
-    x, v = program.probe.x.double().flatten(1), held.x.double().flatten(1)
-    spread = x.std(0, correction=0)
-    wide = spread > 0.05 * spread.max()
-    shift = ((v.mean(0) - x.mean(0)).abs() / spread.clamp_min(1e-12))[wide]
-    size = (x.square().mean().sqrt(), v.square().mean().sqrt())
-    ratio = float(size[1] / size[0].clamp_min(1e-12))
-    if not 1 / 3 < ratio < 3 or (len(shift) and float(shift.median()) > 1):
-        text = (
-            f"validation inputs are {ratio:.2g} times the size of training inputs; "
-            f"their means differ by {float(shift.median()):.2g} standard deviations"
-        )
-        yield _found(program, "split_mismatch", "validation part", text, LIKELY)
-    if not program.probe.y.is_floating_point() and program.task == "classification":
-        a, b = (y.flatten().bincount(minlength=pipeline.outputs).double() for y in (_all_targets(program), held.y))
-        apart = float((a / a.sum() - b / b.sum()).abs().sum() / 2)
-        if apart > 0.2 + (pipeline.outputs / float(b.sum())) ** 0.5:
-            yield _found(
-                program,
-                "split_mismatch",
-                "labels",
-                f"{apart:.0%} of the labels would have to change for training and validation to hold the classes in equal shares",
-                LIKELY,
-            )
-    leak = _copies(program, held.x)
-    if leak > 0.2:
-        yield _found(
-            program,
-            "validation_leak",
-            "validation part",
-            f"{leak:.0%} of the validation samples stand in the training part, digit for digit",
-            LIKELY,
-        )
-
-
-def _copies(program: Examined, held: Tensor) -> float:
-    """The share of validation samples that the training part holds too, beyond what chance repeats in the training part."""
-    train = torch.cat([b.x.flatten(1) for b in program.pipeline.split("train", limit=20_000, batch=4096)])
-    few = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(0))[:256].to(train.device)
-    mix = torch.randn(len(few), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(train.device)
-    keys, wanted = train[:, few].double() @ mix, held.flatten(1)[:, few].double() @ mix
-    repeated = 1 - len(keys.unique()) / max(1, len(keys))
-    return float(torch.isin(wanted, keys).double().mean()) - 3 * repeated
 
 
 # --- numbers that are rarely right ----------------------------------------------------------------------------------
@@ -412,22 +339,38 @@ def _numbers(program: Examined) -> Iterator[Finding]:
     lr, kind = recipe.optimizer.arguments["lr"], recipe.optimizer.kind
     adaptive = kind in ("adam", "adamw", "nadam", "rmsprop", "radam", "amsgrad", "lion", "adamax")
     if (adaptive and lr > 0.03) or (kind in ("sgd", "momentum", "nesterov") and lr > 2):
-        yield _found(program, "lr_too_high", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
+        yield program.finding("lr_too_high", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
     if (adaptive and lr < 1e-5) or (kind in ("sgd", "momentum", "nesterov") and lr < 1e-4):
-        yield _found(program, "lr_too_low", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
+        yield program.finding("lr_too_low", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
     penalty = max(recipe.loss.l2, recipe.loss.l1, recipe.optimizer.arguments.get("weight_decay") or 0.0)
     layers = recipe.model.layers if recipe.model.kind == "layers" else ()
-    rates = [layer.rate for layer in layers if "dropout" in layer.kind]
-    if penalty >= 0.05 or max(rates, default=0.0) >= 0.8:
-        yield _found(
-            program,
-            "over_regularised",
-            "penalties and dropout",
-            f"the largest penalty is {penalty:g}, the largest dropout rate {max(rates, default=0.0):g}",
-            0.35,
-        )
+    rate = max((layer.rate for layer in layers if "dropout" in layer.kind), default=0.0)
+    if penalty >= 1e-3 or rate >= 0.6:
+        text = f"the largest penalty is {penalty:g}, the largest dropout rate {rate:g}"
+        strong = penalty >= 0.05 or rate >= 0.8
+        yield program.finding("over_regularised", "penalties and dropout", text, 0.35 if strong else HINT)
+
+
+def _hints(program: Examined) -> Iterator[Finding]:
+    """What is rare, and only an experiment can tell whether it harms."""
+    data, seen = program.recipe.data, program.seen
+    assert seen is not None
+    if program.recipe.optimizer.kind == "rprop" and data.batch != "full" and data.batch < program.pipeline.size("train") / 4:
+        text = f"rprop goes by the signs of gradients alone, which on batches of {data.batch} are mostly noise"
+        yield program.finding("optimizer_unsuited", "optimizer.kind", text, 0.35)
+    if data.augment:
+        kinds = ", ".join(part.kind for part in data.augment)
+        yield program.finding("augmentation_destructive", "data.augment", f"samples are augmented by {kinds}", HINT)
+    if data.batch != "full" and data.batch <= 4 < program.pipeline.size("train"):
+        yield program.finding("batch_too_small", "data.batch", f"batches of {data.batch}", HINT)
+    hidden = [layer for layer in seen.weighted[:-1] if layer.kind != "Embedding"]
+    wanted = 1 if program.task == "regression" else math.log2(max(2, program.pipeline.outputs)) + 1
+    narrow = min(hidden, key=lambda layer: layer.units, default=None)
+    if narrow is not None and narrow.units <= wanted and (program.task != "regression" or program.outputs == 1):
+        text = f"layer {narrow.name} has {narrow.units} unit{'s' * (narrow.units > 1)} for {program.pipeline.outputs} outputs"
+        yield program.finding("capacity_too_small", f"layer {narrow.name}", text, HINT)
 
 
 CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
-    _units, _pairing, _range, _labels, _inputs, _targets, _start, _splits, _numbers,
+    _units, _pairing, _range, _inputs, _targets, _start, _numbers, _hints,
 )  # fmt: skip

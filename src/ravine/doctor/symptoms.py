@@ -21,6 +21,7 @@ from ravine.recipe import Recipe
 PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.06  # skill that the second half of the plan still brought, half of it in the last quarter
 MANY = 0.5  # of the seeds
+LOW = 0.5  # skill under which the loss is still high at a plan's end
 _SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
 
 
@@ -159,8 +160,16 @@ def unfinished(course: Course, gain: float = UNFINISHED) -> bool:
         return False
     if np.median([max(curve.loss) / max(curve.loss[0], 1e-12) for curve in finite]) > 2:
         return False  # it comes back from a loss that had blown up: not a descent
+    if _settled(finite, gain / 2):
+        return False
     late, latest = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.75)
     return late >= gain and latest >= gain / 3 and course.skill < 0.95 and _falling(course) >= 0.5
+
+
+def _settled(curves: list[Curve], gain: float) -> bool:
+    """Whether validation, where it was followed, has gained nothing more in the second half."""
+    late = [c.base.skill(c.val_loss[-1]) - c.base.skill(c.val_loss[len(c.val_loss) // 2]) for c in curves if len(c.val_loss) >= 5]
+    return bool(late) and float(np.median(late)) < gain
 
 
 def _falling(course: Course) -> float:
@@ -199,24 +208,38 @@ def _steady(course: Course) -> Iterator[Finding]:
 
 def _units(course: Course) -> Iterator[Finding]:
     """Layers whose units are dead or saturated at the end, in most seeds."""
-    if not course.seen:
+    yield from units(course, course.seen)
+
+
+def units(course: Course, seens: list[Seen]) -> Iterator[Finding]:
+    """Layers whose units are dead or saturated in most of these probes."""
+    if not seens:
         return
-    names = [layer.name for layer in course.seen[0].layers]
+    names = [layer.name for layer in seens[0].layers]
     for code, kinds, measure, limit, words in (
         ("dead_units", ("ReLU", "Relu"), "zero_units", 0.5, "units gave zero on all probe samples"),
         ("saturated_units", _SATURATING, "flat", 0.8, "outputs lay at the flat ends"),
     ):  # fmt: skip
         worst, where, kind = 0.0, "", ""
         for i, name in enumerate(names):
-            layers = [seen.layers[i] for seen in course.seen if i < len(seen.layers)]
-            if not layers[0].kind.startswith(kinds) or (code == "saturated_units" and layers[0] in course.seen[0].head()):
+            layers = [seen.layers[i] for seen in seens if i < len(seen.layers)]
+            if not layers[0].kind.startswith(kinds) or (code == "saturated_units" and layers[0] in seens[0].head()):
                 continue
             middle = float(np.median([getattr(layer, measure) for layer in layers]))
             if middle > worst:
                 worst, where, kind = middle, name, layers[0].kind
         if worst >= limit:
-            text = f"{worst:.0%} of the {kind} {words} of layer {where} after {course.steps} steps"
+            when = f"after {course.steps} steps" if seens is course.seen else "before the first step"
+            text = f"{worst:.0%} of the {kind} {words} of layer {where} {when}"
             yield _found(course, code, f"layer {where}", text, 0.85 if worst > 0.95 else 0.65)
+
+
+def broken(course: Course, seens: list[Seen]) -> Finding | None:
+    """A layer nearly all of whose units are dead or saturated, or first layers without a gradient, in most of these probes."""
+    found = [finding for finding in units(course, seens) if finding.strength > 0.8]
+    if not found and seens is course.seen:
+        found = [finding for finding in _depth(course) if finding.code == "vanishing_gradient"]
+    return found[0] if found else None
 
 
 def _depth(course: Course) -> Iterator[Finding]:
@@ -242,7 +265,7 @@ def _depth(course: Course) -> Iterator[Finding]:
                 f"at the start the first layer's gradient is {ratio:.2g} times the last one's "
                 f"(norm of the whole {np.median(norms):.2g})"
             )
-            yield _found(course, code, "first layers", text, 0.7)
+            yield _found(course, code, "first layers", text, 0.9 if max(ratio, float(np.median(norms))) > 1e5 else 0.7)
 
 
 def _relative(layer: Any) -> float:
@@ -250,14 +273,27 @@ def _relative(layer: Any) -> float:
 
 
 def _flat(course: Course) -> Iterator[Finding]:
+    """A loss that stands at the constant predictor's, or is still high when the plan ends."""
     skill = course.skill
-    if -0.05 < skill < PLAIN:
+    if -0.05 < skill < PLAIN or (skill < PLAIN and abs(skill - course.skill_at(0.0)) < 0.02):
         text = f"after {course.steps} steps the loss is {1 - skill:.1%} of the best constant predictor's"
         yield _found(course, "stuck", "loss", text, 0.55)
-    elif skill <= -0.05 and math.isfinite(skill):
+    if (skill <= -0.05 or (skill < LOW and course.over)) and math.isfinite(skill):
         curve = sorted(course.curves, key=lambda c: c.skill)[len(course.curves) // 2]
         text = f"after {course.steps} steps the loss is {curve.loss[-1]:.4g}; the best constant predictor has {curve.base.loss:.4g}"
         yield _found(course, "underfitting", "loss", text, 0.55)
+
+
+def too_short(course: Course) -> Finding | None:
+    """A plan of a few steps in which the loss only fell."""
+    gain = course.skill_at(1.0) - course.skill_at(0.0)
+    if gain < 0.01 or _falling(course) < 0.5 or any(not curve.finite for curve in course.curves):
+        return None
+    text = (
+        f"the whole plan has {course.total} steps; in them the loss fell from {_loss_at(course, 0.0):.4g} "
+        f"to {_loss_at(course, 1.0):.4g}"
+    )
+    return _found(course, "too_few_epochs", "stop.after", text, 0.62)
 
 
 def overfits(course: Course) -> Finding | None:
