@@ -151,6 +151,17 @@ def test_hopeless_members_are_dropped_early(tmp_path):
     assert {row["epochs"] for row in whole["table"]} == {20}
 
 
+def test_rounds_go_from_coarse_to_fine(tmp_path):
+    recipe = BLOBS.edit({"stop.after": "20ep"})
+    found = search(recipe, [LR], members=9, rounds=2, finals=2, quiet=True, out=tmp_path / "s")
+    first, second = ([row for row in found["table"] if row["round"] == r] for r in (1, 2))
+    assert max(row["epochs"] for row in first) == 6  # a fifth, at whole multiples of the first age
+    assert sum(row["stopped"].startswith("coarse") for row in first) == 1
+    assert sum(row["stopped"] == "finished" for row in second) == 1
+    assert found["table"][0]["round"] == 2
+    assert [row["method"] for row in found["finals"]] == ["random", "recipe as it was"]
+
+
 def test_structural_fields_become_programs(tmp_path):
     found = search(BLOBS, ["data.batch=16,64", LR], members=6, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
     assert {row["data.batch"] for row in found["table"]} == {16, 64}

@@ -12,7 +12,7 @@ from ravine.engine.evaluate import better_is
 from ravine.errors import InputError
 from ravine.rundir import RunDir
 
-Standing = float | tuple[float, float]
+Standing = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Halving:
     """The rule, as data: at ``first``, ``first`` · eta, ``first`` · eta², … a member stays if it is among the best 1/eta.
 
     It is judged by ``metric`` against every member that has reached the same age, so nobody waits for anybody
-    (ASHA in its stopping form). Equals are told apart by the mean of ``metric`` over the second half of their epochs.
+    (ASHA in its stopping form). Equals are told apart by the mean of ``metric`` over the second half of their epochs, then by
+    their places. In a ``coarse`` population the last of these ages is the end of all.
 
     >>> Halving(first="2ep", eta=3).rungs(epoch_steps=10, total=300)
     [20, 60]
@@ -31,6 +32,7 @@ class Halving:
     metric: str = "val_loss"
     first: str = "1ep"
     eta: int = 3
+    coarse: bool = False
 
     def __post_init__(self) -> None:
         if self.eta < 2:
@@ -50,7 +52,7 @@ class Halving:
     def stays(self, value: Standing, all_values: Sequence[Standing]) -> bool:
         """Whether ``value`` is among the best 1/eta (rounded up) of all values at a rung, its own included.
 
-        A value is a number, or a pair of numbers of which the second tells equals apart.
+        A value is a number, or several of which the later ones tell equals apart.
 
         >>> rule = Halving("val_accuracy", eta=2)
         >>> [rule.stays(v, [0.1, 0.5, 0.9, float("nan")]) for v in (0.1, 0.5, 0.9, float("nan"))]
@@ -82,17 +84,21 @@ class Halving:
         if not any(at):
             return [None] * len(rows)
         values: dict[float, dict[int, Standing]] = {}
+        sign = 1.0 if better_is(self.metric) == "min" else -1.0
         for event in rundir.events("rung"):
-            data = event["data"]
-            standing = float(data["value"]), float(data.get("recent", data["value"]))
-            values.setdefault(data["rung"], {})[event["member"]] = standing
+            data, member = event["data"], event["member"]
+            standing = float(data["value"]), float(data.get("recent", data["value"])), sign * member
+            values.setdefault(data["rung"], {})[member] = standing
         return [
-            f"halved at {row['epoch']:g}ep" if rung and not self._stays(row, values[row["epoch"]]) else None
-            for row, rung in zip(rows, at, strict=True)
+            None if rung is None else self._leaves(row, values[row["epoch"]], rung == self.rungs(epoch_steps, total)[-1])
+            for row, rung, total in zip(rows, at, totals, strict=True)
         ]
 
-    def _stays(self, row: dict[str, Any], values: dict[int, Standing]) -> bool:
-        return self.stays(values[row["member"]], list(values.values()))
+    def _leaves(self, row: dict[str, Any], values: dict[int, Standing], last: bool) -> str | None:
+        """Why a member at a rung leaves; None if it stays."""
+        if not self.stays(values[row["member"]], list(values.values())):
+            return f"halved at {row['epoch']:g}ep"
+        return f"coarse until {row['epoch']:g}ep" if last and self.coarse else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

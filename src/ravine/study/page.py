@@ -59,6 +59,7 @@ def write_page(study: Study, content: Page) -> None:
         with figures.style():
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{suffix}")
+                figure.set_layout_engine("none")  # it stands
         drawn.append((caption, _inline(figure, f"s{number}", caption)))
     html = (
         _templates()

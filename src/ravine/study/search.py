@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.space import Space, usual
 
+FINALISTS = 2  # of each method
 FRESH = 1000  # from a recipe's own seed to the first fresh one
 SAMPLED = ("random", "sobol", "halton")
 OWN = (*SAMPLED, "grid", "asha")
@@ -85,9 +86,9 @@ def search(
     ``asha`` drops losers at ``first``, ``first`` · ``eta``, … and refills their rows; ``optuna:TPESampler`` or any other
     sampler of Optuna (extra: optuna) is asked for a population and told its results, ``rounds`` times. With
     ``drop``, all of these but grid and asha drop hopeless members at a fifteenth and at a fifth of a run of twenty epochs
-    or more, where one in ``eta`` stays. Several methods are compared in one table. The best of each
-    method runs again on ``finals`` fresh seeds, beside the recipe as it was; the best of these on average is the choice, and
-    only it is measured on the test data, once. The directory ``out`` can be entered again after a kill.
+    or more, where one in ``eta`` stays; rounds before the last end there. Several methods are compared in one table. The best
+    two of each method run again on ``finals`` fresh seeds, beside the recipe as it was; the best of these on average is the
+    choice, and only it is measured on the test data, once. The directory ``out`` can be entered again after a kill.
 
     >>> found = search(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
     ...     ["optimizer.lr=loguniform:1e-4:1"], members=4, rounds=1, finals=2, quiet=True, out=tmp / "search")
@@ -142,11 +143,10 @@ def _run_method(
         values = [space.values(p, study.recipe) for p in points_of("random", count, len(space.variables), study.recipe.seed, 0)]
         rule = Halving(metric, plan.first, plan.eta)
         return train(0, values, width=plan.members, halving=rule), [space.say()]
-    halving = _early(study.recipe, plan, metric)
-    population = partial(train, halving=halving)
+    rule = _early(study.recipe, plan, metric)
     if name in SAMPLED:
-        return _tightening(name, study.recipe, space, plan, metric, population)
-    return _asked(name, study.recipe, space, plan, metric, population), [space.say()]
+        return _tightening(name, study.recipe, space, plan, metric, train, rule)
+    return _asked(name, study.recipe, space, plan, metric, partial(train, halving=rule)), [space.say()]
 
 
 def _early(recipe: Recipe, plan: Plan, metric: str) -> Halving | None:
@@ -158,15 +158,19 @@ def _early(recipe: Recipe, plan: Plan, metric: str) -> Halving | None:
 
 
 def _tightening(
-    name: str, recipe: Recipe, space: Space, plan: Plan, metric: str, train: Callable[..., list[Trial]]
+    name: str, recipe: Recipe, space: Space, plan: Plan, metric: str, train: Callable[..., list[Trial]], rule: Halving | None
 ) -> tuple[list[Trial], list[list[str]]]:
-    """The lectures' procedure: a population, the best few, distributions tightened around them, a population again."""
+    """The lectures' procedure: a population, the best few, distributions tightened around them, a population again.
+
+    From coarse to fine: only members of the last round run to their end, for the others only tell where to look.
+    """
     trials: list[Trial] = []
     said = []
     for round_ in range(plan.rounds):
         said.append(space.say())
         points = points_of(name, plan.members, len(space.variables), recipe.seed, round_)
-        trials += train(round_, [space.values(point, recipe) for point in points])
+        halving = rule and replace(rule, coarse=round_ + 1 < plan.rounds)
+        trials += train(round_, [space.values(point, recipe) for point in points], halving=halving)
         best = sorted(trials, key=lambda trial: _place(trial, metric))[: plan.keep]
         space = space.tightened([trial.values for trial in best])
     return trials, said
@@ -200,19 +204,25 @@ def points_of(name: str, count: int, dimensions: int, seed: int, round_: int) ->
 
 
 def _finalists(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """The best of each method among those that ran to their end, and no configuration twice."""
+    """The best two of each method, and no configuration twice."""
     found: dict[str, Trial] = {}
     for name in dict.fromkeys(trial.method for trial in trials):
-        own = [trial for trial in trials if trial.method == name]
-        best = min(own, key=lambda trial: _place(trial, metric))
-        found.setdefault(best.recipe.hash, best)
+        own = sorted((trial for trial in trials if trial.method == name), key=lambda trial: _place(trial, metric))
+        whole = [trial for trial in own if _age(trial) == _age(own[0])]
+        for trial in whole[:FINALISTS]:
+            found.setdefault(trial.recipe.hash, trial)
     return list(found.values())
 
 
-def _place(trial: Trial, metric: str) -> tuple[bool, float, float]:
-    """A key that sorts the best trial first: those that ran to their end, by the metric, equals by its last epochs."""
-    cut = str(trial.result["stopped"]).startswith(("halved", "diverged"))
-    return cut, *_ranked(trial.result.get(metric, math.nan), trial.recent, metric)
+def _place(trial: Trial, metric: str) -> tuple[int, float, float]:
+    """A key that sorts the best trial first: those that ran longest, by the metric, equals by its last epochs."""
+    return _age(trial), *_ranked(trial.result.get(metric, math.nan), trial.recent, metric)
+
+
+def _age(trial: Trial) -> int:
+    """0 for a trial that ran to its end, then those of a coarse round, those that were dropped, those that diverged."""
+    ends = ("coarse", "halved", "diverged")
+    return 1 + ends.index(first) if (first := str(trial.result["stopped"]).split()[0]) in ends else 0
 
 
 def _ranked(value: float, recent: float, metric: str) -> tuple[float, float]:

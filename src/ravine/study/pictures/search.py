@@ -43,7 +43,7 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
         title=f"Search of {study.recipe.name}",
         sentences=[
             f"{measures.title(metric)} {best} with {values}; {before} with the recipe as it was.",
-            f"{summary['runs']} configurations were tried; the best of each method ran again on "
+            f"{summary['runs']} configurations were tried; the best two of each method ran again on "
             f"{study.options['finals']} fresh seeds, and the best of these on average was chosen.",
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
         ],
