@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ravine.doctor.findings import Diagnosis, Finding, ranked
 from ravine.doctor.probes import measured_layer
 
-SHARE = 0.004  # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
-FIRST = (1, 2, 4, 8, 16, 32, 64)  # steps that are always measured
+SHARE = 0.0015  # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
+FIRST = (1, 16, 64)  # steps that are always measured
+LOOKED = 2**17  # numbers of a layer's output that are looked at: of convolutions some samples, of dense layers all
 WAITING = 256  # losses that wait to be read
 KEPT = 4096  # losses kept; older ones are thinned to every second
 PLAIN = 0.9  # the last losses against the first: learning is plain under it
@@ -47,51 +48,47 @@ class Watch:
         self.steps = 0
         self.samples: list[Sample] = []
         self.losses: list[float] = []
-        self._waiting: Tensor | None = None  # losses copied on an accelerator, read in one transfer
-        self._count = 0
+        self._new: list[float] = []  # losses that have not been looked at yet
+        self._waiting: Tensor | None = None  # those on an accelerator, read in one transfer
         self._stride = 1
+        self._read_to = 0  # the step up to which losses have been kept
         self._spent = 0.0
         self._began = time.perf_counter()
-        self._next = 1
+        self._next = 1  # the step at which gradients and layers are measured
+        self._due = 1  # the step at which there is something to do
         self._bad: int | None = None
         self._handles: list[Any] = []
 
     def step(self, loss: Tensor | float) -> None:
         """Tell the watch a step's loss, after ``backward``; before or after ``optimizer.step()``."""
-        self.steps += 1
-        if self._stride == 1 or (self.steps - 1) % self._stride == 0:
-            if isinstance(loss, Tensor) and loss.is_cuda:
-                self._take(loss)
-            else:
-                self._keep(loss.item() if isinstance(loss, Tensor) else float(loss))
-        if self.steps < self._next and self._count < WAITING:
-            return
+        steps = self.steps = self.steps + 1
+        if not isinstance(loss, Tensor):
+            self._new.append(float(loss))
+        elif loss.is_cpu:
+            self._new.append(loss.item())
+        else:
+            self._take(loss)
+        if steps >= self._due:
+            self._attend()
+
+    def _attend(self) -> None:
         began = time.perf_counter()
         self._unhook()
         self._read()
-        if self.steps >= self._next:
+        measures = self.steps >= self._next
+        if measures:
             self.samples.append(self._measure())
             self._hook(self.samples[-1])
-            if self.every:
-                self._next = self.steps + self.every
         self._spent += time.perf_counter() - began
-        if not self.every and self.steps >= self._next:
-            self._next = self._when()
+        if measures:
+            self._next = self.steps + self.every if self.every else self._when()
+        self._due = min(self._next, self.steps + WAITING)
 
     @torch.no_grad()
     def _take(self, loss: Tensor) -> None:
         if self._waiting is None:
             self._waiting = torch.zeros(WAITING, device=loss.device)
-        self._waiting[self._count].copy_(loss.detach().reshape(()))
-        self._count += 1
-
-    def _keep(self, value: float) -> None:
-        if self._bad is None and not math.isfinite(value):
-            self._bad = self.steps
-        self.losses.append(value)
-        if len(self.losses) > KEPT:
-            self.losses = self.losses[::2]
-            self._stride *= 2
+        self._waiting[(self.steps - 1 - self._read_to) % WAITING].copy_(loss.detach().reshape(()))
 
     def _when(self) -> int:
         """The next step to measure: soon at first, then as often as a small part of the time allows."""
@@ -103,15 +100,19 @@ class Watch:
         return self.steps + max(20, math.ceil(a_sample / max(SHARE * a_step, 1e-9)))
 
     def _read(self) -> None:
-        """Fetch the losses that wait on an accelerator."""
-        if self._waiting is None or not self._count:
-            return
-        steps, found = self.steps, self._waiting[: self._count].tolist()
-        self._count = 0
-        for back, value in zip(range(len(found) - 1, -1, -1), found, strict=True):
-            self.steps = steps - back * self._stride
-            self._keep(value)
-        self.steps = steps
+        """Keep the losses since the last reading: every one, or every second, fourth, … of a long run."""
+        if self._waiting is not None:
+            self._new += self._waiting[: self.steps - self._read_to].tolist()
+        for step, value in enumerate(self._new, self._read_to + 1):
+            if self._bad is None and not math.isfinite(value):
+                self._bad = step
+            if (step - 1) % self._stride == 0:
+                self.losses.append(value)
+            if len(self.losses) > KEPT:
+                self.losses = self.losses[::2]
+                self._stride *= 2
+        self._new.clear()
+        self._read_to = self.steps
 
     @torch.no_grad()
     def _measure(self) -> Sample:
@@ -141,7 +142,8 @@ class Watch:
             if name in sample.layers or not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
                 return
             began = time.perf_counter()
-            sample.layers[name] = measured_layer(module, output)
+            few = max(8, LOOKED // max(1, output[0].numel()))
+            sample.layers[name] = measured_layer(module, output[:few])
             self._spent += time.perf_counter() - began
         return record
 
@@ -240,7 +242,7 @@ class Watch:
         if not seen:
             return
         for code, key, limit, words in (
-            ("dead_units", "zero_units", 0.5, "units gave zero on the whole batch"),
+            ("dead_units", "zero_units", 0.5, "units gave zero on every sample looked at"),
             ("saturated_units", "flat", 0.8, "outputs lay at the flat ends"),
         ):  # fmt: skip
             worst = {n: sorted(layers[n][key] for layers in seen if n in layers)[0] for n in seen[-1]}
