@@ -29,6 +29,11 @@ class Move:
     edits: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     why: str = field(default="", compare=False)
 
+    @property
+    def longer(self) -> bool:
+        """Whether it makes the plan longer: such moves cost as much more, and stand alone."""
+        return any(path == "stop.after" for path, _ in self.edits) or (self.code, self.place) == ("too_few_epochs", 0)
+
     def of(self, case: Case) -> tuple[Edits, str] | None:
         """The edits for a program that may differ from the untouched one; None where the remedy does not apply."""
         more = {} if self.factor is None else {"factor": self.factor}
@@ -67,7 +72,7 @@ def nearby(case: Case, best: Candidate, others: Sequence[Candidate], most: int, 
     """What the first wave suggests: the best with a higher and a lower learning rate, and compounded with the runners-up."""
     seen = set(known)
     proposals = [(*best.moves, Move("lr_too_low" if f > 1 else "lr_too_high", 0, f)) for f in NEARBY]
-    proposals += [(*best.moves, *[m for m in other.moves if m not in best.moves]) for other in others]
+    proposals += [(*best.moves, *[m for m in other.moves if m not in best.moves and not m.longer]) for other in others]
     found: list[Candidate] = []
     for moves in proposals:
         made = made_of(case, moves)
@@ -108,17 +113,20 @@ def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, 
     listed = [[_move(finding, i) for i in range(len(finding.remedies))] for finding in findings[:4] if finding.remedies]
     firsts = [moves[0] for moves in listed]
     codes = [moves[0].code for moves in listed]
-    if len(firsts) > 1:
-        yield tuple(firsts[:2])
+    compounded = [move for moves in listed for move in moves[:2] if not move.longer]
+    compounded = [move for i, move in enumerate(compounded) if move.code not in {m.code for m in compounded[:i]}]
+    if len(compounded) > 1:
+        yield tuple(compounded[:2])
     yield from ((first,) for first in firsts)
     if "overfitting" in codes:
         yield from ((Move("overfitting", i),) for i in range(_OVERFITTING))
-    if len(firsts) > 2:
-        yield tuple(firsts)
-    yield _sound(case)
+    if len(compounded) > 2:
+        yield tuple(compounded)
+    yield _sound(case, activation=True)
+    yield _sound(case, activation=False)
     yield (Move("too_few_epochs"),)
     yield from ((moves[1],) for moves in listed[:2] if len(moves) > 1)
-    yield from _general(firsts, codes)
+    yield from _general(compounded, codes)
 
 
 def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Move, ...]]:
@@ -139,6 +147,11 @@ def _move(finding: Finding, place: int) -> Move:
     return Move(finding.code, place, None, tuple(remedy["edits"].items()), remedy["why"])
 
 
-def _sound(case: Case) -> tuple[Move, ...]:
-    """All that is usually right at once: scaled data, the task's own loss on scores, ReLU with He's weights, Adam."""
-    return tuple(Move(code) for code in _SOUND if code != "targets_unscaled" or case.task == "regression")
+def _sound(case: Case, *, activation: bool) -> tuple[Move, ...]:
+    """All that is usually right at once: scaled data, the task's own loss on scores, Adam; ReLU with He's weights, or as it was."""
+    left = {
+        "targets_unscaled": case.task != "regression",
+        "no_hidden_nonlinearity": not activation,
+        "optimizer_unsuited": case.recipe.optimizer.kind == "adam",
+    }
+    return tuple(Move(code) for code in _SOUND if not left.get(code))

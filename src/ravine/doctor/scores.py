@@ -16,6 +16,7 @@ from ravine.doctor.experiment import threshold
 from ravine.recipe import Recipe
 
 SURE = 0.05  # what probabilities that are sure and right count beside being right
+PRESS = 0.05  # gain of a seed that counts half as much as the largest
 LOST = -1.0  # score of a member that is lost
 WORST = -10.0  # least share of a sample in R²
 
@@ -111,20 +112,26 @@ def averaged(outputs: Sequence[Tensor], recipe: Recipe, task: str) -> Tensor:
 
 
 def paired(gains: np.ndarray, *, samples: bool = True) -> float:
-    """One-sided p of "no better" for gains [seeds, N] of the same seeds on the same samples.
+    """One-sided p of "no better" for gains [seeds, N] of the same seeds on the same samples: the larger of two t-tests.
 
-    Student's t of the mean gain, with seeds - 1 degrees of freedom: its variance is that of the seeds' means / seeds, plus that of
-    the samples' means / N where ``samples`` are drawn as well as seeds (one part stands in both, and makes the test stricter).
-    Measured in steps of 1/N, no gain is surer than such a step's own variance.
+    Over seeds: of their mean gains g pressed to g / (|g| + PRESS), so that a seed on which the other program fails wholly is one
+    more win and no outlier. Over samples: of the mean gain of each over the seeds; left out where the samples were not drawn
+    apart. Measured in steps of 1/N, no gain is surer than such a step's own variance.
 
     >>> paired(np.array([[1.0, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0]]), samples=False) < 0.01
     True
     >>> paired(np.array([[1.0, -1, 0, 0], [0, 1, -1, 0], [0, 0, 0, 0]]))
     0.5
     """
-    seeds, n = gains.shape
     gains = gains.clip(WORST, -WORST)
-    variance = float(gains.mean(1).var(ddof=1)) / seeds + 1 / (12 * n**2 * seeds)
-    if samples and n > 1:
-        variance += float(gains.mean(0).var(ddof=1)) / n
-    return float(stats.t.sf(float(gains.mean()) / math.sqrt(variance), seeds - 1))
+    n = gains.shape[1]
+    by_seed, step = gains.mean(1), 1 / (12 * n**2)
+    pressed = by_seed / (np.abs(by_seed) + PRESS)
+    slope = PRESS / (np.abs(by_seed) + PRESS) ** 2
+    p = _t_test(pressed, float(np.mean(slope**2)) * step)
+    return max(p, _t_test(gains.mean(0), step)) if samples and n > 1 else p
+
+
+def _t_test(gains: np.ndarray, least: float) -> float:
+    variance = max(float(gains.var(ddof=1)), least)
+    return float(stats.t.sf(float(gains.mean()) / math.sqrt(variance / len(gains)), len(gains) - 1))

@@ -23,16 +23,16 @@ from ravine.errors import InputError
 from ravine.recipe import Recipe
 
 SEEDS = 3
-MORE_SEEDS = 9  # at most, where three do not decide
-# (part of the plan, candidates that go on behind it, seeds of the decision that must stay affordable)
-RUNGS = ((1 / 8, 4, 3), (3 / 8, 2, 3), (1.0, 2, 5))
+MOST_SEEDS = 9  # of the decision, where the budget has room
+RUNGS = ((1 / 8, 4), (3 / 8, 2), (1.0, 2))  # (part of the plan, candidates that go on behind it)
+DECISION = 0.5  # of the budget that is kept for the decision
 NEAR = 0.1  # of score behind the best, that a candidate may be to be trained to its plan's end
 WAVE = 0.5  # candidates of the first wave for each run of the budget
 SECOND = 4  # candidates of the second wave
 FEW = 60  # training samples: under that none are held out
 HELD_OUT = 0.3
 AMPLE = 14  # original runs of budget from which on an ensemble and half of the data are tried against overfitting
-LEVEL = 0.05  # of the test; it looks twice, each time at half of it
+LEVEL = 0.025  # under which p must be
 LEAST = 0.005  # of score that a cure must bring
 ALIKE = 0.002  # of score within which the cure of fewer remedies is taken
 
@@ -133,15 +133,15 @@ class Trial:
         overfits = self.rows.held_out and any(f.code == "overfitting" for f in findings)
         self.beside = SEEDS if overfits and self.budget >= AMPLE else 0
         self._enter([untouched(self.case), *candidates(self.case, findings, round(WAVE * self.budget))])
-        (part, left, seeds), *later = RUNGS
-        alive = self._rung(range(len(self.listed)), part, seeds, "first candidates")
-        second = self._rung(self._second_wave(alive), part, seeds, "second candidates")
-        alive = self._ranked([*alive, *second])[:left]
-        for part, left, seeds in later:
-            if len(alive) > 1:
-                ranked = self._ranked(self._rung(alive, part, seeds, f"{len(alive)} candidates"))[:left]
-                alive = [i for i in ranked if self._last(i) >= self._last(ranked[0]) - NEAR] or alive
-        winner = self._simplest(alive)
+        (part, left), *later = RUNGS
+        alive = self._rung(range(len(self.listed)), part, "first candidates")
+        alive += self._rung(self._second_wave(alive), part, "second candidates")
+        alive = self._ranked(alive)[:left]
+        for part, left in later:
+            if len(alive) > 1 and (part < 1 or self._affordable(alive, part) == alive):
+                ranked = self._ranked(self._rung(alive, part, f"{len(alive)} candidates"))[:left] or alive[:1]
+                alive = [i for i in ranked if self._last(i) >= self._last(ranked[0]) - NEAR]
+        winner = alive[0]
         if not self.listed[winner].moves:
             return self._no_better(original)
         return self._decide(winner, original)
@@ -156,24 +156,29 @@ class Trial:
         others = [self.listed[i] for i in ranked[1:4] if self.listed[i].moves and self._last(i) > self._last(0)]
         return self._enter(nearby(self.case, best, others, SECOND, {c.recipe.hash for c in self.listed}))
 
-    def _rung(self, wanted: Sequence[int], part: float, seeds: int, what: str) -> list[int]:
+    def _rung(self, wanted: Sequence[int], part: float, what: str) -> list[int]:
         """Train candidates to a part of their plans; those that can be afforded beside a decision, the first ones first."""
         self.what = what
+        kept = self._affordable(wanted, part)
+        self.field.advance(kept, part)
+        for i in kept:
+            values = [score.value for score in self.field.scores(i)]
+            self.listed[i].scores.append((float(np.mean(values)) + min(values)) / 2)  # it must work on every seed
+        return kept
+
+    def _affordable(self, wanted: Sequence[int], part: float) -> list[int]:
         kept: list[int] = []
         cost = 0.0
         for i in wanted:
             own = self.field.cost(i, part)
-            if self.purse.left - cost - own >= self._reserve(i, seeds):
+            if self.purse.left - cost - own >= self._reserve(i):
                 kept.append(i)
                 cost += own
-        self.field.advance(kept, part)
-        for i in kept:
-            self.listed[i].scores.append(float(np.mean([score.value for score in self.field.scores(i)])))
         return kept
 
-    def _reserve(self, i: int, seeds: int) -> float:
+    def _reserve(self, i: int) -> float:
         """Steps of the decision on a candidate, which must stay affordable."""
-        return seeds * self._pair(i) + self.beside * self.field.plans[i]
+        return max(SEEDS * self._pair(i), DECISION * self.purse.total) + self.beside * self.field.plans[i]
 
     def _pair(self, i: int) -> int:
         """Steps of the untouched recipe and of a candidate, one seed of each."""
@@ -183,39 +188,28 @@ class Trial:
         return self.listed[i].scores[-1]
 
     def _ranked(self, places: Sequence[int]) -> list[int]:
-        return sorted(places, key=self._last, reverse=True)
+        """Best first; of those that are as good, the one of fewest steps and remedies."""
 
-    def _simplest(self, alive: Sequence[int]) -> int:
-        """The best; of those that are as good, the one of fewest remedies."""
-        alike = [i for i in alive if self._last(i) >= self._last(alive[0]) - ALIKE]
-        return min(alike, key=lambda i: len(self.listed[i].moves))
+        def rank(i: int) -> tuple[float, int, int]:
+            return -round(self._last(i) / ALIKE), self.field.plans[i], len(self.listed[i].moves)
+
+        return sorted(places, key=rank)
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
     def _decide(self, winner: int, original: Recipe) -> Cure:
-        """Fresh seeds of the untouched recipe and of the winner, on samples that did not choose; more of them if need be."""
+        """Fresh seeds of the untouched recipe and of the winner, as many as are affordable, on samples that did not choose."""
         chosen = self.listed[winner]
-        seeds: list[int] = []
-        before: list[Score] = []
-        after: list[Score] = []
-        accepted, p = False, 1.0
-        looks: list[Field] = []
-        wave = SEEDS
-        while wave and not accepted:
-            self.what = "fresh seeds"
-            fresh = [self.seed + 101 + len(seeds) + k for k in range(wave)]
-            pair = Field(self.shelf, self.rows, fresh, self.purse)
-            pair.add([self.case.recipe, chosen.recipe])
-            pair.advance([0, 1], 1.0)
-            looks.append(pair)
-            seeds += fresh
-            before += pair.scores(0, deciding=True)
-            after += pair.scores(1, deciding=True)
-            accepted, p = _better(before, after, held_out=self.rows.held_out)
-            free = self.purse.left - self.beside * self.field.plans[winner]
-            wave = min(MORE_SEEDS - SEEDS, int(free / self._pair(winner))) if len(seeds) == SEEDS else 0
-        also = self._beside(looks[0], 1)
-        return self._cure(chosen, original, [s.metric for s in before], [s.metric for s in after], seeds, accepted, p, also)
+        affordable = (self.purse.left - self.beside * self.field.plans[winner]) / self._pair(winner)
+        fresh = [self.seed + 101 + k for k in range(max(SEEDS, min(MOST_SEEDS, int(affordable))))]
+        self.what = f"{len(fresh)} fresh seeds"
+        pair = Field(self.shelf, self.rows, fresh, self.purse)
+        pair.add([self.case.recipe, chosen.recipe])
+        pair.advance([0, 1], 1.0)
+        before, after = (pair.scores(i, deciding=True) for i in (0, 1))
+        accepted, p = _better(before, after, held_out=self.rows.held_out)
+        also = self._beside(pair, 1)
+        return self._cure(chosen, original, [s.metric for s in before], [s.metric for s in after], fresh, accepted, p, also)
 
     def _no_better(self, original: Recipe) -> Cure:
         """The untouched recipe stood up to all: the best of the others is the best try."""
@@ -267,7 +261,7 @@ def _better(before: Sequence[Score], after: Sequence[Score], *, held_out: bool) 
     gains = np.stack([a.shares - b.shares for a, b in zip(after, before, strict=True)])  # [seeds, N]
     p = paired(gains, samples=held_out)
     metric = float(np.mean([a.metric - b.metric for a, b in zip(after, before, strict=True)]))
-    return bool(metric >= 0 and gains.mean() >= LEAST and p < LEVEL / 2), p
+    return bool(metric >= 0 and gains.mean() >= LEAST and p < LEVEL), p
 
 
 def _remedy(name: str, command: str, without: Sequence[Score], with_it: Sequence[Score]) -> dict[str, Any]:
