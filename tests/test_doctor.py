@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 import ravine
@@ -16,6 +20,7 @@ from ravine.doctor.examination import examine
 from ravine.doctor.findings import CODES, Finding, ranked
 from ravine.doctor.judgement import judge
 
+BENCH = Path(__file__).parent.parent / "bench"
 HEALTHY = Recipe(
     data={"source": "digits", "preprocess": [{"kind": "standardize", "per": "channel"}], "batch": 64},
     model={"layers": ["flatten", {"kind": "dense", "units": 32}, "relu", {"kind": "dense", "units": 10}]},
@@ -91,3 +96,131 @@ def test_every_code_has_its_place_in_the_docs():
     page = (Path(__file__).parent.parent / "docs" / "doctor.md").read_text(encoding="utf-8")
     for code, (why, _, _) in CODES.items():
         assert f"### {code}\n\n{why}" in page
+
+# --- any module, any task -------------------------------------------------------------------------------------------
+
+
+class Perceptron(nn.Module):
+    """A person's own module, not a list of layers."""
+
+    def __init__(self, inputs: int, outputs: int, head: nn.Module | None = None, tokens: int = 0):
+        super().__init__()
+        self.embed = nn.Embedding(tokens, inputs) if tokens else None
+        self.first, self.last = nn.Linear(inputs, 32), nn.Linear(32, outputs)
+        self.head = head or nn.Identity()
+
+    def forward(self, x):
+        x = self.embed(x) if self.embed else x
+        return self.head(self.last(torch.relu(self.first(x))))
+
+
+class Characters(nn.Module):
+    """A recurrent network over characters."""
+
+    def __init__(self, head: nn.Module | None = None):
+        super().__init__()
+        self.embed, self.rnn, self.last = nn.Embedding(6, 8), nn.GRU(8, 24, batch_first=True), nn.Linear(24, 6)
+        self.head = head or nn.Identity()
+
+    def forward(self, x):
+        return self.head(self.last(self.rnn(self.embed(x))[0]))
+
+
+def _rows(n: int = 600) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
+
+
+def _classes():
+    x = _rows()
+    return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64) + (x[:, 2] > 0.5)
+
+
+def _values():
+    x = _rows()
+    return x, (x[:, :1] * x[:, 1:2] + np.sin(x[:, 2:3])).astype(np.float32)
+
+
+def _labels():
+    x = _rows()
+    return x, np.stack([x[:, 0] > 0, x[:, 1] + x[:, 2] > 0, x[:, 3] * x[:, 4] > 0], 1).astype(np.int64)
+
+
+def _sequences():
+    steps = np.random.default_rng(0).choice([1, 1, 1, 2], size=(160, 9)).cumsum(1) % 6  # mostly the next letter
+    return steps[:, :-1], steps[:, 1:]
+
+
+def _by_letter() -> Perceptron:
+    return Perceptron(8, 6, tokens=6)
+
+
+OWN = {  # task -> arrays, a healthy module, a sick one, edits of the sick recipe, the code
+    "classification": (_classes, lambda: Perceptron(6, 3), lambda: Perceptron(6, 3, nn.Softmax(-1)), {}, "loss_output_mismatch"),
+    "regression": (_values, lambda: Perceptron(6, 1), lambda: Perceptron(6, 1, nn.Sigmoid()), {}, "output_range"),
+    "regression, a rate": (_values, lambda: Perceptron(6, 1), lambda: Perceptron(6, 1), {"optimizer.lr": 30.0}, "lr_too_high"),
+    "multilabel": (_labels, lambda: Perceptron(6, 3), lambda: Perceptron(6, 3, nn.Softmax(-1)), {}, "loss_output_mismatch"),
+    "multilabel, units": (_labels, lambda: Perceptron(6, 3), lambda: Perceptron(6, 2), {}, "wrong_output_units"),
+    "sequence": (_sequences, Characters, lambda: Characters(nn.Softmax(-1)), {}, "loss_output_mismatch"),
+    "sequence, a rate": (_sequences, _by_letter, _by_letter, {"optimizer.lr": 1e-7}, "lr_too_low"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_any_module_and_any_task(name):
+    arrays, healthy, sick, edits, code = OWN[name]
+    data = {"source": "arrays", "batch": 32}
+    recipe = Recipe(data=data, optimizer={"kind": "adam", "lr": 1e-2}, stop={"after": "20ep"}, threads=1)
+    twin = examine(recipe, module=healthy, arrays=arrays())
+    assert twin.verdict == "healthy", (twin.codes, twin.why)
+    found = examine(recipe.edit(edits), module=sick, arrays=arrays())
+    assert found.verdict == "sick"
+    assert code in found.codes[:2], found.codes
+
+
+# --- the planted faults ---------------------------------------------------------------------------------------------
+
+
+def _planted():
+    spec = importlib.util.spec_from_file_location("planted", BENCH / "planted.py")
+    sys.path.insert(0, str(BENCH))
+    try:
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["planted"] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCH))
+    return module
+
+
+planted = _planted()
+
+
+def without_files(monkeypatch):
+    monkeypatch.setattr(planted, "mnist", planted.digits)
+    monkeypatch.setattr(planted, "CLASSES", {**planted.CLASSES, "mnist": planted.digits})
+
+
+def test_every_code_is_planted_on_three_tasks(monkeypatch):
+    without_files(monkeypatch)
+    assert set(planted.PLANTS) == set(CODES)
+    for code, make in planted.PLANTS.items():
+        assert len({task for task, _, _ in make()}) >= 3, code
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_can_be_found(code, monkeypatch):
+    without_files(monkeypatch)
+    programs = {task: sick for task, sick, _ in planted.PLANTS[code]() if task in ("digits", "table")}
+    sick = programs.get("table") or programs["digits"]
+    found = planted.diagnose(sick, seed=0)
+    assert found.verdict == "sick", found.why
+    assert code in found.codes, found.codes
+
+
+def test_a_plan_of_few_steps_is_not_called_stuck(tmp_path):
+    short = ravine.train(HEALTHY, lr=1e-4, epochs=1, batch=512, out=tmp_path / "short", quiet=True)
+    diagnosis = judge(short.directory)
+    assert "stuck" not in diagnosis.codes
+    assert diagnosis.verdict == "uncertain" or diagnosis.codes == ["too_few_epochs"]
+    found = examine(HEALTHY.edit({"stop.after": "1ep", "data.batch": 256, "optimizer.lr": 1e-3}))
+    assert "too_few_epochs" in found.codes

@@ -231,7 +231,9 @@ def _unaugmented(course: Course, suspect: Finding, shelf: Shelf, steps: int, sec
 
 
 def limits(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float, work: float) -> Iterator[Trial]:
-    """Of a program that learns: whether what is rare in it holds it back. It must take away half of the loss that is left."""
+    """Of a program that learns: whether what is rare in it holds it back. Without it the skill must double, or half of the
+    loss that is left must go.
+    """
     suspects = [f for f in found if f.code in HOLDING and f.remedies]
     if not suspects or course.skill > 0.7 or seconds_of(course, work) * (1 + 2 * len(suspects)) > seconds:
         return
@@ -242,7 +244,7 @@ def limits(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: f
     projected = max([course.skill, *[curve.skill for curve in (_outcomes(shelf, higher, steps) if higher else [])]])
     for suspect in suspects:
         trial = _tried(course, suspect, shelf, steps, course.skill, projected, 1.0, PATIENCE * seconds)
-        needed = trial.needed if suspect.code == "augmentation_destructive" else max(0.1, (1 - projected) / 2)
+        needed = trial.needed if suspect.code == "augmentation_destructive" else max(0.15, min((1 - projected) / 2, projected))
         yield replace(trial, needed=needed)
 
 
