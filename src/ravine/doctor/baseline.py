@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 _CONSTANT = 1e-3  # of the uninformed loss: targets that hardly vary leave nothing to beat but that
+FLAT = 1e-5  # a slope under which there is nothing left to minimise
 
 
 @dataclass(frozen=True)
@@ -97,20 +99,24 @@ def _frequencies(y: Tensor, outputs: int, task: str) -> Tensor:
 
 
 def _minimise(free: Tensor, value: Callable[[], Tensor]) -> float:
-    start = float(value().detach())
-    optimizer = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-7)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def at(point: np.ndarray) -> tuple[float, np.ndarray]:
+        with torch.no_grad():
+            free.copy_(torch.from_numpy(point))
         found = value()
-        found.backward()
-        return found
+        (slope,) = torch.autograd.grad(found, free)
+        return float(found.detach()), slope.numpy()
 
+    begin = free.detach().numpy().copy()
+    start = float(value().detach())
     try:
-        optimizer.step(closure)
+        _, slope = at(begin)
     except RuntimeError:  # a loss without a gradient: what it starts from is all there is
         return start
-    found = float(value().detach())
+    if np.abs(slope).max() < FLAT:
+        return start
+    from scipy.optimize import minimize
+
+    found = float(minimize(at, begin, jac=True, method="L-BFGS-B", options={"maxiter": 60, "gtol": 1e-7}).fun)
     return min(found, start) if math.isfinite(found) else start
 
 
