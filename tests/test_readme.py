@@ -49,6 +49,7 @@ def nothing(place):
 
 
 MADE = {"Your own images": photos, "Your own table": houses, "Your own text": book, "Your own module": nothing}
+QUESTIONS = {"What is wrong with it": "sick ['lr_too_low'", "Many runs at once": ""}
 
 
 def run(language, code, place):
@@ -74,6 +75,12 @@ def test_the_examples_run_as_written(title, tmp_path):
     check(title, tmp_path, said)
 
 
+@pytest.mark.parametrize("title", QUESTIONS)
+def test_the_questions_are_answered_as_written(title, tmp_path):
+    said = "".join(run(language, code, tmp_path) for language, code in BLOCK.findall(SECTIONS[title]))
+    assert QUESTIONS[title] in said
+
+
 def check(title, place, said):
     """That something was learned, and written where the example says."""
     if title == "Your own images":
@@ -88,8 +95,8 @@ def check(title, place, said):
 
 def test_every_block_is_run():
     languages = [language for title in MADE for language, _ in BLOCK.findall(SECTIONS[title])]
-    commands = BLOCK.findall(SECTIONS["Two commands"])
-    assert len(BLOCK.findall(README)) == len(languages) + len(commands)
+    others = [block for title in ("Two commands", *QUESTIONS) for block in BLOCK.findall(SECTIONS[title])]
+    assert len(BLOCK.findall(README)) == len(languages) + len(others)
 
 
 def test_the_two_commands_are_targets():

@@ -153,7 +153,7 @@ def _factors(course: Course, ahead: float, few: bool) -> list[float]:
     if course.plain:
         return [0.1, *[f for f in (10.0,) if f <= ahead and not few]]
     if few:
-        return [0.1, *[f for f in (10.0, 100.0, 1000.0) if f <= 100 * ahead]]
+        return [0.1, *[f for f in (10.0, 100.0, 1000.0) if f <= 100 * ahead], *_far(course)]
     return [0.01, 0.1, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, *_far(course)]
 
 
