@@ -9,17 +9,22 @@ if TYPE_CHECKING:
     from ravine.consultation import diagnose, prove
     from ravine.engine.run import Run
     from ravine.errors import InputError, RavineError
+    from ravine.interop.estimator import RavineClassifier, RavineRegressor
     from ravine.interop.watch import watch
     from ravine.optim.scaling import scaled_lr
     from ravine.recipe import Recipe
     from ravine.training import resume, train, train_many
 
 _HOMES = {
-    "InputError": "errors", "RavineError": "errors", "Recipe": "recipe", "Run": "engine.run",
+    "InputError": "errors", "RavineClassifier": "interop.estimator", "RavineError": "errors",
+    "RavineRegressor": "interop.estimator", "Recipe": "recipe", "Run": "engine.run",
     "diagnose": "consultation", "prove": "consultation", "resume": "training", "scaled_lr": "optim.scaling", "train": "training",
     "train_many": "training", "watch": "interop.watch",
 }
-__all__ = ["InputError", "RavineError", "Recipe", "Run", "diagnose", "prove", "resume", "scaled_lr", "train", "train_many", "watch"]
+__all__ = [
+    "InputError", "RavineClassifier", "RavineError", "RavineRegressor", "Recipe", "Run", "diagnose", "prove", "resume", "scaled_lr",
+    "train", "train_many", "watch",
+]
 __version__ = "0.1.0"
 
 
