@@ -231,3 +231,15 @@ def test_equal_values_are_told_apart_by_the_last_epochs():
     rule = Halving("val_accuracy", eta=3)
     standings = [(0.98, 0.95), (0.98, 0.97), (0.98, 0.96)]
     assert [rule.stays(own, standings) for own in standings] == [False, True, False]
+
+
+def test_a_model_given_in_python_has_no_fields_to_vary(tmp_path):
+    from torch import nn
+
+    recipe = Recipe(data={"batch": 16}, stop={"after": "1ep"})
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    data = (x, (x[:, 0] > 0).astype(np.int64))
+    found = search(
+        recipe, members=2, rounds=1, finals=1, model=lambda: nn.Linear(3, 2), data=data, quiet=True, out=tmp_path / "s"
+    )
+    assert set(found["chosen"]["values"]) == {"optimizer.lr", "optimizer.weight_decay", "loss.label_smoothing"}

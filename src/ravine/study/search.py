@@ -101,7 +101,7 @@ def search(
     plan = Plan(methods, members, rounds, keep, finals, points, first, eta, drop, metric)
     _check(plan)
     if not vary:
-        recipe, vary = usual(recipe, measuring.pipeline_of(recipe, data).task)
+        recipe, vary = usual(recipe, measuring.pipeline_of(recipe, data).task, own_model=model is not None)
     space = Space.parse(list(vary), recipe)
     metric = measuring.judged_by(recipe, metric, data)
     options = {

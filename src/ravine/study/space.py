@@ -218,10 +218,11 @@ class Space:
         return [variable.say() for variable in self.variables]
 
 
-def usual(recipe: Recipe, task: str) -> tuple[Recipe, list[str]]:
+def usual(recipe: Recipe, task: str, *, own_model: bool = False) -> tuple[Recipe, list[str]]:
     """What is worth varying first: rate, weight decay, dropout and label smoothing around the recipe's own, where it has them.
 
-    The recipe comes back with its loss named, so that label smoothing has a place in it.
+    The recipe comes back with its loss named, so that label smoothing has a place in it. With ``own_model``, one given in
+    Python, the recipe's model says nothing.
 
     >>> usual(Recipe(optimizer={"kind": "adamw", "lr": 0.01}, model="softmax"), "regression")[1]
     ['optimizer.lr=loguniform:0.001:0.1', 'optimizer.weight_decay=loguniform:0.000333333:0.3']
@@ -231,10 +232,10 @@ def usual(recipe: Recipe, task: str) -> tuple[Recipe, list[str]]:
     if decay is not None:
         low, high = (decay / 30, min(1.0, 30 * decay)) if 0 < decay < 1 else (1e-5, 0.1)
         vary.append(f"optimizer.weight_decay=loguniform:{low:.6g}:{high:.6g}")
-    if hasattr(recipe.model, "dropout"):
-        vary.append("model.dropout=uniform:0:0.6")
-    layers = enumerate(getattr(recipe.model, "layers", ()))
-    vary += [f"model.layers.{i}.rate=uniform:0:0.6" for i, layer in layers if getattr(layer, "kind", layer) == "dropout"]
+    if not own_model:
+        layers = enumerate(getattr(recipe.model, "layers", ()))
+        vary += ["model.dropout=uniform:0:0.6"] if hasattr(recipe.model, "dropout") else []
+        vary += [f"model.layers.{i}.rate=uniform:0:0.6" for i, layer in layers if getattr(layer, "kind", layer) == "dropout"]
     if task == "classification" and recipe.loss.kind in ("auto", "cross_entropy"):
         recipe = recipe.edit({"loss.kind": "cross_entropy"})
         vary.append("loss.label_smoothing=uniform:0:0.2")
