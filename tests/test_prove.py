@@ -177,8 +177,9 @@ def test_the_second_wave_tries_rates_nearby_and_compounds():
     best, other = (proposals.made_of(case, [proposals.Move(code)]) for code in ("lr_too_low", "inputs_unscaled"))
     found = proposals.nearby(case, best, [other], 4, {best.recipe.hash, other.recipe.hash})
     lr = best.recipe.optimizer.lr
-    assert [c.recipe.optimizer.lr / lr for c in found] == pytest.approx([4, 0.25, 1])
-    assert found[2].recipe.data.preprocess
+    assert [c.recipe.optimizer.lr / lr for c in found] == pytest.approx([4, 0.25, 1, 1])
+    assert width(remedies.layers_of(found[2].recipe)) > width(DENSE[::2])
+    assert found[3].recipe.data.preprocess
 
 
 IMAGES = Recipe(

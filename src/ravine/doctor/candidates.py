@@ -69,9 +69,10 @@ def candidates(case: Case, findings: Sequence[Finding], most: int) -> list[Candi
 
 
 def nearby(case: Case, best: Candidate, others: Sequence[Candidate], most: int, known: set[str]) -> list[Candidate]:
-    """What the first wave suggests: the best with a higher and a lower learning rate, and compounded with the runners-up."""
+    """What the first wave suggests: the best with a higher and a lower lr, with more units, and compounded with the runners-up."""
     seen = set(known)
     proposals = [(*best.moves, Move("lr_too_low" if f > 1 else "lr_too_high", 0, f)) for f in NEARBY]
+    proposals.append((*best.moves, Move("capacity_too_small")))
     proposals += [(*best.moves, *[m for m in other.moves if m not in best.moves and not m.longer]) for other in others]
     found: list[Candidate] = []
     for moves in proposals:
