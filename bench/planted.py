@@ -507,7 +507,7 @@ def _class_imbalance() -> Iterator[Pair]:
         most = np.bincount(y).argmax()
         return *thinned(x, y), v[w == most], w[w == most]
 
-    return data(imbalanced)
+    return data(imbalanced, {"mnist": mnist, "table": table, "text": text})
 
 
 @plants("oscillating")

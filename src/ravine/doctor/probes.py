@@ -48,6 +48,7 @@ class Layer:
     weight: float = 0.0  # root mean square of the weight
     twins: float = 0.0  # fraction of units whose incoming weights and their gradients equal another unit's
     input_std: float = 0.0
+    varies: float = 0.0  # a unit's standard deviation from sample to sample, in the mean: what of the signal is left
     products: float = 0.0  # multiplications of one sample, forwards
 
 
@@ -149,6 +150,7 @@ def _measured(name: str, module: nn.Module, given: object, value: Tensor) -> Lay
     )  # fmt: skip
     if not weighted:
         layer.zero_units, layer.flat = _dead_and_flat(kind, rows)
+    layer.varies = float(rows.std(0, correction=0).mean())
     if isinstance(given, Tensor) and given.is_floating_point():
         layer.input_std = float(given.detach().float().std(correction=0))
     return layer

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.experiment import probe_batch
 from ravine.doctor.findings import Finding
-from ravine.doctor.probes import Seen, head_kind, is_affine, look
+from ravine.doctor.probes import Layer, Seen, head_kind, is_affine, look
 from ravine.doctor.remedies import Case, remedies
 from ravine.doctor.samples import SAMPLE_CHECKS, all_targets
 from ravine.errors import InputError
@@ -25,6 +25,7 @@ from ravine.recipe import Recipe
 VAST = 1000.0  # root mean square of an input feature: no weights of any usual size take that
 EXTREME = 50.0
 LARGE = 10.0
+FAINT = 1e-5  # of the inputs' spread
 UNEQUAL = 1000.0  # widest against narrowest feature
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
 HINT = 0.2  # worth an experiment, not a word
@@ -224,7 +225,15 @@ def _range(program: Examined) -> Iterator[Finding]:
         return
     y = all_targets(program.pipeline).double()
     low, high = bounds[program.head]
-    if program.head == "softmax" and program.outputs > 1 and bool(((y.sum(-1) - 1).abs() < 1e-4).all()):
+    if program.head == "softmax" and program.outputs > 1 and y.dim() == 2:
+        off = y.sum(-1) - 1
+        lost = float(off.square().mean() / y.shape[1] / y.var(0, correction=0).mean().clamp_min(1e-12))
+        if lost > 0.003:
+            text = (
+                f"the outputs of a softmax sum to 1, the targets of a sample to {float(y.sum(-1).mean()):.3g} "
+                f"in the mean: {min(lost, 9.99):.0%} of their variance can never be explained"
+            )
+            yield program.finding("output_range", "output layer", text, SURE)
         return
     outside = float(((y < low - 1e-6) | (y > high + 1e-6)).double().mean())
     lost = float((y - y.clamp(low, high)).square().mean() / y.var(correction=0).clamp_min(1e-12))
@@ -321,8 +330,17 @@ def _start(program: Examined) -> Iterator[Finding]:
             )
             yield program.finding("init_scale", "initial weights", text, SUSPECT)
     last = weighted[-1] if weighted else None
+    if len(weighted) > 1 and weighted[-2].varies < FAINT * weighted[0].input_std and min(map(_gain, weighted[:-1])) < 0.1:
+        text = f"of the inputs' spread of {weighted[0].input_std:.2g} only {weighted[-2].varies:.2g} reaches the last hidden layer"
+        yield program.finding("init_scale", "initial weights", text, 0.35)
     if last is not None and last.input_std > 0 and last.std > 30 and seen.layers[0].input_std < EXTREME:
         yield program.finding("init_scale", "initial weights", f"the scores start with a spread of {last.std:.3g}", SUSPECT)
+
+
+def _gain(layer: Layer) -> float:
+    """By how much a layer's weights make a signal larger: 1 by Glorot's rule, 1.4 by He's."""
+    fan_in = layer.products / max(1, math.prod(layer.shape))
+    return layer.weight * fan_in**0.5
 
 
 def _bottleneck(layers: list[Any]) -> bool:
