@@ -18,6 +18,8 @@ from ravine.reference import markdown, rows
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _console = Console(stderr=True)
 
+TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
+
 
 def outcome(runs: list[Any]) -> dict[str, Any]:
     """What ``train --json`` prints; numbers are means over the members that ended well."""
@@ -47,7 +49,7 @@ def print_outcome(runs: list[Any]) -> None:
     stopped = found["stopped"] if isinstance(found["stopped"], str) else ", ".join(sorted(set(found["stopped"])))
     _console.print(f"{stopped} after {found['epochs']:g} epochs, {found['steps']} steps, {found['seconds']:.1f} s", highlight=False)
     _console.print(f"execution: {runs[0].events_of('execution')[0]['text']}", highlight=False)
-    for event in runs[0].events_of("frozen"):
+    for event in [event for kind in TROUBLES for event in runs[0].events_of(kind)][:5]:
         _console.print(f"[yellow]{event['text']}[/]", highlight=False)
     print_findings([event["data"] for event in runs[0].events_of("finding")])
     _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
