@@ -106,9 +106,23 @@ def test_nothing_is_accepted_where_there_is_nothing_to_gain():
     case = program(recipe, (x, y))
     found = trial.prove(recipe, [Finding("stuck", "loss", "0 of 1", remedies.remedies("stuck", case))], case, arrays=(x, y))
     assert not found.accepted
+    assert len(found.before) == len(found.after) == len(found.seeds)
     assert found.text.startswith("no verified cure")
     assert found.to_dict()["recipe"] is None
     assert Recipe.from_toml(found.to_dict()["best_try"])
+
+
+def test_where_the_untouched_recipe_is_the_best_nothing_is_decided(monkeypatch):
+    recipe = BLOBS.edit({"stop.after": "8ep", "optimizer.lr": 0.3})
+    worse = {"optimizer.lr": 1e-7}
+    monkeypatch.setattr(trial, "candidates", lambda case, *_: [proposals.Candidate((proposals.Move("stuck"),), worse, "worse", case.recipe.edit(worse))])
+    monkeypatch.setattr(trial, "nearby", lambda *_: [])
+    found = prove(recipe)
+    assert (found.accepted, found.p) == (False, 1.0)
+    assert "nothing beat the untouched recipe" in found.text
+    assert np.mean(found.before) > np.mean(found.after)
+    assert len(found.before) == len(found.after) == len(found.seeds)
+    assert found.spent < 4, "no seeds are spent on what is not better"
 
 
 def test_too_small_a_budget_is_refused():

@@ -50,6 +50,7 @@ class Candidate:
     why: str
     recipe: Recipe
     scores: list[float] = field(default_factory=list)  # of the samples that choose, at each rung
+    metrics: list[list[float]] = field(default_factory=list)  # the metric of each seed there
 
 
 def untouched(case: Case) -> Candidate:

@@ -162,8 +162,10 @@ class Trial:
         kept = self._affordable(wanted, part)
         self.field.advance(kept, part)
         for i in kept:
-            values = [score.value for score in self.field.scores(i)]
+            scores = self.field.scores(i)
+            values = [score.value for score in scores]
             self.listed[i].scores.append((float(np.mean(values)) + min(values)) / 2)  # it must work on every seed
+            self.listed[i].metrics.append([score.metric for score in scores])
         return kept
 
     def _affordable(self, wanted: Sequence[int], part: float) -> list[int]:
@@ -215,11 +217,11 @@ class Trial:
         """The untouched recipe stood up to all: the best of the others is the best try."""
         others = [c for c in self.listed if c.moves and c.scores]
         best = max(others, key=lambda c: (len(c.scores), c.scores[-1]), default=self.listed[0])
-        rung = len(best.scores) - 1
-        before = self.listed[0].scores[: rung + 1][-1:]
+        rung = min(len(best.metrics), len(self.listed[0].metrics)) - 1
+        before, after = self.listed[0].metrics[rung], best.metrics[rung]
         also = self._beside(self.field, 0)
-        note = "nothing beat the untouched recipe in choosing"
-        return self._cure(best, original, before, best.scores[-1:], self.field.seeds, False, 1.0, also, note)
+        note = f"nothing beat the untouched recipe in choosing; at {RUNGS[rung][0]:.0%} of the plan"
+        return self._cure(best, original, before, after, self.field.seeds, False, 1.0, also, note)
 
     def _cure(
         self, chosen: Candidate, original: Recipe, before: list[float], after: list[float], seeds: list[int], accepted: bool,
