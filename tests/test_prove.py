@@ -115,7 +115,8 @@ def test_nothing_is_accepted_where_there_is_nothing_to_gain():
 def test_where_the_untouched_recipe_is_the_best_nothing_is_decided(monkeypatch):
     recipe = BLOBS.edit({"stop.after": "8ep", "optimizer.lr": 0.3})
     worse = {"optimizer.lr": 1e-7}
-    monkeypatch.setattr(trial, "candidates", lambda case, *_: [proposals.Candidate((proposals.Move("stuck"),), worse, "worse", case.recipe.edit(worse))])
+    move = (proposals.Move("stuck"),)
+    monkeypatch.setattr(trial, "candidates", lambda case, *_: [proposals.Candidate(move, worse, "worse", case.recipe.edit(worse))])
     monkeypatch.setattr(trial, "nearby", lambda *_: [])
     found = prove(recipe)
     assert (found.accepted, found.p) == (False, 1.0)
