@@ -62,17 +62,15 @@ def consult(
     out: Path | None, quiet: bool,
 ) -> dict[str, Any]:
     """Diagnose a recipe or a run; show it, and give back what ``--json`` prints."""
-    if subject is not None and subject.is_dir():
-        recipe: Recipe = RunDir.open(subject).recipes[member]
-        diagnosis = judge(subject, member=member)
-    else:
-        recipe = recipe_from(subject, changes, seed)
-        diagnosis = examine(recipe)
+    of_run = subject is not None and subject.is_dir()
+    recipe = _recipe_of(subject, member) if of_run and subject else recipe_from(subject, changes, seed)
+    place = _new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
+    with _pulse("judging the run" if of_run else "examining: checks, some steps, experiments", quiet):
+        diagnosis = judge(subject, member=member) if of_run and subject else examine(recipe)
     if not quiet:
         _show(diagnosis)
     found = diagnosis.to_dict()
-    if cure:
-        place = _new_file(out or Path(f"{recipe.name}-cured.toml"))
+    if place is not None:
         with _bar(quiet) as report:
             proof = prove(recipe, budget=budget, diagnosis=diagnosis, report=report)
         if proof.accepted:
@@ -82,6 +80,22 @@ def consult(
             Console(stderr=True).print("\n".join(said), highlight=False, markup=False)
         found["cure"] = proof.to_dict() | {"file": str(place) if proof.accepted else None}
     return found
+
+
+def _recipe_of(run: Path, member: int) -> Recipe:
+    recipes = RunDir.open(run).recipes
+    if not 0 <= member < len(recipes):
+        raise InputError("--member", got=member, expected=f"a number under {len(recipes)}: the members of {run}")
+    return recipes[member]
+
+
+@contextmanager
+def _pulse(text: str, quiet: bool) -> Iterator[None]:
+    """A bar that moves while something of unknown length goes on, and vanishes; on standard error."""
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        bar.add_task(text, total=None)
+        yield
 
 
 @contextmanager
