@@ -16,7 +16,7 @@ from ravine.doctor.findings import Diagnosis, Finding
 from ravine.doctor.probes import look
 from ravine.doctor.remedies import Case
 from ravine.doctor.rules import CONTRADICTION, Trial, verdict
-from ravine.doctor.samples import OF_DATA, no_signal
+from ravine.doctor.samples import OF_DATA, without_signal
 from ravine.doctor.symptoms import Course
 from ravine.doctor.whatif import FEWEST, LONGEST, PATIENCE, SPEED, ended_early, limits, plan, try_out
 from ravine.engine.programs import Model
@@ -27,7 +27,6 @@ SECONDS = 20.0
 SEEDS = 3
 MARKS = 8  # places on the way at which a course is measured
 HEAVY_STEP = 5e10  # operations of one step from which more than one thread pays
-HELD = 0.03  # skill on validation samples that shows a signal
 
 
 def examine(
@@ -51,7 +50,7 @@ def examine(
     with _threads(_sensible(recipe, work)):
         course = run_course(recipe, program.case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work)
         clock["run"] = time.monotonic() - began - sum(clock.values())
-        found += _without_signal(program, course)
+        found += without_signal(program, course)
         trials = _trials(course, found, shelf, seconds, work)
     clock["experiments"] = time.monotonic() - began - sum(clock.values())
     return _timed(verdict(found, course, trials), clock, began, course)
@@ -72,15 +71,6 @@ def _trials(course: Course, found: Sequence[Finding], shelf: Shelf, seconds: flo
     return try_out(course, found, shelf, seconds=0.6 * seconds, work=work) + ended_early(
         course, shelf, seconds=0.3 * seconds, work=work
     )
-
-
-def _without_signal(program: static.Examined, course: Course) -> list[Finding]:
-    """Whether there is anything to learn, asked where validation samples do not show it."""
-    held = [curve.base.skill(curve.val_loss[-1]) for curve in course.curves if curve.val_loss and curve.finite]
-    if (held and max(held) > HELD) or (course.plain and not held):
-        return []
-    found = no_signal(program)
-    return [found] if found else []
 
 
 @contextmanager
@@ -130,7 +120,7 @@ def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: i
             recipe, program.case, shelf, steps=10**9, seeds=seeds, seconds=seconds, validation="always", marks=2 * MARKS
         )
         clock["run"] = time.monotonic() - began - sum(clock.values())
-        found += _without_signal(program, course)
+        found += without_signal(program, course)
         trials = _trials(course, found, shelf, seconds / 2, work)
     return _timed(verdict(found, course, trials), clock, began, course)
 

@@ -22,6 +22,7 @@ from ravine.doctor.experiment import Curve
 from ravine.doctor.findings import Diagnosis, Finding, ranked
 from ravine.doctor.probes import Seen, look
 from ravine.doctor.rules import verdict
+from ravine.doctor.samples import without_signal
 from ravine.doctor.symptoms import Course
 from ravine.engine.programs import Model, Program, programs_of
 from ravine.engine.run import Run
@@ -50,7 +51,7 @@ def judge(directory: str | Path, *, member: int = 0, module: Model = None, array
     found = static.examine(laid_out)
     clock = {"static": round(time.monotonic() - began, 3)}
     course = course_of(rundir, _alike(rundir.recipes, member), laid_out, lambda: _first(program, laid_out), module)
-    diagnosis = verdict(found, course)
+    diagnosis = verdict([*found, *without_signal(laid_out, course)], course)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
     skills = [round(max(curve.skill, -99.0), 4) for curve in course.curves]
     diagnosis.measured = {"steps": course.steps, "of": course.total, "skill": skills}

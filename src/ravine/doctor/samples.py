@@ -17,9 +17,11 @@ from ravine.doctor.findings import Finding
 
 if TYPE_CHECKING:
     from ravine.doctor.static import Examined
+    from ravine.doctor.symptoms import Course
 
 SURE, SUSPECT = 0.95, 0.4
 OF_DATA = ("split_mismatch", "validation_leak", "class_imbalance", "no_signal")  # these explain nothing of how training goes
+HELD = 0.03  # skill on validation samples that shows a signal
 ENOUGH = 200  # samples without which nothing is said of signal
 _KEPT = 2000  # samples that are compared
 
@@ -68,14 +70,9 @@ def _constant(program: Examined) -> Iterator[Finding]:
 
 def _order(program: Examined) -> Iterator[Finding]:
     """How much like its predecessor each sample's target is, against what chance gives."""
-    pipeline, found = program.pipeline, []
-    if program.task == "sequence" or pipeline.size("train") < 100:
+    pipeline, y = program.pipeline, program.probe.y  # drawn as training draws them, one after the other
+    if program.task == "sequence" or len(y) < 100:
         return
-    for step in range(pipeline.epoch_steps):
-        found.append(pipeline.batch(step).y)
-        if sum(map(len, found)) >= 1000:
-            break
-    y = torch.cat(found)[:1000]
     if y.is_floating_point():
         alike = _successive(y.double().reshape(len(y), -1))
         text = f"in the order in which they come, successive targets correlate by {alike:.2f}"
@@ -162,6 +159,15 @@ SAMPLE_CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (_labels, _
 
 
 # --- whether the inputs say anything of the targets -------------------------------------------------------------------
+
+
+def without_signal(program: Examined, course: Course) -> list[Finding]:
+    """Whether there is anything to learn, asked where validation samples do not show it."""
+    held = [curve.base.skill(curve.val_loss[-1]) for curve in course.curves if curve.val_loss and curve.finite]
+    if (held and max(held) > HELD) or (course.plain and not held):
+        return []
+    found = no_signal(program)
+    return [found] if found else []
 
 
 def no_signal(program: Examined) -> Finding | None:
