@@ -384,9 +384,10 @@ def _hints(program: Examined) -> Iterator[Finding]:
     hidden = [layer for layer in seen.weighted[:-1] if layer.kind != "Embedding"]
     wanted = 1 if program.task == "regression" else math.log2(max(2, program.pipeline.outputs)) + 1
     narrow = min(hidden, key=lambda layer: layer.units, default=None)
-    if narrow is not None and narrow.units <= wanted and (program.task != "regression" or program.outputs == 1):
+    many = program.task == "regression" and program.outputs > 1  # an autoencoder is narrow on purpose
+    if narrow is not None and not many and (narrow.units == 1 or narrow.units < wanted):
         text = f"layer {narrow.name} has {narrow.units} unit{'s' * (narrow.units > 1)} for {program.pipeline.outputs} outputs"
-        yield program.finding("capacity_too_small", f"layer {narrow.name}", text, HINT)
+        yield program.finding("capacity_too_small", f"layer {narrow.name}", text, 0.3 if narrow.units == 1 else HINT)
 
 
 CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (

@@ -54,7 +54,7 @@ def try_out(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: 
     rate itself for k n steps. What the best such member reaches is what the whole plan is taken to reach.
     """
     recipe = _run(course)
-    suspects = sorted((f for f in found if f.remedies and f.code not in RATES), key=lambda f: -f.strength)[:SUSPECTS]
+    suspects = sorted((f for f in found if f.remedies and _ripe(f, course)), key=lambda f: -f.strength)[:SUSPECTS]
     affordable = math.inf if not work else seconds / max(seconds_of(course, work, 1), 1e-12)  # steps of one member
     few = affordable < 8 * course.steps
     ahead = max(1.0, course.total / max(1, course.steps))  # how much longer the plan is than what was run
@@ -88,6 +88,14 @@ def try_out(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: 
 
 def _run(course: Course) -> Recipe:
     return course.run or course.curves[0].recipe
+
+
+def _ripe(finding: Finding, course: Course) -> bool:
+    """Whether an experiment would say something: what only slows the beginning is asked for at a plan's end."""
+    if finding.code in RATES:
+        return False
+    worse = finding.code == "batch_too_small" and not course.skill > -0.05
+    return finding.strength > HINT or course.over or worse or finding.code == "augmentation_destructive"
 
 
 def _tried(
@@ -224,7 +232,7 @@ def _unaugmented(course: Course, suspect: Finding, shelf: Shelf, steps: int, sec
         plain.base.skill(group._judge(group.program.population.objectives[0], plain.probe)[0]) for group in experiment.groups
     )
     words = f"without it {steps} steps {_words(without)} on samples as they are, with it {_percent(own)}"
-    return Trial(suspect, without - max(own, -0.5), without, words, max(0.1, without / 2))
+    return Trial(suspect, without - max(own, -0.5), without, words, max(0.15, 0.7 * without))
 
 
 # --- where it learns --------------------------------------------------------------------------------------------------
