@@ -54,7 +54,7 @@ def grown_figure(summary: dict[str, Any]) -> Figure:
             x = np.arange(1, len(together) + 1)
             axis.plot(x, alone, "o", color=FAINT, ms=4, label="member k alone")
             axis.plot(x, together, "-o", color=COLOURS[0], ms=4, label="first k together")
-            axis.set_xlabel("k")
+            axis.set_xlabel("members, k")
             metric_axis(axis, metric)
         axes[1].set_ylabel("Log-loss in nats")
         legend(axes[0], 2)
