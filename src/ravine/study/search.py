@@ -141,8 +141,8 @@ def _run_method(
     if name == "asha":
         count = plan.members * plan.rounds
         values = [space.values(p, study.recipe) for p in points_of("random", count, len(space.variables), study.recipe.seed, 0)]
-        rule = Halving(metric, plan.first, plan.eta)
-        return train(0, values, width=plan.members, halving=rule), [space.say()]
+        halving = Halving(metric, plan.first, plan.eta)
+        return train(0, values, width=plan.members, halving=halving), [space.say()]
     rule = _early(study.recipe, plan, metric)
     if name in SAMPLED:
         return _tightening(name, study.recipe, space, plan, metric, train, rule)
