@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.engine import pilot, snapshot
+from ravine.engine import ending, pilot, snapshot
 from ravine.engine.calendar import Calendar
 from ravine.engine.evaluate import evaluate, metric_functions
 from ravine.engine.graphed import GraphedSteps
@@ -244,7 +244,7 @@ class Trainer:
         columns: dict[str, np.ndarray] = {"train_loss": losses.mean(0), "grad_norm": norms.mean(0)}
         columns["lr"] = self._rates(self.step - 1, self.step)[0][due]
         if self.pipeline.has("validation"):
-            with self._weights(self._evaluated()):
+            with self._weights(self.evaluated()):
                 objectives = [self.population.objectives[i] for i in due]
                 found = evaluate(objectives, self.pipeline, "validation", self.metrics, self.population.call)
             columns |= {f"val_{name}": values for name, values in found.items()}
@@ -269,7 +269,7 @@ class Trainer:
             self.recipes[i].average.swa or "0it", self.stops[i].total
         )
 
-    def _evaluated(self) -> Tensor:
+    def evaluated(self) -> Tensor:
         """The weights that count [P, D]: the running average where a member keeps one, else theta."""
         average, theta = self.stepper.average, self.population.theta
         if average is None:
@@ -282,7 +282,7 @@ class Trainer:
 
     def _keep_best(self, row: int) -> None:
         if self.best is not None and self.stops[row].keeps_best:
-            self.best[row].copy_(self._evaluated()[row])
+            self.best[row].copy_(self.evaluated()[row])
             for name, stacked in self.population.saved_buffers().items():
                 self.best_buffers[name][row].copy_(stacked[row])
 
@@ -293,8 +293,8 @@ class Trainer:
         rows = sorted(ended)
         for row in rows:
             self.stops[row].reason = ended[row]
-        final = self._final()
-        results = self._results(final, rows)
+        final = ending.weights(self)
+        results = ending.results(self, final, rows)
         members = [self.members[row] for row in rows]
         arrays, facts = self._part(rows).state()
         arrays["final"] = final[0][rows]
@@ -334,58 +334,6 @@ class Trainer:
         pilot.replay(self.population, program.execution)
         self.population.train()
         return True
-
-    def _final(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weights and buffers with which each member would end now."""
-        rows = self._evaluated().clone()
-        buffers = clones(self.population.saved_buffers())
-        if self.best is not None:
-            for i, stop in enumerate(self.stops):
-                if stop.keeps_best and stop.best is not None:
-                    rows[i].copy_(self.best[i])
-                    for name, stacked in buffers.items():
-                        stacked[i].copy_(self.best_buffers[name][i])
-        return rows, buffers
-
-    def _results(self, final: tuple[Tensor, dict[str, Tensor]], rows: list[int]) -> list[dict[str, Any]]:
-        columns: dict[str, np.ndarray] = {}
-        objectives = [self.population.objectives[row] for row in rows]
-        with Borrowed(self.population, *final):
-            self._refresh_batch_norm(rows, final[1])
-            for split, short in (("train", "train"), ("validation", "val"), ("test", "test")):
-                if split == "train" or not self.pipeline.has(split) or (split == "test" and not self.program.test):
-                    continue
-                found = evaluate(objectives, self.pipeline, split, self.metrics, self.population.call)
-                columns |= {f"{short}_{name}": values for name, values in found.items()}
-        train = np.concatenate(self._losses).mean(0)[rows] if self._losses else self._last_train_loss(rows)
-        return [
-            {
-                "steps": self.step - self.schedules.starts[row],
-                "epochs": self.calendar.epochs(self.step - self.schedules.starts[row]),
-                "seconds": self.seconds,
-                "train_loss": float(train[k]),
-                "stopped": self.stops[row].reason,
-                "best_step": self.stops[row].best_step if self.stops[row].keeps_best else self.step - self.schedules.starts[row],
-            }
-            | {name: float(values[k]) for name, values in columns.items()}
-            for k, row in enumerate(rows)
-        ]
-
-    def _last_train_loss(self, rows: list[int]) -> np.ndarray:
-        last = [self.rundir.epochs(self.members[row])[-1] for row in rows]
-        return np.array([row["train_loss"] if row["train_loss"] is not None else math.nan for row in last])
-
-    def _refresh_batch_norm(self, rows: list[int], buffers: dict[str, Tensor]) -> None:
-        """An averaged network's running statistics are computed anew from the training data (SWA, 2018)."""
-        norms = torch.nn.modules.batchnorm._BatchNorm
-        for row in rows:
-            model = self.population.objectives[row].model
-            averaged = self.swa_counts[row] > 0 and not self.stops[row].keeps_best
-            if averaged and any(isinstance(m, norms) for m in model.modules()):
-                torch.optim.swa_utils.update_bn((batch.x for batch in self.pipeline.split("train")), model)
-                self.population.gather_buffers()
-                for name, stacked in self.population.saved_buffers().items():
-                    buffers[name][row].copy_(stacked[row])
 
     def _compact(self, rows: list[int]) -> None:
         if rows:
