@@ -20,6 +20,7 @@ from ravine.recipe import Recipe
 
 PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.06  # skill that the second half of the plan still brought, half of it in the last quarter
+FAR = 0.9  # skill from which nothing is said of a plan's end
 MANY = 0.5  # of the seeds
 LOW = 0.5  # skill under which the loss is still high at a plan's end
 _SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
@@ -163,7 +164,7 @@ def unfinished(course: Course, gain: float = UNFINISHED) -> bool:
     if _settled(finite, gain / 2):
         return False
     late, latest = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.75)
-    return late >= gain and latest >= gain / 3 and course.skill < 0.95 and _falling(course) >= 0.5
+    return late >= gain and latest >= gain / 3 and course.skill < FAR and _falling(course) >= 0.5
 
 
 def _settled(curves: list[Curve], gain: float) -> bool:
