@@ -59,6 +59,7 @@ def two_threads():
 
 
 def test_a_choice_is_timed_once_and_then_remembered(monkeypatch, two_threads):
+    monkeypatch.setattr(timing.os, "getloadavg", lambda: (0.5, 0.5, 0.5))
     rows, first = prepared(precision="float32")
     assert any("timed here: float32 x2" in why for why in first.why)
     fresh, _ = prepared(precision="float32", threads=1)
@@ -68,6 +69,14 @@ def test_a_choice_is_timed_once_and_then_remembered(monkeypatch, two_threads):
     assert torch.get_num_threads() == 2
     monkeypatch.setattr(timing, "fastest", refuse)
     assert prepared(precision="float32")[1] == first
+
+
+def test_a_busy_machine_remembers_nothing(monkeypatch, two_threads):
+    monkeypatch.setattr(timing.os, "getloadavg", lambda: (1e3, 1.0, 1.0))
+    monkeypatch.setattr(timing, "remembered", lambda *program: None)
+    monkeypatch.setattr(timing, "remember", refuse)
+    _, execution = prepared(precision="float32")
+    assert any("timed here" in why for why in execution.why)
 
 
 def timed(monkeypatch, cost: dict[str, list[float]]) -> tuple[int, list[float]]:

@@ -92,7 +92,8 @@ def _timed(rule: Execution, population: Population, recipe: Recipe, pipeline: Pi
     found = timing.remembered(*program)
     if found is None:
         found = _try(ways, population, batch)
-        timing.remember(found, *program)
+        if timing.quiet():
+            timing.remember(found, *program)
     changes = {name: found[name] for name in ("precision", "layout", "threads", "workers")}
     return replace(rule, **changes, why=[*rule.why, f"timed here: {found['seconds']}"])
 

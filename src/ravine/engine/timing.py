@@ -19,6 +19,7 @@ from ravine.data.cache import atomic
 
 ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most
+BUSY = 1.5  # processes a core, over the last minute
 SECONDS = 4.0  # that trying may take, the round it is in apart
 
 
@@ -51,6 +52,12 @@ def fastest(candidates: Sequence[Any], enter: Callable[[Any], None], step: Calla
     best = [min(seconds) for seconds in zip(*counted, strict=True)]
     sure = [all(seconds[place] < 0.9 * seconds[0] for seconds in counted) for place in range(len(candidates))]
     return min((place for place in range(len(candidates)) if sure[place] or place == 0), key=best.__getitem__), best
+
+
+def quiet() -> bool:
+    """Whether the machine is not much busier than this process makes it: what is timed on a busy one is not worth remembering."""
+    busy = getattr(os, "getloadavg", lambda: (0.0,))()[0]
+    return busy <= BUSY * (os.cpu_count() or 1)
 
 
 def remembered(*parts: Any) -> dict[str, Any] | None:
