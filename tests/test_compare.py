@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +70,18 @@ def test_the_order_of_finish_is_that_of_single_runs(tmp_path):
     assert [row["variant"] for row in found["table"]] == sorted(kinds, key=alone.get)
     for row in found["table"]:
         assert row["test_loss"][0] == pytest.approx(alone[row["variant"]], rel=1e-8)
+
+
+@pytest.mark.slow
+def test_twelve_optimisers_and_ten_seeds_finish_as_they_do_alone():
+    place = Path(__file__).parent.parent / "bench" / "compare.py"
+    spec = importlib.util.spec_from_file_location("bench_compare", place)
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    found = bench.compared(seeds=10, epochs=5)
+    assert (found["runs"], found["programs"], len(found["rows"])) == (120, 1, 12)
+    assert found["tau"] == 1
+    assert max(row["difference"] for row in found["rows"]) < 1e-3
 
 
 def test_each_variant_gets_its_own_rate(tmp_path):
@@ -162,9 +176,6 @@ def test_verdicts_of_rates():
 
 
 def test_the_example_of_a_quadratic_bowl(tmp_path):
-    import importlib.util
-    from pathlib import Path
-
     place = Path(__file__).parent.parent / "examples" / "quadratic_bowl.py"
     spec = importlib.util.spec_from_file_location("quadratic_bowl", place)
     example = importlib.util.module_from_spec(spec)

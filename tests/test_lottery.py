@@ -116,3 +116,9 @@ def test_an_exported_ticket_holds_its_zeros(tmp_path):
     mask[:, :10] = False
     ravine.train_many([BLOBS], rows=Rows(theta, mask), quiet=True, out=tmp_path / "run")
     assert export(tmp_path / "run", out=tmp_path / "there")["zeros"] >= 10
+
+
+def test_a_lottery_without_validation_data_draws_no_early_stops(tmp_path):
+    found = lottery(BLOBS.edit({"data.validation": 0.0}), rounds=1, seeds=2, quiet=True, out=tmp_path / "l")
+    assert found["metric"] == "test_accuracy"
+    assert [path.stem for path in (tmp_path / "l" / "figures").glob("*.png")] == ["accuracy"]

@@ -89,6 +89,7 @@ def test_a_study_directory(name, run, tmp_path):
         (["lottery", *SMALL, "--scope", "row"], "global or layer"),
         (["landscape", "nowhere"], "run directory"),
         (["landscape", "@run", "--kind", "between"], "name the other run too"),
+        (["landscape", "@run", "--samples", "0"], "--samples: got 0; expected a whole number of at least 1"),
         (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
         (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
         (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),

@@ -81,6 +81,8 @@ def landscape(
     """
     if kind not in KINDS:
         raise InputError("--kind", got=kind, expected=f"one of {', '.join(KINDS)}")
+    if samples < 1:
+        raise InputError("--samples", got=samples, expected="a whole number of at least 1")
     if points < 3 or not reach > 0:
         raise InputError("--points and --reach", got=[points, reach], expected="at least 3 points and a reach > 0")
     runs = [one if isinstance(one, Run) else Run(one, module=model) for one in (run, other) if one is not None]

@@ -208,9 +208,9 @@ def _finalists(trials: Sequence[Trial], metric: str) -> list[Trial]:
     found: dict[str, Trial] = {}
     for name in dict.fromkeys(trial.method for trial in trials):
         own = sorted((trial for trial in trials if trial.method == name), key=lambda trial: _place(trial, metric))
-        whole = [trial for trial in own if _age(trial) == _age(own[0])]
-        for trial in whole[:FINALISTS]:
-            found.setdefault(trial.recipe.hash, trial)
+        whole = {trial.recipe.hash: trial for trial in reversed(own) if _age(trial) == _age(own[0])}
+        best = [trial for trial in own if whole.get(trial.recipe.hash) is trial]
+        found |= {trial.recipe.hash: trial for trial in best[:FINALISTS] if trial.recipe.hash not in found}
     return list(found.values())
 
 

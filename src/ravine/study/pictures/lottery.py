@@ -42,13 +42,13 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
             f"{cell(least[metric], metric)}."
         )
     sentences += [_against(table, metric)]
+    figures = {"accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric))}
+    if any(row["early stop"][0] == row["early stop"][0] for row in table):  # else there is no validation part
+        figures["early_stop"] = ("Iterations to early stopping", sparsity_figure(summary, "early stop"))
     return Page(
         title=f"Lottery tickets of {study.recipe.name}",
         sentences=sentences,
-        figures={
-            "accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric)),
-            "early_stop": ("Iterations to early stopping", sparsity_figure(summary, "early stop")),
-        },
+        figures=figures,
         tables=[Table("By arm and round", table, best=None)],
         reading=[
             "A ticket that stays level to the right while its re-initialisation falls says that the mask fits these weights.",
