@@ -418,7 +418,7 @@ def _over_regularised() -> Iterator[Pair]:
 def _augmentation_destructive() -> Iterator[Pair]:
     for name, wrong, mild in (
         ("digits", {"kind": "noise", "std": 100.0}, {"kind": "noise", "std": 1.0}),
-        ("mnist", {"kind": "erase", "p": 1.0, "scale": (0.9, 1.0)}, {"kind": "erase", "p": 0.5}),
+        ("mnist", {"kind": "erase", "p": 1.0, "scale": (0.98, 1.0)}, {"kind": "erase", "p": 0.5}),
         ("table", {"kind": "feature_dropout", "rate": 0.95}, {"kind": "feature_dropout", "rate": 0.05}),
         ("text", {"kind": "time_shift", "steps": 7}, {"kind": "time_mask", "steps": 1}),
     ):

@@ -232,7 +232,7 @@ def _unaugmented(course: Course, suspect: Finding, shelf: Shelf, steps: int, sec
         plain.base.skill(group._judge(group.program.population.objectives[0], plain.probe)[0]) for group in experiment.groups
     )
     words = f"without it {steps} steps {_words(without)} on samples as they are, with it {_percent(own)}"
-    return Trial(suspect, without - max(own, -0.5), without, words, max(0.15, 0.7 * without))
+    return Trial(suspect, without - max(own, -0.5), without, words, max(0.15, (0.7 if course.plain else 0.5) * without))
 
 
 # --- where it learns --------------------------------------------------------------------------------------------------
