@@ -241,6 +241,15 @@ def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
     assert rates == {0: 0.001, 30: 0.1, 420: 0.007, 100_000: 0.001}
 
 
+@pytest.mark.parametrize(("lr", "edits"), [(1e-6, {"optimizer.lr": 0.007}), (3.0, {"optimizer.lr": 0.007}), (0.003, None)])
+def test_a_rate_of_adam_that_is_far_off_is_set_in_the_sound_recipe(lr, edits):
+    recipe = BLOBS.edit({"optimizer": {"kind": "adam", "lr": lr}})
+    case = remedies.Case(recipe, "classification", 3, (2,), 420)
+    made = proposals.made_of(case, proposals._sound(case, activation=False))
+    assert made.recipe.optimizer.kind == "adam"
+    assert {k: v for k, v in made.edits.items() if k.startswith("optimizer")} == (edits or {})
+
+
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 

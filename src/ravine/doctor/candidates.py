@@ -151,9 +151,10 @@ def _move(finding: Finding, place: int) -> Move:
 
 def _sound(case: Case, *, activation: bool) -> tuple[Move, ...]:
     """All that is usually right at once: scaled data, the task's own loss on scores, Adam; ReLU with He's weights, or as it was."""
+    optimizers = remedies("optimizer_unsuited", case)
     left = {
         "targets_unscaled": case.task != "regression",
         "no_hidden_nonlinearity": not activation,
-        "optimizer_unsuited": case.recipe.optimizer.kind == "adam",
+        "optimizer_unsuited": case.recipe.optimizer.kind == "adam" and "optimizer.lr" not in optimizers[0]["edits"],
     }
     return tuple(Move(code) for code in _SOUND if not left.get(code))

@@ -268,9 +268,11 @@ def _lower_rate(case: Case, factor: float | None = None, **_: Any) -> Remedy:
 
 def _adam(case: Case, **_: Any) -> Remedy:
     """A weight moves by about lr in each of Adam's steps: of a short plan the rate is so high that it can move by REACH."""
+    lr = max(1e-3, min(0.1, float(f"{REACH / case.steps:.0e}"))) if case.steps else 1e-3
     if case.recipe.optimizer.kind != "adam":
-        lr = max(1e-3, min(0.1, float(f"{REACH / case.steps:.0e}"))) if case.steps else 1e-3
         yield {"optimizer": {"kind": "adam", "lr": lr}}, f"Adam with lr {lr:g}, which finds the scale of each step itself"
+    elif case.steps and not lr / 10 <= case.recipe.optimizer.lr <= 10 * lr:
+        yield {"optimizer.lr": lr}, f"lr {lr:g}, with which Adam moves the weights far enough in {case.steps} steps"
 
 
 def _optimizer(case: Case, **_: Any) -> Remedy:
