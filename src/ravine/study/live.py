@@ -64,9 +64,24 @@ class LiveTable:
         found = [(key, row) for key, row in self.rows.items() if row.get(self.metric) == row.get(self.metric)]
         found.sort(key=lambda item: item[1].get(self.metric, 0.0), reverse=better == "max")
         paths = list(dict.fromkeys(path for label in self._labels.values() for path in label))[:5]
-        for column in ("stage", *paths, "epoch", measures.title(self.metric)):
-            table.add_column(column)
+        for column in ("stage", *shortened(paths), "epoch", measures.title(self.metric)):
+            table.add_column(column, overflow="fold")
         for key, row in found[:LEADERS]:
-            values = [show_value(self._labels.get(key, {}).get(path, "–")) for path in paths]
+            label = self._labels.get(key, {})
+            values = [f"{v:.3g}" if isinstance(v, float) else show_value(v) for v in (label.get(path, "–") for path in paths)]
             table.add_row(key[0], *values, f"{row['epoch']:.4g}", measures.show(self.metric, row.get(self.metric)))
         return table
+
+
+def shortened(paths: Sequence[str]) -> list[str]:
+    """Fields by their last names where these differ: a terminal is narrow.
+
+    >>> shortened(["optimizer.lr", "model.dropout"]), shortened(["model.layers.1.rate", "model.layers.3.rate"])
+    (['lr', 'dropout'], ['1.rate', '3.rate'])
+    """
+    most = max((path.count(".") + 1 for path in paths), default=1)
+    for parts in range(1, most + 1):
+        found = [".".join(path.split(".")[-parts:]) for path in paths]
+        if len(set(found)) == len(found):
+            return found
+    return list(paths)

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 
 from ravine.report import figures, measures, page
 from ravine.report.summary import show_value
+from ravine.study.live import shortened
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -84,8 +85,10 @@ def print_page(content: Page, path: Path, rows: int = 12) -> None:
         console.print(sentence)
     for table in content.tables[:1]:
         shown = RichTable(title=table.caption, title_justify="left")
+        fields = [column for column in table.columns if "." in column]
+        short = dict(zip(fields, shortened(fields), strict=True))
         for column in table.columns:
-            shown.add_column(heading(column))
+            shown.add_column(short.get(column) or heading(column), overflow="fold")
         for row in list(table.rows)[:rows]:
             shown.add_row(*(cell(row.get(column), column) for column in table.columns))
         console.print(shown)

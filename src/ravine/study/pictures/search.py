@@ -39,10 +39,13 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
     ]
     if len(summary["methods"]) > 1:
         tables.insert(0, Table("Methods", summary["methods"], best=None))
+    sign = 1 if measures.better_is(metric) == "min" else -1
+    worse = sign * (chosen[metric][0] - default[metric][0]) > 0
     return Page(
         title=f"Search of {study.recipe.name}",
         sentences=[
             f"{measures.title(metric)} {best} with {values}; {before} with the recipe as it was.",
+            *(["On fresh seeds the recipe as it was is the better one: keep it, or search elsewhere."] if worse else []),
             f"{summary['runs']} configurations were tried; the best two of each method ran again on "
             f"{study.options['finals']} fresh seeds, and the best of these on average was chosen.",
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
