@@ -79,10 +79,10 @@ def test_report_skips_the_steps_and_goes_on():
     x, y = torch.randn(256, 4, dtype=torch.float64), torch.randn(256, 1, dtype=torch.float64)
     x[5] = 1e200
     y = x[:, :1].clamp(-3, 3) + 0.01 * y
-    options = dict(
-        model={"kind": "mlp", "hidden": [8]}, data=(x, y), loss="squared", batch=32, optimizer="sgd", lr=0.05, epochs=6,
-        precision="float64", preprocess=[], validation=0.0, test=0.0,
-    )  # fmt: skip
+    options = {
+        "model": {"kind": "mlp", "hidden": [8]}, "data": (x, y), "loss": "squared", "batch": 32, "optimizer": "sgd", "lr": 0.05,
+        "epochs": 6, "precision": "float64", "preprocess": [], "validation": 0.0, "test": 0.0,
+    }  # fmt: skip
     stopped = ravine.train(**options)
     assert stopped.result["stopped"] == "diverged"
     run = ravine.train(**options, on_trouble="report")
