@@ -58,7 +58,7 @@ def test_tables_figure_and_json_are_written(tmp_path):
     assert "| MLP 64-32-10 | 0.2 |" in table
     assert "25 of MLP 64-32-10, per member" in table
     assert f"torch {torch.__version__.split('+')[0]}" in table
-    assert (tmp_path / "out" / "speed.png").stat().st_size > 5000
+    assert (tmp_path / "out" / "speed.svg").stat().st_size > 5000
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert stored["ratios"] == said["ratios"]
     assert math.isnan(stored["timings"][3]["median"])

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import statistics
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,12 +36,12 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def write(timings: Sequence[Timing], out: Path, threads: int) -> dict[str, Any]:
-    """results.json, speed.md and speed.png in a directory."""
+    """results.json, speed.md and speed.svg in a directory."""
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"machine": machine(threads), "timings": [t.to_dict() for t in timings], "ratios": ratios(timings)}
     (out / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     (out / "speed.md").write_text(tables(timings) + "\n" + carried(found["machine"]) + "\n", encoding="utf-8")
-    draw(timings, out / "speed.png", carried(found["machine"]))
+    draw(timings, out / "speed.svg", carried(found["machine"]))
     return {"out": str(out), "ratios": found["ratios"], "machine": found["machine"]}
 
 
@@ -90,33 +91,46 @@ def tables(timings: Sequence[Timing]) -> str:
     return "\n".join(lines) + "\n"
 
 
+MARKERS = "osD^vP*X"
+
+
 def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
-    """Each competitor's time over Ravine's, by work; the bars end at the medians, the lines at the quartiles."""
+    """Each competitor's time over Ravine's, by work: a mark at the median, a line from quartile to quartile."""
     import matplotlib.pyplot as plt
+
+    from ravine.report.figures import COLOURS, INK, style
 
     held = {(t.peer, t.work): t for t in timings if t.ms}
     works = [w for w in WORKS if ("ravine", w) in held]
     peers = [p for p in PEERS if p != "ravine" and any((p, w) in held for w in works)]
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.9 * len(works)), layout="constrained")
-    height = 0.8 / max(1, len(peers))
-    for i, peer in enumerate(peers):
-        for j, work in enumerate(works):
-            if (peer, work) not in held:
-                continue
-            ours, theirs = held["ravine", work].median, held[peer, work]
-            low, _, high = statistics.quantiles(theirs.ms, n=4) if len(theirs.ms) > 1 else [theirs.median] * 3
-            y = j + (i - len(peers) / 2 + 0.5) * height
-            label = PEERS[peer][0] if work == next(w for w in works if (peer, w) in held) else None
-            axes.barh(y, theirs.median / ours, height, color=f"C{i}", label=label)
-            axes.plot([low / ours, high / ours], [y, y], color="black", linewidth=1)
-    axes.axvline(1, color="black", linewidth=1, linestyle="--")
-    axes.set_yticks(range(len(works)), [WORKS[w].title for w in works])
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel(f"time per step, times Ravine's (dashed: Ravine)\n{caption}", fontsize=8)
-    axes.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with style():
+        figure, axes = plt.subplots(figsize=(8, 1.7 + 0.55 * len(works)), layout="constrained")
+        for i, peer in enumerate(peers):
+            seen = [w for w in works if (peer, w) in held]
+            y = [works.index(w) + 0.5 * (i + 0.5) / len(peers) - 0.25 for w in seen]
+            centre = [held[peer, w].median / held["ravine", w].median for w in seen]
+            look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "ms": 6, "ls": "none"}
+            axes.plot(centre, y, label=PEERS[peer][0], zorder=3, **look)
+            for place, work in zip(y, seen, strict=True):
+                low, high = (end / held["ravine", work].median for end in _quartiles(held[peer, work]))
+                axes.plot([low, high], [place, place], color=look["color"], lw=1.2)
+        axes.axvline(1, color=INK, lw=1, ls="--")
+        axes.set(ylim=(len(works) - 0.5, -0.5), xscale="log", xlabel="time of a step, in Ravine's (dashed line: Ravine)")
+        axes.set_yticks(range(len(works)), [WORKS[w].title for w in works])
+        ticks = [t for t in (0.5, 1, 2, 3, 5, 10, 20, 50) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.xaxis.minorticks_off()
+        figure.legend(loc="outside upper center", ncols=4, fontsize=8)
+        figure.supxlabel("\n".join(textwrap.wrap(caption, 120)), fontsize=7)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def _quartiles(timing: Timing) -> tuple[float, float]:
+    if len(timing.ms) < 2:
+        return timing.median, timing.median
+    low, _, high = statistics.quantiles(timing.ms, n=4)
+    return low, high
 
 
 def carried(facts: dict[str, Any]) -> str:

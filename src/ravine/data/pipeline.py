@@ -28,7 +28,6 @@ __all__ = ["Batch", "Pipeline"]
 
 READY_BYTES = 512 << 20  # a part is preprocessed once and kept where the result is at most this
 BLOCK_BYTES = 1 << 20  # batches that are gathered in one go
-LOWERED_BYTES = 64 << 20  # training rows of at most this are kept a second time, in the precision that the network takes them in
 DEVICE_SHARE = 0.5  # of the free memory of an accelerator that raw data may take
 
 
@@ -71,6 +70,7 @@ class Pipeline:
         self.vocabulary = preparation.vocabulary
         self._prepare = Prepare(preparation, device, dtype)
         self._ready: dict[str, Arrays] = {}
+        self._rounded: torch.dtype | None = None
 
     # --- with or without the data -------------------------------------------------------------------------------------
 
@@ -178,13 +178,10 @@ class Pipeline:
         return other
 
     def lowered(self, dtype: torch.dtype) -> Pipeline:
-        """The same data for a network that rounds its inputs to ``dtype`` first: training rows are kept so, if they are few."""
-        ready = self._ready.get("train")
-        if ready is None or not ready.x.is_floating_point() or ready.x.nbytes > LOWERED_BYTES:
-            return self
+        """The same data for a network that rounds its inputs to ``dtype`` first: batches that are gathered together come so."""
         other = copy.copy(self)
-        other._ready = self._ready | {"train": Arrays(ready.x.to(dtype), ready.y)}
-        other._arrange(ready.x.device)
+        other._rounded = dtype
+        other._arrange(getattr(self._order, "device", self.device))
         return other
 
     def _row_bytes(self) -> int:
@@ -230,6 +227,7 @@ class Pipeline:
         size = self.batch_size
         rows = self._order.epoch(epoch)[place * size : (place + steps) * size]
         x, y = self._ready["train"].take(rows)
+        x = x.to(self._rounded) if self._rounded is not None and x.is_floating_point() else x
         self._block = list(zip(x.split(size), y.split(size), rows.split(size), strict=True))
         self._block_start = step
 
