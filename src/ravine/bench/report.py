@@ -109,7 +109,7 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
             seen = [w for w in works if (peer, w) in held]
             y = [works.index(w) + 0.5 * (i + 0.5) / len(peers) - 0.25 for w in seen]
             centre = [held[peer, w].median / held["ravine", w].median for w in seen]
-            look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "ms": 6, "ls": "none"}
+            look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "ms": 6, "ls": "none"}
             axes.plot(centre, y, label=PEERS[peer][0], zorder=3, **look)
             for place, work in zip(y, seen, strict=True):
                 low, high = (end / held["ravine", work].median for end in _quartiles(held[peer, work]))
