@@ -44,14 +44,18 @@ class DenseNetwork:
         self.precision, self.lower = precision, precision != theta.dtype
         self.layers: list[_Dense | _Activation | _Dropout] = []
         rows = _Rows(theta, grad, layout)
+        self._low = low = _Lowered(rows, precision)
         for name, layer in _leaves("model", objectives[0].model):
             if isinstance(layer, nn.Linear):
-                self.layers.append(_Dense(rows, name, layer, precision))
+                lower = self.lower and layer.weight.numel() >= SMALL
+                self.layers.append(_Dense(low if lower else rows, name, layer))
             elif isinstance(layer, Dropout):
                 if not layer.idle:
                     self.layers.append(_Dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]))
             elif not isinstance(layer, _NOTHING):
-                self.layers.append(_Activation(layer))
+                fresh = bool(self.layers) and isinstance(self.layers[-1], _Dense)
+                self.layers.append(_Activation(layer, fresh))
+        low.close()
         self._first = next(i for i, layer in enumerate(self.layers) if isinstance(layer, _Dense))
         first = self.layers[self._first]
         self.input_dtype = precision if self._first == 0 and isinstance(first, _Dense) and first.lower else None
@@ -80,6 +84,7 @@ class DenseNetwork:
 
     def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
         """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...], weight [P, B] or None."""
+        self._low.take()
         a = (x if x.dim() == 2 else x.flatten(1)).t().unsqueeze(0)  # [1, I, B]
         for layer in self.layers:
             a = layer.forward(a)
@@ -92,6 +97,7 @@ class DenseNetwork:
             g.mul_((weight * share).unsqueeze(1))
             found = (losses * weight).mean(1)
         self._backward(g, accumulate)
+        self._low.give(accumulate)
         return found
 
     def _backward(self, g: Tensor, accumulate: float) -> None:
@@ -121,56 +127,100 @@ class _Rows:
         self.theta, self.grad, self.layout = theta.detach(), grad, layout
 
     def pair(self, name: str, *shape: int) -> tuple[Tensor, Tensor]:
+        """Values and gradients, [P, *shape]."""
         entry = self.layout[name]
         return tuple(m[:, entry.start : entry.stop].view(len(m), *shape) for m in (self.theta, self.grad))  # type: ignore[return-value]
+
+
+class _Lowered:
+    """Entries in lower precision: their values cast once a step, their gradients raised once a step.
+
+    Of a single member neighbouring entries are cast together: a few long copies instead of many short ones.
+    """
+
+    def __init__(self, rows: _Rows, dtype: torch.dtype):
+        self.rows, self.dtype = rows, dtype
+        self.names: list[str] = []
+        self.copies: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # values, gradients, and both lowered
+        if len(rows.theta) == 1:
+            self.values, self.slopes = (torch.empty_like(rows.theta, dtype=dtype) for _ in range(2))
+
+    def pair(self, name: str, *shape: int) -> tuple[Tensor, Tensor]:
+        """Values and gradients, [P, *shape], each in one piece."""
+        entry = self.rows.layout[name]
+        if len(self.rows.theta) == 1:
+            self.names.append(name)
+            return tuple(m[:, entry.start : entry.stop].view(1, *shape) for m in (self.values, self.slopes))  # type: ignore[return-value]
+        full = self.rows.pair(name, *shape)
+        low = tuple(torch.empty(m.shape, dtype=self.dtype, device=m.device) for m in full)
+        self.copies.append((*full, *low))  # type: ignore[arg-type]
+        return low  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Every entry is known: join those of a single member that lie side by side."""
+        held = sorted((self.rows.layout[name].start, self.rows.layout[name].stop) for name in self.names)
+        spans: list[tuple[int, int]] = []
+        for start, stop in held:
+            joins = bool(spans) and spans[-1][1] == start
+            spans[-1:] = [(spans[-1][0], stop)] if joins else [*spans[-1:], (start, stop)]
+        for start, stop in spans:
+            all_four = (self.rows.theta, self.rows.grad, self.values, self.slopes)
+            self.copies.append(tuple(m[:, start:stop] for m in all_four))  # type: ignore[arg-type]
+
+    def take(self) -> None:
+        for value, _, low, _ in self.copies:
+            low.copy_(value)
+
+    def give(self, accumulate: float) -> None:
+        for _, gradient, _, low in self.copies:
+            _fill(gradient, low, accumulate)
 
 
 class _Dense:
     """y = W a + b: a [P, I, B] or [1, I, B] -> [P, H, B]."""
 
-    def __init__(self, rows: _Rows, name: str, layer: nn.Linear, precision: torch.dtype):
-        self.weight, self.weight_gradient = rows.pair(f"{name}.weight", layer.out_features, layer.in_features)
-        pair = rows.pair(f"{name}.bias", layer.out_features, 1) if layer.bias is not None else (None, None)
+    def __init__(self, held: _Rows | _Lowered, name: str, layer: nn.Linear):
+        self.weight, self.weight_gradient = held.pair(f"{name}.weight", layer.out_features, layer.in_features)
+        pair = held.pair(f"{name}.bias", layer.out_features, 1) if layer.bias is not None else (None, None)
         self.bias, self.bias_gradient = pair
-        self.members = len(self.weight)
-        self.lower = precision != self.weight.dtype and self.weight[0].numel() >= SMALL
-        precision = precision if self.lower else self.weight.dtype
-        self.operand = torch.empty(self.weight.shape, dtype=precision, device=self.weight.device) if self.lower else self.weight
-        self.in_place = self.members == 1 and not self.lower  # a product can go straight to where it belongs
+        self.lower = isinstance(held, _Lowered)
+        self.whole = self.lower or len(self.weight) == 1  # the gradients lie in one piece
 
     def forward(self, a: Tensor) -> Tensor:
-        w, bias = self.operand, self.bias
+        w, bias = self.weight, self.bias
         self.input = a = a if a.dtype == w.dtype else a.to(w.dtype)
-        if self.lower:
-            w.copy_(self.weight)
-            bias = None if bias is None else bias.to(w.dtype)
-            if a.shape[0] == 1:
-                y = torch.mm(w.flatten(0, 1), a[0]).view(*w.shape[:2], -1)
-                return y if bias is None else y.add_(bias)
-        if a.shape[0] != self.members:
-            a = a.expand(self.members, -1, -1)
+        if self.lower and not a.is_contiguous():  # the batch as it came, shared by all members
+            y = torch.mm(w.flatten(0, 1), a[0]).view(*w.shape[:2], -1)
+            return y if bias is None else y.add_(bias)
+        if a.shape[0] != len(w):
+            a = a.expand(len(w), -1, -1)
         return torch.bmm(w, a) if bias is None else torch.baddbmm(bias, w, a)
 
     def backward(self, g: Tensor, accumulate: float, further: bool = True) -> Tensor:
         a = self.input.transpose(1, 2)  # [P, B, I] or [1, B, I]
         g = g if g.dtype == a.dtype else g.to(a.dtype)
-        if self.in_place and not accumulate:
-            torch.bmm(g, a, out=self.weight_gradient)
-        elif a.shape[0] == 1:
-            _fill(self.weight_gradient, torch.mm(g.flatten(0, 1), a[0]).view(self.weight.shape), accumulate)
+        keep = 0.0 if self.lower else accumulate  # lowered gradients are added where they are raised
+        straight = self.whole and not keep
+        if a.shape[0] == len(g):
+            found = torch.bmm(g, a, out=self.weight_gradient if straight else None)
         else:
-            _fill(self.weight_gradient, torch.bmm(g, a), accumulate)
+            into = self.weight_gradient.flatten(0, 1) if straight else None
+            found = torch.mm(g.flatten(0, 1), a[0], out=into).view(self.weight.shape)
+        if not straight:
+            _fill(self.weight_gradient, found, keep)
         if self.bias_gradient is not None:
-            if self.lower or accumulate:
-                _fill(self.bias_gradient, g.sum(2, keepdim=True), accumulate)
+            if keep:
+                _fill(self.bias_gradient, g.sum(2, keepdim=True), keep)
             else:
                 torch.sum(g, 2, keepdim=True, out=self.bias_gradient)
-        return torch.bmm(self.operand.transpose(1, 2), g) if further else g
+        return torch.bmm(self.weight.transpose(1, 2), g) if further else g
 
 
 class _Activation:
-    def __init__(self, layer: nn.Module):
+    def __init__(self, layer: nn.Module, fresh: bool):
         self.function, self.slope, self.keeps_output = _ACTIVATIONS[type(layer)]
+        if fresh and type(layer) is nn.ReLU:
+            self.function = torch.relu_  # over a product that nobody else needs
 
     def forward(self, a: Tensor) -> Tensor:
         y = self.function(a)
