@@ -57,6 +57,7 @@ class DenseNetwork:
                 self.layers.append(_Activation(layer, fresh))
         low.close()
         self._first = next(i for i, layer in enumerate(self.layers) if isinstance(layer, _Dense))
+        self._later = self.layers[:self._first:-1]  # those behind it, the last first
         first = self.layers[self._first]
         self.input_dtype = precision if self._first == 0 and isinstance(first, _Dense) and first.lower else None
         self._plain = _plain_cross_entropy(self.loss)
@@ -101,7 +102,7 @@ class DenseNetwork:
         return found
 
     def _backward(self, g: Tensor, accumulate: float) -> None:
-        for layer in reversed(self.layers[self._first + 1 :]):
+        for layer in self._later:
             g = layer.backward(g, accumulate)
         self.layers[self._first].backward(g, accumulate, further=False)
 
@@ -184,7 +185,8 @@ class _Dense:
         pair = held.pair(f"{name}.bias", layer.out_features, 1) if layer.bias is not None else (None, None)
         self.bias, self.bias_gradient = pair
         self.lower = isinstance(held, _Lowered)
-        self.whole = self.lower or len(self.weight) == 1  # the gradients lie in one piece
+        self.members = len(self.weight)
+        self.whole = self.lower or self.members == 1  # the gradients lie in one piece
 
     def forward(self, a: Tensor) -> Tensor:
         w, bias = self.weight, self.bias
@@ -192,8 +194,8 @@ class _Dense:
         if self.lower and not a.is_contiguous():  # the batch as it came, shared by all members
             y = torch.mm(w.flatten(0, 1), a[0]).view(*w.shape[:2], -1)
             return y if bias is None else y.add_(bias)
-        if a.shape[0] != len(w):
-            a = a.expand(len(w), -1, -1)
+        if a.shape[0] != self.members:
+            a = a.expand(self.members, -1, -1)
         return torch.bmm(w, a) if bias is None else torch.baddbmm(bias, w, a)
 
     def backward(self, g: Tensor, accumulate: float, further: bool = True) -> Tensor:
@@ -201,7 +203,7 @@ class _Dense:
         g = g if g.dtype == a.dtype else g.to(a.dtype)
         keep = 0.0 if self.lower else accumulate  # lowered gradients are added where they are raised
         straight = self.whole and not keep
-        if a.shape[0] == len(g):
+        if a.shape[0] == self.members:
             found = torch.bmm(g, a, out=self.weight_gradient if straight else None)
         else:
             into = self.weight_gradient.flatten(0, 1) if straight else None

@@ -218,6 +218,10 @@ class Population:
         if self.dense is not None:
             with torch.no_grad():
                 return self.dense.gradients(x, y, weight, accumulate)
+        with torch.enable_grad():
+            return self._by_autograd(x, y, weight, step, accumulate)
+
+    def _by_autograd(self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float) -> Tensor:
         if self.chunk > 1:
             losses = self._mapped(x, y, weight)
             found = torch.autograd.grad(losses.sum(), list(self._leaves.values()), materialize_grads=True)

@@ -5,6 +5,7 @@ Nothing here waits for the device: losses and gradient norms are kept there and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from ravine.engine import starting
 from ravine.engine.graphed import GraphedSteps
 from ravine.engine.population import Objective, Population
 from ravine.optim.clipping import clip
+from ravine.optim.groups import on_host
 from ravine.optim.penalties import add_penalty_gradients
 from ravine.optim.projection import RowConstraints
 from ravine.optim.rows import RowOptimizer
@@ -126,7 +128,7 @@ class Stepper:
         if scale is not None:
             population.grad.mul_(scale != 0)
         norms = clip(population.grad, population.layout, *(self._clips if self._clipped else (None, None, None)))
-        moves = self._moves((losses + norms) * 0 == 0)  # finite, both
+        moves = self._moves(losses, norms)
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum)
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)
@@ -136,8 +138,11 @@ class Stepper:
             self.average.lerp_(theta, (1 - self._ema)[:, None].to(theta.dtype))
         return losses, norms
 
-    def _moves(self, finite: Tensor) -> Tensor:
+    def _moves(self, losses: Tensor, norms: Tensor) -> Tensor:
         """The rows that take this step [P]; those whose numbers are not finite are frozen, or skip it alone."""
+        if on_host(losses.device) and all(map(math.isfinite, losses.tolist() + norms.tolist())):
+            return self.alive
+        finite = (losses + norms) * 0 == 0
         if self._goes_on is None:
             self.alive &= finite
             return self.alive
@@ -162,10 +167,8 @@ class Stepper:
         for j, batch in enumerate(micro):
             self.population.seed_step(step * self.accumulate + j if seed is None else seed)
             weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
-            with torch.enable_grad():
-                losses = self.population.gradients(
-                    batch.x, batch.y, weight, step * self.accumulate + j, accumulate=0.0 if j == 0 else 1.0
-                )
+            micro_step = step * self.accumulate + j
+            losses = self.population.gradients(batch.x, batch.y, weight, micro_step, accumulate=0.0 if j == 0 else 1.0)
             total = losses if total is None else total + losses
         assert total is not None
         if len(micro) == 1:
