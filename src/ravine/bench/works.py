@@ -150,7 +150,7 @@ WORKS: dict[str, Work] = {
         "MLP 64-32-10", (64,), 10, 12_800, 5, {"kind": "mlp", "hidden": (32,)}, _mlp(64, 32, 10), _keras_mlp(32, 10)
     ),
     "mnist_mlp": Work(
-        "MLP 784-256-256-10", (784,), 10, 12_800, 3, {"kind": "mlp", "hidden": (256, 256)},
+        "MLP 784-256-256-10", (784,), 10, 12_800, 5, {"kind": "mlp", "hidden": (256, 256)},
         _mlp(784, 256, 256, 10), _keras_mlp(256, 256, 10),
     ),
     "lenet": Work("LeNet 5x5 32-64, dense 512", (1, 28, 28), 10, 2_560, 2, {"layers": _LENET}, _lenet, _keras_lenet),

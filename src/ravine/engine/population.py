@@ -216,8 +216,7 @@ class Population:
         ``accumulate`` other than 0 adds that multiple of the new gradient to what ``grad`` holds.
         """
         if self.dense is not None:
-            with torch.no_grad():
-                return self.dense.gradients(x, y, weight, accumulate)
+            return self.dense.gradients(x, y, weight, accumulate)
         with torch.enable_grad():
             return self._by_autograd(x, y, weight, step, accumulate)
 
