@@ -110,10 +110,7 @@ def affine(held: Rows, name: str, layer: nn.Linear, *, first: bool, shared: bool
             a = a.expand(len(weight), -1, -1)
         if has_bias and not lowered:
             return with_bias(bias, weight, a)
-        if shared:  # one product for all members
-            y = torch.mm(weight.flatten(0, 1), a).view(*weight.shape[:2], -1)
-        else:
-            y = product(weight, a)
+        y = torch.mm(weight.flatten(0, 1), a).view(*weight.shape[:2], -1) if shared else product(weight, a)
         return y.add_(bias) if has_bias else y  # faster in bfloat16 than a bias inside the product
 
     def backward(g: Tensor) -> Tensor:
