@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._triton import has_triton
 
 from ravine import __version__, durations
 from ravine.data.pipeline import Batch, Pipeline
@@ -22,6 +24,7 @@ from ravine.recipe import Recipe
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LITTLE = 2**22  # multiplications of a dense network's forward pass under which a second thread only waits
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
+COMPILED = 4000  # steps from which on compiling a network, which takes up to a minute, is repaid on a GPU
 WIDE = 2**16  # weights of a dense network from which on bfloat16 products pay for their casts
 
 
@@ -43,6 +46,7 @@ class Execution:
     threads: int = 1
     workers: int = 1  # threads that run members side by side, each member on one
     graphs: bool = False  # whole steps are CUDA graphs
+    compiled: bool = False  # the network runs through torch.compile
     why: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,6 +56,7 @@ class Execution:
         parts = [self.device, self.precision, f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
         parts += ["channels last"] if self.layout == "channels_last" else []
         parts += ["steps as CUDA graphs"] if self.graphs else []
+        parts += ["network compiled"] if self.compiled else []
         parts += [f"{self.workers} members side by side"] if self.workers > 1 else []
         return ", ".join([*parts, ROWS[self.rows]])
 
@@ -78,7 +83,16 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
             execution.rows = "one by one"
             execution.why.append(f"members one by one: {reason}")
     execution = _timed(execution, population, recipe, pipeline)
+    execution.compiled = _compilable(execution, population, durations.steps(recipe.stop.after, pipeline.epoch_steps))
     replay(population, execution)
+    if execution.compiled:
+        batch = pipeline.batch(0)
+        population.train()
+        reason = population.why_not_compiled(batch.x, batch.y)
+        if reason is not None:
+            execution.compiled = False
+            execution.why.append(f"network not compiled: {reason}")
+            replay(population, execution)
     return execution
 
 
@@ -140,6 +154,8 @@ def replay(population: Population, execution: Execution) -> None:
     population.memory_format = torch.channels_last if execution.layout == "channels_last" else torch.contiguous_format
     population.write_out((population.autocast or execution.dtype) if execution.rows == "written out" else None)
     population.cast_once(population.autocast if execution.rows == "one by one" else None)
+    networks = [objective.model for objective in population.objectives] if execution.compiled else []
+    population.compiled = {network: compile_network(network) for network in networks}
     population.workers = execution.workers
 
 
@@ -170,6 +186,17 @@ def choose(recipe: Recipe, population: Population, batch: int) -> Execution:
         graphs=where == "cuda" and _graphable(recipe, population),
         why=why,
     )
+
+
+def compile_network(network: nn.Module) -> Callable[[Tensor], Any]:
+    """A network as kernels of its own, made at the first call for each shape of batch."""
+    return torch.compile(lambda x: network(x), dynamic=False)
+
+
+def _compilable(execution: Execution, population: Population, steps: int) -> bool:
+    """Whether one network trains on a GPU for so long that compiling it is repaid. Dense ones are written out instead."""
+    alone = execution.device == "cuda" and execution.rows == "one by one" and len(population) == 1
+    return alone and population.global_seeds is None and steps >= COMPILED and has_triton()
 
 
 def _graphable(recipe: Recipe, population: Population) -> bool:

@@ -73,6 +73,7 @@ class Population:
         self.chunk = 1
         self.dense: DenseNetwork | None = None  # dense networks need neither autograd nor vmap
         self.low: Tensor | None = None  # [P, D], theta in the precision of products, where it is cast once a step
+        self.compiled: dict[nn.Module, Callable[[Tensor], Any]] = {}  # networks that run compiled while they train
         self.workers = 1  # threads that run rows side by side, one row at a time each
         self._pool: ThreadPoolExecutor | None = None
         self.global_seeds: list[int] | None = None
@@ -285,9 +286,10 @@ class Population:
             return (loss + self._loss(objective, attacked(x, slope, objective.adversarial), y, weight)) / 2
 
     def _loss(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        network = self.compiled.get(objective.model, objective.model)
         if self.low is None:
-            return objective(x, y, weight)
-        output = objective.model(x.to(self.low.dtype) if x.is_floating_point() else x)
+            return objective.mean(network(x), y, weight)
+        output = network(x.to(self.low.dtype) if x.is_floating_point() else x)
         return objective.mean(output.to(self.theta.dtype), y, weight)
 
     def call(self, model: nn.Module, x: Tensor) -> Tensor:
@@ -326,23 +328,47 @@ class Population:
 
     def why_not_mapped(self, x: Tensor, y: Tensor) -> str | None:
         """Try the first rows both ways; the reason why they must run one at a time, or None when mapping is right."""
-        before = {name: stacked.clone() for name, stacked in self.buffers.items()}
-        chunk, grad = self.chunk, self.grad.clone()
+        chunk = self.chunk
+
+        def switch(mapped: bool) -> None:
+            self.chunk = len(self) if mapped else 1
+
         try:
-            self.chunk = 1
+            return self._why_not(switch, "vmap", x, y)
+        finally:
+            self.chunk = chunk
+
+    def why_not_compiled(self, x: Tensor, y: Tensor) -> str | None:
+        """Try what ``compiled`` holds; the reason why the networks must run as they are, or None when it is right."""
+        compiled = self.compiled
+
+        def switch(on: bool) -> None:
+            self.compiled = compiled if on else {}
+
+        try:
+            return self._why_not(switch, "torch.compile", x, y)
+        finally:
+            self.compiled = compiled
+
+    def _why_not(self, switch: Callable[[bool], None], name: str, x: Tensor, y: Tensor) -> str | None:
+        """Gradients, losses and buffers with something off and on: why it cannot be on, or None."""
+        before = {name: stacked.clone() for name, stacked in self.buffers.items()}
+        grad = self.grad.clone()
+        try:
+            switch(False)
             direct = self.gradients(x, y, None, 0)
             self.gather_buffers()  # a mapped module cannot replace its buffers, only change them in place
             expected, buffers = self.grad.clone(), {n: b.clone() for n, b in self.buffers.items()}
             self.restore(before)
-            self.chunk = len(self)
-            mapped = self.gradients(x, y, None, 0)
-            close = _close(mapped, direct) and _close(self.grad, expected)
-            close = close and all(_close(self.buffers[n], b) for n, b in buffers.items())
-            return None if close else "vmap gives other values than direct calls"
-        except Exception as error:  # whatever a person's module raises under vmap is a reason, not a failure
-            return f"vmap failed: {str(error).strip().splitlines()[0][:200]}"
+            switch(True)
+            found = self.gradients(x, y, None, 0)
+            rounded = self.autocast is not None
+            close = _close(found, direct, rounded) and _close(self.grad, expected, rounded)
+            close = close and all(_close(self.buffers[n], b, rounded) for n, b in buffers.items())
+            return None if close else f"{name} gives other values than direct calls"
+        except Exception as error:  # whatever a person's module raises here is a reason, not a failure
+            return f"{name} failed: {str(error).strip().splitlines()[0][:200]}"
         finally:
-            self.chunk = chunk
             self.grad.copy_(grad)
             self.restore(before)
 
@@ -387,11 +413,13 @@ def _store(into: list[Tensor], found: Sequence[Tensor], accumulate: float) -> No
         torch._foreach_add_(into, list(found), alpha=accumulate)
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def _close(a: Tensor, b: Tensor, rounded: bool = False) -> bool:
+    """Equal but for rounding: that of the dtype, or where products are ``rounded`` that of bfloat16."""
     if not a.is_floating_point():
         return bool(torch.equal(a, b))
     scale = b.norm().clamp_min(1e-12)
-    return bool((a - b).norm() <= scale * (1e-9 if a.dtype == torch.float64 else 1e-3)) or not bool(scale.isfinite())
+    allowed = 3e-2 if rounded else 1e-9 if a.dtype == torch.float64 else 1e-3
+    return bool((a - b).norm() <= scale * allowed) or not bool(scale.isfinite())
 
 
 def rows_of(modules: Sequence[nn.Module], layout: Layout) -> Tensor:
