@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ravine.bench import measure, report
 from ravine.bench.measure import Timing
 from ravine.bench.peers import PEERS
-from ravine.bench.works import POPULATIONS, WORKS, arrays
+from ravine.bench.works import POPULATIONS, WORKS, arrays, operations
 from ravine.nn.build import build
 
 
@@ -33,6 +33,15 @@ def test_synthetic_data_have_every_class_and_whole_batches():
         x, y = arrays(work)
         assert len(x) == len(y) == work.steps * work.batch
         assert set(y.ravel().tolist()) == set(range(work.classes))
+
+
+def test_operations_are_those_of_the_products():
+    """By hand: 2 for each multiply-add, three passes, without the gradient at the inputs."""
+    dense = 128 * 2 * (3 * (784 * 256 + 256 * 256 + 256 * 10) - 784 * 256)
+    assert operations(WORKS["mnist_mlp"]) == dense
+    gates, steps = 4 * 128, 28
+    recurrent = 128 * 2 * (3 * (steps * gates * (28 + 128) + 128 * 10) - steps * gates * 28)
+    assert operations(WORKS["lstm"]) == recurrent
 
 
 def timings() -> list[Timing]:
@@ -58,6 +67,7 @@ def test_tables_figure_and_json_are_written(tmp_path):
     assert "| MLP 64-32-10 | 0.2 |" in table
     assert "25 of MLP 64-32-10, per member" in table
     assert f"torch {torch.__version__.split('+')[0]}" in table
+    assert "| MLP 64-32-10 | 0.00129 | 6 |" in table  # 1.29 million operations in 0.2 ms
     assert (tmp_path / "out" / "speed.svg").stat().st_size > 5000
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert stored["ratios"] == said["ratios"]

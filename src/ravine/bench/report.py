@@ -15,7 +15,7 @@ from typing import Any
 
 from ravine.bench.measure import Timing
 from ravine.bench.peers import PEERS
-from ravine.bench.works import POPULATIONS, WORKS
+from ravine.bench.works import POPULATIONS, WORKS, operations
 
 _PACKAGES = ("torch", "lightning", "skorch", "keras", "jax", "numpy")
 
@@ -40,7 +40,8 @@ def write(timings: Sequence[Timing], out: Path, threads: int) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"machine": machine(threads), "timings": [t.to_dict() for t in timings], "ratios": ratios(timings)}
     (out / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (out / "speed.md").write_text(tables(timings) + "\n" + carried(found["machine"]) + "\n", encoding="utf-8")
+    lines = [tables(timings), of_peak(timings, found["machine"]["gemm_gflops"]), carried(found["machine"]), ""]
+    (out / "speed.md").write_text("\n".join(lines), encoding="utf-8")
     draw(timings, out / "speed.svg", carried(found["machine"]))
     return {"out": str(out), "ratios": found["ratios"], "machine": found["machine"]}
 
@@ -88,6 +89,22 @@ def tables(timings: Sequence[Timing]) -> str:
     lines += ["", "Peak memory of the process, MB:", "", _row(head[:-1]), _row(["---"] * (len(head) - 1))]
     for work in works:
         lines.append(_row([_title(work), *(f"{held[p, work].peak_mb:.0f}" if (p, work) in held else "" for p in peers)]))
+    return "\n".join(lines) + "\n"
+
+
+def of_peak(timings: Sequence[Timing], peak: dict[str, int]) -> str:
+    """What part of the machine's best product each work reaches: operations of its products over the time of a step."""
+    works = [w for w in dict.fromkeys(t.work for t in timings) if w in WORKS or w in POPULATIONS]
+    held = {(t.peer, t.work): t.median for t in timings if t.ms}
+    head = ["work", "GFLOP a step", "Ravine, GFLOP/s", "of bfloat16's best", "Ravine, float32, GFLOP/s", "of float32's best"]
+    lines = ["Products, against the best product that was measured:", "", _row(head), _row(["---"] * len(head))]
+    for work in works:
+        gflop = operations(WORKS[POPULATIONS[work][0] if work in POPULATIONS else work]) / 1e9
+        cells = [_title(work), f"{gflop:.3g}"]
+        for peer, precision in (("ravine", "bfloat16"), ("ravine_float32", "float32")):
+            speed = 1e3 * gflop / held[peer, work] if (peer, work) in held else None
+            cells += ["", ""] if speed is None else [f"{speed:.0f}", f"{speed / peak[precision]:.1%}"]
+        lines.append(_row(cells))
     return "\n".join(lines) + "\n"
 
 

@@ -32,6 +32,23 @@ class Work:
         return self.samples // self.batch
 
 
+def operations(work: Work) -> float:
+    """Floating-point operations of a training step's products: a forward pass, and twice as many back through it, but for
+    the gradient at the inputs, which nobody needs.
+    """
+    from torch import nn
+
+    from ravine.nn.summary import summarise
+
+    network = work.torch()
+    found = summarise(network, work.shape, vocabulary=work.vocabulary)
+    first = next(row for row in found["layers"] if row["flops"])
+    layer, spared = network.get_submodule(first["name"]), 0.0 if work.vocabulary else float(first["flops"])
+    if isinstance(layer, nn.RNNBase):
+        spared *= layer.input_size / (layer.input_size + layer.hidden_size)
+    return work.batch * (3 * found["flops"] - spared)
+
+
 def arrays(work: Work, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets, the same for every competitor."""
     draws = np.random.default_rng(seed)
