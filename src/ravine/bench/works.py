@@ -170,14 +170,14 @@ WORKS: dict[str, Work] = {
         "MLP 784-256-256-10", (784,), 10, 12_800, 5, {"kind": "mlp", "hidden": (256, 256)},
         _mlp(784, 256, 256, 10), _keras_mlp(256, 256, 10),
     ),
-    "lenet": Work("LeNet 5x5 32-64, dense 512", (1, 28, 28), 10, 2_560, 2, {"layers": _LENET}, _lenet, _keras_lenet),
+    "lenet": Work("LeNet 5x5 32-64, dense 512", (1, 28, 28), 10, 2_560, 4, {"layers": _LENET}, _lenet, _keras_lenet),
     "lstm": Work(
-        "LSTM 128, 28 steps of 28", (28, 28), 10, 6_400, 2, {"layers": _RECURRENT}, _lstm,
+        "LSTM 128, 28 steps of 28", (28, 28), 10, 6_400, 5, {"layers": _RECURRENT}, _lstm,
         lambda layers: [layers.LSTM(128), layers.Dense(10)],
     ),
-    "resnet20": Work("ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 2, {"kind": "resnet", "depth": 20}, _resnet20),
+    "resnet20": Work("ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 3, {"kind": "resnet", "depth": 20}, _resnet20),
     "char_lstm": Work(
-        "char LSTM 2x256, 64 steps", (64,), 65, 1_280, 2, {"layers": _CHARACTERS}, _char_lstm,
+        "char LSTM 2x256, 64 steps", (64,), 65, 1_280, 3, {"layers": _CHARACTERS}, _char_lstm,
         lambda layers: [layers.Embedding(65, 64), layers.LSTM(256, return_sequences=True),
                         layers.LSTM(256, return_sequences=True), layers.Dense(65)],
         vocabulary=65, batch=64,
