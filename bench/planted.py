@@ -1,6 +1,6 @@
 """Planted faults: every code of the doctor's list built into healthy recipes, each beside its healthy twin.
 
-    python bench/planted.py [--codes CODE …] [--tasks TASK …] [--seeds N] [--json FILE] [--markdown FILE] [--resume]
+    python bench/planted.py [--codes CODE …] [--tasks TASK …] [--seeds N] [--first N] [--json FILE] [--markdown FILE] [--resume]
 
 A fault is an edit of a recipe or of its data, at least three tasks a code: ``digits`` (scikit-learn's, a dense network),
 ``mnist`` (a part of it, a convolutional network; it needs ``RAVINE_DATA``), ``table`` (customers and whether they stay,
@@ -231,6 +231,8 @@ class Stream(IterableDataset):
 
     def __len__(self) -> int:
         return len(self.x)
+
+
 # --- the faults -----------------------------------------------------------------------------------------------------
 
 Pair = tuple[str, Program, Program]  # task, sick, its healthy twin
@@ -548,20 +550,20 @@ class Row:
 
 def diagnose(program: Program, seed: int) -> Diagnosis:
     """As ``ravine doctor`` does it: examined, and followed to the plan's end where that says too little or is asked for."""
-    recipe = program.recipe.edit({"seed": 1000 * seed})
+    recipe = program.recipe.edit({"seed": 1000 * seed, "data.seed": seed})
     if program.run:
         return follow(recipe, arrays=program.arrays)
     found = examine(recipe, arrays=program.arrays)
     return follow(recipe, arrays=program.arrays) if found.verdict == "uncertain" else found
 
 
-def suite(codes: list[str], tasks: list[str], seeds: int, done: set[tuple[str, str, int]]) -> Iterator[Row]:
+def suite(codes: list[str], tasks: list[str], seeds: range, done: set[tuple[str, str, int]]) -> Iterator[Row]:
     """Every planted program and its twin; a twin that several faults share is diagnosed once."""
     seen: dict[tuple[str, int], Row] = {}
     for code in codes:
         for place, (task, sick, twin) in enumerate(PLANTS[code]()):
             name = f"{task}.{place}"
-            for seed in range(seeds):
+            for seed in seeds:
                 if (tasks and task not in tasks) or (code, name, seed) in done:
                     continue
                 yield _row(code, name, seed, sick, False)
@@ -617,7 +619,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--codes", nargs="*", default=list(CODES), choices=list(CODES))
     parser.add_argument("--tasks", nargs="*", default=[], choices=list(ANY))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first one: of the order; 1,000 times it, of the weights")
     parser.add_argument("--json", type=Path, help="rows and table, written after every program")
     parser.add_argument("--markdown", type=Path, help="the table")
     parser.add_argument("--resume", action="store_true", help="go on from the rows of --json")
@@ -627,7 +630,7 @@ def main() -> None:
         rows = [Row(**row) for row in json.loads(asked.json.read_text())["rows"]]
     done = {(row.code, row.task, row.seed) for row in rows if row.twin}
     rows = [row for row in rows if (row.code, row.task, row.seed) in done]
-    for row in suite(asked.codes, asked.tasks, asked.seeds, done):
+    for row in suite(asked.codes, asked.tasks, range(asked.first, asked.first + asked.seeds), done):
         rows.append(row)
         wrong = (row.verdict == "sick") if row.twin else (row.verdict != "sick" or row.code not in row.codes)
         kind = "twin" if row.twin else "sick"
