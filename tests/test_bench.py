@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,3 +100,13 @@ def test_a_competitor_runs_in_a_process_of_its_own_and_one_that_fails_says_why(m
 
 def test_populations_name_works():
     assert {base for base, _ in POPULATIONS.values()} <= set(WORKS)
+
+
+@pytest.mark.slow
+def test_the_gpu_bench_runs_at_toy_sizes_on_a_cpu():
+    script = Path(__file__).parent.parent / "bench" / "gpu.py"
+    done = subprocess.run([sys.executable, str(script), "--device", "cpu", "--small"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["part"] for row in rows} == {"populations", "bandwidth", "cifar"}
+    assert all(row["machine"]["torch"] for row in rows)
