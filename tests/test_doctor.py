@@ -16,9 +16,14 @@ from typer.testing import CliRunner
 import ravine
 from ravine import Recipe
 from ravine.cli import app
+from ravine.doctor.baseline import Baseline
 from ravine.doctor.examination import examine
-from ravine.doctor.findings import CODES, Finding, ranked
+from ravine.doctor.experiment import Curve
+from ravine.doctor.findings import CODES, Finding, ranked, told
 from ravine.doctor.judgement import judge
+from ravine.doctor.remedies import Case, remedies
+from ravine.doctor.symptoms import Course, overfits, symptoms
+from ravine.inspection import print_findings
 
 BENCH = Path(__file__).parent.parent / "bench"
 HEALTHY = Recipe(
@@ -224,3 +229,106 @@ def test_a_plan_of_few_steps_is_not_called_stuck(tmp_path):
     assert diagnosis.verdict == "uncertain" or diagnosis.codes == ["too_few_epochs"]
     found = examine(HEALTHY.edit({"stop.after": "1ep", "data.batch": 256, "optimizer.lr": 1e-3}))
     assert "too_few_epochs" in found.codes
+
+
+# --- how findings are ranked and told -------------------------------------------------------------------------------
+
+LOWER = {"edits": {"optimizer.lr": 0.01}, "why": "a lower rate"}
+HIGHER = {"edits": {"optimizer.lr": 10.0}, "why": "a higher rate"}
+CLIP = {"edits": {"clip.norm": 1.0}, "why": "clip"}
+
+
+@pytest.mark.parametrize("cause", ["targets_unscaled", "lr_too_high", "init_scale"])
+def test_a_sure_sign_stands_under_its_cause(cause):
+    signs = [Finding("exploding_gradient", "gradient", "1", strength=0.9), Finding("non_finite", "loss", "2", strength=0.9)]
+    order = [finding.code for finding in ranked([*signs, Finding(cause, "there", "3", strength=0.7)])]
+    assert order.index(cause) < order.index("exploding_gradient")
+    suspected = ranked([*signs, Finding(cause, "there", "3", strength=0.4)])
+    assert [finding.code for finding in suspected][-1] == cause
+
+
+def test_no_remedy_contradicts_the_finding_about_the_rate():
+    told_of = told([
+        Finding("lr_too_high", "lr", "1", (LOWER,), strength=0.95),
+        Finding("exploding_gradient", "gradient", "2", (CLIP, LOWER)),
+        Finding("stuck", "loss", "3", (HIGHER,), strength=0.5),
+    ])  # fmt: skip
+    assert [list(finding["remedies"]) for finding in told_of] == [[LOWER], [CLIP], []]
+
+
+def test_a_consequence_is_told_as_one(capsys):
+    found = ranked([
+        Finding("lr_too_high", "lr", "the lr is 5", (LOWER,), strength=0.95),
+        Finding("stuck", "loss", "the loss is 3", strength=0.5),
+    ])  # fmt: skip
+    print_findings(told(found))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "It follows from lr_too_high: mend that first." in said
+    assert said.count("the loss is 3") == 1
+    assert "--set optimizer.lr=0.01" in said
+
+
+def test_remedies_do_not_repeat_themselves():
+    case = Case(HEALTHY, "classification", 10, (1, 8, 8))
+    for code in CODES:
+        edited = [HEALTHY.edit(remedy["edits"]).hash for remedy in remedies(code, case)]
+        assert len(edited) == len(set(edited)), code
+
+
+def _price(n: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    x = _rows(n)
+    return x, (2e5 + 8e4 * x[:, :1] + 2e4 * x[:, 1:2]).astype(np.float32)
+
+
+def test_prices_as_they_are_are_the_cause_and_shown_so(tmp_path):
+    recipe = Recipe(
+        data={"source": "arrays", "batch": 32}, model={"kind": "mlp", "hidden": [32, 32]}, threads=1,
+        optimizer={"kind": "adam", "lr": 1e-3}, stop={"after": "20ep"},
+    )  # fmt: skip
+    found = examine(recipe, arrays=_price())
+    assert found.codes[0] == "targets_unscaled"
+    assert "first remedy" in found.findings[0].evidence
+    assert "{" not in found.findings[0].evidence
+    texts = {finding.code: finding.evidence for finding in found.findings}
+    assert "times the last one's" not in texts.get("exploding_gradient", "")
+    run = ravine.train(recipe, data=_price(), out=tmp_path / "run", quiet=True)
+    assert judge(run.directory, arrays=_price()).codes[0] == "targets_unscaled"
+
+
+# --- courses as they may go -----------------------------------------------------------------------------------------
+
+
+def _course(losses, measured, val_loss=(), val_metric=()) -> Course:
+    curve = Curve(
+        HEALTHY, len(losses), np.asarray(losses, float), np.ones(len(losses)), list(range(0, len(losses) + 1, len(losses) // 8)),
+        list(measured), val_loss=list(val_loss), val_metric=list(val_metric), base=Baseline(1.0, 0.3, 1.0),
+    )  # fmt: skip
+    return Course(Case(HEALTHY, "classification", 10, (1, 8, 8)), [curve])
+
+
+def test_the_noise_of_batches_is_no_oscillation():
+    noisy = 1.2 + 0.5 * (np.arange(200) // 10 % 2)
+    falling, jumping = np.linspace(1.4, 1.2, 9), 1.2 + 0.2 * (np.arange(9) % 2)
+    assert "oscillating" not in [finding.code for finding in symptoms(_course(noisy, falling))]
+    assert "oscillating" in [finding.code for finding in symptoms(_course(noisy, jumping))]
+
+
+def test_stuck_where_it_began_says_so():
+    found = {f.code: f.evidence for f in symptoms(_course(np.full(200, 7.0), np.full(9, 7.0)))}
+    assert found["stuck"] == "the loss began at 7 and is 7 after 200 steps"
+
+
+@pytest.mark.parametrize(
+    ("val_loss", "val_metric", "alarm"),
+    [
+        ([1.0, 0.95, 1.0, 1.02, 1.04], [0.3, 0.35, 0.34, 0.33, 0.33], True),  # by heart, and worse than the constant predictor
+        ([1.0, 0.6, 0.5, 0.6, 0.7], [0.3, 0.7, 0.75, 0.75, 0.74], True),
+        ([1.0, 0.6, 0.5, 0.55, 0.6], [0.3, 0.7, 0.75, 0.75, 0.74], False),  # a small turn, far above it
+        ([1.0, 0.6, 0.5, 0.6, 0.7], [0.3, 0.6, 0.65, 0.7, 0.75], False),  # sure of itself where it errs, but right more often
+        ([1.0, 1.01, 1.0, 1.01, 1.02], [0.3, 0.3, 0.3, 0.3, 0.3], False),  # never better
+    ],
+)
+def test_validation_that_turns(val_loss, val_metric, alarm):
+    learned = np.linspace(1.0, 0.01, 200)
+    found = overfits(_course(learned, [*learned[::25].tolist(), 0.01], val_loss, val_metric))
+    assert (found is not None) == alarm

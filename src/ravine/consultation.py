@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from ravine.doctor import trial
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiment import Shelf
-from ravine.doctor.findings import Diagnosis
+from ravine.doctor.findings import Diagnosis, told
 from ravine.doctor.judgement import judge
 from ravine.doctor.trial import Cure
 from ravine.errors import InputError
@@ -113,7 +113,7 @@ def _bar(quiet: bool) -> Iterator[trial.Report]:
 def _show(diagnosis: Diagnosis) -> None:
     colour = {"healthy": "green", "sick": "red"}.get(diagnosis.verdict, "yellow")
     Console(stderr=True).print(f"[bold {colour}]{diagnosis.verdict}[/] {diagnosis.why}", highlight=False)
-    print_findings([finding.to_dict() for finding in diagnosis.findings], most=10)
+    print_findings(told(diagnosis.findings), most=10)
 
 
 def _new_file(path: Path) -> Path:

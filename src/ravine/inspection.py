@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from typing import Any
 
@@ -14,10 +15,13 @@ from ravine.catalogue import FILES, Technique, table
 from ravine.errors import unknown
 from ravine.recipe import Recipe, json_schema
 from ravine.reference import markdown, rows
+from ravine.report.listing import inline
 
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _console = Console(stderr=True)
 
+TYPED = 160  # characters of edits that are shown
+SEEN = 0.9  # strength up to which nothing but the course speaks for a finding; above it an experiment does
 TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
 
 
@@ -56,17 +60,31 @@ def print_outcome(runs: list[Any]) -> None:
 
 
 def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
-    """The worst findings first: what, the numbers, and the first remedy."""
-    for finding in findings[:most]:
+    """The worst findings first: what, the numbers, and the first remedy; of a consequence, what it follows from."""
+    for place, finding in enumerate(findings[:most]):
         _console.print(f"[bold red]{finding['code']}[/] ({finding['where']}): {finding['evidence']}", highlight=False)
-        _console.print(f"  {finding['cause']} It leads to this: {'; '.join(finding['consequences'])}.", highlight=False)
-        for remedy in finding["remedies"][:1]:
-            plain = all(isinstance(value, str | int | float) for value in remedy["edits"].values())
-            edits = " ".join(f"--set {path}={value}" for path, value in remedy["edits"].items()) if plain else ""
-            _console.print(f"  remedy: {remedy['why']}  {edits}".rstrip(), highlight=False, markup=False)
+        above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)
+        if above is not None and finding["strength"] <= SEEN:
+            _console.print(f"  {finding['cause']} It follows from {above}: mend that first.", highlight=False)
+        else:
+            _console.print(f"  {finding['cause']} It leads to this: {finding['consequences'][0]}.", highlight=False)
+            for remedy in finding["remedies"][:1]:
+                line = f"  remedy: {remedy['why']}  {_typed(remedy['edits'])}".rstrip()
+                _console.print(line, highlight=False, markup=False, soft_wrap=True)
         _console.print(f"  more: {finding['docs']}", highlight=False)
     if len(findings) > most:
         _console.print(f"and {len(findings) - most} more in the report", highlight=False)
+
+
+def _follows(finding: dict[str, Any], other: dict[str, Any]) -> bool:
+    return any(text.startswith(f"{finding['code']}: ") for text in other["consequences"])
+
+
+def _typed(edits: dict[str, Any]) -> str:
+    """Edits as the command line takes them, where they are short."""
+    typed = [shlex.quote(f"{path}={value if isinstance(value, str) else inline(value)}") for path, value in edits.items()]
+    made = " ".join(f"--set {edit}" for edit in typed)
+    return made if len(made) <= TYPED else ""
 
 
 def show_summary(recipe: Recipe) -> dict[str, Any]:

@@ -124,6 +124,8 @@ CODES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "underfitting": ("The training loss is still high at the end.", "the network has not learned what the data hold", ()),
 }  # fmt: skip
 _RANK = {code: i for i, code in enumerate(CODES)}
+_SIGNS = ("exploding_gradient", "non_finite")  # sure as they may be: never above a cause that is borne out
+_RATES = ("lr_too_low", "lr_too_high")
 _OPPOSITES = (("lr_too_low", "lr_too_high"), ("batch_too_small", "batch_too_large"))  # the surer one stands
 
 
@@ -172,7 +174,7 @@ class Diagnosis:
     def to_dict(self) -> dict[str, Any]:
         """What ``ravine doctor --json`` prints."""
         return {
-            "verdict": self.verdict, "why": self.why, "findings": [f.to_dict() for f in self.findings],
+            "verdict": self.verdict, "why": self.why, "findings": told(self.findings),
             "notes": [f.to_dict() for f in self.notes], "seconds": self.seconds, "measured": self.measured,
         }  # fmt: skip
 
@@ -195,8 +197,30 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
     for one, other in _OPPOSITES:
         if one in best and other in best:
             del best[one if best[one].strength < best[other].strength else other]
-    order = sorted(best.values(), key=lambda f: (-_tier(f.strength), _RANK[f.code]))
+    tiers = {code: _tier(finding.strength) for code, finding in best.items()}
+    for sign in [code for code in _SIGNS if code in best]:
+        causes = [tiers[code] for code in best if sign in CODES[code][2]]
+        if max(causes, default=0) > 0:
+            tiers[sign] = min(tiers[sign], max(causes))
+    order = sorted(best.values(), key=lambda f: (-tiers[f.code], _RANK[f.code]))
     return [_with_consequences(f, order[i + 1 :]) for i, f in enumerate(order)]
+
+
+def told(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Ranked findings as plain data; under a finding about the learning rate no other one advises another rate.
+
+    >>> lr = {"edits": {"optimizer.lr": 1.0}, "why": "lr 1, × 10"}
+    >>> [len(f["remedies"]) for f in told([Finding("lr_too_low", "lr", "1", (lr,)), Finding("stuck", "loss", "2", (lr,))])]
+    [1, 0]
+    """
+    made, rated = [], False
+    for finding in findings:
+        data = finding.to_dict()
+        if rated:
+            data["remedies"] = [remedy for remedy in finding.remedies if set(remedy["edits"]) != {"optimizer.lr"}]
+        made.append(data)
+        rated = rated or finding.code in _RATES
+    return made
 
 
 def _tier(strength: float) -> int:

@@ -19,7 +19,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.doctor import static
 from ravine.doctor.baseline import Baseline, baseline
 from ravine.doctor.experiment import Curve
-from ravine.doctor.findings import Diagnosis, Finding, ranked
+from ravine.doctor.findings import Diagnosis, Finding, ranked, told
 from ravine.doctor.probes import Seen, look
 from ravine.doctor.rules import verdict
 from ravine.doctor.samples import without_signal
@@ -161,8 +161,8 @@ class Checkup:
                 seen = [] if laid_out.seen is None else [laid_out.seen]
                 course = course_of(rundir, alike, laid_out, lambda seen=seen: seen, self.module)  # type: ignore[misc]
                 findings = verdict(found, course).findings
-                for finding in findings:
+                for finding, data in zip(findings, told(findings), strict=True):
                     whose = alike[0] if len(rundir.recipes) > len(alike) else None
-                    rundir.add_event(course.steps, whose, "finding", finding.text, finding.to_dict())
+                    rundir.add_event(course.steps, whose, "finding", finding.text, data)
                 whole += findings
         return ranked(whole)

@@ -31,6 +31,7 @@ ACTIVATIONS = (
     "linear",
 )
 REACH = 3.0  # how far a weight should be able to move in a whole plan
+DEEP, SHALLOW = 5, 3  # hidden layers of a deep stack, and what is left of it
 WEIGHTED = ("dense", "conv", "locally_connected")
 
 
@@ -47,14 +48,15 @@ class Case:
 
 def remedies(code: str, case: Case, **more: Any) -> tuple[dict[str, Any], ...]:
     """Remedies of a finding: ``{"edits": {path: value}, "why": sentence}``, each leading to another recipe."""
-    found = []
+    found, seen = [], {case.recipe.hash}
     for edits, why in _TABLE.get(code, _nothing)(case, **more):
         try:
             edited = case.recipe.edit(edits)
         except ValueError:
             continue
-        if edited.hash != case.recipe.hash:
+        if edited.hash not in seen:
             found.append({"edits": edits, "why": why})
+            seen.add(edited.hash)
     return tuple(found)
 
 
@@ -230,6 +232,18 @@ def _dead(case: Case, **more: Any) -> Remedy:
 def _vanishing(case: Case, **_: Any) -> Remedy:
     yield from _activation(case)
     yield from _normalise(case)
+    yield from _shallower(case)
+
+
+def _shallower(case: Case, **_: Any) -> Remedy:
+    """Of a deep stack of dense layers the first few and the last: the gradient has less far to go."""
+    layers = layers_of(case.recipe) or []
+    weighted = [i for i, layer in enumerate(layers) if layer["kind"] in WEIGHTED]
+    hidden = weighted[:-1]
+    if len(hidden) < DEEP or any(layers[i]["kind"] != "dense" for i in hidden[SHALLOW:]):
+        return
+    made = [*layers[: hidden[SHALLOW]], *layers[weighted[-1] :]]
+    yield {"model.layers": made}, f"{SHALLOW} hidden layers in place of {len(hidden)}"
 
 
 def _wider(case: Case, **_: Any) -> Remedy:
@@ -412,6 +426,7 @@ _TABLE: dict[str, Callable[..., Remedy]] = {
     "underfitting": _underfitting, "too_few_epochs": _longer, "batch_too_large": _smaller_batch,
     "batch_too_small": _larger_batch, "over_regularised": _less_regularised, "not_shuffled": _shuffle,
     "capacity_too_small": _wider, "augmentation_destructive": _no_augmentation, "class_imbalance": _balance,
+    "too_deep": _shallower,  # no finding of its own: a move of trials
 }  # fmt: skip
 
 

@@ -22,7 +22,9 @@ PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.06  # skill that the second half of the plan still brought, half of it in the last quarter
 FAR = 0.9  # skill from which nothing is said of a plan's end
 MANY = 0.5  # of the seeds
+SMOOTH = 0.85  # of the stretches in which a loss falls that does not swing
 LOW = 0.5  # skill under which the loss is still high at a plan's end
+BETTER = 0.05  # of the validation metric: gained while its loss got worse, and not overfitting
 _SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
 
 
@@ -196,7 +198,7 @@ def _steady(course: Course) -> Iterator[Finding]:
             steps = np.diff(means)
             turns = float((np.sign(steps[1:]) != np.sign(steps[:-1])).mean())
             swings.append((turns, float(np.abs(steps).mean() / curve.base.reference)))
-    if not swings:
+    if not swings or _smooth(course):
         return
     turns, size = (float(np.median(column)) for column in zip(*swings, strict=True))
     if turns > 0.5 and size > 0.15:
@@ -205,6 +207,13 @@ def _steady(course: Course) -> Iterator[Finding]:
             f"and turns in {turns:.0%} of the cases"
         )
         yield _found(course, "oscillating", "loss", text, 0.6)
+
+
+def _smooth(course: Course) -> bool:
+    """Whether the measured losses fall nearly all the way from where they began: what swings then is the noise of the batches."""
+    curves = [curve for curve in course.curves if curve.finite and len(curve.loss) > 4]
+    falls = [float((np.diff(c.loss) < 0).mean()) > SMOOTH and max(c.loss) <= 1.05 * c.loss[0] for c in curves]
+    return bool(falls) and sum(falls) > MANY * len(falls)
 
 
 def _units(course: Course) -> Iterator[Finding]:
@@ -262,11 +271,12 @@ def _depth(course: Course) -> Iterator[Finding]:
             )
             yield _found(course, code, "first layers", text, 0.75)
         if code == "exploding_gradient" and (ratio > 1e4 or float(np.median(norms)) > 1e4):
-            text = (
-                f"at the start the first layer's gradient is {ratio:.2g} times the last one's "
-                f"(norm of the whole {np.median(norms):.2g})"
-            )
-            yield _found(course, code, "first layers", text, 0.9 if max(ratio, float(np.median(norms))) > 1e5 else 0.7)
+            norm = float(np.median(norms))
+            text, where = f"at the start the whole gradient has a norm of {norm:.2g}", "gradient"
+            if ratio > 1e4:
+                text = f"at the start the first layer's gradient is {ratio:.2g} times the last one's (norm of the whole {norm:.2g})"
+                where = "first layers"
+            yield _found(course, code, where, text, 0.9 if max(ratio, norm) > 1e5 else 0.7)
 
 
 def _relative(layer: Any) -> float:
@@ -278,6 +288,8 @@ def _flat(course: Course) -> Iterator[Finding]:
     skill = course.skill
     if -0.05 < skill < PLAIN or (skill < PLAIN and abs(skill - course.skill_at(0.0)) < 0.02):
         text = f"after {course.steps} steps the loss is {1 - skill:.1%} of the best constant predictor's"
+        if skill <= -0.05:
+            text = f"the loss began at {_loss_at(course, 0.0):.4g} and is {_loss_at(course, 1.0):.4g} after {course.steps} steps"
         yield _found(course, "stuck", "loss", text, 0.55)
     if (skill <= -0.05 or (skill < LOW and course.over)) and math.isfinite(skill):
         curve = sorted(course.curves, key=lambda c: c.skill)[len(course.curves) // 2]
@@ -298,7 +310,10 @@ def too_short(course: Course) -> Finding | None:
 
 
 def overfits(course: Course) -> Finding | None:
-    """Validation that turned and got worse while training got better: by loss, and not better by the metric either."""
+    """Validation that turned and got worse while training got better: by loss, and hardly better by the metric.
+
+    Where it ends worse than the constant predictor a small turn is enough.
+    """
     found = []
     for curve in course.curves:
         if len(curve.val_loss) < 5 or not curve.finite:
@@ -307,9 +322,10 @@ def overfits(course: Course) -> Finding | None:
         best = int(np.argmax(skills))
         after = skills[best] - skills[-1]
         gap = curve.skill - skills[-1]
-        dropped = curve.val_metric[-1] < max(curve.val_metric) + 1e-9
-        found.append((after, gap, best, dropped))
-    if sum(after > 0.15 and gap > 0.3 and dropped for after, gap, _, dropped in found) <= MANY * len(found):
+        turned = after > 0.15 or (after > 0.05 and skills[-1] < 0 and gap > 0.5)
+        dropped = curve.val_metric[-1] < curve.val_metric[best] + BETTER
+        found.append((after, gap, best, turned and gap > 0.3 and dropped))
+    if sum(late for *_, late in found) <= MANY * len(found):
         return None
     after, gap, best, _ = sorted(found)[len(found) // 2]
     curve = course.curves[0]

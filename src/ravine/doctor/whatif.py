@@ -218,7 +218,7 @@ def _trial(course: Course, suspect: Finding, curve: Curve, own: float, projected
     gain = curve.skill - max(projected, -0.5)
     if curve.recipe.loss != course.case.recipe.loss:
         gain = min(gain, curve.metric_skill - max(course.metric_skill, -0.5))
-    words = f"with {describe(suspect.remedies[0]['edits'])} {steps} steps {_words(curve.skill)}, without {_percent(own)}"
+    words = f"with the first remedy {steps} steps {_words(curve.skill)}, without it {_percent(own)}"
     return Trial(replace(suspect), gain, curve.skill, words)
 
 
