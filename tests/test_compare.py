@@ -51,7 +51,7 @@ def test_pairs_are_tested_as_scipy_does():
 
 def test_variants_are_every_combination():
     found = variants_of(BLOBS, ["optimizer.kind=sgd,adam", "data.batch=16,32"])
-    assert [v.label for v in found] == ["kind sgd, batch 16", "kind sgd, batch 32", "kind adam, batch 16", "kind adam, batch 32"]
+    assert [v.label for v in found] == ["sgd, batch 16", "sgd, batch 32", "adam, batch 16", "adam, batch 32"]
     whole = variants_of(BLOBS, ['optimizer={kind="sgd",lr=0.1},{kind="adam",lr=0.01}'])
     assert [v.label for v in whole] == ["sgd, lr 0.1", "adam, lr 0.01"]
 

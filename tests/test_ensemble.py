@@ -63,6 +63,14 @@ def test_mean_and_vote():
     assert values.tolist() == [[2.0]]
 
 
+@pytest.mark.parametrize("combine", ["mean", "vote"])
+def test_all_members_of_the_curve_are_the_ensemble(combine, tmp_path):
+    recipe = DIGITS.edit({"stop.after": "2ep", "model": {"kind": "mlp", "hidden": [16]}})
+    found = ensemble(recipe, members=4, combine=combine, quiet=True, out=tmp_path / "e")
+    whole = found["table"][0]
+    assert found["grown"][-1] == pytest.approx({name: value for name, value in whole.items() if name != "who"}, rel=1e-4)
+
+
 @pytest.mark.parametrize("method", ["seed", "bagging", "snapshot"])
 def test_an_ensemble_beats_its_mean_member_and_predicts_as_one_model(method, tmp_path):
     recipe = DIGITS if method != "snapshot" else DIGITS.edit({"stop.after": "16ep"})

@@ -81,21 +81,35 @@ def test_a_study_directory(name, run, tmp_path):
         (["compare", *SMALL, "--over", "optimizer.kind=sgd,admw"], "did you mean 'adamw'"),
         (["compare", *SMALL, "--over", "optimizer.kind=sgd,sgd"], "variants that all differ"),
         (["compare", *SMALL, "--over", "optimizer.kind=sgd", "--metric", "accuracy"], "val_accuracy, val_loss"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lrr"], "--tune: got 'lrr'"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lr", "--rates", "a,b"], "--rates: got 'a'"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lr", "--rates", ""], "numbers by commas"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--rates", "0.1"], "add --tune lr"),
+        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--target", "95"], "as a fraction from 0 to 1"),
+        (["search", *SMALL, "--method", "asha", "--first", "0ep"], "--first: got '0ep'; expected more than nothing"),
+        (["search", *SMALL, "--method", "asha", "--first", "soon"], "--first: got 'soon'"),
+        (["search", *SMALL, "--method", "asha", "--eta", "1"], "--eta: got 1"),
         (["lr", *SMALL, "--low", "1", "--high", "0.1"], "0 < low < high"),
         (["lr", *SMALL, "--after", "20"], 'write "20ep" for epochs'),
         (["ensemble", *SMALL, "--method", "boosting"], "one of seed, bagging, snapshot"),
         (["ensemble", *SMALL, "--members", "1"], "at least 2"),
         (["lottery", *SMALL, "--rate", "1.5"], "between 0 and 1"),
         (["lottery", *SMALL, "--scope", "row"], "global or layer"),
+        (["lottery", *SMALL, "--rewind", "soon"], "--rewind: got 'soon'"),
         (["landscape", "nowhere"], "run directory"),
         (["landscape", "@run", "--kind", "between"], "name the other run too"),
         (["landscape", "@run", "--samples", "0"], "--samples: got 0; expected a whole number of at least 1"),
         (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
         (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
+        (["landscape", "@run", "--split", "tset"], "--split: got 'tset'; expected train, validation or test"),
+        (["signals", *SMALL, "--samples", "0"], "--samples: got 0"),
         (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),
         (["signals", *SMALL, "--init", "normal:x"], "KIND:NUMBER"),
         (["gradcheck", *SMALL, "--coordinates", "0"], "at least 1"),
         (["features", "@run", "--layer", "9"], "--layer"),
+        (["features", "@run", "--units", "0"], "--units: got 0"),
+        (["advise", "@run", "--human", "2"], "2 % is 0.02"),
+        (["advise", "@run", "--target", "-0.1"], "a part of the samples from 0 to 1"),
         (["advise", "@run", "--human", "0.1", "--target", "0.2"], "one of them"),
         (["export", "@run", "--format", "pickle"], "one of onnx, safetensors, torch"),
         (["search", "--set", "data.validation=0", "--vary", "optimizer.lr=0.1,0.2"], "set data.validation above 0"),
@@ -164,3 +178,10 @@ def test_a_study_of_python_data_wants_them_again(tmp_path):
     with pytest.raises(InputError, match="the same data again"):
         again(tmp_path / "lr", quiet=True)
     assert again(tmp_path / "lr", data=data, quiet=True) == found
+
+
+def test_a_directory_that_cannot_be_made_is_bad_input(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = RUNNER.invoke(app, ["lr", *SMALL, "--out", str(tmp_path / "file" / "out")])
+    assert result.exit_code == 2, result.output
+    assert "expected a directory that can be made" in result.output

@@ -62,6 +62,11 @@ def advise(
     if human is not None and target is not None and human != target:
         raise InputError("--human and --target", got=[human, target], expected="one of them: both stand for the irreducible error")
     opened = run if isinstance(run, Run) else Run(run, member, module=model)
+    most = math.inf if measuring.pipeline_of(opened.recipe, data).task == "regression" else 1.0
+    for option, value in (("--human", human), ("--target", target)):
+        if value is not None and not 0 <= value <= most:
+            expected = "an error of at least 0" if most > 1 else "a part of the samples from 0 to 1"
+            raise InputError(option, got=value, expected=expected, repair="" if most > 1 else "2 % is 0.02")
     more = [other if isinstance(other, Run) else Run(other) for other in others]
     options = {
         "run": str(opened.directory),
@@ -162,27 +167,26 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
     chosen = errors.test - errors.validation if errors.test is not None else 0.0
     steps = []
     if bias > noise and bias >= 0.5 * variance:
-        steps.append(
-            {"problem": f"high bias: the training error is {bias:.4g} above what is possible", "do": _against_bias(errors)}
-        )
+        problem = f"high bias: the training error is {_size(errors, bias)} above what is possible"
+        steps.append({"problem": problem, "do": _against_bias(errors)})
     if variance > noise:
         steps.append(
             {
-                "problem": f"high variance: held-out data cost {variance:.4g} more than training data",
+                "problem": f"high variance: held-out data cost {_size(errors, variance)} more than training data",
                 "do": "more data or augmentation; weight decay, dropout, early stopping; an ensemble; a smaller network last",
             }
         )
     if mismatch > noise:
         steps.append(
             {
-                "problem": f"data mismatch: validation data cost {mismatch:.4g} more than held-out training data",
+                "problem": f"data mismatch: validation data cost {_size(errors, mismatch)} more than held-out training data",
                 "do": "make the training data more like the validation data: collect, or synthesise what the mistakes show",
             }
         )
     if chosen > 2 * noise:
         steps.append(
             {
-                "problem": f"chosen on validation data: the test error is {chosen:.4g} higher",
+                "problem": f"chosen on validation data: the test error is {_size(errors, chosen)} higher",
                 "do": "a larger or a fresh validation part",
             }
         )
@@ -193,11 +197,15 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
     return steps
 
 
+def _size(errors: Errors, gap: float) -> str:
+    return f"{100 * gap:.1f} points" if errors.unit == "error" else f"{gap:.4g}"
+
+
 def _against_bias(errors: Errors) -> str:
     if errors.reachable is not None and errors.train - errors.reachable > 0.5 * (errors.train - (errors.optimal or 0.0)):
         return "optimise better: this model reached less in another run; tune the rate (ravine lr), another optimiser, longer"
     if errors.falling is not None and errors.falling > 0.05:
-        return f"train longer: the training loss still fell by {errors.falling:.0%} in the last fifth of the run"
+        return f"train longer: the training loss still fell by {100 * errors.falling:.0f} % in the last fifth of the run"
     return "a larger network or another architecture; less regularisation; better optimisation (ravine lr)"
 
 

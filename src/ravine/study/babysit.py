@@ -24,6 +24,7 @@ from ravine.study.rates import judge
 FACTORS = (0.1, 1.0, 10.0)  # of the recipe's own rate, at which one batch is overfitted
 LEARNT = 0.02  # of the constant predictor's loss: the batch is known by heart
 NEAR = 0.25  # the first loss may differ by this part from the constant predictor's
+REACH = 3.0  # a rate may lie this factor outside of the range that learns best
 OFF = {
     "data.augment": [],
     "data.bootstrap": False,
@@ -160,7 +161,7 @@ def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
     runs = study.train("rates", recipes, report=live.stage("rates", recipes, [{"optimizer.lr": v} for v in values]))
     found = judge(values, [run.losses for run in runs], [run.result["stopped"] for run in runs])
     own = study.recipe.optimizer.lr
-    inside = found["range"] is not None and found["range"][0] / 3 <= own <= found["range"][1] * 3
+    inside = found["range"] is not None and found["range"][0] / REACH <= own <= found["range"][1] * REACH
     return {**found, "own": own, "passed": bool(inside)}
 
 
@@ -214,7 +215,7 @@ def _conclude(study: Study, first: dict[str, Any], overfit: dict[str, Any], ladd
 
 
 def _range(found: Sequence[float] | None) -> str:
-    return f"about {found[0]:.2g} to {found[1]:.2g}" if found else "a rate that learns"
+    return f"{found[0] / REACH:.2g} to {found[1] * REACH:.2g}" if found else "a rate that learns"
 
 
 def _advice(first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from ravine.engine.evaluate import better_is
 from ravine.errors import InputError
 from ravine.recipe import Recipe, keyword_path
+from ravine.report import measures
 from ravine.report.summary import show_value
 from ravine.study import measuring
 from ravine.study.directory import Study
@@ -70,11 +71,18 @@ def compare(
         raise InputError("--seeds", got=seeds, expected="a whole number of at least 1")
     metric = measuring.judged_by(recipe, metric, data)
     path = None if tune is None else _tunable(recipe, tune)
+    rates = [_rate(value) for value in rates]
+    if not rates:
+        raise InputError("--rates", got="no values", expected="numbers by commas", repair="for example --rates 0.001,0.01,0.1")
+    if path is None and rates != list(RATES):
+        raise InputError("--rates", got=rates, expected="nothing without --tune", repair="add --tune lr")
+    if target is not None and measures.is_percent(metric) and not 0 <= target <= 1:
+        raise InputError("--target", got=target, expected=f"{metric} as a fraction from 0 to 1", repair="95 % is 0.95")
     options = {
         "over": list(over),
         "seeds": seeds,
         "tune": tune,
-        "rates": [float(r) for r in rates],
+        "rates": rates,
         "target": target,
         "metric": metric,
         "baselines": baselines,
@@ -85,7 +93,7 @@ def compare(
     tuning: list[dict[str, Any]] = []
     with LiveTable(f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=quiet) as live:
         if path is not None:
-            variants, tuning = _tuned(study, variants, path, list(rates), metric, live)
+            variants, tuning = _tuned(study, variants, path, rates, metric, live)
         recipes = [_seeded(v.recipe, recipe.seed + FRESH + i, resample) for v in variants for i in range(seeds)]
         labels = [{"variant": v.label, "seed": recipe.seed + FRESH + i} for v in variants for i in range(seeds)]
         runs = study.train("seeds", recipes, report=live.stage("seeds", recipes, labels), test=True)
@@ -118,15 +126,27 @@ def _seeded(recipe: Recipe, seed: int, resample: bool) -> Recipe:
 
 
 def _name(path: str, value: Any, fields: int) -> str:
+    if path.endswith(".kind") and isinstance(value, str):
+        return value
     if isinstance(value, dict):
         return ", ".join(f"{key} {show_value(inner)}" if key != "kind" else str(inner) for key, inner in value.items())
     return show_value(value) if fields == 1 and isinstance(value, str) else f"{path.rpartition('.')[2]} {show_value(value)}"
 
 
 def _tunable(recipe: Recipe, tune: str) -> str:
-    path = tune if "." in tune else keyword_path(tune, recipe)
-    recipe.get(path)
+    try:
+        path = tune if "." in tune else keyword_path(tune, recipe)
+        recipe.get(path)
+    except InputError as error:
+        raise InputError("--tune", got=tune, expected=error.expected, repair=error.repair) from None
     return path
+
+
+def _rate(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError("--rates", got=value, expected="numbers by commas") from None
 
 
 def _tuned(

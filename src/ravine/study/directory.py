@@ -79,7 +79,10 @@ class Study:
             return cls(path, about, model=model, data=data, quiet=quiet)
         if path.is_dir() and any(path.iterdir()):
             raise InputError("--out", got=str(path), expected="a new or empty directory", repair="choose another name")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError("--out", got=str(path), expected="a directory that can be made", repair=str(error)) from None
         made = command or f"ravine.study.{kind}(…)"
         given = [name for name, value in (("model", model), ("data", data)) if value is not None]
         about = {"format": FORMAT, **asked, "command": made, "given": given, "facts": environment()}

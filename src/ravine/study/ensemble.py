@@ -194,7 +194,7 @@ def _conclude(study: Study) -> dict[str, Any]:
     split = "test" if pipeline.has("test") else "validation"
     outputs = _member_outputs(saved, pipeline, split)
     whole = measuring.outputs_on([saved], split, pipeline=pipeline)
-    found = study.once("measured", lambda: compared(outputs, whole))
+    found = study.once("measured", lambda: compared(outputs, whole, saved.combine))
     summary = {
         "split": split,
         "method": study.options["method"],
@@ -216,7 +216,14 @@ def _member_outputs(saved: Ensemble, pipeline: Pipeline, split: str) -> measurin
     return measuring.Outputs(torch.stack(values).clone(), targets.clone(), pipeline)
 
 
-def compared(members: measuring.Outputs, whole: measuring.Outputs) -> dict[str, Any]:
+def combined(p: np.ndarray, combine: str) -> np.ndarray:
+    """What members of probabilities [P, N, K] say together [N, K], as ``EnsembleModel`` does."""
+    mean = p.mean(0)
+    votes = np.eye(p.shape[-1])[p.argmax(-1)].sum(0)
+    return mean if combine == "mean" else (votes + mean) / (len(p) + 1)
+
+
+def compared(members: measuring.Outputs, whole: measuring.Outputs, combine: str) -> dict[str, Any]:
     """The ensemble's and its members' metrics, and for classes their calibration and how often members disagree."""
     if members.pipeline.task == "regression":
         target = members.targets.double().numpy()
@@ -243,7 +250,7 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs) -> dict[str, 
     best = min(singles, key=lambda one: one["log_loss"])
     classes = p.argmax(-1)
     apart = [float((classes[i] != classes[j]).mean()) for i in range(len(p)) for j in range(i)]
-    grown = [calibration(p[:k].mean(0), y) for k in range(1, len(p) + 1)]
+    grown = [calibration(combined(p[:k], combine), y) for k in range(1, len(p) + 1)]
     return {
         "table": [
             {"who": "ensemble", **{n: joint[n] for n in names}},

@@ -41,6 +41,9 @@ def features(
 
     Source: Zeiler and Fergus, 2014; Simonyan et al. (saliency), 2014.
     """
+    for option, value in (("--units", units), ("--patches", patches), ("--samples", samples)):
+        if value < 1:
+            raise InputError(option, got=value, expected="a whole number of at least 1")
     opened = run if isinstance(run, Run) else Run(run, member, module=model)
     names: dict[str, nn.Module] = {name: module for name, module in opened.model.named_modules() if isinstance(module, _WEIGHTED)}
     if not names:

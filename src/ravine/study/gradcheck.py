@@ -100,7 +100,7 @@ def _verdict(worst: float, kinks: int) -> str:
 def _trained(study: Study, recipe: Recipe, steps: int) -> Tensor:
     """The weights after some steps of training [D]."""
     short = recipe.edit({"stop": {"after": f"{steps}it"}, "average": {}})
-    return study.train("trained", [short])[0].slots["theta"].detach().flatten()
+    return study.train("trained", [short], report=lambda _: None)[0].slots["theta"].detach().flatten()
 
 
 def _move(population: Population, point: Tensor) -> None:
@@ -179,7 +179,7 @@ def _differences(
     recipe: Recipe, population: Population, batch: Batch, base: Tensor, places: Tensor, step: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Slopes at the places: central, to the left, to the right; P points at a time."""
-    shifts = [(int(place), sign) for place in places for sign in (-step, 0.0, step)]
+    shifts = [(0, 0.0), *((int(place), shift) for place in places for shift in (-step, step))]
     values: list[Tensor] = []
     for start in range(0, len(shifts), len(population)):
         part = shifts[start : start + len(population)]
@@ -192,7 +192,8 @@ def _differences(
         losses = losses + penalty(population.theta.detach(), population.layout, *_strengths(recipe, len(population)))
         values.append(losses[: len(part)])
     _move(population, base)
-    low, middle, high = torch.cat(values).view(-1, 3).unbind(1)
+    middle, around = torch.cat(values).split([1, len(shifts) - 1])
+    low, high = around.view(-1, 2).unbind(1)
     return (high - low) / (2 * step), (middle - low) / step, (high - middle) / step
 
 

@@ -179,13 +179,14 @@ def _surface(study: Study, solution: Solution, grid: Grid, number: int, extra: d
     lines = [study.once(place, partial(_line, solution, grid, i, speed["way"])) for i, place in enumerate(places)]
     loss = np.array([[np.nan if v is None else v for v in line["loss"]] for line in lines])
     names = [name for name in lines[0] if name != "loss"]
+    name, place = solution.run.recipe.name, solution.run.directory.name
     return {
-        "name": f"{solution.run.recipe.name} ({solution.run.directory.name})",
+        "name": name if name == place else f"{name} ({place})",
         "x": grid.x,
         "y": grid.y,
         "loss": loss,
         **{name: [line[name] for line in lines] for name in names},
-        "roughness": roughness(loss),
+        "roughness": round(roughness(loss), 6),  # what is left of 0 is rounding
         "speed": speed,
         **(extra or {}),
     }

@@ -73,7 +73,10 @@ def lottery(
     for name, value in (("--rounds", rounds), ("--seeds", seeds), ("--controls-every", controls_every)):
         if value < 1:
             raise InputError(name, got=value, expected="a whole number of at least 1")
-    durations.parse(rewind)
+    try:
+        durations.parse(rewind)
+    except InputError as error:
+        raise error.under("--rewind") from None
     options = {
         "rounds": rounds,
         "rate": rate,

@@ -49,6 +49,8 @@ def pipeline_of(recipe: Recipe, data: Any = None) -> Pipeline:
 
 
 def need(pipeline: Pipeline, split: str) -> None:
+    if split not in ("train", "validation", "test"):
+        raise InputError("--split", got=split, expected="train, validation or test")
     if not pipeline.has(split):
         raise InputError("data", got=f"no {split} part", expected=f"a {split} part", repair=f"set data.{split} above 0")
 

@@ -335,4 +335,9 @@ def _check(plan: Plan) -> None:
     for name in ("members", "rounds", "keep", "finals", "points"):
         if getattr(plan, name) < 1:
             raise InputError(f"--{name}", got=getattr(plan, name), expected="a whole number of at least 1")
-    Halving(first=plan.first, eta=plan.eta)
+    try:
+        Halving(first=plan.first, eta=plan.eta)
+    except InputError as error:
+        raise InputError(error.where.replace("halving.", "--") or "--first", got=error.got, expected=error.expected) from None
+    if not durations.parse(plan.first)[0]:
+        raise InputError("--first", got=plan.first, expected="more than nothing")

@@ -76,6 +76,8 @@ def signals(
         "width": width,
         "samples": samples,
     }
+    if samples < 2:
+        raise InputError("--samples", got=samples, expected="a whole number of at least 2")
     study = Study.enter("signals", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
     pipeline = measuring.pipeline_of(recipe, data)
     found = []

@@ -258,6 +258,8 @@ def parse_distribution(path: str, text: str) -> Any:
     except ValueError:
         expected = f"{name}:{':'.join(parameters).upper()}, two numbers"
         raise InputError(f"--vary {path}", got=text, expected=expected) from None
+    if not (math.isfinite(a) and math.isfinite(b)):
+        raise InputError(f"--vary {path}", got=text, expected="finite numbers")
     if kind is Integer and (a != int(a) or b != int(b)):
         raise InputError(f"--vary {path}", got=text, expected="whole numbers")
     if (kind is Normal and b <= 0) or (kind is not Normal and a >= b) or (kind is LogUniform and a <= 0):

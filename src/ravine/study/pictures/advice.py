@@ -31,11 +31,14 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
         tables.append(Table("Most common confusions", summary["confusions"], best=None))
     if summary["mistakes"]:
         tables.append(Table("Worst mistakes (mistakes.csv)", summary["mistakes"][:20], best=None))
+    known = {name: summary["errors"][key] for key, name in _NAMES.items() if summary["errors"][key] is not None}
+    levels = "; ".join(f"{name} {_show(summary, value)}" for name, value in known.items())
     wrong = f"{summary['wrong']} of {summary['of']} validation samples are wrong. " if summary["errors"]["unit"] == "error" else ""
     return Page(
         title=f"Advice for {study.recipe.name}",
         sentences=[
             f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}.",
+            f"Errors: {levels}.",
             f"{wrong}Gaps smaller than {_show(summary, summary['noise'])} may be chance."
             if summary["noise"]
             else wrong or "Errors are root mean squares in the target's unit.",

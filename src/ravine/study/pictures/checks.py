@@ -22,8 +22,8 @@ def errors_figure(table: Sequence[dict[str, Any]], good: float, fair: float) -> 
         axes.plot([max(row["relative error"], 1e-14) for row in rows], y, "o", color=COLOURS[0], ms=4.5, label="largest")
         axes.plot([max(row["median error"], 1e-14) for row in rows], y, "|", color=INK, ms=8, label="median")
         log_axis(axes)
-        for limit, label in ((good, "right below"), (fair, "right at kinks below")):
-            axes.axvline(limit, color=FAINT if limit == good else COLOURS[1], ls=DASHES[1], lw=1, label=f"{label} {brief(limit)}")
+        for limit, label, i in ((good, "right below", 0), (fair, "right at kinks below", 1)):
+            axes.axvline(limit, color=(INK, COLOURS[1])[i], ls=DASHES[i + 1], lw=1.2, label=f"{label} {brief(limit)}")
         axes.set_yticks(y, [f"{row['tensor']} ({row['point']})" for row in rows], fontsize=8)
         axes.invert_yaxis()
         axes.set_xlabel("relative error")

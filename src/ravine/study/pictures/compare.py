@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ravine.report import measures
 from ravine.report.courses import Group, confidence, gather
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ravine.study.directory import Study
 
 TOGETHER = 5  # variants that still share one panel
+TITLE = 32  # letters that fit above a panel
 
 
 def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]]) -> Page:
@@ -45,7 +49,7 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
     tables.append(Table("All pairs", summary["pairs"], best=None))
     if summary["tuning"]:
         tables.append(Table("Tuning", summary["tuning"], best=None))
-    no_better = f"not told apart from it at p = 0.05: {', '.join(like)}." if like else "every other variant is worse at p = 0.05."
+    no_better = f"not told apart from it at p = 0.05: {'; '.join(like)}." if like else "every other variant is worse at p = 0.05."
     together = f"{summary['programs']} programs" if summary["programs"] > 1 else "one population"
     return Page(
         title=f"Comparison on {study.recipe.name}",
@@ -78,18 +82,25 @@ def curves_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
             legend(axes)
         else:
             columns = min(4, math.ceil(math.sqrt(len(found))))
-            figure, shown = panels(math.ceil(len(found) / columns), columns, 2.5, 2.0, sharex=True, sharey=True)
+            height = 1.85 + 0.15 * _lines(groups)
+            figure, shown = panels(math.ceil(len(found) / columns), columns, 2.5, height, sharex=True, sharey=True)
             for i, axes in enumerate(shown):
                 axes.set_visible(i < len(found))
                 if i < len(found):
                     for group, mean in zip(found, means, strict=True):
                         axes.plot(group.x, mean, color=FAINT, lw=0.6, alpha=0.5)
                     _draw(axes, found[i], means[i], metric, COLOURS[0], "-")
-                    axes.set_title(found[i].label, fontsize=9.5)
+                    axes.set_title(textwrap.fill(found[i].label, TITLE), fontsize=9.5)
             shown = shown[: len(found)]
         _fit(shown[0], drawn, metric)
+        shown[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _outer_labels(figure, shown, "epoch", metric)
     return figure
+
+
+def _lines(labels: Iterable[str]) -> int:
+    """Lines of the longest title of a panel."""
+    return max(len(textwrap.wrap(label, TITLE)) for label in labels)
 
 
 def _mean(group: Group, metric: str) -> np.ndarray:
@@ -119,7 +130,9 @@ def _fit(axes: Axes, drawn: np.ndarray, metric: str) -> None:
 def finish_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
     """Every seed of every variant in the end, the mean marked; the best on top."""
     with style():
-        figure, (axes,) = panels(1, 1, 5.6, 0.9 + 0.3 * len(groups))
+        names = [textwrap.fill(label, 2 * TITLE) for label in groups]
+        longest = max(len(line) for name in names for line in name.splitlines())
+        figure, (axes,) = panels(1, 1, 5.0 + 0.06 * longest, 0.9 + 0.3 * sum(1 + name.count("\n") for name in names))
         for i, runs in enumerate(groups.values()):
             values = scaled(metric, [run.result.get(metric) for run in runs])
             values = values[np.isfinite(values)]
@@ -127,7 +140,7 @@ def finish_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
             axes.plot(values, i + shift, "o", color=COLOURS[0], ms=3.5, alpha=0.55, label="one seed" if i == 0 else None)
             if len(values):
                 axes.plot([values.mean()], [i], "D", color=INK, ms=5, label="mean" if i == 0 else None)
-        axes.set_yticks(range(len(groups)), list(groups))
+        axes.set_yticks(range(len(groups)), names)
         axes.invert_yaxis()
         axes.grid(axis="x")
         metric_axis(axes, metric, which="x")
@@ -140,7 +153,8 @@ def sensitivity_figure(tuning: list[dict[str, Any]], path: str, metric: str) -> 
     labels = list(dict.fromkeys(row["variant"] for row in tuning))
     columns = min(4, len(labels))
     with style():
-        figure, axes = panels(math.ceil(len(labels) / columns), columns, 2.5, 2.0, sharex=True, sharey=True)
+        height = 1.85 + 0.15 * _lines(labels)
+        figure, axes = panels(math.ceil(len(labels) / columns), columns, 2.5, height, sharex=True, sharey=True)
         for i, axis in enumerate(axes):
             axis.set_visible(i < len(labels))
             if i >= len(labels):
@@ -155,7 +169,7 @@ def sensitivity_figure(tuning: list[dict[str, Any]], path: str, metric: str) -> 
                 axis.plot([x[at]], [y[at]], "o", ms=8, mfc="none", mew=1.4, color=INK)
             if lost.any():
                 axis.plot(np.array(x)[lost], np.full(lost.sum(), 0.05), "x", color=COLOURS[1], transform=axis.get_xaxis_transform())
-            axis.set_title(labels[i], fontsize=9.5)
+            axis.set_title(textwrap.fill(labels[i], TITLE), fontsize=9.5)
         log_axis(axes[0])
         for axis in axes[: len(labels)]:
             axis.tick_params(axis="x", labelsize=8, which="both")

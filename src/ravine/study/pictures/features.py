@@ -39,7 +39,7 @@ def page_of(study: Study, summary: dict[str, Any], found: dict[str, Any]) -> Pag
     )
     return Page(
         title=f"Features of {study.recipe.name}",
-        sentences=[said, f"Patches are those of {found['layer']}."] if "units" in found else [said],
+        sentences=[said, f"Patches are those of units of layer {found['layer']}."] if "units" in found else [said],
         figures=figures,
         tables=[Table("Units", summary["units"], best=None)] if summary["units"] else [],
         reading=[

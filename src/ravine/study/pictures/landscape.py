@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
 
 from ravine.study.directory import plain, write_text
 from ravine.study.page import Page, Table
-from ravine.study.pictures.panels import COLOURS, INK, brief, legend, log_axis, panels, style
+from ravine.study.pictures.panels import COLOURS, DASHES, INK, MARKERS, brief, legend, log_axis, panels, style
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -28,14 +29,14 @@ def page_of(study: Study, summary: dict[str, Any], found: list[dict[str, Any]], 
     surfaces = summary["surfaces"]
     roughest = max(surfaces, key=lambda row: row["roughness"])
     said = "; ".join(f"{row['roughness']:.3f} for {row['name']}" for row in surfaces)
-    sentences = [f"Roughness {said}."]
+    sentences = [f"Roughness {said}." if kind != "line" or roughest["roughness"] else "The loss only falls and then only rises."]
     if kind == "between":
         sentences = [_barrier(found[0])]
-    elif len(surfaces) > 1:
+    elif len({row["roughness"] for row in surfaces}) > 1:
         sentences.insert(0, f"The surface of {roughest['name']} is the rougher one.")
     if kind == "path":
         share = sum(found[0]["explained"])
-        sentences.append(f"The plane holds {share:.0%} of the path's variance.")
+        sentences.append(f"The plane holds {100 * share:.0f} % of the path's variance.")
     way, taken, single = (surfaces[0][name] for name in ("evaluated", "seconds a point", "seconds a point, one at a time"))
     gain = f"; one at a time it would take {1000 * single:.3g} ms" if way != "one at a time" else ""
     sentences.append(
@@ -92,10 +93,12 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
             loss = np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1])
             filled = axis.contourf(one["x"], one["y"], loss, levels=levels, cmap="viridis_r", norm="log")
             lines = axis.contour(one["x"], one["y"], loss, levels=levels[1:-1:2], colors=INK, linewidths=0.5, norm="log")
-            axis.clabel(lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7)
+            for text in axis.clabel(lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7):
+                text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
             if "path" in one:
                 path = np.array(one["path"])
-                axis.plot(path[:, 0], path[:, 1], "-o", color=COLOURS[1], ms=2.5, lw=1.2, label="training path")
+                halo = [withStroke(linewidth=3.2, foreground="white")]
+                axis.plot(path[:, 0], path[:, 1], "-o", color=INK, ms=2.5, lw=1.2, path_effects=halo, label="training path")
                 axis.plot(*path[-1], "*", color="white", mec=INK, ms=11, label="end")
                 legend(axis)
             else:
@@ -113,7 +116,7 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
 
 def _label(which: str, one: dict[str, Any]) -> str:
     if "explained" in one:
-        return f"{which} principal direction ({one['explained'][which == 'second']:.0%} of the variance)"
+        return f"{which} principal direction ({100 * one['explained'][which == 'second']:.0f} % of the variance)"
     return f"{which} random direction, in sizes of the filters"
 
 
@@ -148,7 +151,8 @@ def profile_figure(found: list[dict[str, Any]], kind: str) -> Figure:
         for axis, metric in zip(axes, metrics, strict=True):
             for i, one in enumerate(found):
                 values = np.array(one[metric], float)[0] * (100 if metric == "accuracy" else 1)
-                axis.plot(one["x"], values, "-o", ms=3, color=COLOURS[i], label=one["name"] if len(found) > 1 else None)
+                label = one["name"] if len(found) > 1 else None
+                axis.plot(one["x"], values, color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], ms=3, label=label)
             _ends(axis, kind)
             axis.set_ylabel("Accuracy in %" if metric == "accuracy" else "Loss")
             axis.set_xlabel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,9 +63,16 @@ def brief(value: float) -> str:
 
 
 def legend(axes: Axes, columns: int = 3) -> None:
-    """A legend above the axes, off the data."""
-    if axes.get_legend_handles_labels()[0]:
+    """A legend above the axes, off the data; fewer columns where its labels are long."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        labels = [textwrap.fill(label, 60) for label in labels]
+        longest = max(len(line) for label in labels for line in label.splitlines())
+        width = axes.get_window_extent().width / axes.figure.dpi  # inches
+        columns = max(1, min(columns, int((width + 0.3) / (0.6 + 0.075 * longest))))
         axes.legend(
+            handles,
+            labels,
             loc="lower left",
             bbox_to_anchor=(-0.01, 1.0),
             ncols=columns,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from ravine.study.page import Page, Table
@@ -54,7 +54,8 @@ def page_of(study: Study, summary: dict[str, Any], rates: Sequence[float], cours
 
 def curves_figure(rates: Sequence[float], courses: Sequence[np.ndarray], summary: dict[str, Any]) -> Figure:
     """Smoothed loss over steps, coloured from the lowest rate to the highest; what diverged is dashed."""
-    colours, norm = matplotlib.colormaps["viridis"], LogNorm(rates[0], rates[-1])
+    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its lightest is lost on white
+    norm = LogNorm(rates[0], rates[-1])
     first = summary["first_loss"]
     with style():
         figure, (axes,) = panels(1, 1, 6.0, 3.5)
@@ -70,6 +71,7 @@ def curves_figure(rates: Sequence[float], courses: Sequence[np.ndarray], summary
         if 0 < lowest < first / 10:
             log_axis(axes, "y", [lowest, first])
         bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, colours), ax=axes, label="learning rate", pad=0.02)
+        bar.set_label("learning rate" if summary["suggested"] is None else "learning rate (line: suggested)")
         bar.ax.yaxis.set_major_formatter(lambda value, _: brief(value))
         bar.ax.minorticks_off()
         if summary["suggested"] is not None:
@@ -92,6 +94,7 @@ def final_figure(rates: Sequence[float], summary: dict[str, Any]) -> Figure:
             axes.plot(
                 x[lost], np.full(lost.sum(), 0.96), "x", color=COLOURS[1], transform=axes.get_xaxis_transform(), label="diverged"
             )
+            axes.margins(y=0.12)  # between the crosses and the first loss
         if summary["range"]:
             axes.axvspan(*summary["range"], color=COLOURS[0], alpha=0.15, lw=0, label="suggested range")
         log_axis(axes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ravine.report import measures
 from ravine.report.summary import show_value
@@ -51,7 +52,7 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
         ],
         figures={
-            "fields": ("What each field does", fields_figure(trials, metric)),
+            "fields": ("What each field does", fields_figure(trials, metric, summary["spaces"])),
             "progress": ("Best so far", progress_figure(trials, metric)),
         },
         tables=tables,
@@ -68,7 +69,7 @@ def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: sign * row[metric][0] if row[metric][0] == row[metric][0] else math.inf)
 
 
-def fields_figure(trials: Sequence[Trial], metric: str) -> Figure:
+def fields_figure(trials: Sequence[Trial], metric: str, spaces: Mapping[str, Sequence[Sequence[str]]]) -> Figure:
     """The metric against each varied field; rounds and methods apart by colour and marker."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))[:SHOWN]
     columns = min(3, len(paths))
@@ -80,6 +81,8 @@ def fields_figure(trials: Sequence[Trial], metric: str) -> Figure:
                 own = [t for t in trials if (t.method, t.round) == group and path in t.values]
                 label = f"{group[0]}, round {group[1] + 1}" if len(groups) > 1 else None
                 _cloud(axis, path, trials, own, metric, i, label)
+            if _spread(path, trials, spaces):
+                log_axis(axis)
             axis.set_xlabel(path)
         for axis in axes[len(paths) :]:
             axis.set_visible(False)
@@ -103,8 +106,6 @@ def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial
         jitter = np.linspace(-0.2, 0.2, len(x)) if len(x) > 1 else np.zeros(len(x))
         x = [names.index(show_value(value)) + shift for value, shift in zip(x, jitter, strict=True)]
         axes.set_xticks(range(len(names)), names, rotation=30 if sum(map(len, names)) > 24 else 0)
-    elif x and min(x) > 0 and max(t.values[path] for t in everyone if path in t.values) > 100 * min(x):
-        log_axis(axes)
     axes.plot(
         x,
         y,
@@ -115,6 +116,17 @@ def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial
         label=label,
         mfc="none" if i % 2 else None,
     )
+
+
+def _spread(path: str, trials: Sequence[Trial], spaces: Mapping[str, Sequence[Sequence[str]]]) -> bool:
+    """Whether a field is seen best on a logarithmic axis: drawn evenly in the logarithm, or choices far apart."""
+    said = [text.removeprefix(f"{path}=") for rounds in spaces.values() for text in rounds[0] if text.startswith(f"{path}=")]
+    if any(text.startswith("loguniform:") for text in said):
+        return True
+    values = [trial.values[path] for trial in trials if path in trial.values]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    chosen = all(text.startswith("choice:") for text in said)
+    return chosen and numbers and min(values) > 0 and max(values) > 50 * min(values)
 
 
 def progress_figure(trials: Sequence[Trial], metric: str) -> Figure:
@@ -129,6 +141,7 @@ def progress_figure(trials: Sequence[Trial], metric: str) -> Figure:
             shown.append(values)
         _crop(axes, np.concatenate(shown), metric)
         axes.set_xlabel("configurations tried")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         metric_axis(axes, metric)
         legend(axes)
     return figure

@@ -34,7 +34,8 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
     def say(row: dict[str, Any]) -> str:
         forward, back = row["signal, last / first layer"], row["gradient, first / last layer"]
         shown = [f"{value:.3g}" if value is not None else "nothing" for value in (forward, back)]
-        return f"{row['initializer']} with {row['activation']} (signal x {shown[0]} forward, gradient x {shown[1]} back)"
+        kind = row["activation"] if row["activation"] != "own" else "the model's own activations"
+        return f"{row['initializer']} with {kind} (signal x {shown[0]} forward, gradient x {shown[1]} back)"
 
     return Page(
         title=f"Signals before training on {study.recipe.name}",
@@ -63,7 +64,7 @@ def depth_figure(networks: list[dict[str, Any]], name: str) -> Figure:
     """A variance against depth, one panel for each activation, one line for each initialiser, theory dashed."""
     activations = list(dict.fromkeys(one["activation"] for one in networks))
     initializers = list(dict.fromkeys(one["initializer"] for one in networks))
-    label = "Variance of z" if name == "z variance" else "Variance of the gradient by z"
+    label = "Variance before the activation" if name == "z variance" else "Variance of the gradient"
     with style():
         figure, axes = panels(1, len(activations), 3.2, 3.0, sharey=True)
         values: list[float] = []
@@ -108,6 +109,8 @@ def histogram_figure(networks: list[dict[str, Any]]) -> Figure:
         for j, activation in enumerate(activations):
             axes[j * len(initializers)].set_ylabel(f"{activation}\ndensity", fontsize=9)
         figure.supxlabel("activation", fontsize=9.5)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 
 
@@ -116,4 +119,4 @@ def _histograms(axes: Axes, layers: list[dict[str, Any]]) -> None:
     for shade, place in zip((0.35, 0.65, 1.0), shown, strict=False):
         edges, density = np.asarray(layers[place]["histogram"]["edges"]), np.asarray(layers[place]["histogram"]["density"])
         top = density.max() or 1.0
-        axes.stairs(density / top, edges, color=COLOURS[0], alpha=shade, lw=1.2)
+        axes.stairs(density / top, edges, color=COLOURS[0], alpha=shade, lw=1.2, label=f"layer {place + 1}")

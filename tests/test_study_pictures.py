@@ -1,0 +1,103 @@
+"""What studies print and draw: tables around the best row, legends off the data, axes that fit what was drawn."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ravine.study.page import Table, _printed
+from ravine.study.pictures import landscape, search
+from ravine.study.pictures.checks import errors_figure
+from ravine.study.pictures.panels import legend, panels, style
+
+
+def printed(table: Table, width: int = 80) -> str:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(_printed(table, width))
+    return captured.get()
+
+
+def test_a_long_table_shows_the_rows_around_the_best():
+    rows = [{"optimizer.lr": 10.0**-i, "final loss": float(i + 1)} for i in range(30)]
+    said = printed(Table("Rates", rows, best=20))
+    assert "1e-20" in said
+    assert "1e-05" not in said
+    assert "18 further rows" in said
+    assert "further" not in printed(Table("Rates", rows[:12]))
+
+
+def test_columns_that_say_nothing_are_left_to_the_report_and_words_stay_whole():
+    row = {"variant": "momentum", "optimizer.lr": 0.31622776, "val_accuracy": [0.9045, 0.0143], "test_accuracy": [0.9234, 0.0053]}
+    row |= {"p against the best": 0.518, "reached": "2 of 4", "epochs to target": 4.5, "seconds to target": 0.02, "diverged": 0}
+    said = printed(Table("In the end", [row, {**row, "p against the best": None}]))
+    assert "iverged" not in said
+    for word in ("momentum", "0.3162", "Validation", "accuracy", "against", "Reached", "seconds", "target"):
+        assert word.lower() in said.lower()
+
+
+@pytest.mark.parametrize("length", [4, 30, 70, 150])
+def test_a_legend_neither_leaves_the_figure_nor_squeezes_the_axes(length):
+    with style():
+        figure, (axes,) = panels(1, 1, 5.6, 3.4)
+        for i in range(4):
+            axes.plot([0, 1], [i, i], label=f"{i} " + "word " * (length // 5))
+        legend(axes)
+        figure.draw_without_rendering()
+    whole, box = figure.bbox, axes.get_legend().get_window_extent()
+    assert box.x1 <= whole.x1 + 1
+    assert box.y1 <= whole.y1 + 1
+    assert box.y0 >= axes.get_window_extent().y1 - 1
+    assert axes.get_window_extent().width > 0.7 * whole.width
+
+
+@pytest.mark.parametrize(
+    ("said", "values", "scale"),
+    [
+        ("loguniform:0.0003:0.03", [0.0003, 0.01, 0.02], "log"),
+        ("uniform:0:0.6", [0.001, 0.3, 0.59], "linear"),
+        ("choice:0.001,0.01,1", [0.001, 0.01, 1.0], "log"),
+        ("choice:16,32", [16, 32, 16], "linear"),
+        ("choice:0,0.001,1", [0.0, 0.001, 1.0], "linear"),
+        ("choice:sgd,adam", ["sgd", "adam", "sgd"], "linear"),
+    ],
+)
+def test_an_axis_is_logarithmic_where_draws_were(said, values, scale):
+    trials = [
+        SimpleNamespace(method="random", round=0, values={"optimizer.x": value}, result={"val_accuracy": 0.5 + 0.1 * i})
+        for i, value in enumerate(values)
+    ]
+    figure = search.fields_figure(trials, "val_accuracy", {"random": [[f"optimizer.x={said}"]]})
+    assert figure.axes[0].get_xscale() == scale
+
+
+def test_limits_of_gradients_differ_by_more_than_colour():
+    table = [{"tensor": "w", "point": "initial", "relative error": 1e-9, "median error": 1e-10}]
+    lines = errors_figure(table, 1e-7, 1e-4).axes[0].get_lines()[-2:]
+    assert lines[0]._unscaled_dash_pattern != lines[1]._unscaled_dash_pattern
+
+
+def surface(name: str, roughness: float) -> dict:
+    x = np.linspace(-1, 1, 5)
+    measured = {"loss": 1 + x[None] ** 2, "accuracy": [list(1 - x**2 / 2)], "roughness": roughness}
+    return {"name": name, "x": x, "y": np.zeros(1), **measured}
+
+
+def test_two_profiles_differ_by_more_than_colour():
+    axes = landscape.profile_figure([surface("one", 0.0), surface("two", 0.0)], "line").axes[0]
+    one, two = axes.get_lines()[:2]
+    assert (one.get_linestyle(), one.get_marker()) != (two.get_linestyle(), two.get_marker())
+
+
+@pytest.mark.parametrize(("other", "claimed"), [(0.0, False), (0.1, True)])
+def test_the_rougher_surface_is_named_only_if_there_is_one(other, claimed):
+    found = [surface("one", 0.0), surface("two", other)]
+    names = {"evaluated": "one at a time", "seconds a point": 0.1, "seconds a point, one at a time": 0.1}
+    surfaces = [{"name": one["name"], "roughness": one["roughness"], **names} for one in found]
+    summary = {"landscape": "plane", "surfaces": surfaces, "samples": 5, "split": "train"}
+    study = SimpleNamespace(recipe=SimpleNamespace(name="r"))
+    said = landscape.page_of(study, summary, found, ()).sentences
+    assert any("rougher" in sentence for sentence in said) == claimed
