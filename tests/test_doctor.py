@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from ravine.doctor.judgement import judge
 from ravine.doctor.remedies import Case, remedies
 from ravine.doctor.symptoms import Course, overfits, symptoms
 from ravine.inspection import print_findings
+from ravine.progress import _metrics
 
 BENCH = Path(__file__).parent.parent / "bench"
 HEALTHY = Recipe(
@@ -316,6 +318,24 @@ def test_the_noise_of_batches_is_no_oscillation():
 def test_stuck_where_it_began_says_so():
     found = {f.code: f.evidence for f in symptoms(_course(np.full(200, 7.0), np.full(9, 7.0)))}
     assert found["stuck"] == "the loss began at 7 and is 7 after 200 steps"
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"), [(slice(40, 200), "from step 40 on"), (slice(40, 50), "at 10 of 200 steps, the first of them 40")]
+)
+def test_when_the_loss_was_not_a_number(bad, said):
+    losses = np.full(200, 2.0)
+    losses[bad] = np.nan
+    course = _course(losses, np.full(9, 2.0))
+    course.curves[0].norms[:] = np.inf  # of runs only means over epochs are known
+    found = {f.code: f.evidence for f in symptoms(course)}
+    assert found["non_finite"] == f"the loss or its gradient is not a number {said}"
+    assert "exploding_gradient" not in found
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(0.25, "loss 0.250"), (1.4e37, "loss 1.4e+37")])
+def test_the_bar_keeps_its_width_when_the_loss_explodes(loss, shown):
+    assert _metrics(SimpleNamespace(metrics={"train_loss": loss})) == shown
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from rich.table import Column
 if TYPE_CHECKING:
     from ravine.engine.trainer import Progress as Now
 
+LARGE = 1e5  # losses from which digits are cut
+
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[Now], None]]:
@@ -46,4 +48,5 @@ def _rate(now: Now) -> str:
 def _metrics(now: Now) -> str:
     measured = {"loss": now.metrics.get("train_loss")} | now.metrics  # between epochs: the last one's mean
     shown = [("loss", "loss", ".3f"), ("val_loss", "val loss", ".3f"), ("val_accuracy", "val acc", ".2%")]
-    return "  ".join(f"{label} {measured[name]:{form}}" for name, label, form in shown if measured.get(name) is not None)
+    known = [(label, value, form) for name, label, form in shown if (value := measured.get(name)) is not None]
+    return "  ".join(f"{label} {value:{form if abs(value) < LARGE else '.3g'}}" for label, value, form in known)

@@ -14,22 +14,9 @@ from ravine.recipe import Recipe
 
 Edits = dict[str, Any]
 ACTIVATIONS = (
-    "relu",
-    "sigmoid",
-    "tanh",
-    "softmax",
-    "log_softmax",
-    "elu",
-    "selu",
-    "leaky_relu",
-    "softplus",
-    "softsign",
-    "hard_sigmoid",
-    "hard_tanh",
-    "gelu",
-    "silu",
-    "linear",
-)
+    "relu", "sigmoid", "tanh", "softmax", "log_softmax", "elu", "selu", "leaky_relu", "softplus", "softsign", "hard_sigmoid",
+    "hard_tanh", "gelu", "silu", "linear",
+)  # fmt: skip
 REACH = 3.0  # how far a weight should be able to move in a whole plan
 DEEP, SHALLOW = 5, 3  # hidden layers of a deep stack, and what is left of it
 WEIGHTED = ("dense", "conv", "locally_connected")
@@ -433,13 +420,23 @@ _TABLE: dict[str, Callable[..., Remedy]] = {
 def describe(edits: Edits) -> str:
     """Edits in one line; a list of layers as its kinds.
 
-    >>> describe({"optimizer.lr": 0.1})
-    'optimizer.lr = 0.1'
+    >>> describe({"optimizer.lr": 0.1, "data.preprocess": [{"kind": "standardize"}, {"kind": "standardize", "of": "targets"}]})
+    'optimizer.lr = 0.1, data.preprocess = standardize, standardize (of targets)'
     """
     said = []
     for path, value in edits.items():
         if path == "model.layers":
             shown = " ".join(layer["kind"] for layer in value)
             value = shown if len(shown) < 80 else re.sub(r"^(.{40}).*(.{30})$", r"\1 … \2", shown)
-        said.append(f"{path} = {value}")
+        said.append(f"{path} = {_named(value)}")
     return ", ".join(said)
+
+
+def _named(value: Any) -> str:
+    """A technique by its name, its fields behind it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_named, value)) or "none"
+    if not isinstance(value, dict):
+        return str(value)
+    fields = ", ".join(f"{name} {_named(held)}" for name, held in value.items() if name != "kind")
+    return f"{value.get('kind', '')} ({fields})".strip() if fields else str(value.get("kind", "none"))

@@ -109,17 +109,25 @@ def _lost(course: Course) -> Iterator[Finding]:
     lost = [curve for curve in course.curves if not curve.finite]
     if len(lost) <= MANY * len(course.curves):
         return
-    bad = [~(np.isfinite(c.losses) & np.isfinite(c.norms)) for c in lost]
+    bad = [_bad(c) for c in lost]
     first = min(int(b.argmax()) if b.any() else c.seen for b, c in zip(bad, lost, strict=True))
-    text = f"the loss or its gradient is not a number from step {first} on{_seeds(course, len(lost))}"
+    back = all(b.any() and not b[-1] for b in bad)
+    when = f"at {max(b.sum() for b in bad)} of {course.steps} steps, the first of them {first}" if back else f"from step {first} on"
+    text = f"the loss or its gradient is not a number {when}{_seeds(course, len(lost))}"
     yield _found(course, "non_finite", "loss", text, 0.9)
     grown = [
-        float(np.nanmax(c.norms[: first + 1]) / max(c.norms[0], 1e-12))
+        float(c.norms[: first + 1][np.isfinite(c.norms[: first + 1])].max() / max(c.norms[0], 1e-12))
         for c in lost
         if len(c.norms) and np.isfinite(c.norms[: first + 1]).any()
     ]
     if grown and np.median(grown) > 10:
         yield _found(course, "exploding_gradient", "gradient", f"before it the gradient grew {np.median(grown):.2g}-fold", 0.7)
+
+
+def _bad(curve: Curve) -> np.ndarray:
+    """The steps whose loss is not a number; whose gradient, where all losses are (of runs, only its mean over epochs is known)."""
+    bad = ~np.isfinite(curve.losses)
+    return bad if bad.any() else ~np.isfinite(curve.norms)
 
 
 def blocks(values: np.ndarray, count: int = 20) -> np.ndarray:
