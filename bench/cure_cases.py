@@ -58,7 +58,7 @@ def _searched(case: Case, shelf: Shelf, budget: float) -> dict[str, Any]:
     began = time.monotonic()
     diagnosis = examine(case.recipe, arrays=case.arrays)
     program, _, _ = examine_static(case.recipe, shelf)
-    cure = prove(case.recipe, diagnosis.findings, program, arrays=case.arrays, budget=budget)
+    cure = prove(case.recipe, diagnosis.leads, program, arrays=case.arrays, budget=budget)
     return {
         "accepted": cure.accepted, "cure": cure.why, "edits": describe(cure.edits), "spent": cure.spent, "p": cure.p,
         "trial_before": cure.before, "trial_after": cure.after, "trial_seconds": round(time.monotonic() - began, 1),

@@ -16,10 +16,10 @@ from ravine import Recipe
 from ravine.cli import app
 from ravine.doctor import candidates as proposals
 from ravine.doctor import remedies, trial
-from ravine.doctor.examination import examine_static
+from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiment import Group, Shelf
 from ravine.doctor.field import Field, Purse, Rows, plan_steps
-from ravine.doctor.findings import Finding
+from ravine.doctor.findings import Diagnosis, Finding
 from ravine.doctor.scores import Score, lost, paired, score
 from ravine.errors import InputError
 
@@ -225,12 +225,37 @@ def test_every_remedy_gives_recipes_that_train(code):
     recipe = BLOBS.edit({"data.augment": [{"kind": "noise"}], "loss.l2": 0.1, "data.order": "fixed", "optimizer.lr": 0.01})
     shelf = Shelf()
     made = [recipe.edit(one["edits"]) for one in remedies.remedies(code, program(recipe))]
-    assert made or code in ("batch_too_small", "batch_too_large", "targets_unscaled")
+    assert made or code in ("batch_too_small", "batch_too_large", "targets_unscaled", "too_deep")
     field = Field(shelf, Rows.of(shelf.pipeline(recipe)), [0], Purse(1e9))
     places = field.add(made)
     field.advance(places, 0.1)
     for i in places:
         assert field.outputs(i, deciding=False), made[i]
+
+
+def deep(hidden, kind="dense"):
+    layers = [{"kind": "dense", "units": 5}, "sigmoid"] * hidden
+    return BLOBS.edit({"model": {"layers": [*layers, {"kind": "dense", "units": 3}]}})
+
+
+@pytest.mark.parametrize(("hidden", "left"), [(2, None), (4, None), (5, 3), (10, 3)])
+def test_a_deep_stack_may_lose_layers(hidden, left):
+    found = remedies.remedies("too_deep", program(deep(hidden)))
+    kinds = [[layer["kind"] for layer in one["edits"]["model.layers"]] for one in found]
+    assert kinds == ([] if left is None else [["dense", "sigmoid"] * left + ["dense"]])
+
+
+def test_what_looks_odd_leads_a_proof_where_too_little_was_seen():
+    """Ten sigmoid layers: after the examination nothing is sure, and yet the first candidates are those of starved layers."""
+    recipe = deep(10).edit({"optimizer": {"kind": "sgd", "lr": 0.01}, "stop.after": "200ep"})
+    diagnosis = examine(recipe, steps=40, seeds=1)
+    assert diagnosis.verdict == "uncertain"
+    assert "vanishing_gradient" in [finding.code for finding in diagnosis.leads]
+    proposed = proposals.candidates(program(recipe), diagnosis.leads, 10)
+    assert any("3 hidden layers in place of 10" in one.why for one in proposed)
+    first = proposed[0]
+    assert len({path for move in first.moves for path, _ in move.edits}) > 1  # two remedies that differ
+    assert not Diagnosis("healthy", notes=diagnosis.notes).leads
 
 
 def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():

@@ -54,7 +54,7 @@ def prove(
     recipe, module, arrays = given(recipe, model, data, {})
     case, _, _ = examine_static(recipe, Shelf(module, arrays))
     diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
-    return trial.prove(recipe, diagnosis.findings, case, module=module, arrays=arrays, budget=budget, report=report)
+    return trial.prove(recipe, diagnosis.leads, case, module=module, arrays=arrays, budget=budget, report=report)
 
 
 def consult(

@@ -15,6 +15,7 @@ _GENERIC = (
     "lr_too_low", "optimizer_unsuited", "inputs_unscaled", "stuck", "lr_too_high", "vanishing_gradient", "capacity_too_small",
 )  # fmt: skip
 _SOUND = ("inputs_unscaled", "targets_unscaled", "loss_output_mismatch", "no_hidden_nonlinearity", "optimizer_unsuited")
+_STARVED = {"vanishing_gradient", "dead_units", "saturated_units", "stuck"}  # of what a deep stack dies
 NEARBY = (4.0, 0.25)  # learning rates tried around the best of the first wave
 _OVERFITTING = 9  # remedies: the whole list
 
@@ -115,8 +116,7 @@ def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, 
     listed = [[_move(finding, i) for i in range(len(finding.remedies))] for finding in findings[:4] if finding.remedies]
     firsts = [moves[0] for moves in listed]
     codes = [moves[0].code for moves in listed]
-    compounded = [move for moves in listed for move in moves[:2] if not move.longer]
-    compounded = [move for i, move in enumerate(compounded) if move.code not in {m.code for m in compounded[:i]}]
+    compounded = _compounded(listed)
     if len(compounded) > 1:
         yield tuple(compounded[:2])
     yield from ((first,) for first in firsts)
@@ -124,11 +124,25 @@ def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, 
         yield from ((Move("overfitting", i),) for i in range(_OVERFITTING))
     if len(compounded) > 2:
         yield tuple(compounded)
+    if _STARVED & set(codes):
+        yield (Move("too_deep"), *_sound(case, activation=True))
     yield _sound(case, activation=True)
     yield _sound(case, activation=False)
     yield (Move("too_few_epochs"),)
     yield from ((moves[1],) for moves in listed[:2] if len(moves) > 1)
     yield from _general(compounded, codes)
+
+
+def _compounded(listed: Sequence[Sequence[Move]]) -> list[Move]:
+    """Of each finding the first remedy that is not just a longer plan; where another has it already, the next of another kind."""
+    chosen: list[Move] = []
+    for moves in listed:
+        shorter = [move for move in moves if not move.longer]
+        if shorter and any(shorter[0].edits == other.edits for other in chosen):
+            taken = {path for path, _ in shorter[0].edits}
+            shorter = [move for move in shorter if {path for path, _ in move.edits} != taken]
+        chosen += shorter[:1]
+    return chosen
 
 
 def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Move, ...]]:

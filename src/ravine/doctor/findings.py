@@ -182,6 +182,11 @@ class Diagnosis:
     def codes(self) -> list[str]:
         return [finding.code for finding in self.findings]
 
+    @property
+    def leads(self) -> list[Finding]:
+        """What a proof follows: the findings, or where too little was seen for any, what looks odd."""
+        return self.findings or (self.notes if self.verdict == "uncertain" else [])
+
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
     """Strongest first, causes above their consequences; one finding a code; a consequence is named under its cause.

@@ -63,7 +63,8 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
         return _sick([*shown, *[_raised(f) for f in suspicions], *symptoms(course)], [], why)
     if shown:
         return _sick(shown, [*suspicions, *symptoms(course)], "an experiment shows what is missing")
-    return Diagnosis("uncertain", notes=list(suspicions), why=f"{course.steps} of {course.total} steps say too little")
+    odd = ranked([*suspicions, *symptoms(course)])
+    return Diagnosis("uncertain", notes=odd, why=f"{course.steps} of {course.total} steps say too little")
 
 
 def _ignores(course: Course) -> bool:
