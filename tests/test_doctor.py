@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,6 +98,37 @@ def test_the_command_line(tmp_path, monkeypatch):
     said = json.loads(result.stdout.strip().splitlines()[-1])
     assert said["verdict"] == "sick"
     assert {"code", "where", "evidence", "cause", "consequences", "remedies"} <= set(said["findings"][0])
+
+
+@pytest.mark.parametrize("changes", [["--set", "optimizer.lr=1"], ["--seed", "3"]])
+def test_a_run_cannot_be_changed(tmp_path, changes):
+    run = ravine.train(HEALTHY, epochs=1, out=tmp_path / "run", quiet=True)
+    result = CliRunner().invoke(app, ["doctor", str(run.directory), *changes])
+    assert result.exit_code == 2
+    assert f"{changes[0]}: got" in result.stderr
+
+
+def test_a_run_that_went_back_and_learned_is_not_called_constant(tmp_path):
+    x = _rows()
+    recipe = Recipe(
+        data={"source": "arrays", "batch": 32}, model={"kind": "mlp", "hidden": [16]}, threads=1,
+        optimizer={"kind": "sgd", "lr": 20.0}, stop={"after": "10ep", "on_trouble": "rollback"},
+    )  # fmt: skip
+    run = ravine.train(recipe, data=(x, x[:, :1] + x[:, 1:2]), out=tmp_path / "run", quiet=True)
+    assert run.events_of("rollback")
+    assert run.result["val_loss"] < 0.2
+    diagnosis = judge(run.directory, arrays=(x, x[:, :1] + x[:, 1:2]))
+    assert diagnosis.codes[0] == "lr_too_high"
+    assert diagnosis.why == "the loss or its gradient was not a number"
+
+
+def test_the_loop_of_the_docs_page(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "doctor.md").read_text(encoding="utf-8")
+    torch.manual_seed(0)
+    exec(compile(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], "doctor.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert said.startswith("sick the loss is not a number at step")
+    assert "lr_too_high (lr)" in said
 
 
 def test_every_code_has_its_place_in_the_docs():

@@ -63,6 +63,9 @@ def consult(
 ) -> dict[str, Any]:
     """Diagnose a recipe or a run; show it, and give back what ``--json`` prints."""
     of_run = subject is not None and subject.is_dir()
+    if of_run and (changes or seed is not None):
+        option = "--set" if changes else "--seed"
+        raise InputError(option, got=str(subject), expected="a recipe to change; a run is judged as it was trained")
     recipe = _recipe_of(subject, member) if of_run and subject else recipe_from(subject, changes, seed)
     place = _new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
     with _pulse("judging the run" if of_run else "examining: checks, some steps, experiments", quiet):
@@ -93,7 +96,8 @@ def _recipe_of(run: Path, member: int) -> Recipe:
 def _pulse(text: str, quiet: bool) -> Iterator[None]:
     """A bar that moves while something of unknown length goes on, and vanishes; on standard error."""
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
         bar.add_task(text, total=None)
         yield
 

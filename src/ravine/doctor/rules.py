@@ -6,6 +6,7 @@ contradiction, a plan that ends in mid-descent, and validation that turns while 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -58,7 +59,9 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
             return _sick([early], [], why) if early else Diagnosis("uncertain", notes=list(suspicions), why=why)
     if course.over or (shown and not _improving(course)):
         why = "most seeds fail"
-        if course.skill < PLAIN:
+        if course.skill == -math.inf:
+            why = "the loss or its gradient was not a number"
+        elif course.skill < PLAIN:
             why = f"after {course.steps} of {course.total} steps no better than the best constant answer"
         return _sick([*shown, *[_raised(f) for f in suspicions], *symptoms(course)], [], why)
     if shown:
