@@ -24,7 +24,6 @@ FAR = 0.9  # skill from which nothing is said of a plan's end
 MANY = 0.5  # of the seeds
 SMOOTH = 0.85  # of the stretches in which a loss falls that does not swing
 LOW = 0.5  # skill under which the loss is still high at a plan's end
-BETTER = 0.05  # of the validation metric: gained while its loss got worse, and not overfitting
 _SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
 
 
@@ -318,7 +317,7 @@ def too_short(course: Course) -> Finding | None:
 
 
 def overfits(course: Course) -> Finding | None:
-    """Validation that turned and got worse while training got better: by loss, and hardly better by the metric.
+    """Validation loss that turned and got worse while training got better.
 
     Where it ends worse than the constant predictor a small turn is enough.
     """
@@ -331,8 +330,7 @@ def overfits(course: Course) -> Finding | None:
         after = skills[best] - skills[-1]
         gap = curve.skill - skills[-1]
         turned = after > 0.15 or (after > 0.05 and skills[-1] < 0 and gap > 0.5)
-        dropped = curve.val_metric[-1] < curve.val_metric[best] + BETTER
-        found.append((after, gap, best, turned and gap > 0.3 and dropped))
+        found.append((after, gap, best, turned and gap > 0.3))
     if sum(late for *_, late in found) <= MANY * len(found):
         return None
     after, gap, best, _ = sorted(found)[len(found) // 2]
