@@ -17,6 +17,7 @@ from ravine.catalogue import find, make, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import objective
 from ravine.errors import InputError, unknown
+from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.study import measuring
 from ravine.study.directory import Study
@@ -128,7 +129,9 @@ def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None)
     handles = [handle for layer in layers for handle in _watch(layer)]
     batch = next(pipeline.split("train", limit=samples, batch=samples))
     net.train()
-    net(batch.x, batch.y).backward()
+    with torch.random.fork_rng(devices=[]):  # dropout draws from it
+        torch.manual_seed(key(recipe.seed, "signals"))
+        net(batch.x, batch.y).backward()
     for handle in handles:
         handle.remove()
     return layers
