@@ -258,6 +258,14 @@ def test_what_looks_odd_leads_a_proof_where_too_little_was_seen():
     assert not Diagnosis("healthy", notes=diagnosis.notes).leads
 
 
+def test_a_compound_tells_of_the_rate_that_counts():
+    lower, adam, wider = proposals.Move("lr_too_high"), proposals.Move("optimizer_unsuited"), proposals.Move("capacity_too_small")
+    recipe = deep(2).edit({"optimizer": {"kind": "sgd", "lr": 0.1}})
+    made = proposals.made_of(program(recipe), (lower, wider, adam))
+    assert made.why == "four times as many hidden units; Adam with lr 0.001, which finds the scale of each step itself"
+    assert made.recipe.optimizer.kind == "adam"
+
+
 def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
     rates = {}
     for steps in (0, 30, 420, 100_000):

@@ -88,7 +88,7 @@ def nearby(case: Case, best: Candidate, others: Sequence[Candidate], most: int, 
 def made_of(case: Case, moves: Sequence[Move]) -> Candidate | None:
     """The recipe after some moves, each made for what those before it leave."""
     edits: Edits = {}
-    why: list[str] = []
+    why: list[tuple[Edits, str]] = []
     here = case
     for move in moves:
         own = dict(move.edits)
@@ -96,12 +96,17 @@ def made_of(case: Case, moves: Sequence[Move]) -> Candidate | None:
         if made is None:
             continue  # the moves before have done it already, or it does not apply to what they leave
         edits = {path: value for path, value in edits.items() if not any(_within(path, new) for new in made[0])} | made[0]
-        why.append(made[1])
+        why = [(old, words) for old, words in why if not _overruled(old, made[0])] + [made]
         try:
             here = replace(case, recipe=case.recipe.edit(edits))
         except InputError:
             return None
-    return Candidate(tuple(moves), edits, "; ".join(why), here.recipe) if edits else None
+    return Candidate(tuple(moves), edits, "; ".join(words for _, words in why), here.recipe) if edits else None
+
+
+def _overruled(old: Edits, new: Edits) -> bool:
+    """Whether a learning rate or an optimiser was chosen that counts no more; other edits build on those before them."""
+    return all(path.startswith("optimizer") and any(_within(path, outer) for outer in new) for path in old)
 
 
 def _within(path: str, outer: str) -> bool:
