@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,11 +91,14 @@ class Stepper:
         counts = torch.arange(first + 1.0, first + 1.0 + len(lr), dtype=torch.float64, device=device)
         own = (counts[:, None] - self.starts).unbind()  # n of [P], each row's steps from 1
         take = self.one if self.graphed is None else self.graphed.one
-        measured: list[Tensor] = []
+        measured: list[Any] = []
+        host = on_host(device)
         with torch.no_grad():
             for i, (micro, rate, momentum_now, t) in enumerate(zip(batches, rates, momenta, own, strict=True)):
-                measured += take(micro, first + i, rate, momentum_now, t)
-        held = torch.stack(measured).double().view(-1, 2, len(population))  # [n, 2, P]
+                found = take(micro, first + i, rate, momentum_now, t)
+                measured += [one.tolist() for one in found] if host else found  # small tensors that stay would scatter the heap
+        numbers = torch.tensor(measured, dtype=torch.float64) if host else torch.stack(measured).double()
+        held = numbers.view(-1, 2, len(population))  # [n, 2, P]
         return Measured(held[:, 0], held[:, 1])
 
     def thawed(self, step: int) -> bool:
