@@ -264,6 +264,7 @@ def test_a_compound_tells_of_the_rate_that_counts():
     made = proposals.made_of(program(recipe), (lower, wider, adam))
     assert made.why == "four times as many hidden units; Adam with lr 0.001, which finds the scale of each step itself"
     assert made.recipe.optimizer.kind == "adam"
+    assert proposals.made_of(program(recipe), (lower, proposals.Move("lr_too_low", 0, 4.0))).why == "lr 0.04"
 
 
 def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():

@@ -96,7 +96,10 @@ def made_of(case: Case, moves: Sequence[Move]) -> Candidate | None:
         if made is None:
             continue  # the moves before have done it already, or it does not apply to what they leave
         edits = {path: value for path, value in edits.items() if not any(_within(path, new) for new in made[0])} | made[0]
-        why = [(old, words) for old, words in why if not _overruled(old, made[0])] + [made]
+        counting = [(old, words) for old, words in why if not _overruled(old, made[0])]
+        if len(counting) < len(why) and set(made[0]) == {"optimizer.lr"}:  # its factor is of a rate that counts no more
+            made = made[0], f"lr {made[0]['optimizer.lr']:g}"
+        why = [*counting, made]
         try:
             here = replace(case, recipe=case.recipe.edit(edits))
         except InputError:
