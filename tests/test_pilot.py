@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
 from ravine.engine import pilot, timing
 from ravine.engine.programs import populate
 
 CONV = [{"kind": "conv", "channels": 2, "kernel": 3}, {"kind": "batch_norm"}, "relu", "flatten", {"kind": "dense", "units": 10}]
+LSTM = [{"kind": "reshape", "to": [8, 8]}, {"kind": "lstm", "units": 64}, {"kind": "dense", "units": 10}]
+RECURRENT = {"precision": "float32", "threads": 2, "model": {"layers": LSTM}, "data": {"source": "digits", "batch": 128}}
+DROPPED = {"layers": [*LSTM[:2], {"kind": "dropout", "rate": 0.5}, LSTM[2]]}
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,10 @@ def prepared(members: int = 1, **fields):
     return rows, pilot.prepare(rows, many[0], pipeline)
 
 
+def execution_of(run):
+    return pilot.Execution(**next(event["data"] for event in run.events if event["kind"] == "execution"))
+
+
 def refuse(*args, **kwargs):
     raise AssertionError("nothing is to be timed")
 
@@ -41,6 +49,12 @@ def refuse(*args, **kwargs):
         (3, {"precision": "float32", "threads": 1, "model": "mlp"}, {"rows": "written out", "layout": "contiguous"}),
         (3, {"precision": "float32", "threads": 1, "model": {"kind": "mlp", "norm": "batch"}}, {"rows": "together"}),
         (1, {"stop": {"after": "20it"}}, {"rows": "one by one"}),
+        (1, RECURRENT, {"parts": 2, "threads": 2, "step_threads": 1, "workers": 1}),
+        (2, RECURRENT, {"parts": 1, "threads": 2, "step_threads": 2, "workers": 2}),
+        (1, RECURRENT | {"threads": 1}, {"parts": 1}),
+        (1, RECURRENT | {"data": {"source": "digits", "batch": 127}}, {"parts": 1}),
+        (1, RECURRENT | {"model": DROPPED}, {"parts": 1}),
+        (1, RECURRENT | {"regularize": {"hard_negatives": 0.5}}, {"parts": 1}),
     ],
 )
 def test_given_precision_and_threads_or_a_short_run_the_rules_decide(members, fields, expected, monkeypatch):
@@ -69,6 +83,25 @@ def test_a_choice_is_timed_once_and_then_remembered(monkeypatch, two_threads):
     assert torch.get_num_threads() == 2
     monkeypatch.setattr(timing, "fastest", refuse)
     assert prepared(precision="float32")[1] == first
+
+
+def test_parts_of_a_batch_are_timed_against_the_whole(monkeypatch, two_threads):
+    given = {name: value for name, value in RECURRENT.items() if name != "threads"}
+    _, execution = prepared(**given)
+    told = next(why for why in execution.why if "timed here" in why)
+    for way in ("x2 in parts", "x2 ", "x1 "):
+        assert f"float32 {way}" in told
+
+
+def test_a_run_in_parts_that_is_extended_goes_on_in_parts(tmp_path, two_threads):
+    recipe = Recipe(**RECURRENT, stop={"after": "3ep"})
+    whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
+    first = ravine.train(recipe.edit({"stop.after": "2ep"}), out=tmp_path / "first", quiet=True, doctor=False)
+    assert "in 2 parts" in execution_of(first).sentence()
+    (extended,) = ravine.resume(tmp_path / "first", after="3ep", quiet=True)
+    assert execution_of(extended).parts == 2
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(extended.model.state_dict()[name], value), name
 
 
 def test_a_busy_machine_remembers_nothing(monkeypatch, two_threads):

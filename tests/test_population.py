@@ -8,6 +8,9 @@ from torch import nn
 
 import ravine
 from ravine import Recipe
+from ravine.data.pipeline import Pipeline
+from ravine.engine.known import sees_samples_alone
+from ravine.engine.programs import populate
 
 PROGRAMS = {
     "mlp": {
@@ -139,9 +142,6 @@ def test_a_module_that_cannot_be_mapped_trains_and_says_why(tmp_path):
 
 @pytest.mark.parametrize("program", ["mlp", "resnet"])
 def test_gradients_of_single_steps_agree_in_float32(program, text_file):
-    from ravine.data.pipeline import Pipeline
-    from ravine.engine.programs import populate
-
     many = recipes(program, text_file, precision="float32")
     pipeline = Pipeline(many[0].data)
     batch = pipeline.batch(0)
@@ -184,9 +184,6 @@ def test_tied_weights_stay_tied(tmp_path):
 
 @pytest.mark.parametrize("program", ["lenet", "resnet", "lstm"])
 def test_weights_cast_once_give_the_gradient_of_autocast(program, text_file):
-    from ravine.data.pipeline import Pipeline
-    from ravine.engine.programs import populate
-
     many = recipes(program, text_file, precision="float32")[:2]
     pipeline = Pipeline(many[0].data)
     batch = pipeline.batch(0)
@@ -216,9 +213,6 @@ def one_thread():
 
 
 def test_members_side_by_side_are_the_members_one_by_one(text_file, one_thread):
-    from ravine.data.pipeline import Pipeline
-    from ravine.engine.programs import populate
-
     many = recipes("lenet", text_file)
     pipeline = Pipeline(many[0].data, dtype=torch.float64)
     batch = pipeline.batch(0)
@@ -228,3 +222,36 @@ def test_members_side_by_side_are_the_members_one_by_one(text_file, one_thread):
     grad, rows.workers = rows.grad.clone(), 2
     assert torch.equal(rows.gradients(batch.x, batch.y, None, 0), losses)
     assert torch.equal(rows.grad, grad)
+
+
+_READ_BY_ROWS = {"kind": "reshape", "to": [8, 8]}
+RECURRENT = {"layers": [_READ_BY_ROWS, {"kind": "lstm", "units": 5}, "layer_norm", {"kind": "dense", "units": 10}]}
+
+
+@pytest.mark.parametrize("accumulate", [0.0, 1.0])
+@pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
+@pytest.mark.parametrize(("batch", "parts"), [(64, 2), (7, 3), (2, 4)])
+def test_parts_of_a_batch_side_by_side_are_the_batch(batch, parts, weighted, accumulate, one_thread):
+    recipe = Recipe(model=RECURRENT, precision="float64", data={"source": "digits", "batch": batch})
+    pipeline = Pipeline(recipe.data, dtype=torch.float64)
+    rows = populate([recipe], pipeline, None, device=torch.device("cpu"), dtype=torch.float64)
+    x, y = pipeline.batch(0).x, pipeline.batch(0).y
+    weight = torch.rand(1, batch, dtype=torch.float64) if weighted else None
+    rows.grad.fill_(0.5)
+    expected = rows.gradients(x, y, weight, 0, accumulate=accumulate), rows.grad.clone()
+    rows.grad.fill_(0.5)
+    rows.parts = parts
+    found = rows.gradients(x, y, weight, 0, accumulate=accumulate), rows.grad
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("layer", "alone"),
+    [("relu", True), ("layer_norm", True), ("batch_norm", False), ({"kind": "dropout", "rate": 0.5}, False),
+     ({"kind": "dropout", "rate": 0.0}, True)],
+)  # fmt: skip
+def test_what_sees_each_sample_alone(layer, alone):
+    layers = [_READ_BY_ROWS, {"kind": "lstm", "units": 5}, layer, {"kind": "dense", "units": 10}]
+    recipe = Recipe(model={"layers": layers}, data={"source": "digits"})
+    rows = populate([recipe], Pipeline(recipe.data), None, device=torch.device("cpu"), dtype=torch.float32)
+    assert sees_samples_alone(rows.objectives[0].model) is alone

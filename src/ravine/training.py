@@ -305,7 +305,7 @@ def _run(
     with _deferred_signals() as asked, progress_bar(quiet or shown is not None) as bar:
         for trainer in trainers:
             trainer.report, trainer.interrupted = shown or bar, lambda: bool(asked)
-            with _threads(trainer.program.execution.threads):
+            with pilot.kernel_threads(trainer.program.execution.threads):
                 trainer.run()
     if checkup is not None:
         with _spared(rundir):
@@ -326,16 +326,6 @@ def _spared(rundir: RunDir) -> Iterator[None]:
         yield
     except Exception as error:
         rundir.add_event(0, None, "doctor", f"the examination failed: {type(error).__name__}: {error}")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

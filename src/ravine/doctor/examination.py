@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from ravine.doctor.rules import CONTRADICTION, Trial, verdict
 from ravine.doctor.samples import OF_DATA, without_signal
 from ravine.doctor.symptoms import Course
 from ravine.doctor.whatif import FEWEST, LONGEST, PATIENCE, SPEED, ended_early, limits, plan, try_out
+from ravine.engine.pilot import kernel_threads
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
 
@@ -40,14 +40,14 @@ def examine(
     """
     began = time.monotonic()
     shelf = Shelf(module, arrays)
-    with _threads(1):
+    with kernel_threads(1):  # beside busy neighbours several can be ten times slower
         shelf.pipeline(recipe)
         clock = {"data": time.monotonic() - began}
         program, found, work = _static(recipe, shelf)
     clock["static"] = time.monotonic() - began - clock["data"]
     if program.seen is None:
         return _timed(verdict(found, None), clock, began)
-    with _threads(_sensible(recipe, work)):
+    with kernel_threads(_sensible(recipe, work)):
         course = run_course(recipe, program.case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work)
         clock["run"] = time.monotonic() - began - sum(clock.values())
         found += without_signal(program, course)
@@ -71,17 +71,6 @@ def _trials(course: Course, found: Sequence[Finding], shelf: Shelf, seconds: flo
     return try_out(course, found, shelf, seconds=0.6 * seconds, work=work) + ended_early(
         course, shelf, seconds=0.3 * seconds, work=work
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Small programs run on one thread: beside busy neighbours several can be ten times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _sensible(recipe: Recipe, work: float) -> int:
@@ -108,14 +97,14 @@ def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: i
     """Run a recipe's whole plan in memory, ``seeds`` members side by side, and judge it as a finished run is judged."""
     began = time.monotonic()
     shelf = Shelf(module, arrays)
-    with _threads(1):
+    with kernel_threads(1):  # beside busy neighbours several can be ten times slower
         shelf.pipeline(recipe)
         clock = {"data": time.monotonic() - began}
         program, found, work = _static(recipe, shelf)
     clock["static"] = time.monotonic() - began - clock["data"]
     if program.seen is None:
         return _timed(verdict(found, None), clock, began)
-    with _threads(_sensible(recipe, work)):
+    with kernel_threads(_sensible(recipe, work)):
         course = run_course(
             recipe, program.case, shelf, steps=10**9, seeds=seeds, seconds=seconds, validation="always", marks=2 * MARKS
         )

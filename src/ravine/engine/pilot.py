@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ravine import __version__, durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine import timing
 from ravine.engine.batched import SMALL, DenseNetwork
+from ravine.engine.known import sees_samples_alone
 from ravine.engine.memory import keep_freed_memory
 from ravine.engine.population import Population
 from ravine.errors import InputError
@@ -25,6 +27,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LITTLE = 2**22  # multiplications of a dense network's forward pass under which a second thread only waits
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
 COMPILED = 4000  # steps from which on compiling a network, which takes up to a minute, is repaid on a GPU
+PART, UNITS = 64, 64  # samples in a part of a batch, and recurrent units, from which on parts side by side are faster
 WIDE = 2**16  # weights of a dense network from which on bfloat16 products pay for their casts
 
 
@@ -45,6 +48,7 @@ class Execution:
     layout: str = "contiguous"
     threads: int = 1
     workers: int = 1  # threads that run members side by side, each member on one
+    parts: int = 1  # of a single member's batch that run side by side, each on one thread
     graphs: bool = False  # whole steps are CUDA graphs
     compiled: bool = False  # the network runs through torch.compile
     why: list[str] = field(default_factory=list)
@@ -58,7 +62,13 @@ class Execution:
         parts += ["steps as CUDA graphs"] if self.graphs else []
         parts += ["network compiled"] if self.compiled else []
         parts += [f"{self.workers} members side by side"] if self.workers > 1 else []
+        parts += [f"batches in {self.parts} parts side by side"] if self.parts > 1 else []
         return ", ".join([*parts, ROWS[self.rows]])
+
+    @property
+    def step_threads(self) -> int:
+        """Threads of one kernel in a step: others that wait for the next one would take the cores from parts of a batch."""
+        return 1 if self.parts > 1 else self.threads
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,25 +118,25 @@ def _timed(rule: Execution, population: Population, recipe: Recipe, pipeline: Pi
         found = _try(ways, population, batch)
         if timing.quiet():
             timing.remember(found, *program)
-    changes = {name: found[name] for name in ("precision", "layout", "threads", "workers")}
+    changes = {name: found[name] for name in ("precision", "layout", "threads", "workers", "parts") if name in found}
     return replace(rule, **changes, why=[*rule.why, f"timed here: {found['seconds']}"])
 
 
 def _try(ways: list[Execution], population: Population, batch: Batch) -> dict[str, Any]:
-    threads = torch.get_num_threads()
     buffers = {name: stacked.clone() for name, stacked in population.buffers.items()}
 
     def enter(way: Execution) -> None:
-        torch.set_num_threads(way.threads)
+        torch.set_num_threads(way.step_threads)
         replay(population, way)
 
     population.train()
     try:
-        place, seconds = timing.fastest(ways, enter, lambda: population.gradients(batch.x, batch.y, None, 0))
+        with kernel_threads(torch.get_num_threads()):
+            place, seconds = timing.fastest(ways, enter, lambda: population.gradients(batch.x, batch.y, None, 0))
     finally:
-        torch.set_num_threads(threads)
         population.restore(buffers)
-    told = ", ".join(f"{w.precision} x{w.threads} {1e3 * s:.2f} ms" for w, s in zip(ways, seconds, strict=True))
+    named = [f"{way.precision} x{way.threads}{' in parts' if way.parts > 1 else ''}" for way in ways]
+    told = ", ".join(f"{name} {1e3 * least:.2f} ms" for name, least in zip(named, seconds, strict=True))
     return {**ways[place].to_dict(), "seconds": told}
 
 
@@ -138,8 +148,14 @@ def _ways(rule: Execution, recipe: Recipe, population: Population) -> list[Execu
     open_to_both = rule.rows == "one by one" or (rule.rows == "written out" and _wide_layers(population))
     if recipe.precision == "auto" and _fast_bfloat16(rule.device) and open_to_both:
         precisions += ["float32"] if rule.precision == "bfloat16" else ["bfloat16"]
-    threads = [rule.threads, *([1] if recipe.threads == "auto" and rule.threads > 1 else [])]
-    return [replace(rule, precision=p, threads=n, workers=min(rule.workers, n)) for p in precisions for n in threads]
+    shares = [(rule.threads, rule.parts)]  # threads, parts of a batch
+    if recipe.threads == "auto":
+        recurrent = any(isinstance(m, nn.RNNBase) for m in population.objectives[0].modules())
+        others = {(1, 1), (rule.threads, 1), (rule.threads, rule.threads if recurrent and _divisible(population) else 1)}
+        shares += sorted(others.difference(shares), reverse=True)
+    return [
+        replace(rule, precision=p, threads=n, workers=min(rule.workers, n), parts=parts) for p in precisions for n, parts in shares
+    ]
 
 
 def _wide_layers(population: Population) -> bool:
@@ -156,7 +172,18 @@ def replay(population: Population, execution: Execution) -> None:
     population.cast_once(population.autocast if execution.rows == "one by one" else None)
     networks = [objective.model for objective in population.objectives] if execution.compiled else []
     population.compiled = {network: compile_network(network) for network in networks}
-    population.workers = execution.workers
+    population.workers, population.parts = execution.workers, execution.parts
+
+
+@contextlib.contextmanager
+def kernel_threads(count: int) -> Iterator[None]:
+    """PyTorch's kernels on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose(recipe: Recipe, population: Population, batch: int) -> Execution:
@@ -183,9 +210,23 @@ def choose(recipe: Recipe, population: Population, batch: int) -> Execution:
         layout="channels_last" if convolutional and rows == "one by one" and precision != "float64" else "contiguous",
         threads=threads,
         workers=min(threads, len(population)) if aside else 1,
+        parts=threads if recurrent and _divisible(population) and _repays_parts(module, batch // threads) else 1,
         graphs=where == "cuda" and _graphable(recipe, population),
         why=why,
     )
+
+
+def _divisible(population: Population) -> bool:
+    """Whether parts of a batch can run side by side: one member, whose layers and loss see each sample alone."""
+    objective = population.objectives[0]
+    alone = len(population) == 1 and population.device.type == "cpu" and population.global_seeds is None
+    return alone and not objective.mines and not objective.attacks and sees_samples_alone(objective.model)
+
+
+def _repays_parts(module: nn.Module, samples: int) -> bool:
+    """Whether a recurrent network's kernels, which threads share poorly, are so long that parts of a batch are faster."""
+    units = [m.hidden_size for m in module.modules() if isinstance(m, nn.RNNBase)]
+    return samples >= PART and min(units) >= UNITS
 
 
 def compile_network(network: nn.Module) -> Callable[[Tensor], Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ravine.engine.batched import DenseNetwork
-from ravine.engine.lowered import takes_bfloat16
+from ravine.engine.known import takes_bfloat16
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
 from ravine.nn.randomized import Randomized, settle
@@ -75,6 +75,7 @@ class Population:
         self.low: Tensor | None = None  # [P, D], theta in the precision of products, where it is cast once a step
         self.compiled: dict[nn.Module, Callable[[Tensor], Any]] = {}  # networks that run compiled while they train
         self.workers = 1  # threads that run rows side by side, one row at a time each
+        self.parts = 1  # of a batch, run side by side by as many threads: of a single member that sees samples alone
         self._pool: ThreadPoolExecutor | None = None
         self.global_seeds: list[int] | None = None
         self._random = [name for name, module in self.objectives[0].named_modules() if isinstance(module, Randomized)]
@@ -223,10 +224,12 @@ class Population:
 
     def _by_autograd(self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float) -> Tensor:
         if self.chunk > 1:
-            losses = self._mapped(x, y, weight)
-            found = torch.autograd.grad(losses.sum(), list(self._leaves.values()), materialize_grads=True)
+            mapped = self._mapped(x, y, weight)
+            found = torch.autograd.grad(mapped.sum(), list(self._leaves.values()), materialize_grads=True)
             _store(self._leaf_gradients, found, accumulate)
-            return losses.detach()
+            return mapped.detach()
+        if self.parts > 1 and len(self) == 1:
+            return self._in_parts(x, y, weight, accumulate)
 
         def row(i: int) -> Tensor:
             if self.global_seeds is not None:
@@ -237,15 +240,34 @@ class Population:
             _store(self._gradients[i], found, accumulate)
             return loss.detach()
 
-        return torch.stack(list(self._each(row))).to(self.theta.dtype)
+        alone = self.workers == 1 or len(self) == 1 or self.global_seeds is not None
+        losses = map(row, range(len(self))) if alone else self._side_by_side(self.workers, row, range(len(self)))
+        return torch.stack(list(losses)).to(self.theta.dtype)
 
-    def _each(self, row: Callable[[int], Tensor]) -> Iterable[Tensor]:
-        """What ``row`` gives for each member: one behind the other, or by threads side by side."""
-        if self.workers == 1 or len(self) == 1 or self.global_seeds is not None:
-            return map(row, range(len(self)))
-        if self._pool is None or self._pool._max_workers != self.workers:
-            self._pool = ThreadPoolExecutor(self.workers, initializer=lambda: torch.set_num_threads(1))
-        return self._pool.map(row, range(len(self)))
+    def _in_parts(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
+        """The single member's batch in parts, side by side; the gradient of their mean is the sum of their shares."""
+        size, parts = len(y), self.parts
+        others = self.grad.new_empty(parts - 1, self.layout.size)  # the first part fills grad itself
+        into = [self._gradients[0], *([view(row, entry) for entry in self.layout.entries] for row in others)]
+
+        def part(gradients: list[Tensor], x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+            loss = self._one(self.objectives[0], x, y, weight) * (len(y) / size)
+            found = torch.autograd.grad(loss, self.parameters[0], materialize_grads=True)
+            _store(gradients, found, accumulate if gradients is into[0] else 0.0)
+            return loss.detach()
+
+        weights = [None] * parts if weight is None else weight[0].chunk(parts)
+        with self._lowered(0):
+            losses = list(self._side_by_side(parts, part, into, x.chunk(parts), y.chunk(parts), weights))
+        for row in others[: len(losses) - 1]:
+            self.grad[0].add_(row, alpha=accumulate or 1.0)
+        return torch.stack(losses).sum(0, keepdim=True).to(self.theta.dtype)
+
+    def _side_by_side(self, threads: int, work: Callable[..., Tensor], *given: Iterable[Any]) -> Iterable[Tensor]:
+        """``map`` by threads, each of which runs its kernels alone."""
+        if self._pool is None or self._pool._max_workers != threads:
+            self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
+        return self._pool.map(work, *given)
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The losses [P] of the batch, without gradients."""

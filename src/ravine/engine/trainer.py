@@ -152,7 +152,8 @@ class Trainer:
     def _block(self, last: int) -> None:
         first, alive = self.step, self.stepper.alive.cpu().clone()
         lr = self._rates(first, last)
-        measured = self.stepper.run(self.calendar.batches(first, last), first, lr, self.schedules.momentum(first, last))
+        with pilot.kernel_threads(self.program.execution.step_threads):
+            measured = self.stepper.run(self.calendar.batches(first, last), first, lr, self.schedules.momentum(first, last))
         self.step = last
         losses, norms = measured.losses.cpu().numpy(), measured.norms.cpu().numpy()  # [n, P]
         self._report_frozen(first, alive, measured)

@@ -1,4 +1,6 @@
-"""Which networks run in bfloat16 with their weights cast once a step, rather than at each use by autocast."""
+"""What is known of layers: which networks run in bfloat16 with their weights cast once a step, rather than at each use by
+autocast, and which see each sample alone.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ _OTHERS = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, GlobalPool, ChannelPool, Transpose, PadShortcut, Dropout,
     SpatialDropout, GaussianNoise,
 )  # fmt: skip
+_COUPLED = frozenset((nn.BatchNorm1d, nn.BatchNorm2d))
 _KNOWN = frozenset((*_CONTAINERS, *_PRODUCTS, *_NORMS, *_OTHERS))
 
 
@@ -35,3 +38,12 @@ def takes_bfloat16(model: nn.Module) -> bool:
     False
     """
     return all(type(part) in _KNOWN for part in model.modules())
+
+
+def sees_samples_alone(model: nn.Module) -> bool:
+    """Whether every layer is known to treat each sample by itself and to draw nothing: parts of a batch then add up.
+
+    >>> sees_samples_alone(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), sees_samples_alone(nn.BatchNorm1d(2))
+    (True, False)
+    """
+    return all(type(part) in _KNOWN - _COUPLED and getattr(part, "idle", True) for part in model.modules())
