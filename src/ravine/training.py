@@ -22,6 +22,7 @@ from ravine.data.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine import pilot, snapshot, starting
 from ravine.engine.calendar import Calendar
+from ravine.engine.memory import give_back_freed_memory
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
 from ravine.engine.run import Run
 from ravine.engine.rungs import Halving
@@ -300,7 +301,6 @@ def _run(
     trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None, checkup: Checkup | None = None
 ) -> None:
     from ravine.progress import progress_bar
-    from ravine.report.page import write_report
 
     with _deferred_signals() as asked, progress_bar(quiet or shown is not None) as bar:
         for trainer in trainers:
@@ -310,6 +310,9 @@ def _run(
     if checkup is not None:
         with _spared(rundir):
             checkup.conclude(rundir)
+    give_back_freed_memory()
+    from ravine.report.page import write_report  # what draws is not held in memory while networks train
+
     write_report(rundir)
 
 
