@@ -22,6 +22,7 @@ from ravine.data.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine import pilot, snapshot, starting
 from ravine.engine.calendar import Calendar
+from ravine.engine.denormals import denormals_flushed
 from ravine.engine.memory import give_back_freed_memory
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
 from ravine.engine.run import Run
@@ -305,7 +306,7 @@ def _run(
     with _deferred_signals() as asked, progress_bar(quiet or shown is not None) as bar:
         for trainer in trainers:
             trainer.report, trainer.interrupted = shown or bar, lambda: bool(asked)
-            with pilot.kernel_threads(trainer.program.execution.threads):
+            with pilot.kernel_threads(trainer.program.execution.threads), denormals_flushed():
                 trainer.run()
     if checkup is not None:
         with _spared(rundir):

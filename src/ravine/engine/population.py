@@ -266,7 +266,7 @@ class Population:
     def _side_by_side(self, threads: int, work: Callable[..., Tensor], *given: Iterable[Any]) -> Iterable[Tensor]:
         """``map`` by threads, each of which runs its kernels alone."""
         if self._pool is None or self._pool._max_workers != threads:
-            self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
+            self._pool = ThreadPoolExecutor(threads, initializer=_kernels_alone)
         return self._pool.map(work, *given)
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
@@ -400,6 +400,11 @@ class Population:
             stacked.copy_(buffers[name])
         for i in range(len(self)):
             self._bind_buffers(i)
+
+
+def _kernels_alone() -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
 
 
 def joined(output: Tensor | Sequence[Tensor]) -> Tensor:
