@@ -1,7 +1,7 @@
 """Numbers too small for their format's full precision count as zero while networks train.
 
 A processor takes a hundred cycles and more for each. Adam's momentum of a weight that gets no gradient any more decays to one
-and stays there: after two epochs of LeNet on MNIST a quarter of all, which makes a step a fifth slower.
+and stays there: after two epochs of LeNet on MNIST a quarter of all.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def denormals_flushed() -> Iterator[bool]:
     True
     """
     before = _flushes(1)
-    _set(True)
-    flushed = _flushes(torch.get_num_threads())
     try:
+        _set(True)
+        flushed = _flushes(torch.get_num_threads())
         if not flushed:
             _set(before)
         yield flushed
