@@ -20,6 +20,7 @@ test-all: .venv/.dev
 	$(PYTEST) -m "slow or not slow"
 
 lint: .venv/.dev
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

@@ -1,4 +1,5 @@
-"""What all tests and doctests share: real data, one thread for each test process, properties that repeat."""
+"""What all tests and doctests share: real data, one thread for each test process, properties that
+repeat."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ hypothesis.settings.load_profile("ravine")
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of real data sets (MNIST, CIFAR-10, tinyshakespeare), or a skip that says how to have it."""
+    """The folder of real data sets (MNIST, CIFAR-10, tinyshakespeare), or a skip that says how to
+    have it."""
     root = os.environ.get("RAVINE_DATA")
     if not root or not Path(root).is_dir():
         pytest.skip("needs real data: set RAVINE_DATA to the folder that holds it")

@@ -1,8 +1,10 @@
-"""Cures of published programs beside the human fix and two honest rivals of the same budget: random search, train longer.
+"""Cures of published programs beside the human fix and two honest rivals of the same budget: random
+search, train longer.
 
-What is compared is trained anew by ``ravine.train_many``, on seeds that no trial has used. The metric is the case's own (accuracy,
-or the mean squared or absolute error), on its validation part, or on its training samples where it has none, as published.
-Recovered is (cured - buggy) / (fixed - buggy); without a verified cure it is 0, for then the recipe stays as it was.
+What is compared is trained anew by ``ravine.train_many``, on seeds that no trial has used. The
+metric is the case's own (accuracy, or the mean squared or absolute error), on its validation part,
+or on its training samples where it has none, as published. Recovered is (cured - buggy) / (fixed -
+buggy); without a verified cure it is 0, for then the recipe stays as it was.
 """
 
 from __future__ import annotations
@@ -29,16 +31,29 @@ from ravine.errors import RavineError
 from ravine.training import train_many
 
 FRESH = (501, 502, 503)  # seeds that no trial has used
-LEAST = 0.01  # gain of the human fix under which there is nothing to recover; of a loss, as a part of the buggy one
-STEP, SPEED = 1e-3, 3e10  # seconds that a step takes beside its operations, operations a second: to tell what is affordable
+# gain of the human fix under which there is nothing to recover; of a loss, as a part of the buggy
+# one
+LEAST = 0.01
+STEP, SPEED = (
+    1e-3,
+    3e10,
+)  # seconds that a step takes beside its operations, operations a second: to tell what is affordable
 IN_TURN = 50  # plans that are trained one behind the other: trial, fresh seeds, rivals
 SHORTEST = 0.1  # of its plan that a case keeps; shorter, it would be another case
 
 
-def prove_case(case: Case, *, budget: float, minutes: float, seeds: Sequence[int] = FRESH) -> dict[str, Any]:
+def prove_case(
+    case: Case, *, budget: float, minutes: float, seeds: Sequence[int] = FRESH
+) -> dict[str, Any]:
     """Search and verify a cure; measure it, the human fix and the rivals."""
     began = time.monotonic()
-    row: dict[str, Any] = {"id": case.id, "metric": metric_name(case), "accepted": False, "worse": False, "recovered": None}
+    row: dict[str, Any] = {
+        "id": case.id,
+        "metric": metric_name(case),
+        "accepted": False,
+        "worse": False,
+        "recovered": None,
+    }
     if not case.provable:
         return row | {"cure": "its fix cannot be proved on its own data", "seconds": 0.0}
     shelf = Shelf(None, case.arrays)
@@ -46,8 +61,16 @@ def prove_case(case: Case, *, budget: float, minutes: float, seeds: Sequence[int
     shortened = case if parts == 1 else _shortened(case, parts)
     if shortened is None:
         hours = parts * minutes / 60
-        return row | {"cure": f"too heavy here: about {hours:.1f} hours, limit {minutes:g} minutes", "seconds": 0.0}
-    row |= {"plan": "whole" if parts == 1 else f"{shortened.recipe.stop.after} of {case.recipe.stop.after}", "budget": budget}
+        return row | {
+            "cure": f"too heavy here: about {hours:.1f} hours, limit {minutes:g} minutes",
+            "seconds": 0.0,
+        }
+    row |= {
+        "plan": "whole"
+        if parts == 1
+        else f"{shortened.recipe.stop.after} of {case.recipe.stop.after}",
+        "budget": budget,
+    }
     row |= _searched(shortened, shelf, budget)
     row |= _measured(shortened, Recipe.from_toml(row.pop("recipe")), shelf, budget, seeds)
     return row | {"seconds": round(time.monotonic() - began, 1)}
@@ -60,23 +83,46 @@ def _searched(case: Case, shelf: Shelf, budget: float) -> dict[str, Any]:
     program, _, _ = examine_static(case.recipe, shelf)
     cure = prove(case.recipe, diagnosis.leads, program, arrays=case.arrays, budget=budget)
     return {
-        "accepted": cure.accepted, "cure": cure.why, "edits": describe(cure.edits), "spent": cure.spent, "p": cure.p,
-        "trial_before": cure.before, "trial_after": cure.after, "trial_seconds": round(time.monotonic() - began, 1),
-        "tried": len(cure.tried), "note": cure.note, "recipe": cure.recipe,
-    }  # fmt: skip
+        "accepted": cure.accepted,
+        "cure": cure.why,
+        "edits": describe(cure.edits),
+        "spent": cure.spent,
+        "p": cure.p,
+        "trial_before": cure.before,
+        "trial_after": cure.after,
+        "trial_seconds": round(time.monotonic() - began, 1),
+        "tried": len(cure.tried),
+        "note": cure.note,
+        "recipe": cure.recipe,
+    }
 
 
-def _measured(case: Case, cured: Recipe, shelf: Shelf, budget: float, seeds: Sequence[int]) -> dict[str, Any]:
+def _measured(
+    case: Case, cured: Recipe, shelf: Shelf, budget: float, seeds: Sequence[int]
+) -> dict[str, Any]:
     """Every arm on the same fresh seeds: each seed's metric, means, and what is recovered."""
     program, _, _ = examine_static(case.recipe, shelf)
     found, drawn, random_spent = random_search(case.recipe, program, shelf, budget)
     arms = {
-        "buggy": (case.recipe, case.arrays), "best_try": (cured, case.arrays), "human_fixed": (case.fixed, case.fixed_arrays),
-        "random_search": (found, case.arrays), "train_longer": (case.recipe.edit(longer(program, budget)), case.arrays),
-    }  # fmt: skip
-    by_seed = {name: measured(case, recipe, arrays, seeds) for name, (recipe, arrays) in arms.items() if recipe is not None}
+        "buggy": (case.recipe, case.arrays),
+        "best_try": (cured, case.arrays),
+        "human_fixed": (case.fixed, case.fixed_arrays),
+        "random_search": (found, case.arrays),
+        "train_longer": (case.recipe.edit(longer(program, budget)), case.arrays),
+    }
+    by_seed = {
+        name: measured(case, recipe, arrays, seeds)
+        for name, (recipe, arrays) in arms.items()
+        if recipe is not None
+    }
     means = {name: float(np.mean(values)) for name, values in by_seed.items()}
-    return {"by_seed": by_seed, "seeds": list(seeds), "random_spent": random_spent, "random_edits": drawn, **means}
+    return {
+        "by_seed": by_seed,
+        "seeds": list(seeds),
+        "random_spent": random_spent,
+        "random_edits": drawn,
+        **means,
+    }
 
 
 def judged(row: dict[str, Any], lower: bool) -> dict[str, Any]:
@@ -88,26 +134,36 @@ def judged(row: dict[str, Any], lower: bool) -> dict[str, Any]:
     row |= {"cured": cured, "worse": row["accepted"] and sign * (cured - row["buggy"]) < 0}
     gain = sign * (row.get("human_fixed", row["buggy"]) - row["buggy"])
     if gain > LEAST * (abs(row["buggy"]) if lower else 1.0):
-        for name, arm in (("recovered", "cured"), ("random_recovered", "random_search"), ("longer_recovered", "train_longer")):
+        for name, arm in (
+            ("recovered", "cured"),
+            ("random_recovered", "random_search"),
+            ("longer_recovered", "train_longer"),
+        ):
             row[name] = sign * (row[arm] - row["buggy"]) / gain
     return row
 
 
-# --- what is affordable -------------------------------------------------------------------------------------------------
+# --- what is affordable ---------------------------------------------------------------------------
 
 
 def _too_long(case: Case, shelf: Shelf, budget: float, minutes: float) -> int:
-    """The least whole number of parts of the plan of which one is affordable; 1 where all of it is."""
+    """The least whole number of parts of the plan of which one is affordable; 1 where all of it
+    is."""
     _, _, work = examine_static(case.recipe, shelf)
     size = shelf.pipeline(case.recipe).train_size
     batch = size if case.recipe.data.batch == "full" else case.recipe.data.batch
-    runs = 2 * budget + 3 * len(FRESH) + budget * len(FRESH)  # trial, random search, fresh seeds, train longer
-    seconds = plan_steps(case.recipe, shelf) * (STEP * IN_TURN * budget / 20 + runs * work * batch / SPEED)
+    runs = (
+        2 * budget + 3 * len(FRESH) + budget * len(FRESH)
+    )  # trial, random search, fresh seeds, train longer
+    seconds = plan_steps(case.recipe, shelf) * (
+        STEP * IN_TURN * budget / 20 + runs * work * batch / SPEED
+    )
     return max(1, int(np.ceil(seconds / (60 * minutes))))
 
 
 def _shortened(case: Case, parts: int) -> Case | None:
-    """The case, its human fix too, on that part of the plan; None where too little would be left of it."""
+    """The case, its human fix too, on that part of the plan; None where too little would be left of
+    it."""
     if durations.parse(case.recipe.stop.after)[0] / parts < 1 or 1 / parts < SHORTEST:
         return None
     program = examine_static(case.recipe, Shelf(None, case.arrays))[0]
@@ -118,12 +174,14 @@ def _shortened(case: Case, parts: int) -> Case | None:
     return replace(case, recipe=recipe, fixed=fixed)
 
 
-# --- the metric ---------------------------------------------------------------------------------------------------------
+# --- the metric -----------------------------------------------------------------------------------
 
 
 def lower_is_better(case: Case) -> bool:
     said = case.facts.get("metric") or ""
-    return _task(case.recipe) == "regression" or any(word in said for word in ("loss", "mse", "mae", "error"))
+    return _task(case.recipe) == "regression" or any(
+        word in said for word in ("loss", "mse", "mae", "error")
+    )
 
 
 def metric_name(case: Case) -> str:
@@ -141,8 +199,18 @@ def measured(case: Case, recipe: Recipe, arrays: Any, seeds: Sequence[int]) -> l
     x, y = arrays[2:4] if len(arrays) == 4 else arrays[:2]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            runs = train_many([recipe.edit({"seed": s}) for s in seeds], data=arrays, out=f"{folder}/run", quiet=True, test=False)
-            outputs = [run.outputs(x).double() * (torch.nan if run.result["stopped"] == "diverged" else 1.0) for run in runs]
+            runs = train_many(
+                [recipe.edit({"seed": s}) for s in seeds],
+                data=arrays,
+                out=f"{folder}/run",
+                quiet=True,
+                test=False,
+            )
+            outputs = [
+                run.outputs(x).double()
+                * (torch.nan if run.result["stopped"] == "diverged" else 1.0)
+                for run in runs
+            ]
         except RavineError:  # a recipe that cannot be trained
             outputs = [torch.full((len(y), 1), torch.nan)] * len(seeds)
     return [_metric(case, recipe, output, torch.as_tensor(np.asarray(y))) for output in outputs]
@@ -152,7 +220,9 @@ def _metric(case: Case, recipe: Recipe, output: torch.Tensor, y: torch.Tensor) -
     """NaN is the first class, as Keras counts it; of an error, ten times the variance."""
     task, lower, lost = _task(recipe), lower_is_better(case), not bool(torch.isfinite(output).all())
     if not lower:
-        return _accuracy(output.nan_to_num(-1.0) if lost else output, y, task, threshold(recipe, task))
+        return _accuracy(
+            output.nan_to_num(-1.0) if lost else output, y, task, threshold(recipe, task)
+        )
     if task == "regression":
         said, truth = output, y.double()
     else:

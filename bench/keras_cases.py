@@ -1,8 +1,9 @@
 """Published training programs, described in Keras's words, as recipes and arrays.
 
-A case is a table: ``data`` (in words) or ``data_file`` (npz: x, y, x_val, y_val), ``layers``, ``optimizer``, ``lr``,
-``batch_size``, ``epochs``, ``loss``, ``metric``; ``fixed`` holds the fields that the human fix changes. Keras's conventions are
-kept: losses on probabilities, batch norm's momentum and epsilon, every optimiser's defaults, decay per update.
+A case is a table: ``data`` (in words) or ``data_file`` (npz: x, y, x_val, y_val), ``layers``,
+``optimizer``, ``lr``, ``batch_size``, ``epochs``, ``loss``, ``metric``; ``fixed`` holds the fields
+that the human fix changes. Keras's conventions are kept: losses on probabilities, batch norm's
+momentum and epsilon, every optimiser's defaults, decay per update.
 """
 
 from __future__ import annotations
@@ -43,20 +44,44 @@ _SAME_LOSS = {
 # Keras's name -> (Ravine's, Keras's defaults, Keras's field names in Ravine's words)
 OPTIMIZERS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "sgd": ("sgd", {"lr": 0.01}, {"momentum": "momentum", "nesterov": "nesterov"}),
-    "adam": ("adam", {"lr": 0.001, "eps": 1e-7}, {"beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"}),
-    "adamw": ("adamw", {"lr": 0.001, "eps": 1e-7, "weight_decay": 0.004}, {"epsilon": "eps", "weight_decay": "weight_decay"}),
-    "rmsprop": ("rmsprop", {"lr": 0.001, "alpha": 0.9, "eps": 1e-7}, {"rho": "alpha", "momentum": "momentum", "epsilon": "eps"}),
+    "adam": (
+        "adam",
+        {"lr": 0.001, "eps": 1e-7},
+        {"beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"},
+    ),
+    "adamw": (
+        "adamw",
+        {"lr": 0.001, "eps": 1e-7, "weight_decay": 0.004},
+        {"epsilon": "eps", "weight_decay": "weight_decay"},
+    ),
+    "rmsprop": (
+        "rmsprop",
+        {"lr": 0.001, "alpha": 0.9, "eps": 1e-7},
+        {"rho": "alpha", "momentum": "momentum", "epsilon": "eps"},
+    ),
     "adagrad": ("adagrad", {"lr": 0.001, "eps": 1e-7}, {"epsilon": "eps"}),
-    "adadelta": ("adadelta", {"lr": 0.001, "rho": 0.95, "eps": 1e-7}, {"rho": "rho", "epsilon": "eps"}),
+    "adadelta": (
+        "adadelta",
+        {"lr": 0.001, "rho": 0.95, "eps": 1e-7},
+        {"rho": "rho", "epsilon": "eps"},
+    ),
     "adamax": ("adamax", {"lr": 0.001, "eps": 1e-7}, {"epsilon": "eps"}),
     "nadam": ("nadam", {"lr": 0.001, "eps": 1e-7}, {"epsilon": "eps"}),
 }
-_ACTIVATIONS = {"linear": None, "none": None, "": None, "swish": "silu", "leakyrelu": "leaky_relu", "exponential": "exp"}
+_ACTIVATIONS = {
+    "linear": None,
+    "none": None,
+    "": None,
+    "swish": "silu",
+    "leakyrelu": "leaky_relu",
+    "exponential": "exp",
+}
 
 
 @dataclass
 class Case:
-    """One published program: the recipe, the arrays it is trained on, and what people said about it."""
+    """One published program: the recipe, the arrays it is trained on, and what people said about
+    it."""
 
     id: str
     recipe: Recipe
@@ -83,12 +108,17 @@ class Case:
         return per_epoch * int(self.recipe.stop.after.removesuffix("ep"))
 
 
-def load(path: Path, fixes: dict[str, dict[str, Any]] | None = None, only: Sequence[str] = ()) -> Iterator[Case | tuple[str, str]]:
-    """Every case of a file whose id holds one of ``only``: a ``Case``, or (id, why it cannot be built)."""
+def load(
+    path: Path, fixes: dict[str, dict[str, Any]] | None = None, only: Sequence[str] = ()
+) -> Iterator[Case | tuple[str, str]]:
+    """Every case of a file whose id holds one of ``only``: a ``Case``, or (id, why it cannot be
+    built)."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise InputError("--cases", got=str(path), expected="a JSON list of cases", repair=str(error)) from None
+        raise InputError(
+            "--cases", got=str(path), expected="a JSON list of cases", repair=str(error)
+        ) from None
     for facts in listed:
         if not only or any(part in facts["id"] for part in only):
             yield _case(facts, path.parent, (fixes or {}).get(facts["id"]))
@@ -104,7 +134,9 @@ def _case(facts: dict[str, Any], root: Path, fix: dict[str, Any] | None) -> Case
         if changed:
             case.unprovable = changed.get("prove") is False
             whole = {**facts, **changed}
-            case.fixed_arrays = _arrays(whole, root) if {"data", "data_file", "scaled"} & set(changed) else arrays
+            case.fixed_arrays = (
+                _arrays(whole, root) if {"data", "data_file", "scaled"} & set(changed) else arrays
+            )
             case.fixed = recipe_of(whole, case.fixed_arrays)
     except (InputError, KeyError, ValueError) as error:
         return facts["id"], str(error)
@@ -116,12 +148,22 @@ def _arrays(facts: dict[str, Any], root: Path) -> tuple[Any, ...]:
     name = facts.get("data_file")
     if not name:
         return published(facts["data"], root / "data")
-    path = next((p for p in (root / name, root / "data" / name, root / "data" / Path(name).name) if p.is_file()), root / name)
+    path = next(
+        (
+            p
+            for p in (root / name, root / "data" / name, root / "data" / Path(name).name)
+            if p.is_file()
+        ),
+        root / name,
+    )
     if not path.is_file():
         raise InputError("data_file", got=name, expected=f"an npz file beside {root}")
     with np.load(path, allow_pickle=False) as held:
         arrays = [np.asarray(held[key]) for key in ("x", "y", "x_val", "y_val") if key in held]
-    return tuple(_channels_first(_narrow(array)) if i % 2 == 0 else _narrow(array) for i, array in enumerate(arrays))
+    return tuple(
+        _channels_first(_narrow(array)) if i % 2 == 0 else _narrow(array)
+        for i, array in enumerate(arrays)
+    )
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:
@@ -136,7 +178,7 @@ def _channels_first(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if last else x
 
 
-# --- one case in Ravine's words -------------------------------------------------------------------------------------
+# --- one case in Ravine's words -------------------------------------------------------------------
 
 
 def recipe_of(facts: dict[str, Any], arrays: tuple[Any, ...]) -> Recipe:
@@ -147,12 +189,17 @@ def recipe_of(facts: dict[str, Any], arrays: tuple[Any, ...]) -> Recipe:
     if np.issubdtype(x.dtype, np.floating) and layers and layers[0]["kind"] == "embedding":
         raise InputError("data", got="real numbers", expected="whole numbers for an embedding")
     optimizer, schedule = _optimizer(facts)
-    penalty = {name: max((float(layer.get(name) or 0) for layer in facts["layers"]), default=0.0) for name in ("l1", "l2")}
+    penalty = {
+        name: max((float(layer.get(name) or 0) for layer in facts["layers"]), default=0.0)
+        for name in ("l1", "l2")
+    }
     return Recipe(
         name=facts["id"],
         data={
             "source": {"kind": "arrays", "task": _task(y, loss["kind"], facts)},
-            "batch": min(int(facts.get("batch_size") or 32), len(x)), "validation": 0.0, "test": 0.0,
+            "batch": min(int(facts.get("batch_size") or 32), len(x)),
+            "validation": 0.0,
+            "test": 0.0,
             "preprocess": _preprocess(facts),
         },
         model={"kind": "layers", "layers": _fitted(layers, x)},
@@ -160,7 +207,7 @@ def recipe_of(facts: dict[str, Any], arrays: tuple[Any, ...]) -> Recipe:
         optimizer=optimizer,
         schedule=schedule,
         stop={"after": f"{int(facts['epochs'])}ep"},
-    )  # fmt: skip
+    )
 
 
 def _loss(said: str) -> tuple[dict[str, Any], bool]:
@@ -172,7 +219,8 @@ def _loss(said: str) -> tuple[dict[str, Any], bool]:
 
 
 def _task(y: np.ndarray, loss: str, facts: dict[str, Any]) -> str:
-    """Targets of 0 and 1 beside a squared error are still classes; real numbers are a regression."""
+    """Targets of 0 and 1 beside a squared error are still classes; real numbers are a
+    regression."""
     if y.ndim == 2 and y.shape[1] > 1:
         zeros_and_ones = np.isin(y, (0, 1)).all()
         if not zeros_and_ones:
@@ -184,7 +232,11 @@ def _task(y: np.ndarray, loss: str, facts: dict[str, Any]) -> str:
         return "classification" if len(values) == int(values.max()) + 1 else "regression"
     if np.array_equal(values, [0, 1]) and "accuracy" in facts.get("metric", ""):
         return "classification"
-    return "classification" if np.issubdtype(y.dtype, np.integer) and np.array_equal(values, [0, 1]) else "regression"
+    return (
+        "classification"
+        if np.issubdtype(y.dtype, np.integer) and np.array_equal(values, [0, 1])
+        else "regression"
+    )
 
 
 def _preprocess(facts: dict[str, Any]) -> list[dict[str, Any] | str]:
@@ -200,7 +252,11 @@ def _optimizer(facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if name not in OPTIMIZERS:
         raise InputError("optimizer", got=name, expected=f"one of {', '.join(OPTIMIZERS)}")
     kind, defaults, names = OPTIMIZERS[name]
-    made = {"kind": kind, **defaults, **{ours: said[theirs] for theirs, ours in names.items() if said.get(theirs) is not None}}
+    made = {
+        "kind": kind,
+        **defaults,
+        **{ours: said[theirs] for theirs, ours in names.items() if said.get(theirs) is not None},
+    }
     rate = said.get("lr") or said.get("learning_rate") or facts.get("lr")
     made["lr"] = float(rate) if rate else defaults["lr"]
     if kind == "sgd" and not made.get("momentum"):
@@ -222,13 +278,20 @@ def _layer(layer: dict[str, Any]) -> list[dict[str, Any]]:
         made = {"kind": "dense", "units": int(layer["units"]), **_bias(layer)}
     elif kind in ("conv", "convolution"):
         made = {
-            "kind": "conv", "channels": int(layer.get("filters") or layer["units"]), "kernel": layer.get("kernel", 3),
-            "stride": layer.get("stride") or layer.get("strides") or 1, "padding": layer.get("padding", "valid"), **_bias(layer),
-        }  # fmt: skip
+            "kind": "conv",
+            "channels": int(layer.get("filters") or layer["units"]),
+            "kernel": layer.get("kernel", 3),
+            "stride": layer.get("stride") or layer.get("strides") or 1,
+            "padding": layer.get("padding", "valid"),
+            **_bias(layer),
+        }
     elif kind in ("maxpool", "maxpooling", "avgpool", "averagepooling"):
         size = layer.get("size") or layer.get("pool_size") or 2
         made = {"kind": "maxpool" if kind.startswith("max") else "avgpool", "size": size}
-        made |= {"stride": layer.get("stride") or layer.get("strides") or size, "padding": layer.get("padding", "valid")}
+        made |= {
+            "stride": layer.get("stride") or layer.get("strides") or size,
+            "padding": layer.get("padding", "valid"),
+        }
     elif kind in ("batchnorm", "batchnormalization"):
         made = {
             "kind": "batch_norm",
@@ -236,9 +299,15 @@ def _layer(layer: dict[str, Any]) -> list[dict[str, Any]]:
             "epsilon": float(layer.get("epsilon") or 1e-3),
         }
     elif kind in ("dropout", "spatialdropout", "gaussiandropout"):
-        made = {"kind": "spatial_dropout" if kind.startswith("spatial") else "dropout", "rate": float(layer.get("rate", 0.5))}
+        made = {
+            "kind": "spatial_dropout" if kind.startswith("spatial") else "dropout",
+            "rate": float(layer.get("rate", 0.5)),
+        }
     elif kind == "embedding":
-        made = {"kind": "embedding", "size": int(layer.get("size") or layer.get("units") or layer["output_dim"])}
+        made = {
+            "kind": "embedding",
+            "size": int(layer.get("size") or layer.get("units") or layer["output_dim"]),
+        }
         if layer.get("vocabulary") or layer.get("input_dim"):
             made["vocabulary"] = int(layer.get("vocabulary") or layer["input_dim"])
     elif kind in ("lstm", "gru", "simplernn", "rnn"):
@@ -247,12 +316,21 @@ def _layer(layer: dict[str, Any]) -> list[dict[str, Any]]:
         activation = None
     elif kind == "activation":
         return [{"kind": activation}] if activation else []
-    elif kind in ("globalaveragepooling", "globalavgpool", "globalpool", "globalmaxpooling", "globalmaxpool"):
+    elif kind in (
+        "globalaveragepooling",
+        "globalavgpool",
+        "globalpool",
+        "globalmaxpooling",
+        "globalmaxpool",
+    ):
         made = {"kind": "global_pool", "form": "max" if "max" in kind else "average"}
     elif kind in ("flatten", "relu", "softmax", "sigmoid", "tanh", "elu", "selu", "leakyrelu"):
         made = {"kind": _ACTIVATIONS.get(kind, kind)}
     elif kind == "reshape":
-        made = {"kind": "reshape", "to": [int(n) for n in layer.get("shape") or layer["target_shape"]]}
+        made = {
+            "kind": "reshape",
+            "to": [int(n) for n in layer.get("shape") or layer["target_shape"]],
+        }
     elif kind in ("input", "inputlayer"):
         return []
     else:
@@ -297,7 +375,12 @@ def initializer(said: str) -> dict[str, Any]:
         return {"kind": "uniform", "range": (high - low) / 2, "mean": (high + low) / 2}
     if name in ("normal", "random_normal", "randomnormal", "truncated_normal", "truncatednormal"):
         mean, std = numbers[:2] if len(numbers) > 1 else (0.0, numbers[0] if numbers else 0.05)
-        return {"kind": "normal", "mean": mean, "std": std, **({"truncate": 2.0} if name.startswith("trunc") else {})}
+        return {
+            "kind": "normal",
+            "mean": mean,
+            "std": std,
+            **({"truncate": 2.0} if name.startswith("trunc") else {}),
+        }
     if name in ("zeros", "zero"):
         return {"kind": "zeros"}
     if name in ("ones", "one", "constant"):
@@ -307,4 +390,8 @@ def initializer(said: str) -> dict[str, Any]:
 
 def _fitted(layers: list[dict[str, Any]], x: np.ndarray) -> list[dict[str, Any]]:
     """Images reach dense layers flattened."""
-    return [{"kind": "flatten"}, *layers] if x.ndim > 3 and layers[:1] and layers[0]["kind"] == "dense" else layers
+    return (
+        [{"kind": "flatten"}, *layers]
+        if x.ndim > 3 and layers[:1] and layers[0]["kind"] == "dense"
+        else layers
+    )

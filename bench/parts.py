@@ -1,9 +1,11 @@
-"""What two choices of the engine save on this machine: parts of a recurrent batch side by side, and denormal numbers as zero.
+"""What two choices of the engine save on this machine: parts of a recurrent batch side by side, and
+denormal numbers as zero.
 
     python bench/parts.py
 
-Milliseconds of a gradient of one network, batches of 128 with 28 steps of 28 numbers, medians of turns: by all threads together,
-and in parts, one for each thread. Then Adam's step over 1.7 million weights a quarter of whose momentum is denormal.
+Milliseconds of a gradient of one network, batches of 128 with 28 steps of 28 numbers, medians of
+turns: by all threads together, and in parts, one for each thread. Then Adam's step over 1.7 million
+weights a quarter of whose momentum is denormal.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ WIDTH, TURNS = 1_663_370, 15  # LeNet's weights; turns of each way
 
 
 def milliseconds(ways: Sequence[Callable[[], Any]], each: int) -> list[float]:
-    """The ways take turns; the median of each, a turn being so many calls behind one that warms up."""
+    """The ways take turns; the median of each, a turn being so many calls behind one that warms
+    up."""
     found: list[list[float]] = [[] for _ in ways]
     for _ in range(TURNS):
         for way, seconds in zip(ways, found, strict=True):
@@ -46,7 +49,10 @@ def milliseconds(ways: Sequence[Callable[[], Any]], each: int) -> list[float]:
 def recurrent(kind: str, units: int, bfloat16: bool) -> list[float]:
     """Of a gradient by all threads together, and in parts."""
     work, threads = WORKS["lstm"], torch.get_num_threads()
-    recipe = Recipe(model={"layers": [{"kind": kind, "units": units}, {"kind": "dense", "units": 10}]}, data={"batch": work.batch})
+    recipe = Recipe(
+        model={"layers": [{"kind": kind, "units": units}, {"kind": "dense", "units": 10}]},
+        data={"batch": work.batch},
+    )
     x, y = torch.randn(2 * work.batch, *work.shape), torch.arange(2 * work.batch) % 10
     pipeline = Pipeline(recipe.data, arrays=(x.numpy(), y.numpy()))
     rows = populate([recipe], pipeline, None, device=torch.device("cpu"), dtype=torch.float32)
@@ -67,12 +73,18 @@ def adam(flushed: bool) -> float:
     """Of a step, where a quarter of the momentum has decayed to the least denormal."""
     layout = Layout.of([("w", (WIDTH,), "weight", 0)])
     optimizer = RowOptimizer([make("optimizer", "adam")], layout, device="cpu", dtype=torch.float32)
-    theta, grad, one = torch.randn(1, WIDTH), torch.randn(1, WIDTH) / 100, torch.ones(1, dtype=torch.float64)
+    theta, grad, one = (
+        torch.randn(1, WIDTH),
+        torch.randn(1, WIDTH) / 100,
+        torch.ones(1, dtype=torch.float64),
+    )
     grad[:, ::4] = 0
     momentum = next(iter(optimizer.state().values()))
     momentum[:, ::4] = 1e-44
     with denormals_flushed() if flushed else contextlib.nullcontext():
-        return milliseconds([lambda: optimizer.step(theta, grad, 1e-3 * one, one.bool(), one)], each=20)[0]
+        return milliseconds(
+            [lambda: optimizer.step(theta, grad, 1e-3 * one, one.bool(), one)], each=20
+        )[0]
 
 
 def main() -> None:

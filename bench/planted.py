@@ -1,13 +1,16 @@
-"""Planted faults: every code of the doctor's list built into healthy recipes, each beside its healthy twin.
+"""Planted faults: every code of the doctor's list built into healthy recipes, each beside its
+healthy twin.
 
-    python bench/planted.py [--codes CODE …] [--tasks TASK …] [--seeds N] [--first N] [--json FILE] [--markdown FILE] [--resume]
+    python bench/planted.py [--codes CODE …] [--tasks TASK …] [--seeds N] [--first N] [--json FILE]
+    [--markdown FILE] [--resume]
 
-A fault is an edit of a recipe or of its data, at least three tasks a code: ``digits`` (scikit-learn's, a dense network),
-``mnist`` (a part of it, a convolutional network; it needs ``RAVINE_DATA``), ``table`` (customers and whether they stay,
-made here, columns of very different scale; or what they spend), ``text`` (the next of made words' characters, from eight
-before it) and ``chars`` (a recurrent network over the same text). Sensitivity: the planted code is named. Specificity:
-the twin raises no alarm. What a program can show before it is trained is examined; what needs a whole run is followed to
-its end (marked ``run``).
+A fault is an edit of a recipe or of its data, at least three tasks a code: ``digits``
+(scikit-learn's, a dense network), ``mnist`` (a part of it, a convolutional network; it needs
+``RAVINE_DATA``), ``table`` (customers and whether they stay, made here, columns of very different
+scale; or what they spend), ``text`` (the next of made words' characters, from eight before it) and
+``chars`` (a recurrent network over the same text). Sensitivity: the planted code is named.
+Specificity: the twin raises no alarm. What a program can show before it is trained is examined;
+what needs a whole run is followed to its end (marked ``run``).
 """
 
 from __future__ import annotations
@@ -43,9 +46,13 @@ class Program:
     arrays: Any
     run: bool = False  # judged by its whole plan
 
-    def edit(self, edits: dict[str, Any] | None = None, arrays: Any = None, run: bool | None = None) -> Program:
+    def edit(
+        self, edits: dict[str, Any] | None = None, arrays: Any = None, run: bool | None = None
+    ) -> Program:
         return Program(
-            self.recipe.edit(edits or {}), self.arrays if arrays is None else arrays, self.run if run is None else run
+            self.recipe.edit(edits or {}),
+            self.arrays if arrays is None else arrays,
+            self.run if run is None else run,
         )
 
     @property
@@ -53,11 +60,14 @@ class Program:
         return [dict(layer) for layer in self.recipe.to_dict(explicit=True)["model"]["layers"]]
 
 
-# --- tasks ----------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------
 
 
 def _program(arrays: Arrays, layers: list[Any], **more: Any) -> Program:
-    settings: dict[str, Any] = {"optimizer": {"kind": "adam", "lr": 3e-3}, "stop": {"after": "20ep"}} | more
+    settings: dict[str, Any] = {
+        "optimizer": {"kind": "adam", "lr": 3e-3},
+        "stop": {"after": "20ep"},
+    } | more
     data = {"source": "arrays", "batch": 64, "test": 0.0} | settings.pop("data", {})
     return Program(Recipe(data=data, model={"layers": layers}, threads=1, **settings), arrays)
 
@@ -73,7 +83,11 @@ def digits() -> Program:
     found = load_digits()
     x = found.images.astype(np.float32)[:, None]
     layers = ["flatten", _dense(32), "relu", _dense(32), "relu", _dense(10)]
-    return _program(_cut(x, found.target), layers, data={"preprocess": [{"kind": "standardize", "per": "channel"}]})
+    return _program(
+        _cut(x, found.target),
+        layers,
+        data={"preprocess": [{"kind": "standardize", "per": "channel"}]},
+    )
 
 
 @cache
@@ -83,14 +97,26 @@ def mnist() -> Program:
     x, y = (np.asarray(part) for part in read(data_folder())["train"])
     x = x.reshape(-1, 1, 28, 28)[:4000, :, ::2, ::2].astype(np.float32)
     layers = [
-        {"kind": "conv", "channels": 8, "kernel": 3, "stride": 2}, "relu",
-        {"kind": "conv", "channels": 16, "kernel": 3, "stride": 2}, "relu", "flatten", _dense(32), "relu", _dense(10),
-    ]  # fmt: skip
-    return _program(_cut(x, y[:4000].astype(np.int64)), layers, data={"preprocess": [{"kind": "rescale"}]}, stop={"after": "15ep"})
+        {"kind": "conv", "channels": 8, "kernel": 3, "stride": 2},
+        "relu",
+        {"kind": "conv", "channels": 16, "kernel": 3, "stride": 2},
+        "relu",
+        "flatten",
+        _dense(32),
+        "relu",
+        _dense(10),
+    ]
+    return _program(
+        _cut(x, y[:4000].astype(np.int64)),
+        layers,
+        data={"preprocess": [{"kind": "rescale"}]},
+        stop={"after": "15ep"},
+    )
 
 
 def _customers(seed: int = 0, rows: int = 2500) -> tuple[np.ndarray, np.ndarray]:
-    """Age, income, months, visits, distance, complaints, two of noise; and a score of how content each one is."""
+    """Age, income, months, visits, distance, complaints, two of noise; and a score of how content
+    each one is."""
     draw = np.random.default_rng(seed)
     z = draw.normal(size=(rows, 8))
     columns = (45, 12), (52_000, 18_000), (36, 20), (8, 4), (12, 6), (2, 1), (0, 1), (500, 200)
@@ -141,7 +167,15 @@ def text() -> Program:
     windows = np.lib.stride_tricks.sliding_window_view(tokens, CONTEXT + 1)
     x, y = windows[:, :CONTEXT].astype(np.int64), windows[:, CONTEXT].astype(np.int64)
     cut = int(0.8 * len(x))
-    layers = [{"kind": "embedding", "size": 8}, "flatten", _dense(48), "relu", _dense(48), "relu", _dense(len(LETTERS))]
+    layers = [
+        {"kind": "embedding", "size": 8},
+        "flatten",
+        _dense(48),
+        "relu",
+        _dense(48),
+        "relu",
+        _dense(len(LETTERS)),
+    ]
     arrays = (x[:cut], y[:cut], x[cut + CONTEXT :], y[cut + CONTEXT :])
     return _program(arrays, layers, stop={"after": "10ep"})
 
@@ -151,9 +185,19 @@ def chars() -> Program:
     """The next character at every place of sequences of 24."""
     tokens = _text(24 * 400 + 1)
     x, y = tokens[:-1].reshape(-1, 24), tokens[1:].reshape(-1, 24)
-    layers = [{"kind": "embedding", "size": 8}, {"kind": "gru", "units": 32, "output": "all"}, _dense(len(LETTERS))]
+    layers = [
+        {"kind": "embedding", "size": 8},
+        {"kind": "gru", "units": 32, "output": "all"},
+        _dense(len(LETTERS)),
+    ]
     arrays = tuple(part.astype(np.int64) for part in (x[:320], y[:320], x[320:], y[320:]))
-    return _program(arrays, layers, data={"batch": 16}, stop={"after": "20ep"}, optimizer={"kind": "adam", "lr": 1e-2})
+    return _program(
+        arrays,
+        layers,
+        data={"batch": 16},
+        stop={"after": "20ep"},
+        optimizer={"kind": "adam", "lr": 1e-2},
+    )
 
 
 def _cut(x: np.ndarray, y: np.ndarray, part: float = 0.8) -> Arrays:
@@ -162,12 +206,18 @@ def _cut(x: np.ndarray, y: np.ndarray, part: float = 0.8) -> Arrays:
     return x[kept], y[kept], x[held], y[held]
 
 
-CLASSES: dict[str, Callable[[], Program]] = {"digits": digits, "mnist": mnist, "table": table, "text": text}
+CLASSES: dict[str, Callable[[], Program]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "table": table,
+    "text": text,
+}
 ANY: dict[str, Callable[[], Program]] = {**CLASSES, "chars": chars}
 
 
 def regressions() -> dict[str, Program]:
-    """The tasks with numbers as targets: what customers spend, how much ink a digit takes, how many letters t are in a line."""
+    """The tasks with numbers as targets: what customers spend, how much ink a digit takes, how many
+    letters t are in a line."""
     d, m, t = digits(), mnist(), text()
 
     def ink(program: Program) -> Program:
@@ -184,16 +234,21 @@ def regressions() -> dict[str, Program]:
 
 
 def _regression(program: Program, arrays: Arrays) -> Program:
-    return program.edit({"model.layers": [*program.layers[:-1], _dense(1)], "loss": "squared"}, arrays)
+    return program.edit(
+        {"model.layers": [*program.layers[:-1], _dense(1)], "loss": "squared"}, arrays
+    )
 
 
-# --- what is done to them -------------------------------------------------------------------------------------------
+# --- what is done to them -------------------------------------------------------------------------
 
 
 def hidden(layers: Layers, **more: Any) -> Layers:
     """Every hidden weighted layer with more fields."""
     last = len(layers) - 1
-    return [{**x, **more} if i < last and x["kind"] in ("dense", "conv", "gru") else x for i, x in enumerate(layers)]
+    return [
+        {**x, **more} if i < last and x["kind"] in ("dense", "conv", "gru") else x
+        for i, x in enumerate(layers)
+    ]
 
 
 def sized(layers: Layers, units: int) -> Layers:
@@ -204,7 +259,11 @@ def sized(layers: Layers, units: int) -> Layers:
 
 def activations(layers: Layers, kind: str | None) -> Layers:
     """Other hidden activations, or none."""
-    return [{"kind": kind} if x["kind"] == "relu" and kind else x for x in layers if x["kind"] != "relu" or kind]
+    return [
+        {"kind": kind} if x["kind"] == "relu" and kind else x
+        for x in layers
+        if x["kind"] != "relu" or kind
+    ]
 
 
 def deeper(layers: Layers, times: int, kind: str, units: int = 32, **more: Any) -> Layers:
@@ -216,7 +275,11 @@ def deeper(layers: Layers, times: int, kind: str, units: int = 32, **more: Any) 
 def sorted_stream(arrays: Arrays, seed: int | None = None) -> Any:
     """The training part as a stream in the order of its classes; or in a random one."""
     x, y, v, w = arrays
-    order = np.argsort(y, kind="stable") if seed is None else np.random.default_rng(seed).permutation(len(y))
+    order = (
+        np.argsort(y, kind="stable")
+        if seed is None
+        else np.random.default_rng(seed).permutation(len(y))
+    )
     return {"train": Stream(x[order], y[order]), "validation": (v, w)}
 
 
@@ -233,7 +296,7 @@ class Stream(IterableDataset):
         return len(self.x)
 
 
-# --- the faults -----------------------------------------------------------------------------------------------------
+# --- the faults -----------------------------------------------------------------------------------
 
 Pair = tuple[str, Program, Program]  # task, sick, its healthy twin
 SGD = {"kind": "sgd", "lr": 0.05, "momentum": 0.9}
@@ -248,7 +311,9 @@ def plants(code: str) -> Callable[[Callable[[], Iterator[Pair]]], Callable[[], I
     return register
 
 
-def over(edit: Callable[[Program], dict[str, Any]], tasks: dict[str, Callable[[], Program]] | None = None) -> Iterator[Pair]:
+def over(
+    edit: Callable[[Program], dict[str, Any]], tasks: dict[str, Callable[[], Program]] | None = None
+) -> Iterator[Pair]:
     """The same edit of the recipe on several tasks, beside the task as it is."""
     for name, task in (tasks or CLASSES).items():
         yield name, task().edit(edit(task())), task()
@@ -280,7 +345,9 @@ def _labels_invalid() -> Iterator[Pair]:
     for name, task in CLASSES.items():
         twin = _multilabel(task())
         x, y, v, w = twin.arrays
-        factor, offset = {"digits": (2, -1), "mnist": (255, 0), "table": (1, 1), "text": (2, -1)}[name]
+        factor, offset = {"digits": (2, -1), "mnist": (255, 0), "table": (1, 1), "text": (2, -1)}[
+            name
+        ]
         y, w = ((factor * part + offset).astype(np.float32) for part in (y, w))
         yield name, twin.edit(arrays=(x, y, v, w)), twin
 
@@ -294,13 +361,19 @@ def _wrong_output_units() -> Iterator[Pair]:
 def _loss_output_mismatch() -> Iterator[Pair]:
     yield from over(lambda p: {"model.layers": [*p.layers, {"kind": "softmax"}]})
     twin = _multilabel(digits())
-    yield "digits", twin.edit({"model.layers": [*twin.layers, {"kind": "softmax"}], "loss": "squared"}), twin
+    yield (
+        "digits",
+        twin.edit({"model.layers": [*twin.layers, {"kind": "softmax"}], "loss": "squared"}),
+        twin,
+    )
     yield "table", table().edit({"model.layers": [*table().layers, {"kind": "sigmoid"}]}), table()
 
 
 @plants("output_range")
 def _output_range() -> Iterator[Pair]:
-    for (name, twin), kind in zip(regressions().items(), ("sigmoid", "relu", "tanh", "sigmoid"), strict=True):
+    for (name, twin), kind in zip(
+        regressions().items(), ("sigmoid", "relu", "tanh", "sigmoid"), strict=True
+    ):
         yield name, twin.edit({"model.layers": [*twin.layers, {"kind": kind}]}), twin
 
 
@@ -367,7 +440,11 @@ def _no_hidden_nonlinearity() -> Iterator[Pair]:
 
 @plants("dead_units")
 def _dead_units() -> Iterator[Pair]:
-    return over(lambda p: {"model.layers": hidden(p.layers, init={"biases": {"kind": "constant", "value": -20.0}})})
+    return over(
+        lambda p: {
+            "model.layers": hidden(p.layers, init={"biases": {"kind": "constant", "value": -20.0}})
+        }
+    )
 
 
 @plants("saturated_units")
@@ -375,7 +452,9 @@ def _saturated_units() -> Iterator[Pair]:
     wrong = {"biases": {"kind": "constant", "value": 20.0}}
     for name, task in CLASSES.items():
         for kind in ("sigmoid", "tanh"):
-            twin = task().edit({"model.layers": activations(task().layers, kind), "optimizer.lr": 1e-2})
+            twin = task().edit(
+                {"model.layers": activations(task().layers, kind), "optimizer.lr": 1e-2}
+            )
             yield name, twin.edit({"model.layers": hidden(twin.layers, init=wrong)}), twin
 
 
@@ -384,7 +463,11 @@ def _vanishing_gradient() -> Iterator[Pair]:
     for name, task in CLASSES.items():
         init = {"weights": {"kind": "glorot_uniform"}}
         sick = deeper(task().layers, 10, "sigmoid", init=init)
-        yield name, task().edit({"model.layers": sick, "optimizer": SGD}), task().edit({"optimizer": SGD})
+        yield (
+            name,
+            task().edit({"model.layers": sick, "optimizer": SGD}),
+            task().edit({"optimizer": SGD}),
+        )
 
 
 @plants("exploding_gradient")
@@ -392,7 +475,11 @@ def _exploding_gradient() -> Iterator[Pair]:
     for name, task in CLASSES.items():
         init = {"weights": {"kind": "normal", "std": 1.0}}
         sick = deeper(task().layers, 10, "relu", init=init)
-        yield name, task().edit({"model.layers": sick, "optimizer": SGD}), task().edit({"optimizer": SGD})
+        yield (
+            name,
+            task().edit({"model.layers": sick, "optimizer": SGD}),
+            task().edit({"optimizer": SGD}),
+        )
 
 
 @plants("non_finite")
@@ -413,7 +500,10 @@ def _optimizer_unsuited() -> Iterator[Pair]:
 def _over_regularised() -> Iterator[Pair]:
     yield from over(lambda p: {"loss": {"kind": "cross_entropy", "l2": 1.0}})
     dropout = {"kind": "dropout", "rate": 0.98}
-    yield from over(lambda p: {"model.layers": [*p.layers[:-1], dropout, p.layers[-1]]}, {"digits": digits, "table": table})
+    yield from over(
+        lambda p: {"model.layers": [*p.layers[:-1], dropout, p.layers[-1]]},
+        {"digits": digits, "table": table},
+    )
 
 
 @plants("augmentation_destructive")
@@ -421,7 +511,11 @@ def _augmentation_destructive() -> Iterator[Pair]:
     for name, wrong, mild in (
         ("digits", {"kind": "noise", "std": 100.0}, {"kind": "noise", "std": 1.0}),
         ("mnist", {"kind": "erase", "p": 1.0, "scale": (0.98, 1.0)}, {"kind": "erase", "p": 0.5}),
-        ("table", {"kind": "feature_dropout", "rate": 0.95}, {"kind": "feature_dropout", "rate": 0.05}),
+        (
+            "table",
+            {"kind": "feature_dropout", "rate": 0.95},
+            {"kind": "feature_dropout", "rate": 0.05},
+        ),
         ("text", {"kind": "time_shift", "steps": 7}, {"kind": "time_mask", "steps": 1}),
     ):
         task = CLASSES[name]()
@@ -462,7 +556,12 @@ def _overfitting() -> Iterator[Pair]:
     for name, task in CLASSES.items():
         x, y, v, w = task().arrays
         draw = np.random.default_rng(0)
-        few = np.concatenate([draw.choice(np.flatnonzero(y == k), max(1, len(y) // 20 // (y.max() + 1))) for k in np.unique(y)])
+        few = np.concatenate(
+            [
+                draw.choice(np.flatnonzero(y == k), max(1, len(y) // 20 // (y.max() + 1)))
+                for k in np.unique(y)
+            ]
+        )
         y = y[few]
         wrong = draw.random(len(y)) < 0.3
         y[wrong] = draw.permutation(y[wrong])
@@ -500,7 +599,10 @@ def _class_imbalance() -> Iterator[Pair]:
 
     def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         most = np.bincount(y).argmax()
-        rows = [np.flatnonzero(y == k) if k == most else np.flatnonzero(y == k)[:1] for k in np.unique(y)]
+        rows = [
+            np.flatnonzero(y == k) if k == most else np.flatnonzero(y == k)[:1]
+            for k in np.unique(y)
+        ]
         kept = np.concatenate(rows)
         return x[kept], y[kept]
 
@@ -515,7 +617,12 @@ def _class_imbalance() -> Iterator[Pair]:
 @plants("oscillating")
 def _oscillating() -> Iterator[Pair]:
     for name, task in regressions().items():
-        twin = task.edit({"optimizer": {"kind": "rmsprop", "lr": 1e-3}, "model.layers": activations(task.layers, "silu")})
+        twin = task.edit(
+            {
+                "optimizer": {"kind": "rmsprop", "lr": 1e-3},
+                "model.layers": activations(task.layers, "silu"),
+            }
+        )
         yield name, twin.edit({"optimizer.lr": 0.3, "data.batch": 8}), twin
 
 
@@ -528,10 +635,14 @@ def _stuck() -> Iterator[Pair]:
 @plants("underfitting")
 def _underfitting() -> Iterator[Pair]:
     for name, task in CLASSES.items():
-        yield name, task().edit({"optimizer": {"kind": "sgd", "lr": 1e-3}, "stop.after": "5ep"}, run=True), task().edit(run=True)
+        yield (
+            name,
+            task().edit({"optimizer": {"kind": "sgd", "lr": 1e-3}, "stop.after": "5ep"}, run=True),
+            task().edit(run=True),
+        )
 
 
-# --- the suite --------------------------------------------------------------------------------------------------------
+# --- the suite ------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -549,7 +660,8 @@ class Row:
 
 
 def diagnose(program: Program, seed: int) -> Diagnosis:
-    """As ``ravine doctor`` does it: examined, and followed to the plan's end where that says too little or is asked for."""
+    """As ``ravine doctor`` does it: examined, and followed to the plan's end where that says too
+    little or is asked for."""
     recipe = program.recipe.edit({"seed": 1000 * seed, "data.seed": seed})
     if program.run:
         return follow(recipe, arrays=program.arrays)
@@ -557,7 +669,9 @@ def diagnose(program: Program, seed: int) -> Diagnosis:
     return follow(recipe, arrays=program.arrays) if found.verdict == "uncertain" else found
 
 
-def suite(codes: list[str], tasks: list[str], seeds: range, done: set[tuple[str, str, int]]) -> Iterator[Row]:
+def suite(
+    codes: list[str], tasks: list[str], seeds: range, done: set[tuple[str, str, int]]
+) -> Iterator[Row]:
     """Every planted program and its twin; a twin that several faults share is diagnosed once."""
     seen: dict[tuple[str, int], Row] = {}
     for code in codes:
@@ -567,7 +681,10 @@ def suite(codes: list[str], tasks: list[str], seeds: range, done: set[tuple[str,
                 if (tasks and task not in tasks) or (code, name, seed) in done:
                     continue
                 yield _row(code, name, seed, sick, False)
-                key = (f"{twin.recipe.hash} {twin.run} {id(twin.arrays) if _shared(twin) else (code, place)}", seed)
+                key = (
+                    f"{twin.recipe.hash} {twin.run} {id(twin.arrays) if _shared(twin) else (code, place)}",
+                    seed,
+                )
                 if key not in seen:
                     seen[key] = _row(code, name, seed, twin, True)
                 held = seen[key]
@@ -581,11 +698,21 @@ def _shared(twin: Program) -> bool:
 def _row(code: str, task: str, seed: int, program: Program, twin: bool) -> Row:
     began = time.monotonic()
     found = diagnose(program, seed)
-    return Row(code, task, seed, twin, found.verdict, found.codes, round(time.monotonic() - began, 2), found.why)
+    return Row(
+        code,
+        task,
+        seed,
+        twin,
+        found.verdict,
+        found.codes,
+        round(time.monotonic() - began, 2),
+        found.why,
+    )
 
 
 def table_of(rows: list[Row]) -> list[dict[str, Any]]:
-    """Per code and overall: how many plants, named first or second, named at all, detected; twins without alarm."""
+    """Per code and overall: how many plants, named first or second, named at all, detected; twins
+    without alarm."""
     lines = []
     for code in [*CODES, "all"]:
         own = [row for row in rows if code in (row.code, "all")]
@@ -599,7 +726,16 @@ def table_of(rows: list[Row]) -> list[dict[str, Any]]:
             }
             tasks = sorted({row.task.split(".")[0] for row in sick})
             seconds = max(row.seconds for row in own)
-            lines.append({"code": code, "tasks": tasks, "plants": len(sick), "twins": len(twins), **found, "seconds": seconds})
+            lines.append(
+                {
+                    "code": code,
+                    "tasks": tasks,
+                    "plants": len(sick),
+                    "twins": len(twins),
+                    **found,
+                    "seconds": seconds,
+                }
+            )
     return lines
 
 
@@ -608,10 +744,14 @@ def markdown(lines: list[dict[str, Any]]) -> str:
     made = [head, "|---|---|---|---|---|---|---|---|"]
     for line in lines:
         name = "**all**" if line["code"] == "all" else f"`{line['code']}`"
-        shares = [f"{line[key] / line['plants']:.0%}" for key in ("first_or_second", "named", "detected")]
+        shares = [
+            f"{line[key] / line['plants']:.0%}" for key in ("first_or_second", "named", "detected")
+        ]
         quiet = f"{line['quiet'] / max(1, line['twins']):.0%}"
         tasks = ", ".join(line["tasks"]) if line["code"] != "all" else ""
-        made.append(f"| {name} | {tasks} | {line['plants']} | {' | '.join(shares)} | {quiet} | {line['seconds']:.1f} |")
+        made.append(
+            f"| {name} | {tasks} | {line['plants']} | {' | '.join(shares)} | {quiet} | {line['seconds']:.1f} |"
+        )
     return "\n".join(made) + "\n"
 
 
@@ -620,7 +760,12 @@ def main() -> None:
     parser.add_argument("--codes", nargs="*", default=list(CODES), choices=list(CODES))
     parser.add_argument("--tasks", nargs="*", default=[], choices=list(ANY))
     parser.add_argument("--seeds", type=int, default=1, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first one: of the order; 1,000 times it, of the weights")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="the first one: of the order; 1,000 times it, of the weights",
+    )
     parser.add_argument("--json", type=Path, help="rows and table, written after every program")
     parser.add_argument("--markdown", type=Path, help="the table")
     parser.add_argument("--resume", action="store_true", help="go on from the rows of --json")
@@ -632,13 +777,19 @@ def main() -> None:
     rows = [row for row in rows if (row.code, row.task, row.seed) in done]
     for row in suite(asked.codes, asked.tasks, range(asked.first, asked.first + asked.seeds), done):
         rows.append(row)
-        wrong = (row.verdict == "sick") if row.twin else (row.verdict != "sick" or row.code not in row.codes)
+        wrong = (
+            (row.verdict == "sick")
+            if row.twin
+            else (row.verdict != "sick" or row.code not in row.codes)
+        )
         kind = "twin" if row.twin else "sick"
         mark = "  <--" if wrong else ""
         said = f"{row.code:<24} {row.task:<9} {row.seed} {kind} {row.verdict:<9} {row.seconds:5.1f} s  {', '.join(row.codes)}{mark}"
         print(said, file=sys.stderr, flush=True)
         if asked.json:
-            asked.json.write_text(json.dumps({"rows": [asdict(r) for r in rows], "table": table_of(rows)}, indent=1))
+            asked.json.write_text(
+                json.dumps({"rows": [asdict(r) for r in rows], "table": table_of(rows)}, indent=1)
+            )
     made = markdown(table_of(rows))
     print(made)
     if asked.markdown:

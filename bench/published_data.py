@@ -1,4 +1,5 @@
-"""The data of published cases, from their descriptions in words: tables beside them, MNIST, CIFAR-10, and what is generated."""
+"""The data of published cases, from their descriptions in words: tables beside them, MNIST,
+CIFAR-10, and what is generated."""
 
 from __future__ import annotations
 
@@ -18,11 +19,14 @@ from ravine.errors import InputError
 def data_folder() -> Path:
     """``RAVINE_DATA``, or the data of a folder beside the checkout that holds published cases."""
     beside = sorted(Path(__file__).resolve().parents[2].glob("*/doctor/cases.json"))
-    return Path(os.environ.get("RAVINE_DATA") or (beside[0].parents[1] / "data" if beside else "data"))
+    return Path(
+        os.environ.get("RAVINE_DATA") or (beside[0].parents[1] / "data" if beside else "data")
+    )
 
 
 def published(words: str, root: Path) -> tuple[Any, ...]:
-    """Arrays (x, y) or (x, y, x_val, y_val) for a description; an unknown one is an ``InputError``."""
+    """Arrays (x, y) or (x, y, x_val, y_val) for a description; an unknown one is an
+    ``InputError``."""
     text = words.lower()
     for pattern, make in _TABLE:
         if re.search(pattern, text):
@@ -36,11 +40,14 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _numbers(path: Path, header: int = 0) -> np.ndarray:
-    return np.array([[float(cell or "nan") for cell in row] for row in _rows(path)[header:]], dtype=np.float64)
+    return np.array(
+        [[float(cell or "nan") for cell in row] for row in _rows(path)[header:]], dtype=np.float64
+    )
 
 
 def _codes(column: list[str]) -> np.ndarray:
-    """Numbers stay numbers, everything else becomes the place in alphabetical order (label encoding)."""
+    """Numbers stay numbers, everything else becomes the place in alphabetical order (label
+    encoding)."""
     try:
         return np.array([float(cell) if cell else np.nan for cell in column])
     except ValueError:
@@ -97,13 +104,17 @@ def _multilabel(words: str, root: Path) -> tuple[Any, ...]:
     found = re.search(r"(\d+)\s*x\s*(\d+)\D+(\d+) labels", words)
     if found:
         rows, features, labels = map(int, found.groups())
-    x, y = make_multilabel_classification(n_samples=rows, n_features=features, n_classes=labels, random_state=0)
+    x, y = make_multilabel_classification(
+        n_samples=rows, n_features=features, n_classes=labels, random_state=0
+    )
     cut = int(0.8 * rows)
     return _f(x[:cut]), y[:cut], _f(x[cut:]), y[cut:]
 
 
 def _xor(words: str, root: Path) -> tuple[Any, ...]:
-    return _f(np.array([[1, 1], [0, 0], [1, 0], [0, 1], [1, 1], [0, 0]])), np.array([0, 0, 1, 1, 0, 0])
+    return _f(np.array([[1, 1], [0, 0], [1, 0], [0, 1], [1, 1], [0, 0]])), np.array(
+        [0, 0, 1, 1, 0, 0]
+    )
 
 
 def _line(words: str, root: Path) -> tuple[Any, ...]:
@@ -119,10 +130,14 @@ def _adult(words: str, root: Path) -> tuple[Any, ...]:
 
 def _titanic(words: str, root: Path) -> tuple[Any, ...]:
     header, *rows = _rows(root / "31627380_titanic.csv")
-    columns = dict(zip(header, (_codes(list(column)) for column in zip(*rows, strict=True)), strict=True))
+    columns = dict(
+        zip(header, (_codes(list(column)) for column in zip(*rows, strict=True)), strict=True)
+    )
     label = columns.pop("Survived").astype(np.int64)
     columns.pop("PassengerId")
-    x = np.column_stack([np.nan_to_num(column, nan=float(np.nanmean(column))) for column in columns.values()])
+    x = np.column_stack(
+        [np.nan_to_num(column, nan=float(np.nanmean(column))) for column in columns.values()]
+    )
     return _cut(_f(x), _one_hot(label))
 
 
@@ -147,7 +162,13 @@ def _people(words: str, root: Path) -> tuple[Any, ...]:
 
 
 def _table(
-    name: str, *, header: int = 0, features: int | None = None, target: int = -1, real: bool = False, classes: int | None = None
+    name: str,
+    *,
+    header: int = 0,
+    features: int | None = None,
+    target: int = -1,
+    real: bool = False,
+    classes: int | None = None,
 ) -> Any:
     def make(words: str, root: Path) -> tuple[Any, ...]:
         found = _numbers(root / name, header)

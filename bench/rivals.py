@@ -1,4 +1,5 @@
-"""Random search, the doctor's rival: variants drawn over the same kinds of edits, run to their ends until the budget is spent."""
+"""Random search, the doctor's rival: variants drawn over the same kinds of edits, run to their ends
+until the budget is spent."""
 
 from __future__ import annotations
 
@@ -11,15 +12,27 @@ import numpy as np
 from ravine import Recipe
 from ravine.doctor.experiment import Shelf
 from ravine.doctor.field import Field, Purse, Rows, plan_steps
-from ravine.doctor.remedies import Case, describe, fresh_weights, hidden_activation, longer, proper_head, scale_inputs
+from ravine.doctor.remedies import (
+    Case,
+    describe,
+    fresh_weights,
+    hidden_activation,
+    longer,
+    proper_head,
+    scale_inputs,
+)
 from ravine.doctor.trial import held_out
 from ravine.errors import InputError
 
 
-def random_search(recipe: Recipe, program: Case, shelf: Shelf, budget: float, seed: int = 0) -> tuple[Recipe, str, float]:
-    """The variant that is best on the samples on which the doctor's trial chooses, its edits, and the runs spent.
+def random_search(
+    recipe: Recipe, program: Case, shelf: Shelf, budget: float, seed: int = 0
+) -> tuple[Recipe, str, float]:
+    """The variant that is best on the samples on which the doctor's trial chooses, its edits, and
+    the runs spent.
 
-    One seed each, as random search spends its budget (Bergstra and Bengio, 2012): more variants instead of paired seeds.
+    One seed each, as random search spends its budget (Bergstra and Bengio, 2012): more variants
+    instead of paired seeds.
     """
     held = held_out(recipe, shelf)
     purse = Purse(budget * plan_steps(recipe, shelf))
@@ -28,7 +41,11 @@ def random_search(recipe: Recipe, program: Case, shelf: Shelf, budget: float, se
     listed: list[dict[str, Any]] = []
     scores: list[float] = []
     while purse.left > 0 and len(listed) < 4 * budget:
-        edits = {path: value for part in _variant(replace(program, recipe=recipe), drawn, field) for path, value in part.items()}
+        edits = {
+            path: value
+            for part in _variant(replace(program, recipe=recipe), drawn, field)
+            for path, value in part.items()
+        }
         try:
             place = field.add([held.edit(edits)])[0]
         except InputError:
@@ -67,4 +84,9 @@ def _variant(case: Case, drawn: np.random.Generator, field: Field) -> Iterator[d
         yield {"data.batch": int(min(drawn.choice([16, 32, 64, 128]), max(1, int(0.7 * size) - 2)))}
     if yes():
         yield longer(case, float(drawn.choice([0.5, 2.0, 4.0])))
-    yield {"optimizer": {"kind": str(drawn.choice(["sgd", "adam", "rmsprop"])), "lr": float(10 ** drawn.uniform(-4, 0))}}
+    yield {
+        "optimizer": {
+            "kind": str(drawn.choice(["sgd", "adam", "rmsprop"])),
+            "lr": float(10 ** drawn.uniform(-4, 0)),
+        }
+    }

@@ -1,9 +1,11 @@
-"""What watching costs: a hand-written loop with and without ``ravine.watch``, and ``ravine.train`` with and without the doctor.
+"""What watching costs: a hand-written loop with and without ``ravine.watch``, and ``ravine.train``
+with and without the doctor.
 
     python bench/watch.py            # three networks, processor time, both sides in turn
     python bench/watch.py --json
 
-Processor seconds of the process on one thread, the least of several rounds; the ratio is of watched to unwatched.
+Processor seconds of the process on one thread, the least of several rounds; the ratio is of watched
+to unwatched.
 """
 
 from __future__ import annotations
@@ -58,9 +60,23 @@ def training(name: str, watched: bool) -> Callable[[], float]:
 
     def run() -> float:
         began = time.process_time()
-        said: dict[str, Any] = {"epochs": epochs, "batch": work.batch, "validation": 0.0, "test": 0.0, "threads": 1}
+        said: dict[str, Any] = {
+            "epochs": epochs,
+            "batch": work.batch,
+            "validation": 0.0,
+            "test": 0.0,
+            "threads": 1,
+        }
         out = place / str(len(list(place.iterdir())))
-        ravine.train(model=work.model, data=data, out=out, quiet=True, doctor=watched, precision="float32", **said)
+        ravine.train(
+            model=work.model,
+            data=data,
+            out=out,
+            quiet=True,
+            doctor=watched,
+            precision="float32",
+            **said,
+        )
         return time.process_time() - began
 
     return run
@@ -81,11 +97,16 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for name in STEPS:
-        for what, make in (("ravine.watch in a loop", loop), ("ravine.train and the doctor", training)):
+        for what, make in (
+            ("ravine.watch in a loop", loop),
+            ("ravine.train and the doctor", training),
+        ):
             found = compare(make(name, False), make(name, True), options.rounds)
             rows.append({"network": WORKS[name].title, "what": what, **found})
             if not options.json:
-                seconds = f"{found['without s']:8.3f} s {found['with s']:8.3f} s  {found['ratio']:.3f}"
+                seconds = (
+                    f"{found['without s']:8.3f} s {found['with s']:8.3f} s  {found['ratio']:.3f}"
+                )
                 print(f"{WORKS[name].title:34} {what:28} {seconds}", flush=True)
     if options.json:
         print(json.dumps(rows))

@@ -1,8 +1,10 @@
-"""Write docs/catalogue: a page for each kind of technique from docstrings and signatures, a figure for each technique.
+"""Write docs/catalogue: a page for each kind of technique from docstrings and signatures, a figure
+for each technique.
 
-``python docs/build.py`` writes pages and figures; ``--pages`` the pages alone; names (``optimizer``,
-``optimizer.adam``, ``picture`` for the README's) draw only those figures. Pages are a function of the sources, and
-tests/test_docs.py compares them; figures are not compared, since their bytes depend on the drawing library's version.
+``python docs/build.py`` writes pages and figures; ``--pages`` the pages alone; names
+(``optimizer``, ``optimizer.adam``, ``picture`` for the README's) draw only those figures. Pages are
+a function of the sources, and tests/test_docs.py compares them; figures are not compared, since
+their bytes depend on the drawing library's version.
 """
 
 from __future__ import annotations
@@ -60,12 +62,15 @@ def main() -> None:
         if not options.names or "picture" in options.names:
             picture(Path(__file__).parent / "pictures" / "digits.svg")
         for technique in techniques():
-            if not options.names or {technique.kind, f"{technique.kind}.{technique.name}"} & set(options.names):
+            if not options.names or {technique.kind, f"{technique.kind}.{technique.name}"} & set(
+                options.names
+            ):
                 drawing.save(technique, figure_path(technique))
 
 
 def picture(to: Path) -> None:
-    """The README's: three optimisers in a ravine, and five seeds of `ravine train`, trained as one population."""
+    """The README's: three optimisers in a ravine, and five seeds of `ravine train`, trained as one
+    population."""
     import drawing
 
     from ravine.training import train_many
@@ -94,8 +99,15 @@ def pages() -> dict[Path, str]:
 
 
 def index() -> str:
-    lines = ["# The catalogue", "", "Every technique, by kind. `ravine catalogue` lists the same on the command line,"]
-    lines += ["`ravine catalogue NAME` shows one. The [fields of a recipe](recipe.md) have a page of their own.", ""]
+    lines = [
+        "# The catalogue",
+        "",
+        "Every technique, by kind. `ravine catalogue` lists the same on the command line,",
+    ]
+    lines += [
+        "`ravine catalogue NAME` shows one. The [fields of a recipe](recipe.md) have a page of their own.",
+        "",
+    ]
     for kind in FILES:
         names = ", ".join(f"[{name}]({kind}.md#{name})" for name in table(kind))
         lines += [f"- **[{kind}]({kind}.md)**: {names}"]
@@ -120,7 +132,10 @@ def entry(technique: Technique) -> list[str]:
 def recipe_page() -> str:
     """The recipe's own fields and sections; where a technique stands, a link to its kind."""
     meaning = "What stands in a recipe file. Members of one population may differ in the fields that say *per member*; "
-    parts = ["# The fields of a recipe", meaning + "another value of any other field makes another program."]
+    parts = [
+        "# The fields of a recipe",
+        meaning + "another value of any other field makes another program.",
+    ]
     plain = [row for row in rows(Recipe) if row.takes != "table"]
     parts += ["## Top level", _table(plain, links=True)]
     for name, field in Recipe.model_fields.items():
@@ -142,7 +157,12 @@ def _table(found: list[Row], links: bool = False) -> str:
         takes = row.takes.replace("|", "\\|")
         takes = f"[{takes}]({takes}.md)" if links and takes in FILES else takes
         default = "" if row.required else f"`{_written(row.default)}`"
-        cells = [f"`{row.name}`", takes, default or "must be given", "yes" if row.per_member else ""]
+        cells = [
+            f"`{row.name}`",
+            takes,
+            default or "must be given",
+            "yes" if row.per_member else "",
+        ]
         lines.append([*cells, *([row.doc.replace("|", "\\|")] if described else [])])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

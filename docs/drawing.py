@@ -26,7 +26,9 @@ SIZE = (6.4, 2.5)  # inches, two panels
 GIVEN: dict[str, dict[str, Any]] = {
     "loss.expected_cost": {"costs": [[0, 1], [5, 0]]},
     "loss.multi_task": {"losses": ["squared", "absolute"], "sizes": [1, 1], "weights": [1.0, 0.5]},
-    "schedule.table": {"values": [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.05]},
+    "schedule.table": {
+        "values": [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.05]
+    },
     "schedule.step": {"every": "5ep", "factor": 0.5},
     "schedule.exponential": {"gamma": 0.8},
     "schedule.on_plateau": {"patience": "3ep", "factor": 0.3},
@@ -47,9 +49,13 @@ def save(technique: Technique, to: Path) -> None:
     torch.manual_seed(0)
     with style():
         draw = DRAW[technique.kind]
-        figure = activation(technique) if technique.module.endswith("activations") else draw(technique)
+        figure = (
+            activation(technique) if technique.module.endswith("activations") else draw(technique)
+        )
         if figure is not None:
-            figure.savefig(to, dpi=96, metadata={"Date": None} if to.suffix == ".svg" else {"Software": None})
+            figure.savefig(
+                to, dpi=96, metadata={"Date": None} if to.suffix == ".svg" else {"Software": None}
+            )
 
 
 def panels(count: int = 2, size: tuple[float, float] = SIZE) -> tuple[Figure, list[Axes]]:
@@ -57,7 +63,7 @@ def panels(count: int = 2, size: tuple[float, float] = SIZE) -> tuple[Figure, li
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
-# --- optimisers ---------------------------------------------------------------------------------------------------
+# --- optimisers -----------------------------------------------------------------------------------
 
 START, STEPS, CURVATURE = (-9.0, 2.5), 60, torch.tensor([1.0, 25.0], dtype=torch.float64)
 
@@ -81,7 +87,14 @@ def best_path(part: Any) -> tuple[np.ndarray, float]:
 def optimizer(technique: Technique) -> Figure:
     figure, (plane, course) = panels()
     x, y = np.meshgrid(np.linspace(-11, 11, 121), np.linspace(-4, 4, 81))
-    plane.contour(x, y, ravine(np.stack([x, y], -1)), levels=np.geomspace(0.5, 300, 9), colors=FAINT, linewidths=0.4)
+    plane.contour(
+        x,
+        y,
+        ravine(np.stack([x, y], -1)),
+        levels=np.geomspace(0.5, 300, 9),
+        colors=FAINT,
+        linewidths=0.4,
+    )
     plain, plain_lr = best_path(make("optimizer", "sgd"))
     found, lr = best_path(part_of(technique))
     drawn = [(found, COLOURS[0], "-", f"{technique.name}, lr = {lr:.2g}")]
@@ -102,27 +115,47 @@ def picture(accuracies: list[np.ndarray], to: Path) -> None:
         figure, (plane, course) = panels(size=(8.4, 3.0))
         x, y = np.meshgrid(np.linspace(-11, 5, 65), np.linspace(-4, 4, 49))
         levels = np.geomspace(0.5, 300, 12)
-        plane.contourf(x, y, np.log(ravine(np.stack([x, y], -1)) + 0.3), levels=14, cmap="Blues", alpha=0.55)
-        plane.contour(x, y, ravine(np.stack([x, y], -1)), levels=levels, colors="white", linewidths=0.5)
+        plane.contourf(
+            x, y, np.log(ravine(np.stack([x, y], -1)) + 0.3), levels=14, cmap="Blues", alpha=0.55
+        )
+        plane.contour(
+            x, y, ravine(np.stack([x, y], -1)), levels=levels, colors="white", linewidths=0.5
+        )
         for i, name in enumerate(("sgd", "momentum", "adam")):
             points, lr = best_path(make("optimizer", name))
-            plane.plot(*points.T, color=COLOURS[(6, 1, 0)[i]], lw=1.2, marker="o", ms=2.2, label=f"{name}, lr = {lr:.2g}")
+            plane.plot(
+                *points.T,
+                color=COLOURS[(6, 1, 0)[i]],
+                lw=1.2,
+                marker="o",
+                ms=2.2,
+                label=f"{name}, lr = {lr:.2g}",
+            )
         plane.set(xlim=(-11, 5), ylim=(-4, 4), title="60 steps in a ravine", xlabel="x", ylabel="y")
         plane.legend(loc="lower right")
         for i, values in enumerate(accuracies):
-            course.plot(np.arange(1, len(values) + 1), 100 * values, color=COLOURS[i], ls=DASHES[i % 4], lw=1.2)
+            course.plot(
+                np.arange(1, len(values) + 1),
+                100 * values,
+                color=COLOURS[i],
+                ls=DASHES[i % 4],
+                lw=1.2,
+            )
         course.set(xlabel="epoch", ylabel="validation accuracy in %", ylim=(80, 100.5))
         course.set_title(f"handwritten digits: {len(accuracies)} seeds, one population")
         figure.savefig(to, metadata={"Date": None})
 
 
-# --- schedules ----------------------------------------------------------------------------------------------------
+# --- schedules ------------------------------------------------------------------------------------
 
 
 def schedule(technique: Technique) -> Figure:
     figure, (axes,) = panels(1, (8.0, 2.5))
     epochs, steps = 20, 50
-    for warmup, dashes, label in (("10%", DASHES[1], "behind a warm-up of 10 %"), ("0it", "-", technique.name)):
+    for warmup, dashes, label in (
+        ("10%", DASHES[1], "behind a warm-up of 10 %"),
+        ("0it", "-", technique.name),
+    ):
         planned = Schedules(
             [make("schedule", {**part_of(technique).said(), "warmup": warmup})],
             epoch_steps=steps,
@@ -131,8 +164,12 @@ def schedule(technique: Technique) -> Figure:
         curve = []
         for epoch in range(epochs):
             curve.append(planned.factors(epoch * steps, (epoch + 1) * steps)[:, 0])
-            accuracy = 0.9 - 0.5 * np.exp(-min(epoch, 6 if epoch < 12 else 9) / 3)  # it stalls twice
-            planned.observe({"val_accuracy": np.array([accuracy]), "val_loss": np.array([1 - accuracy])})
+            accuracy = 0.9 - 0.5 * np.exp(
+                -min(epoch, 6 if epoch < 12 else 9) / 3
+            )  # it stalls twice
+            planned.observe(
+                {"val_accuracy": np.array([accuracy]), "val_loss": np.array([1 - accuracy])}
+            )
         axes.plot(
             np.arange(epochs * steps) / steps,
             np.concatenate(curve),
@@ -140,15 +177,27 @@ def schedule(technique: Technique) -> Figure:
             color=COLOURS[1 if dashes != "-" else 0],
             label=label,
         )
-    axes.set(xlabel="epoch", ylabel="multiplier of lr", ylim=(-0.03, None), xticks=range(0, epochs + 1, 5))
+    axes.set(
+        xlabel="epoch",
+        ylabel="multiplier of lr",
+        ylim=(-0.03, None),
+        xticks=range(0, epochs + 1, 5),
+    )
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
-# --- functions of one number --------------------------------------------------------------------------------------
+# --- functions of one number ----------------------------------------------------------------------
 
 
-def curve(axes: Axes, x: Tensor, function: Callable[[Tensor], Tensor], ylabel: str, xlabel: str, legend: bool = True) -> None:
+def curve(
+    axes: Axes,
+    x: Tensor,
+    function: Callable[[Tensor], Tensor],
+    ylabel: str,
+    xlabel: str,
+    legend: bool = True,
+) -> None:
     """A function [N] -> [N] and its derivative."""
     x = x.clone().requires_grad_()
     y = function(x)
@@ -164,14 +213,20 @@ def curve(axes: Axes, x: Tensor, function: Callable[[Tensor], Tensor], ylabel: s
 def activation(technique: Technique) -> Figure:
     figure, (axes,) = panels(1, (8.0, 2.5))
     functions: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-        "softmax": lambda module, x: module(torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)], 1))[:, 0],
-        "log_softmax": lambda module, x: module(torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)], 1))[:, 0],
+        "softmax": lambda module, x: module(
+            torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)], 1)
+        )[:, 0],
+        "log_softmax": lambda module, x: module(
+            torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)], 1)
+        )[:, 0],
         "maxout": lambda module, x: module(torch.stack([x, -0.5 * x - 0.5], 1))[:, 0],
     }
     inputs = {"softmax": 3, "log_softmax": 3, "maxout": 2}.get(technique.name, 1)
     module = technique.function()((inputs,), **part_of(technique).arguments)
     apply = functions.get(technique.name, lambda module, x: module(x[:, None])[:, 0])
-    label = {1: "a(x)", 2: "max(x, -x/2 - 1/2)", 3: f"{technique.name}(x, 0, 0), first entry"}[inputs]
+    label = {1: "a(x)", 2: "max(x, -x/2 - 1/2)", 3: f"{technique.name}(x, 0, 0), first entry"}[
+        inputs
+    ]
     curve(axes, torch.linspace(-4, 4, 401), lambda x: apply(module, x), label, "x")
     return figure
 
@@ -183,10 +238,19 @@ def loss(technique: Technique) -> Figure:
     zero, one = torch.zeros(len(z)), torch.ones(len(z), dtype=torch.long)
     scores = lambda z: torch.stack([zero, z], 1)  # noqa: E731  two classes, the second is right
     drawn: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-        **dict.fromkeys(("squared", "absolute", "huber", "auto"), (lambda r: module(r[:, None], zero[:, None]), "error s - t")),
-        "multi_task": (lambda r: module(torch.stack([r, r], 1), torch.zeros(len(z), 2)), "error of both heads"),
+        **dict.fromkeys(
+            ("squared", "absolute", "huber", "auto"),
+            (lambda r: module(r[:, None], zero[:, None]), "error s - t"),
+        ),
+        "multi_task": (
+            lambda r: module(torch.stack([r, r], 1), torch.zeros(len(z), 2)),
+            "error of both heads",
+        ),
         "output": (lambda s: module(s[:, None], zero), "output of the model"),
-        "nll": (lambda s: module(scores(s).log_softmax(1), one), "margin: score of the right class minus the other's"),
+        "nll": (
+            lambda s: module(scores(s).log_softmax(1), one),
+            "margin: score of the right class minus the other's",
+        ),
         "kl": (
             lambda s: module(scores(s), torch.tensor([[0.2, 0.8]]).expand(len(z), 2)),
             "margin; the target is (0.2, 0.8)",
@@ -197,7 +261,8 @@ def loss(technique: Technique) -> Figure:
         ),
     }
     function, label = drawn.get(
-        technique.name, (lambda s: module(scores(s), one), "margin: score of the right class minus the other's")
+        technique.name,
+        (lambda s: module(scores(s), one), "margin: score of the right class minus the other's"),
     )
     curve(axes, z, function, "loss", label)
     return figure
@@ -222,12 +287,22 @@ def metric(technique: Technique) -> Figure:
     found = []
     for level in noise:
         if regression:
-            found.append(function(numbers + level * torch.randn(n, generator=generator), numbers, **arguments))
+            found.append(
+                function(
+                    numbers + level * torch.randn(n, generator=generator), numbers, **arguments
+                )
+            )
         elif technique.name == "roc_auc":
-            scores = torch.where(target < k // 2, -1.0, 1.0) + level * torch.randn(n, generator=generator)
+            scores = torch.where(target < k // 2, -1.0, 1.0) + level * torch.randn(
+                n, generator=generator
+            )
             found.append(function(scores, (target >= k // 2).long(), **arguments))
         else:
-            found.append(function(clean + level * torch.randn(n, k, generator=generator), target, **arguments))
+            found.append(
+                function(
+                    clean + level * torch.randn(n, k, generator=generator), target, **arguments
+                )
+            )
     if np.ndim(found[0]):
         image = axes.imshow(np.asarray(found[len(found) // 2]), cmap="Blues")
         figure.colorbar(image, label="samples")
@@ -235,12 +310,14 @@ def metric(technique: Technique) -> Figure:
         axes.grid(False)
         return figure
     axes.plot(noise, found, color=COLOURS[0], marker="o", ms=2.5)
-    what = "noise on a standard normal target" if regression else "noise on the scores of 10 classes"
+    what = (
+        "noise on a standard normal target" if regression else "noise on the scores of 10 classes"
+    )
     axes.set(xlabel=f"sd of {what}", ylabel=technique.name)
     return figure
 
 
-# --- weights ------------------------------------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------------------
 
 
 def initializer(technique: Technique) -> Figure:
@@ -248,9 +325,18 @@ def initializer(technique: Technique) -> Figure:
     width, layers = 256, 20
     batch = torch.randn(256, width, generator=torch.Generator().manual_seed(1))
     for i, name in enumerate(("none", "relu", "tanh")):
-        stack = [p for _ in range(layers) for p in ({"kind": "dense", "units": width}, name) if p != "none"]
+        stack = [
+            p
+            for _ in range(layers)
+            for p in ({"kind": "dense", "units": width}, name)
+            if p != "none"
+        ]
         module = build(
-            {"kind": "layers", "layers": stack, "init": {"weights": technique.name, "biases": "zeros"}},
+            {
+                "kind": "layers",
+                "layers": stack,
+                "init": {"weights": technique.name, "biases": "zeros"},
+            },
             (width,),
             width,
             batch=batch,

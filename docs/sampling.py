@@ -1,4 +1,5 @@
-"""Figures of data and of what passes through layers: sheets of samples, scatters before and after, maps in and out."""
+"""Figures of data and of what passes through layers: sheets of samples, scatters before and after,
+maps in and out."""
 
 from __future__ import annotations
 
@@ -53,13 +54,16 @@ def tiled(maps: Tensor) -> Tensor:
     return grid.permute(0, 2, 1, 3).reshape(grid.shape[0] * grid.shape[2], -1)
 
 
-# --- sources ------------------------------------------------------------------------------------------------------
+# --- sources --------------------------------------------------------------------------------------
 
 
 def source(technique: Technique) -> Figure | None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(os.environ.get("RAVINE_DATA", folder))
-        if technique.name in ("mnist", "cifar10", "shakespeare") and "RAVINE_DATA" not in os.environ:
+        if (
+            technique.name in ("mnist", "cifar10", "shakespeare")
+            and "RAVINE_DATA" not in os.environ
+        ):
             print(f"{technique.name}: not drawn, it wants RAVINE_DATA")
             return None
         said = files(technique.name, Path(folder))
@@ -71,7 +75,9 @@ def source(technique: Technique) -> Figure | None:
         rows = next(iter(found.parts.values()))
         if hasattr(rows, "cut"):
             return written(rows.cut(0.1, 0.1, 0), said or {})
-        x, y = rows.take(torch.randperm(len(rows), generator=torch.Generator().manual_seed(4))[:400])
+        x, y = rows.take(
+            torch.randperm(len(rows), generator=torch.Generator().manual_seed(4))[:400]
+        )
         names = found.classes or ()
         return sheet(x, y, names) if x.ndim == 4 else table(x, y, found.task)
 
@@ -91,21 +97,34 @@ def files(name: str, place: Path) -> dict[str, Any]:
     if name == "csv":
         area, rooms = rng.uniform(30, 200, 300), rng.integers(1, 6, 300)
         lines = [
-            f"{a:.1f},{r},{900 * a + 9000 * r + 1e4 * e:.0f}" for a, r, e in zip(area, rooms, rng.normal(size=300), strict=True)
+            f"{a:.1f},{r},{900 * a + 9000 * r + 1e4 * e:.0f}"
+            for a, r, e in zip(area, rooms, rng.normal(size=300), strict=True)
         ]
         (place / "houses.csv").write_text("\n".join(["area,rooms,price", *lines]), encoding="utf-8")
         return {"path": str(place / "houses.csv"), "target": "price"}
     if name == "npz":
-        np.savez(place / "moons.npz", **dict(zip("xy", make_moons(300, noise=0.1, random_state=0), strict=True)))
+        np.savez(
+            place / "moons.npz",
+            **dict(zip("xy", make_moons(300, noise=0.1, random_state=0), strict=True)),
+        )
         return {"path": str(place / "moons.npz")}
     if name == "idx":
         images = (digits.images[:200] * 15.9).astype("uint8")
-        (place / "images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + np.array(images.shape, ">i4").tobytes() + images.tobytes())
+        (place / "images-idx3-ubyte").write_bytes(
+            bytes([0, 0, 8, 3]) + np.array(images.shape, ">i4").tobytes() + images.tobytes()
+        )
         labels = digits.target[:200].astype("uint8")
-        (place / "labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + np.array(labels.shape, ">i4").tobytes() + labels.tobytes())
-        return {"path": str(place / "images-idx3-ubyte"), "labels": str(place / "labels-idx1-ubyte")}
+        (place / "labels-idx1-ubyte").write_bytes(
+            bytes([0, 0, 8, 1]) + np.array(labels.shape, ">i4").tobytes() + labels.tobytes()
+        )
+        return {
+            "path": str(place / "images-idx3-ubyte"),
+            "labels": str(place / "labels-idx1-ubyte"),
+        }
     if name == "text":
-        (place / "book.txt").write_text("It was the best of times, it was the worst of times. " * 60, encoding="utf-8")
+        (place / "book.txt").write_text(
+            "It was the best of times, it was the worst of times. " * 60, encoding="utf-8"
+        )
         return {"path": str(place / "book.txt"), "length": 32}
     return {}
 
@@ -130,7 +149,9 @@ def table(x: Tensor, y: Tensor, task: str) -> Figure:
     image = x[:16].float() if x.ndim == 2 else x[:16].float().transpose(1, 2).flatten(0, 1)
     left.imshow(image, aspect="auto", cmap="gray", interpolation="nearest")
     left.set(xlabel="step" if x.ndim > 2 or task == "sequence" else "feature", ylabel="sample")
-    right.imshow(y[:16].float().reshape(16, -1), aspect="auto", cmap="gray", interpolation="nearest")
+    right.imshow(
+        y[:16].float().reshape(16, -1), aspect="auto", cmap="gray", interpolation="nearest"
+    )
     right.set(xlabel="target", xticks=[] if y.ndim == 1 else None or right.get_xticks())
     for axes in (left, right):
         axes.grid(False)
@@ -145,13 +166,23 @@ def written(parts: tuple[Any, Any], said: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     axes.set_axis_off()
     for i, (window, following) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
-        for j, (name, tokens, colour) in enumerate((("x", window, COLOURS[0]), ("y", following, COLOURS[1]))):
+        for j, (name, tokens, colour) in enumerate(
+            (("x", window, COLOURS[0]), ("y", following, COLOURS[1]))
+        ):
             text = "".join(characters[token] for token in tokens[:56]).replace("\n", "⏎")
-            axes.text(0, 1 - 0.2 * i - 0.075 * j, f"{name}  {text}", family="monospace", fontsize=7.5, color=colour, va="top")
+            axes.text(
+                0,
+                1 - 0.2 * i - 0.075 * j,
+                f"{name}  {text}",
+                family="monospace",
+                fontsize=7.5,
+                color=colour,
+                va="top",
+            )
     return figure
 
 
-# --- preprocessing ------------------------------------------------------------------------------------------------
+# --- preprocessing --------------------------------------------------------------------------------
 
 PREPROCESS: dict[str, dict[str, Any]] = {
     "normalize": {"mean": [50.0, 20.0], "std": [20.0, 5.0]},
@@ -166,7 +197,9 @@ def preprocess(technique: Technique) -> Figure:
     if technique.name == "one_hot":
         x = torch.randint(0, 3, (300, 2), generator=generator).double()
     if technique.name == "per_sample":
-        x = (50 + 20 * z[:, :1]) + (1 + z[:, 1:].abs()) * 5 * torch.sin(torch.arange(24.0) / 3 + 6 * z[:, :1])
+        x = (50 + 20 * z[:, :1]) + (1 + z[:, 1:].abs()) * 5 * torch.sin(
+            torch.arange(24.0) / 3 + 6 * z[:, :1]
+        )
     part: Any = make("preprocess", {"kind": technique.name, **PREPROCESS.get(technique.name, {})})
     y = technique.function()(x, **part.arguments)(x)
     figure = Figure(SIZE, layout="constrained")
@@ -181,7 +214,12 @@ def preprocess(technique: Technique) -> Figure:
         distances = torch.cdist(x, x).square()
         gamma = 1 / (x.shape[1] * float(x.var(correction=0)))
         before.scatter(*x.T, c=shade, s=6, cmap="viridis")
-        after.scatter(torch.exp(-gamma * distances).flatten()[::37], (y @ y.T).flatten()[::37], s=4, color=COLOURS[0])
+        after.scatter(
+            torch.exp(-gamma * distances).flatten()[::37],
+            (y @ y.T).flatten()[::37],
+            s=4,
+            color=COLOURS[0],
+        )
         after.set(xlabel="exp(-gamma |x - x'|^2)", ylabel="inner product of features")
     elif technique.name == "per_sample":
         before.plot(x[:12].T, lw=1)
@@ -192,7 +230,11 @@ def preprocess(technique: Technique) -> Figure:
         before.scatter(*x.T, c=shade, s=6, cmap="viridis")
         columns = (2, 3) if technique.name == "polynomial" else (0, 1)
         after.scatter(y[:, columns[0]], y[:, columns[1]], c=shade, s=6, cmap="viridis")
-        names = ("x1 squared", "x1 times x2") if technique.name == "polynomial" else ("first output", "second output")
+        names = (
+            ("x1 squared", "x1 times x2")
+            if technique.name == "polynomial"
+            else ("first output", "second output")
+        )
         after.set(xlabel=names[0], ylabel=names[1])
         before.set(xlabel="first feature", ylabel="second feature")
     before.set_title("before")
@@ -200,7 +242,7 @@ def preprocess(technique: Technique) -> Figure:
     return figure
 
 
-# --- augmentation -------------------------------------------------------------------------------------------------
+# --- augmentation ---------------------------------------------------------------------------------
 
 AUGMENT: dict[str, dict[str, Any]] = {
     "shift": {"pixels": 6},
@@ -224,12 +266,19 @@ AUGMENT: dict[str, dict[str, Any]] = {
 def augment(technique: Technique) -> Figure:
     x, y, shown = examples(technique.name)
     channel = (0, 2, 3) if x.ndim == 4 else (0, 1)
-    around = {"mean": x.mean(channel, keepdim=True), "deviation": x.std(channel, keepdim=True, correction=0)}
-    batch = Samples(x.clone(), y, outputs=2, task="classification", low=x.min(), high=x.max(), **around)
+    around = {
+        "mean": x.mean(channel, keepdim=True),
+        "deviation": x.std(channel, keepdim=True, correction=0),
+    }
+    batch = Samples(
+        x.clone(), y, outputs=2, task="classification", low=x.min(), high=x.max(), **around
+    )
     part: Any = make("augment", {"kind": technique.name, **AUGMENT.get(technique.name, {})})
     after = technique.function()(batch, Draw(3), **part.arguments).x
     figure = Figure((6.4, 2.7), layout="constrained")
-    for axes, image in zip(figure.subplots(2, shown).flat, [*x[:shown], *after[:shown]], strict=True):
+    for axes, image in zip(
+        figure.subplots(2, shown).flat, [*x[:shown], *after[:shown]], strict=True
+    ):
         show(axes, image.clamp(x.min(), x.max()))
     figure.axes[0].set_title("as it came", fontsize=8, loc="left")
     figure.axes[shown].set_title("augmented", fontsize=8, loc="left")
@@ -240,10 +289,16 @@ def examples(name: str) -> tuple[Tensor, Tensor, int]:
     """Two photographs in turn, [6, 3, 64, 64]; for sequences waves, for tables rows."""
     if name.startswith("time"):
         t = torch.arange(48.0)
-        x = torch.stack([torch.stack([torch.sin(t * f), torch.cos(t * f)], 1) for f in (0.2, 0.3, 0.4, 0.5)])
+        x = torch.stack(
+            [torch.stack([torch.sin(t * f), torch.cos(t * f)], 1) for f in (0.2, 0.3, 0.4, 0.5)]
+        )
         return x, torch.tensor([0, 1, 0, 1]), 4
     if name == "feature_dropout":
-        return torch.randn(4, 24, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 0, 1]), 4
+        return (
+            torch.randn(4, 24, generator=torch.Generator().manual_seed(1)),
+            torch.tensor([0, 1, 0, 1]),
+            4,
+        )
     photographs = []
     for file in ("flower.jpg", "china.jpg"):
         image = Image.fromarray(load_sample_image(file)).resize((96, 64)).crop((16, 0, 80, 64))
@@ -251,7 +306,7 @@ def examples(name: str) -> tuple[Tensor, Tensor, int]:
     return torch.stack(photographs * 3), torch.tensor([0, 1] * 3), 6
 
 
-# --- layers and models --------------------------------------------------------------------------------------------
+# --- layers and models ----------------------------------------------------------------------------
 
 IMAGE, TOKENS, SEQUENCE = (1, 8, 8), (16,), (16, 4)
 CONV = {"kind": "conv", "channels": 4, "padding": "same"}
@@ -286,24 +341,38 @@ def layer(technique: Technique) -> Figure:
     if shape == TOKENS:
         x = torch.randint(0, 10, (32, *TOKENS), generator=torch.Generator().manual_seed(0))
     elif shape == SEQUENCE:
-        x = torch.sin(torch.arange(16.0)[:, None] * torch.tensor([0.2, 0.4, 0.6, 0.9])).expand(32, *SEQUENCE)
+        x = torch.sin(torch.arange(16.0)[:, None] * torch.tensor([0.2, 0.4, 0.6, 0.9])).expand(
+            32, *SEQUENCE
+        )
     else:
         x = (
             digits.repeat(1, shape[0], 1)
             if shape[0] == 0
-            else torch.stack([digits.roll(i, 0) for i in range(max(1, shape[0] if len(shape) == 3 else 1))], 1)
+            else torch.stack(
+                [digits.roll(i, 0) for i in range(max(1, shape[0] if len(shape) == 3 else 1))], 1
+            )
         )
         x = x.reshape(32, *shape)
     if technique.name == "tied":
-        part = [{"kind": "dense", "units": 24}, "tanh", {"kind": "tied", "layer": 0, "transposed": True}]
+        part = [
+            {"kind": "dense", "units": 24},
+            "tanh",
+            {"kind": "tied", "layer": 0, "transposed": True},
+        ]
         x, shape = x.reshape(32, -1), (64,)
     else:
         part = [{"kind": technique.name, **said}]
-    module = build({"kind": "layers", "layers": part}, shape, 1, vocabulary=10 if shape == TOKENS else None).train()
+    module = build(
+        {"kind": "layers", "layers": part}, shape, 1, vocabulary=10 if shape == TOKENS else None
+    ).train()
     y = module(x)
     figure = Figure(SIZE, layout="constrained")
     before, after = figure.subplots(1, 2)
-    show(before, x[3], f"in {list(x.shape[1:])}: mean {x.float().mean():.2f}, sd {x.float().std():.2f}")
+    show(
+        before,
+        x[3],
+        f"in {list(x.shape[1:])}: mean {x.float().mean():.2f}, sd {x.float().std():.2f}",
+    )
     show(after, y[3], f"out {list(y.shape[1:])}: mean {y.mean():.2f}, sd {y.std():.2f}")
     return figure
 
@@ -312,7 +381,15 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "layers": (
         (1, 28, 28),
         10,
-        {"layers": [{"kind": "conv", "channels": 8, "kernel": 5}, "relu", "maxpool", "flatten", "dense:10"]},
+        {
+            "layers": [
+                {"kind": "conv", "channels": 8, "kernel": 5},
+                "relu",
+                "maxpool",
+                "flatten",
+                "dense:10",
+            ]
+        },
     ),
     "linear": ((784,), 10, {}),
     "softmax": ((784,), 10, {}),
@@ -336,7 +413,9 @@ def model(technique: Technique) -> Figure:
     if technique.name == "module":
         module: nn.Module = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
     else:
-        module = build({"kind": technique.name, **said}, shape, outputs, vocabulary=65 if characters else None)
+        module = build(
+            {"kind": technique.name, **said}, shape, outputs, vocabulary=65 if characters else None
+        )
     found = summarise(module, shape, vocabulary=65 if characters else None)
     rows = [row for row in found["layers"] if row["parameters"]]
     figure = Figure((6.4, 1.2 + 0.16 * len(rows)), layout="constrained")
@@ -345,13 +424,24 @@ def model(technique: Technique) -> Figure:
     parameters.barh(places, [row["parameters"] for row in rows], color=COLOURS[0])
     sizes.barh(places, [int(np.prod(row["shape"])) for row in rows], color=COLOURS[1])
     for place, row in zip(places, rows, strict=True):
-        sizes.text(1.15 * np.prod(row["shape"]), place, "x".join(map(str, row["shape"])), va="center", fontsize=7, color=FAINT)
+        sizes.text(
+            1.15 * np.prod(row["shape"]),
+            place,
+            "x".join(map(str, row["shape"])),
+            va="center",
+            fontsize=7,
+            color=FAINT,
+        )
     parameters.set_yticks(places, [f"{row['name']} {row['layer']}" for row in rows], fontsize=7)
     parameters.set(xlabel=f"parameters (in all {found['parameters']:,})", xscale="log")
     parameters.invert_yaxis()
     parameters.xaxis.set_minor_formatter(NullFormatter())
     sizes.xaxis.set_minor_formatter(NullFormatter())
-    sizes.set(xlabel="entries of the output", xscale="log", xlim=(1, 40 * max(np.prod(row["shape"]) for row in rows)))
+    sizes.set(
+        xlabel="entries of the output",
+        xscale="log",
+        xlim=(1, 40 * max(np.prod(row["shape"]) for row in rows)),
+    )
     for axes in (parameters, sizes):
         axes.grid(axis="x")
         axes.grid(False, axis="y")

@@ -1,8 +1,10 @@
-"""A noisy quadratic bowl: any differentiable function of parameters is a model, its output the loss of each sample.
+"""A noisy quadratic bowl: any differentiable function of parameters is a model, its output the loss
+of each sample.
 
-The loss of a sample x is (theta - x)' Q (theta - x) / 2, so the expected loss is least at theta = E[x], and what is left there is
-the noise. Q has a few steep directions and many gentle ones: a ravine. Three optimisers, each at its tuned learning rate,
-run on ten draws of the order; the incomplete last batch of an epoch is dropped, and the order of a run is fixed.
+The loss of a sample x is (theta - x)' Q (theta - x) / 2, so the expected loss is least at theta =
+E[x], and what is left there is the noise. Q has a few steep directions and many gentle ones: a
+ravine. Three optimisers, each at its tuned learning rate, run on ten draws of the order; the
+incomplete last batch of an epoch is dropped, and the order of a run is fixed.
 
     python examples/quadratic_bowl.py [directory]
 """
@@ -72,7 +74,9 @@ def main(directory: str = "bowl", epochs: int = 20, seeds: int = 10) -> dict:
     alone = float(((x @ q) * x).sum(1).mean()) / 2  # the test loss at theta = E[x] = 0
     for row in found["table"]:
         mean, sd = row["test_loss"]
-        print(f"{row['variant']:10s} lr {row['optimizer.lr']:<8g} test loss {mean:.2f} ± {sd:.2f}  (noise alone: {alone:.2f})")
+        print(
+            f"{row['variant']:10s} lr {row['optimizer.lr']:<8g} test loss {mean:.2f} ± {sd:.2f}  (noise alone: {alone:.2f})"
+        )
     return found
 
 

@@ -1,6 +1,8 @@
-"""What the crash tests train: four programs with dropout, shuffling and augmentation on, alone and as eight members.
+"""What the crash tests train: four programs with dropout, shuffling and augmentation on, alone and
+as eight members.
 
-``python crash.py PROGRAM MEMBERS DIRECTORY`` trains, or resumes where the directory exists, with a snapshot at every block.
+``python crash.py PROGRAM MEMBERS DIRECTORY`` trains, or resumes where the directory exists, with a
+snapshot at every block.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from ravine import Recipe
 
 TEXT = "to be or not to be, that is the question: whether tis nobler in the mind to suffer\n" * 20
 PROGRAMS = {
-    "digits": {"model": {"kind": "mlp", "hidden": [16, 12], "dropout": 0.3}, "data": {"batch": 48, "augment": ["shift"]}},
+    "digits": {
+        "model": {"kind": "mlp", "hidden": [16, 12], "dropout": 0.3},
+        "data": {"batch": 48, "augment": ["shift"]},
+    },
     "lenet": {
         "data": {"batch": 64, "augment": ["shift"]},
         "model": {
@@ -28,8 +33,14 @@ PROGRAMS = {
             ]
         },
     },
-    "resnet": {"data": {"batch": 96, "augment": ["shift"]}, "model": {"kind": "resnet", "depth": 8, "width": 4}},
-    "lstm": {"data": {"batch": 8}, "model": {"kind": "char_lstm", "units": 12, "layers": 2, "dropout": 0.25}},
+    "resnet": {
+        "data": {"batch": 96, "augment": ["shift"]},
+        "model": {"kind": "resnet", "depth": 8, "width": 4},
+    },
+    "lstm": {
+        "data": {"batch": 8},
+        "model": {"kind": "char_lstm", "units": 12, "layers": 2, "dropout": 0.25},
+    },
 }
 
 
@@ -42,7 +53,12 @@ def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> lis
             text.write_text(TEXT)
         data["source"] = {"kind": "text", "path": str(text), "length": 12}
     kinds = ["adam", "sgd", "rmsprop", "adamw"]
-    common = {"average": {"ema": 0.9}, "stop": {"after": f"{epochs}ep", "best": True}, "threads": 1, "precision": "float32"}
+    common = {
+        "average": {"ema": 0.9},
+        "stop": {"after": f"{epochs}ep", "best": True},
+        "threads": 1,
+        "precision": "float32",
+    }
     return [
         Recipe(
             name=program,

@@ -1,4 +1,5 @@
-"""A small problem with weights and biases, our optimisers on it, and plain references to hold them against."""
+"""A small problem with weights and biases, our optimisers on it, and plain references to hold them
+against."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ torch.set_num_threads(1)  # on 37 columns threads would only wait for each other
 
 
 def problem(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """A starting point [D], and the gradient of a curved, coupled, convex function (no chaos: roundings stay small)."""
+    """A starting point [D], and the gradient of a curved, coupled, convex function (no chaos:
+    roundings stay small)."""
     generator = torch.Generator().manual_seed(3)
     d = LAYOUT.size
     root = torch.randn(d, d, generator=generator, dtype=torch.float64) / math.sqrt(d)
@@ -54,7 +56,9 @@ def population(parts: Sequence[Any], norm: float = 0.0, steps: int = STEPS) -> T
         grad = torch.stack([gradient(row) for row in theta])
         clip(grad, LAYOUT, norm=limit)
         lr = torch.tensor([rate(part.lr, t) for part in parts], dtype=torch.float64)
-        optimizer.step(theta, grad, lr, alive, torch.full((len(parts),), float(t), dtype=torch.float64))
+        optimizer.step(
+            theta, grad, lr, alive, torch.full((len(parts),), float(t), dtype=torch.float64)
+        )
     return theta
 
 
@@ -62,7 +66,9 @@ def split(w: Tensor) -> list[Tensor]:
     return [w[entry.start : entry.stop].clone() for entry in LAYOUT.entries]
 
 
-def by_torch(optimizer: type[torch.optim.Optimizer], weight_decay: float, norm: float, **arguments: Any) -> Tensor:
+def by_torch(
+    optimizer: type[torch.optim.Optimizer], weight_decay: float, norm: float, **arguments: Any
+) -> Tensor:
     """Where PyTorch's optimiser goes, [D]; weights alone decay."""
     torch.set_default_dtype(torch.float64)  # in which NAdam keeps its product
     try:
@@ -71,7 +77,9 @@ def by_torch(optimizer: type[torch.optim.Optimizer], weight_decay: float, norm: 
         torch.set_default_dtype(torch.float32)
 
 
-def _by_torch(optimizer: type[torch.optim.Optimizer], weight_decay: float, norm: float, **arguments: Any) -> Tensor:
+def _by_torch(
+    optimizer: type[torch.optim.Optimizer], weight_decay: float, norm: float, **arguments: Any
+) -> Tensor:
     start, gradient = problem()
     sizes = [LAYOUT.weights, LAYOUT.size - LAYOUT.weights]
     parameters = [torch.nn.Parameter(piece) for piece in start.split(sizes)]
@@ -81,7 +89,9 @@ def _by_torch(optimizer: type[torch.optim.Optimizer], weight_decay: float, norm:
     made = optimizer(groups, **arguments, foreach=False)
     for t in range(1, STEPS + 1):
         for parameter, piece in zip(
-            parameters, gradient(torch.cat([p.detach() for p in parameters])).split(sizes), strict=True
+            parameters,
+            gradient(torch.cat([p.detach() for p in parameters])).split(sizes),
+            strict=True,
         ):
             parameter.grad = piece
         if norm:
@@ -95,8 +105,11 @@ def _by_torch(optimizer: type[torch.optim.Optimizer], weight_decay: float, norm:
 Update = Callable[[Tensor, Tensor, dict[str, Any], int, float, float, bool], Tensor]
 
 
-def by_hand(update: Update, weight_decay: float, norm: float, lr: float, ahead: float = 0.0) -> Tensor:
-    """Where a formula written down plainly for one tensor goes, [D]: (w, g, memory, t, lr, decay, is_weight) -> new w.
+def by_hand(
+    update: Update, weight_decay: float, norm: float, lr: float, ahead: float = 0.0
+) -> Tensor:
+    """Where a formula written down plainly for one tensor goes, [D]: (w, g, memory, t, lr, decay,
+    is_weight) -> new w.
 
     ``ahead``: the gradient is taken at w + ahead * memory["v"].
     """

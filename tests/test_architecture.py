@@ -15,10 +15,38 @@ import ravine
 SOURCE = Path(__file__).parent.parent / "src" / "ravine"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-BASE = {"errors", "durations", "layout", "catalogue", "recipe", "randomness", "rundir", "locks", "reference", "terminal"}
+BASE = {
+    "errors",
+    "durations",
+    "layout",
+    "catalogue",
+    "recipe",
+    "randomness",
+    "rundir",
+    "locks",
+    "reference",
+    "terminal",
+}
 TECHNIQUES = {"data", "nn", "optim"}
-TRAINING = {"training", "prediction", "progress", "inspection", "showing", "terminal", "consultation"}
-ORDER = ({"report"}, {"engine"}, {"doctor"}, TRAINING, {"study"}, {"interop", "bench"}, {"cli"}, {"__init__", "__main__"})
+TRAINING = {
+    "training",
+    "prediction",
+    "progress",
+    "inspection",
+    "showing",
+    "terminal",
+    "consultation",
+}
+ORDER = (
+    {"report"},
+    {"engine"},
+    {"doctor"},
+    TRAINING,
+    {"study"},
+    {"interop", "bench"},
+    {"cli"},
+    {"__init__", "__main__"},
+)
 ALLOWED = dict.fromkeys(BASE, BASE) | {part: BASE | {part} for part in TECHNIQUES}
 below = BASE | TECHNIQUES
 for floor in ORDER:
@@ -33,9 +61,14 @@ def part_of(file: Path) -> str:
 
 
 def imports(file: Path) -> set[str]:
-    """Every module that a file imports, wherever in the file, but not what only type checkers read."""
+    """Every module that a file imports, wherever in the file, but not what only type checkers
+    read."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    tests = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    tests = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
     unread = {id(node) for test in tests for node in ast.walk(test)}
     found = set()
     for node in ast.walk(tree):
@@ -51,12 +84,27 @@ def imports(file: Path) -> set[str]:
 def test_walls(file):
     part, found = part_of(file), imports(file)
     own = (name.split(".")[1] for name in found if name.startswith("ravine."))
-    inner = {ravine._HOMES.get(name, name).split(".")[0] for name in own}  # public names count as the part they come from
-    assert inner <= ALLOWED[part] | {"__version__"}, f"{part} must not import {sorted(inner - ALLOWED[part])}"
+    inner = {
+        ravine._HOMES.get(name, name).split(".")[0] for name in own
+    }  # public names count as the part they come from
+    assert inner <= ALLOWED[part] | {"__version__"}, (
+        f"{part} must not import {sorted(inner - ALLOWED[part])}"
+    )
     if part in NO_TORCH:
-        assert not {name for name in found if name.split(".")[0] == "torch"}, f"{part} must not import torch"
+        assert not {name for name in found if name.split(".")[0] == "torch"}, (
+            f"{part} must not import torch"
+        )
     assert file.stem not in {"utils", "helpers", "common"}
-    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "torch.load", "torch.save"}
+    forbidden = {
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "shelve",
+        "torch.load",
+        "torch.save",
+    }
     assert not {name for name in found if name in forbidden or name.split(".")[0] in forbidden}
 
 
@@ -73,12 +121,18 @@ def test_nothing_reads_or_writes_pickle(file):
 
 
 def test_what_is_imported_is_a_stated_dependency():
-    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     extras = project["optional-dependencies"].values()
     stated = [*project["dependencies"], *(name for extra in extras for name in extra)]
     known = {re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in stated}
     known |= {"sklearn", "PIL", "mpl_toolkits", "ravine", *sys.stdlib_module_names}
-    known |= {"scipy", "pydantic_core", "markupsafe"}  # what scikit-learn, pydantic and Jinja2 stand on
+    known |= {
+        "scipy",
+        "pydantic_core",
+        "markupsafe",
+    }  # what scikit-learn, pydantic and Jinja2 stand on
     assert {name.split(".")[0] for file in FILES for name in imports(file)} <= known
 
 

@@ -1,4 +1,5 @@
-"""Augmentation: each technique against an independent way to do the same, and what holds for all of them."""
+"""Augmentation: each technique against an independent way to do the same, and what holds for all of
+them."""
 
 import math
 
@@ -33,8 +34,15 @@ def within(x, wide):
     """Samples whose statistics are those of ``wide``."""
     of = samples(wide)
     return Samples(
-        x, CLASSES, outputs=4, task="classification", low=of.low, high=of.high, mean=of.mean, deviation=of.deviation
-    )  # fmt: skip
+        x,
+        CLASSES,
+        outputs=4,
+        task="classification",
+        low=of.low,
+        high=of.high,
+        mean=of.mean,
+        deviation=of.deviation,
+    )
 
 
 def run(name, x, draw=None, y=CLASSES, task="classification", **settings):
@@ -43,15 +51,38 @@ def run(name, x, draw=None, y=CLASSES, task="classification", **settings):
 
 # every technique, with data that it is for
 ALL = [
-    ("flip", BYTES, {}), ("shift", BYTES, {}), ("crop", BYTES, {}), ("resized_crop", BYTES, {}), ("rotate", BYTES, {}),
-    ("zoom", BYTES, {}), ("shear", BYTES, {}), ("brightness", BYTES, {}), ("contrast", BYTES, {}),
-    ("saturation", BYTES, {}), ("noise", BYTES, {}), ("erase", BYTES, {}), ("cutout", BYTES, {"size": 3}),
-    ("mixup", BYTES, {}), ("cutmix", BYTES, {}), ("flip", FLOATS, {}), ("shift", FLOATS, {}), ("rotate", FLOATS, {}),
-    ("brightness", FLOATS, {}), ("erase", FLOATS, {}), ("noise", SEQUENCES, {}), ("noise", ROWS, {}),
-    ("time_shift", SEQUENCES, {}), ("time_shift", TOKENS, {}), ("time_mask", SEQUENCES, {}), ("time_mask", TOKENS, {}),
-    ("feature_dropout", ROWS, {"rate": 0.5}), ("mixup", ROWS, {}),
-]  # fmt: skip
-EACH = pytest.mark.parametrize(("name", "x", "settings"), ALL, ids=lambda v: v if isinstance(v, str) else "")
+    ("flip", BYTES, {}),
+    ("shift", BYTES, {}),
+    ("crop", BYTES, {}),
+    ("resized_crop", BYTES, {}),
+    ("rotate", BYTES, {}),
+    ("zoom", BYTES, {}),
+    ("shear", BYTES, {}),
+    ("brightness", BYTES, {}),
+    ("contrast", BYTES, {}),
+    ("saturation", BYTES, {}),
+    ("noise", BYTES, {}),
+    ("erase", BYTES, {}),
+    ("cutout", BYTES, {"size": 3}),
+    ("mixup", BYTES, {}),
+    ("cutmix", BYTES, {}),
+    ("flip", FLOATS, {}),
+    ("shift", FLOATS, {}),
+    ("rotate", FLOATS, {}),
+    ("brightness", FLOATS, {}),
+    ("erase", FLOATS, {}),
+    ("noise", SEQUENCES, {}),
+    ("noise", ROWS, {}),
+    ("time_shift", SEQUENCES, {}),
+    ("time_shift", TOKENS, {}),
+    ("time_mask", SEQUENCES, {}),
+    ("time_mask", TOKENS, {}),
+    ("feature_dropout", ROWS, {"rate": 0.5}),
+    ("mixup", ROWS, {}),
+]
+EACH = pytest.mark.parametrize(
+    ("name", "x", "settings"), ALL, ids=lambda v: v if isinstance(v, str) else ""
+)
 
 
 def test_every_technique_has_a_row():
@@ -90,7 +121,7 @@ def test_each_sample_has_its_own_draw(name, x, settings):
     assert len(changed.flatten(1).unique(dim=0)) > 1
 
 
-# --- geometry ---------------------------------------------------------------------------------------------------------
+# --- geometry -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("x", [BYTES, FLOATS], ids=["bytes", "floats"])
@@ -105,11 +136,15 @@ def test_flip(x, axis, dims):
     assert same.any(0).all()
     assert same.float().mean(1).sub(1 / len(ways)).abs().max() < 0.25
     assert torch.equal(run("flip", x, axis=axis, p=0.0).x, x)
-    assert torch.equal(run("flip", x, axis=axis, p=1.0).x, x.flip((2, 3) if axis == "both" else dims[0]))
+    assert torch.equal(
+        run("flip", x, axis=axis, p=1.0).x, x.flip((2, 3) if axis == "both" else dims[0])
+    )
 
 
 @pytest.mark.parametrize("x", [BYTES, FLOATS], ids=["bytes", "floats"])
-@pytest.mark.parametrize(("fill", "mode"), [("constant", "constant"), ("nearest", "edge"), ("reflect", "symmetric")])
+@pytest.mark.parametrize(
+    ("fill", "mode"), [("constant", "constant"), ("nearest", "edge"), ("reflect", "symmetric")]
+)
 def test_shift_is_a_cut_from_the_padded_image(x, fill, mode):
     result = run("shift", x, pixels=2, fill=fill).x.numpy()
     padded = np.pad(x.numpy(), [(0, 0), (0, 0), (2, 2), (2, 2)], mode=mode)
@@ -126,7 +161,9 @@ def test_shift_fills_with_a_value():
 
 
 def test_crop_is_shift():
-    assert torch.equal(run("crop", BYTES, padding=3).x, run("shift", BYTES, Draw(0, "crop"), pixels=3).x)
+    assert torch.equal(
+        run("crop", BYTES, padding=3).x, run("shift", BYTES, Draw(0, "crop"), pixels=3).x
+    )
 
 
 SCIPY = {"nearest": "nearest", "constant": "grid-constant", "reflect": "reflect"}
@@ -139,7 +176,12 @@ def by_scipy(image, m, fill, value=0.0):
     linear = swap @ m[:2, :2] @ swap
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
     offset = centre - linear @ centre + m[:2, 2][::-1]
-    return np.stack([ndimage.affine_transform(c, linear, offset, order=1, mode=SCIPY[fill], cval=value) for c in image])
+    return np.stack(
+        [
+            ndimage.affine_transform(c, linear, offset, order=1, mode=SCIPY[fill], cval=value)
+            for c in image
+        ]
+    )
 
 
 @pytest.mark.parametrize("fill", SCIPY)
@@ -150,7 +192,9 @@ def test_warp_against_scipy(fill):
     m[:, :2, 2] = 2 * torch.randn(8, 2, generator=generator)
     x = FLOATS[:8]
     got = resolve(x, Warp(m, fill, 1.5, exact=False))
-    expected = np.stack([by_scipy(x[i].double().numpy(), m[i].double().numpy(), fill, 1.5) for i in range(8)])
+    expected = np.stack(
+        [by_scipy(x[i].double().numpy(), m[i].double().numpy(), fill, 1.5) for i in range(8)]
+    )
     torch.testing.assert_close(got, torch.from_numpy(expected).float(), rtol=1e-3, atol=1e-3)
 
 
@@ -171,13 +215,18 @@ def test_the_exact_way_is_the_bilinear_one(fill):
 @pytest.mark.parametrize(
     ("name", "settings", "of"),
     [
-        ("rotate", {"degrees": 30.0}, lambda m: (m[0, 0] ** 2 + m[1, 0] ** 2, m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])),
+        (
+            "rotate",
+            {"degrees": 30.0},
+            lambda m: (m[0, 0] ** 2 + m[1, 0] ** 2, m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]),
+        ),
         ("zoom", {"low": 0.5, "high": 2.0}, lambda m: (m[0, 0] / m[1, 1], 1.0)),
         ("shear", {"degrees": 20.0}, lambda m: (m[0, 0], m[1, 1])),
     ],
 )
 def test_matrices(name, settings, of):
-    """Rotations are orthogonal, zooms are even, shears keep the diagonal; and each is within its bounds."""
+    """Rotations are orthogonal, zooms are even, shears keep the diagonal; and each is within its
+    bounds."""
     batch = run(name, FLOATS, **settings)
     matrices = batch._warp.matrix
     for m in matrices:
@@ -192,14 +241,17 @@ def test_matrices(name, settings, of):
 def test_rotation_turns_about_the_centre():
     image = torch.zeros(1, 1, 9, 9)
     image[0, 0, 4, 7] = 1.0  # right of the centre
-    quarter = resolve(image, Warp(matrix(torch.zeros(1), -1.0, 0, 1.0, 0.0, 0), "constant", 0.0, exact=False))
+    quarter = resolve(
+        image, Warp(matrix(torch.zeros(1), -1.0, 0, 1.0, 0.0, 0), "constant", 0.0, exact=False)
+    )
     assert quarter[0, 0].argmax() == 1 * 9 + 4  # above it
 
 
 def test_geometry_in_a_row_is_sampled_once():
     both = geometry.zoom(geometry.rotate(geometry.flip(samples(FLOATS), Draw(0)), Draw(1)), Draw(2))
     parts = [
-        f(samples(FLOATS), Draw(i))._warp.matrix for i, f in enumerate((geometry.flip, geometry.rotate, geometry.zoom))
+        f(samples(FLOATS), Draw(i))._warp.matrix
+        for i, f in enumerate((geometry.flip, geometry.rotate, geometry.zoom))
     ]
     torch.testing.assert_close(both._warp.matrix, parts[0] @ parts[1] @ parts[2])
     once = resolve(FLOATS, Warp(parts[0] @ parts[1] @ parts[2], "constant", 0.0, exact=False))
@@ -213,7 +265,9 @@ def test_flip_then_shift_is_the_same_as_one_after_the_other():
 
 
 def test_different_fills_are_not_joined():
-    both = geometry.shift(geometry.shift(samples(BYTES), Draw(0), pixels=4), Draw(1), pixels=4, fill="nearest")
+    both = geometry.shift(
+        geometry.shift(samples(BYTES), Draw(0), pixels=4), Draw(1), pixels=4, fill="nearest"
+    )
     first = geometry.shift(samples(BYTES), Draw(0), pixels=4).x
     assert torch.equal(both.x, geometry.shift(samples(first), Draw(1), pixels=4, fill="nearest").x)
 
@@ -221,7 +275,13 @@ def test_different_fills_are_not_joined():
 def test_resized_crop_takes_the_area_and_aspect_it_says():
     size = 4000
     x = torch.zeros(size, 1, 20, 20)
-    m = run("resized_crop", x, y=torch.zeros(size, dtype=torch.int64), scale=(0.2, 0.6), ratio=(0.8, 1.25))._warp.matrix
+    m = run(
+        "resized_crop",
+        x,
+        y=torch.zeros(size, dtype=torch.int64),
+        scale=(0.2, 0.6),
+        ratio=(0.8, 1.25),
+    )._warp.matrix
     across, down = m[:, 0, 0], m[:, 1, 1]
     area, ratio = across * down, across / down
     assert 0.2 - 1e-4 <= area.min() < 0.22 < 0.58 < area.max() <= 0.6 + 1e-4
@@ -231,7 +291,7 @@ def test_resized_crop_takes_the_area_and_aspect_it_says():
         assert (m[:, axis, 2].abs() / 20 + extent / 2).max() <= 0.5 + 1e-5
 
 
-# --- light, noise, rectangles -----------------------------------------------------------------------------------------
+# --- light, noise, rectangles ---------------------------------------------------------------------
 
 
 def test_brightness_adds_one_number_to_each_image():
@@ -253,14 +313,22 @@ def test_contrast_and_saturation_scale_what_they_say(name):
     x = FLOATS * 0.1 + 1
     result = find("augment", name).function()(within(x, FLOATS), Draw(0), amount=0.5).x
     gray = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    centre = x.mean((1, 2, 3), keepdim=True) if name == "contrast" else (x * gray).sum(1, keepdim=True)
-    factor = ((result - centre) * (x - centre)).sum((1, 2, 3)) / (x - centre).square().sum((1, 2, 3))
-    torch.testing.assert_close(result, centre + factor.view(-1, 1, 1, 1) * (x - centre), rtol=1e-4, atol=1e-5)
+    centre = (
+        x.mean((1, 2, 3), keepdim=True) if name == "contrast" else (x * gray).sum(1, keepdim=True)
+    )
+    factor = ((result - centre) * (x - centre)).sum((1, 2, 3)) / (x - centre).square().sum(
+        (1, 2, 3)
+    )
+    torch.testing.assert_close(
+        result, centre + factor.view(-1, 1, 1, 1) * (x - centre), rtol=1e-4, atol=1e-5
+    )
     assert 0.5 <= factor.min() < 0.7 < 1.3 < factor.max() <= 1.5
 
 
 @pytest.mark.parametrize(
-    "x", [ROWS.repeat(40, 1), FLOATS, SEQUENCES.repeat(20, 1, 1)], ids=["table", "images", "sequences"]
+    "x",
+    [ROWS.repeat(40, 1), FLOATS, SEQUENCES.repeat(20, 1, 1)],
+    ids=["table", "images", "sequences"],
 )
 def test_noise_is_in_units_of_the_deviation(x):
     y = torch.zeros(len(x), dtype=torch.int64)
@@ -285,14 +353,17 @@ def test_erased_and_cut_out_pixels_have_the_mean():
     assert one_channel.sum((1, 2)).max() == 9
     assert torch.equal(run("erase", FLOATS, p=0.0).x, FLOATS)
     erased = (
-        (run("erase", FLOATS.repeat(20, 1, 1, 1), y=CLASSES.repeat(20), p=0.3).x != FLOATS.repeat(20, 1, 1, 1))
+        (
+            run("erase", FLOATS.repeat(20, 1, 1, 1), y=CLASSES.repeat(20), p=0.3).x
+            != FLOATS.repeat(20, 1, 1, 1)
+        )
         .flatten(1)
         .any(1)
     )
     assert abs(erased.float().mean() - 0.3) < 0.06
 
 
-# --- sequences and tables ---------------------------------------------------------------------------------------------
+# --- sequences and tables -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("x", [SEQUENCES, TOKENS], ids=["numbers", "tokens"])
@@ -332,7 +403,7 @@ def test_feature_dropout():
     assert dropped.float().mean(0).sub(0.3).abs().max() < 0.03
 
 
-# --- pairs ------------------------------------------------------------------------------------------------------------
+# --- pairs ----------------------------------------------------------------------------------------
 
 
 def test_mixup_mixes_inputs_and_targets_alike():
@@ -368,13 +439,17 @@ def test_cutmix_shares_are_areas():
     assert (areas.max(1).values < 1).sum() > 20
 
 
-# --- in the pipeline --------------------------------------------------------------------------------------------------
+# --- in the pipeline ------------------------------------------------------------------------------
 
 
 def test_preprocessing_comes_after_and_only_training_is_augmented():
     x, y = BYTES, CLASSES
     data = Data(
-        preprocess=["rescale"], augment=["flip", {"kind": "shift", "pixels": 2}], batch=16, test=0.0, validation=0.25
+        preprocess=["rescale"],
+        augment=["flip", {"kind": "shift", "pixels": 2}],
+        batch=16,
+        test=0.0,
+        validation=0.25,
     )
     pipeline = Pipeline(data, arrays=(x, y))
     batch = pipeline.batch(5)
@@ -385,7 +460,10 @@ def test_preprocessing_comes_after_and_only_training_is_augmented():
     torch.testing.assert_close(batch.x, again)
     plain = Pipeline(data.model_copy(update={"augment": ()}), arrays=(x, y))
     for part in ("train", "validation"):
-        assert torch.equal(torch.cat([b.x for b in pipeline.split(part)]), torch.cat([b.x for b in plain.split(part)]))
+        assert torch.equal(
+            torch.cat([b.x for b in pipeline.split(part)]),
+            torch.cat([b.x for b in plain.split(part)]),
+        )
 
 
 def test_any_step_can_be_entered():
@@ -410,7 +488,13 @@ BAD = {
     "shear by a right angle": ("shear", FLOATS, {"degrees": 90.0}, {}, "below 90"),
     "crop of nothing": ("resized_crop", FLOATS, {"scale": (0.0, 0.5)}, {}, "low > 0"),
     "time shift of images": ("time_shift", FLOATS, {}, {}, "sequences"),
-    "time shift with a target a step": ("time_shift", TOKENS, {}, {"y": TOKENS, "task": "sequence"}, "each step"),
+    "time shift with a target a step": (
+        "time_shift",
+        TOKENS,
+        {},
+        {"y": TOKENS, "task": "sequence"},
+        "each step",
+    ),
     "feature dropout of images": ("feature_dropout", FLOATS, {}, {}, "rows of a table"),
     "mixup of tokens": ("mixup", TOKENS, {}, {}, "tokens"),
     "cutmix of a table": ("cutmix", ROWS, {}, {}, "images"),

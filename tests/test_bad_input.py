@@ -1,4 +1,5 @@
-"""Bad input: one clear message that says what was given, what was expected and how to repair it; exit code 2; nothing lost."""
+"""Bad input: one clear message that says what was given, what was expected and how to repair it;
+exit code 2; nothing lost."""
 
 from __future__ import annotations
 
@@ -29,12 +30,18 @@ TRAIN = {
     "unknown source": ([SET, "data.source=minst"], ["minst", "'mnist'"]),
     "unknown initializer": ([SET, "model.init=he_norml"], ["he_norml", "'he_normal'"]),
     "unknown augmentation": ([SET, 'data.augment=["shfit"]'], ["shfit", "'shift'"]),
-    "unknown preprocessing": ([SET, 'data.preprocess=["standardise"]'], ["standardise", "'standardize'"]),
+    "unknown preprocessing": (
+        [SET, 'data.preprocess=["standardise"]'],
+        ["standardise", "'standardize'"],
+    ),
     "unknown metric": ([SET, 'metrics=["acuracy"]'], ["acuracy", "'accuracy'"]),
     "negative lr": ([SET, "optimizer.lr=-0.1"], ["optimizer.lr", "-0.1", "greater than 0"]),
     "lr is not a number": ([SET, "optimizer.lr=fast"], ["optimizer.lr", "fast", "number"]),
     "infinite lr": ([SET, "optimizer.lr=inf"], ["optimizer.lr", "finite"]),
-    "momentum of one": ([SET, "optimizer.kind=momentum", SET, "optimizer.momentum=1.0"], ["optimizer.momentum", "less than 1"]),
+    "momentum of one": (
+        [SET, "optimizer.kind=momentum", SET, "optimizer.momentum=1.0"],
+        ["optimizer.momentum", "less than 1"],
+    ),
     "dropout over one": ([SET, "model.layers.12.rate=1.5"], ["rate", "1.5"]),
     "batch of zero": ([SET, "data.batch=0"], ["data.batch", "0"]),
     "batch is a fraction": ([SET, "data.batch=32.5"], ["data.batch", "32.5"]),
@@ -44,7 +51,10 @@ TRAIN = {
     "percentage of nothing": ([SET, "stop.after=50%"], ["stop.after", "50%", "ep"]),
     "warmup without unit": ([SET, "schedule.warmup=100"], ["schedule.warmup", "100it"]),
     "validation of one": ([SET, "data.validation=1.0"], ["data.validation", "1.0"]),
-    "validation that leaves nothing": ([SET, "data.source=npz:few.npz", SET, "data.validation=0.9"], ["validation"]),
+    "validation that leaves nothing": (
+        [SET, "data.source=npz:few.npz", SET, "data.validation=0.9"],
+        ["validation"],
+    ),
     "unknown monitor": (
         [SET, "stop.monitor=val_akkuracy", SET, "stop.patience=1ep", SET, "stop.after=1ep"],
         ["val_akkuracy", "val_accuracy"],
@@ -55,7 +65,10 @@ TRAIN = {
     "set without a value": ([SET, "optimizer.lr"], ["optimizer.lr", "KEY=VALUE"]),
     "existing directory": (["--out", "full"], ["full", "new or empty directory"]),
     "missing csv": ([SET, "data.source=csv:none.csv"], ["none.csv"]),
-    "csv without that target": ([SET, 'data.source={kind="csv", path="table.csv", target="prize"}'], ["prize", "price"]),
+    "csv without that target": (
+        [SET, 'data.source={kind="csv", path="table.csv", target="prize"}'],
+        ["prize", "price"],
+    ),
     "missing folder": ([SET, "data.source=folder:none"], ["none"]),
     "folder without classes": ([SET, "data.source=folder:empty"], ["empty"]),
     "empty class": ([SET, "data.source=folder:gap"], ["dogs"]),
@@ -69,8 +82,14 @@ TRAIN = {
     "corrupt idx": ([SET, "data.source=idx:idx"], ["magic"]),
     "wrong output units": ([SET, "model.layers.13.units=7"], ["7", "10"]),
     "dense on images": (["images.toml"], ["flatten"]),
-    "kernel larger than the image": ([SET, "model.layers.0.kernel=99", SET, "model.layers.0.padding=valid"], ["99"]),
-    "class weights of another length": ([SET, "loss.class_weights=[1.0, 2.0]"], ["class_weights", "10"]),
+    "kernel larger than the image": (
+        [SET, "model.layers.0.kernel=99", SET, "model.layers.0.padding=valid"],
+        ["99"],
+    ),
+    "class weights of another length": (
+        [SET, "loss.class_weights=[1.0, 2.0]"],
+        ["class_weights", "10"],
+    ),
 }
 OTHER = {
     "resume nothing": (["resume", "none"], ["none"]),
@@ -98,19 +117,28 @@ def place(tmp_path_factory) -> Path:
         (place / name).mkdir(parents=True)
     (place / "full" / "thing.txt").write_text("precious")
     for i in range(6):
-        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(place / "gap" / "cats" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(
+            place / "gap" / "cats" / f"{i}.png"
+        )
     np.savez(place / "few.npz", x=x[:4], y=y[:4])
     np.savez(place / "no_y.npz", x=x)
     np.savez(place / "nan.npz", x=np.where(np.arange(4) == 2, np.nan, x), y=y)
     np.savez(place / "inf.npz", x=np.where(np.arange(4) == 2, np.inf, x), y=y)
     np.savez(place / "lengths.npz", x=x, y=y[:30])
     np.savez(place / "negative.npz", x=x, y=y - 1)
-    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
         (place / "idx" / f"{name}.gz").write_bytes(gzip.compress(b"not an idx file at all"))
     return place
 
 
-def refuse(arguments: list[str], holds: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse(
+    arguments: list[str], holds: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(place)
     before = sorted(path for path in place.rglob("*"))
     result = CliRunner().invoke(app, arguments)

@@ -10,11 +10,19 @@ from ravine.engine.batched import DenseNetwork
 from ravine.engine.population import Objective, Population
 from ravine.nn.build import build, build_loss
 
-LOSSES = ["cross_entropy", {"kind": "cross_entropy", "label_smoothing": 0.1}, "hinge", "squared", "binary_cross_entropy"]
+LOSSES = [
+    "cross_entropy",
+    {"kind": "cross_entropy", "label_smoothing": 0.1},
+    "hinge",
+    "squared",
+    "binary_cross_entropy",
+]
 ACTIVATIONS = ["relu", "tanh", "sigmoid", "silu", "selu"]
 
 
-def population(members: int, model: object, loss: object = "cross_entropy", dtype=torch.float64) -> Population:
+def population(
+    members: int, model: object, loss: object = "cross_entropy", dtype=torch.float64
+) -> Population:
     models = [build(model, (2, 3), 4, seed=i, dtype=dtype) for i in range(members)]
     objectives = [Objective(built, build_loss(loss, "classification")) for built in models]
     return Population(objectives, range(members), device=torch.device("cpu"), dtype=dtype)
@@ -22,12 +30,16 @@ def population(members: int, model: object, loss: object = "cross_entropy", dtyp
 
 def dense(rows: Population, precision=torch.float64) -> DenseNetwork:
     assert DenseNetwork.refuses(rows.objectives, rows.layout) is None
-    return DenseNetwork(rows.objectives, rows.theta, rows.grad, rows.layout, rows.buffers, precision)
+    return DenseNetwork(
+        rows.objectives, rows.theta, rows.grad, rows.layout, rows.buffers, precision
+    )
 
 
 def batch(size: int = 7, dtype=torch.float64):
     draws = torch.Generator().manual_seed(0)
-    return torch.randn(size, 2, 3, generator=draws, dtype=dtype), torch.randint(4, (size,), generator=draws)
+    return torch.randn(size, 2, 3, generator=draws, dtype=dtype), torch.randint(
+        4, (size,), generator=draws
+    )
 
 
 def assert_equal_to_direct(rows: Population, weight=None, y=None) -> None:
@@ -47,7 +59,9 @@ def assert_equal_to_direct(rows: Population, weight=None, y=None) -> None:
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation, members):
-    assert_equal_to_direct(population(members, {"kind": "mlp", "hidden": [5, 6], "activation": activation}))
+    assert_equal_to_direct(
+        population(members, {"kind": "mlp", "hidden": [5, 6], "activation": activation})
+    )
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -59,7 +73,14 @@ def test_losses(loss, members):
 @pytest.mark.parametrize("form", ["inverted", "classic"])
 def test_dropout_draws_what_the_layer_draws(form):
     drop = {"kind": "dropout", "rate": 0.4, "form": form}
-    layers = ["flatten", drop, {"kind": "dense", "units": 5, "bias": False}, "tanh", drop, {"kind": "dense", "units": 4}]
+    layers = [
+        "flatten",
+        drop,
+        {"kind": "dense", "units": 5, "bias": False},
+        "tanh",
+        drop,
+        {"kind": "dense", "units": 4},
+    ]
     assert_equal_to_direct(population(3, {"kind": "layers", "layers": layers}))
 
 
@@ -73,7 +94,9 @@ def test_rates_may_differ_between_members():
     said = [{"kind": "mlp", "hidden": [5], "dropout": rate} for rate in (0.0, 0.5)]
     models = [build(model, (2, 3), 4, seed=i, dtype=torch.float64) for i, model in enumerate(said)]
     objectives = [Objective(model, build_loss("auto", "classification")) for model in models]
-    assert_equal_to_direct(Population(objectives, range(2), device=torch.device("cpu"), dtype=torch.float64))
+    assert_equal_to_direct(
+        Population(objectives, range(2), device=torch.device("cpu"), dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -99,7 +122,12 @@ class Custom(nn.Module):
     [
         (lambda: nn.Sequential(nn.Flatten(), Custom(), nn.Linear(6, 4)), "Custom"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.BatchNorm1d(4)), "BatchNorm1d"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 4).requires_grad_(False), nn.Linear(4, 4)), "frozen"),
+        (
+            lambda: nn.Sequential(
+                nn.Flatten(), nn.Linear(6, 4).requires_grad_(False), nn.Linear(4, 4)
+            ),
+            "frozen",
+        ),
         (lambda: nn.Flatten(), "no dense layer"),
     ],
 )
@@ -111,7 +139,10 @@ def test_what_is_not_known_is_refused(model, why):
 
 
 def test_members_with_different_losses_are_refused():
-    losses = [build_loss({"kind": "cross_entropy", "label_smoothing": s}, "classification") for s in (0.0, 0.1)]
+    losses = [
+        build_loss({"kind": "cross_entropy", "label_smoothing": s}, "classification")
+        for s in (0.0, 0.1)
+    ]
     rows = [Objective(build("mlp", (6,), 4), loss) for loss in losses]
     layout = Population(rows, [0, 1], device=torch.device("cpu"), dtype=torch.float32).layout
     assert "losses differ" in (DenseNetwork.refuses(rows, layout) or "")

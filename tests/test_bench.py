@@ -1,4 +1,5 @@
-"""The comparison with peers: fair models, ratios, tables, and a process of its own for each competitor."""
+"""The comparison with peers: fair models, ratios, tables, and a process of its own for each
+competitor."""
 
 from __future__ import annotations
 
@@ -77,7 +78,9 @@ def test_tables_figure_and_json_are_written(tmp_path):
     assert math.isnan(stored["timings"][3]["median"])
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["smal_mlp"], "small_mlp"), (["--peers", "ravin"], "'ravine'")])
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["smal_mlp"], "small_mlp"), (["--peers", "ravin"], "'ravine'")]
+)
 def test_unknown_names_get_the_nearest(arguments, said):
     from ravine.cli import app
 
@@ -105,7 +108,12 @@ def test_populations_name_works():
 @pytest.mark.slow
 def test_the_gpu_bench_runs_at_toy_sizes_on_a_cpu():
     script = Path(__file__).parent.parent / "bench" / "gpu.py"
-    done = subprocess.run([sys.executable, str(script), "--device", "cpu", "--small"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), "--device", "cpu", "--small"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["part"] for row in rows} == {"populations", "bandwidth", "cifar"}

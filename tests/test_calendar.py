@@ -16,7 +16,9 @@ PARTS = {"validation": 0.0, "test": 0.0}
 
 def calendar(accumulate=1, **data):
     recipe = Recipe(
-        data={"source": "arrays", **PARTS, **data}, optimizer={"kind": "sgd", "accumulate": accumulate}, stop={"after": "4ep"}
+        data={"source": "arrays", **PARTS, **data},
+        optimizer={"kind": "sgd", "accumulate": accumulate},
+        stop={"after": "4ep"},
     )
     return Calendar(recipe, Pipeline(recipe.data, arrays=(X, Y)))
 
@@ -35,23 +37,40 @@ def test_each_epoch_sees_each_sample_once(case):
     days = calendar(**said)
     steps = [sum(len(batch.y) for batch in micro) for micro in days.batches(0, 2 * len(sizes))]
     assert steps == sizes * 2
-    assert [days.is_end(step) for step in range(1, len(sizes) + 1)] == [False] * (len(sizes) - 1) + [True]
+    assert [days.is_end(step) for step in range(1, len(sizes) + 1)] == [False] * (
+        len(sizes) - 1
+    ) + [True]
 
 
 def test_a_growing_batch_shortens_the_epochs():
     days = calendar(batch=10, grow={"milestones": ["25%", "2ep"], "factor": 2.0})
     assert [days.start(epoch) for epoch in range(6)] == [0, 10, 15, 18, 21, 24]
-    assert [days.place(step) for step in (0, 9, 10, 15, 20, 21)] == [(0, 0), (0, 9), (1, 0), (2, 0), (3, 2), (4, 0)]
+    assert [days.place(step) for step in (0, 9, 10, 15, 20, 21)] == [
+        (0, 0),
+        (0, 9),
+        (1, 0),
+        (2, 0),
+        (3, 2),
+        (4, 0),
+    ]
     assert days.steps("3ep") == 18
     assert days.steps("1.5ep") == 13
     assert [days.end(step) for step in (0, 9, 10, 18)] == [10, 10, 15, 21]
-    seen = [sorted(i for batch in micro for i in batch.index.tolist()) for micro in days.batches(15, 18)]
+    seen = [
+        sorted(i for batch in micro for i in batch.index.tolist()) for micro in days.batches(15, 18)
+    ]
     assert sorted(i for step in seen for i in step) == list(range(100))
     assert [len(s) for s in seen] == [40, 40, 20]
 
 
 def test_a_growing_batch_trains_and_resumes(tmp_path):
-    said = {"data": "blobs", "batch": 20, "grow": {"milestones": ["1ep"], "factor": 4.0}, "quiet": True, "lr": 0.01}
+    said = {
+        "data": "blobs",
+        "batch": 20,
+        "grow": {"milestones": ["1ep"], "factor": 4.0},
+        "quiet": True,
+        "lr": 0.01,
+    }
     whole = ravine.train(epochs=4, out=tmp_path / "whole", **said)
     assert list(whole.metrics["epoch"]) == [1, 2, 3, 4]
     steps = list(whole.metrics["step"])
@@ -63,5 +82,7 @@ def test_a_growing_batch_trains_and_resumes(tmp_path):
 
 def test_growth_is_counted_in_epochs(tmp_path):
     with pytest.raises(ravine.InputError, match=r"stop\.after: got '50it'"):
-        ravine.train(data="blobs", steps=50, grow={"milestones": ["1ep"]}, quiet=True, out=tmp_path / "run")
+        ravine.train(
+            data="blobs", steps=50, grow={"milestones": ["1ep"]}, quiet=True, out=tmp_path / "run"
+        )
     assert not (tmp_path / "run").exists()

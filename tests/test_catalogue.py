@@ -1,4 +1,5 @@
-"""The catalogue: the table says what the functions are, every name makes a part, every technique is documented."""
+"""The catalogue: the table says what the functions are, every name makes a part, every technique is
+documented."""
 
 from __future__ import annotations
 
@@ -23,9 +24,18 @@ row = pytest.mark.parametrize(("kind", "name"), ROWS, ids=[f"{kind}-{name}" for 
 
 # How many arguments a function of each kind receives before its ``*``.
 GIVEN = {
-    "source": 1, "preprocess": 1, "augment": 2, "layer": 1, "initializer": 3, "loss": 0, "metric": 2, "model": 2,
-    "optimizer": 5, "schedule": 3, "constraint": 2,
-}  # fmt: skip
+    "source": 1,
+    "preprocess": 1,
+    "augment": 2,
+    "layer": 1,
+    "initializer": 3,
+    "loss": 0,
+    "metric": 2,
+    "model": 2,
+    "optimizer": 5,
+    "schedule": 3,
+    "constraint": 2,
+}
 
 
 @row
@@ -35,7 +45,10 @@ def test_the_table_is_what_the_function_is(kind, name):
     parameters = inspect.signature(function).parameters.values()
     own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     missing = inspect.Parameter.empty
-    assert {field: missing if default is ... else default for field, (_, default) in technique.fields.items()} == own
+    assert {
+        field: missing if default is ... else default
+        for field, (_, default) in technique.fields.items()
+    } == own
     assert len([p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]) == GIVEN[kind]
     assert not [p for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     assert technique.module == function.__module__
@@ -47,7 +60,9 @@ def test_every_technique_makes_a_part(kind, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a field that shadows one of pydantic's, for instance
         part = technique.part
-    clash = set(technique.fields) & (set(dir(Part)) | set(COMMON.get(kind, Part).model_fields) | {"kind"})
+    clash = set(technique.fields) & (
+        set(dir(Part)) | set(COMMON.get(kind, Part).model_fields) | {"kind"}
+    )
     assert not clash, f"these names are taken: {clash}"
     if not any(field.is_required() for field in part.model_fields.values()):
         made = make(kind, name)
@@ -61,18 +76,39 @@ def test_every_technique_makes_a_part(kind, name):
 def test_an_absent_value_is_the_default(kind, name):
     """TOML has no null, so None may be a field's value only where it is its default."""
     for field_name, (annotation, default) in find(kind, name).fields.items():
-        inner = typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+        inner = (
+            typing.get_args(annotation)[0]
+            if typing.get_origin(annotation) is typing.Annotated
+            else annotation
+        )
         if type(None) in typing.get_args(inner):
             assert default is None, field_name
 
 
 OLDER_THAN_PAPERS = {
-    ("layer", "dense"), ("layer", "flatten"), ("layer", "reshape"), ("layer", "transpose"), ("layer", "chain"),
-    ("initializer", "zeros"), ("initializer", "constant"), ("initializer", "uniform"), ("initializer", "normal"),
-    ("loss", "auto"), ("loss", "output"), ("model", "layers"), ("model", "module"), ("model", "linear"),
-    ("schedule", "constant"), ("schedule", "step"), ("schedule", "exponential"), ("schedule", "polynomial"),
-    ("schedule", "on_plateau"), ("schedule", "table"), ("constraint", "unit_norm"), ("constraint", "l2_ball"),
-}  # fmt: skip
+    ("layer", "dense"),
+    ("layer", "flatten"),
+    ("layer", "reshape"),
+    ("layer", "transpose"),
+    ("layer", "chain"),
+    ("initializer", "zeros"),
+    ("initializer", "constant"),
+    ("initializer", "uniform"),
+    ("initializer", "normal"),
+    ("loss", "auto"),
+    ("loss", "output"),
+    ("model", "layers"),
+    ("model", "module"),
+    ("model", "linear"),
+    ("schedule", "constant"),
+    ("schedule", "step"),
+    ("schedule", "exponential"),
+    ("schedule", "polynomial"),
+    ("schedule", "on_plateau"),
+    ("schedule", "table"),
+    ("constraint", "unit_norm"),
+    ("constraint", "l2_ball"),
+}
 HAVE_PAPERS = {"layer", "initializer", "loss", "model", "optimizer", "schedule", "constraint"}
 
 
@@ -88,7 +124,9 @@ def test_every_technique_is_documented(kind, name):
 @pytest.mark.parametrize("kind", ALWAYS_PER_MEMBER)
 def test_what_is_always_per_member(kind):
     for technique in table(kind).values():
-        assert all(MEMBER in getattr(a, "__metadata__", ()) for a, _ in technique.fields.values()), technique.name
+        assert all(
+            MEMBER in getattr(a, "__metadata__", ()) for a, _ in technique.fields.values()
+        ), technique.name
 
 
 def test_per_member_and_structural_fields_of_a_part():
@@ -107,7 +145,16 @@ def test_every_public_function_of_the_files_is_listed_once():
 def test_no_file_of_techniques_is_forgotten():
     """A file whose functions use the vocabulary as techniques do, yet which is not in FILES."""
     listed = {file.replace(".", "/") + ".py" for files in FILES.values() for file in files}
-    vocabulary = {"Positive", "NonNegative", "Probability", "Decay", "Count", "PerMember", "Flag", "Duration"}
+    vocabulary = {
+        "Positive",
+        "NonNegative",
+        "Probability",
+        "Decay",
+        "Count",
+        "PerMember",
+        "Flag",
+        "Duration",
+    }
     for folder in ("data", "nn", "optim"):
         for path in (SOURCE / folder).glob("*.py"):
             if path.relative_to(SOURCE).as_posix() in listed:

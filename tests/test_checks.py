@@ -1,4 +1,5 @@
-"""Signals against theory, gradients against differences, first checks, features, advice: each on cases with a known answer."""
+"""Signals against theory, gradients against differences, first checks, features, advice: each on
+cases with a known answer."""
 
 from __future__ import annotations
 
@@ -19,10 +20,15 @@ from ravine.study.measuring import pipeline_of
 from ravine.study.signals import passed, signals, theory
 
 DIGITS = Recipe(name="digits", data={"source": "digits", "preprocess": "standardize", "batch": 64})
-BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model={"kind": "mlp", "hidden": [8]}, stop={"after": "3ep"})
+BLOBS = Recipe(
+    name="blobs",
+    data={"source": "blobs", "batch": 32},
+    model={"kind": "mlp", "hidden": [8]},
+    stop={"after": "3ep"},
+)
 
 
-# --- signals ------------------------------------------------------------------------------------------------------------
+# --- signals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -30,21 +36,34 @@ BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model={"kind
     [("relu", "he_normal", True), ("relu", "glorot_normal", False), ("tanh", "he_normal", None)],
 )
 def test_signals_follow_the_theory_of_wide_layers(activation, initializer, keeps):
-    model = {"kind": "mlp", "hidden": [512] * 6, "activation": activation, "init": {"weights": initializer, "biases": "zeros"}}
+    model = {
+        "kind": "mlp",
+        "hidden": [512] * 6,
+        "activation": activation,
+        "init": {"weights": initializer, "biases": "zeros"},
+    }
     layers = passed(DIGITS.edit({"model": model}), pipeline_of(DIGITS), 256)
     expected = theory(layers)
     measured = [float(layer.z.double().var()) for layer in layers]
     assert measured[1:-1] == pytest.approx(expected["z variance"][1:-1], rel=0.35)
     gradients = [float((layer.gradient.double() * 256).var()) for layer in layers]
     assert np.log(gradients) == pytest.approx(np.log(expected["gradient variance"]), abs=1.0)
-    if keeps is not None:  # He: E[relu(z)^2] = q/2 and fan_in Var[w] = 2 keep q; Glorot halves it at every square layer
+    if (
+        keeps is not None
+    ):  # He: E[relu(z)^2] = q/2 and fan_in Var[w] = 2 keep q; Glorot halves it at every square layer
         factor = expected["z variance"][4] / expected["z variance"][3]
         assert factor == pytest.approx(1.0 if keeps else 0.5, rel=0.03)
 
 
 def test_dead_and_saturated_units_are_counted(tmp_path):
     found = signals(
-        DIGITS, initializers=["normal:1.0"], activations=["tanh", "relu"], depth=3, width=64, quiet=True, out=tmp_path / "s"
+        DIGITS,
+        initializers=["normal:1.0"],
+        activations=["tanh", "relu"],
+        depth=3,
+        width=64,
+        quiet=True,
+        out=tmp_path / "s",
     )
     rows = {row["activation"]: row for row in found["table"]}
     assert rows["tanh"]["saturated in %"] > 60
@@ -54,11 +73,14 @@ def test_dead_and_saturated_units_are_counted(tmp_path):
 
 def test_signals_are_the_same_each_time_dropout_or_not(tmp_path):
     recipe = BLOBS.edit({"model.dropout": 0.5})
-    once, again = (signals(recipe, initializers=["he_normal"], depth=None, quiet=True, out=tmp_path / name) for name in "ab")
+    once, again = (
+        signals(recipe, initializers=["he_normal"], depth=None, quiet=True, out=tmp_path / name)
+        for name in "ab"
+    )
     assert once["networks"] == again["networks"]
 
 
-# --- gradients ----------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 class _Wrong(torch.autograd.Function):
@@ -105,33 +127,49 @@ def test_a_wrong_gradient_is_named(tmp_path):
     assert {row["tensor"]: row["relative error"] < 1e-7 for row in found["table"]}["second.weight"]
 
 
-# --- first checks -------------------------------------------------------------------------------------------------------
+# --- first checks ---------------------------------------------------------------------------------
 
 
 def test_the_first_loss_of_small_scores_is_ln_k():
     recipe = DIGITS.edit(
-        {"model": {"kind": "softmax", "init": {"weights": {"kind": "normal", "std": 1e-6}, "biases": "zeros"}}, "loss.l2": 0.1}
+        {
+            "model": {
+                "kind": "softmax",
+                "init": {"weights": {"kind": "normal", "std": 1e-6}, "biases": "zeros"},
+            },
+            "loss.l2": 0.1,
+        }
     )
     found = first_loss(recipe, pipeline_of(recipe))
     assert found["first loss"] == pytest.approx(math.log(10), abs=1e-4)
     assert found["expected"] == pytest.approx(math.log(10), abs=1e-6)
     assert found["expected is"] == "ln 10"
     assert found["passed"]
-    large = recipe.edit({"model": {"kind": "softmax", "init": {"weights": {"kind": "normal", "std": 10.0}}}})
+    large = recipe.edit(
+        {"model": {"kind": "softmax", "init": {"weights": {"kind": "normal", "std": 10.0}}}}
+    )
     assert not first_loss(large, pipeline_of(large))["passed"]
 
 
 def test_a_network_that_cannot_learn_one_batch_fails(tmp_path):
-    stuck = BLOBS.edit({"model": {"kind": "mlp", "hidden": [8], "init": {"weights": "zeros", "biases": "zeros"}}})
+    stuck = BLOBS.edit(
+        {"model": {"kind": "mlp", "hidden": [8], "init": {"weights": "zeros", "biases": "zeros"}}}
+    )
     found = babysit(stuck, steps=60, rates=4, quiet=True, out=tmp_path / "stuck")
-    assert {check["check"]: check["passed"] for check in found["checks"]}["one batch by heart"] is False
+    assert {check["check"]: check["passed"] for check in found["checks"]}[
+        "one batch by heart"
+    ] is False
     healthy = babysit(
-        BLOBS.edit({"optimizer": {"kind": "adam", "lr": 0.03}}), steps=150, rates=6, quiet=True, out=tmp_path / "healthy"
+        BLOBS.edit({"optimizer": {"kind": "adam", "lr": 0.03}}),
+        steps=150,
+        rates=6,
+        quiet=True,
+        out=tmp_path / "healthy",
     )
     assert healthy["passed"], healthy["checks"]
 
 
-# --- features -----------------------------------------------------------------------------------------------------------
+# --- features -------------------------------------------------------------------------------------
 
 
 def test_patches_are_what_a_unit_sees():
@@ -140,7 +178,10 @@ def test_patches_are_what_a_unit_sees():
     x = torch.zeros(5, 1, 12, 12)
     x[3, 0, 6, 6] = 5.0
     for one in exciting(model, model[0], x + 0.01 * torch.rand(x.shape), 2, 2):
-        assert all(patch.shape == (1, 3, 3) for patch in one["patches"]) or min(p.shape[1] for p in one["patches"]) >= 2
+        assert (
+            all(patch.shape == (1, 3, 3) for patch in one["patches"])
+            or min(p.shape[1] for p in one["patches"]) >= 2
+        )
         assert one["values"] == sorted(one["values"], reverse=True)
     with torch.no_grad():
         model[0].weight.fill_(1.0)
@@ -159,17 +200,26 @@ def test_saliency_of_a_linear_model_is_its_weights():
 def test_features_of_a_network_of_images(tmp_path):
     run = ravine.train(
         DIGITS,
-        model=[{"kind": "conv", "channels": 4, "kernel": 3}, "relu", "flatten", {"kind": "dense", "units": 10}],
+        model=[
+            {"kind": "conv", "channels": 4, "kernel": 3},
+            "relu",
+            "flatten",
+            {"kind": "dense", "units": 10},
+        ],
         epochs=1,
         quiet=True,
         out=tmp_path / "run",
     )
     found = features(run, units=2, patches=2, samples=100, quiet=True, out=tmp_path / "f")
     assert found["filters"] == 4
-    assert {path.stem for path in (tmp_path / "f" / "figures").glob("*.png")} == {"filters", "patches", "saliency"}
+    assert {path.stem for path in (tmp_path / "f" / "figures").glob("*.png")} == {
+        "filters",
+        "patches",
+        "saliency",
+    }
 
 
-# --- advice -------------------------------------------------------------------------------------------------------------
+# --- advice ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,8 +227,14 @@ def test_features_of_a_network_of_images(tmp_path):
     [
         (Errors("error", train=0.15, validation=0.16, optimal=0.01), "high bias"),
         (Errors("error", train=0.01, validation=0.11, optimal=0.01), "high variance"),
-        (Errors("error", train=0.01, validation=0.10, train_dev=0.015, optimal=0.01), "data mismatch"),
-        (Errors("error", train=0.01, validation=0.02, test=0.10, optimal=0.01), "chosen on validation data"),
+        (
+            Errors("error", train=0.01, validation=0.10, train_dev=0.015, optimal=0.01),
+            "data mismatch",
+        ),
+        (
+            Errors("error", train=0.01, validation=0.02, test=0.10, optimal=0.01),
+            "chosen on validation data",
+        ),
         (Errors("error", train=0.05, validation=0.055, optimal=0.05), "no gap"),
         (Errors("rmse", train=3.0, validation=3.1, optimal=0.5), "high bias"),
     ],
@@ -190,9 +246,15 @@ def test_the_flow_chart_of_bias_and_variance(errors, said):
 @pytest.mark.parametrize(
     ("errors", "do"),
     [
-        (Errors("error", train=0.15, validation=0.16, optimal=0.0, reachable=0.02), "optimise better"),
+        (
+            Errors("error", train=0.15, validation=0.16, optimal=0.0, reachable=0.02),
+            "optimise better",
+        ),
         (Errors("error", train=0.15, validation=0.16, optimal=0.0, falling=0.2), "train longer"),
-        (Errors("error", train=0.15, validation=0.16, optimal=0.0, reachable=0.14, falling=0.0), "a larger network"),
+        (
+            Errors("error", train=0.15, validation=0.16, optimal=0.0, reachable=0.14, falling=0.0),
+            "a larger network",
+        ),
     ],
 )
 def test_bias_has_three_cures(errors, do):
@@ -200,7 +262,15 @@ def test_bias_has_three_cures(errors, do):
 
 
 def test_the_parts_add_up_to_the_test_error():
-    errors = Errors("error", train=0.05, validation=0.12, test=0.13, train_dev=0.09, optimal=0.01, reachable=0.03)
+    errors = Errors(
+        "error",
+        train=0.05,
+        validation=0.12,
+        test=0.13,
+        train_dev=0.09,
+        optimal=0.01,
+        reachable=0.03,
+    )
     parts = parts_of(errors)
     assert [row["part"] for row in parts] == [
         "irreducible",

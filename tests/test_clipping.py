@@ -1,4 +1,5 @@
-"""Clipping by row, against PyTorch's clip_grad_norm_ and clip_grad_value_ on each row's own tensors."""
+"""Clipping by row, against PyTorch's clip_grad_norm_ and clip_grad_value_ on each row's own
+tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from ravine.optim.clipping import clip
 
 
 def rows(p: int = 4) -> Tensor:
-    return torch.randn(p, LAYOUT.size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return torch.randn(
+        p, LAYOUT.size, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
 
 
 def expected(row: Tensor, norm: float, tensor_norm: float, value: float) -> Tensor:
@@ -42,7 +45,9 @@ def test_as_torch_has_it(limits: tuple[list[float], ...]) -> None:
     norms = clip(grad, LAYOUT, *(torch.tensor(limit, dtype=torch.float64) for limit in limits))
     torch.testing.assert_close(norms, rows().norm(dim=1), rtol=1e-12, atol=0)
     for row, before, norm, tensor_norm, value in zip(grad, rows(), *limits, strict=True):
-        torch.testing.assert_close(row, expected(before, norm, tensor_norm, value), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            row, expected(before, norm, tensor_norm, value), rtol=1e-12, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

@@ -1,4 +1,5 @@
-"""Comparisons: corrected p-values, the order of finish, targets, baselines; the learning-rate panel against a bowl's curvature."""
+"""Comparisons: corrected p-values, the order of finish, targets, baselines; the learning-rate panel
+against a bowl's curvature."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ from ravine.study.rates import judge, lr
 from ravine.study.statistics import holm, paired_tests
 
 BLOBS = Recipe(
-    name="blobs", data={"source": "blobs", "batch": 32}, model="softmax", stop={"after": "3ep"}, precision="float64", threads=1
+    name="blobs",
+    data={"source": "blobs", "batch": 32},
+    model="softmax",
+    stop={"after": "3ep"},
+    precision="float64",
+    threads=1,
 )
 
 
@@ -36,7 +42,10 @@ def test_holm_is_monotone_and_between_raw_and_bonferroni(p):
 
 def test_pairs_are_tested_as_scipy_does():
     draw = np.random.default_rng(0)
-    scores = {name: (draw.normal(size=10) + shift).tolist() for name, shift in (("a", 0.0), ("b", 1.0), ("c", 0.1))}
+    scores = {
+        name: (draw.normal(size=10) + shift).tolist()
+        for name, shift in (("a", 0.0), ("b", 1.0), ("c", 0.1))
+    }
     scores["d"] = [*scores["a"][:9], math.nan]
     for row in paired_tests(scores):
         x, y = (np.array(scores[row[side]]) for side in ("one", "other"))
@@ -51,19 +60,35 @@ def test_pairs_are_tested_as_scipy_does():
 
 def test_variants_are_every_combination():
     found = variants_of(BLOBS, ["optimizer.kind=sgd,adam", "data.batch=16,32"])
-    assert [v.label for v in found] == ["sgd, batch 16", "sgd, batch 32", "adam, batch 16", "adam, batch 32"]
+    assert [v.label for v in found] == [
+        "sgd, batch 16",
+        "sgd, batch 32",
+        "adam, batch 16",
+        "adam, batch 32",
+    ]
     whole = variants_of(BLOBS, ['optimizer={kind="sgd",lr=0.1},{kind="adam",lr=0.01}'])
     assert [v.label for v in whole] == ["sgd, lr 0.1", "adam, lr 0.01"]
 
 
 def test_the_order_of_finish_is_that_of_single_runs(tmp_path):
     kinds = ["sgd", "adam", "rmsprop", "adagrad"]
-    found = compare(BLOBS, [f"optimizer.kind={','.join(kinds)}"], seeds=2, metric="val_loss", quiet=True, out=tmp_path / "c")
+    found = compare(
+        BLOBS,
+        [f"optimizer.kind={','.join(kinds)}"],
+        seeds=2,
+        metric="val_loss",
+        quiet=True,
+        out=tmp_path / "c",
+    )
     assert found["programs"] == 1
     alone = {}
     for kind in kinds:
         runs = [
-            ravine.train(BLOBS.edit({"optimizer.kind": kind, "seed": 1000 + i}), quiet=True, out=tmp_path / f"{kind}{i}")
+            ravine.train(
+                BLOBS.edit({"optimizer.kind": kind, "seed": 1000 + i}),
+                quiet=True,
+                out=tmp_path / f"{kind}{i}",
+            )
             for i in range(2)
         ]
         alone[kind] = np.mean([run.result["test_loss"] for run in runs])
@@ -99,12 +124,16 @@ def test_each_variant_gets_its_own_rate(tmp_path):
         own = [row for row in found["tuning"] if row["variant"] == kind]
         best = min(own, key=lambda row: (-row["val_accuracy"], row["val_loss"]))
         assert rate == best["optimizer.lr"]
-    assert all(row["seconds to target"] is None or row["seconds to target"] > 0 for row in found["table"])
+    assert all(
+        row["seconds to target"] is None or row["seconds to target"] > 0 for row in found["table"]
+    )
     assert {row["reached"] for row in found["table"]} <= {f"{n} of 3" for n in range(4)}
 
 
 def test_resampled_seeds_see_other_splits(tmp_path):
-    found = compare(BLOBS, ["optimizer.kind=sgd,adam"], seeds=2, resample=True, quiet=True, out=tmp_path / "c")
+    found = compare(
+        BLOBS, ["optimizer.kind=sgd,adam"], seeds=2, resample=True, quiet=True, out=tmp_path / "c"
+    )
     assert found["programs"] == 2
 
 
@@ -116,11 +145,25 @@ def test_baselines_are_scikit_learns(tmp_path):
 
     pipeline = pipeline_of(BLOBS)
     rows = {row["model"]: row for row in baselines(pipeline, seed=0)}
-    assert set(rows) == {"logistic regression", "k-nearest neighbours", "support vector machine", "decision tree", "random forest"}
+    assert set(rows) == {
+        "logistic regression",
+        "k-nearest neighbours",
+        "support vector machine",
+        "decision tree",
+        "random forest",
+    }
     parts = {split: list(pipeline.split(split)) for split in ("train", "test")}
-    x, y = (torch.cat([getattr(batch, name) for batch in parts["train"]]).numpy() for name in ("x", "y"))
-    tx, ty = (torch.cat([getattr(batch, name) for batch in parts["test"]]).numpy() for name in ("x", "y"))
-    own = LogisticRegression(max_iter=1000).fit(x.reshape(len(x), -1).astype(float), y).score(tx.reshape(len(tx), -1), ty)
+    x, y = (
+        torch.cat([getattr(batch, name) for batch in parts["train"]]).numpy() for name in ("x", "y")
+    )
+    tx, ty = (
+        torch.cat([getattr(batch, name) for batch in parts["test"]]).numpy() for name in ("x", "y")
+    )
+    own = (
+        LogisticRegression(max_iter=1000)
+        .fit(x.reshape(len(x), -1).astype(float), y)
+        .score(tx.reshape(len(tx), -1), ty)
+    )
     assert rows["logistic regression"]["test_accuracy"] == pytest.approx(own)
 
 
@@ -128,7 +171,9 @@ class Bowl(nn.Module):
     def __init__(self, curvature: float):
         super().__init__()
         self.theta = nn.Parameter(torch.full((3,), 2.0, dtype=torch.float64))
-        self.register_buffer("h", torch.tensor([curvature, curvature / 10, curvature / 100], dtype=torch.float64))
+        self.register_buffer(
+            "h", torch.tensor([curvature, curvature / 10, curvature / 100], dtype=torch.float64)
+        )
 
     def forward(self, x):
         return 0.5 * (self.h * (self.theta - x) ** 2).sum(1)
@@ -136,7 +181,12 @@ class Bowl(nn.Module):
 
 @pytest.mark.parametrize("curvature", [0.5, 8.0])
 def test_the_edge_of_divergence_of_a_bowl_is_two_over_its_curvature(curvature, tmp_path):
-    recipe = Recipe(loss="output", optimizer="sgd", data={"batch": "full", "validation": 0.2}, precision="float64")
+    recipe = Recipe(
+        loss="output",
+        optimizer="sgd",
+        data={"batch": "full", "validation": 0.2},
+        precision="float64",
+    )
     data = np.zeros((20, 3))
     found = lr(
         recipe,
@@ -167,7 +217,14 @@ def test_verdicts_of_rates():
     ]
     losses[5][0] = 2.3
     found = judge([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0], losses, ["finished"] * 5 + ["diverged"])
-    assert [row["verdict"] for row in found["table"]] == ["too low", "too low", "good", "good", "diverged", "diverged"]
+    assert [row["verdict"] for row in found["table"]] == [
+        "too low",
+        "too low",
+        "good",
+        "good",
+        "diverged",
+        "diverged",
+    ]
     assert found["suggested"] == 1e-2
     assert found["range"] == [1e-3, 1e-2]
     assert found["edge"] == [1e-2, 1e-1]
@@ -185,8 +242,13 @@ def test_the_example_of_a_quadratic_bowl(tmp_path):
     assert [row["variant"] for row in found["table"][:2]] != ["sgd", "sgd"]
     for row in found["table"]:  # the noise alone costs trace(Q) / 2; a step away costs more
         assert 0.93 * least < row["test_loss"][0] < 1.3 * least
-    run = ravine.Run(tmp_path / "bowl" / "runs" / "seeds", 0, module=lambda: example.Bowl(example.curvature()))
+    run = ravine.Run(
+        tmp_path / "bowl" / "runs" / "seeds", 0, module=lambda: example.Bowl(example.curvature())
+    )
     assert run.result["steps"] == 10 * (example.SAMPLES // 128)  # incomplete batches are dropped
-    away, q = run.model.theta.detach() - torch.from_numpy(example.noise(1)).mean(0), example.curvature()
+    away, q = (
+        run.model.theta.detach() - torch.from_numpy(example.noise(1)).mean(0),
+        example.curvature(),
+    )
     start = torch.ones(example.DIMENSIONS) - torch.from_numpy(example.noise(1)).mean(0)
     assert away @ q @ away < 0.2 * (start @ q @ start)

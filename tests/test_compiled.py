@@ -1,4 +1,5 @@
-"""Networks that run compiled while they train, as far as a CPU shows: the same numbers, the trial before use, the way back."""
+"""Networks that run compiled while they train, as far as a CPU shows: the same numbers, the trial
+before use, the way back."""
 
 from __future__ import annotations
 
@@ -18,7 +19,13 @@ RESIDUAL = Recipe(
     precision="float64",
     stop={"after": "1ep"},
 )
-_LAYERS = ["flatten", {"kind": "dense", "units": 9}, "gelu", {"kind": "dropout", "rate": 0.3}, {"kind": "dense", "units": 10}]
+_LAYERS = [
+    "flatten",
+    {"kind": "dense", "units": 9},
+    "gelu",
+    {"kind": "dropout", "rate": 0.3},
+    {"kind": "dense", "units": 10},
+]
 DROPPED = RESIDUAL.edit({"model": {"layers": _LAYERS}})
 
 
@@ -39,12 +46,15 @@ def trained(recipe, place, monkeypatch, compile_network=None):
 
 
 def execution(run):
-    return pilot.Execution(**next(event["data"] for event in run.events if event["kind"] == "execution"))
+    return pilot.Execution(
+        **next(event["data"] for event in run.events if event["kind"] == "execution")
+    )
 
 
 @pytest.mark.parametrize("recipe", [RESIDUAL, DROPPED], ids=["batch norm", "dropout"])
 def test_a_compiled_network_trains_the_same(recipe, tmp_path, monkeypatch):
-    """Graphs by Dynamo and AOTAutograd, without a code generator: weights and running statistics after an epoch."""
+    """Graphs by Dynamo and AOTAutograd, without a code generator: weights and running statistics
+    after an epoch."""
     plain = trained(recipe, tmp_path / "plain", monkeypatch)
     compiled = trained(recipe, tmp_path / "compiled", monkeypatch, compiler("aot_eager"))
     assert "network compiled" in execution(compiled).sentence()
@@ -55,14 +65,18 @@ def test_a_compiled_network_trains_the_same(recipe, tmp_path, monkeypatch):
 
 
 def wrong(graph, inputs):
-    return lambda *given: tuple(2 * out if out.is_floating_point() else out for out in graph(*given))
+    return lambda *given: tuple(
+        2 * out if out.is_floating_point() else out for out in graph(*given)
+    )
 
 
 def broken(graph, inputs):
     raise RuntimeError("no code for this machine")
 
 
-@pytest.mark.parametrize(("backend", "reason"), [(wrong, "gives other values"), (broken, "torch.compile failed")])
+@pytest.mark.parametrize(
+    ("backend", "reason"), [(wrong, "gives other values"), (broken, "torch.compile failed")]
+)
 def test_what_compiles_wrongly_is_not_used(backend, reason, tmp_path, monkeypatch):
     recipe = DROPPED.edit({"stop.after": "2it"})
     run = trained(recipe, tmp_path / "run", monkeypatch, compiler(backend))

@@ -15,13 +15,19 @@ from ravine.optim.projection import RowConstraints
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("max_norm", {"limit": 1.0}),
     ("unit_norm", {}),
-    *[(kind, {"radius": 1.0, "over": over}) for kind in ("l1_ball", "l2_ball") for over in ("all", "tensor", "unit")],
+    *[
+        (kind, {"radius": 1.0, "over": over})
+        for kind in ("l1_ball", "l2_ball")
+        for over in ("all", "tensor", "unit")
+    ],
 ]
 IDS = [f"{kind}-{fields.get('over', 'unit')}" for kind, fields in CASES]
 
 
 def rows(scale: float = 1.0) -> Tensor:
-    return scale * torch.randn(3, LAYOUT.size, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return scale * torch.randn(
+        3, LAYOUT.size, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+    )
 
 
 def vectors(row: Tensor, kind: str, fields: dict[str, Any]) -> list[Tensor]:
@@ -30,7 +36,11 @@ def vectors(row: Tensor, kind: str, fields: dict[str, Any]) -> list[Tensor]:
     if over == "all":
         return [row[: LAYOUT.weights]]
     weights = [row[e.start : e.stop].view(e.shape) for e in LAYOUT.entries if e.kind == "weight"]
-    return [w.flatten() for w in weights] if over == "tensor" else [unit for w in weights for unit in w]
+    return (
+        [w.flatten() for w in weights]
+        if over == "tensor"
+        else [unit for w in weights for unit in w]
+    )
 
 
 def in_ball(v: Tensor, order: int, radius: float) -> Tensor:
@@ -42,12 +52,16 @@ def in_ball(v: Tensor, order: int, radius: float) -> Tensor:
     low, high = 0.0, float(v.abs().max())
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if (v.abs() - middle).clamp(min=0).sum() > radius else (low, middle)
+        low, high = (
+            (middle, high) if (v.abs() - middle).clamp(min=0).sum() > radius else (low, middle)
+        )
     return v.sign() * (v.abs() - low).clamp(min=0)
 
 
 def expected(v: Tensor, kind: str, radius: float) -> Tensor:
-    return v / v.norm() if kind == "unit_norm" else in_ball(v, 1 if kind == "l1_ball" else 2, radius)
+    return (
+        v / v.norm() if kind == "unit_norm" else in_ball(v, 1 if kind == "l1_ball" else 2, radius)
+    )
 
 
 @pytest.mark.parametrize(("kind", "fields"), CASES, ids=IDS)
@@ -82,7 +96,9 @@ def test_each_row_has_its_own() -> None:
         make("constraint", {"kind": "l1_ball", "radius": 3.0, "over": "unit"}),
         make("constraint", "unit_norm"),
     ]
-    theta = torch.randn(6, LAYOUT.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    theta = torch.randn(
+        6, LAYOUT.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     alive = torch.tensor([True] * 5 + [False])
     single = theta.clone()
     for i, part in enumerate(parts[:5]):

@@ -1,4 +1,5 @@
-"""Numbers too small for full precision are zero while networks train: on all threads, and only there."""
+"""Numbers too small for full precision are zero while networks train: on all threads, and only
+there."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from ravine.optim.rows import RowOptimizer
 
 MANY = 1 << 18
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not torch.set_flush_denormal(False), reason="this processor cannot flush denormals"
+    not sys.platform.startswith("linux") or not torch.set_flush_denormal(False),
+    reason="this processor cannot flush denormals",
 )
 
 
@@ -44,7 +46,9 @@ def test_all_threads_flush_inside_and_none_behind(threads, before):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_momentum_of_a_weight_without_gradient_ends_at_zero(kind, threads):
     layout = Layout.of([("w", (MANY,), "weight", 0)])
-    optimizer = RowOptimizer([make("optimizer", {"kind": kind, "lr": 0.1})], layout, device="cpu", dtype=torch.float32)
+    optimizer = RowOptimizer(
+        [make("optimizer", {"kind": kind, "lr": 0.1})], layout, device="cpu", dtype=torch.float32
+    )
     theta, grad = torch.ones(1, MANY), torch.full((1, MANY), 1e-30)
     one = torch.ones(1, dtype=torch.float64)
     with kernel_threads(threads), denormals_flushed():
@@ -58,7 +62,12 @@ def test_the_momentum_of_a_weight_without_gradient_ends_at_zero(kind, threads):
 def test_training_flushes_and_leaves_the_process_as_it_was(tmp_path):
     seen = []
     recipe = ravine.Recipe(stop={"after": "1ep"})
-    ravine.train_many([recipe], out=tmp_path / "run", report=lambda progress: seen.append(part_flushed()), doctor=False)
+    ravine.train_many(
+        [recipe],
+        out=tmp_path / "run",
+        report=lambda progress: seen.append(part_flushed()),
+        doctor=False,
+    )
     assert seen
     assert set(seen) == {1.0}
     assert part_flushed() == 0.0

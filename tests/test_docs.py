@@ -1,4 +1,5 @@
-"""The generated documentation is up to date: every technique has its entry and its figure, and nothing is left over."""
+"""The generated documentation is up to date: every technique has its entry and its figure, and
+nothing is left over."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def build():
 
 def test_pages_are_what_the_sources_say(build):
     for path, text in build.pages().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run `make docs`"
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path.name} is out of date: run `make docs`"
+        )
     assert set(build.PAGES.glob("*.md")) == set(build.pages())
 
 

@@ -1,4 +1,5 @@
-"""The doctor: planted faults are found, healthy twins raise no alarm, and looking changes no number."""
+"""The doctor: planted faults are found, healthy twins raise no alarm, and looking changes no
+number."""
 
 from __future__ import annotations
 
@@ -30,10 +31,23 @@ from ravine.progress import _metrics
 
 BENCH = Path(__file__).parent.parent / "bench"
 HEALTHY = Recipe(
-    data={"source": "digits", "preprocess": [{"kind": "standardize", "per": "channel"}], "batch": 64},
-    model={"layers": ["flatten", {"kind": "dense", "units": 32}, "relu", {"kind": "dense", "units": 10}]},
-    optimizer={"kind": "adam", "lr": 3e-3}, stop={"after": "20ep"}, threads=1,
-)  # fmt: skip
+    data={
+        "source": "digits",
+        "preprocess": [{"kind": "standardize", "per": "channel"}],
+        "batch": 64,
+    },
+    model={
+        "layers": [
+            "flatten",
+            {"kind": "dense", "units": 32},
+            "relu",
+            {"kind": "dense", "units": 10},
+        ]
+    },
+    optimizer={"kind": "adam", "lr": 3e-3},
+    stop={"after": "20ep"},
+    threads=1,
+)
 LAYERS = HEALTHY.to_dict()["model"]["layers"]
 FAULTS = {
     "lr_too_high": {"optimizer.lr": 30.0},
@@ -44,7 +58,9 @@ FAULTS = {
         "optimizer": {"kind": "sgd", "lr": 0.01},
     },
     "loss_output_mismatch": {"model.layers": [*LAYERS, "softmax"]},
-    "no_hidden_nonlinearity": {"model.layers": [layer for layer in LAYERS if layer["kind"] != "relu"]},
+    "no_hidden_nonlinearity": {
+        "model.layers": [layer for layer in LAYERS if layer["kind"] != "relu"]
+    },
     "over_regularised": {"loss": {"kind": "cross_entropy", "l2": 1.0}},
 }
 
@@ -58,7 +74,11 @@ def test_a_healthy_recipe_raises_no_alarm():
 @pytest.mark.parametrize("code", FAULTS)
 def test_a_planted_fault_is_named_among_the_first(code):
     diagnosis = examine(HEALTHY.edit(FAULTS[code]))
-    named = diagnosis.codes[:3] if code != "no_hidden_nonlinearity" else diagnosis.codes + [n.code for n in diagnosis.notes]
+    named = (
+        diagnosis.codes[:3]
+        if code != "no_hidden_nonlinearity"
+        else diagnosis.codes + [n.code for n in diagnosis.notes]
+    )
     assert code in named, (diagnosis.verdict, diagnosis.codes)
     for finding in diagnosis.findings:
         assert finding.code in CODES
@@ -85,7 +105,10 @@ def test_a_finished_run_is_judged(tmp_path):
 
 def test_the_surer_of_two_opposites_stands():
     found = ranked(
-        [Finding("lr_too_low", "optimizer.lr", "1", strength=0.4), Finding("lr_too_high", "optimizer.lr", "2", strength=0.6)]
+        [
+            Finding("lr_too_low", "optimizer.lr", "1", strength=0.4),
+            Finding("lr_too_high", "optimizer.lr", "2", strength=0.6),
+        ]
     )
     assert [finding.code for finding in found] == ["lr_too_high"]
 
@@ -97,7 +120,9 @@ def test_the_command_line(tmp_path, monkeypatch):
     assert result.exit_code == 0
     said = json.loads(result.stdout.strip().splitlines()[-1])
     assert said["verdict"] == "sick"
-    assert {"code", "where", "evidence", "cause", "consequences", "remedies"} <= set(said["findings"][0])
+    assert {"code", "where", "evidence", "cause", "consequences", "remedies"} <= set(
+        said["findings"][0]
+    )
 
 
 @pytest.mark.parametrize("changes", [["--set", "optimizer.lr=1"], ["--seed", "3"]])
@@ -111,9 +136,12 @@ def test_a_run_cannot_be_changed(tmp_path, changes):
 def test_a_run_that_went_back_and_learned_is_not_called_constant(tmp_path):
     x = _rows()
     recipe = Recipe(
-        data={"source": "arrays", "batch": 32}, model={"kind": "mlp", "hidden": [16]}, threads=1,
-        optimizer={"kind": "sgd", "lr": 20.0}, stop={"after": "10ep", "on_trouble": "rollback"},
-    )  # fmt: skip
+        data={"source": "arrays", "batch": 32},
+        model={"kind": "mlp", "hidden": [16]},
+        threads=1,
+        optimizer={"kind": "sgd", "lr": 20.0},
+        stop={"after": "10ep", "on_trouble": "rollback"},
+    )
     run = ravine.train(recipe, data=(x, x[:, :1] + x[:, 1:2]), out=tmp_path / "run", quiet=True)
     assert run.events_of("rollback")
     assert run.result["val_loss"] < 0.2
@@ -136,7 +164,8 @@ def test_every_code_has_its_place_in_the_docs():
     for code, (why, _, _) in CODES.items():
         assert f"### {code}\n\n{why}" in page
 
-# --- any module, any task -------------------------------------------------------------------------------------------
+
+# --- any module, any task -------------------------------------------------------------------------
 
 
 class Perceptron(nn.Module):
@@ -158,7 +187,11 @@ class Characters(nn.Module):
 
     def __init__(self, head: nn.Module | None = None):
         super().__init__()
-        self.embed, self.rnn, self.last = nn.Embedding(6, 8), nn.GRU(8, 24, batch_first=True), nn.Linear(24, 6)
+        self.embed, self.rnn, self.last = (
+            nn.Embedding(6, 8),
+            nn.GRU(8, 24, batch_first=True),
+            nn.Linear(24, 6),
+        )
         self.head = head or nn.Identity()
 
     def forward(self, x):
@@ -181,11 +214,15 @@ def _values():
 
 def _labels():
     x = _rows()
-    return x, np.stack([x[:, 0] > 0, x[:, 1] + x[:, 2] > 0, x[:, 3] * x[:, 4] > 0], 1).astype(np.int64)
+    return x, np.stack([x[:, 0] > 0, x[:, 1] + x[:, 2] > 0, x[:, 3] * x[:, 4] > 0], 1).astype(
+        np.int64
+    )
 
 
 def _sequences():
-    steps = np.random.default_rng(0).choice([1, 1, 1, 2], size=(160, 9)).cumsum(1) % 6  # mostly the next letter
+    steps = (
+        np.random.default_rng(0).choice([1, 1, 1, 2], size=(160, 9)).cumsum(1) % 6
+    )  # mostly the next letter
     return steps[:, :-1], steps[:, 1:]
 
 
@@ -194,12 +231,48 @@ def _by_letter() -> Perceptron:
 
 
 OWN = {  # task -> arrays, a healthy module, a sick one, edits of the sick recipe, the code
-    "classification": (_classes, lambda: Perceptron(6, 3), lambda: Perceptron(6, 3, nn.Softmax(-1)), {}, "loss_output_mismatch"),
-    "regression": (_values, lambda: Perceptron(6, 1), lambda: Perceptron(6, 1, nn.Sigmoid()), {}, "output_range"),
-    "regression, a rate": (_values, lambda: Perceptron(6, 1), lambda: Perceptron(6, 1), {"optimizer.lr": 30.0}, "lr_too_high"),
-    "multilabel": (_labels, lambda: Perceptron(6, 3), lambda: Perceptron(6, 3, nn.Softmax(-1)), {}, "loss_output_mismatch"),
-    "multilabel, units": (_labels, lambda: Perceptron(6, 3), lambda: Perceptron(6, 2), {}, "wrong_output_units"),
-    "sequence": (_sequences, Characters, lambda: Characters(nn.Softmax(-1)), {}, "loss_output_mismatch"),
+    "classification": (
+        _classes,
+        lambda: Perceptron(6, 3),
+        lambda: Perceptron(6, 3, nn.Softmax(-1)),
+        {},
+        "loss_output_mismatch",
+    ),
+    "regression": (
+        _values,
+        lambda: Perceptron(6, 1),
+        lambda: Perceptron(6, 1, nn.Sigmoid()),
+        {},
+        "output_range",
+    ),
+    "regression, a rate": (
+        _values,
+        lambda: Perceptron(6, 1),
+        lambda: Perceptron(6, 1),
+        {"optimizer.lr": 30.0},
+        "lr_too_high",
+    ),
+    "multilabel": (
+        _labels,
+        lambda: Perceptron(6, 3),
+        lambda: Perceptron(6, 3, nn.Softmax(-1)),
+        {},
+        "loss_output_mismatch",
+    ),
+    "multilabel, units": (
+        _labels,
+        lambda: Perceptron(6, 3),
+        lambda: Perceptron(6, 2),
+        {},
+        "wrong_output_units",
+    ),
+    "sequence": (
+        _sequences,
+        Characters,
+        lambda: Characters(nn.Softmax(-1)),
+        {},
+        "loss_output_mismatch",
+    ),
     "sequence, a rate": (_sequences, _by_letter, _by_letter, {"optimizer.lr": 1e-7}, "lr_too_low"),
 }
 
@@ -208,7 +281,9 @@ OWN = {  # task -> arrays, a healthy module, a sick one, edits of the sick recip
 def test_any_module_and_any_task(name):
     arrays, healthy, sick, edits, code = OWN[name]
     data = {"source": "arrays", "batch": 32}
-    recipe = Recipe(data=data, optimizer={"kind": "adam", "lr": 1e-2}, stop={"after": "20ep"}, threads=1)
+    recipe = Recipe(
+        data=data, optimizer={"kind": "adam", "lr": 1e-2}, stop={"after": "20ep"}, threads=1
+    )
     twin = examine(recipe, module=healthy, arrays=arrays())
     assert twin.verdict == "healthy", (twin.codes, twin.why)
     found = examine(recipe.edit(edits), module=sick, arrays=arrays())
@@ -216,7 +291,7 @@ def test_any_module_and_any_task(name):
     assert code in found.codes[:2], found.codes
 
 
-# --- the planted faults ---------------------------------------------------------------------------------------------
+# --- the planted faults ---------------------------------------------------------------------------
 
 
 def _planted():
@@ -249,7 +324,9 @@ def test_every_code_is_planted_on_three_tasks(monkeypatch):
 @pytest.mark.parametrize("code", CODES)
 def test_every_code_can_be_found(code, monkeypatch):
     without_files(monkeypatch)
-    programs = {task: sick for task, sick, _ in planted.PLANTS[code]() if task in ("digits", "table")}
+    programs = {
+        task: sick for task, sick, _ in planted.PLANTS[code]() if task in ("digits", "table")
+    }
     sick = programs.get("table") or programs["digits"]
     found = planted.diagnose(sick, seed=0)
     assert found.verdict == "sick", found.why
@@ -265,7 +342,7 @@ def test_a_plan_of_few_steps_is_not_called_stuck(tmp_path):
     assert "too_few_epochs" in found.codes
 
 
-# --- how findings are ranked and told -------------------------------------------------------------------------------
+# --- how findings are ranked and told -------------------------------------------------------------
 
 LOWER = {"edits": {"optimizer.lr": 0.01}, "why": "a lower rate"}
 HIGHER = {"edits": {"optimizer.lr": 10.0}, "why": "a higher rate"}
@@ -274,27 +351,36 @@ CLIP = {"edits": {"clip.norm": 1.0}, "why": "clip"}
 
 @pytest.mark.parametrize("cause", ["targets_unscaled", "lr_too_high", "init_scale"])
 def test_a_sure_sign_stands_under_its_cause(cause):
-    signs = [Finding("exploding_gradient", "gradient", "1", strength=0.9), Finding("non_finite", "loss", "2", strength=0.9)]
-    order = [finding.code for finding in ranked([*signs, Finding(cause, "there", "3", strength=0.7)])]
+    signs = [
+        Finding("exploding_gradient", "gradient", "1", strength=0.9),
+        Finding("non_finite", "loss", "2", strength=0.9),
+    ]
+    order = [
+        finding.code for finding in ranked([*signs, Finding(cause, "there", "3", strength=0.7)])
+    ]
     assert order.index(cause) < order.index("exploding_gradient")
     suspected = ranked([*signs, Finding(cause, "there", "3", strength=0.4)])
     assert [finding.code for finding in suspected][-1] == cause
 
 
 def test_no_remedy_contradicts_the_finding_about_the_rate():
-    told_of = told([
-        Finding("lr_too_high", "lr", "1", (LOWER,), strength=0.95),
-        Finding("exploding_gradient", "gradient", "2", (CLIP, LOWER)),
-        Finding("stuck", "loss", "3", (HIGHER,), strength=0.5),
-    ])  # fmt: skip
+    told_of = told(
+        [
+            Finding("lr_too_high", "lr", "1", (LOWER,), strength=0.95),
+            Finding("exploding_gradient", "gradient", "2", (CLIP, LOWER)),
+            Finding("stuck", "loss", "3", (HIGHER,), strength=0.5),
+        ]
+    )
     assert [list(finding["remedies"]) for finding in told_of] == [[LOWER], [CLIP], []]
 
 
 def test_a_consequence_is_told_as_one(capsys):
-    found = ranked([
-        Finding("lr_too_high", "lr", "the lr is 5", (LOWER,), strength=0.95),
-        Finding("stuck", "loss", "the loss is 3", strength=0.5),
-    ])  # fmt: skip
+    found = ranked(
+        [
+            Finding("lr_too_high", "lr", "the lr is 5", (LOWER,), strength=0.95),
+            Finding("stuck", "loss", "the loss is 3", strength=0.5),
+        ]
+    )
     print_findings(told(found))
     said = " ".join(capsys.readouterr().err.split())
     assert "It follows from lr_too_high: mend that first." in said
@@ -316,9 +402,12 @@ def _price(n: int = 600) -> tuple[np.ndarray, np.ndarray]:
 
 def test_prices_as_they_are_are_the_cause_and_shown_so(tmp_path):
     recipe = Recipe(
-        data={"source": "arrays", "batch": 32}, model={"kind": "mlp", "hidden": [32, 32]}, threads=1,
-        optimizer={"kind": "adam", "lr": 1e-3}, stop={"after": "20ep"},
-    )  # fmt: skip
+        data={"source": "arrays", "batch": 32},
+        model={"kind": "mlp", "hidden": [32, 32]},
+        threads=1,
+        optimizer={"kind": "adam", "lr": 1e-3},
+        stop={"after": "20ep"},
+    )
     found = examine(recipe, arrays=_price())
     assert found.codes[0] == "targets_unscaled"
     assert "first remedy" in found.findings[0].evidence
@@ -329,14 +418,20 @@ def test_prices_as_they_are_are_the_cause_and_shown_so(tmp_path):
     assert judge(run.directory, arrays=_price()).codes[0] == "targets_unscaled"
 
 
-# --- courses as they may go -----------------------------------------------------------------------------------------
+# --- courses as they may go -----------------------------------------------------------------------
 
 
 def _course(losses, measured, val_loss=()) -> Course:
     curve = Curve(
-        HEALTHY, len(losses), np.asarray(losses, float), np.ones(len(losses)), list(range(0, len(losses) + 1, len(losses) // 8)),
-        list(measured), val_loss=list(val_loss), base=Baseline(1.0, 0.3, 1.0),
-    )  # fmt: skip
+        HEALTHY,
+        len(losses),
+        np.asarray(losses, float),
+        np.ones(len(losses)),
+        list(range(0, len(losses) + 1, len(losses) // 8)),
+        list(measured),
+        val_loss=list(val_loss),
+        base=Baseline(1.0, 0.3, 1.0),
+    )
     return Course(Case(HEALTHY, "classification", 10, (1, 8, 8)), [curve])
 
 
@@ -353,7 +448,11 @@ def test_stuck_where_it_began_says_so():
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"), [(slice(40, 200), "from step 40 on"), (slice(40, 50), "at 10 of 200 steps, the first of them 40")]
+    ("bad", "said"),
+    [
+        (slice(40, 200), "from step 40 on"),
+        (slice(40, 50), "at 10 of 200 steps, the first of them 40"),
+    ],
 )
 def test_when_the_loss_was_not_a_number(bad, said):
     losses = np.full(200, 2.0)

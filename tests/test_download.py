@@ -1,4 +1,5 @@
-"""Downloads against a server of our own on this machine: https alone, sha256, a size cap, nothing half done."""
+"""Downloads against a server of our own on this machine: https alone, sha256, a size cap, nothing
+half done."""
 
 import hashlib
 import http.server
@@ -51,7 +52,10 @@ def server(tmp_path_factory):
     tls.load_cert_chain(place / "cert", place / "key")
     httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"https://localhost:{httpd.server_port}", ssl.create_default_context(cafile=place / "cert")
+    yield (
+        f"https://localhost:{httpd.server_port}",
+        ssl.create_default_context(cafile=place / "cert"),
+    )
     httpd.shutdown()
 
 
@@ -61,7 +65,9 @@ def get(server, tmp_path):
     address, context = server
 
     def run(path, *, sha256=SHA256, limit=2_000_000):
-        return fetch(address + path, tmp_path / "cache" / "file", sha256=sha256, limit=limit, context=context)
+        return fetch(
+            address + path, tmp_path / "cache" / "file", sha256=sha256, limit=limit, context=context
+        )
 
     return run
 
@@ -103,7 +109,9 @@ def test_no_network(tmp_path):
         fetch("https://localhost:1/file", tmp_path / "file", sha256=SHA256, limit=10)
 
 
-@pytest.mark.parametrize("address", ["http://localhost/file", "file:///etc/hostname", "ftp://localhost/file"])
+@pytest.mark.parametrize(
+    "address", ["http://localhost/file", "file:///etc/hostname", "ftp://localhost/file"]
+)
 def test_https_alone(address, tmp_path):
     with pytest.raises(InputError, match="https://"):
         fetch(address, tmp_path / "file", sha256=SHA256, limit=10)

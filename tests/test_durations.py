@@ -27,7 +27,9 @@ def test_equal_durations_have_one_spelling(one, other):
     assert (parse(one) == parse(other)) == (canonical(one) == canonical(other))
 
 
-@pytest.mark.parametrize("text", [" 5.0 % -> 5%", "007ep -> 7ep", "0.50ep -> 0.5ep", "0.00001ep -> 0.00001ep"])
+@pytest.mark.parametrize(
+    "text", [" 5.0 % -> 5%", "007ep -> 7ep", "0.50ep -> 0.5ep", "0.00001ep -> 0.00001ep"]
+)
 def test_spellings(text):
     said, _, form = text.partition(" -> ")
     assert canonical(said) == form
@@ -42,13 +44,32 @@ def test_whole_amounts_are_exact(n, epoch_steps, total):
 
 @given(st.decimals(0, 1000, places=4), st.integers(1, 10**5), st.integers(0, 10**7))
 def test_to_the_nearest_step_halves_up(amount, epoch_steps, total):
-    for unit, whole in (("ep", Fraction(epoch_steps)), ("%", Fraction(total, 100)), ("it", Fraction(1))):
+    for unit, whole in (
+        ("ep", Fraction(epoch_steps)),
+        ("%", Fraction(total, 100)),
+        ("it", Fraction(1)),
+    ):
         exact = Fraction(amount) * whole
         found = steps(f"{amount:f}{unit}", epoch_steps, total)
         assert exact - Fraction(1, 2) < found <= exact + Fraction(1, 2)
 
 
-NO_DURATIONS = [30, 2.5, None, "", "ep", "30", "30 epochs", "-1ep", "1e3it", "5%%", "٣ep", ["3ep"], ".5ep", "5.ep"]
+NO_DURATIONS = [
+    30,
+    2.5,
+    None,
+    "",
+    "ep",
+    "30",
+    "30 epochs",
+    "-1ep",
+    "1e3it",
+    "5%%",
+    "٣ep",
+    ["3ep"],
+    ".5ep",
+    "5.ep",
+]
 
 
 @pytest.mark.parametrize("text", NO_DURATIONS)

@@ -1,4 +1,5 @@
-"""Ensembles are one model that is better than its mean member; calibration is measured as others do."""
+"""Ensembles are one model that is better than its mean member; calibration is measured as others
+do."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def test_mean_and_vote():
     assert torch.allclose(vote, (torch.tensor([1.0, 2.0], dtype=torch.float64) + p.mean(0)) / 4)
     assert mean.argmax() == 0
     assert vote.argmax() == 1
-    values = EnsembleModel([Fixed(torch.tensor([1.0])), Fixed(torch.tensor([3.0]))], "regression")(x)
+    values = EnsembleModel([Fixed(torch.tensor([1.0])), Fixed(torch.tensor([3.0]))], "regression")(
+        x
+    )
     assert values.tolist() == [[2.0]]
 
 
@@ -68,7 +71,9 @@ def test_all_members_of_the_curve_are_the_ensemble(combine, tmp_path):
     recipe = DIGITS.edit({"stop.after": "2ep", "model": {"kind": "mlp", "hidden": [16]}})
     found = ensemble(recipe, members=4, combine=combine, quiet=True, out=tmp_path / "e")
     whole = found["table"][0]
-    assert found["grown"][-1] == pytest.approx({name: value for name, value in whole.items() if name != "who"}, rel=1e-4)
+    assert found["grown"][-1] == pytest.approx(
+        {name: value for name, value in whole.items() if name != "who"}, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("method", ["seed", "bagging", "snapshot"])
@@ -89,12 +94,17 @@ def test_an_ensemble_beats_its_mean_member_and_predicts_as_one_model(method, tmp
     with torch.no_grad():
         by_hand = torch.stack([member(inputs).softmax(-1) for member in saved.members]).mean(0)
     np.testing.assert_allclose(saved.predict_proba(x), by_hand, rtol=1e-4)
-    assert export(tmp_path / "e", out=tmp_path / "there")["parameters"] == sum(p.numel() for p in saved.model.parameters())
+    assert export(tmp_path / "e", out=tmp_path / "there")["parameters"] == sum(
+        p.numel() for p in saved.model.parameters()
+    )
 
 
 def test_the_command_line_uses_an_ensemble_as_a_run(tmp_path):
     ensemble(
-        DIGITS.edit({"data.source": "blobs", "data.preprocess": [], "stop.after": "2ep"}), members=2, quiet=True, out=tmp_path / "e"
+        DIGITS.edit({"data.source": "blobs", "data.preprocess": [], "stop.after": "2ep"}),
+        members=2,
+        quiet=True,
+        out=tmp_path / "e",
     )
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "e"), "--json"])
     assert result.exit_code == 0, result.output
@@ -105,7 +115,10 @@ def test_a_regression_ensemble(tmp_path):
     x = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
     y = (x[:, 0] * 2 - x[:, 1] ** 2).astype(np.float32)
     recipe = Recipe(
-        model={"kind": "mlp", "hidden": [8]}, optimizer={"kind": "adam", "lr": 0.02}, stop={"after": "10ep"}, data={"batch": 16}
+        model={"kind": "mlp", "hidden": [8]},
+        optimizer={"kind": "adam", "lr": 0.02},
+        stop={"after": "10ep"},
+        data={"batch": 16},
     )
     found = ensemble(recipe, members=3, data=(x, y), quiet=True, out=tmp_path / "e")
     assert found["table"][0]["rmse"] <= found["table"][1]["rmse"] + 1e-9

@@ -1,4 +1,5 @@
-"""Fine-tuning: from a run, a safetensors file or a module; a new head, freezing on a schedule, learning rates by depth."""
+"""Fine-tuning: from a run, a safetensors file or a module; a new head, freezing on a schedule,
+learning rates by depth."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from safetensors.torch import save_file
 
 import ravine
 
-LAYERS = [{"kind": "dense", "units": 8}, "tanh", {"kind": "dense", "units": 6}, "tanh", {"kind": "dense", "units": 3}]
+LAYERS = [
+    {"kind": "dense", "units": 8},
+    "tanh",
+    {"kind": "dense", "units": 6},
+    "tanh",
+    {"kind": "dense", "units": 3},
+]
 BLOBS = {"kind": "blobs", "classes": 3, "samples": 240}
 QUIET = {"quiet": True, "lr": 0.01, "batch": 32}
 
@@ -16,7 +23,9 @@ QUIET = {"quiet": True, "lr": 0.01, "batch": 32}
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     place = tmp_path_factory.mktemp("source")
-    return ravine.train(model=LAYERS, data=BLOBS, preprocess="standardize", epochs=4, out=place / "run", **QUIET)
+    return ravine.train(
+        model=LAYERS, data=BLOBS, preprocess="standardize", epochs=4, out=place / "run", **QUIET
+    )
 
 
 def weights(run, i):
@@ -25,7 +34,12 @@ def weights(run, i):
 
 def test_from_a_run_with_its_model_and_its_preprocessing(source, tmp_path):
     run = ravine.train(
-        data={**BLOBS, "seed": 5}, weights=str(source.directory), lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run"
+        data={**BLOBS, "seed": 5},
+        weights=str(source.directory),
+        lr=1e-9,
+        epochs=1,
+        quiet=True,
+        out=tmp_path / "run",
     )
     torch.testing.assert_close(weights(run, 2), weights(source, 2), atol=1e-5, rtol=0)
     x = torch.randn(10, 2)
@@ -36,7 +50,13 @@ def test_from_a_run_with_its_model_and_its_preprocessing(source, tmp_path):
 def test_a_new_head_for_other_classes(source, tmp_path):
     other = {**BLOBS, "classes": 5}
     run = ravine.train(
-        data=other, weights=str(source.directory), head="replace", lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run"
+        data=other,
+        weights=str(source.directory),
+        head="replace",
+        lr=1e-9,
+        epochs=1,
+        quiet=True,
+        out=tmp_path / "run",
     )
     torch.testing.assert_close(weights(run, 2), weights(source, 2), atol=1e-5, rtol=0)
     assert weights(run, 4).shape == (5, 6)
@@ -46,14 +66,28 @@ def test_a_new_head_for_other_classes(source, tmp_path):
 def test_from_a_safetensors_file(source, tmp_path):
     save_file(source.model.state_dict(), tmp_path / "weights.safetensors")
     run = ravine.train(
-        model=LAYERS, data=BLOBS, weights=str(tmp_path / "weights.safetensors"), lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run"
+        model=LAYERS,
+        data=BLOBS,
+        weights=str(tmp_path / "weights.safetensors"),
+        lr=1e-9,
+        epochs=1,
+        quiet=True,
+        out=tmp_path / "run",
     )
     torch.testing.assert_close(weights(run, 0), weights(source, 0), atol=1e-5, rtol=0)
 
 
 def test_from_a_module(source, tmp_path):
     module = source.copy_model()
-    run = ravine.train(model=module, data=BLOBS, preprocess="standardize", lr=1e-9, epochs=1, quiet=True, out=tmp_path / "run")
+    run = ravine.train(
+        model=module,
+        data=BLOBS,
+        preprocess="standardize",
+        lr=1e-9,
+        epochs=1,
+        quiet=True,
+        out=tmp_path / "run",
+    )
     assert run.model is module
     torch.testing.assert_close(weights(run, 0), weights(source, 0), atol=1e-5, rtol=0)
 
@@ -61,7 +95,15 @@ def test_from_a_module(source, tmp_path):
 def test_a_new_head_for_a_module(source, tmp_path):
     module = source.copy_model()
     other = {**BLOBS, "classes": 5}
-    run = ravine.train(model=module, head="replace", freeze=["0.*"], data=other, epochs=1, out=tmp_path / "run", **QUIET)
+    run = ravine.train(
+        model=module,
+        head="replace",
+        freeze=["0.*"],
+        data=other,
+        epochs=1,
+        out=tmp_path / "run",
+        **QUIET,
+    )
     assert run.model is module
     assert weights(run, 4).shape == (5, 6)
     assert torch.equal(weights(run, 0), weights(source, 0))
@@ -100,7 +142,9 @@ def test_learning_rates_by_depth(source, tmp_path):
     decayed = ravine.train(out=tmp_path / "decayed", depth_decay=0.5, **said)
     for layer, factor in ((4, 1.0), (2, 0.5), (0, 0.25)):
         step = weights(plain, layer) - weights(source, layer)
-        torch.testing.assert_close(weights(decayed, layer) - weights(source, layer), factor * step, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(
+            weights(decayed, layer) - weights(source, layer), factor * step, rtol=1e-3, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize(
@@ -108,11 +152,16 @@ def test_learning_rates_by_depth(source, tmp_path):
     [
         ({"weights": "nowhere"}, "start.weights: got 'nowhere'"),
         ({"freeze": ["stem.*"]}, "start.freeze: got 'stem.\\*'"),
-        ({"weights": "@", "model": [{"kind": "dense", "units": 3}]}, "start.weights: got .* for 0.weight"),
+        (
+            {"weights": "@", "model": [{"kind": "dense", "units": 3}]},
+            "start.weights: got .* for 0.weight",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(said, holds, source, tmp_path):
     said = {k: str(source.directory) if v == "@" else v for k, v in said.items()}
     with pytest.raises(ravine.InputError, match=holds):
-        ravine.train(**{"model": LAYERS, "data": BLOBS, "quiet": True, "out": tmp_path / "run", **said})
+        ravine.train(
+            **{"model": LAYERS, "data": BLOBS, "quiet": True, "out": tmp_path / "run", **said}
+        )
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
-"""Steps as CUDA graphs, as far as a CPU shows: static buffers, the check before use, and the way back."""
+"""Steps as CUDA graphs, as far as a CPU shows: static buffers, the check before use, and the way
+back."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from ravine.recipe import Recipe
 
 
 def network(activation):
-    layers = [{"kind": "dense", "units": 12}, activation, {"kind": "dropout", "rate": 0.3}, {"kind": "dense", "units": 10}]
+    layers = [
+        {"kind": "dense", "units": 12},
+        activation,
+        {"kind": "dropout", "rate": 0.3},
+        {"kind": "dense", "units": 10},
+    ]
     return {"layers": ["flatten", *layers]}
 
 
@@ -36,7 +42,9 @@ def trained(tmp_path, monkeypatch, capture=None, recipe=RECIPE):
             self.stepper.graphed = GraphedSteps(self.stepper, capture)
 
         monkeypatch.setattr(trainers.Trainer, "__init__", init)
-    runs = ravine.train_many([recipe, recipe.edit({"seed": 1})], out=tmp_path / "run", quiet=True, doctor=False)
+    runs = ravine.train_many(
+        [recipe, recipe.edit({"seed": 1})], out=tmp_path / "run", quiet=True, doctor=False
+    )
     monkeypatch.undo()
     told = [event["text"] for run in runs for event in run.events if "CUDA graphs" in event["text"]]
     return torch.stack([run.slots["theta"] for run in runs]), told
@@ -52,7 +60,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_replayed_steps_are_the_steps(changes, tmp_path, monkeypatch):
-    """A replay reads its inputs from buffers that are filled anew; nothing else of a step may depend on Python."""
+    """A replay reads its inputs from buffers that are filled anew; nothing else of a step may
+    depend on Python."""
     recipe = RECIPE.edit(changes)
     calls = []
 
@@ -64,12 +73,16 @@ def test_replayed_steps_are_the_steps(changes, tmp_path, monkeypatch):
     graphed, told = trained(tmp_path / "b", monkeypatch, capture, recipe)
     assert not told
     assert torch.equal(plain, graphed)
-    assert len(calls) == (3 if "start.freeze" in changes else 2)  # whole batches and the epoch's last; whole ones frozen
+    assert len(calls) == (
+        3 if "start.freeze" in changes else 2
+    )  # whole batches and the epoch's last; whole ones frozen
 
 
 def test_a_replay_that_gives_other_numbers_is_not_used(tmp_path, monkeypatch):
     plain, _ = trained(tmp_path / "a", monkeypatch)
-    found, told = trained(tmp_path / "b", monkeypatch, lambda step: lambda: (torch.zeros(2), torch.zeros(2)))
+    found, told = trained(
+        tmp_path / "b", monkeypatch, lambda step: lambda: (torch.zeros(2), torch.zeros(2))
+    )
     assert any("other numbers" in text for text in told)
     assert torch.equal(plain, found)
 

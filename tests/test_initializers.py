@@ -1,4 +1,5 @@
-"""Initialisers: a row for every name; their moments, and how variance travels through twenty layers, against theory."""
+"""Initialisers: a row for every name; their moments, and how variance travels through twenty
+layers, against theory."""
 
 from __future__ import annotations
 
@@ -60,12 +61,16 @@ def test_every_initializer_has_a_row():
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("name", "fields", "mean", "std", "limit"), MOMENTS, ids=[row[0] for row in MOMENTS])
+@pytest.mark.parametrize(
+    ("name", "fields", "mean", "std", "limit"), MOMENTS, ids=[row[0] for row in MOMENTS]
+)
 def test_moments(name, fields, mean, std, limit, seed):
     w = filled(name, fields, seed=seed)
     n = w.numel()
     assert float(w.mean()) == pytest.approx(mean, abs=5 * std / math.sqrt(n) + 1e-12)
-    assert float(w.std(correction=0)) == pytest.approx(std, rel=5 / math.sqrt(2 * n) + 1e-3, abs=1e-12)
+    assert float(w.std(correction=0)) == pytest.approx(
+        std, rel=5 / math.sqrt(2 * n) + 1e-3, abs=1e-12
+    )
     if limit is not None:
         assert float(w.abs().max()) <= limit
 
@@ -79,8 +84,13 @@ def test_orthogonal_rows_or_columns_are_orthonormal(shape, fields):
 
 
 def test_orthogonal_matrices_are_uniform_over_rotations_and_reflections():
-    signs = [float(torch.linalg.det(filled("orthogonal", {}, (3, 3), (3, 3), seed))) for seed in range(200)]
-    assert 60 < sum(sign > 0 for sign in signs) < 140  # both kinds; QR without its signs would give one
+    signs = [
+        float(torch.linalg.det(filled("orthogonal", {}, (3, 3), (3, 3), seed)))
+        for seed in range(200)
+    ]
+    assert (
+        60 < sum(sign > 0 for sign in signs) < 140
+    )  # both kinds; QR without its signs would give one
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (4, 4, 3, 3)])
@@ -97,7 +107,7 @@ def test_matrices_are_refused_for_biases(name):
         build({"kind": "linear", "init": {"biases": name}}, (3,), 2)
 
 
-# --- variance through twenty layers -----------------------------------------------------------------------------------
+# --- variance through twenty layers ---------------------------------------------------------------
 
 
 def signal(activation, init, seed, width=512, depth=20, batch=256):
@@ -105,16 +115,28 @@ def signal(activation, init, seed, width=512, depth=20, batch=256):
     layers = []
     for _ in range(depth):
         layers += [{"kind": "dense", "units": width}, *([activation] if activation else [])]
-    net = build({"kind": "layers", "layers": layers, "init": init}, (width,), width, seed=seed, dtype=torch.float64)
-    h = torch.randn(batch, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    net = build(
+        {"kind": "layers", "layers": layers, "init": init},
+        (width,),
+        width,
+        seed=seed,
+        dtype=torch.float64,
+    )
+    h = torch.randn(
+        batch, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     before = []
     for layer in net:
         h = layer(h)
         if isinstance(layer, nn.Linear):
             before.append(h)
-    out = torch.randn(h.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    out = torch.randn(
+        h.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64
+    )
     gradients = torch.autograd.grad((before[-1] * out).sum(), before)
-    return [float(b.detach().square().mean()) for b in before], [float(g.square().mean()) for g in gradients]
+    return [float(b.detach().square().mean()) for b in before], [
+        float(g.square().mean()) for g in gradients
+    ]
 
 
 THEORY = [
@@ -133,7 +155,8 @@ THEORY = [
 @pytest.mark.parametrize(("activation", "technique", "factor"), THEORY)
 def test_variance_through_twenty_layers_is_what_theory_says(activation, technique, factor, seed):
     forward, backward = signal(activation, {"weights": technique, "biases": "zeros"}, seed)
-    # A layer of 512 ReLUs multiplies by factor (1 +- sqrt(5 / 512)), for their squares have heavy tails.
+    # A layer of 512 ReLUs multiplies by factor (1 +- sqrt(5 / 512)), for their squares have heavy
+    # tails.
     spread = 3 * math.sqrt(19 * 5 / 512)
     assert math.log(forward[-1] / forward[0]) == pytest.approx(19 * math.log(factor), abs=spread)
     assert math.log(backward[0] / backward[-1]) == pytest.approx(19 * math.log(factor), abs=spread)
@@ -150,16 +173,21 @@ def test_lsuv_gives_every_layer_unit_variance(activation):
     layers = []
     for _ in range(20):
         layers += [{"kind": "dense", "units": 64}, activation]
-    x = torch.randn(512, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 7 + 2
+    x = (
+        torch.randn(512, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 7
+        + 2
+    )
     init = {"weights": {"kind": "lsuv", "tolerance": 0.001}, "biases": "zeros"}
-    net = build({"kind": "layers", "layers": layers, "init": init}, (30,), 64, dtype=torch.float64, batch=x)
+    net = build(
+        {"kind": "layers", "layers": layers, "init": init}, (30,), 64, dtype=torch.float64, batch=x
+    )
     for layer in net:
         x = layer(x).detach()
         if isinstance(layer, nn.Linear):
             assert float(x.var()) == pytest.approx(1.0, abs=0.002)
 
 
-# --- which initialiser fills what -------------------------------------------------------------------------------------
+# --- which initialiser fills what -----------------------------------------------------------------
 
 
 def test_defaults_are_torchs_own():
@@ -174,7 +202,11 @@ def test_a_layers_initialiser_goes_before_the_models():
         {"kind": "dense", "units": 3, "init": {"weights": {"kind": "constant", "value": 5.0}}},
         {"kind": "dense", "units": 2},
     ]
-    net = build({"kind": "layers", "layers": layers, "init": {"weights": "zeros", "biases": "constant"}}, (4,), 2)
+    net = build(
+        {"kind": "layers", "layers": layers, "init": {"weights": "zeros", "biases": "constant"}},
+        (4,),
+        2,
+    )
     assert torch.equal(net[0].weight, torch.full((3, 4), 5.0))
     assert torch.equal(net[0].bias, torch.full((3,), 0.1))
     assert torch.equal(net[1].weight, torch.zeros(2, 3))
@@ -182,18 +214,34 @@ def test_a_layers_initialiser_goes_before_the_models():
 
 def test_blocks_hand_initialisers_to_their_layers():
     inner = {"kind": "dense", "units": 4, "init": "zeros"}
-    net = build({"kind": "layers", "layers": [{"kind": "residual", "layers": [inner]}], "init": "he_normal"}, (4,), 4)
+    net = build(
+        {
+            "kind": "layers",
+            "layers": [{"kind": "residual", "layers": [inner]}],
+            "init": "he_normal",
+        },
+        (4,),
+        4,
+    )
     assert not bool(net[0].body[0].weight.any())
 
 
 def test_normalisation_and_embeddings_keep_their_own_unless_their_layer_asks():
-    layers = [{"kind": "embedding", "size": 8, "vocabulary": 50}, "layer_norm", {"kind": "gru", "units": 4}]
+    layers = [
+        {"kind": "embedding", "size": 8, "vocabulary": 50},
+        "layer_norm",
+        {"kind": "gru", "units": 4},
+    ]
     part = {"kind": "layers", "layers": layers, "init": {"weights": "zeros", "biases": "zeros"}}
     net = build(part, (5,), 4)
     assert float(net[0].weight.std()) == pytest.approx(1, abs=0.1)
     assert torch.equal(net[1].weight, torch.ones(8))
     assert not any(bool(p.any()) for p in net[2].parameters())
-    part["layers"] = [{**layers[0], "init": "zeros"}, {"kind": "layer_norm", "init": "constant"}, layers[2]]
+    part["layers"] = [
+        {**layers[0], "init": "zeros"},
+        {"kind": "layer_norm", "init": "constant"},
+        layers[2],
+    ]
     net = build(part, (5,), 4)
     assert not bool(net[0].weight.any())
     assert torch.equal(net[1].weight, torch.full((8,), 0.1))
@@ -211,7 +259,13 @@ def test_gates_are_filled_one_by_one():
 
 
 @pytest.mark.parametrize(
-    "model", ["mlp", {"kind": "mlp", "init": "he_normal"}, {"kind": "resnet", "depth": 8}, {"kind": "lenet"}]
+    "model",
+    [
+        "mlp",
+        {"kind": "mlp", "init": "he_normal"},
+        {"kind": "resnet", "depth": 8},
+        {"kind": "lenet"},
+    ],
 )
 def test_draws_depend_on_the_seed_and_the_name_alone(model):
     def flat(**options):
@@ -244,7 +298,12 @@ def test_a_persons_module_is_drawn_anew_by_seed():
 
 def test_recipes_name_initialisers_shortly_or_in_full():
     assert Recipe(model={"kind": "mlp", "init": "he_normal"}).model.init.weights.kind == "he_normal"
-    recipe = Recipe(model={"kind": "mlp", "init": {"weights": {"kind": "normal", "std": 0.5}, "biases": "constant"}})
+    recipe = Recipe(
+        model={
+            "kind": "mlp",
+            "init": {"weights": {"kind": "normal", "std": 0.5}, "biases": "constant"},
+        }
+    )
     assert recipe.model.init.weights.std == 0.5
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert Recipe(model={"kind": "mlp", "init": "zeros"}).program == recipe.program
@@ -252,7 +311,7 @@ def test_recipes_name_initialisers_shortly_or_in_full():
         Recipe(model={"kind": "mlp", "init": "he_norma"})
 
 
-# --- the layout of a row ----------------------------------------------------------------------------------------------
+# --- the layout of a row --------------------------------------------------------------------------
 
 
 class Persons(nn.Module):
@@ -272,11 +331,17 @@ def test_layout_of_a_persons_module():
     kinds = {name: kind for name, (kind, _) in rows.items()}
     assert {name for name, kind in kinds.items() if kind == "norm"} == {"norm.weight", "act.weight"}
     assert {name for name, kind in kinds.items() if kind == "bias"} == {
-        "head.bias", *(f"cell.bias_{part}_l{i}" for part in ("ih", "hh") for i in range(2))
-    }  # fmt: skip
+        "head.bias",
+        *(f"cell.bias_{part}_l{i}" for part in ("ih", "hh") for i in range(2)),
+    }
     assert kinds["temperature"] == "weight"
     places = {name: layer for name, (_, layer) in rows.items()}
-    assert places["cell.weight_ih_l0"] == places["cell.bias_hh_l0"] < places["cell.weight_ih_l1"] < places["head.bias"]
+    assert (
+        places["cell.weight_ih_l0"]
+        == places["cell.bias_hh_l0"]
+        < places["cell.weight_ih_l1"]
+        < places["head.bias"]
+    )
 
 
 @pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "group_norm"])

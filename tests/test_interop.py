@@ -1,4 +1,5 @@
-"""scikit-learn's own checks of the estimators; exports give the same outputs; TensorBoard logs hold what was measured."""
+"""scikit-learn's own checks of the estimators; exports give the same outputs; TensorBoard logs hold
+what was measured."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ from ravine.interop.export import export
 from ravine.interop.tensorboard import write_logs
 from ravine.nn.build import build
 
-ESTIMATORS = [RavineClassifier(epochs=30, lr=0.02, batch=16), RavineRegressor(epochs=30, lr=0.02, batch=16)]
+ESTIMATORS = [
+    RavineClassifier(epochs=30, lr=0.02, batch=16),
+    RavineRegressor(epochs=30, lr=0.02, batch=16),
+]
 QUICK = {
     "check_estimator_cloneable",
     "check_parameters_default_constructible",
@@ -66,14 +70,20 @@ def test_a_classifier_among_scikit_learns_tools():
     names = np.array(["setosa", "versicolor", "virginica"])[y]
     pipe = make_pipeline(StandardScaler(), RavineClassifier(lr=0.03, epochs=20, batch=32))
     assert cross_val_score(pipe, x, names, cv=3).mean() > 0.85
-    search = GridSearchCV(RavineClassifier(epochs=10, batch=32), {"lr": [1e-5, 0.03]}, cv=2).fit(x, names)
+    search = GridSearchCV(RavineClassifier(epochs=10, batch=32), {"lr": [1e-5, 0.03]}, cv=2).fit(
+        x, names
+    )
     assert search.best_params_ == {"lr": 0.03}
     assert search.best_estimator_.predict_proba(x).sum(1) == pytest.approx(1.0)
 
 
 def test_a_recipe_and_a_module_behind_an_estimator():
     x, y = load_diabetes(return_X_y=True)
-    recipe = Recipe(model={"kind": "mlp", "hidden": [16]}, optimizer={"kind": "adam", "lr": 0.02}, stop={"after": "20ep"})
+    recipe = Recipe(
+        model={"kind": "mlp", "hidden": [16]},
+        optimizer={"kind": "adam", "lr": 0.02},
+        stop={"after": "20ep"},
+    )
     fitted = RavineRegressor(recipe, batch=32, edits={"loss.l2": 1e-4}).fit(x, y)
     assert fitted.recipe_.loss.l2 == 1e-4
     assert fitted.score(x, y) > 0.35
@@ -85,7 +95,11 @@ def test_a_recipe_and_a_module_behind_an_estimator():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    recipe = Recipe(data={"source": "digits"}, model={"kind": "mlp", "hidden": [8], "norm": "batch"}, stop={"after": "1ep"})
+    recipe = Recipe(
+        data={"source": "digits"},
+        model={"kind": "mlp", "hidden": [8], "norm": "batch"},
+        stop={"after": "1ep"},
+    )
     return ravine.train(recipe, quiet=True, out=tmp_path_factory.mktemp("runs") / "run")
 
 
@@ -104,10 +118,14 @@ def test_an_export_gives_the_same_outputs(form, run, tmp_path):
         model.load_state_dict(load_file(tmp_path / "there" / "model.safetensors"))
         assert torch.equal(model(x), expected)
     elif form == "torch":
-        assert torch.allclose(torch.export.load(tmp_path / "there" / "model.pt2").module()(x), expected, atol=1e-6)
+        assert torch.allclose(
+            torch.export.load(tmp_path / "there" / "model.pt2").module()(x), expected, atol=1e-6
+        )
     else:
         reference = pytest.importorskip("onnx.reference")
-        given = reference.ReferenceEvaluator(str(tmp_path / "there" / "model.onnx")).run(None, {"input": x.numpy()})[0]
+        given = reference.ReferenceEvaluator(str(tmp_path / "there" / "model.onnx")).run(
+            None, {"input": x.numpy()}
+        )[0]
         np.testing.assert_allclose(given, expected.numpy(), rtol=1e-4, atol=1e-5)
     assert found["parameters"] == sum(p.numel() for p in run.model.parameters())
     with pytest.raises(InputError, match="new or empty"):
@@ -121,5 +139,7 @@ def test_tensorboard_logs(run, tmp_path):
     found = write_logs(run.directory, tmp_path / "logs")
     log = EventAccumulator(str(tmp_path / "logs" / "member-0")).Reload()
     assert {"loss/step", "loss/train", "loss/val", "accuracy/val"} <= set(log.Tags()["scalars"])
-    assert log.Scalars("accuracy/val")[-1].value == pytest.approx(run.metrics["val_accuracy"].iloc[-1], rel=1e-6)
+    assert log.Scalars("accuracy/val")[-1].value == pytest.approx(
+        run.metrics["val_accuracy"].iloc[-1], rel=1e-6
+    )
     assert found["values"] > len(run.metrics)

@@ -1,4 +1,5 @@
-"""Points of theta are measured as single networks are; directions, paths and roughness are what they say."""
+"""Points of theta are measured as single networks are; directions, paths and roughness are what
+they say."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ MODELS = {
     "mlp": {"kind": "mlp", "hidden": [12], "dropout": 0.3},
     "conv": {
         "kind": "layers",
-        "layers": [{"kind": "conv", "channels": 4, "kernel": 3}, "batch_norm", "relu", "flatten", {"kind": "dense", "units": 10}],
+        "layers": [
+            {"kind": "conv", "channels": 4, "kernel": 3},
+            "batch_norm",
+            "relu",
+            "flatten",
+            {"kind": "dense", "units": 10},
+        ],
     },
 }
 
@@ -29,19 +36,36 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def run(request, tmp_path_factory):
     recipe = Recipe(
-        name=request.param, data={"source": "digits"}, model=MODELS[request.param], precision="float64", stop={"after": "1ep"}
+        name=request.param,
+        data={"source": "digits"},
+        model=MODELS[request.param],
+        precision="float64",
+        stop={"after": "1ep"},
     )
-    return ravine.train_many([recipe, recipe.edit({"seed": 1})], quiet=True, out=tmp_path_factory.mktemp("runs") / request.param)
+    return ravine.train_many(
+        [recipe, recipe.edit({"seed": 1})],
+        quiet=True,
+        out=tmp_path_factory.mktemp("runs") / request.param,
+    )
 
 
 def test_points_are_measured_as_networks_are(run):
     pipeline = pipeline_of(run[0].recipe)
-    buffers = {name.removeprefix("final_"): v for name, v in run[0].slots.items() if name.startswith("final_buffer/")}
+    buffers = {
+        name.removeprefix("final_"): v
+        for name, v in run[0].slots.items()
+        if name.startswith("final_buffer/")
+    }
     points = Points(
-        run[0].recipe, pipeline, buffers={name.removeprefix("buffer/"): value for name, value in buffers.items()}, width=4
+        run[0].recipe,
+        pipeline,
+        buffers={name.removeprefix("buffer/"): value for name, value in buffers.items()},
+        width=4,
     )
     theta = run[0].slots["final"]
-    moved = theta + 0.05 * torch.randn(6, len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = theta + 0.05 * torch.randn(
+        6, len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     moved[2] = theta
     batches = list(pipeline.split("validation"))
     found = points.measure(moved, batches)
@@ -54,7 +78,12 @@ def test_points_are_measured_as_networks_are(run):
         with torch.no_grad():
             for entry in points.population.layout.entries:
                 named[entry.name.removeprefix("model.")].copy_(view(moved[row], entry))
-            losses = torch.cat([torch.nn.functional.cross_entropy(model(b.x), b.y, reduction="none") for b in batches])
+            losses = torch.cat(
+                [
+                    torch.nn.functional.cross_entropy(model(b.x), b.y, reduction="none")
+                    for b in batches
+                ]
+            )
         assert found["loss"][row] == pytest.approx(float(losses.mean()), rel=1e-9)
 
 
@@ -71,11 +100,15 @@ def test_directions_are_as_large_as_the_filters(run):
 
 
 def test_principal_directions_are_those_of_a_singular_value_decomposition():
-    path = torch.randn(9, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(0)
+    path = torch.randn(
+        9, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).cumsum(0)
     directions, places, explained = principal(path)
     moved = path - path[-1]
     _, values, vectors = torch.linalg.svd(moved, full_matrices=False)
-    assert torch.allclose((directions @ vectors[:2].T).abs(), torch.eye(2, dtype=torch.float64), atol=1e-8)
+    assert torch.allclose(
+        (directions @ vectors[:2].T).abs(), torch.eye(2, dtype=torch.float64), atol=1e-8
+    )
     assert explained == pytest.approx((values[:2] ** 2 / (values**2).sum()).tolist())
     assert torch.allclose(places, moved @ directions.T)
     assert places[-1].abs().max() < 1e-12
@@ -89,25 +122,38 @@ def test_roughness_tells_bowls_from_bumps():
     assert roughness(bowl) == 0
     assert roughness(np.ones((5, 5))) == 0
     assert 0 < roughness(little) < roughness(much)
-    assert roughness(100 * much) == pytest.approx(roughness(much))  # the unit of the loss does not matter
+    assert roughness(100 * much) == pytest.approx(
+        roughness(much)
+    )  # the unit of the loss does not matter
 
 
 def test_between_two_networks(run, tmp_path):
-    found = landscape(*run, kind="between", points=5, split="validation", quiet=True, out=tmp_path / "l")
+    found = landscape(
+        *run, kind="between", points=5, split="validation", quiet=True, out=tmp_path / "l"
+    )
     loss = found["grids"][0]["loss"][0]
     assert loss[1] == pytest.approx(run[0].result["val_loss"], rel=1e-9)
     assert loss[3] == pytest.approx(run[1].result["val_loss"], rel=1e-9)
 
 
 def test_a_plane_and_the_training_path(run, tmp_path):
-    plane = landscape(run[0], kind="plane", points=5, samples=100, quiet=True, out=tmp_path / "plane")
+    plane = landscape(
+        run[0], kind="plane", points=5, samples=100, quiet=True, out=tmp_path / "plane"
+    )
     grid = np.array(plane["grids"][0]["loss"])
     assert grid.shape == (5, 5)
     batches = list(pipeline_of(run[0].recipe).split("train", limit=100))
     with torch.no_grad():
-        direct = torch.cat([torch.nn.functional.cross_entropy(run[0].model(b.x), b.y, reduction="none") for b in batches])
+        direct = torch.cat(
+            [
+                torch.nn.functional.cross_entropy(run[0].model(b.x), b.y, reduction="none")
+                for b in batches
+            ]
+        )
     assert grid[2, 2] == pytest.approx(float(direct.mean()), rel=1e-9)
-    assert (tmp_path / "plane" / "figures" / "surface.html").read_text(encoding="utf-8").count('"surfaces"') == 1
+    assert (tmp_path / "plane" / "figures" / "surface.html").read_text(encoding="utf-8").count(
+        '"surfaces"'
+    ) == 1
     path = landscape(run[0], kind="path", points=4, samples=100, quiet=True, out=tmp_path / "path")
     walk = np.array(path["grids"][0]["path"])
     assert abs(walk[-1]).max() < 1e-9
@@ -131,7 +177,9 @@ def test_grouped_networks_give_what_each_gives_alone(name):
     population, x = points.population, pipeline.batch(0).x[:20]
     with torch.no_grad():
         draw = torch.Generator().manual_seed(0)
-        population.theta.mul_(1 + 0.3 * torch.randn(population.theta.shape, generator=draw, dtype=torch.float64))
+        population.theta.mul_(
+            1 + 0.3 * torch.randn(population.theta.shape, generator=draw, dtype=torch.float64)
+        )
         for label, stacked in population.buffers.items():
             if "running" in label:
                 stacked.copy_(torch.rand(stacked.shape, generator=draw, dtype=torch.float64) + 0.5)
@@ -142,14 +190,18 @@ def test_grouped_networks_give_what_each_gives_alone(name):
 
 def test_unknown_layers_are_not_grouped():
     assert not Grouped.takes(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Softmax(1)))
-    assert not Grouped.takes(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")))
+    assert not Grouped.takes(
+        torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"))
+    )
 
 
 def test_the_fastest_way_is_taken_and_all_ways_agree(run):
     recipe, buffers = run[0].recipe, {}
     pipeline = pipeline_of(recipe)
     instrument = Instrument(recipe, pipeline, None, buffers)
-    theta = run[0].slots["final"] + 0.05 * torch.randn(5, len(run[0].slots["final"]), dtype=torch.float64)
+    theta = run[0].slots["final"] + 0.05 * torch.randn(
+        5, len(run[0].slots["final"]), dtype=torch.float64
+    )
     batches = list(pipeline.split("validation"))
     found = instrument.fastest(theta, batches)
     seconds = found["seconds a point"]
@@ -158,4 +210,6 @@ def test_the_fastest_way_is_taken_and_all_ways_agree(run):
     assert seconds[found["way"]] == min(seconds.values())
     alone = instrument.points(ALONE).measure(theta, batches)["loss"]
     for way in seconds:
-        np.testing.assert_allclose(instrument.points(way).measure(theta, batches)["loss"], alone, rtol=1e-9)
+        np.testing.assert_allclose(
+            instrument.points(way).measure(theta, batches)["loss"], alone, rtol=1e-9
+        )

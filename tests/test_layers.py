@@ -1,4 +1,5 @@
-"""Layers: one row for every name; mapped over members they equal direct calls; each is held against a reference."""
+"""Layers: one row for every name; mapped over members they equal direct calls; each is held against
+a reference."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from ravine.recipe import Recipe
 MAP, FEATURES, SEQUENCE = (4, 6, 7), (12,), (5, 3)
 DENSE = {"kind": "dense", "units": 3}
 
-# (name, fields, shape of one sample): at least one row for every layer; the first of a name stands for it.
+# (name, fields, shape of one sample): at least one row for every layer; the first of a name stands
+# for it.
 ROWS = [
     ("dense", {"units": 5}, FEATURES),
     ("dense", {"units": 5, "bias": False}, SEQUENCE),
@@ -39,14 +41,22 @@ ROWS = [
     ("chain", {"layers": [DENSE, "tanh"]}, FEATURES),
     ("residual", {"layers": [DENSE, "tanh"]}, (3,)),
     ("residual", {"layers": [DENSE, "tanh"]}, FEATURES),
-    ("residual", {"layers": [{"kind": "conv", "channels": 8, "stride": 2, "padding": "same"}]}, MAP),
+    (
+        "residual",
+        {"layers": [{"kind": "conv", "channels": 8, "stride": 2, "padding": "same"}]},
+        MAP,
+    ),
     ("residual", {"layers": [DENSE], "shortcut": "none"}, FEATURES),
     ("parallel", {"layers": [DENSE, {"kind": "chain", "layers": [DENSE, "relu"]}]}, FEATURES),
     ("parallel", {"layers": [DENSE, DENSE], "merge": "sum"}, FEATURES),
     ("tied", {"layer": 0}, FEATURES),
     ("conv", {"channels": 8}, MAP),
     ("conv", {"channels": 8, "kernel": [3, 2], "stride": [2, 1], "padding": "same"}, MAP),
-    ("conv", {"channels": 8, "kernel": 3, "dilation": 2, "groups": 4, "padding": 2, "bias": False}, MAP),
+    (
+        "conv",
+        {"channels": 8, "kernel": 3, "dilation": 2, "groups": 4, "padding": 2, "bias": False},
+        MAP,
+    ),
     ("conv", {"channels": 8, "kernel": 1}, MAP),
     ("conv", {"channels": 6, "kernel": 4, "padding": "same"}, SEQUENCE),
     ("locally_connected", {"channels": 3, "kernel": [3, 2], "stride": 2}, MAP),
@@ -73,13 +83,29 @@ ROWS = [
     ("lstm", {"units": 2, "layers": 2, "bidirectional": True, "output": "all"}, SEQUENCE),
     ("gru", {"units": 2, "layers": 2}, SEQUENCE),
     ("maxout", {"pieces": 2}, MAP),
-    *[(name, {}, FEATURES) for name in (
-        "relu", "sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softplus", "softsign", "leaky_relu", "prelu", "elu",
-        "selu", "gelu", "silu", "softmax", "log_softmax",
-    )],
+    *[
+        (name, {}, FEATURES)
+        for name in (
+            "relu",
+            "sigmoid",
+            "tanh",
+            "hard_sigmoid",
+            "hard_tanh",
+            "softplus",
+            "softsign",
+            "leaky_relu",
+            "prelu",
+            "elu",
+            "selu",
+            "gelu",
+            "silu",
+            "softmax",
+            "log_softmax",
+        )
+    ],
     ("prelu", {"channels": True}, MAP),
     ("softmax", {"axis": 0}, MAP),
-]  # fmt: skip
+]
 IDS = [f"{name}-{i}" for i, (name, _, _) in enumerate(ROWS)]
 MAPPED = [row for row in ROWS if row[0] not in ("rnn", "lstm", "gru")]
 PER_MEMBER = {
@@ -128,7 +154,9 @@ def test_members_mapped_equal_direct_calls(name, fields, shape):
     scales = torch.tensor([1, 1, 1] if name == "embedding" else [1.0, -0.5, 2.0])
     leaves, buffers = stack_module_state(modules)
     template = copy.deepcopy(modules[0])
-    mapped = vmap(lambda p, b, s: functional_call(template, (p, b), (x * s,)))(leaves, buffers, scales)
+    mapped = vmap(lambda p, b, s: functional_call(template, (p, b), (x * s,)))(
+        leaves, buffers, scales
+    )
     direct = [module(x * s) for module, s in zip(modules, scales, strict=True)]
     torch.testing.assert_close(mapped, torch.stack(direct), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(buffers, stack_module_state(modules)[1], rtol=1e-12, atol=1e-12)
@@ -157,7 +185,7 @@ def test_gradients_by_central_differences(name, fields, shape):
     assert torch.autograd.gradcheck(call, (x, *parameters), atol=1e-6, rtol=1e-5)
 
 
-# --- held against torch.nn and closed forms ---------------------------------------------------------------------------
+# --- held against torch.nn and closed forms -------------------------------------------------------
 
 REFERENCES = [
     ("sigmoid", {}, torch.sigmoid),
@@ -179,7 +207,9 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fields", "reference"), REFERENCES, ids=[r[0] for r in REFERENCES])
+@pytest.mark.parametrize(
+    ("name", "fields", "reference"), REFERENCES, ids=[r[0] for r in REFERENCES]
+)
 def test_activations_against_their_formulas(name, fields, reference):
     x = inputs(FEATURES) * 3
     torch.testing.assert_close(one(name, fields, FEATURES)(x), reference(x), rtol=1e-12, atol=1e-12)
@@ -226,7 +256,9 @@ def test_convolution_against_its_definition(fields, stride, dilation, groups, pa
 @pytest.mark.parametrize("kind", ["conv", "maxpool", "avgpool"])
 def test_same_padding_gives_the_extent_divided_by_the_stride_rounded_up(kind, kernel, stride, n):
     fields = {"channels": 2, "kernel": kernel} if kind == "conv" else {"size": kernel}
-    _, shape = build_layer(make("layer", {"kind": kind, "stride": stride, "padding": "same", **fields}), (1, n, n))
+    _, shape = build_layer(
+        make("layer", {"kind": kind, "stride": stride, "padding": "same", **fields}), (1, n, n)
+    )
     assert shape[1:] == (-(-n // stride),) * 2
 
 
@@ -236,7 +268,10 @@ def test_padding_never_wins_a_maximum():
 
 
 def test_locally_connected_with_equal_kernels_is_a_convolution():
-    untied, conv = one("locally_connected", {"channels": 3, "kernel": 3}, MAP), nn.Conv2d(4, 3, 3).double()
+    untied, conv = (
+        one("locally_connected", {"channels": 3, "kernel": 3}, MAP),
+        nn.Conv2d(4, 3, 3).double(),
+    )
     untied[0].weight.data[:] = conv.weight.data.flatten(1)
     untied[0].bias.data[:] = conv.bias.data[:, None]
     x = inputs(MAP)
@@ -254,11 +289,15 @@ def test_channel_pool_takes_neighbouring_channels():
 def test_own_batch_norm_is_torchs_where_both_can(shape, ghost):
     ours = one("batch_norm", {"ghost": ghost} if ghost else {"average": "cumulative"}, shape)[0]
     momentum = 0.1 if ghost else None
-    theirs = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0], momentum=momentum).double()
+    theirs = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(
+        shape[0], momentum=momentum
+    ).double()
     for seed in range(3):
         x = inputs(shape, batch=9, seed=seed)  # with ghost 4: parts of 4 and 5
         parts = [x[:4], x[4:]] if ghost else [x]
-        torch.testing.assert_close(ours(x), torch.cat([theirs(part) for part in parts]), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            ours(x), torch.cat([theirs(part) for part in parts]), rtol=1e-10, atol=1e-10
+        )
     torch.testing.assert_close(ours.running_mean, theirs.running_mean)
     torch.testing.assert_close(ours.running_var, theirs.running_var)
     x = inputs(shape, seed=9)
@@ -279,16 +318,15 @@ def test_local_response_norm(size):
 
 
 def test_switches_of_batch_norm_leave_out_parameters():
-    assert [n for n, _ in one("batch_norm", {"center": False}, MAP).named_parameters()] == ["0.weight"]
+    assert [n for n, _ in one("batch_norm", {"center": False}, MAP).named_parameters()] == [
+        "0.weight"
+    ]
     assert [n for n, _ in one("batch_norm", {"scale": False}, MAP).named_parameters()] == ["0.bias"]
 
 
 @pytest.mark.parametrize(
     ("fields", "reference"),
-    [
-        ({}, lambda x: F.layer_norm(x, MAP)),
-        ({"over": "last"}, lambda x: F.layer_norm(x, MAP[-1:])),
-    ],
+    [({}, lambda x: F.layer_norm(x, MAP)), ({"over": "last"}, lambda x: F.layer_norm(x, MAP[-1:]))],
 )
 def test_layer_norm(fields, reference):
     x = inputs(MAP)
@@ -298,7 +336,9 @@ def test_layer_norm(fields, reference):
 @pytest.mark.parametrize(("name", "theirs"), [("rnn", nn.RNN), ("lstm", nn.LSTM), ("gru", nn.GRU)])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_recurrent_layers_are_torchs(name, theirs, bidirectional):
-    ours = one(name, {"units": 4, "layers": 2, "bidirectional": bidirectional, "output": "all"}, SEQUENCE)
+    ours = one(
+        name, {"units": 4, "layers": 2, "bidirectional": bidirectional, "output": "all"}, SEQUENCE
+    )
     reference = theirs(3, 4, 2, batch_first=True, bidirectional=bidirectional).double()
     for i, cell in enumerate(ours[0].cells):
         for parameter, value in cell.named_parameters():
@@ -308,7 +348,9 @@ def test_recurrent_layers_are_torchs(name, theirs, bidirectional):
     torch.testing.assert_close(ours(x), output)
     ours[0].last = True
     hidden = state[0] if isinstance(state, tuple) else state
-    torch.testing.assert_close(ours(x), torch.cat(list(hidden[-2:] if bidirectional else hidden[-1:]), 1))
+    torch.testing.assert_close(
+        ours(x), torch.cat(list(hidden[-2:] if bidirectional else hidden[-1:]), 1)
+    )
 
 
 def test_tied_layers_share_one_parameter():
@@ -342,12 +384,15 @@ def test_a_relu_moves_behind_a_maxpool_without_changing_values_or_gradients():
     plain = nn.Sequential(*[moved.get_submodule(str(i)) for i in range(5)])
     x = inputs(MAP)
     torch.testing.assert_close(moved(x), plain(x), rtol=0, atol=0)
-    gradients = [torch.autograd.grad(net(x).square().sum(), list(moved.parameters())) for net in (moved, plain)]
+    gradients = [
+        torch.autograd.grad(net(x).square().sum(), list(moved.parameters()))
+        for net in (moved, plain)
+    ]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-# --- random layers ----------------------------------------------------------------------------------------------------
+# --- random layers --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["inverted", "classic"])
@@ -371,7 +416,9 @@ def test_dropout_at_its_limits(rate):
 def test_alpha_dropout_keeps_mean_and_variance():
     layer = one("alpha_dropout", {"rate": 0.2}, (200,))
     randomized.set_keys(layer, 3)
-    x = F.selu(torch.randn(2000, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    x = F.selu(
+        torch.randn(2000, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
     y = layer(x)
     assert abs(float(y.mean() - x.mean())) < 0.01
     assert abs(float(y.var() - x.var())) < 0.02
@@ -401,7 +448,9 @@ def test_a_layer_moved_before_it_has_a_key_is_not_taken_for_keyed():
 
 
 def test_seeded_replaces_torchs_dropout_in_a_copy():
-    theirs = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Sequential(nn.Dropout2d(0.3), nn.AlphaDropout(0.4)))
+    theirs = nn.Sequential(
+        nn.Linear(3, 4), nn.Dropout(0.2), nn.Sequential(nn.Dropout2d(0.3), nn.AlphaDropout(0.4))
+    )
     ours = randomized.seeded(theirs)
     kinds = [randomized.Dropout, randomized.SpatialDropout, randomized.AlphaDropout]
     assert [type(layer) for layer in (ours[1], *ours[2])] == kinds
@@ -427,7 +476,7 @@ def test_monte_carlo_averages_over_masks():
     assert net.training
 
 
-# --- shapes that do not fit -------------------------------------------------------------------------------------------
+# --- shapes that do not fit -----------------------------------------------------------------------
 
 WRONG = [
     ([DENSE], MAP, "model.layers.0", "flatten"),
@@ -435,27 +484,56 @@ WRONG = [
     ([{"kind": "conv", "channels": 2, "kernel": 9}], MAP, "model.layers.0", "smaller kernel"),
     (["maxpool", "maxpool", "maxpool"], MAP, "model.layers.2", "less pooling"),
     ([{"kind": "conv", "channels": 3, "groups": 2}], MAP, "model.layers.0.groups", "divisor"),
-    ([{"kind": "group_norm", "groups": 3}], MAP, "model.layers.0.groups", "divisor of the 4 channels"),
+    (
+        [{"kind": "group_norm", "groups": 3}],
+        MAP,
+        "model.layers.0.groups",
+        "divisor of the 4 channels",
+    ),
     ([{"kind": "lstm", "units": 3}], FEATURES, "model.layers.0", "embedding"),
     ([{"kind": "embedding", "size": 3}], (5,), "model.layers.0.vocabulary", "number of symbols"),
     ([{"kind": "maxout", "pieces": 5}], FEATURES, "model.layers.0", "divides by 5"),
     ([{"kind": "reshape", "to": [5, 5]}], FEATURES, "model.layers.0", "(12,)"),
-    ([{"kind": "residual", "layers": [DENSE], "shortcut": "identity"}], FEATURES, "model.layers.0.shortcut", "projec"),
-    ([{"kind": "chain", "layers": [{"kind": "conv", "channels": 1}]}], FEATURES, "model.layers.0.layers.0", "maps"),
-    ([{"kind": "parallel", "layers": [DENSE, "relu"], "merge": "sum"}], FEATURES, "model.layers.0.layers", "concat"),
+    (
+        [{"kind": "residual", "layers": [DENSE], "shortcut": "identity"}],
+        FEATURES,
+        "model.layers.0.shortcut",
+        "projec",
+    ),
+    (
+        [{"kind": "chain", "layers": [{"kind": "conv", "channels": 1}]}],
+        FEATURES,
+        "model.layers.0.layers.0",
+        "maps",
+    ),
+    (
+        [{"kind": "parallel", "layers": [DENSE, "relu"], "merge": "sum"}],
+        FEATURES,
+        "model.layers.0.layers",
+        "concat",
+    ),
     ([{"kind": "tied", "layer": 3}], FEATURES, "model.layers.0.layer", "earlier layer"),
-    (["relu", {"kind": "tied", "layer": 0, "transposed": True}], FEATURES, "model.layers.1.layer", "dense layer"),
+    (
+        ["relu", {"kind": "tied", "layer": 0, "transposed": True}],
+        FEATURES,
+        "model.layers.1.layer",
+        "dense layer",
+    ),
     ([{"kind": "channel_pool", "size": 9}], MAP, "model.layers.0.size", "4 channels"),
     ([{"kind": "softmax", "axis": 4}], MAP, "model.layers.0.axis", "axis"),
     ([{"kind": "spatial_dropout"}], FEATURES, "model.layers.0", "dropout"),
     ([{"kind": "transpose"}], MAP, "model.layers.0", "two axes"),
     ([{"kind": "conv", "channels": 2, "kernel": [2, 2]}], SEQUENCE, "model.layers.0", "one number"),
     (["dens"], MAP, "model.layers.0.kind", "dense"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("layers", "shape", "where", "said"), WRONG, ids=[str(i) for i in range(len(WRONG))])
-def test_a_layer_that_cannot_take_its_input_says_which_and_how_to_repair(layers, shape, where, said):
+@pytest.mark.parametrize(
+    ("layers", "shape", "where", "said"), WRONG, ids=[str(i) for i in range(len(WRONG))]
+)
+def test_a_layer_that_cannot_take_its_input_says_which_and_how_to_repair(
+    layers, shape, where, said
+):
     with pytest.raises(InputError) as caught:
         build({"kind": "layers", "layers": layers}, shape, 3)
     assert caught.value.where == where

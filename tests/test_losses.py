@@ -1,4 +1,5 @@
-"""Losses: a row for every name, held against PyTorch, scikit-learn or the formula; mapped, and differentiated."""
+"""Losses: a row for every name, held against PyTorch, scikit-learn or the formula; mapped, and
+differentiated."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def hinges(margin=1.0, power=1):
 
 
 def crammer_singer():
-    rows = [max(0.0, 1.0 + max(s[k] for k in range(K) if k != y) - s[y]) for s, y in zip(SCORES, CLASSES, strict=True)]
+    rows = [
+        max(0.0, 1.0 + max(s[k] for k in range(K) if k != y) - s[y])
+        for s, y in zip(SCORES, CLASSES, strict=True)
+    ]
     return torch.stack([torch.as_tensor(row, dtype=torch.float64) for row in rows])
 
 
@@ -54,73 +58,253 @@ ROWS = [
     ("squared", {}, ONE, ONE[:, 0] + 1, lambda: torch.ones(B)),
     ("squared", {}, ONE[:, 0], ONE + 1, lambda: torch.ones(B)),
     ("absolute", {}, SCORES, NUMBERS, lambda: F.l1_loss(SCORES, NUMBERS, reduction="none").mean(1)),
-    ("huber", {"delta": 0.7}, SCORES, NUMBERS, lambda: F.huber_loss(SCORES, NUMBERS, "none", 0.7).mean(1)),
-    ("cross_entropy", {}, SCORES, CLASSES, lambda: F.cross_entropy(SCORES, CLASSES, reduction="none")),
-    ("cross_entropy", {}, SCORES, CLASSES[:, None], lambda: F.cross_entropy(SCORES, CLASSES, reduction="none")),
+    (
+        "huber",
+        {"delta": 0.7},
+        SCORES,
+        NUMBERS,
+        lambda: F.huber_loss(SCORES, NUMBERS, "none", 0.7).mean(1),
+    ),
+    (
+        "cross_entropy",
+        {},
+        SCORES,
+        CLASSES,
+        lambda: F.cross_entropy(SCORES, CLASSES, reduction="none"),
+    ),
+    (
+        "cross_entropy",
+        {},
+        SCORES,
+        CLASSES[:, None],
+        lambda: F.cross_entropy(SCORES, CLASSES, reduction="none"),
+    ),
     ("cross_entropy", {}, SCORES, SOFT, lambda: F.cross_entropy(SCORES, SOFT, reduction="none")),
-    ("cross_entropy", {"label_smoothing": 0.2}, SCORES, CLASSES,
-     lambda: F.cross_entropy(SCORES, CLASSES, reduction="none", label_smoothing=0.2)),
-    ("cross_entropy", {"label_smoothing": 0.2}, SCORES, SOFT,
-     lambda: F.cross_entropy(SCORES, SOFT, reduction="none", label_smoothing=0.2)),
-    ("cross_entropy", {"input": "probabilities"}, SCORES.softmax(-1), CLASSES,
-     lambda: F.cross_entropy(SCORES, CLASSES, reduction="none")),
-    ("cross_entropy", {}, STEPS, STEP_CLASSES,
-     lambda: F.cross_entropy(STEPS.transpose(1, 2), STEP_CLASSES, reduction="none").mean(1)),
-    ("cross_entropy", {"ignore": 0, "label_smoothing": 0.1}, STEPS, STEP_CLASSES,
-     lambda: (F.cross_entropy(STEPS.mT, STEP_CLASSES, reduction="none", ignore_index=0, label_smoothing=0.1).sum(1)
-              / (STEP_CLASSES != 0).sum(1).clamp_min(1))),
-    ("cross_entropy", {"class_weights": WEIGHTS.tolist()}, SCORES, CLASSES,
-     lambda: F.cross_entropy(SCORES, CLASSES, WEIGHTS, reduction="none")),
-    ("cross_entropy", {"class_weights": WEIGHTS.tolist(), "label_smoothing": 0.3}, SCORES, SOFT,
-     lambda: F.cross_entropy(SCORES, SOFT, WEIGHTS, reduction="none", label_smoothing=0.3)),
-    ("binary_cross_entropy", {}, ONE, BINARY,
-     lambda: F.binary_cross_entropy_with_logits(ONE[:, 0], BINARY.double(), reduction="none")),
-    ("binary_cross_entropy", {}, SCORES, LABELS,
-     lambda: F.binary_cross_entropy_with_logits(SCORES, LABELS.double(), reduction="none").mean(1)),
-    ("binary_cross_entropy", {"input": "probabilities", "reduction": "sum"}, SCORES.sigmoid(), LABELS,
-     lambda: F.binary_cross_entropy(SCORES.sigmoid(), LABELS.double(), reduction="none").sum(1)),
-    ("binary_cross_entropy", {"label_smoothing": 0.1}, SCORES, LABELS,
-     lambda: F.binary_cross_entropy_with_logits(SCORES, LABELS.double() * 0.9 + 0.05, reduction="none").mean(1)),
-    ("binary_cross_entropy", {"class_weights": WEIGHTS.tolist()}, SCORES, LABELS,
-     lambda: F.binary_cross_entropy_with_logits(SCORES, LABELS.double(), WEIGHTS, reduction="none").mean(1)),
-    ("binary_cross_entropy", {"class_weights": [1.0, 3.0]}, ONE, BINARY,
-     lambda: F.binary_cross_entropy_with_logits(ONE[:, 0], BINARY.double(), 1.0 + 2.0 * BINARY, reduction="none")),
+    (
+        "cross_entropy",
+        {"label_smoothing": 0.2},
+        SCORES,
+        CLASSES,
+        lambda: F.cross_entropy(SCORES, CLASSES, reduction="none", label_smoothing=0.2),
+    ),
+    (
+        "cross_entropy",
+        {"label_smoothing": 0.2},
+        SCORES,
+        SOFT,
+        lambda: F.cross_entropy(SCORES, SOFT, reduction="none", label_smoothing=0.2),
+    ),
+    (
+        "cross_entropy",
+        {"input": "probabilities"},
+        SCORES.softmax(-1),
+        CLASSES,
+        lambda: F.cross_entropy(SCORES, CLASSES, reduction="none"),
+    ),
+    (
+        "cross_entropy",
+        {},
+        STEPS,
+        STEP_CLASSES,
+        lambda: F.cross_entropy(STEPS.transpose(1, 2), STEP_CLASSES, reduction="none").mean(1),
+    ),
+    (
+        "cross_entropy",
+        {"ignore": 0, "label_smoothing": 0.1},
+        STEPS,
+        STEP_CLASSES,
+        lambda: (
+            F.cross_entropy(
+                STEPS.mT, STEP_CLASSES, reduction="none", ignore_index=0, label_smoothing=0.1
+            ).sum(1)
+            / (STEP_CLASSES != 0).sum(1).clamp_min(1)
+        ),
+    ),
+    (
+        "cross_entropy",
+        {"class_weights": WEIGHTS.tolist()},
+        SCORES,
+        CLASSES,
+        lambda: F.cross_entropy(SCORES, CLASSES, WEIGHTS, reduction="none"),
+    ),
+    (
+        "cross_entropy",
+        {"class_weights": WEIGHTS.tolist(), "label_smoothing": 0.3},
+        SCORES,
+        SOFT,
+        lambda: F.cross_entropy(SCORES, SOFT, WEIGHTS, reduction="none", label_smoothing=0.3),
+    ),
+    (
+        "binary_cross_entropy",
+        {},
+        ONE,
+        BINARY,
+        lambda: F.binary_cross_entropy_with_logits(ONE[:, 0], BINARY.double(), reduction="none"),
+    ),
+    (
+        "binary_cross_entropy",
+        {},
+        SCORES,
+        LABELS,
+        lambda: F.binary_cross_entropy_with_logits(SCORES, LABELS.double(), reduction="none").mean(
+            1
+        ),
+    ),
+    (
+        "binary_cross_entropy",
+        {"input": "probabilities", "reduction": "sum"},
+        SCORES.sigmoid(),
+        LABELS,
+        lambda: F.binary_cross_entropy(SCORES.sigmoid(), LABELS.double(), reduction="none").sum(1),
+    ),
+    (
+        "binary_cross_entropy",
+        {"label_smoothing": 0.1},
+        SCORES,
+        LABELS,
+        lambda: F.binary_cross_entropy_with_logits(
+            SCORES, LABELS.double() * 0.9 + 0.05, reduction="none"
+        ).mean(1),
+    ),
+    (
+        "binary_cross_entropy",
+        {"class_weights": WEIGHTS.tolist()},
+        SCORES,
+        LABELS,
+        lambda: F.binary_cross_entropy_with_logits(
+            SCORES, LABELS.double(), WEIGHTS, reduction="none"
+        ).mean(1),
+    ),
+    (
+        "binary_cross_entropy",
+        {"class_weights": [1.0, 3.0]},
+        ONE,
+        BINARY,
+        lambda: F.binary_cross_entropy_with_logits(
+            ONE[:, 0], BINARY.double(), 1.0 + 2.0 * BINARY, reduction="none"
+        ),
+    ),
     ("hinge", {}, SCORES, CLASSES, lambda: F.multi_margin_loss(SCORES, CLASSES, reduction="none")),
     ("hinge", {"reduction": "sum", "margin": 0.5}, SCORES, CLASSES, lambda: hinges(0.5)),
-    ("hinge", {"power": 2}, SCORES, CLASSES, lambda: F.multi_margin_loss(SCORES, CLASSES, 2, reduction="none")),
-    ("hinge", {"class_weights": WEIGHTS.tolist()}, SCORES, CLASSES,
-     lambda: F.multi_margin_loss(SCORES, CLASSES, weight=WEIGHTS, reduction="none")),
+    (
+        "hinge",
+        {"power": 2},
+        SCORES,
+        CLASSES,
+        lambda: F.multi_margin_loss(SCORES, CLASSES, 2, reduction="none"),
+    ),
+    (
+        "hinge",
+        {"class_weights": WEIGHTS.tolist()},
+        SCORES,
+        CLASSES,
+        lambda: F.multi_margin_loss(SCORES, CLASSES, weight=WEIGHTS, reduction="none"),
+    ),
     ("crammer_singer", {}, SCORES, CLASSES, crammer_singer),
-    ("crammer_singer", {}, SCORES, CLASSES,
-     lambda: torch.tensor([scikit.hinge_loss([y], SCORES[i : i + 1].numpy(), labels=range(K))
-                           for i, y in enumerate(CLASSES)], dtype=torch.float64)),
+    (
+        "crammer_singer",
+        {},
+        SCORES,
+        CLASSES,
+        lambda: torch.tensor(
+            [
+                scikit.hinge_loss([y], SCORES[i : i + 1].numpy(), labels=range(K))
+                for i, y in enumerate(CLASSES)
+            ],
+            dtype=torch.float64,
+        ),
+    ),
     ("binary_hinge", {}, SCORES, LABELS, lambda: (1 - SIGNS * SCORES).clamp_min(0).mean(1)),
     ("binary_hinge", {}, ONE, BINARY, lambda: (1 - (2 * BINARY - 1) * ONE[:, 0]).clamp_min(0)),
-    ("binary_hinge", {"power": 2, "reduction": "sum"}, SCORES, CLASSES,
-     lambda: (1 - (2 * HOT - 1) * SCORES).clamp_min(0).square().sum(1)),
-    ("one_vs_all", {}, SCORES, CLASSES,
-     lambda: F.binary_cross_entropy_with_logits(SCORES, HOT, reduction="none").sum(1)),
-    ("one_vs_all", {"loss": "binary_hinge"}, SCORES, CLASSES, lambda: (1 - (2 * HOT - 1) * SCORES).clamp_min(0).sum(1)),
+    (
+        "binary_hinge",
+        {"power": 2, "reduction": "sum"},
+        SCORES,
+        CLASSES,
+        lambda: (1 - (2 * HOT - 1) * SCORES).clamp_min(0).square().sum(1),
+    ),
+    (
+        "one_vs_all",
+        {},
+        SCORES,
+        CLASSES,
+        lambda: F.binary_cross_entropy_with_logits(SCORES, HOT, reduction="none").sum(1),
+    ),
+    (
+        "one_vs_all",
+        {"loss": "binary_hinge"},
+        SCORES,
+        CLASSES,
+        lambda: (1 - (2 * HOT - 1) * SCORES).clamp_min(0).sum(1),
+    ),
     ("one_vs_all", {"loss": "squared"}, SCORES, CLASSES, lambda: ((SCORES - HOT) ** 2).sum(1)),
-    ("one_vs_all", {"class_weights": WEIGHTS.tolist()}, SCORES, CLASSES,
-     lambda: WEIGHTS[CLASSES] * F.binary_cross_entropy_with_logits(SCORES, HOT, reduction="none").sum(1)),
-    ("nll", {}, SCORES.log_softmax(-1), CLASSES, lambda: F.cross_entropy(SCORES, CLASSES, reduction="none")),
-    ("nll", {}, STEPS.log_softmax(-1), STEP_CLASSES,
-     lambda: F.cross_entropy(STEPS.transpose(1, 2), STEP_CLASSES, reduction="none").mean(1)),
-    ("kl", {}, SCORES, SOFT, lambda: F.kl_div(SCORES.log_softmax(-1), SOFT, reduction="none").sum(1)),
-    ("kl", {"input": "probabilities"}, SCORES.softmax(-1), SOFT,
-     lambda: F.kl_div(SCORES.log_softmax(-1), SOFT, reduction="none").sum(1)),
+    (
+        "one_vs_all",
+        {"class_weights": WEIGHTS.tolist()},
+        SCORES,
+        CLASSES,
+        lambda: (
+            WEIGHTS[CLASSES]
+            * F.binary_cross_entropy_with_logits(SCORES, HOT, reduction="none").sum(1)
+        ),
+    ),
+    (
+        "nll",
+        {},
+        SCORES.log_softmax(-1),
+        CLASSES,
+        lambda: F.cross_entropy(SCORES, CLASSES, reduction="none"),
+    ),
+    (
+        "nll",
+        {},
+        STEPS.log_softmax(-1),
+        STEP_CLASSES,
+        lambda: F.cross_entropy(STEPS.transpose(1, 2), STEP_CLASSES, reduction="none").mean(1),
+    ),
+    (
+        "kl",
+        {},
+        SCORES,
+        SOFT,
+        lambda: F.kl_div(SCORES.log_softmax(-1), SOFT, reduction="none").sum(1),
+    ),
+    (
+        "kl",
+        {"input": "probabilities"},
+        SCORES.softmax(-1),
+        SOFT,
+        lambda: F.kl_div(SCORES.log_softmax(-1), SOFT, reduction="none").sum(1),
+    ),
     ("kl", {}, SCORES, CLASSES, lambda: F.cross_entropy(SCORES, CLASSES, reduction="none")),
-    ("expected_cost", {"costs": COSTS}, SCORES, CLASSES, lambda: (TABLE[CLASSES] * SCORES.softmax(-1)).sum(1)),
-    ("expected_cost", {"costs": COSTS, "class_weights": WEIGHTS.tolist()}, SCORES, CLASSES,
-     lambda: WEIGHTS[CLASSES] * (TABLE[CLASSES] * SCORES.softmax(-1)).sum(1)),
-    ("multi_task", {"losses": ["cross_entropy", "squared"], "sizes": [3, 1], "weights": [2.0, 0.5]}, SCORES,
-     torch.stack([CLASSES % 3, BINARY], 1),
-     lambda: (2 * F.cross_entropy(SCORES[:, :3], CLASSES % 3, reduction="none") + 0.5 * (SCORES[:, 3] - BINARY) ** 2)),
+    (
+        "expected_cost",
+        {"costs": COSTS},
+        SCORES,
+        CLASSES,
+        lambda: (TABLE[CLASSES] * SCORES.softmax(-1)).sum(1),
+    ),
+    (
+        "expected_cost",
+        {"costs": COSTS, "class_weights": WEIGHTS.tolist()},
+        SCORES,
+        CLASSES,
+        lambda: WEIGHTS[CLASSES] * (TABLE[CLASSES] * SCORES.softmax(-1)).sum(1),
+    ),
+    (
+        "multi_task",
+        {"losses": ["cross_entropy", "squared"], "sizes": [3, 1], "weights": [2.0, 0.5]},
+        SCORES,
+        torch.stack([CLASSES % 3, BINARY], 1),
+        lambda: (
+            2 * F.cross_entropy(SCORES[:, :3], CLASSES % 3, reduction="none")
+            + 0.5 * (SCORES[:, 3] - BINARY) ** 2
+        ),
+    ),
     ("output", {}, ONE, BINARY, lambda: ONE[:, 0]),
     ("auto", {}, SCORES, CLASSES, lambda: F.cross_entropy(SCORES, CLASSES, reduction="none")),
     ("auto", {}, SCORES, NUMBERS, lambda: ((SCORES - NUMBERS) ** 2).mean(1)),
-]  # fmt: skip
+]
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
 PER_MEMBER = {
     "cross_entropy": ("label_smoothing", (0.0, 0.1, 0.3)),
@@ -143,13 +327,17 @@ def test_every_loss_has_a_row():
 
 @pytest.mark.parametrize(("name", "fields", "output", "target", "reference"), ROWS, ids=IDS)
 def test_losses_of_the_samples(name, fields, output, target, reference):
-    torch.testing.assert_close(loss_of(name, fields)(output, target), reference().double(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        loss_of(name, fields)(output, target), reference().double(), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(("name", "fields", "output", "target", "reference"), ROWS, ids=IDS)
 def test_gradients_by_central_differences(name, fields, output, target, reference):
     loss = loss_of(name, fields)
-    assert torch.autograd.gradcheck(lambda s: loss(s, target), output.clone().requires_grad_(), atol=1e-6, rtol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda s: loss(s, target), output.clone().requires_grad_(), atol=1e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("name", "fields", "output", "target", "reference"), ROWS, ids=IDS)
@@ -192,7 +380,9 @@ def test_extreme_scores_neither_overflow_nor_lose_their_gradient(name):
 
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
 def test_certain_but_wrong_probabilities_cost_much_but_not_infinitely(name):
-    loss = build_loss({"kind": name, "input": "probabilities"}, None)(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
+    loss = build_loss({"kind": name, "input": "probabilities"}, None)(
+        torch.tensor([[1.0, 0.0]]), torch.tensor([1])
+    )
     assert 10 < float(loss) < 20
 
 
@@ -202,15 +392,26 @@ def test_a_step_of_padding_alone_costs_nothing():
     assert float(loss_of("cross_entropy", {})(STEPS, target)[0]) == 0.0
 
 
-MIXABLE = ["cross_entropy", "hinge", "crammer_singer", "expected_cost", "binary_hinge", "one_vs_all", "nll"]
+MIXABLE = [
+    "cross_entropy",
+    "hinge",
+    "crammer_singer",
+    "expected_cost",
+    "binary_hinge",
+    "one_vs_all",
+    "nll",
+]
 BY_OUTPUT = ("binary_hinge", "one_vs_all")  # class weights meet soft targets output by output
 
 
 @pytest.mark.parametrize(
-    ("name", "weights"), [(n, None) for n in MIXABLE] + [(n, WEIGHTS.tolist()) for n in MIXABLE if n not in BY_OUTPUT]
+    ("name", "weights"),
+    [(n, None) for n in MIXABLE] + [(n, WEIGHTS.tolist()) for n in MIXABLE if n not in BY_OUTPUT],
 )
 def test_mixed_targets_give_the_mixed_loss(name, weights):
-    fields = {"expected_cost": {"costs": COSTS}, "cross_entropy": {"label_smoothing": 0.1}}.get(name, {})
+    fields = {"expected_cost": {"costs": COSTS}, "cross_entropy": {"label_smoothing": 0.1}}.get(
+        name, {}
+    )
     loss = loss_of(name, {**fields, "class_weights": weights})
     other = CLASSES.roll(1)
     mixed = 0.3 * F.one_hot(CLASSES, K) + 0.7 * F.one_hot(other, K)
@@ -227,7 +428,9 @@ def test_settled_cross_entropy_is_the_plain_one():
 
 
 def test_one_class_takes_its_target_as_a_probability():
-    assert torch.equal(loss_of("cross_entropy", {})(ONE, BINARY), torch.zeros(B, dtype=torch.float64))
+    assert torch.equal(
+        loss_of("cross_entropy", {})(ONE, BINARY), torch.zeros(B, dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,8 +450,14 @@ def test_balanced_weights_are_those_of_scikit_learn():
     y = np.array([0] * 5 + [1] * 3 + [2] * 12)
     from sklearn.utils.class_weight import compute_class_weight
 
-    loss = build_loss({"kind": "auto", "class_weights": "balanced"}, "classification", counts=np.bincount(y).tolist())
-    np.testing.assert_allclose(loss.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=y))
+    loss = build_loss(
+        {"kind": "auto", "class_weights": "balanced"},
+        "classification",
+        counts=np.bincount(y).tolist(),
+    )
+    np.testing.assert_allclose(
+        loss.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=y)
+    )
 
 
 WRONG = [
@@ -257,8 +466,18 @@ WRONG = [
     ({"kind": "cross_entropy"}, SCORES, STEP_CLASSES, "class number for each row"),
     ({"kind": "cross_entropy"}, SCORES[:, 0], CLASSES, "score for each class"),
     ({"kind": "output"}, SCORES, CLASSES, "loss of each sample"),
-    ({"kind": "expected_cost", "costs": [[0.0, 1.0], [1.0, 0.0]]}, SCORES, CLASSES, "one for each class"),
-    ({"kind": "multi_task", "losses": ["squared", "squared"], "sizes": [3, 1]}, SCORES, NUMBERS[:, :3], "by head"),
+    (
+        {"kind": "expected_cost", "costs": [[0.0, 1.0], [1.0, 0.0]]},
+        SCORES,
+        CLASSES,
+        "one for each class",
+    ),
+    (
+        {"kind": "multi_task", "losses": ["squared", "squared"], "sizes": [3, 1]},
+        SCORES,
+        NUMBERS[:, :3],
+        "by head",
+    ),
 ]
 
 

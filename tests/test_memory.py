@@ -18,7 +18,9 @@ def resident() -> int:
         return int(lines.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of other systems needs no telling")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the allocator of other systems needs no telling"
+)
 def test_freed_memory_is_kept_until_it_is_given_back():
     if not keep_freed_memory():
         pytest.skip("the C library is not glibc")

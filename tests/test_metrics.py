@@ -25,7 +25,13 @@ OTHERS = torch.tensor(RNG.normal(size=(N, 2)))
 STEPS = torch.tensor(RNG.normal(size=(N, 3, K)))
 STEP_CLASSES = torch.tensor(RNG.integers(K, size=(N, 3)))
 P = SCORES.softmax(1).numpy()
-y, b, labels, s, t = CLASSES.numpy(), BINARY.numpy(), LABELS.numpy(), NUMBERS.numpy(), OTHERS.numpy()
+y, b, labels, s, t = (
+    CLASSES.numpy(),
+    BINARY.numpy(),
+    LABELS.numpy(),
+    NUMBERS.numpy(),
+    OTHERS.numpy(),
+)
 positive, several = (LOGITS.numpy() > 0).astype(int), (SCORES.numpy() > 0).astype(int)
 
 # (name, fields, output, target, expected)
@@ -35,15 +41,26 @@ ROWS = [
     ("accuracy", {}, LOGITS[:, None], BINARY[:, None], scikit.accuracy_score(b, positive)),
     ("accuracy", {}, LOGITS.sigmoid(), BINARY, scikit.accuracy_score(b, positive)),
     ("accuracy", {}, SCORES, LABELS, (several == labels).mean()),
-    ("accuracy", {}, STEPS, STEP_CLASSES, (STEPS.argmax(-1) == STEP_CLASSES).double().mean().item()),
+    (
+        "accuracy",
+        {},
+        STEPS,
+        STEP_CLASSES,
+        (STEPS.argmax(-1) == STEP_CLASSES).double().mean().item(),
+    ),
     ("error", {}, SCORES, CLASSES, scikit.zero_one_loss(y, ANSWERS)),
     ("balanced_accuracy", {}, SCORES, CLASSES, scikit.balanced_accuracy_score(y, ANSWERS)),
     ("top_k", {"k": 2}, SCORES, CLASSES, scikit.top_k_accuracy_score(y, P, k=2)),
     ("top_k", {}, SCORES, CLASSES, 1.0),
-    *[(name, {"average": average}, SCORES, CLASSES, score(y, ANSWERS, average=average))
-      for name, score in (
-          ("precision", scikit.precision_score), ("recall", scikit.recall_score), ("f1", scikit.f1_score))
-      for average in ("macro", "micro", "weighted")],
+    *[
+        (name, {"average": average}, SCORES, CLASSES, score(y, ANSWERS, average=average))
+        for name, score in (
+            ("precision", scikit.precision_score),
+            ("recall", scikit.recall_score),
+            ("f1", scikit.f1_score),
+        )
+        for average in ("macro", "micro", "weighted")
+    ],
     ("f1", {}, LOGITS, BINARY, scikit.f1_score(b, positive)),
     ("f1", {}, SCORES, LABELS, scikit.f1_score(labels, several, average="macro")),
     ("roc_auc", {}, LOGITS, BINARY, scikit.roc_auc_score(b, LOGITS.numpy())),
@@ -57,7 +74,7 @@ ROWS = [
     ("rmse", {}, NUMBERS[:, 0], OTHERS[:, :1], scikit.root_mean_squared_error(t[:, 0], s[:, 0])),
     ("mae", {}, NUMBERS, OTHERS, scikit.mean_absolute_error(t, s)),
     ("r2", {}, NUMBERS, OTHERS, scikit.r2_score(t, s)),
-]  # fmt: skip
+]
 
 
 def measured(name, output, target, **fields):
@@ -77,8 +94,12 @@ def test_metrics(name, fields, output, target, expected):
 def test_padding_does_not_count():
     target = STEP_CLASSES.clone()
     target[:, 2] = -100
-    assert measured("accuracy", STEPS, target) == measured("accuracy", STEPS[:, :2], STEP_CLASSES[:, :2])
-    assert measured("log_loss", STEPS, target) == pytest.approx(measured("log_loss", STEPS[:, :2], STEP_CLASSES[:, :2]))
+    assert measured("accuracy", STEPS, target) == measured(
+        "accuracy", STEPS[:, :2], STEP_CLASSES[:, :2]
+    )
+    assert measured("log_loss", STEPS, target) == pytest.approx(
+        measured("log_loss", STEPS[:, :2], STEP_CLASSES[:, :2])
+    )
 
 
 def test_what_cannot_be_measured_is_nan_not_an_error():
@@ -87,9 +108,14 @@ def test_what_cannot_be_measured_is_nan_not_an_error():
     assert math.isnan(measured("r2", torch.ones(1, 1), torch.ones(1)))
 
 
-@pytest.mark.parametrize(("name", "output", "target"), [
-    ("rmse", NUMBERS, OTHERS[:, 0]), ("accuracy", SCORES, CLASSES[:5]), ("top_k", LOGITS, BINARY),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "output", "target"),
+    [
+        ("rmse", NUMBERS, OTHERS[:, 0]),
+        ("accuracy", SCORES, CLASSES[:5]),
+        ("top_k", LOGITS, BINARY),
+    ],
+)
 def test_outputs_that_do_not_fit_are_refused(name, output, target):
     with pytest.raises(InputError):
         measured(name, output, target)

@@ -1,4 +1,5 @@
-"""Models: a row for every name; parameters and operations as published, members mapped as called, and the summary."""
+"""Models: a row for every name; parameters and operations as published, members mapped as called,
+and the summary."""
 
 from __future__ import annotations
 
@@ -24,13 +25,28 @@ ROWS = [
     ("layers", {"layers": ["flatten", {"kind": "dense", "units": 5}]}, (2, 3), (5,)),
     ("linear", {}, (2, 3), (5,)),
     ("softmax", {}, (2, 3), (5,)),
-    ("mlp", {"hidden": [7, 6], "activation": "tanh", "dropout": 0.3, "norm": "batch"}, (2, 3), (5,)),
+    (
+        "mlp",
+        {"hidden": [7, 6], "activation": "tanh", "dropout": 0.3, "norm": "batch"},
+        (2, 3),
+        (5,),
+    ),
     ("mlp", {"hidden": [], "norm": "layer"}, (6,), (5,)),
     ("mlp", {"activation": {"kind": "leaky_relu", "slope": 0.2}}, (6,), (5,)),
     ("maxout_mlp", {"hidden": [6]}, (6,), (5,)),
     ("lenet", {"channels": [3, 4], "dense": [8], "dropout": 0.2}, (1, 12, 12), (5,)),
-    ("lenet", {"channels": [6, 16], "dense": [120, 84], "padding": "valid", "activation": "tanh", "pool": "avgpool"},
-     (1, 32, 32), (5,)),
+    (
+        "lenet",
+        {
+            "channels": [6, 16],
+            "dense": [120, 84],
+            "padding": "valid",
+            "activation": "tanh",
+            "pool": "avgpool",
+        },
+        (1, 32, 32),
+        (5,),
+    ),
     ("alexnet", {}, (3, 16, 16), (5,)),
     ("vgg", {"depth": 11, "width": 2, "dense": [8], "norm": "batch"}, (3, 16, 16), (5,)),
     ("all_cnn", {"width": 4}, (3, 16, 16), (5,)),
@@ -40,15 +56,22 @@ ROWS = [
     ("resnet", {"depth": 18, "form": "imagenet", "width": 4}, IMAGE, (5,)),
     ("resnet", {"depth": 50, "form": "imagenet", "width": 4}, IMAGE, (5,)),
     ("rnn", {"units": 6}, (7, 3), (5,)),
-    ("lstm", {"units": 6, "layers": 2, "dropout": 0.2, "bidirectional": True, "vocabulary": 11}, (7,), (5,)),
+    (
+        "lstm",
+        {"units": 6, "layers": 2, "dropout": 0.2, "bidirectional": True, "vocabulary": 11},
+        (7,),
+        (5,),
+    ),
     ("gru", {"units": 6}, (7, 3), (5,)),
     ("char_lstm", {"units": 6, "embedding": 4, "dropout": 0.2, "vocabulary": 5}, (7,), (7, 5)),
     ("char_rnn", {"units": 6, "embedding": 4, "vocabulary": 5}, (7,), (7, 5)),
     ("char_gru", {"units": 6, "embedding": 6, "vocabulary": 5, "tied": True}, (7,), (7, 5)),
-]  # fmt: skip
+]
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
 RECURRENT = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
-MAPPED = [row for row in ROWS if row[0] not in (*RECURRENT, "alexnet") and row[1].get("depth") != 50]
+MAPPED = [
+    row for row in ROWS if row[0] not in (*RECURRENT, "alexnet") and row[1].get("depth") != 50
+]
 
 
 def inputs(shape, batch=4, symbols=5):
@@ -70,19 +93,24 @@ def test_outputs_and_gradients(name, fields, shape, out):
     assert tuple(y.shape) == (4, *out)
     gradients = torch.autograd.grad(y.square().sum(), list(net.parameters()))
     assert all(bool(g.isfinite().all()) for g in gradients)
-    assert [n for n, _ in net.named_parameters()] == sorted([e.name for e in layout(net).entries], key=[
-        n for n, _ in net.named_parameters()].index)  # fmt: skip
+    assert [n for n, _ in net.named_parameters()] == sorted(
+        [e.name for e in layout(net).entries], key=[n for n, _ in net.named_parameters()].index
+    )
 
 
 @pytest.mark.parametrize(("name", "fields", "shape", "out"), MAPPED, ids=[row[0] for row in MAPPED])
 def test_members_mapped_equal_direct_calls(name, fields, shape, out):
-    modules = [build({"kind": name, **fields}, shape, 5, seed=i, dtype=torch.float64) for i in range(3)]
+    modules = [
+        build({"kind": name, **fields}, shape, 5, seed=i, dtype=torch.float64) for i in range(3)
+    ]
     for i, module in enumerate(modules):
         randomized.set_keys(module, i, "test")
     x, y, loss = inputs(shape), torch.arange(4), build_loss("cross_entropy", None).double()
     leaves, buffers = stack_module_state(modules)
     template = copy.deepcopy(modules[0])
-    mapped = vmap(lambda p, b: loss(functional_call(template, (p, b), (x,)), y).mean())(leaves, buffers)
+    mapped = vmap(lambda p, b: loss(functional_call(template, (p, b), (x,)), y).mean())(
+        leaves, buffers
+    )
     direct = torch.stack([loss(module(x), y).mean() for module in modules])
     torch.testing.assert_close(mapped, direct, rtol=1e-12, atol=1e-12)
     found = dict(zip(leaves, torch.autograd.grad(mapped.sum(), list(leaves.values())), strict=True))
@@ -93,12 +121,20 @@ def test_members_mapped_equal_direct_calls(name, fields, shape, out):
     torch.testing.assert_close(buffers, stack_module_state(modules)[1], rtol=1e-10, atol=1e-12)
 
 
-# --- as published -----------------------------------------------------------------------------------------------------
+# --- as published ---------------------------------------------------------------------------------
 
 BIG = (3, 224, 224)
 PUBLISHED = [
     # name, fields, shape, outputs, parameters, multiply-adds (millions), layers with weights
-    ("lenet", {"channels": [6, 16], "dense": [120, 84], "padding": "valid"}, (1, 32, 32), 10, 61_706, None, 5),
+    (
+        "lenet",
+        {"channels": [6, 16], "dense": [120, 84], "padding": "valid"},
+        (1, 32, 32),
+        10,
+        61_706,
+        None,
+        5,
+    ),
     ("mlp", {"hidden": [300, 100]}, (1, 28, 28), 10, 266_610, 0.2662, 3),
     ("alexnet", {}, (3, 227, 227), 1000, 62_378_344, 1135.26, 8),
     ("vgg", {"depth": 11}, BIG, 1000, 132_863_336, 7609.09, 11),
@@ -113,7 +149,9 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fields", "shape", "outputs", "parameters", "millions", "depth"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "fields", "shape", "outputs", "parameters", "millions", "depth"), PUBLISHED
+)
 def test_parameters_operations_and_depth_are_the_published_ones(
     name, fields, shape, outputs, parameters, millions, depth
 ):
@@ -123,7 +161,11 @@ def test_parameters_operations_and_depth_are_the_published_ones(
     assert found["parameters"] == parameters
     if millions is not None:
         assert found["flops"] / 2e6 == pytest.approx(millions, rel=1e-4)
-    weighted = [r for r in found["layers"] if r["layer"] in ("Conv2d", "Linear") and ".shortcut" not in r["name"]]
+    weighted = [
+        r
+        for r in found["layers"]
+        if r["layer"] in ("Conv2d", "Linear") and ".shortcut" not in r["name"]
+    ]
     assert len(weighted) == depth
 
 
@@ -143,7 +185,7 @@ def test_option_a_takes_every_second_position_and_pads_with_zero_maps():
     assert not bool(y[:, 4:].any())
 
 
-# --- sequences --------------------------------------------------------------------------------------------------------
+# --- sequences ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -183,10 +225,13 @@ def test_the_vocabulary_of_the_data_reaches_nested_layers():
     ]
     net = build({"kind": "layers", "layers": layers[:1]}, (7,), 5, vocabulary=13)
     assert net[0][0].num_embeddings == 13
-    assert build({"kind": "layers", "layers": layers[1:]}, (7,), 5, vocabulary=13)[0].num_embeddings == 4
+    assert (
+        build({"kind": "layers", "layers": layers[1:]}, (7,), 5, vocabulary=13)[0].num_embeddings
+        == 4
+    )
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 WRONG = [
     ({"kind": "resnet", "depth": 18}, IMAGE, 'form = "imagenet"'),
@@ -213,16 +258,28 @@ def test_models_that_cannot_be_built_say_why(part, shape, said):
     assert caught.value.where.startswith("model")
 
 
-# --- the summary ------------------------------------------------------------------------------------------------------
+# --- the summary ----------------------------------------------------------------------------------
 
 
 def test_receptive_fields_of_a_chain_follow_the_recursion():
-    steps = [("conv", 5, 1, 1), ("maxpool", 2, 2, 1), ("conv", 3, 1, 2), ("avgpool", 3, 2, 1), ("conv", 3, 2, 1)]
+    steps = [
+        ("conv", 5, 1, 1),
+        ("maxpool", 2, 2, 1),
+        ("conv", 3, 1, 2),
+        ("avgpool", 3, 2, 1),
+        ("conv", 3, 2, 1),
+    ]
     layers = [
-        {"kind": k, "stride": s, **({"channels": 2, "kernel": n, "dilation": d} if k == "conv" else {"size": n})}
+        {
+            "kind": k,
+            "stride": s,
+            **({"channels": 2, "kernel": n, "dilation": d} if k == "conv" else {"size": n}),
+        }
         for k, n, s, d in steps
     ]
-    rows = summarise(build({"kind": "layers", "layers": layers}, (1, 64, 64), 1), (1, 64, 64))["layers"]
+    rows = summarise(build({"kind": "layers", "layers": layers}, (1, 64, 64), 1), (1, 64, 64))[
+        "layers"
+    ]
     reach = jump = 1
     for (_, kernel, stride, dilation), row in zip(steps, rows, strict=True):
         reach += dilation * (kernel - 1) * jump
@@ -230,9 +287,12 @@ def test_receptive_fields_of_a_chain_follow_the_recursion():
         assert row["receptive_field"] == [reach, reach]
 
 
-@pytest.mark.parametrize("fields", [{"depth": 8, "width": 2}, {"depth": 8, "width": 2, "projection": True}])
+@pytest.mark.parametrize(
+    "fields", [{"depth": 8, "width": 2}, {"depth": 8, "width": 2, "projection": True}]
+)
 def test_receptive_field_is_what_a_disturbance_reaches(fields):
-    """Every input pixel is disturbed in turn; those that change the middle of the last maps are the field."""
+    """Every input pixel is disturbed in turn; those that change the middle of the last maps are the
+    field."""
     size = 48
     net = build({"kind": "resnet", **fields}, (1, size, size), 2, dtype=torch.float64).eval()
     for module in net.modules():
@@ -270,8 +330,9 @@ def test_any_module_can_be_summarised_and_is_left_as_it_was():
     before = copy.deepcopy(module.state_dict())
     found = summarise(module, (2, 8, 8))
     assert [(r["layer"], r["parameters"], r["receptive_field"]) for r in found["layers"]] == [
-        ("Conv2d", 38, [3, 3]), ("Conv2d", 0, [5, 5])
-    ]  # fmt: skip
+        ("Conv2d", 38, [3, 3]),
+        ("Conv2d", 0, [5, 5]),
+    ]
     assert found["flops"] == 2 * 2 * (2 * 2 * 9 * 64)
     assert module.training
     assert module.conv.weight.device.type == "cpu"
@@ -279,7 +340,9 @@ def test_any_module_can_be_summarised_and_is_left_as_it_was():
 
 
 def test_recurrent_layers_are_counted_too():
-    found = summarise(build({"kind": "layers", "layers": [{"kind": "lstm", "units": 6}]}, (7, 3), 5), (7, 3))
+    found = summarise(
+        build({"kind": "layers", "layers": [{"kind": "lstm", "units": 6}]}, (7, 3), 5), (7, 3)
+    )
     assert found["flops"] == 2 * 7 * (4 * 6 * (3 + 6))
 
 

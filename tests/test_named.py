@@ -16,7 +16,9 @@ X, Y = DRAW.normal(size=(60, 4)) * 30 + 7, np.arange(60) % 3
 
 def test_a_schedule_of_ones_own_stands_in_the_recipe(tmp_path):
     halve = lambda epoch, lr: lr if epoch < 2 else lr / 2  # noqa: E731
-    run = ravine.train(data=(X, Y), schedule=halve, lr=0.1, epochs=4, quiet=True, out=tmp_path / "r")
+    run = ravine.train(
+        data=(X, Y), schedule=halve, lr=0.1, epochs=4, quiet=True, out=tmp_path / "r"
+    )
     assert list(run.recipe.schedule.values) == [1.0, 1.0, 0.5, 0.25]
     assert list(run.metrics["lr"]) == pytest.approx([0.1, 0.1, 0.05, 0.025])
     with pytest.raises(ravine.InputError, match="an end in epochs"):
@@ -25,7 +27,12 @@ def test_a_schedule_of_ones_own_stands_in_the_recipe(tmp_path):
 
 @pytest.mark.parametrize("y", [Y, X.sum(1) * 100])
 def test_monte_carlo_averages_answers_over_dropout(y, tmp_path):
-    said = {"preprocess": [{"kind": "standardize"}, *([{"kind": "standardize", "of": "targets"}] if y is not Y else [])]}
+    said = {
+        "preprocess": [
+            {"kind": "standardize"},
+            *([{"kind": "standardize", "of": "targets"}] if y is not Y else []),
+        ]
+    }
     model = {"kind": "mlp", "hidden": [16], "dropout": 0.5}
     run = ravine.train(data=(X, y), model=model, epochs=2, quiet=True, out=tmp_path / "r", **said)
     mean, deviation = run.monte_carlo(X, samples=400)
@@ -41,12 +48,20 @@ def test_lsuv_looks_at_the_training_data(tmp_path):
     layers = [{"kind": "dense", "units": 8}, "relu", {"kind": "dense", "units": 3}]
     init = {"weights": "lsuv", "biases": "zeros"}
     run = ravine.train(
-        data=(X, Y), model={"layers": layers, "init": init}, batch="full", optimizer={"kind": "sgd", "lr": 1e-12},
-        precision="float64", steps=1, quiet=True, out=tmp_path / "r",
-    )  # fmt: skip
+        data=(X, Y),
+        model={"layers": layers, "init": init},
+        batch="full",
+        optimizer={"kind": "sgd", "lr": 1e-12},
+        precision="float64",
+        steps=1,
+        quiet=True,
+        out=tmp_path / "r",
+    )
     with torch.no_grad():
         x = torch.tensor(X)
-        assert float(run.model[0](x).var()) == pytest.approx(1, abs=0.2)  # the training part is most of x
+        assert float(run.model[0](x).var()) == pytest.approx(
+            1, abs=0.2
+        )  # the training part is most of x
         assert float(run.model(x).var()) == pytest.approx(1, abs=0.2)
 
 

@@ -1,4 +1,5 @@
-"""Every technique of the networks says what it does in one sentence, shows it, and names its source."""
+"""Every technique of the networks says what it does in one sentence, shows it, and names its
+source."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ from ravine.catalogue import table
 
 KINDS = ("layer", "initializer", "loss", "metric", "model")
 ROWS = [technique for kind in KINDS for technique in table(kind).values()]
-PLAIN = {"flatten", "reshape", "transpose", "chain", "auto", "output", "layers", "module"}  # nobody's invention
+PLAIN = {
+    "flatten",
+    "reshape",
+    "transpose",
+    "chain",
+    "auto",
+    "output",
+    "layers",
+    "module",
+}  # nobody's invention
 
 
 @pytest.mark.parametrize("technique", ROWS, ids=[f"{t.kind}-{t.name}" for t in ROWS])

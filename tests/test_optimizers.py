@@ -1,4 +1,5 @@
-"""Every optimiser, 100 steps in float64, against PyTorch's own or the paper's algorithm written down plainly."""
+"""Every optimiser, 100 steps in float64, against PyTorch's own or the paper's algorithm written
+down plainly."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def adam_plain(beta1: float, beta2: float, *, never_falling: bool = False) -> Up
         memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * g
         memory["s"] = beta2 * memory.get("s", 0.0) + (1 - beta2) * g**2
         memory["top"] = torch.maximum(memory["s"], memory.get("top", torch.zeros_like(w)))
-        return w - lr * memory["m"] / ((memory["top"] if never_falling else memory["s"]).sqrt() + 1e-8)
+        return w - lr * memory["m"] / (
+            (memory["top"] if never_falling else memory["s"]).sqrt() + 1e-8
+        )
 
     return update
 
@@ -74,11 +77,15 @@ def rmsprop_with(below: Callable[[Tensor], Tensor]) -> Update:
     return update
 
 
-def lars_paper(momentum: float, trust: float, *, exclude: bool = True, plain: bool = False) -> Update:
+def lars_paper(
+    momentum: float, trust: float, *, exclude: bool = True, plain: bool = False
+) -> Update:
     def update(w, g, memory, t, lr, decay, is_weight):
         local = 1.0
         if is_weight or not exclude:
-            local = w.norm() / g.norm() if plain else trust * w.norm() / (g.norm() + decay * w.norm())
+            local = (
+                w.norm() / g.norm() if plain else trust * w.norm() / (g.norm() + decay * w.norm())
+            )
         memory["v"] = momentum * memory["v"] + lr * local * (g + decay * w)
         return w - memory["v"]
 
@@ -90,7 +97,9 @@ def lamb_paper(beta1: float, beta2: float, *, exclude: bool = True, correct: boo
         memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * g
         memory["s"] = beta2 * memory.get("s", 0.0) + (1 - beta2) * g**2
         mean, square = (
-            (memory["m"] / (1 - beta1**t), memory["s"] / (1 - beta2**t)) if correct else (memory["m"], memory["s"])
+            (memory["m"] / (1 - beta1**t), memory["s"] / (1 - beta2**t))
+            if correct
+            else (memory["m"], memory["s"])
         )
         step = mean / (square.sqrt() + 1e-6) + decay * w
         return w - lr * (w.norm() / step.norm() if is_weight or not exclude else 1.0) * step
@@ -119,12 +128,22 @@ def sgd_plain(w, g, memory, t, lr, decay, is_weight):
 Reference = Callable[[float, float], Tensor]
 
 
-def torch_case(kind: str, optimizer: Any, lr: float, ours: dict[str, Any], theirs: dict[str, Any]) -> Any:
-    return kind, {"lr": lr, **ours}, cache(lambda decay, norm: by_torch(optimizer, decay, norm, lr=lr, **theirs))
+def torch_case(
+    kind: str, optimizer: Any, lr: float, ours: dict[str, Any], theirs: dict[str, Any]
+) -> Any:
+    return (
+        kind,
+        {"lr": lr, **ours},
+        cache(lambda decay, norm: by_torch(optimizer, decay, norm, lr=lr, **theirs)),
+    )
 
 
 def hand_case(kind: str, update: Update, lr: float, ahead: float = 0.0, **ours: Any) -> Any:
-    return kind, {"lr": lr, **ours}, cache(lambda decay, norm: by_hand(update, decay, norm, lr, ahead))
+    return (
+        kind,
+        {"lr": lr, **ours},
+        cache(lambda decay, norm: by_hand(update, decay, norm, lr, ahead)),
+    )
 
 
 O = torch.optim  # noqa: E741
@@ -132,8 +151,12 @@ BETAS = {"beta1": 0.8, "beta2": 0.95}, {"betas": (0.8, 0.95)}
 CASES = [
     torch_case("sgd", O.SGD, 0.05, {}, {}),
     torch_case("sgd", O.SGD, 0.02, {"momentum": 0.9}, {"momentum": 0.9}),
-    torch_case("sgd", O.SGD, 0.02, {"momentum": 0.8, "dampening": 0.3}, {"momentum": 0.8, "dampening": 0.3}),
-    torch_case("sgd", O.SGD, 0.01, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": True}),
+    torch_case(
+        "sgd", O.SGD, 0.02, {"momentum": 0.8, "dampening": 0.3}, {"momentum": 0.8, "dampening": 0.3}
+    ),
+    torch_case(
+        "sgd", O.SGD, 0.01, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": True}
+    ),
     torch_case("momentum", O.SGD, 0.02, {}, {"momentum": 0.9}),
     torch_case("momentum", O.SGD, 0.05, {"momentum": 0.5}, {"momentum": 0.5}),
     torch_case("momentum", O.SGD, 0.05, {"momentum": 0.0}, {}),
@@ -145,17 +168,29 @@ CASES = [
     hand_case("nesterov", nesterov_ahead(0.5), 0.05, ahead=0.5, gradient="ahead", momentum=0.5),
     torch_case("rprop", O.Rprop, 0.01, {}, {}),
     torch_case("rprop", O.Rprop, 0.1, {"eta_minus": 0.4, "eta_plus": 1.3}, {"etas": (0.4, 1.3)}),
-    torch_case("rprop", O.Rprop, 0.02, {"step_min": 1e-3, "step_max": 0.05}, {"step_sizes": (1e-3, 0.05)}),
+    torch_case(
+        "rprop", O.Rprop, 0.02, {"step_min": 1e-3, "step_max": 0.05}, {"step_sizes": (1e-3, 0.05)}
+    ),
     torch_case("adagrad", O.Adagrad, 0.1, {}, {}),
-    torch_case("adagrad", O.Adagrad, 0.2, {"lr_decay": 0.01, "eps": 1e-3}, {"lr_decay": 0.01, "eps": 1e-3}),
+    torch_case(
+        "adagrad", O.Adagrad, 0.2, {"lr_decay": 0.01, "eps": 1e-3}, {"lr_decay": 0.01, "eps": 1e-3}
+    ),
     torch_case("adagrad", O.Adagrad, 0.2, {"initial": 0.5}, {"initial_accumulator_value": 0.5}),
     hand_case("adagrad", adagrad_inside(1e-2), 0.1, eps=1e-2, eps_in="inside"),
     torch_case("adadelta", O.Adadelta, 1.0, {}, {}),
     torch_case("adadelta", O.Adadelta, 0.5, {"rho": 0.95}, {"rho": 0.95}),
     torch_case("adadelta", O.Adadelta, 2.0, {"rho": 0.8, "eps": 1e-4}, {"rho": 0.8, "eps": 1e-4}),
     torch_case("rmsprop", O.RMSprop, 0.01, {}, {}),
-    torch_case("rmsprop", O.RMSprop, 0.01, {"momentum": 0.9, "alpha": 0.9}, {"momentum": 0.9, "alpha": 0.9}),
-    torch_case("rmsprop", O.RMSprop, 0.005, {"centered": True, "eps": 1e-3}, {"centered": True, "eps": 1e-3}),
+    torch_case(
+        "rmsprop", O.RMSprop, 0.01, {"momentum": 0.9, "alpha": 0.9}, {"momentum": 0.9, "alpha": 0.9}
+    ),
+    torch_case(
+        "rmsprop",
+        O.RMSprop,
+        0.005,
+        {"centered": True, "eps": 1e-3},
+        {"centered": True, "eps": 1e-3},
+    ),
     torch_case(
         "rmsprop",
         O.RMSprop,
@@ -163,16 +198,33 @@ CASES = [
         {"centered": True, "momentum": 0.5, "eps": 1e-2},
         {"centered": True, "momentum": 0.5, "eps": 1e-2},
     ),
-    hand_case("rmsprop", rmsprop_with(lambda s: (s + 0.01).sqrt()), 0.01, alpha=0.9, eps=0.01, eps_in="inside"),
-    hand_case("rmsprop", rmsprop_with(lambda s: s + 0.1), 0.01, alpha=0.9, eps=0.1, eps_in="no_root"),
+    hand_case(
+        "rmsprop",
+        rmsprop_with(lambda s: (s + 0.01).sqrt()),
+        0.01,
+        alpha=0.9,
+        eps=0.01,
+        eps_in="inside",
+    ),
+    hand_case(
+        "rmsprop", rmsprop_with(lambda s: s + 0.1), 0.01, alpha=0.9, eps=0.1, eps_in="no_root"
+    ),
     torch_case("adam", O.Adam, 0.02, {}, {}),
     torch_case("adam", O.Adam, 0.05, *BETAS),
-    torch_case("adam", O.Adam, 0.05, {"eps": 1e-1, "beta1": 0.0}, {"eps": 1e-1, "betas": (0.0, 0.999)}),
+    torch_case(
+        "adam", O.Adam, 0.05, {"eps": 1e-1, "beta1": 0.0}, {"eps": 1e-1, "betas": (0.0, 0.999)}
+    ),
     hand_case("adam", adam_plain(0.9, 0.999), 0.002, bias_correction=False),
     torch_case("amsgrad", O.Adam, 0.02, {}, {"amsgrad": True}),
     torch_case("amsgrad", O.Adam, 0.05, BETAS[0], {**BETAS[1], "amsgrad": True}),
     torch_case("amsgrad", O.Adam, 0.05, {"eps": 1e-2}, {"eps": 1e-2, "amsgrad": True}),
-    hand_case("amsgrad", adam_plain(0.9, 0.99, never_falling=True), 0.01, beta2=0.99, bias_correction=False),
+    hand_case(
+        "amsgrad",
+        adam_plain(0.9, 0.99, never_falling=True),
+        0.01,
+        beta2=0.99,
+        bias_correction=False,
+    ),
     torch_case("adamw", O.AdamW, 0.02, {}, {}),
     torch_case("adamw", O.AdamW, 0.05, *BETAS),
     torch_case("adamw", O.AdamW, 0.05, {"eps": 1e-2}, {"eps": 1e-2}),
@@ -195,12 +247,16 @@ CASES = [
     torch_case("radam", O.RAdam, 0.02, {"beta2": 0.6}, {"betas": (0.9, 0.6)}),
     torch_case("radam", O.RAdam, 0.02, {"decoupled": True}, {"decoupled_weight_decay": True}),
     hand_case("lars", lars_paper(0.9, 0.01), 0.5, trust=0.01),
-    hand_case("lars", lars_paper(0.5, 0.02, exclude=False), 0.3, trust=0.02, momentum=0.5, exclude=False),
+    hand_case(
+        "lars", lars_paper(0.5, 0.02, exclude=False), 0.3, trust=0.02, momentum=0.5, exclude=False
+    ),
     hand_case("lars", lars_paper(0.9, 1.0, plain=True), 0.003, ratio="plain"),
     hand_case("lars", lars_paper(0.0, 0.02), 0.5, trust=0.02, momentum=0.0),
     hand_case("lamb", lamb_paper(0.9, 0.999), 0.01),
     hand_case("lamb", lamb_paper(0.8, 0.95, exclude=False), 0.02, exclude=False, **BETAS[0]),
-    hand_case("lamb", lamb_paper(0.9, 0.99, correct=False), 0.01, beta2=0.99, bias_correction=False),
+    hand_case(
+        "lamb", lamb_paper(0.9, 0.99, correct=False), 0.01, beta2=0.99, bias_correction=False
+    ),
     hand_case("sgd", lookahead_around(sgd_plain, 5, 0.5), 0.05, lookahead=5),
     hand_case(
         "momentum",
@@ -233,8 +289,12 @@ def ours(kind: str, fields: dict[str, Any], decay: float) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "fields", "reference"), CASES, ids=IDS)
-@pytest.mark.parametrize(("decayed", "norm"), [(False, 0.0), (True, 2.0)], ids=["plain", "decay-clip"])
-def test_alone(kind: str, fields: dict[str, Any], reference: Reference, decayed: bool, norm: float) -> None:
+@pytest.mark.parametrize(
+    ("decayed", "norm"), [(False, 0.0), (True, 2.0)], ids=["plain", "decay-clip"]
+)
+def test_alone(
+    kind: str, fields: dict[str, Any], reference: Reference, decayed: bool, norm: float
+) -> None:
     decay = decays(kind, fields) * decayed
     found, expected = population([ours(kind, fields, decay)], norm)[0], reference(decay, norm)
     assert bool(expected.isfinite().all())
@@ -249,12 +309,15 @@ def test_together(decayed: bool, norm: float) -> None:
     theta = population(parts, norm)
     for row, (kind, fields, reference) in enumerate(CASES):
         expected = reference(decays(kind, fields) * decayed, norm)
-        torch.testing.assert_close(theta[row], expected, rtol=1e-10, atol=1e-10, msg=lambda m, row=row: IDS[row] + m)
+        torch.testing.assert_close(
+            theta[row], expected, rtol=1e-10, atol=1e-10, msg=lambda m, row=row: IDS[row] + m
+        )
 
 
 @pytest.mark.parametrize("tile", [7, 64])
 def test_tiles(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut into tiles that no tensor's edge meets, and into blocks of two rows, every formula gives the same."""
+    """Cut into tiles that no tensor's edge meets, and into blocks of two rows, every formula gives
+    the same."""
     parts = [ours(kind, fields, decays(kind, fields)) for kind, fields, _ in CASES]
     expected = population(parts, steps=20)
     for module in ("tiles", "rows", "layerwise"):
@@ -270,10 +333,19 @@ def test_every_kind_has_three_settings() -> None:
 
 
 def test_decay_on_all_parameters() -> None:
-    found = population([part("sgd", lr=0.05, weight_decay=0.1, decay="all"), part("sgd", lr=0.05, weight_decay=0.1)])
-    everywhere = by_hand(lambda w, g, m, t, lr, d, is_weight: w - lr * (g + 0.1 * w), 0.0, 0.0, 0.05)
+    found = population(
+        [
+            part("sgd", lr=0.05, weight_decay=0.1, decay="all"),
+            part("sgd", lr=0.05, weight_decay=0.1),
+        ]
+    )
+    everywhere = by_hand(
+        lambda w, g, m, t, lr, d, is_weight: w - lr * (g + 0.1 * w), 0.0, 0.0, 0.05
+    )
     weights_only = by_hand(sgd_plain, 0.1, 0.0, 0.05)
-    torch.testing.assert_close(found, torch.stack([everywhere, weights_only]), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        found, torch.stack([everywhere, weights_only]), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_two_forms_of_nesterov_agree_at_constant_rate() -> None:
@@ -303,7 +375,9 @@ def test_optax_agrees() -> None:
 
     def run(make: Callable[[Any], Any], lr: float, lookahead: bool = False) -> Tensor:
         start, gradient = problem()
-        optimizer = make(lambda count: lr * (1 + 0.5 * jax.numpy.sin((count.astype(float) + 1) / 9)))
+        optimizer = make(
+            lambda count: lr * (1 + 0.5 * jax.numpy.sin((count.astype(float) + 1) / 9))
+        )
         params = [jax.numpy.asarray(p.numpy()) for p in split(start)]
         params = optax.LookaheadParams(fast=params, slow=params) if lookahead else params
         state = optimizer.init(params)
@@ -311,14 +385,25 @@ def test_optax_agrees() -> None:
             assert math.isclose(rate(lr, t), lr * (1 + 0.5 * math.sin(t / 9)))
             fast = params.fast if lookahead else params
             grads = split(gradient(torch.cat([torch.tensor(jax.device_get(p)) for p in fast])))
-            updates, state = optimizer.update([jax.numpy.asarray(g.numpy()) for g in grads], state, params)
+            updates, state = optimizer.update(
+                [jax.numpy.asarray(g.numpy()) for g in grads], state, params
+            )
             params = optax.apply_updates(params, updates)
-        return torch.cat([torch.tensor(jax.device_get(p)) for p in (params.slow if lookahead else params)])
+        return torch.cat(
+            [torch.tensor(jax.device_get(p)) for p in (params.slow if lookahead else params)]
+        )
 
     weights = [e.kind == "weight" for e in LAYOUT.entries]
     lamb = run(lambda lr: optax.lamb(lr, weight_decay=0.1, mask=weights), 0.02)
-    lars = run(lambda lr: optax.lars(lr, trust_coefficient=0.01, trust_ratio_mask=weights, momentum=0.9), 0.5)
-    slow = run(lambda lr: optax.lookahead(optax.sgd(lr, momentum=0.9), sync_period=5, slow_step_size=0.5), 0.02, True)
+    lars = run(
+        lambda lr: optax.lars(lr, trust_coefficient=0.01, trust_ratio_mask=weights, momentum=0.9),
+        0.5,
+    )
+    slow = run(
+        lambda lr: optax.lookahead(optax.sgd(lr, momentum=0.9), sync_period=5, slow_step_size=0.5),
+        0.02,
+        True,
+    )
     found = population(
         [
             part("lamb", lr=0.02, weight_decay=0.1, exclude=False),

@@ -1,4 +1,5 @@
-"""A person's own data and own module: each trained from the command line, or in three lines of Python."""
+"""A person's own data and own module: each trained from the command line, or in three lines of
+Python."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def rows_of(path) -> list[dict[str, str]]:
 
 
 def test_a_run_finds_its_file_from_elsewhere(place, monkeypatch):
-    (place / "t.csv").write_text("a,b,y\n" + "".join(f"{i % 7},{i % 5},{'pq'[i % 2]}\n" for i in range(120)))
+    (place / "t.csv").write_text(
+        "a,b,y\n" + "".join(f"{i % 7},{i % 5},{'pq'[i % 2]}\n" for i in range(120))
+    )
     cli("train", "--set", "data.source=csv:t.csv", "--set", "stop.after=3ep", "--out", "run")
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
@@ -51,7 +54,7 @@ def test_a_run_finds_its_file_from_elsewhere(place, monkeypatch):
     assert cli("resume", "../run", "--after", "5ep")
 
 
-# --- from the command line, without a recipe --------------------------------------------------------------------------
+# --- from the command line, without a recipe ------------------------------------------------------
 
 
 def test_a_folder_of_photos(place):
@@ -60,11 +63,17 @@ def test_a_folder_of_photos(place):
         folder = place / "photos" / kind
         folder.mkdir(parents=True)
         for i in range(24):
-            pixels = np.clip(RNG.normal(colour, 30, (14 + i % 5, 12 + i % 3, 3)), 0, 255).astype("uint8")
-            Image.fromarray(pixels).convert("RGBA" if i % 8 == 3 else "RGB").save(folder / f"{i}.{('png', 'webp')[i % 2]}")
+            pixels = np.clip(RNG.normal(colour, 30, (14 + i % 5, 12 + i % 3, 3)), 0, 255).astype(
+                "uint8"
+            )
+            Image.fromarray(pixels).convert("RGBA" if i % 8 == 3 else "RGB").save(
+                folder / f"{i}.{('png', 'webp')[i % 2]}"
+            )
     (place / "photos" / "Köln" / "Thumbs.db").write_bytes(b"no image")
     (place / "photos" / "Zürich" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
-    ended = cli("train", "--set", "data.source=folder:photos", "--set", "stop.after=12ep", "--out", "run")
+    ended = cli(
+        "train", "--set", "data.source=folder:photos", "--set", "stop.after=12ep", "--out", "run"
+    )
     warnings = [line for line in ended["said"].splitlines() if "warning" in line]
     assert len(warnings) == 1
     assert "Thumbs.db" in warnings[0]
@@ -73,18 +82,28 @@ def test_a_folder_of_photos(place):
     answers = rows_of("answers.csv")
     assert len(answers) == 48
     assert sum(row["input"].startswith(row["prediction"]) for row in answers) > 40
-    assert all(float(row["p_Köln"]) + float(row["p_Zürich"]) == pytest.approx(1, abs=1e-5) for row in answers)
+    assert all(
+        float(row["p_Köln"]) + float(row["p_Zürich"]) == pytest.approx(1, abs=1e-5)
+        for row in answers
+    )
     cli("predict", "run", "photos/Köln/0.png", "--out", "one.csv")
     assert rows_of("one.csv")[0]["input"] == "0.png"
 
 
 def flats(place, name="flats.csv", separator=";"):
-    """A German spreadsheet: decimal commas, a quoted header with a comma, gaps, categories, a constant, free text, dates."""
+    """A German spreadsheet: decimal commas, a quoted header with a comma, gaps, categories, a
+    constant, free text, dates."""
     with open(place / name, "w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, delimiter=separator)
-        writer.writerow(["Größe, m²", "Stadt", "Zimmer", "leer", "gleich", "Notiz", "gebaut", "Preis"])
+        writer.writerow(
+            ["Größe, m²", "Stadt", "Zimmer", "leer", "gleich", "Notiz", "gebaut", "Preis"]
+        )
         for i in range(240):
-            size, rooms, city = 40 + 2.5 * (i % 50), 1 + i % 5, ("Köln", "Bonn; Süd", "Essen, Ruhr")[i % 3]
+            size, rooms, city = (
+                40 + 2.5 * (i % 50),
+                1 + i % 5,
+                ("Köln", "Bonn; Süd", "Essen, Ruhr")[i % 3],
+            )
             price = 3000 * size + 8000 * rooms + (0, 40000, -30000)[i % 3]
             cells = [
                 size if i % 11 else "",
@@ -96,7 +115,9 @@ def flats(place, name="flats.csv", separator=";"):
                 f"20{i % 30:02d}-01-01",
                 price,
             ]
-            writer.writerow([str(cell).replace(".", ",") if isinstance(cell, float) else cell for cell in cells])
+            writer.writerow(
+                [str(cell).replace(".", ",") if isinstance(cell, float) else cell for cell in cells]
+            )
 
 
 def test_a_table_for_a_regression(place):
@@ -111,8 +132,13 @@ def test_a_table_for_a_regression(place):
     prices = pd.read_csv("flats.csv", sep=";", decimal=",")["Preis"]
     assert np.corrcoef(answers, prices)[0, 1] > 0.9
     new = place / "new.csv"
-    new.write_text('Stadt,Zimmer,"Größe, m²",gleich,gebaut\nParis,3,90.5,7,1900-01-01\n,,,,\n', encoding="utf-8")
-    cli("predict", "run", "new.csv", "--out", "new_answers.csv")  # a city and a year that training did not have; gaps
+    new.write_text(
+        'Stadt,Zimmer,"Größe, m²",gleich,gebaut\nParis,3,90.5,7,1900-01-01\n,,,,\n',
+        encoding="utf-8",
+    )
+    cli(
+        "predict", "run", "new.csv", "--out", "new_answers.csv"
+    )  # a city and a year that training did not have; gaps
     assert len(rows_of("new_answers.csv")) == 2
 
 
@@ -127,15 +153,21 @@ def test_a_table_for_a_classification(place):
     found = cli("data", "csv:things.csv")
     assert found["classes"] == ["large, really", "rare", "small"]
     assert sum(part["class_counts"][1] for part in found["parts"].values()) == 3
-    ended = cli("train", "--set", "data.source=csv:things.csv", "--set", "stop.after=30ep", "--out", "run")
+    ended = cli(
+        "train", "--set", "data.source=csv:things.csv", "--set", "stop.after=30ep", "--out", "run"
+    )
     assert ended["test_accuracy"] > 0.9
     cli("predict", "run", "things.csv", "--out", "answers.csv")
     assert rows_of("answers.csv")[1]["prediction"] == "large, really"
 
 
 def test_a_text(place):
-    (place / "faust.txt").write_text("Da steh ich nun, ich armer Tor – und bin so klug: Größe, äöüß!\n" * 80, encoding="utf-8")
-    ended = cli("train", "--set", "data.source=text:faust.txt", "--set", "stop.after=12ep", "--out", "run")
+    (place / "faust.txt").write_text(
+        "Da steh ich nun, ich armer Tor – und bin so klug: Größe, äöüß!\n" * 80, encoding="utf-8"
+    )
+    ended = cli(
+        "train", "--set", "data.source=text:faust.txt", "--set", "stop.after=12ep", "--out", "run"
+    )
     assert ended["val_loss"] < 2.0  # nats; the entropy of its letters is 3.1
     cli("predict", "run", "--out", "sample.txt", "--length", "40", "--prompt", "Größe")
     sample = (place / "sample.txt").read_text(encoding="utf-8")
@@ -148,20 +180,26 @@ def test_a_text(place):
 
 def test_arrays_in_a_file(place):
     np.savez("mine.npz", x=X, y=Y)
-    ended = cli("train", "--set", "data.source=npz:mine.npz", "--set", "stop.after=30ep", "--out", "run")
+    ended = cli(
+        "train", "--set", "data.source=npz:mine.npz", "--set", "stop.after=30ep", "--out", "run"
+    )
     assert ended["test_accuracy"] > 0.85
     assert cli("evaluate", "run")["accuracy"] == pytest.approx(ended["test_accuracy"])
     np.save("new.npy", X[:9])
     assert cli("predict", "run", "new.npy", "--out", "answers.csv")["count"] == 9
 
 
-# --- in three lines of Python: modules --------------------------------------------------------------------------------
+# --- in three lines of Python: modules ------------------------------------------------------------
 
 
 class Convolutional(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Linear(8 * 9, 10)
+        self.conv, self.norm, self.head = (
+            nn.Conv2d(1, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.Linear(8 * 9, 10),
+        )
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
@@ -222,7 +260,9 @@ def test_a_convolutional_module(place):
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    run = train(place, Convolutional(), (found.images[:600, None] / 16, found.target[:600]), epochs=6)
+    run = train(
+        place, Convolutional(), (found.images[:600, None] / 16, found.target[:600]), epochs=6
+    )
     assert run.result["test_accuracy"] > 0.8
     assert run.predict(found.images[:3, None] / 16).shape == (3,)
 
@@ -240,14 +280,20 @@ def test_tied_weights_stay_tied(place):
     assert run.model is module
     assert module.a.weight is module.b.weight
     several = ravine.train_many(
-        [ravine.Recipe(seed=i, stop={"after": "2ep"}) for i in range(3)], model=Tied, data=(X, Y), quiet=True, out=place / "many"
+        [ravine.Recipe(seed=i, stop={"after": "2ep"}) for i in range(3)],
+        model=Tied,
+        data=(X, Y),
+        quiet=True,
+        out=place / "many",
     )
     assert all(run.model.a.weight is run.model.b.weight for run in several)
 
 
 @pytest.mark.parametrize("members", [1, 3])
 def test_buffers_are_the_members_own(members, place):
-    recipes = [ravine.Recipe(seed=i, stop={"after": "2ep"}, data={"batch": 64}) for i in range(members)]
+    recipes = [
+        ravine.Recipe(seed=i, stop={"after": "2ep"}, data={"batch": 64}) for i in range(members)
+    ]
     runs = ravine.train_many(recipes, model=Counting, data=(X, Y), quiet=True, out=place / "run")
     for run in runs:
         assert int(run.model.steps) == run.result["steps"] == len(run.losses)
@@ -255,7 +301,9 @@ def test_buffers_are_the_members_own(members, place):
     again = ravine.Run(runs[0].directory, members - 1, module=Counting)
     assert torch.equal(again.model.mean, runs[-1].model.mean)
     if members > 1:
-        assert "vmap gives other values" in " ".join(runs[0].events_of("execution")[0]["data"]["why"])
+        assert "vmap gives other values" in " ".join(
+            runs[0].events_of("execution")[0]["data"]["why"]
+        )
 
 
 def test_several_heads(place):
@@ -276,7 +324,7 @@ def test_frozen_parameters_stay(place):
     assert run.result["test_accuracy"] > 0.5
 
 
-# --- in three lines of Python: data -----------------------------------------------------------------------------------
+# --- in three lines of Python: data ---------------------------------------------------------------
 
 
 class Pairs(Dataset):
@@ -319,7 +367,11 @@ KINDS = {
     "a DataLoader": DataLoader(Noisy(), batch_size=20, shuffle=True),
     "a stream": (Stream(), Stream()),
     "training and validation": ((X[:300], Y[:300]), (X[300:], Y[300:])),
-    "parts by name": {"train": (X[:300], Y[:300]), "val": (X[300:], Y[300:]), "test": (X[300:], Y[300:])},
+    "parts by name": {
+        "train": (X[:300], Y[:300]),
+        "val": (X[300:], Y[300:]),
+        "test": (X[300:], Y[300:]),
+    },
 }
 
 
@@ -336,7 +388,13 @@ def test_the_same_data_train_the_same(kind, place):
 @pytest.mark.parametrize("kind", KINDS)
 def test_data_of_every_kind(kind, place):
     scaled = {"preprocess": "standardize"} if kind == "whole numbers above zero" else {}
-    run = train(place, {"kind": "mlp", "hidden": [16]}, KINDS[kind], lr=0.01 if "numbers" in kind else 0.03, **scaled)
+    run = train(
+        place,
+        {"kind": "mlp", "hidden": [16]},
+        KINDS[kind],
+        lr=0.01 if "numbers" in kind else 0.03,
+        **scaled,
+    )
     assert run.metrics["val_accuracy"].max() > 0.7
 
 
@@ -375,7 +433,9 @@ def test_precisions(precision, place):
     record = run.events_of("execution")[0]["data"]
     assert (record["precision"], record["threads"]) == (precision, 1)
     assert run.result["test_accuracy"] > 0.8
-    assert next(run.model.parameters()).dtype == (torch.float64 if precision == "float64" else torch.float32)
+    assert next(run.model.parameters()).dtype == (
+        torch.float64 if precision == "float64" else torch.float32
+    )
     assert run.evaluate(data=(X, Y))["accuracy"] > 0.8
 
 
@@ -385,7 +445,9 @@ def test_programs_are_mixed(place):
         ravine.Recipe(model="softmax", data={"batch": 32}, stop={"after": "1ep"}),
         ravine.Recipe(model={"kind": "mlp", "hidden": [8]}, stop={"after": "2ep"}),
         ravine.Recipe(model="softmax", data={"batch": 32}, stop={"after": "3ep"}, seed=1),
-        ravine.Recipe(model="softmax", data={"batch": 64}, precision="float64", stop={"after": "1ep"}),
+        ravine.Recipe(
+            model="softmax", data={"batch": 64}, precision="float64", stop={"after": "1ep"}
+        ),
     ]
     runs = ravine.train_many(recipes, data=(X, Y), quiet=True, out=place / "run")
     assert [run.recipe for run in runs] == [ravine.Run(place / "run", i).recipe for i in range(4)]
@@ -397,24 +459,32 @@ def test_programs_are_mixed(place):
 def test_averaged_weights_are_the_runs_model(place):
     """With a decay so near 1 that the average hardly moves, the model is nearly the initial one."""
     said = {"model": "softmax", "data": (X, Y), "epochs": 3, "lr": 0.1, "batch": 32, "quiet": True}
-    plain, averaged = (ravine.train(ema=ema, out=place / f"ema{ema}", **said) for ema in (0.0, 0.9999))
+    plain, averaged = (
+        ravine.train(ema=ema, out=place / f"ema{ema}", **said) for ema in (0.0, 0.9999)
+    )
     assert torch.equal(plain.slots["theta"], averaged.slots["theta"])
     assert averaged.result["val_loss"] > plain.result["val_loss"]
-    assert float(averaged.model[1].weight.detach().norm()) < float(plain.model[1].weight.detach().norm())
+    assert float(averaged.model[1].weight.detach().norm()) < float(
+        plain.model[1].weight.detach().norm()
+    )
 
 
 def test_photos_of_a_camera_are_made_smaller(place):
     for kind in ("a", "b"):
         (place / "camera" / kind).mkdir(parents=True)
         for i in range(3):
-            Image.new("RGB", (1200, 800), (200 * (kind == "a"), 40 * i, 90)).save(place / "camera" / kind / f"{i}.jpg")
+            Image.new("RGB", (1200, 800), (200 * (kind == "a"), 40 * i, 90)).save(
+                place / "camera" / kind / f"{i}.jpg"
+            )
     found = cli("data", "folder:camera", "--set", "data.test=0", "--set", "data.validation=0")
     assert found["raw_shape"] == [3, 171, 256]
     asked = '{kind = "folder", path = "camera", size = [30, 40]}'
-    assert cli("data", asked, "--set", "data.test=0", "--set", "data.validation=0")["raw_shape"] == [3, 30, 40]
+    assert cli("data", asked, "--set", "data.test=0", "--set", "data.validation=0")[
+        "raw_shape"
+    ] == [3, 30, 40]
 
 
-# --- what goes wrong with own modules ---------------------------------------------------------------------------------
+# --- what goes wrong with own modules -------------------------------------------------------------
 
 
 class Scaled(nn.Module):
@@ -422,7 +492,10 @@ class Scaled(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scale, self.weights = nn.Parameter(torch.tensor(1.0)), nn.ParameterList([nn.Parameter(0.1 * torch.ones(6, 3))])
+        self.scale, self.weights = (
+            nn.Parameter(torch.tensor(1.0)),
+            nn.ParameterList([nn.Parameter(0.1 * torch.ones(6, 3))]),
+        )
 
     def forward(self, x):
         return self.scale * (x @ self.weights[0])
@@ -430,7 +503,9 @@ class Scaled(nn.Module):
 
 def test_modules_of_unusual_form_train(place):
     lazy = nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(3))
-    for i, module in enumerate([Scaled(), lazy, nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))]):
+    for i, module in enumerate(
+        [Scaled(), lazy, nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))]
+    ):
         run = train(place, module, (X, Y), out=place / f"run{i}")
         assert run.result["test_accuracy"] > 0.7
         assert run.predict(X[:2]).shape == (2,)
@@ -455,10 +530,18 @@ def test_a_run_goes_on_with_its_own_data_and_module_alone(place):
         ravine.Run("run", module=nn.Linear(6, 3, bias=False)).predict(X)
     with pytest.raises(ravine.InputError, match="that module again"):
         ravine.Run("run").predict(X)
-    assert ravine.resume("run", model=nn.Linear(6, 3), data=(X, Y), after="2ep", quiet=True)[0].result["epochs"] == 2
+    assert (
+        ravine.resume("run", model=nn.Linear(6, 3), data=(X, Y), after="2ep", quiet=True)[0].result[
+            "epochs"
+        ]
+        == 2
+    )
 
 
-@pytest.mark.parametrize(("model", "holds"), [(torch.jit.script(nn.Linear(6, 3)), "scripted"), (nn.Linear, "in_features")])
+@pytest.mark.parametrize(
+    ("model", "holds"),
+    [(torch.jit.script(nn.Linear(6, 3)), "scripted"), (nn.Linear, "in_features")],
+)
 def test_models_that_cannot_be_trained(model, holds, place):
     with pytest.raises(ravine.InputError, match=holds):
         train(place, model, (X, Y))
@@ -469,11 +552,15 @@ def test_a_long_name(place):
     assert len(run.directory.name) < 120
 
 
-@pytest.mark.parametrize("augment", ["feature_dropout", {"kind": "noise", "std": 0.5}, {"kind": "mixup", "alpha": 1.0}])
+@pytest.mark.parametrize(
+    "augment", ["feature_dropout", {"kind": "noise", "std": 0.5}, {"kind": "mixup", "alpha": 1.0}]
+)
 def test_tables_are_augmented_behind_their_categories(augment, place):
     """Numbers move and mix; what is not a number is never taken for another category."""
     rows = [f"{i % 9},{('x', 'y', 'z')[i % 3]},{i % 2}" for i in range(90)]
-    (place / "t.csv").write_text("number,letter,target\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    (place / "t.csv").write_text(
+        "number,letter,target\n" + "\n".join(rows) + "\n", encoding="utf-8"
+    )
     pipeline = Pipeline(Data(source="csv:t.csv", augment=[augment], validation=0.0, test=0.0))
     batch = pipeline.batch(0)
     shares = batch.x[:, 1:]  # the one-hot columns

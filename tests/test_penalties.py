@@ -1,4 +1,5 @@
-"""Penalties: their gradients are those of their values, by autograd, and spare biases and normalisation."""
+"""Penalties: their gradients are those of their values, by autograd, and spare biases and
+normalisation."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ CASES = {
 @pytest.mark.parametrize("strengths", CASES.values(), ids=CASES)
 def test_gradients_are_those_of_the_value(strengths: tuple[list[float] | None, ...]) -> None:
     columns = [None if s is None else torch.tensor(s, dtype=torch.float64) for s in strengths]
-    theta = torch.randn(P, LAYOUT.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theta = torch.randn(
+        P, LAYOUT.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     theta[:, 4] = 0.0  # where the penalties have a kink
     leaf = theta.clone().requires_grad_()
     l1, l2, lp, p = (None if c is None else c[:, None] for c in columns)
@@ -41,7 +44,9 @@ def test_gradients_are_those_of_the_value(strengths: tuple[list[float] | None, .
     grad = torch.ones_like(theta)
     add_penalty_gradients(grad, theta, LAYOUT, *columns)
     torch.testing.assert_close(grad - 1, expected, rtol=1e-12, atol=1e-14)
-    assert torch.equal(grad[:, LAYOUT.weights :], torch.ones(P, LAYOUT.size - LAYOUT.weights, dtype=torch.float64))
+    assert torch.equal(
+        grad[:, LAYOUT.weights :], torch.ones(P, LAYOUT.size - LAYOUT.weights, dtype=torch.float64)
+    )
 
 
 def test_zero_strengths_cost_and_change_nothing() -> None:

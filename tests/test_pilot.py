@@ -1,4 +1,5 @@
-"""The pilot: rules where precision and threads are given, timing where they are not, and what is remembered."""
+"""The pilot: rules where precision and threads are given, timing where they are not, and what is
+remembered."""
 
 from __future__ import annotations
 
@@ -11,9 +12,24 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine import pilot, timing
 from ravine.engine.programs import populate
 
-CONV = [{"kind": "conv", "channels": 2, "kernel": 3}, {"kind": "batch_norm"}, "relu", "flatten", {"kind": "dense", "units": 10}]
-LSTM = [{"kind": "reshape", "to": [8, 8]}, {"kind": "lstm", "units": 64}, {"kind": "dense", "units": 10}]
-RECURRENT = {"precision": "float32", "threads": 2, "model": {"layers": LSTM}, "data": {"source": "digits", "batch": 128}}
+CONV = [
+    {"kind": "conv", "channels": 2, "kernel": 3},
+    {"kind": "batch_norm"},
+    "relu",
+    "flatten",
+    {"kind": "dense", "units": 10},
+]
+LSTM = [
+    {"kind": "reshape", "to": [8, 8]},
+    {"kind": "lstm", "units": 64},
+    {"kind": "dense", "units": 10},
+]
+RECURRENT = {
+    "precision": "float32",
+    "threads": 2,
+    "model": {"layers": LSTM},
+    "data": {"source": "digits", "batch": 128},
+}
 DROPPED = {"layers": [*LSTM[:2], {"kind": "dropout", "rate": 0.5}, LSTM[2]]}
 
 
@@ -32,7 +48,9 @@ def prepared(members: int = 1, **fields):
 
 
 def execution_of(run):
-    return pilot.Execution(**next(event["data"] for event in run.events if event["kind"] == "execution"))
+    return pilot.Execution(
+        **next(event["data"] for event in run.events if event["kind"] == "execution")
+    )
 
 
 def refuse(*args, **kwargs):
@@ -42,12 +60,36 @@ def refuse(*args, **kwargs):
 @pytest.mark.parametrize(
     ("members", "fields", "expected"),
     [
-        (1, {"precision": "float32", "threads": 1}, {"rows": "one by one", "layout": "channels_last", "workers": 1}),
-        (4, {"precision": "float32", "threads": 2}, {"rows": "one by one", "threads": 2, "workers": 2}),
-        (1, {"precision": "float64", "threads": 1}, {"precision": "float64", "layout": "contiguous"}),
-        (1, {"precision": "bfloat16", "threads": 1}, {"precision": "bfloat16", "layout": "channels_last"}),
-        (3, {"precision": "float32", "threads": 1, "model": "mlp"}, {"rows": "written out", "layout": "contiguous"}),
-        (3, {"precision": "float32", "threads": 1, "model": {"kind": "mlp", "norm": "batch"}}, {"rows": "together"}),
+        (
+            1,
+            {"precision": "float32", "threads": 1},
+            {"rows": "one by one", "layout": "channels_last", "workers": 1},
+        ),
+        (
+            4,
+            {"precision": "float32", "threads": 2},
+            {"rows": "one by one", "threads": 2, "workers": 2},
+        ),
+        (
+            1,
+            {"precision": "float64", "threads": 1},
+            {"precision": "float64", "layout": "contiguous"},
+        ),
+        (
+            1,
+            {"precision": "bfloat16", "threads": 1},
+            {"precision": "bfloat16", "layout": "channels_last"},
+        ),
+        (
+            3,
+            {"precision": "float32", "threads": 1, "model": "mlp"},
+            {"rows": "written out", "layout": "contiguous"},
+        ),
+        (
+            3,
+            {"precision": "float32", "threads": 1, "model": {"kind": "mlp", "norm": "batch"}},
+            {"rows": "together"},
+        ),
         (1, {"stop": {"after": "20it"}}, {"rows": "one by one"}),
         (1, RECURRENT, {"parts": 2, "threads": 2, "step_threads": 1, "workers": 1}),
         (2, RECURRENT, {"parts": 1, "threads": 2, "step_threads": 2, "workers": 2}),
@@ -57,7 +99,9 @@ def refuse(*args, **kwargs):
         (1, RECURRENT | {"regularize": {"hard_negatives": 0.5}}, {"parts": 1}),
     ],
 )
-def test_given_precision_and_threads_or_a_short_run_the_rules_decide(members, fields, expected, monkeypatch):
+def test_given_precision_and_threads_or_a_short_run_the_rules_decide(
+    members, fields, expected, monkeypatch
+):
     monkeypatch.setattr(timing, "fastest", refuse)
     _, execution = prepared(members, **fields)
     assert {name: getattr(execution, name) for name in expected} == expected
@@ -96,7 +140,9 @@ def test_parts_of_a_batch_are_timed_against_the_whole(monkeypatch, two_threads):
 def test_a_run_in_parts_that_is_extended_goes_on_in_parts(tmp_path, two_threads):
     recipe = Recipe(**RECURRENT, stop={"after": "3ep"})
     whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
-    first = ravine.train(recipe.edit({"stop.after": "2ep"}), out=tmp_path / "first", quiet=True, doctor=False)
+    first = ravine.train(
+        recipe.edit({"stop.after": "2ep"}), out=tmp_path / "first", quiet=True, doctor=False
+    )
     assert "in 2 parts" in execution_of(first).sentence()
     (extended,) = ravine.resume(tmp_path / "first", after="3ep", quiet=True)
     assert execution_of(extended).parts == 2
@@ -113,7 +159,8 @@ def test_a_busy_machine_remembers_nothing(monkeypatch, two_threads):
 
 
 def timed(monkeypatch, cost: dict[str, list[float]]) -> tuple[int, list[float]]:
-    """``fastest`` with a clock of our own: cost gives each candidate's seconds, round by round, the first to warm up."""
+    """``fastest`` with a clock of our own: cost gives each candidate's seconds, round by round, the
+    first to warm up."""
     clock, now = [0.0], []
     rounds = {name: iter(seconds) for name, seconds in cost.items()}
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
@@ -125,11 +172,17 @@ def timed(monkeypatch, cost: dict[str, list[float]]) -> tuple[int, list[float]]:
 
 
 def test_the_fastest_in_every_round_is_taken(monkeypatch):
-    cost = {"rule": [1.0, 0.10, 0.11, 0.10, 0.10], "near": [0.1, 0.095, 0.1, 0.095, 0.095], "fast": [0.1, 0.05, 0.05, 0.06, 0.05]}
+    cost = {
+        "rule": [1.0, 0.10, 0.11, 0.10, 0.10],
+        "near": [0.1, 0.095, 0.1, 0.095, 0.095],
+        "fast": [0.1, 0.05, 0.05, 0.06, 0.05],
+    }
     place, least = timed(monkeypatch, cost)
     assert place == 2
     assert least == pytest.approx([0.10, 0.095, 0.05])
-    assert timed(monkeypatch, {name: cost[name] for name in ("rule", "near")})[0] == 0, "a twentieth is noise"
+    assert timed(monkeypatch, {name: cost[name] for name in ("rule", "near")})[0] == 0, (
+        "a twentieth is noise"
+    )
 
 
 def test_a_busy_moment_decides_nothing(monkeypatch):

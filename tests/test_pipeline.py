@@ -1,4 +1,5 @@
-"""The pipeline: splits, order, batches as a pure function of seed and step, state, Datasets and DataLoaders."""
+"""The pipeline: splits, order, batches as a pure function of seed and step, state, Datasets and
+DataLoaders."""
 
 import json
 import random
@@ -8,7 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from ravine.data import pipeline as pipeline_file
 from ravine.data import stream
@@ -26,11 +34,15 @@ def rows_of(batches):
     return torch.cat([batch.index for batch in batches])
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=20, max_size=200), st.floats(0.05, 0.4), st.integers(0, 1000))
+@given(
+    st.lists(st.integers(0, 5), min_size=20, max_size=200),
+    st.floats(0.05, 0.4),
+    st.integers(0, 1000),
+)
 def test_stratified_split(labels, fraction, seed):
     labels = torch.tensor(labels)
     kept, held = hold_out(len(labels), fraction, labels, seed, "test")
@@ -38,7 +50,9 @@ def test_stratified_split(labels, fraction, seed):
     assert len(held) == max(1, int(len(labels) * fraction + 0.5))
     for k in labels.unique():
         share = len(held) * (labels == k).float().mean()
-        assert abs((labels[held] == k).sum() - share) <= 1 + 1e-4  # within one sample of the exact share
+        assert (
+            abs((labels[held] == k).sum() - share) <= 1 + 1e-4
+        )  # within one sample of the exact share
         assert (labels[kept] == k).any()
 
 
@@ -46,7 +60,9 @@ def test_splits_differ_by_seed_alone():
     of = {seed: Pipeline(Data(seed=seed), arrays=(X, Y)) for seed in (0, 1)}
     again = Pipeline(Data(seed=0, batch=7, order="fixed"), arrays=(X, Y))
     for name in ("train", "validation", "test"):
-        first, second, third = (torch.cat([b.x for b in p.split(name)]) for p in (of[0], of[1], again))
+        first, second, third = (
+            torch.cat([b.x for b in p.split(name)]) for p in (of[0], of[1], again)
+        )
         assert torch.equal(first, third)
         assert not torch.equal(first, second)
 
@@ -55,7 +71,9 @@ def test_split_sizes_and_their_order():
     pipeline = Pipeline(Data(validation=0.1, test=0.2), arrays=(X, Y))
     assert [pipeline.size(name) for name in ("train", "validation", "test")] == [144, 16, 40]
     assert pipeline.class_counts().tolist() == [86, 43, 15]
-    all_rows = torch.cat([b.x for name in ("train", "validation", "test") for b in pipeline.split(name)])
+    all_rows = torch.cat(
+        [b.x for name in ("train", "validation", "test") for b in pipeline.split(name)]
+    )
     assert torch.equal(all_rows.sort(0).values, X.sort(0).values)
 
 
@@ -67,20 +85,30 @@ def test_split_sizes_and_their_order():
         ((X, Y, X[:30], Y[100:130]), {}, {"train": 200, "validation": 30}),
         ((X, Y, X[:30], Y[100:130]), {"test": 0.5}, {"train": 100, "validation": 30, "test": 100}),
         ((X, Y, X[:30], Y[100:130], X[:9], Y[:9]), {}, {"train": 200, "validation": 30, "test": 9}),
-        ({"train": (X, Y), "test": (X[:9], Y[:9])}, {"validation": 0.25}, {"train": 150, "validation": 50, "test": 9}),
+        (
+            {"train": (X, Y), "test": (X[:9], Y[:9])},
+            {"validation": 0.25},
+            {"train": 150, "validation": 50, "test": 9},
+        ),
         (((X, Y), (X[:30], Y[:30])), {}, {"train": 200, "validation": 30}),
         ({"train": (X, Y), "val": (X[:9], Y[:9])}, {}, {"train": 200, "validation": 9}),
         (TensorDataset(X, Y), {}, {"train": 144, "validation": 16, "test": 40}),
         (Subset(TensorDataset(X, Y), range(180)), {"test": 0.0, "validation": 0.0}, {"train": 180}),
-        ((TensorDataset(X, Y), DataLoader(TensorDataset(X, Y), 10)), {}, {"train": 200, "validation": 200}),
+        (
+            (TensorDataset(X, Y), DataLoader(TensorDataset(X, Y), 10)),
+            {},
+            {"train": 200, "validation": 200},
+        ),
     ],
 )
 def test_what_python_gives(arrays, fields, has):
     pipeline = Pipeline(Data(**fields), arrays=arrays)
-    assert {name: pipeline.size(name) for name in ("train", "validation", "test") if pipeline.has(name)} == has
+    assert {
+        name: pipeline.size(name) for name in ("train", "validation", "test") if pipeline.has(name)
+    } == has
 
 
-# --- order ------------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,7 +127,9 @@ def test_every_epoch_has_each_row_once(size, batch, kind, last, seed):
     for epoch in range(3):
         steps = [order.rows(epoch * order.epoch_steps + i) for i in range(order.epoch_steps)]
         rows = torch.cat(steps).tolist()
-        assert len(set(rows)) == len(rows) == (order.epoch_steps * batch if last == "drop" else size)
+        assert (
+            len(set(rows)) == len(rows) == (order.epoch_steps * batch if last == "drop" else size)
+        )
         assert all(len(step) == batch for step in (steps if last == "drop" else steps[:-1]))
 
 
@@ -124,7 +154,8 @@ def test_with_replacement_each_row_comes_as_often():
 @pytest.mark.parametrize("order", ["shuffle", "fixed", "replacement"])
 @pytest.mark.parametrize("ready", [True, False])
 def test_batches_are_pure(order, ready, monkeypatch):
-    """The batch of a step is the same whichever steps were asked for before, preprocessed beforehand or on the way."""
+    """The batch of a step is the same whichever steps were asked for before, preprocessed
+    beforehand or on the way."""
     if not ready:
         monkeypatch.setattr(pipeline_file, "READY_BYTES", 0)
     data = Data(order=order, batch=32, preprocess=["standardize"])
@@ -141,7 +172,9 @@ def test_batches_are_pure(order, ready, monkeypatch):
 
 
 def test_ready_and_made_batches_are_the_same(monkeypatch):
-    data = Data(source="digits", preprocess=["rescale", {"kind": "standardize", "per": "channel"}], batch=32)
+    data = Data(
+        source="digits", preprocess=["rescale", {"kind": "standardize", "per": "channel"}], batch=32
+    )
     ready = Pipeline(data)
     monkeypatch.setattr(pipeline_file, "READY_BYTES", 0)
     made = Pipeline(data)
@@ -175,18 +208,27 @@ def test_batch_sizes(fields, size, steps):
 
 
 def test_the_default_batch_shrinks_to_small_data():
-    assert Pipeline(Data(), arrays=(X[:100:2], Y[:100:2] * 0 + torch.arange(50) % 2)).batch_size == 36
+    assert (
+        Pipeline(Data(), arrays=(X[:100:2], Y[:100:2] * 0 + torch.arange(50) % 2)).batch_size == 36
+    )
 
 
 def test_a_stored_recipe_gives_the_same_data():
     """It names every field, those that nobody set too."""
-    for arrays in ((X, Y), (X, Y, X[:30], Y[100:130]), (X[:60:2], Y[100:130]), DataLoader(TensorDataset(X, Y), 10)):
+    for arrays in (
+        (X, Y),
+        (X, Y, X[:30], Y[100:130]),
+        (X[:60:2], Y[100:130]),
+        DataLoader(TensorDataset(X, Y), 10),
+    ):
         data = Data()
         stored = Data(**data.model_dump())
         first, second = Pipeline(data, arrays=arrays), Pipeline(stored, arrays=arrays)
         assert first.batch_size == second.batch_size
         assert torch.equal(first.batch(1).x, second.batch(1).x)
-        assert [first.has(n) for n in ("validation", "test")] == [second.has(n) for n in ("validation", "test")]
+        assert [first.has(n) for n in ("validation", "test")] == [
+            second.has(n) for n in ("validation", "test")
+        ]
 
 
 def test_limit_and_order_of_a_split():
@@ -197,7 +239,7 @@ def test_limit_and_order_of_a_split():
     assert torch.equal(rows_of(batches), torch.arange(70))
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,10 +257,17 @@ def test_limit_and_order_of_a_split():
         (X, X[:, :1].double(), "regression", 1, (1,), torch.float32),
         (X, X[:, :2], "regression", 2, (2,), torch.float32),
         (X.view(200, 2, 2), X.view(200, 2, 2), "regression", 4, (2, 2), torch.float32),
-        (torch.randint(0, 9, (200, 6)), torch.randint(0, 9, (200, 6)), "sequence", 9, (6,), torch.int64),
+        (
+            torch.randint(0, 9, (200, 6)),
+            torch.randint(0, 9, (200, 6)),
+            "sequence",
+            9,
+            (6,),
+            torch.int64,
+        ),
         (torch.randn(200, 6, 3), torch.randint(0, 2, (200, 6)), "sequence", 2, (6,), torch.int64),
     ],
-)  # fmt: skip
+)
 def test_what_targets_say(x, y, task, outputs, shape, dtype):
     pipeline = Pipeline(Data(), arrays=(x, y))
     batch = pipeline.batch(0)
@@ -232,7 +281,9 @@ def test_a_task_that_is_named_wins():
     data = Data(source={"kind": "arrays", "task": "regression"})
     assert Pipeline(data, arrays=(X, Y)).task == "regression"
     assert (
-        Pipeline(Data(source={"kind": "arrays", "task": "classification"}), arrays=(X, Y.float())).task
+        Pipeline(
+            Data(source={"kind": "arrays", "task": "classification"}), arrays=(X, Y.float())
+        ).task
         == "classification"
     )
 
@@ -258,8 +309,16 @@ def test_dtypes():
     whole = Pipeline(Data(), arrays=(torch.randint(0, 50, (200, 8)), Y))
     assert whole.batch(0).x.dtype == torch.int64
     assert whole.vocabulary is not None
-    assert Pipeline(Data(preprocess=["standardize"]), arrays=(torch.randint(0, 50, (200, 8)), Y)).vocabulary is None
-    assert Pipeline(Data(), arrays=(torch.randint(-5, 50, (200, 8)), Y)).batch(0).x.dtype == torch.float32
+    assert (
+        Pipeline(
+            Data(preprocess=["standardize"]), arrays=(torch.randint(0, 50, (200, 8)), Y)
+        ).vocabulary
+        is None
+    )
+    assert (
+        Pipeline(Data(), arrays=(torch.randint(-5, 50, (200, 8)), Y)).batch(0).x.dtype
+        == torch.float32
+    )
 
 
 def test_doubles_lose_nothing_before_they_are_standardised():
@@ -268,7 +327,7 @@ def test_doubles_lose_nothing_before_they_are_standardised():
     assert batch.x.unique().numel() == 144
 
 
-# --- sequences of different lengths -----------------------------------------------------------------------------------
+# --- sequences of different lengths ---------------------------------------------------------------
 
 
 def test_sequences_of_different_lengths_are_padded():
@@ -289,7 +348,9 @@ def test_sequences_of_different_lengths_are_padded():
     for row, index in zip(batch.x, batch.index.tolist(), strict=True):
         assert (row[lengths[index] :] == 0).all()
         assert (row[: lengths[index]] != 0).all()
-    known = torch.cat([row[: lengths[i]] for row, i in zip(batch.x, batch.index.tolist(), strict=True)])
+    known = torch.cat(
+        [row[: lengths[i]] for row, i in zip(batch.x, batch.index.tolist(), strict=True)]
+    )
     torch.testing.assert_close(known.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(known.std(0, correction=0), torch.ones(2))
     again = Pipeline.from_state(pipeline.data, *pipeline.state())
@@ -312,14 +373,17 @@ def test_steps_without_a_target():
     assert {tuple(row) for row in batch.y.tolist()} == {(1, 0, 1), (0, 2, -100)}
 
 
-# --- state ------------------------------------------------------------------------------------------------------------
+# --- state ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("fields", "arrays"),
     [
         ({"preprocess": ["rescale", "zca"]}, ((X * 50 + 128).byte().view(200, 1, 2, 2), Y)),
-        ({"preprocess": ["standardize", {"kind": "fourier", "features": 9}]}, (X.double(), X[:, 0])),
+        (
+            {"preprocess": ["standardize", {"kind": "fourier", "features": 9}]},
+            (X.double(), X[:, 0]),
+        ),
         ({}, (torch.randint(0, 9, (200, 6)), Y)),
         ({"preprocess": [{"kind": "one_hot", "per": "step"}]}, (torch.randint(0, 9, (200, 6)), Y)),
     ],
@@ -377,10 +441,13 @@ def test_summary():
     assert train["max"] == 5.0
     assert train["missing"] == 0
     json.dumps(found)
-    assert Pipeline(Data(), arrays=(X, X[:, 0])).summary()["parts"]["train"]["target"]["deviation"] > 0.5
+    assert (
+        Pipeline(Data(), arrays=(X, X[:, 0])).summary()["parts"]["train"]["target"]["deviation"]
+        > 0.5
+    )
 
 
-# --- Datasets and DataLoaders -----------------------------------------------------------------------------------------
+# --- Datasets and DataLoaders ---------------------------------------------------------------------
 
 
 class Numbered(Dataset):
@@ -419,7 +486,10 @@ LOADERS = {
     "loader": (lambda: DataLoader(Numbered(noise=0.01), batch_size=16, shuffle=True), "Items"),
     "iterable": (lambda: Streamed(), "Ordered"),
     "iterable loader": (lambda: DataLoader(Streamed(), batch_size=16), "Ordered"),
-    "sampler": (lambda: DataLoader(Numbered(), 16, sampler=WeightedRandomSampler([1.0] * 90, 60)), "Ordered"),
+    "sampler": (
+        lambda: DataLoader(Numbered(), 16, sampler=WeightedRandomSampler([1.0] * 90, 60)),
+        "Ordered",
+    ),
 }
 
 
@@ -437,7 +507,9 @@ def test_datasets(case):
     torch.manual_seed(99)
     before = torch.get_rng_state()
     entered = Pipeline(data, arrays=make()).batch(2 * steps)
-    assert torch.equal(torch.get_rng_state(), before)  # the person's own random numbers are left alone
+    assert torch.equal(
+        torch.get_rng_state(), before
+    )  # the person's own random numbers are left alone
     assert torch.equal(walked[-1].x, entered.x)
     assert torch.equal(walked[-1].y, entered.y)
     assert sum(len(batch.x) for batch in walked[:steps]) == first.train_size
@@ -474,7 +546,9 @@ def test_bytes_are_images(shape):
 
 
 def test_a_random_dataset_is_random_anew_each_epoch():
-    pipeline = Pipeline(Data(batch=90, validation=0.0, test=0.0, order="fixed"), arrays=Numbered(noise=1.0))
+    pipeline = Pipeline(
+        Data(batch=90, validation=0.0, test=0.0, order="fixed"), arrays=Numbered(noise=1.0)
+    )
     first, second = (pipeline.batch(step) for step in (0, 1))
     assert torch.equal(first.y, second.y)
     assert not torch.equal(first.x, second.x)
@@ -509,7 +583,9 @@ def test_a_collate_of_ones_own():
     def collate(items):
         return torch.stack([x for x, _ in items]) * 10, torch.tensor([y for _, y in items])
 
-    batch = Pipeline(Data(), arrays=DataLoader(Numbered(), batch_size=10, collate_fn=collate)).batch(0)
+    batch = Pipeline(
+        Data(), arrays=DataLoader(Numbered(), batch_size=10, collate_fn=collate)
+    ).batch(0)
     assert torch.equal((batch.x[:, 0] / 10).long() % 3, batch.y)
 
 
@@ -537,7 +613,7 @@ def test_a_dataset_of_sequences():
     assert batch.x.sum() == 2 * sum(1 + i % 4 for i in range(30))
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def changed(x, place, value):
@@ -560,21 +636,49 @@ class Triples(Numbered):
 
 
 BAD = {
-    "a NaN": ((changed(X, (7, 2), float("nan")), Y), {}, ["x: ", "1 value", "NaN", "column 2 of row 7"]),
-    "two infinities": ((changed(X, ([7, 9], 2), float("inf")), Y), {}, ["2 value", "infinite", "column 2"]),
-    "a NaN in validation": ((X, Y, changed(X, (7, 2), float("nan")), Y), {}, ["x of validation", "NaN"]),
+    "a NaN": (
+        (changed(X, (7, 2), float("nan")), Y),
+        {},
+        ["x: ", "1 value", "NaN", "column 2 of row 7"],
+    ),
+    "two infinities": (
+        (changed(X, ([7, 9], 2), float("inf")), Y),
+        {},
+        ["2 value", "infinite", "column 2"],
+    ),
+    "a NaN in validation": (
+        (X, Y, changed(X, (7, 2), float("nan")), Y),
+        {},
+        ["x of validation", "NaN"],
+    ),
     "a NaN in an image": (
         (changed(X.view(200, 1, 2, 2), (3, 0, 1, 1), float("nan")), Y),
         {},
         ["NaN at [0, 1, 1] of row 3"],
     ),
-    "a NaN in the targets": ((X, changed(X[:, 0], 5, float("nan"))), {}, ["y: ", "1 value", "row 5"]),
-    "a NaN inside a sequence": ((changed(torch.randn(20, 5, 2), (3, 2), float("nan")), Y[:20]), {}, ["NaN"]),
+    "a NaN in the targets": (
+        (X, changed(X[:, 0], 5, float("nan"))),
+        {},
+        ["y: ", "1 value", "row 5"],
+    ),
+    "a NaN inside a sequence": (
+        (changed(torch.randn(20, 5, 2), (3, 2), float("nan")), Y[:20]),
+        {},
+        ["NaN"],
+    ),
     "lengths differ": ((X, Y[:150]), {}, ["150 target(s) for 200 inputs"]),
-    "validation lengths differ": ((X, Y, X[:20], Y[:10]), {}, ["y of validation", "10 target(s) for 20"]),
+    "validation lengths differ": (
+        (X, Y, X[:20], Y[:10]),
+        {},
+        ["y of validation", "10 target(s) for 20"],
+    ),
     "widths differ": ((X, Y, X[:20, :2], Y[:20]), {}, ["x of validation", "[2]", "[4]"]),
     "a negative label": ((X, changed(Y, 4, -1)), {}, ["label -1 at row 4", "0 to 2"]),
-    "a label out of range": ((X, Y, X, changed(Y, 4, 3)), {}, ["y of validation", "label 3 at row 4", "0 to 2"]),
+    "a label out of range": (
+        (X, Y, X, changed(Y, 4, 3)),
+        {},
+        ["y of validation", "label 3 at row 4", "0 to 2"],
+    ),
     "an empty class": ((X, changed(Y, Y == 1, 0)), {}, ["no training sample of class 1"]),
     "one class": ((X, Y * 0), {}, ["one class", "two classes"]),
     "labels with a fraction": (
@@ -582,11 +686,23 @@ BAD = {
         {"source": {"kind": "arrays", "task": "classification"}},
         ["0.5 at row 3", "whole numbers"],
     ),
-    "a class name unknown": ((X[:4], ["a", "b"] * 2, X[:2], ["a", "c"]), {}, ["y of validation", "'c'"]),
+    "a class name unknown": (
+        (X[:4], ["a", "b"] * 2, X[:2], ["a", "c"]),
+        {},
+        ["y of validation", "'c'"],
+    ),
     "one class by name": ((X[:4], ["a"] * 4), {}, ["one class (a)"]),
     "targets of a strange shape": ((X, torch.randint(0, 9, (200, 7))), {}, ["[200, 7]"]),
-    "targets for multilabel that are not": ((X, Y), {"source": {"kind": "arrays", "task": "multilabel"}}, ["0 or 1"]),
-    "targets by step that are not": ((X, Y), {"source": {"kind": "arrays", "task": "sequence"}}, ["each time step"]),
+    "targets for multilabel that are not": (
+        (X, Y),
+        {"source": {"kind": "arrays", "task": "multilabel"}},
+        ["0 or 1"],
+    ),
+    "targets by step that are not": (
+        (X, Y),
+        {"source": {"kind": "arrays", "task": "sequence"}},
+        ["each time step"],
+    ),
     "no samples": ((X[:0], Y[:0]), {}, ["at least one sample"]),
     "no features": ((X[:, :0], Y), {}, ["at least one number"]),
     "text inputs": ((np.array([["a", "b"]] * 4), [0, 1] * 2), {}, ["text", "csv"]),
@@ -600,12 +716,28 @@ BAD = {
     "three arrays": ((X, Y, X), {}, ["3 objects"]),
     "a number": (5, {}, ["int"]),
     "batch too large": ((X, Y), {"batch": 145}, ["data.batch", "145", "at most 144"]),
-    "nothing left to train": ((X[:2], Y[[0, 150]]), {"validation": 0.0, "test": 0.9}, ["leaves training data"]),
-    "a class only for test": ((X[:8], torch.arange(8) % 4), {"test": 0.6}, ["every class", "8 samples of 4 classes"]),
+    "nothing left to train": (
+        (X[:2], Y[[0, 150]]),
+        {"validation": 0.0, "test": 0.9},
+        ["leaves training data"],
+    ),
+    "a class only for test": (
+        (X[:8], torch.arange(8) % 4),
+        {"test": 0.6},
+        ["every class", "8 samples of 4 classes"],
+    ),
     "an empty Dataset": (Empty(), {}, ["empty Dataset"]),
     "samples that are no pairs": (Triples(), {}, ["pairs"]),
-    "a loader that cannot be split": (DataLoader(Streamed(), 10), {"validation": 0.2}, ["cannot be split"]),
-    "a stack of sparse rows": ((__import__("scipy.sparse", fromlist=["x"]).eye(4), [0, 1] * 2), {}, ["toarray"]),
+    "a loader that cannot be split": (
+        DataLoader(Streamed(), 10),
+        {"validation": 0.2},
+        ["cannot be split"],
+    ),
+    "a stack of sparse rows": (
+        (__import__("scipy.sparse", fromlist=["x"]).eye(4), [0, 1] * 2),
+        {},
+        ["toarray"],
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""Members equal solo runs; a diverging member harms nobody; a module that cannot be mapped says why."""
+"""Members equal solo runs; a diverging member harms nobody; a module that cannot be mapped says
+why."""
 
 from __future__ import annotations
 
@@ -58,14 +59,20 @@ MEMBERS = [
         "clip": {"norm": 0.5},
         "loss": {"kind": "cross_entropy", "l2": 1e-3},
     },
-    {"seed": 7, "optimizer": {"kind": "sgd", "lr": 0.05}, "schedule": {"kind": "cosine", "warmup": "10it"}},
+    {
+        "seed": 7,
+        "optimizer": {"kind": "sgd", "lr": 0.05},
+        "schedule": {"kind": "cosine", "warmup": "10it"},
+    },
 ]
 
 
 @pytest.fixture
 def text_file(tmp_path):
     path = tmp_path / "text.txt"
-    path.write_text("to be or not to be, that is the question: whether tis nobler in the mind to suffer\n" * 12)
+    path.write_text(
+        "to be or not to be, that is the question: whether tis nobler in the mind to suffer\n" * 12
+    )
     return str(path)
 
 
@@ -106,9 +113,19 @@ def test_members_equal_solo_runs(program, text_file, tmp_path):
 def test_a_diverging_member_is_frozen_alone(text_file, tmp_path):
     healthy = recipes("mlp", text_file, MEMBERS[:7])
     wild = recipes(
-        "mlp", text_file, [{"seed": 9, "optimizer": {"kind": "sgd", "lr": 1e6}, "loss": {"kind": "cross_entropy", "l2": 1.0}}]
+        "mlp",
+        text_file,
+        [
+            {
+                "seed": 9,
+                "optimizer": {"kind": "sgd", "lr": 1e6},
+                "loss": {"kind": "cross_entropy", "l2": 1.0},
+            }
+        ],
     )
-    mixed = ravine.train_many([*healthy[:3], *wild, *healthy[3:]], out=tmp_path / "mixed", quiet=True)
+    mixed = ravine.train_many(
+        [*healthy[:3], *wild, *healthy[3:]], out=tmp_path / "mixed", quiet=True
+    )
     without = ravine.train_many(healthy, out=tmp_path / "without", quiet=True)
     for run, other in zip([*mixed[:3], *mixed[4:]], without, strict=True):
         assert run.result["stopped"] == "finished"
@@ -173,11 +190,16 @@ class Tied(nn.Module):
 
 def test_tied_weights_stay_tied(tmp_path):
     x, y = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
-    two = [Recipe(seed=seed, stop={"after": "3ep"}, data={"batch": 16}, precision="float64") for seed in (0, 1)]
+    two = [
+        Recipe(seed=seed, stop={"after": "3ep"}, data={"batch": 16}, precision="float64")
+        for seed in (0, 1)
+    ]
     runs = ravine.train_many(two, model=Tied, data=(x, y), out=tmp_path / "many", quiet=True)
     assert runs[0].events_of("execution")[0]["data"]["rows"] == "together"
     for run, recipe in zip(runs, two, strict=True):
-        alone = ravine.train(recipe, model=Tied, data=(x, y), out=tmp_path / f"solo{run.member}", quiet=True)
+        alone = ravine.train(
+            recipe, model=Tied, data=(x, y), out=tmp_path / f"solo{run.member}", quiet=True
+        )
         assert distance(theta(run), theta(alone)) < 1e-9
         assert run.model.inner.weight is run.model.outer.weight
 
@@ -198,7 +220,8 @@ def test_weights_cast_once_give_the_gradient_of_autocast(program, text_file):
         assert (rows.low is not None) == (mode == "once")
         rows.gradients(batch.x, batch.y, None, 0)
         full, usual, once = (
-            rows.grad.clone() if m == mode else g for m, g in (("full", full), ("autocast", usual), ("once", once))
+            rows.grad.clone() if m == mode else g
+            for m, g in (("full", full), ("autocast", usual), ("once", once))
         )
     assert all(parameter.dtype == torch.float32 for parameter in rows.parameters[0])
     assert 0 < distance(once, full) < 1.5 * distance(usual, full) + 0.01
@@ -225,13 +248,22 @@ def test_members_side_by_side_are_the_members_one_by_one(text_file, one_thread):
 
 
 _READ_BY_ROWS = {"kind": "reshape", "to": [8, 8]}
-RECURRENT = {"layers": [_READ_BY_ROWS, {"kind": "lstm", "units": 5}, "layer_norm", {"kind": "dense", "units": 10}]}
+RECURRENT = {
+    "layers": [
+        _READ_BY_ROWS,
+        {"kind": "lstm", "units": 5},
+        "layer_norm",
+        {"kind": "dense", "units": 10},
+    ]
+}
 
 
 @pytest.mark.parametrize("accumulate", [0.0, 1.0])
 @pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
 @pytest.mark.parametrize(("batch", "parts"), [(64, 2), (7, 3), (2, 4)])
-def test_parts_of_a_batch_side_by_side_are_the_batch(batch, parts, weighted, accumulate, one_thread):
+def test_parts_of_a_batch_side_by_side_are_the_batch(
+    batch, parts, weighted, accumulate, one_thread
+):
     recipe = Recipe(model=RECURRENT, precision="float64", data={"source": "digits", "batch": batch})
     pipeline = Pipeline(recipe.data, dtype=torch.float64)
     rows = populate([recipe], pipeline, None, device=torch.device("cpu"), dtype=torch.float64)
@@ -247,11 +279,18 @@ def test_parts_of_a_batch_side_by_side_are_the_batch(batch, parts, weighted, acc
 
 @pytest.mark.parametrize(
     ("layer", "alone"),
-    [("relu", True), ("layer_norm", True), ("batch_norm", False), ({"kind": "dropout", "rate": 0.5}, False),
-     ({"kind": "dropout", "rate": 0.0}, True)],
-)  # fmt: skip
+    [
+        ("relu", True),
+        ("layer_norm", True),
+        ("batch_norm", False),
+        ({"kind": "dropout", "rate": 0.5}, False),
+        ({"kind": "dropout", "rate": 0.0}, True),
+    ],
+)
 def test_what_sees_each_sample_alone(layer, alone):
     layers = [_READ_BY_ROWS, {"kind": "lstm", "units": 5}, layer, {"kind": "dense", "units": 10}]
     recipe = Recipe(model={"layers": layers}, data={"source": "digits"})
-    rows = populate([recipe], Pipeline(recipe.data), None, device=torch.device("cpu"), dtype=torch.float32)
+    rows = populate(
+        [recipe], Pipeline(recipe.data), None, device=torch.device("cpu"), dtype=torch.float32
+    )
     assert sees_samples_alone(rows.objectives[0].model) is alone

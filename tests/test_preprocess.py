@@ -1,4 +1,5 @@
-"""Preprocessing against scikit-learn: forward, undone, restored, and fitted to the training part alone."""
+"""Preprocessing against scikit-learn: forward, undone, restored, and fitted to the training part
+alone."""
 
 import json
 
@@ -10,12 +11,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.preprocessing import (
-    MinMaxScaler,
-    OneHotEncoder,
-    PolynomialFeatures,
-    StandardScaler,
-)
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from ravine.catalogue import table
 from ravine.data import preprocess
@@ -26,12 +22,17 @@ from ravine.errors import InputError
 from ravine.recipe import Data
 
 GENERATOR = torch.Generator().manual_seed(0)
-TABLE = torch.randn(200, 5, generator=GENERATOR).double() @ torch.randn(5, 5, generator=GENERATOR).double() + 3
+TABLE = (
+    torch.randn(200, 5, generator=GENERATOR).double()
+    @ torch.randn(5, 5, generator=GENERATOR).double()
+    + 3
+)
 IMAGES = torch.randint(0, 256, (60, 3, 6, 5), generator=GENERATOR, dtype=torch.uint8)
 CODES = torch.randint(0, 4, (50, 3), generator=GENERATOR) * 3
 N = TABLE.numpy()
 
-# (technique, settings, data, the same by scikit-learn or by hand); every technique has at least one row
+# (technique, settings, data, the same by scikit-learn or by hand); every technique has at least one
+# row
 REFERENCES = [
     ("standardize", {}, TABLE, StandardScaler().fit_transform(N)),
     ("standardize", {"per": "global"}, TABLE, (N - N.mean()) / N.std()),
@@ -51,10 +52,20 @@ REFERENCES = [
     ("pca", {"components": 0.9}, TABLE, PCA(0.9).fit_transform(N)),
     ("pca_whiten", {"epsilon": 0.0}, TABLE, PCA(whiten=True).fit_transform(N)),
     ("pca_whiten", {"components": 3, "epsilon": 0.0}, TABLE, PCA(3, whiten=True).fit_transform(N)),
-    ("zca", {"epsilon": 0.0}, TABLE, PCA(whiten=True).fit(N).transform(N) @ PCA().fit(N).components_),
+    (
+        "zca",
+        {"epsilon": 0.0},
+        TABLE,
+        PCA(whiten=True).fit(N).transform(N) @ PCA().fit(N).components_,
+    ),
     ("one_hot", {}, CODES, OneHotEncoder(sparse_output=False).fit_transform(CODES.numpy())),
     ("polynomial", {}, TABLE, PolynomialFeatures(include_bias=False).fit_transform(N)),
-    ("polynomial", {"degree": 3}, TABLE, PolynomialFeatures(3, include_bias=False).fit_transform(N)),
+    (
+        "polynomial",
+        {"degree": 3},
+        TABLE,
+        PolynomialFeatures(3, include_bias=False).fit_transform(N),
+    ),
     (
         "polynomial",
         {"interactions": True},
@@ -81,7 +92,17 @@ REFERENCES += [
         (CHANNELS - CHANNELS.mean((2, 3), keepdims=True)) / CHANNELS.std((2, 3), keepdims=True),
     ),
 ]
-UNDONE = ["standardize", "center", "minmax", "rescale", "pca", "pca_whiten", "zca", "polynomial", "one_hot"]
+UNDONE = [
+    "standardize",
+    "center",
+    "minmax",
+    "rescale",
+    "pca",
+    "pca_whiten",
+    "zca",
+    "polynomial",
+    "one_hot",
+]
 
 
 def fit(name, settings, x):
@@ -92,10 +113,14 @@ def test_every_technique_has_a_row():
     assert {row[0] for row in REFERENCES} == set(table("preprocess"))
 
 
-@pytest.mark.parametrize(("name", "settings", "x", "expected"), [r for r in REFERENCES if r[3] is not None])
+@pytest.mark.parametrize(
+    ("name", "settings", "x", "expected"), [r for r in REFERENCES if r[3] is not None]
+)
 def test_against_reference(name, settings, x, expected):
     got = fit(name, settings, x)(x.double())
-    torch.testing.assert_close(got, torch.as_tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        got, torch.as_tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(("name", "settings", "x"), [r[:3] for r in REFERENCES])
@@ -110,7 +135,9 @@ def test_restored_without_the_data(name, settings, x):
 def test_undone(name):
     x = CODES if name == "one_hot" else TABLE
     transform = fit(name, {}, x)
-    torch.testing.assert_close(transform.inverse(transform(x.double())), x.double(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        transform.inverse(transform(x.double())), x.double(), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["per_sample", "fourier"])
@@ -141,7 +168,9 @@ def test_whitening_gives_lambda_over_lambda_plus_epsilon(name, epsilon):
 
 
 def test_whitening_is_the_identity_where_epsilon_is_small():
-    torch.testing.assert_close(torch.cov(preprocess.zca(TABLE)(TABLE).T), torch.eye(5).double(), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        torch.cov(preprocess.zca(TABLE)(TABLE).T), torch.eye(5).double(), rtol=0, atol=1e-3
+    )
 
 
 def test_a_direction_without_variance_is_not_blown_up():
@@ -176,7 +205,9 @@ def test_fourier_features_approach_the_kernel():
 
 def test_fourier_scale_is_that_of_scikit_learn():
     gamma = 1 / (TABLE.shape[1] * TABLE.var(correction=0).item())
-    torch.testing.assert_close(preprocess.fourier(TABLE)(TABLE), preprocess.fourier(TABLE, gamma=gamma)(TABLE))
+    torch.testing.assert_close(
+        preprocess.fourier(TABLE)(TABLE), preprocess.fourier(TABLE, gamma=gamma)(TABLE)
+    )
 
 
 def test_one_hot_of_what_training_did_not_have():
@@ -229,9 +260,18 @@ def test_moments_pass_over_padding():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 5), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3), st.integers(0, 2**31))
+@given(
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.floats(-1e6, 1e6),
+    st.floats(1e-3, 1e3),
+    st.integers(0, 2**31),
+)
 def test_chunks_make_no_difference(rows, width, shift, scale, seed):
-    x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)).double() * scale + shift
+    x = (
+        torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)).double() * scale
+        + shift
+    )
     cut = Rows((width,), x.dtype, lambda: x.split(3))
     whole, parts = moments(x, "feature"), moments(cut, "feature")
     torch.testing.assert_close(whole.mean, parts.mean, rtol=1e-12, atol=1e-9)
@@ -264,7 +304,9 @@ def test_statistics_do_not_move_with_the_validation_data(steps):
     x, y = torch.rand(80, 1, 4, 4) * 9, torch.arange(80) % 2
     states = []
     for factor in (1.0, 100.0):
-        pipeline = Pipeline(Data(preprocess=steps), arrays=(x, y, factor * x[:20], y[:20], -factor * x[:10], y[:10]))
+        pipeline = Pipeline(
+            Data(preprocess=steps), arrays=(x, y, factor * x[:20], y[:20], -factor * x[:10], y[:10])
+        )
         states.append(pipeline.state()[0])
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -272,7 +314,12 @@ def test_statistics_do_not_move_with_the_validation_data(steps):
 
 def test_each_transform_is_fitted_to_what_the_one_before_makes():
     pipeline = Pipeline(
-        Data(preprocess=["minmax", "polynomial", "standardize"], validation=0.0, test=0.0, batch="full"),
+        Data(
+            preprocess=["minmax", "polynomial", "standardize"],
+            validation=0.0,
+            test=0.0,
+            batch="full",
+        ),
         arrays=(TABLE, torch.arange(200) % 2),
         dtype=torch.float64,
     )
@@ -284,7 +331,13 @@ def test_each_transform_is_fitted_to_what_the_one_before_makes():
 @pytest.mark.parametrize("of", ["standardize", "minmax", "rescale", "center"])
 def test_targets_come_back_in_their_units(of):
     x, y = torch.randn(100, 3), torch.randn(100, 2).double() * 1e3 + 5e4
-    data = Data(preprocess=[{"kind": of, "of": "targets"}], validation=0.0, test=0.2, batch="full", order="fixed")
+    data = Data(
+        preprocess=[{"kind": of, "of": "targets"}],
+        validation=0.0,
+        test=0.2,
+        batch="full",
+        order="fixed",
+    )
     pipeline = Pipeline(data, arrays=(x, y), dtype=torch.float64)
     batch = pipeline.batch(0)
     raw = pipeline.raw("train", 100)[1][batch.index]
@@ -319,7 +372,10 @@ def test_refused(case):
 
 def test_targets_of_classes_are_not_standardised():
     with pytest.raises(InputError, match="classification"):
-        Pipeline(Data(preprocess=[{"kind": "standardize", "of": "targets"}]), arrays=(TABLE, torch.arange(200) % 2))
+        Pipeline(
+            Data(preprocess=[{"kind": "standardize", "of": "targets"}]),
+            arrays=(TABLE, torch.arange(200) % 2),
+        )
 
 
 def test_an_unknown_kind_of_transform_is_not_restored():

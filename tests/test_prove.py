@@ -1,4 +1,5 @@
-"""The proof of cures: candidates, budget, halving, the paired test, what is written; the bench over published cases."""
+"""The proof of cures: candidates, budget, halving, the paired test, what is written; the bench over
+published cases."""
 
 from __future__ import annotations
 
@@ -26,9 +27,12 @@ from ravine.errors import InputError
 BENCH = Path(__file__).parent.parent / "bench"
 DENSE = [{"kind": "dense", "units": 16}, "tanh", {"kind": "dense", "units": 3}]
 BLOBS = Recipe(
-    data={"source": "blobs", "batch": 32, "validation": 0.3}, model={"layers": DENSE},
-    optimizer={"kind": "sgd", "lr": 0.1}, stop={"after": "4ep"}, threads=1,
-)  # fmt: skip
+    data={"source": "blobs", "batch": 32, "validation": 0.3},
+    model={"layers": DENSE},
+    optimizer={"kind": "sgd", "lr": 0.1},
+    stop={"after": "4ep"},
+    threads=1,
+)
 FAULTS = {"optimizer.lr": 1e-6}
 
 
@@ -41,10 +45,12 @@ def finding(code: str, recipe: Recipe) -> Finding:
 
 
 def prove(recipe: Recipe, *codes: str, budget: float = 20.0) -> trial.Cure:
-    return trial.prove(recipe, [finding(code, recipe) for code in codes], program(recipe), budget=budget)
+    return trial.prove(
+        recipe, [finding(code, recipe) for code in codes], program(recipe), budget=budget
+    )
 
 
-# --- the whole trial ------------------------------------------------------------------------------------------------
+# --- the whole trial ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +64,12 @@ def test_a_fault_is_cured_and_the_cure_trains(cure, tmp_path):
     assert np.mean(cure.after) > np.mean(cure.before) + 0.2
     cured = Recipe.from_toml(cure.recipe)
     assert cured.data == BLOBS.data or "data.preprocess" in cure.edits or "data.batch" in cure.edits
-    kept = ravine.train(cured, seed=77, quiet=True, doctor=False, out=tmp_path / "cured").result["test_accuracy"]
-    left = ravine.train(BLOBS.edit(FAULTS), seed=77, quiet=True, doctor=False, out=tmp_path / "left").result["test_accuracy"]
+    kept = ravine.train(cured, seed=77, quiet=True, doctor=False, out=tmp_path / "cured").result[
+        "test_accuracy"
+    ]
+    left = ravine.train(
+        BLOBS.edit(FAULTS), seed=77, quiet=True, doctor=False, out=tmp_path / "left"
+    ).result["test_accuracy"]
     assert kept > left + 0.2
 
 
@@ -101,10 +111,17 @@ def test_every_step_is_counted_and_the_budget_is_kept(monkeypatch, budget, fault
 def test_nothing_is_accepted_where_there_is_nothing_to_gain():
     drawn = np.random.default_rng(0)
     x, y = drawn.normal(size=(300, 4)).astype(np.float32), drawn.integers(0, 2, 300)
-    recipe = BLOBS.edit({"data.source": {"kind": "arrays", "task": "classification"}, "data.test": 0.0})
+    recipe = BLOBS.edit(
+        {"data.source": {"kind": "arrays", "task": "classification"}, "data.test": 0.0}
+    )
     recipe = recipe.edit({"model.layers.2.units": 2})
     case = program(recipe, (x, y))
-    found = trial.prove(recipe, [Finding("stuck", "loss", "0 of 1", remedies.remedies("stuck", case))], case, arrays=(x, y))
+    found = trial.prove(
+        recipe,
+        [Finding("stuck", "loss", "0 of 1", remedies.remedies("stuck", case))],
+        case,
+        arrays=(x, y),
+    )
     assert not found.accepted
     assert len(found.before) == len(found.after) == len(found.seeds)
     assert found.text.startswith("no verified cure")
@@ -116,7 +133,11 @@ def test_where_the_untouched_recipe_is_the_best_nothing_is_decided(monkeypatch):
     recipe = BLOBS.edit({"stop.after": "8ep", "optimizer.lr": 0.3})
     worse = {"optimizer.lr": 1e-7}
     move = (proposals.Move("stuck"),)
-    monkeypatch.setattr(trial, "candidates", lambda case, *_: [proposals.Candidate(move, worse, "worse", case.recipe.edit(worse))])
+    monkeypatch.setattr(
+        trial,
+        "candidates",
+        lambda case, *_: [proposals.Candidate(move, worse, "worse", case.recipe.edit(worse))],
+    )
     monkeypatch.setattr(trial, "nearby", lambda *_: [])
     found = prove(recipe)
     assert (found.accepted, found.p) == (False, 1.0)
@@ -135,14 +156,22 @@ def test_a_module_given_in_python_is_cured_by_its_numbers():
     module = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
     recipe = BLOBS.edit({"model": {"kind": "module", "name": "Sequential"}, **FAULTS})
     case, _, _ = examine_static(recipe, Shelf(module))
-    found = trial.prove(recipe, [Finding("lr_too_low", "lr", "1e-6", remedies.remedies("lr_too_low", case))], case, module=module)
+    found = trial.prove(
+        recipe,
+        [Finding("lr_too_low", "lr", "1e-6", remedies.remedies("lr_too_low", case))],
+        case,
+        module=module,
+    )
     assert found.accepted
     assert not any(path.startswith("model") for path in found.edits)
 
 
 def test_against_overfitting_an_ensemble_and_more_data_are_measured():
     found = prove(BLOBS.edit({"data.validation": 0.5}), "overfitting")
-    assert [one["remedy"].split(":")[0] for one in found.also] == [f"an ensemble of {len(found.seeds)}", "more data"]
+    assert [one["remedy"].split(":")[0] for one in found.also] == [
+        f"an ensemble of {len(found.seeds)}",
+        "more data",
+    ]
     assert found.spent <= 20
     assert all(0 <= one["before"] <= 1 and 0 <= one["p"] <= 1 for one in found.also)
     assert len(found.besides) == 2
@@ -151,9 +180,17 @@ def test_against_overfitting_an_ensemble_and_more_data_are_measured():
 def test_a_table_too_small_to_hold_any_out_says_so():
     x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
     recipe = Recipe(
-        data={"source": {"kind": "arrays", "task": "regression"}, "batch": 5, "validation": 0.0, "test": 0.0},
-        model={"layers": [{"kind": "dense", "units": 1}]}, optimizer={"kind": "sgd", "lr": 1e-5}, stop={"after": "20ep"}, threads=1,
-    )  # fmt: skip
+        data={
+            "source": {"kind": "arrays", "task": "regression"},
+            "batch": 5,
+            "validation": 0.0,
+            "test": 0.0,
+        },
+        model={"layers": [{"kind": "dense", "units": 1}]},
+        optimizer={"kind": "sgd", "lr": 1e-5},
+        stop={"after": "20ep"},
+        threads=1,
+    )
     case = program(recipe, (x, 3 * x))
     low = Finding("lr_too_low", "lr", "1e-5", remedies.remedies("lr_too_low", case))
     found = trial.prove(recipe, [low], case, arrays=(x, 3 * x))
@@ -161,13 +198,15 @@ def test_a_table_too_small_to_hold_any_out_says_so():
     assert "training samples decide" in found.text
 
 
-# --- candidates -----------------------------------------------------------------------------------------------------
+# --- candidates -----------------------------------------------------------------------------------
 
 
 def test_candidates_are_different_recipes_in_the_findings_order():
     recipe = BLOBS.edit(FAULTS)
     case = program(recipe)
-    found = proposals.candidates(case, [finding("lr_too_low", recipe), finding("inputs_unscaled", recipe)], 10)
+    found = proposals.candidates(
+        case, [finding("lr_too_low", recipe), finding("inputs_unscaled", recipe)], 10
+    )
     assert len({c.recipe.hash for c in found} | {recipe.hash}) == 11
     assert len(found[0].moves) == 2, "the compound of the first two findings stands first"
     assert {"optimizer.lr", "data.preprocess"} <= set(found[0].edits)
@@ -175,21 +214,29 @@ def test_candidates_are_different_recipes_in_the_findings_order():
 
 def test_a_compound_is_made_for_what_the_first_move_leaves():
     recipe = BLOBS.edit({"model.layers": [*DENSE, "softmax"]})
-    made = proposals.made_of(program(recipe), [proposals.Move("loss_output_mismatch"), proposals.Move("no_hidden_nonlinearity")])
+    made = proposals.made_of(
+        program(recipe),
+        [proposals.Move("loss_output_mismatch"), proposals.Move("no_hidden_nonlinearity")],
+    )
     kinds = [layer["kind"] for layer in made.edits["model.layers"]]
     assert kinds == ["dense", "relu", "dense"], "neither move undoes the other"
     assert made.edits["loss"]["kind"] == "cross_entropy"
 
 
 def test_a_later_move_replaces_what_lies_inside_it():
-    made = proposals.made_of(program(BLOBS), [proposals.Move("lr_too_low"), proposals.Move("optimizer_unsuited")])
+    made = proposals.made_of(
+        program(BLOBS), [proposals.Move("lr_too_low"), proposals.Move("optimizer_unsuited")]
+    )
     assert made.recipe.optimizer.kind == "adam"
     assert "optimizer.lr" not in made.edits
 
 
 def test_the_second_wave_tries_rates_nearby_and_compounds():
     case = program(BLOBS)
-    best, other = (proposals.made_of(case, [proposals.Move(code)]) for code in ("lr_too_low", "inputs_unscaled"))
+    best, other = (
+        proposals.made_of(case, [proposals.Move(code)])
+        for code in ("lr_too_low", "inputs_unscaled")
+    )
     found = proposals.nearby(case, best, [other], 4, {best.recipe.hash, other.recipe.hash})
     lr = best.recipe.optimizer.lr
     assert [c.recipe.optimizer.lr / lr for c in found] == pytest.approx([4, 0.25, 1, 1])
@@ -198,9 +245,18 @@ def test_the_second_wave_tries_rates_nearby_and_compounds():
 
 
 IMAGES = Recipe(
-    data={"source": "digits", "batch": 64, "validation": 0.2}, stop={"after": "5ep"}, threads=1,
-    model={"layers": [{"kind": "conv", "channels": 16, "kernel": 3}, "relu", "flatten", {"kind": "dense", "units": 10}]},
-)  # fmt: skip
+    data={"source": "digits", "batch": 64, "validation": 0.2},
+    stop={"after": "5ep"},
+    threads=1,
+    model={
+        "layers": [
+            {"kind": "conv", "channels": 16, "kernel": 3},
+            "relu",
+            "flatten",
+            {"kind": "dense", "units": 10},
+        ]
+    },
+)
 
 
 def width(layers):
@@ -210,19 +266,30 @@ def width(layers):
 @pytest.mark.parametrize("recipe", [BLOBS, IMAGES], ids=["table", "images"])
 def test_the_whole_list_against_overfitting(recipe):
     edits = [one["edits"] for one in remedies.remedies("overfitting", program(recipe))]
-    layers = [{layer["kind"] for layer in one["model.layers"]} for one in edits if "model.layers" in one]
+    layers = [
+        {layer["kind"] for layer in one["model.layers"]} for one in edits if "model.layers" in one
+    ]
     paths = {path for one in edits for path in one}
     assert "stop.patience" in paths
     assert {"loss.l2", "optimizer.weight_decay"} & paths
     assert "data.augment" in paths
     assert any("dropout" in kinds for kinds in layers)
     assert any("batch_norm" in kinds for kinds in layers)
-    assert min(width(one["model.layers"]) for one in edits if "model.layers" in one) < width(remedies.layers_of(recipe))
+    assert min(width(one["model.layers"]) for one in edits if "model.layers" in one) < width(
+        remedies.layers_of(recipe)
+    )
 
 
 @pytest.mark.parametrize("code", sorted(remedies._TABLE))
 def test_every_remedy_gives_recipes_that_train(code):
-    recipe = BLOBS.edit({"data.augment": [{"kind": "noise"}], "loss.l2": 0.1, "data.order": "fixed", "optimizer.lr": 0.01})
+    recipe = BLOBS.edit(
+        {
+            "data.augment": [{"kind": "noise"}],
+            "loss.l2": 0.1,
+            "data.order": "fixed",
+            "optimizer.lr": 0.01,
+        }
+    )
     shelf = Shelf()
     made = [recipe.edit(one["edits"]) for one in remedies.remedies(code, program(recipe))]
     assert made or code in ("batch_too_small", "batch_too_large", "targets_unscaled", "too_deep")
@@ -246,7 +313,8 @@ def test_a_deep_stack_may_lose_layers(hidden, left):
 
 
 def test_what_looks_odd_leads_a_proof_where_too_little_was_seen():
-    """Ten sigmoid layers: after the examination nothing is sure, and yet the first candidates are those of starved layers."""
+    """Ten sigmoid layers: after the examination nothing is sure, and yet the first candidates are
+    those of starved layers."""
     recipe = deep(10).edit({"optimizer": {"kind": "sgd", "lr": 0.01}, "stop.after": "200ep"})
     diagnosis = examine(recipe, steps=40, seeds=1)
     assert diagnosis.verdict == "uncertain"
@@ -254,17 +322,29 @@ def test_what_looks_odd_leads_a_proof_where_too_little_was_seen():
     proposed = proposals.candidates(program(recipe), diagnosis.leads, 10)
     assert any("3 hidden layers in place of 10" in one.why for one in proposed)
     first = proposed[0]
-    assert len({path for move in first.moves for path, _ in move.edits}) > 1  # two remedies that differ
+    assert (
+        len({path for move in first.moves for path, _ in move.edits}) > 1
+    )  # two remedies that differ
     assert not Diagnosis("healthy", notes=diagnosis.notes).leads
 
 
 def test_a_compound_tells_of_the_rate_that_counts():
-    lower, adam, wider = proposals.Move("lr_too_high"), proposals.Move("optimizer_unsuited"), proposals.Move("capacity_too_small")
+    lower, adam, wider = (
+        proposals.Move("lr_too_high"),
+        proposals.Move("optimizer_unsuited"),
+        proposals.Move("capacity_too_small"),
+    )
     recipe = deep(2).edit({"optimizer": {"kind": "sgd", "lr": 0.1}})
     made = proposals.made_of(program(recipe), (lower, wider, adam))
-    assert made.why == "four times as many hidden units; Adam with lr 0.001, which finds the scale of each step itself"
+    assert (
+        made.why
+        == "four times as many hidden units; Adam with lr 0.001, which finds the scale of each step itself"
+    )
     assert made.recipe.optimizer.kind == "adam"
-    assert proposals.made_of(program(recipe), (lower, proposals.Move("lr_too_low", 0, 4.0))).why == "lr 0.04"
+    assert (
+        proposals.made_of(program(recipe), (lower, proposals.Move("lr_too_low", 0, 4.0))).why
+        == "lr 0.04"
+    )
 
 
 def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
@@ -275,7 +355,10 @@ def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
     assert rates == {0: 0.001, 30: 0.1, 420: 0.007, 100_000: 0.001}
 
 
-@pytest.mark.parametrize(("lr", "edits"), [(1e-6, {"optimizer.lr": 0.007}), (3.0, {"optimizer.lr": 0.007}), (0.003, None)])
+@pytest.mark.parametrize(
+    ("lr", "edits"),
+    [(1e-6, {"optimizer.lr": 0.007}), (3.0, {"optimizer.lr": 0.007}), (0.003, None)],
+)
 def test_a_rate_of_adam_that_is_far_off_is_set_in_the_sound_recipe(lr, edits):
     recipe = BLOBS.edit({"optimizer": {"kind": "adam", "lr": lr}})
     case = remedies.Case(recipe, "classification", 3, (2,), 420)
@@ -284,7 +367,7 @@ def test_a_rate_of_adam_that_is_far_off_is_set_in_the_sound_recipe(lr, edits):
     assert {k: v for k, v in made.edits.items() if k.startswith("optimizer")} == (edits or {})
 
 
-# --- fields -----------------------------------------------------------------------------------------------------------
+# --- fields ---------------------------------------------------------------------------------------
 
 
 def test_the_samples_that_choose_never_decide_and_are_never_trained_on():
@@ -302,8 +385,10 @@ def test_early_stopping_ends_with_the_best_epoch_and_saves_steps():
     recipe = Recipe(
         data={"source": {"kind": "arrays", "task": "classification"}, "batch": 10},
         model={"layers": [{"kind": "dense", "units": 32}, "relu", {"kind": "dense", "units": 2}]},
-        optimizer={"kind": "adam", "lr": 0.03}, stop={"after": "40ep"}, threads=1,
-    )  # fmt: skip
+        optimizer={"kind": "adam", "lr": 0.03},
+        stop={"after": "40ep"},
+        threads=1,
+    )
     losses, spent = {}, {}
     for patience in (None, "3ep"):
         shelf, purse = Shelf(None, arrays), Purse(1e9)
@@ -311,7 +396,10 @@ def test_early_stopping_ends_with_the_best_epoch_and_saves_steps():
         field = Field(shelf, Rows.of(shelf.pipeline(stopped)), [0, 1, 2], purse)
         field.advance(field.add([stopped]), 1.0)
         y_val = torch.tensor(arrays[3])[field.rows.choosing]
-        losses[patience] = [float(torch.nn.functional.cross_entropy(o, y_val)) for o in field.outputs(0, deciding=False)]
+        losses[patience] = [
+            float(torch.nn.functional.cross_entropy(o, y_val))
+            for o in field.outputs(0, deciding=False)
+        ]
         spent[patience] = purse.spent
     assert all(stop < end for stop, end in zip(losses["3ep"], losses[None], strict=True))
     assert spent["3ep"] < spent[None] / 2
@@ -345,14 +433,21 @@ def test_half_of_the_samples_alone_are_learned_from():
 def test_a_recipe_that_cannot_be_run_is_out_not_an_error():
     shelf = Shelf()
     field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0, 1], Purse(1e9))
-    bad = BLOBS.edit({"model.layers": [{"kind": "conv", "channels": 3, "kernel": 9}, {"kind": "dense", "units": 3}]})
+    bad = BLOBS.edit(
+        {
+            "model.layers": [
+                {"kind": "conv", "channels": 3, "kernel": 9},
+                {"kind": "dense", "units": 3},
+            ]
+        }
+    )
     good, out = field.add([BLOBS, bad])
     field.advance([good, out], 1.0)
     assert [one.value for one in field.scores(out)] == [lost(1).value] * 2
     assert field.scores(good)[0].value > 0.3
 
 
-# --- scores and the test ------------------------------------------------------------------------------------------------
+# --- scores and the test --------------------------------------------------------------------------
 
 
 def test_scores_agree_with_scikit_learn():
@@ -375,9 +470,13 @@ def test_scores_agree_with_scikit_learn():
     assert found.metric == pytest.approx(r2_score(target, said), abs=1e-6)
 
 
-@pytest.mark.parametrize(("between", "within", "lucky"), [(0.0, 1.0, 0.0), (0.3, 1.0, 0.0), (0.3, 0.05, 0.0), (0.02, 0.1, 0.4)])
+@pytest.mark.parametrize(
+    ("between", "within", "lucky"),
+    [(0.0, 1.0, 0.0), (0.3, 1.0, 0.0), (0.3, 0.05, 0.0), (0.02, 0.1, 0.4)],
+)
 def test_the_paired_test_keeps_its_level(between, within, lucky):
-    """Without a gain, with five seeds that vary, samples that vary, and seeds on which either program fails: under 5 %."""
+    """Without a gain, with five seeds that vary, samples that vary, and seeds on which either
+    program fails: under 5 %."""
     drawn = np.random.default_rng(0)
     n = 2000
     alarms = 0
@@ -389,7 +488,10 @@ def test_the_paired_test_keeps_its_level(between, within, lucky):
 
 
 def test_a_seed_on_which_the_untouched_recipe_fails_wholly_is_no_outlier():
-    gains = np.array([[0.09], [0.10], [0.62], [0.08], [0.11]]) + np.random.default_rng(0).normal(size=(5, 200)) * 0.2
+    gains = (
+        np.array([[0.09], [0.10], [0.62], [0.08], [0.11]])
+        + np.random.default_rng(0).normal(size=(5, 200)) * 0.2
+    )
     assert paired(gains) < 0.001
 
 
@@ -404,14 +506,16 @@ def test_surer_probabilities_do_not_make_up_for_a_lower_metric():
     assert not trial._better(loses, wins, held_out=True)[0]
 
 
-# --- the command line ---------------------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 def test_the_command_writes_the_cured_recipe_with_its_evidence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("faulty.toml").write_text(BLOBS.edit(FAULTS).to_toml(), encoding="utf-8")
     runner = CliRunner()
-    shown = runner.invoke(app, ["doctor", "faulty.toml", "--prove", "--out", "cured.toml", "--json"])
+    shown = runner.invoke(
+        app, ["doctor", "faulty.toml", "--prove", "--out", "cured.toml", "--json"]
+    )
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.stdout.splitlines()[-1])["cure"]
     assert found["accepted"]
@@ -420,7 +524,9 @@ def test_the_command_writes_the_cured_recipe_with_its_evidence(tmp_path, monkeyp
     assert text.startswith("# verified cure: ")
     assert f"# seed {found['seeds'][0]}: " in text
     assert Recipe.load("cured.toml") == Recipe.from_toml(found["recipe"])
-    again = runner.invoke(app, ["doctor", "faulty.toml", "--prove", "--out", "cured.toml", "--json"])
+    again = runner.invoke(
+        app, ["doctor", "faulty.toml", "--prove", "--out", "cured.toml", "--json"]
+    )
     assert again.exit_code == 2, "a file is never overwritten"
     assert runner.invoke(app, ["train", "cured.toml", "--quiet", "--out", "run"]).exit_code == 0
 
@@ -436,7 +542,7 @@ def test_progress_is_told_and_grows():
     assert told[-1] == (1.0, "done")
 
 
-# --- the bench ------------------------------------------------------------------------------------------------------------
+# --- the bench ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -456,16 +562,27 @@ def layer(units, activation):
 
 @pytest.fixture
 def cases(tmp_path):
-    """Two programs in the format of published ones: with a data file and a fix, and without a fix."""
+    """Two programs in the format of published ones: with a data file and a fix, and without a
+    fix."""
     drawn = np.random.default_rng(0)
     x = drawn.normal(size=(200, 2)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int64)
     np.savez(tmp_path / "half.npz", x=x[:140], y=y[:140], x_val=x[140:], y_val=y[140:])
     one = {
-        "id": "with-a-fix", "data": "half plane", "data_file": "half.npz", "layers": [layer(8, "relu"), layer(1, "sigmoid")],
-        "optimizer": {"name": "sgd"}, "lr": 1e-5, "batch_size": 20, "epochs": 10, "loss": "binary_crossentropy",
-        "metric": "accuracy", "fault_labels": ["lr_too_low"], "is_control": False, "fixed": {"lr": 0.3},
-    }  # fmt: skip
+        "id": "with-a-fix",
+        "data": "half plane",
+        "data_file": "half.npz",
+        "layers": [layer(8, "relu"), layer(1, "sigmoid")],
+        "optimizer": {"name": "sgd"},
+        "lr": 1e-5,
+        "batch_size": 20,
+        "epochs": 10,
+        "loss": "binary_crossentropy",
+        "metric": "accuracy",
+        "fault_labels": ["lr_too_low"],
+        "is_control": False,
+        "fixed": {"lr": 0.3},
+    }
     other = {key: value for key, value in one.items() if key != "fixed"} | {"id": "without"}
     (tmp_path / "cases.json").write_text(json.dumps([one, other]), encoding="utf-8")
     return tmp_path / "cases.json"
@@ -477,9 +594,24 @@ def run_bench(bench, monkeypatch, capsys, *words):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_the_bench_proves_cases_and_goes_on_where_it_was(bench, cases, monkeypatch, capsys, tmp_path):
+def test_the_bench_proves_cases_and_goes_on_where_it_was(
+    bench, cases, monkeypatch, capsys, tmp_path
+):
     doctor, _ = bench
-    words = ["--cases", cases, "--prove", "--budget", 8, "--seeds", 1, "--json", "--log", tmp_path / "log.jsonl", "--only", "with-"]
+    words = [
+        "--cases",
+        cases,
+        "--prove",
+        "--budget",
+        8,
+        "--seeds",
+        1,
+        "--json",
+        "--log",
+        tmp_path / "log.jsonl",
+        "--only",
+        "with-",
+    ]
     found = run_bench(doctor, monkeypatch, capsys, *words)
     fixed = found["rows"][0]["proof"]
     assert fixed["accepted"]
@@ -487,7 +619,13 @@ def test_the_bench_proves_cases_and_goes_on_where_it_was(bench, cases, monkeypat
     assert fixed["spent"] <= 8
     assert fixed["random_spent"] <= 8
     assert {len(values) for values in fixed["by_seed"].values()} == {3}
-    assert set(fixed["by_seed"]) == {"buggy", "best_try", "human_fixed", "random_search", "train_longer"}
+    assert set(fixed["by_seed"]) == {
+        "buggy",
+        "best_try",
+        "human_fixed",
+        "random_search",
+        "train_longer",
+    }
     assert found["summary"]["judged"] == 1
     assert found["summary"]["accepted_worse"] == []
     monkeypatch.setattr(doctor, "examine_case", lambda *_: pytest.fail("done again"))
@@ -498,10 +636,20 @@ def test_the_bench_proves_cases_and_goes_on_where_it_was(bench, cases, monkeypat
     ("row", "lower", "recovered", "worse"),
     [
         ({"buggy": 0.5, "best_try": 0.95, "human_fixed": 1.0, "accepted": True}, False, 0.9, False),
-        ({"buggy": 0.5, "best_try": 0.95, "human_fixed": 1.0, "accepted": False}, False, 0.0, False),
+        (
+            {"buggy": 0.5, "best_try": 0.95, "human_fixed": 1.0, "accepted": False},
+            False,
+            0.0,
+            False,
+        ),
         ({"buggy": 0.5, "best_try": 0.4, "human_fixed": 1.0, "accepted": True}, False, -0.2, True),
         ({"buggy": 10.0, "best_try": 1.0, "human_fixed": 0.0, "accepted": True}, True, 0.9, False),
-        ({"buggy": 0.5, "best_try": 0.9, "human_fixed": 0.505, "accepted": True}, False, None, False),
+        (
+            {"buggy": 0.5, "best_try": 0.9, "human_fixed": 0.505, "accepted": True},
+            False,
+            None,
+            False,
+        ),
     ],
 )
 def test_what_is_recovered(bench, row, lower, recovered, worse):

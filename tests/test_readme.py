@@ -29,33 +29,58 @@ def photos(place):
     for kind, sign in (("day", 1), ("night", -1)):
         (place / "photos" / kind).mkdir(parents=True)
         for i in range(60):
-            pixels = np.clip(128 + 60 * sign + 40 * rng.normal(size=(30 + i % 3, 32)), 0, 255).astype("uint8")
+            pixels = np.clip(
+                128 + 60 * sign + 40 * rng.normal(size=(30 + i % 3, 32)), 0, 255
+            ).astype("uint8")
             Image.fromarray(pixels).save(place / "photos" / kind / f"{i}.png")
 
 
 def houses(place):
     draw = random.Random(0)
-    rows = [(draw.uniform(30, 200), draw.choice(["north", "south"]), draw.randint(1, 5)) for _ in range(300)]
+    rows = [
+        (draw.uniform(30, 200), draw.choice(["north", "south"]), draw.randint(1, 5))
+        for _ in range(300)
+    ]
     lines = [f"{a:.1f},{b},{c},{1000 * a + (b == 'south') * 2e4 + 3e3 * c:.0f}" for a, b, c in rows]
-    (place / "houses.csv").write_text("\n".join(["area,side,rooms,price", *lines]), encoding="utf-8")
+    (place / "houses.csv").write_text(
+        "\n".join(["area,side,rooms,price", *lines]), encoding="utf-8"
+    )
 
 
 def book(place):
-    (place / "book.txt").write_text("the rain in spain stays mainly in the plain; " * 200, encoding="utf-8")
+    (place / "book.txt").write_text(
+        "the rain in spain stays mainly in the plain; " * 200, encoding="utf-8"
+    )
 
 
 def nothing(place):
     pass
 
 
-MADE = {"Your own images": photos, "Your own table": houses, "Your own text": book, "Your own module": nothing}
+MADE = {
+    "Your own images": photos,
+    "Your own table": houses,
+    "Your own text": book,
+    "Your own module": nothing,
+}
 QUESTIONS = {"What is wrong with it": "sick ['lr_too_low'", "Many runs at once": ""}
 
 
 def run(language, code, place):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     command = {"sh": ["bash", "-euc", code], "python": [sys.executable, "-c", code]}[language]
-    said = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    said = subprocess.run(
+        command,
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert said.returncode == 0, f"{code}\n{said.stdout}\n{said.stderr}"
     return said.stdout
 
@@ -68,7 +93,9 @@ def test_the_examples_run_as_written(title, tmp_path):
     said = ""
     for language, code in blocks:
         if language == "toml":
-            (tmp_path / code.split("\n", 1)[0].removeprefix("# ")).write_text(code, encoding="utf-8")
+            (tmp_path / code.split("\n", 1)[0].removeprefix("# ")).write_text(
+                code, encoding="utf-8"
+            )
         else:
             said += run(language, code, tmp_path)
     assert len(list((tmp_path / "runs").iterdir())) == 1
@@ -77,7 +104,9 @@ def test_the_examples_run_as_written(title, tmp_path):
 
 @pytest.mark.parametrize("title", QUESTIONS)
 def test_the_questions_are_answered_as_written(title, tmp_path):
-    said = "".join(run(language, code, tmp_path) for language, code in BLOCK.findall(SECTIONS[title]))
+    said = "".join(
+        run(language, code, tmp_path) for language, code in BLOCK.findall(SECTIONS[title])
+    )
     assert QUESTIONS[title] in said
 
 
@@ -95,12 +124,16 @@ def check(title, place, said):
 
 def test_every_block_is_run():
     languages = [language for title in MADE for language, _ in BLOCK.findall(SECTIONS[title])]
-    others = [block for title in ("Two commands", *QUESTIONS) for block in BLOCK.findall(SECTIONS[title])]
+    others = [
+        block for title in ("Two commands", *QUESTIONS) for block in BLOCK.findall(SECTIONS[title])
+    ]
     assert len(BLOCK.findall(README)) == len(languages) + len(others)
 
 
 def test_the_two_commands_are_targets():
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     said = re.findall(r"^make (\w+)", BLOCK.findall(SECTIONS["Two commands"])[0][1], re.MULTILINE)
     assert said == ["run", "test"]
     assert set(said) <= targets
@@ -115,12 +148,16 @@ def test_the_technique_of_the_contributing_page():
     w, state = torch.zeros(2, 3, dtype=torch.float64), {"v": torch.zeros(2, 3, dtype=torch.float64)}
     g = torch.tensor([[1.0, -2.0, 3.0], [-1.0, 2.0, 0.5]], dtype=torch.float64)
     lr = torch.tensor([[0.1], [0.2]], dtype=torch.float64)
-    made["signum"](w, g, state, torch.ones(2, 1), Layout.of([("w", (3,), "weight", 0)]), lr=lr, momentum=0.9)
+    made["signum"](
+        w, g, state, torch.ones(2, 1), Layout.of([("w", (3,), "weight", 0)]), lr=lr, momentum=0.9
+    )
     assert torch.equal(w, -lr * g.sign())
     assert torch.allclose(state["v"], 0.1 * g, rtol=1e-12)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"]
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#\s]+)", text):

@@ -1,4 +1,5 @@
-"""Recipes: whatever is valid survives TOML and JSON, equal recipes have one hash, and every error names the repair."""
+"""Recipes: whatever is valid survives TOML and JSON, equal recipes have one hash, and every error
+names the repair."""
 
 from __future__ import annotations
 
@@ -22,13 +23,21 @@ from ravine.catalogue import Holds, Init, Part, held, table
 from ravine.errors import InputError
 from ravine.recipe import Recipe, fields, from_keywords, json_schema, keyword_path, parse_value
 
-# --- any valid recipe ---------------------------------------------------------------------------------------------
+# --- any valid recipe -----------------------------------------------------------------------------
 
 
 def values(annotation, depth):
     """Any value that a field with this annotation takes, as a person would write it."""
-    base, *marks = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Annotated else (annotation,)
-    marks = [inner for mark in marks for inner in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+    base, *marks = (
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) is typing.Annotated
+        else (annotation,)
+    )
+    marks = [
+        inner
+        for mark in marks
+        for inner in (mark.metadata if isinstance(mark, FieldInfo) else [mark])
+    ]
     kind = next((mark.kind for mark in marks if isinstance(mark, Holds)), None)
     if kind:
         return parts(kind, depth)
@@ -41,7 +50,9 @@ def values(annotation, depth):
     if typing.get_origin(base) is tuple:
         first, *more = typing.get_args(base)
         if more == [...]:
-            least = next((mark.min_length for mark in marks if isinstance(mark, annotated_types.MinLen)), 0)
+            least = next(
+                (mark.min_length for mark in marks if isinstance(mark, annotated_types.MinLen)), 0
+            )
             return st.lists(values(first, depth), min_size=least, max_size=2)
         return st.tuples(*(values(item, depth) for item in (first, *more))).map(list)
     if base is float:
@@ -49,9 +60,13 @@ def values(annotation, depth):
     if base is int:
         return st.integers(limits(marks).get("min_value"), limits(marks).get("max_value"))
     if base is str and any(isinstance(mark, BeforeValidator) for mark in marks):
-        lengths = len([mark for mark in marks if isinstance(mark, BeforeValidator)]) > 1  # durations without %
+        lengths = (
+            len([mark for mark in marks if isinstance(mark, BeforeValidator)]) > 1
+        )  # durations without %
         units = st.sampled_from(["ep", "it"] if lengths else ["ep", "it", "%"])
-        return st.builds("{}{}".format, st.decimals("0.001", 100, places=3).map(lambda d: format(d, "f")), units)
+        return st.builds(
+            "{}{}".format, st.decimals("0.001", 100, places=3).map(lambda d: format(d, "f")), units
+        )
     if isinstance(base, type) and issubclass(base, Part):
         return tables(base, depth)
     return {bool: st.booleans(), str: st.text(min_size=1, max_size=8), type(None): st.none()}[base]
@@ -77,7 +92,11 @@ def whole(field):
 
 
 def tables(part, depth):
-    known = {name: values(whole(field), depth - 1) for name, field in part.model_fields.items() if name != "kind"}
+    known = {
+        name: values(whole(field), depth - 1)
+        for name, field in part.model_fields.items()
+        if name != "kind"
+    }
     required = {name for name, field in part.model_fields.items() if field.is_required()}
     return st.fixed_dictionaries(
         {name: value for name, value in known.items() if name in required},
@@ -86,7 +105,10 @@ def tables(part, depth):
 
 
 def nests(technique):
-    return any(held(whole(field)) for field in technique.part.model_fields.values()) or technique.kind == "model"
+    return (
+        any(held(whole(field)) for field in technique.part.model_fields.values())
+        or technique.kind == "model"
+    )
 
 
 @st.composite
@@ -97,10 +119,12 @@ def parts(draw, kind, depth):
 
 
 recipes = tables(Recipe, 3).map(lambda said: Recipe(**said))
-few = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
-# --- in and out ---------------------------------------------------------------------------------------------------
+# --- in and out -----------------------------------------------------------------------------------
 
 
 @few
@@ -140,7 +164,10 @@ def test_defaults_said_and_unsaid_are_one_recipe():
 
 def test_only_what_was_said_is_written():
     assert Recipe().to_toml() == ""
-    assert Recipe(optimizer="sgd").edit({"optimizer.lr": 0.5}).to_toml() == '[optimizer]\nkind = "sgd"\nlr = 0.5\n'
+    assert (
+        Recipe(optimizer="sgd").edit({"optimizer.lr": 0.5}).to_toml()
+        == '[optimizer]\nkind = "sgd"\nlr = 0.5\n'
+    )
 
 
 def test_recipes_are_read_from_files(tmp_path):
@@ -149,12 +176,19 @@ def test_recipes_are_read_from_files(tmp_path):
     other.write_text('{"seed": 3}', encoding="utf-8")
     assert Recipe.load(toml) == Recipe.load(other) == Recipe(seed=3)
     toml.write_text("[optimizer]\nkind = 'adam'\nlearning_rat = 1\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.toml\.optimizer\.learning_rat: got 'learning_rat'; expected one of .*lr"):
+    with pytest.raises(
+        InputError,
+        match=r"a\.toml\.optimizer\.learning_rat: got 'learning_rat'; expected one of .*lr",
+    ):
         Recipe.load(toml)
 
 
 def test_values_of_numpy_paths_and_tuples_are_plain():
-    recipe = Recipe(seed=np.int64(3), optimizer={"kind": "adam", "lr": np.float64(0.1)}, start={"weights": Path("run")})
+    recipe = Recipe(
+        seed=np.int64(3),
+        optimizer={"kind": "adam", "lr": np.float64(0.1)},
+        start={"weights": Path("run")},
+    )
     assert recipe == Recipe.from_toml(recipe.to_toml())
     assert recipe.optimizer.lr == 0.1
     assert type(recipe.optimizer.lr) is float
@@ -168,7 +202,7 @@ def test_frozen():
     assert len({recipe, Recipe(), Recipe(seed=1)}) == 2
 
 
-# --- programs and edits -------------------------------------------------------------------------------------------
+# --- programs and edits ---------------------------------------------------------------------------
 
 
 def field_at(recipe, path):
@@ -185,8 +219,13 @@ def test_program_changes_with_structural_fields_alone(recipe, data):
     path, old, member = data.draw(st.sampled_from(list(fields(recipe))))
     field, holder = field_at(recipe, path)
     kind = path.endswith("kind") and holder.technique.kind
-    new = data.draw(parts(kind, 1).map(lambda part: part["kind"]) if kind else values(whole(field), 1))
-    assume(not kind or not any(field.is_required() for field in table(kind)[new].part.model_fields.values()))
+    new = data.draw(
+        parts(kind, 1).map(lambda part: part["kind"]) if kind else values(whole(field), 1)
+    )
+    assume(
+        not kind
+        or not any(field.is_required() for field in table(kind)[new].part.model_fields.values())
+    )
     edited = recipe.edit({path: new})
     changed = edited.get(path) != old
     assert (edited.program != recipe.program) == (changed and not member and path != "name")
@@ -197,16 +236,36 @@ def test_program_changes_with_structural_fields_alone(recipe, data):
 
 
 STRUCTURAL = {
-    "data.source": "mnist", "data.validation": 0.2, "data.batch": 64, "data.seed": 1, "data.order": "fixed",
-    "data.preprocess": ["standardize"], "data.augment": ["shift"], "model": "lenet", "loss": "squared",
-    "precision": "float64", "optimizer.accumulate": 2,
-}  # fmt: skip
+    "data.source": "mnist",
+    "data.validation": 0.2,
+    "data.batch": 64,
+    "data.seed": 1,
+    "data.order": "fixed",
+    "data.preprocess": ["standardize"],
+    "data.augment": ["shift"],
+    "model": "lenet",
+    "loss": "squared",
+    "precision": "float64",
+    "optimizer.accumulate": 2,
+}
 PER_MEMBER = {
-    "seed": 1, "optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.weight_decay": 0.1, "schedule": "cosine",
-    "schedule.warmup": "5%", "loss.l1": 0.1, "loss.l2": 0.1, "stop.after": "20ep", "stop.patience": "3ep",
-    "model.init": "he_normal", "data.bootstrap": True, "constraint": "max_norm", "regularize.weight_noise": 0.1,
-    "clip.norm": 1.0, "average.ema": 0.9,
-}  # fmt: skip
+    "seed": 1,
+    "optimizer": "sgd",
+    "optimizer.lr": 0.1,
+    "optimizer.weight_decay": 0.1,
+    "schedule": "cosine",
+    "schedule.warmup": "5%",
+    "loss.l1": 0.1,
+    "loss.l2": 0.1,
+    "stop.after": "20ep",
+    "stop.patience": "3ep",
+    "model.init": "he_normal",
+    "data.bootstrap": True,
+    "constraint": "max_norm",
+    "regularize.weight_noise": 0.1,
+    "clip.norm": 1.0,
+    "average.ema": 0.9,
+}
 
 
 @pytest.mark.parametrize("path", [*STRUCTURAL, *PER_MEMBER])
@@ -225,7 +284,11 @@ LAYERS = Recipe(model=[{"kind": "dense", "units": 32, "init": "he_normal"}, "rel
         ({"model.layers.2.rate": 0.2}, "model.layers.2.rate", 0.2),
         ({"model.layers.1.kind": "tanh"}, "model.layers.1.kind", "tanh"),
         ({"model.layers.1": "tanh"}, "model.layers.1.kind", "tanh"),
-        ({"model.layers.0.init.weights.kind": "zeros"}, "model.layers.0.init.weights.kind", "zeros"),
+        (
+            {"model.layers.0.init.weights.kind": "zeros"},
+            "model.layers.0.init.weights.kind",
+            "zeros",
+        ),
         ({"model.layers.0.init": None}, "model.layers.0.init", None),
         ({"model.init.biases.kind": "zeros"}, "model.init.biases.kind", "zeros"),
         ({"optimizer.kind": "sgd", "optimizer.momentum": 0.5}, "optimizer.momentum", 0.5),
@@ -236,25 +299,43 @@ LAYERS = Recipe(model=[{"kind": "dense", "units": 32, "init": "he_normal"}, "rel
         ({"model.kind": "mlp"}, "model.kind", "mlp"),
         ({"data.source": "csv:a.csv", "data.source.target": "y"}, "data.source.target", "y"),
         ({"stop": {"patience": "3ep"}, "stop.after": "9ep"}, "stop.patience", "3ep"),
-        ({"model.init": "he_normal", "model.init.biases": "zeros"}, "model.init.weights.kind", "he_normal"),
+        (
+            {"model.init": "he_normal", "model.init.biases": "zeros"},
+            "model.init.weights.kind",
+            "he_normal",
+        ),
     ],
 )
 def test_edits(changes, path, value):
     edited = LAYERS.edit(changes)
     assert edited.get(path) == value
     assert Recipe.from_json(LAYERS.to_json()).edit(changes) == edited  # equal recipes, equal edits
-    assert Recipe(model=[{"kind": "dense", "units": 32, "init": "he_normal"}, "relu", "dropout:0.5"]) == LAYERS
+    assert (
+        Recipe(model=[{"kind": "dense", "units": 32, "init": "he_normal"}, "relu", "dropout:0.5"])
+        == LAYERS
+    )
 
 
 def test_a_new_kind_keeps_what_was_chosen_not_what_was_default():
     chosen = Recipe(optimizer={"kind": "adam", "lr": 0.3, "weight_decay": 0.1, "beta1": 0.5})
-    assert chosen.edit({"optimizer.kind": "sgd"}).optimizer.said() == {"kind": "sgd", "lr": 0.3, "weight_decay": 0.1}
+    assert chosen.edit({"optimizer.kind": "sgd"}).optimizer.said() == {
+        "kind": "sgd",
+        "lr": 0.3,
+        "weight_decay": 0.1,
+    }
     full = Recipe.from_json(Recipe(optimizer="adadelta").to_json())
     assert full.edit({"optimizer.kind": "sgd"}) == Recipe(optimizer="sgd")
 
 
 def test_keywords():
-    keywords = {"lr": 0.1, "optimizer": "sgd", "epochs": 3, "batch": 32, "l2": 1e-4, "momentum": 0.9}
+    keywords = {
+        "lr": 0.1,
+        "optimizer": "sgd",
+        "epochs": 3,
+        "batch": 32,
+        "l2": 1e-4,
+        "momentum": 0.9,
+    }
     said = from_keywords(Recipe(), keywords)
     optimizer, loss = {"kind": "sgd", "lr": 0.1, "momentum": 0.9}, {"kind": "auto", "l2": 1e-4}
     assert said == Recipe(optimizer=optimizer, loss=loss, stop={"after": "3ep"}, data={"batch": 32})
@@ -263,7 +344,7 @@ def test_keywords():
         from_keywords(Recipe(), {"epoch": 3})
 
 
-# --- errors -------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 WRONG = [
     ({"optimizer.lrr": 1}, "optimizer.lrr: got 'lrr'; expected one of", "'lr'"),
@@ -274,18 +355,38 @@ WRONG = [
     ({"model.layers.7.units": 3}, "model.layers.7.units: got '7'", "0 to 2"),
     ({"model.layers.x.units": 3}, "model.layers.x.units: got 'x'", "0 to 2"),
     ({"model.layers.0": "dens"}, "model.layers.0.kind: got 'dens'", "'dense'"),
-    ({"model.layers.0": {"kind": "dense", "unit": 3}}, "model.layers.0.unit: got 'unit'", "'units'"),
-    ({"model.layers.0": "dense"}, "model.layers.0.units: expected a value: it has no default", "set units"),
+    (
+        {"model.layers.0": {"kind": "dense", "unit": 3}},
+        "model.layers.0.unit: got 'unit'",
+        "'units'",
+    ),
+    (
+        {"model.layers.0": "dense"},
+        "model.layers.0.units: expected a value: it has no default",
+        "set units",
+    ),
     ({"model.layers.1": "relu:3"}, "model.layers.1: got 'relu:3'", "takes no argument"),
-    ({"model.layers.2.rate": 1.5}, "model.layers.2.rate: got 1.5; expected a number of at most 1", ""),
-    ({"model.layers.0.init": "he_norml"}, "model.layers.0.init.weights.kind: got 'he_norml'", "'he_normal'"),
+    (
+        {"model.layers.2.rate": 1.5},
+        "model.layers.2.rate: got 1.5; expected a number of at most 1",
+        "",
+    ),
+    (
+        {"model.layers.0.init": "he_norml"},
+        "model.layers.0.init.weights.kind: got 'he_norml'",
+        "'he_normal'",
+    ),
     ({"model.init.weights.gain": 2}, "model.init.weights.gain: got 2", "kind"),
     ({"model": 3}, "model: got 3", "table with kind"),
     ({"data.batch": 0}, "data.batch: got 0; expected a number of at least 1", ""),
     ({"data.batch": 1.5}, "data.batch: got 1.5; expected a whole number or 'full'", ""),
     ({"data.batch": "ful"}, "data.batch: got 'ful'", "did you mean 'full'"),
     ({"data.order": "shufle"}, "data.order: got 'shufle'", "did you mean 'shuffle'"),
-    ({"data.preprocess": ["standardise"]}, "data.preprocess.0.kind: got 'standardise'", "'standardize'"),
+    (
+        {"data.preprocess": ["standardise"]},
+        "data.preprocess.0.kind: got 'standardise'",
+        "'standardize'",
+    ),
     ({"data.source": "minst"}, "data.source.kind: got 'minst'", "'mnist'"),
     ({"data.source.kind": "csv"}, "data.source.path: expected a value", ""),
     ({"data.validation": 1.0}, "data.validation: got 1.0; expected a number less than 1", ""),
@@ -296,7 +397,11 @@ WRONG = [
     ({"optimizer.lr": float("nan")}, "optimizer.lr: got nan; expected a finite number", ""),
     ({"optimizer.lr": float("inf")}, "optimizer.lr: got inf; expected a finite number", ""),
     ({"average.ema": float("nan")}, "average.ema: got nan; expected a finite number", ""),
-    ({"start.depth_decay": float("nan")}, "start.depth_decay: got nan; expected a finite number", ""),
+    (
+        {"start.depth_decay": float("nan")},
+        "start.depth_decay: got nan; expected a finite number",
+        "",
+    ),
     ({"stop.after": 20}, "stop.after: got 20; expected a duration with its unit", 'write "20ep"'),
     ({"stop.after": "5%"}, "stop.after: got '5%'; expected epochs (ep) or iterations (it)", ""),
     ({"stop.after": "-3ep"}, "stop.after: got '-3ep'", ""),
@@ -310,7 +415,11 @@ WRONG = [
     ({"metrics": ["acuracy"]}, "metrics.0.kind: got 'acuracy'", "'accuracy'"),
     ({"loss.l2": -1}, "loss.l2: got -1; expected a number of at least 0", ""),
     ({"loss.class_weights": "balance"}, "loss.class_weights: got 'balance'", "'balanced'"),
-    ({"schedule": {"kind": "table", "values": []}}, "schedule.values: got []; expected a list of at least 1", ""),
+    (
+        {"schedule": {"kind": "table", "values": []}},
+        "schedule.values: got []; expected a list of at least 1",
+        "",
+    ),
     ({"device": "gpu"}, "device: got 'gpu'; expected 'auto', 'cpu' or 'cuda'", ""),
 ]
 
@@ -331,15 +440,24 @@ def holders(part, prefix=""):
         value = getattr(part, name)
         for index, item in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
             if isinstance(item, Part):
-                yield from holders(item, f"{prefix}{name}." if index is None else f"{prefix}{name}.{index}.")
+                yield from holders(
+                    item, f"{prefix}{name}." if index is None else f"{prefix}{name}.{index}."
+                )
 
 
 @few
 @given(recipes, st.data())
 def test_a_misspelt_key_is_answered_with_the_right_one_at_every_depth(recipe, data):
-    known = [(prefix, name, part) for prefix, part in holders(recipe) for name in type(part).model_fields]
-    prefix, name, holder = data.draw(st.sampled_from([place for place in known if len(place[1]) > 4]))
-    at, letter = data.draw(st.integers(1, len(name) - 1)), data.draw(st.sampled_from(string.ascii_lowercase))
+    known = [
+        (prefix, name, part) for prefix, part in holders(recipe) for name in type(part).model_fields
+    ]
+    prefix, name, holder = data.draw(
+        st.sampled_from([place for place in known if len(place[1]) > 4])
+    )
+    at, letter = (
+        data.draw(st.integers(1, len(name) - 1)),
+        data.draw(st.sampled_from(string.ascii_lowercase)),
+    )
     wrong = name[:at] + letter + name[at + 1 :]
     assume(wrong not in type(holder).model_fields)
     plain = recipe.to_dict()
@@ -361,12 +479,21 @@ def test_wrong_json_is_one_message(text):
 
 
 def test_parse_value():
-    typed = {"0.01": 0.01, "3": 3, "true": True, "[1, 2]": [1, 2], "sgd": "sgd", "5ep": "5ep", "": None, '"3"': "3"}
+    typed = {
+        "0.01": 0.01,
+        "3": 3,
+        "true": True,
+        "[1, 2]": [1, 2],
+        "sgd": "sgd",
+        "5ep": "5ep",
+        "": None,
+        '"3"': "3",
+    }
     typed["1\ny = 2"] = "1\ny = 2"
     assert {text: parse_value(text) for text in typed} == typed
 
 
-# --- the schema ---------------------------------------------------------------------------------------------------
+# --- the schema -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -384,18 +511,28 @@ def test_the_schema_takes_every_valid_recipe(schema, recipe):
 
 
 def test_the_schema_takes_what_people_write(schema):
-    schema.validate({"model": [{"kind": "relu"}, "tanh", "dropout:0.5"], "data": {"preprocess": "center"}})
+    schema.validate(
+        {"model": [{"kind": "relu"}, "tanh", "dropout:0.5"], "data": {"preprocess": "center"}}
+    )
     schema.validate({"model": {"layers": ["relu"], "init": "he_normal"}, "stop": {"after": "3 ep"}})
 
 
 @pytest.mark.parametrize(
     "plain",
     [
-        {"optimizer": {"kind": "adam", "lr": -1}}, {"optimizer": {"kind": "adam", "lrr": 1}}, {"optimizer": {"lr": 1}},
-        {"optimizer": "adamm"}, {"optimzer": "adam"}, {"stop": {"after": 20}}, {"stop": {"after": "20"}}, {"seed": 1.5},
-        {"model": {"layers": [{"kind": "dense"}]}}, {"model": {"kind": "mlp", "layers": []}}, {"data": {"batch": 0}},
+        {"optimizer": {"kind": "adam", "lr": -1}},
+        {"optimizer": {"kind": "adam", "lrr": 1}},
+        {"optimizer": {"lr": 1}},
+        {"optimizer": "adamm"},
+        {"optimzer": "adam"},
+        {"stop": {"after": 20}},
+        {"stop": {"after": "20"}},
+        {"seed": 1.5},
+        {"model": {"layers": [{"kind": "dense"}]}},
+        {"model": {"kind": "mlp", "layers": []}},
+        {"data": {"batch": 0}},
     ],
-)  # fmt: skip
+)
 def test_the_schema_refuses_what_recipes_refuse(schema, plain):
     assert not schema.is_valid(plain)
     with pytest.raises(InputError):

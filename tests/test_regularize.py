@@ -1,4 +1,5 @@
-"""What perturbs or averages training: weight noise, adversarial examples, hard negatives, bootstrap, EMA, SWA, accumulation."""
+"""What perturbs or averages training: weight noise, adversarial examples, hard negatives,
+bootstrap, EMA, SWA, accumulation."""
 
 from __future__ import annotations
 
@@ -22,7 +23,14 @@ def net() -> nn.Module:
 
 
 def trained(tmp_path, name="run", model=net, **fields):
-    common = {"precision": "float64", "batch": "full", "order": "fixed", "validation": 0.0, "test": 0.0, "quiet": True}
+    common = {
+        "precision": "float64",
+        "batch": "full",
+        "order": "fixed",
+        "validation": 0.0,
+        "test": 0.0,
+        "quiet": True,
+    }
     said = {"optimizer": "sgd", "lr": 0.1, "steps": 5, **common, **fields}
     return ravine.train(model=model(), data=(X, Y), out=tmp_path / name, **said)
 
@@ -83,7 +91,10 @@ def test_ema(tmp_path):
 
 def test_swa_is_the_mean_of_the_epochs_ends(tmp_path):
     seen = []
-    by_hand(plain, after=lambda model, step: seen.append([p.detach().clone() for p in model.parameters()]))
+    by_hand(
+        plain,
+        after=lambda model, step: seen.append([p.detach().clone() for p in model.parameters()]),
+    )
     run = trained(tmp_path, swa="3it")
     for i, p in enumerate(run.model.parameters()):
         mean = torch.stack([s[i] for s in seen[2:]]).mean(0)
@@ -119,11 +130,18 @@ def test_weight_noise_moves_the_point_of_the_gradient_alone(tmp_path):
 
 @pytest.mark.parametrize("field", ["adversarial", "hard_negatives", "weight_noise"])
 def test_in_a_population_each_member_has_its_own(field, tmp_path):
-    values = {"adversarial": [0.0, 0.1], "hard_negatives": [1.0, 0.5], "weight_noise": [0.0, 0.2]}[field]
+    values = {"adversarial": [0.0, 0.1], "hard_negatives": [1.0, 0.5], "weight_noise": [0.0, 0.2]}[
+        field
+    ]
     base = Recipe(
-        model={"kind": "mlp", "hidden": [8]}, data={"source": "digits", "batch": 64}, precision="float64", stop={"after": "20it"}
+        model={"kind": "mlp", "hidden": [8]},
+        data={"source": "digits", "batch": 64},
+        precision="float64",
+        stop={"after": "20it"},
     )
-    recipes = [base.edit({f"regularize.{field}": value, "seed": i}) for i, value in enumerate(values)]
+    recipes = [
+        base.edit({f"regularize.{field}": value, "seed": i}) for i, value in enumerate(values)
+    ]
     many = ravine.train_many(recipes, out=tmp_path / "many", quiet=True)
     assert many[0].events_of("execution")[0]["data"]["rows"] != "one by one"
     for i, recipe in enumerate(recipes):
@@ -136,5 +154,10 @@ def test_tokens_cannot_be_moved_uphill(tmp_path):
     tokens = torch.arange(N * 4).view(N, 4) % 7
     with pytest.raises(ravine.InputError, match=r"regularize\.adversarial: got 'tokens'"):
         ravine.train(
-            model={"kind": "lstm", "units": 4}, data=(tokens, Y), adversarial=0.1, epochs=1, quiet=True, out=tmp_path / "r"
+            model={"kind": "lstm", "units": 4},
+            data=(tokens, Y),
+            adversarial=0.1,
+            epochs=1,
+            quiet=True,
+            out=tmp_path / "r",
         )

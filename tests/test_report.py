@@ -33,18 +33,27 @@ def empty(tmp_path):
     return RunDir.create(tmp_path / "empty", [recipe()], facts={})
 
 
-# --- the summary ----------------------------------------------------------------------------------------------------
+# --- the summary ----------------------------------------------------------------------------------
 
 SAID = [
-    ("one", r"^Test accuracy 9\d\.\d\d %, after 24 epochs \(552 steps\) in 9\.8 s\. Its weights are those of epoch "
-            r"\d+, the best it had\. It stopped early: no better validation loss for 8 epochs\.$"),
-    ("five-seeds", r"^5 members: median test accuracy 94\.\d\d %, from 9.* By validation accuracy the best is member "
-                   r"\d \(seed = \d\)\.$"),
+    (
+        "one",
+        r"^Test accuracy 9\d\.\d\d %, after 24 epochs \(552 steps\) in 9\.8 s\. Its weights are those of epoch "
+        r"\d+, the best it had\. It stopped early: no better validation loss for 8 epochs\.$",
+    ),
+    (
+        "five-seeds",
+        r"^5 members: median test accuracy 94\.\d\d %, from 9.* By validation accuracy the best is member "
+        r"\d \(seed = \d\)\.$",
+    ),
     ("rates", r"^25 members: .*\(optimizer\.lr = [\de.-]+\)\. 4 of 25 diverged\.$"),
     ("regression", r"^Test R² 0\.9\d+, after 30 epochs \(690 steps\) in 12 s\."),
-    ("stopped", r"^Interrupted: 11 of 30 epochs are done \(253 steps\)\. Validation accuracy stands at 9\d\.\d\d %\.$"),
+    (
+        "stopped",
+        r"^Interrupted: 11 of 30 epochs are done \(253 steps\)\. Validation accuracy stands at 9\d\.\d\d %\.$",
+    ),
     ("wild", r"^The run diverged: the loss was no longer a finite number after 32 steps\.$"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "said"), SAID, ids=[kind for kind, _ in SAID])
@@ -53,9 +62,15 @@ def test_a_run_is_told_in_sentences(runs, kind, said):
 
 
 def test_what_is_not_finite_is_never_best(tmp_path):
-    run = make_run(tmp_path / "run", [recipe(lr=lr) for lr in (1e-3, 3e-3, 1.0)], epochs=5, diverges_at={2: 40})
+    run = make_run(
+        tmp_path / "run", [recipe(lr=lr) for lr in (1e-3, 3e-3, 1.0)], epochs=5, diverges_at={2: 40}
+    )
     seen = summary.summarise(run)
-    values = [row["val_accuracy"] for row in seen.members if math.isfinite(row.get("val_accuracy", math.nan))]
+    values = [
+        row["val_accuracy"]
+        for row in seen.members
+        if math.isfinite(row.get("val_accuracy", math.nan))
+    ]
     assert seen.best["val_accuracy"] == max(values)
     assert seen.diverged == 1
     assert seen.varies == ["optimizer.lr"]
@@ -78,22 +93,35 @@ def test_a_run_just_begun_has_a_summary(empty):
 def test_the_key_numbers_are_the_best_members(runs):
     seen = summary.summarise(RunDir.open(runs / "regression"))
     tiles = {label: value for label, value, _ in summary.tiles(seen)}
-    assert list(tiles) == ["Test R²", "Validation R²", "Test RMSE", "Validation RMSE", "Test loss", "Validation loss",
-                           "Training loss", "Time"]  # fmt: skip
+    assert list(tiles) == [
+        "Test R²",
+        "Validation R²",
+        "Test RMSE",
+        "Validation RMSE",
+        "Test loss",
+        "Validation loss",
+        "Training loss",
+        "Time",
+    ]
     assert tiles["Validation R²"] == f"{seen.best['val_r2']:.3f}"
     assert summary.tiles(seen)[-1] == ("Time", "12 s", "690 steps, 56/s")
 
 
-# --- the recipe -----------------------------------------------------------------------------------------------------
+# --- the recipe -----------------------------------------------------------------------------------
 
 LISTED = [
     ({"seed": 3}, ["seed = 3"]),
     ({"optimizer": {"kind": "adam", "lr": 0.1}}, ["[optimizer]", "lr = 0.1"]),
     ({"optimizer": "sgd"}, ["[optimizer]", 'kind = "sgd"']),
-    ({"data": {"preprocess": ["standardize"]}}, ["[data]", 'preprocess = [{ kind = "standardize" }]']),
-    ({"name": 'a "quoted"\nname', "stop": {"patience": "3ep"}},
-     ['name = "a \\"quoted\\"\\nname"', "[stop]", 'patience = "3ep"']),
-]  # fmt: skip
+    (
+        {"data": {"preprocess": ["standardize"]}},
+        ["[data]", 'preprocess = [{ kind = "standardize" }]'],
+    ),
+    (
+        {"name": 'a "quoted"\nname', "stop": {"patience": "3ep"}},
+        ['name = "a \\"quoted\\"\\nname"', "[stop]", 'patience = "3ep"'],
+    ),
+]
 
 
 @pytest.mark.parametrize(("fields", "own"), LISTED)
@@ -109,7 +137,7 @@ def test_the_listing_is_the_recipe(made):
     assert (read.hash, read.name) == (made.hash, made.name)
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def values_of(run, metric):
@@ -131,7 +159,10 @@ def test_a_group_is_its_mean_and_the_confidence_band_of_the_mean(runs):
     for epoch in (1, 7, 20):
         at = band[band[:, 0] == epoch, 1]
         np.testing.assert_allclose([at.min(), at.max()], [low[epoch - 1], high[epoch - 1]])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["adam (n = 10)", "slow (n = 10)"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "adam (n = 10)",
+        "slow (n = 10)",
+    ]
 
 
 def test_many_members_are_their_median_and_bands(runs):
@@ -148,7 +179,9 @@ def test_many_members_are_their_median_and_bands(runs):
 def test_few_members_are_lines_of_their_own(runs):
     run = RunDir.open(runs / "five-seeds")
     (axes,) = figures.curves(run, "val_loss").axes
-    np.testing.assert_allclose([line.get_ydata() for line in axes.lines], values_of(run, "val_loss"))
+    np.testing.assert_allclose(
+        [line.get_ydata() for line in axes.lines], values_of(run, "val_loss")
+    )
     assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in axes.lines}) == 5
 
 
@@ -173,7 +206,9 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS)
 def test_members_may_be_given_in_any_form(runs, form):
     run = RunDir.open(runs / "five-seeds")
-    assert courses.gather(form(run), "val_loss").values.tolist() == values_of(run, "val_loss").tolist()
+    assert (
+        courses.gather(form(run), "val_loss").values.tolist() == values_of(run, "val_loss").tolist()
+    )
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -183,16 +218,24 @@ def test_a_figure_is_saved_as_its_suffix_says(runs, tmp_path, suffix):
 
 
 def test_a_metric_nobody_measured_is_an_input_error(runs):
-    with pytest.raises(InputError, match="got 'val_f1'; expected a metric that these runs have measured"):
+    with pytest.raises(
+        InputError, match="got 'val_f1'; expected a metric that these runs have measured"
+    ):
         figures.curves(runs / "one", "val_f1")
 
 
-LABELS = [["a"], ["short", "a very long label of a group " * 2] * 3, [f"member {i}" for i in range(8)]]
+LABELS = [
+    ["a"],
+    ["short", "a very long label of a group " * 2] * 3,
+    [f"member {i}" for i in range(8)],
+]
 
 
 @pytest.mark.parametrize("labels", LABELS)
 def test_the_legend_is_never_over_the_data(runs, labels):
-    figure = figures.curves({f"{label}{i}": runs / "one" for i, label in enumerate(labels)}, "val_loss", title="Title")
+    figure = figures.curves(
+        {f"{label}{i}": runs / "one" for i, label in enumerate(labels)}, "val_loss", title="Title"
+    )
     figure.canvas.draw()
     (axes,) = figure.axes
     legend, data = axes.get_legend().get_window_extent(), axes.get_window_extent()
@@ -213,7 +256,7 @@ def test_one_member_that_explodes_does_not_flatten_the_others(tmp_path):
     assert axes.get_ylim()[1] < 50
 
 
-# --- the page -------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -263,9 +306,18 @@ def test_a_report_is_one_sound_page_that_fetches_nothing(runs, kind):
 
 def test_a_report_tells_findings_execution_recipe_and_versions(runs):
     text = page.render(RunDir.open(runs / "one"))
-    for said in (FINDING["evidence"], FINDING["cause"], *FINDING["consequences"], "Small weights fit less noise.",
-                 "--set optimizer.weight_decay=0.01 --set optimizer.kind=adamw", "likely",
-                 "cpu, float32, 2 threads", "small and dense", "lr = 0.003", f"numpy {np.__version__}"):  # fmt: skip
+    for said in (
+        FINDING["evidence"],
+        FINDING["cause"],
+        *FINDING["consequences"],
+        "Small weights fit less noise.",
+        "--set optimizer.weight_decay=0.01 --set optimizer.kind=adamw",
+        "likely",
+        "cpu, float32, 2 threads",
+        "small and dense",
+        "lr = 0.003",
+        f"numpy {np.__version__}",
+    ):
         assert said in text
 
 
@@ -283,14 +335,20 @@ def test_what_people_wrote_is_text_and_not_markup(tmp_path):
 
 
 def test_figures_in_a_page_take_its_colours(runs):
-    svg = str(page.inline_svg(figures.training_curves(RunDir.open(runs / "one"), "loss"), "x", 'a "label"'))
+    svg = str(
+        page.inline_svg(
+            figures.training_curves(RunDir.open(runs / "one"), "loss"), "x", 'a "label"'
+        )
+    )
     assert "var(--c0)" in svg
     assert not re.search("|".join(figures.COLOURS), svg)
     assert 'aria-label="a &#34;label&#34;"' in svg
 
 
 def test_reports_import_no_torch():
-    code = "import sys, ravine.report.page, ravine.report.figures; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, ravine.report.page, ravine.report.figures; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

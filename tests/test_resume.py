@@ -48,7 +48,11 @@ def assert_same(one: Path, other: Path) -> None:
         assert left.keys() == right.keys()
         for name in left:
             assert torch.equal(left[name], right[name]), name
-    unclocked = [{k: v for k, v in d.result(m).items() if k != "seconds"} for d in (a, b) for m in range(len(a.recipes))]
+    unclocked = [
+        {k: v for k, v in d.result(m).items() if k != "seconds"}
+        for d in (a, b)
+        for m in range(len(a.recipes))
+    ]
     assert unclocked[: len(a.recipes)] == unclocked[len(a.recipes) :]
 
 
@@ -83,7 +87,17 @@ def test_killed_at_random_moments(program, members, tmp_path):
 
 def test_ctrl_c_writes_a_snapshot_and_says_how_to_resume(tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "ravine", "train", "--out", run, "--set", "stop.after=5000ep", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "ravine",
+        "train",
+        "--out",
+        run,
+        "--set",
+        "stop.after=5000ep",
+        "--quiet",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 120
@@ -104,7 +118,9 @@ def test_ctrl_c_writes_a_snapshot_and_says_how_to_resume(tmp_path):
 
 
 def test_a_finished_run_is_extended(tmp_path):
-    run = ravine.train(data="blobs", epochs=2, schedule="cosine", lr=0.01, out=tmp_path / "run", quiet=True)
+    run = ravine.train(
+        data="blobs", epochs=2, schedule="cosine", lr=0.01, out=tmp_path / "run", quiet=True
+    )
     assert run.result["stopped"] == "finished"
     longer = ravine.resume(run.directory, after="4ep", quiet=True)[0]
     assert longer.result["epochs"] == 4
@@ -128,7 +144,10 @@ def test_a_run_is_extended_twice(tmp_path):
 
 
 def test_an_interrupted_extension_is_resumed(tmp_path):
-    recipes = [ravine.Recipe(seed=seed, data={"source": "blobs"}, stop={"after": f"{1 + seed}ep"}) for seed in range(2)]
+    recipes = [
+        ravine.Recipe(seed=seed, data={"source": "blobs"}, stop={"after": f"{1 + seed}ep"})
+        for seed in range(2)
+    ]
     ravine.train_many(recipes, out=tmp_path / "run", quiet=True)
     original, saves = trainer.Trainer.save, []
 

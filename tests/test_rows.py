@@ -1,4 +1,5 @@
-"""The optimiser step of a population: every way to run it agrees, dead rows stay, states come back to the bit."""
+"""The optimiser step of a population: every way to run it agrees, dead rows stay, states come back
+to the bit."""
 
 from __future__ import annotations
 
@@ -25,21 +26,36 @@ def parts_of(kind: str, fields: dict[str, Any]) -> list[Any]:
     """One technique, every number different in every row."""
     decay = {} if kind == "rprop" else {"weight_decay": 0.03}
     numbers = {k: v for k, v in {**fields, **decay}.items() if isinstance(v, float)}
-    return [part(kind, **{**fields, **{k: v * (1 - 0.05 * i) for k, v in numbers.items()}}) for i in range(P)]
+    return [
+        part(kind, **{**fields, **{k: v * (1 - 0.05 * i) for k, v in numbers.items()}})
+        for i in range(P)
+    ]
 
 
 def gradients(dtype: torch.dtype, p: int = P, steps: int = 12) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(p, LAYOUT.size, generator=generator, dtype=torch.float64).to(dtype) for _ in range(steps)]
+    return [
+        torch.randn(p, LAYOUT.size, generator=generator, dtype=torch.float64).to(dtype)
+        for _ in range(steps)
+    ]
 
 
-def now_at(t: int, parts: list[Any], alive: list[bool] | None = None, momentum: Tensor | None = None) -> Now:
+def now_at(
+    t: int, parts: list[Any], alive: list[bool] | None = None, momentum: Tensor | None = None
+) -> Now:
     lr = torch.tensor([p.lr / (1 + 0.1 * t) for p in parts], dtype=torch.float64)
     alive = alive or [True] * len(parts)
     ts = [float(t)] * len(parts)
     momenta = None if momentum is None else momentum.tolist()
     return Now(
-        lr, torch.tensor(alive), torch.tensor(ts, dtype=torch.float64), momentum, lr.tolist(), alive, ts, momenta
+        lr,
+        torch.tensor(alive),
+        torch.tensor(ts, dtype=torch.float64),
+        momentum,
+        lr.tolist(),
+        alive,
+        ts,
+        momenta,
     )
 
 
@@ -59,7 +75,9 @@ def run(way: Any, parts: list[Any], dtype: torch.dtype, momentum: Tensor | None 
 @pytest.mark.parametrize(
     ("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-6)], ids=["float64", "float32"]
 )
-def test_all_ways_agree(kind: str, fields: dict[str, Any], _: Any, dtype: torch.dtype, close: float) -> None:
+def test_all_ways_agree(
+    kind: str, fields: dict[str, Any], _: Any, dtype: torch.dtype, close: float
+) -> None:
     parts = parts_of(kind, fields)
     expected = run(tiles.LongRows, parts, dtype)
     for way in WAYS[1:] if fused.fits(group_of(parts, dtype)) else WAYS[1:3]:
@@ -85,7 +103,10 @@ def test_threads_change_no_bit(threads: int, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("kind", ["nadam", "lamb"])
 def test_compiled_formulas(kind: str) -> None:
     parts = parts_of(kind, {"lr": 0.01})
-    optimizers = [RowOptimizer(parts, LAYOUT, device="cpu", dtype=torch.float64, compiled=c) for c in (True, False)]
+    optimizers = [
+        RowOptimizer(parts, LAYOUT, device="cpu", dtype=torch.float64, compiled=c)
+        for c in (True, False)
+    ]
     thetas = [gradients(torch.float64)[0].clone() for _ in optimizers]
     for optimizer, theta in zip(optimizers, thetas, strict=True):
         advance(optimizer, theta, range(1, 6))
@@ -94,7 +115,9 @@ def test_compiled_formulas(kind: str) -> None:
     torch.testing.assert_close(*thetas, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["sgd", "momentum", "nesterov", "adam", "amsgrad", "adamw", "adagrad"])
+@pytest.mark.parametrize(
+    "kind", ["sgd", "momentum", "nesterov", "adam", "amsgrad", "adamw", "adagrad"]
+)
 def test_fused_kernels_are_used(kind: str) -> None:
     optimizer, _ = fresh([part(kind)])
     assert [type(runner) for runner in optimizer._runners] == [fused.FusedRows]
@@ -116,7 +139,9 @@ def test_without_momentum_a_schedule_of_it_does_nothing() -> None:
     parts = [part("sgd", lr=0.01) for _ in range(P)]
     scheduled = torch.full((P,), 0.9, dtype=torch.float64)
     for way in WAYS:
-        assert torch.equal(run(way, parts, torch.float64, scheduled), run(way, parts, torch.float64))
+        assert torch.equal(
+            run(way, parts, torch.float64, scheduled), run(way, parts, torch.float64)
+        )
 
 
 def mixed(count: int = 12) -> list[Any]:
@@ -126,18 +151,24 @@ def mixed(count: int = 12) -> list[Any]:
     return parts + [part(kind, **{**fields, "lr": fields["lr"] / 2}) for kind, fields in chosen]
 
 
-def advance(optimizer: RowOptimizer, theta: Tensor, steps: range, alive: Tensor | None = None) -> None:
+def advance(
+    optimizer: RowOptimizer, theta: Tensor, steps: range, alive: Tensor | None = None
+) -> None:
     alive = torch.ones(len(theta), dtype=torch.bool) if alive is None else alive
     rates = torch.tensor([p.lr for p in optimizer.parts], dtype=torch.float64)
     for t in steps:
         optimizer.point(theta)
         grad = torch.sin(theta * 3) + 0.1 * t
         grad[~alive] = torch.nan
-        optimizer.step(theta, grad, rates, alive, torch.full((len(theta),), float(t), dtype=torch.float64))
+        optimizer.step(
+            theta, grad, rates, alive, torch.full((len(theta),), float(t), dtype=torch.float64)
+        )
 
 
 def fresh(parts: list[Any], dtype: torch.dtype = torch.float32) -> tuple[RowOptimizer, Tensor]:
-    theta = torch.randn(len(parts), LAYOUT.size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    theta = torch.randn(len(parts), LAYOUT.size, generator=torch.Generator().manual_seed(0)).to(
+        dtype
+    )
     return RowOptimizer(parts, LAYOUT, device="cpu", dtype=dtype), theta
 
 
@@ -192,7 +223,8 @@ def test_dead_rows_stay_on_devices_too() -> None:
 
 
 def test_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way that devices take, with nothing read back, tried on the CPU: all kinds, dead rows, looks ahead."""
+    """The way that devices take, with nothing read back, tried on the CPU: all kinds, dead rows,
+    looks ahead."""
     parts = [part(kind, **fields) for kind, fields, _ in CASES]
     alive = torch.ones(len(parts), dtype=torch.bool)
     alive[::5] = False
@@ -218,10 +250,14 @@ def test_state_comes_back_to_the_bit() -> None:
     again, other = fresh(parts)
     other.copy_(theta)
     again.load_state(stored)
-    assert {n: tuple(a.shape) for n, a in again.state().items()} == {n: tuple(a.shape) for n, a in stored.items()}
+    assert {n: tuple(a.shape) for n, a in again.state().items()} == {
+        n: tuple(a.shape) for n, a in stored.items()
+    }
     advance(optimizer, theta, range(6, 12))
     advance(again, other, range(6, 12))
-    assert same(bits(optimizer, theta, list(range(len(parts)))), bits(again, other, list(range(len(parts)))))
+    assert same(
+        bits(optimizer, theta, list(range(len(parts)))), bits(again, other, list(range(len(parts))))
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -264,14 +300,18 @@ def test_grow_adds_fresh_rows() -> None:
     optimizer.grow(parts[:3])
     theta = torch.cat([theta, theta[:3]])
     assert all(same(bits(optimizer, theta, [row]), before[row]) for row in range(len(parts)))
-    assert all(not x.any() for x in bits(optimizer, theta, list(range(len(parts), len(parts) + 3)))[1:])
+    assert all(
+        not x.any() for x in bits(optimizer, theta, list(range(len(parts), len(parts) + 3)))[1:]
+    )
     advance(optimizer, theta, range(6, 8))
 
 
 def test_rows_of_different_ages() -> None:
     """A row that starts later goes as if it had started alone."""
     start = gradients(torch.float64)[0][:1]
-    optimizer = RowOptimizer([part("adam"), part("adam")], LAYOUT, device="cpu", dtype=torch.float64)
+    optimizer = RowOptimizer(
+        [part("adam"), part("adam")], LAYOUT, device="cpu", dtype=torch.float64
+    )
     theta, ages = start.repeat(2, 1), torch.tensor([1.0, 0.0], dtype=torch.float64)
     rates = torch.full((2,), 1e-3, dtype=torch.float64)
     ends = {}
@@ -291,7 +331,13 @@ def test_point_is_undone_to_the_bit() -> None:
     assert not torch.equal(theta[0], before[0])
     assert torch.equal(theta[1], before[1])
     none = torch.zeros(2, dtype=torch.bool)
-    optimizer.step(theta, torch.full_like(theta, torch.nan), torch.ones(2, dtype=torch.float64), none, torch.ones(2))
+    optimizer.step(
+        theta,
+        torch.full_like(theta, torch.nan),
+        torch.ones(2, dtype=torch.float64),
+        none,
+        torch.ones(2),
+    )
     assert torch.equal(theta, before)
 
 
@@ -307,8 +353,14 @@ def test_gradients_are_left_alone() -> None:
 
 
 def test_numbers_that_are_zero_in_some_rows() -> None:
-    """Rows with and without momentum, decay, dampening: neighbours of one kind, different formulas."""
-    fields = [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"momentum": 0.9, "dampening": 0.5, "nesterov": False}]
+    """Rows with and without momentum, decay, dampening: neighbours of one kind, different
+    formulas."""
+    fields = [
+        {},
+        {"momentum": 0.9},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9, "dampening": 0.5, "nesterov": False},
+    ]
     parts = [part("sgd", lr=0.1, **f) for f in fields]
     optimizer, theta = fresh(parts, torch.float64)
     advance(optimizer, theta, range(1, 8))
@@ -328,7 +380,10 @@ def test_numbers_that_are_zero_in_some_rows() -> None:
     [
         ({"0.sgd.v": torch.zeros(1, LAYOUT.size)}, "are not those of these rows"),
         ({"7.adam.m": torch.zeros(1, LAYOUT.size)}, "are not those of these rows"),
-        ({"0.adam.m": torch.zeros(2, LAYOUT.size), "0.adam.v": torch.zeros(1, LAYOUT.size)}, "these rows need"),
+        (
+            {"0.adam.m": torch.zeros(2, LAYOUT.size), "0.adam.v": torch.zeros(1, LAYOUT.size)},
+            "these rows need",
+        ),
     ],
 )
 def test_a_foreign_state_is_refused(arrays: dict[str, Tensor], message: str) -> None:

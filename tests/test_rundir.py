@@ -19,7 +19,10 @@ from ravine.rundir import CHUNK, RunDir, environment
 
 
 def recipes(n=3):
-    return [Recipe(name="a name / with ümlauts", seed=seed, optimizer={"kind": "adam", "lr": 0.1}) for seed in range(n)]
+    return [
+        Recipe(name="a name / with ümlauts", seed=seed, optimizer={"kind": "adam", "lr": 0.1})
+        for seed in range(n)
+    ]
 
 
 @pytest.fixture
@@ -28,10 +31,14 @@ def run(tmp_path):
 
 
 def contents(path):
-    """Every row of every table, as a person with sqlite3 would compare two runs; clock times apart."""
+    """Every row of every table, as a person with sqlite3 would compare two runs; clock times
+    apart."""
     with sqlite3.connect(path / "metrics.sqlite") as database:
         tables = ("losses", "metrics", "events", "results")
-        return {t: [row[t == "events" :] for row in database.execute(f"SELECT * FROM {t}")] for t in tables}
+        return {
+            t: [row[t == "events" :] for row in database.execute(f"SELECT * FROM {t}")]
+            for t in tables
+        }
 
 
 def test_what_is_created_is_what_opens(tmp_path):
@@ -61,7 +68,10 @@ def test_without_a_path_each_run_gets_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [RunDir.create(None, recipes(1), facts={}).path for _ in range(3)]
     assert len(set(paths)) == 3
-    assert all(path.parent == Path("runs") and path.name.startswith("a-name-with-mlauts-2") for path in paths)
+    assert all(
+        path.parent == Path("runs") and path.name.startswith("a-name-with-mlauts-2")
+        for path in paths
+    )
 
 
 def fill(path, content):
@@ -77,17 +87,41 @@ def broken(run, name, content):
 
 
 BAD = [
-    ("taken", lambda t, r: RunDir.create(fill(t / "d", "x"), recipes(), facts={}), "new or empty.*ravine resume"),
+    (
+        "taken",
+        lambda t, r: RunDir.create(fill(t / "d", "x"), recipes(), facts={}),
+        "new or empty.*ravine resume",
+    ),
     ("again", lambda t, r: RunDir.create(r.path, recipes(), facts={}), "new or empty"),
-    ("file", lambda t, r: RunDir.create(r.path / "recipe.json", recipes(), facts={}), "a place for a new directory"),
+    (
+        "file",
+        lambda t, r: RunDir.create(r.path / "recipe.json", recipes(), facts={}),
+        "a place for a new directory",
+    ),
     ("nothing", lambda t, r: RunDir.create(t / "new", [], facts={}), "at least one recipe"),
     ("absent", lambda t, r: RunDir.open(t / "absent"), "no recipe.json"),
     ("foreign", lambda t, r: RunDir.open(fill(t / "d", "x")), "no recipe.json"),
     ("no json", lambda t, r: RunDir.open(broken(r, "recipe.json", b"{")), "recipe.json:"),
-    ("a list", lambda t, r: RunDir.open(broken(r, "recipe.json", b"[]")), "recipe.json is not of a form"),
-    ("format", lambda t, r: RunDir.open(broken(r, "recipe.json", b'{"format": 0}')), "recipe.json is not of a form"),
-    ("no table", lambda t, r: RunDir.open(broken(r, "metrics.sqlite", None)), "metrics.sqlite is missing"),
-    ("no sqlite", lambda t, r: RunDir.open(broken(r, "metrics.sqlite", b"x" * 5000)), "not a database"),
+    (
+        "a list",
+        lambda t, r: RunDir.open(broken(r, "recipe.json", b"[]")),
+        "recipe.json is not of a form",
+    ),
+    (
+        "format",
+        lambda t, r: RunDir.open(broken(r, "recipe.json", b'{"format": 0}')),
+        "recipe.json is not of a form",
+    ),
+    (
+        "no table",
+        lambda t, r: RunDir.open(broken(r, "metrics.sqlite", None)),
+        "metrics.sqlite is missing",
+    ),
+    (
+        "no sqlite",
+        lambda t, r: RunDir.open(broken(r, "metrics.sqlite", b"x" * 5000)),
+        "not a database",
+    ),
     ("empty", lambda t, r: RunDir.open(broken(r, "metrics.sqlite", b"")), "of format 0"),
     ("members", lambda t, r: r.set_recipes(recipes(2)), "got 2; expected 3"),
 ]
@@ -110,7 +144,9 @@ def test_losses_return_exactly_however_they_were_cut(tmp_path_factory, sizes, se
     n = sum(sizes)
     losses = np.random.default_rng(seed).normal(size=(n, 2))
     losses[n // 2, 0] = np.nan
-    runs = [RunDir.create(tmp_path_factory.mktemp("run") / "r", recipes(), facts={}) for _ in range(2)]
+    runs = [
+        RunDir.create(tmp_path_factory.mktemp("run") / "r", recipes(), facts={}) for _ in range(2)
+    ]
     runs[0].add_steps(0, [0, 2], losses)
     at = 0
     for size in sizes:
@@ -135,7 +171,9 @@ def test_float32_losses_are_widened_and_gaps_are_nan(run):
 
 def test_epochs_are_one_wide_table(run):
     run.add_epochs([{"member": 1, "epoch": 0.5, "step": 5, "val_loss": math.nan, "seconds": 1.5}])
-    run.add_epochs([{"member": 0, "epoch": 1, "step": 10, "train_loss": 0.5, "lr": np.float32(0.25)}])
+    run.add_epochs(
+        [{"member": 0, "epoch": 1, "step": 10, "train_loss": 0.5, "lr": np.float32(0.25)}]
+    )
     run.add_epochs([{"member": 0, "epoch": 1, "step": 10, "val_loss": 0.75}])
     rows = [
         {"member": 0, "epoch": 1, "step": 10, "lr": 0.25, "train_loss": 0.5, "val_loss": 0.75},
@@ -144,14 +182,20 @@ def test_epochs_are_one_wide_table(run):
     assert run.epochs() == rows
     assert run.epochs(1) == rows[1:]
     assert run.metrics == ["lr", "train_loss", "val_loss"]
-    assert [row["seconds"] for row in run.epochs(clock=True)] == [pytest.approx(math.nan, nan_ok=True), 1.5]
+    assert [row["seconds"] for row in run.epochs(clock=True)] == [
+        pytest.approx(math.nan, nan_ok=True),
+        1.5,
+    ]
 
 
 def test_events_are_told_once_and_in_order(run):
     for _ in range(2):
         run.add_event(20, 1, "frozen", "loss is not finite", {"loss": "nan"})
         run.add_event(0, None, "execution", "one row at a time", {"why": [".item()"]})
-    assert [(e["step"], e["member"], e["kind"]) for e in run.events()] == [(0, None, "execution"), (20, 1, "frozen")]
+    assert [(e["step"], e["member"], e["kind"]) for e in run.events()] == [
+        (0, None, "execution"),
+        (20, 1, "frozen"),
+    ]
     assert run.events("execution")[0]["data"] == {"why": [".item()"]}
     assert [e["kind"] for e in run.events(member=1)] == ["frozen"]
 
@@ -163,7 +207,10 @@ def write_all(run, start, stop, members=(0, 1, 2), block=64):
         run.add_steps(first, members, losses[first:last, list(members)])
         for step in range(first + 1, last + 1):
             if step % 100 == 0:
-                rows = [{"member": m, "epoch": step // 100, "step": step, "val_loss": losses[step, m]} for m in members]
+                rows = [
+                    {"member": m, "epoch": step // 100, "step": step, "val_loss": losses[step, m]}
+                    for m in members
+                ]
                 run.add_epochs(rows)
             if step % 300 == 0:
                 run.add_event(step, None, "finding", f"at {step}")
@@ -174,7 +221,9 @@ def write_all(run, start, stop, members=(0, 1, 2), block=64):
 
 @pytest.mark.parametrize("step", [0, 1, 299, 300, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 1200])
 def test_truncated_and_written_again_is_equal(tmp_path, step):
-    whole, again = (RunDir.create(tmp_path / name, recipes(), facts={}) for name in ("whole", "again"))
+    whole, again = (
+        RunDir.create(tmp_path / name, recipes(), facts={}) for name in ("whole", "again")
+    )
     write_all(whole, 0, 1200)
     write_all(again, 0, 1200, block=50)
     again.truncate(step, [0, 1, 2])
@@ -223,7 +272,10 @@ def test_snapshots_are_listed_newest_first(run):
     for step in (8, 40):
         run.final_path(0, step).mkdir(parents=True)
     assert run.final_snapshots(0) == [run.final_path(0, 40), run.final_path(0, 8)]
-    assert len({run.data_path(0), run.data_path(1), run.final_path(0, 8), run.snapshot_path(0, 8)}) == 4
+    assert (
+        len({run.data_path(0), run.data_path(1), run.final_path(0, 8), run.snapshot_path(0, 8)})
+        == 4
+    )
 
 
 WRITER = """
@@ -240,7 +292,9 @@ for first in range(0, 10**7, 37):
 
 
 def start_writer(path):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    )
     return writer, int(writer.stdout.readline())
 
 

@@ -1,4 +1,5 @@
-"""``ravine data`` and ``ravine show``: what is in the data, in numbers and in pictures, before anything is trained."""
+"""``ravine data`` and ``ravine show``: what is in the data, in numbers and in pictures, before
+anything is trained."""
 
 from __future__ import annotations
 
@@ -36,11 +37,16 @@ def picture(path) -> np.ndarray:
 
 
 def write_houses(path):
-    rows = [f"{'' if i % 10 == 3 else 50 + i % 40};{['Köln', 'Bonn; Süd'][i % 2]!r};7;{1000.5 * i}" for i in range(60)]
-    path.write_text("Größe;Stadt;fest;Preis\n" + "\n".join(rows).replace("'", '"') + "\n", encoding="utf-8")
+    rows = [
+        f"{'' if i % 10 == 3 else 50 + i % 40};{['Köln', 'Bonn; Süd'][i % 2]!r};7;{1000.5 * i}"
+        for i in range(60)
+    ]
+    path.write_text(
+        "Größe;Stadt;fest;Preis\n" + "\n".join(rows).replace("'", '"') + "\n", encoding="utf-8"
+    )
 
 
-# --- ravine data ------------------------------------------------------------------------------------------------------
+# --- ravine data ----------------------------------------------------------------------------------
 
 
 def test_images_are_shown_by_class(place):
@@ -93,7 +99,9 @@ def test_tables_show_columns_and_first_rows(place):
 
 
 def test_texts_show_their_first_lines(place):
-    (place / "faust.txt").write_text("Habe nun, ach! Philosophie,\nGröße und Bemühn.\n" * 60, encoding="utf-8")
+    (place / "faust.txt").write_text(
+        "Habe nun, ach! Philosophie,\nGröße und Bemühn.\n" * 60, encoding="utf-8"
+    )
     found, said = run("data", "text:faust.txt")
     assert "Größe und Bemühn." in said
     assert found["task"] == "sequence"
@@ -111,7 +119,10 @@ def test_every_kind_of_data_has_a_sheet(source, place):
     ("x", "y"),
     [
         (RNG.normal(size=(60, 3, 9, 7)), RNG.normal(size=(60, 2))),  # images, two targets
-        (RNG.integers(0, 255, (60, 9, 7)).astype("uint8"), RNG.integers(0, 2, (60, 4))),  # bytes, several labels
+        (
+            RNG.integers(0, 255, (60, 9, 7)).astype("uint8"),
+            RNG.integers(0, 2, (60, 4)),
+        ),  # bytes, several labels
         (RNG.normal(size=(60, 70)), RNG.integers(0, 30, 60) % 30),  # many columns, many classes
         (RNG.normal(size=(60, 2, 3, 4, 5)), np.arange(60) % 2),  # videos
         (RNG.normal(size=(60, 1)), np.arange(60) % 2),
@@ -139,18 +150,25 @@ def test_streams_have_a_sheet():
     assert len(figure.axes) > 4
 
 
-# --- ravine show ------------------------------------------------------------------------------------------------------
+# --- ravine show ----------------------------------------------------------------------------------
 
 
 def test_show_draws_originals_beside_their_augmentations(place):
     found, _ = run("show", "--set", 'data.augment=["flip", {kind = "rotate", degrees = 20}]')
-    assert found == {"sheet": "digits-augmented.png", "samples": 8, "draws": 7, "augment": ["flip", "rotate"]}
+    assert found == {
+        "sheet": "digits-augmented.png",
+        "samples": 8,
+        "draws": 7,
+        "augment": ["flip", "rotate"],
+    }
     assert picture("digits-augmented.png").std() > 50
 
 
 def test_draws_are_those_of_training():
     """A flip upside down of probability one turns every original over."""
-    pipeline = Pipeline(Data(source="digits", augment=[{"kind": "flip", "axis": "vertical", "p": 1.0}]))
+    pipeline = Pipeline(
+        Data(source="digits", augment=[{"kind": "flip", "axis": "vertical", "p": 1.0}])
+    )
     groups, _ = samples.augmented(pipeline, 5, 3)
     assert len(groups) == 5
     for group in groups:
@@ -184,7 +202,7 @@ def test_tables_sequences_and_tokens_are_shown_augmented(source, augment, place)
     assert picture(found["sheet"]).std() > 10
 
 
-# --- never over a file ------------------------------------------------------------------------------------------------
+# --- never over a file ----------------------------------------------------------------------------
 
 
 def test_no_file_is_overwritten(place):

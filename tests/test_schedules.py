@@ -1,4 +1,5 @@
-"""Schedules: against PyTorch's, end points exact, continuous where they should be, durations exact."""
+"""Schedules: against PyTorch's, end points exact, continuous where they should be, durations
+exact."""
 
 from __future__ import annotations
 
@@ -24,10 +25,14 @@ def schedule(kind: str, **fields: Any) -> Any:
 
 
 def ours(kind: str, total: int, epoch: int = 1, **fields: Any) -> np.ndarray:
-    return Schedules([schedule(kind, **fields)], epoch_steps=epoch, totals=[total]).factors(0, total)[:, 0]
+    return Schedules([schedule(kind, **fields)], epoch_steps=epoch, totals=[total]).factors(
+        0, total
+    )[:, 0]
 
 
-def by_torch(made: Any, total: int, lr: float = 1.0, momentum: float = 0.9) -> tuple[list[float], list[float]]:
+def by_torch(
+    made: Any, total: int, lr: float = 1.0, momentum: float = 0.9
+) -> tuple[list[float], list[float]]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=momentum)
     scheduler = made(optimizer)
     rates, momenta = [], []
@@ -43,16 +48,36 @@ T = 40
 TORCH = [
     ("constant", {}, lambda o: theirs.ConstantLR(o, 1.0, T)),
     ("step", {"every": "7it", "factor": 0.5}, lambda o: theirs.StepLR(o, 7, 0.5)),
-    ("multistep", {"milestones": ("50%", "75%")}, lambda o: theirs.MultiStepLR(o, [T // 2, 3 * T // 4])),
-    ("multistep", {"milestones": ("30it", "3it"), "factor": 0.3}, lambda o: theirs.MultiStepLR(o, [3, 30], 0.3)),
+    (
+        "multistep",
+        {"milestones": ("50%", "75%")},
+        lambda o: theirs.MultiStepLR(o, [T // 2, 3 * T // 4]),
+    ),
+    (
+        "multistep",
+        {"milestones": ("30it", "3it"), "factor": 0.3},
+        lambda o: theirs.MultiStepLR(o, [3, 30], 0.3),
+    ),
     ("exponential", {"gamma": 0.9, "every": "1it"}, lambda o: theirs.ExponentialLR(o, 0.9)),
     ("inverse_time", {"k": 0.1}, lambda o: theirs.LambdaLR(o, lambda t: 1 / (1 + 0.1 * t))),
     ("linear", {"tau": "20it", "end": 0.1}, lambda o: theirs.LinearLR(o, 1.0, 0.1, 20)),
     ("polynomial", {"power": 2.0, "over": "30it"}, lambda o: theirs.PolynomialLR(o, 30, 2.0)),
     ("cosine", {"end": 0.01}, lambda o: theirs.CosineAnnealingLR(o, T, eta_min=0.01)),
-    ("warm_restarts", {"period": "6it", "growth": 2.0}, lambda o: theirs.CosineAnnealingWarmRestarts(o, 6, 2)),
-    ("warm_restarts", {"period": "9it", "end": 0.1}, lambda o: theirs.CosineAnnealingWarmRestarts(o, 9, 1, 0.1)),
-    ("triangular", {"half": "5it", "low": 0.2}, lambda o: theirs.CyclicLR(o, 0.2, 1.0, 5, cycle_momentum=False)),
+    (
+        "warm_restarts",
+        {"period": "6it", "growth": 2.0},
+        lambda o: theirs.CosineAnnealingWarmRestarts(o, 6, 2),
+    ),
+    (
+        "warm_restarts",
+        {"period": "9it", "end": 0.1},
+        lambda o: theirs.CosineAnnealingWarmRestarts(o, 9, 1, 0.1),
+    ),
+    (
+        "triangular",
+        {"half": "5it", "low": 0.2},
+        lambda o: theirs.CyclicLR(o, 0.2, 1.0, 5, cycle_momentum=False),
+    ),
     (
         "triangular",
         {"half": "5it", "low": 0.2, "shape": "halving"},
@@ -61,7 +86,9 @@ TORCH = [
     (
         "triangular",
         {"half": "5it", "low": 0.2, "shape": "exponential", "gamma": 0.97},
-        lambda o: theirs.CyclicLR(o, 0.2, 1.0, 5, mode="exp_range", gamma=0.97, cycle_momentum=False),
+        lambda o: theirs.CyclicLR(
+            o, 0.2, 1.0, 5, mode="exp_range", gamma=0.97, cycle_momentum=False
+        ),
     ),
     ("one_cycle", {}, lambda o: theirs.OneCycleLR(o, 1.0, T)),
     (
@@ -80,7 +107,9 @@ TORCH = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "fields", "reference"), TORCH, ids=[f"{k}-{i}" for i, (k, _, _) in enumerate(TORCH)])
+@pytest.mark.parametrize(
+    ("kind", "fields", "reference"), TORCH, ids=[f"{k}-{i}" for i, (k, _, _) in enumerate(TORCH)]
+)
 def test_as_torch_has_it(kind: str, fields: dict[str, Any], reference: Any) -> None:
     expected, momenta = by_torch(reference, T)
     np.testing.assert_allclose(ours(kind, T, **fields), expected, rtol=1e-12, atol=1e-14)
@@ -106,7 +135,9 @@ ENDS = [
 @pytest.mark.parametrize(("kind", "fields", "end"), ENDS)
 @pytest.mark.parametrize("total", [1, 7, 1000])
 def test_ends_are_exact_and_stay(kind: str, fields: dict[str, Any], end: float, total: int) -> None:
-    curve = Schedules([schedule(kind, **fields)], epoch_steps=3, totals=[total]).factors(0, total + 5)[:, 0]
+    curve = Schedules([schedule(kind, **fields)], epoch_steps=3, totals=[total]).factors(
+        0, total + 5
+    )[:, 0]
     assert curve[0] == 1.0
     assert (curve[total:] == end).all()
 
@@ -140,11 +171,15 @@ def test_warmup_then_the_schedule(warmup: int, total: int, how: str, kind: str) 
 @given(st.sampled_from(sorted(table("schedule"))), st.integers(0, 60), st.integers(0, 60))
 def test_blocks_join_seamlessly(kind: str, first: int, length: int) -> None:
     fields = {"values": (1.0, 0.5)} if kind == "table" else {}
-    schedules = Schedules([schedule(kind, warmup="5it", floor=0.1, **fields)] * 2, epoch_steps=7, totals=[100, 60])
+    schedules = Schedules(
+        [schedule(kind, warmup="5it", floor=0.1, **fields)] * 2, epoch_steps=7, totals=[100, 60]
+    )
     whole = schedules.factors(0, 120)
     assert whole.dtype == np.float64
     assert (whole >= 0.1).all()
-    np.testing.assert_array_equal(schedules.factors(first, first + length), whole[first : first + length])
+    np.testing.assert_array_equal(
+        schedules.factors(first, first + length), whole[first : first + length]
+    )
 
 
 def test_constant_warmup_at_zero_is_refused() -> None:
@@ -158,8 +193,14 @@ PLATEAU = [
     ({}, {"mode": "max"}),
     ({"patience": "2ep", "factor": 0.5}, {"mode": "max", "patience": 2, "factor": 0.5}),
     ({"patience": "1ep", "cooldown": "3ep"}, {"mode": "max", "patience": 1, "cooldown": 3}),
-    ({"monitor": "val_loss", "patience": "0ep", "threshold": 0.05}, {"mode": "min", "patience": 0, "threshold": 0.05}),
-    ({"patience": "2ep", "factor": 0.5, "floor": 0.2}, {"mode": "max", "patience": 2, "factor": 0.5, "min_lr": 0.2}),
+    (
+        {"monitor": "val_loss", "patience": "0ep", "threshold": 0.05},
+        {"mode": "min", "patience": 0, "threshold": 0.05},
+    ),
+    (
+        {"patience": "2ep", "factor": 0.5, "floor": 0.2},
+        {"mode": "max", "patience": 2, "factor": 0.5, "min_lr": 0.2},
+    ),
 ]
 
 
@@ -204,7 +245,11 @@ def test_plateau_wants_its_metric() -> None:
 
 
 def test_state_through_json_and_keep() -> None:
-    parts = [schedule("on_plateau", patience="1ep"), schedule("cosine"), schedule("on_plateau", patience="3ep")]
+    parts = [
+        schedule("on_plateau", patience="1ep"),
+        schedule("cosine"),
+        schedule("on_plateau", patience="3ep"),
+    ]
     schedules = Schedules(parts, epoch_steps=2, totals=[40, 20, 30])
     metrics = [np.array([0.5, 0.5, 0.5]) for _ in range(3)]
     for m in metrics:
@@ -229,7 +274,9 @@ def test_momentum_points() -> None:
     found = Schedules([rising, schedule("step")], epoch_steps=5, totals=[40, 40]).momentum(0, 40)
     assert found is not None
     assert np.isnan(found[:, 1]).all()
-    np.testing.assert_allclose(found[[0, 10, 20, 25, 30, 39], 0], [0.5, 0.7, 0.9, 0.945, 0.99, 0.99], rtol=1e-14)
+    np.testing.assert_allclose(
+        found[[0, 10, 20, 25, 30, 39], 0], [0.5, 0.7, 0.9, 0.945, 0.99, 0.99], rtol=1e-14
+    )
 
 
 def test_tabulated_function_is_kept_in_the_recipe() -> None:

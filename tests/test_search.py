@@ -1,4 +1,5 @@
-"""Spaces are sampled, tightened and checked; searches choose on validation data, resume, and touch test data once."""
+"""Spaces are sampled, tightened and checked; searches choose on validation data, resume, and touch
+test data once."""
 
 from __future__ import annotations
 
@@ -13,9 +14,24 @@ from ravine import InputError, Recipe
 from ravine.engine.rungs import Halving
 from ravine.rundir import RunDir
 from ravine.study.search import points_of, search
-from ravine.study.space import Choice, Integer, LogUniform, Normal, Space, Uniform, Variable, split_values
+from ravine.study.space import (
+    Choice,
+    Integer,
+    LogUniform,
+    Normal,
+    Space,
+    Uniform,
+    Variable,
+    split_values,
+)
 
-BLOBS = Recipe(name="blobs", data={"source": "blobs", "batch": 32}, model="softmax", optimizer="sgd", stop={"after": "3ep"})
+BLOBS = Recipe(
+    name="blobs",
+    data={"source": "blobs", "batch": 32},
+    model="softmax",
+    optimizer="sgd",
+    stop={"after": "3ep"},
+)
 LR = "optimizer.lr=loguniform:1e-4:1"
 
 
@@ -59,13 +75,19 @@ def test_what_cannot_be_varied_is_said_before_anything_runs(vary, said, tmp_path
     assert not (tmp_path / "s").exists()
 
 
-@given(st.floats(0, 0.999999), st.sampled_from([Uniform(-2.0, 3.0), LogUniform(1e-6, 10.0), Normal(1.0, 2.0)]))
+@given(
+    st.floats(0, 0.999999),
+    st.sampled_from([Uniform(-2.0, 3.0), LogUniform(1e-6, 10.0), Normal(1.0, 2.0)]),
+)
 def test_places_are_quantiles(u, distribution):
     u = min(max(u, 1e-6), 1 - 1e-6)
     assert distribution.place(distribution.at(u)) == pytest.approx(u, abs=1e-6)
 
 
-@given(st.lists(st.floats(0, 0.99), min_size=1, max_size=3), st.sampled_from([Uniform(-2.0, 3.0), LogUniform(1e-6, 10.0)]))
+@given(
+    st.lists(st.floats(0, 0.99), min_size=1, max_size=3),
+    st.sampled_from([Uniform(-2.0, 3.0), LogUniform(1e-6, 10.0)]),
+)
 def test_a_tightened_range_holds_the_best_within_the_old_one(us, distribution):
     best = [distribution.at(u) for u in us]
     new = distribution.tightened(best)
@@ -87,7 +109,10 @@ def test_integers_are_equally_likely():
 
 
 def test_conditions_and_their_order():
-    space = Space.parse(["optimizer.momentum=uniform:0.5:0.9 if optimizer.kind=sgd", "optimizer.kind=adam,sgd"], BLOBS)
+    space = Space.parse(
+        ["optimizer.momentum=uniform:0.5:0.9 if optimizer.kind=sgd", "optimizer.kind=adam,sgd"],
+        BLOBS,
+    )
     assert space.variables[0].path == "optimizer.kind"
     assert set(space.values([0.9, 0.5], BLOBS)) == {"optimizer.kind", "optimizer.momentum"}
     assert set(space.values([0.1, 0.5], BLOBS)) == {"optimizer.kind"}
@@ -96,7 +121,11 @@ def test_conditions_and_their_order():
 
 @given(
     st.lists(
-        st.one_of(st.integers(-5, 5), st.sampled_from(["sgd", "adam"]), st.lists(st.integers(0, 9), min_size=1, max_size=3)),
+        st.one_of(
+            st.integers(-5, 5),
+            st.sampled_from(["sgd", "adam"]),
+            st.lists(st.integers(0, 9), min_size=1, max_size=3),
+        ),
         min_size=1,
     )
 )
@@ -113,18 +142,35 @@ def test_points_fill_the_cube(name):
     assert np.array_equal(points, points_of(name, 25, 3, seed=1, round_=0))
     assert not np.array_equal(points, points_of(name, 25, 3, seed=2, round_=0))
     if name != "random":  # evenly spread: every quarter of every axis is visited
-        assert (np.stack([np.bincount((4 * axis).astype(int), minlength=4) for axis in points.T]) >= 4).all()
+        assert (
+            np.stack([np.bincount((4 * axis).astype(int), minlength=4) for axis in points.T]) >= 4
+        ).all()
 
 
 @pytest.mark.parametrize("method", ["random", "grid", "sobol", "halton"])
 def test_a_search_finds_a_better_rate_and_touches_the_test_data_once(method, tmp_path):
     poor = BLOBS.edit({"optimizer.lr": 1e-5})
-    found = search(poor, [LR], method=method, members=4, rounds=2, points=4, finals=2, quiet=True, out=tmp_path / "s")
+    found = search(
+        poor,
+        [LR],
+        method=method,
+        members=4,
+        rounds=2,
+        points=4,
+        finals=2,
+        quiet=True,
+        out=tmp_path / "s",
+    )
     assert found["chosen"]["val_accuracy"][0] > found["default"]["val_accuracy"][0]
     assert found["chosen"]["test_accuracy"][0] > 0.6
     for stage in (tmp_path / "s" / "runs").iterdir():
         rundir = RunDir.open(stage)
-        assert not [name for m in range(len(rundir.recipes)) for name in rundir.result(m) if name.startswith("test_")]
+        assert not [
+            name
+            for m in range(len(rundir.recipes))
+            for name in rundir.result(m)
+            if name.startswith("test_")
+        ]
     chosen = Recipe.load(tmp_path / "s" / "chosen.toml")
     assert chosen.optimizer.lr == found["chosen"]["values"]["optimizer.lr"]
     expected = 4 if method == "grid" else 8
@@ -133,8 +179,12 @@ def test_a_search_finds_a_better_rate_and_touches_the_test_data_once(method, tmp
 
 
 def test_the_second_round_is_drawn_around_the_best(tmp_path):
-    found = search(BLOBS, [LR], members=6, rounds=2, keep=1, finals=1, quiet=True, out=tmp_path / "s")
-    first, second = ([row["optimizer.lr"] for row in found["table"] if row["round"] == r] for r in (1, 2))
+    found = search(
+        BLOBS, [LR], members=6, rounds=2, keep=1, finals=1, quiet=True, out=tmp_path / "s"
+    )
+    first, second = (
+        [row["optimizer.lr"] for row in found["table"] if row["round"] == r] for r in (1, 2)
+    )
     assert max(second) / min(second) < max(first) / min(first)
     assert found["spaces"]["random"][0] != found["spaces"]["random"][1]
 
@@ -147,7 +197,9 @@ def test_hopeless_members_are_dropped_early(tmp_path):
     assert ends[-1] == 20
     assert ends.count(20) <= 3
     assert found["table"][0]["stopped"] == "finished"
-    whole = search(recipe, [LR], members=9, rounds=1, finals=1, drop=False, quiet=True, out=tmp_path / "whole")
+    whole = search(
+        recipe, [LR], members=9, rounds=1, finals=1, drop=False, quiet=True, out=tmp_path / "whole"
+    )
     assert {row["epochs"] for row in whole["table"]} == {20}
 
 
@@ -163,14 +215,31 @@ def test_rounds_go_from_coarse_to_fine(tmp_path):
 
 
 def test_structural_fields_become_programs(tmp_path):
-    found = search(BLOBS, ["data.batch=16,64", LR], members=6, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
+    found = search(
+        BLOBS,
+        ["data.batch=16,64", LR],
+        members=6,
+        rounds=1,
+        finals=1,
+        quiet=True,
+        out=tmp_path / "s",
+    )
     assert {row["data.batch"] for row in found["table"]} == {16, 64}
     assert len(RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]) == 2
 
 
 def test_a_model_based_sampler_is_asked_and_told(tmp_path):
     pytest.importorskip("optuna")
-    found = search(BLOBS, [LR], method="random,optuna:TPESampler", members=4, rounds=2, finals=1, quiet=True, out=tmp_path / "s")
+    found = search(
+        BLOBS,
+        [LR],
+        method="random,optuna:TPESampler",
+        members=4,
+        rounds=2,
+        finals=1,
+        quiet=True,
+        out=tmp_path / "s",
+    )
     assert [row["method"] for row in found["methods"]] == ["random", "optuna:TPESampler"]
     assert [row["runs"] for row in found["methods"]] == [8, 8]
     with pytest.raises(InputError, match="did you mean 'optuna:TPESampler'"):
@@ -179,7 +248,18 @@ def test_a_model_based_sampler_is_asked_and_told(tmp_path):
 
 def test_asha_refills_the_rows_of_losers(tmp_path):
     recipe = BLOBS.edit({"stop.after": "9ep"})
-    found = search(recipe, [LR], method="asha", members=4, rounds=3, finals=1, first="1ep", eta=3, quiet=True, out=tmp_path / "s")
+    found = search(
+        recipe,
+        [LR],
+        method="asha",
+        members=4,
+        rounds=3,
+        finals=1,
+        first="1ep",
+        eta=3,
+        quiet=True,
+        out=tmp_path / "s",
+    )
     stopped = [row["stopped"] for row in found["table"]]
     assert len(stopped) == 12
     assert stopped.count("finished") < 6
@@ -189,7 +269,8 @@ def test_asha_refills_the_rows_of_losers(tmp_path):
 
 
 def test_a_refilled_row_trains_as_one_that_began_at_once(tmp_path):
-    """With the full batch every step sees the same data, so a member that began later must equal its solo run."""
+    """With the full batch every step sees the same data, so a member that began later must equal
+    its solo run."""
     import ravine
 
     recipe = BLOBS.edit(
@@ -210,7 +291,8 @@ def test_a_refilled_row_trains_as_one_that_began_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "stay"), [([3.0, 2.0, 1.0], [False, False, True]), ([1.0], [True]), ([math.nan, 5.0], [False, True])]
+    ("values", "stay"),
+    [([3.0, 2.0, 1.0], [False, False, True]), ([1.0], [True]), ([math.nan, 5.0], [False, True])],
 )
 def test_halving_keeps_the_best_part(values, stay):
     rule = Halving("val_loss", eta=3)
@@ -218,12 +300,19 @@ def test_halving_keeps_the_best_part(values, stay):
 
 
 def test_without_fields_the_usual_ones_are_varied(tmp_path):
-    recipe = BLOBS.edit({"model": {"kind": "mlp", "hidden": [8], "dropout": 0.1}, "optimizer": {"kind": "adamw", "lr": 0.01}})
+    recipe = BLOBS.edit(
+        {
+            "model": {"kind": "mlp", "hidden": [8], "dropout": 0.1},
+            "optimizer": {"kind": "adamw", "lr": 0.01},
+        }
+    )
     found = search(recipe, members=3, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
     values = {"optimizer.lr", "optimizer.weight_decay", "model.dropout", "loss.label_smoothing"}
     assert set(found["chosen"]["values"]) == values
     assert all(1e-3 <= row["optimizer.lr"] <= 0.1 for row in found["table"])
-    assert len(RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]) == 1  # all differ within one population
+    assert (
+        len(RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]) == 1
+    )  # all differ within one population
     assert Recipe.load(tmp_path / "s" / "chosen.toml").loss.kind == "cross_entropy"
 
 
@@ -240,6 +329,17 @@ def test_a_model_given_in_python_has_no_fields_to_vary(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     data = (x, (x[:, 0] > 0).astype(np.int64))
     found = search(
-        recipe, members=2, rounds=1, finals=1, model=lambda: nn.Linear(3, 2), data=data, quiet=True, out=tmp_path / "s"
+        recipe,
+        members=2,
+        rounds=1,
+        finals=1,
+        model=lambda: nn.Linear(3, 2),
+        data=data,
+        quiet=True,
+        out=tmp_path / "s",
     )
-    assert set(found["chosen"]["values"]) == {"optimizer.lr", "optimizer.weight_decay", "loss.label_smoothing"}
+    assert set(found["chosen"]["values"]) == {
+        "optimizer.lr",
+        "optimizer.weight_decay",
+        "loss.label_smoothing",
+    }

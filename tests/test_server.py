@@ -39,14 +39,30 @@ def client(runs):
 def test_the_list_holds_every_run_and_only_runs(client):
     rows = client.get("/api/runs").json()["runs"]
     assert {row["id"] for row in rows} == {
-        "one", "five-seeds", "rates", "regression", "study/adam", "study/slow", "stopped", "wild"
-    }  # fmt: skip
+        "one",
+        "five-seeds",
+        "rates",
+        "regression",
+        "study/adam",
+        "study/slow",
+        "stopped",
+        "wild",
+    }
     row = next(row for row in rows if row["id"] == "rates")
-    assert (row["state"], row["members"], row["epochs"], row["total_epochs"]) == ("finished", 25, 20, 30)
+    assert (row["state"], row["members"], row["epochs"], row["total_epochs"]) == (
+        "finished",
+        25,
+        20,
+        30,
+    )
     assert row["recipe"] == {
-        "model.kind": "mlp", "data.source.kind": "digits", "optimizer.kind": "adam", "optimizer.lr": "varies",
-        "data.batch": 64, "seed": 0,
-    }  # fmt: skip
+        "model.kind": "mlp",
+        "data.source.kind": "digits",
+        "optimizer.kind": "adam",
+        "optimizer.lr": "varies",
+        "data.batch": 64,
+        "seed": 0,
+    }
     assert row["curves"] == ["loss", "accuracy", "lr", "grad_norm", "step_loss"]
     assert next(row for row in rows if row["id"] == "wild")["state"] == "diverged"
 
@@ -58,7 +74,9 @@ def test_a_run_directory_may_be_served_itself(runs):
 
 @pytest.mark.parametrize("x", ["epoch", "step", "seconds"])
 def test_curves_are_what_was_measured(client, runs, x):
-    lines = client.get("/api/curves", params={"run": "one", "metric": "loss", "x": x}).json()["series"]
+    lines = client.get("/api/curves", params={"run": "one", "metric": "loss", "x": x}).json()[
+        "series"
+    ]
     rows = RunDir.open(runs / "one").epochs(0, clock=True)
     for line, metric in zip(lines, ("train_loss", "val_loss"), strict=True):
         assert (line["metric"], line["percent"]) == (metric, False)
@@ -67,9 +85,14 @@ def test_curves_are_what_was_measured(client, runs, x):
 
 
 def test_many_members_are_a_median_and_a_band(client):
-    (line,) = client.get("/api/curves", params={"run": "rates", "metric": "accuracy"}).json()["series"]
+    (line,) = client.get("/api/curves", params={"run": "rates", "metric": "accuracy"}).json()[
+        "series"
+    ]
     assert line["label"] == "median of 25"
-    assert all(low <= middle <= high for low, middle, high in zip(line["low"], line["y"], line["high"], strict=True))
+    assert all(
+        low <= middle <= high
+        for low, middle, high in zip(line["low"], line["y"], line["high"], strict=True)
+    )
 
 
 def test_what_is_not_finite_is_null(client):
@@ -90,7 +113,9 @@ def test_other_host_names_are_refused(client):
     assert client.get("/api/runs", headers={"host": "evil.example"}).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["index.html", "index.js", "chart.js", "theme.css", "index.css", "icon.svg"])
+@pytest.mark.parametrize(
+    "path", ["index.html", "index.js", "chart.js", "theme.css", "index.css", "icon.svg"]
+)
 def test_the_page_asks_this_server_alone(client, path):
     answer = client.get(f"/web/{path}")
     assert answer.status_code == 200
@@ -116,7 +141,16 @@ def test_a_run_is_followed_while_it_is_written(tmp_path):
         run.add_epochs([{"member": 0, **rows[done - 1]}])
         (row,) = shelf.rows()
         assert (row["state"], row["epochs"], row["steps"]) == ("running", done, done * EPOCH_STEPS)
-    run.set_result(0, {"val_loss": 0.5, "stopped": "finished", "epochs": 6, "steps": 6 * EPOCH_STEPS, "seconds": 3.0})
+    run.set_result(
+        0,
+        {
+            "val_loss": 0.5,
+            "stopped": "finished",
+            "epochs": 6,
+            "steps": 6 * EPOCH_STEPS,
+            "seconds": 3.0,
+        },
+    )
     assert shelf.rows()[0]["state"] == "finished"
     run.close()
     shutil.rmtree(run.path)
@@ -148,7 +182,9 @@ def start(directory):
         "import sys; from ravine.report import server; server.serve(sys.argv[1], port=0)"
         " if 'torch' not in sys.modules else sys.exit('torch was imported')"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True
+    )
     return process, re.search(r"http://\S+", process.stdout.readline())[0]
 
 
@@ -172,7 +208,9 @@ def test_a_browser_draws_the_curves_and_the_list(runs, tmp_path):
         time.sleep(0.5)
         page = f"{address}/#run=study/adam&run=study/slow&show=accuracy&show=step_loss"
         command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path}", page]
-        dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        dom = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=True
+        ).stdout
     finally:
         process.terminate()
         process.wait(20)

@@ -49,12 +49,16 @@ def test_every_dtype_and_shape_returns_bit_for_bit(tmp_path, dtype, shape):
 @given(
     shapes=st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=4),
     dtype=st.sampled_from(DTYPES),
-    facts=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)),
+    facts=st.dictionaries(
+        st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+    ),
     seed=st.integers(0, 2**32),
 )
 def test_arrays_and_facts_return_as_they_were(tmp_path_factory, shapes, dtype, facts, seed):
     place = tmp_path_factory.mktemp("s")
-    arrays = {f"array {i}/é": random_bits(tuple(shape), dtype, seed + i) for i, shape in enumerate(shapes)}
+    arrays = {
+        f"array {i}/é": random_bits(tuple(shape), dtype, seed + i) for i, shape in enumerate(shapes)
+    }
     snapshot.write(place, arrays, facts)
     read, told = snapshot.read(place)
     assert same(read, arrays)
@@ -64,16 +68,35 @@ def test_arrays_and_facts_return_as_they_were(tmp_path_factory, shapes, dtype, f
 def test_views_of_one_matrix_are_kept_apart(tmp_path):
     theta = torch.arange(24.0).reshape(4, 6)
     pair = torch.tensor([1 + 2j, 3 - 4j])
-    arrays = {"theta": theta, "again": theta, "row": theta[1], "rows": theta[1:3], "turned": theta.T}
-    arrays |= {"strided": theta[:, ::2], "expanded": theta[:1].expand(3, 6), "grown": theta.clone().requires_grad_()}
-    arrays |= {"conjugate": pair.conj(), "negative": pair.conj().imag, "one of a pair": pair[1:].imag}
+    arrays = {
+        "theta": theta,
+        "again": theta,
+        "row": theta[1],
+        "rows": theta[1:3],
+        "turned": theta.T,
+    }
+    arrays |= {
+        "strided": theta[:, ::2],
+        "expanded": theta[:1].expand(3, 6),
+        "grown": theta.clone().requires_grad_(),
+    }
+    arrays |= {
+        "conjugate": pair.conj(),
+        "negative": pair.conj().imag,
+        "one of a pair": pair[1:].imag,
+    }
     snapshot.write(tmp_path / "s", arrays, {})
     assert same(snapshot.read(tmp_path / "s")[0], {k: v.detach() for k, v in arrays.items()})
 
 
 def test_facts_keep_the_infinities(tmp_path):
-    snapshot.write(tmp_path / "s", {}, {"best": float("inf"), "nested": {"steps": [1, 2], "name": "ö"}})
-    assert snapshot.read(tmp_path / "s") == ({}, {"best": float("inf"), "nested": {"steps": [1, 2], "name": "ö"}})
+    snapshot.write(
+        tmp_path / "s", {}, {"best": float("inf"), "nested": {"steps": [1, 2], "name": "ö"}}
+    )
+    assert snapshot.read(tmp_path / "s") == (
+        {},
+        {"best": float("inf"), "nested": {"steps": [1, 2], "name": "ö"}},
+    )
 
 
 def test_a_snapshot_is_replaced_whole(tmp_path):
@@ -138,7 +161,11 @@ def test_newest_passes_over_what_is_damaged_and_says_so(tmp_path):
     assert found.path == paths[2]
     assert found.facts == {"step": 1}
     assert found.arrays["a"].tolist() == [1.0] * 4
-    assert ["step-3" in found.skipped[0], "step-2" in found.skipped[1], len(found.skipped)] == [True, True, 2]
+    assert ["step-3" in found.skipped[0], "step-2" in found.skipped[1], len(found.skipped)] == [
+        True,
+        True,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("n", [0, 2])

@@ -1,4 +1,5 @@
-"""Sources: what each gives, how new files of the same kind are read, and the message for each that is wrong."""
+"""Sources: what each gives, how new files of the same kind are read, and the message for each that
+is wrong."""
 
 import gzip
 import json
@@ -19,7 +20,9 @@ from ravine.errors import InputError
 from ravine.recipe import Data
 
 ROOT = Path(os.environ.get("RAVINE_DATA", ""))
-needs_data = pytest.mark.skipif("RAVINE_DATA" not in os.environ, reason="set RAVINE_DATA to the folder of data sets")
+needs_data = pytest.mark.skipif(
+    "RAVINE_DATA" not in os.environ, reason="set RAVINE_DATA to the folder of data sets"
+)
 WHOLE = {"validation": 0.0, "test": 0.0, "batch": "full", "order": "fixed"}
 
 
@@ -38,7 +41,11 @@ def write_csv(path, header, rows):
 def write_idx(path, array, magic=None):
     kind = {np.uint8: 8, np.int32: 12, np.float32: 13}[array.dtype.type]
     head = magic or bytes([0, 0, kind, array.ndim])
-    data = head + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    data = (
+        head
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    )
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
@@ -46,11 +53,13 @@ def write_idx(path, array, magic=None):
 def write_images(folder, count, size=(6, 4), mode="RGB", suffix="png", value=None):
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        colour = value if value is not None else (10 * i, 0, 255) if mode.startswith("RGB") else 10 * i
+        colour = (
+            value if value is not None else (10 * i, 0, 255) if mode.startswith("RGB") else 10 * i
+        )
         Image.new(mode, size, colour).save(folder / f"{i}.{suffix}")
 
 
-# --- synthetic --------------------------------------------------------------------------------------------------------
+# --- synthetic ------------------------------------------------------------------------------------
 
 SYNTHETIC = {
     "blobs": ((2,), "classification", 3),
@@ -61,7 +70,18 @@ SYNTHETIC = {
     "copying": ((40,), "sequence", 11),
     "adding": ((50, 2), "regression", 1),
 }
-OTHERS = {"digits", "mnist", "cifar10", "shakespeare", "text", "folder", "csv", "npz", "idx", "arrays"}  # tested below
+OTHERS = {
+    "digits",
+    "mnist",
+    "cifar10",
+    "shakespeare",
+    "text",
+    "folder",
+    "csv",
+    "npz",
+    "idx",
+    "arrays",
+}  # tested below
 
 
 def test_every_source_is_tested():
@@ -82,7 +102,9 @@ def test_synthetic(name):
 def test_circles_and_blobs_are_where_they_should_be():
     _, x, y = whole({"kind": "circles", "noise": 0.0, "factor": 0.5})
     torch.testing.assert_close(x.norm(dim=1), torch.where(y == 0, 1.0, 0.5))
-    _, x, y = whole({"kind": "blobs", "samples": 4000, "deviation": 0.5, "features": 4, "classes": 5})
+    _, x, y = whole(
+        {"kind": "blobs", "samples": 4000, "deviation": 0.5, "features": 4, "classes": 5}
+    )
     for k in range(5):
         torch.testing.assert_close(x[y == k].std(0), torch.full((4,), 0.5), rtol=0.1, atol=0)
 
@@ -124,14 +146,16 @@ def test_adding():
 def test_characters_differ_and_can_be_told_apart():
     from sklearn.neighbors import KNeighborsClassifier
 
-    pipeline, x, y = whole({"kind": "characters", "alphabet": "digits", "samples": 1000, "size": 16})
+    pipeline, x, y = whole(
+        {"kind": "characters", "alphabet": "digits", "samples": 1000, "size": 16}
+    )
     assert pipeline.classes == tuple("0123456789")
     assert x.dtype == torch.uint8
     x = x.flatten(1).numpy()
     assert KNeighborsClassifier(3).fit(x[:800], y[:800]).score(x[800:], y[800:]) > 0.7
 
 
-# --- data sets --------------------------------------------------------------------------------------------------------
+# --- data sets ------------------------------------------------------------------------------------
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -152,7 +176,18 @@ def test_mnist():
     assert y.tolist() == [5, 0, 4, 1, 9]
     mean = pipeline.raw("train", 60000)[0].sum().item() / (60000 * 784 * 255)
     assert mean == pytest.approx(0.1306604, abs=1e-6)  # as everybody knows it
-    assert pipeline.class_counts().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert pipeline.class_counts().tolist() == [
+        5923,
+        6742,
+        5958,
+        6131,
+        5842,
+        5421,
+        5918,
+        6265,
+        5851,
+        5949,
+    ]
 
 
 @needs_data
@@ -174,7 +209,9 @@ def test_cifar10_as_jpeg(tmp_path, monkeypatch):
     assert (pipeline.size("train"), pipeline.size("test")) == (50000, 10000)
     assert pipeline.class_counts().tolist() == [5000] * 10
     x, _ = pipeline.raw("train", 50000)
-    assert (x.double().mean((0, 2, 3)) / 255).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=2e-3)
+    assert (x.double().mean((0, 2, 3)) / 255).tolist() == pytest.approx(
+        [0.4914, 0.4822, 0.4465], abs=2e-3
+    )
     again = Pipeline(Data(source="cifar10", validation=0.0))  # from the cache
     assert torch.equal(again.raw("train", 50000)[0], x)
 
@@ -187,7 +224,9 @@ def small_cifar(folder, monkeypatch, records=20):
         rows = random.integers(0, 256, (records, 3073), dtype=np.uint8)
         rows[:, 0] = np.arange(records) % 10
         (folder / f"{name}.bin").write_bytes(rows.tobytes())
-    return np.frombuffer((folder / "data_batch_1.bin").read_bytes(), np.uint8).reshape(records, 3073)
+    return np.frombuffer((folder / "data_batch_1.bin").read_bytes(), np.uint8).reshape(
+        records, 3073
+    )
 
 
 def test_cifar10_as_published(tmp_path, monkeypatch):
@@ -223,14 +262,19 @@ def test_cifar10_as_jpeg_is_decoded_once(tmp_path, monkeypatch):
             pictures.append(Image.new("RGB", (32, 32), (10 * i, 255 - 10 * i, 5)))
             pictures[-1].save(out := io.BytesIO(), "JPEG")
             blobs.append(np.frombuffer(out.getvalue(), np.uint8))
-        stored[f"{part}_bytes"], stored[f"{part}_ends"] = np.concatenate(blobs), np.cumsum([len(b) for b in blobs])
+        stored[f"{part}_bytes"], stored[f"{part}_ends"] = (
+            np.concatenate(blobs),
+            np.cumsum([len(b) for b in blobs]),
+        )
         stored[f"{part}_labels"] = np.arange(20, dtype=np.uint8) % 10
     root = tmp_path / "data"
     root.mkdir()
     np.savez(root / "cifar10-jpeg.npz", **stored)
     data = Data(source="cifar10", validation=0.0, batch=10)
     first = Pipeline(data, root=root).raw("train", 20)[0]
-    assert (first[7].movedim(0, 2).int() - torch.from_numpy(np.array(pictures[7])).int()).abs().max() < 6
+    assert (
+        first[7].movedim(0, 2).int() - torch.from_numpy(np.array(pictures[7])).int()
+    ).abs().max() < 6
     monkeypatch.setattr("ravine.data.images.load", lambda *_: pytest.fail("decoded twice"))
     assert torch.equal(Pipeline(data, root=root).raw("train", 20)[0], first)
 
@@ -245,13 +289,15 @@ def test_shakespeare():
     assert torch.equal(batch.x[:, 1:], batch.y[:, :-1])
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 def test_text_is_cut_into_contiguous_pieces(tmp_path):
     content = "".join(chr(97 + i % 5) for i in range(1000)) + "z" * 300
     (tmp_path / "a.txt").write_text(content)
-    pipeline = Pipeline(Data(source=f"text:{tmp_path / 'a.txt'}", validation=0.25, test=0.2, batch=2))
+    pipeline = Pipeline(
+        Data(source=f"text:{tmp_path / 'a.txt'}", validation=0.25, test=0.2, batch=2)
+    )
     assert pipeline.classes == ("\ufffd", *"abcde")  # the last pieces are not looked at
     (test,) = pipeline.split("test")
     assert (test.x == 0).all()  # z is unknown
@@ -284,7 +330,7 @@ def test_a_prompt_and_a_text_file_as_tokens(tmp_path):
     assert names == ["a.txt"]
 
 
-# --- csv --------------------------------------------------------------------------------------------------------------
+# --- csv ------------------------------------------------------------------------------------------
 
 ROWS = [f"{i},{'red' if i % 3 else 'blue'},{i * 0.5},{'yes' if i % 2 else 'no'}" for i in range(60)]
 
@@ -296,7 +342,11 @@ def csv_of(tmp_path, header="a,colour,b,label", rows=ROWS, **settings):
 
 def test_csv_classification(tmp_path):
     pipeline = Pipeline(Data(source=csv_of(tmp_path), **WHOLE))
-    assert (pipeline.task, pipeline.classes, pipeline.input_shape) == ("classification", ("no", "yes"), (4,))
+    assert (pipeline.task, pipeline.classes, pipeline.input_shape) == (
+        "classification",
+        ("no", "yes"),
+        (4,),
+    )
     x = pipeline.transform(pipeline.raw("train", 60)[0])
     expected = [[i, float(i % 3 == 0), float(i % 3 > 0), i * 0.5] for i in range(60)]
     assert x.tolist() == expected
@@ -321,7 +371,8 @@ def test_csv_targets_and_columns(tmp_path, settings, task, outputs, features):
 
 
 @pytest.mark.parametrize(
-    ("header", "target"), [("a,b,c", "c"), ("a,Target,c", "Target"), ("y,b,c", "y"), ("a,b,label", "label")]
+    ("header", "target"),
+    [("a,b,c", "c"), ("a,Target,c", "Target"), ("y,b,c", "y"), ("a,b,label", "label")],
 )
 def test_csv_default_target(tmp_path, header, target):
     rows = [f"{i % 2},{i % 3},{i % 4}" for i in range(24)]
@@ -333,7 +384,9 @@ def test_csv_default_target(tmp_path, header, target):
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_csv_separators_quotes_and_byte_order_mark(tmp_path, separator):
     rows = [f'"{i}"{separator}"x{separator}y"{separator}{i % 2}' for i in range(10)]
-    (tmp_path / "t.csv").write_text("\ufeff" + "\n".join([separator.join(["a", "b", "c"]), *rows]), encoding="utf-8")
+    (tmp_path / "t.csv").write_text(
+        "\ufeff" + "\n".join([separator.join(["a", "b", "c"]), *rows]), encoding="utf-8"
+    )
     pipeline = Pipeline(Data(source=f"csv:{tmp_path / 't.csv'}", **WHOLE))
     assert [c["name"] for c in pipeline.preparation.facts["columns"]] == ["a", "b"]
     assert pipeline.preparation.facts["columns"][1]["categories"] == [f"x{separator}y"]
@@ -347,14 +400,21 @@ def test_csv_without_a_header(tmp_path):
 
 
 def test_csv_missing_values_by_the_stated_rule(tmp_path):
-    """Medians with an indicator where training misses some; the mode for categories; zeros for what is unknown."""
+    """Medians with an indicator where training misses some; the mode for categories; zeros for what
+    is unknown."""
     a = [None if i in (3, 20) else i**2 for i in range(40)]
     rows = [
         f"{'?' if v is None else v},{'NA' if i == 5 else 'red' if i % 3 else 'blue'},{i},{i % 2}"
         for i, v in enumerate(a)
     ]
     pipeline = Pipeline(Data(source=csv_of(tmp_path, "a,colour,b,label", rows), **WHOLE))
-    assert pipeline.preparation.inputs[0].names == ("a", "a missing", "colour=blue", "colour=red", "b")
+    assert pipeline.preparation.inputs[0].names == (
+        "a",
+        "a missing",
+        "colour=blue",
+        "colour=red",
+        "b",
+    )
     median = float(np.median([v for v in a if v is not None]))
     x = pipeline.transform(pipeline.raw("train", 40)[0])
     assert x[3].tolist() == [median, 1, 1, 0, 3]
@@ -373,7 +433,9 @@ def test_csv_statistics_are_of_the_training_part(tmp_path):
     assert fill[1] == pytest.approx(np.nanmedian(train[:, 1].numpy()))
     held = set(pipeline.raw("test", 100)[0][:, 0].tolist())
     changed = [f"{i},{1000 if i in held else '' if i % 7 == 0 else i},{i % 2}" for i in range(100)]
-    other = Pipeline(Data(source=csv_of(tmp_path, "row,a,label", changed), validation=0.2, test=0.2))
+    other = Pipeline(
+        Data(source=csv_of(tmp_path, "row,a,label", changed), validation=0.2, test=0.2)
+    )
     assert torch.equal(other.preparation.inputs[0].fill, fill)
 
 
@@ -398,7 +460,7 @@ def test_csv_predict(tmp_path):
         again.read(write_csv(tmp_path / "other.csv", "a,b,colours", ["1,2,red"]))
 
 
-# --- folders of images ------------------------------------------------------------------------------------------------
+# --- folders of images ----------------------------------------------------------------------------
 
 
 def test_folder_by_class(tmp_path):
@@ -416,7 +478,11 @@ def test_folder_with_parts(tmp_path):
         for name in ("cat", "dog"):
             write_images(tmp_path / part / name, count)
     pipeline = Pipeline(Data(source=f"folder:{tmp_path}"))
-    assert {p: pipeline.size(p) for p in ("train", "validation", "test")} == {"train": 20, "validation": 8, "test": 12}
+    assert {p: pipeline.size(p) for p in ("train", "validation", "test")} == {
+        "train": 20,
+        "validation": 8,
+        "test": 12,
+    }
 
 
 def test_folder_of_different_sizes_and_modes(tmp_path):
@@ -424,8 +490,14 @@ def test_folder_of_different_sizes_and_modes(tmp_path):
     write_images(tmp_path / "b", 2, size=(30, 40), mode="L", suffix="jpg")
     pipeline, x, _ = whole(f"folder:{tmp_path}")
     assert pipeline.input_shape == (1, 20, 10)  # the median
-    assert whole({"kind": "folder", "path": str(tmp_path), "size": [5, 7]})[0].input_shape == (1, 5, 7)
-    assert whole({"kind": "folder", "path": str(tmp_path), "size": 8, "mode": "rgb"})[0].input_shape == (3, 8, 8)
+    assert whole({"kind": "folder", "path": str(tmp_path), "size": [5, 7]})[0].input_shape == (
+        1,
+        5,
+        7,
+    )
+    assert whole({"kind": "folder", "path": str(tmp_path), "size": 8, "mode": "rgb"})[
+        0
+    ].input_shape == (3, 8, 8)
     write_images(tmp_path / "c", 2, size=(10, 20), mode="RGBA", value=(255, 0, 0, 255))
     Image.new("P", (10, 20)).save(tmp_path / "c" / "palette.gif")
     Image.fromarray(np.full((20, 10), 40000, dtype=np.uint16)).save(tmp_path / "c" / "deep.png")
@@ -459,7 +531,9 @@ def test_unreadable_files_are_named_in_one_warning(tmp_path):
         warnings.simplefilter("always")
         _, _, y = whole(f"folder:{tmp_path}")
     (message,) = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    assert all(part in message for part in ("3 file(s)", "cat/notes.txt", "dog/broken.png", "dog/cut.png"))
+    assert all(
+        part in message for part in ("3 file(s)", "cat/notes.txt", "dog/broken.png", "dog/cut.png")
+    )
     assert y.bincount().tolist() == [5, 5]
 
 
@@ -489,20 +563,30 @@ def test_folder_predict(tmp_path):
     assert again.read(tmp_path / "new" / "0.png")[0].shape == (1, 3, 4, 6)
 
 
-# --- npz and idx ------------------------------------------------------------------------------------------------------
+# --- npz and idx ----------------------------------------------------------------------------------
 
 
 def test_npz(tmp_path):
     x, y = np.random.default_rng(0).normal(size=(50, 3)), np.arange(50) % 2
     np.savez(tmp_path / "one.npz", x=x, y=y)
     np.savez(tmp_path / "keras.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
-    np.savez(tmp_path / "three.npz", X_train=x, Y_train=y, x_val=x[:8], y_val=y[:8], x_test=x[:9], y_test=y[:9])
+    np.savez(
+        tmp_path / "three.npz",
+        X_train=x,
+        Y_train=y,
+        x_val=x[:8],
+        y_val=y[:8],
+        x_test=x[:9],
+        y_test=y[:9],
+    )
     assert Pipeline(Data(source=f"npz:{tmp_path / 'one.npz'}")).size("test") == 10
     keras = Pipeline(Data(source=f"npz:{tmp_path / 'keras.npz'}"))
     assert (keras.size("train"), keras.size("validation"), keras.size("test")) == (45, 5, 9)
     three = Pipeline(Data(source=f"npz:{tmp_path / 'three.npz'}"))
     assert (three.size("train"), three.size("validation"), three.size("test")) == (50, 8, 9)
-    regression = Pipeline(Data(source={"kind": "npz", "path": str(tmp_path / "one.npz"), "task": "regression"}))
+    regression = Pipeline(
+        Data(source={"kind": "npz", "path": str(tmp_path / "one.npz"), "task": "regression"})
+    )
     assert regression.task == "regression"
     rows, names = keras.read(tmp_path / "one.npz")
     np.testing.assert_array_equal(rows, x)
@@ -535,7 +619,7 @@ def test_idx_types(tmp_path, dtype):
     assert read.dtype == dtype
 
 
-# --- paths ------------------------------------------------------------------------------------------------------------
+# --- paths ----------------------------------------------------------------------------------------
 
 
 def test_relative_paths_are_looked_for_here_and_under_the_root(tmp_path, monkeypatch):
@@ -549,7 +633,7 @@ def test_relative_paths_are_looked_for_here_and_under_the_root(tmp_path, monkeyp
     assert Pipeline(Data(source="text:a.txt")).classes == ("\ufffd", "Q")
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def csv_file(header, rows):
@@ -607,44 +691,104 @@ BAD_FILES = {
     "a folder as npz": ("npz:empty", folder("empty"), ["not a folder"]),
     "a file as folder": ("folder:a.txt", file("a.txt", b"a"), ["not a file"]),
     "empty folder": ("folder:f", folder("f"), ["f", "no files", "for each class"]),
-    "images without classes": ("folder:f", lambda p: write_images(p / "f", 3), ["files but no folders"]),
+    "images without classes": (
+        "folder:f",
+        lambda p: write_images(p / "f", 3),
+        ["files but no folders"],
+    ),
     "one class": ("folder:f", folder("f", cat=3), ["1 folder(s)", "two classes"]),
     "empty class": ("folder:f", folder("f", cat=3, dog=0), ["f/dog", "no image"]),
     "class of no images": ("folder:f", folder("f", cat=3, dog="text"), ["f/dog", "no image"]),
     "no image at all": ("folder:f", folder("f", cat="text", dog="text"), ["none an image"]),
-    "a class only in test": ("folder:f", folder("f", train_cat=2, train_dog=2, test_dgo=2), ["dgo", "'dog'"]),
+    "a class only in test": (
+        "folder:f",
+        folder("f", train_cat=2, train_dog=2, test_dgo=2),
+        ["dgo", "'dog'"],
+    ),
     "not an npz": ("npz:a.npz", file("a.npz", b"rubbish"), ["a.npz", "npz file"]),
     "a cut npz": ("npz:a.npz", cut, ["a.npz"]),
-    "pickles": ("npz:a.npz", npz_file(x=np.array([{}, {}], dtype=object), y=np.arange(2)), ["never read"]),
+    "pickles": (
+        "npz:a.npz",
+        npz_file(x=np.array([{}, {}], dtype=object), y=np.arange(2)),
+        ["never read"],
+    ),
     "npz without y": ("npz:a.npz", npz_file(x=np.ones((9, 2))), ["arrays x", "x and y"]),
     "npz without anything": ("npz:a.npz", npz_file(), ["(none)"]),
-    "npz of NaN": ("npz:a.npz", npz_file(x=np.full((9, 2), np.nan), y=np.arange(9) % 2), ["18 value(s)", "NaN"]),
+    "npz of NaN": (
+        "npz:a.npz",
+        npz_file(x=np.full((9, 2), np.nan), y=np.arange(9) % 2),
+        ["18 value(s)", "NaN"],
+    ),
     "npz of dates": ("npz:a.npz", npz_file(x=DATES, y=np.arange(4)), ["numbers"]),
-    "bad magic": ("idx:a-images-idx3", file("a-images-idx3", b"PK\x03\x04...."), ["magic", "50 4b"]),
-    "truncated idx": ("idx:a-images-idx3", file("a-images-idx3", SHORT_IDX), ["truncated", "96 bytes"]),
+    "bad magic": (
+        "idx:a-images-idx3",
+        file("a-images-idx3", b"PK\x03\x04...."),
+        ["magic", "50 4b"],
+    ),
+    "truncated idx": (
+        "idx:a-images-idx3",
+        file("a-images-idx3", SHORT_IDX),
+        ["truncated", "96 bytes"],
+    ),
     "truncated header": ("idx:a-images-idx3", file("a-images-idx3", SHORT_IDX[:6]), ["truncated"]),
     "overlong idx": ("idx:a-images-idx3", file("a-images-idx3", SHORT_IDX + b"xx"), ["too long"]),
-    "damaged gzip": ("idx:a-images-idx3", file("a-images-idx3", gzip.compress(b"x" * 99)[:30]), ["a-images"]),
-    "idx without labels": ("idx:a", lambda p: write_idx(p / "a", np.zeros((3, 2, 2), np.uint8)), ["labels"]),
+    "damaged gzip": (
+        "idx:a-images-idx3",
+        file("a-images-idx3", gzip.compress(b"x" * 99)[:30]),
+        ["a-images"],
+    ),
+    "idx without labels": (
+        "idx:a",
+        lambda p: write_idx(p / "a", np.zeros((3, 2, 2), np.uint8)),
+        ["labels"],
+    ),
     "idx of other labels": ("idx:a-images-idx3", other_labels, ["4 target(s) for 3"]),
     "idx folder of nothing": ("idx:f", folder("f"), ["train-images"]),
     "short text": ("text:a.txt", file("a.txt", b"short"), ["a.txt", "at least 128"]),
     "empty text": ("text:a.txt", file("a.txt", b""), ["a.txt", "0 characters"]),
     "text that is none": ("text:a.txt", file("a.txt", b"\xff\xfe\xfa" * 99), ["UTF-8"]),
-    "text too short to be split": ("text:a.txt", file("a.txt", b"a" * 300), ["validation", "at least 65"]),
+    "text too short to be split": (
+        "text:a.txt",
+        file("a.txt", b"a" * 300),
+        ["validation", "at least 65"],
+    ),
     "empty csv": ("csv:a.csv", file("a.csv", b""), ["empty file"]),
     "csv of a header": ("csv:a.csv", csv_file("a,b", []), ["without rows"]),
-    "ragged csv": ("csv:a.csv", csv_file("a,b", ["1,2", "1,2,3"]), ["3 values in row 3", "2, as in"]),
+    "ragged csv": (
+        "csv:a.csv",
+        csv_file("a,b", ["1,2", "1,2,3"]),
+        ["3 values in row 3", "2, as in"],
+    ),
     "column twice": ("csv:a.csv", csv_file("a,a", ["1,2"]), ["'a' twice"]),
     "csv that is none": ("csv:a.csv", file("a.csv", b"\xff\xfe\xfa" * 99), ["UTF-8"]),
-    "infinite cell": ("csv:a.csv", csv_file("a,b", ["inf,1", *ALTERNATE]), ["column a", "1 infinite"]),
-    "missing target": ("csv:a.csv", csv_file("a,b", ["1,2", "3,", "5,NA"]), ["target b", "2 missing", "row 2"]),
+    "infinite cell": (
+        "csv:a.csv",
+        csv_file("a,b", ["inf,1", *ALTERNATE]),
+        ["column a", "1 infinite"],
+    ),
+    "missing target": (
+        "csv:a.csv",
+        csv_file("a,b", ["1,2", "3,", "5,NA"]),
+        ["target b", "2 missing", "row 2"],
+    ),
     "one target": ("csv:a.csv", csv_file("a,b", ["1,x", "3,x"]), ["one class (x)"]),
     "target of names": ("csv:a.csv", csv_file("a,b", NAMED), ["50 different texts"]),
     "only a target": ("csv:a.csv", csv_file("b", ["1", "0"] * 5), ["no usable input column"]),
-    "unknown target": (table_source(target="prize"), csv_file("size,price", ALTERNATE), ["prize", "'price'"]),
-    "unknown column to drop": (table_source(drop=["sise"]), csv_file("size,price", ALTERNATE), ["sise", "'size'"]),
-    "regression of text": (table_source(task="regression"), csv_file("a,b", NAMED), ["a number", "'n0'", "row 1"]),
+    "unknown target": (
+        table_source(target="prize"),
+        csv_file("size,price", ALTERNATE),
+        ["prize", "'price'"],
+    ),
+    "unknown column to drop": (
+        table_source(drop=["sise"]),
+        csv_file("size,price", ALTERNATE),
+        ["sise", "'size'"],
+    ),
+    "regression of text": (
+        table_source(task="regression"),
+        csv_file("a,b", NAMED),
+        ["a number", "'n0'", "row 1"],
+    ),
     "classes in two columns": (
         table_source(target=["a", "b"], task="classification"),
         csv_file("a,b,c", ["1,2,3"] * 9),
@@ -674,7 +818,10 @@ def test_refused(case, tmp_path, monkeypatch):
 READ = {
     "nothing": (lambda p: p / "none.png", "exists"),
     "a text": (lambda p: (p / "a.txt", (p / "a.txt").write_text("a"))[0], "expected images"),
-    "npz without x": (lambda p: (p / "a.npz", np.savez(p / "a.npz", a=1, b=2))[0], "an array called x"),
+    "npz without x": (
+        lambda p: (p / "a.npz", np.savez(p / "a.npz", a=1, b=2))[0],
+        "an array called x",
+    ),
     "broken image": (lambda p: (p / "a.png", (p / "a.png").write_text("a"))[0], "none an image"),
 }
 

@@ -1,4 +1,5 @@
-"""When a run ends, and with which weights: every criterion alone, on any metric, for each member by its own."""
+"""When a run ends, and with which weights: every criterion alone, on any metric, for each member by
+its own."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def run(place, **said):
     return ravine.train(out=place / "run", **defaults | said)
 
 
-# --- the judge alone --------------------------------------------------------------------------------------------------
+# --- the judge alone ------------------------------------------------------------------------------
 
 
 class Week:
@@ -34,14 +35,21 @@ class Week:
     epoch_steps = 10
 
     def steps(self, duration, total=None):
-        return int(duration.removesuffix("ep")) * 10 if duration.endswith("ep") else int(duration.removesuffix("it"))
+        return (
+            int(duration.removesuffix("ep")) * 10
+            if duration.endswith("ep")
+            else int(duration.removesuffix("it"))
+        )
 
 
 def judged(losses, **stop):
-    """After which epoch a member ends whose validation losses are these, why, and which epoch was the best."""
+    """After which epoch a member ends whose validation losses are these, why, and which epoch was
+    the best."""
     judge = Stopping(Said(stop={"after": "100ep", **stop}), Week())
     for epoch, loss in enumerate(losses, 1):
-        judge.observe(10 * epoch, {"val_loss": loss, "val_f1": loss, "train_loss": loss}, seconds=60.0 * epoch)
+        judge.observe(
+            10 * epoch, {"val_loss": loss, "val_f1": loss, "train_loss": loss}, seconds=60.0 * epoch
+        )
         if judge.reason:
             return epoch, judge.reason, judge.best_step // 10
     return None, None, judge.best_step // 10
@@ -52,11 +60,26 @@ def judged(losses, **stop):
     [
         ([3, 2, 1, 1, 1, 1], {"patience": "2ep"}, 5, 3),
         ([3, 2, 1, 2, 0.5, 1, 1], {"patience": "2ep"}, 7, 5),
-        ([3, 2.99, 2.98, 2.97], {"patience": "2ep", "min_delta": 0.1}, 3, 3),  # the best, though by too little to count
+        (
+            [3, 2.99, 2.98, 2.97],
+            {"patience": "2ep", "min_delta": 0.1},
+            3,
+            3,
+        ),  # the best, though by too little to count
         ([3, 2.5, 2.0, 1.5, 1.0], {"patience": "2ep", "min_delta": 0.1}, None, 5),
-        ([3, 2.95, 2.85, 2.80], {"patience": "2ep", "min_delta": 0.1}, None, 4),  # small steps add up
+        (
+            [3, 2.95, 2.85, 2.80],
+            {"patience": "2ep", "min_delta": 0.1},
+            None,
+            4,
+        ),  # small steps add up
         ([1, 2, 3, 3, 3], {"patience": "2ep", "mode": "max"}, 5, 3),
-        ([1, 2, 3, 3, 3], {"patience": "2ep", "monitor": "val_f1"}, 5, 3),  # more is better for what is no loss
+        (
+            [1, 2, 3, 3, 3],
+            {"patience": "2ep", "monitor": "val_f1"},
+            5,
+            3,
+        ),  # more is better for what is no loss
         ([float("nan"), 2, float("nan"), float("inf"), 1], {"patience": "3ep"}, None, 5),
         ([float("nan")] * 3, {"patience": "2ep"}, 2, 0),
         ([3, 2, 1, 0.5], {"target": 1.0}, 3, 3),
@@ -88,7 +111,7 @@ def test_patience_that_ran_out_begins_anew_when_a_run_is_extended():
     assert judge.reason
 
 
-# --- whole runs -------------------------------------------------------------------------------------------------------
+# --- whole runs -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -101,13 +124,25 @@ def test_patience_that_ran_out_begins_anew_when_a_run_is_extended():
         ({"epochs": 9, "patience": "2ep", "min_delta": 100.0}, 18),
         ({"epochs": 9, "patience": "2ep", "monitor": "train_loss", "min_delta": 100.0}, 18),
         ({"epochs": 9, "patience": "2ep", "monitor": "grad_norm", "min_delta": 100.0}, 18),
-        ({"epochs": 9, "patience": "1ep", "monitor": "val_f1", "metrics": ["f1"], "min_delta": 1.0}, 12),
+        (
+            {
+                "epochs": 9,
+                "patience": "1ep",
+                "monitor": "val_f1",
+                "metrics": ["f1"],
+                "min_delta": 1.0,
+            },
+            12,
+        ),
         ({"epochs": 9, "target": -1.0, "monitor": "val_accuracy"}, 6),
         ({"epochs": 9, "target": 100.0}, 6),
         ({"epochs": 2, "target": -1.0}, 12),  # never reached
         ({"epochs": 9, "gradient_norm": 1e9}, 6),
         ({"epochs": 9, "minutes": 1e-9}, 6),
-        ({"epochs": 9, "patience": "2ep", "validation": 0.0, "min_delta": 100.0}, None),  # the training loss stands in
+        (
+            {"epochs": 9, "patience": "2ep", "validation": 0.0, "min_delta": 100.0},
+            None,
+        ),  # the training loss stands in
     ],
 )
 def test_runs_end_where_they_should(said, steps, tmp_path):
@@ -119,22 +154,40 @@ def test_runs_end_where_they_should(said, steps, tmp_path):
 
 
 def test_a_small_gradient_ends_a_run(tmp_path):
-    ended = run(tmp_path, model=nn.Linear(6, 1), data=(X, X[:, 0]), lr=0.1, epochs=300, gradient_norm=0.05, batch="full")
+    ended = run(
+        tmp_path,
+        model=nn.Linear(6, 1),
+        data=(X, X[:, 0]),
+        lr=0.1,
+        epochs=300,
+        gradient_norm=0.05,
+        batch="full",
+    )
     assert ended.result["stopped"] == "gradient norm below 0.05"
     assert ended.metrics["grad_norm"].iloc[-1] < 0.05 <= ended.metrics["grad_norm"].iloc[-2]
 
 
 @pytest.mark.parametrize(
     ("said", "keeps"),
-    [({"patience": "4ep"}, True), ({"best": True}, True), ({"patience": "4ep", "best": False}, False), ({}, False)],
+    [
+        ({"patience": "4ep"}, True),
+        ({"best": True}, True),
+        ({"patience": "4ep", "best": False}, False),
+        ({}, False),
+    ],
 )
 def test_best_weights(said, keeps, tmp_path):
     """A learning rate that is far too high: the validation loss jumps about."""
     ended = run(tmp_path, model={"kind": "mlp", "hidden": [32]}, lr=0.5, epochs=12, **said)
     seen = ended.metrics["val_loss"]
     assert seen.iloc[-1] > seen.min()
-    assert ended.result["val_loss"] == pytest.approx(seen.min() if keeps else seen.iloc[-1], rel=1e-6)
-    assert ended.result["best_step"] == ended.metrics["step"][seen.idxmin() if keeps else len(seen) - 1]
+    assert ended.result["val_loss"] == pytest.approx(
+        seen.min() if keeps else seen.iloc[-1], rel=1e-6
+    )
+    assert (
+        ended.result["best_step"]
+        == ended.metrics["step"][seen.idxmin() if keeps else len(seen) - 1]
+    )
 
 
 def test_each_member_ends_by_its_own(tmp_path):
@@ -144,7 +197,10 @@ def test_each_member_ends_by_its_own(tmp_path):
         {"after": "9ep", "patience": "1ep", "min_delta": 9.0},
         {"after": "9ep", "target": 9.0},
     ]
-    recipes = [Recipe(seed=i, stop=stop, data={"batch": 16}, model="softmax") for i, stop in enumerate(stops)]
+    recipes = [
+        Recipe(seed=i, stop=stop, data={"batch": 16}, model="softmax")
+        for i, stop in enumerate(stops)
+    ]
     runs = ravine.train_many(recipes, data=(X, Y), out=tmp_path / "many", quiet=True)
     assert [run.result["steps"] for run in runs] == [18, 5, 12, 6]
     assert [run.result["stopped"] for run in runs][:2] == ["finished", "finished"]
@@ -153,7 +209,10 @@ def test_each_member_ends_by_its_own(tmp_path):
 
 
 def test_a_member_that_ends_within_an_epoch_does_not_concern_the_others(tmp_path):
-    recipes = [Recipe(stop={"after": after}, data={"batch": 16}, model="softmax") for after in ("3ep", "8it")]
+    recipes = [
+        Recipe(stop={"after": after}, data={"batch": 16}, model="softmax")
+        for after in ("3ep", "8it")
+    ]
     long, short = ravine.train_many(recipes, data=(X, Y), out=tmp_path / "many", quiet=True)
     alone = ravine.train(recipes[0], data=(X, Y), out=tmp_path / "alone", quiet=True)
     assert list(long.metrics["step"]) == list(alone.metrics["step"]) == [6, 12, 18]
@@ -173,7 +232,10 @@ def test_a_run_that_ran_out_of_patience_is_extended(tmp_path):
     [
         ({"epochs": 2, "steps": 7}, "one of them"),
         ({"monitor": "test_loss"}, "val_loss"),
-        ({"monitor": "val_confusion_matrix", "metrics": ["confusion_matrix"]}, "val_confusion_matrix_0_0"),
+        (
+            {"monitor": "val_confusion_matrix", "metrics": ["confusion_matrix"]},
+            "val_confusion_matrix_0_0",
+        ),
         ({"monitor": "val_accuracy", "validation": 0.0}, "train_loss"),
         ({"patience": 3}, "3ep"),
         ({"patience": "10%"}, "ep"),
@@ -193,7 +255,9 @@ def test_bad_criteria(said, holds, tmp_path):
 
 def interrupted(place, **said):
     """A run that SIGTERM ended after its first block of steps."""
-    recipe = Recipe(data={"batch": 2}, model="softmax", optimizer={"kind": "adam", "lr": 0.01}, **said)
+    recipe = Recipe(
+        data={"batch": 2}, model="softmax", optimizer={"kind": "adam", "lr": 0.01}, **said
+    )
 
     def stop(progress):
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,5 @@
-"""Every study on the command line: its directory, one JSON line, exit codes; killed and resumed it ends the same."""
+"""Every study on the command line: its directory, one JSON line, exit codes; killed and resumed it
+ends the same."""
 
 from __future__ import annotations
 
@@ -18,9 +19,29 @@ from ravine.cli import app
 from ravine.study.again import again
 
 RUNNER = CliRunner()
-SMALL = ["--set", "data={source='blobs'}", "--set", "model=mlp", "--set", "model.hidden=[8]", "--set", "stop.after=3ep"]
+SMALL = [
+    "--set",
+    "data={source='blobs'}",
+    "--set",
+    "model=mlp",
+    "--set",
+    "model.hidden=[8]",
+    "--set",
+    "stop.after=3ep",
+]
 STUDIES = {
-    "search": ["search", *SMALL, "--vary", "optimizer.lr=loguniform:1e-3:1", "--members", "3", "--rounds", "1", "--finals", "1"],
+    "search": [
+        "search",
+        *SMALL,
+        "--vary",
+        "optimizer.lr=loguniform:1e-3:1",
+        "--members",
+        "3",
+        "--rounds",
+        "1",
+        "--finals",
+        "1",
+    ],
     "compare": [
         "compare",
         *SMALL,
@@ -37,7 +58,18 @@ STUDIES = {
     "lr": ["lr", *SMALL, "--rates", "6", "--after", "20it"],
     "ensemble": ["ensemble", *SMALL, "--members", "3"],
     "lottery": ["lottery", *SMALL, "--rounds", "2", "--rate", "0.5", "--seeds", "2"],
-    "signals": ["signals", *SMALL, "--depth", "3", "--width", "16", "--init", "he_normal", "--activation", "relu"],
+    "signals": [
+        "signals",
+        *SMALL,
+        "--depth",
+        "3",
+        "--width",
+        "16",
+        "--init",
+        "he_normal",
+        "--activation",
+        "relu",
+    ],
     "gradcheck": ["gradcheck", *SMALL, "--coordinates", "4"],
     "babysit": ["babysit", *SMALL, "--steps", "30", "--rates", "4"],
 }
@@ -51,7 +83,9 @@ ON_RUNS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("runs") / "run"
-    ravine.train(data="blobs", model={"kind": "mlp", "hidden": [8]}, epochs=2, quiet=True, out=place)
+    ravine.train(
+        data="blobs", model={"kind": "mlp", "hidden": [8]}, epochs=2, quiet=True, out=place
+    )
     return place
 
 
@@ -80,13 +114,43 @@ def test_a_study_directory(name, run, tmp_path):
         (["compare", *SMALL], "--over: expected at least one field"),
         (["compare", *SMALL, "--over", "optimizer.kind=sgd,admw"], "did you mean 'adamw'"),
         (["compare", *SMALL, "--over", "optimizer.kind=sgd,sgd"], "variants that all differ"),
-        (["compare", *SMALL, "--over", "optimizer.kind=sgd", "--metric", "accuracy"], "val_accuracy, val_loss"),
-        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lrr"], "--tune: got 'lrr'"),
-        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lr", "--rates", "a,b"], "--rates: got 'a'"),
-        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lr", "--rates", ""], "numbers by commas"),
-        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--rates", "0.1"], "add --tune lr"),
-        (["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--target", "95"], "as a fraction from 0 to 1"),
-        (["search", *SMALL, "--method", "asha", "--first", "0ep"], "--first: got '0ep'; expected more than nothing"),
+        (
+            ["compare", *SMALL, "--over", "optimizer.kind=sgd", "--metric", "accuracy"],
+            "val_accuracy, val_loss",
+        ),
+        (
+            ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lrr"],
+            "--tune: got 'lrr'",
+        ),
+        (
+            [
+                "compare",
+                *SMALL,
+                "--over",
+                "optimizer.kind=sgd,adam",
+                "--tune",
+                "lr",
+                "--rates",
+                "a,b",
+            ],
+            "--rates: got 'a'",
+        ),
+        (
+            ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--tune", "lr", "--rates", ""],
+            "numbers by commas",
+        ),
+        (
+            ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--rates", "0.1"],
+            "add --tune lr",
+        ),
+        (
+            ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--target", "95"],
+            "as a fraction from 0 to 1",
+        ),
+        (
+            ["search", *SMALL, "--method", "asha", "--first", "0ep"],
+            "--first: got '0ep'; expected more than nothing",
+        ),
         (["search", *SMALL, "--method", "asha", "--first", "soon"], "--first: got 'soon'"),
         (["search", *SMALL, "--method", "asha", "--eta", "1"], "--eta: got 1"),
         (["lr", *SMALL, "--low", "1", "--high", "0.1"], "0 < low < high"),
@@ -98,10 +162,16 @@ def test_a_study_directory(name, run, tmp_path):
         (["lottery", *SMALL, "--rewind", "soon"], "--rewind: got 'soon'"),
         (["landscape", "nowhere"], "run directory"),
         (["landscape", "@run", "--kind", "between"], "name the other run too"),
-        (["landscape", "@run", "--samples", "0"], "--samples: got 0; expected a whole number of at least 1"),
+        (
+            ["landscape", "@run", "--samples", "0"],
+            "--samples: got 0; expected a whole number of at least 1",
+        ),
         (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
         (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
-        (["landscape", "@run", "--split", "tset"], "--split: got 'tset'; expected train, validation or test"),
+        (
+            ["landscape", "@run", "--split", "tset"],
+            "--split: got 'tset'; expected train, validation or test",
+        ),
         (["signals", *SMALL, "--samples", "0"], "--samples: got 0"),
         (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),
         (["signals", *SMALL, "--init", "normal:x"], "KIND:NUMBER"),
@@ -112,7 +182,10 @@ def test_a_study_directory(name, run, tmp_path):
         (["advise", "@run", "--target", "-0.1"], "a part of the samples from 0 to 1"),
         (["advise", "@run", "--human", "0.1", "--target", "0.2"], "one of them"),
         (["export", "@run", "--format", "pickle"], "one of onnx, safetensors, torch"),
-        (["search", "--set", "data.validation=0", "--vary", "optimizer.lr=0.1,0.2"], "set data.validation above 0"),
+        (
+            ["search", "--set", "data.validation=0", "--vary", "optimizer.lr=0.1,0.2"],
+            "set data.validation above 0",
+        ),
     ],
 )
 def test_bad_input_gets_one_message(words, said, run, tmp_path):
@@ -146,13 +219,19 @@ def test_a_killed_search_ends_with_the_same_table(tmp_path):
 
     def start(out: Path) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "ravine", *words, str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "ravine", *words, str(out)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
 
     whole = json.loads(start(tmp_path / "whole").communicate()[0])
     process = start(tmp_path / "killed")
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "runs" / "random-2" / "snapshots").exists() and time.monotonic() < deadline:
+    while (
+        not (tmp_path / "killed" / "runs" / "random-2" / "snapshots").exists()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -162,7 +241,9 @@ def test_a_killed_search_ends_with_the_same_table(tmp_path):
     for name in ("table", "finals", "chosen", "spaces"):
         expected = whole[name]
         if name == "chosen":
-            expected, found[name] = ({k: v for k, v in one.items() if k != "recipe"} for one in (expected, found[name]))
+            expected, found[name] = (
+                {k: v for k, v in one.items() if k != "recipe"} for one in (expected, found[name])
+            )
         assert found[name] == expected
 
 
@@ -174,7 +255,9 @@ def test_a_study_of_python_data_wants_them_again(tmp_path):
 
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     data = (x, (x[:, 0] > 0).astype(np.int64))
-    found = lr(Recipe(model="softmax"), rates=3, after="5it", data=data, quiet=True, out=tmp_path / "lr")
+    found = lr(
+        Recipe(model="softmax"), rates=3, after="5it", data=data, quiet=True, out=tmp_path / "lr"
+    )
     with pytest.raises(InputError, match="the same data again"):
         again(tmp_path / "lr", quiet=True)
     assert again(tmp_path / "lr", data=data, quiet=True) == found

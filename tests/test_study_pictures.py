@@ -1,4 +1,5 @@
-"""What studies print and draw: tables around the best row, legends off the data, axes that fit what was drawn."""
+"""What studies print and draw: tables around the best row, legends off the data, axes that fit what
+was drawn."""
 
 from __future__ import annotations
 
@@ -31,11 +32,31 @@ def test_a_long_table_shows_the_rows_around_the_best():
 
 
 def test_columns_that_say_nothing_are_left_to_the_report_and_words_stay_whole():
-    row = {"variant": "momentum", "optimizer.lr": 0.31622776, "val_accuracy": [0.9045, 0.0143], "test_accuracy": [0.9234, 0.0053]}
-    row |= {"p against the best": 0.518, "reached": "2 of 4", "epochs to target": 4.5, "seconds to target": 0.02, "diverged": 0}
+    row = {
+        "variant": "momentum",
+        "optimizer.lr": 0.31622776,
+        "val_accuracy": [0.9045, 0.0143],
+        "test_accuracy": [0.9234, 0.0053],
+    }
+    row |= {
+        "p against the best": 0.518,
+        "reached": "2 of 4",
+        "epochs to target": 4.5,
+        "seconds to target": 0.02,
+        "diverged": 0,
+    }
     said = printed(Table("In the end", [row, {**row, "p against the best": None}]))
     assert "iverged" not in said
-    for word in ("momentum", "0.3162", "Validation", "accuracy", "against", "Reached", "seconds", "target"):
+    for word in (
+        "momentum",
+        "0.3162",
+        "Validation",
+        "accuracy",
+        "against",
+        "Reached",
+        "seconds",
+        "target",
+    ):
         assert word.lower() in said.lower()
 
 
@@ -67,7 +88,12 @@ def test_a_legend_neither_leaves_the_figure_nor_squeezes_the_axes(length):
 )
 def test_an_axis_is_logarithmic_where_draws_were(said, values, scale):
     trials = [
-        SimpleNamespace(method="random", round=0, values={"optimizer.x": value}, result={"val_accuracy": 0.5 + 0.1 * i})
+        SimpleNamespace(
+            method="random",
+            round=0,
+            values={"optimizer.x": value},
+            result={"val_accuracy": 0.5 + 0.1 * i},
+        )
         for i, value in enumerate(values)
     ]
     figure = search.fields_figure(trials, "val_accuracy", {"random": [[f"optimizer.x={said}"]]})
@@ -95,7 +121,11 @@ def test_two_profiles_differ_by_more_than_colour():
 @pytest.mark.parametrize(("other", "claimed"), [(0.0, False), (0.1, True)])
 def test_the_rougher_surface_is_named_only_if_there_is_one(other, claimed):
     found = [surface("one", 0.0), surface("two", other)]
-    names = {"evaluated": "one at a time", "seconds a point": 0.1, "seconds a point, one at a time": 0.1}
+    names = {
+        "evaluated": "one at a time",
+        "seconds a point": 0.1,
+        "seconds a point, one at a time": 0.1,
+    }
     surfaces = [{"name": one["name"], "roughness": one["roughness"], **names} for one in found]
     summary = {"landscape": "plane", "surfaces": surfaces, "samples": 5, "split": "train"}
     study = SimpleNamespace(recipe=SimpleNamespace(name="r"))

@@ -1,4 +1,5 @@
-"""One table of everything public: each technique, the test that holds it, and the reference it is held against."""
+"""One table of everything public: each technique, the test that holds it, and the reference it is
+held against."""
 
 from __future__ import annotations
 
@@ -26,93 +27,208 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ("test_sources", "test_npz", "the arrays written"): "npz",
         ("test_sources", "test_idx", "the bytes written"): "idx",
         ("test_pipeline", "test_what_targets_say", "the arrays given"): "arrays",
-        ("test_sources", "test_circles_and_blobs_are_where_they_should_be", "closed form"): "blobs circles",
+        (
+            "test_sources",
+            "test_circles_and_blobs_are_where_they_should_be",
+            "closed form",
+        ): "blobs circles",
         ("test_sources", "test_spirals", "closed form"): "spirals",
-        ("test_sources", "test_characters_differ_and_can_be_told_apart", "scikit-learn's classifier"): "characters",
+        (
+            "test_sources",
+            "test_characters_differ_and_can_be_told_apart",
+            "scikit-learn's classifier",
+        ): "characters",
         ("test_sources", "test_parity", "closed form"): "parity",
         ("test_sources", "test_copying", "closed form"): "copying",
         ("test_sources", "test_adding", "closed form"): "adding",
     },
     "preprocess": {
-        ("test_preprocess", "test_against_reference", "scikit-learn"): "rescale minmax center standardize normalize "
+        (
+            "test_preprocess",
+            "test_against_reference",
+            "scikit-learn",
+        ): "rescale minmax center standardize normalize "
         "per_sample pca pca_whiten zca one_hot polynomial",
-        ("test_preprocess", "test_fourier_features_approach_the_kernel", "scikit-learn's kernel"): "fourier",
+        (
+            "test_preprocess",
+            "test_fourier_features_approach_the_kernel",
+            "scikit-learn's kernel",
+        ): "fourier",
     },
     "augment": {
         ("test_augment", "test_flip", "torch.flip"): "flip",
         ("test_augment", "test_shift_is_a_cut_from_the_padded_image", "numpy.pad"): "shift",
         ("test_augment", "test_crop_is_shift", "shift"): "crop",
-        ("test_augment", "test_resized_crop_takes_the_area_and_aspect_it_says", "its distribution"): "resized_crop",
+        (
+            "test_augment",
+            "test_resized_crop_takes_the_area_and_aspect_it_says",
+            "its distribution",
+        ): "resized_crop",
         ("test_augment", "test_matrices", "closed form; the warp is SciPy's"): "rotate zoom shear",
-        ("test_augment", "test_brightness_adds_one_number_to_each_image", "closed form"): "brightness",
-        ("test_augment", "test_contrast_and_saturation_scale_what_they_say", "closed form"): "contrast saturation",
+        (
+            "test_augment",
+            "test_brightness_adds_one_number_to_each_image",
+            "closed form",
+        ): "brightness",
+        (
+            "test_augment",
+            "test_contrast_and_saturation_scale_what_they_say",
+            "closed form",
+        ): "contrast saturation",
         ("test_augment", "test_noise_is_in_units_of_the_deviation", "its moments"): "noise",
-        ("test_augment", "test_erased_and_cut_out_pixels_have_the_mean", "closed form"): "erase cutout",
+        (
+            "test_augment",
+            "test_erased_and_cut_out_pixels_have_the_mean",
+            "closed form",
+        ): "erase cutout",
         ("test_augment", "test_time_shift", "indexing"): "time_shift",
         ("test_augment", "test_time_mask", "closed form"): "time_mask",
         ("test_augment", "test_feature_dropout", "closed form"): "feature_dropout",
-        ("test_augment", "test_mixup_mixes_inputs_and_targets_alike", "the paper's formula"): "mixup",
+        (
+            "test_augment",
+            "test_mixup_mixes_inputs_and_targets_alike",
+            "the paper's formula",
+        ): "mixup",
         ("test_augment", "test_cutmix_shares_are_areas", "the paper's formula"): "cutmix",
     },
     "layer": {
-        ("test_layers", "test_gradients_by_central_differences", "central differences"): "dense flatten reshape "
-        "transpose embedding chain global_pool maxout",
+        (
+            "test_layers",
+            "test_gradients_by_central_differences",
+            "central differences",
+        ): "dense flatten reshape transpose embedding chain global_pool maxout",
         ("test_layers", "test_dropout_drops_the_rate_and_keeps_the_mean", "its moments"): "dropout",
-        ("test_layers", "test_members_mapped_equal_direct_calls", "torch.func.vmap"): "spatial_dropout gaussian_noise",
-        ("test_layers", "test_alpha_dropout_keeps_mean_and_variance", "its moments"): "alpha_dropout",
-        ("test_layers", "test_residual_and_parallel_are_their_formulas", "closed form"): "residual parallel",
+        (
+            "test_layers",
+            "test_members_mapped_equal_direct_calls",
+            "torch.func.vmap",
+        ): "spatial_dropout gaussian_noise",
+        (
+            "test_layers",
+            "test_alpha_dropout_keeps_mean_and_variance",
+            "its moments",
+        ): "alpha_dropout",
+        (
+            "test_layers",
+            "test_residual_and_parallel_are_their_formulas",
+            "closed form",
+        ): "residual parallel",
         ("test_layers", "test_tied_layers_share_one_parameter", "closed form"): "tied",
         ("test_layers", "test_convolution_against_its_definition", "nested loops"): "conv",
-        ("test_layers", "test_locally_connected_with_equal_kernels_is_a_convolution", "conv"): "locally_connected",
-        ("test_layers", "test_same_padding_gives_the_extent_divided_by_the_stride_rounded_up", "closed form"): "maxpool"
-        " avgpool",
-        ("test_layers", "test_channel_pool_takes_neighbouring_channels", "indexing"): "channel_pool",
+        (
+            "test_layers",
+            "test_locally_connected_with_equal_kernels_is_a_convolution",
+            "conv",
+        ): "locally_connected",
+        (
+            "test_layers",
+            "test_same_padding_gives_the_extent_divided_by_the_stride_rounded_up",
+            "closed form",
+        ): "maxpool avgpool",
+        (
+            "test_layers",
+            "test_channel_pool_takes_neighbouring_channels",
+            "indexing",
+        ): "channel_pool",
         ("test_layers", "test_own_batch_norm_is_torchs_where_both_can", "torch"): "batch_norm",
         ("test_layers", "test_layer_norm", "the formula"): "layer_norm group_norm instance_norm",
         ("test_layers", "test_local_response_norm", "torch"): "local_response_norm",
         ("test_layers", "test_recurrent_layers_are_torchs", "torch"): "rnn lstm gru",
-        ("test_layers", "test_activations_against_their_formulas", "the formula"): "relu sigmoid tanh hard_sigmoid "
+        (
+            "test_layers",
+            "test_activations_against_their_formulas",
+            "the formula",
+        ): "relu sigmoid tanh hard_sigmoid "
         "hard_tanh softplus softsign leaky_relu prelu elu selu gelu silu softmax log_softmax",
     },
     "initializer": {
-        ("test_initializers", "test_moments", "the distribution's moments"): "zeros constant uniform normal "
+        (
+            "test_initializers",
+            "test_moments",
+            "the distribution's moments",
+        ): "zeros constant uniform normal "
         "lecun_uniform lecun_normal glorot_uniform glorot_normal he_uniform he_normal",
-        ("test_initializers", "test_orthogonal_rows_or_columns_are_orthonormal", "closed form"): "orthogonal",
-        ("test_initializers", "test_identity_kernels_hand_their_input_through", "closed form"): "identity",
-        ("test_initializers", "test_lsuv_gives_every_layer_unit_variance", "the paper's claim"): "lsuv",
+        (
+            "test_initializers",
+            "test_orthogonal_rows_or_columns_are_orthonormal",
+            "closed form",
+        ): "orthogonal",
+        (
+            "test_initializers",
+            "test_identity_kernels_hand_their_input_through",
+            "closed form",
+        ): "identity",
+        (
+            "test_initializers",
+            "test_lsuv_gives_every_layer_unit_variance",
+            "the paper's claim",
+        ): "lsuv",
     },
     "loss": {
-        ("test_losses", "test_losses_of_the_samples", "torch and the formula"): "squared absolute huber cross_entropy "
+        (
+            "test_losses",
+            "test_losses_of_the_samples",
+            "torch and the formula",
+        ): "squared absolute huber cross_entropy "
         "binary_cross_entropy hinge crammer_singer binary_hinge one_vs_all nll kl expected_cost multi_task output",
         ("test_losses", "test_auto_is_chosen_by_the_task", "the losses it stands for"): "auto",
     },
     "metric": {
-        ("test_metrics", "test_metrics", "scikit-learn"): "accuracy error balanced_accuracy top_k precision recall f1 "
+        (
+            "test_metrics",
+            "test_metrics",
+            "scikit-learn",
+        ): "accuracy error balanced_accuracy top_k precision recall f1 "
         "roc_auc log_loss perplexity confusion_matrix mse rmse mae r2",
     },
     "model": {
-        ("test_models", "test_parameters_operations_and_depth_are_the_published_ones", "published counts"): "mlp lenet "
-        "alexnet vgg all_cnn resnet",
-        ("test_models", "test_outputs_and_gradients", "central differences"): "layers linear softmax maxout_mlp "
-        "char_rnn char_gru",
-        ("test_initializers", "test_a_persons_module_is_drawn_anew_by_seed", "torch's own reset"): "module",
+        (
+            "test_models",
+            "test_parameters_operations_and_depth_are_the_published_ones",
+            "published counts",
+        ): "mlp lenet alexnet vgg all_cnn resnet",
+        (
+            "test_models",
+            "test_outputs_and_gradients",
+            "central differences",
+        ): "layers linear softmax maxout_mlp char_rnn char_gru",
+        (
+            "test_initializers",
+            "test_a_persons_module_is_drawn_anew_by_seed",
+            "torch's own reset",
+        ): "module",
         ("test_models", "test_padding_changes_nothing", "unpadded sequences"): "rnn lstm gru",
         ("test_models", "test_a_character_model_does_not_look_ahead", "causality"): "char_lstm",
     },
     "optimizer": {
-        ("test_optimizers", "test_alone", "torch.optim, or the paper's algorithm"): "sgd momentum nesterov rprop "
+        (
+            "test_optimizers",
+            "test_alone",
+            "torch.optim, or the paper's algorithm",
+        ): "sgd momentum nesterov rprop "
         "adagrad adadelta rmsprop adam amsgrad adamw adamax nadam radam lars lamb",
     },
     "schedule": {
-        ("test_schedules", "test_as_torch_has_it", "torch.optim.lr_scheduler"): "constant step multistep exponential "
+        (
+            "test_schedules",
+            "test_as_torch_has_it",
+            "torch.optim.lr_scheduler",
+        ): "constant step multistep exponential "
         "inverse_time linear polynomial cosine warm_restarts triangular one_cycle table",
-        ("test_schedules", "test_plateau_as_torch_has_it", "torch's ReduceLROnPlateau"): "on_plateau",
+        (
+            "test_schedules",
+            "test_plateau_as_torch_has_it",
+            "torch's ReduceLROnPlateau",
+        ): "on_plateau",
     },
     "constraint": {
-        ("test_constraints", "test_nearest_point", "the nearest point, by bisection"): "max_norm unit_norm l2_ball "
-        "l1_ball",
+        (
+            "test_constraints",
+            "test_nearest_point",
+            "the nearest point, by bisection",
+        ): "max_norm unit_norm l2_ball l1_ball",
     },
-}  # fmt: skip
+}
 TESTS = [(kind, *row) for kind, rows in HELD.items() for row in rows]
 IDS = [f"{kind}-{test}" for kind, _, test, _ in TESTS]
 
@@ -125,12 +241,18 @@ def source(file: str) -> str:
 @pytest.mark.parametrize("kind", FILES)
 def test_every_technique_has_one_row(kind):
     named = [name for names in HELD[kind].values() for name in names.split()]
-    assert sorted(named) == sorted(table(kind)), "one row for each technique, and none for what is not there"
+    assert sorted(named) == sorted(table(kind)), (
+        "one row for each technique, and none for what is not there"
+    )
 
 
 @pytest.mark.parametrize(("kind", "file", "test", "reference"), TESTS, ids=IDS)
 def test_the_named_test_exists_and_speaks_of_the_technique(kind, file, test, reference):
-    functions = {node.name for node in ast.parse(source(file)).body if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name for node in ast.parse(source(file)).body if isinstance(node, ast.FunctionDef)
+    }
     assert test in functions
     for name in HELD[kind][file, test, reference].split():
-        assert re.search(rf"(?<![a-z]){name}(?![a-z])", source(file)), f"{file} does not speak of {name}"
+        assert re.search(rf"(?<![a-z]){name}(?![a-z])", source(file)), (
+            f"{file} does not speak of {name}"
+        )

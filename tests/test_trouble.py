@@ -1,4 +1,5 @@
-"""``stop.on_trouble``: a member that diverges stops, goes back with a smaller rate, or skips the step; all of it recorded."""
+"""``stop.on_trouble``: a member that diverges stops, goes back with a smaller rate, or skips the
+step; all of it recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ WILD = BASE.edit({"optimizer.lr": 1e6})
 
 
 def event_kinds(run):
-    return [event["kind"] for event in run.events if event["kind"] in ("rollback", "report", "frozen")]
+    return [
+        event["kind"] for event in run.events if event["kind"] in ("rollback", "report", "frozen")
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +39,9 @@ def test_stop_ends_the_member():
 
 
 def test_rollback_divides_the_rate_until_it_learns():
-    run = ravine.train(WILD.edit({"stop.on_trouble": "rollback", "stop.rollbacks": 20, "stop.after": "20ep"}))
+    run = ravine.train(
+        WILD.edit({"stop.on_trouble": "rollback", "stop.rollbacks": 20, "stop.after": "20ep"})
+    )
     returns = [event for event in run.events if event["kind"] == "rollback"]
     assert run.result["stopped"] == "finished"
     assert run.result["val_loss"] < 0.5
@@ -52,8 +57,14 @@ def test_rollback_gives_up_after_its_number_of_returns():
 
 
 def test_a_loss_that_rises_but_stays_finite_counts():
-    """Plain descent on squared error with a rate just over the edge grows for long before it overflows."""
-    changes = {"optimizer": {"kind": "sgd", "lr": 1.5}, "stop.on_trouble": "rollback", "model": "linear", "stop.after": "12ep"}
+    """Plain descent on squared error with a rate just over the edge grows for long before it
+    overflows."""
+    changes = {
+        "optimizer": {"kind": "sgd", "lr": 1.5},
+        "stop.on_trouble": "rollback",
+        "model": "linear",
+        "stop.after": "12ep",
+    }
     run = ravine.train(BASE.edit(changes))
     returns = [event for event in run.events if event["kind"] == "rollback"]
     assert "mean loss rose" in returns[0]["text"]
@@ -64,7 +75,9 @@ def test_healthy_members_do_not_notice():
     recipes = [BASE.edit({"seed": seed}) for seed in range(3)]
     alone = ravine.train_many(recipes)
     beside = ravine.train_many([*recipes, WILD.edit({"stop.on_trouble": "rollback", "seed": 9})])
-    watched = ravine.train_many([recipe.edit({"stop.on_trouble": "rollback"}) for recipe in recipes])
+    watched = ravine.train_many(
+        [recipe.edit({"stop.on_trouble": "rollback"}) for recipe in recipes]
+    )
     for i in range(3):
         ours = torch.nn.utils.parameters_to_vector(alone[i].model.parameters())
         for other in (beside[i], watched[i]):
@@ -75,14 +88,24 @@ def test_healthy_members_do_not_notice():
 
 
 def test_report_skips_the_steps_and_goes_on():
-    """One sample whose squared error overflows: its batches give no finite gradient, the others train."""
+    """One sample whose squared error overflows: its batches give no finite gradient, the others
+    train."""
     x, y = torch.randn(256, 4, dtype=torch.float64), torch.randn(256, 1, dtype=torch.float64)
     x[5] = 1e200
     y = x[:, :1].clamp(-3, 3) + 0.01 * y
     options = {
-        "model": {"kind": "mlp", "hidden": [8]}, "data": (x, y), "loss": "squared", "batch": 32, "optimizer": "sgd", "lr": 0.05,
-        "epochs": 6, "precision": "float64", "preprocess": [], "validation": 0.0, "test": 0.0,
-    }  # fmt: skip
+        "model": {"kind": "mlp", "hidden": [8]},
+        "data": (x, y),
+        "loss": "squared",
+        "batch": 32,
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "epochs": 6,
+        "precision": "float64",
+        "preprocess": [],
+        "validation": 0.0,
+        "test": 0.0,
+    }
     stopped = ravine.train(**options)
     assert stopped.result["stopped"] == "diverged"
     run = ravine.train(**options, on_trouble="report")
@@ -94,7 +117,8 @@ def test_report_skips_the_steps_and_goes_on():
 
 
 def test_resumed_to_the_bit(tmp_path):
-    """Interrupted while a member is on its way back: the same numbers as without the interruption."""
+    """Interrupted while a member is on its way back: the same numbers as without the
+    interruption."""
     wild = WILD.edit({"stop.on_trouble": "rollback", "stop.rollbacks": 12, "stop.after": "12ep"})
     recipes = [wild, BASE.edit({"stop.after": "12ep"})]
     whole = ravine.train_many(recipes, out=tmp_path / "whole")

@@ -24,7 +24,9 @@ def needs(name: str) -> pytest.MarkDecorator:
 @pytest.mark.slow
 def test_digits_five_seeds(tmp_path):
     recipe = Recipe.load(ROOT / "src" / "ravine" / "digits.toml")
-    runs = ravine.train_many([recipe.edit({"seed": seed}) for seed in range(5)], out=tmp_path / "run", quiet=True)
+    runs = ravine.train_many(
+        [recipe.edit({"seed": seed}) for seed in range(5)], out=tmp_path / "run", quiet=True
+    )
     assert np.mean([run.result["test_accuracy"] for run in runs]) >= 0.98
 
 
@@ -33,7 +35,9 @@ def test_digits_five_seeds(tmp_path):
 def test_lenet_on_mnist(tmp_path):
     recipe = Recipe.load(ROOT / "recipes" / "mnist-lenet.toml")
     assert recipe.stop.after == "3ep"
-    runs = ravine.train_many([recipe.edit({"seed": seed}) for seed in range(3)], out=tmp_path / "run", quiet=True)
+    runs = ravine.train_many(
+        [recipe.edit({"seed": seed}) for seed in range(3)], out=tmp_path / "run", quiet=True
+    )
     assert np.mean([run.result["test_accuracy"] for run in runs]) >= 0.99
 
 
@@ -49,7 +53,9 @@ def test_resnet20_on_cifar10(tmp_path):
 @pytest.mark.slow
 @needs("tinyshakespeare.txt")
 def test_lstm_on_shakespeare(tmp_path):
-    run = ravine.train(Recipe.load(ROOT / "recipes" / "shakespeare-lstm.toml"), out=tmp_path / "run", quiet=True)
+    run = ravine.train(
+        Recipe.load(ROOT / "recipes" / "shakespeare-lstm.toml"), out=tmp_path / "run", quiet=True
+    )
     assert run.result["val_loss"] < 1.65
     command = [
         sys.executable,

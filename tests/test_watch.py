@@ -65,7 +65,10 @@ def test_a_planted_fault_is_named(net, lr, options, code):
     diagnosis = loop(net(), lr, **options).diagnose()
     assert diagnosis.verdict == "sick", diagnosis
     assert code in diagnosis.codes, diagnosis.codes
-    assert all(finding.code in CODES and any(c.isdigit() for c in finding.evidence) for finding in diagnosis.findings)
+    assert all(
+        finding.code in CODES and any(c.isdigit() for c in finding.evidence)
+        for finding in diagnosis.findings
+    )
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
@@ -97,7 +100,9 @@ def test_watching_changes_no_bit():
     seen, alone = mlp(), mlp()
     loop(seen, 0.1, steps=60)
     loop(alone, 0.1, steps=60, watch=False)
-    assert all(torch.equal(a, b) for a, b in zip(seen.parameters(), alone.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(seen.parameters(), alone.parameters(), strict=True)
+    )
 
 
 def test_no_tensor_of_the_loop_is_kept():

@@ -1,4 +1,5 @@
-"""More of what people get wrong: files of every kind, fields of every part, objects given in Python. One clear message."""
+"""More of what people get wrong: files of every kind, fields of every part, objects given in
+Python. One clear message."""
 
 from __future__ import annotations
 
@@ -73,10 +74,20 @@ def place(tmp_path_factory) -> Path:
     for name, arrays in ARRAYS.items():
         np.savez(place / name, **arrays)
     np.save(place / "array.npy", X)
-    for folder in ("one/cats", "mixed/train/cats", "mixed/train/dogs", "mixed/test/cats", "mixed/test/birds", "wide/a", "wide/b"):
+    for folder in (
+        "one/cats",
+        "mixed/train/cats",
+        "mixed/train/dogs",
+        "mixed/test/cats",
+        "mixed/test/birds",
+        "wide/a",
+        "wide/b",
+    ):
         (place / folder).mkdir(parents=True)
         for i in range(4):
-            Image.fromarray(RNG.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(place / folder / f"{i}.png")
+            Image.fromarray(RNG.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(
+                place / folder / f"{i}.png"
+            )
     for folder in ("bare/a", "bare/b", "texts/a", "texts/b"):
         (place / folder).mkdir(parents=True)
     for folder in ("texts/a", "texts/b"):
@@ -211,12 +222,24 @@ COMMANDS = {
     "an unknown kind": (["catalogue", "optimisers"], ["'optimizer'"]),
     "a directory inside a file": (["train", "--out", "ok.csv/run"], ["ok.csv/run"]),
     "a file as the directory": (["train", "--out", "ok.csv"], ["ok.csv"]),
-    "images for a table": (["train", "--set", "data.source=csv:ok.csv", "--set", "data.augment=flip"], ["images"]),
-    "a network of images on a table": (["train", "--set", "data.source=csv:ok.csv", "--set", "model=lenet"], ["(C, H, W)"]),
-    "too large a batch": (["train", "--set", "data.source=npz:ok.npz", "--set", "data.batch=41"], ["41", "29"]),
+    "images for a table": (
+        ["train", "--set", "data.source=csv:ok.csv", "--set", "data.augment=flip"],
+        ["images"],
+    ),
+    "a network of images on a table": (
+        ["train", "--set", "data.source=csv:ok.csv", "--set", "model=lenet"],
+        ["(C, H, W)"],
+    ),
+    "too large a batch": (
+        ["train", "--set", "data.source=npz:ok.npz", "--set", "data.batch=41"],
+        ["41", "29"],
+    ),
 }
 LINES = {
-    **{f"source {name}": (["train", "--set", f"data.source={name}"], holds) for name, holds in SOURCES.items()},
+    **{
+        f"source {name}": (["train", "--set", f"data.source={name}"], holds)
+        for name, holds in SOURCES.items()
+    },
     **{f"set {name}": (["train", "--set", name], holds) for name, holds in FIELDS.items()},
     **{f"recipe {name}": (["train", name], holds) for name, holds in RECIPES.items()},
     **COMMANDS,
@@ -236,7 +259,7 @@ def test_the_command_line_refuses(case, place, monkeypatch):
     assert sorted(place.rglob("*")) == before
 
 
-# --- in Python --------------------------------------------------------------------------------------------------------
+# --- in Python ------------------------------------------------------------------------------------
 
 
 class Silent(nn.Module):
@@ -290,33 +313,56 @@ PYTHON = {
     "negative labels": ({"data": (X, Y - 1)}, ["-1", "0 to"]),
     "one class": ({"data": (X, Y * 0)}, ["one class"]),
     "a module for other inputs": ({"model": nn.Linear(5, 2)}, ["4 x 4", "module"]),
-    "too few units": ({"model": nn.Linear(4, 2), "data": (X, np.arange(40) % 3)}, ["2 output units", "3"]),
-    "one unit for two classes": ({"model": nn.Linear(4, 1)}, ["one output unit", "binary_cross_entropy"]),
+    "too few units": (
+        {"model": nn.Linear(4, 2), "data": (X, np.arange(40) % 3)},
+        ["2 output units", "3"],
+    ),
+    "one unit for two classes": (
+        {"model": nn.Linear(4, 1)},
+        ["one output unit", "binary_cross_entropy"],
+    ),
     "no parameters": ({"model": Silent()}, ["nothing to train"]),
     "frozen parameters": ({"model": nn.Linear(4, 2).requires_grad_(False)}, ["nothing to train"]),
     "several outputs": ({"model": Two()}, ["tuple", "multi_task"]),
-    "units for a regression": ({"model": nn.Linear(4, 3), "data": (X, X[:, 0])}, ["(4, 3)", "(4, 1)"]),
+    "units for a regression": (
+        {"model": nn.Linear(4, 3), "data": (X, X[:, 0])},
+        ["(4, 3)", "(4, 1)"],
+    ),
     "a single last sample": (
-        {"model": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "data": (X[:33], np.arange(33) % 3), "batch": 32,
-         "validation": 0.0, "test": 0.0}, ["one sample", "last_batch"],
+        {
+            "model": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
+            "data": (X[:33], np.arange(33) % 3),
+            "batch": 32,
+            "validation": 0.0,
+            "test": 0.0,
+        },
+        ["one sample", "last_batch"],
     ),
     "a class as a model": ({"model": 3}, ["model", "3"]),
     "a PyTorch loss": ({"loss": nn.CrossEntropyLoss()}, ["loss", "name"]),
-    "a PyTorch optimiser": ({"optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)}, ["optimizer"]),
+    "a PyTorch optimiser": (
+        {"optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)},
+        ["optimizer"],
+    ),
     "an unknown keyword": ({"learning_rate": 0.1}, ["learning_rate"]),
     "epochs as text": ({"epochs": "ten"}, ["stop.after"]),
     "no epochs": ({"epochs": 0}, ["stop.after", "0ep"]),
     "epochs and steps": ({"epochs": 1, "steps": 5}, ["epochs and steps"]),
     "a mismatched source": ({"data": "csv:nowhere.csv"}, ["nowhere.csv"]),
-    "accuracy of a regression": ({"data": (X, X[:, 0]), "metrics": ["accuracy"]}, ["accuracy", "rmse"]),
-}  # fmt: skip
+    "accuracy of a regression": (
+        {"data": (X, X[:, 0]), "metrics": ["accuracy"]},
+        ["accuracy", "rmse"],
+    ),
+}
 
 
 @pytest.mark.parametrize("case", PYTHON)
 def test_python_refuses(case, tmp_path):
     said, holds = PYTHON[case]
     with pytest.raises(InputError) as refused:
-        ravine.train(**{"model": "softmax", "data": (X, Y), "quiet": True, "out": tmp_path / "run"} | said)
+        ravine.train(
+            **{"model": "softmax", "data": (X, Y), "quiet": True, "out": tmp_path / "run"} | said
+        )
     assert [part for part in holds if part not in str(refused.value)] == [], str(refused.value)
     assert not (tmp_path / "run").exists()
 

@@ -16,20 +16,41 @@ if TYPE_CHECKING:
     from ravine.training import resume, train, train_many
 
 _HOMES = {
-    "InputError": "errors", "RavineClassifier": "interop.estimator", "RavineError": "errors",
-    "RavineRegressor": "interop.estimator", "Recipe": "recipe", "Run": "engine.run",
-    "diagnose": "consultation", "prove": "consultation", "resume": "training", "scaled_lr": "optim.scaling", "train": "training",
-    "train_many": "training", "watch": "interop.watch",
+    "InputError": "errors",
+    "RavineClassifier": "interop.estimator",
+    "RavineError": "errors",
+    "RavineRegressor": "interop.estimator",
+    "Recipe": "recipe",
+    "Run": "engine.run",
+    "diagnose": "consultation",
+    "prove": "consultation",
+    "resume": "training",
+    "scaled_lr": "optim.scaling",
+    "train": "training",
+    "train_many": "training",
+    "watch": "interop.watch",
 }
 __all__ = [
-    "InputError", "RavineClassifier", "RavineError", "RavineRegressor", "Recipe", "Run", "diagnose", "prove", "resume", "scaled_lr",
-    "train", "train_many", "watch",
+    "InputError",
+    "RavineClassifier",
+    "RavineError",
+    "RavineRegressor",
+    "Recipe",
+    "Run",
+    "diagnose",
+    "prove",
+    "resume",
+    "scaled_lr",
+    "train",
+    "train_many",
+    "watch",
 ]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are imported when first used, so that recipes and the command line do not wait for torch."""
+    """Public names are imported when first used, so that recipes and the command line do not wait
+    for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'ravine' has no attribute {name!r}")
     return getattr(import_module(f"ravine.{_HOMES[name]}"), name)

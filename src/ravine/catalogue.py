@@ -1,9 +1,11 @@
-"""Name -> technique, for every kind: a closed table, read from the sources' own signatures without importing torch.
+"""Name -> technique, for every kind: a closed table, read from the sources' own signatures without
+importing torch.
 
-The contract, in four lines. Each file in ``FILES`` holds the techniques of one kind: every public function there is
-one, its name the technique's name, its keyword-only arguments (annotated in this module's vocabulary, or aliases of it
-in the same file) its fields, its docstring the documentation. Anything else is underscored or stands in another file.
-To add a technique is to write that one function.
+The contract, in four lines. Each file in ``FILES`` holds the techniques of one kind: every public
+function there is one, its name the technique's name, its keyword-only arguments (annotated in this
+module's vocabulary, or aliases of it in the same file) its fields, its docstring the documentation.
+Anything else is underscored or stands in another file. To add a technique is to write that one
+function.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]  # a running average's memory
+Decay = Annotated[
+    float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)
+]  # a running average's memory
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Integer = Annotated[int, Field(strict=True)]
@@ -83,9 +87,12 @@ Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 
 
 class Part(BaseModel):
-    """A technique with its numbers, as it stands in a recipe: ``kind`` and the fields of that kind. Frozen."""
+    """A technique with its numbers, as it stands in a recipe: ``kind`` and the fields of that kind.
+    Frozen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=()
+    )
     technique: ClassVar[Technique | None] = None
 
     if TYPE_CHECKING:  # the fields of a technique are known when the program runs
@@ -104,17 +111,27 @@ class Part(BaseModel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         repair = 'recipe.edit({"optimizer.lr": 0.1}) gives an edited copy'
-        raise InputError(name, got=value, expected="no assignment: recipes are frozen", repair=repair)
+        raise InputError(
+            name, got=value, expected="no assignment: recipes are frozen", repair=repair
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the technique's function is called with: its own fields, not ``kind`` nor what is common to the kind."""
-        return {name: getattr(self, name) for name in (self.technique.fields if self.technique else ())}
+        """What the technique's function is called with: its own fields, not ``kind`` nor what is
+        common to the kind."""
+        return {
+            name: getattr(self, name) for name in (self.technique.fields if self.technique else ())
+        }
 
     def said(self) -> dict[str, Any]:
-        """Plain data with whatever was said, and every ``kind``; what was left to its default is left out."""
+        """Plain data with whatever was said, and every ``kind``; what was left to its default is
+        left out."""
         own = dict.fromkeys(("kind", *self.technique.fields)) if self.technique else {}
-        names = [name for name in own | type(self).model_fields if name in self.model_fields_set or name == "kind"]
+        names = [
+            name
+            for name in own | type(self).model_fields
+            if name in self.model_fields_set or name == "kind"
+        ]
         found = {name: _said(getattr(self, name)) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -126,7 +143,8 @@ def _said(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Numbers, text, lists and tables from NumPy's and PyTorch's scalars and arrays, and from paths."""
+    """Numbers, text, lists and tables from NumPy's and PyTorch's scalars and arrays, and from
+    paths."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
@@ -138,7 +156,8 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Holds:
-    """Marks a field that holds a part of this kind: read by ``make``, written with the part's own fields."""
+    """Marks a field that holds a part of this kind: read by ``make``, written with the part's own
+    fields."""
 
     kind: str
 
@@ -164,7 +183,8 @@ Constraint = Annotated[Any, Holds("constraint")]
 
 
 class Init(Part):
-    """Initialisers for a model or a layer: names or parts of kind ``initializer``; one alone is for the weights."""
+    """Initialisers for a model or a layer: names or parts of kind ``initializer``; one alone is for
+    the weights."""
 
     weights: Initializer | None = None
     biases: Initializer | None = None
@@ -174,7 +194,11 @@ class Init(Part):
     def _weights_alone(cls, value: Any) -> Any:
         if isinstance(value, Part):
             value = value.said()
-        return {"weights": value} if isinstance(value, str) or (isinstance(value, dict) and "kind" in value) else value
+        return (
+            {"weights": value}
+            if isinstance(value, str) or (isinstance(value, dict) and "kind" in value)
+            else value
+        )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
@@ -182,10 +206,16 @@ class Init(Part):
 
 
 class _LossFields(Part):
-    l1: PerMember[NonNegative] = Field(0.0, description="penalty l1 * sum |w| over weights; gradient l1 * sign(w)")
-    l2: PerMember[NonNegative] = Field(0.0, description="penalty l2 * sum w^2 over weights; gradient 2 l2 w")
+    l1: PerMember[NonNegative] = Field(
+        0.0, description="penalty l1 * sum |w| over weights; gradient l1 * sign(w)"
+    )
+    l2: PerMember[NonNegative] = Field(
+        0.0, description="penalty l2 * sum w^2 over weights; gradient 2 l2 w"
+    )
     lp: PerMember[NonNegative] = Field(0.0, description="penalty lp * sum |w|^p over weights")
-    p: PerMember[Annotated[Real, Field(ge=1)]] = Field(1.5, description="the order of the lp penalty")
+    p: PerMember[Annotated[Real, Field(ge=1)]] = Field(
+        1.5, description="the order of the lp penalty"
+    )
     class_weights: Literal["balanced"] | tuple[NonNegative, ...] | None = Field(
         None, description="one weight a class, or balanced: N / (K n_k) from the training part"
     )
@@ -193,29 +223,43 @@ class _LossFields(Part):
 
 class _OptimizerFields(Part):
     decay: PerMember[Literal["weights", "all"]] = Field(
-        "weights", description="what weight decay touches: weights alone, or biases and normalisation too"
+        "weights",
+        description="what weight decay touches: weights alone, or biases and normalisation too",
     )
-    lookahead: PerMember[Whole] = Field(0, description="Lookahead (2019): steps between two slow steps; 0 is off")
-    lookahead_alpha: PerMember[Probability] = Field(0.5, description="Lookahead: the slow weights' step")
-    accumulate: Annotated[Count, STRUCTURAL] = Field(1, description="batches whose gradients make one step, averaged")
+    lookahead: PerMember[Whole] = Field(
+        0, description="Lookahead (2019): steps between two slow steps; 0 is off"
+    )
+    lookahead_alpha: PerMember[Probability] = Field(
+        0.5, description="Lookahead: the slow weights' step"
+    )
+    accumulate: Annotated[Count, STRUCTURAL] = Field(
+        1, description="batches whose gradients make one step, averaged"
+    )
 
 
 class _ScheduleFields(Part):
-    warmup: PerMember[Duration] = Field("0it", description="steps before the schedule, from warmup_start * lr up to lr")
+    warmup: PerMember[Duration] = Field(
+        "0it", description="steps before the schedule, from warmup_start * lr up to lr"
+    )
     warmup_kind: PerMember[Literal["linear", "constant"]] = "linear"
     warmup_start: PerMember[Probability] = 0.0
     floor: PerMember[NonNegative] = Field(0.0, description="the multiplier never falls below this")
     momentum_points: PerMember[tuple[tuple[Duration, Decay], ...]] = Field(
-        (), description="the optimiser's momentum (or beta1) over the run: (place, value), joined by straight lines"
+        (),
+        description="the optimiser's momentum (or beta1) over the run: (place, value), joined by straight lines",
     )
 
 
 class _LayerFields(Part):
-    init: PerMember[Init] | None = Field(None, description="initialisers of this layer; none: the model's")
+    init: PerMember[Init] | None = Field(
+        None, description="initialisers of this layer; none: the model's"
+    )
 
 
 class _ModelFields(Part):
-    init: PerMember[Init] = Field(default_factory=Init, description="initialisers; none: each layer's own default")
+    init: PerMember[Init] = Field(
+        default_factory=Init, description="initialisers; none: each layer's own default"
+    )
 
 
 COMMON: dict[str, type[Part]] = {
@@ -228,7 +272,9 @@ COMMON: dict[str, type[Part]] = {
 ALWAYS_PER_MEMBER = ("optimizer", "schedule", "initializer", "constraint")
 
 _VOCABULARY: dict[str, Any] = {
-    name: value for name, value in globals().items() if not name.startswith("_") and name[0].isupper()
+    name: value
+    for name, value in globals().items()
+    if not name.startswith("_") and name[0].isupper()
 }
 
 
@@ -277,7 +323,9 @@ def _named_file(name: str) -> InputError | None:
     kind = kinds.get(Path(name).suffix.lower()) or ("folder" if "/" in name else None)
     if kind is None:
         return None
-    return InputError("kind", got=name, expected="the kind of data before it", repair=f"write {kind}:{name}")
+    return InputError(
+        "kind", got=name, expected="the kind of data before it", repair=f"write {kind}:{name}"
+    )
 
 
 def make(kind: str, value: Any) -> Part:
@@ -290,17 +338,22 @@ def make(kind: str, value: Any) -> Part:
         return value
     fields = as_table(kind, value)
     if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
-        raise InputError("", got=value, expected=f"the name of a technique ({kind}) or a table with kind = NAME")
+        raise InputError(
+            "", got=value, expected=f"the name of a technique ({kind}) or a table with kind = NAME"
+        )
     return find(kind, fields["kind"]).part(**fields)
 
 
 def as_table(kind: str, value: Any) -> Any:
-    """A part said shortly, at length: a name or ``"name:argument"`` as a table; a model's list of layers likewise."""
+    """A part said shortly, at length: a name or ``"name:argument"`` as a table; a model's list of
+    layers likewise."""
     if isinstance(value, Part):
         return value.said()
     if isinstance(value, str):
         name, colon, argument = value.partition(":")
-        return {"kind": value} if not colon else {"kind": name, **_first_field(kind, name, argument)}
+        return (
+            {"kind": value} if not colon else {"kind": name, **_first_field(kind, name, argument)}
+        )
     if kind == "model" and isinstance(value, list | tuple):
         return {"kind": "layers", "layers": value}
     if kind == "model" and isinstance(value, dict) and "layers" in value:
@@ -311,7 +364,9 @@ def as_table(kind: str, value: Any) -> Any:
 def _first_field(kind: str, name: str, argument: str) -> dict[str, Any]:
     fields = find(kind, name).fields
     if not fields:
-        raise InputError("", got=f"{name}:{argument}", expected=f"{name} alone: it takes no argument")
+        raise InputError(
+            "", got=f"{name}:{argument}", expected=f"{name} alone: it takes no argument"
+        )
     field, (annotation, _) = next(iter(fields.items()))
     try:
         TypeAdapter(annotation).validate_python(argument)
@@ -321,7 +376,8 @@ def _first_field(kind: str, name: str, argument: str) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value as typed in ``--set key=value``: TOML where it is TOML, else the text itself; nothing is the default.
+    """A value as typed in ``--set key=value``: TOML where it is TOML, else the text itself; nothing
+    is the default.
 
     >>> parse_value("0.1"), parse_value("true"), parse_value("5ep"), parse_value("")
     (0.1, True, '5ep', None)
@@ -338,7 +394,9 @@ def _part(kind: str, name: str) -> type[Part]:
     technique = find(kind, name)
     fields: dict[str, Any] = {"kind": (Literal[name], name), **technique.fields}
     base, options = COMMON.get(kind, Part), {"technique": technique}
-    return create_model(name, __base__=base, __doc__=technique.summary, __cls_kwargs__=options, **fields)
+    return create_model(
+        name, __base__=base, __doc__=technique.summary, __cls_kwargs__=options, **fields
+    )
 
 
 def _read(kind: str, file: str) -> Iterator[Technique]:
@@ -353,7 +411,8 @@ def _read(kind: str, file: str) -> Iterator[Technique]:
 
 
 def _aliases(node: ast.Assign, vocabulary: dict[str, Any]) -> dict[str, Any]:
-    """``Average = Literal["macro", "micro"]`` in a file of techniques; what is no annotation is passed over."""
+    """``Average = Literal["macro", "micro"]`` in a file of techniques; what is no annotation is
+    passed over."""
     try:
         value = eval(ast.unparse(node.value), dict(vocabulary))
     except (NameError, TypeError):
@@ -361,11 +420,15 @@ def _aliases(node: ast.Assign, vocabulary: dict[str, Any]) -> dict[str, Any]:
     return {target.id: value for target in node.targets if isinstance(target, ast.Name)}
 
 
-def _fields(kind: str, node: ast.FunctionDef, vocabulary: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _fields(
+    kind: str, node: ast.FunctionDef, vocabulary: dict[str, Any]
+) -> dict[str, tuple[Any, Any]]:
     fields = {}
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         assert argument.annotation is not None, f"{node.name}.{argument.arg} wants an annotation"
-        annotation = eval(ast.unparse(argument.annotation), dict(vocabulary))  # our own source, a closed vocabulary
+        annotation = eval(
+            ast.unparse(argument.annotation), dict(vocabulary)
+        )  # our own source, a closed vocabulary
         if kind in ALWAYS_PER_MEMBER:
             annotation = Annotated[annotation, MEMBER]
         fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
@@ -373,9 +436,13 @@ def _fields(kind: str, node: ast.FunctionDef, vocabulary: dict[str, Any]) -> dic
 
 
 def per_member(field: FieldInfo, inherited: bool = False) -> bool:
-    """Whether a field may differ between members; ``inherited``: whether the place where its part stands may."""
+    """Whether a field may differ between members; ``inherited``: whether the place where its part
+    stands may."""
     options = typing.get_args(field.annotation)  # the mark may stand inside ``… | None``
-    marks = [*field.metadata, *(mark for option in options for mark in getattr(option, "__metadata__", ()))]
+    marks = [
+        *field.metadata,
+        *(mark for option in options for mark in getattr(option, "__metadata__", ())),
+    ]
     return (inherited or MEMBER in marks) and STRUCTURAL not in marks
 
 
@@ -406,11 +473,14 @@ _EXPECTED = {
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
-    """Pydantic's complaints about one field, in Ravine's form: a misspelt one before the one that is then missing."""
+    """Pydantic's complaints about one field, in Ravine's form: a misspelt one before the one that
+    is then missing."""
     found = sorted(error.errors(), key=lambda c: c["type"] != "extra_forbidden")
     complaints = [c for c in found if c["loc"][:1] == found[0]["loc"][:1]]
     causes = [c for c in complaints if isinstance(c.get("ctx", {}).get("error"), InputError)]
-    of_value = [c for c in complaints if not c["type"].endswith(("_type", "literal_error"))]  # right type, wrong value
+    of_value = [
+        c for c in complaints if not c["type"].endswith(("_type", "literal_error"))
+    ]  # right type, wrong value
     first: Any = (causes or of_value or complaints)[0]
     where = _where(first, model)
     if causes:
@@ -427,7 +497,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
 
 def _expected(complaint: Any) -> str:
     form = _EXPECTED.get(complaint["type"])
-    return form.format(**complaint.get("ctx", {})) if form else complaint["msg"].removeprefix("Input should be ")
+    return (
+        form.format(**complaint.get("ctx", {}))
+        if form
+        else complaint["msg"].removeprefix("Input should be ")
+    )
 
 
 def _where(complaint: Any, model: type[BaseModel] | None) -> str:
@@ -447,4 +521,6 @@ def table_class(annotation: Any) -> type[Part] | None:
     """The class of the tables that a field holds: ``Init`` of ``Annotated[Init, …] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return annotation
-    return next((found for inside in typing.get_args(annotation) if (found := table_class(inside))), None)
+    return next(
+        (found for inside in typing.get_args(annotation) if (found := table_class(inside))), None
+    )

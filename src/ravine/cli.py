@@ -1,4 +1,5 @@
-"""The command line: each command a few lines over the library, torch imported only by those that need it."""
+"""The command line: each command a few lines over the library, torch imported only by those that
+need it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,18 @@ from ravine.bench import commands as benches
 from ravine.errors import RavineError
 from ravine.interop import commands as interop
 from ravine.study import commands as studies
-from ravine.terminal import Json, Member, Out, Quiet, RecipeArgument, RunArgument, Seed, Set, print_json, recipe_from
+from ravine.terminal import (
+    Json,
+    Member,
+    Out,
+    Quiet,
+    RecipeArgument,
+    RunArgument,
+    Seed,
+    Set,
+    print_json,
+    recipe_from,
+)
 
 app = typer.Typer(
     name="ravine",
@@ -26,7 +38,8 @@ app = typer.Typer(
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2 the input was wrong."""
+    """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2
+    the input was wrong."""
 
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
@@ -50,14 +63,23 @@ def train(
     seed: Seed = None,
     quiet: Quiet = False,
     json_: Json = False,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")] = 1,
-    doctor: Annotated[bool, typer.Option("--doctor/--no-doctor", help="Examine the recipe before, and the run at its end.")] = True,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")
+    ] = 1,
+    doctor: Annotated[
+        bool,
+        typer.Option(
+            "--doctor/--no-doctor", help="Examine the recipe before, and the run at its end."
+        ),
+    ] = True,
 ) -> None:
     """Train a recipe; without one, a small convolutional network on handwritten digits."""
     chosen = recipe_from(recipe, set_, seed)
     from ravine.training import train_many
 
-    recipes = [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
+    recipes = (
+        [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
+    )
     runs = train_many(recipes, out=out, quiet=quiet or json_, doctor=doctor)
     _finish(runs, quiet, json_)
 
@@ -67,9 +89,12 @@ def resume(
     run: RunArgument,
     quiet: Quiet = False,
     json_: Json = False,
-    after: Annotated[str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")] = None,
+    after: Annotated[
+        str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")
+    ] = None,
 ) -> None:
-    """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a finished run."""
+    """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a
+    finished run."""
     if (run / "study.json").is_file():
         from ravine.study.again import again
 
@@ -82,9 +107,20 @@ def resume(
 
 @command
 def doctor(
-    subject: Annotated[Path | None, typer.Argument(metavar="RECIPE|RUN", help="A recipe file or a run; none: the digits.")] = None,
-    prove: Annotated[bool, typer.Option("--prove", help="Search a cure by experiment and verify it on fresh seeds.")] = False,
-    budget: Annotated[float, typer.Option(min=8, help="Of the proof: training steps of all its members, in original runs.")] = 20.0,
+    subject: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE|RUN", help="A recipe file or a run; none: the digits."),
+    ] = None,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Search a cure by experiment and verify it on fresh seeds."),
+    ] = False,
+    budget: Annotated[
+        float,
+        typer.Option(
+            min=8, help="Of the proof: training steps of all its members, in original runs."
+        ),
+    ] = 20.0,
     member: Member = 0,
     set_: Set = None,
     out: Out = None,
@@ -92,10 +128,23 @@ def doctor(
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
-    """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a cure."""
+    """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a
+    cure."""
     from ravine.consultation import consult
 
-    print_json(json_, consult(subject, set_, seed, member=member, cure=prove, budget=budget, out=out, quiet=quiet or json_))
+    print_json(
+        json_,
+        consult(
+            subject,
+            set_,
+            seed,
+            member=member,
+            cure=prove,
+            budget=budget,
+            out=out,
+            quiet=quiet or json_,
+        ),
+    )
 
 
 @command
@@ -115,23 +164,33 @@ def evaluate(
 def predict(
     run: RunArgument,
     input_: Annotated[
-        Path | None, typer.Argument(metavar="[INPUT]", help="A file or folder in the form of the training data.")
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]", help="A file or folder in the form of the training data."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The CSV (or text) file to write.")] = Path("predictions.csv"),
+    out: Annotated[Path, typer.Option("--out", help="The CSV (or text) file to write.")] = Path(
+        "predictions.csv"
+    ),
     member: Member = 0,
     seed: Seed = None,
     json_: Json = False,
-    length: Annotated[int, typer.Option(min=1, help="Characters to sample from a text model.")] = 500,
+    length: Annotated[
+        int, typer.Option(min=1, help="Characters to sample from a text model.")
+    ] = 500,
     prompt: Annotated[str, typer.Option(help="What the sampled text begins with.")] = "\n",
     temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
 ) -> None:
-    """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from the file's."""
+    """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from
+    the file's."""
     from ravine.prediction import predict_file, prompt_of, sample_file
 
     opened = _opened(run, member)
     if opened.pipeline.data.source.kind in ("text", "shakespeare"):
         prompt = prompt if input_ is None else prompt_of(input_)
-        count = sample_file(opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0)
+        count = sample_file(
+            opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0
+        )
     else:
         count = predict_file(opened, input_, out)
     typer.echo(f"{count} written to {out}", err=json_)
@@ -140,12 +199,15 @@ def predict(
 
 @command
 def data(
-    source: Annotated[str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")],
+    source: Annotated[
+        str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")
+    ],
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """What is in the data: counts, ranges, constant features, class balance and samples, before anything is trained."""
+    """What is in the data: counts, ranges, constant features, class balance and samples, before
+    anything is trained."""
     from ravine.showing import show_data
 
     path = Path(source)
@@ -158,8 +220,11 @@ def data(
 
 
 @command
-def show(recipe: RecipeArgument = None, set_: Set = None, out: Out = None, json_: Json = False) -> None:
-    """Draw a sheet of augmented samples: each original beside several draws, as training sees them."""
+def show(
+    recipe: RecipeArgument = None, set_: Set = None, out: Out = None, json_: Json = False
+) -> None:
+    """Draw a sheet of augmented samples: each original beside several draws, as training sees
+    them."""
     from ravine.showing import show_augmented
 
     print_json(json_, show_augmented(recipe_from(recipe, set_, None), out))
@@ -175,10 +240,14 @@ def summary(recipe: RecipeArgument = None, set_: Set = None, json_: Json = False
 
 @command
 def catalogue(
-    name: Annotated[str | None, typer.Argument(help="A kind (optimizer, layer, …), a technique (adam), or recipe.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A kind (optimizer, layer, …), a technique (adam), or recipe."),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Every technique: formula, fields, defaults, source. `ravine catalogue recipe --json` gives the JSON schema."""
+    """Every technique: formula, fields, defaults, source. `ravine catalogue recipe --json` gives
+    the JSON schema."""
     from ravine.inspection import show_catalogue
 
     print_json(json_, show_catalogue(name))
@@ -210,7 +279,7 @@ for function in (*studies.ALL, *interop.ALL, *benches.ALL):
     command(function)
 
 
-# --- pieces -------------------------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------
 
 
 def _opened(path: Path, member: int) -> Any:

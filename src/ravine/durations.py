@@ -1,4 +1,5 @@
-"""Durations carry their unit: ``"30ep"`` epochs, ``"500it"`` iterations (steps), ``"5%"`` of the whole run.
+"""Durations carry their unit: ``"30ep"`` epochs, ``"500it"`` iterations (steps), ``"5%"`` of the
+whole run.
 
 Arithmetic is exact (rationals), so no conversion loses a step to rounding.
 """
@@ -23,7 +24,10 @@ def parse(text: object) -> tuple[Fraction, str]:
     if match is None:
         repair = f'write "{text}ep" for epochs or "{text}it" for steps' if _is_number(text) else ""
         raise InputError(
-            "", got=text, expected='a duration with its unit: "30ep", "500it" or "5%"', repair=repair
+            "",
+            got=text,
+            expected='a duration with its unit: "30ep", "500it" or "5%"',
+            repair=repair,
         )
     return Fraction(match[1]), match[2]
 
@@ -48,8 +52,17 @@ def steps(text: str, epoch_steps: int, total_steps: int | None = None) -> int:
     """
     amount, unit = parse(text)
     if unit == "%" and total_steps is None:
-        raise InputError("", got=text, expected="epochs (ep) or iterations (it)", repair="a percentage needs a whole")
-    wholes: dict[str, int | Fraction] = {"ep": epoch_steps, "it": 1, "%": Fraction(total_steps or 0, 100)}
+        raise InputError(
+            "",
+            got=text,
+            expected="epochs (ep) or iterations (it)",
+            repair="a percentage needs a whole",
+        )
+    wholes: dict[str, int | Fraction] = {
+        "ep": epoch_steps,
+        "it": 1,
+        "%": Fraction(total_steps or 0, 100),
+    }
     return int(amount * wholes[unit] + Fraction(1, 2))
 
 

@@ -1,4 +1,5 @@
-"""Every error says what it got, what it expected and how to repair it; none shows a traceback on the command line."""
+"""Every error says what it got, what it expected and how to repair it; none shows a traceback on
+the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections.abc import Iterable
 
 
 class RavineError(Exception):
-    """The run failed: diverged everywhere, interrupted, or a run directory is damaged (exit code 1)."""
+    """The run failed: diverged everywhere, interrupted, or a run directory is damaged (exit code
+    1)."""
 
     exit_code = 1
 
@@ -32,7 +34,8 @@ class InputError(RavineError, ValueError):
         return f"{self.where}: {said}" if self.where else said
 
     def under(self, prefix: str) -> InputError:
-        """The same error, its place named from further out: ``lr`` under ``optimizer`` is ``optimizer.lr``."""
+        """The same error, its place named from further out: ``lr`` under ``optimizer`` is
+        ``optimizer.lr``."""
         where = ".".join(part for part in (prefix, self.where) if part)
         return InputError(where, got=self.got, expected=self.expected, repair=self.repair)
 
@@ -41,7 +44,9 @@ def unknown(where: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a closed list, with the nearest right ones."""
     known = sorted(known)
     listed = ", ".join(known) if len(known) <= 40 else ", ".join(known[:40]) + ", …"
-    return InputError(where, got=name, expected=f"one of {listed}" if known else "", repair=nearest(name, known))
+    return InputError(
+        where, got=name, expected=f"one of {listed}" if known else "", repair=nearest(name, known)
+    )
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -1,4 +1,5 @@
-"""What the command line shows: outcomes, layers, the catalogue. Each returns what ``--json`` prints."""
+"""What the command line shows: outcomes, layers, the catalogue. Each returns what ``--json``
+prints."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy
 _console = Console(stderr=True)
 
 TYPED = 160  # characters of edits that are shown
-SEEN = 0.9  # strength up to which nothing but the course speaks for a finding; above it an experiment does
+# strength up to which nothing but the course speaks for a finding; above it an experiment does
+SEEN = 0.9
 TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
 
 
@@ -29,14 +31,23 @@ def outcome(runs: list[Any]) -> dict[str, Any]:
     """What ``train --json`` prints; numbers are means over the members that ended well."""
     results = [run.result for run in runs]
     well = [result for result in results if result["stopped"] != "diverged"] or results
-    names = sorted({name for result in well for name in result if isinstance(result[name], float)} | set(METRICS))
+    names = sorted(
+        {name for result in well for name in result if isinstance(result[name], float)}
+        | set(METRICS)
+    )
     means = {name: _mean([result.get(name) for result in well]) for name in names}
     execution = runs[0].events_of("execution")[0]["data"]
     return {
-        "run": str(runs[0].directory), "program": runs[0].recipe.program, "members": len(runs),
-        "steps": max(result["steps"] for result in results), **means,
-        "stopped": results[0]["stopped"] if len(runs) == 1 else [result["stopped"] for result in results],
-        "findings": [event["data"] for event in runs[0].events_of("finding")], "execution": execution,
+        "run": str(runs[0].directory),
+        "program": runs[0].recipe.program,
+        "members": len(runs),
+        "steps": max(result["steps"] for result in results),
+        **means,
+        "stopped": results[0]["stopped"]
+        if len(runs) == 1
+        else [result["stopped"] for result in results],
+        "findings": [event["data"] for event in runs[0].events_of("finding")],
+        "execution": execution,
         "report": str(runs[0].directory / "report.html"),
     } | ({"results": results} if len(runs) > 1 else {})
 
@@ -45,13 +56,27 @@ def print_outcome(runs: list[Any]) -> None:
     """The end of ``ravine train``, for people."""
     found = outcome(runs)
     many = f" (mean of {len(runs)} members)" if len(runs) > 1 else ""
-    names = [name for name in sorted(found) if name.startswith(("test_", "val_")) and found[name] is not None]
+    names = [
+        name
+        for name in sorted(found)
+        if name.startswith(("test_", "val_")) and found[name] is not None
+    ]
     for name in sorted(names, key=lambda n: (not n.startswith("test"), "accuracy" not in n, n)):
         value = found[name]
         shown = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
-        _console.print(f"[bold]{name.replace('val_', 'validation ').replace('test_', 'test ')}[/]: {shown}{many}", highlight=False)
-    stopped = found["stopped"] if isinstance(found["stopped"], str) else ", ".join(sorted(set(found["stopped"])))
-    _console.print(f"{stopped} after {found['epochs']:g} epochs, {found['steps']} steps, {found['seconds']:.1f} s", highlight=False)
+        _console.print(
+            f"[bold]{name.replace('val_', 'validation ').replace('test_', 'test ')}[/]: {shown}{many}",
+            highlight=False,
+        )
+    stopped = (
+        found["stopped"]
+        if isinstance(found["stopped"], str)
+        else ", ".join(sorted(set(found["stopped"])))
+    )
+    _console.print(
+        f"{stopped} after {found['epochs']:g} epochs, {found['steps']} steps, {found['seconds']:.1f} s",
+        highlight=False,
+    )
     _console.print(f"execution: {runs[0].events_of('execution')[0]['text']}", highlight=False)
     for event in [event for kind in TROUBLES for event in runs[0].events_of(kind)][:5]:
         _console.print(f"[yellow]{event['text']}[/]", highlight=False)
@@ -60,14 +85,23 @@ def print_outcome(runs: list[Any]) -> None:
 
 
 def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
-    """The worst findings first: what, the numbers, and the first remedy; of a consequence, what it follows from."""
+    """The worst findings first: what, the numbers, and the first remedy; of a consequence, what it
+    follows from."""
     for place, finding in enumerate(findings[:most]):
-        _console.print(f"[bold red]{finding['code']}[/] ({finding['where']}): {finding['evidence']}", highlight=False)
+        _console.print(
+            f"[bold red]{finding['code']}[/] ({finding['where']}): {finding['evidence']}",
+            highlight=False,
+        )
         above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)
         if above is not None and finding["strength"] <= SEEN:
-            _console.print(f"  {finding['cause']} It follows from {above}: mend that first.", highlight=False)
+            _console.print(
+                f"  {finding['cause']} It follows from {above}: mend that first.", highlight=False
+            )
         else:
-            _console.print(f"  {finding['cause']} It leads to this: {finding['consequences'][0]}.", highlight=False)
+            _console.print(
+                f"  {finding['cause']} It leads to this: {finding['consequences'][0]}.",
+                highlight=False,
+            )
             for remedy in finding["remedies"][:1]:
                 line = f"  remedy: {remedy['why']}  {_typed(remedy['edits'])}".rstrip()
                 _console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -82,7 +116,10 @@ def _follows(finding: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _typed(edits: dict[str, Any]) -> str:
     """Edits as the command line takes them, where they are short."""
-    typed = [shlex.quote(f"{path}={value if isinstance(value, str) else inline(value)}") for path, value in edits.items()]
+    typed = [
+        shlex.quote(f"{path}={value if isinstance(value, str) else inline(value)}")
+        for path, value in edits.items()
+    ]
     made = " ".join(f"--set {edit}" for edit in typed)
     return made if len(made) <= TYPED else ""
 
@@ -94,7 +131,13 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
     from ravine.nn.summary import summarise
 
     pipeline = Pipeline(recipe.data)
-    model = build(recipe.model, pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary, seed=recipe.seed)
+    model = build(
+        recipe.model,
+        pipeline.input_shape,
+        pipeline.outputs,
+        vocabulary=pipeline.vocabulary,
+        seed=recipe.seed,
+    )
     found = summarise(model, pipeline.input_shape, vocabulary=pipeline.vocabulary)
     shown = Table(title=f"{recipe.name}: {recipe.model.kind}")
     for name in found["layers"][0]:
@@ -103,7 +146,9 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
         shown.add_row(*(_cell(value) for value in row.values()))
     _console.print(shown)
     totals = {name: value for name, value in found.items() if name != "layers"}
-    _console.print(", ".join(f"{name} {_cell(value)}" for name, value in totals.items()), highlight=False)
+    _console.print(
+        ", ".join(f"{name} {_cell(value)}" for name, value in totals.items()), highlight=False
+    )
     return found
 
 
@@ -121,7 +166,11 @@ def show_catalogue(name: str | None) -> dict[str, Any]:
     kind, _, short = name.rpartition(".")
     rows = [t for k in ([kind] if kind else FILES) for t in table(k).values() if t.name == short]
     if not rows:
-        raise unknown("catalogue", name, {t.name for k in FILES for t in table(k).values()} | set(FILES) | {"recipe"})
+        raise unknown(
+            "catalogue",
+            name,
+            {t.name for k in FILES for t in table(k).values()} | set(FILES) | {"recipe"},
+        )
     for row in rows:
         _print_technique(row)
     return {"techniques": [_described(row) for row in rows]}
@@ -143,13 +192,21 @@ def _print_technique(technique: Technique) -> None:
     for column in ("field", "default", "value", "per member"):
         fields.add_column(column)
     for row in _described(technique)["fields"]:
-        fields.add_row(row["name"], _cell(row["default"]), row["value"], "yes" if row["per_member"] else "")
+        fields.add_row(
+            row["name"], _cell(row["default"]), row["value"], "yes" if row["per_member"] else ""
+        )
     console.print(fields)
 
 
 def _described(technique: Technique) -> dict[str, Any]:
     fields = [
-        {"name": row.name, "default": row.default, "value": row.takes, "per_member": row.per_member, "doc": row.doc}
+        {
+            "name": row.name,
+            "default": row.default,
+            "value": row.takes,
+            "per_member": row.per_member,
+            "doc": row.doc,
+        }
         for row in rows(technique.part)
     ]
     return {"kind": technique.kind, "name": technique.name, "doc": technique.doc, "fields": fields}
@@ -161,7 +218,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list | tuple):
-        return " x ".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(str, value[:12]))
+        return (
+            " x ".join(map(str, value))
+            if all(isinstance(v, int) for v in value)
+            else ", ".join(map(str, value[:12]))
+        )
     return "" if value is None else str(value)
 
 

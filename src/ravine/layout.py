@@ -24,7 +24,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """The entries of a row, weights first; ``weights`` is the number of columns that decay and penalties touch."""
+    """The entries of a row, weights first; ``weights`` is the number of columns that decay and
+    penalties touch."""
 
     entries: tuple[Entry, ...]
     weights: int

@@ -1,4 +1,5 @@
-"""``ravine predict``: a file or folder in, predictions out, atomically and never over an existing file."""
+"""``ravine predict``: a file or folder in, predictions out, atomically and never over an existing
+file."""
 
 from __future__ import annotations
 
@@ -14,9 +15,12 @@ from ravine.errors import InputError
 
 
 def predict_file(run: Run, source: Path | None, out: Path) -> int:
-    """Predict every input of a file or folder; write one CSV row each: input, prediction and, for classes, probabilities."""
+    """Predict every input of a file or folder; write one CSV row each: input, prediction and, for
+    classes, probabilities."""
     if source is None:
-        raise InputError("predict", expected="INPUT: a file or folder in the form of the training data")
+        raise InputError(
+            "predict", expected="INPUT: a file or folder in the form of the training data"
+        )
     if not source.exists():
         raise InputError("predict", got=str(source), expected="a file or folder that exists")
     _check_new(out)
@@ -30,7 +34,9 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
     if run.pipeline.task == "classification":
         probabilities = run.predict_proba(inputs)
         if probabilities.shape[1] == len(run.pipeline.classes):
-            columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(run.pipeline.classes)}
+            columns |= {
+                f"p_{name}": probabilities[:, k] for k, name in enumerate(run.pipeline.classes)
+            }
     _write_csv(out, columns)
     return len(names)
 
@@ -42,7 +48,9 @@ def prompt_of(source: Path) -> str:
     return text.read(source)
 
 
-def sample_file(run: Run, out: Path, *, length: int, prompt: str, temperature: float, seed: int) -> int:
+def sample_file(
+    run: Run, out: Path, *, length: int, prompt: str, temperature: float, seed: int
+) -> int:
     """Write text sampled from a character model; gives the number of characters."""
     _check_new(out)
     text = run.sample(length, prompt=prompt, temperature=temperature, seed=seed)
@@ -52,9 +60,19 @@ def sample_file(run: Run, out: Path, *, length: int, prompt: str, temperature: f
 
 def _check_new(out: Path) -> None:
     if out.exists():
-        raise InputError("--out", got=str(out), expected="a file that does not exist yet", repair="name another with --out")
+        raise InputError(
+            "--out",
+            got=str(out),
+            expected="a file that does not exist yet",
+            repair="name another with --out",
+        )
     if not out.parent.is_dir():
-        raise InputError("--out", got=str(out), expected="a file in an existing directory", repair=f"make {out.parent} first")
+        raise InputError(
+            "--out",
+            got=str(out),
+            expected="a file in an existing directory",
+            repair=f"make {out.parent} first",
+        )
 
 
 def _write_csv(out: Path, columns: dict[str, np.ndarray]) -> None:

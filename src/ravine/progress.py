@@ -18,20 +18,32 @@ LARGE = 1e5  # losses from which digits are cut
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[Now], None]]:
-    """Give a function that shows where training stands; on standard error, so that output can be piped."""
+    """Give a function that shows where training stands; on standard error, so that output can be
+    piped."""
     if quiet:
         yield lambda now: None
         return
     columns = (
-        TextColumn("epoch {task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:3.0f} %"),
-        TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[metrics]}"),
-        TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)), TextColumn("left"),
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[metrics]}"),
+        TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)),
+        TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None, epoch="0", rate="", metrics="")
 
         def show(now: Now) -> None:
-            bar.update(task, completed=now.step, total=now.total, epoch=_epoch(now), rate=_rate(now), metrics=_metrics(now))
+            bar.update(
+                task,
+                completed=now.step,
+                total=now.total,
+                epoch=_epoch(now),
+                rate=_rate(now),
+                metrics=_metrics(now),
+            )
 
         yield show
 
@@ -42,11 +54,25 @@ def _epoch(now: Now) -> str:
 
 def _rate(now: Now) -> str:
     members = f" x {now.live}" if now.live > 1 else ""
-    return f"{now.rate:,.0f} step/s{members}" if now.rate >= 10 else f"{now.rate:.1f} step/s{members}"
+    return (
+        f"{now.rate:,.0f} step/s{members}" if now.rate >= 10 else f"{now.rate:.1f} step/s{members}"
+    )
 
 
 def _metrics(now: Now) -> str:
-    measured = {"loss": now.metrics.get("train_loss")} | now.metrics  # between epochs: the last one's mean
-    shown = [("loss", "loss", ".3f"), ("val_loss", "val loss", ".3f"), ("val_accuracy", "val acc", ".2%")]
-    known = [(label, value, form) for name, label, form in shown if (value := measured.get(name)) is not None]
-    return "  ".join(f"{label} {value:{form if abs(value) < LARGE else '.3g'}}" for label, value, form in known)
+    measured = {
+        "loss": now.metrics.get("train_loss")
+    } | now.metrics  # between epochs: the last one's mean
+    shown = [
+        ("loss", "loss", ".3f"),
+        ("val_loss", "val loss", ".3f"),
+        ("val_accuracy", "val acc", ".2%"),
+    ]
+    known = [
+        (label, value, form)
+        for name, label, form in shown
+        if (value := measured.get(name)) is not None
+    ]
+    return "  ".join(
+        f"{label} {value:{form if abs(value) < LARGE else '.3g'}}" for label, value, form in known
+    )

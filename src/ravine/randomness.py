@@ -1,6 +1,8 @@
-"""Randomness is stateless: every draw is a function of what it is for, so any step can be entered without replaying.
+"""Randomness is stateless: every draw is a function of what it is for, so any step can be entered
+without replaying.
 
-A *key* is a 63-bit hash of plain parts, for instance ``key(seed, "order", epoch)``. Equal parts give equal draws.
+A *key* is a 63-bit hash of plain parts, for instance ``key(seed, "order", epoch)``. Equal parts
+give equal draws.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
 
 
 def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
-    """float32 uniforms in [0, 1) as a pure function of a key (int64 scalar) and the index; keys [P] give [P, *shape].
+    """float32 uniforms in [0, 1) as a pure function of a key (int64 scalar) and the index; keys [P]
+    give [P, *shape].
 
-    Counter-based: the index is hashed with the two halves of the key by two rounds of a 32-bit finaliser (lowbias32, Wellons 2018).
+    Counter-based: the index is hashed with the two halves of the key by two rounds of a 32-bit
+    finaliser (lowbias32, Wellons 2018).
 
     >>> u = uniform(torch.tensor(7), (1000,))
     >>> bool((u >= 0).all() and (u < 1).all() and abs(u.mean() - 0.5) < 0.05)
@@ -38,9 +42,14 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Ten
     for extent in shape:
         size *= extent
     index = torch.arange(size, dtype=torch.int32, device=key.device)
-    low, high = (key & 0x7FFFFFFF).to(torch.int32).unsqueeze(-1), (key >> 32).to(torch.int32).unsqueeze(-1)
+    low, high = (
+        (key & 0x7FFFFFFF).to(torch.int32).unsqueeze(-1),
+        (key >> 32).to(torch.int32).unsqueeze(-1),
+    )
     bits = _mix(_mix(index ^ low) + high)
-    return (bits >> 8).bitwise_and_(0xFFFFFF).to(torch.float32).mul_(2.0**-24).view(*key.shape, *shape)
+    return (
+        (bits >> 8).bitwise_and_(0xFFFFFF).to(torch.float32).mul_(2.0**-24).view(*key.shape, *shape)
+    )
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
@@ -49,7 +58,9 @@ def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tens
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    x = (x >> 16).bitwise_and_(0xFFFF).bitwise_xor_(x)  # in place where it can be: fresh memory costs more than the arithmetic
+    x = (
+        (x >> 16).bitwise_and_(0xFFFF).bitwise_xor_(x)
+    )  # in place where it can be: fresh memory costs more than the arithmetic
     x *= 0x7FEB352D
     x = (x >> 15).bitwise_and_(0x1FFFF).bitwise_xor_(x)
     x *= -0x7B935975  # 0x846CA68B as a signed 32-bit number

@@ -1,4 +1,5 @@
-"""A recipe is frozen data that says all there is to say about one run. A study is a list of recipes."""
+"""A recipe is frozen data that says all there is to say about one run. A study is a list of
+recipes."""
 
 from __future__ import annotations
 
@@ -53,7 +54,12 @@ __all__ = ["Recipe", "fields", "from_keywords", "json_schema", "keyword_path", "
 
 def _durations_only_ep_it(value: object) -> object:
     if isinstance(value, str) and value.strip().endswith("%"):
-        raise InputError("", got=value, expected="epochs (ep) or iterations (it)", repair="a percentage needs a whole")
+        raise InputError(
+            "",
+            got=value,
+            expected="epochs (ep) or iterations (it)",
+            repair="a percentage needs a whole",
+        )
     return value
 
 
@@ -71,7 +77,8 @@ class _Several:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return core_schema.no_info_before_validator_function(
-            lambda value: [value] if isinstance(value, str | dict | Part) else value, handler(source)
+            lambda value: [value] if isinstance(value, str | dict | Part) else value,
+            handler(source),
         )
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
@@ -80,9 +87,12 @@ class _Several:
 
 
 class Grow(Part):
-    """A batch that grows instead of a learning rate that shrinks (Smith et al., 2018); without milestones it stays."""
+    """A batch that grows instead of a learning rate that shrinks (Smith et al., 2018); without
+    milestones it stays."""
 
-    milestones: tuple[Duration, ...] = Field((), description="epochs, or parts of the run, at which the batch grows")
+    milestones: tuple[Duration, ...] = Field(
+        (), description="epochs, or parts of the run, at which the batch grows"
+    )
     factor: Annotated[Positive, Field(ge=1)] = Field(2.0, description="by which it grows at each")
     limit: Count | None = Field(None, description="the largest batch; none: the training part")
 
@@ -91,23 +101,33 @@ class Data(Part):
     """Where the examples come from and how they reach the network."""
 
     source: Source = "digits"
-    validation: Annotated[NonNegative, Field(lt=1)] = Field(0.1, description="part of the training data")
-    test: Annotated[NonNegative, Field(lt=1)] = Field(0.2, description="where the source has no test part of its own")
+    validation: Annotated[NonNegative, Field(lt=1)] = Field(
+        0.1, description="part of the training data"
+    )
+    test: Annotated[NonNegative, Field(lt=1)] = Field(
+        0.2, description="where the source has no test part of its own"
+    )
     batch: Count | Literal["full"] = 128
     grow: Grow = Field(default_factory=Grow)
-    last_batch: Literal["keep", "drop"] = Field("keep", description="the incomplete last batch of an epoch")
+    last_batch: Literal["keep", "drop"] = Field(
+        "keep", description="the incomplete last batch of an epoch"
+    )
     order: Literal["shuffle", "fixed", "replacement"] = "shuffle"
     seed: Integer = Field(0, description="of the split, the order and the augmentation")
     preprocess: Annotated[tuple[Preprocess, ...], _Several()] = ()
     augment: Annotated[tuple[Augment, ...], _Several()] = ()
-    bootstrap: PerMember[Flag] = Field(False, description="weigh samples as drawn with replacement by each seed")
+    bootstrap: PerMember[Flag] = Field(
+        False, description="weigh samples as drawn with replacement by each seed"
+    )
 
 
 class Clip(Part):
     """Gradient clipping; zero is off."""
 
     norm: PerMember[NonNegative] = Field(0.0, description="limit of the norm of the whole gradient")
-    tensor_norm: PerMember[NonNegative] = Field(0.0, description="limit of the norm of each tensor's gradient")
+    tensor_norm: PerMember[NonNegative] = Field(
+        0.0, description="limit of the norm of each tensor's gradient"
+    )
     value: PerMember[NonNegative] = Field(0.0, description="limit of every entry's magnitude")
 
 
@@ -115,45 +135,73 @@ class Stop(Part):
     """When a run ends: at the first of these that is met."""
 
     after: PerMember[Annotated[Length, BeforeValidator(_durations_above_zero)]] = "10ep"
-    patience: PerMember[Length] | None = Field(None, description="without improvement of the monitored metric")
-    min_delta: PerMember[NonNegative] = Field(0.0, description="the least change that counts as improvement")
-    monitor: PerMember[Text] = Field("val_loss", description="any metric: val_loss, val_accuracy, train_loss, …")
+    patience: PerMember[Length] | None = Field(
+        None, description="without improvement of the monitored metric"
+    )
+    min_delta: PerMember[NonNegative] = Field(
+        0.0, description="the least change that counts as improvement"
+    )
+    monitor: PerMember[Text] = Field(
+        "val_loss", description="any metric: val_loss, val_accuracy, train_loss, …"
+    )
     mode: PerMember[Literal["auto", "min", "max"]] = "auto"
-    target: PerMember[Real] | None = Field(None, description="stop once the monitored metric has reached it")
+    target: PerMember[Real] | None = Field(
+        None, description="stop once the monitored metric has reached it"
+    )
     minutes: PerMember[Positive] | None = None
-    gradient_norm: PerMember[NonNegative] = Field(0.0, description="stop once the gradient's norm is below it")
-    best: PerMember[Flag] | None = Field(None, description="end with the best weights seen; none: only with patience")
+    gradient_norm: PerMember[NonNegative] = Field(
+        0.0, description="stop once the gradient's norm is below it"
+    )
+    best: PerMember[Flag] | None = Field(
+        None, description="end with the best weights seen; none: only with patience"
+    )
     on_trouble: PerMember[Literal["stop", "rollback", "report"]] = Field(
         "stop",
         description="where the loss or gradient is not finite: stop; after the epoch, go back to the last good one with 0.2 lr "
         "(a mean loss 10 times the last good one's counts too); or report, skip the step and go on",
     )
-    rollbacks: PerMember[Count] = Field(5, description="how often a member may go back; then it stops")
+    rollbacks: PerMember[Count] = Field(
+        5, description="how often a member may go back; then it stops"
+    )
 
 
 class Average(Part):
     """A running average of the weights, used for evaluation and kept as the run's model."""
 
     ema: PerMember[Decay] = Field(0.0, description="decay of the exponential average; 0 is off")
-    swa: PerMember[Duration] | None = Field(None, description="average all epochs' ends from here on (SWA, 2018)")
+    swa: PerMember[Duration] | None = Field(
+        None, description="average all epochs' ends from here on (SWA, 2018)"
+    )
 
 
 class Regularize(Part):
     """What perturbs training besides dropout, penalties and augmentation."""
 
-    weight_noise: PerMember[NonNegative] = Field(0.0, description="standard deviation, where gradients are taken")
-    adversarial: PerMember[NonNegative] = Field(0.0, description="FGSM step (2015); half the loss is so perturbed")
-    hard_negatives: PerMember[Probability] = Field(1.0, description="fraction of each batch, hardest first")
+    weight_noise: PerMember[NonNegative] = Field(
+        0.0, description="standard deviation, where gradients are taken"
+    )
+    adversarial: PerMember[NonNegative] = Field(
+        0.0, description="FGSM step (2015); half the loss is so perturbed"
+    )
+    hard_negatives: PerMember[Probability] = Field(
+        1.0, description="fraction of each batch, hardest first"
+    )
 
 
 class Start(Part):
     """Fine-tuning: where the weights come from and which of them move."""
 
-    weights: Text | None = Field(None, description="a run directory or a safetensors file; none: from the initialisers")
+    weights: Text | None = Field(
+        None, description="a run directory or a safetensors file; none: from the initialisers"
+    )
     head: Literal["keep", "replace"] = "keep"
-    freeze: tuple[Text, ...] = Field((), description="parameters by name or pattern, e.g. features.*")
+    freeze: tuple[Text, ...] = Field(
+        (), description="parameters by name or pattern, e.g. features.*"
+    )
     unfreeze: Duration | None = Field(None, description="from here on everything moves")
-    depth_decay: PerMember[Probability] = Field(1.0, description="lr factor per layer from the output backwards")
+    depth_decay: PerMember[Probability] = Field(
+        1.0, description="lr factor per layer from the output backwards"
+    )
 
 
 class Recipe(Part):
@@ -182,7 +230,7 @@ class Recipe(Part):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count | Literal["auto"] = "auto"
 
-    # --- in and out -----------------------------------------------------------------------------------------------
+    # --- in and out -------------------------------------------------------------------------------
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
@@ -208,7 +256,9 @@ class Recipe(Part):
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError("recipe", got=str(path), expected="a file that can be read", repair=str(error)) from None
+            raise InputError(
+                "recipe", got=str(path), expected="a file that can be read", repair=str(error)
+            ) from None
         try:
             return cls.from_json(text) if path.suffix == ".json" else cls.from_toml(text)
         except InputError as error:
@@ -234,15 +284,19 @@ class Recipe(Part):
     @property
     def program(self) -> str:
         """The hash of the structural fields: recipes that share it train as one population."""
-        return _digest({path: value for path, value, member in fields(self) if not member and path != "name"})
+        return _digest(
+            {path: value for path, value, member in fields(self) if not member and path != "name"}
+        )
 
-    # --- editing --------------------------------------------------------------------------------------------------
+    # --- editing ----------------------------------------------------------------------------------
 
     def edit(self, changes: Mapping[str, Any]) -> Recipe:
-        """A copy with fields set by path, as ``--set`` does: ``{"optimizer.lr": 0.01, "model.layers.3.rate": 0.2}``.
+        """A copy with fields set by path, as ``--set`` does: ``{"optimizer.lr": 0.01,
+        "model.layers.3.rate": 0.2}``.
 
-        None is the default. ``optimizer.kind`` keeps those of the old kind's fields that the new one knows too and that
-        were not at their default; ``optimizer`` replaces the whole. The order of the changes does not matter.
+        None is the default. ``optimizer.kind`` keeps those of the old kind's fields that the new
+        one knows too and that were not at their default; ``optimizer`` replaces the whole. The
+        order of the changes does not matter.
         """
         edited = self.to_dict(explicit=True)
         for path in sorted(changes, key=lambda path: (path.count("."), not path.endswith("kind"))):
@@ -258,11 +312,15 @@ class Recipe(Part):
             elif isinstance(here, BaseModel) and place in type(here).model_fields:
                 here = getattr(here, place)
             else:
-                raise unknown(path, place, type(here).model_fields if isinstance(here, BaseModel) else ())
+                raise unknown(
+                    path, place, type(here).model_fields if isinstance(here, BaseModel) else ()
+                )
         return here
 
 
-def _put(cls: type[BaseModel], plain: dict[str, Any], places: list[str], value: Any, path: str) -> dict[str, Any]:
+def _put(
+    cls: type[BaseModel], plain: dict[str, Any], places: list[str], value: Any, path: str
+) -> dict[str, Any]:
     """The table ``plain``, to be read as a ``cls``, with the value at one place in it."""
     place, *inside = places
     if place not in cls.model_fields:
@@ -278,7 +336,8 @@ def _put(cls: type[BaseModel], plain: dict[str, Any], places: list[str], value: 
 
 
 def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str) -> Any:
-    """What stands in a field, a list or a table or nothing yet, with the value at one place in it."""
+    """What stands in a field, a list or a table or nothing yet, with the value at one place in
+    it."""
     if isinstance(here, list | tuple):
         index = _index(here, places[0], path)
         inner = _put_inside(field, here[index], places[1:], value, path) if places[1:] else value
@@ -287,12 +346,16 @@ def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str)
     if kind:
         here = as_table(kind, here) or {}
         if "kind" not in here and places != ["kind"]:
-            raise InputError(path, got=value, expected=f"a part of kind {kind} there", repair="set its kind too")
+            raise InputError(
+                path, got=value, expected=f"a part of kind {kind} there", repair="set its kind too"
+            )
         return _put(_class(kind, here.get("kind", value), path), here, places, value, path)
     part = table_class(field.annotation)
     if part is None:
         whole = path.removesuffix("." + ".".join(places))
-        raise InputError(path, got=places[0], expected=f"no further name, for {whole} is a single value")
+        raise InputError(
+            path, got=places[0], expected=f"no further name, for {whole} is a single value"
+        )
     if isinstance(here, Part):
         here = here.said()
     elif isinstance(here, str) and part is Init:
@@ -310,26 +373,44 @@ def _known_to(new: type[BaseModel], old: type[BaseModel], plain: dict[str, Any])
     def default(name: str) -> Any:
         return old.model_fields[name].get_default(call_default_factory=True)
 
-    return {name: value for name, value in plain.items() if name in new.model_fields and value != default(name)}
+    return {
+        name: value
+        for name, value in plain.items()
+        if name in new.model_fields and value != default(name)
+    }
 
 
 def _index(here: list[Any] | tuple[Any, ...], place: str, path: str) -> int:
     if not place.isdecimal() or int(place) >= len(here):
-        expected = f"a place in the list, 0 to {len(here) - 1}" if here else "no place: the list is empty"
+        expected = (
+            f"a place in the list, 0 to {len(here) - 1}" if here else "no place: the list is empty"
+        )
         raise InputError(path, got=place, expected=expected)
     return int(place)
 
 
 def keyword_path(name: str, recipe: Recipe) -> str:
-    """The path of a field by its name alone: ``batch`` -> ``data.batch``, ``lr`` -> ``optimizer.lr``.
+    """The path of a field by its name alone: ``batch`` -> ``data.batch``, ``lr`` ->
+    ``optimizer.lr``.
 
-    Looked for in this order: the recipe itself, data, stop, optimizer, schedule, loss, model, clip, average,
-    regularize, start.
+    Looked for in this order: the recipe itself, data, stop, optimizer, schedule, loss, model, clip,
+    average, regularize, start.
     """
     short = {"epochs": "stop.after", "steps": "stop.after", "ema": "average.ema"}
     if name in short:
         return short[name]
-    sections = ("data", "stop", "optimizer", "schedule", "loss", "model", "clip", "average", "regularize", "start")
+    sections = (
+        "data",
+        "stop",
+        "optimizer",
+        "schedule",
+        "loss",
+        "model",
+        "clip",
+        "average",
+        "regularize",
+        "start",
+    )
     known = list(Recipe.model_fields) + list(short)
     if name in Recipe.model_fields:
         return name
@@ -349,7 +430,9 @@ def from_keywords(recipe: Recipe, keywords: Mapping[str, Any]) -> Recipe:
     """
     ends = [k for k in keywords if k in ("epochs", "steps", "after")]
     if len(ends) > 1:
-        raise InputError("train", got=" and ".join(ends), expected="one of them: they all say when the run ends")
+        raise InputError(
+            "train", got=" and ".join(ends), expected="one of them: they all say when the run ends"
+        )
     parts = [k for k in keywords if k in Recipe.model_fields]
     for name in parts + [k for k in keywords if k not in Recipe.model_fields]:
         value = keywords[name]
@@ -364,7 +447,9 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema()
     definitions = schema.setdefault("$defs", {})
     for kind in FILES:
-        choices: list[dict[str, Any]] = [{"type": "string", "pattern": f"^({'|'.join(sorted(table(kind)))})(:.*)?$"}]
+        choices: list[dict[str, Any]] = [
+            {"type": "string", "pattern": f"^({'|'.join(sorted(table(kind)))})(:.*)?$"}
+        ]
         for name, row in sorted(table(kind).items()):
             own = row.part.model_json_schema()
             definitions.update(own.pop("$defs", {}))
@@ -378,7 +463,9 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json.loads(linked)}
 
 
-def fields(part: BaseModel, prefix: str = "", inherited: bool = False) -> Iterator[tuple[str, Any, bool]]:
+def fields(
+    part: BaseModel, prefix: str = "", inherited: bool = False
+) -> Iterator[tuple[str, Any, bool]]:
     """(path, value, whether it may differ per member) of every field, leaves only."""
     for name, field in type(part).model_fields.items():
         value, path = getattr(part, name), f"{prefix}{name}"
@@ -393,5 +480,9 @@ def fields(part: BaseModel, prefix: str = "", inherited: bool = False) -> Iterat
 
 def _digest(leaves: dict[str, Any]) -> str:
     """A float is written as Python writes it; minus zero is zero."""
-    plain = {path: value + 0.0 if isinstance(value, float) else value for path, value in leaves.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    plain = {
+        path: value + 0.0 if isinstance(value, float) else value for path, value in leaves.items()
+    }
+    return hashlib.sha256(
+        json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()

@@ -30,7 +30,8 @@ class Row:
 
 
 def rows(part: type[Part], *, inherited: bool = False) -> Iterator[Row]:
-    """The fields of a part's class, ``kind`` left out; ``inherited``: all that stands there is per member.
+    """The fields of a part's class, ``kind`` left out; ``inherited``: all that stands there is per
+    member.
 
     >>> from ravine.catalogue import find
     >>> [(row.name, row.takes, row.default) for row in rows(find("optimizer", "sgd").part) if row.name == "momentum"]
@@ -43,7 +44,9 @@ def rows(part: type[Part], *, inherited: bool = False) -> Iterator[Row]:
             default = None if field.is_required() else field.get_default(call_default_factory=True)
             shown = default.said() or None if isinstance(default, Part) else default
             member = per_member(field, inherited)
-            yield Row(name, takes(field), field.is_required(), shown, member, field.description or "")
+            yield Row(
+                name, takes(field), field.is_required(), shown, member, field.description or ""
+            )
 
 
 def markdown(doc: str) -> str:
@@ -53,7 +56,9 @@ def markdown(doc: str) -> str:
     ['```python', '>>> 1 + 1', '2', '```']
     """
     blocks = doc.strip().split("\n\n")
-    return "\n\n".join(f"```python\n{block}\n```" if block.startswith(">>>") else _lines(block) for block in blocks)
+    return "\n\n".join(
+        f"```python\n{block}\n```" if block.startswith(">>>") else _lines(block) for block in blocks
+    )
 
 
 def _lines(block: str) -> str:
@@ -78,11 +83,17 @@ def takes(annotation: Any) -> str:
         return "duration"
     options = typing.get_args(base)
     if typing.get_origin(base) in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(takes(option) for option in options if option is not type(None)))
+        return " or ".join(
+            dict.fromkeys(takes(option) for option in options if option is not type(None))
+        )
     if typing.get_origin(base) is typing.Literal:
         return " or ".join(map(repr, options))
     if typing.get_origin(base) is tuple:
-        return f"list: {takes(options[0])}" if options[-1] is ... else f"[{', '.join(map(takes, options))}]"
+        return (
+            f"list: {takes(options[0])}"
+            if options[-1] is ...
+            else f"[{', '.join(map(takes, options))}]"
+        )
     found = [(sign, getattr(mark, name, None)) for mark in marks for name, sign in _SIGNS.items()]
     limits = [f"{sign} {limit:g}" for sign, limit in found if limit is not None]
     return f"{_PLAIN.get(base, 'table')} {', '.join(limits)}".strip()
@@ -96,5 +107,12 @@ def _open(annotation: Any) -> tuple[Any, list[Any]]:
     if typing.get_origin(annotation) is Annotated:
         base, marks = _open(typing.get_args(annotation)[0])
         said = typing.get_args(annotation)[1:]
-        return base, [*marks, *(m for mark in said for m in (mark.metadata if isinstance(mark, FieldInfo) else [mark]))]
+        return base, [
+            *marks,
+            *(
+                m
+                for mark in said
+                for m in (mark.metadata if isinstance(mark, FieldInfo) else [mark])
+            ),
+        ]
     return annotation, []

@@ -1,9 +1,11 @@
-"""The run directory: the only file that knows what one holds. No torch here, so that reports open at once.
+"""The run directory: the only file that knows what one holds. No torch here, so that reports open
+at once.
 
-One directory per ``train_many``: ``recipe.json`` (recipes, versions, machine), ``metrics.sqlite`` (every step's loss,
-every epoch's metrics, events, results), ``snapshots/``, ``final/``, ``data/`` (fitted statistics) and ``report.html``.
-A ``step`` is a number of steps done; the losses of one member are indexed from 0. Two equal runs hold equal rows: no
-clock time stands beside a metric, and nothing depends on the blocks in which it was written.
+One directory per ``train_many``: ``recipe.json`` (recipes, versions, machine), ``metrics.sqlite``
+(every step's loss, every epoch's metrics, events, results), ``snapshots/``, ``final/``, ``data/``
+(fitted statistics) and ``report.html``. A ``step`` is a number of steps done; the losses of one
+member are indexed from 0. Two equal runs hold equal rows: no clock time stands beside a metric, and
+nothing depends on the blocks in which it was written.
 """
 
 from __future__ import annotations
@@ -51,18 +53,23 @@ class RunDir:
 
     def __init__(self, path: Path, about: dict[str, Any], database: sqlite3.Connection):
         self.path = path
-        self.recipes: list[Recipe] = [_recipe(*forms) for forms in zip(about["said"], about["recipes"], strict=True)]
+        self.recipes: list[Recipe] = [
+            _recipe(*forms) for forms in zip(about["said"], about["recipes"], strict=True)
+        ]
         self.facts: dict[str, Any] = about["facts"]
         self.created: str = about["created"]
         self._database = database
         self._mutex = threading.RLock()
         self._lock = Lock(path)
 
-    # --- making and opening -----------------------------------------------------------------------------------------
+    # --- making and opening -----------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: str | Path | None, recipes: Sequence[Recipe], *, facts: dict[str, Any]) -> RunDir:
-        """A new directory; ``None`` stands for ``runs/<name>-<date>-<time>``. An existing one is never overwritten."""
+    def create(
+        cls, path: str | Path | None, recipes: Sequence[Recipe], *, facts: dict[str, Any]
+    ) -> RunDir:
+        """A new directory; ``None`` stands for ``runs/<name>-<date>-<time>``. An existing one is
+        never overwritten."""
         if not recipes:
             raise InputError("run directory", got=[], expected="at least one recipe")
         path = fresh_path(recipes[0].name) if path is None else _given(Path(path))
@@ -105,17 +112,25 @@ class RunDir:
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r}, members={len(self.recipes)})"
 
-    # --- writing ----------------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------
 
     def add_steps(self, first_step: int, members: Sequence[int], losses: np.ndarray) -> None:
-        """Store losses [n, P] of the steps from ``first_step`` (0-based), one column per member; one transaction."""
+        """Store losses [n, P] of the steps from ``first_step`` (0-based), one column per member;
+        one transaction."""
         self._lock.take()
-        losses = np.where(np.isnan(losses), np.nan, np.asarray(losses, dtype="<f8"))  # one NaN, whatever its bits
-        rows = [row for j, member in enumerate(members) for row in self._chunks(int(member), first_step, losses[:, j])]
+        losses = np.where(
+            np.isnan(losses), np.nan, np.asarray(losses, dtype="<f8")
+        )  # one NaN, whatever its bits
+        rows = [
+            row
+            for j, member in enumerate(members)
+            for row in self._chunks(int(member), first_step, losses[:, j])
+        ]
         self._write("INSERT OR REPLACE INTO losses VALUES (?, ?, ?)", rows)
 
     def add_epochs(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Store metric rows: ``member``, ``epoch``, ``step``, optionally ``seconds``, and any metric name -> number."""
+        """Store metric rows: ``member``, ``epoch``, ``step``, optionally ``seconds``, and any
+        metric name -> number."""
         keys = ("member", "epoch", "step", "seconds")
         metrics = [
             (row["member"], row["step"], name, float(row["epoch"]), float(value))
@@ -123,17 +138,30 @@ class RunDir:
             for name, value in row.items()
             if name not in keys
         ]
-        clock = [(row["member"], row["step"], float(row["seconds"])) for row in rows if row.get("seconds") is not None]
+        clock = [
+            (row["member"], row["step"], float(row["seconds"]))
+            for row in rows
+            if row.get("seconds") is not None
+        ]
         with self._transaction() as database:
             database.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", metrics)
             database.executemany("INSERT OR REPLACE INTO clock VALUES (?, ?, ?)", clock)
 
     def add_event(
-        self, step: int, member: int | None, kind: str, text: str, data: dict[str, Any] | None = None
+        self,
+        step: int,
+        member: int | None,
+        kind: str,
+        text: str,
+        data: dict[str, Any] | None = None,
     ) -> None:
-        """Store what happened; the same event twice is stored once, so that a resumed run repeats nothing."""
+        """Store what happened; the same event twice is stored once, so that a resumed run repeats
+        nothing."""
         row = (step, _NOBODY if member is None else member, kind, text, json.dumps(data or {}))
-        self._write("INSERT OR IGNORE INTO events (step, member, kind, text, data) VALUES (?, ?, ?, ?, ?)", [row])
+        self._write(
+            "INSERT OR IGNORE INTO events (step, member, kind, text, data) VALUES (?, ?, ?, ?, ?)",
+            [row],
+        )
 
     def truncate(self, step: int, members: Sequence[int]) -> None:
         """Forget everything of these members after ``step`` steps, so that it can be written again.
@@ -147,14 +175,20 @@ class RunDir:
         with self._transaction() as database:
             for member, _ in who:
                 kept = self._chunk(member, chunk)[:rest]
-                database.execute("DELETE FROM losses WHERE member = ? AND chunk >= ?", (member, chunk))
+                database.execute(
+                    "DELETE FROM losses WHERE member = ? AND chunk >= ?", (member, chunk)
+                )
                 if len(kept):
-                    database.execute("INSERT INTO losses VALUES (?, ?, ?)", (member, chunk, kept.tobytes()))
+                    database.execute(
+                        "INSERT INTO losses VALUES (?, ?, ?)", (member, chunk, kept.tobytes())
+                    )
             for table in ("metrics", "clock"):
                 database.executemany(f"DELETE FROM {table} WHERE member = ? AND step > ?", who)
             gone = [*who, (_NOBODY, step)] if everyone else who
             database.executemany("DELETE FROM events WHERE member = ? AND step > ?", gone)
-            database.executemany("DELETE FROM results WHERE member = ?", [(member,) for member, _ in who])
+            database.executemany(
+                "DELETE FROM results WHERE member = ?", [(member,) for member, _ in who]
+            )
 
     def set_result(self, member: int, result: dict[str, Any]) -> None:
         """Store how a member ended: its final metrics, and ``stopped``, why."""
@@ -168,16 +202,19 @@ class RunDir:
     def set_recipes(self, recipes: Sequence[Recipe]) -> None:
         """Replace the recipes, as an extended run does; the members stay who they are."""
         if len(recipes) != len(self.recipes):
-            raise InputError("recipes", got=len(recipes), expected=f"{len(self.recipes)}, one for each member")
+            raise InputError(
+                "recipes", got=len(recipes), expected=f"{len(self.recipes)}, one for each member"
+            )
         self.recipes = list(recipes)
         self._write_about()
 
     def sync(self) -> None:
-        """Bring all rows to the disk itself: before a snapshot, which then implies them even when the power fails."""
+        """Bring all rows to the disk itself: before a snapshot, which then implies them even when
+        the power fails."""
         with self._mutex:
             self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    # --- reading ----------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def steps(self, member: int, start: int = 0) -> np.ndarray:
         """The losses of one member from step ``start`` on, float64; NaN where none was stored."""
@@ -192,15 +229,20 @@ class RunDir:
         return losses[start - base * CHUNK :]
 
     def epochs(self, member: int | None = None, *, clock: bool = False) -> list[dict[str, Any]]:
-        """One dict per member and evaluation, in order: member, epoch, step, then the metrics by name.
+        """One dict per member and evaluation, in order: member, epoch, step, then the metrics by
+        name.
 
-        ``clock`` adds ``seconds``. NaN is always the one object ``math.nan``, so rows of equal runs compare equal.
+        ``clock`` adds ``seconds``. NaN is always the one object ``math.nan``, so rows of equal runs
+        compare equal.
         """
         where, who = ("", ()) if member is None else ("WHERE member = ?", (member,))
         query = f"SELECT member, step, epoch, name, value FROM metrics {where} ORDER BY member, step, name"
         table = []
         for (m, step), rows in groupby(self._read(query, who), lambda row: row[:2]):
-            found = [(epoch, name, math.nan if value is None else value) for _, _, epoch, name, value in rows]
+            found = [
+                (epoch, name, math.nan if value is None else value)
+                for _, _, epoch, name, value in rows
+            ]
             row = {"member": m, "epoch": _whole(found[0][0]), "step": step}
             table.append({**row, **{name: value for _, name, value in found}})
         if clock:
@@ -215,10 +257,17 @@ class RunDir:
         return [name for (name,) in self._read("SELECT DISTINCT name FROM metrics ORDER BY name")]
 
     def events(self, kind: str | None = None, member: int | None = None) -> list[dict[str, Any]]:
-        """Events in the order of their steps; of one kind; or of one member, without those of the whole run."""
+        """Events in the order of their steps; of one kind; or of one member, without those of the
+        whole run."""
         query = "SELECT step, member, kind, text, data FROM events ORDER BY step, id"
         found = [
-            {"step": step, "member": None if m == _NOBODY else m, "kind": k, "text": text, "data": json.loads(data)}
+            {
+                "step": step,
+                "member": None if m == _NOBODY else m,
+                "kind": k,
+                "text": text,
+                "data": json.loads(data),
+            }
             for step, m, k, text, data in self._read(query)
         ]
         return [e for e in found if kind in (None, e["kind"]) and member in (None, e["member"])]
@@ -231,20 +280,24 @@ class RunDir:
     @property
     def done(self) -> int:
         """Steps whose losses are stored, of the member that has most."""
-        rows = self._read("SELECT chunk, length(losses) FROM losses ORDER BY chunk DESC, length(losses) DESC LIMIT 1")
+        rows = self._read(
+            "SELECT chunk, length(losses) FROM losses ORDER BY chunk DESC, length(losses) DESC LIMIT 1"
+        )
         return rows[0][0] * CHUNK + rows[0][1] // 8 if rows else 0
 
     @property
     def state(self) -> str:
-        """``finished`` when every member has a result; else ``running`` while a process writes, or ``interrupted``."""
+        """``finished`` when every member has a result; else ``running`` while a process writes, or
+        ``interrupted``."""
         if self._read("SELECT count(*) FROM results")[0][0] >= len(self.recipes):
             return "finished"
         return "running" if self._lock.taken else "interrupted"
 
-    # --- places -----------------------------------------------------------------------------------------------------
+    # --- places -----------------------------------------------------------------------------------
 
     def snapshot_path(self, program: int, step: int, lead: int = 0) -> Path:
-        """Where the snapshot after ``step`` steps belongs, of the members of a program that train with member ``lead``."""
+        """Where the snapshot after ``step`` steps belongs, of the members of a program that train
+        with member ``lead``."""
         return self.path / "snapshots" / f"program-{program}" / f"with-{lead}" / f"step-{step:09d}"
 
     def latest_snapshots(self, program: int, lead: int | None = None) -> list[Path]:
@@ -258,7 +311,8 @@ class RunDir:
                 shutil.rmtree(path)
 
     def final_path(self, program: int, step: int, lead: int = 0) -> Path:
-        """Where the final state of the members that ended after ``step`` steps belongs; it is never pruned."""
+        """Where the final state of the members that ended after ``step`` steps belongs; it is never
+        pruned."""
         return self.path / "final" / f"program-{program}" / f"with-{lead}" / f"step-{step:09d}"
 
     def final_snapshots(self, program: int) -> list[Path]:
@@ -266,7 +320,8 @@ class RunDir:
         return _by_step(self.final_path(program, 0).parent.parent)
 
     def begun(self, program: int) -> bool:
-        """Whether a program has left a whole snapshot; one that was killed before its first has not."""
+        """Whether a program has left a whole snapshot; one that was killed before its first has
+        not."""
         paths = [*self.latest_snapshots(program), *self.final_snapshots(program)]
         return any((path / "manifest.json").is_file() for path in paths)
 
@@ -280,14 +335,15 @@ class RunDir:
         return sorted(folder.glob("step-*"), key=snapshot_step)
 
     def data_path(self, program: int) -> Path:
-        """Where the statistics fitted to a program's training data belong (in the form of a snapshot)."""
+        """Where the statistics fitted to a program's training data belong (in the form of a
+        snapshot)."""
         return self.path / "data" / f"program-{program}"
 
     @property
     def report_path(self) -> Path:
         return self.path / "report.html"
 
-    # --- inside -----------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -306,10 +362,14 @@ class RunDir:
             raise _damaged(self.path, f"metrics.sqlite: {error}") from None
 
     def _chunk(self, member: int, chunk: int) -> np.ndarray:
-        rows = self._read("SELECT losses FROM losses WHERE member = ? AND chunk = ?", (member, chunk))
+        rows = self._read(
+            "SELECT losses FROM losses WHERE member = ? AND chunk = ?", (member, chunk)
+        )
         return np.frombuffer(rows[0][0], "<f8") if rows else np.empty(0)
 
-    def _chunks(self, member: int, first: int, losses: np.ndarray) -> Iterator[tuple[int, int, bytes]]:
+    def _chunks(
+        self, member: int, first: int, losses: np.ndarray
+    ) -> Iterator[tuple[int, int, bytes]]:
         at = 0
         while at < len(losses):
             chunk, offset = divmod(first + at, CHUNK)
@@ -349,13 +409,19 @@ def environment() -> dict[str, Any]:
 
 def _merged(facts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Both, tables within taken together too; ``more`` has the last word."""
-    both = {name: {**facts[name], **more[name]} for name in facts.keys() & more.keys() if isinstance(more[name], dict)}
+    both = {
+        name: {**facts[name], **more[name]}
+        for name in facts.keys() & more.keys()
+        if isinstance(more[name], dict)
+    }
     return {**facts, **more, **both}
 
 
 def _cpu() -> str:
     with suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
         if found:
             return found[1].strip()
     return platform.processor() or platform.machine()
@@ -372,7 +438,8 @@ def _about(recipes: Sequence[Recipe], facts: dict[str, Any], created: str) -> di
 
 
 def _recipe(said: dict[str, Any], whole: dict[str, Any]) -> Recipe:
-    """The recipe as it was said, unless a default has changed since: then with every default as it was."""
+    """The recipe as it was said, unless a default has changed since: then with every default as it
+    was."""
     with suppress(InputError):
         recipe = Recipe(**said)
         if recipe.to_dict() == whole:
@@ -384,7 +451,9 @@ def _read_about(path: Path) -> dict[str, Any]:
     place = path / "recipe.json"
     if not place.is_file():
         expected = "a directory that ravine train made"
-        raise InputError("run directory", got=str(path), expected=expected, repair="it has no recipe.json")
+        raise InputError(
+            "run directory", got=str(path), expected=expected, repair="it has no recipe.json"
+        )
     try:
         about = json.loads(place.read_text(encoding="utf-8"))
         missing = {"format", "created", "facts", "said", "recipes"} - set(about)
@@ -396,7 +465,9 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, what: str) -> InputError:
-    return InputError("run directory", got=str(path), expected="an intact run directory", repair=what)
+    return InputError(
+        "run directory", got=str(path), expected="an intact run directory", repair=what
+    )
 
 
 def fresh_path(name: str) -> Path:
@@ -417,10 +488,14 @@ def _given(path: Path) -> Path:
         taken = any(path.iterdir())
     except OSError as error:
         expected = "a place for a new directory"
-        raise InputError("run directory", got=str(path), expected=expected, repair=str(error)) from None
+        raise InputError(
+            "run directory", got=str(path), expected=expected, repair=str(error)
+        ) from None
     if taken:
         repair = f"choose another name, or continue that run: ravine resume {path}"
-        raise InputError("run directory", got=str(path), expected="a new or empty directory", repair=repair)
+        raise InputError(
+            "run directory", got=str(path), expected="a new or empty directory", repair=repair
+        )
     return path
 
 

@@ -1,4 +1,5 @@
-"""What ``ravine data`` and ``ravine show`` show: numbers and rows in the terminal, a sheet of samples as a picture."""
+"""What ``ravine data`` and ``ravine show`` show: numbers and rows in the terminal, a sheet of
+samples as a picture."""
 
 from __future__ import annotations
 
@@ -35,19 +36,26 @@ def show_data(data: Data, out: Path | None) -> dict[str, Any]:
     return found | {"samples": str(path)}
 
 
-def show_augmented(recipe: Recipe, out: Path | None, *, count: int = 8, draws: int = 7) -> dict[str, Any]:
-    """A sheet of augmented samples, each original beside several draws, through the recipe's own pipeline."""
+def show_augmented(
+    recipe: Recipe, out: Path | None, *, count: int = 8, draws: int = 7
+) -> dict[str, Any]:
+    """A sheet of augmented samples, each original beside several draws, through the recipe's own
+    pipeline."""
     pipeline = Pipeline(recipe.data)
     groups, seen = samples.augmented(pipeline, count, draws)
     names = " + ".join(part.kind for part in recipe.data.augment)
     sheet = _augmented_sheet(pipeline, groups, seen, f"{recipe.name}: {names}")
     path = sheets.save(sheet, out, f"{recipe.name}-augmented")
-    _console.print(f"{len(groups)} samples, {draws} draws of each by {names}: {path}", highlight=False, soft_wrap=True)
+    _console.print(
+        f"{len(groups)} samples, {draws} draws of each by {names}: {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
     kinds = [part.kind for part in recipe.data.augment]
     return {"sheet": str(path), "samples": len(groups), "draws": draws, "augment": kinds}
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 
 def _name(data: Data) -> str:
@@ -70,7 +78,9 @@ def _sheet(pipeline: Pipeline, name: str) -> Figure:
     return draw([(group.title, group.x, group.captions) for group in groups], title)
 
 
-def _augmented_sheet(pipeline: Pipeline, groups: Sequence[samples.Group], seen: Any, title: str) -> Figure:
+def _augmented_sheet(
+    pipeline: Pipeline, groups: Sequence[samples.Group], seen: Any, title: str
+) -> Figure:
     view = samples.view_of(pipeline)
     rows = [(group.title, group.x, group.captions) for group in groups]
     if view == "images":
@@ -81,10 +91,12 @@ def _augmented_sheet(pipeline: Pipeline, groups: Sequence[samples.Group], seen: 
         return sheets.values_sheet(rows, samples.features_of(pipeline), title)
     characters = pipeline.classes if view == "text" else ()
     lines = [[samples.line(row, characters) for row in group.x] for group in groups]
-    return sheets.text_sheet([line for group in lines for line in (*group, "")][:-1], f"{title} (originals first)")
+    return sheets.text_sheet(
+        [line for group in lines for line in (*group, "")][:-1], f"{title} (originals first)"
+    )
 
 
-# --- the terminal -----------------------------------------------------------------------------------------------------
+# --- the terminal ---------------------------------------------------------------------------------
 
 
 def _print_parts(title: str, found: dict[str, Any]) -> None:
@@ -108,7 +120,8 @@ def _print_parts(title: str, found: dict[str, Any]) -> None:
 
 
 def _print_classes(found: dict[str, Any]) -> None:
-    """How often each class occurs in each part; the rarest and the most frequent where there are many."""
+    """How often each class occurs in each part; the rarest and the most frequent where there are
+    many."""
     parts = found["parts"]
     if found["task"] == "regression":
         return
@@ -125,8 +138,14 @@ def _print_classes(found: dict[str, Any]) -> None:
         shown.add_column(name, justify="right")
     shown.add_column("share", justify="right")
     for k in order:
-        name = Text(repr(found["classes"][k]) if found["task"] == "sequence" else found["classes"][k])
-        shown.add_row(name, *(f"{counts[part][k]:,.6g}" for part in parts), f"{counts['train'][k] / total:.1%}")
+        name = Text(
+            repr(found["classes"][k]) if found["task"] == "sequence" else found["classes"][k]
+        )
+        shown.add_row(
+            name,
+            *(f"{counts[part][k]:,.6g}" for part in parts),
+            f"{counts['train'][k] / total:.1%}",
+        )
     _console.print(shown)
 
 
@@ -140,8 +159,12 @@ def _print_columns(columns: list[dict[str, Any]]) -> None:
     for field in fields:
         shown.add_column(field, justify="left" if field in ("kind", "most frequent") else "right")
     for column in columns[:40]:
-        most = ", ".join(f"{name} ({count:,})" for name, count in list(column.get("most", {}).items())[:3])
-        shown.add_row(Text(column["name"]), *(_cell(column.get(field)) for field in fields[:-1]), Text(most))
+        most = ", ".join(
+            f"{name} ({count:,})" for name, count in list(column.get("most", {}).items())[:3]
+        )
+        shown.add_row(
+            Text(column["name"]), *(_cell(column.get(field)) for field in fields[:-1]), Text(most)
+        )
     _console.print(shown)
     if len(columns) > 40:
         _console.print(f"and {len(columns) - 40} columns more", highlight=False)
@@ -158,7 +181,10 @@ def _print_samples(pipeline: Pipeline) -> None:
         table = samples.table_of(pipeline, first=_ROWS)
         columns = [*table.columns[:_COLUMNS], *table.targets[:4]]
         more = len(table.columns) - _COLUMNS
-        shown = Grid(title="the first rows" + (f" ({more} columns more)" if more > 0 else ""), title_justify="left")
+        shown = Grid(
+            title="the first rows" + (f" ({more} columns more)" if more > 0 else ""),
+            title_justify="left",
+        )
         for column in columns:
             shown.add_column(Text(column.name), justify="left" if column.categories else "right")
         for row in range(len(columns[0].values)):

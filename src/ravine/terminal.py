@@ -13,13 +13,20 @@ import typer
 
 from ravine.errors import InputError
 
-RecipeArgument = Annotated[Path | None, typer.Argument(help="A recipe file; none: the embedded digits recipe.")]
+RecipeArgument = Annotated[
+    Path | None, typer.Argument(help="A recipe file; none: the embedded digits recipe.")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any field: --set optimizer.lr=0.01")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any field: --set optimizer.lr=0.01"),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write; never overwritten.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")]
-Json = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="The last line on standard output is one JSON object.")
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 _STARTERS = {
@@ -29,7 +36,9 @@ _STARTERS = {
 }
 
 
-def recipe_from(path: Path | None, changes: list[str] | None, seed: int | None, *, blank: bool = False) -> Any:
+def recipe_from(
+    path: Path | None, changes: list[str] | None, seed: int | None, *, blank: bool = False
+) -> Any:
     """The recipe of a file, or the embedded one for the source, with ``--set`` and ``--seed``."""
     from ravine.recipe import Recipe
 
@@ -41,7 +50,8 @@ def recipe_from(path: Path | None, changes: list[str] | None, seed: int | None, 
 
 
 def _embedded(edits: dict[str, Any]) -> Any:
-    """The recipe to start from where no file names one: the digits', or that for the kind of data that was set."""
+    """The recipe to start from where no file names one: the digits', or that for the kind of data
+    that was set."""
     from ravine.recipe import Recipe
 
     here = Path(__file__).parent
@@ -52,10 +62,14 @@ def _embedded(edits: dict[str, Any]) -> Any:
     if source.kind == "digits":
         return Recipe.load(here / "digits.toml")
     recipe = Recipe.load(here / "starters" / f"{kind}.toml") if kind else said
-    recipe = recipe.edit({"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source})
+    recipe = recipe.edit(
+        {"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source}
+    )
     if kind == "table" and "data.preprocess" not in edits and _is_regression(said):
         of_targets = {"kind": "standardize", "of": "targets"}
-        recipe = recipe.edit({"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], of_targets]})
+        recipe = recipe.edit(
+            {"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], of_targets]}
+        )
     return recipe
 
 
@@ -73,7 +87,12 @@ def edits_of(changes: list[str] | None) -> dict[str, Any]:
     for change in changes or []:
         key, equals, value = change.partition("=")
         if not equals:
-            raise InputError("--set", got=change, expected="KEY=VALUE", repair="for example --set optimizer.lr=0.01")
+            raise InputError(
+                "--set",
+                got=change,
+                expected="KEY=VALUE",
+                repair="for example --set optimizer.lr=0.01",
+            )
         edits[key.strip()] = parse_value(value)
     return edits
 

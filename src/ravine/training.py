@@ -1,4 +1,5 @@
-"""``train``, ``train_many`` and ``resume``: what users call. Recipes become programs, programs train, runs come back."""
+"""``train``, ``train_many`` and ``resume``: what users call. Recipes become programs, programs
+train, runs come back."""
 
 from __future__ import annotations
 
@@ -51,12 +52,13 @@ def train(
 ) -> Run:
     """Train one network and give back its run.
 
-    ``recipe`` says everything; any of its fields may be given by keyword instead (``lr=``, ``batch=``, ``optimizer=``,
-    ``epochs=``, ``validation=``, ``precision=``, …). ``model`` is a technique's name, a list of layers, an ``nn.Module`` (trained
-    from the weights it has) or a function that makes one; ``data`` is ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source
-    such as ``"csv:houses.csv"``; ``schedule`` may be a function of (epoch, lr). The run directory is ``out``, or a new one
-    under ``runs/``. ``doctor`` examines the recipe before the first step and the run at its end, and changes no number of
-    it: its findings stand in the run.
+    ``recipe`` says everything; any of its fields may be given by keyword instead (``lr=``,
+    ``batch=``, ``optimizer=``, ``epochs=``, ``validation=``, ``precision=``, …). ``model`` is a
+    technique's name, a list of layers, an ``nn.Module`` (trained from the weights it has) or a
+    function that makes one; ``data`` is ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source
+    such as ``"csv:houses.csv"``; ``schedule`` may be a function of (epoch, lr). The run directory
+    is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe before the first step
+    and the run at its end, and changes no number of it: its findings stand in the run.
 
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
     >>> run.result["test_accuracy"] > 0.8
@@ -67,11 +69,14 @@ def train(
 
 
 def _apart(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A person's random numbers go on as if the function had not been called: theirs are not ours."""
+    """A person's random numbers go on as if the function had not been called: theirs are not
+    ours."""
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+        with torch.random.fork_rng(
+            devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+        ):
             return function(*args, **kwargs)
 
     return call
@@ -93,19 +98,23 @@ def train_many(
     report: Report | None = None,
     doctor: bool = False,
 ) -> list[Run]:
-    """Train many recipes, those that share a program as one population; the runs come back in the recipes' order.
+    """Train many recipes, those that share a program as one population; the runs come back in the
+    recipes' order.
 
-    ``test=False`` leaves the test part untouched, for searches that choose among the runs. At most ``width`` members of a
-    program train at a time: the others take the rows of those that end, or that ``halving`` drops. ``rows`` are the weights
-    to start from and the pruning masks; ``trace`` are places of the run (``"0it"``, ``"2ep"``) whose weights are kept;
-    ``report`` is called with the progress instead of drawing a bar. ``doctor`` stores the doctor's findings with the run.
+    ``test=False`` leaves the test part untouched, for searches that choose among the runs. At most
+    ``width`` members of a program train at a time: the others take the rows of those that end, or
+    that ``halving`` drops. ``rows`` are the weights to start from and the pruning masks; ``trace``
+    are places of the run (``"0it"``, ``"2ep"``) whose weights are kept; ``report`` is called with
+    the progress instead of drawing a bar. ``doctor`` stores the doctor's findings with the run.
     """
     if not recipes:
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
     said = [given(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [recipe for recipe, _, _ in said], said[0][1], said[0][2]
     programs = programs_of(recipes, module, arrays, test=test, width=width, halving=halving)
-    rundir = RunDir.create(None if out is None else Path(out), list(recipes), facts=_facts(programs, width, halving))
+    rundir = RunDir.create(
+        None if out is None else Path(out), list(recipes), facts=_facts(programs, width, halving)
+    )
     for program in programs:
         _describe(program, rundir)
     if rows is not None:
@@ -114,9 +123,14 @@ def train_many(
         program.trace = tuple(trace)
     rundir.set_facts(trace=list(trace), doctor=doctor)
     checkup = _examined(programs, module, rundir) if doctor else None
-    trainers = [Trainer(program, rundir, mask=None if rows is None else rows.mask) for program in programs]
+    trainers = [
+        Trainer(program, rundir, mask=None if rows is None else rows.mask) for program in programs
+    ]
     _run(trainers, rundir, quiet, report, checkup)
-    return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
+    return [
+        Run(rundir.path, member, module=_own(module, len(recipes)))
+        for member in range(len(recipes))
+    ]
 
 
 @_apart
@@ -129,60 +143,96 @@ def resume(
     quiet: bool = False,
     report: Report | None = None,
 ) -> list[Run]:
-    """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to a later end.
+    """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to
+    a later end.
 
-    Percentages are then of the new total; a jump of the learning rate that follows from this is recorded and shown.
+    Percentages are then of the new total; a jump of the learning rate that follows from this is
+    recorded and shown.
     """
     rundir = RunDir.open(Path(directory))
     look_also_in(rundir.facts.get("directory"))
     module, arrays = (model if not isinstance(model, str) else None), data
-    recipes = rundir.recipes if after is None else [r.edit({"stop.after": after}) for r in rundir.recipes]
+    recipes = (
+        rundir.recipes if after is None else [r.edit({"stop.after": after}) for r in rundir.recipes]
+    )
     _check_given(recipes[0], module, arrays)
     said = rundir.facts
     halving = Halving(**said["halving"]) if said.get("halving") else None
-    programs = programs_of(recipes, module, arrays, test=said.get("test", True), width=said.get("width"), halving=halving)
+    programs = programs_of(
+        recipes,
+        module,
+        arrays,
+        test=said.get("test", True),
+        width=said.get("width"),
+        halving=halving,
+    )
     for program in programs:
         _check_data(program, rundir)
     checkup = _examined(programs, module, rundir) if said.get("doctor") else None
     for program in programs:
         program.trace = tuple(said.get("trace", ()))
-    trainers = [trainer for program in programs for trainer in _entered(program, rundir, module, arrays, after)]
+    trainers = [
+        trainer
+        for program in programs
+        for trainer in _entered(program, rundir, module, arrays, after)
+    ]
     if after is not None:
         rundir.set_recipes(recipes)
     for trainer in trainers:
         trainer.save()
         trainer.truncate()
     _run(trainers, rundir, quiet, report, checkup)
-    return [Run(rundir.path, member, module=_own(module, len(recipes))) for member in range(len(recipes))]
+    return [
+        Run(rundir.path, member, module=_own(module, len(recipes)))
+        for member in range(len(recipes))
+    ]
 
 
-# --- recipes to programs ------------------------------------------------------------------------------------------
+# --- recipes to programs --------------------------------------------------------------------------
 
 
-def given(recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]) -> tuple[Recipe, Model, Any]:
-    """The recipe with everything said in keywords; the module and the arrays that no recipe can hold."""
+def given(
+    recipe: Recipe, model: Any, data: Any, fields: dict[str, Any]
+) -> tuple[Recipe, Model, Any]:
+    """The recipe with everything said in keywords; the module and the arrays that no recipe can
+    hold."""
     module, arrays = None, None
     _check_model(model)
-    if isinstance(model, nn.Module) or (callable(model) and not isinstance(model, str | dict | list)):
+    if isinstance(model, nn.Module) or (
+        callable(model) and not isinstance(model, str | dict | list)
+    ):
         module = model
-        name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "model")
+        name = (
+            type(model).__name__
+            if isinstance(model, nn.Module)
+            else getattr(model, "__name__", "model")
+        )
         model = {"kind": "module", "name": name}
-    if data is not None and not isinstance(data, str) and not (isinstance(data, dict) and "kind" in data):
+    if (
+        data is not None
+        and not isinstance(data, str)
+        and not (isinstance(data, dict) and "kind" in data)
+    ):
         arrays, data = data, "arrays"
     changes: dict[str, Any] = {}
     if model is not None:
-        changes["model"] = {"kind": "layers", "layers": model} if isinstance(model, list | tuple) else model
+        changes["model"] = (
+            {"kind": "layers", "layers": model} if isinstance(model, list | tuple) else model
+        )
     if data is not None:
         changes["data.source"] = data
     return starting.adopt(_said(recipe.edit(changes), fields)), module, arrays
 
 
 def _said(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
-    """The recipe with ``train``'s keywords; a schedule that is a function of (epoch, lr) is tabulated over the epochs."""
+    """The recipe with ``train``'s keywords; a schedule that is a function of (epoch, lr) is
+    tabulated over the epochs."""
     function = fields.get("schedule")
     if not callable(function):
         return from_keywords(recipe, fields)
-    recipe = from_keywords(recipe, {name: value for name, value in fields.items() if name != "schedule"})
+    recipe = from_keywords(
+        recipe, {name: value for name, value in fields.items() if name != "schedule"}
+    )
     amount, unit = durations.parse(recipe.stop.after)
     if unit != "ep":
         got = f"a function of (epoch, lr), and an end after {recipe.stop.after}"
@@ -192,12 +242,26 @@ def _said(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
 
 def _check_model(model: Any) -> None:
     if isinstance(model, torch.jit.ScriptModule):
-        raise InputError("model", got="a scripted module", expected="an ordinary nn.Module", repair="script it after training")
+        raise InputError(
+            "model",
+            got="a scripted module",
+            expected="an ordinary nn.Module",
+            repair="script it after training",
+        )
     if callable(model) and not isinstance(model, nn.Module):
-        needs = [p.name for p in inspect.signature(model).parameters.values() if p.default is p.empty and p.kind in _NEEDED]
+        needs = [
+            p.name
+            for p in inspect.signature(model).parameters.values()
+            if p.default is p.empty and p.kind in _NEEDED
+        ]
         if needs:
             expected = "a module, or a function that makes one without being told anything"
-            raise InputError("model", got=f"a function of {', '.join(needs)}", expected=expected, repair="wrap it in a lambda")
+            raise InputError(
+                "model",
+                got=f"a function of {', '.join(needs)}",
+                expected=expected,
+                repair="wrap it in a lambda",
+            )
 
 
 def _check_data(program: Program, rundir: RunDir) -> None:
@@ -207,7 +271,9 @@ def _check_data(program: Program, rundir: RunDir) -> None:
     stored, facts = snapshot.read(rundir.data_path(program.number))
     tensors, found = program.pipeline.state()
     same = found == json.loads(json.dumps(facts)) and all(
-        name in stored and stored[name].shape == tensor.shape and torch.allclose(stored[name], tensor, equal_nan=True)
+        name in stored
+        and stored[name].shape == tensor.shape
+        and torch.allclose(stored[name], tensor, equal_nan=True)
         for name, tensor in tensors.items()
     )
     if not same:
@@ -237,10 +303,12 @@ def _check_given(recipe: Recipe, module: Model, arrays: Any) -> None:
         )
 
 
-# --- entering and running -----------------------------------------------------------------------------------------
+# --- entering and running -------------------------------------------------------------------------
 
 
-def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after: str | None) -> Iterator[Trainer]:
+def _entered(
+    program: Program, rundir: RunDir, module: Model, arrays: Any, after: str | None
+) -> Iterator[Trainer]:
     """Trainers that stand where the program's snapshots stand."""
     if not rundir.begun(program.number):
         yield Trainer(program, rundir)  # it had not begun
@@ -250,9 +318,13 @@ def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after
         part, members = program, facts["members"]
         if members != program.members:
             chosen = [recipes[member] for member in members]
-            part = program_of(program.number, chosen, members, module, arrays, {}, test=program.test)
+            part = program_of(
+                program.number, chosen, members, module, arrays, {}, test=program.test
+            )
             part.width, part.halving, part.trace = program.width, program.halving, program.trace
-            part.waiting = [(m, r) for m, r in program.waiting if m > max(members) and rundir.result(m) is None]
+            part.waiting = [
+                (m, r) for m, r in program.waiting if m > max(members) and rundir.result(m) is None
+            ]
         pilot.replay(part.population, pilot.Execution(**facts["execution"]))
         part.execution = pilot.Execution(**facts["execution"])
         trainer = Trainer(part, rundir)
@@ -265,13 +337,16 @@ def _entered(program: Program, rundir: RunDir, module: Model, arrays: Any, after
 def _standing(
     program: Program, recipes: dict[int, Recipe], rundir: RunDir, after: str | None
 ) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any], bool]]:
-    """The newest intact snapshots that hold the members that go on, and whether each is of their end.
+    """The newest intact snapshots that hold the members that go on, and whether each is of their
+    end.
 
     Members go on when they have no result yet, or all of them when a run is extended.
     """
     wanted = {m for m in recipes if after is not None or rundir.result(m) is None}
     finals = rundir.final_snapshots(program.number)
-    paths = sorted([*finals, *rundir.latest_snapshots(program.number)], key=snapshot_step, reverse=True)
+    paths = sorted(
+        [*finals, *rundir.latest_snapshots(program.number)], key=snapshot_step, reverse=True
+    )
     skipped: list[str] = []
     for path in paths:
         if not wanted:
@@ -279,7 +354,9 @@ def _standing(
         try:
             members = set(snapshot.facts(path)["members"])
             final = path in finals
-            if not members & wanted or (final and (not members <= wanted or not _goes_on(program, recipes, path, after))):
+            if not members & wanted or (
+                final and (not members <= wanted or not _goes_on(program, recipes, path, after))
+            ):
                 continue
             arrays, facts = snapshot.read(path)
         except RavineError as error:
@@ -288,18 +365,29 @@ def _standing(
         wanted -= members
         yield arrays, facts, final
     if wanted - {member for member, _ in program.waiting}:
-        raise RavineError(f"no intact snapshot of members {sorted(wanted)}: " + ("; ".join(skipped) or "none was written yet"))
+        raise RavineError(
+            f"no intact snapshot of members {sorted(wanted)}: "
+            + ("; ".join(skipped) or "none was written yet")
+        )
 
 
 def _goes_on(program: Program, recipes: dict[int, Recipe], final: Path, after: str | None) -> bool:
-    """Whether members that have ended are to go on: a run is extended, or its extension was interrupted."""
+    """Whether members that have ended are to go on: a run is extended, or its extension was
+    interrupted."""
     facts = snapshot.facts(final)
     recipe = recipes[facts["members"][0]]
-    return after is not None or Calendar(recipe, program.pipeline).steps(recipe.stop.after) > facts["step"]
+    return (
+        after is not None
+        or Calendar(recipe, program.pipeline).steps(recipe.stop.after) > facts["step"]
+    )
 
 
 def _run(
-    trainers: Sequence[Trainer], rundir: RunDir, quiet: bool, shown: Report | None = None, checkup: Checkup | None = None
+    trainers: Sequence[Trainer],
+    rundir: RunDir,
+    quiet: bool,
+    shown: Report | None = None,
+    checkup: Checkup | None = None,
 ) -> None:
     from ravine.progress import progress_bar
 
@@ -312,7 +400,9 @@ def _run(
         with _spared(rundir):
             checkup.conclude(rundir)
     give_back_freed_memory()
-    from ravine.report.page import write_report  # what draws is not held in memory while networks train
+    from ravine.report.page import (
+        write_report,
+    )  # what draws is not held in memory while networks train
 
     write_report(rundir)
 
@@ -325,21 +415,28 @@ def _examined(programs: Sequence[Program], module: Model, rundir: RunDir) -> Che
 
 @contextmanager
 def _spared(rundir: RunDir) -> Iterator[None]:
-    """A person's module may be unlike any that the doctor knows: its failure is recorded and takes no run with it."""
+    """A person's module may be unlike any that the doctor knows: its failure is recorded and takes
+    no run with it."""
     try:
         yield
     except Exception as error:
-        rundir.add_event(0, None, "doctor", f"the examination failed: {type(error).__name__}: {error}")
+        rundir.add_event(
+            0, None, "doctor", f"the examination failed: {type(error).__name__}: {error}"
+        )
 
 
 @contextmanager
 def _deferred_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are noted, so that the block ends, a snapshot is written and nothing is lost."""
+    """Ctrl-C and SIGTERM are noted, so that the block ends, a snapshot is written and nothing is
+    lost."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda number, _: asked.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield asked
     finally:
@@ -347,10 +444,18 @@ def _deferred_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _facts(programs: Sequence[Program], width: int | None, halving: Halving | None) -> dict[str, Any]:
+def _facts(
+    programs: Sequence[Program], width: int | None, halving: Halving | None
+) -> dict[str, Any]:
     return {
         "machine": pilot.machine(),
-        "programs": [{"members": [*p.members, *(m for m, _ in p.waiting)], "execution": p.execution.to_dict()} for p in programs],
+        "programs": [
+            {
+                "members": [*p.members, *(m for m, _ in p.waiting)],
+                "execution": p.execution.to_dict(),
+            }
+            for p in programs
+        ],
         "test": programs[0].test,
         **({"width": width} if width else {}),
         **({"halving": halving.to_dict()} if halving else {}),
@@ -361,7 +466,9 @@ def _describe(program: Program, rundir: RunDir) -> None:
     """Store what predicting needs without the data: the fitted statistics."""
     tensors, facts = program.pipeline.state()
     snapshot.write(rundir.data_path(program.number), tensors, facts)
-    rundir.add_event(0, None, "execution", program.execution.sentence(), program.execution.to_dict())
+    rundir.add_event(
+        0, None, "execution", program.execution.sentence(), program.execution.to_dict()
+    )
 
 
 def _own(module: Model, members: int) -> Model:

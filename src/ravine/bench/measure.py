@@ -1,4 +1,5 @@
-"""Every competitor of a work in turn, round after round; medians of the epochs' step times, and their ratios to Ravine's."""
+"""Every competitor of a work in turn, round after round; medians of the epochs' step times, and
+their ratios to Ravine's."""
 
 from __future__ import annotations
 
@@ -43,11 +44,27 @@ class Worker:
     def __init__(self, timing: Timing, threads: int):
         self.timing = timing
         own = "bf16" if timing.bf16 else "own"
-        command = [sys.executable, "-m", "ravine.bench.worker", timing.peer, timing.work, own, str(threads)]
-        env = os.environ | {"KERAS_HOME": os.environ.get("KERAS_HOME", "/tmp/keras"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [
+            sys.executable,
+            "-m",
+            "ravine.bench.worker",
+            timing.peer,
+            timing.work,
+            own,
+            str(threads),
+        ]
+        env = os.environ | {
+            "KERAS_HOME": os.environ.get("KERAS_HOME", "/tmp/keras"),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process is)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=env
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            text=True,
+            env=env,
         )
         self._answer()
 
@@ -86,10 +103,16 @@ def installed(peer: str) -> bool:
 
 
 def measure(
-    works: Iterable[str], peers: Iterable[str], *, rounds: int = 5, threads: int = 2, bf16: bool = False,
+    works: Iterable[str],
+    peers: Iterable[str],
+    *,
+    rounds: int = 5,
+    threads: int = 2,
+    bf16: bool = False,
     told: Callable[[str], None] = lambda text: None,
 ) -> list[Timing]:
-    """Time the competitors that are installed; the first round of each warms up and is not counted."""
+    """Time the competitors that are installed; the first round of each warms up and is not
+    counted."""
     found: list[Timing] = []
     for work in works:
         takes = [p for p in peers if installed(p) and (work not in POPULATIONS or p == "ravine")]
@@ -104,7 +127,9 @@ def measure(
             for worker in workers:
                 worker.close()
         for timing in timings:
-            told(f"{work:16} {PEERS[timing.peer][0]:30} {timing.median:9.4f} ms {timing.peak_mb:7.0f} MB {timing.failed}")
+            told(
+                f"{work:16} {PEERS[timing.peer][0]:30} {timing.median:9.4f} ms {timing.peak_mb:7.0f} MB {timing.failed}"
+            )
         found += timings
     return found
 

@@ -1,7 +1,8 @@
 """The competitors, each written the way its own documentation says.
 
-A competitor is a function (work, bf16) -> fit; ``fit(epochs)`` trains on and gives the seconds of each epoch. Adam with its
-defaults everywhere, batches shuffled anew each epoch, nothing logged or stored beyond what the library does by itself.
+A competitor is a function (work, bf16) -> fit; ``fit(epochs)`` trains on and gives the seconds of
+each epoch. Adam with its defaults everywhere, batches shuffled anew each epoch, nothing logged or
+stored beyond what the library does by itself.
 """
 
 from __future__ import annotations
@@ -24,15 +25,26 @@ def ravine(name: str, bf16: bool = False, precision: str = "auto") -> Fit:
     from ravine import Recipe, train_many
     from ravine.rundir import RunDir
 
-    work, members = (WORKS[POPULATIONS[name][0]], POPULATIONS[name][1]) if name in POPULATIONS else (WORKS[name], 1)
+    work, members = (
+        (WORKS[POPULATIONS[name][0]], POPULATIONS[name][1])
+        if name in POPULATIONS
+        else (WORKS[name], 1)
+    )
     data = {"batch": work.batch, "validation": 0.0, "test": 0.0}
     x, y = arrays(work)
     folder = Path(tempfile.mkdtemp())
 
     def fit(epochs: int) -> list[float]:
-        said = {"data": data, "model": work.model, "precision": precision, "stop": {"after": f"{epochs}ep"}}
+        said = {
+            "data": data,
+            "model": work.model,
+            "precision": precision,
+            "stop": {"after": f"{epochs}ep"},
+        }
         recipes = [Recipe(seed=i, **said) for i in range(members)]
-        run = train_many(recipes, data=(x, y), out=folder / str(len(list(folder.iterdir()))), quiet=True)[0]
+        run = train_many(
+            recipes, data=(x, y), out=folder / str(len(list(folder.iterdir()))), quiet=True
+        )[0]
         ends = [0.0, *(row["seconds"] for row in RunDir.open(run.directory).epochs(0, clock=True))]
         return [(b - a) / members for a, b in pairwise(ends)]
 
@@ -47,7 +59,11 @@ def ravine_float32(name: str, bf16: bool = False) -> Fit:
 def _loss(work: Work, output: Any, target: Any) -> Any:
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(output.flatten(0, 1), target.flatten()) if work.vocabulary else cross_entropy(output, target)
+    return (
+        cross_entropy(output.flatten(0, 1), target.flatten())
+        if work.vocabulary
+        else cross_entropy(output, target)
+    )
 
 
 def torch_loader(name: str, bf16: bool = False) -> Fit:
@@ -57,7 +73,9 @@ def torch_loader(name: str, bf16: bool = False) -> Fit:
 
     work = WORKS[name]
     model = work.torch()
-    loader = DataLoader(TensorDataset(*map(torch.from_numpy, arrays(work))), batch_size=work.batch, shuffle=True)
+    loader = DataLoader(
+        TensorDataset(*map(torch.from_numpy, arrays(work))), batch_size=work.batch, shuffle=True
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def epoch() -> None:
@@ -126,13 +144,21 @@ def lightning(name: str, bf16: bool = False) -> Fit:
             seconds.append(time.perf_counter() - self.began)
 
     module, seconds = Module(), list[float]()
-    loader = DataLoader(TensorDataset(*map(torch.from_numpy, arrays(work))), batch_size=work.batch, shuffle=True)
+    loader = DataLoader(
+        TensorDataset(*map(torch.from_numpy, arrays(work))), batch_size=work.batch, shuffle=True
+    )
 
     def fit(epochs: int) -> list[float]:
         seconds.clear()
         trainer = L.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, precision="bf16-mixed" if bf16 else "32-true", callbacks=[Clock()],
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            precision="bf16-mixed" if bf16 else "32-true",
+            callbacks=[Clock()],
         )
         trainer.fit(module, loader)
         return list(seconds)
@@ -149,8 +175,14 @@ def skorch(name: str, bf16: bool = False) -> Fit:
     if work.vocabulary or bf16:
         raise NotImplementedError("a class for each sample, in float32")
     net = NeuralNetClassifier(
-        work.torch, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam, lr=1e-3, batch_size=work.batch,
-        train_split=None, iterator_train__shuffle=True, verbose=0,
+        work.torch,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=work.batch,
+        train_split=None,
+        iterator_train__shuffle=True,
+        verbose=0,
     )
     x, y = arrays(work)
     net.initialize()
@@ -174,9 +206,14 @@ def keras(name: str, bf16: bool = False, backend: str = "jax") -> Fit:
     if bf16:
         k.mixed_precision.set_global_policy("mixed_bfloat16")
     x, y = arrays(work)
-    x = x.transpose(0, 2, 3, 1).copy() if len(work.shape) == 3 else x  # channels last, Keras's own order
+    x = (
+        x.transpose(0, 2, 3, 1).copy() if len(work.shape) == 3 else x
+    )  # channels last, Keras's own order
     model = k.Sequential([k.layers.Input(x.shape[1:], dtype=x.dtype), *work.keras(k.layers)])
-    model.compile(optimizer=k.optimizers.Adam(1e-3), loss=k.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        optimizer=k.optimizers.Adam(1e-3),
+        loss=k.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
 
     class Clock(k.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -189,7 +226,9 @@ def keras(name: str, bf16: bool = False, backend: str = "jax") -> Fit:
 
     def fit(epochs: int) -> list[float]:
         seconds.clear()
-        model.fit(x, y, batch_size=work.batch, epochs=epochs, shuffle=True, verbose=0, callbacks=[Clock()])
+        model.fit(
+            x, y, batch_size=work.batch, epochs=epochs, shuffle=True, verbose=0, callbacks=[Clock()]
+        )
         return list(seconds)
 
     return fit
@@ -211,7 +250,9 @@ def _timed(epoch: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-PEERS: dict[str, tuple[str, Callable[..., Fit], tuple[str, ...]]] = {  # name -> (title, competitor, what it imports)
+PEERS: dict[
+    str, tuple[str, Callable[..., Fit], tuple[str, ...]]
+] = {  # name -> (title, competitor, what it imports)
     "ravine": ("Ravine", ravine, ()),
     "ravine_float32": ("Ravine, float32", ravine_float32, ()),
     "torch_loader": ("PyTorch + DataLoader", torch_loader, ()),

@@ -1,4 +1,5 @@
-"""What was measured as tables, a figure and JSON, with the machine and the versions that a figure must carry."""
+"""What was measured as tables, a figure and JSON, with the machine and the versions that a figure
+must carry."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def machine(threads: int) -> dict[str, Any]:
 
     found: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "threads": threads}
     found["python"] = platform.python_version()
-    found["gemm_gflops"] = {str(t).removeprefix("torch."): round(_gemm(t)) for t in (torch.float32, torch.bfloat16)}
+    found["gemm_gflops"] = {
+        str(t).removeprefix("torch."): round(_gemm(t)) for t in (torch.float32, torch.bfloat16)
+    }
     for name in _PACKAGES:
         try:
             found[name] = version(name)
@@ -38,9 +41,18 @@ def machine(threads: int) -> dict[str, Any]:
 def write(timings: Sequence[Timing], out: Path, threads: int) -> dict[str, Any]:
     """results.json, speed.md and speed.svg in a directory."""
     out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"machine": machine(threads), "timings": [t.to_dict() for t in timings], "ratios": ratios(timings)}
+    found: dict[str, Any] = {
+        "machine": machine(threads),
+        "timings": [t.to_dict() for t in timings],
+        "ratios": ratios(timings),
+    }
     (out / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    lines = [tables(timings), of_peak(timings, found["machine"]["gemm_gflops"]), carried(found["machine"]), ""]
+    lines = [
+        tables(timings),
+        of_peak(timings, found["machine"]["gemm_gflops"]),
+        carried(found["machine"]),
+        "",
+    ]
     (out / "speed.md").write_text("\n".join(lines), encoding="utf-8")
     draw(timings, out / "speed.svg", carried(found["machine"]))
     return {"out": str(out), "ratios": found["ratios"], "machine": found["machine"]}
@@ -55,7 +67,9 @@ def write_race(rows: list[dict[str, Any]], out: Path, threads: int) -> dict[str,
         each = ", ".join(f"{s:.1f}" for s in row["seconds"])
         scores = ", ".join(f"{100 * a:.2f}" for a in row["accuracy"])
         middle = f"{statistics.median(row['seconds']):.1f}" if row["seconds"] else row["failed"]
-        lines.append(f"| {PEERS[row['peer']][0]} | {middle} | {each} | {row['epochs']} | {scores} |")
+        lines.append(
+            f"| {PEERS[row['peer']][0]} | {middle} | {each} | {row['epochs']} | {scores} |"
+        )
     (out / "target.md").write_text("\n".join([*lines, "", carried(facts), ""]), encoding="utf-8")
     found: dict[str, Any] = {"machine": facts, "rows": rows}
     (out / "target.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -63,15 +77,22 @@ def write_race(rows: list[dict[str, Any]], out: Path, threads: int) -> dict[str,
 
 
 def ratios(timings: Sequence[Timing]) -> dict[str, dict[str, Any]]:
-    """The best peer's median over Ravine's, for each work; a population is held against solo runs of its member."""
+    """The best peer's median over Ravine's, for each work; a population is held against solo runs
+    of its member."""
     found: dict[str, dict[str, Any]] = {}
     for work in dict.fromkeys(t.work for t in timings):
         base = POPULATIONS[work][0] if work in POPULATIONS else work
         peers = [t for t in timings if t.work == base and not t.peer.startswith("ravine") and t.ms]
-        ours = {t.peer: t.median for t in timings if t.work == work and t.peer.startswith("ravine") and t.ms}
+        ours = {
+            t.peer: t.median
+            for t in timings
+            if t.work == work and t.peer.startswith("ravine") and t.ms
+        }
         if peers and ours:
             best = min(peers, key=lambda t: t.median)
-            found[work] = {"best_peer": best.peer, "ms": best.median} | {p: best.median / ms for p, ms in ours.items()}
+            found[work] = {"best_peer": best.peer, "ms": best.median} | {
+                p: best.median / ms for p, ms in ours.items()
+            }
     return found
 
 
@@ -85,25 +106,61 @@ def tables(timings: Sequence[Timing]) -> str:
     lines = [_row(head), _row(["---"] * len(head))]
     for work in works:
         cells = [_cell(held.get((p, work))) for p in peers]
-        lines.append(_row([_title(work), *cells, f"{ratio[work]['ravine']:.2f}" if "ravine" in ratio.get(work, {}) else ""]))
-    lines += ["", "Peak memory of the process, MB:", "", _row(head[:-1]), _row(["---"] * (len(head) - 1))]
+        lines.append(
+            _row(
+                [
+                    _title(work),
+                    *cells,
+                    f"{ratio[work]['ravine']:.2f}" if "ravine" in ratio.get(work, {}) else "",
+                ]
+            )
+        )
+    lines += [
+        "",
+        "Peak memory of the process, MB:",
+        "",
+        _row(head[:-1]),
+        _row(["---"] * (len(head) - 1)),
+    ]
     for work in works:
-        lines.append(_row([_title(work), *(f"{held[p, work].peak_mb:.0f}" if (p, work) in held else "" for p in peers)]))
+        lines.append(
+            _row(
+                [
+                    _title(work),
+                    *(f"{held[p, work].peak_mb:.0f}" if (p, work) in held else "" for p in peers),
+                ]
+            )
+        )
     return "\n".join(lines) + "\n"
 
 
 def of_peak(timings: Sequence[Timing], peak: dict[str, int]) -> str:
-    """What part of the machine's best product each work reaches: operations of its products over the time of a step."""
+    """What part of the machine's best product each work reaches: operations of its products over
+    the time of a step."""
     works = [w for w in dict.fromkeys(t.work for t in timings) if w in WORKS or w in POPULATIONS]
     held = {(t.peer, t.work): t.median for t in timings if t.ms}
-    head = ["work", "GFLOP a step", "Ravine, GFLOP/s", "of bfloat16's best", "Ravine, float32, GFLOP/s", "of float32's best"]
-    lines = ["Products, against the best product that was measured:", "", _row(head), _row(["---"] * len(head))]
+    head = [
+        "work",
+        "GFLOP a step",
+        "Ravine, GFLOP/s",
+        "of bfloat16's best",
+        "Ravine, float32, GFLOP/s",
+        "of float32's best",
+    ]
+    lines = [
+        "Products, against the best product that was measured:",
+        "",
+        _row(head),
+        _row(["---"] * len(head)),
+    ]
     for work in works:
         gflop = operations(WORKS[POPULATIONS[work][0] if work in POPULATIONS else work]) / 1e9
         cells = [_title(work), f"{gflop:.3g}"]
         for peer, precision in (("ravine", "bfloat16"), ("ravine_float32", "float32")):
             speed = 1e3 * gflop / held[peer, work] if (peer, work) in held else None
-            cells += ["", ""] if speed is None else [f"{speed:.0f}", f"{speed / peak[precision]:.1%}"]
+            cells += (
+                ["", ""] if speed is None else [f"{speed:.0f}", f"{speed / peak[precision]:.1%}"]
+            )
         lines.append(_row(cells))
     return "\n".join(lines) + "\n"
 
@@ -112,7 +169,8 @@ MARKERS = "osD^vP*X"
 
 
 def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
-    """Each competitor's time over Ravine's, by work: a mark at the median, a line from quartile to quartile."""
+    """Each competitor's time over Ravine's, by work: a mark at the median, a line from quartile to
+    quartile."""
     import matplotlib.pyplot as plt
 
     from ravine.report.figures import COLOURS, INK, style
@@ -126,15 +184,30 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
             seen = [w for w in works if (peer, w) in held]
             y = [works.index(w) + 0.5 * (i + 0.5) / len(peers) - 0.25 for w in seen]
             centre = [held[peer, w].median / held["ravine", w].median for w in seen]
-            look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "ms": 6, "ls": "none"}
+            look: dict[str, Any] = {
+                "color": COLOURS[i % len(COLOURS)],
+                "marker": MARKERS[i % len(MARKERS)],
+                "ms": 6,
+                "ls": "none",
+            }
             axes.plot(centre, y, label=PEERS[peer][0], zorder=3, **look)
             for place, work in zip(y, seen, strict=True):
-                low, high = (end / held["ravine", work].median for end in _quartiles(held[peer, work]))
+                low, high = (
+                    end / held["ravine", work].median for end in _quartiles(held[peer, work])
+                )
                 axes.plot([low, high], [place, place], color=look["color"], lw=1.2)
         axes.axvline(1, color=INK, lw=1, ls="--")
-        axes.set(ylim=(len(works) - 0.5, -0.5), xscale="log", xlabel="time of a step, in Ravine's (dashed line: Ravine)")
+        axes.set(
+            ylim=(len(works) - 0.5, -0.5),
+            xscale="log",
+            xlabel="time of a step, in Ravine's (dashed line: Ravine)",
+        )
         axes.set_yticks(range(len(works)), [WORKS[w].title for w in works])
-        ticks = [t for t in (0.5, 1, 2, 3, 5, 10, 20, 50) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+        ticks = [
+            t
+            for t in (0.5, 1, 2, 3, 5, 10, 20, 50)
+            if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]
+        ]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axes.xaxis.minorticks_off()
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)
@@ -152,7 +225,9 @@ def _quartiles(timing: Timing) -> tuple[float, float]:
 
 def carried(facts: dict[str, Any]) -> str:
     """The machine in one line."""
-    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *_PACKAGES) if name in facts)
+    versions = ", ".join(
+        f"{name} {facts[name]}" for name in ("python", *_PACKAGES) if name in facts
+    )
     speeds = ", ".join(f"{name} {gflops} GFLOP/s" for name, gflops in facts["gemm_gflops"].items())
     return f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads; products: {speeds}; {versions}"
 
@@ -177,7 +252,9 @@ def _row(cells: Sequence[str]) -> str:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

@@ -1,7 +1,9 @@
-"""Time to 99 % test accuracy on MNIST, from process start to the end, imports included: LeNet, Adam, batches of 128.
+"""Time to 99 % test accuracy on MNIST, from process start to the end, imports included: LeNet,
+Adam, batches of 128.
 
-Every competitor looks at the test set after each epoch and stops at the first that reaches the target.
-``python -m ravine.bench.target PEER THREADS SEED`` is one run; ``race`` runs them all in turn.
+Every competitor looks at the test set after each epoch and stops at the first that reaches the
+target. ``python -m ravine.bench.target PEER THREADS SEED`` is one run; ``race`` runs them all in
+turn.
 """
 
 from __future__ import annotations
@@ -19,17 +21,30 @@ MOST_EPOCHS = 10
 
 
 def race(
-    peers: Sequence[str], *, rounds: int, threads: int, told: Callable[[str], None] = lambda text: None
+    peers: Sequence[str],
+    *,
+    rounds: int,
+    threads: int,
+    told: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Each competitor in turn, round after round, each round another seed."""
     from ravine.bench.measure import installed
 
     columns = ("seconds", "accuracy", "epochs")
-    rows: list[dict[str, Any]] = [{"peer": p, **{c: [] for c in columns}, "failed": ""} for p in peers if installed(p)]
+    rows: list[dict[str, Any]] = [
+        {"peer": p, **{c: [] for c in columns}, "failed": ""} for p in peers if installed(p)
+    ]
     for seed in range(rounds):
         for row in rows:
             began = time.perf_counter()
-            command = [sys.executable, "-m", "ravine.bench.target", row["peer"], str(threads), str(seed)]
+            command = [
+                sys.executable,
+                "-m",
+                "ravine.bench.target",
+                row["peer"],
+                str(threads),
+                str(seed),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             seconds = time.perf_counter() - began
             if done.returncode:
@@ -39,7 +54,9 @@ def race(
             row["seconds"].append(seconds)
             row["accuracy"].append(said["accuracy"])
             row["epochs"].append(said["epochs"])
-            told(f"{row['peer']:16} seed {seed} {seconds:7.1f} s, {said['epochs']} epochs, {100 * said['accuracy']:.2f} %")
+            told(
+                f"{row['peer']:16} seed {seed} {seconds:7.1f} s, {said['epochs']} epochs, {100 * said['accuracy']:.2f} %"
+            )
     return rows
 
 
@@ -56,8 +73,13 @@ def _ravine(seed: int) -> tuple[float, int]:
 
     x, y, x_test, y_test = _mnist()
     run = train(
-        data={"train": (x, y), "validation": (x_test, y_test)}, model=list(WORKS["lenet"].model["layers"]), seed=seed,
-        epochs=MOST_EPOCHS, target=TARGET, monitor="val_accuracy", quiet=True,
+        data={"train": (x, y), "validation": (x_test, y_test)},
+        model=list(WORKS["lenet"].model["layers"]),
+        seed=seed,
+        epochs=MOST_EPOCHS,
+        target=TARGET,
+        monitor="val_accuracy",
+        quiet=True,
     )
     rows = run.metrics["val_accuracy"]
     return float(rows.iloc[-1]), len(rows)
@@ -68,7 +90,12 @@ def _epochs(peer: str, seed: int) -> Iterator[float]:
     import torch
 
     torch.manual_seed(seed)
-    written = {"torch_loader": _torch, "torch_indexed": _torch, "lightning": _lightning, "skorch": _skorch}
+    written = {
+        "torch_loader": _torch,
+        "torch_indexed": _torch,
+        "lightning": _lightning,
+        "skorch": _skorch,
+    }
     yield from written.get(peer, _keras)(peer)
 
 
@@ -86,7 +113,11 @@ def _torch(peer: str) -> Iterator[float]:
     loader = DataLoader(TensorDataset(x, y), batch_size=128, shuffle=True)
     while True:
         model.train()
-        batches = ((x[rows], y[rows]) for rows in torch.randperm(len(x)).split(128)) if indexed else loader
+        batches = (
+            ((x[rows], y[rows]) for rows in torch.randperm(len(x)).split(128))
+            if indexed
+            else loader
+        )
         for inputs, targets in batches:
             loss = cross_entropy(model(inputs), targets)
             optimizer.zero_grad()
@@ -100,7 +131,10 @@ def _accuracy(model: Any, x: Any, y: Any) -> float:
 
     model.eval()
     with torch.no_grad():
-        right = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+        right = sum(
+            int((model(a).argmax(1) == b).sum())
+            for a, b in zip(x.split(500), y.split(500), strict=True)
+        )
     return right / len(y)
 
 
@@ -141,8 +175,13 @@ def _lightning(peer: str) -> Iterator[float]:
 
     module = Module()
     trainer = L.Trainer(
-        max_epochs=MOST_EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
+        max_epochs=MOST_EPOCHS,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
     training = DataLoader(TensorDataset(x, y), batch_size=128, shuffle=True)
     trainer.fit(module, training, DataLoader(TensorDataset(x_test, y_test), batch_size=500))
@@ -157,8 +196,14 @@ def _skorch(peer: str) -> Iterator[float]:
 
     x, y, x_test, y_test = _mnist()
     net = NeuralNetClassifier(
-        WORKS["lenet"].torch, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam, lr=1e-3, batch_size=128,
-        train_split=None, iterator_train__shuffle=True, verbose=0,
+        WORKS["lenet"].torch,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=128,
+        train_split=None,
+        iterator_train__shuffle=True,
+        verbose=0,
     )
     net.initialize()
     while True:

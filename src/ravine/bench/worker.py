@@ -1,6 +1,8 @@
-"""One competitor in a process of its own: ``python -m ravine.bench.worker PEER WORK [bf16] THREADS``.
+"""One competitor in a process of its own: ``python -m ravine.bench.worker PEER WORK [bf16]
+THREADS``.
 
-Each line read, a number of epochs, is answered by one line of JSON; the libraries' own output goes to the error stream.
+Each line read, a number of epochs, is answered by one line of JSON; the libraries' own output goes
+to the error stream.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ def main(peer: str, work: str, bf16: str, threads: str) -> None:
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
         seconds = fit(int(line))
-        print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), file=answers)
+        print(
+            json.dumps(
+                {
+                    "seconds": seconds,
+                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                }
+            ),
+            file=answers,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What is timed: shapes, sizes and the network, as a recipe, as a plain PyTorch module, and as Keras layers."""
+"""What is timed: shapes, sizes and the network, as a recipe, as a plain PyTorch module, and as
+Keras layers."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ class Work:
 
 
 def operations(work: Work) -> float:
-    """Floating-point operations of a training step's products: a forward pass, and twice as many back through it, but for
-    the gradient at the inputs, which nobody needs.
+    """Floating-point operations of a training step's products: a forward pass, and twice as many
+    back through it, but for the gradient at the inputs, which nobody needs.
     """
     from torch import nn
 
@@ -43,7 +44,10 @@ def operations(work: Work) -> float:
     network = work.torch()
     found = summarise(network, work.shape, vocabulary=work.vocabulary)
     first = next(row for row in found["layers"] if row["flops"])
-    layer, spared = network.get_submodule(first["name"]), 0.0 if work.vocabulary else float(first["flops"])
+    layer, spared = (
+        network.get_submodule(first["name"]),
+        0.0 if work.vocabulary else float(first["flops"]),
+    )
     if isinstance(layer, nn.RNNBase):
         spared *= layer.input_size / (layer.input_size + layer.hidden_size)
     return work.batch * (3 * found["flops"] - spared)
@@ -56,7 +60,9 @@ def arrays(work: Work, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         text = draws.integers(work.vocabulary, size=(work.samples, work.shape[0] + 1))
         return text[:, :-1].astype(np.int64), text[:, 1:].astype(np.int64)
     x = draws.standard_normal((work.samples, *work.shape), dtype=np.float32)
-    y = np.concatenate([np.arange(work.classes), draws.integers(work.classes, size=work.samples - work.classes)])
+    y = np.concatenate(
+        [np.arange(work.classes), draws.integers(work.classes, size=work.samples - work.classes)]
+    )
     return x, y.astype(np.int64)
 
 
@@ -73,24 +79,37 @@ def _mlp(*widths: int) -> Callable[[], Any]:
 
 
 def _keras_mlp(*widths: int) -> Callable[[Any], list[Any]]:
-    return lambda layers: [layers.Dense(w, activation="relu") for w in widths[:-1]] + [layers.Dense(widths[-1])]
+    return lambda layers: (
+        [layers.Dense(w, activation="relu") for w in widths[:-1]] + [layers.Dense(widths[-1])]
+    )
 
 
 def _lenet() -> Any:
     from torch import nn
 
     return nn.Sequential(
-        nn.Conv2d(1, 32, 5, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 5, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 10),
+        nn.Conv2d(1, 32, 5, padding="same"),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding="same"),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(3136, 512),
+        nn.ReLU(),
+        nn.Linear(512, 10),
     )
 
 
 def _keras_lenet(layers: Any) -> list[Any]:
     return [
-        layers.Conv2D(32, 5, padding="same", activation="relu"), layers.MaxPooling2D(),
-        layers.Conv2D(64, 5, padding="same", activation="relu"), layers.MaxPooling2D(),
-        layers.Flatten(), layers.Dense(512, activation="relu"), layers.Dense(10),
+        layers.Conv2D(32, 5, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(64, 5, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(512, activation="relu"),
+        layers.Dense(10),
     ]
 
 
@@ -115,15 +134,20 @@ def _resnet20() -> Any:
         def __init__(self, inputs: int, channels: int, stride: int):
             super().__init__()
             self.body = nn.Sequential(
-                nn.Conv2d(inputs, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
-                nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
+                nn.Conv2d(inputs, channels, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(channels),
             )
             self.more, self.stride = channels - inputs, stride
 
         def forward(self, x: Any) -> Any:
             shortcut = x
             if self.more:  # no parameters: every second position, maps of zeros behind the old ones
-                shortcut = nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+                shortcut = nn.functional.pad(
+                    x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more)
+                )
             return (self.body(x) + shortcut).relu()
 
     layers: list[Any] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
@@ -151,10 +175,17 @@ def _char_lstm() -> Any:
 
 
 _LENET = [
-    {"kind": "conv", "channels": 32, "kernel": 5, "padding": "same"}, "relu", {"kind": "maxpool"},
-    {"kind": "conv", "channels": 64, "kernel": 5, "padding": "same"}, "relu", {"kind": "maxpool"},
-    "flatten", {"kind": "dense", "units": 512}, "relu", {"kind": "dense", "units": 10},
-]  # fmt: skip
+    {"kind": "conv", "channels": 32, "kernel": 5, "padding": "same"},
+    "relu",
+    {"kind": "maxpool"},
+    {"kind": "conv", "channels": 64, "kernel": 5, "padding": "same"},
+    "relu",
+    {"kind": "maxpool"},
+    "flatten",
+    {"kind": "dense", "units": 512},
+    "relu",
+    {"kind": "dense", "units": 10},
+]
 _RECURRENT = [{"kind": "lstm", "units": 128}, {"kind": "dense", "units": 10}]
 _CHARACTERS = [
     {"kind": "embedding", "size": 64, "vocabulary": 65},
@@ -164,25 +195,66 @@ _CHARACTERS = [
 
 WORKS: dict[str, Work] = {
     "small_mlp": Work(
-        "MLP 64-32-10", (64,), 10, 12_800, 5, {"kind": "mlp", "hidden": (32,)}, _mlp(64, 32, 10), _keras_mlp(32, 10)
+        "MLP 64-32-10",
+        (64,),
+        10,
+        12_800,
+        5,
+        {"kind": "mlp", "hidden": (32,)},
+        _mlp(64, 32, 10),
+        _keras_mlp(32, 10),
     ),
     "mnist_mlp": Work(
-        "MLP 784-256-256-10", (784,), 10, 12_800, 5, {"kind": "mlp", "hidden": (256, 256)},
-        _mlp(784, 256, 256, 10), _keras_mlp(256, 256, 10),
+        "MLP 784-256-256-10",
+        (784,),
+        10,
+        12_800,
+        5,
+        {"kind": "mlp", "hidden": (256, 256)},
+        _mlp(784, 256, 256, 10),
+        _keras_mlp(256, 256, 10),
     ),
-    "lenet": Work("LeNet 5x5 32-64, dense 512", (1, 28, 28), 10, 2_560, 4, {"layers": _LENET}, _lenet, _keras_lenet),
+    "lenet": Work(
+        "LeNet 5x5 32-64, dense 512",
+        (1, 28, 28),
+        10,
+        2_560,
+        4,
+        {"layers": _LENET},
+        _lenet,
+        _keras_lenet,
+    ),
     "lstm": Work(
-        "LSTM 128, 28 steps of 28", (28, 28), 10, 6_400, 5, {"layers": _RECURRENT}, _lstm,
+        "LSTM 128, 28 steps of 28",
+        (28, 28),
+        10,
+        6_400,
+        5,
+        {"layers": _RECURRENT},
+        _lstm,
         lambda layers: [layers.LSTM(128), layers.Dense(10)],
     ),
-    "resnet20": Work("ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 3, {"kind": "resnet", "depth": 20}, _resnet20),
-    "char_lstm": Work(
-        "char LSTM 2x256, 64 steps", (64,), 65, 1_280, 3, {"layers": _CHARACTERS}, _char_lstm,
-        lambda layers: [layers.Embedding(65, 64), layers.LSTM(256, return_sequences=True),
-                        layers.LSTM(256, return_sequences=True), layers.Dense(65)],
-        vocabulary=65, batch=64,
+    "resnet20": Work(
+        "ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 3, {"kind": "resnet", "depth": 20}, _resnet20
     ),
-}  # fmt: skip
+    "char_lstm": Work(
+        "char LSTM 2x256, 64 steps",
+        (64,),
+        65,
+        1_280,
+        3,
+        {"layers": _CHARACTERS},
+        _char_lstm,
+        lambda layers: [
+            layers.Embedding(65, 64),
+            layers.LSTM(256, return_sequences=True),
+            layers.LSTM(256, return_sequences=True),
+            layers.Dense(65),
+        ],
+        vocabulary=65,
+        batch=64,
+    ),
+}
 POPULATIONS: dict[str, tuple[str, int]] = {  # name -> (the work of each member, members)
     "small_mlp_x25": ("small_mlp", 25),
     "small_mlp_x100": ("small_mlp", 100),

@@ -1,4 +1,5 @@
-"""Data given in Python -> a Source: arrays and tensors, in parts or not, PyTorch Datasets and DataLoaders."""
+"""Data given in Python -> a Source: arrays and tensors, in parts or not, PyTorch Datasets and
+DataLoaders."""
 
 from __future__ import annotations
 
@@ -31,13 +32,15 @@ _ORDER = ("train", "validation", "test")
 def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 128) -> Source:
     """The source that a person's own objects are.
 
-    ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or DataLoader; a tuple of
-    up to three of any of those (training, validation, test); or a dict with the keys ``train``, ``validation``,
-    ``test``. Of a DataLoader its dataset, collate_fn, workers and batch size are taken; the order is the recipe's,
-    unless it has a sampler of its own. ``batch`` is that of an IterableDataset.
+    ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or
+    DataLoader; a tuple of up to three of any of those (training, validation, test); or a dict with
+    the keys ``train``, ``validation``, ``test``. Of a DataLoader its dataset, collate_fn, workers
+    and batch size are taken; the order is the recipe's, unless it has a sampler of its own.
+    ``batch`` is that of an IterableDataset.
 
-    Bytes [N, H, W] and [N, H, W, C] are images and become [N, C, H, W]; whole numbers [N, T] of other types are tokens
-    unless something is preprocessed; text, bool and whole numbers as targets are classes, floats a regression.
+    Bytes [N, H, W] and [N, H, W, C] are images and become [N, C, H, W]; whole numbers [N, T] of
+    other types are tokens unless something is preprocessed; text, bool and whole numbers as targets
+    are classes, floats a regression.
     """
     pairs = {name: _pair(part, name) for name, part in _by_part(given).items()}
     if all(isinstance(pair, tuple) for pair in pairs.values()):
@@ -57,7 +60,10 @@ def from_pairs(
 ) -> Source:
     """A source from raw (inputs, targets) of each part, everything checked."""
     xs = {name: _inputs(x, name, where) for name, (x, _) in pairs.items()}
-    ys = {name: torch.zeros(len(xs[name])) if y is None else _targets(y) for name, (_, y) in pairs.items()}
+    ys = {
+        name: torch.zeros(len(xs[name])) if y is None else _targets(y)
+        for name, (_, y) in pairs.items()
+    }
     if any(isinstance(x, (list, tuple)) for x, _ in pairs.values()):
         xs = _equally_long(xs)
         ys = {name: _as_long(y, xs[name]) for name, y in ys.items()}
@@ -81,7 +87,13 @@ def from_pairs(
     splits = {name: Arrays(x, found.parts[name].to(x.device)) for name, x in xs.items()}
     facts = {"padded": True} if padded else {}
     return Source(
-        splits, found.task, found.classes, vocabulary_of(xs.values()), facts, outputs=found.outputs, given=given
+        splits,
+        found.task,
+        found.classes,
+        vocabulary_of(xs.values()),
+        facts,
+        outputs=found.outputs,
+        given=given,
     )
 
 
@@ -107,11 +119,17 @@ def _by_part(given: Any) -> dict[str, Any]:
         return parts
     if isinstance(given, (Dataset, DataLoader)) or not isinstance(given, (tuple, list)):
         return {"train": given}
-    whole = [isinstance(item, (Dataset, DataLoader)) or (isinstance(item, tuple) and len(item) == 2) for item in given]
+    whole = [
+        isinstance(item, (Dataset, DataLoader)) or (isinstance(item, tuple) and len(item) == 2)
+        for item in given
+    ]
     if given and all(whole) and len(given) <= 3:
         return dict(zip(_ORDER, given, strict=False))
     if len(given) in (2, 4, 6) and not any(whole):
-        return {name: (given[2 * i], given[2 * i + 1]) for i, name in enumerate(_ORDER[: len(given) // 2])}
+        return {
+            name: (given[2 * i], given[2 * i + 1])
+            for i, name in enumerate(_ORDER[: len(given) // 2])
+        }
     raise InputError(
         "data",
         got=f"{len(given)} objects",
@@ -127,7 +145,11 @@ def _pair(part: Any, name: str) -> Any:
         return tuple(part)
     if isinstance(part, (Tensor, np.ndarray)):
         return part, None
-    raise InputError(f"data ({name})", got=type(part).__name__, expected="arrays (x, y), a Dataset or a DataLoader")
+    raise InputError(
+        f"data ({name})",
+        got=type(part).__name__,
+        expected="arrays (x, y), a Dataset or a DataLoader",
+    )
 
 
 def _tensors_of(data: Any) -> tuple[Tensor, Tensor] | None:
@@ -144,14 +166,23 @@ def _inputs(value: Any, part: str, where: str) -> Tensor:
     where = where if part == "train" else f"{where} of {part}"
     x = tensor(value, where)
     if not isinstance(x, Tensor):
-        raise InputError(where, got="text", expected="numbers", repair="for tables with text columns use csv:PATH")
+        raise InputError(
+            where,
+            got="text",
+            expected="numbers",
+            repair="for tables with text columns use csv:PATH",
+        )
     x = x.to(torch.uint8) if x.dtype == torch.bool else images(x)
     if x.ndim == 1:
         x = x[:, None]
     if x.ndim == 0 or len(x) == 0:
-        raise InputError(where, got=f"shape {list(x.shape)}", expected="at least one sample [N, ...]")
+        raise InputError(
+            where, got=f"shape {list(x.shape)}", expected="at least one sample [N, ...]"
+        )
     if x.shape[1:].numel() == 0:
-        raise InputError(where, got=f"shape {list(x.shape)}", expected="at least one number a sample")
+        raise InputError(
+            where, got=f"shape {list(x.shape)}", expected="at least one number a sample"
+        )
     finite(x, where, padded=True)
     return x
 
@@ -162,7 +193,10 @@ def _equally_long(xs: dict[str, Tensor]) -> dict[str, Tensor]:
     if ranks != {2} and ranks != {3}:
         return xs
     steps = max(x.shape[1] for x in xs.values())
-    return {name: _padded_to(x, steps) if x.ndim == 3 or not x.is_floating_point() else x for name, x in xs.items()}
+    return {
+        name: _padded_to(x, steps) if x.ndim == 3 or not x.is_floating_point() else x
+        for name, x in xs.items()
+    }
 
 
 def _padded_to(x: Tensor, steps: int) -> Tensor:
@@ -177,7 +211,12 @@ def _targets(y: Any) -> Tensor | np.ndarray:
 
 def _as_long(y: Tensor | np.ndarray, x: Tensor) -> Tensor | np.ndarray:
     """Targets by step padded as far as their inputs."""
-    by_step = isinstance(y, Tensor) and y.ndim == 2 and not y.is_floating_point() and 1 < y.shape[1] < x.shape[1]
+    by_step = (
+        isinstance(y, Tensor)
+        and y.ndim == 2
+        and not y.is_floating_point()
+        and 1 < y.shape[1] < x.shape[1]
+    )
     return _longer(y, x.shape[1], PADDED_TARGET) if by_step else y  # type: ignore[arg-type]
 
 

@@ -1,8 +1,10 @@
-"""Augmentation but for geometry: batched, on the device, each sample by its own draw, the label kept (mixing apart).
+"""Augmentation but for geometry: batched, on the device, each sample by its own draw, the label
+kept (mixing apart).
 
-Every function here is a technique: it receives the raw samples of a training batch, before preprocessing, and a
-``Draw``, the only randomness. Amounts that depend on the data are in units of the training part: its range for light,
-its standard deviation (by channel, by feature in tables) for noise.
+Every function here is a technique: it receives the raw samples of a training batch, before
+preprocessing, and a ``Draw``, the only randomness. Amounts that depend on the data are in units of
+the training part: its range for light, its standard deviation (by channel, by feature in tables)
+for noise.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from ravine.catalogue import Count, Positive, Probability
 from ravine.data.draw import Draw, Samples, need_images
 from ravine.errors import InputError
 
-# --- light ------------------------------------------------------------------------------------------------------------
+# --- light ----------------------------------------------------------------------------------------
 
 
 def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
-    """Add to each image a number uniform in [-``amount``, ``amount``] times the range of the data; cut to the range.
+    """Add to each image a number uniform in [-``amount``, ``amount``] times the range of the data;
+    cut to the range.
 
     >>> from ravine.data.draw import samples
     >>> x = brightness(samples([[[[0.0, 1.0, 0.5]]]]), Draw(0), amount=0.3).x
@@ -28,12 +31,15 @@ def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
     True
     """
     need_images(batch, "brightness")
-    added = draw.uniform(len(batch), low=-amount, high=amount).view(-1, 1, 1, 1) * (batch.high - batch.low)
+    added = draw.uniform(len(batch), low=-amount, high=amount).view(-1, 1, 1, 1) * (
+        batch.high - batch.low
+    )
     return _within(batch, batch.floats() + added)
 
 
 def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
-    """Move each image away from or towards its mean: m + f (x - m), f uniform in [1 - ``amount``, 1 + ``amount``].
+    """Move each image away from or towards its mean: m + f (x - m), f uniform in [1 - ``amount``, 1
+    + ``amount``].
 
     >>> from ravine.data.draw import samples
     >>> x = contrast(samples([[[[0.4, 0.6, 0.0, 1.0]]]]), Draw(0), amount=0.1).x
@@ -47,7 +53,8 @@ def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
 
 
 def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
-    """Move each pixel away from or towards its gray: g + f (x - g), f uniform in [1 - ``amount``, 1 + ``amount``].
+    """Move each pixel away from or towards its gray: g + f (x - g), f uniform in [1 - ``amount``, 1
+    + ``amount``].
 
     g = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); images of three channels.
 
@@ -57,20 +64,25 @@ def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
     """
     need_images(batch, "saturation")
     if batch.shape[1] != 3:
-        raise InputError("data.augment.saturation", got=f"{batch.shape[1]} channel(s)", expected="3: red, green, blue")
+        raise InputError(
+            "data.augment.saturation",
+            got=f"{batch.shape[1]} channel(s)",
+            expected="3: red, green, blue",
+        )
     x = batch.floats()
     gray = (x * x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     return _within(batch, gray + _factor(draw, len(batch), amount) * (x - gray))
 
 
-# --- anything with numbers --------------------------------------------------------------------------------------------
+# --- anything with numbers ------------------------------------------------------------------------
 
 
 def noise(batch: Samples, draw: Draw, *, std: Positive = 0.1) -> Samples:
     """Add normal noise to every number: images, sequences or tables.
 
-    ``std`` is a multiple of the standard deviation of the training part, by channel (images, sequences) or by feature
-    (tables), so that it means the same before and after ``standardize``. Padding stays padding.
+    ``std`` is a multiple of the standard deviation of the training part, by channel (images,
+    sequences) or by feature (tables), so that it means the same before and after ``standardize``.
+    Padding stays padding.
 
     >>> from ravine.data.draw import samples
     >>> noise(samples([[[[0.0, 1.0]]]]), Draw(0), std=0.1).x.shape
@@ -92,7 +104,8 @@ def erase(
 ) -> Samples:
     """With probability ``p`` replace a rectangle of an image by the mean of the training part.
 
-    Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``.
+    Its area is the image's times a uniform number from ``scale``, its width over its height
+    log-uniform from ``ratio``.
 
     >>> from ravine.data.draw import samples
     >>> erase(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), p=1.0, scale=(1.0, 1.0), ratio=(1.0, 1.0)).x.unique()
@@ -102,7 +115,9 @@ def erase(
     """
     need_images(batch, "erase")
     if scale[0] > scale[1] or ratio[0] > ratio[1]:
-        raise InputError("data.augment.erase", got=f"scale {scale}, ratio {ratio}", expected="(low, high)")
+        raise InputError(
+            "data.augment.erase", got=f"scale {scale}, ratio {ratio}", expected="(low, high)"
+        )
     size = len(batch)
     height, width = batch.shape[2:]
     area = draw.uniform(size, low=scale[0], high=scale[1]) * draw.chance(size, p)
@@ -120,7 +135,8 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
     >>> cutout(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), size=4).x.shape
     torch.Size([1, 1, 2, 2])
 
-    Source: DeVries, Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
+    Source: DeVries, Taylor, "Improved regularization of convolutional neural networks with cutout",
+    2017.
     """
     need_images(batch, "cutout")
     height, width = batch.shape[2:]
@@ -128,14 +144,14 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
     return _blank(batch, _rectangles(draw, (extent, extent), height, width, inside=False))
 
 
-# --- sequences --------------------------------------------------------------------------------------------------------
+# --- sequences ------------------------------------------------------------------------------------
 
 
 def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
     """Move sequences in time by a whole number of steps, uniform from -``steps`` to ``steps``.
 
-    The first or last step is repeated where the sequence has moved away. For sequences [T, F] and tokens [T] with one
-    target for the whole sequence.
+    The first or last step is repeated where the sequence has moved away. For sequences [T, F] and
+    tokens [T] with one target for the whole sequence.
 
     >>> from ravine.data.draw import samples
     >>> time_shift(samples([[5, 6, 7]]), Draw(0), steps=1).x.shape
@@ -144,7 +160,9 @@ def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
     _sequences(batch, "time_shift")
     if batch.task == "sequence":
         raise InputError(
-            "data.augment.time_shift", got="a target at each step", expected="one target for each sequence"
+            "data.augment.time_shift",
+            got="a target at each step",
+            expected="one target for each sequence",
         )
     x = batch.x
     moved = draw.integers(len(batch), low=-steps, high=steps)
@@ -157,7 +175,8 @@ def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
 
 
 def time_mask(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
-    """Mask a stretch of 0 to ``steps`` steps of each sequence: with the mean of the training part, tokens with 0.
+    """Mask a stretch of 0 to ``steps`` steps of each sequence: with the mean of the training part,
+    tokens with 0.
 
     >>> from ravine.data.draw import samples
     >>> time_mask(samples([[5, 6, 7]]), Draw(0), steps=2).x.shape
@@ -172,15 +191,20 @@ def time_mask(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
     start = (draw.uniform(len(batch)) * (lengths - width + 1)).long()
     places = torch.arange(x.shape[1], device=x.device)
     masked = (places >= start[:, None]) & (places < (start + width)[:, None])
-    filling = batch.mean.to(x.dtype) if x.is_floating_point() else torch.zeros((), dtype=x.dtype, device=x.device)
+    filling = (
+        batch.mean.to(x.dtype)
+        if x.is_floating_point()
+        else torch.zeros((), dtype=x.dtype, device=x.device)
+    )
     return batch.with_x(torch.where(_as(masked, x), filling, x))
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def feature_dropout(batch: Samples, draw: Draw, *, rate: Probability = 0.1) -> Samples:
-    """Replace each feature of a sample by its mean in the training part with probability ``rate``: rows of tables.
+    """Replace each feature of a sample by its mean in the training part with probability ``rate``:
+    rows of tables.
 
     Nothing is scaled. What is missing in a CSV file stays missing.
 
@@ -192,17 +216,20 @@ def feature_dropout(batch: Samples, draw: Draw, *, rate: Probability = 0.1) -> S
     x = batch.floats()
     if x.ndim != 2:
         raise InputError(
-            "data.augment.feature_dropout", got=f"samples of shape {list(x.shape[1:])}", expected="rows of a table [D]"
+            "data.augment.feature_dropout",
+            got=f"samples of shape {list(x.shape[1:])}",
+            expected="rows of a table [D]",
         )
     dropped = draw.uniform(*x.shape) < rate
     return batch.with_x(torch.where(dropped, batch.mean.to(x.dtype), x))
 
 
-# --- pairs of samples -------------------------------------------------------------------------------------------------
+# --- pairs of samples -----------------------------------------------------------------------------
 
 
 def mixup(batch: Samples, draw: Draw, *, alpha: Positive = 0.2) -> Samples:
-    """Mix each sample with another of the batch: x = l x_i + (1 - l) x_j and so the targets, l from Beta(alpha, alpha).
+    """Mix each sample with another of the batch: x = l x_i + (1 - l) x_j and so the targets, l from
+    Beta(alpha, alpha).
 
     Classes become shares [B, K] (soft targets); each sample has its own l.
 
@@ -222,8 +249,8 @@ def mixup(batch: Samples, draw: Draw, *, alpha: Positive = 0.2) -> Samples:
 def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
     """Replace a rectangle of each image by that of another, and mix the targets by the areas.
 
-    The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random pixel, cut at the
-    edge.
+    The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random
+    pixel, cut at the edge.
 
     >>> from ravine.data.draw import samples
     >>> cutmix(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0)).y
@@ -243,7 +270,7 @@ def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
     return batch.with_x(torch.where(inside, x[partner], x))
 
 
-# --- what they share --------------------------------------------------------------------------------------------------
+# --- what they share ------------------------------------------------------------------------------
 
 
 def _sequences(batch: Samples, name: str) -> None:
@@ -258,7 +285,11 @@ def _sequences(batch: Samples, name: str) -> None:
 
 def _can_mix(batch: Samples, name: str) -> None:
     if batch.task == "sequence":
-        raise InputError(f"data.augment.{name}", got="a target at each step", expected="one target for each sample")
+        raise InputError(
+            f"data.augment.{name}",
+            got="a target at each step",
+            expected="one target for each sample",
+        )
     if batch.tokens:
         raise InputError(f"data.augment.{name}", got="tokens", expected="inputs that are numbers")
 
@@ -278,13 +309,18 @@ def _blank(batch: Samples, inside: Tensor) -> Samples:
     return batch.with_x(torch.where(inside, mean, x))
 
 
-def _rectangles(draw: Draw, extents: tuple[Tensor, Tensor], height: int, width: int, *, inside: bool) -> Tensor:
-    """[B, 1, H, W]: rectangles of about those extents [B], wholly ``inside`` the image or around any of its pixels."""
+def _rectangles(
+    draw: Draw, extents: tuple[Tensor, Tensor], height: int, width: int, *, inside: bool
+) -> Tensor:
+    """[B, 1, H, W]: rectangles of about those extents [B], wholly ``inside`` the image or around
+    any of its pixels."""
     masks = []
     for extent, size in zip(extents, (height, width), strict=True):
         whole = extent.round().clamp(max=size).long()
         where = draw.uniform(len(whole))
-        start = (where * (size - whole + 1)).long() if inside else (where * size).long() - whole // 2
+        start = (
+            (where * (size - whole + 1)).long() if inside else (where * size).long() - whole // 2
+        )
         places = torch.arange(size, device=whole.device)
         masks.append((places >= start[:, None]) & (places < (start + whole)[:, None]))
     return masks[0][:, None, :, None] & masks[1][:, None, None, :]

@@ -1,4 +1,5 @@
-"""Where data are looked for and where they are kept; files that take their place whole or not at all."""
+"""Where data are looked for and where they are kept; files that take their place whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def cache_root() -> Path:
 
 
 class atomic:
-    """A path to write to that takes the place of ``to`` once all went well, and vanishes otherwise."""
+    """A path to write to that takes the place of ``to`` once all went well, and vanishes
+    otherwise."""
 
     def __init__(self, to: Path):
         self.to = to

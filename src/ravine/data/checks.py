@@ -9,8 +9,11 @@ from ravine.errors import InputError
 
 
 def finite(x: Tensor, where: str, names: tuple[str, ...] = (), *, padded: bool = False) -> None:
-    """No NaN, no infinity; whole time steps of NaN at the end of a sequence are padding where that is allowed."""
-    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):  # a float64 sum would copy the data
+    """No NaN, no infinity; whole time steps of NaN at the end of a sequence are padding where that
+    is allowed."""
+    if not x.is_floating_point() or bool(
+        torch.isfinite(x.sum())
+    ):  # a float64 sum would copy the data
         return
     bad = ~torch.isfinite(x)
     if padded and x.ndim == 3:
@@ -19,7 +22,11 @@ def finite(x: Tensor, where: str, names: tuple[str, ...] = (), *, padded: bool =
         return
     place = bad.nonzero()[0].tolist()
     what = "NaN" if bool(torch.isnan(x[tuple(place)])) else "infinite"
-    column = f" in column {names[place[-1]] if names else place[-1]}" if x.ndim == 2 else f" at {place[1:]}"
+    column = (
+        f" in column {names[place[-1]] if names else place[-1]}"
+        if x.ndim == 2
+        else f" at {place[1:]}"
+    )
     raise InputError(
         where,
         got=f"{int(bad.sum())} value(s) that are NaN or infinite, first {what}{column} of row {place[0]}",
@@ -29,7 +36,8 @@ def finite(x: Tensor, where: str, names: tuple[str, ...] = (), *, padded: bool =
 
 
 def padding(x: Tensor) -> Tensor:
-    """[N, T]: steps that are NaN throughout, with nothing but such steps behind them, in sequences that begin."""
+    """[N, T]: steps that are NaN throughout, with nothing but such steps behind them, in sequences
+    that begin."""
     empty = torch.isnan(x).flatten(2).all(2)
     tail = empty.flip(1).long().cumprod(1).flip(1).bool()
     return tail & ~tail[:, :1]

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from ravine.errors import InputError
 
-PADDED_TARGET = -100  # a time step without a target, as in torch.nn.CrossEntropyLoss(ignore_index=-100)
+PADDED_TARGET = (
+    -100
+)  # a time step without a target, as in torch.nn.CrossEntropyLoss(ignore_index=-100)
 _WIDER = {"u2": "i4", "u4": "i8", "u8": "i8", "f2": "f4", "f16": "f8"}
 
 
 def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
     """A dense tensor in main memory; text stays a numpy array of ``str``.
 
-    Sequences of different lengths are padded: whole numbers with ``padding``, other numbers with NaN.
+    Sequences of different lengths are padded: whole numbers with ``padding``, other numbers with
+    NaN.
     """
     if isinstance(value, Tensor):
         value = value.detach().cpu()
@@ -28,7 +31,9 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
             raise InputError(where, got=str(value.dtype), expected="real numbers")
         return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
     if hasattr(value, "toarray"):
-        raise InputError(where, got=type(value).__name__, expected="a dense array", repair="use .toarray()")
+        raise InputError(
+            where, got=type(value).__name__, expected="a dense array", repair="use .toarray()"
+        )
     if hasattr(value, "to_numpy"):
         value = _of_frame(value, where)
     if isinstance(value, (list, tuple)):
@@ -45,7 +50,8 @@ def tensor(value: Any, where: str, *, padding: int = 0) -> Tensor | np.ndarray:
 
 
 def _of_frame(value: Any, where: str) -> np.ndarray:
-    """The array of a DataFrame or Series (pandas, polars, …); missing numbers are NaN, columns of text an error."""
+    """The array of a DataFrame or Series (pandas, polars, …); missing numbers are NaN, columns of
+    text an error."""
     array = value.to_numpy()
     kinds: Any = getattr(value, "dtypes", None)
     if array.dtype.kind != "O" or array.ndim != 2 or not hasattr(kinds, "items"):
@@ -53,9 +59,11 @@ def _of_frame(value: Any, where: str) -> np.ndarray:
     strange = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
     if strange:
         raise InputError(
-            where, got=f"{len(strange)} column(s) that hold no numbers: {', '.join(map(str, strange[:5]))}",
-            expected="columns of numbers", repair="drop or encode them (pandas.get_dummies), or save a CSV: csv:PATH",
-        )  # fmt: skip
+            where,
+            got=f"{len(strange)} column(s) that hold no numbers: {', '.join(map(str, strange[:5]))}",
+            expected="columns of numbers",
+            repair="drop or encode them (pandas.get_dummies), or save a CSV: csv:PATH",
+        )
     return value.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -66,7 +74,8 @@ def _without_gaps(value: Any, array: np.ndarray) -> np.ndarray:
 
 
 def images(x: Tensor) -> Tensor:
-    """Bytes in the layouts of image files as [N, C, H, W]: [N, H, W] gets its channel, [N, H, W, C] has it moved."""
+    """Bytes in the layouts of image files as [N, C, H, W]: [N, H, W] gets its channel, [N, H, W, C]
+    has it moved."""
     if x.dtype != torch.uint8:
         return x
     if x.ndim == 3:
@@ -87,14 +96,21 @@ def _from_numpy(value: Any, where: str) -> Tensor | np.ndarray:
     if array.dtype.kind not in "biuf":
         raise InputError(where, got=f"an array of {array.dtype}", expected="numbers")
     kind = _WIDER.get(array.dtype.str[1:], array.dtype.str[1:])
-    array = np.ascontiguousarray(array, dtype=np.dtype(kind)) if array.ndim else np.asarray(array, dtype=kind)
+    array = (
+        np.ascontiguousarray(array, dtype=np.dtype(kind))
+        if array.ndim
+        else np.asarray(array, dtype=kind)
+    )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*")  # mapped files: nothing here writes to them
+        warnings.filterwarnings(
+            "ignore", message=".*not writable.*"
+        )  # mapped files: nothing here writes to them
         return torch.from_numpy(array)
 
 
 def _plain(array: np.ndarray, where: str) -> np.ndarray:
-    """An array of Python objects, as pandas gives for text and mixed columns, as text or numbers."""
+    """An array of Python objects, as pandas gives for text and mixed columns, as text or
+    numbers."""
     if all(isinstance(item, str) for item in array.flat):
         return array.astype(str)
     try:
@@ -109,10 +125,17 @@ def _plain(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def _padded(items: list[Any], where: str, padding: int) -> Tensor:
-    if any(not isinstance(item, Tensor) for item in items) or len({item.shape[1:] for item in items}) > 1:
-        raise InputError(where, expected="rows of equal shape, or sequences [T, ...] that differ in T alone")
+    if (
+        any(not isinstance(item, Tensor) for item in items)
+        or len({item.shape[1:] for item in items}) > 1
+    ):
+        raise InputError(
+            where, expected="rows of equal shape, or sequences [T, ...] that differ in T alone"
+        )
     if any(len(item) == 0 for item in items):
-        raise InputError(where, got="a sequence of length 0", expected="at least one time step in each")
+        raise InputError(
+            where, got="a sequence of length 0", expected="at least one time step in each"
+        )
     whole = not items[0].is_floating_point()
     if whole and any((item == padding).any() for item in items):
         raise InputError(

@@ -1,4 +1,5 @@
-"""Files fetched once into the cache: over https alone, capped in size, checked by sha256, moved into place whole."""
+"""Files fetched once into the cache: over https alone, capped in size, checked by sha256, moved
+into place whole."""
 
 from __future__ import annotations
 
@@ -25,8 +26,11 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetch(url: str, to: Path, *, sha256: str, limit: int, context: ssl.SSLContext | None = None) -> Path:
-    """The file at ``to``, fetched from ``url`` if it is not there: at most ``limit`` bytes, with that sha256."""
+def fetch(
+    url: str, to: Path, *, sha256: str, limit: int, context: ssl.SSLContext | None = None
+) -> Path:
+    """The file at ``to``, fetched from ``url`` if it is not there: at most ``limit`` bytes, with
+    that sha256."""
     if to.exists():
         return to
     _require_https(url)
@@ -58,12 +62,22 @@ def _require_https(url: str) -> None:
 
 def _copy(response: Any, partial: Path, url: str, limit: int) -> str:
     announced = int(response.headers.get("Content-Length") or 0)
-    too_large = RavineError(f"{url}: more than the {limit:,} bytes that are allowed for it; nothing was kept")
+    too_large = RavineError(
+        f"{url}: more than the {limit:,} bytes that are allowed for it; nothing was kept"
+    )
     if announced > limit:
         raise too_large
     digest, size = hashlib.sha256(), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, partial.open("wb") as file:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        partial.open("wb") as file,
+    ):
         task = progress.add_task(Path(urlsplit(url).path).name, total=announced or None)
         while block := response.read(_BLOCK):
             size += len(block)

@@ -16,7 +16,8 @@ from ravine.errors import InputError
 
 
 class Draw:
-    """Random numbers as a function of what they are for: equal parts give equal numbers, call by call, on any device.
+    """Random numbers as a function of what they are for: equal parts give equal numbers, call by
+    call, on any device.
 
     >>> bool((Draw(0, "augment", 3).uniform(4) == Draw(0, "augment", 3).uniform(4)).all())
     True
@@ -31,7 +32,10 @@ class Draw:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32 in [low, high)."""
-        return randomness.uniform(torch.tensor(self._key(), device=self.device), shape) * (high - low) + low
+        return (
+            randomness.uniform(torch.tensor(self._key(), device=self.device), shape) * (high - low)
+            + low
+        )
 
     def normal(self, *shape: int) -> Tensor:
         """float32, standard normal."""
@@ -58,8 +62,9 @@ class Draw:
 class Samples:
     """A batch on its way through augmentation.
 
-    Geometric techniques only compose a warp; the first that needs pixels, or the end, samples the images once.
-    ``low`` and ``high`` (the range), ``mean`` and ``deviation`` are of the training part, before preprocessing.
+    Geometric techniques only compose a warp; the first that needs pixels, or the end, samples the
+    images once. ``low`` and ``high`` (the range), ``mean`` and ``deviation`` are of the training
+    part, before preprocessing.
     """
 
     def __init__(
@@ -91,7 +96,12 @@ class Samples:
 
     @property
     def tokens(self) -> bool:
-        return self._x.ndim == 2 and self._x.dtype in (torch.int8, torch.int16, torch.int32, torch.int64)
+        return self._x.ndim == 2 and self._x.dtype in (
+            torch.int8,
+            torch.int16,
+            torch.int32,
+            torch.int64,
+        )
 
     @property
     def x(self) -> Tensor:
@@ -128,7 +138,9 @@ def need_images(batch: Samples, name: str) -> None:
     """Refuse samples that are no images."""
     if len(batch.shape) != 4:
         shape = list(batch.shape[1:])
-        raise InputError(f"data.augment.{name}", got=f"samples of shape {shape}", expected="images [C, H, W]")
+        raise InputError(
+            f"data.augment.{name}", got=f"samples of shape {shape}", expected="images [C, H, W]"
+        )
 
 
 def samples(x: Any, y: Any = None, *, outputs: int = 2, task: str = "classification") -> Samples:
@@ -139,11 +151,18 @@ def samples(x: Any, y: Any = None, *, outputs: int = 2, task: str = "classificat
     """
     x = torch.as_tensor(x)
     seen = of_inputs(Rows.of(x))
-    return Samples(x, torch.zeros(len(x), dtype=torch.int64) if y is None else y, outputs=outputs, task=task, **seen)
+    return Samples(
+        x,
+        torch.zeros(len(x), dtype=torch.int64) if y is None else y,
+        outputs=outputs,
+        task=task,
+        **seen,
+    )
 
 
 def of_inputs(rows: Rows) -> dict[str, Tensor]:
-    """Range, mean and deviation of raw inputs, by channel (by feature for tables), as ``Samples`` wants them."""
+    """Range, mean and deviation of raw inputs, by channel (by feature for tables), as ``Samples``
+    wants them."""
     seen = moments(rows, "channel" if len(rows.shape) >= 2 else "feature")
     low, high = seen.low.min(), seen.high.max()
     if rows.dtype == torch.uint8:

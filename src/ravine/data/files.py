@@ -23,12 +23,18 @@ _IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images",
 def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Path:
     """The file (or folder; None: either) at a path, in the working directory or under ``root``."""
     given = Path(path).expanduser()
-    candidates = [given] if given.is_absolute() else [given, root / given, *(folder / given for folder in also_looked_in())]
+    candidates = (
+        [given]
+        if given.is_absolute()
+        else [given, root / given, *(folder / given for folder in also_looked_in())]
+    )
     for candidate in candidates:
         if candidate.exists():
             if folder is not None and candidate.is_dir() != folder:
                 raise InputError(
-                    "data.source.path", got=path, expected=f"{what}, not a {'file' if folder else 'folder'}"
+                    "data.source.path",
+                    got=path,
+                    expected=f"{what}, not a {'file' if folder else 'folder'}",
                 )
             return candidate
     raise InputError(
@@ -46,7 +52,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             head = file.read(6)
         if not head.startswith((b"PK", b"\x93NUMPY")):
             raise InputError(
-                path.name, got="a file of another format", expected="an npz file: arrays saved by numpy.savez"
+                path.name,
+                got="a file of another format",
+                expected="an npz file: arrays saved by numpy.savez",
             )
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -63,7 +71,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             ) from None
         raise InputError(path.name, expected="an npz file", repair=str(error)) from None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path.name, expected="an npz file that can be read", repair=str(error)) from None
+        raise InputError(
+            path.name, expected="an npz file that can be read", repair=str(error)
+        ) from None
 
 
 def from_npz(path: Path, task: str) -> Source:
@@ -79,7 +89,9 @@ def from_npz(path: Path, task: str) -> Source:
                 pairs.setdefault(part, (stored[f"x{end}"], stored[f"y{end}"]))
     if "train" not in pairs:
         raise InputError(
-            path.name, got=f"arrays {', '.join(sorted(stored)) or '(none)'}", expected="x and y, or x_train and y_train"
+            path.name,
+            got=f"arrays {', '.join(sorted(stored)) or '(none)'}",
+            expected="x and y, or x_train and y_train",
         )
     return from_pairs(pairs, task, where=f"{path.name}: x")
 
@@ -91,7 +103,12 @@ def from_idx(path: Path, labels: str | None, root: Path) -> Source:
     if labels is None:
         label_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
         if label_path == path:
-            raise InputError("data.source.labels", got=None, expected="the file of labels", repair="set labels = PATH")
+            raise InputError(
+                "data.source.labels",
+                got=None,
+                expected="the file of labels",
+                repair="set labels = PATH",
+            )
     else:
         label_path = Path(labels)
     label_path = find(str(label_path), root, "an IDX file of labels")
@@ -113,7 +130,8 @@ def _idx_folder(path: Path) -> dict[str, tuple[Any, Any]]:
             pairs[part] = (idx_images(images), idx.parse(idx.read_bytes(labels), labels.name))  # type: ignore[arg-type, union-attr]
     if "train" not in pairs:
         raise InputError(
-            str(path), expected="IDX files named train-images* and train-labels* (t10k-images*, t10k-labels* for test)"
+            str(path),
+            expected="IDX files named train-images* and train-labels* (t10k-images*, t10k-labels* for test)",
         )
     return pairs
 
@@ -123,7 +141,11 @@ def from_text(path: Path, length: int) -> Source:
 
 
 def from_csv(
-    path: Path, target: str | tuple[str, ...] | None, task: str, categorical: str, drop: tuple[str, ...]
+    path: Path,
+    target: str | tuple[str, ...] | None,
+    task: str,
+    categorical: str,
+    drop: tuple[str, ...],
 ) -> Source:
     table = tables.read(path)
     targets = tables.targets_of(table, target)
@@ -131,8 +153,12 @@ def from_csv(
         if name not in table.columns:
             raise unknown(f"{table.where}: drop", name, table.columns)
         if name in targets:
-            raise InputError(f"{table.where}: drop", got=name, expected="an input column: this one is the target")
-    columns = tables.describe(table, [name for name in table.columns if name not in targets and name not in drop])
+            raise InputError(
+                f"{table.where}: drop", got=name, expected="an input column: this one is the target"
+            )
+    columns = tables.describe(
+        table, [name for name in table.columns if name not in targets and name not in drop]
+    )
     raw = tables.matrix(table, columns)
     y, classes = _csv_targets(table, targets, task)
     found = interpret({"train": y}, raw, "classification" if classes else "regression", classes)
@@ -142,25 +168,35 @@ def from_csv(
 
     parts = {"train": Arrays(raw, found.parts["train"])}
     facts = {"targets": list(targets), "columns": columns}
-    return Source(parts, found.task, found.classes, outputs=found.outputs, facts=facts, encode=encode)
+    return Source(
+        parts, found.task, found.classes, outputs=found.outputs, facts=facts, encode=encode
+    )
 
 
-def _csv_targets(table: tables.Table, names: tuple[str, ...], task: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+def _csv_targets(
+    table: tables.Table, names: tuple[str, ...], task: str
+) -> tuple[torch.Tensor, tuple[str, ...]]:
     """The targets [N] or [N, K] and the names of the classes; no names for a regression."""
     for name in names:
         gaps = [row for row, cell in enumerate(table.columns[name], 1) if tables.missing(cell)]
         if gaps:
             raise InputError(
-                f"{table.where}: target {name}", got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
-                expected="a target in every row", repair="remove those rows",
-            )  # fmt: skip
+                f"{table.where}: target {name}",
+                got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
+                expected="a target in every row",
+                repair="remove those rows",
+            )
     if len(names) == 1:
         return _csv_target(table.columns[names[0]], task, f"{table.where}: target {names[0]}")
     if task == "classification":
         raise InputError(
-            f"{table.where}: target", got=f"{len(names)} columns", expected="one column for a classification"
+            f"{table.where}: target",
+            got=f"{len(names)} columns",
+            expected="one column for a classification",
         )
-    columns = [tables.numbers(table.columns[name], f"{table.where}: target {name}") for name in names]
+    columns = [
+        tables.numbers(table.columns[name], f"{table.where}: target {name}") for name in names
+    ]
     return torch.tensor(columns, dtype=torch.float64).T.contiguous(), ()
 
 
@@ -176,8 +212,10 @@ def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, 
         raise InputError(where, got=f"one class ({kinds[0]})", expected="at least two classes")
     if task == "auto" and len(kinds) > max(20, len(cells) // 2):
         raise InputError(
-            where, got=f"{len(kinds)} different texts in {len(cells)} rows", expected="classes that come again",
+            where,
+            got=f"{len(kinds)} different texts in {len(cells)} rows",
+            expected="classes that come again",
             repair=f"first is {kinds[0]!r}; name the right column with target, or set task = classification",
-        )  # fmt: skip
+        )
     place = {kind: code for code, kind in enumerate(kinds)}
     return torch.tensor([place[cell] for cell in cells]), tuple(kinds)

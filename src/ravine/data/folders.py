@@ -28,13 +28,16 @@ _PARTS = {
 
 
 def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
-    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each epoch."""
+    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each
+    epoch."""
     parts = _parts(root)
     classes = tuple(folder.name for folder in _folders(parts["train"]))
     if len(classes) < 2:
         raise InputError(
-            str(parts["train"]), got=f"{len(classes)} folder(s)", expected="a folder for each of two classes or more"
-        )  # fmt: skip
+            str(parts["train"]),
+            got=f"{len(classes)} folder(s)",
+            expected="a folder for each of two classes or more",
+        )
     listed = {name: _by_class(folder, classes) for name, folder in parts.items()}
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
     broken = set(survey.broken)
@@ -58,16 +61,22 @@ def _kept(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, A
         x, lost = images.load([file for file, _ in rows], mode, size)
         gone = set(lost)
         damaged += [rows[place][0] for place in lost]
-        y = torch.tensor([label for place, (_, label) in enumerate(rows) if place not in gone], dtype=torch.int64)
+        y = torch.tensor(
+            [label for place, (_, label) in enumerate(rows) if place not in gone], dtype=torch.int64
+        )
         splits[name] = Arrays(x, y)
     return splits, damaged
 
 
-def _streamed(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[Path]]:
+def _streamed(
+    listed: Listed, mode: str, size: tuple[int, int]
+) -> tuple[dict[str, Any], list[Path]]:
     splits = {}
     for name, rows in listed.items():
         labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
-        splits[name] = Items(_Images(rows, mode, size), torch.arange(len(rows)), seed=0, labels=labels)
+        splits[name] = Items(
+            _Images(rows, mode, size), torch.arange(len(rows)), seed=0, labels=labels
+        )
     return splits, []
 
 
@@ -83,7 +92,9 @@ class _Images(Dataset):
         try:
             return images.decode(file, self.mode, self.size), label
         except images.BROKEN as error:
-            raise InputError(str(file), expected="an image that can be read", repair=f"remove it ({error})") from None
+            raise InputError(
+                str(file), expected="an image that can be read", repair=f"remove it ({error})"
+            ) from None
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -97,7 +108,9 @@ def _at_most(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    return sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+    )
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -111,7 +124,9 @@ def _parts(root: Path) -> dict[str, Path]:
             expected="a folder of images for each class",
             repair="PATH/CLASS/*.png or PATH/train/CLASS/*.png",
         )
-    named = {_PARTS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _PARTS}
+    named = {
+        _PARTS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _PARTS
+    }
     return named if "train" in named else {"train": root}
 
 
@@ -131,6 +146,8 @@ def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path, *, e
     if not len(labels) or (every and int(counts.min()) == 0):
         empty = folder / classes[int(counts.argmin())] if every else folder
         raise InputError(
-            str(empty), got="no image that can be read", expected="at least one image of every class",
+            str(empty),
+            got="no image that can be read",
+            expected="at least one image of every class",
             repair="add images or remove the folder",
-        )  # fmt: skip
+        )

@@ -1,9 +1,11 @@
-"""Geometric augmentation of images: batched, on the device, each sample by its own draw, the label kept.
+"""Geometric augmentation of images: batched, on the device, each sample by its own draw, the label
+kept.
 
-Every function here is a technique: it receives the raw samples of a training batch, before preprocessing, and a
-``Draw``, the only randomness. Those in a row are one affine map that is sampled once (bilinear); flips and whole-pixel
-shifts are exact, and bytes stay bytes. ``fill`` says what stands outside the image: the nearest pixel, a constant
-``value``, or the image reflected at its edge.
+Every function here is a technique: it receives the raw samples of a training batch, before
+preprocessing, and a ``Draw``, the only randomness. Those in a row are one affine map that is
+sampled once (bilinear); flips and whole-pixel shifts are exact, and bytes stay bytes. ``fill`` says
+what stands outside the image: the nearest pixel, a constant ``value``, or the image reflected at
+its edge.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def flip(
     axis: Literal["horizontal", "vertical", "both"] = "horizontal",
     p: Probability = 0.5,
 ) -> Samples:
-    """Mirror images left to right, upside down, or both by independent chances, each with probability ``p``.
+    """Mirror images left to right, upside down, or both by independent chances, each with
+    probability ``p``.
 
     >>> from ravine.data.draw import samples
     >>> flip(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), p=1.0).x
@@ -67,7 +70,8 @@ def crop(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Pad each side by ``padding`` pixels and cut out a random part of the former size: the usual one for CIFAR.
+    """Pad each side by ``padding`` pixels and cut out a random part of the former size: the usual
+    one for CIFAR.
 
     The same as ``shift`` by as many pixels.
 
@@ -89,8 +93,8 @@ def resized_crop(
 ) -> Samples:
     """Cut out a rectangle of random area and aspect and enlarge it to the image's size (bilinear).
 
-    Its area is the image's times a uniform number from ``scale``, its width over its height log-uniform from ``ratio``
-    (both cut to the image), its place uniform.
+    Its area is the image's times a uniform number from ``scale``, its width over its height
+    log-uniform from ``ratio`` (both cut to the image), its place uniform.
 
     >>> from ravine.data.draw import samples
     >>> resized_crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), scale=(0.5, 1.0)).x.shape
@@ -101,13 +105,17 @@ def resized_crop(
     need_images(batch, "resized_crop")
     if not 0 < scale[0] <= scale[1] or ratio[0] > ratio[1]:
         raise InputError(
-            "data.augment.resized_crop", got=f"scale {scale}, ratio {ratio}", expected="(low, high), low > 0"
+            "data.augment.resized_crop",
+            got=f"scale {scale}, ratio {ratio}",
+            expected="(low, high), low > 0",
         )
     size = len(batch)
     height, width = batch.shape[2:]
     area = draw.uniform(size, low=scale[0], high=scale[1])
     aspect = torch.exp(draw.uniform(size, low=math.log(ratio[0]), high=math.log(ratio[1])))
-    across = (area * aspect * height / width).sqrt().clamp(max=1.0)  # fractions of the width and of the height
+    across = (
+        (area * aspect * height / width).sqrt().clamp(max=1.0)
+    )  # fractions of the width and of the height
     down = (area / aspect * width / height).sqrt().clamp(max=1.0)
     right = draw.uniform(size, low=-0.5, high=0.5) * (1 - across) * width
     below = draw.uniform(size, low=-0.5, high=0.5) * (1 - down) * height
@@ -143,7 +151,8 @@ def zoom(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1 enlarges.
+    """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1
+    enlarges.
 
     >>> from ravine.data.draw import samples
     >>> zoom(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), high=2.0).x.shape
@@ -151,7 +160,9 @@ def zoom(
     """
     need_images(batch, "zoom")
     if low > high:
-        raise InputError("data.augment.zoom", got=f"low = {low}, high = {high}", expected="low at most high")
+        raise InputError(
+            "data.augment.zoom", got=f"low = {low}, high = {high}", expected="low at most high"
+        )
     factor = torch.exp(draw.uniform(len(batch), low=math.log(low), high=math.log(high)))
     return batch.warped(Warp(matrix(1 / factor, 0, 0, 0, 1 / factor, 0), fill, value, exact=False))
 
@@ -164,7 +175,8 @@ def shear(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``, ``degrees``] (below 90).
+    """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``,
+    ``degrees``] (below 90).
 
     >>> from ravine.data.draw import samples
     >>> shear(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=20.0).x.shape
@@ -173,7 +185,10 @@ def shear(
     need_images(batch, "shear")
     if degrees >= 90:
         raise InputError("data.augment.shear.degrees", got=degrees, expected="below 90")
-    across, down = (torch.tan(draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180)) for _ in range(2))
+    across, down = (
+        torch.tan(draw.uniform(len(batch), low=-degrees, high=degrees) * (math.pi / 180))
+        for _ in range(2)
+    )
     return batch.warped(Warp(matrix(1, across, 0, down, 1, 0), fill, value, exact=False))
 
 

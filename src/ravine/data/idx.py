@@ -1,4 +1,5 @@
-"""IDX, the format of MNIST: two zeros, a type and a rank, then the extents and the values, big-endian."""
+"""IDX, the format of MNIST: two zeros, a type and a rank, then the extents and the values,
+big-endian."""
 
 from __future__ import annotations
 

@@ -17,11 +17,17 @@ from torch import Tensor
 from ravine.errors import InputError
 
 _GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on broken files
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)  # what Pillow raises on broken files
 
 
 def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -> Tensor:
-    """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, resized to (height, width) where given."""
+    """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, resized to (height, width) where
+    given."""
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
         turned = "exif" in opened.info or opened.format == "TIFF"
         picture = _eight_bits(ImageOps.exif_transpose(opened) if turned else opened).convert(mode)
@@ -33,7 +39,9 @@ def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        return Image.fromarray(
+            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        )
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA")
     return image
@@ -50,7 +58,9 @@ def header(file: Path) -> tuple[tuple[int, int], bool] | None:
         return None
 
 
-def load(files: Sequence[Path | bytes], mode: str, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
+def load(
+    files: Sequence[Path | bytes], mode: str, size: tuple[int, int]
+) -> tuple[Tensor, list[int]]:
     """All images that can be decoded, uint8 [N, C, H, W], and the places of those that cannot."""
     out = torch.zeros(len(files), 1 if mode == "L" else 3, *size, dtype=torch.uint8)
     broken: list[int] = []
@@ -75,7 +85,8 @@ def warn_unreadable(files: Sequence[Path], root: Path) -> None:
         names = ", ".join(str(file.relative_to(root)) for file in files[:10])
         more = f" and {len(files) - 10} more" if len(files) > 10 else ""
         warnings.warn(
-            f"{root}: {len(files)} file(s) cannot be read as images and are left out: {names}{more}", stacklevel=2
+            f"{root}: {len(files)} file(s) cannot be read as images and are left out: {names}{more}",
+            stacklevel=2,
         )
 
 
@@ -98,7 +109,9 @@ class Survey:
 
     def median(self, files: Sequence[Path]) -> tuple[int, int]:
         """The median height and width of some of the files."""
-        height, width = np.median([self.sizes[file] for file in files], axis=0).round().astype(int).tolist()
+        height, width = (
+            np.median([self.sizes[file] for file in files], axis=0).round().astype(int).tolist()
+        )
         return height, width
 
 
@@ -110,4 +123,6 @@ def survey(files: Sequence[Path], where: str) -> Survey:
     if not good:
         raise InputError(where, got=f"{len(files)} file(s), none an image", expected="image files")
     sizes = {file: size for file, (size, _) in good.items()}
-    return Survey(sizes, [file for file in files if file not in good], all(gray for _, gray in good.values()))
+    return Survey(
+        sizes, [file for file in files if file not in good], all(gray for _, gray in good.values())
+    )

@@ -13,8 +13,8 @@ from ravine import randomness
 class Order:
     """Batches of row numbers.
 
-    ``shuffle`` draws a new permutation each epoch, ``fixed`` replays one permutation, ``replacement`` draws each row
-    anew.
+    ``shuffle`` draws a new permutation each epoch, ``fixed`` replays one permutation,
+    ``replacement`` draws each row anew.
 
     >>> order = Order(size=5, batch=2, kind="shuffle", last="keep", seed=0)
     >>> order.epoch_steps, sorted(torch.cat([order.rows(step) for step in range(3)]).tolist())

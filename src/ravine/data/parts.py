@@ -16,15 +16,22 @@ from ravine.errors import InputError
 
 
 def divide(source: Source, data: recipe.Data) -> Source:
-    """The source with all its parts: the test part is split off first, the validation part off the rest.
+    """The source with all its parts: the test part is split off first, the validation part off the
+    rest.
 
-    Where the source brings a validation part of its own, its parts are used as they are, and no test part is made
-    unless ``data.test`` is set. A text is cut into contiguous pieces.
+    Where the source brings a validation part of its own, its parts are used as they are, and no
+    test part is made unless ``data.test`` is set. A text is cut into contiguous pieces.
     """
     whole = source.parts.get("all")
     if isinstance(whole, Text):
         pieces, characters = whole.cut(data.validation, data.test, data.seed)
-        return replace(source, parts=pieces, classes=characters, vocabulary=len(characters), outputs=len(characters))
+        return replace(
+            source,
+            parts=pieces,
+            classes=characters,
+            vocabulary=len(characters),
+            outputs=len(characters),
+        )
     parts: dict[str, Any] = dict(source.parts)
     for name, fraction in _fractions(source, data).items():
         if name not in parts and fraction > 0:
@@ -55,5 +62,7 @@ def _fractions(source: Source, data: recipe.Data) -> dict[str, float]:
     if isinstance(
         source.parts["train"], Ordered
     ):  # it has no rows to choose from, so only what was asked for is an error
-        wanted = {name: fraction if is_said(data, name) else 0.0 for name, fraction in wanted.items()}
+        wanted = {
+            name: fraction if is_said(data, name) else 0.0 for name, fraction in wanted.items()
+        }
     return wanted

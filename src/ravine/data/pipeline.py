@@ -32,8 +32,8 @@ DEVICE_SHARE = 0.5  # of the free memory of an accelerator that raw data may tak
 
 
 class Pipeline:
-    """Data of one program: loaded, split, fitted, placed on the device. ``batch(step)`` is a pure function of the
-    data's seed and the step.
+    """Data of one program: loaded, split, fitted, placed on the device. ``batch(step)`` is a pure
+    function of the data's seed and the step.
 
     >>> pipeline = Pipeline(recipe.Data(source="digits", batch=64))
     >>> pipeline.task, pipeline.input_shape, pipeline.outputs, pipeline.batch(0).x.shape
@@ -51,8 +51,9 @@ class Pipeline:
         fitted: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None,
         tokens: bool = True,
     ):
-        """``arrays``: data given in Python, instead of the recipe's source. ``fitted``: the ``state`` of another run,
-        whose preprocessing of inputs is carried over. ``tokens``: whether whole numbers [N, T] may be tokens."""
+        """``arrays``: data given in Python, instead of the recipe's source. ``fitted``: the
+        ``state`` of another run, whose preprocessing of inputs is carried over. ``tokens``: whether
+        whole numbers [N, T] may be tokens."""
         source = divide(_load(data, arrays, Path(root) if root else data_root()), data)
         source.vocabulary = source.vocabulary if tokens else None
         carried = Preparation.from_state(*fitted) if fitted else None
@@ -61,18 +62,28 @@ class Pipeline:
         self._parts: dict[str, Any] = source.parts
         self._settle(data, preparation, torch.device(device), dtype)
         self._place(source.batch)
-        self._seen = {k: v.to(device) for k, v in of_inputs(_encoded(inputs, preparation)).items()} if data.augment else {}
+        self._seen = (
+            {k: v.to(device) for k, v in of_inputs(_encoded(inputs, preparation)).items()}
+            if data.augment
+            else {}
+        )
 
-    def _settle(self, data: recipe.Data, preparation: Preparation, device: torch.device, dtype: torch.dtype) -> None:
+    def _settle(
+        self, data: recipe.Data, preparation: Preparation, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.data, self.preparation, self.device, self.dtype = data, preparation, device, dtype
-        self.task, self.classes, self.outputs = preparation.task, preparation.classes, preparation.outputs
+        self.task, self.classes, self.outputs = (
+            preparation.task,
+            preparation.classes,
+            preparation.outputs,
+        )
         self.input_shape, self.raw_shape = preparation.input_shape, preparation.raw_shape
         self.vocabulary = preparation.vocabulary
         self._prepare = Prepare(preparation, device, dtype)
         self._ready: dict[str, Arrays] = {}
         self._rounded: torch.dtype | None = None
 
-    # --- with or without the data -------------------------------------------------------------------------------------
+    # --- with or without the data -----------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The fitted statistics: tensors, and plain data (classes, columns, categories, …)."""
@@ -88,7 +99,8 @@ class Pipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Pipeline:
-        """From what ``state`` gave, without the data: enough for transform, read, target_units and classes."""
+        """From what ``state`` gave, without the data: enough for transform, read, target_units and
+        classes."""
         self = cls.__new__(cls)
         self._parts = {}
         self._settle(data, Preparation.from_state(tensors, facts), torch.device(device), dtype)
@@ -105,19 +117,25 @@ class Pipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Pipeline:
-        """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data were."""
+        """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data
+        were."""
         self = cls.from_state(data, tensors, facts, device=device, dtype=dtype)
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
             raise InputError("data", got=type(arrays).__name__, expected="(x, y)")
         x = self._rows(arrays[0])
         y = as_targets(arrays[1], task=self.task, classes=self.classes, outputs=self.outputs)
         if len(x) != len(y):
-            raise InputError("y", got=f"{len(y)} targets for {len(x)} inputs", expected="as many targets as inputs")
+            raise InputError(
+                "y",
+                got=f"{len(y)} targets for {len(x)} inputs",
+                expected="as many targets as inputs",
+            )
         self._parts["test"] = Arrays(x, y)
         return self
 
     def transform(self, x: Any) -> Tensor:
-        """Raw inputs [N, ...] (a str where the source is a text) -> network inputs on the device."""
+        """Raw inputs [N, ...] (a str where the source is a text) -> network inputs on the
+        device."""
         return self._prepare.inputs(self._rows(x))
 
     def _rows(self, x: Any) -> Tensor:
@@ -128,20 +146,24 @@ class Pipeline:
 
     def read(self, path: str | Path) -> tuple[Tensor, list[str]]:
         """Raw inputs and their names from a file or folder of the source's own kind."""
-        return reading.read(Path(path), self.data.source, self.preparation.facts, self.raw_shape, self.classes)
+        return reading.read(
+            Path(path), self.data.source, self.preparation.facts, self.raw_shape, self.classes
+        )
 
     def target_units(self, output: Tensor) -> Tensor:
-        """Network outputs in the units of the targets; as they are where targets were not transformed."""
+        """Network outputs in the units of the targets; as they are where targets were not
+        transformed."""
         return self._prepare.target_units(output)
 
     def class_counts(self) -> Tensor:
         """How often each class occurs in the training part [K], float64; empty for a regression."""
         return self.preparation.class_counts
 
-    # --- placing ------------------------------------------------------------------------------------------------------
+    # --- placing ----------------------------------------------------------------------------------
 
     def _place(self, loader_batch: int | None) -> None:
-        """Keep ready what is small and not augmented; put the rest on the device as it came, where it fits."""
+        """Keep ready what is small and not augmented; put the rest on the device as it came, where
+        it fits."""
         train = self._parts["train"]
         self.train_size = len(train)
         self.batch_size = _batch_size(self.data, self.train_size, loader_batch)
@@ -149,19 +171,36 @@ class Pipeline:
         for name, part in self._parts.items():
             augmented = name == "train" and bool(self.data.augment)
             size = len(part) * self._row_bytes()
-            if isinstance(part, Arrays) and not augmented and (size <= room or self._prepare.is_identity(part.x)):
+            if (
+                isinstance(part, Arrays)
+                and not augmented
+                and (size <= room or self._prepare.is_identity(part.x))
+            ):
                 room -= size
                 self._ready[name] = self._prepared(part)
             elif not isinstance(part, (Items, Ordered)) and self._fits(part):
                 self._parts[name] = part.to(self.device)
-        at = self._ready["train"].x.device if "train" in self._ready else getattr(self._parts["train"], "device", "cpu")
+        at = (
+            self._ready["train"].x.device
+            if "train" in self._ready
+            else getattr(self._parts["train"], "device", "cpu")
+        )
         self._arrange(at)
 
     def _arrange(self, at: Any) -> None:
         """The order of the training rows, and room for the batches that are gathered together."""
         train = self._parts["train"]
-        self._order = Order(self.train_size, self.batch_size, self.data.order, self.data.last_batch, self.data.seed, at)
-        self.epoch_steps = train.epoch_steps if isinstance(train, Ordered) else self._order.epoch_steps
+        self._order = Order(
+            self.train_size,
+            self.batch_size,
+            self.data.order,
+            self.data.last_batch,
+            self.data.seed,
+            at,
+        )
+        self.epoch_steps = (
+            train.epoch_steps if isinstance(train, Ordered) else self._order.epoch_steps
+        )
         self._block: list[Any] = []
         self._block_start = 0
         self._block_steps = max(1, BLOCK_BYTES // (self._row_bytes() * self.batch_size))
@@ -169,7 +208,8 @@ class Pipeline:
         self._stream_step = -1
 
     def with_batch(self, batch: int | Literal["full"]) -> Pipeline:
-        """The same data, ready as they are, in batches of another size; a DataLoader keeps its own."""
+        """The same data, ready as they are, in batches of another size; a DataLoader keeps its
+        own."""
         other = copy.copy(self)
         if not isinstance(self._parts["train"], (Items, Ordered)):
             other.data = self.data.model_copy(update={"batch": batch})
@@ -178,7 +218,8 @@ class Pipeline:
         return other
 
     def lowered(self, dtype: torch.dtype) -> Pipeline:
-        """The same data for a network that rounds its inputs to ``dtype`` first: batches that are gathered together come so."""
+        """The same data for a network that rounds its inputs to ``dtype`` first: batches that are
+        gathered together come so."""
         other = copy.copy(self)
         other._rounded = dtype
         other._arrange(getattr(self._order, "device", self.device))
@@ -196,14 +237,16 @@ class Pipeline:
         y = self._prepare.targets(part.y)
         if self._prepare.is_identity(part.x):
             return Arrays(part.x, y)
-        x = torch.empty(len(part), *self.input_shape, dtype=self._prepare.input_dtype, device=self.device)
+        x = torch.empty(
+            len(part), *self.input_shape, dtype=self._prepare.input_dtype, device=self.device
+        )
         start = 0
         for chunk, _ in part.chunks():
             x[start : start + len(chunk)] = self._prepare.inputs(chunk)
             start += len(chunk)
         return Arrays(x, y)
 
-    # --- batches ------------------------------------------------------------------------------------------------------
+    # --- batches ----------------------------------------------------------------------------------
 
     def batch(self, step: int) -> Batch:
         """The training batch of a step, 0 first: ordered, augmented, preprocessed."""
@@ -250,7 +293,9 @@ class Pipeline:
 
     def augmented(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Raw inputs (of tables: the encoded ones) and targets, augmented as those of a step."""
-        samples = Samples(x.to(self.device), y.to(self.device), outputs=self.outputs, task=self.task, **self._seen)
+        samples = Samples(
+            x.to(self.device), y.to(self.device), outputs=self.outputs, task=self.task, **self._seen
+        )
         for place, part in enumerate(self.data.augment):
             draw = Draw(self.data.seed, "augment", place, step, device=self.device)
             samples = technique("augment", part)(samples, draw, **part.arguments)
@@ -280,12 +325,16 @@ class Pipeline:
         if name not in self._parts:
             known = ", ".join(self._parts)
             raise InputError(
-                "data", got=f"no {name} part", expected=f"one of {known}", repair=f"set data.{name} above 0"
+                "data",
+                got=f"no {name} part",
+                expected=f"one of {known}",
+                repair=f"set data.{name} above 0",
             )
         return len(self._parts[name])
 
     def summary(self) -> dict[str, Any]:
-        """Counts, ranges, constant features, class balance and dtype of each part, before preprocessing."""
+        """Counts, ranges, constant features, class balance and dtype of each part, before
+        preprocessing."""
         from ravine.data.summary import summarize
 
         return summarize(self)
@@ -301,7 +350,9 @@ def _load(data: recipe.Data, arrays: Any, root: Path) -> Source:
         return technique("source", data.source)(root, **data.source.arguments)
     of_arrays = data.source.kind == "arrays"
     task = data.source.arguments["task"] if of_arrays else "auto"
-    return from_python(arrays, task, seed=data.seed, batch=128 if data.batch == "full" else data.batch)
+    return from_python(
+        arrays, task, seed=data.seed, batch=128 if data.batch == "full" else data.batch
+    )
 
 
 def _batch_size(data: recipe.Data, size: int, loader_batch: int | None) -> int:
@@ -312,9 +363,11 @@ def _batch_size(data: recipe.Data, size: int, loader_batch: int | None) -> int:
         return size
     if data.batch > size and chosen:
         raise InputError(
-            "data.batch", got=data.batch, expected=f"at most {size}, the size of the training part",
+            "data.batch",
+            got=data.batch,
+            expected=f"at most {size}, the size of the training part",
             repair='batch = "full" takes all of it',
-        )  # fmt: skip
+        )
     return min(data.batch, size)
 
 

@@ -1,4 +1,5 @@
-"""What stands between raw data and the network: fitted to the training part, stored with the run."""
+"""What stands between raw data and the network: fitted to the training part, stored with the
+run."""
 
 from __future__ import annotations
 
@@ -36,36 +37,56 @@ class Preparation:
 
     @classmethod
     def fit(
-        cls, source: Source, inputs: Rows, preprocess: Sequence[Part], *, fitted: Preparation | None = None
+        cls,
+        source: Source,
+        inputs: Rows,
+        preprocess: Sequence[Part],
+        *,
+        fitted: Preparation | None = None,
     ) -> Preparation:
-        """Fit each transform to what the ones before it make of the training part, whose raw inputs are ``inputs``.
+        """Fit each transform to what the ones before it make of the training part, whose raw inputs
+        are ``inputs``.
 
         ``fitted`` is the preparation of another run: its input transforms are taken as they are.
         """
         train = source.parts["train"]
         tokens = source.vocabulary is not None
         self = cls(
-            source.task, source.classes, source.outputs or len(source.classes), inputs.shape, tokens,
-            source.vocabulary, dict(source.facts),
-        )  # fmt: skip
+            source.task,
+            source.classes,
+            source.outputs or len(source.classes),
+            inputs.shape,
+            tokens,
+            source.vocabulary,
+            dict(source.facts),
+        )
         if fitted and source.encode:
             raise InputError(
-                "start.weights", got="preprocessing carried over to a table",
+                "start.weights",
+                got="preprocessing carried over to a table",
                 expected="data whose preprocessing does not depend on columns",
-            )  # fmt: skip
+            )
         first: list[Transform] = [source.encode(inputs)] if source.encode else []
         of_inputs = [part for part in preprocess if part.arguments.get("of") != "targets"]
         of_targets = [part for part in preprocess if part.arguments.get("of") == "targets"]
         if of_targets and self.task != "regression":
             raise InputError(
-                f"data.preprocess.{_kind(of_targets[0])}.of", got="targets", expected=f"inputs: the task is {self.task}"
+                f"data.preprocess.{_kind(of_targets[0])}.of",
+                got="targets",
+                expected=f"inputs: the task is {self.task}",
             )
         self.inputs = self._carried(fitted) if fitted else _chain(inputs, of_inputs, first)
         self.targets = _chain(Rows.of_split(train, 1), of_targets, [])
         if len(self.inputs):
             self.vocabulary = None
-        self.input_shape = tuple(self.inputs(inputs.first().double()).shape[1:]) if len(self.inputs) else self.raw_shape
-        self.class_counts = count_classes(train, self.outputs) if self.task != "regression" else self.class_counts
+        self.input_shape = (
+            tuple(self.inputs(inputs.first().double()).shape[1:])
+            if len(self.inputs)
+            else self.raw_shape
+        )
+        self.class_counts = (
+            count_classes(train, self.outputs) if self.task != "regression" else self.class_counts
+        )
         return self
 
     def _carried(self, fitted: Preparation) -> Chain:
@@ -83,34 +104,48 @@ class Preparation:
         first = [transform for transform in transforms[:1] if isinstance(transform, Encoder)]
         return Chain(first), Chain(transforms[len(first) :])
 
-    # --- storing ------------------------------------------------------------------------------------------------------
+    # --- storing ----------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and plain data."""
         inputs, plain_inputs = pack(self.inputs, "inputs")
         targets, plain_targets = pack(self.targets, "targets")
         facts = {
-            "task": self.task, "classes": list(self.classes), "outputs": self.outputs,
-            "raw_shape": list(self.raw_shape), "input_shape": list(self.input_shape), "tokens": self.tokens,
+            "task": self.task,
+            "classes": list(self.classes),
+            "outputs": self.outputs,
+            "raw_shape": list(self.raw_shape),
+            "input_shape": list(self.input_shape),
+            "tokens": self.tokens,
             "vocabulary": self.vocabulary,
-            "class_counts": self.class_counts.tolist(), "inputs": plain_inputs, "targets": plain_targets,
+            "class_counts": self.class_counts.tolist(),
+            "inputs": plain_inputs,
+            "targets": plain_targets,
             "source": self.facts,
-        }  # fmt: skip
+        }
         return inputs | targets, facts
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Preparation:
         """What ``state`` gave."""
         return cls(
-            facts["task"], tuple(facts["classes"]), facts["outputs"], tuple(facts["raw_shape"]), facts["tokens"],
-            facts["vocabulary"], dict(facts["source"]),
-            unpack(tensors, facts["inputs"], "inputs").double(), unpack(tensors, facts["targets"], "targets").double(),
-            tuple(facts["input_shape"]), torch.tensor(facts["class_counts"], dtype=torch.float64),
-        )  # fmt: skip
+            facts["task"],
+            tuple(facts["classes"]),
+            facts["outputs"],
+            tuple(facts["raw_shape"]),
+            facts["tokens"],
+            facts["vocabulary"],
+            dict(facts["source"]),
+            unpack(tensors, facts["inputs"], "inputs").double(),
+            unpack(tensors, facts["targets"], "targets").double(),
+            tuple(facts["input_shape"]),
+            torch.tensor(facts["class_counts"], dtype=torch.float64),
+        )
 
 
 class Prepare:
-    """A preparation at work on a device: raw inputs and targets -> what the network sees, and outputs back."""
+    """A preparation at work on a device: raw inputs and targets -> what the network sees, and
+    outputs back."""
 
     def __init__(self, preparation: Preparation, device: torch.device, dtype: torch.dtype):
         self.of, self.device, self.dtype = preparation, device, dtype
@@ -127,12 +162,14 @@ class Prepare:
         return torch.int64 if self._whole else self.dtype
 
     def encoded(self, x: Tensor) -> Tensor:
-        """The cells of a table as numbers, which is where augmentation begins; other raw inputs as they are."""
+        """The cells of a table as numbers, which is where augmentation begins; other raw inputs as
+        they are."""
         x = x.to(self.device, non_blocking=True)
         return self._encoder(x.double()) if len(self._encoder) else x
 
     def inputs(self, x: Tensor, *, encoded: bool = False) -> Tensor:
-        """Bytes and float32 go through the network's dtype, what came in more digits through float64; padding is 0."""
+        """Bytes and float32 go through the network's dtype, what came in more digits through
+        float64; padding is 0."""
         x = x.to(self.device, non_blocking=True) if encoded else self.encoded(x)
         if self._whole:
             return x.long()
@@ -160,7 +197,9 @@ class Prepare:
     def is_identity(self, x: Tensor) -> bool:
         """Whether these raw inputs are already what the network sees."""
         plain = not len(self._encoder) and not len(self._exact)
-        return plain and not self._padded and x.dtype == self.input_dtype and x.device == self.device
+        return (
+            plain and not self._padded and x.dtype == self.input_dtype and x.device == self.device
+        )
 
 
 def technique(kind: str, part: Part) -> Any:

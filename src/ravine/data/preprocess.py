@@ -1,9 +1,10 @@
 """Preprocessing, fitted to the training part alone, in float64, and kept with the run.
 
-Every function here is a technique: it receives the raw training inputs x [N, ...] and gives a ``Transform``. Where a
-technique has ``of``, it can be applied to the targets of a regression instead; predictions then come back in the
-target's units. Statistics run ``per`` feature (each entry of a sample), per channel (axis 1 of images [N, C, H, W], the
-last axis of anything else) or over everything (global).
+Every function here is a technique: it receives the raw training inputs x [N, ...] and gives a
+``Transform``. Where a technique has ``of``, it can be applied to the targets of a regression
+instead; predictions then come back in the target's units. Statistics run ``per`` feature (each
+entry of a sample), per channel (axis 1 of images [N, C, H, W], the last axis of anything else) or
+over everything (global).
 """
 
 from __future__ import annotations
@@ -34,12 +35,17 @@ _MOST_CATEGORIES = 1_000
 
 
 def rescale(
-    x: Tensor | Rows, *, low: Real = 0.0, high: Real = 1.0, of: Literal["inputs", "targets"] = "inputs"
+    x: Tensor | Rows,
+    *,
+    low: Real = 0.0,
+    high: Real = 1.0,
+    of: Literal["inputs", "targets"] = "inputs",
 ) -> Transform:
     """Map the range of the data onto [low, high], one factor for everything.
 
-    y = low + (high - low) (x - a) / (b - a), where [a, b] is 0 to 255 for bytes (0 to 1 if no byte is above 1), and the
-    smallest and largest value of the training part for all else. Can be undone. For [-1, 1] set low = -1.
+    y = low + (high - low) (x - a) / (b - a), where [a, b] is 0 to 255 for bytes (0 to 1 if no byte
+    is above 1), and the smallest and largest value of the training part for all else. Can be
+    undone. For [-1, 1] set low = -1.
 
     >>> rescale(torch.tensor([[0, 51, 255]], dtype=torch.uint8))(torch.tensor([[51.0]]))
     tensor([[0.2000]])
@@ -48,7 +54,10 @@ def rescale(
     rows = Rows.of(x)
     if rows.dtype == torch.uint8:
         binary = all(bool((chunk <= 1).all()) for chunk in rows.again())
-        a, b = torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0 if binary else 255.0, dtype=torch.float64)
+        a, b = (
+            torch.tensor(0.0, dtype=torch.float64),
+            torch.tensor(1.0 if binary else 255.0, dtype=torch.float64),
+        )
     else:
         seen = moments(rows, "global")
         a, b = seen.low, seen.high
@@ -65,8 +74,8 @@ def minmax(
 ) -> Transform:
     """Map each feature's own range in the training part onto [low, high].
 
-    y = low + (high - low) (x - min) / (max - min); a constant feature becomes low. New data may lie outside. Can be
-    undone. The same as scikit-learn's MinMaxScaler.
+    y = low + (high - low) (x - min) / (max - min); a constant feature becomes low. New data may lie
+    outside. Can be undone. The same as scikit-learn's MinMaxScaler.
 
     >>> minmax(torch.tensor([[0.0, 5.0], [4.0, 7.0]]))(torch.tensor([[1.0, 7.0]]))
     tensor([[0.2500, 1.0000]], dtype=torch.float64)
@@ -100,9 +109,9 @@ def standardize(
 ) -> Transform:
     """Zero mean and unit variance: y = (x - mean) / (sd + epsilon). Can be undone.
 
-    The standard deviation is over N, as in scikit-learn's StandardScaler. What is constant in the training part is
-    centred and not scaled. With of = "targets" a regression is trained on standardised targets and predicts in the
-    target's units.
+    The standard deviation is over N, as in scikit-learn's StandardScaler. What is constant in the
+    training part is centred and not scaled. With of = "targets" a regression is trained on
+    standardised targets and predicts in the target's units.
 
     >>> standardize(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))(torch.tensor([[3.0, 6.0]]))
     tensor([[1., 1.]], dtype=torch.float64)
@@ -115,17 +124,22 @@ def standardize(
     return Affine(shift=seen.mean, scale=1 / torch.where(constant, 1.0, deviation + epsilon))
 
 
-def normalize(x: Tensor | Rows, *, mean: Real | tuple[Real, ...], std: Positive | tuple[Positive, ...]) -> Transform:
+def normalize(
+    x: Tensor | Rows, *, mean: Real | tuple[Real, ...], std: Positive | tuple[Positive, ...]
+) -> Transform:
     """A given mean and standard deviation: y = (x - mean) / std.
 
-    One number for all, or one for each channel. Nothing is fitted. Can be undone. The numbers are in the units of the
-    data as they arrive here: for the usual ones of images, put ``rescale`` before it.
+    One number for all, or one for each channel. Nothing is fitted. Can be undone. The numbers are
+    in the units of the data as they arrive here: for the usual ones of images, put ``rescale``
+    before it.
 
     >>> normalize(torch.zeros(1, 3, 2, 2), mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])(torch.ones(1, 3, 1, 1)).flatten()
     tensor([1., 1., 1.], dtype=torch.float64)
     """
     shape = Rows.of(x).shape
-    centre, width = (_by_channel(value, shape, name) for value, name in ((mean, "mean"), (std, "std")))
+    centre, width = (
+        _by_channel(value, shape, name) for value, name in ((mean, "mean"), (std, "std"))
+    )
     return Affine(shift=centre, scale=1 / width)
 
 
@@ -139,8 +153,8 @@ def per_sample(
 ) -> Transform:
     """Each sample by its own mean and standard deviation: y = (x - mean(x)) / (sd(x) + epsilon).
 
-    Over the whole sample, or over each of its channels. Nothing is fitted, so it cannot be undone. On images this is
-    global contrast normalisation.
+    Over the whole sample, or over each of its channels. Nothing is fitted, so it cannot be undone.
+    On images this is global contrast normalisation.
 
     >>> per_sample(torch.zeros(1, 4))(torch.tensor([[1.0, 1.0, 3.0, 3.0]]))
     tensor([[-1., -1.,  1.,  1.]])
@@ -150,16 +164,20 @@ def per_sample(
     over = [axis for axis in range(1, rank) if per == "sample" or axis != channel]
     if not over:
         raise InputError(
-            "preprocess.per_sample.per", got="channel", expected="sample: rows of a table have no channels"
+            "preprocess.per_sample.per",
+            got="channel",
+            expected="sample: rows of a table have no channels",
         )
     return PerSample({"center": center, "scale": scale, "over": over, "epsilon": epsilon})
 
 
 def pca(x: Tensor | Rows, *, components: Count | Probability | None = None) -> Transform:
-    """Principal components of the flattened samples: y = (x - mean) U, columns of U the eigenvectors of the covariance.
+    """Principal components of the flattened samples: y = (x - mean) U, columns of U the
+    eigenvectors of the covariance.
 
-    ``components`` is a number, or the fraction of the variance to keep; all unless given. Undoing gives the best
-    approximation by those components. Signs as in scikit-learn: the largest entry of each eigenvector is positive.
+    ``components`` is a number, or the fraction of the variance to keep; all unless given. Undoing
+    gives the best approximation by those components. Signs as in scikit-learn: the largest entry of
+    each eigenvector is positive.
 
     >>> pca(torch.tensor([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]), components=1)(torch.tensor([[3.0, 3.0]]).double())
     tensor([[1.4142]], dtype=torch.float64)
@@ -176,8 +194,9 @@ def pca_whiten(
 ) -> Transform:
     """Principal components with unit variance: y = (x - mean) U / sqrt(lambda + epsilon).
 
-    lambda is the variance along each direction (over N - 1), in the units of the data squared; the covariance of the
-    result is lambda / (lambda + epsilon). Undoing gives the best approximation by the components kept.
+    lambda is the variance along each direction (over N - 1), in the units of the data squared; the
+    covariance of the result is lambda / (lambda + epsilon). Undoing gives the best approximation by
+    the components kept.
 
     >>> y = pca_whiten(torch.randn(500, 3).double() * 10)(torch.zeros(1, 3).double())
     >>> y.shape
@@ -191,10 +210,11 @@ def pca_whiten(
 
 
 def zca(x: Tensor | Rows, *, epsilon: NonNegative = 1e-5) -> Transform:
-    """Whitening that stays closest to the data: y = (x - mean) U diag(1 / sqrt(lambda + epsilon)) U^T.
+    """Whitening that stays closest to the data: y = (x - mean) U diag(1 / sqrt(lambda + epsilon))
+    U^T.
 
-    The result has the shape of x; lambda is the variance along each direction (over N - 1), in the units of the data
-    squared. Can be undone where epsilon > 0 or every direction varies.
+    The result has the shape of x; lambda is the variance along each direction (over N - 1), in the
+    units of the data squared. Can be undone where epsilon > 0 or every direction varies.
 
     >>> zca(torch.randn(50, 1, 4, 4).double())(torch.zeros(2, 1, 4, 4).double()).shape
     torch.Size([2, 1, 4, 4])
@@ -203,34 +223,47 @@ def zca(x: Tensor | Rows, *, epsilon: NonNegative = 1e-5) -> Transform:
     """
     mean, variance, vectors = _principal(x, "zca")
     width = _width(variance, epsilon)
-    return _projection(x, mean, (vectors / width) @ vectors.T, (vectors * width) @ vectors.T, Rows.of(x).shape)
+    return _projection(
+        x, mean, (vectors / width) @ vectors.T, (vectors * width) @ vectors.T, Rows.of(x).shape
+    )
 
 
 def one_hot(x: Tensor | Rows, *, per: Literal["feature", "step"] = "feature") -> Transform:
     """A column of 0 and 1 for each value of a whole number.
 
-    Per feature: [N, D] -> [N, K_1 + … + K_D], the values of each column that the training part has, in rising order, as
-    scikit-learn's OneHotEncoder. Per step: tokens [N, T] -> [N, T, V], V the largest token of the training part plus
-    one. What the training part does not have gives zeros. Can be undone.
+    Per feature: [N, D] -> [N, K_1 + … + K_D], the values of each column that the training part has,
+    in rising order, as scikit-learn's OneHotEncoder. Per step: tokens [N, T] -> [N, T, V], V the
+    largest token of the training part plus one. What the training part does not have gives zeros.
+    Can be undone.
 
     >>> one_hot(torch.tensor([[3, 0], [7, 1]]))(torch.tensor([[7.0, 0.0]]))
     tensor([[0., 1., 1., 0.]], dtype=torch.float64)
     """
     rows = Rows.of(x)
     if len(rows.shape) != 1:
-        raise InputError("preprocess.one_hot", got=f"samples of shape {list(rows.shape)}", expected="whole numbers [D]")
+        raise InputError(
+            "preprocess.one_hot",
+            got=f"samples of shape {list(rows.shape)}",
+            expected="whole numbers [D]",
+        )
     seen: list[Tensor] = [torch.empty(0, dtype=torch.float64)] * rows.shape[0]
     for chunk in rows.chunks():
         if bool((chunk != chunk.round()).any()):
-            raise InputError("preprocess.one_hot", got="numbers with a fraction", expected="whole numbers")
+            raise InputError(
+                "preprocess.one_hot", got="numbers with a fraction", expected="whole numbers"
+            )
         seen = [torch.cat([old, chunk[:, column]]).unique() for column, old in enumerate(seen)]
     most = max(len(values) for values in seen)
     if most > _MOST_CATEGORIES and per == "feature":
         raise InputError(
-            "preprocess.one_hot", got=f"{most} values in one column", expected=f"at most {_MOST_CATEGORIES}"
+            "preprocess.one_hot",
+            got=f"{most} values in one column",
+            expected=f"at most {_MOST_CATEGORIES}",
         )
     if per == "step":
-        return OneHotSteps(values=torch.arange(int(max(values.max() for values in seen)) + 1, dtype=torch.float64))
+        return OneHotSteps(
+            values=torch.arange(int(max(values.max() for values in seen)) + 1, dtype=torch.float64)
+        )
     categories = torch.full((len(seen), most), torch.nan, dtype=torch.float64)
     for column, values in enumerate(seen):
         categories[column, : len(values)] = values
@@ -240,8 +273,8 @@ def one_hot(x: Tensor | Rows, *, per: Literal["feature", "step"] = "feature") ->
 def polynomial(x: Tensor | Rows, *, degree: Count = 2, interactions: Flag = False) -> Transform:
     """All products of features up to ``degree``: x_1, x_2, x_1^2, x_1 x_2, x_2^2, … (no constant).
 
-    With ``interactions`` no feature occurs twice in a product. The order is that of scikit-learn's PolynomialFeatures.
-    Undoing takes the features themselves.
+    With ``interactions`` no feature occurs twice in a product. The order is that of scikit-learn's
+    PolynomialFeatures. Undoing takes the features themselves.
 
     >>> polynomial(torch.zeros(1, 2))(torch.tensor([[2.0, 3.0]]))
     tensor([[2., 3., 4., 6., 9.]])
@@ -254,17 +287,22 @@ def polynomial(x: Tensor | Rows, *, degree: Count = 2, interactions: Flag = Fals
             factors.append([*product, *[width] * (degree - order)])
             if len(factors) > _MOST_COLUMNS:
                 raise InputError(
-                    "preprocess.polynomial.degree", got=degree, expected=f"at most {_MOST_COLUMNS:,} products",
+                    "preprocess.polynomial.degree",
+                    got=degree,
+                    expected=f"at most {_MOST_COLUMNS:,} products",
                     repair=f"{width} features make too many; reduce them with pca first",
-                )  # fmt: skip
+                )
     return Polynomial({"features": width}, factors=torch.tensor(factors))
 
 
-def fourier(x: Tensor | Rows, *, features: Count = 256, gamma: Positive | None = None, seed: Integer = 0) -> Transform:
-    """Random Fourier features: y = sqrt(2 / k) cos(x W + b), whose inner products approach exp(-gamma |x - x'|^2).
+def fourier(
+    x: Tensor | Rows, *, features: Count = 256, gamma: Positive | None = None, seed: Integer = 0
+) -> Transform:
+    """Random Fourier features: y = sqrt(2 / k) cos(x W + b), whose inner products approach
+    exp(-gamma |x - x'|^2).
 
-    W is normal with variance 2 gamma, b uniform in [0, 2 pi). ``gamma`` is 1 / (D var(x)) unless given, as the "scale"
-    of scikit-learn's support vector machines. Cannot be undone.
+    W is normal with variance 2 gamma, b uniform in [0, 2 pi). ``gamma`` is 1 / (D var(x)) unless
+    given, as the "scale" of scikit-learn's support vector machines. Cannot be undone.
 
     >>> fourier(torch.zeros(4, 3), features=8, gamma=0.5)(torch.zeros(2, 3).double()).shape
     torch.Size([2, 8])
@@ -276,13 +314,20 @@ def fourier(x: Tensor | Rows, *, features: Count = 256, gamma: Positive | None =
         variance = float(moments(x, "global").variance)
         gamma = 1 / (width * variance) if variance > 0 else 1.0
     source = generator(seed, "fourier")
-    matrix = torch.randn(width, features, generator=source, dtype=torch.float64) * (2 * gamma) ** 0.5
-    return Fourier(matrix=matrix, phase=torch.rand(features, generator=source, dtype=torch.float64) * 2 * torch.pi)
+    matrix = (
+        torch.randn(width, features, generator=source, dtype=torch.float64) * (2 * gamma) ** 0.5
+    )
+    return Fourier(
+        matrix=matrix,
+        phase=torch.rand(features, generator=source, dtype=torch.float64) * 2 * torch.pi,
+    )
 
 
 def _rising(name: str, low: float, high: float) -> None:
     if high <= low:
-        raise InputError(f"preprocess.{name}", got=f"low = {low}, high = {high}", expected="low below high")
+        raise InputError(
+            f"preprocess.{name}", got=f"low = {low}, high = {high}", expected="low below high"
+        )
 
 
 def _onto(a: Tensor, b: Tensor, low: float, high: float) -> Affine:
@@ -308,7 +353,11 @@ def _by_channel(value: float | tuple[float, ...], shape: tuple[int, ...], name: 
 def _table(name: str, x: Tensor | Rows) -> int:
     shape = Rows.of(x).shape
     if len(shape) != 1:
-        raise InputError(f"preprocess.{name}", got=f"samples of shape {list(shape)}", expected="rows of a table [D]")
+        raise InputError(
+            f"preprocess.{name}",
+            got=f"samples of shape {list(shape)}",
+            expected="rows of a table [D]",
+        )
     return shape[0]
 
 
@@ -320,7 +369,9 @@ def _principal(x: Tensor | Rows, name: str) -> tuple[Tensor, Tensor, Tensor]:
         raise InputError(f"preprocess.{name}", got=f"{width} features", expected="at most 16,384")
     mean, matrix = covariance(rows)
     if not bool(torch.isfinite(matrix).all()):
-        raise InputError(f"preprocess.{name}", got="padded sequences", expected="samples without padding")
+        raise InputError(
+            f"preprocess.{name}", got="padded sequences", expected="samples without padding"
+        )
     variance, vectors = torch.linalg.eigh(matrix)
     variance, vectors = variance.flip(0).clamp(min=0), vectors.flip(1)
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
@@ -333,11 +384,15 @@ def _how_many(components: float | None, variance: Tensor) -> int:
         return len(variance)
     if isinstance(components, int):
         if not 1 <= components <= len(variance):
-            raise InputError("preprocess.pca.components", got=components, expected=f"1 to {len(variance)}")
+            raise InputError(
+                "preprocess.pca.components", got=components, expected=f"1 to {len(variance)}"
+            )
         return components
     if components <= 0:
         raise InputError(
-            "preprocess.pca.components", got=components, expected="a number of components or a fraction above 0"
+            "preprocess.pca.components",
+            got=components,
+            expected="a number of components or a fraction above 0",
         )
     share = variance.cumsum(0) / variance.sum().clamp(min=torch.finfo(torch.float64).tiny)
     return min(len(variance), int((share < components).sum()) + 1)
@@ -351,7 +406,16 @@ def _width(variance: Tensor, epsilon: float) -> Tensor:
 
 
 def _projection(
-    x: Tensor | Rows, mean: Tensor, matrix: Tensor, back: Tensor, shape: tuple[int, ...] | None = None
+    x: Tensor | Rows,
+    mean: Tensor,
+    matrix: Tensor,
+    back: Tensor,
+    shape: tuple[int, ...] | None = None,
 ) -> Projection:
     settings = {"shape": list(shape or (matrix.shape[1],)), "raw_shape": list(Rows.of(x).shape)}
-    return Projection(settings, mean=mean, matrix=matrix.contiguous(), back=back.nan_to_num(posinf=0.0).contiguous())
+    return Projection(
+        settings,
+        mean=mean,
+        matrix=matrix.contiguous(),
+        back=back.nan_to_num(posinf=0.0).contiguous(),
+    )

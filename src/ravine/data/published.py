@@ -1,4 +1,5 @@
-"""Published data sets: found under the root, else fetched into the cache; the sha256 is that of what is used."""
+"""Published data sets: found under the root, else fetched into the cache; the sha256 is that of
+what is used."""
 
 from __future__ import annotations
 
@@ -16,7 +17,18 @@ from ravine.data import idx
 from ravine.data.cache import atomic, cache_root
 from ravine.errors import InputError
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _MIB = 1 << 20
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _MNIST = {  # name: (sha256 of the uncompressed bytes, sha256 of the published .gz)
@@ -41,7 +53,9 @@ _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 _CIFAR10_RECORD = 1 + 3 * 32 * 32  # bytes
 _CIFAR10_RECORDS = 10_000  # in each of the six files
-_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+_SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
 _SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
@@ -52,15 +66,20 @@ def _fetch(url: str, to: Path, *, sha256: str, limit: int) -> Path:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Read from scikit-learn's own file, as importing scikit-learn takes longer than training on them."""
+    """Read from scikit-learn's own file, as importing scikit-learn takes longer than training on
+    them."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise InputError(
-            "data.source", got="digits", expected="scikit-learn, which brings them", repair="install scikit-learn"
+            "data.source",
+            got="digits",
+            expected="scikit-learn, which brings them",
+            repair="install scikit-learn",
         )
     packed = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     rows = np.array(
-        [line.split(",") for line in gzip.decompress(packed.read_bytes()).decode().split()], dtype=np.float32
+        [line.split(",") for line in gzip.decompress(packed.read_bytes()).decode().split()],
+        dtype=np.float32,
     )
     return rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
 
@@ -72,9 +91,16 @@ def mnist(root: Path) -> dict[str, tuple[Any, Any]]:
 
 def _mnist_file(root: Path, name: str) -> np.ndarray:
     plain, packed = _MNIST[name]
-    found = _first(root / folder / f"{name}{end}" for folder in ("mnist", "MNIST/raw", ".") for end in ("", ".gz"))
+    found = _first(
+        root / folder / f"{name}{end}"
+        for folder in ("mnist", "MNIST/raw", ".")
+        for end in ("", ".gz")
+    )
     path = found or _fetch(
-        f"{_MNIST_URL}{name}.gz", cache_root() / "mnist" / f"{name}.gz", sha256=packed, limit=16 * _MIB
+        f"{_MNIST_URL}{name}.gz",
+        cache_root() / "mnist" / f"{name}.gz",
+        sha256=packed,
+        limit=16 * _MIB,
     )
     data = idx.read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -94,20 +120,29 @@ def cifar10(root: Path) -> dict[str, tuple[Any, Any]]:
         return _cifar10_jpeg(jpeg)
     binary = _first([root / "cifar-10-batches-bin", root / "cifar10" / "cifar-10-batches-bin"])
     if binary:
-        return _cifar10_parts({f"{name}.bin": (binary / f"{name}.bin").read_bytes() for name in _cifar10_names()})
+        return _cifar10_parts(
+            {f"{name}.bin": (binary / f"{name}.bin").read_bytes() for name in _cifar10_names()}
+        )
     packed = _first([root / "cifar-10-binary.tar.gz"])
     packed = packed or _fetch(
-        _CIFAR10_URL, cache_root() / "cifar-10-binary.tar.gz", sha256=_CIFAR10_SHA256, limit=200 * _MIB
+        _CIFAR10_URL,
+        cache_root() / "cifar-10-binary.tar.gz",
+        sha256=_CIFAR10_SHA256,
+        limit=200 * _MIB,
     )
     with tarfile.open(packed, "r:gz") as archive:
-        return _cifar10_parts({name: _member(archive, name) for name in (f"{n}.bin" for n in _cifar10_names())})
+        return _cifar10_parts(
+            {name: _member(archive, name) for name in (f"{n}.bin" for n in _cifar10_names())}
+        )
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     """The content of a member; nothing is extracted to disk."""
     file = archive.extractfile(f"cifar-10-batches-bin/{name}")
     if file is None:
-        raise InputError("cifar-10-binary.tar.gz", got=f"no file {name}", expected="the archive of CIFAR-10")
+        raise InputError(
+            "cifar-10-binary.tar.gz", got=f"no file {name}", expected="the archive of CIFAR-10"
+        )
     return file.read()
 
 
@@ -125,16 +160,21 @@ def _cifar10_parts(blobs: dict[str, bytes]) -> dict[str, tuple[Any, Any]]:
                 expected=f"{_CIFAR10_RECORDS * _CIFAR10_RECORD:,}: {_CIFAR10_RECORDS:,} records",
                 repair="the file is damaged",
             )
-    records = np.concatenate([np.frombuffer(blob, np.uint8).reshape(-1, _CIFAR10_RECORD) for blob in blobs.values()])
+    records = np.concatenate(
+        [np.frombuffer(blob, np.uint8).reshape(-1, _CIFAR10_RECORD) for blob in blobs.values()]
+    )
     x, y = records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
     train = 5 * _CIFAR10_RECORDS
     return {"train": (x[:train], y[:train]), "test": (x[train:], y[train:])}
 
 
 def _cifar10_jpeg(path: Path) -> dict[str, tuple[Any, Any]]:
-    """The JPEG form: ``{train,test}_bytes`` joined, ``_ends``, ``_labels``; its pixels are kept in the cache."""
+    """The JPEG form: ``{train,test}_bytes`` joined, ``_ends``, ``_labels``; its pixels are kept in
+    the cache."""
     stat = path.stat()
-    mark = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(
+        f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()
+    ).hexdigest()[:16]
     pairs = {}
     with np.load(path, allow_pickle=False) as stored:
         for part in ("train", "test"):
@@ -168,21 +208,29 @@ def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
         some, broken = load(files[start : start + 1000], "RGB", (32, 32))
         if broken:
             raise InputError(
-                "cifar10-jpeg.npz", got=f"image {start + broken[0]}, which cannot be read", expected="JPEG"
+                "cifar10-jpeg.npz",
+                got=f"image {start + broken[0]}, which cannot be read",
+                expected="JPEG",
             )
         pixels[start : start + 1000] = some.numpy()
     with suppress(OSError), atomic(kept) as partial, partial.open("wb") as file:
-        np.save(file, pixels, allow_pickle=False)  # a cache that cannot be written costs time, nothing else
+        np.save(
+            file, pixels, allow_pickle=False
+        )  # a cache that cannot be written costs time, nothing else
     return pixels
 
 
 def shakespeare(root: Path) -> Path:
     found = _first([root / "tinyshakespeare.txt"])
     return found or _fetch(
-        _SHAKESPEARE_URL, cache_root() / "tinyshakespeare.txt", sha256=_SHAKESPEARE_SHA256, limit=4 * _MIB
+        _SHAKESPEARE_URL,
+        cache_root() / "tinyshakespeare.txt",
+        sha256=_SHAKESPEARE_SHA256,
+        limit=4 * _MIB,
     )
 
 
 def _first(candidates: Any) -> Path | None:
-    """The first candidate that is there; where the root is not the cache, the cache is looked at by ``fetch``."""
+    """The first candidate that is there; where the root is not the cache, the cache is looked at by
+    ``fetch``."""
     return next((path for path in candidates if path.exists()), None)

@@ -19,15 +19,19 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 
 def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
-    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, cells of tables may miss."""
+    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, cells of
+    tables may miss."""
     rows = tensor(x, "x")
     if not isinstance(rows, Tensor):
-        raise InputError("x", got="text", expected=f"numbers of shape [N, {', '.join(map(str, shape))}]")
+        raise InputError(
+            "x", got="text", expected=f"numbers of shape [N, {', '.join(map(str, shape))}]"
+        )
     rows = images(rows)
     if rows.ndim == len(shape) and rows.ndim and shape == (1,):
         rows = rows[:, None]
     fits = rows.ndim == len(shape) + 1 and (
-        tuple(rows.shape[1:]) == shape or (_steps_may_differ(shape, tokens) and rows.shape[2:] == torch.Size(shape[1:]))
+        tuple(rows.shape[1:]) == shape
+        or (_steps_may_differ(shape, tokens) and rows.shape[2:] == torch.Size(shape[1:]))
     )
     if not fits:
         raise InputError(
@@ -57,7 +61,11 @@ def _steps_may_differ(shape: tuple[int, ...], tokens: bool) -> bool:
 
 
 def read(
-    path: Path, source: Part, facts: Mapping[str, Any], shape: tuple[int, ...], classes: tuple[str, ...]
+    path: Path,
+    source: Part,
+    facts: Mapping[str, Any],
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
 ) -> tuple[Tensor, list[str]]:
     """Raw inputs [N, *shape] and a name for each, by what the file is."""
     if not path.exists():
@@ -76,7 +84,9 @@ def read(
         stored = {name.lower(): array for name, array in files.read_npz(path).items()}
         array = stored.get("x", next(iter(stored.values())) if len(stored) == 1 else None)
         if array is None:
-            raise InputError(path.name, got=f"arrays {', '.join(sorted(stored))}", expected="an array called x")
+            raise InputError(
+                path.name, got=f"arrays {', '.join(sorted(stored))}", expected="an array called x"
+            )
         return _numbered(tensor(array, path.name), path)
     if path.suffix.lower() in (".csv", ".tsv"):
         table = tables.read(path)
@@ -96,7 +106,9 @@ def _table(path: Path, columns: list[dict[str, Any]]) -> tuple[Tensor, list[str]
     return _numbered(tables.matrix(tables.read(path), columns), path)
 
 
-def _images(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
+def _images(
+    path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[Tensor, list[str]]:
     from ravine.data import images as pictures  # with Pillow, which most runs do not need
 
     if len(shape) != 3:
@@ -105,7 +117,13 @@ def _images(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> tup
     mode = facts.get("mode") or ("L" if shape[0] == 1 else "RGB")
     x, broken = pictures.load(found, mode, (shape[1], shape[2]))
     if not len(x):
-        raise InputError(str(path), got=f"{len(found)} file(s), none an image that can be read", expected="image files")
+        raise InputError(
+            str(path),
+            got=f"{len(found)} file(s), none an image that can be read",
+            expected="image files",
+        )
     root = path if path.is_dir() else path.parent
     pictures.warn_unreadable([found[place] for place in broken], root)
-    return x, [str(file.relative_to(root)) for place, file in enumerate(found) if place not in set(broken)]
+    return x, [
+        str(file.relative_to(root)) for place, file in enumerate(found) if place not in set(broken)
+    ]

@@ -1,4 +1,5 @@
-"""Samples of the training part as plain arrays, for people to look at: by class, as a table, as text, augmented."""
+"""Samples of the training part as plain arrays, for people to look at: by class, as a table, as
+text, augmented."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from ravine.data.tables import Encoder
 from ravine.errors import InputError
 
 View = Literal["images", "table", "text", "tokens", "sequences"]
-_POOL = 20_000  # rows that are looked at where a part cannot be asked for its labels, and for pictures of a table
+# rows that are looked at where a part cannot be asked for its labels, and for pictures of a table
+_POOL = 20_000
 
 
 @dataclass
@@ -63,13 +65,19 @@ def view_of(pipeline: Pipeline) -> View:
 
 
 def by_class(pipeline: Pipeline, each: int, most: int) -> list[Group]:
-    """Up to ``each`` raw training samples of each of the first ``most`` classes, drawn by the data's seed; for a
-    regression, one group in the order of the targets."""
+    """Up to ``each`` raw training samples of each of the first ``most`` classes, drawn by the
+    data's seed; for a regression, one group in the order of the targets."""
     x, y = _pool(pipeline, each, most)
     if pipeline.task == "regression":
         order = y.flatten(1)[:, 0].argsort()
         order = order[torch.linspace(0, len(order) - 1, min(len(order), 4 * each)).long()]
-        return [Group("", x[order].numpy(), [", ".join(f"{v:.4g}" for v in row.flatten()[:3]) for row in y[order]])]
+        return [
+            Group(
+                "",
+                x[order].numpy(),
+                [", ".join(f"{v:.4g}" for v in row.flatten()[:3]) for row in y[order]],
+            )
+        ]
     if pipeline.task == "sequence":
         return [Group("", x[: 2 * each].numpy())]
     belongs = _belonging(y, pipeline.outputs)  # [n, K]
@@ -81,18 +89,27 @@ def by_class(pipeline: Pipeline, each: int, most: int) -> list[Group]:
 
 
 def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
-    """Raw training rows as a table, the first ones or some of all; arrays as one with a column for each number."""
+    """Raw training rows as a table, the first ones or some of all; arrays as one with a column for
+    each number."""
     x, y = pipeline.raw("train", first) if first else _take(pipeline, _shuffled(pipeline)[:_POOL])
     values = x.flatten(1).double().numpy()  # [N, D]
-    described = pipeline.preparation.facts.get("columns") or [{"name": f"x{i}"} for i in range(values.shape[1])]
-    columns = [
-        Column(part["name"], values[:, i], tuple(part.get("categories", ()))) for i, part in enumerate(described)
+    described = pipeline.preparation.facts.get("columns") or [
+        {"name": f"x{i}"} for i in range(values.shape[1])
     ]
-    names = pipeline.preparation.facts.get("targets") or (["y"] if y.ndim == 1 or y.shape[1] == 1 else [])
+    columns = [
+        Column(part["name"], values[:, i], tuple(part.get("categories", ())))
+        for i, part in enumerate(described)
+    ]
+    names = pipeline.preparation.facts.get("targets") or (
+        ["y"] if y.ndim == 1 or y.shape[1] == 1 else []
+    )
     found = y.double().numpy().reshape(len(y), -1)
     names = names if len(names) == found.shape[1] else [f"y{i}" for i in range(found.shape[1])]
     coded = pipeline.task == "classification" and not y.is_floating_point()
-    return Table(columns, [Column(n, found[:, i], pipeline.classes if coded else ()) for i, n in enumerate(names)])
+    return Table(
+        columns,
+        [Column(n, found[:, i], pipeline.classes if coded else ()) for i, n in enumerate(names)],
+    )
 
 
 def features_of(pipeline: Pipeline) -> list[str]:
@@ -105,7 +122,8 @@ def features_of(pipeline: Pipeline) -> list[str]:
 
 
 def lines_of(pipeline: Pipeline, count: int, *, first: bool = False) -> list[str]:
-    """Stretches of a text, or rows of tokens: the first ones, or drawn over the whole training part."""
+    """Stretches of a text, or rows of tokens: the first ones, or drawn over the whole training
+    part."""
     size = min(count, pipeline.size("train"))
     if first:
         x, _ = pipeline.raw("train", size)
@@ -119,23 +137,33 @@ def lines_of(pipeline: Pipeline, count: int, *, first: bool = False) -> list[str
 def line(tokens: Sequence[float], characters: Sequence[str]) -> str:
     """Tokens as characters, or as numbers where they stand for none."""
     whole = [int(token) for token in tokens]
-    return "".join(characters[token] for token in whole) if characters else " ".join(map(str, whole))
+    return (
+        "".join(characters[token] for token in whole) if characters else " ".join(map(str, whole))
+    )
 
 
 def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], np.ndarray | None]:
-    """Training samples, each beside ``draws`` augmentations of it: groups of 1 + draws raw rows; and the last draw as
-    the network sees it, where that still is an image."""
+    """Training samples, each beside ``draws`` augmentations of it: groups of 1 + draws raw rows;
+    and the last draw as the network sees it, where that still is an image."""
     if not pipeline.data.augment:
         raise InputError(
-            "data.augment", got="no augmentation", expected="at least one technique",
+            "data.augment",
+            got="no augmentation",
+            expected="at least one technique",
             repair="""for example --set 'data.augment=["shift"]'""",
-        )  # fmt: skip
+        )
     x, y, names = _one_of_each(pipeline, count)
     x = pipeline._prepare.encoded(x)
     drawn = [pipeline.augmented(x, y, step) for step in range(draws)]
-    rows = torch.stack([x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1)  # [n, 1 + draws, ...]
+    rows = torch.stack(
+        [x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1
+    )  # [n, 1 + draws, ...]
     groups = [
-        Group(name, rows[i].numpy(), ["original", *(_mixed(soft[i], name, pipeline.classes) for _, soft in drawn)])
+        Group(
+            name,
+            rows[i].numpy(),
+            ["original", *(_mixed(soft[i], name, pipeline.classes) for _, soft in drawn)],
+        )
         for i, name in enumerate(names)
     ]
     seen = pipeline._prepare.inputs(drawn[-1][0], encoded=True).cpu()
@@ -143,7 +171,7 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
     return groups, seen.double().numpy() if shown else None
 
 
-# --- choosing rows ----------------------------------------------------------------------------------------------------
+# --- choosing rows --------------------------------------------------------------------------------
 
 
 def _pool(pipeline: Pipeline, each: int, most: int) -> tuple[Tensor, Tensor]:
@@ -172,7 +200,8 @@ def _take(pipeline: Pipeline, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _belonging(y: Tensor, outputs: int) -> Tensor:
-    """[N, K]: whether a sample is of a class, or has a label; by the largest share where classes are soft."""
+    """[N, K]: whether a sample is of a class, or has a label; by the largest share where classes
+    are soft."""
     if y.ndim == 1:
         return y[:, None] == torch.arange(outputs)
     several = bool(((y == 0) | (y == 1)).all())
@@ -184,11 +213,20 @@ def _one_of_each(pipeline: Pipeline, count: int) -> tuple[Tensor, Tensor, list[s
     x, y = _pool(pipeline, count, count)
     if pipeline.task in ("regression", "sequence"):
         x, y, values = x[:count], y[:count], pipeline.task == "regression"
-        return x, y, [", ".join(f"{v:.4g}" for v in row[:3]) if values else "" for row in y.flatten(1)]
+        return (
+            x,
+            y,
+            [", ".join(f"{v:.4g}" for v in row[:3]) if values else "" for row in y.flatten(1)],
+        )
     belongs = _belonging(y, pipeline.outputs)
-    rank = (belongs.long().cumsum(0) * belongs).amax(1)  # 1 for the first of its class, 2 for the second, …
+    rank = (belongs.long().cumsum(0) * belongs).amax(
+        1
+    )  # 1 for the first of its class, 2 for the second, …
     order = torch.argsort(rank * pipeline.outputs + belongs.long().argmax(1), stable=True)[:count]
-    names = [", ".join(pipeline.classes[k] for k in row.nonzero().flatten().tolist()) for row in belongs[order]]
+    names = [
+        ", ".join(pipeline.classes[k] for k in row.nonzero().flatten().tolist())
+        for row in belongs[order]
+    ]
     return x[order], y[order], names
 
 
@@ -196,5 +234,13 @@ def _mixed(y: Tensor, original: str, classes: Sequence[str]) -> str:
     """The shares of a mixed target; nothing where it is the original's class."""
     if not y.is_floating_point() or y.ndim != 1 or len(y) != len(classes):
         return ""
-    shares = [(f"{float(y[k]):.0%}", classes[k]) for k in y.argsort(descending=True).tolist()[:2] if y[k] >= 0.005]
-    return "" if shares == [("100%", original)] else ", ".join(f"{share} {name[:6]}" for share, name in shares)
+    shares = [
+        (f"{float(y[k]):.0%}", classes[k])
+        for k in y.argsort(descending=True).tolist()[:2]
+        if y[k] >= 0.005
+    ]
+    return (
+        ""
+        if shares == [("100%", original)]
+        else ", ".join(f"{share} {name[:6]}" for share, name in shares)
+    )

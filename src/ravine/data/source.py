@@ -18,7 +18,8 @@ CHUNK = 1 << 18  # numbers looked at in one go: in float64 they fit a second-lev
 
 @dataclass
 class Batch:
-    """Rows as the network sees them. Read them, do not write: a batch may be a view of a larger block."""
+    """Rows as the network sees them. Read them, do not write: a batch may be a view of a larger
+    block."""
 
     x: Tensor  # [B, ...]
     y: Tensor  # [B] or [B, T] int64, or [B, outputs] floats
@@ -94,7 +95,9 @@ class Windows:
         return max(0, (len(self.tokens) - spare) // self.length)
 
     def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        offset = 0 if epoch is None or not self.moving else key(self.seed, "offset", epoch) % self.length
+        offset = (
+            0 if epoch is None or not self.moving else key(self.seed, "offset", epoch) % self.length
+        )
         places = torch.arange(self.length + 1, device=self.tokens.device)
         starts = index.to(self.tokens.device) * self.length + offset
         rows = self.tokens[starts[:, None] + places].long()  # [B, T + 1]
@@ -118,17 +121,24 @@ class Windows:
 
 @dataclass
 class Source:
-    """Parts of data and their meaning; from ``facts``, plain data kept with the run, new files are read alike."""
+    """Parts of data and their meaning; from ``facts``, plain data kept with the run, new files are
+    read alike."""
 
-    parts: dict[str, Any]  # "train", perhaps "validation" and "test" -> Split, or a text (str) to be cut
+    parts: dict[
+        str, Any
+    ]  # "train", perhaps "validation" and "test" -> Split, or a text (str) to be cut
     task: str
     classes: tuple[str, ...] = ()
     vocabulary: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    encode: Callable[[Any], Any] | None = None  # rows of the training part -> a Transform before all others
+    encode: Callable[[Any], Any] | None = (
+        None  # rows of the training part -> a Transform before all others
+    )
     outputs: int | None = None
     batch: int | None = None  # of a DataLoader
-    given: bool = False  # the parts are the person's own: nothing more is split off than was asked for
+    given: bool = (
+        False  # the parts are the person's own: nothing more is split off than was asked for
+    )
 
 
 def rows_per_chunk(x: Tensor) -> int:

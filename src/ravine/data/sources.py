@@ -1,8 +1,8 @@
 """Real data: what comes with scikit-learn, what is downloaded once, and the person's own files.
 
-Every function here is a technique: it receives ``root``, where data are looked for (``RAVINE_DATA``, else the cache),
-and gives a ``Source``. Relative paths are looked for in the working directory, under ``root``,
-and where a run that is opened was begun.
+Every function here is a technique: it receives ``root``, where data are looked for
+(``RAVINE_DATA``, else the cache), and gives a ``Source``. Relative paths are looked for in the
+working directory, under ``root``, and where a run that is opened was begun.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ravine.errors import InputError
 
 
 def digits(root: Path) -> Source:
-    """Handwritten digits of scikit-learn: 1,797 images [1, 8, 8] with values 0 to 16, 10 classes; no download.
+    """Handwritten digits of scikit-learn: 1,797 images [1, 8, 8] with values 0 to 16, 10 classes;
+    no download.
 
     >>> digits(Path()).parts["train"].x.shape
     torch.Size([1797, 1, 8, 8])
@@ -32,8 +33,8 @@ def digits(root: Path) -> Source:
 def mnist(root: Path) -> Source:
     """MNIST: 60,000 + 10,000 images of handwritten digits, uint8 [1, 28, 28], 10 classes.
 
-    Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source: LeCun, Cortes, Burges
-    1998.
+    Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source:
+    LeCun, Cortes, Burges 1998.
 
     >>> mnist(Path("data")).parts["test"].x.shape  # doctest: +SKIP
     torch.Size([10000, 1, 28, 28])
@@ -44,8 +45,8 @@ def mnist(root: Path) -> Source:
 def cifar10(root: Path) -> Source:
     """CIFAR-10: 50,000 + 10,000 photographs, uint8 [3, 32, 32], 10 classes.
 
-    Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or cifar10-jpeg.npz, the
-    same images as JPEG; else downloaded. Source: Krizhevsky 2009.
+    Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or
+    cifar10-jpeg.npz, the same images as JPEG; else downloaded. Source: Krizhevsky 2009.
 
     >>> cifar10(Path("data")).parts["test"].x.shape  # doctest: +SKIP
     torch.Size([10000, 3, 32, 32])
@@ -54,7 +55,8 @@ def cifar10(root: Path) -> Source:
 
 
 def shakespeare(root: Path, *, length: Count = 64) -> Source:
-    """Tiny Shakespeare: 1,115,394 characters, windows of ``length`` with the next character as target at each step.
+    """Tiny Shakespeare: 1,115,394 characters, windows of ``length`` with the next character as
+    target at each step.
 
     Found under ``root`` (tinyshakespeare.txt), else downloaded. Source: Karpathy 2015.
 
@@ -65,10 +67,12 @@ def shakespeare(root: Path, *, length: Count = 64) -> Source:
 
 
 def text(root: Path, *, path: Text, length: Count = 64) -> Source:
-    """A text file (UTF-8): windows of ``length`` characters with the next character as target at each step.
+    """A text file (UTF-8): windows of ``length`` characters with the next character as target at
+    each step.
 
-    Training, validation and test are contiguous pieces, in this order. The vocabulary is that of the training piece;
-    token 0 stands for characters it does not have. In training the windows begin at another place each epoch.
+    Training, validation and test are contiguous pieces, in this order. The vocabulary is that of
+    the training piece; token 0 stands for characters it does not have. In training the windows
+    begin at another place each epoch.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
@@ -80,14 +84,18 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
 
 
 def folder(
-    root: Path, *, path: Text, size: Pair | None = None, mode: Literal["auto", "gray", "rgb"] = "auto"
+    root: Path,
+    *,
+    path: Text,
+    size: Pair | None = None,
+    mode: Literal["auto", "gray", "rgb"] = "auto",
 ) -> Source:
-    """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with val and test
-    beside train.
+    """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with
+    val and test beside train.
 
-    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images, made smaller
-    where a side is over 256 pixels); gray where all are gray, else RGB. Files that cannot be read are named in one
-    warning and left out.
+    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training
+    images, made smaller where a side is over 256 pixels); gray where all are gray, else RGB. Files
+    that cannot be read are named in one warning and left out.
 
     >>> from PIL import Image
     >>> from tempfile import TemporaryDirectory
@@ -112,16 +120,17 @@ def csv(
     task: Literal["auto", "classification", "regression"] = "auto",
     categorical: Literal["one_hot", "index"] = "one_hot",
 ) -> Source:
-    """A table with a header: one row a sample. Separated by commas, semicolons, tabs or bars; where a comma does not
-    separate, it may be the decimal point.
+    """A table with a header: one row a sample. Separated by commas, semicolons, tabs or bars; where
+    a comma does not separate, it may be the decimal point.
 
-    ``target`` is the column to predict (default: one called target, label, class or y, else the last), or several for a
-    regression; columns in ``drop`` are not used. Columns of numbers stay numbers; columns of text are categories,
-    one-hot or an index. Columns that are empty or have more than 100 different texts are left out with a warning. A
-    missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training part, with an indicator
-    column beside it where the training part misses some; a missing category the most frequent one; a category that the
-    training part does not have gives zeros. The task is classification where the target is text or at most 20 different
-    whole numbers, else regression.
+    ``target`` is the column to predict (default: one called target, label, class or y, else the
+    last), or several for a regression; columns in ``drop`` are not used. Columns of numbers stay
+    numbers; columns of text are categories, one-hot or an index. Columns that are empty or have
+    more than 100 different texts are left out with a warning. A missing number (an empty cell, NA,
+    NaN, null, none, ?) becomes the median of the training part, with an indicator column beside it
+    where the training part misses some; a missing category the most frequent one; a category that
+    the training part does not have gives zeros. The task is classification where the target is text
+    or at most 20 different whole numbers, else regression.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
@@ -133,9 +142,13 @@ def csv(
 
 
 def npz(
-    root: Path, *, path: Text, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto"
+    root: Path,
+    *,
+    path: Text,
+    task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto",
 ) -> Source:
-    """NumPy arrays in one file: x and y, or x_train and y_train with x_val, y_val, x_test, y_test as there are.
+    """NumPy arrays in one file: x and y, or x_train and y_train with x_val, y_val, x_test, y_test
+    as there are.
 
     Bytes stay bytes; targets are read as for arrays given in Python.
 
@@ -150,7 +163,8 @@ def npz(
 
 
 def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
-    """IDX files, plain or gzip: a folder with MNIST's four names, or an images file and its ``labels``.
+    """IDX files, plain or gzip: a folder with MNIST's four names, or an images file and its
+    ``labels``.
 
     Without ``labels`` the name is made from that of the images: images-idx3 becomes labels-idx1.
 
@@ -161,11 +175,15 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
     ...     idx(Path(place), path="x-images-idx3").parts["train"].x.shape
     torch.Size([2, 1, 2, 2])
     """
-    return files.from_idx(find(path, root, "an IDX file or a folder of them", folder=None), labels, root)
+    return files.from_idx(
+        find(path, root, "an IDX file or a folder of them", folder=None), labels, root
+    )
 
 
 def arrays(
-    root: Path, *, task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto"
+    root: Path,
+    *,
+    task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto",
 ) -> Source:
     """What is given in Python: ``train(data=(x, y))``; a recipe alone cannot hold it."""
     raise InputError(

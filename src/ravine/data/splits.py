@@ -9,11 +9,13 @@ from ravine import randomness
 from ravine.errors import InputError
 
 
-def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name: str) -> tuple[Tensor, Tensor]:
+def hold_out(
+    size: int, fraction: float, labels: Tensor | None, seed: int, name: str
+) -> tuple[Tensor, Tensor]:
     """Split row numbers into (kept, held out), each in rising order; with labels, class by class.
 
-    The number held out is the fraction of all, to the nearest row, at least one. Classes share it by largest
-    remainders, and each keeps at least one row.
+    The number held out is the fraction of all, to the nearest row, at least one. Classes share it
+    by largest remainders, and each keeps at least one row.
 
     >>> kept, held = hold_out(10, 0.2, torch.tensor([0] * 5 + [1] * 5), seed=0, name="validation")
     >>> len(kept), [int(h >= 5) for h in held]
@@ -22,7 +24,9 @@ def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name:
     wanted = max(1, int(size * fraction + 0.5))
     if wanted >= size:
         raise InputError(
-            f"data.{name}", got=fraction, expected=f"a fraction that leaves training data out of {size} samples"
+            f"data.{name}",
+            got=fraction,
+            expected=f"a fraction that leaves training data out of {size} samples",
         )
     generator = randomness.generator(seed, "split", name)
     shuffled = torch.randperm(size, generator=generator)
@@ -31,9 +35,11 @@ def hold_out(size: int, fraction: float, labels: Tensor | None, seed: int, name:
     else:
         if wanted > size - len(labels.unique()):
             raise InputError(
-                f"data.{name}", got=fraction, expected="a fraction that leaves a training sample of every class",
+                f"data.{name}",
+                got=fraction,
+                expected="a fraction that leaves a training sample of every class",
                 repair=f"{size} samples of {len(labels.unique())} classes; {wanted} would be split off",
-            )  # fmt: skip
+            )
         held = _by_class(labels.cpu()[shuffled], shuffled, wanted)
     kept = torch.ones(size, dtype=torch.bool)
     kept[held] = False

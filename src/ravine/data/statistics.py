@@ -1,4 +1,5 @@
-"""Statistics of the training part in float64, a chunk at a time, so that no copy of the data is ever made."""
+"""Statistics of the training part in float64, a chunk at a time, so that no copy of the data is
+ever made."""
 
 from __future__ import annotations
 
@@ -17,12 +18,15 @@ Per = Literal["feature", "channel", "global"]
 
 @dataclass
 class Rows:
-    """Rows that are fitted to: their shape without the first extent, their dtype, and a way to go through them."""
+    """Rows that are fitted to: their shape without the first extent, their dtype, and a way to go
+    through them."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     again: Callable[[], Iterable[Tensor]]
-    scaled: tuple[Rows, Affine] | None = None  # where these are other rows, all moved and scaled alike
+    scaled: tuple[Rows, Affine] | None = (
+        None  # where these are other rows, all moved and scaled alike
+    )
     known: dict[Per, Moments] = field(default_factory=dict)  # moments that were asked for before
 
     @classmethod
@@ -35,7 +39,9 @@ class Rows:
     def of_split(cls, split: Split, place: int) -> Rows:
         """The inputs (0) or the targets (1) of a part."""
         first = next(iter(split.chunks()))[place]
-        return cls(tuple(first.shape[1:]), first.dtype, lambda: (chunk[place] for chunk in split.chunks()))
+        return cls(
+            tuple(first.shape[1:]), first.dtype, lambda: (chunk[place] for chunk in split.chunks())
+        )
 
     def chunks(self) -> Iterator[Tensor]:
         """Chunks in float64."""
@@ -49,7 +55,11 @@ class Rows:
         """The rows as a transform leaves them, in float64."""
         transform = transform.double()
         first = transform(self.first().double())
-        rows = Rows(tuple(first.shape[1:]), first.dtype, lambda: (transform(chunk) for chunk in self.chunks()))
+        rows = Rows(
+            tuple(first.shape[1:]),
+            first.dtype,
+            lambda: (transform(chunk) for chunk in self.chunks()),
+        )
         if isinstance(transform, Affine) and transform.scale.numel() == 1:
             rows.scaled = self, transform
         return rows
@@ -65,7 +75,8 @@ class Moments:
 
 
 def axes(shape: tuple[int, ...], per: Per) -> list[int]:
-    """The axes of [N, *shape] that a statistic runs over; the channel is axis 1 of images and the last of all else."""
+    """The axes of [N, *shape] that a statistic runs over; the channel is axis 1 of images and the
+    last of all else."""
     rank = len(shape) + 1
     if per == "feature":
         return [0]
@@ -76,7 +87,8 @@ def axes(shape: tuple[int, ...], per: Per) -> list[int]:
 
 
 def moments(x: Tensor | Rows, per: Per) -> Moments:
-    """Mean, variance, minimum and maximum of shape ``[1 or extent, ...]`` without the first axis; NaN is passed over.
+    """Mean, variance, minimum and maximum of shape ``[1 or extent, ...]`` without the first axis;
+    NaN is passed over.
 
     Chunks are merged by Chan's formula (Chan, Golub, LeVeque 1979).
     """
@@ -124,7 +136,13 @@ def _scaled(of: Moments, by: Affine) -> Moments:
     """The moments of (x - shift) * scale from those of x: no second pass over the data."""
     low, high = by(of.low), by(of.high)
     scale = by.scale.flatten()[0]
-    return Moments(of.count, by(of.mean), of.variance * scale**2, torch.minimum(low, high), torch.maximum(low, high))
+    return Moments(
+        of.count,
+        by(of.mean),
+        of.variance * scale**2,
+        torch.minimum(low, high),
+        torch.maximum(low, high),
+    )
 
 
 def _of_chunk(chunk: Tensor, over: list[int]) -> Moments:
@@ -134,7 +152,13 @@ def _of_chunk(chunk: Tensor, over: list[int]) -> Moments:
     count = torch.full_like(total, chunk.numel() / total.numel())
     mean = total / count
     square = (chunk - mean).square_().sum(over, keepdim=True)[0]
-    return Moments(count, mean, square / count, chunk.amin(over, keepdim=True)[0], chunk.amax(over, keepdim=True)[0])
+    return Moments(
+        count,
+        mean,
+        square / count,
+        chunk.amin(over, keepdim=True)[0],
+        chunk.amax(over, keepdim=True)[0],
+    )
 
 
 def _of_known(chunk: Tensor, over: list[int]) -> Moments:
@@ -154,7 +178,9 @@ def _merge(a: Moments, b: Moments) -> Moments:
     apart = b.mean - a.mean
     mean = a.mean + apart * share
     variance = a.variance * (1 - share) + b.variance * share + apart.square() * share * (1 - share)
-    return Moments(count, mean, variance, torch.minimum(a.low, b.low), torch.maximum(a.high, b.high))
+    return Moments(
+        count, mean, variance, torch.minimum(a.low, b.low), torch.maximum(a.high, b.high)
+    )
 
 
 def covariance(x: Tensor | Rows) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
-"""PyTorch Datasets and DataLoaders, read as they are needed: by row number where they have one, else in their own
-order.
+"""PyTorch Datasets and DataLoaders, read as they are needed: by row number where they have one,
+else in their own order.
 
-A Dataset that gives the same samples twice and is at most MOST_BYTES large is read once and kept. All else is read
-anew each epoch, a few batches ahead by a worker process, its own random numbers seeded by the step, so that any step
-can be entered.
+A Dataset that gives the same samples twice and is at most MOST_BYTES large is read once and kept.
+All else is read anew each epoch, a few batches ahead by a worker process, its own random numbers
+seeded by the step, so that any step can be entered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
 
 from ravine.data.checks import finite
 from ravine.data.convert import tensor
@@ -102,7 +109,8 @@ class _Steps(Dataset):
 
 @dataclass
 class Ordered:
-    """A loader that only goes from front to back: an IterableDataset, or a sampler of the person's own."""
+    """A loader that only goes from front to back: an IterableDataset, or a sampler of the person's
+    own."""
 
     loader: DataLoader
     seed: int
@@ -116,7 +124,9 @@ class Ordered:
 
     def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
         raise InputError(
-            "data", got="a DataLoader without row numbers", expected="a Dataset with __getitem__ and __len__"
+            "data",
+            got="a DataLoader without row numbers",
+            expected="a Dataset with __getitem__ and __len__",
         )
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -124,10 +134,11 @@ class Ordered:
 
     def rows(self, index: Tensor) -> Ordered:
         raise InputError(
-            "data.validation", got="a DataLoader without row numbers, which cannot be split",
+            "data.validation",
+            got="a DataLoader without row numbers, which cannot be split",
             expected="validation data of its own: data = (train_loader, validation_loader)",
             repair="or set data.validation = 0",
-        )  # fmt: skip
+        )
 
     def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         epoch, skip = divmod(first, self.epoch_steps)
@@ -156,7 +167,10 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
     """A source from parts of which at least one is a Dataset or DataLoader; others are (x, y)."""
     from ravine.data.arrays import from_pairs
 
-    splits = {name: part if isinstance(part, tuple) else _open(part, seed, batch) for name, part in parts.items()}
+    splits = {
+        name: part if isinstance(part, tuple) else _open(part, seed, batch)
+        for name, part in parts.items()
+    }
     given = len(splits) > 1
     if all(isinstance(split, tuple) for split in splits.values()):
         source = from_pairs(splits, task, given=given)
@@ -172,18 +186,27 @@ def _unread(splits: Mapping[str, Any], task: str, given: bool) -> Source:
     from ravine.data.arrays import vocabulary_of
 
     parts = {
-        name: Arrays(*map(_required, split)) if isinstance(split, tuple) else split for name, split in splits.items()
+        name: Arrays(*map(_required, split)) if isinstance(split, tuple) else split
+        for name, split in splits.items()
     }
-    labels = {name: part.y if isinstance(part, Arrays) else _survey(part) for name, part in parts.items()}
+    labels = {
+        name: part.y if isinstance(part, Arrays) else _survey(part) for name, part in parts.items()
+    }
     first_x, _ = next(iter(parts["train"].chunks()))
     found = interpret(labels, first_x, task)
     for name, part in parts.items():
         if isinstance(part, Arrays):
             parts[name] = Arrays(part.x, found.parts[name])
         else:
-            encode = partial(as_targets, task=found.task, classes=found.classes, outputs=found.outputs)
+            encode = partial(
+                as_targets, task=found.task, classes=found.classes, outputs=found.outputs
+            )
             parts[name] = replace(part, encode=encode, labels=found.parts[name])
-    vocabulary = vocabulary_of(x for part in parts.values() for x, _ in part.chunks()) if _tokens(first_x) else None
+    vocabulary = (
+        vocabulary_of(x for part in parts.values() for x, _ in part.chunks())
+        if _tokens(first_x)
+        else None
+    )
     return Source(parts, found.task, found.classes, vocabulary, outputs=found.outputs, given=given)
 
 
@@ -197,7 +220,10 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
         return Ordered(DataLoader(part, batch_size=batch), seed)
     if not isinstance(part, DataLoader):
         return _kept(Items(part, _all(part), seed)) or Items(part, _all(part), seed)
-    sampled = part.sampler is not None and type(part.sampler) not in (RandomSampler, SequentialSampler)
+    sampled = part.sampler is not None and type(part.sampler) not in (
+        RandomSampler,
+        SequentialSampler,
+    )
     if isinstance(part.dataset, IterableDataset) or part.batch_size is None or sampled:
         return Ordered(part, seed)
     collate = None if part.collate_fn is default_collate else part.collate_fn
@@ -208,7 +234,11 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
 def _all(dataset: Dataset) -> Tensor:
     size = getattr(dataset, "__len__", None)
     if size is None:
-        raise InputError("data", got=type(dataset).__name__, expected="a Dataset with __len__, or an IterableDataset")
+        raise InputError(
+            "data",
+            got=type(dataset).__name__,
+            expected="a Dataset with __len__, or an IterableDataset",
+        )
     if not size():
         raise InputError("data", got="an empty Dataset", expected="at least one sample")
     return torch.arange(size())
@@ -222,7 +252,10 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
         with _seeded(key("probe", time)):
             twice.append(items.fetch(probe))
     same = all(
-        torch.equal(a.nan_to_num() if a.is_floating_point() else a, b.nan_to_num() if b.is_floating_point() else b)
+        torch.equal(
+            a.nan_to_num() if a.is_floating_point() else a,
+            b.nan_to_num() if b.is_floating_point() else b,
+        )
         for a, b in zip(*twice, strict=True)
     )
     x, y = twice[0]
@@ -236,7 +269,8 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
 
 
 def _survey(split: Items | Ordered) -> Tensor:
-    """The targets of all rows, from the dataset's own list where it has one, else by reading it once."""
+    """The targets of all rows, from the dataset's own list where it has one, else by reading it
+    once."""
     if isinstance(split, Items):
         for name in ("targets", "labels"):
             held = getattr(split.dataset, name, None)
@@ -262,7 +296,7 @@ def _required(value: Any) -> Tensor:
     return found
 
 
-# --- samples ----------------------------------------------------------------------------------------------------------
+# --- samples --------------------------------------------------------------------------------------
 
 
 def _stack(items: list[Any]) -> tuple[Tensor, Tensor]:
@@ -303,14 +337,19 @@ def _joined(values: list[Any]) -> Tensor:
 
 
 def _value(value: Any) -> Tensor:
-    """A tensor from what a Dataset gives: tensors, arrays, numbers, Pillow images (bytes [C, H, W])."""
+    """A tensor from what a Dataset gives: tensors, arrays, numbers, Pillow images (bytes [C, H,
+    W])."""
     from PIL import Image
 
     if isinstance(value, Image.Image):
         pixels = np.array(value if value.mode in ("L", "RGB") else value.convert("RGB"))
-        return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+        return torch.from_numpy(
+            pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy()
+        )
     if isinstance(value, str):
-        raise InputError("data", got=f"the text {value!r} in a sample", expected="numbers or images")
+        raise InputError(
+            "data", got=f"the text {value!r} in a sample", expected="numbers or images"
+        )
     if isinstance(value, float):
         return torch.tensor(value)
     found = tensor(value, "data")
@@ -334,7 +373,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _workers() -> int:
-    """One worker where processes are forked, so that any Dataset can be handed to it; else the batches are read in
-    place."""
+    """One worker where processes are forked, so that any Dataset can be handed to it; else the
+    batches are read in place."""
     forks = multiprocessing.get_start_method(allow_none=False) == "fork"
     return 1 if forks and not multiprocessing.current_process().daemon else 0

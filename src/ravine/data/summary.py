@@ -17,8 +17,8 @@ _MOST_NAMED = 100  # constant features, and columns of arrays
 
 
 def summarize(pipeline: Pipeline) -> dict[str, Any]:
-    """Plain data for ``ravine data``: the task, and of each part its size, range, missing values, constant features and
-    class balance; of tables, each column of the training part."""
+    """Plain data for ``ravine data``: the task, and of each part its size, range, missing values,
+    constant features and class balance; of tables, each column of the training part."""
     described = pipeline.preparation.facts.get("columns")
     names = ("train", "validation", "test")
     found = {
@@ -45,7 +45,10 @@ def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None)
         "samples": len(split),
         "dtype": str(inputs.dtype).removeprefix("torch."),
         **_range(inputs, seen, described),
-        "missing": int(len(split) * max(1, features) - float(torch.as_tensor(seen.count).expand_as(seen.mean).sum())),
+        "missing": int(
+            len(split) * max(1, features)
+            - float(torch.as_tensor(seen.count).expand_as(seen.mean).sum())
+        ),
         "constant_features": len(constant),
         "features": features,
     }
@@ -58,7 +61,9 @@ def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None)
     return row
 
 
-def _range(inputs: Rows, seen: Moments, described: list[dict[str, Any]] | None) -> dict[str, float | None]:
+def _range(
+    inputs: Rows, seen: Moments, described: list[dict[str, Any]] | None
+) -> dict[str, float | None]:
     """Range, mean and deviation of all numbers; codes of categories are no numbers."""
     if not described:
         return _spread(moments(inputs, "global"))
@@ -73,7 +78,10 @@ def _columns(pipeline: Pipeline, described: list[dict[str, Any]]) -> list[dict[s
     """What each column of the training part holds."""
     split = pipeline._parts["train"]
     x = torch.cat([chunk for chunk, _ in split.chunks()])
-    return [{"name": c["name"], "kind": c["kind"], **_column(c, x[:, i])} for i, c in enumerate(described)]
+    return [
+        {"name": c["name"], "kind": c["kind"], **_column(c, x[:, i])}
+        for i, c in enumerate(described)
+    ]
 
 
 def _column(column: dict[str, Any], values: Tensor) -> dict[str, Any]:
@@ -82,13 +90,25 @@ def _column(column: dict[str, Any], values: Tensor) -> dict[str, Any]:
     if not len(known):
         return found
     if column["kind"] == "number":
-        spread = {"min": known.min(), "median": known.median(), "max": known.max(), "mean": known.mean()}
+        spread = {
+            "min": known.min(),
+            "median": known.median(),
+            "max": known.max(),
+            "mean": known.mean(),
+        }
         return found | {name: float(value) for name, value in spread.items()}
     counts = known[known >= 0].long().bincount(minlength=len(column["categories"]))
     order = counts.argsort(descending=True, stable=True).tolist()
-    return found | {"most": {column["categories"][k]: int(counts[k]) for k in order[:5] if counts[k]}}
+    return found | {
+        "most": {column["categories"][k]: int(counts[k]) for k in order[:5] if counts[k]}
+    }
 
 
 def _spread(seen: Moments) -> dict[str, float | None]:
-    numbers = {"min": seen.low, "max": seen.high, "mean": seen.mean, "deviation": seen.variance.sqrt()}
+    numbers = {
+        "min": seen.low,
+        "max": seen.high,
+        "mean": seen.mean,
+        "deviation": seen.variance.sqrt(),
+    }
     return {name: float(value) for name, value in numbers.items()}

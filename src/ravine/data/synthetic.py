@@ -1,7 +1,8 @@
-"""Data made on the spot: shapes in the plane, rendered characters, and the sequence tasks of recurrent networks.
+"""Data made on the spot: shapes in the plane, rendered characters, and the sequence tasks of
+recurrent networks.
 
-Every function here is a technique: it receives ``root``, which it does not need, and gives a ``Source``. Equal
-numbers and an equal ``seed`` give equal data.
+Every function here is a technique: it receives ``root``, which it does not need, and gives a
+``Source``. Equal numbers and an equal ``seed`` give equal data.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ _ALPHABETS = {
     "digits": string.digits,
     "letters": string.ascii_letters,
 }
-_BLANK, _GO, _SYMBOLS = 1, 2, 8  # of the copying task; 0 stays free, as it is the padding of token sequences
+_BLANK, _GO, _SYMBOLS = (
+    1,
+    2,
+    8,
+)  # of the copying task; 0 stays free, as it is the padding of token sequences
 
 
 def blobs(
@@ -36,7 +41,8 @@ def blobs(
     deviation: Positive = 1.0,
     seed: Integer = 0,
 ) -> Source:
-    """Gaussian clouds, one a class, around centres drawn from [-10, 10] (scikit-learn's make_blobs).
+    """Gaussian clouds, one a class, around centres drawn from [-10, 10] (scikit-learn's
+    make_blobs).
 
     >>> blobs(Path(), samples=9).parts["train"].x.shape
     torch.Size([9, 2])
@@ -45,12 +51,19 @@ def blobs(
 
     if classes < 2:
         raise InputError("data.source.classes", got=classes, expected="at least 2")
-    x, y = make_blobs(samples, features, centers=classes, cluster_std=deviation, random_state=_state(seed))[:2]
+    x, y = make_blobs(
+        samples, features, centers=classes, cluster_std=deviation, random_state=_state(seed)
+    )[:2]
     return from_pairs({"train": (x.astype(np.float32), y)})
 
 
 def circles(
-    root: Path, *, samples: Count = 1000, noise: NonNegative = 0.1, factor: Probability = 0.5, seed: Integer = 0
+    root: Path,
+    *,
+    samples: Count = 1000,
+    noise: NonNegative = 0.1,
+    factor: Probability = 0.5,
+    seed: Integer = 0,
 ) -> Source:
     """Two circles in the plane, the inner one of radius ``factor`` (scikit-learn's make_circles).
 
@@ -74,8 +87,8 @@ def spirals(
     noise: NonNegative = 0.2,
     seed: Integer = 0,
 ) -> Source:
-    """Interleaved spirals in the plane, one a class: radius r from 0 to 1, angle 2 pi (turns r + class / classes) +
-    noise.
+    """Interleaved spirals in the plane, one a class: radius r from 0 to 1, angle 2 pi (turns r +
+    class / classes) + noise.
 
     ``noise`` is the standard deviation of the angle, in radians.
 
@@ -102,10 +115,11 @@ def characters(
     noise: NonNegative = 0.05,
     seed: Integer = 0,
 ) -> Source:
-    """Rendered characters: uint8 [1, size, size], one class a character, of random height, place and tilt.
+    """Rendered characters: uint8 [1, size, size], one class a character, of random height, place
+    and tilt.
 
-    Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise`` the standard
-    deviation of noise as a fraction of the full range. No download.
+    Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise``
+    the standard deviation of noise as a fraction of the full range. No download.
 
     >>> characters(Path(), samples=26, size=12).parts["train"].x.shape
     torch.Size([26, 1, 12, 12])
@@ -113,7 +127,9 @@ def characters(
     letters = _ALPHABETS[alphabet]
     if samples < len(letters):
         raise InputError(
-            "data.source.samples", got=samples, expected=f"at least {len(letters)}, one for each character"
+            "data.source.samples",
+            got=samples,
+            expected=f"at least {len(letters)}, one for each character",
         )
     random = np.random.default_rng(_state(seed))
     y = np.arange(samples) % len(letters)
@@ -132,21 +148,24 @@ def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integ
     bits = random.integers(0, 2, (samples, length))
     bits[0, 0] ^= bits[: min(2, samples)].sum() % 2 == 0  # both classes occur
     return from_pairs(
-        {"train": ((2.0 * bits - 1)[:, :, None].astype(np.float32), bits.sum(1) % 2)}, classes=("even", "odd")
+        {"train": ((2.0 * bits - 1)[:, :, None].astype(np.float32), bits.sum(1) % 2)},
+        classes=("even", "odd"),
     )
 
 
-def copying(root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Count = 20, seed: Integer = 0) -> Source:
+def copying(
+    root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Count = 20, seed: Integer = 0
+) -> Source:
     """The copying task: remember ``symbols`` symbols over ``delay`` blanks, then say them again.
 
-    Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2), blanks. The target
-    at each step is a blank, and at the last ``symbols`` steps the symbols.
+    Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2),
+    blanks. The target at each step is a blank, and at the last ``symbols`` steps the symbols.
 
     >>> copying(Path(), samples=6, symbols=3, delay=2).parts["train"].x.shape
     torch.Size([6, 8])
 
-    Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution recurrent neural
-    networks", 2016.
+    Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution
+    recurrent neural networks", 2016.
     """
     random = np.random.default_rng(_state(seed))
     drawn = random.integers(3, 3 + _SYMBOLS, (samples, symbols))
@@ -163,8 +182,8 @@ def copying(root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Co
 
 
 def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integer = 0) -> Source:
-    """The adding task: sequences [length, 2] of uniform numbers and marks; the target is the sum of the two that are
-    marked.
+    """The adding task: sequences [length, 2] of uniform numbers and marks; the target is the sum of
+    the two that are marked.
 
     One mark stands in each half. Always answering 1 has a squared error of 1/6.
 
@@ -176,11 +195,20 @@ def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integ
     if length < 2:
         raise InputError("data.source.length", got=length, expected="at least 2")
     random = np.random.default_rng(_state(seed))
-    values, marks, rows = random.random((samples, length)), np.zeros((samples, length)), np.arange(samples)
-    first, second = random.integers(0, length // 2, samples), random.integers(length // 2, length, samples)
+    values, marks, rows = (
+        random.random((samples, length)),
+        np.zeros((samples, length)),
+        np.arange(samples),
+    )
+    first, second = (
+        random.integers(0, length // 2, samples),
+        random.integers(length // 2, length, samples),
+    )
     marks[rows, first] = marks[rows, second] = 1
     target = values[rows, first] + values[rows, second]
-    return from_pairs({"train": (np.stack([values, marks], 2).astype(np.float32), target.astype(np.float32))})
+    return from_pairs(
+        {"train": (np.stack([values, marks], 2).astype(np.float32), target.astype(np.float32))}
+    )
 
 
 def _state(seed: int) -> int:
@@ -201,6 +229,10 @@ def _render(character: str, size: int, rotation: float, random: np.random.Genera
     font = _font(max(1, round(size * random.uniform(0.6, 0.9))))
     canvas = Image.new("L", (size, size))
     left, top, right, bottom = font.getbbox(character)
-    place = random.uniform(-0.08, 0.08, 2) * size + size / 2 - np.array([left + right, top + bottom]) / 2
+    place = (
+        random.uniform(-0.08, 0.08, 2) * size
+        + size / 2
+        - np.array([left + right, top + bottom]) / 2
+    )
     ImageDraw.Draw(canvas).text(tuple(place), character, fill=255, font=font)
     return np.asarray(canvas.rotate(random.uniform(-rotation, rotation), Image.Resampling.BILINEAR))

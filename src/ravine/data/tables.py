@@ -1,6 +1,8 @@
-"""CSV files -> raw matrices [N, columns] in float64: numbers as they are, texts as codes, NaN where a value is missing.
+"""CSV files -> raw matrices [N, columns] in float64: numbers as they are, texts as codes, NaN where
+a value is missing.
 
-What is fitted (medians, modes, which categories occur) is a Transform, ``Encoder``, fitted to the training part alone.
+What is fitted (medians, modes, which categories occur) is a Transform, ``Encoder``, fitted to the
+training part alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from torch import Tensor
 from ravine.data.transform import Transform
 from ravine.errors import InputError, unknown
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>"})  # compared in lower case
+MISSING = frozenset(
+    {"", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>"}
+)  # compared in lower case
 _TARGETS = ("target", "label", "class", "y")
 _MOST_CATEGORIES = 100
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?")
@@ -41,13 +45,16 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """Read a CSV file: its first line is the header, its separator that of ``, ; tab |`` which cuts the first rows into
-    the most columns, equally many in each. Where a comma does not separate, it may be a decimal point."""
+    """Read a CSV file: its first line is the header, its separator that of ``, ; tab |`` which cuts
+    the first rows into the most columns, equally many in each. Where a comma does not separate, it
+    may be a decimal point."""
     where = path.name
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(where, expected="text in UTF-8", repair=f"save it as UTF-8 ({error})") from None
+        raise InputError(
+            where, expected="text in UTF-8", repair=f"save it as UTF-8 ({error})"
+        ) from None
     lines = text.splitlines()
     if not lines or not lines[0].strip():
         raise InputError(where, got="an empty file", expected="a header line and rows")
@@ -60,10 +67,16 @@ def read(path: Path) -> Table:
         body, first = rows[1:], 2
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise InputError(where, got=f"the column {twice[0]!r} twice", expected="a different name for each column")
+        raise InputError(
+            where, got=f"the column {twice[0]!r} twice", expected="a different name for each column"
+        )
     for line, row in enumerate(body, first):
         if len(row) != len(header):
-            raise InputError(where, got=f"{len(row)} values in row {line}", expected=f"{len(header)}, as in the header")
+            raise InputError(
+                where,
+                got=f"{len(row)} values in row {line}",
+                expected=f"{len(header)}, as in the header",
+            )
     if not body:
         raise InputError(where, got="a header without rows", expected="at least one row")
     columns = {name: [row[i].strip() for row in body] for i, name in enumerate(header)}
@@ -118,7 +131,8 @@ def targets_of(table: Table, target: str | tuple[str, ...] | None) -> tuple[str,
 
 
 def describe(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """What each input column holds: numbers, or texts with their categories; columns of too many texts are left out."""
+    """What each input column holds: numbers, or texts with their categories; columns of too many
+    texts are left out."""
     described: list[dict[str, Any]] = []
     left_out = []
     for name in names:
@@ -128,21 +142,26 @@ def describe(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
         elif all(number(cell) is not None for cell in known):
             described.append({"name": name, "kind": "number"})
         elif len(categories := sorted(set(known))) > _MOST_CATEGORIES:
-            left_out.append(f"{name!r} ({len(categories)} different texts, more than {_MOST_CATEGORIES})")
+            left_out.append(
+                f"{name!r} ({len(categories)} different texts, more than {_MOST_CATEGORIES})"
+            )
         else:
             described.append({"name": name, "kind": "category", "categories": categories})
     if not described:
         raise InputError(
-            table.where, got="no usable input column", expected="columns of numbers or categories beside the target",
+            table.where,
+            got="no usable input column",
+            expected="columns of numbers or categories beside the target",
             repair=f"left out: {', '.join(left_out)}" if left_out else "",
-        )  # fmt: skip
+        )
     if left_out:
         warnings.warn(f"{table.where}: columns left out: {', '.join(left_out)}", stacklevel=2)
     return described
 
 
 def matrix(table: Table, columns: Sequence[dict[str, Any]]) -> Tensor:
-    """The raw matrix [N, columns]: a number, a category's code (-1 where it is not known), NaN where missing."""
+    """The raw matrix [N, columns]: a number, a category's code (-1 where it is not known), NaN
+    where missing."""
     raw = torch.empty(table.size, len(columns), dtype=torch.float64)
     for place, column in enumerate(columns):
         name = column["name"]
@@ -168,7 +187,9 @@ def numbers(cells: Sequence[str], where: str) -> list[float]:
     values = [math.nan if missing(cell) else number(cell) for cell in cells]
     for row, value in enumerate(values):
         if value is None:
-            raise InputError(where, got=cells[row], expected="a number", repair=f"see data row {row + 1}")
+            raise InputError(
+                where, got=cells[row], expected="a number", repair=f"see data row {row + 1}"
+            )
     infinite = sum(math.isinf(value) for value in values)  # type: ignore[arg-type]
     if infinite:
         raise InputError(
@@ -180,15 +201,17 @@ def numbers(cells: Sequence[str], where: str) -> list[float]:
 
 
 class Encoder(Transform):
-    """Raw matrix -> features: numbers (missing ones filled with the median), an indicator for each numeric column
-    that has missing values in the training part, categories one-hot or as an index (missing ones filled with the
-    mode).
+    """Raw matrix -> features: numbers (missing ones filled with the median), an indicator for each
+    numeric column that has missing values in the training part, categories one-hot or as an index
+    (missing ones filled with the mode).
 
     A category that the training part does not have gives zeros (one-hot) or the next free index.
     """
 
     fill: Tensor  # [columns] median or mode
-    code: Tensor  # [columns, categories] raw code -> index among those seen in training, -1 if unseen
+    code: (
+        Tensor  # [columns, categories] raw code -> index among those seen in training, -1 if unseen
+    )
 
     def forward(self, x: Tensor) -> Tensor:
         gaps = torch.isnan(x)
@@ -206,7 +229,9 @@ class Encoder(Transform):
             if self.settings["categorical"] == "index":
                 features.append(torch.where(index < 0, column["seen"], index)[:, None].to(x.dtype))
             else:
-                features.append((index[:, None] == torch.arange(column["seen"], device=x.device)).to(x.dtype))
+                features.append(
+                    (index[:, None] == torch.arange(column["seen"], device=x.device)).to(x.dtype)
+                )
         return torch.cat(features, 1)
 
     @property
@@ -218,11 +243,17 @@ class Encoder(Transform):
             if column["kind"] == "number":
                 names += [name, f"{name} missing"] if column["indicator"] else [name]
             else:
-                names += [name] if self.settings["categorical"] == "index" else [f"{name}={c}" for c in column["kept"]]
+                names += (
+                    [name]
+                    if self.settings["categorical"] == "index"
+                    else [f"{name}={c}" for c in column["kept"]]
+                )
         return tuple(names)
 
 
-def fit_encoder(raw: Tensor, columns: Sequence[dict[str, Any]], categorical: str, where: str) -> Encoder:
+def fit_encoder(
+    raw: Tensor, columns: Sequence[dict[str, Any]], categorical: str, where: str
+) -> Encoder:
     """Medians, modes and categories of the training rows."""
     most = max([len(column.get("categories", ())) for column in columns] + [1])
     fill = torch.zeros(len(columns), dtype=torch.float64)
@@ -240,11 +271,15 @@ def fit_encoder(raw: Tensor, columns: Sequence[dict[str, Any]], categorical: str
             )
         if column["kind"] == "number":
             fill[place] = known.quantile(0.5) if len(known) < 10_000_000 else known.median()
-            kept_columns.append({"name": column["name"], "kind": "number", "indicator": len(known) < len(values)})
+            kept_columns.append(
+                {"name": column["name"], "kind": "number", "indicator": len(known) < len(values)}
+            )
             continue
         seen, counts = known.unique(return_counts=True)
         fill[place] = seen[counts.argmax()]
         code[place, seen.long()] = torch.arange(len(seen), dtype=torch.float64)
         kept = [column["categories"][int(c)] for c in seen]
-        kept_columns.append({"name": column["name"], "kind": "category", "seen": len(seen), "kept": kept})
+        kept_columns.append(
+            {"name": column["name"], "kind": "category", "seen": len(seen), "kept": kept}
+        )
     return Encoder({"columns": kept_columns, "categorical": categorical}, fill=fill, code=code)

@@ -1,9 +1,9 @@
 """What the targets say: the task, its classes, and the targets as tensors.
 
-In this order, unless ``task`` says otherwise: text and whole numbers [N] are classes; whole numbers [N, T] beside
-sequences of T steps are a class per step; rows of 0 and 1 are several labels each, or one class where every row has a
-single 1; rows of floats that are shares (>= 0, sum 1) are soft classes; all other floats are the targets of a
-regression.
+In this order, unless ``task`` says otherwise: text and whole numbers [N] are classes; whole numbers
+[N, T] beside sequences of T steps are a class per step; rows of 0 and 1 are several labels each, or
+one class where every row has a single 1; rows of floats that are shares (>= 0, sum 1) are soft
+classes; all other floats are the targets of a regression.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ class Targets:
     outputs: int
 
 
-def interpret(parts: dict[str, Any], inputs: Tensor, task: str = "auto", classes: tuple[str, ...] = ()) -> Targets:
-    """Encode the targets of all parts by what those for training say; ``inputs`` are the training inputs."""
+def interpret(
+    parts: dict[str, Any], inputs: Tensor, task: str = "auto", classes: tuple[str, ...] = ()
+) -> Targets:
+    """Encode the targets of all parts by what those for training say; ``inputs`` are the training
+    inputs."""
     for name, y in parts.items():
         _check_finite(y, name)
     first = parts["train"]
@@ -67,7 +70,9 @@ def _infer(y: Tensor, inputs: Tensor) -> str:
 
 
 def _per_step(y: Tensor, inputs: Tensor) -> bool:
-    steps = inputs.ndim == 3 or (inputs.ndim == 2 and not inputs.is_floating_point() and inputs.dtype != torch.uint8)
+    steps = inputs.ndim == 3 or (
+        inputs.ndim == 2 and not inputs.is_floating_point() and inputs.dtype != torch.uint8
+    )
     return not y.is_floating_point() and y.ndim == 2 and steps and y.shape[1] == inputs.shape[1]
 
 
@@ -76,7 +81,11 @@ def _binary(y: Tensor) -> bool:
 
 
 def _shares(y: Tensor) -> bool:
-    return y.is_floating_point() and bool((y >= 0).all()) and bool(((y.double().sum(1) - 1).abs() < 1e-5).all())
+    return (
+        y.is_floating_point()
+        and bool((y >= 0).all())
+        and bool(((y.double().sum(1) - 1).abs() < 1e-5).all())
+    )
 
 
 def _classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targets:
@@ -84,7 +93,10 @@ def _classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targets:
     if first.ndim == 2 and first.shape[1] > 1:
         return _rows_of_classes(parts, classes)
     labels = {
-        name: whole(y.flatten() if y.ndim == 2 and y.shape[1] == 1 else y, "y" if name == "train" else f"y of {name}")
+        name: whole(
+            y.flatten() if y.ndim == 2 and y.shape[1] == 1 else y,
+            "y" if name == "train" else f"y of {name}",
+        )
         for name, y in parts.items()
     }
     for name, y in labels.items():
@@ -113,10 +125,15 @@ def _rows_of_classes(parts: dict[str, Tensor], classes: tuple[str, ...]) -> Targ
     for name, y in parts.items():
         if y.ndim != 2 or y.shape[1] != count or not (_shares(y.double())):
             raise InputError(
-                "y", got=f"shape {list(y.shape)} ({name})", expected=f"rows of {count} shares that sum to 1"
+                "y",
+                got=f"shape {list(y.shape)} ({name})",
+                expected=f"rows of {count} shares that sum to 1",
             )
     hard = all(_binary(y) for y in parts.values())
-    encoded = {name: y.argmax(1) if hard else y.float() if y.dtype != torch.float64 else y for name, y in parts.items()}
+    encoded = {
+        name: y.argmax(1) if hard else y.float() if y.dtype != torch.float64 else y
+        for name, y in parts.items()
+    }
     return Targets(encoded, "classification", classes or tuple(map(str, range(count))), count)
 
 
@@ -125,9 +142,16 @@ def _multilabel(parts: dict[str, Tensor]) -> Targets:
     for name, y in parts.items():
         if y.ndim != 2 or y.shape[1] != count or not _binary(y):
             raise InputError(
-                "y", got=f"shape {list(y.shape)} ({name})", expected=f"rows of {count or 'K'} labels, each 0 or 1"
+                "y",
+                got=f"shape {list(y.shape)} ({name})",
+                expected=f"rows of {count or 'K'} labels, each 0 or 1",
             )
-    return Targets({name: y.float() for name, y in parts.items()}, "multilabel", tuple(map(str, range(count))), count)
+    return Targets(
+        {name: y.float() for name, y in parts.items()},
+        "multilabel",
+        tuple(map(str, range(count))),
+        count,
+    )
 
 
 def _steps(parts: dict[str, Tensor], inputs: Tensor, classes: tuple[str, ...]) -> Targets:
@@ -135,7 +159,11 @@ def _steps(parts: dict[str, Tensor], inputs: Tensor, classes: tuple[str, ...]) -
     count = len(classes) or int(labels["train"].max()) + 1
     for name, y in labels.items():
         if y.ndim != 2:
-            raise InputError("y", got=f"shape {list(y.shape)} ({name})", expected="[N, T], a class for each time step")
+            raise InputError(
+                "y",
+                got=f"shape {list(y.shape)} ({name})",
+                expected="[N, T], a class for each time step",
+            )
         in_range(y[y != PADDED_TARGET], count, name)
     return Targets(labels, "sequence", classes or tuple(map(str, range(count))), count)
 
@@ -148,7 +176,9 @@ def _regression(parts: dict[str, Tensor]) -> Targets:
         y = y[:, None] if y.ndim == 1 else y
         if y.shape[1:].numel() != width:
             raise InputError(
-                "y", got=f"shape {list(y.shape)} ({name})", expected=f"{width} target(s) a row, as in training"
+                "y",
+                got=f"shape {list(y.shape)} ({name})",
+                expected=f"{width} target(s) a row, as in training",
             )
         shaped[name] = y
     return Targets(shaped, "regression", (), width)
@@ -183,7 +213,9 @@ def as_targets(y: Any, *, task: str, classes: tuple[str, ...], outputs: int) -> 
         return (given[:, None] if given.ndim == 1 else given).to(
             given.dtype if given.is_floating_point() else torch.float64
         )
-    if task == "multilabel" or (task == "classification" and given.ndim == 2 and given.shape[1] == outputs > 1):
+    if task == "multilabel" or (
+        task == "classification" and given.ndim == 2 and given.shape[1] == outputs > 1
+    ):
         return given if given.is_floating_point() else given.float()
     labels = whole(given.flatten() if task == "classification" else given, "y")
     in_range(labels[labels != PADDED_TARGET], outputs, "train")

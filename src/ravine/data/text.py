@@ -1,4 +1,5 @@
-"""Texts: characters as tokens. Token 0 stands for a character that the training part does not have."""
+"""Texts: characters as tokens. Token 0 stands for a character that the training part does not
+have."""
 
 from __future__ import annotations
 
@@ -23,11 +24,18 @@ class Text:
     length: int
     where: str
 
-    def cut(self, validation: float, test: float, seed: int) -> tuple[dict[str, Windows], tuple[str, ...]]:
-        """Contiguous parts, training first, test last, and the characters of the training part in order."""
+    def cut(
+        self, validation: float, test: float, seed: int
+    ) -> tuple[dict[str, Windows], tuple[str, ...]]:
+        """Contiguous parts, training first, test last, and the characters of the training part in
+        order."""
         ends = len(self.content) - int(len(self.content) * test + 0.5)
         starts = ends - int(ends * validation + 0.5)
-        pieces = {"train": self.content[:starts], "validation": self.content[starts:ends], "test": self.content[ends:]}
+        pieces = {
+            "train": self.content[:starts],
+            "validation": self.content[starts:ends],
+            "test": self.content[ends:],
+        }
         characters = (UNKNOWN, *sorted(set(pieces["train"]) - {UNKNOWN}))
         parts = {}
         for name, piece in pieces.items():
@@ -38,10 +46,11 @@ class Text:
             if not len(parts[name]):
                 needed = 2 * self.length if moving else self.length + 1
                 raise InputError(
-                    f"{self.where} ({name})", got=f"{len(piece)} characters",
+                    f"{self.where} ({name})",
+                    got=f"{len(piece)} characters",
                     expected=f"at least {needed} for windows of length {self.length}",
                     repair="give a longer text or a smaller length",
-                )  # fmt: skip
+                )
         return parts, characters
 
 
@@ -63,4 +72,6 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(str(path), expected="text in UTF-8", repair=f"save it as UTF-8 ({error})") from None
+        raise InputError(
+            str(path), expected="text in UTF-8", repair=f"save it as UTF-8 ({error})"
+        ) from None

@@ -1,7 +1,9 @@
-"""Transforms: modules of buffers, fitted to the training part, kept with the run, restored without the data.
+"""Transforms: modules of buffers, fitted to the training part, kept with the run, restored without
+the data.
 
-A transform is its class, its plain ``settings`` and its buffers; ``pack`` takes a chain of them apart and ``unpack``
-builds it again. The classes are a closed table, so nothing that is stored can name another object.
+A transform is its class, its plain ``settings`` and its buffers; ``pack`` takes a chain of them
+apart and ``unpack`` builds it again. The classes are a closed table, so nothing that is stored can
+name another object.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Transform(nn.Module):
         raise NotImplementedError
 
     def inverse(self, y: Tensor) -> Tensor:
-        raise InputError("preprocess", got=type(self).__name__, expected="a transform that can be undone")
+        raise InputError(
+            "preprocess", got=type(self).__name__, expected="a transform that can be undone"
+        )
 
 
 class Affine(Transform):
@@ -64,7 +68,8 @@ class Projection(Transform):
 
 
 class PerSample(Transform):
-    """Each sample by its own mean and standard deviation, over ``settings["over"]``; NaN (padding) is passed over."""
+    """Each sample by its own mean and standard deviation, over ``settings["over"]``; NaN (padding)
+    is passed over."""
 
     def forward(self, x: Tensor) -> Tensor:
         over = self.settings["over"]
@@ -78,7 +83,8 @@ class PerSample(Transform):
 
 
 class OneHot(Transform):
-    """Whole numbers [N, D] -> one-hot columns side by side, [N, sum K_d]; what was not seen in training gives zeros."""
+    """Whole numbers [N, D] -> one-hot columns side by side, [N, sum K_d]; what was not seen in
+    training gives zeros."""
 
     categories: Tensor  # [D, K], NaN behind a column's last
     places: Tensor  # [sum K_d] which of the D * K comparisons are columns of the result
@@ -158,7 +164,10 @@ def fused(chain: Chain) -> Chain:
         if isinstance(transform, Affine) and isinstance(first, Affine):
             short.pop()
             # ((x - a) k - b) m = (x - (a + b / k)) (k m)
-            transform = Affine(shift=first.shift + transform.shift / first.scale, scale=first.scale * transform.scale)
+            transform = Affine(
+                shift=first.shift + transform.shift / first.scale,
+                scale=first.scale * transform.scale,
+            )
         short.append(transform)
     return Chain(short)
 
@@ -169,8 +178,16 @@ def pack(chain: Chain, prefix: str) -> tuple[dict[str, Tensor], list[dict[str, A
     plain = []
     for place, transform in enumerate(chain.transforms):
         buffers = dict(transform.named_buffers())
-        tensors |= {f"{prefix}.{place}.{name}": value.cpu().contiguous() for name, value in buffers.items()}
-        plain.append({"kind": type(transform).__name__, "settings": transform.settings, "buffers": sorted(buffers)})
+        tensors |= {
+            f"{prefix}.{place}.{name}": value.cpu().contiguous() for name, value in buffers.items()
+        }
+        plain.append(
+            {
+                "kind": type(transform).__name__,
+                "settings": transform.settings,
+                "buffers": sorted(buffers),
+            }
+        )
     return tensors, plain
 
 
@@ -184,7 +201,9 @@ def unpack(tensors: Mapping[str, Tensor], plain: Iterable[Mapping[str, Any]], pr
     built = []
     for place, row in enumerate(plain):
         if row["kind"] not in _KINDS:
-            raise InputError("preprocess", got=row["kind"], expected=f"one of {', '.join(sorted(_KINDS))}")
+            raise InputError(
+                "preprocess", got=row["kind"], expected=f"one of {', '.join(sorted(_KINDS))}"
+            )
         buffers = {name: tensors[f"{prefix}.{place}.{name}"] for name in row["buffers"]}
         built.append(_KINDS[row["kind"]](row["settings"], **buffers))
     return Chain(built)

@@ -1,6 +1,7 @@
 """Affine maps of images: composed as matrices, applied once.
 
-A matrix [B, 3, 3] takes output coordinates (x, y, 1), in pixels from the centre, to input coordinates.
+A matrix [B, 3, 3] takes output coordinates (x, y, 1), in pixels from the centre, to input
+coordinates.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ Fill = Literal["nearest", "constant", "reflect"]
 
 @dataclass
 class Warp:
-    """``exact`` says that pixels go to pixels: then nothing is interpolated and bytes stay bytes. ``fill`` is None
-    where a warp never looks outside the image."""
+    """``exact`` says that pixels go to pixels: then nothing is interpolated and bytes stay bytes.
+    ``fill`` is None where a warp never looks outside the image."""
 
     matrix: Tensor  # [B, 3, 3] float32
     fill: Fill | None
@@ -35,15 +36,20 @@ class Warp:
 
 
 def matrix(
-    a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float, e: Tensor | float, f: Tensor | float
+    a: Tensor | float,
+    b: Tensor | float,
+    c: Tensor | float,
+    d: Tensor | float,
+    e: Tensor | float,
+    f: Tensor | float,
 ) -> Tensor:
     """[[a, b, c], [d, e, f], [0, 0, 1]] for each sample."""
     size = next(len(v) for v in (a, b, c, d, e, f) if isinstance(v, Tensor))
     device = next(v.device for v in (a, b, c, d, e, f) if isinstance(v, Tensor))
     entries = (a, b, c, d, e, f, 0.0, 0.0, 1.0)
-    return torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device).expand(size) for v in entries], 1).view(
-        size, 3, 3
-    )
+    return torch.stack(
+        [torch.as_tensor(v, dtype=torch.float32, device=device).expand(size) for v in entries], 1
+    ).view(size, 3, 3)
 
 
 def resolve(x: Tensor, warp: Warp) -> Tensor:
@@ -52,17 +58,24 @@ def resolve(x: Tensor, warp: Warp) -> Tensor:
 
 
 def _gathered(x: Tensor, warp: Warp) -> Tensor:
-    """Pixels picked by number; the matrix has no rotation or shear, so rows and columns are apart."""
+    """Pixels picked by number; the matrix has no rotation or shear, so rows and columns are
+    apart."""
     height, width = x.shape[2:]
     rows, row_inside = _places(warp.matrix[:, 1, 1], warp.matrix[:, 1, 2], height, warp.fill)
     columns, column_inside = _places(warp.matrix[:, 0, 0], warp.matrix[:, 0, 2], width, warp.fill)
     places = rows[:, :, None] * width + columns[:, None, :]  # [B, H, W]
-    picked = x.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
+    picked = (
+        x.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
+    )
     if warp.fill != "constant":
         return picked
     inside = row_inside.to(x.dtype)[:, None, :, None] * column_inside.to(x.dtype)[:, None, None, :]
     picked.mul_(inside)  # a product with a mask, which is several times faster than torch.where
-    return picked.add_((1 - inside) * torch.tensor(warp.value, device=x.device).to(x.dtype)) if warp.value else picked
+    return (
+        picked.add_((1 - inside) * torch.tensor(warp.value, device=x.device).to(x.dtype))
+        if warp.value
+        else picked
+    )
 
 
 def _places(scale: Tensor, shift: Tensor, extent: int, fill: Fill | None) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """How good an answer is against the best constant one: the measure that all verdicts rest on.
 
-The *skill* is 1 - L / L0, L0 the least loss of any constant output for the loss in use: ln K's refinement by the class
-frequencies for cross-entropy, the target variance for squared error. 0 is the constant predictor, 1 is perfect, negative is worse.
+The *skill* is 1 - L / L0, L0 the least loss of any constant output for the loss in use: ln K's
+refinement by the class frequencies for cross-entropy, the target variance for squared error. 0 is
+the constant predictor, 1 is perfect, negative is worse.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ FLAT = 1e-5  # a slope under which there is nothing left to minimise
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the best constant predictor reaches on some targets: its loss, and its accuracy (or R², which is 0)."""
+    """What the best constant predictor reaches on some targets: its loss, and its accuracy (or R²,
+    which is 0)."""
 
     loss: float
     accuracy: float
@@ -40,13 +42,16 @@ class Baseline:
         return max(self.loss if varies else self.uninformed, 1e-12)
 
     def metric_skill(self, accuracy: float) -> float:
-        """(accuracy - a0) / (1 - a0), a0 that of the most frequent class; R² itself for a regression."""
+        """(accuracy - a0) / (1 - a0), a0 that of the most frequent class; R² itself for a
+        regression."""
         if not math.isfinite(accuracy):
             return -math.inf
         return (accuracy - self.accuracy) / max(1.0 - self.accuracy, 0.02)
 
 
-def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabilities: bool) -> Baseline:
+def baseline(
+    loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabilities: bool
+) -> Baseline:
     """Minimise the loss over one constant output for all targets ``y``.
 
     >>> from ravine.nn.build import build_loss
@@ -71,7 +76,11 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabiliti
     def value() -> Tensor:
         out = free
         if probabilities and kind == "scores":
-            out = torch.sigmoid(free) if outputs == 1 or task == "multilabel" else torch.softmax(free, -1)
+            out = (
+                torch.sigmoid(free)
+                if outputs == 1 or task == "multilabel"
+                else torch.softmax(free, -1)
+            )
         shape = (*y64.shape, outputs) if task == "sequence" else (len(y64), outputs)
         return loss(out.expand(shape), y64).double().mean()
 
@@ -84,7 +93,8 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabiliti
 
 
 def _frequencies(y: Tensor, outputs: int, task: str) -> Tensor:
-    """Scores that give the classes (or labels) the probabilities of their frequencies: where the search begins."""
+    """Scores that give the classes (or labels) the probabilities of their frequencies: where the
+    search begins."""
     if y.is_floating_point():
         share = y.double().reshape(-1, y.shape[-1] if y.dim() > 1 else 1).mean(0)
     else:
@@ -116,7 +126,9 @@ def _minimise(free: Tensor, value: Callable[[], Tensor]) -> float:
         return start
     from scipy.optimize import minimize
 
-    found = float(minimize(at, begin, jac=True, method="L-BFGS-B", options={"maxiter": 60, "gtol": 1e-7}).fun)
+    found = float(
+        minimize(at, begin, jac=True, method="L-BFGS-B", options={"maxiter": 60, "gtol": 1e-7}).fun
+    )
     return min(found, start) if math.isfinite(found) else start
 
 

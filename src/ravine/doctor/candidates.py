@@ -1,4 +1,5 @@
-"""Candidate cures: the remedies of the findings, compounds of them, a sound recipe, train longer, and the untouched one."""
+"""Candidate cures: the remedies of the findings, compounds of them, a sound recipe, train longer,
+and the untouched one."""
 
 from __future__ import annotations
 
@@ -12,17 +13,35 @@ from ravine.errors import InputError
 from ravine.recipe import Recipe
 
 _GENERIC = (
-    "lr_too_low", "optimizer_unsuited", "inputs_unscaled", "stuck", "lr_too_high", "vanishing_gradient", "capacity_too_small",
-)  # fmt: skip
-_SOUND = ("inputs_unscaled", "targets_unscaled", "loss_output_mismatch", "no_hidden_nonlinearity", "optimizer_unsuited")
-_STARVED = {"vanishing_gradient", "dead_units", "saturated_units", "stuck"}  # of what a deep stack dies
+    "lr_too_low",
+    "optimizer_unsuited",
+    "inputs_unscaled",
+    "stuck",
+    "lr_too_high",
+    "vanishing_gradient",
+    "capacity_too_small",
+)
+_SOUND = (
+    "inputs_unscaled",
+    "targets_unscaled",
+    "loss_output_mismatch",
+    "no_hidden_nonlinearity",
+    "optimizer_unsuited",
+)
+_STARVED = {
+    "vanishing_gradient",
+    "dead_units",
+    "saturated_units",
+    "stuck",
+}  # of what a deep stack dies
 NEARBY = (4.0, 0.25)  # learning rates tried around the best of the first wave
 _OVERFITTING = 9  # remedies: the whole list
 
 
 @dataclass(frozen=True)
 class Move:
-    """One remedy: of which code, which of its remedies, and the edits that it makes of the untouched recipe."""
+    """One remedy: of which code, which of its remedies, and the edits that it makes of the
+    untouched recipe."""
 
     code: str
     place: int = 0
@@ -33,10 +52,14 @@ class Move:
     @property
     def longer(self) -> bool:
         """Whether it makes the plan longer: such moves cost as much more, and stand alone."""
-        return any(path == "stop.after" for path, _ in self.edits) or (self.code, self.place) == ("too_few_epochs", 0)
+        return any(path == "stop.after" for path, _ in self.edits) or (self.code, self.place) == (
+            "too_few_epochs",
+            0,
+        )
 
     def of(self, case: Case) -> tuple[Edits, str] | None:
-        """The edits for a program that may differ from the untouched one; None where the remedy does not apply."""
+        """The edits for a program that may differ from the untouched one; None where the remedy
+        does not apply."""
         more = {} if self.factor is None else {"factor": self.factor}
         found = remedies(self.code, case, **more)[self.place : self.place + 1]
         return (found[0]["edits"], found[0]["why"]) if found else None
@@ -70,12 +93,20 @@ def candidates(case: Case, findings: Sequence[Finding], most: int) -> list[Candi
     return list(found.values())
 
 
-def nearby(case: Case, best: Candidate, others: Sequence[Candidate], most: int, known: set[str]) -> list[Candidate]:
-    """What the first wave suggests: the best with a higher and a lower lr, with more units, and compounded with the runners-up."""
+def nearby(
+    case: Case, best: Candidate, others: Sequence[Candidate], most: int, known: set[str]
+) -> list[Candidate]:
+    """What the first wave suggests: the best with a higher and a lower lr, with more units, and
+    compounded with the runners-up."""
     seen = set(known)
-    proposals = [(*best.moves, Move("lr_too_low" if f > 1 else "lr_too_high", 0, f)) for f in NEARBY]
+    proposals = [
+        (*best.moves, Move("lr_too_low" if f > 1 else "lr_too_high", 0, f)) for f in NEARBY
+    ]
     proposals.append((*best.moves, Move("capacity_too_small")))
-    proposals += [(*best.moves, *[m for m in other.moves if m not in best.moves and not m.longer]) for other in others]
+    proposals += [
+        (*best.moves, *[m for m in other.moves if m not in best.moves and not m.longer])
+        for other in others
+    ]
     found: list[Candidate] = []
     for moves in proposals:
         made = made_of(case, moves)
@@ -92,24 +123,42 @@ def made_of(case: Case, moves: Sequence[Move]) -> Candidate | None:
     here = case
     for move in moves:
         own = dict(move.edits)
-        made = (own, move.why) if own and not any(_meet(a, b) for a in own for b in edits) else move.of(here)
+        made = (
+            (own, move.why)
+            if own and not any(_meet(a, b) for a in own for b in edits)
+            else move.of(here)
+        )
         if made is None:
-            continue  # the moves before have done it already, or it does not apply to what they leave
-        edits = {path: value for path, value in edits.items() if not any(_within(path, new) for new in made[0])} | made[0]
+            # the moves before have done it already, or it does not apply to what they leave
+            continue
+        edits = {
+            path: value
+            for path, value in edits.items()
+            if not any(_within(path, new) for new in made[0])
+        } | made[0]
         counting = [(old, words) for old, words in why if not _overruled(old, made[0])]
-        if len(counting) < len(why) and set(made[0]) == {"optimizer.lr"}:  # its factor is of a rate that counts no more
+        if len(counting) < len(why) and set(made[0]) == {
+            "optimizer.lr"
+        }:  # its factor is of a rate that counts no more
             made = made[0], f"lr {made[0]['optimizer.lr']:g}"
         why = [*counting, made]
         try:
             here = replace(case, recipe=case.recipe.edit(edits))
         except InputError:
             return None
-    return Candidate(tuple(moves), edits, "; ".join(words for _, words in why), here.recipe) if edits else None
+    return (
+        Candidate(tuple(moves), edits, "; ".join(words for _, words in why), here.recipe)
+        if edits
+        else None
+    )
 
 
 def _overruled(old: Edits, new: Edits) -> bool:
-    """Whether a learning rate or an optimiser was chosen that counts no more; other edits build on those before them."""
-    return all(path.startswith("optimizer") and any(_within(path, outer) for outer in new) for path in old)
+    """Whether a learning rate or an optimiser was chosen that counts no more; other edits build on
+    those before them."""
+    return all(
+        path.startswith("optimizer") and any(_within(path, outer) for outer in new) for path in old
+    )
 
 
 def _within(path: str, outer: str) -> bool:
@@ -121,7 +170,11 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, ...]]:
-    listed = [[_move(finding, i) for i in range(len(finding.remedies))] for finding in findings[:4] if finding.remedies]
+    listed = [
+        [_move(finding, i) for i in range(len(finding.remedies))]
+        for finding in findings[:4]
+        if finding.remedies
+    ]
     firsts = [moves[0] for moves in listed]
     codes = [moves[0].code for moves in listed]
     compounded = _compounded(listed)
@@ -142,7 +195,8 @@ def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, 
 
 
 def _compounded(listed: Sequence[Sequence[Move]]) -> list[Move]:
-    """Of each finding the first remedy that is not just a longer plan; where another has it already, the next of another kind."""
+    """Of each finding the first remedy that is not just a longer plan; where another has it
+    already, the next of another kind."""
     chosen: list[Move] = []
     for moves in listed:
         shorter = [move for move in moves if not move.longer]
@@ -154,7 +208,8 @@ def _compounded(listed: Sequence[Sequence[Move]]) -> list[Move]:
 
 
 def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Move, ...]]:
-    """What helps most often, behind the first finding's remedy and alone; where nothing was found, against overfitting too."""
+    """What helps most often, behind the first finding's remedy and alone; where nothing was found,
+    against overfitting too."""
     others = [code for code in _GENERIC if code not in codes]
     if firsts:
         yield from ((firsts[0], Move(code)) for code in others)
@@ -172,11 +227,13 @@ def _move(finding: Finding, place: int) -> Move:
 
 
 def _sound(case: Case, *, activation: bool) -> tuple[Move, ...]:
-    """All that is usually right at once: scaled data, the task's own loss on scores, Adam; ReLU with He's weights, or as it was."""
+    """All that is usually right at once: scaled data, the task's own loss on scores, Adam; ReLU
+    with He's weights, or as it was."""
     optimizers = remedies("optimizer_unsuited", case)
     left = {
         "targets_unscaled": case.task != "regression",
         "no_hidden_nonlinearity": not activation,
-        "optimizer_unsuited": case.recipe.optimizer.kind == "adam" and "optimizer.lr" not in optimizers[0]["edits"],
+        "optimizer_unsuited": case.recipe.optimizer.kind == "adam"
+        and "optimizer.lr" not in optimizers[0]["edits"],
     }
     return tuple(Move(code) for code in _SOUND if not left.get(code))

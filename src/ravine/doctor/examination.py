@@ -1,4 +1,5 @@
-"""The examination of a recipe: static, then the first step, then up to 200 steps beside what-if variants of itself."""
+"""The examination of a recipe: static, then the first step, then up to 200 steps beside what-if
+variants of itself."""
 
 from __future__ import annotations
 
@@ -17,7 +18,16 @@ from ravine.doctor.remedies import Case
 from ravine.doctor.rules import CONTRADICTION, Trial, verdict
 from ravine.doctor.samples import OF_DATA, without_signal
 from ravine.doctor.symptoms import Course
-from ravine.doctor.whatif import FEWEST, LONGEST, PATIENCE, SPEED, ended_early, limits, plan, try_out
+from ravine.doctor.whatif import (
+    FEWEST,
+    LONGEST,
+    PATIENCE,
+    SPEED,
+    ended_early,
+    limits,
+    plan,
+    try_out,
+)
 from ravine.engine.pilot import kernel_threads
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
@@ -30,13 +40,21 @@ HEAVY_STEP = 5e10  # operations of one step from which more than one thread pays
 
 
 def examine(
-    recipe: Recipe, *, module: Model = None, arrays: Any = None, steps: int = STEPS, seconds: float = SECONDS, seeds: int = SEEDS
+    recipe: Recipe,
+    *,
+    module: Model = None,
+    arrays: Any = None,
+    steps: int = STEPS,
+    seconds: float = SECONDS,
+    seeds: int = SEEDS,
 ) -> Diagnosis:
-    """Diagnose a recipe before it is trained: ``healthy``, ``sick`` or ``uncertain``, with findings.
+    """Diagnose a recipe before it is trained: ``healthy``, ``sick`` or ``uncertain``, with
+    findings.
 
-    Static checks, one probe of the untrained network, then ``seeds`` members for up to ``steps`` steps (or their share of
-    ``seconds``). Where they do not plainly learn, the same steps are run with other learning rates and with the remedies
-    of what is suspected: what helps plainly is the cause.
+    Static checks, one probe of the untrained network, then ``seeds`` members for up to ``steps``
+    steps (or their share of ``seconds``). Where they do not plainly learn, the same steps are run
+    with other learning rates and with the remedies of what is suspected: what helps plainly is the
+    cause.
     """
     began = time.monotonic()
     shelf = Shelf(module, arrays)
@@ -48,7 +66,9 @@ def examine(
     if program.seen is None:
         return _timed(verdict(found, None), clock, began)
     with kernel_threads(_sensible(recipe, work)):
-        course = run_course(recipe, program.case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work)
+        course = run_course(
+            recipe, program.case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work
+        )
         clock["run"] = time.monotonic() - began - sum(clock.values())
         found += without_signal(program, course)
         trials = _trials(course, found, shelf, seconds, work)
@@ -56,7 +76,9 @@ def examine(
     return _timed(verdict(found, course, trials), clock, began, course)
 
 
-def _trials(course: Course, found: Sequence[Finding], shelf: Shelf, seconds: float, work: float) -> list[Trial]:
+def _trials(
+    course: Course, found: Sequence[Finding], shelf: Shelf, seconds: float, work: float
+) -> list[Trial]:
     """The experiments that the course asks for; none where a contradiction explains it already."""
     if any(f.strength >= CONTRADICTION and f.code not in OF_DATA for f in found):
         return []
@@ -79,7 +101,8 @@ def _sensible(recipe: Recipe, work: float) -> int:
 
 
 def examine_static(recipe: Recipe, shelf: Shelf) -> tuple[Case, list[Finding], float]:
-    """The static findings of a recipe, contradictions and suspicions; and the operations that one sample costs."""
+    """The static findings of a recipe, contradictions and suspicions; and the operations that one
+    sample costs."""
     program, found, work = _static(recipe, shelf)
     return program.case, found, work
 
@@ -93,8 +116,16 @@ def _static(recipe: Recipe, shelf: Shelf) -> tuple[static.Examined, list[Finding
     return laid_out, static.examine(laid_out), 0.0 if laid_out.seen is None else laid_out.seen.work
 
 
-def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS, seconds: float = 60.0) -> Diagnosis:
-    """Run a recipe's whole plan in memory, ``seeds`` members side by side, and judge it as a finished run is judged."""
+def follow(
+    recipe: Recipe,
+    *,
+    module: Model = None,
+    arrays: Any = None,
+    seeds: int = SEEDS,
+    seconds: float = 60.0,
+) -> Diagnosis:
+    """Run a recipe's whole plan in memory, ``seeds`` members side by side, and judge it as a
+    finished run is judged."""
     began = time.monotonic()
     shelf = Shelf(module, arrays)
     with kernel_threads(1):  # beside busy neighbours several can be ten times slower
@@ -106,7 +137,14 @@ def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: i
         return _timed(verdict(found, None), clock, began)
     with kernel_threads(_sensible(recipe, work)):
         course = run_course(
-            recipe, program.case, shelf, steps=10**9, seeds=seeds, seconds=seconds, validation="always", marks=2 * MARKS
+            recipe,
+            program.case,
+            shelf,
+            steps=10**9,
+            seeds=seeds,
+            seconds=seconds,
+            validation="always",
+            marks=2 * MARKS,
         )
         clock["run"] = time.monotonic() - began - sum(clock.values())
         found += without_signal(program, course)
@@ -114,7 +152,9 @@ def follow(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: i
     return _timed(verdict(found, course, trials), clock, began, course)
 
 
-def plan_seconds(recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS) -> float:
+def plan_seconds(
+    recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS
+) -> float:
     """About how long ``follow`` takes: by operations, and a millisecond for each step."""
     shelf = Shelf(module, arrays)
     _, _, work = examine_static(recipe, shelf)
@@ -123,13 +163,20 @@ def plan_seconds(recipe: Recipe, *, module: Model = None, arrays: Any = None, se
     return plan(recipe, size) * (1e-3 + seeds * work * batch / SPEED)
 
 
-def _timed(diagnosis: Diagnosis, clock: dict[str, float], began: float, course: Course | None = None) -> Diagnosis:
-    diagnosis.seconds = {**{k: round(v, 3) for k, v in clock.items()}, "all": round(time.monotonic() - began, 3)}
+def _timed(
+    diagnosis: Diagnosis, clock: dict[str, float], began: float, course: Course | None = None
+) -> Diagnosis:
+    diagnosis.seconds = {
+        **{k: round(v, 3) for k, v in clock.items()},
+        "all": round(time.monotonic() - began, 3),
+    }
     if course is not None:
         diagnosis.measured = {
-            "steps": course.steps, "of": course.total, "skill": [round(max(c.skill, -99.0), 4) for c in course.curves],
+            "steps": course.steps,
+            "of": course.total,
+            "skill": [round(max(c.skill, -99.0), 4) for c in course.curves],
             "metric_skill": round(max(course.metric_skill, -99.0), 4),
-        }  # fmt: skip
+        }
     return diagnosis
 
 
@@ -147,10 +194,13 @@ def run_course(
 ) -> Course:
     """Train ``seeds`` members for at most ``steps`` steps, measured at ``marks`` places on the way.
 
-    ``work`` is the operations of one sample; a program too heavy for the time is run on smaller batches, then with one seed.
+    ``work`` is the operations of one sample; a program too heavy for the time is run on smaller
+    batches, then with one seed.
     """
     total = plan(recipe, shelf.pipeline(recipe).train_size)
-    run, seeds, steps = _light(recipe, min(steps, total), seeds, seconds * SPEED, work, least=128 if total <= steps else 16)
+    run, seeds, steps = _light(
+        recipe, min(steps, total), seeds, seconds * SPEED, work, least=128 if total <= steps else 16
+    )
     recipes = [run.edit({"seed": run.seed + i}) for i in range(seeds)]
     began = time.monotonic()
     experiment = Experiment(recipes, shelf)
@@ -165,13 +215,23 @@ def run_course(
         if to > curve.at[-1]:
             experiment.advance(to, seconds=began + PATIENCE * seconds - time.monotonic())
             experiment.measure(validation == "always" or mark == marks)
-    return Course(case, experiment.curves(), lambda: [look_at(experiment, i) for i in range(seeds)], lambda: first, run)
+    return Course(
+        case,
+        experiment.curves(),
+        lambda: [look_at(experiment, i) for i in range(seeds)],
+        lambda: first,
+        run,
+    )
 
 
-def _light(recipe: Recipe, steps: int, seeds: int, operations: float, work: float, least: int) -> tuple[Recipe, int, int]:
-    """The recipe on batches small enough, the number of seeds and of steps, that need no more than these operations.
+def _light(
+    recipe: Recipe, steps: int, seeds: int, operations: float, work: float, least: int
+) -> tuple[Recipe, int, int]:
+    """The recipe on batches small enough, the number of seeds and of steps, that need no more than
+    these operations.
 
-    A short plan is seen to its end, on batches of 128 at least, whatever it costs: how it ends must not be lost in noise.
+    A short plan is seen to its end, on batches of 128 at least, whatever it costs: how it ends must
+    not be lost in noise.
     """
     batch = recipe.data.batch
     if batch == "full" or not work or work * batch * steps * seeds <= operations:

@@ -1,4 +1,5 @@
-"""Small paired experiments: recipes trained side by side in memory on the same batches; nothing is written."""
+"""Small paired experiments: recipes trained side by side in memory on the same batches; nothing is
+written."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 @dataclass
 class Curve:
-    """One member as it went: batch losses, gradient norms, and what was measured on probe samples at some steps."""
+    """One member as it went: batch losses, gradient norms, and what was measured on probe samples
+    at some steps."""
 
     recipe: Recipe
     total: int  # steps of the whole plan
@@ -48,7 +50,11 @@ class Curve:
 
     @property
     def finite(self) -> bool:
-        return self.failed is None and bool(np.isfinite(self.losses).all()) and bool(np.isfinite(self.norms).all())
+        return (
+            self.failed is None
+            and bool(np.isfinite(self.losses).all())
+            and bool(np.isfinite(self.norms).all())
+        )
 
     def skills(self) -> list[float]:
         return [self.base.skill(value) for value in self.loss]
@@ -74,21 +80,30 @@ class Shelf:
         device, dtype = torch.device(pilot.device(recipe.device)), _dtype(recipe)
         key = f"{recipe.data.model_dump_json(exclude={'bootstrap', 'batch'})} {dtype}"
         if key not in self._pipelines:
-            self._pipelines[key] = Pipeline(recipe.data, arrays=self.arrays, device=device, dtype=dtype)
+            self._pipelines[key] = Pipeline(
+                recipe.data, arrays=self.arrays, device=device, dtype=dtype
+            )
         held = self._pipelines[key]
         return held if held.data.batch == recipe.data.batch else held.with_batch(recipe.data.batch)
 
     def program(self, recipes: Sequence[Recipe], members: Sequence[int]) -> Program:
         """Recipes that share a program, as its members, initialised."""
         pipeline = self.pipeline(recipes[0])
-        population = populate(recipes, pipeline, self.module, device=pipeline.device, dtype=_dtype(recipes[0]))
+        population = populate(
+            recipes, pipeline, self.module, device=pipeline.device, dtype=_dtype(recipes[0])
+        )
         execution = pilot.prepare(population, _by_rule(recipes[0]), pipeline)
         return Program(0, list(recipes), list(members), pipeline, population, execution, test=False)
 
 
 def _by_rule(recipe: Recipe) -> Recipe:
     """Nothing is timed for an experiment: it is over before that would pay."""
-    return recipe.edit({"precision": "float64" if recipe.precision == "float64" else "float32", "threads": torch.get_num_threads()})
+    return recipe.edit(
+        {
+            "precision": "float64" if recipe.precision == "float64" else "float32",
+            "threads": torch.get_num_threads(),
+        }
+    )
 
 
 def _dtype(recipe: Recipe) -> torch.dtype:
@@ -96,17 +111,21 @@ def _dtype(recipe: Recipe) -> torch.dtype:
 
 
 class Experiment:
-    """Recipes trained side by side. ``advance`` steps them, ``curves`` says how they went, in the recipes' order."""
+    """Recipes trained side by side. ``advance`` steps them, ``curves`` says how they went, in the
+    recipes' order."""
 
     def __init__(self, recipes: Sequence[Recipe], shelf: Shelf):
         by_program: dict[str, list[int]] = {}
         for i, recipe in enumerate(recipes):
             by_program.setdefault(recipe.program, []).append(i)
-        self.groups = [Group(shelf.program([recipes[i] for i in rows], rows)) for rows in by_program.values()]
+        self.groups = [
+            Group(shelf.program([recipes[i] for i in rows], rows)) for rows in by_program.values()
+        ]
         self.recipes = list(recipes)
 
     def advance(self, steps: int, *, seconds: float = math.inf) -> None:
-        """Every member to its step ``steps``, or as far as the clock lets it go; programs share the seconds evenly."""
+        """Every member to its step ``steps``, or as far as the clock lets it go; programs share the
+        seconds evenly."""
         began = time.monotonic()
         for i, group in enumerate(self.groups):
             group.advance(steps, began + seconds * (i + 1) / len(self.groups))
@@ -116,7 +135,11 @@ class Experiment:
             group.measure(validation)
 
     def curves(self) -> list[Curve]:
-        placed = {member: curve for group in self.groups for member, curve in zip(group.members, group.curves, strict=True)}
+        placed = {
+            member: curve
+            for group in self.groups
+            for member, curve in zip(group.members, group.curves, strict=True)
+        }
         return [placed[i] for i in range(len(self.recipes))]
 
     def model(self, i: int) -> tuple[nn.Module, nn.Module]:
@@ -137,11 +160,17 @@ class Group:
         self.stepper = Stepper(program.population, program.recipes)
         self.epoch_steps = math.ceil(self.pipeline.epoch_steps / self.stepper.accumulate)
         totals = [max(1, durations.steps(r.stop.after, self.epoch_steps)) for r in program.recipes]
-        self.schedules = Schedules([r.schedule for r in program.recipes], epoch_steps=self.epoch_steps, totals=totals)
-        self.curves = [Curve(recipe, total) for recipe, total in zip(program.recipes, totals, strict=True)]
+        self.schedules = Schedules(
+            [r.schedule for r in program.recipes], epoch_steps=self.epoch_steps, totals=totals
+        )
+        self.curves = [
+            Curve(recipe, total) for recipe, total in zip(program.recipes, totals, strict=True)
+        ]
         self.step = 0
         self.rates = np.array([r.optimizer.arguments["lr"] for r in program.recipes])
-        self.probe = probe_batch(self.pipeline, PROBE if math.prod(self.pipeline.input_shape) < 500 else PROBE // 4)
+        self.probe = probe_batch(
+            self.pipeline, PROBE if math.prod(self.pipeline.input_shape) < 500 else PROBE // 4
+        )
         self.probabilities = program.recipes[0].loss.arguments.get("input") == "probabilities"
         self.threshold = threshold(program.recipes[0], self.pipeline.task)
         self.base = self._baseline(self.probe.y)
@@ -158,17 +187,28 @@ class Group:
     def _baseline(self, y: Tensor) -> Baseline:
         loss = self.program.population.objectives[0].loss
         with torch.no_grad():
-            output = self.program.population.call(self.program.population.objectives[0].model, self.probe.x[:2])
+            output = self.program.population.call(
+                self.program.population.objectives[0].model, self.probe.x[:2]
+            )
         outputs = output.shape[-1] if output.dim() > 1 else 1
-        return baseline(loss, y.cpu(), outputs, self.pipeline.task, probabilities=self.probabilities)
+        return baseline(
+            loss, y.cpu(), outputs, self.pipeline.task, probabilities=self.probabilities
+        )
 
     def advance(self, steps: int, deadline: float = math.inf) -> None:
         while self.step < steps and time.monotonic() < deadline and bool(self.stepper.alive.any()):
-            size = 1 if self.step == 0 else max(1, min(64, int(0.5 / max(self.seconds_a_step, 1e-6))))
+            size = (
+                1 if self.step == 0 else max(1, min(64, int(0.5 / max(self.seconds_a_step, 1e-6))))
+            )
             last = min(steps, self.step + size)
             began = time.monotonic()
             rates = self.schedules.factors(self.step, last) * self.rates
-            measured = self.stepper.run(self._batches(self.step, last), self.step, rates, self.schedules.momentum(self.step, last))
+            measured = self.stepper.run(
+                self._batches(self.step, last),
+                self.step,
+                rates,
+                self.schedules.momentum(self.step, last),
+            )
             if self.step:
                 self.seconds_a_step = (time.monotonic() - began) / (last - self.step)
             self.step = last
@@ -189,7 +229,9 @@ class Group:
     def measure(self, validation: bool = False) -> None:
         population = self.program.population
         population.gather_buffers()
-        for i, (objective, curve) in enumerate(zip(population.objectives, self.curves, strict=True)):
+        for i, (objective, curve) in enumerate(
+            zip(population.objectives, self.curves, strict=True)
+        ):
             curve.at.append(self.step)
             loss, metric = self._judge(objective, self.probe)
             if not bool(self.stepper.alive[i]):
@@ -217,19 +259,28 @@ class Group:
         found = []
         for objective in population.objectives:
             with evaluation([objective]):
-                found.append(torch.cat([population.call(objective.model, x) for x in batch.x.split(512)]).float().cpu())
+                found.append(
+                    torch.cat([population.call(objective.model, x) for x in batch.x.split(512)])
+                    .float()
+                    .cpu()
+                )
         population.train()
         return found
 
     def _judge(self, objective: Any, batch: Batch) -> tuple[float, float]:
-        """Loss and metric without dropout; batch norm by the statistics of these samples while its averages are young."""
+        """Loss and metric without dropout; batch norm by the statistics of these samples while its
+        averages are young."""
         with evaluation([objective]):
-            young = [m for m in objective.modules() if isinstance(m, _NORMS)] if self.step < 500 else []
+            young = (
+                [m for m in objective.modules() if isinstance(m, _NORMS)] if self.step < 500 else []
+            )
             momenta = [m.momentum for m in young]
             for m in young:
                 m.train()
                 m.momentum = 0.0
-            output = torch.cat([self.program.population.call(objective.model, x) for x in batch.x.split(512)])
+            output = torch.cat(
+                [self.program.population.call(objective.model, x) for x in batch.x.split(512)]
+            )
             value = float(objective.loss(output, batch.y).double().mean())
             for m, momentum in zip(young, momenta, strict=True):
                 m.momentum = momentum
@@ -252,5 +303,7 @@ def probe_batch(pipeline: Pipeline, samples: int = PROBE) -> Batch:
         found.append(pipeline.batch(step))
         if sum(len(b.y) for b in found) >= samples:
             break
-    x, y, index = (torch.cat([getattr(b, name) for b in found])[:samples] for name in ("x", "y", "index"))
+    x, y, index = (
+        torch.cat([getattr(b, name) for b in found])[:samples] for name in ("x", "y", "index")
+    )
     return Batch(x, y, index)

@@ -1,7 +1,8 @@
-"""Recipes with several seeds each, trained side by side as far as they are asked for, every step counted.
+"""Recipes with several seeds each, trained side by side as far as they are asked for, every step
+counted.
 
-Outputs are those that a run of the recipe would end with: of the averaged weights where it averages, of the best epoch
-(by the samples that choose) where it stops early.
+Outputs are those that a run of the recipe would end with: of the averaged weights where it
+averages, of the best epoch (by the samples that choose) where it stops early.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ MOST_ROWS = 4096  # of those that choose, and of those that decide
 def plan_steps(recipe: Recipe, shelf: Shelf) -> int:
     """Steps of a recipe's whole plan."""
     pipeline = shelf.pipeline(recipe)
-    return max(1, durations.steps(recipe.stop.after, math.ceil(pipeline.epoch_steps / recipe.optimizer.accumulate)))
+    return max(
+        1,
+        durations.steps(
+            recipe.stop.after, math.ceil(pipeline.epoch_steps / recipe.optimizer.accumulate)
+        ),
+    )
 
 
 @dataclass
@@ -65,8 +71,13 @@ class Rows:
 
     @staticmethod
     def of(pipeline: Pipeline, fewest: int = 16) -> Rows:
-        """Halves of the validation part, or of the training part; both are the whole of what is fewer than ``fewest``."""
-        part = "validation" if pipeline.has("validation") and pipeline.size("validation") >= fewest else "train"
+        """Halves of the validation part, or of the training part; both are the whole of what is
+        fewer than ``fewest``."""
+        part = (
+            "validation"
+            if pipeline.has("validation") and pipeline.size("validation") >= fewest
+            else "train"
+        )
         rows = torch.randperm(pipeline.size(part), generator=torch.Generator().manual_seed(0))
         if len(rows) < fewest:
             return Rows(part, rows, rows)
@@ -116,11 +127,14 @@ class Field:
         return max(0, len(self.seeds) * (_to(self.plans[i], part) - done))
 
     def advance(self, wanted: Sequence[int], part: float) -> None:
-        """These go on to this part of their plans; whatever stands in one population with them is dropped."""
+        """These go on to this part of their plans; whatever stands in one population with them is
+        dropped."""
         lanes: dict[int, tuple[_Lane, list[int]]] = {}
         for i, place in enumerate(self._places):
             if place is not None:
-                lanes.setdefault(id(place[0]), (place[0], []))[1].extend([place[1]] if i in wanted else [])
+                lanes.setdefault(id(place[0]), (place[0], []))[1].extend(
+                    [place[1]] if i in wanted else []
+                )
         for lane, kept in lanes.values():
             if kept and not lane.failed and lane.group.step < _to(lane.plan, part):
                 with _tolerant(lane):
@@ -141,7 +155,9 @@ class Field:
             return [lost(len(rows))] * len(self.seeds)
         lane, k = place
         return [
-            score(lane.pipeline, self.recipes[i], output, lane.batch(deciding)) if alive else lost(len(rows))
+            score(lane.pipeline, self.recipes[i], output, lane.batch(deciding))
+            if alive
+            else lost(len(rows))
             for output, alive in zip(lane.outputs(k, deciding), lane.alive(k), strict=True)
         ]
 
@@ -153,11 +169,15 @@ class Field:
             return lost(len(self.rows.deciding))
         lane = place[0]
         return score(
-            lane.pipeline, self.recipes[i], averaged(outputs, self.recipes[i], lane.pipeline.task), lane.batch(deciding=True)
+            lane.pipeline,
+            self.recipes[i],
+            averaged(outputs, self.recipes[i], lane.pipeline.task),
+            lane.batch(deciding=True),
         )
 
     def weigh(self, i: int, part: float) -> None:
-        """Recipe i's members learn from this part of the training samples alone; the others weigh nothing."""
+        """Recipe i's members learn from this part of the training samples alone; the others weigh
+        nothing."""
         place = self._places[i]
         if place is not None:
             place[0].subset(part)
@@ -189,7 +209,7 @@ class _Lane:
             self._batches[deciding] = Batch(x[chosen], y[chosen], chosen)
         return self._batches[deciding]
 
-    # --- training -----------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------
 
     def keep(self, recipes: Sequence[int]) -> None:
         """Only these recipes' members go on."""
@@ -202,9 +222,15 @@ class _Lane:
         """To a step; where members stop early, epoch by epoch."""
         look = self.group.epoch_steps * math.ceil(self.plan / self.group.epoch_steps / LOOKS)
         while self.group.step < to:
-            if self.best and all(self.best[m].ended for m in self.group.members if m in self.best) and self._all_watched():
+            if (
+                self.best
+                and all(self.best[m].ended for m in self.group.members if m in self.best)
+                and self._all_watched()
+            ):
                 return
-            next_step = min(to, (self.group.step // look + 1) * look if self.best else self.group.step + BLOCK)
+            next_step = min(
+                to, (self.group.step // look + 1) * look if self.best else self.group.step + BLOCK
+            )
             steps = len(self.group.members) * (next_step - self.group.step)
             self.group.advance(next_step)
             self.owner.purse.spend(steps)
@@ -225,10 +251,16 @@ class _Lane:
             loss = self._loss(row, choosing[row])
             if loss < best.loss:
                 deciding = deciding or self._now(deciding=True)
-                best.loss, best.step, best.outputs = loss, self.group.step, {False: choosing[row], True: deciding[row]}
+                best.loss, best.step, best.outputs = (
+                    loss,
+                    self.group.step,
+                    {False: choosing[row], True: deciding[row]},
+                )
             patience = self.group.curves[row].recipe.stop.patience
             if patience is not None:
-                best.ended = self.group.step - best.step >= durations.steps(patience, self.group.epoch_steps)
+                best.ended = self.group.step - best.step >= durations.steps(
+                    patience, self.group.epoch_steps
+                )
 
     def _loss(self, row: int, output: Tensor) -> float:
         y = self.batch(deciding=False).y
@@ -238,27 +270,35 @@ class _Lane:
         return value if math.isfinite(value) else math.inf
 
     def subset(self, part: float) -> None:
-        """A weight of 1 / part for the first samples of the training part's random order, of 0 for the others."""
+        """A weight of 1 / part for the first samples of the training part's random order, of 0 for
+        the others."""
         n = self.pipeline.train_size
         order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
         weights = torch.zeros(n)
         weights[order[: max(1, int(part * n))]] = 1 / part
         stepper = self.group.stepper
-        stepper.sample_weights = weights.to(stepper.population.theta).expand(len(self.group.members), n).clone()
+        stepper.sample_weights = (
+            weights.to(stepper.population.theta).expand(len(self.group.members), n).clone()
+        )
 
-    # --- outputs ------------------------------------------------------------------------------------------------------
+    # --- outputs ----------------------------------------------------------------------------------
 
     def _rows(self, recipe: int) -> list[tuple[int, int]]:
         members = range(recipe * self.seeds, (recipe + 1) * self.seeds)
         return [(member, self.group.members.index(member)) for member in members]
 
     def alive(self, recipe: int) -> list[bool]:
-        return [bool(self.group.stepper.alive[row]) or m in self.best for m, row in self._rows(recipe)]
+        return [
+            bool(self.group.stepper.alive[row]) or m in self.best for m, row in self._rows(recipe)
+        ]
 
     def outputs(self, recipe: int, deciding: bool) -> list[Tensor]:
         """The outputs of one recipe's members, in the seeds' order."""
         now = self._now(deciding)
-        return [self.best[m].outputs.get(deciding, now[row]) if m in self.best else now[row] for m, row in self._rows(recipe)]
+        return [
+            self.best[m].outputs.get(deciding, now[row]) if m in self.best else now[row]
+            for m, row in self._rows(recipe)
+        ]
 
     def _now(self, deciding: bool) -> list[Tensor]:
         """Every member's outputs as it stands, of averaged weights where it averages them."""
@@ -277,7 +317,8 @@ class _Lane:
 
 @contextmanager
 def _tolerant(lane: _Lane | None = None) -> Iterator[None]:
-    """Recipes that cannot be run at all (batch norm over a batch of one sample, …) are out, not an error."""
+    """Recipes that cannot be run at all (batch norm over a batch of one sample, …) are out, not an
+    error."""
     try:
         yield
     except (RuntimeError, ValueError):

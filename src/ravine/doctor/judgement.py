@@ -1,4 +1,5 @@
-"""The judgement of a run, finished or running, from what its directory holds; and the findings of every ``train``."""
+"""The judgement of a run, finished or running, from what its directory holds; and the findings of
+every ``train``."""
 
 from __future__ import annotations
 
@@ -35,10 +36,14 @@ MOST = 64  # recipes of one program that are judged
 LOOKED_AT = 3  # members of one recipe whose final weights are looked at
 
 
-def judge(directory: str | Path, *, member: int = 0, module: Model = None, arrays: Any = None) -> Diagnosis:
-    """Diagnose a run from its directory: ``healthy``, ``sick`` or ``uncertain`` (still running), with findings.
+def judge(
+    directory: str | Path, *, member: int = 0, module: Model = None, arrays: Any = None
+) -> Diagnosis:
+    """Diagnose a run from its directory: ``healthy``, ``sick`` or ``uncertain`` (still running),
+    with findings.
 
-    Members that differ from ``member`` by their seeds alone are judged with it: most of them decide.
+    Members that differ from ``member`` by their seeds alone are judged with it: most of them
+    decide.
     """
     began = time.monotonic()
     rundir = RunDir.open(Path(directory))
@@ -50,7 +55,9 @@ def judge(directory: str | Path, *, member: int = 0, module: Model = None, array
     laid_out = _lay_out(program)
     found = static.examine(laid_out)
     clock = {"static": round(time.monotonic() - began, 3)}
-    course = course_of(rundir, _alike(rundir.recipes, member), laid_out, lambda: _first(program, laid_out), module)
+    course = course_of(
+        rundir, _alike(rundir.recipes, member), laid_out, lambda: _first(program, laid_out), module
+    )
     diagnosis = verdict([*found, *without_signal(laid_out, course)], course)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
     skills = [round(max(curve.skill, -99.0), 4) for curve in course.curves]
@@ -60,7 +67,9 @@ def judge(directory: str | Path, *, member: int = 0, module: Model = None, array
 
 def _lay_out(program: Program) -> static.Examined:
     first = program.population.objectives[0]
-    return static.lay_out(program.recipes[0], program.pipeline, first.model, copy.deepcopy(first.loss))
+    return static.lay_out(
+        program.recipes[0], program.pipeline, first.model, copy.deepcopy(first.loss)
+    )
 
 
 def _first(program: Program, laid_out: static.Examined) -> list[Seen]:
@@ -74,20 +83,34 @@ def _alike(recipes: Sequence[Recipe], member: int) -> list[int]:
 
 
 def course_of(
-    rundir: RunDir, members: Sequence[int], laid_out: static.Examined, first: Callable[[], list[Seen]], module: Model
+    rundir: RunDir,
+    members: Sequence[int],
+    laid_out: static.Examined,
+    first: Callable[[], list[Seen]],
+    module: Model,
 ) -> Course:
     """How members went, from the losses of their steps and the metrics of their epochs."""
     base = _baseline(laid_out)
     curves = [_curve(rundir, member, base, laid_out.pipeline) for member in members]
 
     def last() -> list[Seen]:
-        return [seen for member in list(members)[:LOOKED_AT] if (seen := _final(rundir, member, laid_out, module)) is not None]
+        return [
+            seen
+            for member in list(members)[:LOOKED_AT]
+            if (seen := _final(rundir, member, laid_out, module)) is not None
+        ]
 
     return Course(laid_out.case, curves, last, first)
 
 
 def _baseline(laid_out: static.Examined) -> Baseline:
-    return baseline(laid_out.loss, laid_out.probe.y.cpu(), laid_out.outputs, laid_out.task, probabilities=laid_out.probabilities)
+    return baseline(
+        laid_out.loss,
+        laid_out.probe.y.cpu(),
+        laid_out.outputs,
+        laid_out.task,
+        probabilities=laid_out.probabilities,
+    )
 
 
 def _final(rundir: RunDir, member: int, laid_out: static.Examined, module: Model) -> Seen | None:
@@ -111,7 +134,9 @@ def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> C
         stretch = losses[max(0, (part - 1) * seen // STRETCHES) : max(1, part * seen // STRETCHES)]
         curve.at.append(max(1, part * seen // STRETCHES) if part else 0)
         curve.loss.append(float(np.nanmean(stretch)) if np.isfinite(stretch).any() else math.nan)
-    curve.failed = "diverged" if (result or {}).get("stopped") == "diverged" or not len(finite) else None
+    curve.failed = (
+        "diverged" if (result or {}).get("stopped") == "diverged" or not len(finite) else None
+    )
     named = [name for name in ("accuracy", "r2") if epochs and f"val_{name}" in epochs[0]]
     if epochs and "val_loss" in epochs[0]:
         curve.val_loss = [row["val_loss"] for row in epochs]
@@ -122,21 +147,30 @@ def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> C
 def _norms(epochs: Sequence[dict[str, Any]], steps: int) -> np.ndarray:
     """The gradient's norm at every step, as well as the epochs' means tell."""
     norms = np.array([row["grad_norm"] for row in epochs if "grad_norm" in row], dtype=float)
-    return np.resize(np.repeat(norms, -(-steps // max(1, len(norms)))), steps) if len(norms) else np.zeros(steps)
+    return (
+        np.resize(np.repeat(norms, -(-steps // max(1, len(norms)))), steps)
+        if len(norms)
+        else np.zeros(steps)
+    )
 
 
 def _total(recipe: Recipe, pipeline: Pipeline) -> int:
-    return durations.steps(recipe.stop.after, math.ceil(pipeline.epoch_steps / recipe.optimizer.accumulate))
+    return durations.steps(
+        recipe.stop.after, math.ceil(pipeline.epoch_steps / recipe.optimizer.accumulate)
+    )
 
 
-# --- the findings of every train ------------------------------------------------------------------------------------
+# --- the findings of every train ------------------------------------------------------------------
 
 
 @dataclass
 class Checkup:
-    """Looks at programs before they are trained, and judges their members when they have ended. No number of theirs changes."""
+    """Looks at programs before they are trained, and judges their members when they have ended. No
+    number of theirs changes."""
 
-    looked: list[tuple[static.Examined, list[Finding], list[int]]]  # of each program, with its members
+    looked: list[
+        tuple[static.Examined, list[Finding], list[int]]
+    ]  # of each program, with its members
     module: Model = None
 
     @classmethod
@@ -146,17 +180,26 @@ class Checkup:
             laid_out = _lay_out(program)
             found = static.examine(laid_out)
             laid_out.model = nn.Identity()  # what trains is not held on to
-            looked.append((laid_out, found, sorted({*program.members, *(member for member, _ in program.waiting)})))
+            looked.append(
+                (
+                    laid_out,
+                    found,
+                    sorted({*program.members, *(member for member, _ in program.waiting)}),
+                )
+            )
         return cls(looked, module)
 
     def conclude(self, rundir: RunDir) -> list[Finding]:
-        """Store the findings on every member that has ended as events, and give them back ranked."""
+        """Store the findings on every member that has ended as events, and give them back
+        ranked."""
         whole: list[Finding] = []
         for laid_out, found, members in self.looked:
             kinds: dict[str, list[int]] = {}
             for member in members:
                 if rundir.result(member) is not None:
-                    kinds.setdefault(rundir.recipes[member].edit({"seed": 0}).hash, []).append(member)
+                    kinds.setdefault(rundir.recipes[member].edit({"seed": 0}).hash, []).append(
+                        member
+                    )
             for alike in list(kinds.values())[:MOST]:
                 seen = [] if laid_out.seen is None else [laid_out.seen]
                 course = course_of(rundir, alike, laid_out, lambda seen=seen: seen, self.module)  # type: ignore[misc]

@@ -1,7 +1,8 @@
-"""What is seen inside a network: each layer's outputs and gradients on one batch, through hooks that are gone afterwards.
+"""What is seen inside a network: each layer's outputs and gradients on one batch, through hooks
+that are gone afterwards.
 
-A probe never changes a number of the network: it looks at a copy, in its own random state. Only numbers come back, no
-tensor is kept.
+A probe never changes a number of the network: it looks at a copy, in its own random state. Only
+numbers come back, no tensor is kept.
 """
 
 from __future__ import annotations
@@ -46,15 +47,19 @@ class Layer:
     flat: float = 0.0  # fraction of outputs at a flat end of a sigmoid or tanh
     gradient: float = 0.0  # root mean square of the weight's gradient
     weight: float = 0.0  # root mean square of the weight
-    twins: float = 0.0  # fraction of units whose incoming weights and their gradients equal another unit's
+    twins: float = (
+        0.0  # fraction of units whose incoming weights and their gradients equal another unit's
+    )
     input_std: float = 0.0
-    varies: float = 0.0  # a unit's standard deviation from sample to sample, in the mean: what of the signal is left
+    # a unit's standard deviation from sample to sample, in the mean: what of the signal is left
+    varies: float = 0.0
     products: float = 0.0  # multiplications of one sample, forwards
 
 
 @dataclass
 class Seen:
-    """One probe: the layers in the order in which they ran, the output, the loss and whether all was finite."""
+    """One probe: the layers in the order in which they ran, the output, the loss and whether all
+    was finite."""
 
     layers: list[Layer]
     loss: float
@@ -90,7 +95,8 @@ def is_activation(layer: Layer) -> bool:
 
 
 def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
-    """Forward and backward on a copy of the network, without dropout, with batch statistics of these samples."""
+    """Forward and backward on a copy of the network, without dropout, with batch statistics of
+    these samples."""
     model, loss = copy.deepcopy(model), copy.deepcopy(loss)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -115,7 +121,11 @@ def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
             output = model(x)
             value = loss(output, y).mean()
             parameters = [p for p in model.parameters() if p.requires_grad]
-            found = torch.autograd.grad(value, parameters, allow_unused=True) if value.requires_grad else [None] * len(parameters)
+            found = (
+                torch.autograd.grad(value, parameters, allow_unused=True)
+                if value.requires_grad
+                else [None] * len(parameters)
+            )
     finally:
         for handle in handles:
             handle.remove()
@@ -131,7 +141,12 @@ def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
 def _hook(name: str, layers: list[Layer], owners: list[nn.Module]) -> Any:
     def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         value = output[0] if isinstance(output, tuple) else output
-        if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 1 or value.numel() == 0:
+        if (
+            not isinstance(value, Tensor)
+            or not value.is_floating_point()
+            or value.dim() < 1
+            or value.numel() == 0
+        ):
             return
         layers.append(_measured(name, module, inputs[0] if inputs else None, value.detach()))
         owners.append(module)
@@ -143,11 +158,19 @@ def _measured(name: str, module: nn.Module, given: object, value: Tensor) -> Lay
     kind = type(module).__name__
     weighted = any(p.dim() >= 2 for p in module.parameters(recurse=False))
     unit_axis = -1 if value.dim() <= 3 else 1
-    rows = value.movedim(unit_axis, -1).reshape(-1, value.shape[unit_axis]).float()  # [samples and places, units]
+    rows = (
+        value.movedim(unit_axis, -1).reshape(-1, value.shape[unit_axis]).float()
+    )  # [samples and places, units]
     layer = Layer(
-        name, kind, weighted, rows.shape[-1], tuple(value.shape[1:]), float(rows.mean()),
-        float(rows.std(correction=0)), float(rows.abs().max()),
-    )  # fmt: skip
+        name,
+        kind,
+        weighted,
+        rows.shape[-1],
+        tuple(value.shape[1:]),
+        float(rows.mean()),
+        float(rows.std(correction=0)),
+        float(rows.abs().max()),
+    )
     if not weighted:
         layer.zero_units, layer.flat = _dead_and_flat(kind, rows)
     layer.varies = float(rows.std(0, correction=0).mean())
@@ -157,7 +180,8 @@ def _measured(name: str, module: nn.Module, given: object, value: Tensor) -> Lay
 
 
 def _dead_and_flat(kind: str, rows: Tensor) -> tuple[float, float]:
-    """The share of units that are 0 in every row, and of outputs at the flat ends of a sigmoid or tanh; rows [N, units]."""
+    """The share of units that are 0 in every row, and of outputs at the flat ends of a sigmoid or
+    tanh; rows [N, units]."""
     flat = 0.0
     if kind in _FLAT_ENDS:
         low, high = _FLAT_ENDS[kind]
@@ -181,24 +205,31 @@ def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) 
     weight = weights[0]
     gradient = gradients.get(id(weight))
     places = 1 if not layer.shape else math.prod(layer.shape) / layer.units
-    layer.products = 0.0 if isinstance(owner, nn.Embedding) else places * sum(w.numel() for w in weights)
+    layer.products = (
+        0.0 if isinstance(owner, nn.Embedding) else places * sum(w.numel() for w in weights)
+    )
     layer.weight = float(weight.detach().double().square().mean().sqrt())
     layer.gradient = 0.0 if gradient is None else float(gradient.double().square().mean().sqrt())
     rows = weight.detach().flatten(1)
     if gradient is not None:
         rows = torch.cat([rows, gradient.flatten(1)], 1)
     if len(rows) > 1 and not isinstance(owner, nn.RNNBase | nn.Embedding):
-        mix = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(rows.device)
-        _, counts = torch.unique((rows * mix).sum(1), return_counts=True)  # equal rows have equal sums
+        mix = torch.rand(
+            rows.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        ).to(rows.device)
+        _, counts = torch.unique(
+            (rows * mix).sum(1), return_counts=True
+        )  # equal rows have equal sums
         layer.twins = float(counts[counts > 1].sum()) / len(rows)
 
 
-# --- the output layer, by how it behaves ----------------------------------------------------------------------------
+# --- the output layer, by how it behaves ----------------------------------------------------------
 
 
 def head_kind(model: nn.Module, x: Tensor) -> str:
-    """What the network makes of its last weighted layer's values: linear, sigmoid, softmax, tanh, relu, log_softmax,
-    constant or other. Found by handing it values from -50 to 50 there and looking at what comes out.
+    """What the network makes of its last weighted layer's values: linear, sigmoid, softmax, tanh,
+    relu, log_softmax, constant or other. Found by handing it values from -50 to 50 there and
+    looking at what comes out.
     """
     model = copy.deepcopy(model).eval()
     last = _last_weighted(model, x)
@@ -264,8 +295,8 @@ def _last_weighted(model: nn.Module, x: Tensor) -> nn.Module | None:
 
 
 def is_affine(model: nn.Module, x: Tensor) -> bool:
-    """Whether what reaches the last weighted layer is an affine function of the inputs: halfway between two inputs lies
-    the mean of their values.
+    """Whether what reaches the last weighted layer is an affine function of the inputs: halfway
+    between two inputs lies the mean of their values.
     """
     model = copy.deepcopy(model).eval()
     last = _last_weighted(model, x)
@@ -273,11 +304,17 @@ def is_affine(model: nn.Module, x: Tensor) -> bool:
     if last is None or len(x) < 2 or (not x.is_floating_point() and embedding is None):
         return False
     seen: list[Tensor] = []
-    handles = [last.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().double()))]
+    handles = [
+        last.register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs[0].detach().double())
+        )
+    ]
     given = x if embedding is None else embedding(x).detach()  # of tokens: their vectors
     parts: list[Tensor] = []
     if embedding is not None:
-        handles.append(embedding.register_forward_hook(lambda module, inputs, output: parts[len(seen)]))
+        handles.append(
+            embedding.register_forward_hook(lambda module, inputs, output: parts[len(seen)])
+        )
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
     there, here = given + 3 * (given - given.mean(0)) + 3 * given.std() * noise, given.roll(1, 0)
     parts += [there, here, (there + here) / 2]

@@ -1,4 +1,5 @@
-"""Remedies: for each finding, edits of the recipe that may cure it, the most direct first. An edit is a table of path and value."""
+"""Remedies: for each finding, edits of the recipe that may cure it, the most direct first. An edit
+is a table of path and value."""
 
 from __future__ import annotations
 
@@ -14,9 +15,22 @@ from ravine.recipe import Recipe
 
 Edits = dict[str, Any]
 ACTIVATIONS = (
-    "relu", "sigmoid", "tanh", "softmax", "log_softmax", "elu", "selu", "leaky_relu", "softplus", "softsign", "hard_sigmoid",
-    "hard_tanh", "gelu", "silu", "linear",
-)  # fmt: skip
+    "relu",
+    "sigmoid",
+    "tanh",
+    "softmax",
+    "log_softmax",
+    "elu",
+    "selu",
+    "leaky_relu",
+    "softplus",
+    "softsign",
+    "hard_sigmoid",
+    "hard_tanh",
+    "gelu",
+    "silu",
+    "linear",
+)
 REACH = 3.0  # how far a weight should be able to move in a whole plan
 DEEP, SHALLOW = 5, 3  # hidden layers of a deep stack, and what is left of it
 WEIGHTED = ("dense", "conv", "locally_connected")
@@ -34,7 +48,8 @@ class Case:
 
 
 def remedies(code: str, case: Case, **more: Any) -> tuple[dict[str, Any], ...]:
-    """Remedies of a finding: ``{"edits": {path: value}, "why": sentence}``, each leading to another recipe."""
+    """Remedies of a finding: ``{"edits": {path: value}, "why": sentence}``, each leading to another
+    recipe."""
     found, seen = [], {case.recipe.hash}
     for edits, why in _TABLE.get(code, _nothing)(case, **more):
         try:
@@ -54,23 +69,33 @@ def _nothing(case: Case, **more: Any) -> Remedy:
     yield from ()
 
 
-# --- structure --------------------------------------------------------------------------------------------------------
+# --- structure ------------------------------------------------------------------------------------
 
 
 def layers_of(recipe: Recipe) -> list[dict[str, Any]] | None:
-    """The model's list of layers as plain tables; None for a named model or a module given in Python."""
+    """The model's list of layers as plain tables; None for a named model or a module given in
+    Python."""
     if recipe.model.kind != "layers":
         return None
-    return [layer.said() if isinstance(layer, Part) else dict(layer) for layer in recipe.model.layers]
+    return [
+        layer.said() if isinstance(layer, Part) else dict(layer) for layer in recipe.model.layers
+    ]
 
 
 def proper_head(case: Case) -> Edits | None:
-    """An output layer without activation, of the right number of units, and the task's own loss on scores."""
+    """An output layer without activation, of the right number of units, and the task's own loss on
+    scores."""
     layers = layers_of(case.recipe)
-    loss = {"classification": "cross_entropy", "sequence": "cross_entropy", "multilabel": "binary_cross_entropy"}.get(
-        case.task, "squared"
-    )
-    penalties = {name: getattr(case.recipe.loss, name) for name in ("l1", "l2") if getattr(case.recipe.loss, name)}
+    loss = {
+        "classification": "cross_entropy",
+        "sequence": "cross_entropy",
+        "multilabel": "binary_cross_entropy",
+    }.get(case.task, "squared")
+    penalties = {
+        name: getattr(case.recipe.loss, name)
+        for name in ("l1", "l2")
+        if getattr(case.recipe.loss, name)
+    }
     if layers is None:
         return {"loss": {"kind": loss, **penalties}}
     place = last_weighted(layers)
@@ -97,7 +122,10 @@ def _head(case: Case, **_: Any) -> Remedy:
             "sequence": "cross-entropy",
             "multilabel": "binary cross-entropy for each label",
         }
-        yield edits, f"let the last layer give scores, and use {names.get(case.task, 'the squared error')} on them"
+        yield (
+            edits,
+            f"let the last layer give scores, and use {names.get(case.task, 'the squared error')} on them",
+        )
 
 
 def _range(case: Case, **_: Any) -> Remedy:
@@ -117,14 +145,22 @@ def _scale_inputs(case: Case, **_: Any) -> Remedy:
     if layers and layers[0]["kind"] == "embedding":
         return
     if not _standardized(case, "inputs"):
-        yield scale_inputs(case), "bring the inputs to unit scale, by statistics of the training part"
+        yield (
+            scale_inputs(case),
+            "bring the inputs to unit scale, by statistics of the training part",
+        )
     if layers and len(case.input_shape) in (1, 3) and _batches_of(case, 8):
-        yield {"model.layers": [{"kind": "batch_norm"}, *layers]}, "normalise the inputs by the batch"
+        yield (
+            {"model.layers": [{"kind": "batch_norm"}, *layers]},
+            "normalise the inputs by the batch",
+        )
 
 
 def _standardized(case: Case, of: str) -> bool:
     """Whether the last thing done to inputs or targets is to standardise them."""
-    steps = [part for part in case.recipe.data.preprocess if part.arguments.get("of", "inputs") == of]
+    steps = [
+        part for part in case.recipe.data.preprocess if part.arguments.get("of", "inputs") == of
+    ]
     return bool(steps) and steps[-1].kind == "standardize"
 
 
@@ -140,13 +176,19 @@ def _scale_targets(case: Case, **_: Any) -> Remedy:
         head = proper_head(case)
         if head:
             edits |= head
-        yield edits, "standardise the targets (predictions come back in their own units), with a linear output"
+        yield (
+            edits,
+            "standardise the targets (predictions come back in their own units), with a linear output",
+        )
 
 
 def fresh_weights(case: Case, kind: str | None = None) -> Edits:
-    """All weights drawn anew, no layer's own rule: He's, or Glorot's where the hidden layers are sigmoid or tanh; zero biases."""
+    """All weights drawn anew, no layer's own rule: He's, or Glorot's where the hidden layers are
+    sigmoid or tanh; zero biases."""
     layers = layers_of(case.recipe)
-    flat = {"sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"} & {layer["kind"] for layer in (layers or [])[:-1]}
+    flat = {"sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"} & {
+        layer["kind"] for layer in (layers or [])[:-1]
+    }
     kind = kind or ("glorot_uniform" if flat else "he_normal")
     init = {"weights": {"kind": kind}, "biases": {"kind": "zeros"}}
     if layers is None:
@@ -188,13 +230,17 @@ def _activation(case: Case, **_: Any) -> Remedy:
             layers = edits.get("model.layers")
             if layers:
                 with_init = Case(case.recipe.edit(edits), case.task, case.outputs, case.input_shape)
-                yield fresh_weights(with_init), f"use {kind} in the hidden layers, with He's initialisation"
+                yield (
+                    fresh_weights(with_init),
+                    f"use {kind} in the hidden layers, with He's initialisation",
+                )
             else:
                 yield edits, f"use {kind} in the hidden layers"
 
 
 def _normalise(case: Case, **_: Any) -> Remedy:
-    """Batch norm behind every hidden layer; layer norm where batches are too small for statistics of their own."""
+    """Batch norm behind every hidden layer; layer norm where batches are too small for statistics
+    of their own."""
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
     if layers is None or not last:
@@ -223,7 +269,8 @@ def _vanishing(case: Case, **_: Any) -> Remedy:
 
 
 def _shallower(case: Case, **_: Any) -> Remedy:
-    """Of a deep stack of dense layers the first few and the last: the gradient has less far to go."""
+    """Of a deep stack of dense layers the first few and the last: the gradient has less far to
+    go."""
     layers = layers_of(case.recipe) or []
     weighted = [i for i, layer in enumerate(layers) if layer["kind"] in WEIGHTED]
     hidden = weighted[:-1]
@@ -246,7 +293,7 @@ def _wider(case: Case, **_: Any) -> Remedy:
     yield {"model.layers": made}, "four times as many hidden units"
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def _rate(case: Case, factors: tuple[float, ...]) -> Remedy:
@@ -268,18 +315,28 @@ def _lower_rate(case: Case, factor: float | None = None, **_: Any) -> Remedy:
 
 
 def _adam(case: Case, **_: Any) -> Remedy:
-    """A weight moves by about lr in each of Adam's steps: of a short plan the rate is so high that it can move by REACH."""
+    """A weight moves by about lr in each of Adam's steps: of a short plan the rate is so high that
+    it can move by REACH."""
     lr = max(1e-3, min(0.1, float(f"{REACH / case.steps:.0e}"))) if case.steps else 1e-3
     if case.recipe.optimizer.kind != "adam":
-        yield {"optimizer": {"kind": "adam", "lr": lr}}, f"Adam with lr {lr:g}, which finds the scale of each step itself"
+        yield (
+            {"optimizer": {"kind": "adam", "lr": lr}},
+            f"Adam with lr {lr:g}, which finds the scale of each step itself",
+        )
     elif case.steps and not lr / 10 <= case.recipe.optimizer.lr <= 10 * lr:
-        yield {"optimizer.lr": lr}, f"lr {lr:g}, with which Adam moves the weights far enough in {case.steps} steps"
+        yield (
+            {"optimizer.lr": lr},
+            f"lr {lr:g}, with which Adam moves the weights far enough in {case.steps} steps",
+        )
 
 
 def _optimizer(case: Case, **_: Any) -> Remedy:
     yield from _adam(case)
     if case.recipe.optimizer.kind != "sgd":
-        yield {"optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9}}, "plain descent with momentum"
+        yield (
+            {"optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9}},
+            "plain descent with momentum",
+        )
 
 
 def longer(case: Case, factor: float) -> Edits:
@@ -297,7 +354,10 @@ def _longer(case: Case, **_: Any) -> Remedy:
 def _smaller_batch(case: Case, **_: Any) -> Remedy:
     batch = case.recipe.data.batch
     if batch == "full" or batch > 32:
-        yield {"data.batch": 32 if batch == "full" else max(16, batch // 8)}, "smaller batches: more steps in the same epochs"
+        yield (
+            {"data.batch": 32 if batch == "full" else max(16, batch // 8)},
+            "smaller batches: more steps in the same epochs",
+        )
 
 
 def _larger_batch(case: Case, **_: Any) -> Remedy:
@@ -309,10 +369,14 @@ def _larger_batch(case: Case, **_: Any) -> Remedy:
 def _overfitting(case: Case, **_: Any) -> Remedy:
     """The whole list: early stopping, decay, dropout, capacity, normalisation, augmentation.
 
-    More data and an ensemble help as well; neither is an edit of one recipe, so a trial measures them beside its cure.
+    More data and an ensemble help as well; neither is an edit of one recipe, so a trial measures
+    them beside its cure.
     """
     if case.recipe.stop.patience is None:
-        yield {"stop.patience": _tenth(case)}, "stop early: keep the weights that were best in validation"
+        yield (
+            {"stop.patience": _tenth(case)},
+            "stop early: keep the weights that were best in validation",
+        )
     yield from _decay(case)
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
@@ -334,7 +398,10 @@ def _tenth(case: Case) -> str:
 def _decay(case: Case) -> Remedy:
     optimizer = case.recipe.optimizer
     if optimizer.kind in ("adam", "adamw"):
-        yield {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.1}, "weight decay, decoupled from Adam's steps"
+        yield (
+            {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.1},
+            "weight decay, decoupled from Adam's steps",
+        )
     elif case.recipe.loss.l2 < 1e-3:
         yield {"loss.l2": 1e-3}, "weight decay: a penalty on the squared weights"
 
@@ -345,17 +412,27 @@ def _narrowed(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _augment(case: Case) -> Remedy:
-    """More samples from those that are there: shifted images; mixed samples of tables, or noise on what they measure."""
+    """More samples from those that are there: shifted images; mixed samples of tables, or noise on
+    what they measure."""
     layers = layers_of(case.recipe) or [{}]
     said = case.recipe.to_dict(explicit=True).get("data", {}).get("augment", [])
     if case.recipe.data.augment or layers[0].get("kind") == "embedding":
         return
     if len(case.input_shape) == 3:
-        yield {"data.augment": [*said, {"kind": "shift", "pixels": 2}]}, "augmentation: shifted images are more data"
+        yield (
+            {"data.augment": [*said, {"kind": "shift", "pixels": 2}]},
+            "augmentation: shifted images are more data",
+        )
     elif case.task == "classification":
-        yield {"data.augment": [*said, {"kind": "mixup"}]}, "augmentation: mixtures of two samples are more data"
+        yield (
+            {"data.augment": [*said, {"kind": "mixup"}]},
+            "augmentation: mixtures of two samples are more data",
+        )
     elif case.task == "regression":
-        yield {"data.augment": [*said, {"kind": "noise"}]}, "augmentation: samples with a little noise are more data"
+        yield (
+            {"data.augment": [*said, {"kind": "noise"}]},
+            "augmentation: samples with a little noise are more data",
+        )
 
 
 def _less_regularised(case: Case, **_: Any) -> Remedy:
@@ -405,16 +482,37 @@ def _underfitting(case: Case, **_: Any) -> Remedy:
 
 
 _TABLE: dict[str, Callable[..., Remedy]] = {
-    "loss_output_mismatch": _head, "wrong_output_units": _head, "labels_invalid": _head, "output_range": _range,
-    "inputs_unscaled": _scale_inputs, "targets_unscaled": _scale_targets, "symmetric_init": _init, "init_scale": _init,
-    "no_hidden_nonlinearity": _activation, "saturated_units": _vanishing, "vanishing_gradient": _vanishing, "dead_units": _dead,
-    "exploding_gradient": _clip, "non_finite": _not_finite, "lr_too_high": _lower_rate, "lr_too_low": _higher_rate,
-    "optimizer_unsuited": _optimizer, "oscillating": _lower_rate, "stuck": _stuck, "overfitting": _overfitting,
-    "underfitting": _underfitting, "too_few_epochs": _longer, "batch_too_large": _smaller_batch,
-    "batch_too_small": _larger_batch, "over_regularised": _less_regularised, "not_shuffled": _shuffle,
-    "capacity_too_small": _wider, "augmentation_destructive": _no_augmentation, "class_imbalance": _balance,
+    "loss_output_mismatch": _head,
+    "wrong_output_units": _head,
+    "labels_invalid": _head,
+    "output_range": _range,
+    "inputs_unscaled": _scale_inputs,
+    "targets_unscaled": _scale_targets,
+    "symmetric_init": _init,
+    "init_scale": _init,
+    "no_hidden_nonlinearity": _activation,
+    "saturated_units": _vanishing,
+    "vanishing_gradient": _vanishing,
+    "dead_units": _dead,
+    "exploding_gradient": _clip,
+    "non_finite": _not_finite,
+    "lr_too_high": _lower_rate,
+    "lr_too_low": _higher_rate,
+    "optimizer_unsuited": _optimizer,
+    "oscillating": _lower_rate,
+    "stuck": _stuck,
+    "overfitting": _overfitting,
+    "underfitting": _underfitting,
+    "too_few_epochs": _longer,
+    "batch_too_large": _smaller_batch,
+    "batch_too_small": _larger_batch,
+    "over_regularised": _less_regularised,
+    "not_shuffled": _shuffle,
+    "capacity_too_small": _wider,
+    "augmentation_destructive": _no_augmentation,
+    "class_imbalance": _balance,
     "too_deep": _shallower,  # no finding of its own: a move of trials
-}  # fmt: skip
+}
 
 
 def describe(edits: Edits) -> str:
@@ -439,4 +537,6 @@ def _named(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     fields = ", ".join(f"{name} {_named(held)}" for name, held in value.items() if name != "kind")
-    return f"{value.get('kind', '')} ({fields})".strip() if fields else str(value.get("kind", "none"))
+    return (
+        f"{value.get('kind', '')} ({fields})".strip() if fields else str(value.get("kind", "none"))
+    )

@@ -1,7 +1,8 @@
 """From contradictions, suspicions, experiments and symptoms to a verdict, specificity first.
 
-A program that plainly learns is healthy, whatever looks odd in it. Three things speak against one all the same: a
-contradiction, a plan that ends in mid-descent, and validation that turns while training goes on.
+A program that plainly learns is healthy, whatever looks odd in it. Three things speak against one
+all the same: a contradiction, a plan that ends in mid-descent, and validation that turns while
+training goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ravine.doctor.findings import Diagnosis, Finding, ranked
-from ravine.doctor.symptoms import PLAIN, UNFINISHED, Course, overfits, symptoms, too_short, unfinished
+from ravine.doctor.symptoms import (
+    PLAIN,
+    UNFINISHED,
+    Course,
+    overfits,
+    symptoms,
+    too_short,
+    unfinished,
+)
 
 CONTRADICTION = 0.9
 SUSPICION = 0.25  # under it a finding is a hint for experiments, and nothing that is said
@@ -19,24 +28,34 @@ SHOWN = 0.1  # skill that an experiment must bring over the program itself to co
 SHORT = 50  # steps of a plan that say nothing by not learning
 IGNORED = 0.1  # skill of the metric under which the rare classes are ignored
 OF_PLANS = ("lr_too_low", "too_few_epochs", "batch_too_large")
-HOLDING = ("over_regularised", "capacity_too_small", "augmentation_destructive", "optimizer_unsuited")  # it learns, but not far
+HOLDING = (
+    "over_regularised",
+    "capacity_too_small",
+    "augmentation_destructive",
+    "optimizer_unsuited",
+)  # it learns, but not far
 OF_LEARNING = (*OF_PLANS, *HOLDING, "inputs_unscaled", "lr_too_high")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A short experiment: the program with one thing changed, after as many steps on the same batches."""
+    """A short experiment: the program with one thing changed, after as many steps on the same
+    batches."""
 
     finding: Finding  # what it tests
-    gain: float  # skill over the program's own (or what the program's whole plan is projected to reach)
+    # skill over the program's own (or what the program's whole plan is projected to reach)
+    gain: float
     skill: float
     words: str
     needed: float = SHOWN
     sure: bool = True  # whether nothing else gains far more
 
 
-def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[Trial] | None = None) -> Diagnosis:
-    """The diagnosis from everything that was seen; ``trials`` is None where no experiment could be made."""
+def verdict(
+    static: Sequence[Finding], course: Course | None, trials: Sequence[Trial] | None = None
+) -> Diagnosis:
+    """The diagnosis from everything that was seen; ``trials`` is None where no experiment could be
+    made."""
     contradictions = [f for f in static if f.strength >= CONTRADICTION]
     suspicions = [f for f in static if SUSPICION < f.strength < CONTRADICTION]
     if course is None:
@@ -45,18 +64,31 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
             if contradictions
             else Diagnosis("uncertain", notes=list(suspicions), why="nothing was run")
         )
-    contradictions += [_raised(f) for f in suspicions if f.code == "class_imbalance" and _ignores(course)]
+    contradictions += [
+        _raised(f) for f in suspicions if f.code == "class_imbalance" and _ignores(course)
+    ]
     shown = [_shown(trial) for trial in trials or () if shows(trial, course)]
     if contradictions:
         borne = [] if course.plain else [*suspicions, *symptoms(course)]
-        return _sick([*contradictions, *shown], borne, "the program or its data contradict themselves")
+        return _sick(
+            [*contradictions, *shown], borne, "the program or its data contradict themselves"
+        )
     if course.plain:
         return _of_learning(course, suspicions, shown, trials is not None)
-    if not shown and course.over and course.total < SHORT and not any(f.strength >= 0.5 for f in suspicions):
+    if (
+        not shown
+        and course.over
+        and course.total < SHORT
+        and not any(f.strength >= 0.5 for f in suspicions)
+    ):
         early = too_short(course)
         if early or course.skill > -0.5:
             why = f"the whole plan has {course.total} steps: too few to say"
-            return _sick([early], [], why) if early else Diagnosis("uncertain", notes=list(suspicions), why=why)
+            return (
+                _sick([early], [], why)
+                if early
+                else Diagnosis("uncertain", notes=list(suspicions), why=why)
+            )
     if course.over or (shown and not _improving(course)):
         why = "most seeds fail"
         if course.skill == -math.inf:
@@ -67,7 +99,9 @@ def verdict(static: Sequence[Finding], course: Course | None, trials: Sequence[T
     if shown:
         return _sick(shown, [*suspicions, *symptoms(course)], "an experiment shows what is missing")
     odd = ranked([*suspicions, *symptoms(course)])
-    return Diagnosis("uncertain", notes=odd, why=f"{course.steps} of {course.total} steps say too little")
+    return Diagnosis(
+        "uncertain", notes=odd, why=f"{course.steps} of {course.total} steps say too little"
+    )
 
 
 def _ignores(course: Course) -> bool:
@@ -75,13 +109,21 @@ def _ignores(course: Course) -> bool:
     return course.metric_skill < IGNORED and (course.over or course.steps >= 2 * SHORT)
 
 
-def _of_learning(course: Course, suspicions: list[Finding], shown: list[Finding], tried: bool) -> Diagnosis:
+def _of_learning(
+    course: Course, suspicions: list[Finding], shown: list[Finding], tried: bool
+) -> Diagnosis:
     """What still counts where learning is plain."""
     counts: list[Finding] = []
     low = any(f.code in OF_PLANS for f in shown)
-    if course.over and unfinished(course, UNFINISHED / 2 if low else UNFINISHED) and (low or not tried):
+    if (
+        course.over
+        and unfinished(course, UNFINISHED / 2 if low else UNFINISHED)
+        and (low or not tried)
+    ):
         counts += [f for f in symptoms(course) if f.code in OF_PLANS]
-        counts += [_raised(f) for f in suspicions if f.code in ("loss_output_mismatch", "inputs_unscaled")]
+        counts += [
+            _raised(f) for f in suspicions if f.code in ("loss_output_mismatch", "inputs_unscaled")
+        ]
     counts += [f for f in shown if f.code in OF_LEARNING]
     late = overfits(course)
     counts += [late] if late else []
@@ -101,8 +143,8 @@ def _sick(findings: Sequence[Finding], others: Sequence[Finding], why: str) -> D
 
 
 def shows(trial: Trial, course: Course) -> bool:
-    """Whether an experiment speaks: the variant learns plainly and better; or, of what is likely wrong anyway, it stands at
-    the constant predictor where the program itself is far worse.
+    """Whether an experiment speaks: the variant learns plainly and better; or, of what is likely
+    wrong anyway, it stands at the constant predictor where the program itself is far worse.
     """
     if trial.gain >= trial.needed and trial.skill >= PLAIN:
         return True
@@ -116,9 +158,14 @@ def _improving(course: Course) -> bool:
 
 def _raised(finding: Finding) -> Finding:
     """A suspicion that the run bears out."""
-    return replace(finding, strength=min(0.92, finding.strength + (0.5 if finding.code == "class_imbalance" else 0.3)))
+    return replace(
+        finding,
+        strength=min(0.92, finding.strength + (0.5 if finding.code == "class_imbalance" else 0.3)),
+    )
 
 
 def _shown(trial: Trial) -> Finding:
     strength = min(0.99, 0.9 + 0.1 * min(1.0, trial.gain)) if trial.sure else 0.85
-    return replace(trial.finding, evidence=f"{trial.finding.evidence}; {trial.words}", strength=strength)
+    return replace(
+        trial.finding, evidence=f"{trial.finding.evidence}; {trial.words}", strength=strength
+    )

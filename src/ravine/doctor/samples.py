@@ -1,6 +1,8 @@
-"""What the samples say before any step: labels, their order, training against validation, and whether there is anything to learn.
+"""What the samples say before any step: labels, their order, training against validation, and
+whether there is anything to learn.
 
-What stands here of the data is wrong however well the network learns them: a leak makes validation look better, not worse.
+What stands here of the data is wrong however well the network learns them: a leak makes validation
+look better, not worse.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from ravine.doctor.symptoms import Course
 
 SURE, SUSPECT = 0.95, 0.4
-OF_DATA = ("split_mismatch", "validation_leak", "class_imbalance", "no_signal")  # these explain nothing of how training goes
+OF_DATA = (
+    "split_mismatch",
+    "validation_leak",
+    "class_imbalance",
+    "no_signal",
+)  # these explain nothing of how training goes
 HELD = 0.03  # skill on validation samples that shows a signal
 ENOUGH = 200  # samples without which nothing is said of signal
 _KEPT = 2000  # samples that are compared
@@ -42,7 +49,12 @@ def _labels(program: Examined) -> Iterator[Finding]:
                 f"to {float(y.max()):g}), where {loss} has no meaning"
             )
             yield program.finding("labels_invalid", "targets", text, SURE)
-        elif loss != "binary_cross_entropy" and y.dim() == 2 and y.shape[1] > 1 and program.task != "multilabel":
+        elif (
+            loss != "binary_cross_entropy"
+            and y.dim() == 2
+            and y.shape[1] > 1
+            and program.task != "multilabel"
+        ):
             odd = float(((y.sum(1) - 1).abs() > 0.01).double().mean())
             if odd > 0.01:
                 text = f"{odd:.0%} of the rows of targets do not sum to 1, as shares of classes do"
@@ -60,17 +72,22 @@ def _constant(program: Examined) -> Iterator[Finding]:
     """Inputs or targets that are all alike."""
     x, y = program.probe.x, all_targets(program.pipeline)
     if len(x) > 3 and x.is_floating_point() and bool((x == x[:1]).all()):
-        yield program.finding("no_signal", "inputs", f"all {len(x)} inputs that were looked at are equal", SURE)
+        yield program.finding(
+            "no_signal", "inputs", f"all {len(x)} inputs that were looked at are equal", SURE
+        )
     elif len(y) > 3 and bool((y == y[:1]).all()):
         yield program.finding("no_signal", "targets", f"all {len(y)} targets are equal", SUSPECT)
 
 
-# --- the order in which they come -------------------------------------------------------------------------------------
+# --- the order in which they come -----------------------------------------------------------------
 
 
 def _order(program: Examined) -> Iterator[Finding]:
     """How much like its predecessor each sample's target is, against what chance gives."""
-    pipeline, y = program.pipeline, program.probe.y  # drawn as training draws them, one after the other
+    pipeline, y = (
+        program.pipeline,
+        program.probe.y,
+    )  # drawn as training draws them, one after the other
     if program.task == "sequence" or len(y) < 100:
         return
     if y.is_floating_point():
@@ -94,7 +111,7 @@ def _successive(y: Tensor) -> float:
     return float((y[1:] * y[:-1]).mean())
 
 
-# --- training against validation --------------------------------------------------------------------------------------
+# --- training against validation ------------------------------------------------------------------
 
 
 def _splits(program: Examined) -> Iterator[Finding]:
@@ -146,24 +163,40 @@ def _some(pipeline: Pipeline) -> tuple[Tensor, Tensor]:
 
 
 def _copies(program: Examined, held: Tensor) -> float:
-    """The share of validation samples that the training part holds too, beyond what chance repeats in the training part."""
-    train = torch.cat([b.x.flatten(1) for b in program.pipeline.split("train", limit=20_000, batch=4096)])
-    few = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(0))[:256].to(train.device)
-    mix = torch.randn(len(few), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(train.device)
+    """The share of validation samples that the training part holds too, beyond what chance repeats
+    in the training part."""
+    train = torch.cat(
+        [b.x.flatten(1) for b in program.pipeline.split("train", limit=20_000, batch=4096)]
+    )
+    few = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(0))[:256].to(
+        train.device
+    )
+    mix = torch.randn(len(few), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(
+        train.device
+    )
     keys, wanted = ((rows[:, few].double() * mix).sum(1) for rows in (train, held.flatten(1)))
     repeated = 1 - len(keys.unique()) / max(1, len(keys))
     return float(torch.isin(wanted, keys).double().mean()) - 3 * repeated
 
 
-SAMPLE_CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (_labels, _constant, _order, _splits)
+SAMPLE_CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
+    _labels,
+    _constant,
+    _order,
+    _splits,
+)
 
 
-# --- whether the inputs say anything of the targets -------------------------------------------------------------------
+# --- whether the inputs say anything of the targets -----------------------------------------------
 
 
 def without_signal(program: Examined, course: Course) -> list[Finding]:
     """Whether there is anything to learn, asked where validation samples do not show it."""
-    held = [curve.base.skill(curve.val_loss[-1]) for curve in course.curves if curve.val_loss and curve.finite]
+    held = [
+        curve.base.skill(curve.val_loss[-1])
+        for curve in course.curves
+        if curve.val_loss and curve.finite
+    ]
     if (held and max(held) > HELD) or (course.plain and not held):
         return []
     found = no_signal(program)
@@ -171,8 +204,8 @@ def without_signal(program: Examined, course: Course) -> list[Finding]:
 
 
 def no_signal(program: Examined) -> Finding | None:
-    """What simple learners (ridge regression on the features and their squares, nearest neighbours) find in one half of some
-    training samples helps them nothing in the other half.
+    """What simple learners (ridge regression on the features and their squares, nearest neighbours)
+    find in one half of some training samples helps them nothing in the other half.
     """
     features, targets = _plain_table(program)
     n = len(features) // 2
@@ -207,7 +240,13 @@ def _plain_table(program: Examined) -> tuple[Tensor, Tensor]:
         x = _of_tokens(x)
     x = x.double().flatten(1)
     if x.shape[1] > 400:
-        x = x @ torch.randn(x.shape[1], 400, generator=torch.Generator().manual_seed(2), dtype=torch.float64) / x.shape[1] ** 0.5
+        x = (
+            x
+            @ torch.randn(
+                x.shape[1], 400, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+            )
+            / x.shape[1] ** 0.5
+        )
     classes = program.task == "classification" and not y.is_floating_point()
     y = one_hot(y.flatten(), max(2, program.pipeline.outputs)) if classes else y
     return x, y.double().reshape(len(y), -1)
@@ -239,7 +278,9 @@ def _guesses(x: Tensor, t: Tensor, asked: Tensor) -> Iterator[Tensor]:
         kernel = a @ a.T
         for penalty in (0.1, 10.0):
             scale = penalty * float(kernel.diagonal().mean())
-            yield b @ (a.T @ torch.linalg.solve(kernel + scale * torch.eye(len(a), dtype=a.dtype), t))
+            yield b @ (
+                a.T @ torch.linalg.solve(kernel + scale * torch.eye(len(a), dtype=a.dtype), t)
+            )
     near = torch.cdist(asked, x).topk(min(10, len(x)), largest=False).indices
     yield t[near].mean(1)
 

@@ -1,4 +1,5 @@
-"""How good outputs are, sample by sample, and the paired test of whether one program's are better than another's."""
+"""How good outputs are, sample by sample, and the paired test of whether one program's are better
+than another's."""
 
 from __future__ import annotations
 
@@ -23,13 +24,16 @@ WORST = -10.0  # least share of a sample in R²
 
 @dataclass(frozen=True)
 class Score:
-    """One member on some samples: each sample's share in accuracy or R², and in accuracy how near its probabilities are.
+    """One member on some samples: each sample's share in accuracy or R², and in accuracy how near
+    its probabilities are.
 
     >>> Score(np.array([1.0, 0.0]), np.array([0.9, 0.4])).value   # 0.5 + 0.05 x 0.65
     0.5325
     """
 
-    right: np.ndarray  # [N], 0 or 1 (a mean over labels or places); of a regression 1 - squared error / variance
+    right: (
+        np.ndarray
+    )  # [N], 0 or 1 (a mean over labels or places); of a regression 1 - squared error / variance
     near: np.ndarray  # [N], 1 - Brier score; zeros in a regression
 
     @property
@@ -73,7 +77,8 @@ def _regression(output: Tensor, target: Tensor) -> Score:
 
 
 def _right(output: Tensor, y: Tensor, recipe: Recipe, task: str) -> Tensor:
-    """Whether each answer is right [n, ...]; places without a label count as right in every program."""
+    """Whether each answer is right [n, ...]; places without a label count as right in every
+    program."""
     limit = threshold(recipe, task)
     if task == "multilabel":
         return ((output > limit) == (y > 0.5)).double()
@@ -87,7 +92,11 @@ def _right(output: Tensor, y: Tensor, recipe: Recipe, task: str) -> Tensor:
 def probabilities(output: Tensor, y: Tensor, recipe: Recipe, task: str) -> tuple[Tensor, Tensor]:
     """The probabilities that outputs say, and the truth as 0 and 1, both [n, ..., K]."""
     single = output.shape[-1] == 1
-    said = recipe.loss.arguments.get("input") == "probabilities" or recipe.loss.kind in ("squared", "absolute", "huber")
+    said = recipe.loss.arguments.get("input") == "probabilities" or recipe.loss.kind in (
+        "squared",
+        "absolute",
+        "huber",
+    )
     p = output.double()
     if not said:
         p = p.sigmoid() if single or task == "multilabel" else p.softmax(-1)
@@ -98,12 +107,18 @@ def probabilities(output: Tensor, y: Tensor, recipe: Recipe, task: str) -> tuple
         p = p / p.sum(-1, keepdim=True).clamp_min(1e-9)
     if y.shape == output.shape:
         return p, y.double()
-    return p, torch.nn.functional.one_hot(y.long().clamp_min(0).reshape(output.shape[:-1]), output.shape[-1]).double()
+    return p, torch.nn.functional.one_hot(
+        y.long().clamp_min(0).reshape(output.shape[:-1]), output.shape[-1]
+    ).double()
 
 
 def averaged(outputs: Sequence[Tensor], recipe: Recipe, task: str) -> Tensor:
     """The outputs of an ensemble: mean values, or scores of the mean probabilities."""
-    said = recipe.loss.arguments.get("input") == "probabilities" or recipe.loss.kind in ("squared", "absolute", "huber")
+    said = recipe.loss.arguments.get("input") == "probabilities" or recipe.loss.kind in (
+        "squared",
+        "absolute",
+        "huber",
+    )
     if task == "regression" or said:
         return torch.stack(list(outputs)).mean(0)
     if task == "multilabel" or outputs[0].shape[-1] == 1:
@@ -112,11 +127,13 @@ def averaged(outputs: Sequence[Tensor], recipe: Recipe, task: str) -> Tensor:
 
 
 def paired(gains: np.ndarray, *, samples: bool = True) -> float:
-    """One-sided p of "no better" for gains [seeds, N] of the same seeds on the same samples: the larger of two t-tests.
+    """One-sided p of "no better" for gains [seeds, N] of the same seeds on the same samples: the
+    larger of two t-tests.
 
-    Over seeds: of their mean gains g pressed to g / (|g| + PRESS), so that a seed on which the other program fails wholly is one
-    more win and no outlier. Over samples: of the mean gain of each over the seeds; left out where the samples were not drawn
-    apart. Measured in steps of 1/N, no gain is surer than such a step's own variance.
+    Over seeds: of their mean gains g pressed to g / (|g| + PRESS), so that a seed on which the
+    other program fails wholly is one more win and no outlier. Over samples: of the mean gain of
+    each over the seeds; left out where the samples were not drawn apart. Measured in steps of 1/N,
+    no gain is surer than such a step's own variance.
 
     >>> paired(np.array([[1.0, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0]]), samples=False) < 0.01
     True

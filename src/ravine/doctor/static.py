@@ -1,7 +1,9 @@
-"""What can be said before any step: output layer against loss, labels and targets; scales; initial weights; splits.
+"""What can be said before any step: output layer against loss, labels and targets; scales; initial
+weights; splits.
 
-A *contradiction* (strength 0.9 and more) is wrong whatever the run does: the loss cannot be brought down with it. A
-*suspicion* (under 0.5) needs the run, or an experiment, to speak against the program before it counts.
+A *contradiction* (strength 0.9 and more) is wrong whatever the run does: the loss cannot be brought
+down with it. A *suspicion* (under 0.5) needs the run, or an experiment, to speak against the
+program before it counts.
 """
 
 from __future__ import annotations
@@ -54,13 +56,19 @@ class Examined:
 
     @property
     def outputs(self) -> int:
-        return self.seen.outputs.shape[-1] if self.seen is not None and self.seen.outputs.dim() > 1 else 1
+        return (
+            self.seen.outputs.shape[-1]
+            if self.seen is not None and self.seen.outputs.dim() > 1
+            else 1
+        )
 
     @property
     def case(self) -> Case:
         return Case(self.recipe, self.task, self.pipeline.outputs, tuple(self.pipeline.input_shape))
 
-    def finding(self, code: str, where: str, evidence: str, strength: float, **more: object) -> Finding:
+    def finding(
+        self, code: str, where: str, evidence: str, strength: float, **more: object
+    ) -> Finding:
         """A finding with this program's remedies."""
         return Finding(code, where, evidence, remedies(code, self.case, **more), strength=strength)
 
@@ -77,20 +85,38 @@ def lay_out(recipe: Recipe, pipeline: Pipeline, model: nn.Module, loss: nn.Modul
         refused = str(error).splitlines()[0]
     kind = recipe.loss.kind
     if kind == "auto":
-        kind = {"regression": "squared", "multilabel": "binary_cross_entropy"}.get(pipeline.task, "cross_entropy")
+        kind = {"regression": "squared", "multilabel": "binary_cross_entropy"}.get(
+            pipeline.task, "cross_entropy"
+        )
     return Examined(
-        recipe, pipeline, model, loss, probe, seen, head, kind, recipe.loss.arguments.get("input") == "probabilities", refused
+        recipe,
+        pipeline,
+        model,
+        loss,
+        probe,
+        seen,
+        head,
+        kind,
+        recipe.loss.arguments.get("input") == "probabilities",
+        refused,
     )
 
 
 def examine(program: Examined) -> list[Finding]:
     """Every static finding, contradictions and suspicions."""
     if program.seen is None:
-        return [program.finding("wrong_output_units", "model", f"the loss refuses the network's outputs: {program.refused}", SURE)]
+        return [
+            program.finding(
+                "wrong_output_units",
+                "model",
+                f"the loss refuses the network's outputs: {program.refused}",
+                SURE,
+            )
+        ]
     return [finding for check in (*CHECKS, *SAMPLE_CHECKS) for finding in check(program)]
 
 
-# --- outputs, loss and labels ---------------------------------------------------------------------------------------
+# --- outputs, loss and labels ---------------------------------------------------------------------
 
 
 def _units(program: Examined) -> Iterator[Finding]:
@@ -104,13 +130,20 @@ def _units(program: Examined) -> Iterator[Finding]:
         return
     what = "labels" if program.task == "multilabel" else "classes"
     sure = SURE if program.loss_kind in _ENTROPIES or units > 1 else LIKELY
-    yield program.finding("wrong_output_units", "output layer", f"{units} output unit{'s' * (units > 1)} for {k} {what}", sure)
+    yield program.finding(
+        "wrong_output_units",
+        "output layer",
+        f"{units} output unit{'s' * (units > 1)} for {k} {what}",
+        sure,
+    )
 
 
 def _pairing(program: Examined) -> Iterator[Finding]:
     head, loss = program.head, program.loss_kind
     if head == "constant":
-        value = float(program.seen.outputs.flatten()[0]) if program.seen is not None else float("nan")
+        value = (
+            float(program.seen.outputs.flatten()[0]) if program.seen is not None else float("nan")
+        )
         text = (
             f"the output is {value:g} for every input, whatever the weights: "
             "a softmax over one unit is always 1, and its gradient is zero"
@@ -118,10 +151,20 @@ def _pairing(program: Examined) -> Iterator[Finding]:
         yield program.finding("loss_output_mismatch", "output layer", text, 1.0)
         return
     verdict = _PAIRS.get((loss, "p" if program.probabilities else "s"), {}).get(head)
-    if (loss in ("squared", "absolute", "huber") and program.task == "multilabel" and head == "softmax") or (
-        loss == "binary_cross_entropy" and program.probabilities and head == "softmax" and program.task == "multilabel"
+    if (
+        loss in ("squared", "absolute", "huber")
+        and program.task == "multilabel"
+        and head == "softmax"
+    ) or (
+        loss == "binary_cross_entropy"
+        and program.probabilities
+        and head == "softmax"
+        and program.task == "multilabel"
     ):
-        verdict = ("the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}", SURE)
+        verdict = (
+            "the labels do not exclude one another, but the outputs of a softmax always sum to 1: {labels}",
+            SURE,
+        )
     elif loss == "cross_entropy" and program.task == "multilabel":
         verdict = ("{loss} is for classes that exclude one another: {labels}", SURE)
     elif loss in ("squared", "absolute", "huber") and program.task == "classification":
@@ -137,7 +180,8 @@ def _pairing(program: Examined) -> Iterator[Finding]:
         }.get(head)
     if verdict:
         text, strength = verdict
-        yield program.finding("loss_output_mismatch",
+        yield program.finding(
+            "loss_output_mismatch",
             "output layer and loss",
             text.format(loss=_name(program), labels=_sums(program.probe.y)),
             strength,
@@ -175,16 +219,27 @@ def _said(pair: tuple[str, float], what: str) -> tuple[str, float]:
 
 _OPEN = {
     head: _said(_UNBOUNDED, what)
-    for head, what in (("linear", "linear"), ("relu", "a ReLU"), ("tanh", "a tanh"), ("log_softmax", "a log-softmax"))
+    for head, what in (
+        ("linear", "linear"),
+        ("relu", "a ReLU"),
+        ("tanh", "a tanh"),
+        ("log_softmax", "a log-softmax"),
+    )
 }
 _PAIRS: dict[tuple[str, str], dict[str, tuple[str, float]]] = {
     ("cross_entropy", "p"): {
         **_OPEN,
-        "sigmoid": ("cross-entropy over classes reads outputs that sum to 1, but each output is a sigmoid of its own", SUSPECT),
+        "sigmoid": (
+            "cross-entropy over classes reads outputs that sum to 1, but each output is a sigmoid of its own",
+            SUSPECT,
+        ),
     },
     ("binary_cross_entropy", "p"): {
         **_OPEN,
-        "softmax": ("binary cross-entropy treats each output alone, but a softmax ties them together", 0.3),
+        "softmax": (
+            "binary cross-entropy treats each output alone, but a softmax ties them together",
+            0.3,
+        ),
     },
     ("cross_entropy", "s"): {
         "softmax": (_TWICE.replace("{}", "softmax"), SURE),
@@ -207,8 +262,14 @@ _PAIRS: dict[tuple[str, str], dict[str, tuple[str, float]]] = {
     ("binary_cross_entropy", "s"): {
         "sigmoid": (_TWICE.replace("{}", "sigmoid"), SURE),
         "softmax": (_TWICE.replace("{}", "sigmoid"), SURE),
-        "relu": ("{loss} reads scores of any sign, but the ReLU gives none below 0: the answer no can never be given", SURE),
-        "tanh": ("{loss} reads scores of any size, but the tanh keeps them between -1 and 1", LIKELY),
+        "relu": (
+            "{loss} reads scores of any sign, but the ReLU gives none below 0: the answer no can never be given",
+            SURE,
+        ),
+        "tanh": (
+            "{loss} reads scores of any size, but the tanh keeps them between -1 and 1",
+            LIKELY,
+        ),
     },
     ("nll", "s"): dict.fromkeys(
         ("linear", "softmax", "sigmoid", "relu", "tanh"),
@@ -220,14 +281,25 @@ _PAIRS: dict[tuple[str, str], dict[str, tuple[str, float]]] = {
 
 def _range(program: Examined) -> Iterator[Finding]:
     """What part of the targets' variance the output layer can never explain."""
-    bounds = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, float("inf"))}
-    if program.task != "regression" or program.head not in bounds or program.loss_kind in _ENTROPIES:
+    bounds = {
+        "sigmoid": (0.0, 1.0),
+        "softmax": (0.0, 1.0),
+        "tanh": (-1.0, 1.0),
+        "relu": (0.0, float("inf")),
+    }
+    if (
+        program.task != "regression"
+        or program.head not in bounds
+        or program.loss_kind in _ENTROPIES
+    ):
         return
     y = all_targets(program.pipeline).double()
     low, high = bounds[program.head]
     if program.head == "softmax" and program.outputs > 1 and y.dim() == 2:
         off = y.sum(-1) - 1
-        lost = float(off.square().mean() / y.shape[1] / y.var(0, correction=0).mean().clamp_min(1e-12))
+        lost = float(
+            off.square().mean() / y.shape[1] / y.var(0, correction=0).mean().clamp_min(1e-12)
+        )
         if lost > 0.003:
             text = (
                 f"the outputs of a softmax sum to 1, the targets of a sample to {float(y.sum(-1).mean()):.3g} "
@@ -245,7 +317,7 @@ def _range(program: Examined) -> Iterator[Finding]:
         yield program.finding("output_range", "output layer", text, SURE)
 
 
-# --- scales ---------------------------------------------------------------------------------------------------------
+# --- scales ---------------------------------------------------------------------------------------
 
 
 def _inputs(program: Examined) -> Iterator[Finding]:
@@ -255,14 +327,18 @@ def _inputs(program: Examined) -> Iterator[Finding]:
     rows = (
         x.double().reshape(len(x), -1)
         if x.dim() == 2
-        else x.double().movedim(1 if x.dim() > 3 else -1, -1).reshape(-1, x.shape[1 if x.dim() > 3 else -1])
+        else x.double()
+        .movedim(1 if x.dim() > 3 else -1, -1)
+        .reshape(-1, x.shape[1 if x.dim() > 3 else -1])
     )
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
     size = rows.square().mean(0).sqrt()
     widest = int(size.argmax())
     live = deviation[deviation > 0]
     spread = float(live.max() / live.min()) if len(live) else 1.0
-    offset = float((mean.abs() / deviation.clamp_min(1e-12))[deviation > 0].max()) if len(live) else 0.0
+    offset = (
+        float((mean.abs() / deviation.clamp_min(1e-12))[deviation > 0].max()) if len(live) else 0.0
+    )
     largest, smallest = float(size.max()), float(size.max())
     what = "input feature" if x.dim() == 2 else "channel"
     text = f"{what} {widest} has mean {float(mean[widest]):.3g} and standard deviation {float(deviation[widest]):.3g}"
@@ -273,7 +349,12 @@ def _inputs(program: Examined) -> Iterator[Finding]:
     elif largest > LARGE or offset > 10 or (spread > 100 and x.dim() == 2 and largest > 1):
         yield program.finding("inputs_unscaled", "inputs", text, SUSPECT)
     elif 0 < smallest < 0.01:
-        yield program.finding("inputs_unscaled", "inputs", f"the largest {what} has a root mean square of {smallest:.2g}", SUSPECT)
+        yield program.finding(
+            "inputs_unscaled",
+            "inputs",
+            f"the largest {what} has a root mean square of {smallest:.2g}",
+            SUSPECT,
+        )
 
 
 def _normalised_first(program: Examined) -> bool:
@@ -299,7 +380,7 @@ def _targets(program: Examined) -> Iterator[Finding]:
         yield program.finding("targets_unscaled", "targets", text, SUSPECT)
 
 
-# --- the network as it starts ---------------------------------------------------------------------------------------
+# --- the network as it starts ---------------------------------------------------------------------
 
 
 def _start(program: Examined) -> Iterator[Finding]:
@@ -314,7 +395,11 @@ def _start(program: Examined) -> Iterator[Finding]:
             )
             yield program.finding("symmetric_init", f"layer {layer.name}", text, SURE)
             break
-    if len(weighted) > 1 and is_affine(program.model, program.probe.x[:32]) and not _bottleneck(weighted):
+    if (
+        len(weighted) > 1
+        and is_affine(program.model, program.probe.x[:32])
+        and not _bottleneck(weighted)
+    ):
         text = (
             f"the {len(weighted)} weighted layers have no non-linearity between them: "
             "the outputs are an affine function of the inputs (checked on 32 samples)"
@@ -330,11 +415,25 @@ def _start(program: Examined) -> Iterator[Finding]:
             )
             yield program.finding("init_scale", "initial weights", text, SUSPECT)
     last = weighted[-1] if weighted else None
-    if len(weighted) > 1 and weighted[-2].varies < FAINT * weighted[0].input_std and min(map(_gain, weighted[:-1])) < 0.1:
+    if (
+        len(weighted) > 1
+        and weighted[-2].varies < FAINT * weighted[0].input_std
+        and min(map(_gain, weighted[:-1])) < 0.1
+    ):
         text = f"of the inputs' spread of {weighted[0].input_std:.2g} only {weighted[-2].varies:.2g} reaches the last hidden layer"
         yield program.finding("init_scale", "initial weights", text, 0.35)
-    if last is not None and last.input_std > 0 and last.std > 30 and seen.layers[0].input_std < EXTREME:
-        yield program.finding("init_scale", "initial weights", f"the scores start with a spread of {last.std:.3g}", SUSPECT)
+    if (
+        last is not None
+        and last.input_std > 0
+        and last.std > 30
+        and seen.layers[0].input_std < EXTREME
+    ):
+        yield program.finding(
+            "init_scale",
+            "initial weights",
+            f"the scores start with a spread of {last.std:.3g}",
+            SUSPECT,
+        )
 
 
 def _gain(layer: Layer) -> float:
@@ -349,7 +448,7 @@ def _bottleneck(layers: list[Any]) -> bool:
     return len(widths) > 1 and min(widths[:-1]) < widths[-1]
 
 
-# --- numbers that are rarely right ----------------------------------------------------------------------------------
+# --- numbers that are rarely right ----------------------------------------------------------------
 
 
 def _numbers(program: Examined) -> Iterator[Finding]:
@@ -360,36 +459,57 @@ def _numbers(program: Examined) -> Iterator[Finding]:
         yield program.finding("lr_too_high", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
     if (adaptive and lr < 1e-5) or (kind in ("sgd", "momentum", "nesterov") and lr < 1e-4):
         yield program.finding("lr_too_low", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
-    penalty = max(recipe.loss.l2, recipe.loss.l1, recipe.optimizer.arguments.get("weight_decay") or 0.0)
+    penalty = max(
+        recipe.loss.l2, recipe.loss.l1, recipe.optimizer.arguments.get("weight_decay") or 0.0
+    )
     layers = recipe.model.layers if recipe.model.kind == "layers" else ()
     rate = max((layer.rate for layer in layers if "dropout" in layer.kind), default=0.0)
     if penalty >= 1e-3 or rate >= 0.6:
         text = f"the largest penalty is {penalty:g}, the largest dropout rate {rate:g}"
         strong = penalty >= 0.05 or rate >= 0.8
-        yield program.finding("over_regularised", "penalties and dropout", text, 0.35 if strong else HINT)
+        yield program.finding(
+            "over_regularised", "penalties and dropout", text, 0.35 if strong else HINT
+        )
 
 
 def _hints(program: Examined) -> Iterator[Finding]:
     """What is rare, and only an experiment can tell whether it harms."""
     data, seen = program.recipe.data, program.seen
     assert seen is not None
-    if program.recipe.optimizer.kind == "rprop" and data.batch != "full" and data.batch < program.pipeline.size("train") / 4:
+    if (
+        program.recipe.optimizer.kind == "rprop"
+        and data.batch != "full"
+        and data.batch < program.pipeline.size("train") / 4
+    ):
         text = f"rprop goes by the signs of gradients alone, which on batches of {data.batch} are mostly noise"
         yield program.finding("optimizer_unsuited", "optimizer.kind", text, 0.35)
     if data.augment:
         kinds = ", ".join(part.kind for part in data.augment)
-        yield program.finding("augmentation_destructive", "data.augment", f"samples are augmented by {kinds}", HINT)
+        yield program.finding(
+            "augmentation_destructive", "data.augment", f"samples are augmented by {kinds}", HINT
+        )
     if data.batch != "full" and data.batch <= 4 < program.pipeline.size("train"):
         yield program.finding("batch_too_small", "data.batch", f"batches of {data.batch}", HINT)
     hidden = [layer for layer in seen.weighted[:-1] if layer.kind != "Embedding"]
     wanted = 1 if program.task == "regression" else math.log2(max(2, program.pipeline.outputs)) + 1
     narrow = min(hidden, key=lambda layer: layer.units, default=None)
-    many = program.task == "regression" and program.outputs > 1  # an autoencoder is narrow on purpose
+    many = (
+        program.task == "regression" and program.outputs > 1
+    )  # an autoencoder is narrow on purpose
     if narrow is not None and not many and (narrow.units == 1 or narrow.units < wanted):
         text = f"layer {narrow.name} has {narrow.units} unit{'s' * (narrow.units > 1)} for {program.pipeline.outputs} outputs"
-        yield program.finding("capacity_too_small", f"layer {narrow.name}", text, 0.3 if narrow.units == 1 else HINT)
+        yield program.finding(
+            "capacity_too_small", f"layer {narrow.name}", text, 0.3 if narrow.units == 1 else HINT
+        )
 
 
 CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
-    _units, _pairing, _range, _inputs, _targets, _start, _numbers, _hints,
-)  # fmt: skip
+    _units,
+    _pairing,
+    _range,
+    _inputs,
+    _targets,
+    _start,
+    _numbers,
+    _hints,
+)

@@ -1,5 +1,6 @@
-"""What the course of a training shows, in numbers without a scale: skill against the constant predictor, progress against
-its own past, steadiness, units that died or saturated, gradients by depth. Several seeds decide together.
+"""What the course of a training shows, in numbers without a scale: skill against the constant
+predictor, progress against its own past, steadiness, units that died or saturated, gradients by
+depth. Several seeds decide together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ravine.doctor.remedies import Case, remedies
 from ravine.recipe import Recipe
 
 PLAIN = 0.1  # skill from which learning is plain
-UNFINISHED = 0.06  # skill that the second half of the plan still brought, half of it in the last quarter
+UNFINISHED = (
+    0.06  # skill that the second half of the plan still brought, half of it in the last quarter
+)
 FAR = 0.9  # skill from which nothing is said of a plan's end
 MANY = 0.5  # of the seeds
 SMOOTH = 0.85  # of the stretches in which a loss falls that does not swing
@@ -29,7 +32,8 @@ _SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
 
 @dataclass
 class Course:
-    """Members that differ by their seeds alone, as they went; and, looked at only when asked for, what a probe sees in them."""
+    """Members that differ by their seeds alone, as they went; and, looked at only when asked for,
+    what a probe sees in them."""
 
     case: Case
     curves: list[Curve]
@@ -71,7 +75,9 @@ class Course:
         values = []
         for curve in self.curves:
             places = np.asarray(curve.at) / max(1, curve.at[-1])
-            values.append(float(np.interp(part, places, np.nan_to_num(curve.skills(), nan=-9.0, neginf=-9.0))))
+            values.append(
+                float(np.interp(part, places, np.nan_to_num(curve.skills(), nan=-9.0, neginf=-9.0)))
+            )
         return float(np.median(values))
 
     @property
@@ -81,21 +87,27 @@ class Course:
 
 
 def learned(curve: Curve) -> bool:
-    """Above the constant predictor by a tenth of its loss, and above its own beginning, and not falling back far."""
+    """Above the constant predictor by a tenth of its loss, and above its own beginning, and not
+    falling back far."""
     if not curve.finite or not curve.loss:
         return False
     skills = curve.skills()
     end = float(np.mean(skills[-2:])) if len(skills) > 3 else skills[-1]
-    return end >= PLAIN and (end >= skills[0] + 0.02 or skills[0] >= 0.5) and end >= max(skills) - 0.5
+    return (
+        end >= PLAIN and (end >= skills[0] + 0.02 or skills[0] >= 0.5) and end >= max(skills) - 0.5
+    )
 
 
 def symptoms(course: Course) -> list[Finding]:
-    """Every symptom that most seeds show. They count only where learning is not plain; ``rules`` decides."""
+    """Every symptom that most seeds show. They count only where learning is not plain; ``rules``
+    decides."""
     checks = (_lost, _rate, _steady, _units, _depth, _flat)
     return [finding for check in checks for finding in check(course)]
 
 
-def _found(course: Course, code: str, where: str, evidence: str, strength: float, **more: object) -> Finding:
+def _found(
+    course: Course, code: str, where: str, evidence: str, strength: float, **more: object
+) -> Finding:
     return Finding(code, where, evidence, remedies(code, course.case, **more), strength=strength)
 
 
@@ -111,20 +123,33 @@ def _lost(course: Course) -> Iterator[Finding]:
     bad = [_bad(c) for c in lost]
     first = min(int(b.argmax()) if b.any() else c.seen for b, c in zip(bad, lost, strict=True))
     back = all(b.any() and not b[-1] for b in bad)
-    when = f"at {max(b.sum() for b in bad)} of {course.steps} steps, the first of them {first}" if back else f"from step {first} on"
+    when = (
+        f"at {max(b.sum() for b in bad)} of {course.steps} steps, the first of them {first}"
+        if back
+        else f"from step {first} on"
+    )
     text = f"the loss or its gradient is not a number {when}{_seeds(course, len(lost))}"
     yield _found(course, "non_finite", "loss", text, 0.9)
     grown = [
-        float(c.norms[: first + 1][np.isfinite(c.norms[: first + 1])].max() / max(c.norms[0], 1e-12))
+        float(
+            c.norms[: first + 1][np.isfinite(c.norms[: first + 1])].max() / max(c.norms[0], 1e-12)
+        )
         for c in lost
         if len(c.norms) and np.isfinite(c.norms[: first + 1]).any()
     ]
     if grown and np.median(grown) > 10:
-        yield _found(course, "exploding_gradient", "gradient", f"before it the gradient grew {np.median(grown):.2g}-fold", 0.7)
+        yield _found(
+            course,
+            "exploding_gradient",
+            "gradient",
+            f"before it the gradient grew {np.median(grown):.2g}-fold",
+            0.7,
+        )
 
 
 def _bad(curve: Curve) -> np.ndarray:
-    """The steps whose loss is not a number; whose gradient, where all losses are (of runs, only its mean over epochs is known)."""
+    """The steps whose loss is not a number; whose gradient, where all losses are (of runs, only its
+    mean over epochs is known)."""
     bad = ~np.isfinite(curve.losses)
     return bad if bad.any() else ~np.isfinite(curve.norms)
 
@@ -132,7 +157,11 @@ def _bad(curve: Curve) -> np.ndarray:
 def blocks(values: np.ndarray, count: int = 20) -> np.ndarray:
     """Means of ``count`` equal parts of a series."""
     values = values[np.isfinite(values)]
-    return np.array([part.mean() for part in np.array_split(values, min(count, len(values)))]) if len(values) else np.zeros(0)
+    return (
+        np.array([part.mean() for part in np.array_split(values, min(count, len(values)))])
+        if len(values)
+        else np.zeros(0)
+    )
 
 
 def _rate(course: Course) -> Iterator[Finding]:
@@ -141,7 +170,10 @@ def _rate(course: Course) -> Iterator[Finding]:
     if not finite:
         return
     rises = [max(c.skills()) - c.skill for c in finite]
-    spikes = [float(np.nanmax(c.losses[1:]) / max(np.nanmedian(c.losses), 1e-12)) if c.seen > 2 else 0.0 for c in finite]
+    spikes = [
+        float(np.nanmax(c.losses[1:]) / max(np.nanmedian(c.losses), 1e-12)) if c.seen > 2 else 0.0
+        for c in finite
+    ]
     if np.median(rises) > 0.3 and np.median([c.skills()[0] - c.skill for c in finite]) > 0.1:
         height = np.median([c.loss[-1] / max(min(c.loss), 1e-12) for c in finite])
         text = (
@@ -160,7 +192,13 @@ def _rate(course: Course) -> Iterator[Finding]:
         yield _found(course, "too_few_epochs", "stop.after", text, 0.62)
         batch, steps = course.case.recipe.data.batch, course.total
         if steps < 400 and (batch == "full" or batch >= 256):
-            yield _found(course, "batch_too_large", "data.batch", f"batches of {batch} leave {steps} steps in the whole plan", 0.55)
+            yield _found(
+                course,
+                "batch_too_large",
+                "data.batch",
+                f"batches of {batch} leave {steps} steps in the whole plan",
+                0.55,
+            )
 
 
 def unfinished(course: Course, gain: float = UNFINISHED) -> bool:
@@ -172,13 +210,20 @@ def unfinished(course: Course, gain: float = UNFINISHED) -> bool:
         return False  # it comes back from a loss that had blown up: not a descent
     if _settled(finite, gain / 2):
         return False
-    late, latest = course.skill_at(1.0) - course.skill_at(0.5), course.skill_at(1.0) - course.skill_at(0.75)
+    late, latest = (
+        course.skill_at(1.0) - course.skill_at(0.5),
+        course.skill_at(1.0) - course.skill_at(0.75),
+    )
     return late >= gain and latest >= gain / 3 and course.skill < FAR and _falling(course) >= 0.5
 
 
 def _settled(curves: list[Curve], gain: float) -> bool:
     """Whether validation, where it was followed, has gained nothing more in the second half."""
-    late = [c.base.skill(c.val_loss[-1]) - c.base.skill(c.val_loss[len(c.val_loss) // 2]) for c in curves if len(c.val_loss) >= 5]
+    late = [
+        c.base.skill(c.val_loss[-1]) - c.base.skill(c.val_loss[len(c.val_loss) // 2])
+        for c in curves
+        if len(c.val_loss) >= 5
+    ]
     return bool(late) and float(np.median(late)) < gain
 
 
@@ -193,7 +238,11 @@ def _falling(course: Course) -> float:
 
 
 def _loss_at(course: Course, part: float) -> float:
-    found = [float(np.interp(part, np.asarray(c.at) / max(1, c.at[-1]), c.loss)) for c in course.curves if c.finite]
+    found = [
+        float(np.interp(part, np.asarray(c.at) / max(1, c.at[-1]), c.loss))
+        for c in course.curves
+        if c.finite
+    ]
     return float(np.median(found))
 
 
@@ -217,9 +266,13 @@ def _steady(course: Course) -> Iterator[Finding]:
 
 
 def _smooth(course: Course) -> bool:
-    """Whether the measured losses fall nearly all the way from where they began: what swings then is the noise of the batches."""
+    """Whether the measured losses fall nearly all the way from where they began: what swings then
+    is the noise of the batches."""
     curves = [curve for curve in course.curves if curve.finite and len(curve.loss) > 4]
-    falls = [float((np.diff(c.loss) < 0).mean()) > SMOOTH and max(c.loss) <= 1.05 * c.loss[0] for c in curves]
+    falls = [
+        float((np.diff(c.loss) < 0).mean()) > SMOOTH and max(c.loss) <= 1.05 * c.loss[0]
+        for c in curves
+    ]
     return bool(falls) and sum(falls) > MANY * len(falls)
 
 
@@ -236,23 +289,28 @@ def units(course: Course, seens: list[Seen]) -> Iterator[Finding]:
     for code, kinds, measure, limit, words in (
         ("dead_units", ("ReLU", "Relu"), "zero_units", 0.5, "units gave zero on all probe samples"),
         ("saturated_units", _SATURATING, "flat", 0.8, "outputs lay at the flat ends"),
-    ):  # fmt: skip
+    ):
         worst, where, kind = 0.0, "", ""
         for i, name in enumerate(names):
             layers = [seen.layers[i] for seen in seens if i < len(seen.layers)]
-            if not layers[0].kind.startswith(kinds) or (code == "saturated_units" and layers[0] in seens[0].head()):
+            if not layers[0].kind.startswith(kinds) or (
+                code == "saturated_units" and layers[0] in seens[0].head()
+            ):
                 continue
             middle = float(np.median([getattr(layer, measure) for layer in layers]))
             if middle > worst:
                 worst, where, kind = middle, name, layers[0].kind
         if worst >= limit:
-            when = f"after {course.steps} steps" if seens is course.seen else "before the first step"
+            when = (
+                f"after {course.steps} steps" if seens is course.seen else "before the first step"
+            )
             text = f"{worst:.0%} of the {kind} {words} of layer {where} {when}"
             yield _found(course, code, f"layer {where}", text, 0.85 if worst > 0.95 else 0.65)
 
 
 def broken(course: Course, seens: list[Seen]) -> Finding | None:
-    """A layer nearly all of whose units are dead or saturated, or first layers without a gradient, in most of these probes."""
+    """A layer nearly all of whose units are dead or saturated, or first layers without a gradient,
+    in most of these probes."""
     found = [finding for finding in units(course, seens) if finding.strength > 0.8]
     if not found and seens is course.seen:
         found = [finding for finding in _depth(course) if finding.code == "vanishing_gradient"]

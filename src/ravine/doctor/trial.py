@@ -1,7 +1,9 @@
-"""Proof by experiment: candidate cures, the untouched recipe and "train longer" as paired populations, halved by results.
+"""Proof by experiment: candidate cures, the untouched recipe and "train longer" as paired
+populations, halved by results.
 
-The budget counts training steps of all trial members, in units of one original run. One half of the validation samples
-chooses; the other half, on fresh seeds, decides by a paired test whether the winner beats the untouched recipe.
+The budget counts training steps of all trial members, in units of one original run. One half of the
+validation samples chooses; the other half, on fresh seeds, decides by a paired test whether the
+winner beats the untouched recipe.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ WAVE = 0.5  # candidates of the first wave for each run of the budget
 SECOND = 5  # candidates of the second wave
 FEW = 60  # training samples: under that none are held out
 HELD_OUT = 0.3
-AMPLE = 14  # original runs of budget from which on an ensemble and half of the data are tried against overfitting
+# original runs of budget from which on an ensemble and half of the data are tried against
+# overfitting
+AMPLE = 14
 LEVEL = 0.025  # under which p must be
 LEAST = 0.005  # of score that a cure must bring
 ALIKE = 0.002  # of score within which the cure of fewer remedies is taken
@@ -41,7 +45,8 @@ Report = Callable[[float, str], None]
 
 @dataclass
 class Cure:
-    """What a trial found: the best candidate, its paired scores on samples and seeds that did not choose it, and the verdict."""
+    """What a trial found: the best candidate, its paired scores on samples and seeds that did not
+    choose it, and the verdict."""
 
     edits: Edits
     why: str
@@ -55,18 +60,25 @@ class Cure:
     spent: float  # original runs
     budget: float = 0.0
     tried: list[dict[str, Any]] = field(default_factory=list)
-    also: list[dict[str, Any]] = field(default_factory=list)  # what no edit of one recipe can be: an ensemble, more data
+    also: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # what no edit of one recipe can be: an ensemble, more data
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"recipe": self.recipe if self.accepted else None, "best_try": self.recipe}
+        return asdict(self) | {
+            "recipe": self.recipe if self.accepted else None,
+            "best_try": self.recipe,
+        }
 
     @property
     def text(self) -> str:
         """One line for people."""
         what = f"verified cure: {self.why or describe(self.edits)}"
         if not self.accepted:
-            what = f"no verified cure; the best try: {self.why}" if self.edits else "no verified cure"
+            what = (
+                f"no verified cure; the best try: {self.why}" if self.edits else "no verified cure"
+            )
         change = f"{np.mean(self.before):.4g} -> {np.mean(self.after):.4g}"
         note = f"; {self.note}" if self.note else ""
         return f"{what} ({self.score} {change} on {len(self.seeds)} seeds, p = {self.p:.2g}; {self.spent:.1f} runs{note})"
@@ -76,32 +88,59 @@ class Cure:
         """What was measured that no edit of the recipe can be, one line each."""
         return [
             f"{one['remedy']}: {self.score} {one['before']:.4g} -> {one['after']:.4g}, p = {one['p']:.2g}"
-            + (f" ({one['command']})" if one["helps"] and one["command"] else "" if one["helps"] else " (no proof that it helps)")
+            + (
+                f" ({one['command']})"
+                if one["helps"] and one["command"]
+                else ""
+                if one["helps"]
+                else " (no proof that it helps)"
+            )
             for one in self.also
         ]
 
     @property
     def evidence(self) -> list[str]:
         """What stands above the recipe in its file."""
-        table = [f"seed {s}: {b:.6g} -> {a:.6g}" for s, b, a in zip(self.seeds, self.before, self.after, strict=True)]
+        table = [
+            f"seed {s}: {b:.6g} -> {a:.6g}"
+            for s, b, a in zip(self.seeds, self.before, self.after, strict=True)
+        ]
         compared = f"{self.score} of the untouched recipe -> of this one:"
-        tried = f"{len(self.tried)} recipes were tried, {self.spent:.1f} of {self.budget:g} runs spent"
+        tried = (
+            f"{len(self.tried)} recipes were tried, {self.spent:.1f} of {self.budget:g} runs spent"
+        )
         return [self.text, f"edits: {describe(self.edits)}", compared, *table, tried, *self.besides]
 
 
 def prove(
-    recipe: Recipe, findings: Sequence[Finding], case: Case, *, module: Model = None, arrays: Any = None, budget: float = 20.0,
+    recipe: Recipe,
+    findings: Sequence[Finding],
+    case: Case,
+    *,
+    module: Model = None,
+    arrays: Any = None,
+    budget: float = 20.0,
     report: Report | None = None,
-) -> Cure:  # fmt: skip
-    """Search and verify a cure for a recipe within a budget of training steps; ``report`` is told the part that is spent."""
+) -> Cure:
+    """Search and verify a cure for a recipe within a budget of training steps; ``report`` is told
+    the part that is spent."""
     if budget < 8:
         raise InputError(
-            "--budget", got=budget, expected="at least 8 original runs", repair="3 seeds of two recipes to the end are 6 already"
+            "--budget",
+            got=budget,
+            expected="at least 8 original runs",
+            repair="3 seeds of two recipes to the end are 6 already",
         )
     shelf = Shelf(module, arrays)
     held = held_out(recipe, shelf)
     steps = plan_steps(recipe, shelf)
-    trial = Trial(replace(case, recipe=held, steps=steps), shelf, budget, steps, report or (lambda part, what: None))
+    trial = Trial(
+        replace(case, recipe=held, steps=steps),
+        shelf,
+        budget,
+        steps,
+        report or (lambda part, what: None),
+    )
     return trial.run(findings, recipe)
 
 
@@ -111,14 +150,22 @@ def held_out(recipe: Recipe, shelf: Shelf) -> Recipe:
     if pipeline.has("validation") or pipeline.train_size < FEW:
         return recipe
     batch, size = recipe.data.batch, int(pipeline.train_size * (1 - HELD_OUT)) - 2
-    return recipe.edit({"data.validation": HELD_OUT, "data.batch": batch if batch == "full" else min(batch, size)})
+    return recipe.edit(
+        {"data.validation": HELD_OUT, "data.batch": batch if batch == "full" else min(batch, size)}
+    )
 
 
 class Trial:
     """One search: it trains candidates rung by rung and keeps count of the steps."""
 
     def __init__(self, case: Case, shelf: Shelf, budget: float, unit: int, report: Report):
-        self.case, self.shelf, self.budget, self.unit, self.report = case, shelf, budget, unit, report
+        self.case, self.shelf, self.budget, self.unit, self.report = (
+            case,
+            shelf,
+            budget,
+            unit,
+            report,
+        )
         self.what = "first candidates"
         self.purse = Purse(budget * unit, on_spend=lambda part: report(part, self.what))
         self.rows = Rows.of(shelf.pipeline(case.recipe))
@@ -127,19 +174,24 @@ class Trial:
         self.listed: list[Candidate] = []
         self.beside = 0  # runs of the winner that are kept for what no edit can be
 
-    # --- choosing -----------------------------------------------------------------------------------------------------
+    # --- choosing ---------------------------------------------------------------------------------
 
     def run(self, findings: Sequence[Finding], original: Recipe) -> Cure:
         overfits = self.rows.held_out and any(f.code == "overfitting" for f in findings)
         self.beside = SEEDS if overfits and self.budget >= AMPLE else 0
-        self._enter([untouched(self.case), *candidates(self.case, findings, round(WAVE * self.budget))])
+        self._enter(
+            [untouched(self.case), *candidates(self.case, findings, round(WAVE * self.budget))]
+        )
         (part, left), *later = RUNGS
         alive = self._rung(range(len(self.listed)), part, "first candidates")
         alive += self._rung(self._second_wave(alive), part, "second candidates")
         alive = self._ranked(alive)[:left]
         for part, left in later:
             if len(alive) > 1 and (part < 1 or self._affordable(alive, part) == alive):
-                ranked = self._ranked(self._rung(alive, part, f"{len(alive)} candidates"))[:left] or alive[:1]
+                ranked = (
+                    self._ranked(self._rung(alive, part, f"{len(alive)} candidates"))[:left]
+                    or alive[:1]
+                )
                 alive = [i for i in ranked if self._last(i) >= self._last(ranked[0]) - NEAR]
         winner = alive[0]
         if not self.listed[winner].moves:
@@ -153,18 +205,27 @@ class Trial:
     def _second_wave(self, alive: Sequence[int]) -> list[int]:
         ranked = self._ranked(alive)
         best = self.listed[ranked[0]]
-        others = [self.listed[i] for i in ranked[1:4] if self.listed[i].moves and self._last(i) > self._last(0)]
-        return self._enter(nearby(self.case, best, others, SECOND, {c.recipe.hash for c in self.listed}))
+        others = [
+            self.listed[i]
+            for i in ranked[1:4]
+            if self.listed[i].moves and self._last(i) > self._last(0)
+        ]
+        return self._enter(
+            nearby(self.case, best, others, SECOND, {c.recipe.hash for c in self.listed})
+        )
 
     def _rung(self, wanted: Sequence[int], part: float, what: str) -> list[int]:
-        """Train candidates to a part of their plans; those that can be afforded beside a decision, the first ones first."""
+        """Train candidates to a part of their plans; those that can be afforded beside a decision,
+        the first ones first."""
         self.what = what
         kept = self._affordable(wanted, part)
         self.field.advance(kept, part)
         for i in kept:
             scores = self.field.scores(i)
             values = [score.value for score in scores]
-            self.listed[i].scores.append((float(np.mean(values)) + min(values)) / 2)  # it must work on every seed
+            self.listed[i].scores.append(
+                (float(np.mean(values)) + min(values)) / 2
+            )  # it must work on every seed
             self.listed[i].metrics.append([score.metric for score in scores])
         return kept
 
@@ -180,7 +241,10 @@ class Trial:
 
     def _reserve(self, i: int) -> float:
         """Steps of the decision on a candidate, which must stay affordable."""
-        return max(SEEDS * self._pair(i), DECISION * self.purse.total) + self.beside * self.field.plans[i]
+        return (
+            max(SEEDS * self._pair(i), DECISION * self.purse.total)
+            + self.beside * self.field.plans[i]
+        )
 
     def _pair(self, i: int) -> int:
         """Steps of the untouched recipe and of a candidate, one seed of each."""
@@ -197,10 +261,11 @@ class Trial:
 
         return sorted(places, key=rank)
 
-    # --- deciding -----------------------------------------------------------------------------------------------------
+    # --- deciding ---------------------------------------------------------------------------------
 
     def _decide(self, winner: int, original: Recipe) -> Cure:
-        """Fresh seeds of the untouched recipe and of the winner, as many as are affordable, on samples that did not choose."""
+        """Fresh seeds of the untouched recipe and of the winner, as many as are affordable, on
+        samples that did not choose."""
         chosen = self.listed[winner]
         affordable = (self.purse.left - self.beside * self.field.plans[winner]) / self._pair(winner)
         fresh = [self.seed + 101 + k for k in range(max(SEEDS, min(MOST_SEEDS, int(affordable))))]
@@ -211,7 +276,16 @@ class Trial:
         before, after = (pair.scores(i, deciding=True) for i in (0, 1))
         accepted, p = _better(before, after, held_out=self.rows.held_out)
         also = self._beside(pair, 1)
-        return self._cure(chosen, original, [s.metric for s in before], [s.metric for s in after], fresh, accepted, p, also)
+        return self._cure(
+            chosen,
+            original,
+            [s.metric for s in before],
+            [s.metric for s in after],
+            fresh,
+            accepted,
+            p,
+            also,
+        )
 
     def _no_better(self, original: Recipe) -> Cure:
         """The untouched recipe stood up to all: the best of the others is the best try."""
@@ -224,29 +298,69 @@ class Trial:
         return self._cure(best, original, before, after, self.field.seeds, False, 1.0, also, note)
 
     def _cure(
-        self, chosen: Candidate, original: Recipe, before: list[float], after: list[float], seeds: list[int], accepted: bool,
-        p: float, also: list[dict[str, Any]], note: str = "",
-    ) -> Cure:  # fmt: skip
+        self,
+        chosen: Candidate,
+        original: Recipe,
+        before: list[float],
+        after: list[float],
+        seeds: list[int],
+        accepted: bool,
+        p: float,
+        also: list[dict[str, Any]],
+        note: str = "",
+    ) -> Cure:
         if not self.rows.held_out:
-            note = "; ".join(filter(None, [note, "too few samples to hold any out: training samples decide, on fresh seeds"]))
+            note = "; ".join(
+                filter(
+                    None,
+                    [
+                        note,
+                        "too few samples to hold any out: training samples decide, on fresh seeds",
+                    ],
+                )
+            )
         name = "R²" if self.case.task == "regression" else "accuracy"
-        tried = [{"edits": c.edits, "why": c.why, "scores": [round(s, 4) for s in c.scores]} for c in self.listed if c.scores]
+        tried = [
+            {"edits": c.edits, "why": c.why, "scores": [round(s, 4) for s in c.scores]}
+            for c in self.listed
+            if c.scores
+        ]
         self.report(1.0, "done")
         return Cure(
-            chosen.edits, chosen.why, before, after, seeds, accepted, original.edit(chosen.edits).to_toml(), name, p,
-            round(self.purse.spent / self.unit, 2), self.budget, tried, also, note,
-        )  # fmt: skip
+            chosen.edits,
+            chosen.why,
+            before,
+            after,
+            seeds,
+            accepted,
+            original.edit(chosen.edits).to_toml(),
+            name,
+            p,
+            round(self.purse.spent / self.unit, 2),
+            self.budget,
+            tried,
+            also,
+            note,
+        )
 
-    # --- what no edit of one recipe can be ------------------------------------------------------------------------------
+    # --- what no edit of one recipe can be --------------------------------------------------------
 
     def _beside(self, trained: Field, i: int) -> list[dict[str, Any]]:
-        """Against overfitting, for a recipe of a field: its seeds as one ensemble; what half of the training samples costs."""
+        """Against overfitting, for a recipe of a field: its seeds as one ensemble; what half of the
+        training samples costs."""
         n = len(trained.seeds)
         if not self.beside or trained.cost(i, 1.0) > self.purse.left:
             return []
         trained.advance([i], 1.0)
         members = trained.scores(i, deciding=True)
-        found = [_remedy(f"an ensemble of {n}", f"ravine ensemble RECIPE --members {n}", members, [trained.ensemble(i)] * n)]
+        found = [
+            _remedy(
+                f"an ensemble of {n}",
+                f"ravine ensemble RECIPE --members {n}",
+                members,
+                [trained.ensemble(i)] * n,
+            )
+        ]
         half = Field(self.shelf, self.rows, trained.seeds[:SEEDS], self.purse)
         half.add([trained.recipes[i]])
         if half.cost(0, 1.0) <= self.purse.left:
@@ -254,21 +368,35 @@ class Trial:
             self.what = "half of the data"
             half.advance([0], 1.0)
             less = half.scores(0, deciding=True)
-            found.append(_remedy("more data: all samples against half of them", "", less, members[: len(less)]))
+            found.append(
+                _remedy(
+                    "more data: all samples against half of them", "", less, members[: len(less)]
+                )
+            )
         return found
 
 
-def _better(before: Sequence[Score], after: Sequence[Score], *, held_out: bool) -> tuple[bool, float]:
+def _better(
+    before: Sequence[Score], after: Sequence[Score], *, held_out: bool
+) -> tuple[bool, float]:
     """Whether the metric gains, or the probabilities do at equal metric, and the test's p."""
-    gains = np.stack([a.shares - b.shares for a, b in zip(after, before, strict=True)])  # [seeds, N]
+    gains = np.stack(
+        [a.shares - b.shares for a, b in zip(after, before, strict=True)]
+    )  # [seeds, N]
     p = paired(gains, samples=held_out)
     metric = float(np.mean([a.metric - b.metric for a, b in zip(after, before, strict=True)]))
     return bool(metric >= 0 and gains.mean() >= LEAST and p < LEVEL), p
 
 
-def _remedy(name: str, command: str, without: Sequence[Score], with_it: Sequence[Score]) -> dict[str, Any]:
+def _remedy(
+    name: str, command: str, without: Sequence[Score], with_it: Sequence[Score]
+) -> dict[str, Any]:
     better, p = _better(without, with_it, held_out=True)
     return {
-        "remedy": name, "command": command, "before": float(np.mean([s.metric for s in without])),
-        "after": float(np.mean([s.metric for s in with_it])), "p": p, "helps": better,
-    }  # fmt: skip
+        "remedy": name,
+        "command": command,
+        "before": float(np.mean([s.metric for s in without])),
+        "after": float(np.mean([s.metric for s in with_it])),
+        "p": p,
+        "helps": better,
+    }

@@ -1,5 +1,5 @@
-"""What-if experiments: the program with one thing changed, for the same steps on the same batches. What helps plainly is
-the cause.
+"""What-if experiments: the program with one thing changed, for the same steps on the same batches.
+What helps plainly is the cause.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ravine.recipe import Recipe
 
 FEWEST = 30  # steps of a heavy program
 PATIENCE = 30  # times the expected seconds: then the clock ends it after all
-SPEED = 3e10  # operations a second that a heavy program is taken to run at: the choice must not hang on the clock
+# operations a second that a heavy program is taken to run at: the choice must not hang on the clock
+SPEED = 3e10
 SUSPECTS = 4
 LONGEST = 800  # steps of a plan that is tried at several times its length
 HEAVY = 1.0  # seconds of one member
@@ -31,7 +32,8 @@ RATES = ("lr_too_low", "lr_too_high")
 
 
 def seconds_of(course: Course, work: float, steps: int | None = None) -> float:
-    """About how long one member takes for so many steps; 0 where the operations of a sample are not known."""
+    """About how long one member takes for so many steps; 0 where the operations of a sample are not
+    known."""
     batch = (course.run or course.case.recipe).data.batch
     return work * (256 if batch == "full" else batch) * (steps or course.steps) / SPEED
 
@@ -40,24 +42,40 @@ def plan(recipe: Recipe, size: int) -> int:
     """Steps of a recipe's whole plan on so many training samples."""
     batch = size if recipe.data.batch == "full" else min(recipe.data.batch, size)
     per_epoch = size // batch if recipe.data.last_batch == "drop" else math.ceil(size / batch)
-    return max(1, durations.steps(recipe.stop.after, math.ceil(per_epoch / recipe.optimizer.accumulate)))
+    return max(
+        1, durations.steps(recipe.stop.after, math.ceil(per_epoch / recipe.optimizer.accumulate))
+    )
 
 
-# --- where it does not learn ------------------------------------------------------------------------------------------
+# --- where it does not learn ----------------------------------------------------------------------
 
 
-def try_out(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float = math.inf, work: float = 0.0) -> list[Trial]:
-    """Run variants of the program for the same steps: other learning rates, and the remedy of each suspicion; where none of
-    these helps, what is rarely suspected.
+def try_out(
+    course: Course,
+    found: Sequence[Finding],
+    shelf: Shelf,
+    *,
+    seconds: float = math.inf,
+    work: float = 0.0,
+) -> list[Trial]:
+    """Run variants of the program for the same steps: other learning rates, and the remedy of each
+    suspicion; where none of these helps, what is rarely suspected.
 
-    Where only a part of the plan was run, more of it is seen at a higher rate: k times the rate for n steps is about the
-    rate itself for k n steps. What the best such member reaches is what the whole plan is taken to reach.
+    Where only a part of the plan was run, more of it is seen at a higher rate: k times the rate for
+    n steps is about the rate itself for k n steps. What the best such member reaches is what the
+    whole plan is taken to reach.
     """
     recipe = _run(course)
-    suspects = sorted((f for f in found if f.remedies and _ripe(f, course)), key=lambda f: -f.strength)[:SUSPECTS]
-    affordable = math.inf if not work else seconds / max(seconds_of(course, work, 1), 1e-12)  # steps of one member
+    suspects = sorted(
+        (f for f in found if f.remedies and _ripe(f, course)), key=lambda f: -f.strength
+    )[:SUSPECTS]
+    affordable = (
+        math.inf if not work else seconds / max(seconds_of(course, work, 1), 1e-12)
+    )  # steps of one member
     few = affordable < 8 * course.steps
-    ahead = max(1.0, course.total / max(1, course.steps))  # how much longer the plan is than what was run
+    ahead = max(
+        1.0, course.total / max(1, course.steps)
+    )  # how much longer the plan is than what was run
     factors = _factors(course, ahead, few)
     steps = course.steps
     if len(factors) + 2 * len(suspects) > affordable / steps:
@@ -65,11 +83,18 @@ def try_out(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: 
         ahead = max(1.0, course.total / steps)
     share = len(factors) / (len(factors) + 2 * len(suspects))
     lr = recipe.optimizer.arguments["lr"]
-    curves = _outcomes(shelf, [recipe.edit({"optimizer.lr": lr * f}) for f in factors], steps, PATIENCE * seconds * share)
+    curves = _outcomes(
+        shelf,
+        [recipe.edit({"optimizer.lr": lr * f}) for f in factors],
+        steps,
+        PATIENCE * seconds * share,
+    )
     own = course.skill_at(steps / course.steps)
     reach = {f: curve.skill for f, curve in zip(factors, curves, strict=True)}
     projected = max([own, *(s for f, s in reach.items() if 1 < f <= 1.5 * ahead)])
-    compressed = max((f for f in reach if 1 < f <= 1.5 * ahead), key=lambda f: reach[f], default=1.0)
+    compressed = max(
+        (f for f in reach if 1 < f <= 1.5 * ahead), key=lambda f: reach[f], default=1.0
+    )
     trials = []
     for trial, factor in _of_rates(course, reach, own, projected, ahead, steps):
         sure = few or not shows(trial, course)
@@ -82,7 +107,9 @@ def try_out(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: 
         helped = any(shows(trial, course) for trial in trials)
         for finding in [*_other_optimizer(course), *([] if helped else _unsuspected(course))]:
             if finding.code not in suspected:
-                trials.append(_tried(course, finding, shelf, steps, own, best, 1.0, PATIENCE * seconds / 4))
+                trials.append(
+                    _tried(course, finding, shelf, steps, own, best, 1.0, PATIENCE * seconds / 4)
+                )
     return trials
 
 
@@ -91,15 +118,28 @@ def _run(course: Course) -> Recipe:
 
 
 def _ripe(finding: Finding, course: Course) -> bool:
-    """Whether an experiment would say something: what only slows the beginning is asked for at a plan's end."""
+    """Whether an experiment would say something: what only slows the beginning is asked for at a
+    plan's end."""
     if finding.code in RATES:
         return False
     worse = finding.code == "batch_too_small" and not course.skill > -0.05
-    return finding.strength > HINT or course.over or worse or finding.code == "augmentation_destructive"
+    return (
+        finding.strength > HINT
+        or course.over
+        or worse
+        or finding.code == "augmentation_destructive"
+    )
 
 
 def _tried(
-    course: Course, suspect: Finding, shelf: Shelf, steps: int, own: float, projected: float, factor: float, seconds: float
+    course: Course,
+    suspect: Finding,
+    shelf: Shelf,
+    steps: int,
+    own: float,
+    projected: float,
+    factor: float,
+    seconds: float,
 ) -> Trial:
     """The remedy of one suspicion, at the program's rate and at ``factor`` times it."""
     recipe = _run(course)
@@ -114,18 +154,24 @@ def _tried(
 
 
 def _broken(course: Course) -> bool:
-    """Whether most units give no gradient, or the first layers get none: waiting does not mend that."""
+    """Whether most units give no gradient, or the first layers get none: waiting does not mend
+    that."""
     return bool(broken(course, course.first)) and bool(broken(course, course.seen))
 
 
 def _unsuspected(course: Course) -> Iterator[Finding]:
-    """What is tried where no suspicion helps: other hidden activations, fresh weights; at a plan's end a wider network too."""
+    """What is tried where no suspicion helps: other hidden activations, fresh weights; at a plan's
+    end a wider network too."""
     flat = broken(course, course.first) or broken(course, course.seen)
     kinds = " ".join(layer.kind for seen in course.first[:1] for layer in seen.layers)[:80]
     candidates = [
         flat or Finding("vanishing_gradient", "hidden layers", f"the layers are {kinds}"),
         Finding("init_scale", "initial weights", "the initial weights are unlike He's"),
-        *([Finding("capacity_too_small", "hidden layers", f"the layers are {kinds}")] if course.over else []),
+        *(
+            [Finding("capacity_too_small", "hidden layers", f"the layers are {kinds}")]
+            if course.over
+            else []
+        ),
     ]
     for finding in candidates:
         edits = remedies(finding.code, course.case)
@@ -139,21 +185,41 @@ def _other_optimizer(course: Course) -> list[Finding]:
     adaptive = recipe.optimizer.kind.startswith(("ada", "rada", "nada", "ams"))
     if adaptive or not found or not course.over:
         return []
-    return [Finding("optimizer_unsuited", "optimizer.kind", f"the optimiser is {recipe.optimizer.kind}", found, strength=HINT)]
+    return [
+        Finding(
+            "optimizer_unsuited",
+            "optimizer.kind",
+            f"the optimiser is {recipe.optimizer.kind}",
+            found,
+            strength=HINT,
+        )
+    ]
 
 
-def _again(course: Course, trial: Trial, factor: float, compressed: float, shelf: Shelf, steps: int) -> Trial:
+def _again(
+    course: Course, trial: Trial, factor: float, compressed: float, shelf: Shelf, steps: int
+) -> Trial:
     """The gain of a rate with the other seeds: one member may learn by luck."""
     recipe = _run(course)
     lr, seeds = recipe.optimizer.arguments["lr"], [curve.recipe.seed for curve in course.curves[1:]]
     if not seeds:
         return trial
-    tried = [recipe.edit({"optimizer.lr": lr * k, "seed": seed}) for k in (factor, compressed) for seed in seeds]
+    tried = [
+        recipe.edit({"optimizer.lr": lr * k, "seed": seed})
+        for k in (factor, compressed)
+        for seed in seeds
+    ]
     skills = [max(curve.skill, -0.5) for curve in _outcomes(shelf, tried, steps)]
     theirs, ours = skills[: len(seeds)], skills[len(seeds) :]
-    against = ours if trial.finding.code == "lr_too_low" else [max(curve.skill, -0.5) for curve in course.curves[1:]]
+    against = (
+        ours
+        if trial.finding.code == "lr_too_low"
+        else [max(curve.skill, -0.5) for curve in course.curves[1:]]
+    )
     gains = [trial.gain, *(a - b for a, b in zip(theirs, against, strict=True))]
-    return replace(trial, gain=float(np.median(gains)), skill=float(np.median([trial.skill, *theirs])))
+    return replace(
+        trial, gain=float(np.median(gains)), skill=float(np.median([trial.skill, *theirs]))
+    )
 
 
 def _factors(course: Course, ahead: float, few: bool) -> list[float]:
@@ -174,10 +240,16 @@ def _far(course: Course) -> list[float]:
 
 def _on(run: Recipe, case: Case, edits: dict[str, Any]) -> dict[str, Any]:
     """Edits without what smaller batches have settled already."""
-    return {path: value for path, value in edits.items() if path != "data.batch" or run.data.batch == case.recipe.data.batch}
+    return {
+        path: value
+        for path, value in edits.items()
+        if path != "data.batch" or run.data.batch == case.recipe.data.batch
+    }
 
 
-def _outcomes(shelf: Shelf, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf) -> list[Curve]:
+def _outcomes(
+    shelf: Shelf, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf
+) -> list[Curve]:
     """The curves of recipes after so many steps, measured at the start and at the end."""
     experiment = Experiment(recipes, shelf)
     experiment.measure()
@@ -187,7 +259,12 @@ def _outcomes(shelf: Shelf, recipes: Sequence[Recipe], steps: int, seconds: floa
 
 
 def _of_rates(
-    course: Course, reach: dict[float, float], own: float, projected: float, ahead: float, steps: int
+    course: Course,
+    reach: dict[float, float],
+    own: float,
+    projected: float,
+    ahead: float,
+    steps: int,
 ) -> Iterator[tuple[Trial, float]]:
     """A lower and a higher rate, the best of each, and its multiple of the program's."""
     lr = course.case.recipe.optimizer.arguments["lr"]
@@ -201,7 +278,9 @@ def _of_rates(
         words = f"with lr {lr * factor:.3g} the same {steps} steps {_words(rates[factor])}, with lr {lr:.3g} {_percent(own)}"
         if code == "lr_too_low" and ahead > 1.5:
             words += f" (the whole plan of {course.total} steps is projected to reach {_percent(projected)})"
-        finding = Finding(code, "optimizer.lr", f"lr is {lr:.3g}", remedies(code, course.case, factor=factor))
+        finding = Finding(
+            code, "optimizer.lr", f"lr is {lr:.3g}", remedies(code, course.case, factor=factor)
+        )
         yield Trial(finding, rates[factor] - max(against, -0.5), rates[factor], words), factor
 
 
@@ -213,8 +292,11 @@ def _percent(skill: float) -> str:
     return "no part" if skill < 0 else f"{skill:.0%}"
 
 
-def _trial(course: Course, suspect: Finding, curve: Curve, own: float, projected: float, steps: int) -> Trial:
-    """How a remedy's member compares: by skill, each against its own loss's constant predictor, and by the metric too."""
+def _trial(
+    course: Course, suspect: Finding, curve: Curve, own: float, projected: float, steps: int
+) -> Trial:
+    """How a remedy's member compares: by skill, each against its own loss's constant predictor, and
+    by the metric too."""
     gain = curve.skill - max(projected, -0.5)
     if curve.recipe.loss != course.case.recipe.loss:
         gain = min(gain, curve.metric_skill - max(course.metric_skill, -0.5))
@@ -222,42 +304,69 @@ def _trial(course: Course, suspect: Finding, curve: Curve, own: float, projected
     return Trial(replace(suspect), gain, curve.skill, words)
 
 
-def _unaugmented(course: Course, suspect: Finding, shelf: Shelf, steps: int, seconds: float) -> Trial:
+def _unaugmented(
+    course: Course, suspect: Finding, shelf: Shelf, steps: int, seconds: float
+) -> Trial:
     """With and without augmentation, both on samples as they are."""
     recipe = _run(course)
     experiment = Experiment([recipe, recipe.edit({"data.augment": []})], shelf)
     experiment.advance(steps, seconds=seconds)
     plain = experiment.groups[-1]
     own, without = (
-        plain.base.skill(group._judge(group.program.population.objectives[0], plain.probe)[0]) for group in experiment.groups
+        plain.base.skill(group._judge(group.program.population.objectives[0], plain.probe)[0])
+        for group in experiment.groups
     )
     words = f"without it {steps} steps {_words(without)} on samples as they are, with it {_percent(own)}"
-    return Trial(suspect, without - max(own, -0.5), without, words, max(0.15, (0.7 if course.plain else 0.5) * without))
+    return Trial(
+        suspect,
+        without - max(own, -0.5),
+        without,
+        words,
+        max(0.15, (0.7 if course.plain else 0.5) * without),
+    )
 
 
-# --- where it learns --------------------------------------------------------------------------------------------------
+# --- where it learns ------------------------------------------------------------------------------
 
 
-def limits(course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float, work: float) -> Iterator[Trial]:
-    """Of a program that learns: whether what is rare in it holds it back. Without it the skill must double, or half of the
-    loss that is left must go.
+def limits(
+    course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float, work: float
+) -> Iterator[Trial]:
+    """Of a program that learns: whether what is rare in it holds it back. Without it the skill must
+    double, or half of the loss that is left must go.
     """
     suspects = [f for f in found if f.code in HOLDING and f.remedies]
-    if not suspects or course.skill > 0.7 or seconds_of(course, work) * (1 + 2 * len(suspects)) > seconds:
+    if (
+        not suspects
+        or course.skill > 0.7
+        or seconds_of(course, work) * (1 + 2 * len(suspects)) > seconds
+    ):
         return
     recipe, steps = _run(course), course.steps
     lr = recipe.optimizer.arguments["lr"]
     ahead = [f for f in (3.0, 10.0) if f <= 2 * course.total / steps]
     higher = [recipe.edit({"optimizer.lr": lr * f}) for f in ahead]
-    projected = max([course.skill, *[curve.skill for curve in (_outcomes(shelf, higher, steps) if higher else [])]])
+    projected = max(
+        [
+            course.skill,
+            *[curve.skill for curve in (_outcomes(shelf, higher, steps) if higher else [])],
+        ]
+    )
     for suspect in suspects:
-        trial = _tried(course, suspect, shelf, steps, course.skill, projected, 1.0, PATIENCE * seconds)
-        needed = trial.needed if suspect.code == "augmentation_destructive" else max(0.15, min((1 - projected) / 2, projected))
+        trial = _tried(
+            course, suspect, shelf, steps, course.skill, projected, 1.0, PATIENCE * seconds
+        )
+        needed = (
+            trial.needed
+            if suspect.code == "augmentation_destructive"
+            else max(0.15, min((1 - projected) / 2, projected))
+        )
         yield replace(trial, needed=needed)
 
 
 def ended_early(course: Course, shelf: Shelf, *, seconds: float, work: float = 0.0) -> list[Trial]:
-    """Where a whole plan may have ended in mid-descent: the plan at higher rates, longer, on smaller batches.
+    """Where a whole plan may have ended in mid-descent: the plan at higher rates, longer, on
+    smaller batches.
 
     A rate must take away a third of the loss that is left; more steps, which always help, a half.
     """
@@ -275,12 +384,24 @@ def _faster(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterat
     needed = max(0.03, (1 - course.skill) / 3)
     for factor in (10.0,) if seconds_of(course, work) * len(seeds) > HEAVY else (5.0, 20.0):
         recipes = [run.edit({"optimizer.lr": lr * factor, "seed": seed}) for seed in seeds]
-        skill = float(np.median([curve.skill for curve in _outcomes(shelf, recipes, course.steps, PATIENCE * seconds)]))
+        skill = float(
+            np.median(
+                [
+                    curve.skill
+                    for curve in _outcomes(shelf, recipes, course.steps, PATIENCE * seconds)
+                ]
+            )
+        )
         words = (
             f"with lr {lr * factor:.3g} the same {course.steps} steps {_words(skill)}, "
             f"with lr {lr:.3g} {_percent(course.skill)}"
         )
-        finding = Finding("lr_too_low", "optimizer.lr", f"lr is {lr:.3g}", remedies("lr_too_low", course.case, factor=factor))
+        finding = Finding(
+            "lr_too_low",
+            "optimizer.lr",
+            f"lr is {lr:.3g}",
+            remedies("lr_too_low", course.case, factor=factor),
+        )
         yield Trial(finding, skill - course.skill, skill, words, needed)
 
 
@@ -289,11 +410,29 @@ def _further(course: Course, shelf: Shelf, seconds: float, work: float) -> Itera
     run, size = _run(course), shelf.pipeline(_run(course)).train_size
     needed = max(SHOWN, (1 - course.skill) / 2) if course.plain else SHOWN
     times = max(4, math.ceil(LONGEST / 4 / course.total))
-    found = [("too_few_epochs", "stop.after", f"the plan ends after {course.total} steps", longer(course.case, times))]
+    found = [
+        (
+            "too_few_epochs",
+            "stop.after",
+            f"the plan ends after {course.total} steps",
+            longer(course.case, times),
+        )
+    ]
     batch = run.data.batch
-    if run.data.batch == course.case.recipe.data.batch and (batch == "full" or batch >= 64) and course.total < 400:
+    if (
+        run.data.batch == course.case.recipe.data.batch
+        and (batch == "full" or batch >= 64)
+        and course.total < 400
+    ):
         smaller = remedies("batch_too_large", course.case)[0]["edits"]
-        found.append(("batch_too_large", "data.batch", f"batches of {batch} leave {course.total} steps in the whole plan", smaller))
+        found.append(
+            (
+                "batch_too_large",
+                "data.batch",
+                f"batches of {batch} leave {course.total} steps in the whole plan",
+                smaller,
+            )
+        )
     for code, where, evidence, edits in found:
         recipe = run.edit(edits)
         steps = min(plan(recipe, size), LONGEST)

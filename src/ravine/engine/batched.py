@@ -1,10 +1,12 @@
-"""Dense networks of P members as batched matrix products with the backward pass written out: no autograd, no vmap.
+"""Dense networks of P members as batched matrix products with the backward pass written out: no
+autograd, no vmap.
 
-Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the softmax among them, runs along
-contiguous samples, and a layer is ``W a + b`` for W as it stands in theta. The inputs, which all members share, are [I, B]: the
-first layer of all members is then one product. A single member has no axis P at all: its shapes lack it. Used where every
-layer of a program is known here; `DenseNetwork.refuses` says why not. In bfloat16 the weights of all but small layers are cast
-once a step; theta and the loss stay as they are.
+Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the
+softmax among them, runs along contiguous samples, and a layer is ``W a + b`` for W as it stands in
+theta. The inputs, which all members share, are [I, B]: the first layer of all members is then one
+product. A single member has no axis P at all: its shapes lack it. Used where every layer of a
+program is known here; `DenseNetwork.refuses` says why not. In bfloat16 the weights of all but small
+layers are cast once a step; theta and the loss stay as they are.
 """
 
 from __future__ import annotations
@@ -29,7 +31,12 @@ class DenseNetwork:
     """The layers of P members, bound to their rows of theta [P, D] and grad [P, D]."""
 
     def __init__(
-        self, objectives: Sequence[Any], theta: Tensor, grad: Tensor, layout: Layout, buffers: dict[str, Tensor],
+        self,
+        objectives: Sequence[Any],
+        theta: Tensor,
+        grad: Tensor,
+        layout: Layout,
+        buffers: dict[str, Tensor],
         precision: torch.dtype,
     ):
         self.loss, self.precision = objectives[0].loss, precision
@@ -46,10 +53,14 @@ class DenseNetwork:
                     self.input_dtype = self.input_dtype if self._forward else held.dtype
                     self._add(dense.cast(dtype, held.dtype), weighted)
                     dtype = held.dtype
-                self._add(dense.affine(held, name, layer, first=not weighted, shared=not wide), True)
+                self._add(
+                    dense.affine(held, name, layer, first=not weighted, shared=not wide), True
+                )
                 weighted = wide = fresh = True
             elif isinstance(layer, Dropout) and not layer.idle:
-                self._add(dense.dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]), weighted)
+                self._add(
+                    dense.dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]), weighted
+                )
                 wide = fresh = True
             elif not isinstance(layer, (Dropout, *_NOTHING)):
                 self._add(dense.activation(layer, fresh), weighted)
@@ -72,11 +83,23 @@ class DenseNetwork:
         if first.mines or first.attacks:
             return "hard negatives and adversarial examples need autograd"
         found = dict(_leaves("model", first.model))
-        named = {f"{name}.{leaf}" for name, layer in found.items() for leaf, _ in layer.named_parameters()}
-        if {entry.name for entry in layout.entries} != named or len(set(map(id, found.values()))) != len(found):
+        named = {
+            f"{name}.{leaf}"
+            for name, layer in found.items()
+            for leaf, _ in layer.named_parameters()
+        }
+        if {entry.name for entry in layout.entries} != named or len(
+            set(map(id, found.values()))
+        ) != len(found):
             return "parameters are frozen or shared"
         for layer in found.values():
-            if type(layer) not in (nn.Linear, nn.Flatten, nn.Identity, Dropout, *dense.ACTIVATIONS) or _hooked(layer):
+            if type(layer) not in (
+                nn.Linear,
+                nn.Flatten,
+                nn.Identity,
+                Dropout,
+                *dense.ACTIVATIONS,
+            ) or _hooked(layer):
                 return f"{type(layer).__name__} is not among the dense layers"
         if not any(isinstance(layer, nn.Linear) for layer in found.values()):
             return "no dense layer"
@@ -86,7 +109,8 @@ class DenseNetwork:
         return None
 
     def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
-        """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...], weight [P, B] or None.
+        """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...],
+        weight [P, B] or None.
 
         ``accumulate`` other than 0 adds that multiple of the gradient to what grad holds.
         """
@@ -118,14 +142,20 @@ class DenseNetwork:
             log_p = z.log_softmax(-2)
             target = y.expand(*z.shape[:-2], 1, -1)
             losses = log_p.gather(-2, target).neg_()
-            return losses, log_p.exp_().scatter_add_(-2, target, self._minus_one.expand(target.shape))
+            return losses, log_p.exp_().scatter_add_(
+                -2, target, self._minus_one.expand(target.shape)
+            )
         z = z.detach().requires_grad_()
         with torch.enable_grad():
             members = z.shape[0] if z.dim() == 3 else 1
             rows = z.mT.reshape(-1, z.shape[-2])  # [P B, K]
-            losses = self.loss(rows, y.repeat(members, *(1 for _ in y.shape[1:]))).view(*z.shape[:-2], 1, -1)
+            losses = self.loss(rows, y.repeat(members, *(1 for _ in y.shape[1:]))).view(
+                *z.shape[:-2], 1, -1
+            )
             total = losses.sum()
-        return losses.detach(), torch.autograd.grad(total, z)[0].contiguous()  # a sum's gradient is one number, expanded
+        return losses.detach(), torch.autograd.grad(total, z)[
+            0
+        ].contiguous()  # a sum's gradient is one number, expanded
 
 
 def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -137,10 +167,20 @@ def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def _plain_cross_entropy(loss: nn.Module) -> bool:
     if type(loss) is Auto:
         loss = loss.classes
-    return type(loss) is CrossEntropy and loss.input == "logits" and loss.class_weights is None and not float(loss.label_smoothing)
+    return (
+        type(loss) is CrossEntropy
+        and loss.input == "logits"
+        and loss.class_weights is None
+        and not float(loss.label_smoothing)
+    )

@@ -1,4 +1,5 @@
-"""Which epoch a step belongs to and which batches it takes: batches may be accumulated, and may grow from epoch to epoch."""
+"""Which epoch a step belongs to and which batches it takes: batches may be accumulated, and may
+grow from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -17,17 +18,23 @@ from ravine.recipe import Recipe
 class Calendar:
     """Steps and epochs of a program. Where batches grow, epochs have fewer and fewer steps.
 
-    ``epoch_steps`` is the length of the first epoch; durations in epochs are counted by the epochs themselves.
+    ``epoch_steps`` is the length of the first epoch; durations in epochs are counted by the epochs
+    themselves.
     """
 
     def __init__(self, recipe: Recipe, pipeline: Pipeline):
         self.accumulate: int = recipe.optimizer.accumulate
         sizes = _sizes(recipe, pipeline)
-        held = {size: pipeline if size == pipeline.batch_size else pipeline.with_batch(size) for size in set(sizes)}
+        held = {
+            size: pipeline if size == pipeline.batch_size else pipeline.with_batch(size)
+            for size in set(sizes)
+        }
         self._pipelines = [held[size] for size in sizes]  # of each epoch; the last one's goes on
         lengths = [math.ceil(p.epoch_steps / self.accumulate) for p in self._pipelines]
         self.epoch_steps = lengths[0]
-        self._starts = [sum(lengths[:epoch]) for epoch in range(len(lengths))]  # the first step of each epoch
+        self._starts = [
+            sum(lengths[:epoch]) for epoch in range(len(lengths))
+        ]  # the first step of each epoch
         self._last = lengths[-1]
 
     def place(self, step: int) -> tuple[int, int]:
@@ -75,7 +82,9 @@ class Calendar:
             pipeline = self._pipelines[min(epoch, len(self._pipelines) - 1)]
             begin = epoch * pipeline.epoch_steps
             start = begin + place * self.accumulate
-            yield list(pipeline.batches(start, min(start + self.accumulate, begin + pipeline.epoch_steps)))
+            yield list(
+                pipeline.batches(start, min(start + self.accumulate, begin + pipeline.epoch_steps))
+            )
 
 
 def _sizes(recipe: Recipe, pipeline: Pipeline) -> list[int]:
@@ -85,9 +94,13 @@ def _sizes(recipe: Recipe, pipeline: Pipeline) -> list[int]:
         return [pipeline.batch_size]
     amount, unit = durations.parse(recipe.stop.after)
     if unit != "ep":
-        raise InputError("stop.after", got=recipe.stop.after, expected="epochs (ep), where the batch grows")
+        raise InputError(
+            "stop.after", got=recipe.stop.after, expected="epochs (ep), where the batch grows"
+        )
     limit = min(grow.limit or pipeline.train_size, pipeline.train_size)
-    sizes = batch_sizes(pipeline.batch_size, grow.milestones, math.ceil(amount), factor=grow.factor, limit=limit)
+    sizes = batch_sizes(
+        pipeline.batch_size, grow.milestones, math.ceil(amount), factor=grow.factor, limit=limit
+    )
     while len(sizes) > 1 and sizes[-1] == sizes[-2]:
         sizes.pop()
     return sizes

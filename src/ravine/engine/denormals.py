@@ -1,7 +1,8 @@
 """Numbers too small for their format's full precision count as zero while networks train.
 
-A processor takes a hundred cycles and more for each. Adam's momentum of a weight that gets no gradient any more decays to one
-and stays there: after two epochs of LeNet on MNIST a quarter of all.
+A processor takes a hundred cycles and more for each. Adam's momentum of a weight that gets no
+gradient any more decays to one and stays there: after two epochs of LeNet on MNIST a quarter of
+all.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _SOFT = 1  # omp_pause_soft of OpenMP 5
 
 @contextmanager
 def denormals_flushed() -> Iterator[bool]:
-    """Denormal results and operands of this thread's kernels are zero, on all their threads; else nothing is changed.
+    """Denormal results and operands of this thread's kernels are zero, on all their threads; else
+    nothing is changed.
 
-    The mode belongs to a thread, and OpenMP's take it over from the one that starts them: so those that wait are let go, and
-    new ones start. Gives whether denormals are flushed.
+    The mode belongs to a thread, and OpenMP's take it over from the one that starts them: so those
+    that wait are let go, and new ones start. Gives whether denormals are flushed.
 
     >>> with denormals_flushed() as flushed:
     ...     float(torch.tensor(1e-39) * 1.0) == 0.0 or not flushed
@@ -42,11 +44,16 @@ def denormals_flushed() -> Iterator[bool]:
 
 def _set(on: bool) -> None:
     torch.set_flush_denormal(on)
-    pause = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
+    pause = (
+        None
+        if sys.platform == "win32"
+        else getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
+    )
     if pause is not None:
         pause(_SOFT)
 
 
 def _flushes(threads: int) -> bool:
-    """Whether so many threads flush; their products are looked at as bits, since a denormal may compare as zero."""
+    """Whether so many threads flush; their products are looked at as bits, since a denormal may
+    compare as zero."""
     return not bool((torch.full((_GRAIN * threads,), _TINY) * 1.0).view(torch.int32).any())

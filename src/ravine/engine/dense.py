@@ -1,8 +1,8 @@
 """The passes of a dense network's layers, forward and backward, with everything bound beforehand.
 
-A step of a small network is launching, and what Python looks up between two kernels has long left the caches: so each layer is
-a pair of closures, and what can be decided when they are made is not decided in a step. Shapes as in `batched`; the leading
-axis P falls away for a single member.
+A step of a small network is launching, and what Python looks up between two kernels has long left
+the caches: so each layer is a pair of closures, and what can be decided when they are made is not
+decided in a step. Shapes as in `batched`; the leading axis P falls away for a single member.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def _selu_slope(x: Tensor) -> Tensor:
     return torch.where(x > 0, scale, scale * alpha * x.exp())
 
 
-# activation -> (forward, gradient from (gradient, kept)), and whether its output is what is kept, else its input
+# activation -> (forward, gradient from (gradient, kept)), and whether its output is what is kept,
+# else its input
 ACTIVATIONS: dict[type[nn.Module], tuple[Pass, Callable[[Tensor, Tensor], Tensor], bool]] = {
     nn.ReLU: (torch.relu, lambda g, y: _relu_slope(g, y, 0), True),
     nn.Tanh: (torch.tanh, _tanh_slope, True),
@@ -51,13 +52,17 @@ class Rows:
 
     def _cut(self, matrix: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
         entry = self.layout[name]
-        return matrix[:, entry.start : entry.stop].view(*(() if self.single else (len(matrix),)), *shape)
+        return matrix[:, entry.start : entry.stop].view(
+            *(() if self.single else (len(matrix),)), *shape
+        )
 
 
 class Lowered(Rows):
-    """Entries in lower precision: their values cast once a step, their gradients raised once a step.
+    """Entries in lower precision: their values cast once a step, their gradients raised once a
+    step.
 
-    Of a single member neighbouring entries are cast together: a few long copies instead of many short ones.
+    Of a single member neighbouring entries are cast together: a few long copies instead of many
+    short ones.
     """
 
     def __init__(self, rows: Rows, dtype: torch.dtype):
@@ -67,7 +72,9 @@ class Lowered(Rows):
         self.slopes: list[tuple[Tensor, Tensor]] = []  # full, lowered
         self._spans: list[tuple[int, int]] = []
         if self.single:
-            self._low, self._low_slopes = (torch.empty_like(self.theta, dtype=dtype) for _ in range(2))
+            self._low, self._low_slopes = (
+                torch.empty_like(self.theta, dtype=dtype) for _ in range(2)
+            )
 
     def pair(self, name: str, *shape: int) -> tuple[Tensor, Tensor]:
         """Values and gradients, [P, *shape], each in one piece."""
@@ -75,7 +82,10 @@ class Lowered(Rows):
             self._spans.append((self.layout[name].start, self.layout[name].stop))
             return self._cut(self._low, name, shape), self._cut(self._low_slopes, name, shape)
         full_value, full_slope = super().pair(name, *shape)
-        value, slope = (torch.empty(full_value.shape, dtype=self.dtype, device=full_value.device) for _ in range(2))
+        value, slope = (
+            torch.empty(full_value.shape, dtype=self.dtype, device=full_value.device)
+            for _ in range(2)
+        )
         self.values.append((value, full_value))
         self.slopes.append((full_slope, slope))
         return value, slope
@@ -91,13 +101,17 @@ class Lowered(Rows):
             self.slopes.append((self.grad[0, start:stop], self._low_slopes[0, start:stop]))
 
 
-def affine(held: Rows, name: str, layer: nn.Linear, *, first: bool, shared: bool) -> tuple[Pass, Pass]:
-    """y = W a + b: a [P, I, B], or [I, B] where all members share it -> [P, H, B]. Backward stores the gradients, and gives
-    that of a unless the layer is the ``first``.
+def affine(
+    held: Rows, name: str, layer: nn.Linear, *, first: bool, shared: bool
+) -> tuple[Pass, Pass]:
+    """y = W a + b: a [P, I, B], or [I, B] where all members share it -> [P, H, B]. Backward stores
+    the gradients, and gives that of a unless the layer is the ``first``.
     """
     weight, slope = held.pair(f"{name}.weight", layer.out_features, layer.in_features)
     has_bias = layer.bias is not None
-    bias, bias_slope = held.pair(f"{name}.bias", layer.out_features, 1) if has_bias else (weight, slope)
+    bias, bias_slope = (
+        held.pair(f"{name}.bias", layer.out_features, 1) if has_bias else (weight, slope)
+    )
     lowered = isinstance(held, Lowered)
     whole = held.single or lowered  # gradients lie in one piece
     product, with_bias = (torch.mm, torch.addmm) if held.single else (torch.bmm, torch.baddbmm)
@@ -110,12 +124,19 @@ def affine(held: Rows, name: str, layer: nn.Linear, *, first: bool, shared: bool
             a = a.expand(len(weight), -1, -1)
         if has_bias and not lowered:
             return with_bias(bias, weight, a)
-        y = torch.mm(weight.flatten(0, 1), a).view(*weight.shape[:2], -1) if shared else product(weight, a)
+        y = (
+            torch.mm(weight.flatten(0, 1), a).view(*weight.shape[:2], -1)
+            if shared
+            else product(weight, a)
+        )
         return y.add_(bias) if has_bias else y  # faster in bfloat16 than a bias inside the product
 
     def backward(g: Tensor) -> Tensor:
         nonlocal given
-        a, given = given.mT, weight  # kept no longer than needed: the next step takes the same memory, still in the caches
+        a, given = (
+            given.mT,
+            weight,
+        )  # kept no longer than needed: the next step takes the same memory, still in the caches
         if shared:
             slope.copy_(torch.mm(g.flatten(0, 1), a).view(slope.shape))
         elif whole:

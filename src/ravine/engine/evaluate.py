@@ -1,4 +1,5 @@
-"""Loss and metrics of P members on one split of the data, each row through its own module, in evaluation mode."""
+"""Loss and metrics of P members on one split of the data, each row through its own module, in
+evaluation mode."""
 
 from __future__ import annotations
 
@@ -34,11 +35,16 @@ def better_is(metric: str) -> str:
     return "min" if metric.endswith(LOWER_IS_BETTER) else "max"
 
 
-def metric_functions(task: str, parts: Sequence[Part], loss: Part | None = None) -> dict[str, Metric]:
-    """The task's own metrics and those that the recipe names; of several heads, one for each head's own task."""
+def metric_functions(
+    task: str, parts: Sequence[Part], loss: Part | None = None
+) -> dict[str, Metric]:
+    """The task's own metrics and those that the recipe names; of several heads, one for each head's
+    own task."""
     if loss is not None and loss.kind == "multi_task":
         heads: Any = build_loss(loss, None)
-        own = {f"head{h}_{_of_head(each)}": _at_head(heads, h) for h, each in enumerate(heads.losses)}
+        own = {
+            f"head{h}_{_of_head(each)}": _at_head(heads, h) for h, each in enumerate(heads.losses)
+        }
     else:
         tasks_own = () if loss is not None and loss.kind == "output" else METRICS[task]
         own = {name: _bind(find("metric", name).part()) for name in tasks_own}
@@ -73,10 +79,14 @@ def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def evaluate(
-    modules: Sequence[Objective], pipeline: Pipeline, split: str, metrics: dict[str, Metric],
+    modules: Sequence[Objective],
+    pipeline: Pipeline,
+    split: str,
+    metrics: dict[str, Metric],
     run: Callable[[nn.Module, Tensor], Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
-    """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch is read once."""
+    """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch
+    is read once."""
     run = run or (lambda model, x: model(x))
     outputs: list[list[Tensor]] = [[] for _ in modules]
     targets: list[Tensor] = []
@@ -95,6 +105,8 @@ def evaluate(
         for name, function in metrics.items():
             each = [function(pipeline.target_units(torch.cat(own)), target) for own in outputs]
             values = np.array(each, dtype=np.float64)
-            for place in np.ndindex(values.shape[1:]):  # a matrix: one number for each place, confusion_matrix_0_1
+            for place in np.ndindex(
+                values.shape[1:]
+            ):  # a matrix: one number for each place, confusion_matrix_0_1
                 found["_".join([name, *map(str, place)])] = values[(slice(None), *place)]
     return found

@@ -1,7 +1,9 @@
-"""Whole steps as CUDA graphs: a small network's step is hundreds of kernels, each shorter than its launch.
+"""Whole steps as CUDA graphs: a small network's step is hundreds of kernels, each shorter than its
+launch.
 
-A step is captured once for each shape of batch, with buffers that stay where they are, and is held against the same step
-without the graph before it is used. Where capturing fails, or the numbers differ, steps go on as they were, and say why.
+A step is captured once for each shape of batch, with buffers that stay where they are, and is held
+against the same step without the graph before it is used. Where capturing fails, or the numbers
+differ, steps go on as they were, and say why.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
 Step = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # steps before capturing: libraries choose and allocate in the first ones
-CLOSE = 1e-4  # relative difference of the weights after one step that atomics and other algorithms may make
+# relative difference of the weights after one step that atomics and other algorithms may make
+CLOSE = 1e-4
 
 
 def cuda_graph(step: Step) -> Step:
-    """Capture a step on the device; what is given back replays it and gives the same two tensors, filled anew."""
+    """Capture a step on the device; what is given back replays it and gives the same two tensors,
+    filled anew."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
@@ -53,16 +57,27 @@ class _Held:
     seed: Tensor  # the step's number, as random layers take it
     replay: Step | None = None
 
-    def fill(self, batch: Batch, step: int, rate: Tensor, momentum: Tensor | None, t: Tensor) -> None:
-        pairs = [*zip(_parts(self.batch), _parts(batch), strict=True), (self.rate, rate), (self.t, t)]
-        pairs += [(self.momentum, momentum)] if self.momentum is not None and momentum is not None else []
+    def fill(
+        self, batch: Batch, step: int, rate: Tensor, momentum: Tensor | None, t: Tensor
+    ) -> None:
+        pairs = [
+            *zip(_parts(self.batch), _parts(batch), strict=True),
+            (self.rate, rate),
+            (self.t, t),
+        ]
+        pairs += (
+            [(self.momentum, momentum)]
+            if self.momentum is not None and momentum is not None
+            else []
+        )
         for here, there in pairs:
             here.copy_(there)
         self.seed.fill_(step)
 
 
 class GraphedSteps:
-    """The steps of a stepper, each replayed from the graph of its shape. ``capture`` turns a step into its replay."""
+    """The steps of a stepper, each replayed from the graph of its shape. ``capture`` turns a step
+    into its replay."""
 
     def __init__(self, stepper: Stepper, capture: Callable[[Step], Step] = cuda_graph):
         self.stepper, self.capture = stepper, capture
@@ -88,10 +103,14 @@ class GraphedSteps:
         losses, norms = held.replay()
         return losses.clone(), norms.clone()
 
-    def _captured(self, batch: Batch, step: int, rate: Tensor, momentum: Tensor | None, t: Tensor) -> _Held | None:
+    def _captured(
+        self, batch: Batch, step: int, rate: Tensor, momentum: Tensor | None, t: Tensor
+    ) -> _Held | None:
         seed = torch.zeros((), dtype=torch.int64, device=rate.device)
         own = Batch(*(part.clone() for part in _parts(batch)))
-        held = _Held(own, rate.clone(), None if momentum is None else momentum.clone(), t.clone(), seed)
+        held = _Held(
+            own, rate.clone(), None if momentum is None else momentum.clone(), t.clone(), seed
+        )
         before = [tensor.clone() for tensor in self.stepper.tensors()]
 
         def whole() -> tuple[Tensor, Tensor]:
@@ -107,7 +126,9 @@ class GraphedSteps:
             self.stepper.one([batch], step, rate, momentum, t)
             if not all(map(_close, replayed, self.stepper.tensors())):
                 self.why = "a captured step gives other numbers"
-        except RuntimeError as error:  # what cannot be captured says so in many ways, all of this kind
+        except (
+            RuntimeError
+        ) as error:  # what cannot be captured says so in many ways, all of this kind
             self.why = f"steps cannot be captured: {str(error).strip().splitlines()[0][:200]}"
         self._restore(before)
         return held if self.why is None else None

@@ -22,7 +22,8 @@ DENSE_WIDTH, WIDTH = 64, 4  # rows at a time where they run together, and where 
 class Points:
     """A population as an instrument: it is moved to the points, ``width`` of them at a time.
 
-    ``buffers`` (name -> [...]) are what does not change from point to point: running statistics of batch normalisation.
+    ``buffers`` (name -> [...]) are what does not change from point to point: running statistics of
+    batch normalisation.
     """
 
     def __init__(
@@ -35,12 +36,19 @@ class Points:
         width: int | None = None,
     ):
         self.pipeline = pipeline
-        mappable = pilot.choose(recipe, _population([recipe] * 2, pipeline, module), pipeline.batch_size).rows != "one by one"
+        mappable = (
+            pilot.choose(
+                recipe, _population([recipe] * 2, pipeline, module), pipeline.batch_size
+            ).rows
+            != "one by one"
+        )
         self.width = width or (DENSE_WIDTH if mappable else WIDTH)
         self.population = _population([recipe] * self.width, pipeline, module)
         self.execution = pilot.prepare(self.population, recipe, pipeline)
         self.population.chunk = self.width if self.execution.rows != "one by one" else 1
-        self.outputs: Callable[[Tensor], Tensor] = self.population.outputs  # [B, ...] -> [P, B, ...]
+        self.outputs: Callable[[Tensor], Tensor] = (
+            self.population.outputs
+        )  # [B, ...] -> [P, B, ...]
         self.metrics = metric_functions(pipeline.task, (), recipe.loss)
         for name, value in (buffers or {}).items():
             self.population.buffers[name].copy_(value.expand_as(self.population.buffers[name]))
@@ -54,11 +62,18 @@ class Points:
         buffers: Mapping[str, Tensor] | None = None,
         report: Callable[[int], None] = lambda done: None,
     ) -> dict[str, np.ndarray]:
-        """``{"loss": [N], "accuracy": [N], …}`` at the points theta [N, D]; ``buffers`` [N, ...] go with them."""
+        """``{"loss": [N], "accuracy": [N], …}`` at the points theta [N, D]; ``buffers`` [N, ...] go
+        with them."""
         found: dict[str, list[np.ndarray]] = {}
         for start in range(0, len(theta), self.width):
             rows = theta[start : start + self.width]
-            self._move(rows, {name: value[start : start + self.width] for name, value in (buffers or {}).items()})
+            self._move(
+                rows,
+                {
+                    name: value[start : start + self.width]
+                    for name, value in (buffers or {}).items()
+                },
+            )
             for name, values in self._measured(batches).items():
                 found.setdefault(name, []).append(values[: len(rows)])
             report(start + len(rows))
@@ -80,7 +95,10 @@ class Points:
                 losses[i] += objective.loss(output[i], batch.y).double().sum().cpu()
             outputs.append(output)
         found: dict[str, Any] = {"loss": (losses / len(targets)).numpy()}
-        units, target = self.pipeline.target_units(torch.cat(outputs, 1)), self.pipeline.target_units(targets)
+        units, target = (
+            self.pipeline.target_units(torch.cat(outputs, 1)),
+            self.pipeline.target_units(targets),
+        )
         for name, function in self.metrics.items():
             found[name] = np.array([function(own, target) for own in units], float)
         return found

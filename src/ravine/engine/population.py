@@ -1,7 +1,8 @@
 """P members of one program: their parameters are one matrix theta [P, D], their gradients another.
 
-Every member has a module of its own whose parameters and buffers are views of its row, so a row can be run by calling
-its module. A *wider chunk* of rows runs as one ``torch.func.vmap`` over stacked views of the same storage.
+Every member has a module of its own whose parameters and buffers are views of its row, so a row can
+be run by calling its module. A *wider chunk* of rows runs as one ``torch.func.vmap`` over stacked
+views of the same storage.
 """
 
 from __future__ import annotations
@@ -32,11 +33,21 @@ class Objective(nn.Module):
     hard_negatives: Tensor
     adversarial: Tensor
 
-    def __init__(self, model: nn.Module, loss: nn.Module, hard_negatives: float = 1.0, adversarial: float = 0.0):
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        hard_negatives: float = 1.0,
+        adversarial: float = 0.0,
+    ):
         super().__init__()
         self.model, self.loss = model, loss
-        self.register_buffer("hard_negatives", torch.tensor(hard_negatives, dtype=torch.float64), persistent=False)
-        self.register_buffer("adversarial", torch.tensor(adversarial, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "hard_negatives", torch.tensor(hard_negatives, dtype=torch.float64), persistent=False
+        )
+        self.register_buffer(
+            "adversarial", torch.tensor(adversarial, dtype=torch.float64), persistent=False
+        )
         self.mines, self.attacks = hard_negatives < 1.0, adversarial > 0.0
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -58,41 +69,67 @@ class Objective(nn.Module):
 class Population:
     """Rows of theta and what runs them.
 
-    ``chunk`` is the number of rows that run as one: 1 calls the members' own modules, P maps over all.
+    ``chunk`` is the number of rows that run as one: 1 calls the members' own modules, P maps over
+    all.
     """
 
-    def __init__(self, objectives: Sequence[Objective], seeds: Sequence[int], *, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        seeds: Sequence[int],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
         self.device = device
-        self.autocast: torch.dtype | None = None  # the precision of products, where it is not theta's
+        self.autocast: torch.dtype | None = (
+            None  # the precision of products, where it is not theta's
+        )
         self.memory_format = torch.contiguous_format
         self.objectives = [objective.to(device=device, dtype=dtype) for objective in objectives]
-        for objective in objectives:  # what one member does all must be able to do: they share a forward pass
+        for (
+            objective
+        ) in objectives:  # what one member does all must be able to do: they share a forward pass
             objective.mines = any(o.mines for o in objectives)
             objective.attacks = any(o.attacks for o in objectives)
         self.layout: Layout = layout_of(self.objectives[0])
         self.chunk = 1
         self.dense: DenseNetwork | None = None  # dense networks need neither autograd nor vmap
-        self.low: Tensor | None = None  # [P, D], theta in the precision of products, where it is cast once a step
-        self.compiled: dict[nn.Module, Callable[[Tensor], Any]] = {}  # networks that run compiled while they train
+        self.low: Tensor | None = (
+            None  # [P, D], theta in the precision of products, where it is cast once a step
+        )
+        self.compiled: dict[
+            nn.Module, Callable[[Tensor], Any]
+        ] = {}  # networks that run compiled while they train
         self.workers = 1  # threads that run rows side by side, one row at a time each
-        self.parts = 1  # of a batch, run side by side by as many threads: of a single member that sees samples alone
+        # of a batch, run side by side by as many threads: of a single member that sees samples
+        # alone
+        self.parts = 1
         self._pool: ThreadPoolExecutor | None = None
         self.global_seeds: list[int] | None = None
-        self._random = [name for name, module in self.objectives[0].named_modules() if isinstance(module, Randomized)]
+        self._random = [
+            name
+            for name, module in self.objectives[0].named_modules()
+            if isinstance(module, Randomized)
+        ]
         stacked = [dict(objective.named_parameters()) for objective in self.objectives]
-        self.theta = torch.empty(len(objectives), self.layout.size, device=device, dtype=dtype)  # [P, D]
+        self.theta = torch.empty(
+            len(objectives), self.layout.size, device=device, dtype=dtype
+        )  # [P, D]
         for row, parameters in zip(self.theta, stacked, strict=True):
             for entry in self.layout.entries:
                 row[entry.start : entry.stop] = parameters[entry.name].detach().reshape(-1)
         self.buffers = _stack_buffers(self.objectives)  # name -> [P, ...]
         bases = [[key(seed, "layer", i) for i in range(len(self._random))] for seed in seeds]
-        self._key_bases = torch.tensor(bases, dtype=torch.int64, device=device)  # [P, random layers]
+        self._key_bases = torch.tensor(
+            bases, dtype=torch.int64, device=device
+        )  # [P, random layers]
         self._bind()
 
     def __len__(self) -> int:
         return self.theta.shape[0]
 
-    # --- rows and modules -----------------------------------------------------------------------------------------
+    # --- rows and modules -------------------------------------------------------------------------
 
     def _bind(self) -> None:
         """Make every module's parameters and buffers views of its row."""
@@ -110,7 +147,10 @@ class Population:
             self._gradients.append([view(self.grad[i], entry) for entry in self.layout.entries])
             self._bind_buffers(i)
             settle(objective, self.buffers)
-        self._draws = any(isinstance(m, Randomized) and not getattr(m, "idle", False) for m in self.objectives[0].modules())
+        self._draws = any(
+            isinstance(m, Randomized) and not getattr(m, "idle", False)
+            for m in self.objectives[0].modules()
+        )
         self._template = _apart(self.objectives[0])
         self._leaves = {e.name: view(self.theta, e).requires_grad_() for e in self.layout.entries}
         self._leaf_gradients = [view(self.grad, entry) for entry in self.layout.entries]
@@ -121,23 +161,35 @@ class Population:
 
     @property
     def input_dtype(self) -> torch.dtype | None:
-        """The precision to which inputs are rounded before anything else is done with them, if that is not theta's."""
+        """The precision to which inputs are rounded before anything else is done with them, if that
+        is not theta's."""
         return None if self.dense is None else self.dense.input_dtype
 
     def write_out(self, precision: torch.dtype | None) -> None:
-        """Run the members as batched products with a backward pass written out; None: through autograd again."""
+        """Run the members as batched products with a backward pass written out; None: through
+        autograd again."""
         self.dense = None
         if precision is not None and DenseNetwork.refuses(self.objectives, self.layout) is None:
-            self.dense = DenseNetwork(self.objectives, self.theta, self.grad, self.layout, self.buffers, precision)
+            self.dense = DenseNetwork(
+                self.objectives, self.theta, self.grad, self.layout, self.buffers, precision
+            )
 
     def cast_once(self, precision: torch.dtype | None) -> None:
-        """Cast the weights once a step where every layer is known to take that precision; else autocast does it."""
+        """Cast the weights once a step where every layer is known to take that precision; else
+        autocast does it."""
         self.low = None
         if precision is not None and takes_bfloat16(self.objectives[0].model):
             self.low = torch.empty_like(self.theta, dtype=precision)
-            sources = [{"norm": self.theta}.get(entry.kind, self.low) for entry in self.layout.entries]
-            self._low = [[view(m[i], e) for m, e in zip(sources, self.layout.entries, strict=True)] for i in range(len(self))]
-            self._full = [[view(row, entry) for entry in self.layout.entries] for row in self.theta.detach()]
+            sources = [
+                {"norm": self.theta}.get(entry.kind, self.low) for entry in self.layout.entries
+            ]
+            self._low = [
+                [view(m[i], e) for m, e in zip(sources, self.layout.entries, strict=True)]
+                for i in range(len(self))
+            ]
+            self._full = [
+                [view(row, entry) for entry in self.layout.entries] for row in self.theta.detach()
+            ]
 
     @contextlib.contextmanager
     def _lowered(self, i: int) -> Iterator[None]:
@@ -176,7 +228,9 @@ class Population:
         """Compaction: only these rows stay, in this order."""
         index = torch.tensor(rows, device=self.theta.device, dtype=torch.int64)
         self.theta = self.theta.detach().index_select(0, index)
-        self.buffers = {name: stacked.index_select(0, index) for name, stacked in self.buffers.items()}
+        self.buffers = {
+            name: stacked.index_select(0, index) for name, stacked in self.buffers.items()
+        }
         self._key_bases = self._key_bases.index_select(0, index)
         self.objectives = [self.objectives[row] for row in rows]
         if self.global_seeds is not None:
@@ -188,7 +242,9 @@ class Population:
         """More rows, behind those that are there."""
         more = Population(objectives, seeds, device=self.device, dtype=self.theta.dtype)
         self.theta = torch.cat([self.theta.detach(), more.theta.detach()])
-        self.buffers = {name: torch.cat([stacked, more.buffers[name]]) for name, stacked in self.buffers.items()}
+        self.buffers = {
+            name: torch.cat([stacked, more.buffers[name]]) for name, stacked in self.buffers.items()
+        }
         self._key_bases = torch.cat([self._key_bases, more._key_bases])
         self.objectives = [*self.objectives, *more.objectives]
         if self.global_seeds is not None:
@@ -204,16 +260,22 @@ class Population:
         for objective in self.objectives:
             objective.train(mode)
 
-    # --- running --------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def seed_step(self, step: int | Tensor) -> None:
-        """Give every random layer its key for this step: a function of (member seed, layer, step)."""
+        """Give every random layer its key for this step: a function of (member seed, layer,
+        step)."""
         if self._draws:
-            offset = (step * _STRIDE) & 0x7FFFFFFFFFFFFFFF  # a tensor's product wraps around: its last 63 bits are these
+            offset = (
+                step * _STRIDE
+            ) & 0x7FFFFFFFFFFFFFFF  # a tensor's product wraps around: its last 63 bits are these
             torch.add(self._key_bases, offset, out=self._keys).bitwise_and_(0x7FFFFFFFFFFFFFFF)
 
-    def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, *, accumulate: float = 0.0) -> Tensor:
-        """Fill ``grad`` [P, D] with the gradient of the data loss; give the losses [P]. weight: [P, B] or None.
+    def gradients(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, *, accumulate: float = 0.0
+    ) -> Tensor:
+        """Fill ``grad`` [P, D] with the gradient of the data loss; give the losses [P]. weight: [P,
+        B] or None.
 
         ``accumulate`` other than 0 adds that multiple of the new gradient to what ``grad`` holds.
         """
@@ -222,10 +284,14 @@ class Population:
         with torch.enable_grad():
             return self._by_autograd(x, y, weight, step, accumulate)
 
-    def _by_autograd(self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float) -> Tensor:
+    def _by_autograd(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float
+    ) -> Tensor:
         if self.chunk > 1:
             mapped = self._mapped(x, y, weight)
-            found = torch.autograd.grad(mapped.sum(), list(self._leaves.values()), materialize_grads=True)
+            found = torch.autograd.grad(
+                mapped.sum(), list(self._leaves.values()), materialize_grads=True
+            )
             _store(self._leaf_gradients, found, accumulate)
             return mapped.detach()
         if self.parts > 1 and len(self) == 1:
@@ -241,14 +307,24 @@ class Population:
             return loss.detach()
 
         alone = self.workers == 1 or len(self) == 1 or self.global_seeds is not None
-        losses = map(row, range(len(self))) if alone else self._side_by_side(self.workers, row, range(len(self)))
+        losses = (
+            map(row, range(len(self)))
+            if alone
+            else self._side_by_side(self.workers, row, range(len(self)))
+        )
         return torch.stack(list(losses)).to(self.theta.dtype)
 
     def _in_parts(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
-        """The single member's batch in parts, side by side; the gradient of their mean is the sum of their shares."""
+        """The single member's batch in parts, side by side; the gradient of their mean is the sum
+        of their shares."""
         size, parts = len(y), self.parts
-        others = self.grad.new_empty(parts - 1, self.layout.size)  # the first part fills grad itself
-        into = [self._gradients[0], *([view(row, entry) for entry in self.layout.entries] for row in others)]
+        others = self.grad.new_empty(
+            parts - 1, self.layout.size
+        )  # the first part fills grad itself
+        into = [
+            self._gradients[0],
+            *([view(row, entry) for entry in self.layout.entries] for row in others),
+        ]
 
         def part(gradients: list[Tensor], x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
             loss = self._one(self.objectives[0], x, y, weight) * (len(y) / size)
@@ -258,12 +334,16 @@ class Population:
 
         weights = [None] * parts if weight is None else weight[0].chunk(parts)
         with self._lowered(0):
-            losses = list(self._side_by_side(parts, part, into, x.chunk(parts), y.chunk(parts), weights))
+            losses = list(
+                self._side_by_side(parts, part, into, x.chunk(parts), y.chunk(parts), weights)
+            )
         for row in others[: len(losses) - 1]:
             self.grad[0].add_(row, alpha=accumulate or 1.0)
         return torch.stack(losses).sum(0, keepdim=True).to(self.theta.dtype)
 
-    def _side_by_side(self, threads: int, work: Callable[..., Tensor], *given: Iterable[Any]) -> Iterable[Tensor]:
+    def _side_by_side(
+        self, threads: int, work: Callable[..., Tensor], *given: Iterable[Any]
+    ) -> Iterable[Tensor]:
         """``map`` by threads, each of which runs its kernels alone."""
         if self._pool is None or self._pool._max_workers != threads:
             self._pool = ThreadPoolExecutor(threads, initializer=_kernels_alone)
@@ -281,15 +361,23 @@ class Population:
         with torch.no_grad():
             if self.chunk == 1:
                 return torch.stack([self.call(objective.model, x) for objective in self.objectives])
-            inside = [{name.removeprefix("model."): stacked for name, stacked in held.items() if name.startswith("model.")}
-                      for held in (self._leaves, self.buffers)]  # fmt: skip
+            inside = [
+                {
+                    name.removeprefix("model."): stacked
+                    for name, stacked in held.items()
+                    if name.startswith("model.")
+                }
+                for held in (self._leaves, self.buffers)
+            ]
             model = self._template.model
             if model.training != self.objectives[0].model.training:
                 model.train(self.objectives[0].model.training)
 
             def output(leaves: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
                 with self._casting():
-                    return functional_call(model, (leaves, buffers), (self._laid_out(x),), tie_weights=True)
+                    return functional_call(
+                        model, (leaves, buffers), (self._laid_out(x),), tie_weights=True
+                    )
 
             return vmap(output)(*inside).to(self.theta.dtype)
 
@@ -305,7 +393,9 @@ class Population:
             x = x.detach().requires_grad_()
             loss = self._loss(objective, x, y, weight)
             (slope,) = torch.autograd.grad(loss, x, retain_graph=True)
-            return (loss + self._loss(objective, attacked(x, slope, objective.adversarial), y, weight)) / 2
+            return (
+                loss + self._loss(objective, attacked(x, slope, objective.adversarial), y, weight)
+            ) / 2
 
     def _loss(self, objective: Objective, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         network = self.compiled.get(objective.model, objective.model)
@@ -318,7 +408,11 @@ class Population:
         """A model's outputs in the precision and layout of this program; float32 at least."""
         with self._casting():
             output = joined(model(self._laid_out(x)))
-        return output if output.dtype == self.theta.dtype or not output.is_floating_point() else output.to(self.theta.dtype)
+        return (
+            output
+            if output.dtype == self.theta.dtype or not output.is_floating_point()
+            else output.to(self.theta.dtype)
+        )
 
     def _casting(self) -> contextlib.AbstractContextManager[Any]:
         if self.autocast is None:
@@ -328,7 +422,9 @@ class Population:
     def _laid_out(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or self.memory_format == torch.contiguous_format:
             return x
-        if x.shape[1] == 1:  # both layouts at once: only the strides tell convolutions which to take
+        if (
+            x.shape[1] == 1
+        ):  # both layouts at once: only the strides tell convolutions which to take
             return x.contiguous().as_strided(x.shape, (x[0].numel(), 1, x.shape[3], 1))
         return x.contiguous(memory_format=self.memory_format)
 
@@ -337,19 +433,26 @@ class Population:
         if template.training != self.objectives[0].training:
             template.train(self.objectives[0].training)
 
-        def loss(leaves: dict[str, Tensor], buffers: dict[str, Tensor], weight: Tensor | None) -> Tensor:
+        def loss(
+            leaves: dict[str, Tensor], buffers: dict[str, Tensor], weight: Tensor | None
+        ) -> Tensor:
             def at(x: Tensor) -> Tensor:
-                return functional_call(template, (leaves, buffers), (x, y, weight), tie_weights=True)
+                return functional_call(
+                    template, (leaves, buffers), (x, y, weight), tie_weights=True
+                )
 
             if not template.attacks:
                 return at(x)
             slope = torch.func.grad(at)(x)
             return (at(x) + at(attacked(x, slope, buffers["adversarial"]))) / 2
 
-        return vmap(loss, in_dims=(0, 0, None if weight is None else 0))(self._leaves, self.buffers, weight)  # [P]
+        return vmap(loss, in_dims=(0, 0, None if weight is None else 0))(
+            self._leaves, self.buffers, weight
+        )  # [P]
 
     def why_not_mapped(self, x: Tensor, y: Tensor) -> str | None:
-        """Try the first rows both ways; the reason why they must run one at a time, or None when mapping is right."""
+        """Try the first rows both ways; the reason why they must run one at a time, or None when
+        mapping is right."""
         chunk = self.chunk
 
         def switch(mapped: bool) -> None:
@@ -361,7 +464,8 @@ class Population:
             self.chunk = chunk
 
     def why_not_compiled(self, x: Tensor, y: Tensor) -> str | None:
-        """Try what ``compiled`` holds; the reason why the networks must run as they are, or None when it is right."""
+        """Try what ``compiled`` holds; the reason why the networks must run as they are, or None
+        when it is right."""
         compiled = self.compiled
 
         def switch(on: bool) -> None:
@@ -372,14 +476,17 @@ class Population:
         finally:
             self.compiled = compiled
 
-    def _why_not(self, switch: Callable[[bool], None], name: str, x: Tensor, y: Tensor) -> str | None:
+    def _why_not(
+        self, switch: Callable[[bool], None], name: str, x: Tensor, y: Tensor
+    ) -> str | None:
         """Gradients, losses and buffers with something off and on: why it cannot be on, or None."""
         before = {name: stacked.clone() for name, stacked in self.buffers.items()}
         grad = self.grad.clone()
         try:
             switch(False)
             direct = self.gradients(x, y, None, 0)
-            self.gather_buffers()  # a mapped module cannot replace its buffers, only change them in place
+            # a mapped module cannot replace its buffers, only change them in place
+            self.gather_buffers()
             expected, buffers = self.grad.clone(), {n: b.clone() for n, b in self.buffers.items()}
             self.restore(before)
             switch(True)
@@ -388,7 +495,9 @@ class Population:
             close = _close(found, direct, rounded) and _close(self.grad, expected, rounded)
             close = close and all(_close(self.buffers[n], b, rounded) for n, b in buffers.items())
             return None if close else f"{name} gives other values than direct calls"
-        except Exception as error:  # whatever a person's module raises here is a reason, not a failure
+        except (
+            Exception
+        ) as error:  # whatever a person's module raises here is a reason, not a failure
             return f"{name} failed: {str(error).strip().splitlines()[0][:200]}"
         finally:
             self.grad.copy_(grad)
@@ -409,11 +518,16 @@ def _kernels_alone() -> None:
 
 def joined(output: Tensor | Sequence[Tensor]) -> Tensor:
     """A network's outputs as one tensor: those of several heads side by side."""
-    return output if isinstance(output, Tensor) else torch.cat([head.reshape(len(head), -1) for head in output], 1)
+    return (
+        output
+        if isinstance(output, Tensor)
+        else torch.cat([head.reshape(len(head), -1) for head in output], 1)
+    )
 
 
 def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
-    """The batch moved uphill by the fast gradient sign method: x + epsilon sign(dL/dx) (Goodfellow et al., 2015)."""
+    """The batch moved uphill by the fast gradient sign method: x + epsilon sign(dL/dx) (Goodfellow
+    et al., 2015)."""
     return (x + epsilon.to(x.dtype) * slope.sign()).detach()
 
 
@@ -423,9 +537,12 @@ def view(rows: Tensor, entry: Entry) -> Tensor:
 
 
 def _apart(objective: Objective) -> Objective:
-    """What ``functional_call`` may run: a copy where a parameter stands under two names, which it would not put back."""
+    """What ``functional_call`` may run: a copy where a parameter stands under two names, which it
+    would not put back."""
     names = [name for name, _ in objective.named_parameters(remove_duplicate=False)]
-    return objective if len(names) == len(list(objective.parameters())) else copy.deepcopy(objective)
+    return (
+        objective if len(names) == len(list(objective.parameters())) else copy.deepcopy(objective)
+    )
 
 
 def _stack_buffers(objectives: Sequence[nn.Module]) -> dict[str, Tensor]:
@@ -441,7 +558,8 @@ def _store(into: list[Tensor], found: Sequence[Tensor], accumulate: float) -> No
 
 
 def _close(a: Tensor, b: Tensor, rounded: bool = False) -> bool:
-    """Equal but for rounding: that of the dtype, or where products are ``rounded`` that of bfloat16."""
+    """Equal but for rounding: that of the dtype, or where products are ``rounded`` that of
+    bfloat16."""
     if not a.is_floating_point():
         return bool(torch.equal(a, b))
     scale = b.norm().clamp_min(1e-12)

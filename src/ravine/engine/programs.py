@@ -38,7 +38,9 @@ class Program:
     execution: Execution
     test: bool = True  # whether the test part is looked at when a member ends
     module: Model = None  # where the model was given in Python
-    waiting: list[tuple[int, Recipe]] = field(default_factory=list)  # (member, recipe): they take the rows of those that end
+    waiting: list[tuple[int, Recipe]] = field(
+        default_factory=list
+    )  # (member, recipe): they take the rows of those that end
     width: int = 0  # rows at most, where members wait
     halving: Halving | None = None
     trace: tuple[str, ...] = ()  # durations after which the weights are kept for good
@@ -56,7 +58,9 @@ class Rows:
         for name, rows in (("theta", self.theta), ("mask", self.mask)):
             if rows is not None and (len(programs) != 1 or rows.shape != population.theta.shape):
                 got = f"{name} of shape {tuple(rows.shape)} for {len(programs)} programs"
-                raise InputError("rows", got=got, expected=f"one program and {tuple(population.theta.shape)}")
+                raise InputError(
+                    "rows", got=got, expected=f"one program and {tuple(population.theta.shape)}"
+                )
         with torch.no_grad():
             if self.theta is not None:
                 population.theta.copy_(self.theta)
@@ -74,10 +78,11 @@ def programs_of(
     width: int | None = None,
     halving: Halving | None = None,
 ) -> list[Program]:
-    """The recipes as programs: those that share one train as one population. ``pipelines`` keeps data from call to call.
+    """The recipes as programs: those that share one train as one population. ``pipelines`` keeps
+    data from call to call.
 
-    At most ``width`` members of a program train at a time; the others take the rows of those that end, or that
-    ``halving`` drops.
+    At most ``width`` members of a program train at a time; the others take the rows of those that
+    end, or that ``halving`` drops.
     """
     groups: dict[str, list[int]] = {}
     for member, recipe in enumerate(recipes):
@@ -86,7 +91,9 @@ def programs_of(
     programs = []
     for number, members in enumerate(groups.values()):
         first = members[:width]
-        program = program_of(number, [recipes[m] for m in first], first, module, arrays, pipelines, test=test)
+        program = program_of(
+            number, [recipes[m] for m in first], first, module, arrays, pipelines, test=test
+        )
         program.waiting = [(m, recipes[m]) for m in members[len(first) :]]
         program.width, program.halving = width or len(members), halving
         programs.append(program)
@@ -112,21 +119,29 @@ def program_of(
     for tokens in (True, False):
         shared = (said, f"{dtype} {carried and first.start.weights} {tokens}")
         if shared not in pipelines:
-            pipelines[shared] = Pipeline(first.data, arrays=arrays, device=device, dtype=dtype, fitted=carried, tokens=tokens)
+            pipelines[shared] = Pipeline(
+                first.data, arrays=arrays, device=device, dtype=dtype, fitted=carried, tokens=tokens
+            )
         pipeline = pipelines[shared]
         population = populate(recipes, pipeline, module, device=device, dtype=dtype)
         if pipeline.vocabulary is None or _takes_tokens(population.objectives[0].model, pipeline):
             break  # else they are numbers
     rehearse(recipes, pipeline, population)
-    if any(recipe.regularize.adversarial for recipe in recipes) and not pipeline.batch(0).x.is_floating_point():
+    if (
+        any(recipe.regularize.adversarial for recipe in recipes)
+        and not pipeline.batch(0).x.is_floating_point()
+    ):
         expected = "inputs that are real numbers: they are moved uphill"
         raise InputError("regularize.adversarial", got="tokens", expected=expected)
     execution = pilot.prepare(population, first, pipeline)
-    return Program(number, recipes, members, pipeline, population, execution, test, module, width=len(members))
+    return Program(
+        number, recipes, members, pipeline, population, execution, test, module, width=len(members)
+    )
 
 
 def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
-    """Whether a model runs on whole numbers, which may be tokens; dense layers and convolutions do not."""
+    """Whether a model runs on whole numbers, which may be tokens; dense layers and convolutions do
+    not."""
     x = pipeline.batch(0).x[:2]
     try:
         with evaluation([model]):
@@ -137,11 +152,18 @@ def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
 
 
 def populate(
-    recipes: Sequence[Recipe], pipeline: Pipeline, module: Model, *, device: torch.device, dtype: torch.dtype
+    recipes: Sequence[Recipe],
+    pipeline: Pipeline,
+    module: Model,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Population:
     """The members' modules, each initialised by its own seed, as one population."""
     objectives = [objective(recipe, pipeline, module, dtype) for recipe in recipes]
-    population = Population(objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype)
+    population = Population(
+        objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype
+    )
     if module is not None:
         population.global_seeds = [recipe.seed for recipe in recipes]
     return population
@@ -160,7 +182,9 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
-        own = copy.deepcopy(starting.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None))
+        own = copy.deepcopy(
+            starting.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None)
+        )
         model = starting.fitted_module(seeded(own), recipe, pipeline.outputs)
     else:
         with torch.random.fork_rng(devices=[]):

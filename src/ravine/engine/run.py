@@ -32,15 +32,26 @@ if TYPE_CHECKING:
 class Run:
     """One member of a run directory.
 
-    ``module`` is the module, or the function that makes one, of a run whose model was given in Python.
+    ``module`` is the module, or the function that makes one, of a run whose model was given in
+    Python.
     """
 
-    def __init__(self, directory: str | Path, member: int = 0, *, module: nn.Module | Callable[[], nn.Module] | None = None):
+    def __init__(
+        self,
+        directory: str | Path,
+        member: int = 0,
+        *,
+        module: nn.Module | Callable[[], nn.Module] | None = None,
+    ):
         self._rundir = RunDir.open(Path(directory))
         look_also_in(self._rundir.facts.get("directory"))
         recipes = self._rundir.recipes
         if not 0 <= member < len(recipes):
-            raise InputError("member", got=member, expected=f"a number under {len(recipes)}: the members of {directory}")
+            raise InputError(
+                "member",
+                got=member,
+                expected=f"a number under {len(recipes)}: the members of {directory}",
+            )
         self.directory: Path = self._rundir.path
         self.member = member
         self.recipe: Recipe = recipes[member]
@@ -54,12 +65,15 @@ class Run:
         """The final metrics, steps, epochs, seconds, and why the run stopped."""
         found = self._rundir.result(self.member)
         if found is None:
-            raise RavineError(f"{self.directory}: member {self.member} has not ended; ravine resume {self.directory} continues it")
+            raise RavineError(
+                f"{self.directory}: member {self.member} has not ended; ravine resume {self.directory} continues it"
+            )
         return found
 
     @property
     def metrics(self) -> pandas.DataFrame:
-        """One row an epoch: epoch, step, lr, grad_norm, train_loss, val_loss and the task's metrics."""
+        """One row an epoch: epoch, step, lr, grad_norm, train_loss, val_loss and the task's
+        metrics."""
         import pandas
 
         return pandas.DataFrame(self._rundir.epochs(self.member))
@@ -80,16 +94,24 @@ class Run:
 
     @property
     def slots(self) -> dict[str, Tensor]:
-        """The final arrays of the member: theta, optimiser slots, averages, buffers, each one row."""
+        """The final arrays of the member: theta, optimiser slots, averages, buffers, each one
+        row."""
         arrays, facts = self._final
         row = facts["members"].index(self.member)
-        return {name: tensor[row] for name, tensor in arrays.items() if tensor.dim() and len(tensor) == len(facts["members"])}
+        return {
+            name: tensor[row]
+            for name, tensor in arrays.items()
+            if tensor.dim() and len(tensor) == len(facts["members"])
+        }
 
     @cached_property
     def _final(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The snapshot that holds the member as it ended, or as it last stood."""
         program = self._program
-        for path in [*self._rundir.final_snapshots(program), *self._rundir.latest_snapshots(program)]:
+        for path in [
+            *self._rundir.final_snapshots(program),
+            *self._rundir.latest_snapshots(program),
+        ]:
             if self.member in snapshot.facts(path)["members"]:
                 return snapshot.read(path)
         raise RavineError(f"{self.directory} holds no snapshot of member {self.member}")
@@ -97,17 +119,21 @@ class Run:
     @cached_property
     def _program(self) -> int:
         programs = self._rundir.facts["programs"]
-        return next(number for number, program in enumerate(programs) if self.member in program["members"])
+        return next(
+            number for number, program in enumerate(programs) if self.member in program["members"]
+        )
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """What prepares inputs, from the statistics stored with the run; the data need not be there."""
+        """What prepares inputs, from the statistics stored with the run; the data need not be
+        there."""
         tensors, facts = snapshot.read(self._rundir.data_path(self._program))
         return Pipeline.from_state(self.recipe.data, tensors, facts)
 
     @cached_property
     def model(self) -> nn.Module:
-        """The trained network, an ordinary ``nn.Module`` in evaluation mode; a module given in Python is that module itself."""
+        """The trained network, an ordinary ``nn.Module`` in evaluation mode; a module given in
+        Python is that module itself."""
         model = self._blank().to(self._dtype)
         arrays, facts = self._final
         row = facts["members"].index(self.member)
@@ -116,7 +142,11 @@ class Run:
         named = dict(model.named_parameters())
         places = layout(Objective(model, nn.Identity()))
         if places.size != len(theta):
-            raise InputError("module", got=f"{places.size} parameters", expected=f"the run's own, which has {len(theta)}")
+            raise InputError(
+                "module",
+                got=f"{places.size} parameters",
+                expected=f"the run's own, which has {len(theta)}",
+            )
         with torch.no_grad():
             for entry in places.entries:
                 parameter = named[entry.name.removeprefix("model.")]
@@ -133,7 +163,9 @@ class Run:
     def _blank(self) -> nn.Module:
         if self._module is not None:
             module = self._module if isinstance(self._module, nn.Module) else self._module()
-            module = starting.shaped(module, self.pipeline.input_shape, self.pipeline.vocabulary is not None)
+            module = starting.shaped(
+                module, self.pipeline.input_shape, self.pipeline.vocabulary is not None
+            )
             return starting.fitted_module(module, self.recipe, self.pipeline.outputs)
         if self.recipe.model.kind == "module":
             raise InputError(
@@ -152,14 +184,17 @@ class Run:
             dtype=self._dtype,
         )
 
-    # --- using it -------------------------------------------------------------------------------------------------
+    # --- using it ---------------------------------------------------------------------------------
 
     def outputs(self, x: Any, batch: int = 512) -> Tensor:
-        """The network's outputs for raw inputs, as they were given for training: logits, or values in the target's units."""
+        """The network's outputs for raw inputs, as they were given for training: logits, or values
+        in the target's units."""
         inputs = self.pipeline.transform(x)
         if inputs.shape[1:] != tuple(self.pipeline.input_shape):
             raise InputError(
-                "predict", got=f"inputs of shape {tuple(inputs.shape[1:])}", expected=f"{tuple(self.pipeline.input_shape)}"
+                "predict",
+                got=f"inputs of shape {tuple(inputs.shape[1:])}",
+                expected=f"{tuple(self.pipeline.input_shape)}",
             )
         with evaluation([self.model]):
             found = torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
@@ -172,71 +207,108 @@ class Run:
     def _probabilities(self, outputs: Tensor) -> Tensor:
         if self.recipe.loss.arguments.get("input") == "probabilities":
             return outputs
-        return outputs.sigmoid() if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1 else outputs.softmax(-1)
+        return (
+            outputs.sigmoid()
+            if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1
+            else outputs.softmax(-1)
+        )
 
     def monte_carlo(
-        self,
-        x: Any,
-        samples: int = 100,
-        *,
-        seed: int = 0,
-        batch: int = 512,
+        self, x: Any, samples: int = 100, *, seed: int = 0, batch: int = 512
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the answers over draws of dropout, which stays on (Gal and Ghahramani, 2016).
+        """Mean and standard deviation of the answers over draws of dropout, which stays on (Gal and
+        Ghahramani, 2016).
 
         Answers are class probabilities, or values in the target's units.
         """
         if samples < 1:
             raise InputError("samples", got=samples, expected="a whole number of at least 1")
         regression = self.pipeline.task == "regression"
-        answers = _Answers(self.model, self.pipeline.target_units if regression else self._probabilities)
-        parts = [monte_carlo(answers, part, samples, seed) for part in self.pipeline.transform(x).split(batch)]
+        answers = _Answers(
+            self.model, self.pipeline.target_units if regression else self._probabilities
+        )
+        parts = [
+            monte_carlo(answers, part, samples, seed)
+            for part in self.pipeline.transform(x).split(batch)
+        ]
         mean, deviation = (torch.cat(halves).numpy() for halves in zip(*parts, strict=True))
         return mean, deviation
 
     def predict(self, x: Any) -> np.ndarray:
-        """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the target's units."""
+        """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the
+        target's units."""
         if self.pipeline.task == "regression":
             return self.outputs(x).numpy()
         probabilities = self.predict_proba(x)
         if self.pipeline.task == "multilabel":
             return (probabilities > 0.5).astype(np.int64)
         single = probabilities.shape[-1] == 1
-        found = (probabilities[..., 0] > 0.5).astype(np.int64) if single else probabilities.argmax(-1)
+        found = (
+            (probabilities[..., 0] > 0.5).astype(np.int64) if single else probabilities.argmax(-1)
+        )
         names = self.pipeline.classes
-        return found if not names or list(names) == [str(i) for i in range(len(names))] else np.array(names)[found]
+        return (
+            found
+            if not names or list(names) == [str(i) for i in range(len(names))]
+            else np.array(names)[found]
+        )
 
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
-        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y) of your own."""
+        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y)
+        of your own."""
         source = self.recipe.data
         if data is not None:
-            pipeline = Pipeline.of_test(source, data, *snapshot.read(self._rundir.data_path(self._program)), dtype=self._dtype)
+            pipeline = Pipeline.of_test(
+                source,
+                data,
+                *snapshot.read(self._rundir.data_path(self._program)),
+                dtype=self._dtype,
+            )
             split = "test"
         elif source.source.kind == "arrays":
             raise InputError(
-                "evaluate", got="a run of arrays given in Python", expected="data = (x, y)", repair="run.evaluate(data=(x, y))"
+                "evaluate",
+                got="a run of arrays given in Python",
+                expected="data = (x, y)",
+                repair="run.evaluate(data=(x, y))",
             )
         else:
             tokens = self.pipeline.preparation.tokens
-            pipeline = Pipeline(source, dtype=self._dtype, fitted=starting.carried_over(self.recipe), tokens=tokens)
+            pipeline = Pipeline(
+                source, dtype=self._dtype, fitted=starting.carried_over(self.recipe), tokens=tokens
+            )
         if not pipeline.has(split):
             known = [name for name in ("train", "validation", "test") if pipeline.has(name)]
-            raise InputError("evaluate", got=split, expected=f"a part that the data has: {', '.join(known)}")
-        loss = build_loss(self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline))
+            raise InputError(
+                "evaluate", got=split, expected=f"a part that the data has: {', '.join(known)}"
+            )
+        loss = build_loss(
+            self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline)
+        )
         metrics = metric_functions(pipeline.task, self.recipe.metrics, self.recipe.loss)
         objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
-        return {name: float(value[0]) for name, value in evaluate([objective], pipeline, split, metrics).items()}
+        return {
+            name: float(value[0])
+            for name, value in evaluate([objective], pipeline, split, metrics).items()
+        }
 
-    def sample(self, length: int = 500, *, prompt: str = "\n", temperature: float = 0.8, seed: int = 0) -> str:
-        """Text drawn from a character model, one character after another from softmax(logits / temperature)."""
+    def sample(
+        self, length: int = 500, *, prompt: str = "\n", temperature: float = 0.8, seed: int = 0
+    ) -> str:
+        """Text drawn from a character model, one character after another from softmax(logits /
+        temperature)."""
         if self.pipeline.task != "sequence":
-            raise InputError("sample", got=f"a model for {self.pipeline.task}", expected="a model of characters")
+            raise InputError(
+                "sample", got=f"a model for {self.pipeline.task}", expected="a model of characters"
+            )
         window = self.pipeline.input_shape[0]
         tokens = self.pipeline.transform(prompt).reshape(1, -1)
         with evaluation([self.model]):
             for i in range(length):
                 logits = self.model(tokens[:, -window:])[0, -1].double() / temperature
-                draw = torch.multinomial(logits.softmax(-1), 1, generator=randomness.generator(seed, "sample", i))
+                draw = torch.multinomial(
+                    logits.softmax(-1), 1, generator=randomness.generator(seed, "sample", i)
+                )
                 tokens = torch.cat([tokens, draw[None]], dim=1)
         return "".join(self.pipeline.classes[i] for i in tokens[0].tolist())
 
@@ -251,7 +323,9 @@ class _Answers(nn.Module):
     def __init__(self, model: nn.Module, answer: Callable[[Tensor], Tensor]):
         super().__init__()
         self.model = model
-        self.__dict__["answer"] = lambda outputs: answer(outputs)  # copied by name, with the run that it belongs to
+        self.__dict__["answer"] = lambda outputs: answer(
+            outputs
+        )  # copied by name, with the run that it belongs to
 
     def forward(self, x: Tensor) -> Tensor:
         return self.answer(joined(self.model(x)))  # type: ignore[operator]

@@ -1,8 +1,10 @@
-"""Snapshots: safetensors and a manifest. The manifest comes last, so it alone makes a directory a snapshot.
+"""Snapshots: safetensors and a manifest. The manifest comes last, so it alone makes a directory a
+snapshot.
 
-``arrays-*.safetensors`` is written and fsynced under a name of its own; then ``manifest.json``, which names that file
-and holds the sha256 of every array and of itself, is renamed into place. So a snapshot can be replaced, and a process
-killed, at any moment: what stands there is the old one or the new one, never a mixture.
+``arrays-*.safetensors`` is written and fsynced under a name of its own; then ``manifest.json``,
+which names that file and holds the sha256 of every array and of itself, is renamed into place. So a
+snapshot can be replaced, and a process killed, at any moment: what stands there is the old one or
+the new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ from ravine.errors import RavineError
 
 _FORMAT = 1
 _NATIVE = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
-_NATIVE |= {torch.int8, torch.int16, torch.int32, torch.int64}  # an array of any other dtype is kept as its bytes
+_NATIVE |= {
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+}  # an array of any other dtype is kept as its bytes
 
 
 class Found(NamedTuple):
@@ -39,7 +46,8 @@ class Found(NamedTuple):
 
 
 def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts (JSON) as one snapshot, durably; one that stands there is replaced in one move.
+    """Write arrays and facts (JSON) as one snapshot, durably; one that stands there is replaced in
+    one move.
 
     >>> import tempfile
     >>> place = Path(tempfile.mkdtemp()) / "step-000000500"
@@ -67,7 +75,8 @@ def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any
 
 
 def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The arrays and facts of a snapshot, every hash checked; damage is a RavineError that names the array."""
+    """The arrays and facts of a snapshot, every hash checked; damage is a RavineError that names
+    the array."""
     directory = Path(directory)
     manifest = _manifest(directory)
     try:
@@ -90,7 +99,8 @@ def facts(directory: Path) -> dict[str, Any]:
 
 
 def newest(paths: Sequence[Path]) -> Found:
-    """The first intact snapshot of a list, newest first; with none it is a RavineError that says what each lacked."""
+    """The first intact snapshot of a list, newest first; with none it is a RavineError that says
+    what each lacked."""
     skipped: list[str] = []
     for path in paths:
         try:
@@ -101,11 +111,14 @@ def newest(paths: Sequence[Path]) -> Found:
 
 
 def prune(paths: Sequence[Path], keep: int = 2) -> None:
-    """Remove all but the ``keep`` newest snapshots of a list, newest first, and what interrupted writers left."""
+    """Remove all but the ``keep`` newest snapshots of a list, newest first, and what interrupted
+    writers left."""
     complete = [path for path in paths if (path / "manifest.json").exists()]
     for path in set(paths) - set(complete[:keep]):
         with suppress(FileNotFoundError):
-            (path / "manifest.json").unlink()  # first, so that half a removal is not half a snapshot
+            (
+                path / "manifest.json"
+            ).unlink()  # first, so that half a removal is not half a snapshot
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -147,15 +160,23 @@ def _storable(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _describe(array: Tensor) -> dict[str, Any]:
-    return {"dtype": str(array.dtype).removeprefix("torch."), "shape": list(array.shape), "sha256": _hash(array)}
+    return {
+        "dtype": str(array.dtype).removeprefix("torch."),
+        "shape": list(array.shape),
+        "sha256": _hash(array),
+    }
 
 
 def _bytes(array: Tensor) -> Tensor:
-    return array.as_strided((array.numel(),), (1,)).view(torch.uint8)  # contiguous: this is all of it
+    return array.as_strided((array.numel(),), (1,)).view(
+        torch.uint8
+    )  # contiguous: this is all of it
 
 
 def _typed(array: Tensor, dtype: torch.dtype) -> Tensor:
-    return array if array.dtype == dtype else array.clone().view(dtype)  # a clone is aligned for every dtype
+    return (
+        array if array.dtype == dtype else array.clone().view(dtype)
+    )  # a clone is aligned for every dtype
 
 
 def _hash(array: Tensor) -> str:

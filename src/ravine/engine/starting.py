@@ -1,4 +1,5 @@
-"""Fine-tuning: weights from a Ravine run or a safetensors file, a new head, frozen parameters, learning rates by depth."""
+"""Fine-tuning: weights from a Ravine run or a safetensors file, a new head, frozen parameters,
+learning rates by depth."""
 
 from __future__ import annotations
 
@@ -32,14 +33,16 @@ def adopt(recipe: Recipe) -> Recipe:
 
 
 def carried_over(recipe: Recipe) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
-    """The preprocessing of the run that a recipe starts from, where the recipe names none of its own."""
+    """The preprocessing of the run that a recipe starts from, where the recipe names none of its
+    own."""
     if not is_run(recipe.start.weights) or recipe.data.preprocess:
         return None
     return _source(recipe.start).pipeline.state()
 
 
 def fitted_model(recipe: Recipe, outputs: int) -> Part:
-    """The model part with its head's units set to the data's outputs, where the head is replaced."""
+    """The model part with its head's units set to the data's outputs, where the head is
+    replaced."""
     part = recipe.model
     if recipe.start.head != "replace" or part.kind != "layers":
         return part
@@ -54,7 +57,8 @@ def fitted_model(recipe: Recipe, outputs: int) -> Part:
 
 
 def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module:
-    """The module; one with lazy layers runs once on samples of zeros, so that these know their shapes."""
+    """The module; one with lazy layers runs once on samples of zeros, so that these know their
+    shapes."""
     lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
     if any(isinstance(tensor, lazy) for tensor in (*module.parameters(), *module.buffers())):
         training = module.training
@@ -65,7 +69,8 @@ def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module
 
 
 def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:
-    """A module given in Python; where the head is replaced, a new dense layer of as many units as the data has outputs."""
+    """A module given in Python; where the head is replaced, a new dense layer of as many units as
+    the data has outputs."""
     if recipe.start.head != "replace":
         return module
     place, _, name = _head(module).rpartition(".")
@@ -82,7 +87,8 @@ def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:
 
 
 def load(model: nn.Module, start: Start) -> None:
-    """Copy the source's tensors into a model by name; a replaced head keeps its own initial values."""
+    """Copy the source's tensors into a model by name; a replaced head keeps its own initial
+    values."""
     if start.weights is None:
         return
     source = _tensors(start)
@@ -98,7 +104,9 @@ def load(model: nn.Module, start: Start) -> None:
                     "start.weights",
                     got=f"{found} for {name}",
                     expected=f"a tensor of shape {tuple(tensor.shape)}",
-                    repair='start.head = "replace" gives the last layer new weights' if name.startswith(_head(model)) else "",
+                    repair='start.head = "replace" gives the last layer new weights'
+                    if name.startswith(_head(model))
+                    else "",
                 )
             tensor.copy_(source[name])
 
@@ -112,14 +120,19 @@ def frozen(layout: Layout, start: Start) -> Tensor | None:
         matched = [e for e in layout.entries if fnmatchcase(e.name.removeprefix("model."), pattern)]
         if not matched:
             names = ", ".join(e.name.removeprefix("model.") for e in layout.entries[:8])
-            raise InputError("start.freeze", got=pattern, expected=f"a pattern that matches a parameter: {names}, …")
+            raise InputError(
+                "start.freeze",
+                got=pattern,
+                expected=f"a pattern that matches a parameter: {names}, …",
+            )
         for entry in matched:
             still[entry.start : entry.stop] = True
     return still
 
 
 def depth_factors(layout: Layout, decay: float) -> Tensor:
-    """The learning rate's factor of every column [D]: 1 for the last layer, ``decay`` less for each one before it."""
+    """The learning rate's factor of every column [D]: 1 for the last layer, ``decay`` less for each
+    one before it."""
     last = max(entry.layer for entry in layout.entries)
     factors = torch.ones(layout.size, dtype=torch.float64)
     for entry in layout.entries:
@@ -129,7 +142,11 @@ def depth_factors(layout: Layout, decay: float) -> Tensor:
 
 def _head(model: nn.Module) -> str:
     """The name of the last module that has parameters of its own."""
-    return [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))][-1]
+    return [
+        name
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ][-1]
 
 
 def _tensors(start: Start) -> dict[str, Tensor]:
@@ -140,7 +157,10 @@ def _tensors(start: Start) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            "start.weights", got=str(path), expected="a run directory or a safetensors file", repair=str(error)
+            "start.weights",
+            got=str(path),
+            expected="a run directory or a safetensors file",
+            repair=str(error),
         ) from None
 
 

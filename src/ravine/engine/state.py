@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Borrowed:
     """Within it, theta (and the buffers) hold other rows."""
 
-    def __init__(self, population: Population, rows: Tensor, buffers: dict[str, Tensor] | None = None):
+    def __init__(
+        self, population: Population, rows: Tensor, buffers: dict[str, Tensor] | None = None
+    ):
         self.population, self.rows, self.buffers = population, rows, buffers or {}
 
     def __enter__(self) -> None:
@@ -34,7 +36,9 @@ class Borrowed:
     @torch.no_grad()
     def _swap(self) -> None:
         held = self.population.buffers
-        pairs = [(self.population.theta, self.rows)] + [(held[name], other) for name, other in self.buffers.items()]
+        pairs = [(self.population.theta, self.rows)] + [
+            (held[name], other) for name, other in self.buffers.items()
+        ]
         for here, there in pairs:
             kept = here.detach().clone()
             here.copy_(there)
@@ -50,7 +54,11 @@ class State:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         t, rows = self.trainer, self.rows
         whole = rows == list(range(len(t.members)))
-        optimizer, schedules = (t.stepper.optimizer, t.schedules) if whole else copy.deepcopy((t.stepper.optimizer, t.schedules))
+        optimizer, schedules = (
+            (t.stepper.optimizer, t.schedules)
+            if whole
+            else copy.deepcopy((t.stepper.optimizer, t.schedules))
+        )
         if not whole:
             optimizer.keep(rows)
             schedules.keep(rows)
@@ -82,10 +90,16 @@ class State:
             if name not in arrays or arrays[name].shape != tensor.shape:
                 stored = tuple(arrays[name].shape) if name in arrays else "none"
                 expected = f"the run's own model, for which {stored} is stored"
-                raise InputError("model", got=f"{name} of shape {tuple(tensor.shape)}", expected=expected)
+                raise InputError(
+                    "model", got=f"{name} of shape {tuple(tensor.shape)}", expected=expected
+                )
             tensor.copy_(arrays[name])
         prefix = "optimizer/"
-        slots = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        slots = {
+            name.removeprefix(prefix): array
+            for name, array in arrays.items()
+            if name.startswith(prefix)
+        }
         t.stepper.optimizer.load_state(slots)
         t.schedules.load_state(facts["schedules"])
         t.schedules.starts = list(facts["starts"])
@@ -99,17 +113,24 @@ class State:
         t._norms = [arrays["epoch_norms"].numpy()] if len(arrays["epoch_norms"]) else []
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Every array with one row a member, live: reading gives the state, copying into it restores."""
+        """Every array with one row a member, live: reading gives the state, copying into it
+        restores."""
         t = self.trainer
         found = {"theta": t.population.theta, "alive": t.stepper.alive}
-        found |= {f"buffer/{name}": stacked for name, stacked in t.population.saved_buffers().items()}
+        found |= {
+            f"buffer/{name}": stacked for name, stacked in t.population.saved_buffers().items()
+        }
         optional = {"average": t.stepper.average, "best": t.best, "mask": t.stepper.mask}
         found |= {name: tensor for name, tensor in optional.items() if tensor is not None}
         return found | {f"best_buffer/{name}": stacked for name, stacked in t.best_buffers.items()}
 
 
 def joined(blocks: list[np.ndarray], members: int) -> Tensor:
-    return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, members, dtype=torch.float64)
+    return (
+        torch.from_numpy(np.concatenate(blocks))
+        if blocks
+        else torch.zeros(0, members, dtype=torch.float64)
+    )
 
 
 def clones(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""When a member ends, and which of its weights were the best so far. Judged at the end of epochs only."""
+"""When a member ends, and which of its weights were the best so far. Judged at the end of epochs
+only."""
 
 from __future__ import annotations
 
@@ -18,13 +19,18 @@ _STATE = ("best", "best_step", "mark", "mark_step", "reason")
 class Stopping:
     """The stop criteria of one member. A metric that is not a number is never best.
 
-    The best is the best value seen, by however little; patience counts from the last change by more than ``min_delta``.
+    The best is the best value seen, by however little; patience counts from the last change by more
+    than ``min_delta``.
     """
 
     def __init__(self, recipe: Recipe, calendar: Calendar):
         self.stop = recipe.stop
         self.total = max(1, calendar.steps(self.stop.after))
-        self.patience = None if self.stop.patience is None else durations.steps(self.stop.patience, calendar.epoch_steps)
+        self.patience = (
+            None
+            if self.stop.patience is None
+            else durations.steps(self.stop.patience, calendar.epoch_steps)
+        )
         mode = better_is(self.stop.monitor) if self.stop.mode == "auto" else self.stop.mode
         self.sign = 1.0 if mode == "min" else -1.0
         self.keeps_best = keeps_best(recipe)
@@ -35,7 +41,8 @@ class Stopping:
         self.reason: str | None = None
 
     def observe(self, step: int, metrics: Mapping[str, float], seconds: float) -> bool:
-        """Judge one evaluation after ``step`` steps; sets ``reason`` when the member ends, gives whether it is the best."""
+        """Judge one evaluation after ``step`` steps; sets ``reason`` when the member ends, gives
+        whether it is the best."""
         improved = self._improved(step, self._monitored(metrics))
         self.reason = self._reason(step, metrics, seconds)
         return improved
@@ -46,7 +53,9 @@ class Stopping:
             name = "train_loss"  # no validation part: the training loss is all there is
         if name not in metrics:
             known = sorted(key for key in metrics if isinstance(metrics[key], float))
-            raise InputError("stop.monitor", got=name, expected=f"one of the run's metrics: {', '.join(known)}")
+            raise InputError(
+                "stop.monitor", got=name, expected=f"one of the run's metrics: {', '.join(known)}"
+            )
         return metrics[name]
 
     def _improved(self, step: int, value: float) -> bool:

@@ -1,4 +1,5 @@
-"""Times a few steps of each way to run a program, and remembers the fastest in the user's cache, by program and machine."""
+"""Times a few steps of each way to run a program, and remembers the fastest in the user's cache, by
+program and machine."""
 
 from __future__ import annotations
 
@@ -32,11 +33,14 @@ def worth_it(candidates: Sequence[Any], steps: int) -> bool:
     return len(candidates) > 1 and len(candidates) * (ROUNDS + 1) <= SHARE * steps
 
 
-def fastest(candidates: Sequence[Any], enter: Callable[[Any], None], step: Callable[[], Any]) -> tuple[int, list[float]]:
-    """The place of the fastest candidate, and the least seconds of each; all take turns, so that a busy moment hits all.
+def fastest(
+    candidates: Sequence[Any], enter: Callable[[Any], None], step: Callable[[], Any]
+) -> tuple[int, list[float]]:
+    """The place of the fastest candidate, and the least seconds of each; all take turns, so that a
+    busy moment hits all.
 
-    The first, which the rules chose, stays unless another is a tenth faster in every single round: a machine that is
-    busy with other work must not decide what is then remembered.
+    The first, which the rules chose, stays unless another is a tenth faster in every single round:
+    a machine that is busy with other work must not decide what is then remembered.
     """
     rounds: list[list[float]] = []
     began = time.perf_counter()
@@ -50,12 +54,19 @@ def fastest(candidates: Sequence[Any], enter: Callable[[Any], None], step: Calla
         rounds.append(seconds)
     counted = rounds[1:]  # the first warms up
     best = [min(seconds) for seconds in zip(*counted, strict=True)]
-    sure = [all(seconds[place] < 0.9 * seconds[0] for seconds in counted) for place in range(len(candidates))]
-    return min((place for place in range(len(candidates)) if sure[place] or place == 0), key=best.__getitem__), best
+    sure = [
+        all(seconds[place] < 0.9 * seconds[0] for seconds in counted)
+        for place in range(len(candidates))
+    ]
+    return min(
+        (place for place in range(len(candidates)) if sure[place] or place == 0),
+        key=best.__getitem__,
+    ), best
 
 
 def quiet() -> bool:
-    """Whether the machine is not much busier than this process makes it: what is timed on a busy one is not worth remembering."""
+    """Whether the machine is not much busier than this process makes it: what is timed on a busy
+    one is not worth remembering."""
     busy = getattr(os, "getloadavg", lambda: (0.0,))()[0]
     return busy <= BUSY * (os.cpu_count() or 1)
 
@@ -81,4 +92,10 @@ def _path(parts: Sequence[Any]) -> Path:
 
 
 def _machine() -> tuple[Any, ...]:
-    return platform.node(), torch.backends.cpu.get_cpu_capability(), os.cpu_count(), torch.get_num_threads(), torch.__version__
+    return (
+        platform.node(),
+        torch.backends.cpu.get_cpu_capability(),
+        os.cpu_count(),
+        torch.get_num_threads(),
+        torch.__version__,
+    )

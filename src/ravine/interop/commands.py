@@ -12,11 +12,17 @@ from ravine.terminal import Json, Member, Quiet, RunArgument, print_json
 
 
 def export(
-    run: RunArgument, member: Member = 0,
-    form: Annotated[str, typer.Option("--format", help="safetensors, torch (torch.export) or onnx.")] = "safetensors",
-    out: Annotated[Path | None, typer.Option("--out", help="A new directory or file; default: RUN/export.")] = None,
-    quiet: Quiet = False, json_: Json = False,
-) -> None:  # fmt: skip
+    run: RunArgument,
+    member: Member = 0,
+    form: Annotated[
+        str, typer.Option("--format", help="safetensors, torch (torch.export) or onnx.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new directory or file; default: RUN/export.")
+    ] = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
     """Export a trained network: weights and recipe, a torch.export program, or ONNX."""
     from ravine.interop.export import export as write
 
@@ -28,9 +34,12 @@ def export(
 
 def tensorboard(
     run: RunArgument,
-    out: Annotated[Path | None, typer.Option("--out", help="A new log directory; default: RUN/tensorboard.")] = None,
-    quiet: Quiet = False, json_: Json = False,
-) -> None:  # fmt: skip
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new log directory; default: RUN/tensorboard.")
+    ] = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
     """Write a run's measurements as TensorBoard logs (extra: tensorboard)."""
     from ravine.interop.tensorboard import write_logs
 

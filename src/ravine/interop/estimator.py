@@ -40,8 +40,21 @@ class _Estimator(BaseEstimator):
         out: str | None = None,
         edits: dict[str, Any] | None = None,
     ):
-        self.recipe, self.model, self.optimizer, self.lr, self.epochs, self.batch = recipe, model, optimizer, lr, epochs, batch
-        self.validation, self.preprocess, self.random_state, self.out, self.edits = validation, preprocess, random_state, out, edits
+        self.recipe, self.model, self.optimizer, self.lr, self.epochs, self.batch = (
+            recipe,
+            model,
+            optimizer,
+            lr,
+            epochs,
+            batch,
+        )
+        self.validation, self.preprocess, self.random_state, self.out, self.edits = (
+            validation,
+            preprocess,
+            random_state,
+            out,
+            edits,
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -52,8 +65,14 @@ class _Estimator(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Recipes travel as plain data, the network as its arrays."""
-        state = {name: value for name, value in super().__getstate__().items() if name != "network_"}
-        said = {name: {"recipe": value.to_dict(explicit=True)} for name, value in state.items() if isinstance(value, Recipe)}
+        state = {
+            name: value for name, value in super().__getstate__().items() if name != "network_"
+        }
+        said = {
+            name: {"recipe": value.to_dict(explicit=True)}
+            for name, value in state.items()
+            if isinstance(value, Recipe)
+        }
         return state | said
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -70,22 +89,41 @@ class _Estimator(BaseEstimator):
         """The trained network from its arrays, in evaluation mode."""
         if self._module() is None:
             pipeline = self._pipeline()
-            network = build(self.recipe_.model, pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary)
+            network = build(
+                self.recipe_.model,
+                pipeline.input_shape,
+                pipeline.outputs,
+                vocabulary=pipeline.vocabulary,
+            )
         else:
-            network = copy.deepcopy(self.model) if isinstance(self.model, torch.nn.Module) else self.model()
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in self.state_.items()})
+            network = (
+                copy.deepcopy(self.model)
+                if isinstance(self.model, torch.nn.Module)
+                else self.model()
+            )
+        network.load_state_dict(
+            {name: torch.from_numpy(value) for name, value in self.state_.items()}
+        )
         return network.eval()
 
     def _pipeline(self) -> Pipeline:
         return Pipeline.from_state(self.recipe_.data, *_tensors(self.pipeline_state_))
 
     def _fit(self, x: np.ndarray, y: np.ndarray, outputs: int) -> Any:
-        """Train on arrays [N, ...]; the run directory is ``out``, or a temporary one that goes with the estimator."""
+        """Train on arrays [N, ...]; the run directory is ``out``, or a temporary one that goes with
+        the estimator."""
         if self.out is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="ravine-")  # kept, so that it goes with the estimator
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="ravine-"
+            )  # kept, so that it goes with the estimator
         place = Path(self._folder.name) / "run" if self.out is None else Path(self.out)
-        run = train(self._recipe(len(x), outputs), data=(x, y), model=self._module(), out=place, quiet=True)
-        self.state_ = {name: value.detach().cpu().numpy().copy() for name, value in run.model.state_dict().items()}
+        run = train(
+            self._recipe(len(x), outputs), data=(x, y), model=self._module(), out=place, quiet=True
+        )
+        self.state_ = {
+            name: value.detach().cpu().numpy().copy()
+            for name, value in run.model.state_dict().items()
+        }
         self.pipeline_state_ = _arrays(run.pipeline.state())
         self.recipe_, self.result_ = run.recipe, dict(run.result)
         self.network_ = self._network()
@@ -97,8 +135,17 @@ class _Estimator(BaseEstimator):
 
     def _recipe(self, n: int, outputs: int) -> Recipe:
         seed = self.random_state
-        seed = int(check_random_state(seed).randint(2**31 - 1)) if not isinstance(seed, int | np.integer) else int(seed)
-        changes: dict[str, Any] = {"seed": seed, "data.seed": seed, "data.validation": self.validation, "data.test": 0.0}
+        seed = (
+            int(check_random_state(seed).randint(2**31 - 1))
+            if not isinstance(seed, int | np.integer)
+            else int(seed)
+        )
+        changes: dict[str, Any] = {
+            "seed": seed,
+            "data.seed": seed,
+            "data.validation": self.validation,
+            "data.test": 0.0,
+        }
         if self.preprocess is not None:
             changes["data.preprocess"] = self.preprocess
         said = {"optimizer": self.optimizer, "optimizer.lr": self.lr, "data.batch": self.batch}
@@ -106,7 +153,11 @@ class _Estimator(BaseEstimator):
         if self.epochs is not None:
             changes["stop.after"] = f"{self.epochs}ep"
         if self.model is not None and not _is_module(self.model):
-            changes["model"] = {"kind": "layers", "layers": self.model} if isinstance(self.model, list) else self.model
+            changes["model"] = (
+                {"kind": "layers", "layers": self.model}
+                if isinstance(self.model, list)
+                else self.model
+            )
         recipe = (self.recipe or Recipe()).edit(changes)
         if self.edits:
             recipe = recipe.edit(self.edits)
@@ -131,8 +182,9 @@ class _Estimator(BaseEstimator):
 class RavineClassifier(ClassifierMixin, _Estimator):
     """A classifier for scikit-learn: pipelines, cross-validation, grid search.
 
-    ``recipe`` says everything; ``model``, ``optimizer``, ``lr``, ``epochs``, ``batch`` are its commonest fields, ``edits``
-    any other (``{"loss.l2": 1e-4}``). ``validation``: the part held back for early stopping and curves; ``random_state``: the seed.
+    ``recipe`` says everything; ``model``, ``optimizer``, ``lr``, ``epochs``, ``batch`` are its
+    commonest fields, ``edits`` any other (``{"loss.l2": 1e-4}``). ``validation``: the part held
+    back for early stopping and curves; ``random_state``: the seed.
 
     >>> from sklearn.datasets import load_iris
     >>> x, y = load_iris(return_X_y=True)
@@ -146,7 +198,9 @@ class RavineClassifier(ClassifierMixin, _Estimator):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}.")
+            raise ValueError(
+                f"Classifier can't train when only one class is present: {self.classes_[0]!r}."
+            )
         return self._fit(_float32(X), codes.astype(np.int64), len(self.classes_))
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -155,7 +209,11 @@ class RavineClassifier(ClassifierMixin, _Estimator):
         if outputs.shape[-1] == 1:
             p = outputs.sigmoid().numpy()
             return np.concatenate([1 - p, p], axis=1)
-        probabilities = outputs if self.recipe_.loss.arguments.get("input") == "probabilities" else outputs.softmax(-1)
+        probabilities = (
+            outputs
+            if self.recipe_.loss.arguments.get("input") == "probabilities"
+            else outputs.softmax(-1)
+        )
         return probabilities.numpy()
 
     def predict(self, X: Any) -> np.ndarray:
@@ -165,7 +223,8 @@ class RavineClassifier(ClassifierMixin, _Estimator):
 
 
 class RavineRegressor(RegressorMixin, _Estimator):
-    """A regressor for scikit-learn; parameters as those of ``RavineClassifier``. Targets may be [N] or [N, K].
+    """A regressor for scikit-learn; parameters as those of ``RavineClassifier``. Targets may be [N]
+    or [N, K].
 
     >>> from sklearn.datasets import load_diabetes
     >>> x, y = load_diabetes(return_X_y=True)
@@ -180,8 +239,11 @@ class RavineRegressor(RegressorMixin, _Estimator):
         return tags
 
     def fit(self, X: Any, y: Any) -> RavineRegressor:
-        """Train on X [N, ...] and values y [N] or [N, K]; they are standardised inside, predictions are in their unit."""
-        X, y = validate_data(self, X, y, allow_nd=True, multi_output=True, y_numeric=True, dtype=np.float64)
+        """Train on X [N, ...] and values y [N] or [N, K]; they are standardised inside, predictions
+        are in their unit."""
+        X, y = validate_data(
+            self, X, y, allow_nd=True, multi_output=True, y_numeric=True, dtype=np.float64
+        )
         if type_of_target(y) not in (
             "continuous",
             "continuous-multioutput",
@@ -215,10 +277,14 @@ def _float32(x: np.ndarray) -> np.ndarray:
 
 def _arrays(state: tuple[Any, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     tensors, facts = state
-    return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}, dict(facts)
+    return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}, dict(
+        facts
+    )
 
 
-def _tensors(state: tuple[dict[str, np.ndarray], dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _tensors(
+    state: tuple[dict[str, np.ndarray], dict[str, Any]],
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     arrays, facts = state
     return {name: torch.from_numpy(value) for name, value in arrays.items()}, facts
 

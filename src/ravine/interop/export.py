@@ -1,7 +1,9 @@
-"""Taking a trained network elsewhere: safetensors weights with the recipe, a ``torch.export`` program, or ONNX.
+"""Taking a trained network elsewhere: safetensors weights with the recipe, a ``torch.export``
+program, or ONNX.
 
-What is exported maps network inputs (already preprocessed) to outputs. ``preprocess.safetensors`` beside it holds the
-fitted statistics, ``export.json`` the shapes, the classes and the measured metrics.
+What is exported maps network inputs (already preprocessed) to outputs. ``preprocess.safetensors``
+beside it holds the fitted statistics, ``export.json`` the shapes, the classes and the measured
+metrics.
 """
 
 from __future__ import annotations
@@ -25,11 +27,18 @@ from ravine.study.ensemble import Ensemble
 FORMS = ("safetensors", "torch", "onnx")
 
 
-def export(run: str | Path | Run, *, member: int = 0, form: str = "safetensors", out: str | Path | None = None) -> dict[str, Any]:
+def export(
+    run: str | Path | Run,
+    *,
+    member: int = 0,
+    form: str = "safetensors",
+    out: str | Path | None = None,
+) -> dict[str, Any]:
     """Write a trained network into a new directory; gives its path and files.
 
-    Always ``model.safetensors`` (the ``state_dict``; pruned weights are zeros), ``recipe.toml`` and what predicting needs.
-    ``torch`` adds ``model.pt2`` (read by ``torch.export.load``), ``onnx`` adds ``model.onnx``; both take any batch size.
+    Always ``model.safetensors`` (the ``state_dict``; pruned weights are zeros), ``recipe.toml`` and
+    what predicting needs. ``torch`` adds ``model.pt2`` (read by ``torch.export.load``), ``onnx``
+    adds ``model.onnx``; both take any batch size.
 
     >>> import ravine
     >>> run = ravine.train(data="blobs", model="softmax", epochs=1, quiet=True, out=tmp / "run")
@@ -41,13 +50,24 @@ def export(run: str | Path | Run, *, member: int = 0, form: str = "safetensors",
     opened = run if isinstance(run, Run) else _opened(Path(run), member)
     folder = Path(out) if out is not None else opened.directory / "export"
     if folder.exists() and any(folder.iterdir()):
-        raise InputError("--out", got=str(folder), expected="a new or empty directory", repair="name another with --out")
+        raise InputError(
+            "--out",
+            got=str(folder),
+            expected="a new or empty directory",
+            repair="name another with --out",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     model = opened.copy_model().eval().cpu()
-    save_file({name: value.contiguous().clone() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous().clone() for name, value in model.state_dict().items()},
+        folder / "model.safetensors",
+    )
     (folder / "recipe.toml").write_text(opened.recipe.to_toml(), encoding="utf-8")
     tensors, facts = opened.pipeline.state()
-    save_file({name: value.contiguous().cpu().clone() for name, value in tensors.items()}, folder / "preprocess.safetensors")
+    save_file(
+        {name: value.contiguous().cpu().clone() for name, value in tensors.items()},
+        folder / "preprocess.safetensors",
+    )
     shape = tuple(opened.pipeline.input_shape)
     inputs = example(model, shape, 2)
     inputs = inputs.to(next(model.parameters()).dtype) if inputs.is_floating_point() else inputs
@@ -81,16 +101,24 @@ def _opened(path: Path, member: int) -> Run:
 
 def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:
     try:
-        program = torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        program = torch.export.export(
+            model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
     except Exception as error:  # whatever torch.export refuses in a person's module
         raise InputError(
-            "--format", got="torch", expected="a network that torch.export can trace", repair=_first_line(error)
+            "--format",
+            got="torch",
+            expected="a network that torch.export can trace",
+            repair=_first_line(error),
         ) from None
     draft = path.with_suffix(".draft.pt2")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, draft)
-    with zipfile.ZipFile(draft) as whole, zipfile.ZipFile(path, "w") as kept:  # the sample inputs, a pickle, are left empty
+    with (
+        zipfile.ZipFile(draft) as whole,
+        zipfile.ZipFile(path, "w") as kept,
+    ):  # the sample inputs, a pickle, are left empty
         for name in whole.namelist():
             kept.writestr(name, b"" if "/sample_inputs/" in name else whole.read(name))
     draft.unlink()
@@ -100,7 +128,9 @@ def _onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
     try:
         import onnx
     except ImportError:
-        raise InputError("--format", got="onnx", expected="ONNX", repair="pip install ravine[onnx]") from None
+        raise InputError(
+            "--format", got="onnx", expected="ONNX", repair="pip install ravine[onnx]"
+        ) from None
     try:
         import onnxscript  # noqa: F401
 
@@ -118,7 +148,10 @@ def _onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
             torch.onnx.export(model, (inputs,), str(path), **names)
         except Exception as error:  # an operator that ONNX does not have
             raise InputError(
-                "--format", got="onnx", expected="a network that ONNX can express", repair=_first_line(error)
+                "--format",
+                got="onnx",
+                expected="a network that ONNX can express",
+                repair=_first_line(error),
             ) from None
     onnx.checker.check_model(onnx.load(str(path)))
 

@@ -15,19 +15,27 @@ LOSSES = 2000  # single steps at most, evenly spaced
 
 
 def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]:
-    """Write every member's step losses, epoch metrics and events; gives the path and the number of values.
+    """Write every member's step losses, epoch metrics and events; gives the path and the number of
+    values.
 
-    Each member is a TensorBoard run of its own, ``member-0`` and so on. Metrics of training and validation data stand in one
-    chart: ``loss/train`` beside ``loss/val``.
+    Each member is a TensorBoard run of its own, ``member-0`` and so on. Metrics of training and
+    validation data stand in one chart: ``loss/train`` beside ``loss/val``.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("tensorboard", expected="TensorBoard", repair="pip install ravine[tensorboard]") from None
+        raise InputError(
+            "tensorboard", expected="TensorBoard", repair="pip install ravine[tensorboard]"
+        ) from None
     with RunDir.open(run) as rundir:
         folder = Path(out) if out is not None else rundir.path / "tensorboard"
         if folder.exists() and any(folder.iterdir()):
-            raise InputError("--out", got=str(folder), expected="a new or empty directory", repair="name another with --out")
+            raise InputError(
+                "--out",
+                got=str(folder),
+                expected="a new or empty directory",
+                repair="name another with --out",
+            )
         count = 0
         for member in range(len(rundir.recipes)):
             with SummaryWriter(str(folder / f"member-{member}")) as writer:
@@ -38,12 +46,20 @@ def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]
 def _member(rundir: RunDir, member: int, writer: Any) -> int:
     count = 0
     losses = rundir.steps(member)
-    for step in np.unique(np.linspace(0, len(losses) - 1, min(len(losses), LOSSES)).astype(int)) if len(losses) else ():
+    for step in (
+        np.unique(np.linspace(0, len(losses) - 1, min(len(losses), LOSSES)).astype(int))
+        if len(losses)
+        else ()
+    ):
         writer.add_scalar("loss/step", losses[step], int(step) + 1)
         count += 1
     for row in rundir.epochs(member):
         for name, value in row.items():
-            if name not in ("member", "epoch", "step") and isinstance(value, int | float) and math.isfinite(value):
+            if (
+                name not in ("member", "epoch", "step")
+                and isinstance(value, int | float)
+                and math.isfinite(value)
+            ):
                 writer.add_scalar(tag(name), value, row["step"])
                 count += 1
     writer.add_text("recipe", f"```toml\n{rundir.recipes[member].to_toml()}\n```")

@@ -1,8 +1,10 @@
-"""The doctor in any PyTorch loop: ``watch = ravine.watch(model, optimizer)``, ``watch.step(loss)``, ``watch.diagnose()``.
+"""The doctor in any PyTorch loop: ``watch = ravine.watch(model, optimizer)``, ``watch.step(loss)``,
+``watch.diagnose()``.
 
-Every step keeps the loss alone. At sampled steps the gradients that the loop has just made and the optimiser's learning
-rate are measured too, and during the next forward pass the layers' outputs, through hooks that are there for that pass
-only. Numbers are kept, never a tensor; nothing of the loop is changed.
+Every step keeps the loss alone. At sampled steps the gradients that the loop has just made and the
+optimiser's learning rate are measured too, and during the next forward pass the layers' outputs,
+through hooks that are there for that pass only. Numbers are kept, never a tensor; nothing of the
+loop is changed.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from torch import Tensor, nn
 from ravine.doctor.findings import Diagnosis, Finding, ranked
 from ravine.doctor.probes import measured_layer
 
-SHARE = 0.0015  # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
+# of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
+SHARE = 0.0015
 FIRST = (1, 16, 64)  # steps that are always measured
-LOOKED = 2**17  # numbers of a layer's output that are looked at: of convolutions some samples, of dense layers all
+LOOKED = (
+    2**17
+)  # numbers of a layer's output that are looked at: of convolutions some samples, of dense layers all
 WAITING = 256  # losses that wait to be read
 KEPT = 4096  # losses kept; older ones are thinned to every second
 PLAIN = 0.9  # the last losses against the first: learning is plain under it
@@ -35,15 +40,21 @@ class Sample:
     step: int
     norm: float  # of the whole gradient
     lr: float
-    gradients: dict[str, float] = field(default_factory=dict)  # weight's name -> gradient over weight, root mean squares
+    gradients: dict[str, float] = field(
+        default_factory=dict
+    )  # weight's name -> gradient over weight, root mean squares
     update: float = 0.0  # how far one step moves the weights, over their norm
-    layers: dict[str, dict[str, Any]] = field(default_factory=dict)  # layer -> kind, zero_units, flat
+    layers: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # layer -> kind, zero_units, flat
 
 
 class Watch:
     """Watches a training loop; see ``watch``."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | None = None):
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | None = None
+    ):
         self.model, self.optimizer, self.every = model, optimizer, every
         self.steps = 0
         self.samples: list[Sample] = []
@@ -60,7 +71,8 @@ class Watch:
         self._handles: list[Any] = []
 
     def step(self, loss: Tensor | float) -> None:
-        """Tell the watch a step's loss, after ``backward``; before or after ``optimizer.step()``."""
+        """Tell the watch a step's loss, after ``backward``; before or after
+        ``optimizer.step()``."""
         steps = self.steps = self.steps + 1
         if not isinstance(loss, Tensor):
             self._new.append(float(loss))
@@ -91,7 +103,8 @@ class Watch:
         self._waiting[(self.steps - 1 - self._read_to) % WAITING].copy_(loss.detach().reshape(()))
 
     def _when(self) -> int:
-        """The next step to measure: soon at first, then as often as a small part of the time allows."""
+        """The next step to measure: soon at first, then as often as a small part of the time
+        allows."""
         soon = next((s for s in FIRST if s > self.steps), None)
         if soon is not None:
             return soon
@@ -100,7 +113,8 @@ class Watch:
         return self.steps + max(20, math.ceil(a_sample / max(SHARE * a_step, 1e-9)))
 
     def _read(self) -> None:
-        """Keep the losses since the last reading: every one, or every second, fourth, … of a long run."""
+        """Keep the losses since the last reading: every one, or every second, fourth, … of a long
+        run."""
         if self._waiting is not None:
             self._new += self._waiting[: self.steps - self._read_to].tolist()
         for step, value in enumerate(self._new, self._read_to + 1):
@@ -117,20 +131,36 @@ class Watch:
     @torch.no_grad()
     def _measure(self) -> Sample:
         """Norms of the gradients and weights as they are now, in one transfer."""
-        named = [(n, p) for n, p in self.model.named_parameters() if p.grad is not None and p.grad.layout == torch.strided]
+        named = [
+            (n, p)
+            for n, p in self.model.named_parameters()
+            if p.grad is not None and p.grad.layout == torch.strided
+        ]
         lr = max((float(group["lr"]) for group in self.optimizer.param_groups), default=0.0)
         if not named:
             return Sample(self.steps, 0.0, lr)
-        gradients = torch.stack(torch._foreach_norm([p.grad for _, p in named if p.grad is not None])).float().tolist()
+        gradients = (
+            torch.stack(torch._foreach_norm([p.grad for _, p in named if p.grad is not None]))
+            .float()
+            .tolist()
+        )
         weights = torch.stack(torch._foreach_norm([p.detach() for _, p in named])).float().tolist()
-        norm = math.sqrt(sum(g * g for g in gradients)) if all(map(math.isfinite, gradients)) else math.inf
+        norm = (
+            math.sqrt(sum(g * g for g in gradients))
+            if all(map(math.isfinite, gradients))
+            else math.inf
+        )
         size = math.sqrt(sum(w * w for w in weights))
-        ratios = {n: g / max(w, 1e-12) for (n, p), g, w in zip(named, gradients, weights, strict=True) if p.dim() > 1}
+        ratios = {
+            n: g / max(w, 1e-12)
+            for (n, p), g, w in zip(named, gradients, weights, strict=True)
+            if p.dim() > 1
+        }
         by_gradient = "SGD" in type(self.optimizer).__name__
         move = lr * (norm if by_gradient else math.sqrt(sum(p.numel() for _, p in named)))
         return Sample(self.steps, norm, lr, ratios, move / max(size, 1e-12))
 
-    # --- layers, during one forward pass --------------------------------------------------------------------------
+    # --- layers, during one forward pass ----------------------------------------------------------
 
     def _hook(self, sample: Sample) -> None:
         for name, module in self.model.named_modules():
@@ -139,12 +169,18 @@ class Watch:
 
     def _recorder(self, name: str, sample: Sample) -> Any:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            if name in sample.layers or not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
+            if (
+                name in sample.layers
+                or not isinstance(output, Tensor)
+                or not output.is_floating_point()
+                or not output.numel()
+            ):
                 return
             began = time.perf_counter()
             few = max(8, LOOKED // max(1, output[0].numel()))
             sample.layers[name] = measured_layer(module, output[:few])
             self._spent += time.perf_counter() - began
+
         return record
 
     def _unhook(self) -> None:
@@ -152,25 +188,39 @@ class Watch:
             handle.remove()
         self._handles.clear()
 
-    # --- what it says ---------------------------------------------------------------------------------------------
+    # --- what it says -----------------------------------------------------------------------------
 
     def diagnose(self) -> Diagnosis:
-        """``healthy``, ``sick`` or ``uncertain`` (too little seen), with findings as ``ravine doctor`` gives them."""
+        """``healthy``, ``sick`` or ``uncertain`` (too little seen), with findings as ``ravine
+        doctor`` gives them."""
         self._unhook()
         self._read()
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         findings = list(self._findings(finite))
-        measured = {"steps": self.steps, "samples": len(self.samples), "share_of_time": round(self.share, 4)}
+        measured = {
+            "steps": self.steps,
+            "samples": len(self.samples),
+            "share_of_time": round(self.share, 4),
+        }
         if self._bad is not None:
-            return Diagnosis("sick", ranked(findings), measured=measured, why=f"the loss is not a number at step {self._bad}")
+            return Diagnosis(
+                "sick",
+                ranked(findings),
+                measured=measured,
+                why=f"the loss is not a number at step {self._bad}",
+            )
         if len(finite) < 20:
-            return Diagnosis("uncertain", measured=measured, why=f"{self.steps} steps say too little")
+            return Diagnosis(
+                "uncertain", measured=measured, why=f"{self.steps} steps say too little"
+            )
         first, last = _level(finite, 0), _level(finite, 1)
         if last < PLAIN * first or (last <= 0 and first > last):
             why = f"the loss has fallen from {first:.4g} to {last:.4g}"
             return Diagnosis("healthy", measured=measured, notes=findings, why=why)
         why = f"the loss went from {first:.4g} to {last:.4g}"
-        return Diagnosis("sick" if findings else "uncertain", ranked(findings), measured=measured, why=why)
+        return Diagnosis(
+            "sick" if findings else "uncertain", ranked(findings), measured=measured, why=why
+        )
 
     @property
     def share(self) -> float:
@@ -180,7 +230,12 @@ class Watch:
     def _findings(self, finite: list[float]) -> Iterator[Finding]:
         if self._bad is not None:
             norms = [s.norm for s in self.samples if s.step <= self._bad]
-            yield Finding("non_finite", "loss", f"the loss is not a number from step {self._bad} on", strength=0.9)
+            yield Finding(
+                "non_finite",
+                "loss",
+                f"the loss is not a number from step {self._bad} on",
+                strength=0.9,
+            )
             if len(norms) > 1 and max(norms) > 100 * max(norms[0], 1e-12):
                 text = f"the gradient's norm grew from {norms[0]:.2g} to {max(norms):.2g} before step {self._bad}"
                 yield Finding("exploding_gradient", "gradient", text, strength=0.7)
@@ -244,8 +299,10 @@ class Watch:
         for code, key, limit, words in (
             ("dead_units", "zero_units", 0.5, "units gave zero on every sample looked at"),
             ("saturated_units", "flat", 0.8, "outputs lay at the flat ends"),
-        ):  # fmt: skip
-            worst = {n: sorted(layers[n][key] for layers in seen if n in layers)[0] for n in seen[-1]}
+        ):
+            worst = {
+                n: sorted(layers[n][key] for layers in seen if n in layers)[0] for n in seen[-1]
+            }
             name = max(worst, key=lambda n: worst[n], default=None)
             if name is not None and worst[name] >= limit:
                 where = f"{seen[-1][name]['kind']} {name}"
@@ -254,10 +311,12 @@ class Watch:
 
 
 def watch(model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | None = None) -> Watch:
-    """Watch any PyTorch loop: call ``step(loss)`` once a step after ``backward``, ``diagnose()`` whenever you like.
+    """Watch any PyTorch loop: call ``step(loss)`` once a step after ``backward``, ``diagnose()``
+    whenever you like.
 
-    ``every`` measures gradients and layers at every so many steps; by default as often as a small part of the loop's time
-    allows. The model, the optimiser and their numbers are not changed, and no tensor of theirs is kept.
+    ``every`` measures gradients and layers at every so many steps; by default as often as a small
+    part of the loop's time allows. The model, the optimiser and their numbers are not changed, and
+    no tensor of theirs is kept.
 
     >>> net = nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -1,6 +1,7 @@
 """Activation functions. Each takes any shape and works entry by entry, but for maxout and softmax.
 
-Notation: x an input entry, y the output entry, dy/dx the derivative. At a kink the derivative is the one PyTorch takes.
+Notation: x an input entry, y the output entry, dy/dx the derivative. At a kink the derivative is
+the one PyTorch takes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ravine.nn.stack import Shape
 def relu(shape: Shape) -> nn.Module:
     """Rectified linear unit.
 
-    y = max(0, x); dy/dx = 1 for x > 0, 0 for x <= 0. In a list of layers, a relu right before a maxpool runs behind
-    it: values and gradients are the same, on a fraction of the entries.
+    y = max(0, x); dy/dx = 1 for x > 0, 0 for x <= 0. In a list of layers, a relu right before a
+    maxpool runs behind it: values and gradients are the same, on a fraction of the entries.
 
     >>> relu((2,))(torch.tensor([-1.0, 2.0]))
     tensor([0., 2.])
@@ -33,13 +34,15 @@ def sigmoid(shape: Shape) -> nn.Module:
     >>> sigmoid((1,))(torch.tensor([0.0]))
     tensor([0.5000])
 
-    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", 1986.
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors",
+    1986.
     """
     return nn.Sigmoid()
 
 
 def tanh(shape: Shape) -> nn.Module:
-    """Hyperbolic tangent: y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)), between -1 and 1; dy/dx = 1 - y^2.
+    """Hyperbolic tangent: y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)), between -1 and 1; dy/dx = 1
+    - y^2.
 
     >>> tanh((1,))(torch.tensor([0.0]))
     tensor([0.])
@@ -57,7 +60,8 @@ def hard_sigmoid(shape: Shape) -> nn.Module:
     >>> hard_sigmoid((3,))(torch.tensor([-4.0, 0.0, 4.0]))
     tensor([0.0000, 0.5000, 1.0000])
 
-    Source: Courbariaux, Bengio and David, "BinaryConnect", 2015; the slope 1/6: Howard et al., "MobileNetV3", 2019.
+    Source: Courbariaux, Bengio and David, "BinaryConnect", 2015; the slope 1/6: Howard et al.,
+    "MobileNetV3", 2019.
     """
     return nn.Hardsigmoid()
 
@@ -85,7 +89,8 @@ def softplus(shape: Shape) -> nn.Module:
 
 
 def softsign(shape: Shape) -> nn.Module:
-    """y = x / (1 + |x|), between -1 and 1; dy/dx = 1 / (1 + |x|)^2: it saturates more slowly than tanh.
+    """y = x / (1 + |x|), between -1 and 1; dy/dx = 1 / (1 + |x|)^2: it saturates more slowly than
+    tanh.
 
     >>> softsign((2,))(torch.tensor([-1.0, 3.0]))
     tensor([-0.5000,  0.7500])
@@ -101,7 +106,8 @@ def leaky_relu(shape: Shape, *, slope: PerMember[NonNegative] = 0.01) -> nn.Modu
     >>> leaky_relu((2,), slope=0.5)(torch.tensor([-2.0, 2.0]))
     tensor([-1.,  2.])
 
-    Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+    Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models",
+    2013.
     """
     return LeakyReLU(slope)
 
@@ -109,8 +115,8 @@ def leaky_relu(shape: Shape, *, slope: PerMember[NonNegative] = 0.01) -> nn.Modu
 def prelu(shape: Shape, *, start: Real = 0.25, channels: Flag = False) -> nn.Module:
     """Parametric ReLU: y = x for x > 0, a * x otherwise; a is learned, from ``start`` on.
 
-    One a for the layer, or with ``channels`` one for each channel (the first extent of a sample's shape).
-    The slopes are not decayed, as the paper advises.
+    One a for the layer, or with ``channels`` one for each channel (the first extent of a sample's
+    shape). The slopes are not decayed, as the paper advises.
 
     >>> prelu((2,))(torch.tensor([[-2.0, 2.0]])).tolist()
     [[-0.5, 2.0]]
@@ -126,7 +132,8 @@ def elu(shape: Shape, *, alpha: PerMember[Positive] = 1.0) -> nn.Module:
     >>> elu((2,))(torch.tensor([-1.0, 1.0]))
     tensor([-0.6321,  1.0000])
 
-    Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by ELUs", 2016.
+    Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by ELUs",
+    2016.
     """
     return ELU(alpha)
 
@@ -134,7 +141,8 @@ def elu(shape: Shape, *, alpha: PerMember[Positive] = 1.0) -> nn.Module:
 def selu(shape: Shape) -> nn.Module:
     """Self-normalising ELU: y = 1.0507 x for x > 0, 1.0507 * 1.6733 (exp(x) - 1) otherwise.
 
-    With LeCun-normal weights activations tend to mean 0 and variance 1; use ``alpha_dropout`` with it.
+    With LeCun-normal weights activations tend to mean 0 and variance 1; use ``alpha_dropout`` with
+    it.
 
     >>> selu((2,))(torch.tensor([-1.0, 1.0]))
     tensor([-1.1113,  1.0507])
@@ -167,15 +175,17 @@ def silu(shape: Shape) -> nn.Module:
 
 
 def softmax(shape: Shape, *, axis: Integer = -1) -> nn.Module:
-    """Probabilities: y_k = exp(x_k) / sum_j exp(x_j), over one axis of a sample (stable: the maximum is subtracted).
+    """Probabilities: y_k = exp(x_k) / sum_j exp(x_j), over one axis of a sample (stable: the
+    maximum is subtracted).
 
-    ``axis`` counts a sample's axes; the default is the last. As an output layer it wants a loss with
-    ``input = "probabilities"``; logits with the default cross-entropy are more exact.
+    ``axis`` counts a sample's axes; the default is the last. As an output layer it wants a loss
+    with ``input = "probabilities"``; logits with the default cross-entropy are more exact.
 
     >>> softmax((2,))(torch.tensor([[0.0, 0.0]]))
     tensor([[0.5000, 0.5000]])
 
-    Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+    Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs",
+    1990.
     """
     if not -len(shape) <= axis < len(shape):
         raise InputError("axis", got=axis, expected=f"an axis of a sample of shape {shape}")
@@ -183,21 +193,24 @@ def softmax(shape: Shape, *, axis: Integer = -1) -> nn.Module:
 
 
 def log_softmax(shape: Shape) -> nn.Module:
-    """Logarithms of the softmax over the last axis: y_k = x_k - ln sum_j exp(x_j). Use it with the loss ``nll``.
+    """Logarithms of the softmax over the last axis: y_k = x_k - ln sum_j exp(x_j). Use it with the
+    loss ``nll``.
 
     >>> log_softmax((2,))(torch.tensor([[0.0, 0.0]]))
     tensor([[-0.6931, -0.6931]])
 
-    Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+    Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs",
+    1990.
     """
     return nn.LogSoftmax(dim=-1)
 
 
 def maxout(shape: Shape, *, pieces: Count = 2) -> nn.Module:
-    """The greatest of each group of ``pieces`` neighbouring channels (or features): y_j = max of x_{jk} ... x_{jk+k-1}.
+    """The greatest of each group of ``pieces`` neighbouring channels (or features): y_j = max of
+    x_{jk} ... x_{jk+k-1}.
 
-    A dense or convolutional layer before it, k times as wide, makes it a maxout layer. The channels, the first
-    extent of a sample's shape, must divide by ``pieces``.
+    A dense or convolutional layer before it, k times as wide, makes it a maxout layer. The
+    channels, the first extent of a sample's shape, must divide by ``pieces``.
 
     >>> maxout((4,))(torch.tensor([[1.0, 2.0, 5.0, 4.0]]))
     tensor([[2., 5.]])
@@ -206,7 +219,10 @@ def maxout(shape: Shape, *, pieces: Count = 2) -> nn.Module:
     """
     if shape[0] % pieces:
         raise InputError(
-            "", got=shape, expected=f"a number of channels that divides by {pieces}", repair="widen the layer before"
+            "",
+            got=shape,
+            expected=f"a number of channels that divides by {pieces}",
+            repair="widen the layer before",
         )
     return Maxout(pieces)
 

@@ -1,4 +1,5 @@
-"""From a recipe's parts to modules: models with statelessly drawn parameters, losses, and the layout of a row."""
+"""From a recipe's parts to modules: models with statelessly drawn parameters, losses, and the
+layout of a row."""
 
 from __future__ import annotations
 
@@ -49,8 +50,9 @@ def build(
 ) -> nn.Module:
     """The module of a recipe's model part, its parameters a function of the seed alone.
 
-    Everything is drawn in float64 and then cast, so float32 and float64 agree. ``vocabulary`` fills the fields of that
-    name which were left open; ``batch`` are inputs for data-dependent initialisers (lsuv), or what makes them.
+    Everything is drawn in float64 and then cast, so float32 and float64 agree. ``vocabulary`` fills
+    the fields of that name which were left open; ``batch`` are inputs for data-dependent
+    initialisers (lsuv), or what makes them.
 
     >>> net = build("mlp", (4,), 3, seed=1)
     >>> bool((build("mlp", (4,), 3, seed=1)[1].weight == net[1].weight).all())
@@ -60,34 +62,54 @@ def build(
     with torch.random.fork_rng(devices=[]):
         module: nn.Module = call("model", made, tuple(shape), outputs)
     module = module.double()
-    initialise(module, made.init, seed, batch=partial(_unit_batch, module, shape, seed) if batch is None else batch)
+    initialise(
+        module,
+        made.init,
+        seed,
+        batch=partial(_unit_batch, module, shape, seed) if batch is None else batch,
+    )
     return module.to(dtype)
 
 
 def initialise(
-    module: nn.Module, init: Init | None, seed: int, *, batch: Tensor | Callable[[], Tensor] | None = None
+    module: nn.Module,
+    init: Init | None,
+    seed: int,
+    *,
+    batch: Tensor | Callable[[], Tensor] | None = None,
 ) -> None:
-    """Draw every parameter anew: torch's own defaults, then the named initialisers, a layer's own before the model's.
+    """Draw every parameter anew: torch's own defaults, then the named initialisers, a layer's own
+    before the model's.
 
-    Defaults come from each module's ``reset_parameters`` under a generator for (seed, module name), named initialisers
-    from one for (seed, parameter name). Embedding tables and normalisation layers keep their defaults unless their own
-    layer names an initialiser; a recurrent layer's gates are drawn one by one. A tied parameter is drawn once.
-    ``batch``: inputs for data-dependent initialisers (lsuv), or what makes them.
+    Defaults come from each module's ``reset_parameters`` under a generator for (seed, module name),
+    named initialisers from one for (seed, parameter name). Embedding tables and normalisation
+    layers keep their defaults unless their own layer names an initialiser; a recurrent layer's
+    gates are drawn one by one. A tied parameter is drawn once. ``batch``: inputs for data-dependent
+    initialisers (lsuv), or what makes them.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, part in module.named_modules():
-            reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+            reset = getattr(part, "reset_parameters", None) or getattr(
+                part, "_reset_parameters", None
+            )
             if callable(reset):
                 torch.default_generator.manual_seed(key(seed, "init", name))
                 reset()
         chosen = dict(_chosen(module, init))
         for name, (owner, parameter, technique) in chosen.items():
             _fill(name, owner, parameter, technique, seed)
-        targets = {owner: technique for owner, _, technique in chosen.values() if technique.kind == "lsuv"}
+        targets = {
+            owner: technique for owner, _, technique in chosen.values() if technique.kind == "lsuv"
+        }
         if targets:
             inputs = batch() if callable(batch) else batch
             if inputs is None:
-                raise InputError("model.init", got="lsuv", expected="inputs to scale layers by", repair="use he_normal")
+                raise InputError(
+                    "model.init",
+                    got="lsuv",
+                    expected="inputs to scale layers by",
+                    repair="use he_normal",
+                )
             _unit_variance(module, targets, inputs)
 
 
@@ -114,14 +136,16 @@ def build_loss(
 
 
 def kind_of(module: nn.Module, name: str, parameter: Tensor) -> str:
-    """``"weight"``, ``"bias"`` or ``"norm"``, by the module that owns the parameter; only weights are decayed."""
+    """``"weight"``, ``"bias"`` or ``"norm"``, by the module that owns the parameter; only weights
+    are decayed."""
     if isinstance(module, _NORMS):
         return "norm"
     return "bias" if name.startswith("bias") else "weight"
 
 
 def layout(module: nn.Module) -> Layout:
-    """The columns of a row of theta: parameters that ask for gradients, tied ones once, layers counted from the input.
+    """The columns of a row of theta: parameters that ask for gradients, tied ones once, layers
+    counted from the input.
 
     >>> [(e.name, e.kind, e.layer) for e in layout(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))).entries]
     [('0.weight', 'weight', 0), ('1.weight', 'weight', 1), ('0.bias', 'bias', 0), ('1.bias', 'bias', 1)]
@@ -131,7 +155,9 @@ def layout(module: nn.Module) -> Layout:
     for name, owner, parameter in _owned(module):
         if parameter.requires_grad:
             leaf = name.rpartition(".")[2]
-            depth = leaf.rpartition("_l")[2].partition("_")[0] if isinstance(owner, nn.RNNBase) else ""
+            depth = (
+                leaf.rpartition("_l")[2].partition("_")[0] if isinstance(owner, nn.RNNBase) else ""
+            )
             layer = places.setdefault((owner, depth), len(places))
             rows.append((name, tuple(parameter.shape), kind_of(owner, leaf, parameter), layer))
     return Layout.of(rows)
@@ -148,7 +174,9 @@ def _owned(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
         yield name, owners[name], parameter
 
 
-def _chosen(module: nn.Module, init: Init | None) -> Iterator[tuple[str, tuple[nn.Module, nn.Parameter, Any]]]:
+def _chosen(
+    module: nn.Module, init: Init | None
+) -> Iterator[tuple[str, tuple[nn.Module, nn.Parameter, Any]]]:
     """The named initialiser of each parameter that has one."""
     own = {
         f"{prefix}.{child}" if prefix else child: layer_init
@@ -162,7 +190,11 @@ def _chosen(module: nn.Module, init: Init | None) -> Iterator[tuple[str, tuple[n
         asked = [own[layer]] if layer is not None else []
         if kind != "norm" and not isinstance(owner, nn.Embedding) and init is not None:
             asked.append(init)
-        field = "weights" if kind == "weight" or (kind == "norm" and name.endswith("weight")) else "biases"
+        field = (
+            "weights"
+            if kind == "weight" or (kind == "norm" and name.endswith("weight"))
+            else "biases"
+        )
         technique = next((found for i in asked if (found := getattr(i, field)) is not None), None)
         if technique is not None:
             yield name, (owner, parameter, technique)
@@ -180,7 +212,8 @@ def _fill(name: str, owner: nn.Module, parameter: nn.Parameter, technique: Part,
 
 
 def _blocks(owner: nn.Module, drawn: Tensor) -> Sequence[Tensor]:
-    """The parts that are drawn one by one: the gates of a recurrent layer, the kernels of an untied convolution."""
+    """The parts that are drawn one by one: the gates of a recurrent layer, the kernels of an untied
+    convolution."""
     if isinstance(owner, LocallyConnected) and drawn.dim() == 3:
         return drawn.unbind(0)
     return drawn.chunk({nn.LSTM: 4, nn.GRU: 3}.get(type(owner), 1))
@@ -197,7 +230,8 @@ def _fans(owner: nn.Module, block: Tensor) -> tuple[int, int]:
 
 
 def _unit_variance(module: nn.Module, targets: dict[nn.Module, Any], batch: Tensor) -> None:
-    """Scale the weights of the chosen layers, from the input on, until their outputs over the batch have variance 1."""
+    """Scale the weights of the chosen layers, from the input on, until their outputs over the batch
+    have variance 1."""
 
     def rescale(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         part = targets[layer]
@@ -234,7 +268,8 @@ def _made(kind: str, part: Part | str | dict[str, Any]) -> Part:
 
 
 def _told(part: Part, vocabulary: int | None) -> Part:
-    """The part with the data's vocabulary in each ``vocabulary`` field that was left open, nested layers included."""
+    """The part with the data's vocabulary in each ``vocabulary`` field that was left open, nested
+    layers included."""
     if vocabulary is None:
         return part
     changes: dict[str, Any] = {}
@@ -245,20 +280,30 @@ def _told(part: Part, vocabulary: int | None) -> Part:
         elif isinstance(value, Part):
             changes[name] = _told(value, vocabulary)
         elif isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
-            changes[name] = tuple(_told(item, vocabulary) if isinstance(item, Part) else item for item in value)
+            changes[name] = tuple(
+                _told(item, vocabulary) if isinstance(item, Part) else item for item in value
+            )
     return part.model_copy(update=changes) if changes else part
 
 
-def _class_weights(weights: str | Sequence[float] | None, counts: Sequence[int] | None) -> Tensor | None:
+def _class_weights(
+    weights: str | Sequence[float] | None, counts: Sequence[int] | None
+) -> Tensor | None:
     if weights is None:
         return None
     if weights != "balanced":
         if counts is not None and len(counts) != len(weights):
             raise InputError(
-                "loss.class_weights", got=f"{len(weights)} weights", expected=f"{len(counts)}, one for each class"
+                "loss.class_weights",
+                got=f"{len(weights)} weights",
+                expected=f"{len(counts)}, one for each class",
             )
         return torch.tensor(weights, dtype=torch.float64)
     if counts is None:
-        raise InputError("loss.class_weights", got="balanced", expected="class targets, whose counts give the weights")
+        raise InputError(
+            "loss.class_weights",
+            got="balanced",
+            expected="class targets, whose counts give the weights",
+        )
     number = torch.as_tensor(counts, dtype=torch.float64)
     return number.sum() / (len(number) * number.clamp_min(1))

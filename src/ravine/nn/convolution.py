@@ -1,7 +1,8 @@
 """Convolution and pooling over maps (C, L) and (C, H, W), channels first.
 
-Output extent of a kernel k with dilation d, stride s and padding p on each side: floor((n + 2 p - d (k - 1) - 1) / s)
-+ 1. Padding: "valid" is none; "same" pads (more behind than before where odd) so that the extent becomes ceil(n / s).
+Output extent of a kernel k with dilation d, stride s and padding p on each side: floor((n + 2 p - d
+(k - 1) - 1) / s) + 1. Padding: "valid" is none; "same" pads (more behind than before where odd) so
+that the extent becomes ceil(n / s).
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ def conv(
     groups: Count = 1,
     bias: Flag = True,
 ) -> nn.Module:
-    """Convolution (as everywhere in this field, a cross-correlation): y_o = b_o + sum over channels i of w_oi * x_i.
+    """Convolution (as everywhere in this field, a cross-correlation): y_o = b_o + sum over channels
+    i of w_oi * x_i.
 
-    Maps (C, H, W) -> (channels, H', W'), or (C, L) -> (channels, L'). ``kernel``, ``stride`` and ``dilation`` hold
-    for both directions, or are a pair (height, width). ``groups`` divides the channels into independent groups (C
-    groups: depthwise). Parameters: weight [channels, C / groups, kernel...], bias [channels].
+    Maps (C, H, W) -> (channels, H', W'), or (C, L) -> (channels, L'). ``kernel``, ``stride`` and
+    ``dilation`` hold for both directions, or are a pair (height, width). ``groups`` divides the
+    channels into independent groups (C groups: depthwise). Parameters: weight [channels, C /
+    groups, kernel...], bias [channels].
 
     >>> conv((1, 28, 28), channels=8, kernel=5, padding="same")(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 8, 28, 28])
@@ -48,7 +51,9 @@ def conv(
     kind = by_rank(shape, _CONV, "a convolution")
     axes = len(shape) - 1
     if shape[0] % groups or channels % groups:
-        raise InputError("groups", got=groups, expected=f"a divisor of {shape[0]} (in) and {channels} (out)")
+        raise InputError(
+            "groups", got=groups, expected=f"a divisor of {shape[0]} (in) and {channels} (out)"
+        )
     sizes, strides, spread = _each(kernel, axes), _each(stride, axes), _each(dilation, axes)
     extents = tuple(d * (k - 1) + 1 for k, d in zip(sizes, spread, strict=True))
     before, pads = _padding(shape[1:], extents, strides, padding)
@@ -59,7 +64,8 @@ def conv(
 def locally_connected(
     shape: Shape, *, channels: Count, kernel: Pair = 3, stride: Pair = 1, bias: Flag = True
 ) -> nn.Module:
-    """Convolution with untied weights: each position has a kernel of its own. Maps (C, H, W), no padding.
+    """Convolution with untied weights: each position has a kernel of its own. Maps (C, H, W), no
+    padding.
 
     Parameters: weight [positions, channels, C * kernel], bias [channels, positions].
 
@@ -77,7 +83,11 @@ def locally_connected(
 
 
 def maxpool(
-    shape: Shape, *, size: Pair = 2, stride: Pair | None = None, padding: Literal["valid", "same"] | Whole = "valid"
+    shape: Shape,
+    *,
+    size: Pair = 2,
+    stride: Pair | None = None,
+    padding: Literal["valid", "same"] | Whole = "valid",
 ) -> nn.Module:
     """The greatest entry of each window. ``stride`` is ``size`` unless given; padding never wins.
 
@@ -90,9 +100,14 @@ def maxpool(
 
 
 def avgpool(
-    shape: Shape, *, size: Pair = 2, stride: Pair | None = None, padding: Literal["valid", "same"] | Whole = "valid"
+    shape: Shape,
+    *,
+    size: Pair = 2,
+    stride: Pair | None = None,
+    padding: Literal["valid", "same"] | Whole = "valid",
 ) -> nn.Module:
-    """The mean of each window. ``stride`` is ``size`` unless given; padding counts as zeros, as in PyTorch.
+    """The mean of each window. ``stride`` is ``size`` unless given; padding counts as zeros, as in
+    PyTorch.
 
     >>> avgpool((8, 28, 28))(torch.zeros(2, 8, 28, 28)).shape
     torch.Size([2, 8, 14, 14])
@@ -105,7 +120,8 @@ def avgpool(
 def global_pool(shape: Shape, *, form: Literal["average", "max"] = "average") -> nn.Module:
     """Mean (or maximum) over all positions of each channel: (C, H, W) -> (C,), (C, L) -> (C,).
 
-    ``form`` is average or max. It takes the place of dense layers over whole maps and leaves the image size free.
+    ``form`` is average or max. It takes the place of dense layers over whole maps and leaves the
+    image size free.
 
     >>> global_pool((8, 7, 7))(torch.zeros(2, 8, 7, 7)).shape
     torch.Size([2, 8])
@@ -117,9 +133,14 @@ def global_pool(shape: Shape, *, form: Literal["average", "max"] = "average") ->
 
 
 def channel_pool(
-    shape: Shape, *, size: Count = 2, stride: Count | None = None, form: Literal["max", "average"] = "max"
+    shape: Shape,
+    *,
+    size: Count = 2,
+    stride: Count | None = None,
+    form: Literal["max", "average"] = "max",
 ) -> nn.Module:
-    """Pooling over windows of ``size`` neighbouring channels, ``stride`` apart (``size`` unless given).
+    """Pooling over windows of ``size`` neighbouring channels, ``stride`` apart (``size`` unless
+    given).
 
     ``form`` is max or average.
 
@@ -139,7 +160,9 @@ class LocallyConnected(nn.Module):
     def __init__(self, shape: Shape, channels: int, kernel: Shape, stride: Shape, bias: bool):
         super().__init__()
         self.kernel, self.stride = kernel, stride
-        self.out = tuple((n - k) // s + 1 for n, k, s in zip(shape[1:], kernel, stride, strict=True))
+        self.out = tuple(
+            (n - k) // s + 1 for n, k, s in zip(shape[1:], kernel, stride, strict=True)
+        )
         positions, inputs = self.out[0] * self.out[1], shape[0] * kernel[0] * kernel[1]
         self.weight = nn.Parameter(torch.empty(positions, channels, inputs))
         self.bias = nn.Parameter(torch.empty(channels, positions)) if bias else None
@@ -182,7 +205,9 @@ class ChannelPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         last = x.shape[1] - self.size
-        windows = torch.stack([x[:, i : last + i + 1 : self.stride] for i in range(self.size)])  # [size, B, C', ...]
+        windows = torch.stack(
+            [x[:, i : last + i + 1 : self.stride] for i in range(self.size)]
+        )  # [size, B, C', ...]
         return windows.amax(0) if self.maximum else windows.mean(0)
 
 
@@ -195,7 +220,12 @@ def _each(value: int | tuple[int, int], axes: int) -> tuple[int, ...]:
 
 
 def _pool(
-    kind: Callable[..., nn.Module], shape: Shape, size: _Pair, stride: _Pair | None, padding: str | int, fill: float
+    kind: Callable[..., nn.Module],
+    shape: Shape,
+    size: _Pair,
+    stride: _Pair | None,
+    padding: str | int,
+    fill: float,
 ) -> nn.Module:
     axes = len(shape) - 1
     sizes = _each(size, axes)
@@ -212,7 +242,10 @@ def _padding(
 ) -> tuple[nn.Module | None, tuple[int, ...]]:
     """A padding layer where the two sides differ, and the padding of both sides otherwise."""
     if padding == "same":
-        totals = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(extents, windows, strides, strict=True)]
+        totals = [
+            max((-(-n // s) - 1) * s + w - n, 0)
+            for n, w, s in zip(extents, windows, strides, strict=True)
+        ]
     else:
         totals = [0 if padding == "valid" else 2 * int(padding)] * len(extents)
     if any(n + total < w for n, w, total in zip(extents, windows, totals, strict=True)):

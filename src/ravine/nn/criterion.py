@@ -1,4 +1,5 @@
-"""What losses share: the loss of each sample, class weights, soft targets, and how targets meet outputs."""
+"""What losses share: the loss of each sample, class weights, soft targets, and how targets meet
+outputs."""
 
 from __future__ import annotations
 
@@ -26,11 +27,12 @@ class SampleLoss(nn.Module):
 
 
 class ClassLoss(SampleLoss):
-    """A loss over the K classes of a row; sequences [B, T, K] are averaged over the steps that count.
+    """A loss over the K classes of a row; sequences [B, T, K] are averaged over the steps that
+    count.
 
-    A subclass gives ``rows``: (output [N, K], target [N]) -> [N]. For soft targets q the expectation
-    sum_k q_k rows(output, k) is taken, unless ``soft`` says that ``rows`` takes targets [N, K] and minds the class
-    weights itself.
+    A subclass gives ``rows``: (output [N, K], target [N]) -> [N]. For soft targets q the
+    expectation sum_k q_k rows(output, k) is taken, unless ``soft`` says that ``rows`` takes targets
+    [N, K] and minds the class weights itself.
     """
 
     takes_classes = True
@@ -63,13 +65,16 @@ class ClassLoss(SampleLoss):
             rows = self.rows(output, target.clamp_min(0))
             return rows if weights is None else rows * weights[target.clamp_min(0)]
         count = output.shape[-1]
-        every = torch.arange(count, device=output.device).repeat(len(output))  # 0 ... K-1 for each row
+        every = torch.arange(count, device=output.device).repeat(
+            len(output)
+        )  # 0 ... K-1 for each row
         rows = self.rows(output.repeat_interleave(count, 0), every).view(-1, count)
         return (rows * (target if weights is None else target * weights)).sum(-1)
 
 
 class EntryLoss(SampleLoss):
-    """A loss for each output alone, then their mean or sum over a sample (for sequences, the mean over the steps)."""
+    """A loss for each output alone, then their mean or sum over a sample (for sequences, the mean
+    over the steps)."""
 
     def __init__(self, reduction: str = "mean"):
         super().__init__()
@@ -102,24 +107,38 @@ class MultiTask(SampleLoss):
     weights: Tensor
     weighable = False
 
-    def __init__(self, losses: Sequence[SampleLoss], sizes: Sequence[int], weights: Sequence[float] | None):
+    def __init__(
+        self, losses: Sequence[SampleLoss], sizes: Sequence[int], weights: Sequence[float] | None
+    ):
         super().__init__()
         lengths = {len(losses), len(sizes), len(weights or losses)}
         if len(lengths) != 1:
             raise InputError(
-                "loss", got=f"{len(losses)} losses and {len(sizes)} sizes", expected="one of each for every head"
+                "loss",
+                got=f"{len(losses)} losses and {len(sizes)} sizes",
+                expected="one of each for every head",
             )
         self.losses, self.sizes = nn.ModuleList(losses), tuple(sizes)
         self.register_buffer("weights", number(weights or [1.0] * len(losses)), persistent=False)
 
-    def forward(self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
-        found = [loss(*head) for loss, head in zip(self.losses, self.heads(output, target), strict=True)]
+    def forward(
+        self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]
+    ) -> Tensor:
+        found = [
+            loss(*head) for loss, head in zip(self.losses, self.heads(output, target), strict=True)
+        ]
         return sum(self.weights[h].to(each.dtype) * each for h, each in enumerate(found))
 
-    def heads(self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def heads(
+        self, output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
         """The output and the target of each head."""
         if isinstance(output, Tensor) and output.shape[-1] != sum(self.sizes):
-            raise InputError("loss", got=f"{output.shape[-1]} outputs", expected=f"{sum(self.sizes)}: {self.sizes} by head")
+            raise InputError(
+                "loss",
+                got=f"{output.shape[-1]} outputs",
+                expected=f"{sum(self.sizes)}: {self.sizes} by head",
+            )
         outputs = output.split(self.sizes, -1) if isinstance(output, Tensor) else output
         targets = self._targets(target) if isinstance(target, Tensor) else target
         return list(zip(outputs, targets, strict=True))
@@ -129,10 +148,15 @@ class MultiTask(SampleLoss):
         widths = [1 if classes else size for classes, size in zip(takes, self.sizes, strict=True)]
         if target.shape[-1] != sum(widths):
             raise InputError(
-                "loss", got=f"targets of {target.shape[-1]} columns", expected=f"{sum(widths)}: {widths} by head"
+                "loss",
+                got=f"targets of {target.shape[-1]} columns",
+                expected=f"{sum(widths)}: {widths} by head",
             )
         parts = target.split(widths, -1)
-        return [part[..., 0].long() if classes else part for part, classes in zip(parts, takes, strict=True)]
+        return [
+            part[..., 0].long() if classes else part
+            for part, classes in zip(parts, takes, strict=True)
+        ]
 
 
 def entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,7 +181,9 @@ def entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def classes(output: Tensor, target: Tensor) -> Tensor:
     """Class numbers [..] or class probabilities [.., K] for outputs [.., K]."""
     if output.dim() < 2:
-        raise InputError("loss", got=f"outputs {tuple(output.shape)}", expected="[B, K], a score for each class")
+        raise InputError(
+            "loss", got=f"outputs {tuple(output.shape)}", expected="[B, K], a score for each class"
+        )
     if target.shape == output.shape and target.is_floating_point():
         return target.to(output.dtype)
     if target.shape == (*output.shape[:-1], 1):
@@ -183,7 +209,9 @@ def one_hot(target: Tensor, output: Tensor) -> Tensor:
     """Rows of 0 and 1 in the output's type; a soft target is handed through."""
     if target.shape == output.shape:
         return target.to(output.dtype)
-    return (target[..., None] == torch.arange(output.shape[-1], device=output.device)).to(output.dtype)
+    return (target[..., None] == torch.arange(output.shape[-1], device=output.device)).to(
+        output.dtype
+    )
 
 
 def number(value: object) -> Tensor:

@@ -1,9 +1,10 @@
 """Initialisers: each fills one weight (or bias) from a generator.
 
-Fans: fan_in is the number of inputs of one unit, fan_out the number of outputs that one input reaches (kernel area
-included); a recurrent layer's gates are filled one by one. The variance of a unit's pre-activation is fan_in * Var(w)
-* E[x^2]: LeCun keeps it for linear units, He for ReLU, Glorot compromises between forward and backward. ``truncate``
-c redraws what lies beyond c standard deviations (of the normal before truncation); the spread is not rescaled.
+Fans: fan_in is the number of inputs of one unit, fan_out the number of outputs that one input
+reaches (kernel area included); a recurrent layer's gates are filled one by one. The variance of a
+unit's pre-activation is fan_in * Var(w) * E[x^2]: LeCun keeps it for linear units, He for ReLU,
+Glorot compromises between forward and backward. ``truncate`` c redraws what lies beyond c standard
+deviations (of the normal before truncation); the spread is not rescaled.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ Fans = tuple[int, int]
 
 
 def zeros(w: Tensor, fans: Fans, generator: Generator) -> None:
-    """All zero. Right for biases; weights of a hidden layer that start so stay alike for ever (symmetry).
+    """All zero. Right for biases; weights of a hidden layer that start so stay alike for ever
+    (symmetry).
 
     >>> w = torch.ones(2); zeros(w, (2, 1), Generator()); w
     tensor([0., 0.])
 
-    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", 1986 (on symmetry).
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors",
+    1986 (on symmetry).
     """
     w.zero_()
 
@@ -37,20 +40,23 @@ def constant(w: Tensor, fans: Fans, generator: Generator, *, value: Real = 0.1) 
     >>> w = torch.zeros(2); constant(w, (2, 1), Generator(), value=0.5); w
     tensor([0.5000, 0.5000])
 
-    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012 (biases
-    of 1).
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    networks", 2012 (biases of 1).
     """
     w.fill_(value)
 
 
-def uniform(w: Tensor, fans: Fans, generator: Generator, *, range: Positive = 0.07, mean: Real = 0.0) -> None:
-    """Uniform in [mean - range, mean + range]; variance range^2 / 3. The default is a customary small uniform.
+def uniform(
+    w: Tensor, fans: Fans, generator: Generator, *, range: Positive = 0.07, mean: Real = 0.0
+) -> None:
+    """Uniform in [mean - range, mean + range]; variance range^2 / 3. The default is a customary
+    small uniform.
 
     >>> w = torch.zeros(1000); uniform(w, (2, 1), Generator().manual_seed(0)); bool((w.abs() <= 0.07).all())
     True
 
-    Source: Rumelhart, Hinton and Williams, "Learning internal representations by error propagation", 1986 (small
-    random weights).
+    Source: Rumelhart, Hinton and Williams, "Learning internal representations by error
+    propagation", 1986 (small random weights).
     """
     w.uniform_(mean - range, mean + range, generator=generator)
 
@@ -71,8 +77,8 @@ def normal(
     >>> w = torch.zeros(10_000); normal(w, (2, 1), Generator().manual_seed(0), std=2.0); round(float(w.std()), 1)
     2.0
 
-    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012
-    (standard deviation 0.01).
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    networks", 2012 (standard deviation 0.01).
     """
     _normal(w, generator, std, mean, truncate)
 
@@ -108,8 +114,8 @@ def lecun_normal(
 ) -> None:
     """Normal of variance gain^2 / fan_in. SELU networks want it.
 
-    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond that many standard
-    deviations.
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond
+    that many standard deviations.
 
     >>> w = torch.zeros(100, 100); lecun_normal(w, (100, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
@@ -127,14 +133,16 @@ def glorot_uniform(
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg",
     gain: Positive = 1.0,
 ) -> None:
-    """Uniform in +-gain sqrt(6 / (fan_in + fan_out)); variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
+    """Uniform in +-gain sqrt(6 / (fan_in + fan_out)); variance gain^2 * 2 / (fan_in + fan_out).
+    Also called Xavier.
 
     ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean.
 
     >>> w = torch.zeros(9, 591); glorot_uniform(w, (591, 9), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
     True
 
-    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010.
     """
     _uniform(w, generator, gain / math.sqrt(_fan(fans, mode)))
 
@@ -150,13 +158,14 @@ def glorot_normal(
 ) -> None:
     """Normal of variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
 
-    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond that many standard
-    deviations.
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond
+    that many standard deviations.
 
     >>> w = torch.zeros(100, 100); glorot_normal(w, (100, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
 
-    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010.
     """
     _normal(w, generator, gain / math.sqrt(_fan(fans, mode)), 0.0, truncate)
 
@@ -169,10 +178,11 @@ def he_uniform(
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
     slope: NonNegative = 0.0,
 ) -> None:
-    """Uniform of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called Kaiming.
+    """Uniform of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called
+    Kaiming.
 
-    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of activations, fan_out
-    that of gradients.
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of
+    activations, fan_out that of gradients.
 
     >>> w = torch.zeros(10, 600); he_uniform(w, (600, 10), Generator().manual_seed(0)); bool((w.abs() <= 0.1).all())
     True
@@ -191,10 +201,12 @@ def he_normal(
     slope: NonNegative = 0.0,
     truncate: Positive | None = None,
 ) -> None:
-    """Normal of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called Kaiming, or MSRA.
+    """Normal of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called
+    Kaiming, or MSRA.
 
-    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of activations, fan_out
-    that of gradients. ``truncate`` redraws beyond that many standard deviations.
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of
+    activations, fan_out that of gradients. ``truncate`` redraws beyond that many standard
+    deviations.
 
     >>> w = torch.zeros(100, 200); he_normal(w, (200, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
@@ -205,23 +217,31 @@ def he_normal(
 
 
 def orthogonal(
-    w: Tensor, fans: Fans, generator: Generator, *, gain: Positive = 1.0, method: Literal["qr", "svd"] = "qr"
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    gain: Positive = 1.0,
+    method: Literal["qr", "svd"] = "qr",
 ) -> None:
-    """Orthonormal rows (or columns, where there are more rows), times ``gain``; the weight is seen as [out, rest].
+    """Orthonormal rows (or columns, where there are more rows), times ``gain``; the weight is seen
+    as [out, rest].
 
-    ``method`` says what is taken of a Gaussian matrix: qr, Q with the signs of R's diagonal, or svd, U V^T; both are
-    uniform over orthogonal matrices. A vector becomes one of norm ``gain``.
+    ``method`` says what is taken of a Gaussian matrix: qr, Q with the signs of R's diagonal, or
+    svd, U V^T; both are uniform over orthogonal matrices. A vector becomes one of norm ``gain``.
 
     >>> w = torch.zeros(3, 5).double(); orthogonal(w, (5, 3), Generator().manual_seed(0))
     >>> bool(torch.allclose(w @ w.T, torch.eye(3).double()))
     True
 
-    Source: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks", 2014.
+    Source: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in
+    deep linear neural networks", 2014.
     """
     if w.dim() < 2:
         raise InputError(
-            "orthogonal", got=f"a parameter of shape {tuple(w.shape)}", expected="a matrix or a kernel: weights"
+            "orthogonal",
+            got=f"a parameter of shape {tuple(w.shape)}",
+            expected="a matrix or a kernel: weights",
         )
     rows, columns = w.shape[0], w[0].numel()
     a = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=w.dtype)
@@ -234,15 +254,19 @@ def orthogonal(
     w.copy_((q if rows >= columns else q.T).reshape(w.shape)).mul_(gain)
 
 
-def identity(w: Tensor, fans: Fans, generator: Generator, *, gain: Real = 1.0, groups: Count = 1) -> None:
-    """The layer hands its input through: a unit matrix, or kernels that are 1 at their centre (Dirac), times ``gain``.
+def identity(
+    w: Tensor, fans: Fans, generator: Generator, *, gain: Real = 1.0, groups: Count = 1
+) -> None:
+    """The layer hands its input through: a unit matrix, or kernels that are 1 at their centre
+    (Dirac), times ``gain``.
 
     Kernels in ``groups`` repeat the unit matrix in each.
 
     >>> w = torch.zeros(2, 3); identity(w, (3, 2), Generator()); w.tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
-    Source: Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified linear units", 2015.
+    Source: Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified
+    linear units", 2015.
     """
     if w.dim() == 2:
         nn.init.eye_(w)
@@ -250,18 +274,30 @@ def identity(w: Tensor, fans: Fans, generator: Generator, *, gain: Real = 1.0, g
         nn.init.dirac_(w, groups)
     else:
         raise InputError(
-            "identity", got=f"a parameter of shape {tuple(w.shape)}", expected="a matrix or a kernel: weights"
+            "identity",
+            got=f"a parameter of shape {tuple(w.shape)}",
+            expected="a matrix or a kernel: weights",
         )
     w.mul_(gain)
 
 
-def lsuv(w: Tensor, fans: Fans, generator: Generator, *, tolerance: Positive = 0.01, iterations: Count = 10) -> None:
-    """Layer-sequential unit variance: orthogonal weights, scaled until each layer's outputs have variance 1.
+def lsuv(
+    w: Tensor,
+    fans: Fans,
+    generator: Generator,
+    *,
+    tolerance: Positive = 0.01,
+    iterations: Count = 10,
+) -> None:
+    """Layer-sequential unit variance: orthogonal weights, scaled until each layer's outputs have
+    variance 1.
 
-    From the input on, each layer's weights are divided by the standard deviation of its outputs over a batch, again and
-    again (at most ``iterations`` times) until their variance is 1 within ``tolerance``.
+    From the input on, each layer's weights are divided by the standard deviation of its outputs
+    over a batch, again and again (at most ``iterations`` times) until their variance is 1 within
+    ``tolerance``.
 
-    The batch is drawn from the training data where these are at hand, else standard normal (as standardised data are).
+    The batch is drawn from the training data where these are at hand, else standard normal (as
+    standardised data are).
 
     >>> w = torch.zeros(3, 5).double(); lsuv(w, (5, 3), Generator().manual_seed(0))
     >>> bool(torch.allclose(w @ w.T, torch.eye(3).double()))
@@ -281,8 +317,12 @@ def _uniform(w: Tensor, generator: Generator, std: float) -> None:
     w.uniform_(-bound, bound, generator=generator)
 
 
-def _normal(w: Tensor, generator: Generator, std: float, mean: float, truncate: float | None) -> None:
+def _normal(
+    w: Tensor, generator: Generator, std: float, mean: float, truncate: float | None
+) -> None:
     if truncate is None or std == 0:
         w.normal_(mean, std, generator=generator)
     else:
-        nn.init.trunc_normal_(w, mean, std, mean - truncate * std, mean + truncate * std, generator=generator)
+        nn.init.trunc_normal_(
+            w, mean, std, mean - truncate * std, mean + truncate * std, generator=generator
+        )

@@ -1,9 +1,10 @@
-"""Losses: each is a module (output, target) -> the loss of each sample [B]; training minimises the mean over the batch.
+"""Losses: each is a module (output, target) -> the loss of each sample [B]; training minimises the
+mean over the batch.
 
-Output s [B, K] (or [B, T, K] for sequences: the loss of a sample is then the mean over its steps). Class targets y
-are whole numbers [B] (or [B, T]); losses that work output by output take targets of the output's shape, and turn
-class numbers into one-hot rows. Class targets may be probabilities [B, K] instead (soft targets, as mixup gives
-them).
+Output s [B, K] (or [B, T, K] for sequences: the loss of a sample is then the mean over its steps).
+Class targets y are whole numbers [B] (or [B, T]); losses that work output by output take targets of
+the output's shape, and turn class numbers into one-hot rows. Class targets may be probabilities [B,
+K] instead (soft targets, as mixup gives them).
 """
 
 from __future__ import annotations
@@ -14,14 +15,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ravine.catalogue import Count, Integer, Loss, NonNegative, PerMember, Positive, Probability, make
+from ravine.catalogue import (
+    Count,
+    Integer,
+    Loss,
+    NonNegative,
+    PerMember,
+    Positive,
+    Probability,
+    make,
+)
 from ravine.errors import InputError
-from ravine.nn.criterion import ClassLoss, EntryLoss, MultiTask, SampleLoss, entries, exact, number, one_hot
+from ravine.nn.criterion import (
+    ClassLoss,
+    EntryLoss,
+    MultiTask,
+    SampleLoss,
+    entries,
+    exact,
+    number,
+    one_hot,
+)
 from ravine.nn.stack import call
 
 
 def auto() -> SampleLoss:
-    """What suits the task: cross_entropy for classes and sequences, squared for regression, else binary_cross_entropy.
+    """What suits the task: cross_entropy for classes and sequences, squared for regression, else
+    binary_cross_entropy.
 
     >>> auto()(torch.zeros(2, 3), torch.tensor([0, 1]))
     tensor([1.0986, 1.0986])
@@ -30,7 +50,8 @@ def auto() -> SampleLoss:
 
 
 def squared(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
-    """Squared error: mean over the outputs of (s - t)^2 (PyTorch's MSELoss), or their sum. Some texts halve it.
+    """Squared error: mean over the outputs of (s - t)^2 (PyTorch's MSELoss), or their sum. Some
+    texts halve it.
 
     ``reduction`` over the outputs of a sample: mean or sum.
 
@@ -43,7 +64,8 @@ def squared(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
 
 
 def absolute(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
-    """Absolute error: mean (or sum) over the outputs of |s - t|; robust to outliers, minimised by the median.
+    """Absolute error: mean (or sum) over the outputs of |s - t|; robust to outliers, minimised by
+    the median.
 
     ``reduction`` over the outputs of a sample: mean or sum.
 
@@ -55,8 +77,11 @@ def absolute(*, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
     return Absolute(reduction)
 
 
-def huber(*, delta: PerMember[Positive] = 1.0, reduction: Literal["mean", "sum"] = "mean") -> SampleLoss:
-    """Huber's loss of r = s - t: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; mean (or sum) over outputs.
+def huber(
+    *, delta: PerMember[Positive] = 1.0, reduction: Literal["mean", "sum"] = "mean"
+) -> SampleLoss:
+    """Huber's loss of r = s - t: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond; mean (or
+    sum) over outputs.
 
     ``reduction`` over the outputs of a sample: mean or sum. ``delta`` is where the parabola ends.
 
@@ -76,15 +101,16 @@ def cross_entropy(
 ) -> SampleLoss:
     """Softmax cross-entropy: -s_y + ln sum_k exp(s_k), or -sum_k q_k ln p_k for soft targets q.
 
-    Computed by log-sum-exp: scores of 1000 do not overflow. ``input`` probabilities takes the output of a softmax
-    instead; these are divided by their sum and clamped to [1e-7, 1 - 1e-7], as in Keras. ``label_smoothing`` e mixes
-    the target with the uniform distribution: (1 - e) q + e / K. Steps whose target is ``ignore`` do not count
-    (padding).
+    Computed by log-sum-exp: scores of 1000 do not overflow. ``input`` probabilities takes the
+    output of a softmax instead; these are divided by their sum and clamped to [1e-7, 1 - 1e-7], as
+    in Keras. ``label_smoothing`` e mixes the target with the uniform distribution: (1 - e) q + e /
+    K. Steps whose target is ``ignore`` do not count (padding).
 
     >>> cross_entropy()(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]))
     tensor([1000.])
 
-    Source: Bridle, 1990; label smoothing: Szegedy et al., "Rethinking the Inception architecture", 2016.
+    Source: Bridle, 1990; label smoothing: Szegedy et al., "Rethinking the Inception architecture",
+    2016.
     """
     return CrossEntropy(input, label_smoothing, ignore)
 
@@ -97,9 +123,9 @@ def binary_cross_entropy(
 ) -> SampleLoss:
     """Logistic loss: -t ln p - (1 - t) ln(1 - p), p = sigmoid(s), mean (or sum) over the outputs.
 
-    One output for two classes, K outputs for K labels that do not exclude one another. Stable for any s. ``input``
-    probabilities takes p itself, clamped to [1e-7, 1 - 1e-7]. ``label_smoothing`` e: t (1 - e) + e / 2. ``reduction``
-    is mean or sum.
+    One output for two classes, K outputs for K labels that do not exclude one another. Stable for
+    any s. ``input`` probabilities takes p itself, clamped to [1e-7, 1 - 1e-7]. ``label_smoothing``
+    e: t (1 - e) + e / 2. ``reduction`` is mean or sum.
 
     >>> binary_cross_entropy()(torch.tensor([[0.0], [-1000.0]]), torch.tensor([1, 0]))
     tensor([0.6931, 0.0000])
@@ -110,11 +136,16 @@ def binary_cross_entropy(
 
 
 def hinge(
-    *, margin: PerMember[Positive] = 1.0, power: Literal[1, 2] = 1, reduction: Literal["mean", "sum"] = "mean"
+    *,
+    margin: PerMember[Positive] = 1.0,
+    power: Literal[1, 2] = 1,
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> SampleLoss:
-    """Multiclass hinge of Weston and Watkins: sum over the wrong classes k of max(0, margin + s_k - s_y)^power.
+    """Multiclass hinge of Weston and Watkins: sum over the wrong classes k of max(0, margin + s_k -
+    s_y)^power.
 
-    mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is the textbook form.
+    mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is the
+    textbook form.
 
     >>> hinge(reduction="sum")(torch.tensor([[3.2, 5.1, -1.7]]), torch.tensor([0]))
     tensor([2.9000])
@@ -130,15 +161,20 @@ def crammer_singer(*, margin: PerMember[Positive] = 1.0) -> SampleLoss:
     >>> crammer_singer()(torch.tensor([[3.0, 5.0, 4.5]]), torch.tensor([0]))
     tensor([3.])
 
-    Source: Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", 2001.
+    Source: Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector
+    machines", 2001.
     """
     return CrammerSinger(margin)
 
 
 def binary_hinge(
-    *, margin: PerMember[Positive] = 1.0, power: Literal[1, 2] = 1, reduction: Literal["mean", "sum"] = "mean"
+    *,
+    margin: PerMember[Positive] = 1.0,
+    power: Literal[1, 2] = 1,
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> SampleLoss:
-    """Binary hinge: max(0, margin - t s)^power, t = +-1 (targets 0 and 1 become -1 and 1); K outputs: one against all.
+    """Binary hinge: max(0, margin - t s)^power, t = +-1 (targets 0 and 1 become -1 and 1); K
+    outputs: one against all.
 
     mean (or sum) over the outputs.
 
@@ -147,7 +183,8 @@ def binary_hinge(
     >>> binary_hinge()(torch.tensor([[0.5], [0.5]]), torch.tensor([1, 0]))
     tensor([0.5000, 1.5000])
 
-    Source: Cortes and Vapnik, "Support-vector networks", 1995; one against all: Rifkin and Klautau, 2004.
+    Source: Cortes and Vapnik, "Support-vector networks", 1995; one against all: Rifkin and Klautau,
+    2004.
     """
     return BinaryHinge(margin, power, reduction)
 
@@ -166,7 +203,8 @@ def one_vs_all(*, loss: Loss = "binary_cross_entropy") -> SampleLoss:
 
 
 def nll(*, ignore: Integer = -100) -> SampleLoss:
-    """Negative log-likelihood: -s_y, s log-probabilities (of ``log_softmax``); targets ``ignore`` do not count.
+    """Negative log-likelihood: -s_y, s log-probabilities (of ``log_softmax``); targets ``ignore``
+    do not count.
 
     >>> nll()(torch.tensor([[-0.5, -2.0]]), torch.tensor([1]))
     tensor([2.])
@@ -177,9 +215,11 @@ def nll(*, ignore: Integer = -100) -> SampleLoss:
 
 
 def kl(*, input: Literal["logits", "probabilities"] = "logits") -> SampleLoss:
-    """Kullback-Leibler divergence: sum_k q_k (ln q_k - ln p_k), q the target distribution, p the model's; 0 ln 0 = 0.
+    """Kullback-Leibler divergence: sum_k q_k (ln q_k - ln p_k), q the target distribution, p the
+    model's; 0 ln 0 = 0.
 
-    It differs from cross-entropy by the target's entropy: same gradient, and zero where the model is right.
+    It differs from cross-entropy by the target's entropy: same gradient, and zero where the model
+    is right.
 
     ``input`` says whether the model gives logits or probabilities.
 
@@ -192,9 +232,12 @@ def kl(*, input: Literal["logits", "probabilities"] = "logits") -> SampleLoss:
 
 
 def expected_cost(
-    *, costs: tuple[tuple[NonNegative, ...], ...], input: Literal["logits", "probabilities"] = "logits"
+    *,
+    costs: tuple[tuple[NonNegative, ...], ...],
+    input: Literal["logits", "probabilities"] = "logits",
 ) -> SampleLoss:
-    """A cost matrix: sum_k C[y][k] p_k, the expected cost of answering k by the model's probabilities when y is true.
+    """A cost matrix: sum_k C[y][k] p_k, the expected cost of answering k by the model's
+    probabilities when y is true.
 
     With C = 1 off the diagonal it is 1 - p_y, a smooth form of the 0/1 error.
 
@@ -209,12 +252,17 @@ def expected_cost(
 
 
 def multi_task(
-    *, losses: tuple[Loss, ...], sizes: tuple[Count, ...], weights: PerMember[tuple[NonNegative, ...]] | None = None
+    *,
+    losses: tuple[Loss, ...],
+    sizes: tuple[Count, ...],
+    weights: PerMember[tuple[NonNegative, ...]] | None = None,
 ) -> SampleLoss:
-    """A weighted sum of several targets' losses: sum_h weights[h] * losses[h](outputs of head h, target h).
+    """A weighted sum of several targets' losses: sum_h weights[h] * losses[h](outputs of head h,
+    target h).
 
-    The model's outputs, side by side, are cut into heads of ``sizes``; the target's columns likewise: one column for a
-    head whose loss takes class numbers, else as many as the head has outputs. Outputs and targets may also be tuples.
+    The model's outputs, side by side, are cut into heads of ``sizes``; the target's columns
+    likewise: one column for a head whose loss takes class numbers, else as many as the head has
+    outputs. Outputs and targets may also be tuples.
 
     >>> loss = multi_task(losses=("cross_entropy", "squared"), sizes=(3, 1), weights=(1.0, 0.5))
     >>> loss(torch.zeros(1, 4), torch.tensor([[2.0, 2.0]]))
@@ -331,7 +379,9 @@ class Hinge(ClassLoss):
 
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
         right = one_hot(target, output)
-        excess = (self.margin.to(output.dtype) + output - (output * right).sum(-1, keepdim=True)).clamp_min(0)
+        excess = (
+            self.margin.to(output.dtype) + output - (output * right).sum(-1, keepdim=True)
+        ).clamp_min(0)
         wrong = excess.pow(self.power) * (1 - right)
         return wrong.mean(-1) if self.mean else wrong.sum(-1)
 
@@ -358,7 +408,10 @@ class BinaryHinge(EntryLoss):
         self.register_buffer("margin", number(margin), persistent=False)
 
     def entry(self, output: Tensor, target: Tensor) -> Tensor:
-        margin, positive = self.margin.to(output.dtype), target.clamp_min(0)  # -1 is the negative class too
+        margin, positive = (
+            self.margin.to(output.dtype),
+            target.clamp_min(0),
+        )  # -1 is the negative class too
         if_positive, if_negative = (margin - output).clamp_min(0), (margin + output).clamp_min(0)
         return positive * if_positive.pow(self.power) + (1 - positive) * if_negative.pow(self.power)
 
@@ -387,7 +440,9 @@ class KullbackLeibler(ClassLoss):
         log_p = F.log_softmax(output, -1) if self.input == "logits" else _clamped_log(output)
         q = target if target.is_floating_point() else one_hot(target, output)
         each = torch.xlogy(q, q) - q * log_p
-        return (each if self.class_weights is None else each * self.class_weights.to(each.dtype)).sum(-1)
+        return (
+            each if self.class_weights is None else each * self.class_weights.to(each.dtype)
+        ).sum(-1)
 
 
 class ExpectedCost(ClassLoss):
@@ -396,14 +451,20 @@ class ExpectedCost(ClassLoss):
     def __init__(self, costs: tuple[tuple[float, ...], ...], input: str):
         super().__init__()
         if len({len(costs), *map(len, costs)}) != 1:
-            raise InputError("costs", got=costs, expected="a square matrix: one row and one column for each class")
+            raise InputError(
+                "costs",
+                got=costs,
+                expected="a square matrix: one row and one column for each class",
+            )
         self.input = input
         self.register_buffer("costs", number(costs), persistent=False)
 
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
         if output.shape[-1] != self.costs.shape[0]:
             raise InputError(
-                "loss.costs", got=f"{self.costs.shape[0]} rows", expected=f"{output.shape[-1]}, one for each class"
+                "loss.costs",
+                got=f"{self.costs.shape[0]} rows",
+                expected=f"{output.shape[-1]}, one for each class",
             )
         p = output.softmax(-1) if self.input == "logits" else output
         return (self.costs.to(p.dtype)[target] * p).sum(-1)
@@ -415,7 +476,9 @@ class Output(SampleLoss):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         if output.dim() > 1 and output[0].numel() != 1:
             raise InputError(
-                "loss.output", got=tuple(output.shape), expected="an output [B] or [B, 1]: the loss of each sample"
+                "loss.output",
+                got=tuple(output.shape),
+                expected="an output [B] or [B, 1]: the loss of each sample",
             )
         return exact(output).flatten()
 

@@ -1,8 +1,10 @@
-"""Metrics: (outputs, targets) of a whole split -> a number; the definitions are scikit-learn's where it has them.
+"""Metrics: (outputs, targets) of a whole split -> a number; the definitions are scikit-learn's
+where it has them.
 
-Outputs are what the model gives: scores [N, K] for classes (the greatest wins), one score [N] or [N, 1] for two
-classes (positive above 0, or above 1/2 where all scores lie in [0, 1]), [N, K] for K labels, [N, T, K] for sequences
-(every step counts). Class targets below 0 are padding and do not count.
+Outputs are what the model gives: scores [N, K] for classes (the greatest wins), one score [N] or
+[N, 1] for two classes (positive above 0, or above 1/2 where all scores lie in [0, 1]), [N, K] for K
+labels, [N, T, K] for sequences (every step counts). Class targets below 0 are padding and do not
+count.
 """
 
 from __future__ import annotations
@@ -70,7 +72,11 @@ def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
     """
     scores, right = _classes(output, target)
     if scores.shape[-1] < 2:
-        raise InputError("metrics.top_k", got=tuple(output.shape), expected="outputs [N, K], a score for each class")
+        raise InputError(
+            "metrics.top_k",
+            got=tuple(output.shape),
+            expected="outputs [N, K], a score for each class",
+        )
     best = scores.topk(min(k, scores.shape[-1]), dim=-1).indices  # [N, k]
     return float((best == right[:, None]).any(-1).double().mean())
 
@@ -78,8 +84,9 @@ def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
 def precision(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
     """Of what is answered k, the fraction that is k.
 
-    ``average``: the mean over the classes (macro), over all answers (micro), or over the classes by size (weighted).
-    Two classes with one output, and several labels, count the positives alone. Nothing answered k: 0.
+    ``average``: the mean over the classes (macro), over all answers (micro), or over the classes by
+    size (weighted). Two classes with one output, and several labels, count the positives alone.
+    Nothing answered k: 0.
 
     >>> import torch
     >>> precision(torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
@@ -117,7 +124,8 @@ def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
 def roc_auc(output: Tensor, target: Tensor) -> float:
     """The area under the ROC curve: the chance that a positive scores above a negative.
 
-    Several classes or labels: each against the rest, then the mean. NaN where a class does not occur.
+    Several classes or labels: each against the rest, then the mean. NaN where a class does not
+    occur.
 
     >>> import torch
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
@@ -156,13 +164,15 @@ def log_loss(output: Tensor, target: Tensor) -> float:
 
 
 def perplexity(output: Tensor, target: Tensor) -> float:
-    """exp of the mean negative log-likelihood: the number of equally likely symbols that would be as hard to guess.
+    """exp of the mean negative log-likelihood: the number of equally likely symbols that would be
+    as hard to guess.
 
     >>> import torch
     >>> round(perplexity(torch.zeros(3, 7), torch.tensor([0, 1, 6])), 4)
     7.0
 
-    Source: Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks", 1977.
+    Source: Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks",
+    1977.
     """
     return math.exp(log_loss(output, target))
 
@@ -213,14 +223,16 @@ def mae(output: Tensor, target: Tensor) -> float:
     >>> mae(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
     1.0
 
-    Source: Willmott and Matsuura, "Advantages of the mean absolute error over the root mean square error", 2005.
+    Source: Willmott and Matsuura, "Advantages of the mean absolute error over the root mean square
+    error", 2005.
     """
     s, t = _numbers(output, target)
     return float((s - t).abs().mean())
 
 
 def r2(output: Tensor, target: Tensor) -> float:
-    """Coefficient of determination: 1 - sum (s - t)^2 / sum (t - mean t)^2, mean over several targets.
+    """Coefficient of determination: 1 - sum (s - t)^2 / sum (t - mean t)^2, mean over several
+    targets.
 
     1 is perfect, 0 as good as the mean, negative worse. NaN for fewer than two samples.
 
@@ -285,7 +297,8 @@ def _numpy(*tensors: Tensor) -> list[np.ndarray]:
 
 
 def _of_scikit(name: str) -> Callable[..., Any]:
-    """A metric of scikit-learn, which is imported when first needed: it takes a second and 100 MB that most runs can save."""
+    """A metric of scikit-learn, which is imported when first needed: it takes a second and 100 MB
+    that most runs can save."""
     from sklearn import metrics
 
     return getattr(metrics, name)
@@ -294,4 +307,6 @@ def _of_scikit(name: str) -> Callable[..., Any]:
 def _scikit(name: str, output: Tensor, target: Tensor, average: str) -> float:
     answer, right = _numpy(*_answers(output, target))
     positives = output.dim() == 1 or output.shape[-1] == 1
-    return float(_of_scikit(name)(right, answer, average="binary" if positives else average, zero_division=0))
+    return float(
+        _of_scikit(name)(right, answer, average="binary" if positives else average, zero_division=0)
+    )

@@ -1,4 +1,5 @@
-"""Models of tables and images: ``shape`` of one sample, ``outputs`` numbers; classifiers give logits.
+"""Models of tables and images: ``shape`` of one sample, ``outputs`` numbers; classifiers give
+logits.
 
 Convolutional models take maps (C, H, W).
 """
@@ -18,9 +19,11 @@ _IMAGES = "images of shape (C, H, W)"
 
 
 def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
-    """A list of layers, each told the shape that reaches it; parameters are named by the layer's place: ``0.weight``.
+    """A list of layers, each told the shape that reaches it; parameters are named by the layer's
+    place: ``0.weight``.
 
-    The last layer's outputs are the model's. A relu right before a maxpool runs behind it: same values and gradients.
+    The last layer's outputs are the model's. A relu right before a maxpool runs behind it: same
+    values and gradients.
 
     >>> layers((4,), 2, layers=({"kind": "dense", "units": 8}, "relu", {"kind": "dense", "units": 2}))[0]
     Linear(in_features=4, out_features=8, bias=True)
@@ -39,12 +42,14 @@ def module(shape: Shape, outputs: int, *, name: Text = "module") -> nn.Module:
 
 
 def linear(shape: Shape, outputs: int) -> nn.Module:
-    """A linear model, s = W x + b: linear regression with ``squared``, softmax regression with ``cross_entropy``.
+    """A linear model, s = W x + b: linear regression with ``squared``, softmax regression with
+    ``cross_entropy``.
 
     >>> sum(p.numel() for p in linear((1, 8, 8), 10).parameters())
     650
 
-    Source: Gauss, 1809 (least squares); Cox, "The regression analysis of binary sequences", 1958 (logits).
+    Source: Gauss, 1809 (least squares); Cox, "The regression analysis of binary sequences", 1958
+    (logits).
     """
     return _stack(shape, "flatten", _dense(outputs))
 
@@ -69,7 +74,8 @@ def mlp(
     dropout: PerMember[Probability] = 0.0,
     norm: Literal["none", "batch", "layer"] = "none",
 ) -> nn.Module:
-    """Multi-layer perceptron: for each ``hidden`` width dense, ``norm``, ``activation``, dropout; then a dense layer.
+    """Multi-layer perceptron: for each ``hidden`` width dense, ``norm``, ``activation``, dropout;
+    then a dense layer.
 
     >>> mlp((1, 8, 8), 10, hidden=(32, 16))
     Stack(
@@ -79,7 +85,8 @@ def mlp(
       (3): Dropout(rate=0)
       ...
 
-    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", 1986.
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors",
+    1986.
     """
     between = [] if norm == "none" else [f"{norm}_norm"]
     parts: list[object] = ["flatten"]
@@ -96,7 +103,8 @@ def maxout_mlp(
     pieces: Count = 4,
     dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
-    """Perceptron of maxout units: each is the maximum of ``pieces`` linear functions; dropout behind each layer.
+    """Perceptron of maxout units: each is the maximum of ``pieces`` linear functions; dropout
+    behind each layer.
 
     >>> sum(p.numel() for p in maxout_mlp((4,), 2, hidden=(3,), pieces=2).parameters())
     38
@@ -105,7 +113,11 @@ def maxout_mlp(
     """
     parts: list[object] = ["flatten"]
     for width in hidden:
-        parts += [_dense(width * pieces), {"kind": "maxout", "pieces": pieces}, {"kind": "dropout", "rate": dropout}]
+        parts += [
+            _dense(width * pieces),
+            {"kind": "maxout", "pieces": pieces},
+            {"kind": "dropout", "rate": dropout},
+        ]
     return _stack(shape, *parts, _dense(outputs))
 
 
@@ -123,9 +135,9 @@ def lenet(
 ) -> nn.Module:
     """LeNet: convolution, activation and 2x2 pooling for each of ``channels``, then dense layers.
 
-    The default is the modern form (5x5 kernels, 32 and 64 maps, 512 dense units); LeNet-5 as published has channels
-    (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average pooling. ``dropout`` stands behind
-    each dense layer.
+    The default is the modern form (5x5 kernels, 32 and 64 maps, 512 dense units); LeNet-5 as
+    published has channels (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average
+    pooling. ``dropout`` stands behind each dense layer.
 
     >>> sum(p.numel() for p in lenet((1, 28, 28), 10).parameters())
     1663370
@@ -135,7 +147,11 @@ def lenet(
     _images(shape)
     parts: list[object] = []
     for width in channels:
-        parts += [{"kind": "conv", "channels": width, "kernel": kernel, "padding": padding}, activation, pool]
+        parts += [
+            {"kind": "conv", "channels": width, "kernel": kernel, "padding": padding},
+            activation,
+            pool,
+        ]
     parts += ["flatten"]
     for width in dense:
         parts += [_dense(width), activation, {"kind": "dropout", "rate": dropout}]
@@ -149,18 +165,20 @@ def alexnet(
     size: Literal["auto", "full", "small"] = "auto",
     dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
-    """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with dropout.
+    """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with
+    dropout.
 
-    ``size`` full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384, 384 and 256 maps
-    3x3, dense 4096 and 4096, response normalisation behind the first two; one tower in place of the paper's two
-    (whose second, fourth and fifth layers see half of the maps each: groups of 2). small, under 63 pixels: 64 maps
-    5x5 of stride 1, 192 maps 5x5, 384, 256 and 256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by
-    the shorter side.
+    ``size`` full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384,
+    384 and 256 maps 3x3, dense 4096 and 4096, response normalisation behind the first two; one
+    tower in place of the paper's two (whose second, fourth and fifth layers see half of the maps
+    each: groups of 2). small, under 63 pixels: 64 maps 5x5 of stride 1, 192 maps 5x5, 384, 256 and
+    256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
 
     >>> sum(p.numel() for p in alexnet((3, 16, 16), 10).parameters())
     4560714
 
-    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012.
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    networks", 2012.
     """
     _images(shape)
     full = size == "full" or (size == "auto" and min(shape[1:]) >= 63)
@@ -190,17 +208,20 @@ def vgg(
 ) -> nn.Module:
     """VGG: blocks of 3x3 convolutions; from block to block the maps double and the sides halve.
 
-    ``width`` is that of the first block; at most eight times as much is reached. Five blocks; a pooling that images
-    are too small for is left out. ``dropout`` stands behind each dense layer.
+    ``width`` is that of the first block; at most eight times as much is reached. Five blocks; a
+    pooling that images are too small for is left out. ``dropout`` stands behind each dense layer.
     For images of 32 pixels dense (512,) and batch norm are usual.
 
     >>> sum(p.numel() for p in vgg((3, 32, 32), 10, depth=11, width=8, dense=(64,)).parameters())
     149370
 
-    Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015.
+    Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
+    recognition", 2015.
     """
     _images(shape)
-    counts = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}[depth]
+    counts = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}[
+        depth
+    ]
     between = [] if norm == "none" else ["batch_norm"]
     parts: list[object] = []
     side = min(shape[1:])
@@ -216,11 +237,14 @@ def vgg(
     return _stack(shape, *parts, _dense(outputs))
 
 
-def all_cnn(shape: Shape, outputs: int, *, width: Count = 96, dropout: PerMember[Probability] = 0.5) -> nn.Module:
-    """The all-convolutional net (All-CNN-C): convolutions of stride 2 in place of pooling, no dense layer.
+def all_cnn(
+    shape: Shape, outputs: int, *, width: Count = 96, dropout: PerMember[Probability] = 0.5
+) -> nn.Module:
+    """The all-convolutional net (All-CNN-C): convolutions of stride 2 in place of pooling, no dense
+    layer.
 
-    Nine convolutions of ``width`` and 2 ``width`` maps; input dropout 0.2, ``dropout`` behind each one of stride 2; the
-    mean over all positions of the last maps is the output.
+    Nine convolutions of ``width`` and 2 ``width`` maps; input dropout 0.2, ``dropout`` behind each
+    one of stride 2; the mean over all positions of the last maps is the output.
 
     >>> sum(p.numel() for p in all_cnn((3, 32, 32), 10).parameters())
     1369738
@@ -231,8 +255,24 @@ def all_cnn(shape: Shape, outputs: int, *, width: Count = 96, dropout: PerMember
     drop = {"kind": "dropout", "rate": dropout}
     parts: list[object] = [{"kind": "dropout", "rate": min(dropout, 0.2)}]
     for maps in (width, 2 * width):
-        parts += [_conv(maps), "relu", _conv(maps), "relu", {**_conv(maps), "stride": 2}, "relu", drop]
-    parts += [_conv(2 * width), "relu", _conv(2 * width, 1), "relu", _conv(outputs, 1), "relu", "global_pool"]
+        parts += [
+            _conv(maps),
+            "relu",
+            _conv(maps),
+            "relu",
+            {**_conv(maps), "stride": 2},
+            "relu",
+            drop,
+        ]
+    parts += [
+        _conv(2 * width),
+        "relu",
+        _conv(2 * width, 1),
+        "relu",
+        _conv(outputs, 1),
+        "relu",
+        "global_pool",
+    ]
     return _stack(shape, *parts)
 
 
@@ -248,11 +288,12 @@ def resnet(
 ) -> nn.Module:
     """Residual network; ``shortcuts = false`` is the plain network of the same depth.
 
-    ``form`` cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks of two
-    convolutions with 16, 32, 64 maps (``width`` 16 is the first), the mean over all positions, a dense layer. Where
-    maps double, the shortcut takes every second position and pads with zero maps (option A, no parameters), or with
-    ``projection`` a 1x1 convolution (option B). imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks),
-    width 64, always option B; the stride of a bottleneck is on its 3x3 convolution.
+    ``form`` cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks
+    of two convolutions with 16, 32, 64 maps (``width`` 16 is the first), the mean over all
+    positions, a dense layer. Where maps double, the shortcut takes every second position and pads
+    with zero maps (option A, no parameters), or with ``projection`` a 1x1 convolution (option B).
+    imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
+    the stride of a bottleneck is on its 3x3 convolution.
 
     >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
     269722
@@ -261,22 +302,49 @@ def resnet(
     """
     _images(shape)
     if form == "imagenet":
-        blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}.get(
-            depth
-        )
+        blocks = {
+            18: (2, 2, 2, 2),
+            34: (3, 4, 6, 3),
+            50: (3, 4, 6, 3),
+            101: (3, 4, 23, 3),
+            152: (3, 8, 36, 3),
+        }.get(depth)
         if blocks is None:
-            raise InputError("model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet")
+            raise InputError(
+                "model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet"
+            )
         kind = BasicBlock if depth < 50 else Bottleneck
-        return ResNet(shape[0], outputs, blocks, width or 64, kind, shortcuts, projection=True, stem="imagenet")
+        return ResNet(
+            shape[0],
+            outputs,
+            blocks,
+            width or 64,
+            kind,
+            shortcuts,
+            projection=True,
+            stem="imagenet",
+        )
     if depth < 8 or depth % 6 != 2:
         repair = (
-            'set form = "imagenet"' if depth in (18, 34, 101, 152) else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
+            'set form = "imagenet"'
+            if depth in (18, 34, 101, 152)
+            else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
         )
         raise InputError(
-            "model.depth", got=depth, expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110", repair=repair
+            "model.depth",
+            got=depth,
+            expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110",
+            repair=repair,
         )
     return ResNet(
-        shape[0], outputs, ((depth - 2) // 6,) * 3, width or 16, BasicBlock, shortcuts, projection, stem="cifar"
+        shape[0],
+        outputs,
+        ((depth - 2) // 6,) * 3,
+        width or 16,
+        BasicBlock,
+        shortcuts,
+        projection,
+        stem="cifar",
     )
 
 
@@ -294,6 +362,8 @@ def _conv(channels: int, kernel: int = 3) -> dict[str, object]:
 
 def _images(shape: Shape) -> None:
     try:
-        need_rank(shape, (3,), _IMAGES, "x[:, None] gives gray images their channel; tables want an mlp")
+        need_rank(
+            shape, (3,), _IMAGES, "x[:, None] gives gray images their channel; tables want an mlp"
+        )
     except InputError as error:
         raise error.under("model") from None

@@ -1,6 +1,8 @@
-"""Normalisation layers: y = scale * (x - mean) / sqrt(variance + epsilon) + shift; they differ in what they average.
+"""Normalisation layers: y = scale * (x - mean) / sqrt(variance + epsilon) + shift; they differ in
+what they average.
 
-Channels come first in maps (C, L) and (C, H, W). Scale and shift are learned, start at 1 and 0, and are never decayed.
+Channels come first in maps (C, L) and (C, H, W). Scale and shift are learned, start at 1 and 0, and
+are never decayed.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ def batch_norm(
     per: Literal["map", "position"] = "map",
     ghost: Whole = 0,
 ) -> nn.Module:
-    """Normalise each channel (or feature) by mean and variance of the batch; in evaluation by averages over training.
+    """Normalise each channel (or feature) by mean and variance of the batch; in evaluation by
+    averages over training.
 
-    running: average <- (1 - momentum) average + momentum * batch value, PyTorch's convention (Keras's momentum is
-    1 - this one). cumulative: the plain mean over all batches. The batch variance divides by n, its average by n - 1.
-    ``center`` and ``scale`` switch the learned shift and scale. ``per`` position keeps statistics for each position of
-    a map, not for each map. ``ghost`` > 0 normalises parts of the batch of that size, each by its own statistics.
+    running: average <- (1 - momentum) average + momentum * batch value, PyTorch's convention
+    (Keras's momentum is 1 - this one). cumulative: the plain mean over all batches. The batch
+    variance divides by n, its average by n - 1. ``center`` and ``scale`` switch the learned shift
+    and scale. ``per`` position keeps statistics for each position of a map, not for each map.
+    ``ghost`` > 0 normalises parts of the batch of that size, each by its own statistics.
 
     ``epsilon`` is added to the variance, against division by zero.
 
@@ -41,21 +45,33 @@ def batch_norm(
     >>> bool((y.mean(0).abs() < 1e-5).all() and ((y.var(0) - 1).abs() < 0.02).all())
     True
 
-    Source: Ioffe and Szegedy, "Batch normalization", 2015; ghost batches: Hoffer, Hubara and Soudry, "Train longer,
-    generalize better", 2017.
+    Source: Ioffe and Szegedy, "Batch normalization", 2015; ghost batches: Hoffer, Hubara and
+    Soudry, "Train longer, generalize better", 2017.
     """
     width = math.prod(shape) if per == "position" else shape[0]
     memory = None if average == "cumulative" else momentum
-    if average == "running" and center and scale and per == "map" and not ghost and len(shape) in (1, 2, 3):
-        return {1: nn.BatchNorm1d, 2: nn.BatchNorm1d, 3: nn.BatchNorm2d}[len(shape)](width, epsilon, memory)
+    if (
+        average == "running"
+        and center
+        and scale
+        and per == "map"
+        and not ghost
+        and len(shape) in (1, 2, 3)
+    ):
+        return {1: nn.BatchNorm1d, 2: nn.BatchNorm1d, 3: nn.BatchNorm2d}[len(shape)](
+            width, epsilon, memory
+        )
     return BatchNorm(width, epsilon, memory, center, scale, per == "position", ghost)
 
 
-def layer_norm(shape: Shape, *, epsilon: Positive = 1e-5, over: Literal["auto", "last", "all"] = "auto") -> nn.Module:
+def layer_norm(
+    shape: Shape, *, epsilon: Positive = 1e-5, over: Literal["auto", "last", "all"] = "auto"
+) -> nn.Module:
     """Normalise each sample alone, over its features: training and evaluation are the same.
 
-    all: over every entry of a sample; last: over the last axis, each step of a sequence alone. auto: last for features
-    and sequences, all for maps (C, H, W). Scale and shift have the shape that is averaged over.
+    all: over every entry of a sample; last: over the last axis, each step of a sequence alone.
+    auto: last for features and sequences, all for maps (C, H, W). Scale and shift have the shape
+    that is averaged over.
 
     ``epsilon`` is added to the variance, against division by zero.
 
@@ -70,7 +86,8 @@ def layer_norm(shape: Shape, *, epsilon: Positive = 1e-5, over: Literal["auto", 
 
 
 def group_norm(shape: Shape, *, groups: Count = 32, epsilon: Positive = 1e-5) -> nn.Module:
-    """Normalise each sample over groups of channels and all positions; one group: layer norm, C groups: instance norm.
+    """Normalise each sample over groups of channels and all positions; one group: layer norm, C
+    groups: instance norm.
 
     ``epsilon`` is added to the variance, against division by zero.
 
@@ -85,7 +102,8 @@ def group_norm(shape: Shape, *, groups: Count = 32, epsilon: Positive = 1e-5) ->
 
 
 def instance_norm(shape: Shape, *, epsilon: Positive = 1e-5, affine: Flag = False) -> nn.Module:
-    """Normalise each channel of each sample over its positions; ``affine`` adds learned scale and shift.
+    """Normalise each channel of each sample over its positions; ``affine`` adds learned scale and
+    shift.
 
     ``epsilon`` is added to the variance, against division by zero.
 
@@ -101,28 +119,38 @@ def instance_norm(shape: Shape, *, epsilon: Positive = 1e-5, affine: Flag = Fals
 def local_response_norm(
     shape: Shape, *, size: Count = 5, alpha: Real = 1e-4, beta: Real = 0.75, bias: Positive = 2.0
 ) -> nn.Module:
-    """Divide each entry by (bias + alpha / size * sum of squares over ``size`` neighbouring channels)^beta.
+    """Divide each entry by (bias + alpha / size * sum of squares over ``size`` neighbouring
+    channels)^beta.
 
     The paper's alpha multiplies the sum itself: PyTorch's, as here, its mean.
 
     >>> local_response_norm((8, 5, 5))(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
 
-    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional networks", 2012.
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    networks", 2012.
     """
     need_rank(shape, (2, 3), "maps (C, L) or (C, H, W)", "put it before flatten")
     return nn.LocalResponseNorm(size, alpha, beta, bias)
 
 
 class BatchNorm(nn.Module):
-    """Batch norm with the switches that torch.nn's lacks; ``momentum`` None is the cumulative average."""
+    """Batch norm with the switches that torch.nn's lacks; ``momentum`` None is the cumulative
+    average."""
 
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
     def __init__(
-        self, width: int, epsilon: float, momentum: float | None, center: bool, scale: bool, position: bool, ghost: int
+        self,
+        width: int,
+        epsilon: float,
+        momentum: float | None,
+        center: bool,
+        scale: bool,
+        position: bool,
+        ghost: int,
     ):
         super().__init__()
         self.epsilon, self.momentum, self.position, self.ghost = epsilon, momentum, position, ghost
@@ -145,7 +173,14 @@ class BatchNorm(nn.Module):
         flat = x.flatten(1) if self.position else x
         if not self.training:
             y = F.batch_norm(
-                flat, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon
+                flat,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                False,
+                0.0,
+                self.epsilon,
             )
         elif self.ghost:
             y = torch.cat([self._normalise(part) for part in _parts(flat, self.ghost)])
@@ -158,11 +193,15 @@ class BatchNorm(nn.Module):
         count = x.shape[0] * math.prod(x.shape[2:])
         if count < 2:
             raise InputError(
-                "", got=tuple(x.shape), expected="more than one value per channel when training with batch norm"
+                "",
+                got=tuple(x.shape),
+                expected="more than one value per channel when training with batch norm",
             )
         variance, mean = torch.var_mean(x.detach(), axes, correction=1)
         self.num_batches_tracked.add_(1)
-        step = 1 / self.num_batches_tracked.to(mean.dtype) if self.momentum is None else self.momentum
+        step = (
+            1 / self.num_batches_tracked.to(mean.dtype) if self.momentum is None else self.momentum
+        )
         self.running_mean.add_((mean - self.running_mean) * step)
         self.running_var.add_((variance - self.running_var) * step)
         return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.epsilon)

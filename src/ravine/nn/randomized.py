@@ -1,10 +1,11 @@
-"""Layers that draw random numbers as pure functions of a key: any step can be entered without replaying others.
+"""Layers that draw random numbers as pure functions of a key: any step can be entered without
+replaying others.
 
-The contract, in four lines. A random layer subclasses `Randomized`. The engine puts a key into the layer's buffer
-``key`` before each step, and the layer's draws are then functions of that key alone, alike under ``torch.func.vmap``
-and in a direct call. A layer whose key was never set draws from PyTorch's global generator, as ``torch.nn`` does. A
-buffer that makes a layer the identity for one value names it in ``idle_at``; ``settle`` spares the work where all
-members have it.
+The contract, in four lines. A random layer subclasses `Randomized`. The engine puts a key into the
+layer's buffer ``key`` before each step, and the layer's draws are then functions of that key alone,
+alike under ``torch.func.vmap`` and in a direct call. A layer whose key was never set draws from
+PyTorch's global generator, as ``torch.nn`` does. A buffer that makes a layer the identity for one
+value names it in ``idle_at``; ``settle`` spares the work where all members have it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class Randomized(nn.Module):
     """The base of random layers: ``key`` (int64 scalar, not saved) is what its draws depend on."""
 
     key: Tensor
-    idle_at: tuple[str, float] | None = None  # (buffer, value): with this value the layer does nothing
+    idle_at: tuple[str, float] | None = (
+        None  # (buffer, value): with this value the layer does nothing
+    )
     idle = False
 
     def __init__(self) -> None:
@@ -47,18 +50,22 @@ class Randomized(nn.Module):
 
     def uniform(self, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
         """float32 uniforms in [0, 1)."""
-        return randomness.uniform(self.key, shape) if self.keyed else torch.rand(shape, device=device)
+        return (
+            randomness.uniform(self.key, shape) if self.keyed else torch.rand(shape, device=device)
+        )
 
     def normal(self, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
         """float32 standard normals."""
-        return randomness.normal(self.key, shape) if self.keyed else torch.randn(shape, device=device)
+        return (
+            randomness.normal(self.key, shape) if self.keyed else torch.randn(shape, device=device)
+        )
 
 
 class Dropout(Randomized):
     """Zero each entry with probability ``rate`` while training.
 
-    ``inverted`` divides the others by 1 - rate while training; ``classic`` multiplies all by 1 - rate in evaluation
-    instead.
+    ``inverted`` divides the others by 1 - rate while training; ``classic`` multiplies all by 1 -
+    rate in evaluation instead.
     """
 
     rate: Tensor
@@ -93,7 +100,8 @@ class SpatialDropout(Dropout):
 
 
 class AlphaDropout(Dropout):
-    """Dropout for SELU networks: dropped entries take SELU's limit, an affine map restores mean and variance."""
+    """Dropout for SELU networks: dropped entries take SELU's limit, an affine map restores mean and
+    variance."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.idle or not self.training:
@@ -133,7 +141,8 @@ _OURS: dict[type[nn.Module], type[Dropout]] = {
 
 
 def seeded(module: nn.Module) -> nn.Module:
-    """A copy of a person's module with stateless dropout in place of torch.nn's; parameters keep their names."""
+    """A copy of a person's module with stateless dropout in place of torch.nn's; parameters keep
+    their names."""
     module = copy.deepcopy(module)
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
@@ -154,7 +163,8 @@ def set_keys(module: nn.Module, *parts: int | str) -> None:
 
 
 def release(module: nn.Module) -> nn.Module:
-    """Take all keys away: from here on the module behaves as torch.nn's layers do. Gives the module itself."""
+    """Take all keys away: from here on the module behaves as torch.nn's layers do. Gives the module
+    itself."""
     for layer in module.modules():
         if isinstance(layer, Randomized):
             layer.idle = False
@@ -163,7 +173,8 @@ def release(module: nn.Module) -> nn.Module:
 
 
 def settle(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Spare the work of layers that do nothing in any member. ``buffers``: all members', by name ([P, ...]).
+    """Spare the work of layers that do nothing in any member. ``buffers``: all members', by name
+    ([P, ...]).
 
     >>> net = nn.Sequential(Dropout(0.0))
     >>> settle(net, dict(net.named_buffers())); net[0].idle
@@ -176,8 +187,11 @@ def settle(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
             layer.idle = bool((buffers[full] == value).all())
 
 
-def monte_carlo(module: nn.Module, x: Tensor, samples: int = 100, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the outputs over draws of the random layers, all else in evaluation mode.
+def monte_carlo(
+    module: nn.Module, x: Tensor, samples: int = 100, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the outputs over draws of the random layers, all else in
+    evaluation mode.
 
     Source: Gal and Ghahramani, "Dropout as a Bayesian approximation", 2016.
 

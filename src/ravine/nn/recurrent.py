@@ -1,10 +1,10 @@
 """Recurrent layers over sequences (T, F), by PyTorch's own kernels.
 
-Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state behind the last step,
-(units,) (default); all: the states of all steps, (T, units). A bidirectional layer gives both directions side by
-side: twice the units; its last output is each direction's state at its own end. ``dropout`` acts between the layers.
-Parameters of a layer: weight_ih [gates * units, F], weight_hh [gates * units, units] and two biases (PyTorch keeps
-both).
+Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state behind
+the last step, (units,) (default); all: the states of all steps, (T, units). A bidirectional layer
+gives both directions side by side: twice the units; its last output is each direction's state at
+its own end. ``dropout`` acts between the layers. Parameters of a layer: weight_ih [gates * units,
+F], weight_hh [gates * units, units] and two biases (PyTorch keeps both).
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ def rnn(
 ) -> nn.Module:
     """Simple (Elman) recurrence: h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0.
 
-    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or all, ``dropout``
-    acts between the layers. ``nonlinearity`` is tanh or relu.
+    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
+    all, ``dropout`` acts between the layers. ``nonlinearity`` is tanh or relu.
 
     >>> rnn((7, 3), units=4, output="all")(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 7, 4])
 
     Source: Elman, "Finding structure in time", 1990.
     """
-    return _recurrent(nn.RNN, shape, units, layers, bidirectional, output, dropout, nonlinearity=nonlinearity)
+    return _recurrent(
+        nn.RNN, shape, units, layers, bidirectional, output, dropout, nonlinearity=nonlinearity
+    )
 
 
 def lstm(
@@ -55,16 +57,17 @@ def lstm(
 ) -> nn.Module:
     """Long short-term memory: c_t = f c_{t-1} + i g, h_t = o tanh(c_t).
 
-    The gates i, f, o are sigmoid(W x_t + U h_{t-1} + b), each with weights of its own, g = tanh(W x_t + U h_{t-1} + b).
+    The gates i, f, o are sigmoid(W x_t + U h_{t-1} + b), each with weights of its own, g = tanh(W
+    x_t + U h_{t-1} + b).
 
-    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or all, ``dropout``
-    acts between the layers.
+    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
+    all, ``dropout`` acts between the layers.
 
     >>> lstm((7, 3), units=4, layers=2)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 4])
 
-    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997; forget gate: Gers, Schmidhuber and Cummins,
-    2000.
+    Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997; forget gate: Gers,
+    Schmidhuber and Cummins, 2000.
     """
     return _recurrent(nn.LSTM, shape, units, layers, bidirectional, output, dropout)
 
@@ -78,12 +81,14 @@ def gru(
     output: Literal["last", "all"] = "last",
     dropout: PerMember[Probability] = 0.0,
 ) -> nn.Module:
-    """Gated recurrent unit: h_t = (1 - z) n + z h_{t-1}, n = tanh(W x_t + b + r (U h_{t-1} + c)), r, z sigmoid gates.
+    """Gated recurrent unit: h_t = (1 - z) n + z h_{t-1}, n = tanh(W x_t + b + r (U h_{t-1} + c)),
+    r, z sigmoid gates.
 
-    This is PyTorch's form: the reset gate r acts behind the product with U (in the paper, before it).
+    This is PyTorch's form: the reset gate r acts behind the product with U (in the paper, before
+    it).
 
-    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or all, ``dropout``
-    acts between the layers.
+    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
+    all, ``dropout`` acts between the layers.
 
     >>> gru((7, 3), units=4, bidirectional=True)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 8])
@@ -96,7 +101,8 @@ def gru(
 class Recurrent(nn.Module):
     """Recurrent layers one on the other, with stateless dropout between them.
 
-    ``forward(x, lengths)``: x [B, T, F]; with ``lengths`` [B] what lies behind a sequence's end is not read.
+    ``forward(x, lengths)``: x [B, T, F]; with ``lengths`` [B] what lies behind a sequence's end is
+    not read.
     """
 
     def __init__(
@@ -113,7 +119,13 @@ class Recurrent(nn.Module):
         super().__init__()
         width = units * (2 if bidirectional else 1)
         self.cells = nn.ModuleList(
-            cell(inputs if i == 0 else width, units, batch_first=True, bidirectional=bidirectional, **options)
+            cell(
+                inputs if i == 0 else width,
+                units,
+                batch_first=True,
+                bidirectional=bidirectional,
+                **options,
+            )
             for i in range(layers)
         )
         self.drops = nn.ModuleList(Dropout(dropout) for _ in range(layers - 1))
@@ -146,5 +158,12 @@ def _recurrent(
     dropout: float,
     **options: str,
 ) -> Recurrent:
-    need_rank(shape, (2,), "sequences (T, F)", "put an embedding before it, or reshape the sample to (steps, features)")
-    return Recurrent(cell, shape[1], units, layers, bidirectional, output == "last", dropout, **options)
+    need_rank(
+        shape,
+        (2,),
+        "sequences (T, F)",
+        "put an embedding before it, or reshape the sample to (steps, features)",
+    )
+    return Recurrent(
+        cell, shape[1], units, layers, bidirectional, output == "last", dropout, **options
+    )

@@ -31,7 +31,9 @@ class Block(nn.Module):
         if shortcuts:
             self.shortcut = nn.Identity()
             if projection and (stride > 1 or inputs != outputs):
-                self.shortcut = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+                self.shortcut = nn.Sequential(
+                    _conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
+                )
             elif stride > 1 or inputs != outputs:
                 self.shortcut = PadShortcut(outputs - inputs, stride)
 
@@ -92,7 +94,10 @@ class ResNet(nn.Module):
         super().__init__()
         if stem == "imagenet":
             self.stem = nn.Sequential(
-                nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.MaxPool2d(3, 2, 1), nn.ReLU()
+                nn.Conv2d(channels, width, 7, 2, 3, bias=False),
+                nn.BatchNorm2d(width),
+                nn.MaxPool2d(3, 2, 1),
+                nn.ReLU(),
             )
         else:
             self.stem = nn.Sequential(_conv(channels, width, 3), nn.BatchNorm2d(width), nn.ReLU())

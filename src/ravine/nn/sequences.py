@@ -1,4 +1,5 @@
-"""Models of sequences: classifiers of whole sequences, and models of the next symbol; both give logits."""
+"""Models of sequences: classifiers of whole sequences, and models of the next symbol; both give
+logits."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ def rnn(
     vocabulary: Count | None = None,
     padding: Integer = 0,
 ) -> nn.Module:
-    """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then a dense layer.
+    """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then
+    a dense layer.
 
-    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of the data).
-    Sequences of different lengths are padded at their end, with symbol ``padding`` or rows of zeros, and are read to
-    their own end. ``dropout`` acts between layers and before the dense one.
+    Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of
+    the data). Sequences of different lengths are padded at their end, with symbol ``padding`` or
+    rows of zeros, and are read to their own end. ``dropout`` acts between layers and before the
+    dense one.
 
     ``embedding`` is the size of the symbols' vectors; ``bidirectional`` layers read both ways.
 
@@ -39,7 +42,16 @@ def rnn(
     Source: Elman, "Finding structure in time", 1990.
     """
     return SequenceClassifier(
-        nn.RNN, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+        nn.RNN,
+        shape,
+        outputs,
+        units,
+        layers,
+        bidirectional,
+        dropout,
+        embedding,
+        vocabulary,
+        padding,
     )
 
 
@@ -57,8 +69,8 @@ def lstm(
 ) -> nn.Module:
     """Sequence classifier of LSTM layers, read as by ``rnn``.
 
-    ``embedding`` is the size of the vectors, ``bidirectional`` layers read both ways; ``units``, ``layers``,
-    ``dropout``, ``vocabulary`` and ``padding`` as for ``rnn``.
+    ``embedding`` is the size of the vectors, ``bidirectional`` layers read both ways; ``units``,
+    ``layers``, ``dropout``, ``vocabulary`` and ``padding`` as for ``rnn``.
 
     >>> sum(p.numel() for p in lstm((28, 28), 10, units=8).parameters())
     1306
@@ -66,7 +78,16 @@ def lstm(
     Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997.
     """
     return SequenceClassifier(
-        nn.LSTM, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+        nn.LSTM,
+        shape,
+        outputs,
+        units,
+        layers,
+        bidirectional,
+        dropout,
+        embedding,
+        vocabulary,
+        padding,
     )
 
 
@@ -84,8 +105,8 @@ def gru(
 ) -> nn.Module:
     """Sequence classifier of gated recurrent units, read as by ``rnn``.
 
-    ``embedding`` is the size of the vectors, ``bidirectional`` layers read both ways; ``units``, ``layers``,
-    ``dropout``, ``vocabulary`` and ``padding`` as for ``rnn``.
+    ``embedding`` is the size of the vectors, ``bidirectional`` layers read both ways; ``units``,
+    ``layers``, ``dropout``, ``vocabulary`` and ``padding`` as for ``rnn``.
 
     >>> sum(p.numel() for p in gru((28, 28), 10, units=8).parameters())
     1002
@@ -93,7 +114,16 @@ def gru(
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
     """
     return SequenceClassifier(
-        nn.GRU, shape, outputs, units, layers, bidirectional, dropout, embedding, vocabulary, padding
+        nn.GRU,
+        shape,
+        outputs,
+        units,
+        layers,
+        bidirectional,
+        dropout,
+        embedding,
+        vocabulary,
+        padding,
     )
 
 
@@ -108,10 +138,11 @@ def char_lstm(
     vocabulary: Count | None = None,
     tied: Flag = False,
 ) -> nn.Module:
-    """Character language model: embedding, LSTM layers, logits of the next character at each step: (T,) -> (T, K).
+    """Character language model: embedding, LSTM layers, logits of the next character at each step:
+    (T,) -> (T, K).
 
-    ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as output weights
-    (then ``embedding`` must equal ``units``).
+    ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as
+    output weights (then ``embedding`` must equal ``units``).
 
     >>> import torch
     >>> char_lstm((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
@@ -119,7 +150,9 @@ def char_lstm(
 
     Source: Graves, "Generating sequences with recurrent neural networks", 2013.
     """
-    return CharacterModel(nn.LSTM, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+    return CharacterModel(
+        nn.LSTM, shape, outputs, embedding, units, layers, dropout, vocabulary, tied
+    )
 
 
 def char_rnn(
@@ -143,7 +176,9 @@ def char_rnn(
 
     Source: Sutskever, Martens and Hinton, "Generating text with recurrent neural networks", 2011.
     """
-    return CharacterModel(nn.RNN, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+    return CharacterModel(
+        nn.RNN, shape, outputs, embedding, units, layers, dropout, vocabulary, tied
+    )
 
 
 def char_gru(
@@ -167,7 +202,9 @@ def char_gru(
 
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
     """
-    return CharacterModel(nn.GRU, shape, outputs, embedding, units, layers, dropout, vocabulary, tied)
+    return CharacterModel(
+        nn.GRU, shape, outputs, embedding, units, layers, dropout, vocabulary, tied
+    )
 
 
 class SequenceClassifier(nn.Module):
@@ -191,7 +228,9 @@ class SequenceClassifier(nn.Module):
         self.embedding = nn.Embedding(_symbols(vocabulary), embedding) if len(shape) == 1 else None
         self.padding = padding
         inputs = embedding if len(shape) == 1 else shape[1]
-        self.recurrent = Recurrent(cell, inputs, units, layers, bidirectional, last=True, dropout=dropout)
+        self.recurrent = Recurrent(
+            cell, inputs, units, layers, bidirectional, last=True, dropout=dropout
+        )
         self.drop = Dropout(dropout)
         self.head = nn.Linear(units * (2 if bidirectional else 1), outputs)
 
@@ -245,7 +284,10 @@ class CharacterModel(nn.Module):
 def _sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
     try:
         need_rank(
-            shape, ranks, "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""), "reshape the data"
+            shape,
+            ranks,
+            "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""),
+            "reshape the data",
         )
     except InputError as error:
         raise error.under("model") from None
@@ -254,6 +296,8 @@ def _sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
 def _symbols(vocabulary: int | None) -> int:
     if vocabulary is None:
         raise InputError(
-            "model.vocabulary", expected="the number of symbols, for these data do not say it", repair="set vocabulary"
+            "model.vocabulary",
+            expected="the number of symbols, for these data do not say it",
+            repair="set vocabulary",
         )
     return vocabulary

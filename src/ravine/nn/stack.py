@@ -1,4 +1,5 @@
-"""A list of layers as one module: each layer is told the shape that reaches it, and says so where it cannot take it."""
+"""A list of layers as one module: each layer is told the shape that reaches it, and says so where
+it cannot take it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Shape = tuple[int, ...]
 
 
 class Stack(nn.Sequential):
-    """Layers one behind the other; ``inits`` holds the initialisers that single layers ask for, by the layer's name."""
+    """Layers one behind the other; ``inits`` holds the initialisers that single layers ask for, by
+    the layer's name."""
 
     def __init__(self, children: dict[str, nn.Module], inits: dict[str, Init]):
         super().__init__()
@@ -27,7 +29,8 @@ class Stack(nn.Sequential):
 
 
 class Tied(nn.Module):
-    """Another layer's weights at a second place; `stack` binds it to that layer, which alone owns the parameters."""
+    """Another layer's weights at a second place; `stack` binds it to that layer, which alone owns
+    the parameters."""
 
     source: tuple[Any]  # in a tuple: not a child of this module
 
@@ -39,16 +42,24 @@ class Tied(nn.Module):
     def bind(self, source: nn.Module | None, shape: Shape) -> Shape:
         """Take the weights of ``source``; the shape behind this layer."""
         if source is None:
-            raise InputError("layer", got=self.place, expected="the place of an earlier layer of the same list")
+            raise InputError(
+                "layer", got=self.place, expected="the place of an earlier layer of the same list"
+            )
         self.source = (source,)
         if not self.transposed:
             return output_shape(source, shape)
         if not isinstance(source, nn.Linear | nn.Embedding):
-            raise InputError("layer", got=type(source).__name__, expected="a dense layer or an embedding to transpose")
+            raise InputError(
+                "layer",
+                got=type(source).__name__,
+                expected="a dense layer or an embedding to transpose",
+            )
         linear = isinstance(source, nn.Linear)
         given, width = source.weight.shape if linear else reversed(source.weight.shape)
         if shape[-1] != given:
-            raise InputError("", got=shape, expected=f"{given} features, what layer {self.place} gives")
+            raise InputError(
+                "", got=shape, expected=f"{given} features, what layer {self.place} gives"
+            )
         if self.has_bias:
             self.bias = nn.Parameter(torch.zeros(width))
         return (*shape[:-1], width)
@@ -57,7 +68,9 @@ class Tied(nn.Module):
         source = self.source[0]
         if not self.transposed:
             return source(x)
-        return F.linear(x, source.weight.t() if isinstance(source, nn.Linear) else source.weight, self.bias)
+        return F.linear(
+            x, source.weight.t() if isinstance(source, nn.Linear) else source.weight, self.bias
+        )
 
 
 def stack(
@@ -65,8 +78,8 @@ def stack(
 ) -> tuple[Stack, Shape]:
     """The layers as one module, and the shape of one sample behind them.
 
-    Children are named by their place in the list. A ReLU right before a max pooling runs behind it: the same values and
-    gradients on a fraction of the entries.
+    Children are named by their place in the list. A ReLU right before a max pooling runs behind it:
+    the same values and gradients on a fraction of the entries.
     """
     children: dict[str, nn.Module] = {}
     inits: dict[str, Init] = {}
@@ -90,8 +103,11 @@ def call(kind: str, part: Any, *given: Any) -> Any:
     return technique.function()(*given, **{name: getattr(part, name) for name in technique.fields})
 
 
-def build_layer(part: Any, shape: Shape, before: Mapping[str, nn.Module] | None = None) -> tuple[nn.Module, Shape]:
-    """One layer and the shape of one sample behind it; ``before`` are the layers that a tied one may name."""
+def build_layer(
+    part: Any, shape: Shape, before: Mapping[str, nn.Module] | None = None
+) -> tuple[nn.Module, Shape]:
+    """One layer and the shape of one sample behind it; ``before`` are the layers that a tied one
+    may name."""
     layer: nn.Module = call("layer", part, shape)
     if isinstance(layer, Tied):
         return layer, layer.bind((before or {}).get(str(layer.place)), shape)
@@ -134,12 +150,16 @@ def evaluated(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def example(module: nn.Module, shape: Shape, batch: int = 1, device: str | torch.device | None = None) -> Tensor:
+def example(
+    module: nn.Module, shape: Shape, batch: int = 1, device: str | torch.device | None = None
+) -> Tensor:
     """A batch of zeros that the module takes: whole numbers where it begins with an embedding."""
     leaves = [m for m in module.modules() if not list(m.children())]
     if leaves and isinstance(leaves[0], nn.Embedding):
         return torch.zeros(batch, *shape, dtype=torch.int64, device=device)
-    real = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    real = next(
+        (p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype()
+    )
     return torch.zeros(batch, *shape, dtype=real, device=device)
 
 
@@ -149,10 +169,15 @@ def need_rank(shape: Shape, ranks: Sequence[int], expected: str, repair: str) ->
         raise InputError("", got=shape, expected=expected, repair=repair)
 
 
-def by_rank(shape: Shape, choices: Mapping[int, Callable[..., nn.Module]], what: str) -> Callable[..., nn.Module]:
+def by_rank(
+    shape: Shape, choices: Mapping[int, Callable[..., nn.Module]], what: str
+) -> Callable[..., nn.Module]:
     """The class for one-dimensional (C, L) or two-dimensional (C, H, W) maps."""
     need_rank(
-        shape, list(choices), f"maps of shape (C, L) or (C, H, W) for {what}", "put it before flatten and dense layers"
+        shape,
+        list(choices),
+        f"maps of shape (C, L) or (C, H, W) for {what}",
+        "put it before flatten and dense layers",
     )
     return choices[len(shape)]
 

@@ -1,11 +1,12 @@
 """What a model consists of: for each layer its output shape, parameters, FLOPs and receptive field.
 
-The model runs once, on the meta device, where nothing is computed; every tensor operation passes through a tracer. So
-any module can be summarised, functional calls included. FLOPs are those of one sample's forward pass, 2 for each
-multiply-add of convolutions and matrix products; element-wise work is not counted. The receptive field is the extent
-of the input that an output entry can depend on, padding included: r <- r + (k - 1) j, j <- j s for kernel k (dilated:
-d (k - 1) + 1), stride s and jump j; where paths join the greatest counts. Statistics of normalisation layers do not
-count as reach.
+The model runs once, on the meta device, where nothing is computed; every tensor operation passes
+through a tracer. So any module can be summarised, functional calls included. FLOPs are those of one
+sample's forward pass, 2 for each multiply-add of convolutions and matrix products; element-wise
+work is not counted. The receptive field is the extent of the input that an output entry can depend
+on, padding included: r <- r + (k - 1) j, j <- j s for kernel k (dilated: d (k - 1) + 1), stride s
+and jump j; where paths join the greatest counts. Statistics of normalisation layers do not count as
+reach.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from ravine.nn.stack import Shape, evaluated, example
 def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None) -> dict[str, Any]:
     """The layers in the order in which they run, and the totals.
 
-    ``layers``: one row for each call of a layer: name, layer (its class), shape of one sample behind it, parameters
-    (each counted once), flops, receptive_field (extent by axis, or None before any convolution). ``vocabulary`` says
-    that the inputs are whole numbers, for a module that does not begin with an embedding.
+    ``layers``: one row for each call of a layer: name, layer (its class), shape of one sample
+    behind it, parameters (each counted once), flops, receptive_field (extent by axis, or None
+    before any convolution). ``vocabulary`` says that the inputs are whole numbers, for a module
+    that does not begin with an embedding.
 
     >>> found = summarise(nn.Sequential(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2)), (1, 28, 28))
     >>> [(row["layer"], row["shape"], row["receptive_field"]) for row in found["layers"]]
@@ -54,7 +56,13 @@ def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None)
     }
 
 
-def _run(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]], shape: Shape, vocabulary: int | None) -> None:
+def _run(
+    module: nn.Module,
+    tracer: _Tracer,
+    rows: list[dict[str, Any]],
+    shape: Shape,
+    vocabulary: int | None,
+) -> None:
     x = example(module, shape, device="meta")
     x = x.long() if vocabulary is not None and len(shape) == 1 else x
     try:
@@ -63,23 +71,29 @@ def _run(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]], shape: 
     except Exception:  # a module that looks at its values cannot run without them
         rows.clear()
         tracer.clear()
-        x = torch.zeros_like(x, device=next((p.device for p in module.parameters()), torch.device("cpu")))
+        x = torch.zeros_like(
+            x, device=next((p.device for p in module.parameters()), torch.device("cpu"))
+        )
         with evaluated(module), tracer:
             module(x)
 
 
 @contextlib.contextmanager
 def _on_meta(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with all parameters and buffers on the meta device, where nothing is computed.
+    """Evaluation mode, with all parameters and buffers on the meta device, where nothing is
+    computed.
 
-    (``torch.func.functional_call`` does not put back the parameters of a module that is used at two places.)
+    (``torch.func.functional_call`` does not put back the parameters of a module that is used at two
+    places.)
     """
     held: list[tuple[Any, dict[str, Any]]] = []
     for part in module.modules():
         held += [(part._parameters, dict(part._parameters)), (part._buffers, dict(part._buffers))]
     try:
         for own, tensors in held:
-            own.update({name: None if t is None else t.detach().to("meta") for name, t in tensors.items()})
+            own.update(
+                {name: None if t is None else t.detach().to("meta") for name, t in tensors.items()}
+            )
         with evaluated(module):
             yield
     finally:
@@ -98,14 +112,16 @@ def _hooks(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]]) -> li
         new = [p for p in owned[layer] if id(p) not in tracer.seen]
         tracer.seen.update(map(id, new))
         field = tracer.fields.get(id(out), (None, None))[1]
-        rows.append({
-            "name": name,
-            "layer": type(layer).__name__,
-            "shape": list(out.shape[1:]) if isinstance(out, Tensor) else None,
-            "parameters": sum(p.numel() for p in new),
-            "flops": tracer.flops - before.pop(),
-            "receptive_field": None if field is None else list(field.size),
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "layer": type(layer).__name__,
+                "shape": list(out.shape[1:]) if isinstance(out, Tensor) else None,
+                "parameters": sum(p.numel() for p in new),
+                "flops": tracer.flops - before.pop(),
+                "receptive_field": None if field is None else list(field.size),
+            }
+        )
 
     owned: dict[nn.Module, list[nn.Parameter]] = {}
     hooks = []
@@ -121,13 +137,18 @@ def _layers(module: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
     children = list(module.named_children())
     if not children or any(True for _ in module.parameters(recurse=False)):
         return [(name, module)]
-    found = [pair for child, part in children for pair in _layers(part, f"{name}.{child}" if name else child)]
+    found = [
+        pair
+        for child, part in children
+        for pair in _layers(part, f"{name}.{child}" if name else child)
+    ]
     return list({layer: (path, layer) for path, layer in reversed(found)}.values())[::-1]
 
 
 @dataclass(frozen=True)
 class _Field:
-    """Receptive field, jump between neighbours in the input, and the number of positions, by axis."""
+    """Receptive field, jump between neighbours in the input, and the number of positions, by
+    axis."""
 
     size: tuple[int, ...]
     jump: tuple[int, ...]
@@ -135,12 +156,17 @@ class _Field:
 
     def window(self, kernel: Sequence[int], stride: Sequence[int], count: Sequence[int]) -> _Field:
         axes = len(self.size)
-        size = tuple(r + (k - 1) * j for r, k, j in zip(self.size, _last(kernel, axes), self.jump, strict=True))
+        size = tuple(
+            r + (k - 1) * j
+            for r, k, j in zip(self.size, _last(kernel, axes), self.jump, strict=True)
+        )
         jump = tuple(j * s for j, s in zip(self.jump, _last(stride, axes), strict=True))
         return _Field(size, jump, _last(count, axes))
 
     def whole(self) -> _Field:
-        size = tuple(r + (n - 1) * j for r, n, j in zip(self.size, self.count, self.jump, strict=True))
+        size = tuple(
+            r + (n - 1) * j for r, n, j in zip(self.size, self.count, self.jump, strict=True)
+        )
         return _Field(size, self.jump, (1,) * len(size))
 
     def join(self, other: _Field) -> _Field:
@@ -151,7 +177,8 @@ class _Field:
 
 
 class _Tracer(TorchDispatchMode):
-    """Counts FLOPs and carries the receptive field from the inputs of each operation to its output."""
+    """Counts FLOPs and carries the receptive field from the inputs of each operation to its
+    output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +191,9 @@ class _Tracer(TorchDispatchMode):
             int, tuple[Tensor, _Field]
         ] = {}  # by identity; the tensor is kept so that it stays the only one
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
         output = func(*args, **(kwargs or {}))
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
@@ -179,12 +208,19 @@ class _Tracer(TorchDispatchMode):
         return output
 
     def _field(self, name: str, args: tuple[Any, ...], output: Tensor) -> _Field | None:
-        given = [a for arg in args for a in (arg if isinstance(arg, tuple | list) else [arg]) if isinstance(a, Tensor)]
+        given = [
+            a
+            for arg in args
+            for a in (arg if isinstance(arg, tuple | list) else [arg])
+            if isinstance(a, Tensor)
+        ]
         known = [self.fields[id(a)][1] for a in given if id(a) in self.fields]
         window = _window(name, args)
         if window is not None:
             axes = given[0].dim() - 2
-            start = known[0] if known else _Field((1,) * axes, (1,) * axes, tuple(given[0].shape[2:]))
+            start = (
+                known[0] if known else _Field((1,) * axes, (1,) * axes, tuple(given[0].shape[2:]))
+            )
             return start.window(*window, count=output.shape[2:])
         if not known:
             return None
@@ -202,8 +238,16 @@ def _window(name: str, args: tuple[Any, ...]) -> tuple[list[int], list[int]] | N
         weight, strides, dilations, transposed = args[1], args[3], args[5], args[6]
         if transposed:
             return None
-        return [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)], list(strides)
-    if name in ("max_pool2d_with_indices", "avg_pool2d", "avg_pool1d", "max_pool3d_with_indices", "avg_pool3d"):
+        return [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)], list(
+            strides
+        )
+    if name in (
+        "max_pool2d_with_indices",
+        "avg_pool2d",
+        "avg_pool1d",
+        "max_pool3d_with_indices",
+        "avg_pool3d",
+    ):
         return list(args[1]), list(args[2]) if len(args) > 2 and args[2] else list(args[1])
     if name == "im2col":
         return [d * (k - 1) + 1 for k, d in zip(args[1], args[2], strict=True)], list(args[4])
@@ -215,7 +259,11 @@ def _window(name: str, args: tuple[Any, ...]) -> tuple[list[int], list[int]] | N
 
 def _mixes(name: str, args: tuple[Any, ...], tracked: int, field: _Field) -> bool:
     """Whether an operation makes every position depend on every other."""
-    if name in ("mean", "sum", "amax", "max", "logsumexp") and len(args) > 1 and isinstance(args[0], Tensor):
+    if (
+        name in ("mean", "sum", "amax", "max", "logsumexp")
+        and len(args) > 1
+        and isinstance(args[0], Tensor)
+    ):
         axes = [args[1]] if isinstance(args[1], int) else list(args[1] or range(args[0].dim()))
         last = min(len(field.size), max(args[0].dim() - 2, 1))
         return any(axis % args[0].dim() >= args[0].dim() - last for axis in axes)

@@ -1,4 +1,5 @@
-"""Optimisers that divide each parameter's step by what its gradients were: formulas over rows, as in ``optimizers``."""
+"""Optimisers that divide each parameter's step by what its gradients were: formulas over rows, as
+in ``optimizers``."""
 
 from __future__ import annotations
 
@@ -29,16 +30,25 @@ from ravine.optim.columns import (
 
 
 def adagrad(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-2, lr_decay: NonNegative = 0.0, initial: NonNegative = 0.0, eps: NonNegative = 1e-10,
-    eps_in: Literal["outside", "inside"] = "outside", weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-2,
+    lr_decay: NonNegative = 0.0,
+    initial: NonNegative = 0.0,
+    eps: NonNegative = 1e-10,
+    eps_in: Literal["outside", "inside"] = "outside",
+    weight_decay: NonNegative = 0.0,
 ) -> None:
     """Adagrad: each step divided by the root of the sum of all squared gradients so far.
 
     s += g^2, from ``initial`` on;  w -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps).
 
-    ``eps_in``: ``outside`` the root (PyTorch), or ``inside`` it, sqrt(s + eps), as the paper's diagonal matrix and some
-    lectures have it. g includes weight_decay * w. Slots: ``s``.
+    ``eps_in``: ``outside`` the root (PyTorch), or ``inside`` it, sqrt(s + eps), as the paper's
+    diagonal matrix and some lectures have it. g includes weight_decay * w. Slots: ``s``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("adagrad", lambda w: 2 * w, 1.0, steps=1, lr=0.1)
@@ -55,10 +65,19 @@ def adagrad(
 
 
 def adadelta(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1.0, rho: Decay = 0.9, eps: NonNegative = 1e-6, weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1.0,
+    rho: Decay = 0.9,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
 ) -> None:
-    """Adadelta: steps in the units of the parameters, from running averages of squared gradients and squared steps.
+    """Adadelta: steps in the units of the parameters, from running averages of squared gradients
+    and squared steps.
 
     s = rho * s + (1 - rho) * g^2;  step = sqrt(d + eps) / sqrt(s + eps) * g;  d = rho * d + (1 - rho) * step^2;
     w -= lr * step. lr = 1 is the paper's. g includes weight_decay * w. Slots: ``s``, ``d``.
@@ -78,18 +97,30 @@ def adadelta(
 
 
 def rmsprop(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-2, alpha: Decay = 0.99, eps: NonNegative = 1e-8, momentum: Decay = 0.0, centered: Flag = False,
-    eps_in: Literal["outside", "inside", "no_root"] = "outside", weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-2,
+    alpha: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    momentum: Decay = 0.0,
+    centered: Flag = False,
+    eps_in: Literal["outside", "inside", "no_root"] = "outside",
+    weight_decay: NonNegative = 0.0,
 ) -> None:
     """RMSProp: each step divided by a running root mean square of the gradient.
 
     s = alpha * s + (1 - alpha) * g^2;  w -= lr * g / (sqrt(s) + eps).
 
-    ``centered``: s - m^2 in place of s, with m = alpha * m + (1 - alpha) * g. With momentum: v = momentum * v +
+    ``centered``: s - m^2 in place of s, with m = alpha * m + (1 - alpha) * g. With momentum: v =
+    momentum * v +
     g / (sqrt(s) + eps);  w -= lr * v. ``eps_in``: ``outside`` the root (PyTorch), ``inside`` it, sqrt(s + eps), or
-    ``no_root``: g / (s + eps), as some lectures print it (a slip: the smaller the gradient, the longer the step).
-    g includes weight_decay * w. Slots: ``s``; ``m`` if centered, ``v`` with momentum.
+    ``no_root``: g / (s + eps), as some lectures print it (a slip: the smaller the gradient, the
+    longer the step). g includes weight_decay * w. Slots: ``s``; ``m`` if centered, ``v`` with
+    momentum.
 
     >>> from ravine.optim.descent import descend
     >>> descend("rmsprop", lambda w: 2 * w, 1.0, steps=1, lr=0.1, alpha=0.75)
@@ -110,18 +141,27 @@ def rmsprop(
 
 
 def adam(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8,
-    bias_correction: Flag = True, weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    bias_correction: Flag = True,
+    weight_decay: NonNegative = 0.0,
 ) -> None:
     """Adam: momentum over a running root mean square, both corrected for their start at zero.
 
     m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
     w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 
-    ``bias_correction = false`` leaves out the two divisions, as some lectures do: with the default betas the first
-    steps are then about three times as long. g includes weight_decay * w (coupled, as an L2 penalty; for the decoupled
-    form see ``adamw``). Slots: ``m``, ``v``.
+    ``bias_correction = false`` leaves out the two divisions, as some lectures do: with the default
+    betas the first steps are then about three times as long. g includes weight_decay * w (coupled,
+    as an L2 penalty; for the decoupled form see ``adamw``). Slots: ``m``, ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("adam", lambda w: 2 * w, 1.0, steps=1, lr=0.1)
@@ -136,16 +176,26 @@ def adam(
 
 
 def amsgrad(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8,
-    bias_correction: Flag = True, weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    bias_correction: Flag = True,
+    weight_decay: NonNegative = 0.0,
 ) -> None:
     """AMSGrad: Adam whose root mean square never falls, so that its steps only shrink.
 
     m, v as in ``adam``;  v_max = max(v_max, v);
     w -= lr * (m / (1 - beta1^t)) / (sqrt(v_max / (1 - beta2^t)) + eps).
 
-    The paper has no bias correction, PyTorch has. g includes weight_decay * w. Slots: ``m``, ``v``, ``v_max``.
+    The paper has no bias correction, PyTorch has. g includes weight_decay * w. Slots: ``m``, ``v``,
+    ``v_max``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("amsgrad", lambda w: 2 * w, 1.0, steps=1, lr=0.1)
@@ -162,17 +212,28 @@ def amsgrad(
 
 
 def adamw(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8,
-    weight_decay: NonNegative = 1e-2, decay_by: Literal["lr", "schedule"] = "lr",
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-2,
+    decay_by: Literal["lr", "schedule"] = "lr",
 ) -> None:
-    """Adam with decoupled weight decay: the decay does not pass through the division by the root mean square.
+    """Adam with decoupled weight decay: the decay does not pass through the division by the root
+    mean square.
 
     w *= 1 - lr * weight_decay, then ``adam``'s step without decay in g.
 
-    ``decay_by = "lr"`` (PyTorch): the decay is scaled by lr. ``"schedule"`` (the paper): w *= 1 - eta * weight_decay,
-    where eta is the schedule's multiplier alone, so that lr and weight_decay can be tuned apart (weight_decay is then
-    smaller, by about lr); the formula receives eta * weight_decay. Slots: ``m``, ``v``.
+    ``decay_by = "lr"`` (PyTorch): the decay is scaled by lr. ``"schedule"`` (the paper): w *= 1 -
+    eta * weight_decay, where eta is the schedule's multiplier alone, so that lr and weight_decay
+    can be tuned apart (weight_decay is then smaller, by about lr); the formula receives eta *
+    weight_decay. Slots: ``m``, ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("adamw", lambda w: 2 * w, 1.0, steps=1, lr=0.1, weight_decay=0.5)
@@ -187,15 +248,24 @@ def adamw(
 
 
 def adamax(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 2e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
 ) -> None:
     """AdaMax: Adam with the largest recent gradient in place of the root mean square.
 
     m = beta1 * m + (1 - beta1) * g;  u = max(beta2 * u, |g| + eps);  w -= lr / (1 - beta1^t) * m / u.
 
-    The paper has no eps; PyTorch has it where it stands here. g includes weight_decay * w. Slots: ``m``, ``u``.
+    The paper has no eps; PyTorch has it where it stands here. g includes weight_decay * w. Slots:
+    ``m``, ``u``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("adamax", lambda w: 2 * w, 1.0, steps=1, lr=0.1)
@@ -210,9 +280,19 @@ def adamax(
 
 
 def nadam(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8,
-    momentum_decay: NonNegative = 4e-3, decoupled: Flag = False, weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 2e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    momentum_decay: NonNegative = 4e-3,
+    decoupled: Flag = False,
+    weight_decay: NonNegative = 0.0,
 ) -> None:
     """NAdam: Adam with Nesterov's momentum.
 
@@ -220,7 +300,8 @@ def nadam(
     step = (1 - mu_t) / (1 - M_t) * g + mu_{t+1} / (1 - M_{t+1}) * m;
     w -= lr * step / (sqrt(v / (1 - beta2^t)) + eps).
 
-    g includes weight_decay * w, or with ``decoupled``: w *= 1 - lr * weight_decay. Slots: ``m``, ``v``.
+    g includes weight_decay * w, or with ``decoupled``: w *= 1 - lr * weight_decay. Slots: ``m``,
+    ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("nadam", lambda w: 2 * w, 1.0, steps=1, lr=0.1) < 0.92
@@ -238,18 +319,29 @@ def nadam(
 
 
 def radam(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8,
-    decoupled: Flag = False, weight_decay: NonNegative = 0.0,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    decoupled: Flag = False,
+    weight_decay: NonNegative = 0.0,
 ) -> None:
-    """RAdam: Adam that waits with its division until the root mean square rests on enough gradients.
+    """RAdam: Adam that waits with its division until the root mean square rests on enough
+    gradients.
 
     m, v as in ``adam``;  r_inf = 2 / (1 - beta2) - 1;  r = r_inf - 2 t beta2^t / (1 - beta2^t);
     r > 5:  w -= lr * rect * (m / (1 - beta1^t)) * sqrt(1 - beta2^t) / (sqrt(v) + eps), where
             rect = sqrt((r - 4) (r - 2) r_inf / ((r_inf - 4) (r_inf - 2) r));
     else:   w -= lr * m / (1 - beta1^t).
 
-    g includes weight_decay * w, or with ``decoupled``: w *= 1 - lr * weight_decay. Slots: ``m``, ``v``.
+    g includes weight_decay * w, or with ``decoupled``: w *= 1 - lr * weight_decay. Slots: ``m``,
+    ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("radam", lambda w: 2 * w, 1.0, steps=1, lr=0.1)
@@ -263,7 +355,12 @@ def radam(
     full = 2 / (1 - beta2) - 1
     length = full - 2 * t * beta2**t / correct2
     known, r = length > 5, at_least(length, 5.0)
-    rect = ((r - 4) * (r - 2) * at_least(full, 5.0) / (at_least(full - 4, 1.0) * at_least(full - 2, 3.0) * r)) ** 0.5
+    rect = (
+        (r - 4)
+        * (r - 2)
+        * at_least(full, 5.0)
+        / (at_least(full - 4, 1.0) * at_least(full - 2, 3.0) * r)
+    ) ** 0.5
     adaptive = choose(known, lr / correct1 * rect * correct2**0.5, 0.0)
     if not off(adaptive):
         add_quotient(w, m, v.sqrt().add_(cast(eps, w)), -adaptive)
@@ -293,7 +390,9 @@ def _below(s: Tensor, eps: Column, eps_in: str) -> Tensor:
     return s.add(eps).sqrt_() if eps_in == "inside" else s.add(eps)
 
 
-def _decayed(w: Tensor, g: Tensor, lr: Column, weight_decay: Column, decoupled: bool, layout: Layout) -> Tensor:
+def _decayed(
+    w: Tensor, g: Tensor, lr: Column, weight_decay: Column, decoupled: bool, layout: Layout
+) -> Tensor:
     if not decoupled:
         return with_decay(g, w, weight_decay, layout)
     shrink(w, lr * weight_decay, layout)
@@ -301,16 +400,21 @@ def _decayed(w: Tensor, g: Tensor, lr: Column, weight_decay: Column, decoupled: 
 
 
 def _product(t: Column, momentum_decay: Column) -> Column:
-    """The product of 1 - 0.5 q^s over s = 1 ... t, q = 0.96^momentum_decay, so that no slot need hold it.
+    """The product of 1 - 0.5 q^s over s = 1 ... t, q = 0.96^momentum_decay, so that no slot need
+    hold it.
 
-    Its logarithm is -sum_k 0.5^k / k * (q^k + q^2k + ... + q^tk), with a geometric sum in the brackets; 60 terms give
-    float64.
+    Its logarithm is -sum_k 0.5^k / k * (q^k + q^2k + ... + q^tk), with a geometric sum in the
+    brackets; 60 terms give float64.
     """
     if isinstance(t, Tensor) or isinstance(momentum_decay, Tensor):
         like = t if isinstance(t, Tensor) else momentum_decay
         k = torch.arange(1, 61, dtype=torch.float64, device=like.device)
-        rate = k * (math.log(0.96) * tensor(momentum_decay, like))  # [P, 60], or [60] where all rows have the same
-        geometric = torch.where(rate == 0, t, torch.exp(rate) * torch.expm1(t * rate) / torch.expm1(rate))
+        rate = k * (
+            math.log(0.96) * tensor(momentum_decay, like)
+        )  # [P, 60], or [60] where all rows have the same
+        geometric = torch.where(
+            rate == 0, t, torch.exp(rate) * torch.expm1(t * rate) / torch.expm1(rate)
+        )
         return torch.exp(-(0.5**k / k * geometric).sum(1, keepdim=True))
     return _product_of(t, momentum_decay)
 
@@ -320,5 +424,9 @@ def _product_of(t: float, momentum_decay: float) -> float:
     total = 0.0
     for k in range(1, 61):
         rate = k * math.log(0.96) * momentum_decay
-        total += 0.5**k / k * (t if rate == 0 else math.exp(rate) * math.expm1(t * rate) / math.expm1(rate))
+        total += (
+            0.5**k
+            / k
+            * (t if rate == 0 else math.exp(rate) * math.expm1(t * rate) / math.expm1(rate))
+        )
     return math.exp(-total)

@@ -1,4 +1,5 @@
-"""What happens around formulas: Nesterov's look ahead before the gradient, Lookahead's slow weights after a step."""
+"""What happens around formulas: Nesterov's look ahead before the gradient, Lookahead's slow weights
+after a step."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Ahead:
 
 
 class SlowWeights:
-    """Lookahead: slow weights that every k steps move a part alpha of the way to the fast ones, which start from there.
+    """Lookahead: slow weights that every k steps move a part alpha of the way to the fast ones,
+    which start from there.
 
     slow += alpha * (fast - slow);  fast = slow. Source: Zhang et al. 2019.
     """
@@ -46,7 +48,9 @@ class SlowWeights:
         self.every = [float(parts[row].lookahead) for row in self.rows]
         self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]
         self.size, self.device, self.dtype = size, device, dtype
-        self.slow = torch.zeros(len(self.rows), size, device=device, dtype=dtype)  # [rows that look ahead, D]
+        self.slow = torch.zeros(
+            len(self.rows), size, device=device, dtype=dtype
+        )  # [rows that look ahead, D]
         if self.rows and not on_host(device):
             self.select: Rows = selection(self.rows, device)
             self.every_column = torch.tensor(self.every, dtype=torch.float64, device=device)
@@ -65,8 +69,12 @@ class SlowWeights:
     def after(self, theta: Tensor, now: Now) -> None:
         """At every k-th step of a row the slow weights move, and the fast ones with them."""
         if not on_host(self.device):
-            due = (now.alive[self.select] & (now.t[self.select] % self.every_column == 0)).unsqueeze(1)
-            self.slow.copy_(torch.where(due, self.slow.lerp(theta[self.select], self.alpha_column), self.slow))
+            due = (
+                now.alive[self.select] & (now.t[self.select] % self.every_column == 0)
+            ).unsqueeze(1)
+            self.slow.copy_(
+                torch.where(due, self.slow.lerp(theta[self.select], self.alpha_column), self.slow)
+            )
             theta[self.select] = torch.where(due, self.slow, theta[self.select])
             return
         for place, row in enumerate(self.rows):

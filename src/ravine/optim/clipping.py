@@ -1,4 +1,5 @@
-"""Gradient clipping by row: by value, by the norm of each tensor, by the norm of the whole gradient. Zero is off."""
+"""Gradient clipping by row: by value, by the norm of each tensor, by the norm of the whole
+gradient. Zero is off."""
 
 from __future__ import annotations
 
@@ -9,19 +10,26 @@ from torch import Tensor
 
 from ravine.layout import Layout
 
-_LONG = 2**16  # numbers from which a dot product takes half the time of a norm on two threads, and no longer on one
+_LONG = (
+    2**16
+)  # numbers from which a dot product takes half the time of a norm on two threads, and no longer on one
 _EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ adds to the norm
 
 
 def clip(
-    grad: Tensor, layout: Layout, norm: Tensor | None = None, tensor_norm: Tensor | None = None,
+    grad: Tensor,
+    layout: Layout,
+    norm: Tensor | None = None,
+    tensor_norm: Tensor | None = None,
     value: Tensor | None = None,
 ) -> Tensor:
-    """Clip grad [P, D] in place, each row by its own limits [P], and give the norms [P] of the rows before clipping.
+    """Clip grad [P, D] in place, each row by its own limits [P], and give the norms [P] of the rows
+    before clipping.
 
-    By value: g = min(max(g, -value), value). By the norm of each tensor, then of the whole gradient (after the others):
-    g *= min(1, limit / (||g|| + 1e-6)), as PyTorch has it. A limit of 0, or None for all rows, is off. A row whose norm
-    is not finite holds a number that is not (or whose square is not); such rows are not to be used.
+    By value: g = min(max(g, -value), value). By the norm of each tensor, then of the whole gradient
+    (after the others): g *= min(1, limit / (||g|| + 1e-6)), as PyTorch has it. A limit of 0, or
+    None for all rows, is off. A row whose norm is not finite holds a number that is not (or whose
+    square is not); such rows are not to be used.
 
     >>> grad = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
     >>> clip(grad, Layout((), 0), norm=torch.tensor([1.0, 0.0]))
@@ -48,7 +56,8 @@ def clip(
 
 
 def row_norms(x: Tensor) -> Tensor:
-    """The Euclidean norm of each row, [P]; one row alone is reduced by all threads, a long one as a product with itself."""
+    """The Euclidean norm of each row, [P]; one row alone is reduced by all threads, a long one as a
+    product with itself."""
     if x.shape[0] == 1:
         if x.shape[1] >= _LONG and x.device.type == "cpu":
             return torch.dot(x[0], x[0]).sqrt_().unsqueeze(0)
@@ -57,7 +66,8 @@ def row_norms(x: Tensor) -> Tensor:
 
 
 def _used(limit: Tensor | None) -> TypeGuard[Tensor]:
-    """Whether any row has this limit; on other devices than the CPU looking would cost more than clipping."""
+    """Whether any row has this limit; on other devices than the CPU looking would cost more than
+    clipping."""
     return limit is not None and (limit.device.type != "cpu" or bool(limit.any()))
 
 

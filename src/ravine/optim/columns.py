@@ -1,8 +1,8 @@
 """What formulas over rows are written with.
 
-A hyper-parameter is a plain float (one row, or the same for all) or a float64 column [P, 1] (one number a row). Both
-know ``+ - * / **``; what else a formula needs of them stands here. Coefficients are computed in float64 and cast where
-they meet the rows.
+A hyper-parameter is a plain float (one row, or the same for all) or a float64 column [P, 1] (one
+number a row). Both know ``+ - * / **``; what else a formula needs of them stands here. Coefficients
+are computed in float64 and cast where they meet the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from ravine.layout import Layout
 
 Column: TypeAlias = Any  # a float, or a float64 Tensor [P, 1]
 
-TILE = 2**15  # elements of one matrix in a core's part of a tile: w, g, two slots and a temporary stay in its cache
+TILE = (
+    2**15
+)  # elements of one matrix in a core's part of a tile: w, g, two slots and a temporary stay in its cache
 
 
 class State(Protocol):
@@ -30,7 +32,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def whole_tensors(technique: _F) -> _F:
-    """Mark a formula that needs the norms of tensors: it sees whole tensors, never a part of one."""
+    """Mark a formula that needs the norms of tensors: it sees whole tensors, never a part of
+    one."""
     technique.whole_tensors = True  # type: ignore[attr-defined]
     return technique
 
@@ -67,10 +70,13 @@ def at_least(x: Column, least: float) -> Column:
 
 
 def tensor(x: Column, like: Tensor) -> Tensor:
-    """A column, or a float as a tensor without dimensions, in the precision and on the device of the rows."""
+    """A column, or a float as a tensor without dimensions, in the precision and on the device of
+    the rows."""
     if isinstance(x, Tensor):
         return x.to(like.dtype)
-    return torch.full((), x, dtype=like.dtype, device=like.device)  # a fill, not a copy from the host
+    return torch.full(
+        (), x, dtype=like.dtype, device=like.device
+    )  # a fill, not a copy from the host
 
 
 def add(x: Tensor, y: Tensor, factor: Column) -> Tensor:
@@ -116,4 +122,3 @@ def shrink(w: Tensor, rate: Column, layout: Layout) -> None:
     """Decoupled decay: w *= 1 - rate on the columns that decay, in place."""
     if not off(rate) and layout.weights:
         w[:, : layout.weights].mul_(cast(1 - rate, w))
-

@@ -1,7 +1,9 @@
-"""Constraints: projections of the weights after each step. w [P, D] is projected in place, each row by its own numbers.
+"""Constraints: projections of the weights after each step. w [P, D] is projected in place, each row
+by its own numbers.
 
-Biases and normalisation parameters are free. A unit's weights are those that lead into it: ``weight[unit]``, along the
-first dimension of a tensor. A number is a float or a float64 column [P, 1].
+Biases and normalisation parameters are free. A unit's weights are those that lead into it:
+``weight[unit]``, along the first dimension of a tensor. A number is a float or a float64 column [P,
+1].
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def max_norm(w: Tensor, layout: Layout, *, limit: Positive = 3.0) -> None:
 
 
 def unit_norm(w: Tensor, layout: Layout) -> None:
-    """The Euclidean norm of each unit's weights is 1: w /= ||w||. Weights that are all zero stay so.
+    """The Euclidean norm of each unit's weights is 1: w /= ||w||. Weights that are all zero stay
+    so.
 
     >>> w = torch.tensor([[3.0, 4.0]])
     >>> unit_norm(w, Layout.of([("w", (1, 2), "weight", 0)]))
@@ -62,8 +65,8 @@ def l2_ball(w: Tensor, layout: Layout, *, radius: Positive = 10.0, over: Over = 
 def l1_ball(w: Tensor, layout: Layout, *, radius: Positive = 100.0, over: Over = "all") -> None:
     """Projection onto ||w||_1 <= radius: of all weights together, of each tensor, or of each unit.
 
-    The nearest point of the ball: w = sign(w) max(|w| - theta, 0), with theta from the sorted magnitudes; many weights
-    become exactly zero.
+    The nearest point of the ball: w = sign(w) max(|w| - theta, 0), with theta from the sorted
+    magnitudes; many weights become exactly zero.
 
     >>> w = torch.tensor([[3.0, -1.0, 0.1]])
     >>> l1_ball(w, Layout.of([("w", (3, 1), "weight", 0)]), radius=2.0)
@@ -84,7 +87,8 @@ def l1_ball(w: Tensor, layout: Layout, *, radius: Positive = 100.0, over: Over =
 
 
 def _views(w: Tensor, layout: Layout, over: str) -> Iterator[Tensor]:
-    """Views of the weights whose last dimension is what a norm is taken over: [P, n] or [P, units, n]."""
+    """Views of the weights whose last dimension is what a norm is taken over: [P, n] or [P, units,
+    n]."""
     if over == "all":
         yield w[:, : layout.weights]
         return

@@ -1,4 +1,5 @@
-"""One optimiser on one function, without a network: for examples, and for the pictures in the documentation."""
+"""One optimiser on one function, without a network: for examples, and for the pictures in the
+documentation."""
 
 from __future__ import annotations
 
@@ -14,9 +15,14 @@ from ravine.optim.rows import RowOptimizer
 
 
 def path(
-    kind: str, gradient_at: Callable[[Tensor], Tensor], start: Sequence[float], steps: int, **fields: Any,
+    kind: str,
+    gradient_at: Callable[[Tensor], Tensor],
+    start: Sequence[float],
+    steps: int,
+    **fields: Any,
 ) -> Tensor:
-    """Every point of a descent from ``start``, [steps + 1, D]; ``gradient_at`` maps a point [D] to the gradient there.
+    """Every point of a descent from ``start``, [steps + 1, D]; ``gradient_at`` maps a point [D] to
+    the gradient there.
 
     >>> path("sgd", lambda w: 2 * w, [1.0, -2.0], steps=1, lr=0.25).tolist()
     [[1.0, -2.0], [0.5, -1.0]]
@@ -35,7 +41,9 @@ def path(
     return torch.stack(points)
 
 
-def descend(kind: str, gradient_at: Callable[[Tensor], Tensor], start: float, steps: int, **fields: Any) -> float:
+def descend(
+    kind: str, gradient_at: Callable[[Tensor], Tensor], start: float, steps: int, **fields: Any
+) -> float:
     """Where a descent in one dimension ends, to six decimals.
 
     >>> descend("sgd", lambda w: 2 * w, 1.0, steps=2, lr=0.25)

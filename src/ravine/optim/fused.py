@@ -1,4 +1,5 @@
-"""The kinds that PyTorch has as one fused kernel: one call for each live row, or for all rows whose numbers agree."""
+"""The kinds that PyTorch has as one fused kernel: one call for each live row, or for all rows whose
+numbers agree."""
 
 from __future__ import annotations
 
@@ -26,19 +27,40 @@ class _Pieces:
     decays: bool
 
 
-def _sgd(nesterov: bool, p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
+def _sgd(
+    nesterov: bool, p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float
+) -> None:
     torch._fused_sgd_(
-        p.w, p.g, p.slots[0] if p.slots else [], weight_decay=weight_decay, momentum=numbers.get("momentum", 0.0),
-        lr=numbers["lr"], dampening=numbers.get("dampening", 0.0), nesterov=nesterov, maximize=False,
+        p.w,
+        p.g,
+        p.slots[0] if p.slots else [],
+        weight_decay=weight_decay,
+        momentum=numbers.get("momentum", 0.0),
+        lr=numbers["lr"],
+        dampening=numbers.get("dampening", 0.0),
+        nesterov=nesterov,
+        maximize=False,
         is_first_step=t == 1,
     )
 
 
-def _adam(kernel: Any, amsgrad: bool, p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float) -> None:
+def _adam(
+    kernel: Any, amsgrad: bool, p: _Pieces, numbers: dict[str, float], weight_decay: float, t: float
+) -> None:
     kernel(
-        p.w, p.g, p.slots[0], p.slots[1], p.slots[2] if amsgrad else [], p.steps, lr=numbers["lr"],
-        beta1=numbers["beta1"], beta2=numbers["beta2"], weight_decay=weight_decay, eps=numbers["eps"],
-        amsgrad=amsgrad, maximize=False,
+        p.w,
+        p.g,
+        p.slots[0],
+        p.slots[1],
+        p.slots[2] if amsgrad else [],
+        p.steps,
+        lr=numbers["lr"],
+        beta1=numbers["beta1"],
+        beta2=numbers["beta2"],
+        weight_decay=weight_decay,
+        eps=numbers["eps"],
+        amsgrad=amsgrad,
+        maximize=False,
     )
 
 
@@ -47,21 +69,37 @@ def _adagrad(p: _Pieces, numbers: dict[str, float], weight_decay: float, t: floa
         for total in p.slots[0]:
             total.add_(numbers["initial"])
     torch._fused_adagrad_(
-        p.w, p.g, p.slots[0], p.steps, lr=numbers["lr"], lr_decay=numbers["lr_decay"], weight_decay=weight_decay,
-        eps=numbers["eps"], maximize=False,
+        p.w,
+        p.g,
+        p.slots[0],
+        p.steps,
+        lr=numbers["lr"],
+        lr_decay=numbers["lr_decay"],
+        weight_decay=weight_decay,
+        eps=numbers["eps"],
+        maximize=False,
     )
 
 
 def _kernel(group: Group) -> tuple[_Call, tuple[str, ...]] | None:
-    """The fused call of a group, and the slots that it works on; none where PyTorch has none for these flags."""
+    """The fused call of a group, and the slots that it works on; none where PyTorch has none for
+    these flags."""
     flags = group.flags
     velocity = ("v",) if group.numbers[0].get("momentum") else ()
     table: dict[str, tuple[bool, _Call, tuple[str, ...]]] = {
         "sgd": (True, partial(_sgd, bool(velocity) and flags.get("nesterov", False)), velocity),
         "momentum": (flags.get("lr_in") == "step", partial(_sgd, False), velocity),
         "nesterov": (flags.get("gradient") == "here", partial(_sgd, bool(velocity)), velocity),
-        "adam": (flags.get("bias_correction", False), partial(_adam, torch._fused_adam_, False), ("m", "v")),
-        "amsgrad": (flags.get("bias_correction", False), partial(_adam, torch._fused_adam_, True), ("m", "v", "v_max")),
+        "adam": (
+            flags.get("bias_correction", False),
+            partial(_adam, torch._fused_adam_, False),
+            ("m", "v"),
+        ),
+        "amsgrad": (
+            flags.get("bias_correction", False),
+            partial(_adam, torch._fused_adam_, True),
+            ("m", "v", "v_max"),
+        ),
         "adamw": (True, partial(_adam, torch._fused_adamw_, False), ("m", "v")),
         "adagrad": (flags.get("eps_in") == "outside", _adagrad, ("s",)),
     }
@@ -127,7 +165,9 @@ class FusedRows:
         numbers["lr"] = now.lrs[row]
         if name and now.momenta is not None:
             scheduled = now.momenta[row]
-            numbers[name] = scheduled if scheduled == scheduled else self.group.numbers[position][name]
+            numbers[name] = (
+                scheduled if scheduled == scheduled else self.group.numbers[position][name]
+            )
         for step in pieces[0].steps:
             step.fill_(t)
         for piece in pieces:
@@ -136,18 +176,34 @@ class FusedRows:
     def _bind(self, theta: Tensor, grad: Tensor) -> None:
         """Views of every row's columns, made once for these matrices."""
         for bucket in self.buckets:
-            bucket.apart = [[self._pieces(theta, grad, [p], *part) for part in self.parts] for p in bucket.positions]
-            bucket.together = [self._pieces(theta, grad, bucket.positions, *part) for part in self.parts]
+            bucket.apart = [
+                [self._pieces(theta, grad, [p], *part) for part in self.parts]
+                for p in bucket.positions
+            ]
+            bucket.together = [
+                self._pieces(theta, grad, bucket.positions, *part) for part in self.parts
+            ]
 
-    def _pieces(self, theta: Tensor, grad: Tensor, positions: list[int], columns: slice, decays: bool) -> _Pieces:
+    def _pieces(
+        self, theta: Tensor, grad: Tensor, positions: list[int], columns: slice, decays: bool
+    ) -> _Pieces:
         rows = [self.group.rows[p] for p in positions]
-        slots = [[self.group.slots[name][p, columns] for p in positions] for name in self.slot_names]
+        slots = [
+            [self.group.slots[name][p, columns] for p in positions] for name in self.slot_names
+        ]
         steps = [self.steps[p] for p in positions]
-        return _Pieces([theta[r, columns] for r in rows], [grad[r, columns] for r in rows], slots, steps, decays)
+        return _Pieces(
+            [theta[r, columns] for r in rows],
+            [grad[r, columns] for r in rows],
+            slots,
+            steps,
+            decays,
+        )
 
 
 def _column_parts(group: Group) -> list[tuple[slice, bool]]:
-    """The columns that decay and those that do not; one part where there is nothing to tell apart."""
+    """The columns that decay and those that do not; one part where there is nothing to tell
+    apart."""
     weights, size = group.layout.weights, group.layout.size
     if not group.numbers[0]["weight_decay"] or weights in (0, size):
         return [(slice(0, size), weights > 0)]

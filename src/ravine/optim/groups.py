@@ -1,4 +1,5 @@
-"""Rows of one kind with the same flags form a group: their numbers, their slots, and how formulas are run over them."""
+"""Rows of one kind with the same flags form a group: their numbers, their slots, and how formulas
+are run over them."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbou
 
 @dataclass(slots=True)
 class Now:
-    """What changes from step to step, of all P rows: tensors [P], and the same as lists where rows are on the CPU."""
+    """What changes from step to step, of all P rows: tensors [P], and the same as lists where rows
+    are on the CPU."""
 
     lr: Tensor
     alive: Tensor
@@ -41,21 +43,33 @@ class Group:
     """The rows of one kind whose flags, and whose numbers that are zero, agree."""
 
     def __init__(
-        self, rows: Sequence[int], parts: Sequence[Any], layout: Layout, device: torch.device, dtype: torch.dtype,
+        self,
+        rows: Sequence[int],
+        parts: Sequence[Any],
+        layout: Layout,
+        device: torch.device,
+        dtype: torch.dtype,
     ):
         first = parts[0]
         self.rows = list(rows)  # rows of theta; position i of the group is rows[i]
         self.kind: str = first.kind
         self.formula = find("optimizer", self.kind).function()
-        self.flags = {name: value for name, value in own(first).items() if not isinstance(value, float)}
+        self.flags = {
+            name: value for name, value in own(first).items() if not isinstance(value, float)
+        }
         self.numbers: list[dict[str, float]] = [
-            {name: value for name, value in own(part).items() if isinstance(value, float)} for part in parts
+            {name: value for name, value in own(part).items() if isinstance(value, float)}
+            for part in parts
         ]
         self.layout = layout if first.decay == "weights" else replace(layout, weights=layout.size)
         self.device, self.dtype = device, dtype
-        self.slots = {name: self.empty() for name in self._slot_names()}  # name -> [rows of the group, D]
+        self.slots = {
+            name: self.empty() for name in self._slot_names()
+        }  # name -> [rows of the group, D]
         names = [name for name in ("momentum", "beta1") if self.numbers[0].get(name)]
-        self.momentum_name = names[0] if names else None  # the number that a momentum schedule sets; none: not used
+        self.momentum_name = (
+            names[0] if names else None
+        )  # the number that a momentum schedule sets; none: not used
 
     @cached_property
     def select(self) -> Rows:
@@ -76,7 +90,8 @@ class Group:
         return list(asked)
 
     def numbers_at(self, position: int, lr: float, momentum: float | None) -> dict[str, float]:
-        """The numbers of one row at this step; a momentum that is not a number (NaN) is not scheduled."""
+        """The numbers of one row at this step; a momentum that is not a number (NaN) is not
+        scheduled."""
         numbers = dict(self.numbers[position])
         if self.flags.get("decay_by") == "schedule":
             numbers["weight_decay"] *= lr / numbers["lr"]
@@ -88,13 +103,21 @@ class Group:
     def columns(self, positions: Sequence[int]) -> dict[str, Any]:
         """The numbers of some rows as float64 columns [n, 1]; zeros stay the plain float zero."""
         return {
-            name: torch.tensor([[self.numbers[i][name]] for i in positions], dtype=torch.float64, device=self.device)
-            if self.numbers[0][name] or name == "lr" else 0.0
+            name: torch.tensor(
+                [[self.numbers[i][name]] for i in positions],
+                dtype=torch.float64,
+                device=self.device,
+            )
+            if self.numbers[0][name] or name == "lr"
+            else 0.0
             for name in self.numbers[0]
         }
 
-    def columns_now(self, fixed: dict[str, Any], rows: Rows, now: Now) -> tuple[Tensor, dict[str, Any]]:
-        """The step numbers t and the columns of some rows at this step, from their fixed columns."""
+    def columns_now(
+        self, fixed: dict[str, Any], rows: Rows, now: Now
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The step numbers t and the columns of some rows at this step, from their fixed
+        columns."""
         numbers = dict(fixed)
         lr = now.lr[rows].unsqueeze(1)
         if self.flags.get("decay_by") == "schedule":
@@ -102,7 +125,9 @@ class Group:
         numbers["lr"] = lr
         if self.momentum_name and now.momentum is not None:
             momentum = now.momentum[rows].unsqueeze(1)
-            numbers[self.momentum_name] = torch.where(momentum.isnan(), numbers[self.momentum_name], momentum)
+            numbers[self.momentum_name] = torch.where(
+                momentum.isnan(), numbers[self.momentum_name], momentum
+            )
         return now.t[rows].unsqueeze(1), numbers
 
 
@@ -120,7 +145,10 @@ def own(part: Any) -> dict[str, Any]:
 def key(part: Any) -> tuple[Any, ...]:
     """Rows with equal keys form one group."""
     fields = own(part)
-    told = tuple((name, value == 0.0 if isinstance(value, float) else value) for name, value in fields.items())
+    told = tuple(
+        (name, value == 0.0 if isinstance(value, float) else value)
+        for name, value in fields.items()
+    )
     decay = part.decay if fields.get("weight_decay") else "weights"
     return (part.kind, decay, *told)
 
@@ -132,9 +160,13 @@ def selection(rows: Sequence[int], device: torch.device) -> Rows:
     return torch.tensor(rows, device=device)
 
 
-def grouped(parts: Sequence[Part], layout: Layout, device: torch.device, dtype: torch.dtype) -> list[Group]:
+def grouped(
+    parts: Sequence[Part], layout: Layout, device: torch.device, dtype: torch.dtype
+) -> list[Group]:
     """The groups of a population, in the order of their first rows."""
     members: dict[tuple[Any, ...], list[int]] = {}
     for row, part in enumerate(parts):
         members.setdefault(key(part), []).append(row)
-    return [Group(rows, [parts[r] for r in rows], layout, device, dtype) for rows in members.values()]
+    return [
+        Group(rows, [parts[r] for r in rows], layout, device, dtype) for rows in members.values()
+    ]

@@ -1,8 +1,9 @@
 """Optimisers: formulas over rows. Each updates w [P, D] in place from the gradient g [P, D].
 
-P members, D parameters of one member. A number is a float or a float64 column [P, 1]; ``t`` counts a row's steps from
-1; ``state`` holds named slots [P, D] that start at zero. ``layout.weights`` columns, the first, are those that weight
-decay touches. This file: gradient descent, its momenta, and Rprop; ``adaptive`` and ``layerwise`` have the others.
+P members, D parameters of one member. A number is a float or a float64 column [P, 1]; ``t`` counts
+a row's steps from 1; ``state`` holds named slots [P, D] that start at zero. ``layout.weights``
+columns, the first, are those that weight decay touches. This file: gradient descent, its momenta,
+and Rprop; ``adaptive`` and ``layerwise`` have the others.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ from ravine.optim.columns import Column, State, add, cast, choose, off, tensor, 
 
 
 def sgd(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, momentum: Decay = 0.0, dampening: NonNegative = 0.0, nesterov: Flag = False,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    momentum: Decay = 0.0,
+    dampening: NonNegative = 0.0,
+    nesterov: Flag = False,
     weight_decay: NonNegative = 0.0,
 ) -> None:
     """Gradient descent, with PyTorch's momentum.
@@ -27,14 +36,15 @@ def sgd(
     g' = g + weight_decay * w;  v = momentum * v + (1 - dampening) * g' (v = g' at the first step);
     w -= lr * v, or w -= lr * (g' + momentum * v) with ``nesterov``. Without momentum: w -= lr * g'.
 
-    Batch, single-sample and minibatch descent are this one: the size of the batch (``"full"``, 1, or anything between)
-    is the data's. Slots: ``v``.
+    Batch, single-sample and minibatch descent are this one: the size of the batch (``"full"``, 1,
+    or anything between) is the data's. Slots: ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("sgd", lambda w: 2 * w, 1.0, steps=1, lr=0.1)
     0.8
 
-    Source: Robbins and Monro 1951; momentum: Polyak 1964; Nesterov's as in Sutskever et al. 2013, in PyTorch's form.
+    Source: Robbins and Monro 1951; momentum: Polyak 1964; Nesterov's as in Sutskever et al. 2013,
+    in PyTorch's form.
     """
     g = with_decay(g, w, weight_decay, layout)
     if off(momentum):
@@ -49,8 +59,15 @@ def sgd(
 
 
 def momentum(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, momentum: Decay = 0.9, lr_in: Literal["step", "velocity"] = "step",
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    momentum: Decay = 0.9,
+    lr_in: Literal["step", "velocity"] = "step",
     weight_decay: NonNegative = 0.0,
 ) -> None:
     """Gradient descent with momentum (the heavy ball).
@@ -58,8 +75,9 @@ def momentum(
     ``lr_in = "step"`` (PyTorch):            v = momentum * v + g;       w -= lr * v.
     ``lr_in = "velocity"`` (most lectures):  v = momentum * v - lr * g;  w += v.
 
-    At constant lr the two are the same. Once lr changes, the first rescales the whole velocity at once; in the second
-    old gradients run out at their old rate. g includes weight_decay * w. Slots: ``v``.
+    At constant lr the two are the same. Once lr changes, the first rescales the whole velocity at
+    once; in the second old gradients run out at their old rate. g includes weight_decay * w. Slots:
+    ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("momentum", lambda w: 2 * w, 1.0, steps=2, lr=0.1, momentum=0.5)
@@ -78,8 +96,15 @@ def momentum(
 
 
 def nesterov(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-3, momentum: Decay = 0.9, gradient: Literal["here", "ahead"] = "here",
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-3,
+    momentum: Decay = 0.9,
+    gradient: Literal["here", "ahead"] = "here",
     weight_decay: NonNegative = 0.0,
 ) -> None:
     """Nesterov's accelerated gradient.
@@ -88,8 +113,8 @@ def nesterov(
     ``gradient = "ahead"`` (Nesterov's own): v = momentum * v - lr * g;  w += v, with g taken at w + momentum * v,
     where the velocity alone would lead: the network is evaluated there.
 
-    The first is the second seen from the point ahead, at constant lr and momentum. Decay adds weight_decay * w to g,
-    at the point where g is taken. Slots: ``v``.
+    The first is the second seen from the point ahead, at constant lr and momentum. Decay adds
+    weight_decay * w to g, at the point where g is taken. Slots: ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("nesterov", lambda w: 2 * w, 1.0, steps=1, lr=0.1, momentum=0.5)
@@ -111,13 +136,23 @@ def nesterov(
 
 
 def rprop(
-    w: Tensor, g: Tensor, state: State, t: Column, layout: Layout, *,
-    lr: Positive = 1e-2, eta_minus: Probability = 0.5, eta_plus: Positive = 1.2, step_min: NonNegative = 1e-6,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    t: Column,
+    layout: Layout,
+    *,
+    lr: Positive = 1e-2,
+    eta_minus: Probability = 0.5,
+    eta_plus: Positive = 1.2,
+    step_min: NonNegative = 1e-6,
     step_max: Positive = 50.0,
 ) -> None:
-    """Rprop: every parameter has its own step size; only the gradient's sign is used. For full batches.
+    """Rprop: every parameter has its own step size; only the gradient's sign is used. For full
+    batches.
 
-    size *= eta_plus where the gradient keeps its sign, eta_minus where it turns (there the parameter rests for a step),
+    size *= eta_plus where the gradient keeps its sign, eta_minus where it turns (there the
+    parameter rests for a step),
     within [step_min, step_max];  w -= size * sign(g). The sizes start at lr, which is not used afterwards: a schedule
     does nothing. Slots: ``size``, ``last``. There is no weight decay.
 
@@ -125,7 +160,8 @@ def rprop(
     >>> descend("rprop", lambda w: 2 * w, 1.0, steps=2, lr=0.1)
     0.78
 
-    Source: Riedmiller and Braun 1993, in the form of iRprop- (Igel and Hüsken 2000), as PyTorch has it.
+    Source: Riedmiller and Braun 1993, in the form of iRprop- (Igel and Hüsken 2000), as PyTorch has
+    it.
     """
     size, last = state["size"], state["last"]
     if isinstance(t, Tensor):
@@ -133,7 +169,9 @@ def rprop(
     elif t == 1:
         size.fill_(lr)
     turn = last.mul_(g).sign_()
-    factor = torch.where(turn > 0, tensor(eta_plus, w), torch.where(turn < 0, tensor(eta_minus, w), 1.0))
+    factor = torch.where(
+        turn > 0, tensor(eta_plus, w), torch.where(turn < 0, tensor(eta_minus, w), 1.0)
+    )
     size.mul_(factor).clamp_(tensor(step_min, w), tensor(step_max, w))
     last.copy_(g.masked_fill(turn < 0, 0.0))
     w.addcmul_(last.sign(), size, value=-1)

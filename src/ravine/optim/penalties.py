@@ -1,4 +1,5 @@
-"""Penalties on the weights, by formula: their values and gradients. Biases and normalisation parameters are spared.
+"""Penalties on the weights, by formula: their values and gradients. Biases and normalisation
+parameters are spared.
 
 l1 * sum |w|  +  l2 * sum w^2  +  lp * sum |w|^p;  l1 and l2 together are the elastic net.
 """
@@ -14,12 +15,19 @@ from ravine.layout import Layout
 
 
 def add_penalty_gradients(
-    grad: Tensor, theta: Tensor, layout: Layout, l1: Tensor | None = None, l2: Tensor | None = None,
-    lp: Tensor | None = None, p: Tensor | None = None,
+    grad: Tensor,
+    theta: Tensor,
+    layout: Layout,
+    l1: Tensor | None = None,
+    l2: Tensor | None = None,
+    lp: Tensor | None = None,
+    p: Tensor | None = None,
 ) -> None:
-    """Add the penalties' gradients to grad [P, D] in place: l1 sign(w) + 2 l2 w + lp p |w|^(p-1) sign(w).
+    """Add the penalties' gradients to grad [P, D] in place: l1 sign(w) + 2 l2 w + lp p |w|^(p-1)
+    sign(w).
 
-    Each strength is [P], one for each row, or None for all rows off. The gradient of |w| at zero is 0.
+    Each strength is [P], one for each row, or None for all rows off. The gradient of |w| at zero is
+    0.
 
     >>> grad = torch.zeros(1, 2)
     >>> add_penalty_gradients(grad, torch.tensor([[1.0, -2.0]]), Layout((), 2), l2=torch.tensor([0.5]))
@@ -37,7 +45,11 @@ def add_penalty_gradients(
 
 
 def penalty(
-    theta: Tensor, layout: Layout, l1: Tensor | None = None, l2: Tensor | None = None, lp: Tensor | None = None,
+    theta: Tensor,
+    layout: Layout,
+    l1: Tensor | None = None,
+    l2: Tensor | None = None,
+    lp: Tensor | None = None,
     p: Tensor | None = None,
 ) -> Tensor:
     """The value of the penalties of each row, [P].
@@ -58,7 +70,8 @@ def penalty(
 
 
 def _used(x: Tensor | None) -> TypeGuard[Tensor]:
-    """Whether any row has this penalty; on other devices than the CPU looking would cost more than the penalty."""
+    """Whether any row has this penalty; on other devices than the CPU looking would cost more than
+    the penalty."""
     return x is not None and (x.device.type != "cpu" or bool(x.any()))
 
 

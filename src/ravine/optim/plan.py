@@ -1,4 +1,5 @@
-"""The schedules of a population: each row's multipliers of lr with warm-up and floor, and what was observed."""
+"""The schedules of a population: each row's multipliers of lr with warm-up and floor, and what was
+observed."""
 
 from __future__ import annotations
 
@@ -28,11 +29,13 @@ class _Plateau:
 
 
 class Schedules:
-    """One schedule for each row; ``totals`` are the rows' lengths in steps, ``epoch_steps`` the steps of an epoch.
+    """One schedule for each row; ``totals`` are the rows' lengths in steps, ``epoch_steps`` the
+    steps of an epoch.
 
-    A warm-up of W steps multiplies lr by warmup_start + (1 - warmup_start) i / W at its step i (``linear``), or by
-    warmup_start (``constant``). The schedule itself starts after it, at its own step 0, and has the remaining steps.
-    Percentages of the warm-up are of the whole run. No multiplier falls below ``floor``.
+    A warm-up of W steps multiplies lr by warmup_start + (1 - warmup_start) i / W at its step i
+    (``linear``), or by warmup_start (``constant``). The schedule itself starts after it, at its own
+    step 0, and has the remaining steps. Percentages of the warm-up are of the whole run. No
+    multiplier falls below ``floor``.
 
     >>> part = make("schedule", {"kind": "cosine", "warmup": "2it"})
     >>> Schedules([part], epoch_steps=5, totals=[6]).factors(0, 6)[:, 0].round(3).tolist()
@@ -48,19 +51,24 @@ class Schedules:
             _check(part, epoch_steps, total)
 
     def factors(self, first: int, last: int) -> np.ndarray:
-        """Multipliers of lr of the steps ``first`` to ``last - 1`` (counted from 0), [last - first, P] float64."""
+        """Multipliers of lr of the steps ``first`` to ``last - 1`` (counted from 0), [last - first,
+        P] float64."""
         factors = np.empty((last - first, len(self.parts)))
         for (part, total, start), rows in self._alike().items():
             curve = self._curve(part, total, np.arange(first, last) - start)
             for row in rows:
                 plateau = self.plateaus[row]
-                factors[:, row] = np.maximum(curve * (plateau.scale if plateau else 1.0), part.floor)
+                factors[:, row] = np.maximum(
+                    curve * (plateau.scale if plateau else 1.0), part.floor
+                )
         return factors
 
     def momentum(self, first: int, last: int) -> np.ndarray | None:
-        """The momentum (or beta1) of these steps, [last - first, P]; NaN: the row's own stands, None: all rows' do.
+        """The momentum (or beta1) of these steps, [last - first, P]; NaN: the row's own stands,
+        None: all rows' do.
 
-        ``momentum_points`` joins its points (place in the run, momentum) by straight lines and stays at the last.
+        ``momentum_points`` joins its points (place in the run, momentum) by straight lines and
+        stays at the last.
         """
         momentum = np.full((last - first, len(self.parts)), np.nan)
         for (part, total, start), rows in self._alike().items():
@@ -93,10 +101,14 @@ class Schedules:
         """More rows, whose own step 0 is step ``start``."""
         more = Schedules(parts, epoch_steps=self.epoch_steps, totals=totals)
         self.parts, self.totals = [*self.parts, *more.parts], [*self.totals, *more.totals]
-        self.starts, self.plateaus = [*self.starts, *[start] * len(parts)], [*self.plateaus, *more.plateaus]
+        self.starts, self.plateaus = (
+            [*self.starts, *[start] * len(parts)],
+            [*self.plateaus, *more.plateaus],
+        )
 
     def _alike(self) -> dict[tuple[Any, int, int], list[int]]:
-        """The rows of each schedule, length and start: many rows share these, and it is computed once."""
+        """The rows of each schedule, length and start: many rows share these, and it is computed
+        once."""
         rows: dict[tuple[Any, int, int], list[int]] = {}
         for row, alike in enumerate(zip(self.parts, self.totals, self.starts, strict=True)):
             rows.setdefault(alike, []).append(row)
@@ -106,7 +118,9 @@ class Schedules:
         warmup = durations.steps(part.warmup, self.epoch_steps, total)
         technique = find("schedule", part.kind)
         fields = {name: getattr(part, name) for name in technique.fields}
-        curve = technique.function()(np.maximum(t - warmup, 0), max(1, total - warmup), self.epoch_steps, **fields)
+        curve = technique.function()(
+            np.maximum(t - warmup, 0), max(1, total - warmup), self.epoch_steps, **fields
+        )
         if warmup == 0:
             return curve
         rise = t / warmup if part.warmup_kind == "linear" else 0.0
@@ -119,12 +133,20 @@ class Schedules:
             return np.interp(t, steps, values)
         if part.kind == "one_cycle" and part.cycle_momentum:
             warmup = durations.steps(part.warmup, self.epoch_steps, total)
-            shape = (part.rise, part.three_phase, part.anneal, part.base_momentum, part.max_momentum)
+            shape = (
+                part.rise,
+                part.three_phase,
+                part.anneal,
+                part.base_momentum,
+                part.max_momentum,
+            )
             return one_cycle_momentum(np.maximum(t - warmup, 0), max(1, total - warmup), *shape)
         return np.full(len(t), np.nan)
 
     def _see(self, part: Any, plateau: _Plateau, monitor: str, value: float, total: int) -> None:
-        minimised = part.mode == "min" or (part.mode == "auto" and any(word in monitor for word in _MINIMISED))
+        minimised = part.mode == "min" or (
+            part.mode == "auto" and any(word in monitor for word in _MINIMISED)
+        )
         if _improved(value, plateau.best, minimised, part.threshold):
             plateau.best, plateau.bad = value, 0
         else:
@@ -133,14 +155,17 @@ class Schedules:
             plateau.resting, plateau.bad = plateau.resting - self.epoch_steps, 0
         if plateau.bad > durations.steps(part.patience, self.epoch_steps, total):
             plateau.scale *= part.factor
-            plateau.resting, plateau.bad = durations.steps(part.cooldown, self.epoch_steps, total), 0
+            plateau.resting, plateau.bad = (
+                durations.steps(part.cooldown, self.epoch_steps, total),
+                0,
+            )
 
 
 def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) -> Part:
     """A user's function of (epoch, lr) as a schedule, so that the recipe says it all.
 
-    As in Keras, the function receives the epoch from 0 and the rate that stands, and gives the epoch's rate: ``lr`` in
-    epoch 0, then whatever it gave last.
+    As in Keras, the function receives the epoch from 0 and the rate that stands, and gives the
+    epoch's rate: ``lr`` in epoch 0, then whatever it gave last.
 
     >>> tabulate(lambda epoch, lr: lr if epoch < 2 else lr / 2, epochs=4, lr=0.1).values
     (1.0, 1.0, 0.5, 0.25)
@@ -150,7 +175,9 @@ def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) ->
         rate = float(function(epoch, rate))
         if not math.isfinite(rate) or rate < 0:
             place = f"schedule: the rate of epoch {epoch}"
-            raise InputError(place, got=rate, expected="a number >= 0", repair="see the function of (epoch, lr)")
+            raise InputError(
+                place, got=rate, expected="a number >= 0", repair="see the function of (epoch, lr)"
+            )
         values.append(rate / lr)
     return make("schedule", {"kind": "table", "values": tuple(values)})
 
@@ -160,9 +187,15 @@ def _check(part: Any, epoch_steps: int, total: int) -> None:
     if places != sorted(places):
         expected = "places in the order of the run"
         raise InputError("schedule.momentum_points", got=part.momentum_points, expected=expected)
-    if part.warmup_kind == "constant" and part.warmup_start == 0 and durations.parse(part.warmup)[0] > 0:
+    if (
+        part.warmup_kind == "constant"
+        and part.warmup_start == 0
+        and durations.parse(part.warmup)[0] > 0
+    ):
         expected = "a multiplier > 0 for a constant warm-up: at 0 nothing would move"
-        raise InputError("schedule.warmup_start", got=part.warmup_start, expected=expected, repair="try 0.1")
+        raise InputError(
+            "schedule.warmup_start", got=part.warmup_start, expected=expected, repair="try 0.1"
+        )
 
 
 def _monitor(monitor: str, metrics: Mapping[str, np.ndarray]) -> str:

@@ -1,4 +1,5 @@
-"""The constraints of a population: each row of theta [P, D] projected by its own technique and numbers."""
+"""The constraints of a population: each row of theta [P, D] projected by its own technique and
+numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class RowConstraints:
         for row, part in enumerate(parts):
             if part is not None:
                 members.setdefault((part.kind, *_flags(part).items()), []).append(row)
-        self._groups = [_Group(rows, [parts[r] for r in rows], self.device) for rows in members.values()]
+        self._groups = [
+            _Group(rows, [parts[r] for r in rows], self.device) for rows in members.values()
+        ]
 
     def apply(self, theta: Tensor, alive: Tensor) -> None:
         """Project theta [P, D] in place; rows not ``alive`` [P] do not change."""

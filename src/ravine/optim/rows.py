@@ -20,9 +20,10 @@ from ravine.optim.tiles import DeviceRows, LongRows, ShortRows
 class RowOptimizer:
     """Optimiser parts, one for each row of theta, as one step over all rows.
 
-    Rows of the same kind and flags form a group. On a CPU a group runs PyTorch's fused kernel where there is one and
-    its formula over tiles in cache where not; on other devices its formula over all rows, with nothing read back.
-    ``compiled``: formulas without a fused kernel go through ``torch.compile``, one pass over memory (large networks).
+    Rows of the same kind and flags form a group. On a CPU a group runs PyTorch's fused kernel where
+    there is one and its formula over tiles in cache where not; on other devices its formula over
+    all rows, with nothing read back. ``compiled``: formulas without a fused kernel go through
+    ``torch.compile``, one pass over memory (large networks).
 
     >>> from ravine.catalogue import make
     >>> layout = Layout.of([("w", (2,), "weight", 0)])
@@ -36,7 +37,12 @@ class RowOptimizer:
     """
 
     def __init__(
-        self, parts: Sequence[Part], layout: Layout, *, device: torch.device | str, dtype: torch.dtype,
+        self,
+        parts: Sequence[Part],
+        layout: Layout,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
         compiled: bool = False,
     ):
         self.parts, self.layout, self.compiled = list(parts), layout, compiled
@@ -47,10 +53,13 @@ class RowOptimizer:
 
     def _prepare(self) -> None:
         self._runners = [_runner(group, self.compiled) for group in self.groups]
-        self._ahead = [Ahead(group) for group in self.groups if group.flags.get("gradient") == "ahead"]
+        self._ahead = [
+            Ahead(group) for group in self.groups if group.flags.get("gradient") == "ahead"
+        ]
 
     def point(self, theta: Tensor, momentum: Tensor | None = None) -> None:
-        """Move the rows that want their gradient elsewhere (``nesterov`` with ``gradient = "ahead"``) there, in place.
+        """Move the rows that want their gradient elsewhere (``nesterov`` with ``gradient =
+        "ahead"``) there, in place.
 
         ``momentum`` [P] is what ``step`` will get. ``step`` puts the rows back first, to the bit.
         """
@@ -58,13 +67,20 @@ class RowOptimizer:
             ahead.go(theta, momentum)
 
     def step(
-        self, theta: Tensor, grad: Tensor, lr: Tensor, alive: Tensor, t: Tensor, momentum: Tensor | None = None,
+        self,
+        theta: Tensor,
+        grad: Tensor,
+        lr: Tensor,
+        alive: Tensor,
+        t: Tensor,
+        momentum: Tensor | None = None,
     ) -> None:
         """Update theta [P, D] in place from grad [P, D], which stays as it is.
 
-        ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1, ``momentum`` [P]
-        float64 sets momentum or beta1 (NaN: the row's own stands; a row without momentum stays without). Rows not
-        ``alive`` [P] do not change in a single bit, nor do their slots.
+        ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1,
+        ``momentum`` [P] float64 sets momentum or beta1 (NaN: the row's own stands; a row without
+        momentum stays without). Rows not ``alive`` [P] do not change in a single bit, nor do their
+        slots.
         """
         now = Now(lr, alive, t, momentum, [], [], [], None)
         if on_host(self.device):
@@ -80,7 +96,8 @@ class RowOptimizer:
             self.lookahead.after(theta, now)
 
     def state(self) -> dict[str, Tensor]:
-        """Every slot, ``"GROUP.KIND.SLOT"`` -> [rows of the group, D] in the order of the rows (not copies)."""
+        """Every slot, ``"GROUP.KIND.SLOT"`` -> [rows of the group, D] in the order of the rows (not
+        copies)."""
         found = {
             f"{i}.{group.kind}.{name}": slot
             for i, group in enumerate(self.groups)
@@ -94,10 +111,14 @@ class RowOptimizer:
         """Take over what ``state`` of an optimiser with the same parts gave."""
         own = self.state()
         if set(arrays) != set(own):
-            raise RavineError(f"optimiser slots {sorted(arrays)} are not those of these rows: {sorted(own)}")
+            raise RavineError(
+                f"optimiser slots {sorted(arrays)} are not those of these rows: {sorted(own)}"
+            )
         for name, slot in own.items():
             if arrays[name].shape != slot.shape:
-                shapes = f"has shape {tuple(arrays[name].shape)}, these rows need {tuple(slot.shape)}"
+                shapes = (
+                    f"has shape {tuple(arrays[name].shape)}, these rows need {tuple(slot.shape)}"
+                )
                 raise RavineError(f"the optimiser slot {name!r} {shapes}")
             slot.copy_(arrays[name])
 
@@ -121,7 +142,8 @@ class RowOptimizer:
         self._regroup([*self.parts, *parts], [*range(len(self.parts)), *[None] * len(parts)])
 
     def reset(self, rows: Sequence[int], parts: Sequence[Part] | None = None) -> None:
-        """These rows start afresh, with all slots zero; ``parts``, one for each of them, replace their old ones."""
+        """These rows start afresh, with all slots zero; ``parts``, one for each of them, replace
+        their old ones."""
         new, source = list(self.parts), list[int | None](range(len(self.parts)))
         for place, row in enumerate(rows):
             source[row] = None
@@ -130,8 +152,13 @@ class RowOptimizer:
         self._regroup(new, source)
 
     def _regroup(self, parts: list[Part], source: Sequence[int | None]) -> None:
-        """New groups for these parts; row i takes over the slots of old row ``source[i]``, or starts afresh."""
-        origin = {row: (group, position) for group in self.groups for position, row in enumerate(group.rows)}
+        """New groups for these parts; row i takes over the slots of old row ``source[i]``, or
+        starts afresh."""
+        origin = {
+            row: (group, position)
+            for group in self.groups
+            for position, row in enumerate(group.rows)
+        }
         groups = grouped(parts, self.layout, self.device, self.dtype)
         for group in groups:
             for position, row in enumerate(group.rows):

@@ -1,4 +1,5 @@
-"""Batch size and learning rate go together: the linear-scaling rule, and growing the batch instead of shrinking lr."""
+"""Batch size and learning rate go together: the linear-scaling rule, and growing the batch instead
+of shrinking lr."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from ravine.errors import InputError
 
 
 def scaled_lr(lr: float, batch: int, base_batch: int = 256) -> float:
-    """The linear-scaling rule: a rate that was good for ``base_batch`` becomes lr * batch / base_batch for ``batch``.
+    """The linear-scaling rule: a rate that was good for ``base_batch`` becomes lr * batch /
+    base_batch for ``batch``.
 
     >>> scaled_lr(0.1, batch=1024)
     0.4
@@ -17,17 +19,25 @@ def scaled_lr(lr: float, batch: int, base_batch: int = 256) -> float:
     Use it with a warm-up of about five epochs. Source: Goyal et al. 2017.
     """
     if lr <= 0 or batch < 1 or base_batch < 1:
-        raise InputError("scaled_lr", got=(lr, batch, base_batch), expected="a rate > 0 and batch sizes >= 1")
+        raise InputError(
+            "scaled_lr", got=(lr, batch, base_batch), expected="a rate > 0 and batch sizes >= 1"
+        )
     return lr * batch / base_batch
 
 
 def batch_sizes(
-    batch: int, milestones: Sequence[str], epochs: int, *, factor: float = 2.0, limit: int | None = None,
+    batch: int,
+    milestones: Sequence[str],
+    epochs: int,
+    *,
+    factor: float = 2.0,
+    limit: int | None = None,
 ) -> list[int]:
     """The batch size of each epoch, multiplied by ``factor`` at each milestone, up to ``limit``.
 
-    Where a schedule would divide lr by 5 the batch is multiplied by 5: the noise of the gradient falls alike, and there
-    are fewer steps. Milestones are in epochs or per cent of the run, since the steps of an epoch change.
+    Where a schedule would divide lr by 5 the batch is multiplied by 5: the noise of the gradient
+    falls alike, and there are fewer steps. Milestones are in epochs or per cent of the run, since
+    the steps of an epoch change.
 
     >>> batch_sizes(128, ["50%", "75%"], epochs=4, factor=5)
     [128, 128, 640, 3200]

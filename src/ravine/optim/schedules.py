@@ -1,8 +1,8 @@
 """Schedules: multipliers of lr, and of nothing else, for many steps at once.
 
-``t`` is an array of step numbers from 0, counted after the warm-up; ``total`` the steps after the warm-up; ``epoch``
-the steps of an epoch. Durations in per cent are of ``total``. Warm-up, floor and momentum are the same for all
-schedules and stand in ``plan``.
+``t`` is an array of step numbers from 0, counted after the warm-up; ``total`` the steps after the
+warm-up; ``epoch`` the steps of an epoch. Durations in per cent are of ``total``. Warm-up, floor and
+momentum are the same for all schedules and stand in ``plan``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def constant(t: Array, total: int, epoch: int) -> Array:
     return np.ones(len(t))
 
 
-def step(t: Array, total: int, epoch: int, *, every: Duration = "10ep", factor: Positive = 0.1) -> Array:
+def step(
+    t: Array, total: int, epoch: int, *, every: Duration = "10ep", factor: Positive = 0.1
+) -> Array:
     """Fall by a factor at regular distances: factor^floor(t / every).
 
     >>> step(np.arange(4), 4, 1, every="2it").tolist()
@@ -40,24 +42,36 @@ def step(t: Array, total: int, epoch: int, *, every: Duration = "10ep", factor: 
 
 
 def multistep(
-    t: Array, total: int, epoch: int, *,
-    milestones: tuple[Duration, ...] = ("50%", "75%"), factor: Positive = 0.1,
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    milestones: tuple[Duration, ...] = ("50%", "75%"),
+    factor: Positive = 0.1,
 ) -> Array:
     """Fall by a factor at each milestone: factor^(number of milestones reached).
 
     >>> multistep(np.arange(4), 4, 1, milestones=("1it", "3it")).round(3).tolist()
     [1.0, 0.1, 0.1, 0.01]
 
-    As ``torch.optim.lr_scheduler.MultiStepLR``. Source: He et al. 2016 (at 50 % and 75 % of the run).
+    As ``torch.optim.lr_scheduler.MultiStepLR``. Source: He et al. 2016 (at 50 % and 75 % of the
+    run).
     """
     places = np.sort([durations.steps(milestone, epoch, total) for milestone in milestones])
     return factor ** np.searchsorted(places, t, side="right").astype(float)
 
 
 def exponential(
-    t: Array, total: int, epoch: int, *, gamma: Positive = 0.95, every: Duration = "1ep", smooth: Flag = False,
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    gamma: Positive = 0.95,
+    every: Duration = "1ep",
+    smooth: Flag = False,
 ) -> Array:
-    """Fall by a factor gamma in every ``every``: gamma^floor(t / every), or gamma^(t / every) with ``smooth``.
+    """Fall by a factor gamma in every ``every``: gamma^floor(t / every), or gamma^(t / every) with
+    ``smooth``.
 
     The lectures' e^(-k t) is ``smooth`` with gamma = e^-k.
 
@@ -81,8 +95,11 @@ def inverse_time(t: Array, total: int, epoch: int, *, k: NonNegative = 1e-3) -> 
     return 1 / (1 + k * t)
 
 
-def linear(t: Array, total: int, epoch: int, *, tau: Duration = "100%", end: NonNegative = 0.01) -> Array:
-    """A straight line to ``end`` at step tau, and ``end`` from there on: (1 - t / tau) + t / tau * end.
+def linear(
+    t: Array, total: int, epoch: int, *, tau: Duration = "100%", end: NonNegative = 0.01
+) -> Array:
+    """A straight line to ``end`` at step tau, and ``end`` from there on: (1 - t / tau) + t / tau *
+    end.
 
     >>> linear(np.arange(4), 4, 1, tau="2it", end=0.2).tolist()
     [1.0, 0.6, 0.2, 0.2]
@@ -94,8 +111,13 @@ def linear(t: Array, total: int, epoch: int, *, tau: Duration = "100%", end: Non
 
 
 def polynomial(
-    t: Array, total: int, epoch: int, *,
-    power: Positive = 1.0, over: Duration = "100%", end: NonNegative = 0.0,
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    power: Positive = 1.0,
+    over: Duration = "100%",
+    end: NonNegative = 0.0,
 ) -> Array:
     """end + (1 - end) (1 - t / over)^power, and ``end`` from there on.
 
@@ -113,16 +135,23 @@ def cosine(t: Array, total: int, epoch: int, *, end: NonNegative = 0.0) -> Array
     >>> cosine(np.array([0, 5, 10]), 10, 1).round(3).tolist()
     [1.0, 0.5, 0.0]
 
-    As ``torch.optim.lr_scheduler.CosineAnnealingLR``. Source: Loshchilov and Hutter 2017, without restarts.
+    As ``torch.optim.lr_scheduler.CosineAnnealingLR``. Source: Loshchilov and Hutter 2017, without
+    restarts.
     """
     return between(1.0, end, _part(t, total), "cos")
 
 
 def warm_restarts(
-    t: Array, total: int, epoch: int, *,
-    period: Duration = "10ep", growth: Annotated[float, Field(strict=True, ge=1)] = 1.0, end: NonNegative = 0.0,
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    period: Duration = "10ep",
+    growth: Annotated[float, Field(strict=True, ge=1)] = 1.0,
+    end: NonNegative = 0.0,
 ) -> Array:
-    """Half a cosine from 1 to ``end`` again and again, each period ``growth`` times as long as the one before (SGDR).
+    """Half a cosine from 1 to ``end`` again and again, each period ``growth`` times as long as the
+    one before (SGDR).
 
     >>> warm_restarts(np.arange(6), 6, 1, period="2it", growth=2.0).round(2).tolist()
     [1.0, 0.5, 1.0, 0.85, 0.5, 0.15]
@@ -141,14 +170,19 @@ def warm_restarts(
 
 
 def triangular(
-    t: Array, total: int, epoch: int, *,
-    low: NonNegative = 0.1, half: Duration = "4ep", shape: Literal["same", "halving", "exponential"] = "same",
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    low: NonNegative = 0.1,
+    half: Duration = "4ep",
+    shape: Literal["same", "halving", "exponential"] = "same",
     gamma: Probability = 1.0,
 ) -> Array:
     """Cyclical rates: up from ``low`` to 1 in ``half`` a cycle, down again in the other half.
 
-    lr itself is the top. ``shape``: every cycle the ``same`` height, ``halving`` it each cycle (triangular2), or
-    ``exponential``: the height above ``low`` times gamma^t.
+    lr itself is the top. ``shape``: every cycle the ``same`` height, ``halving`` it each cycle
+    (triangular2), or ``exponential``: the height above ``low`` times gamma^t.
 
     >>> triangular(np.arange(5), 8, 1, low=0.5, half="2it").tolist()
     [0.5, 0.75, 1.0, 0.75, 0.5]
@@ -158,21 +192,34 @@ def triangular(
     part = t / (2 * _steps(half, epoch, total))  # in cycles
     cycle = np.floor(part)
     height = 1 - np.abs(2 * (part - cycle) - 1)
-    scales: dict[str, Array] = {"same": np.ones(len(t)), "halving": 0.5**cycle, "exponential": gamma**t}
+    scales: dict[str, Array] = {
+        "same": np.ones(len(t)),
+        "halving": 0.5**cycle,
+        "exponential": gamma**t,
+    }
     return low + (1 - low) * height * scales[shape]
 
 
 def one_cycle(
-    t: Array, total: int, epoch: int, *,
-    rise: Probability = 0.3, divide: Positive = 25.0, divide_end: Positive = 1e4,
-    anneal: Literal["cos", "linear"] = "cos", three_phase: Flag = False, cycle_momentum: Flag = True,
-    base_momentum: Decay = 0.85, max_momentum: Decay = 0.95,
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    rise: Probability = 0.3,
+    divide: Positive = 25.0,
+    divide_end: Positive = 1e4,
+    anneal: Literal["cos", "linear"] = "cos",
+    three_phase: Flag = False,
+    cycle_momentum: Flag = True,
+    base_momentum: Decay = 0.85,
+    max_momentum: Decay = 0.95,
 ) -> Array:
-    """One cycle: up from 1 / divide to 1 in the first part ``rise`` of the run, then down to 1 / (divide * divide_end).
+    """One cycle: up from 1 / divide to 1 in the first part ``rise`` of the run, then down to 1 /
+    (divide * divide_end).
 
-    lr itself is the peak. ``three_phase``: down to 1 / divide as fast as up, and to the end in the rest. Momentum (or
-    beta1), where the optimiser has one, runs the other way, from ``max_momentum`` to ``base_momentum`` and back, unless
-    ``cycle_momentum`` is false.
+    lr itself is the peak. ``three_phase``: down to 1 / divide as fast as up, and to the end in the
+    rest. Momentum (or beta1), where the optimiser has one, runs the other way, from
+    ``max_momentum`` to ``base_momentum`` and back, unless ``cycle_momentum`` is false.
 
     >>> one_cycle(np.array([0, 2, 9]), 10, 1).round(3).tolist()
     [0.04, 1.0, 0.0]
@@ -185,39 +232,55 @@ def one_cycle(
     values = np.full(len(t), levels[-1])
     for i in reversed(range(len(edges) - 1)):
         part = (t - edges[i]) / (edges[i + 1] - edges[i])
-        values = np.where(t <= edges[i + 1], between(levels[i], levels[i + 1], part, anneal), values)
+        values = np.where(
+            t <= edges[i + 1], between(levels[i], levels[i + 1], part, anneal), values
+        )
     return values
 
 
 def on_plateau(
-    t: Array, total: int, epoch: int, *,
-    monitor: Text = "val_accuracy", mode: Literal["auto", "min", "max"] = "auto", factor: Probability = 0.1,
-    patience: Duration = "10ep", cooldown: Duration = "0ep", threshold: NonNegative = 1e-4,
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    monitor: Text = "val_accuracy",
+    mode: Literal["auto", "min", "max"] = "auto",
+    factor: Probability = 0.1,
+    patience: Duration = "10ep",
+    cooldown: Duration = "0ep",
+    threshold: NonNegative = 1e-4,
 ) -> Array:
-    """Fall by a factor once a metric has not improved for longer than ``patience``; then rest for ``cooldown``.
+    """Fall by a factor once a metric has not improved for longer than ``patience``; then rest for
+    ``cooldown``.
 
-    Looked at after every epoch. An improvement is a value better than best * (1 + threshold) for a metric to be
-    maximised, than best * (1 - threshold) for one to be minimised; a value that is not finite is none. During the
-    cooldown epochs without improvement do not count. ``mode = "auto"`` minimises losses and errors and maximises all
-    else. Where a run has no accuracy (regression), ``val_accuracy`` stands for ``val_loss``. What was observed is kept
-    by ``plan.Schedules``; this function, without it, is 1.
+    Looked at after every epoch. An improvement is a value better than best * (1 + threshold) for a
+    metric to be maximised, than best * (1 - threshold) for one to be minimised; a value that is not
+    finite is none. During the cooldown epochs without improvement do not count. ``mode = "auto"``
+    minimises losses and errors and maximises all else. Where a run has no accuracy (regression),
+    ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``plan.Schedules``; this
+    function, without it, is 1.
 
     >>> on_plateau(np.arange(2), 2, 1).tolist()
     [1.0, 1.0]
 
-    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with its relative threshold, but of validation accuracy.
+    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with its relative threshold, but of validation
+    accuracy.
     """
     return np.ones(len(t))
 
 
 def table(
-    t: Array, total: int, epoch: int, *,
-    values: Annotated[tuple[NonNegative, ...], Field(min_length=1)], every: Duration = "1ep",
+    t: Array,
+    total: int,
+    epoch: int,
+    *,
+    values: Annotated[tuple[NonNegative, ...], Field(min_length=1)],
+    every: Duration = "1ep",
 ) -> Array:
     """A multiplier for each epoch (or each ``every``), the last one from there on.
 
-    ``train(schedule=function)`` makes one of a Python function of (epoch, lr), which gives each epoch's rate from the
-    epoch, counted from 0, and the rate that stands.
+    ``train(schedule=function)`` makes one of a Python function of (epoch, lr), which gives each
+    epoch's rate from the epoch, counted from 0, and the rate that stands.
 
     >>> table(np.arange(5), 5, 2, values=(1.0, 0.5)).tolist()
     [1.0, 1.0, 0.5, 0.5, 0.5]

@@ -1,7 +1,9 @@
-"""Running a formula over the rows of a group: tile by tile in cache on a CPU, all rows at once on other devices.
+"""Running a formula over the rows of a group: tile by tile in cache on a CPU, all rows at once on
+other devices.
 
-A tile is so small that PyTorch runs each of its operations on one thread. Threads take runs of tiles instead: they do
-not wait for each other within a formula, which on a machine with other work to do is many times faster.
+A tile is so small that PyTorch runs each of its operations on one thread. Threads take runs of
+tiles instead: they do not wait for each other within a formula, which on a machine with other work
+to do is many times faster.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from ravine.optim.groups import Group, Now, selection
 
 RUN = 8 * TILE  # elements of one matrix that a thread takes at a time
 
-_Tile = tuple[Tensor, Tensor, dict[str, Tensor], Layout]  # w, g, the slots, and the layout of these columns
+_Tile = tuple[
+    Tensor, Tensor, dict[str, Tensor], Layout
+]  # w, g, the slots, and the layout of these columns
 
 
 class LongRows:
@@ -38,7 +42,9 @@ class LongRows:
         places = (theta.data_ptr(), grad.data_ptr())
         if places != self.bound:
             self.bound = places
-            self.runs = [self._cut(theta, grad, position) for position in range(len(self.group.rows))]
+            self.runs = [
+                self._cut(theta, grad, position) for position in range(len(self.group.rows))
+            ]
         tasks = list(self._tasks(now))
         threads = torch.get_num_threads()
         if threads == 1 or len(tasks) == 1:
@@ -52,11 +58,16 @@ class LongRows:
         """The tiles of one row, in runs: views of w, of g and of the slots, and their layouts."""
         row, runs, size = self.group.rows[position], list[list[_Tile]](), RUN
         for columns, layout in self.pieces:
-            state = {name: slot[position : position + 1, columns] for name, slot in self.group.slots.items()}
+            state = {
+                name: slot[position : position + 1, columns]
+                for name, slot in self.group.slots.items()
+            }
             if size >= RUN:
                 runs.append([])
                 size = 0
-            runs[-1].append((theta[row : row + 1, columns], grad[row : row + 1, columns], state, layout))
+            runs[-1].append(
+                (theta[row : row + 1, columns], grad[row : row + 1, columns], state, layout)
+            )
             size += columns.stop - columns.start
         return runs
 
@@ -64,7 +75,9 @@ class LongRows:
         group = self.group
         for position, row in enumerate(group.rows):
             if now.lives[row]:
-                numbers = group.numbers_at(position, now.lrs[row], now.momenta[row] if now.momenta else None)
+                numbers = group.numbers_at(
+                    position, now.lrs[row], now.momenta[row] if now.momenta else None
+                )
                 formula = partial(group.formula, **group.flags, **numbers)
                 for run in self.runs[position]:
                     yield partial(_run, formula, run, now.ts[row])
@@ -87,7 +100,9 @@ class ShortRows:
         live = [position for position, row in enumerate(group.rows) if now.lives[row]]
         if live != self.live:
             self.live = live
-            self.blocks = [_Block(group, live[i : i + self.height]) for i in range(0, len(live), self.height)]
+            self.blocks = [
+                _Block(group, live[i : i + self.height]) for i in range(0, len(live), self.height)
+            ]
         for block in self.blocks:
             rows, positions = block.rows, block.positions
             t, numbers = block.numbers(now)
@@ -106,7 +121,10 @@ class _Block:
     def __init__(self, group: Group, positions: list[int]):
         self.group, self.first = group, positions[0]
         self.members = [group.rows[p] for p in positions]
-        self.rows, self.positions = selection(self.members, group.device), selection(positions, group.device)
+        self.rows, self.positions = (
+            selection(self.members, group.device),
+            selection(positions, group.device),
+        )
         self.fixed = group.columns(positions)
         self.alike = all(group.numbers[p] == group.numbers[self.first] for p in positions)
 
@@ -120,17 +138,20 @@ class _Block:
 
 
 class DeviceRows:
-    """All rows of the group at once, nothing read back from the device: dead rows are computed but not taken over.
+    """All rows of the group at once, nothing read back from the device: dead rows are computed but
+    not taken over.
 
-    ``compiled``: one pass over memory, made by ``torch.compile`` at the first step (which takes seconds to a minute).
-    Where there is no compiler the formula runs as it is.
+    ``compiled``: one pass over memory, made by ``torch.compile`` at the first step (which takes
+    seconds to a minute). Where there is no compiler the formula runs as it is.
     """
 
     def __init__(self, group: Group, compiled: bool = False):
         self.group = group
         self.fixed = group.columns(range(len(group.rows)))
         self.plain = partial(_advance, partial(group.formula, **group.flags), group.layout)
-        self.advance: Callable[..., None] = torch.compile(self.plain, dynamic=False) if compiled else self.plain
+        self.advance: Callable[..., None] = (
+            torch.compile(self.plain, dynamic=False) if compiled else self.plain
+        )
 
     def step(self, theta: Tensor, grad: Tensor, now: Now) -> None:
         group, rows = self.group, self.group.select
@@ -149,8 +170,14 @@ class DeviceRows:
 
 
 def _advance(
-    formula: Callable[..., None], layout: Layout, w: Tensor, g: Tensor, slots: dict[str, Tensor], t: Tensor,
-    live: Tensor, numbers: dict[str, Any],
+    formula: Callable[..., None],
+    layout: Layout,
+    w: Tensor,
+    g: Tensor,
+    slots: dict[str, Tensor],
+    t: Tensor,
+    live: Tensor,
+    numbers: dict[str, Any],
 ) -> None:
     """The formula on copies, taken over by the rows that live."""
     moved, state = w.clone(), {name: slot.clone() for name, slot in slots.items()}
@@ -192,6 +219,9 @@ def by_tensor(layout: Layout) -> list[tuple[slice, Layout]]:
     [(0, 9, 9), (9, 0, 7)]
     """
     return [
-        (slice(e.start, e.stop), Layout((replace(e, start=0),), e.stop - e.start if e.stop <= layout.weights else 0))
+        (
+            slice(e.start, e.stop),
+            Layout((replace(e, start=0),), e.stop - e.start if e.stop <= layout.weights else 0),
+        )
         for e in layout.entries
     ]

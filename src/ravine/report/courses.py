@@ -1,4 +1,5 @@
-"""The course of measurements over training: gathered from run directories, aligned, smoothed, summarised."""
+"""The course of measurements over training: gathered from run directories, aligned, smoothed,
+summarised."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ FEW = 8  # members that are still drawn one by one
 
 @dataclass(frozen=True)
 class Group:
-    """Members drawn together: values [members, points] over x [points], NaN where a member has none."""
+    """Members drawn together: values [members, points] over x [points], NaN where a member has
+    none."""
 
     label: str
     x: np.ndarray
@@ -28,7 +30,8 @@ class Group:
 
 
 def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> Group:
-    """The course of a metric for a run directory, or for (run directory, member) pairs, on a common x."""
+    """The course of a metric for a run directory, or for (run directory, member) pairs, on a common
+    x."""
     courses = []
     for run, member in _pairs(members):
         rows = [row for row in run.epochs(member, clock=x == "seconds") if metric in row]
@@ -42,7 +45,8 @@ def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> G
 
 
 def gather_steps(run: RunDir, points: int = 600) -> Group:
-    """The running mean of each member's step losses over 4 % of the run, at about ``points`` steps."""
+    """The running mean of each member's step losses over 4 % of the run, at about ``points``
+    steps."""
     losses = [run.steps(member) for member in range(len(run.recipes))]
     steps = max(map(len, losses))
     if steps == 0:
@@ -74,7 +78,9 @@ def _pairs(members: Any) -> list[tuple[RunDir, int]]:
     def run_of(directory: Any) -> RunDir:
         if isinstance(directory, RunDir):
             return directory
-        return opened.setdefault(str(directory), opened.get(str(directory)) or RunDir.open(directory))
+        return opened.setdefault(
+            str(directory), opened.get(str(directory)) or RunDir.open(directory)
+        )
 
     pairs: list[tuple[RunDir, int]] = []
     for item in members if isinstance(members, Iterable) else [members]:
@@ -94,7 +100,8 @@ def _at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def envelope(losses: np.ndarray, points: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The least and the largest loss in each of ``points`` stretches of steps, and the steps (from 1) they begin at."""
+    """The least and the largest loss in each of ``points`` stretches of steps, and the steps (from
+    1) they begin at."""
     edges = np.unique(np.linspace(0, len(losses), min(points, len(losses)) + 1).astype(int))[:-1]
     filled = np.where(np.isfinite(losses), losses, np.nan)
     low = np.fmin.reduceat(filled, edges)
@@ -102,19 +109,24 @@ def envelope(losses: np.ndarray, points: int = 300) -> tuple[np.ndarray, np.ndar
 
 
 def confidence(values: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Half the width of the mean's confidence interval over axis 0, by Student's t; NaN with fewer than two values."""
+    """Half the width of the mean's confidence interval over axis 0, by Student's t; NaN with fewer
+    than two values."""
     from scipy.special import stdtrit
 
     count = np.isfinite(values).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(values, 0) / count
         spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / (count - 1))
-        return np.where(count > 1, stdtrit(count - 1, 0.5 + level / 2) * spread / np.sqrt(count), np.nan)
+        return np.where(
+            count > 1, stdtrit(count - 1, 0.5 + level / 2) * spread / np.sqrt(count), np.nan
+        )
 
 
 def quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Quantiles over the members that have a finite value."""
     here = np.isfinite(values).any(0)
     found = np.full((len(levels), values.shape[1]), np.nan)
-    found[:, here] = np.nanpercentile(np.where(np.isfinite(values[:, here]), values[:, here], np.nan), levels, axis=0)
+    found[:, here] = np.nanpercentile(
+        np.where(np.isfinite(values[:, here]), values[:, here], np.nan), levels, axis=0
+    )
     return found

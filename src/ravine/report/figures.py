@@ -1,7 +1,9 @@
-"""Figures of measurements: one style, readable in greyscale and by the colour-blind; legends stand above the data.
+"""Figures of measurements: one style, readable in greyscale and by the colour-blind; legends stand
+above the data.
 
-Colours follow Okabe and Ito (2008), in an order in which neighbours differ in lightness; lines differ in their dashes
-too. Up to eight members are drawn one by one, more as their median and bands.
+Colours follow Okabe and Ito (2008), in an order in which neighbours differ in lightness; lines
+differ in their dashes too. Up to eight members are drawn one by one, more as their median and
+bands.
 """
 
 from __future__ import annotations
@@ -30,14 +32,31 @@ INK, FAINT, GRID = "#1b1f24", "#6b7480", "#e4e7eb"
 SIZE, SMALL = (5.6, 3.3), (3.8, 2.7)  # inches
 
 STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif", "font.size": 9.5, "axes.labelsize": 9.5, "legend.fontsize": 9,
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.labelsize": 9.5,
+    "legend.fontsize": 9,
     "svg.fonttype": "none",
-    "text.color": INK, "axes.labelcolor": INK, "xtick.color": FAINT, "ytick.color": FAINT, "axes.edgecolor": FAINT,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID,
-    "grid.linewidth": 0.8, "axes.axisbelow": True, "axes.linewidth": 0.8, "lines.linewidth": 1.6,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.6,
     "legend.frameon": False,
-    "lines.solid_capstyle": "round", "svg.hashsalt": "ravine", "savefig.dpi": 160, "figure.dpi": 100,
-}  # fmt: skip
+    "lines.solid_capstyle": "round",
+    "svg.hashsalt": "ravine",
+    "savefig.dpi": 160,
+    "figure.dpi": 100,
+}
 
 
 def style() -> AbstractContextManager[None]:
@@ -45,19 +64,24 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)
 
 
-# --- what is drawn ----------------------------------------------------------------------------------------------------
+# --- what is drawn --------------------------------------------------------------------------------
 
 
 def curves(
-    groups: Any, metric: str, path: str | Path | None = None, *, x: str = "epoch", title: str | None = None
+    groups: Any,
+    metric: str,
+    path: str | Path | None = None,
+    *,
+    x: str = "epoch",
+    title: str | None = None,
 ) -> Figure:
     """A metric's course over training, of one run or of several groups of members.
 
-    ``groups`` is a run directory (or its path), a list of (run directory, member) pairs or of runs; or a mapping of
-    labels to such. In a mapping each group of at least three is its mean with the 95 % confidence band of the mean
-    (Student's t); alone, up to eight members are lines of their own, and more are their median with the bands that hold
-    50 % and 90 % of them. ``path`` saves the figure in the format of its suffix; ``x`` is ``epoch``, ``step`` or
-    ``seconds``.
+    ``groups`` is a run directory (or its path), a list of (run directory, member) pairs or of runs;
+    or a mapping of labels to such. In a mapping each group of at least three is its mean with the
+    95 % confidence band of the mean (Student's t); alone, up to eight members are lines of their
+    own, and more are their median with the bands that hold 50 % and 90 % of them. ``path`` saves
+    the figure in the format of its suffix; ``x`` is ``epoch``, ``step`` or ``seconds``.
     """
     named = groups if isinstance(groups, Mapping) else {"": groups}
     found = [gather(members, metric, x=x, label=str(label)) for label, members in named.items()]
@@ -77,7 +101,8 @@ def curves(
 
 
 def training_curves(run: RunDir, metric: str, size: tuple[float, float] = SIZE) -> Figure | None:
-    """A metric on training and validation data on the same axes, the best epoch marked; of all members of a run."""
+    """A metric on training and validation data on the same axes, the best epoch marked; of all
+    members of a run."""
     names = [name for name in (f"train_{metric}", f"val_{metric}") if name in run.metrics]
     if not names:
         return None
@@ -99,7 +124,8 @@ def training_curves(run: RunDir, metric: str, size: tuple[float, float] = SIZE) 
 
 
 def single_curve(run: RunDir, metric: str) -> Figure | None:
-    """One quantity of training, such as the learning rate or the gradient's norm, as a small figure."""
+    """One quantity of training, such as the learning rate or the gradient's norm, as a small
+    figure."""
     if metric not in run.metrics:
         return None
     group = gather(run, metric)
@@ -119,7 +145,9 @@ def step_losses(run: RunDir) -> Figure | None:
         figure, axes = _panel("loss", "step", "Loss of a step", SMALL)
         if course.size == 1:
             _draw_steps(axes, _scale("loss", run.steps(0)))
-            axes.plot(course.x, _scale("loss", course.values[0]), color=COLOURS[0], label="running mean")
+            axes.plot(
+                course.x, _scale("loss", course.values[0]), color=COLOURS[0], label="running mean"
+            )
         else:
             draw_members(axes, course)
         _finish(axes, "loss", [course.values], legend=course.size == 1)
@@ -127,7 +155,8 @@ def step_losses(run: RunDir) -> Figure | None:
 
 
 def by_field(path: str, values: Sequence[float], results: Sequence[float], metric: str) -> Figure:
-    """What members came to, against the one number in which they differ; those without a finite result stand apart."""
+    """What members came to, against the one number in which they differ; those without a finite
+    result stand apart."""
     x, y = np.array(values, float), _scale(metric, np.array(results, float))
     fine = np.isfinite(y)
     with style():
@@ -146,7 +175,7 @@ def by_field(path: str, values: Sequence[float], results: Sequence[float], metri
     return figure
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------
+# --- drawing --------------------------------------------------------------------------------------
 
 
 def draw_members(axes: Axes, group: Group) -> None:
@@ -166,10 +195,19 @@ def draw_members(axes: Axes, group: Group) -> None:
 def _draw_steps(axes: Axes, losses: np.ndarray) -> None:
     """The single steps themselves, or where they are many, their range."""
     if len(losses) <= 300:
-        axes.plot(np.arange(1, len(losses) + 1), losses, color=COLOURS[0], alpha=0.45, lw=0.8, label="single steps")
+        axes.plot(
+            np.arange(1, len(losses) + 1),
+            losses,
+            color=COLOURS[0],
+            alpha=0.45,
+            lw=0.8,
+            label="single steps",
+        )
         return
     low, high, at = envelope(losses)
-    axes.fill_between(at, low, high, color=COLOURS[0], alpha=0.3, lw=0, label="range of single steps")
+    axes.fill_between(
+        at, low, high, color=COLOURS[0], alpha=0.3, lw=0, label="range of single steps"
+    )
 
 
 def _draw_mean(axes: Axes, group: Group, i: int) -> None:
@@ -197,26 +235,43 @@ def _draw_faintly(axes: Axes, group: Group) -> None:
         return
     for i, row in enumerate(scaled):
         label = "thin: training" if i == 0 else None
-        axes.plot(group.x, row, color=COLOURS[i], ls=DASHES[i % len(DASHES)], lw=0.7, alpha=0.7, label=label)
+        axes.plot(
+            group.x,
+            row,
+            color=COLOURS[i],
+            ls=DASHES[i % len(DASHES)],
+            lw=0.7,
+            alpha=0.7,
+            label=label,
+        )
 
 
 def _mark_best(axes: Axes, run: RunDir, metric: str) -> None:
     row = measures.best(run.epochs(0), metric) if metric.startswith("val_") else None
     if row is None:
         return
-    value, label = row[metric], f"best: {measures.show(metric, row[metric])} at epoch {row['epoch']:g}"
+    value, label = (
+        row[metric],
+        f"best: {measures.show(metric, row[metric])} at epoch {row['epoch']:g}",
+    )
     axes.axvline(row["epoch"], color=FAINT, lw=0.8, ls=(0, (2, 2)), zorder=1)
     scaled = float(_scale(metric, np.array(value)))
     axes.plot([row["epoch"]], [scaled], "o", ms=6, mfc="none", mew=1.6, color=INK, label=label)
 
 
-def _panel(metric: str, x: str, name: str | None = None, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+def _panel(
+    metric: str, x: str, name: str | None = None, size: tuple[float, float] = SIZE
+) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_gid(metric)
     axes.set_xlabel({"epoch": "epoch", "step": "step", "seconds": "time in seconds"}.get(x, x))
-    axes.set_ylabel((name or measures.title(metric)) + (" in %" if measures.is_percent(metric) else ""))
-    axes.xaxis.set_major_locator(MaxNLocator(8 if size == SIZE else 5, steps=[1, 2, 5, 10], integer=x != "seconds"))
+    axes.set_ylabel(
+        (name or measures.title(metric)) + (" in %" if measures.is_percent(metric) else "")
+    )
+    axes.xaxis.set_major_locator(
+        MaxNLocator(8 if size == SIZE else 5, steps=[1, 2, 5, 10], integer=x != "seconds")
+    )
     axes.margins(x=0.02)
     return figure, axes
 
@@ -226,11 +281,18 @@ def _metric_of(axes: Axes) -> str:
 
 
 def _scale(metric: str, values: np.ndarray) -> np.ndarray:
-    return 100 * values if measures.is_percent(metric) else np.clip(values, -1e30, 1e30)  # beyond, axes overflow
+    return (
+        100 * values if measures.is_percent(metric) else np.clip(values, -1e30, 1e30)
+    )  # beyond, axes overflow
 
 
 def _finish(
-    axes: Axes, metric: str, values: Sequence[np.ndarray], *, title: str | None = None, legend: bool = True
+    axes: Axes,
+    metric: str,
+    values: Sequence[np.ndarray],
+    *,
+    title: str | None = None,
+    legend: bool = True,
 ) -> None:
     """Choose the axis' scale and limits, and put the legend above the data."""
     if metric == "lr":  # a schedule's course is linear; rates that differ by powers are not
@@ -240,7 +302,10 @@ def _finish(
         _fit(axes, metric, drawn)
     axes.set_xlim(left=0)
     for line in axes.get_lines():
-        if np.isfinite(np.asarray(line.get_ydata(), float)).sum() == 1 and line.get_marker() == "None":
+        if (
+            np.isfinite(np.asarray(line.get_ydata(), float)).sum() == 1
+            and line.get_marker() == "None"
+        ):
             line.set_marker("o")
     rows = _legend(axes) if legend else 0
     if title:
@@ -257,16 +322,27 @@ def _legend(axes: Axes) -> int:
     assert figure is not None
     room = figure.get_figwidth() - 0.5
     widths = [len(label) * 0.064 + 0.62 for _, label in entries]  # inches
-    fits = [n for n in range(1, len(entries) + 1) if sum(max(widths[c::n]) for c in range(n)) < room]
+    fits = [
+        n for n in range(1, len(entries) + 1) if sum(max(widths[c::n]) for c in range(n)) < room
+    ]
     columns = max(fits, default=1)
     rows = math.ceil(len(entries) / columns)
     blank = (Line2D([], [], alpha=0), "")
     padded = entries + [blank] * (rows * columns - len(entries))
-    handles, labels = zip(*(padded[r * columns + c] for c in range(columns) for r in range(rows)), strict=True)
+    handles, labels = zip(
+        *(padded[r * columns + c] for c in range(columns) for r in range(rows)), strict=True
+    )
     axes.legend(
-        handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderpad=0.2,
-        columnspacing=1.4, handlelength=2.2, borderaxespad=0.2,
-    )  # fmt: skip
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        ncols=columns,
+        borderpad=0.2,
+        columnspacing=1.4,
+        handlelength=2.2,
+        borderaxespad=0.2,
+    )
     return rows
 
 
@@ -282,7 +358,9 @@ def _fit(axes: Axes, metric: str, drawn: np.ndarray) -> None:
         if top > 100 * high:
             axes.set_ylim(low / 1.5, high * 10)
         return
-    if high > low and top > low + 3 * (high - low):  # a member that exploded must not flatten all the others
+    if high > low and top > low + 3 * (
+        high - low
+    ):  # a member that exploded must not flatten all the others
         axes.set_ylim(low - 0.05 * (high - low), high + 0.5 * (high - low))
     if metric == "lr":
         axes.set_ylim(0, 1.05 * top if top > 0 else 1)

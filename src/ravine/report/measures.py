@@ -7,10 +7,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
-_WORDS = {"lr": "learning rate", "grad_norm": "gradient norm", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE"}
+_WORDS = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mse": "MSE",
+}
 _PERCENT = ("accuracy", "error", "error_rate", "precision", "recall", "f1")
 _LOWER_IS_BETTER = ("loss", "error", "error_rate", "rmse", "mae", "mse", "norm")
-_FIRST = ("accuracy", "f1", "r2", "rmse", "mae", "loss")  # the metric a run is judged by: the first of these it has
+_FIRST = (
+    "accuracy",
+    "f1",
+    "r2",
+    "rmse",
+    "mae",
+    "loss",
+)  # the metric a run is judged by: the first of these it has
 
 
 def split_of(metric: str) -> tuple[str, str]:
@@ -106,12 +120,19 @@ def judged_by(metrics: Iterable[str]) -> str | None:
     return next(iter(ranked + sorted(measured)), None)
 
 
-def best(rows: Iterable[Mapping[str, Any]], metric: str, better: str | None = None) -> Mapping[str, Any] | None:
-    """The row with the best value of a metric; what is not finite is never best, and the earliest of equals is.
+def best(
+    rows: Iterable[Mapping[str, Any]], metric: str, better: str | None = None
+) -> Mapping[str, Any] | None:
+    """The row with the best value of a metric; what is not finite is never best, and the earliest
+    of equals is.
 
     >>> best([{"a_loss": 2.0}, {"a_loss": float("nan")}, {"a_loss": 1.0}], "a_loss")
     {'a_loss': 1.0}
     """
     sign = 1 if (better or better_is(metric)) == "min" else -1
-    finite = [row for row in rows if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])]
+    finite = [
+        row
+        for row in rows
+        if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])
+    ]
     return min(finite, key=lambda row: sign * row[metric], default=None)

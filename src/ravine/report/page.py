@@ -1,4 +1,5 @@
-"""The report of a run: one self-contained page, light and dark, with nothing fetched from elsewhere."""
+"""The report of a run: one self-contained page, light and dark, with nothing fetched from
+elsewhere."""
 
 from __future__ import annotations
 
@@ -39,23 +40,27 @@ def render(run: RunDir) -> str:
     seen = summary.summarise(run)
     shown = (seen.best or {"member": 0})["member"]
     events = [event for event in run.events() if event["kind"] not in ("finding", "execution")]
-    return _templates().get_template("report.html").render(
-        run=run,
-        path=str(run.path),
-        state="diverged" if seen.diverged == len(seen.members) else seen.state,
-        seen=seen,
-        sentences=summary.sentences(seen),
-        tiles=summary.tiles(seen),
-        findings=[_finding(event) for event in run.events("finding")],
-        figures=_figures(run, seen),
-        columns=summary.columns(seen) if len(seen.members) > 1 else [],
-        executions=[_execution(event) for event in run.events("execution")],
-        events=events[-_EVENTS:],
-        omitted=max(0, len(events) - _EVENTS),
-        recipe_of=shown,
-        recipe=listing(run.recipes[shown]),
-        facts=[(name, _line(value)) for name, value in run.facts.items() if name != "programs"],
-        from_python=_from_python(run.recipes[0]),
+    return (
+        _templates()
+        .get_template("report.html")
+        .render(
+            run=run,
+            path=str(run.path),
+            state="diverged" if seen.diverged == len(seen.members) else seen.state,
+            seen=seen,
+            sentences=summary.sentences(seen),
+            tiles=summary.tiles(seen),
+            findings=[_finding(event) for event in run.events("finding")],
+            figures=_figures(run, seen),
+            columns=summary.columns(seen) if len(seen.members) > 1 else [],
+            executions=[_execution(event) for event in run.events("execution")],
+            events=events[-_EVENTS:],
+            omitted=max(0, len(events) - _EVENTS),
+            recipe_of=shown,
+            recipe=listing(run.recipes[shown]),
+            facts=[(name, _line(value)) for name, value in run.facts.items() if name != "programs"],
+            from_python=_from_python(run.recipes[0]),
+        )
     )
 
 
@@ -64,7 +69,8 @@ def _from_python(recipe: Recipe) -> bool:
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> Markup:
-    """A figure as SVG to stand in a page: it scales with it, takes its colours, and shares no id with another."""
+    """A figure as SVG to stand in a page: it scales with it, takes its colours, and shares no id
+    with another."""
     text = io.StringIO()
     with figures.style():
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -84,9 +90,18 @@ _VARIABLES |= {figures.INK: "ink", figures.FAINT: "faint", figures.GRID: "grid"}
 
 def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_WEB),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"metric": measures.title, "shown": _cell, "heading": _heading, "better": _better}
+    environment.filters |= {
+        "metric": measures.title,
+        "shown": _cell,
+        "heading": _heading,
+        "better": _better,
+    }
     return environment
 
 
@@ -94,16 +109,26 @@ def _figures(run: RunDir, seen: summary.Summary) -> tuple[list[Drawn], list[Draw
     """Two large figures, the loss and what the run is judged by, and the small ones."""
     names = run.metrics
     judged = measures.judged_by(names)
-    whats = dict.fromkeys(what for split, what in map(measures.split_of, names) if split in ("train", "val"))
+    whats = dict.fromkeys(
+        what for split, what in map(measures.split_of, names) if split in ("train", "val")
+    )
     others = [what for what in whats if what not in ("loss", judged)]
     large: list[tuple[str, Figure | None]] = [("Loss", figures.training_curves(run, "loss"))]
     if judged not in (None, "loss"):
         large.append((measures.title(str(judged)), figures.training_curves(run, str(judged))))
-    small: list[tuple[str, Figure | None]] = [(f"By {path}", figure) for path, figure in _by_field(seen)]
+    small: list[tuple[str, Figure | None]] = [
+        (f"By {path}", figure) for path, figure in _by_field(seen)
+    ]
     small += [("Loss of each step", figures.step_losses(run))]
-    single = [name for name in ("lr", "grad_norm") if not (name == "lr" and seen.varies == ["optimizer.lr"])]
+    single = [
+        name
+        for name in ("lr", "grad_norm")
+        if not (name == "lr" and seen.varies == ["optimizer.lr"])
+    ]
     small += [(measures.title(name), figures.single_curve(run, name)) for name in single]
-    small += [(measures.title(what), figures.training_curves(run, what, figures.SMALL)) for what in others]
+    small += [
+        (measures.title(what), figures.training_curves(run, what, figures.SMALL)) for what in others
+    ]
     return _drawn(large, "a"), _drawn(small, "b")
 
 
@@ -111,7 +136,12 @@ def _by_field(seen: summary.Summary) -> Iterator[tuple[str, Figure]]:
     """Where members differ in one number alone: what they came to, against it."""
     metric = f"val_{seen.judged_by}"
     values = [row[path] for row in seen.members for path in seen.varies]
-    if len(seen.varies) == 1 and seen.varies != ["seed"] and len(values) > 3 and all(map(_is_number, values)):
+    if (
+        len(seen.varies) == 1
+        and seen.varies != ["seed"]
+        and len(values) > 3
+        and all(map(_is_number, values))
+    ):
         results = [row.get(metric, math.nan) for row in seen.members]
         if any(map(math.isfinite, results)):
             yield seen.varies[0], figures.by_field(seen.varies[0], values, results, metric)
@@ -130,14 +160,31 @@ def _drawn(made: list[tuple[str, Figure | None]], prefix: str) -> list[Drawn]:
 
 
 def _finding(event: dict[str, Any]) -> dict[str, Any]:
-    """A finding as the page shows it; whatever the doctor said beyond the known fields is not lost."""
+    """A finding as the page shows it; whatever the doctor said beyond the known fields is not
+    lost."""
     data = {name: value for name, value in event["data"].items() if value not in (None, "", [], {})}
     title, strength = data.pop("cause", event["text"]), data.pop("strength", None)
-    code, remedies = data.pop("code", "finding"), [_remedy(one) for one in _list(data.pop("remedies", []))]
-    known = [(name, data.pop(name)) for name in ("where", "evidence", "consequences") if name in data]
+    code, remedies = (
+        data.pop("code", "finding"),
+        [_remedy(one) for one in _list(data.pop("remedies", []))],
+    )
+    known = [
+        (name, data.pop(name)) for name in ("where", "evidence", "consequences") if name in data
+    ]
     rows = [(name.replace("_", " "), _list(value)) for name, value in [*known, *data.items()]]
     if isinstance(strength, int | float):
-        rows.append(("sure", ["beyond doubt" if strength >= 0.9 else "likely" if strength >= 0.5 else "a suspicion"]))
+        rows.append(
+            (
+                "sure",
+                [
+                    "beyond doubt"
+                    if strength >= 0.9
+                    else "likely"
+                    if strength >= 0.5
+                    else "a suspicion"
+                ],
+            )
+        )
     return {**event, "title": title, "code": code, "rows": rows, "remedies": remedies}
 
 
@@ -149,12 +196,22 @@ def _remedy(remedy: Any) -> tuple[str, str]:
         f"--set {path}={shlex.quote(value if isinstance(value, str) else inline(value))}"
         for path, value in remedy.get("edits", remedy).items()
     ]
-    return str(remedy.get("why", "")), " ".join(edit if len(edit) <= _WIDE else edit[:_WIDE] + "…" for edit in edits)
+    return str(remedy.get("why", "")), " ".join(
+        edit if len(edit) <= _WIDE else edit[:_WIDE] + "…" for edit in edits
+    )
 
 
 def _execution(event: dict[str, Any]) -> dict[str, Any]:
-    data = {name.replace("_", " "): value for name, value in event["data"].items() if value not in (None, [], "", {})}
-    return {"text": event["text"], "why": [str(why) for why in _list(data.pop("why", []))], "data": list(_flat(data))}
+    data = {
+        name.replace("_", " "): value
+        for name, value in event["data"].items()
+        if value not in (None, [], "", {})
+    }
+    return {
+        "text": event["text"],
+        "why": [str(why) for why in _list(data.pop("why", []))],
+        "data": list(_flat(data)),
+    }
 
 
 def _list(value: Any) -> list[Any]:
@@ -176,7 +233,11 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _line(value: Any) -> str:
-    return " · ".join(f"{name} {shown}" for name, shown in _flat(value)) if isinstance(value, Mapping) else str(value)
+    return (
+        " · ".join(f"{name} {shown}" for name, shown in _flat(value))
+        if isinstance(value, Mapping)
+        else str(value)
+    )
 
 
 def _heading(column: str) -> str:
@@ -192,4 +253,8 @@ def _cell(value: Any, column: str) -> str:
         return f"{value:.4g}"
     if column == "stopped":
         return summary.in_words(str(value)) if value else "–"
-    return summary.show_value(value) if "." in column or column == "seed" else measures.show(column, value)
+    return (
+        summary.show_value(value)
+        if "." in column or column == "seed"
+        else measures.show(column, value)
+    )

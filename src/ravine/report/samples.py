@@ -1,4 +1,5 @@
-"""Sheets of samples: images by class, the columns of a table, lines of a text, sequences as curves."""
+"""Sheets of samples: images by class, the columns of a table, lines of a text, sequences as
+curves."""
 
 from __future__ import annotations
 
@@ -20,16 +21,22 @@ _MOST_COLUMNS = 24  # of a table, drawn one by one
 
 
 def save(figure: Figure, out: Path | None, name: str) -> Path:
-    """Save a sheet as ``out``, as ``NAME.png`` in the directory ``out``, or under a free name in the working directory;
-    never over a file."""
+    """Save a sheet as ``out``, as ``NAME.png`` in the directory ``out``, or under a free name in
+    the working directory; never over a file."""
     if out is not None and out.suffix.lower() in _PICTURES:
         path = out
     elif out is not None and out.suffix and not out.is_dir():
-        raise InputError("--out", got=str(out), expected=f"a name that ends in {', '.join(_PICTURES)}, or a directory")
+        raise InputError(
+            "--out",
+            got=str(out),
+            expected=f"a name that ends in {', '.join(_PICTURES)}, or a directory",
+        )
     else:
         path = _free(out or Path(), name)
     if path.exists():
-        raise InputError("--out", got=str(path), expected="a file that does not exist yet", repair="name another")
+        raise InputError(
+            "--out", got=str(path), expected="a file that does not exist yet", repair="name another"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         figure.savefig(path)
@@ -41,19 +48,25 @@ def _free(directory: Path, name: str) -> Path:
     return next(path for path in names if not path.exists())
 
 
-# --- rows of small pictures -------------------------------------------------------------------------------------------
+# --- rows of small pictures -----------------------------------------------------------------------
 
 
 def image_sheet(rows: Sequence[Row], title: str, *, last: np.ndarray | None = None) -> Figure:
     """Rows of images [n, C, H, W], each row with a title and perhaps a caption under each image.
 
-    All are shown between the least and the largest value of the sheet; bytes between 0 and 255. ``last`` adds one image
-    to each row, the last one as the network sees it, between its own least and largest value.
+    All are shown between the least and the largest value of the sheet; bytes between 0 and 255.
+    ``last`` adds one image to each row, the last one as the network sees it, between its own least
+    and largest value.
     """
-    rows = [(name, images if images.ndim == 4 else images[:, None], captions) for name, images, captions in rows]
+    rows = [
+        (name, images if images.ndim == 4 else images[:, None], captions)
+        for name, images, captions in rows
+    ]
     low, high = _range([images for _, images, _ in rows])
     if last is not None:
-        seen = [low + (high - low) * (image - image.min()) / max(np.ptp(image), 1e-12) for image in last]
+        seen = [
+            low + (high - low) * (image - image.min()) / max(np.ptp(image), 1e-12) for image in last
+        ]
         rows = [
             (name, np.concatenate([images, seen[i][None]]), [*captions, "…preprocessed"])
             for i, (name, images, captions) in enumerate(rows)
@@ -85,15 +98,23 @@ def sequence_sheet(rows: Sequence[Row], title: str) -> Figure:
 
 
 def values_sheet(rows: Sequence[Row], names: Sequence[str], title: str) -> Figure:
-    """Rows of a table [n, D], one original and its draws: the original's values as dots, the draws' as crosses; each
-    column between its least and its largest value."""
+    """Rows of a table [n, D], one original and its draws: the original's values as dots, the draws'
+    as crosses; each column between its least and its largest value."""
     everything = np.concatenate([items.reshape(len(items), -1) for _, items, _ in rows])
     low, spread = np.nanmin(everything, 0), np.nanmax(everything, 0) - np.nanmin(everything, 0)
     with style():
         figure = Figure(
-            figsize=(max(4.0, min(14.0, 1.2 + 0.3 * len(names))), 0.7 + 0.75 * len(rows)), layout="constrained"
+            figsize=(max(4.0, min(14.0, 1.2 + 0.3 * len(names))), 0.7 + 0.75 * len(rows)),
+            layout="constrained",
         )
-        figure.suptitle(f"{title} (dots: original)", x=0.01, ha="left", fontsize=9.5, fontweight="bold", color=INK)
+        figure.suptitle(
+            f"{title} (dots: original)",
+            x=0.01,
+            ha="left",
+            fontsize=9.5,
+            fontweight="bold",
+            color=INK,
+        )
         panels = figure.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0]
         for axes, (name, items, _) in zip(panels, rows, strict=True):
             scaled = (items.reshape(len(items), -1) - low) / np.where(spread > 0, spread, 1.0)
@@ -103,7 +124,9 @@ def values_sheet(rows: Sequence[Row], names: Sequence[str], title: str) -> Figur
             axes.set(ylim=(-0.15, 1.15), yticks=[])
             axes.set_ylabel(_short(name, 10), fontsize=7.5, rotation=0, ha="right", va="center")
         shown = range(len(names)) if len(names) <= 60 else range(0, len(names), len(names) // 30)
-        panels[-1].set_xticks(shown, [_short(names[i], 14) for i in shown], rotation=90, fontsize=6.5)
+        panels[-1].set_xticks(
+            shown, [_short(names[i], 14) for i in shown], rotation=90, fontsize=6.5
+        )
     return figure
 
 
@@ -124,18 +147,28 @@ def _grid(rows: Sequence[Row], title: str, draw: Any, aspect: float) -> Figure:
     left = 0.15 + 0.075 * max(len(_short(name)) for name, _, _ in rows)
     tall, top = cell * min(max(aspect, 0.3), 3.0) + captioned + 0.05, 0.45
     with style():
-        figure = Figure(figsize=(max(left + columns * (cell + 0.05) + 0.1, 3.5), top + len(rows) * tall + 0.1))
+        figure = Figure(
+            figsize=(max(left + columns * (cell + 0.05) + 0.1, 3.5), top + len(rows) * tall + 0.1)
+        )
         wide, high = figure.get_size_inches()
         figure.text(0.1 / wide, 1 - 0.28 / high, title, fontweight="bold", color=INK)
         for r, (name, items, captions) in enumerate(rows):
             middle = high - top - r * tall - (tall - captioned) / 2
             figure.text(
-                (left - 0.08) / wide, middle / high, _short(name), ha="right", va="center", fontsize=9, color=INK
+                (left - 0.08) / wide,
+                middle / high,
+                _short(name),
+                ha="right",
+                va="center",
+                fontsize=9,
+                color=INK,
             )
             for c, item in enumerate(items):
                 bottom = high - top - (r + 1) * tall + captioned + 0.05
                 x = left + c * (cell + 0.05)
-                axes = figure.add_axes((x / wide, bottom / high, cell / wide, (tall - captioned - 0.05) / high))
+                axes = figure.add_axes(
+                    (x / wide, bottom / high, cell / wide, (tall - captioned - 0.05) / high)
+                )
                 _bare(axes)
                 draw(axes, item)
                 if c < len(captions) and captions[c]:
@@ -144,7 +177,9 @@ def _grid(rows: Sequence[Row], title: str, draw: Any, aspect: float) -> Figure:
 
 
 def _broken(name: str, items: np.ndarray, captions: Sequence[str], width: int) -> list[Row]:
-    return [(name, items[i : i + width], captions[i : i + width]) for i in range(0, len(items), width)]
+    return [
+        (name, items[i : i + width], captions[i : i + width]) for i in range(0, len(items), width)
+    ]
 
 
 def _bare(axes: Axes) -> None:
@@ -161,32 +196,50 @@ def _short(text: str, limit: int = 18) -> str:
     return plain if len(text) <= limit else plain[: limit - 1] + "…"
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def table_sheet(columns: Sequence[Any], targets: Sequence[Any], title: str) -> Figure:
-    """The targets' balance or spread, and how the values of each column are spread, by class where there are few.
+    """The targets' balance or spread, and how the values of each column are spread, by class where
+    there are few.
 
-    Of a column: ``name``, ``values`` [N] with NaN where missing, and ``categories`` where the values are their codes.
+    Of a column: ``name``, ``values`` [N] with NaN where missing, and ``categories`` where the
+    values are their codes.
     """
     shown = list(columns[:_MOST_COLUMNS])
-    classes = targets[0].categories if len(targets) == 1 and 1 < len(targets[0].categories) <= len(COLOURS) else ()
+    classes = (
+        targets[0].categories
+        if len(targets) == 1 and 1 < len(targets[0].categories) <= len(COLOURS)
+        else ()
+    )
     labels = targets[0].values if classes else None
-    panels = [*((column, None, True) for column in targets[:4]), *((column, labels, False) for column in shown)]
+    panels = [
+        *((column, None, True) for column in targets[:4]),
+        *((column, labels, False) for column in shown),
+    ]
     if len(columns) == 2 and not any(column.categories for column in columns):
         return _plane(columns[0], columns[1], labels, classes, title)
     across = min(4, max(2, math.ceil(math.sqrt(len(panels)))))
     down = math.ceil(len(panels) / across)
     with style():
         figure = Figure(figsize=(2.6 * across, 1.75 * down + 0.55), layout="constrained")
-        more = f", the first {len(shown)} of {len(columns)} columns" if len(columns) > len(shown) else ""
-        figure.suptitle(f"{title}{more}", x=0.01, ha="left", fontsize=9.5, fontweight="bold", color=INK)
+        more = (
+            f", the first {len(shown)} of {len(columns)} columns"
+            if len(columns) > len(shown)
+            else ""
+        )
+        figure.suptitle(
+            f"{title}{more}", x=0.01, ha="left", fontsize=9.5, fontweight="bold", color=INK
+        )
         grid = figure.subplots(down, across, squeeze=False).ravel()
         for axes, (column, by, is_target) in zip(grid, panels, strict=False):
             draw = _bars if column.categories else _histogram
             draw(axes, column, by, classes if by is not None or is_target else ())
             axes.set_title(
-                f"{'target: ' if is_target else ''}{_short(column.name, 28)}", fontsize=8.5, loc="left", color=INK
+                f"{'target: ' if is_target else ''}{_short(column.name, 28)}",
+                fontsize=8.5,
+                loc="left",
+                color=INK,
             )
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
@@ -202,10 +255,18 @@ def _plane(x: Any, y: Any, labels: np.ndarray | None, classes: Sequence[str], ti
         for k in range(max(1, len(classes))):
             of_class = slice(None) if labels is None else labels == k
             name = f"{classes[k]} ({int((labels == k).sum()):,})" if labels is not None else None
-            axes.plot(x.values[of_class], y.values[of_class], ".", ms=4, color=COLOURS[k], label=name)
+            axes.plot(
+                x.values[of_class], y.values[of_class], ".", ms=4, color=COLOURS[k], label=name
+            )
         axes.set(xlabel=x.name, ylabel=y.name)
         if classes:
-            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, handletextpad=0.1, columnspacing=0.8)
+            axes.legend(
+                loc="lower left",
+                bbox_to_anchor=(-0.02, 1.0),
+                ncols=4,
+                handletextpad=0.1,
+                columnspacing=0.8,
+            )
     return figure
 
 
@@ -227,18 +288,25 @@ def _histogram(axes: Axes, column: Any, labels: np.ndarray | None, classes: Sequ
             axes.hist(values[labels[known] == k], edges, histtype="step", color=COLOURS[k], lw=1.1)
     missing = int((~known).sum())
     axes.set_xlabel(
-        f"{values.min():.4g} to {values.max():.4g}{f', {missing} missing' if missing else ''}", fontsize=7, color=FAINT
+        f"{values.min():.4g} to {values.max():.4g}{f', {missing} missing' if missing else ''}",
+        fontsize=7,
+        color=FAINT,
     )
     axes.tick_params(labelsize=6.5)
 
 
 def _bars(axes: Axes, column: Any, labels: np.ndarray | None, classes: Sequence[str]) -> None:
-    """How often each category occurs, the most frequent first; of the target, in the order of the classes."""
+    """How often each category occurs, the most frequent first; of the target, in the order of the
+    classes."""
     known = column.values[np.isfinite(column.values)].astype(int)
     counts = np.bincount(known[known >= 0], minlength=len(column.categories))
     order = np.arange(len(counts)) if labels is None else np.argsort(-counts, kind="stable")
     order = order[:12]
-    colours = [COLOURS[k] for k in order] if labels is None and len(classes) == len(counts) else COLOURS[0]
+    colours = (
+        [COLOURS[k] for k in order]
+        if labels is None and len(classes) == len(counts)
+        else COLOURS[0]
+    )
     axes.barh(np.arange(len(order)), counts[order], color=colours, height=0.7)
     for place, k in enumerate(order):
         axes.text(counts[k], place, f" {counts[k]:,}", va="center", fontsize=6.5, color=FAINT)
@@ -254,11 +322,12 @@ def _bars(axes: Axes, column: Any, labels: np.ndarray | None, classes: Sequence[
     axes.set_xlabel(", ".join(note for note in notes if note), fontsize=7, color=FAINT)
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 
 def text_sheet(lines: Sequence[str], title: str) -> Figure:
-    """Lines of a text, or rows of tokens, one below the other; a line's end inside is shown as ⏎."""
+    """Lines of a text, or rows of tokens, one below the other; a line's end inside is shown as
+    ⏎."""
     shown = [_printable(line) for line in lines]
     with style():
         widest = min(110, max((len(line) for line in shown), default=1))
@@ -267,7 +336,15 @@ def text_sheet(lines: Sequence[str], title: str) -> Figure:
         figure.text(0.12 / wide, 1 - 0.28 / high, title, fontweight="bold", color=INK)
         for i, line in enumerate(shown):
             place = 1 - (0.55 + 0.21 * i) / high
-            figure.text(0.12 / wide, place, _short(line, 110), family="monospace", fontsize=8.5, va="center", color=INK)
+            figure.text(
+                0.12 / wide,
+                place,
+                _short(line, 110),
+                family="monospace",
+                fontsize=8.5,
+                va="center",
+                color=INK,
+            )
     return figure
 
 

@@ -1,6 +1,8 @@
-"""A page that lists the runs under a directory and draws their curves, live while they are being written.
+"""A page that lists the runs under a directory and draws their curves, live while they are being
+written.
 
-It only reads, answers this machine alone, and imports no torch. The page asks for JSON every other second.
+It only reads, answers this machine alone, and imports no torch. The page asks for JSON every other
+second.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _WEB = Path(__file__).parent / "web"
 _DEPTH = 4  # studies hold runs: so far below the directory they are looked for
 _LISTED = ("model.kind", "data.source.kind", "optimizer.kind", "optimizer.lr", "data.batch", "seed")
 _OWN_FILES_ONLY = {"Content-Security-Policy": "default-src 'self'"}
-_NOTHING_ELSE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"}
+_NOTHING_ELSE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+}
 
 
 def serve(directory: str | Path, *, port: int = 8700, host: str = "127.0.0.1") -> None:
@@ -49,8 +53,13 @@ def serve(directory: str | Path, *, port: int = 8700, host: str = "127.0.0.1") -
         except OSError as error:
             repair = f"try --port {port + 1} ({error.strerror})"
             raise InputError("serve", got=port, expected="a free port", repair=repair) from None
-        print(f"Ravine shows {directory} at http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends)", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+        print(
+            f"Ravine shows {directory} at http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends)",
+            flush=True,
+        )
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(
+            sockets=[listener]
+        )
 
 
 def application(directory: str | Path, hosts: list[str] | None = None) -> Starlette:
@@ -64,7 +73,9 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
         from starlette.staticfiles import StaticFiles
     except ImportError:
         repair = "pip install 'ravine[web]'"
-        raise InputError("serve", expected="the packages starlette and uvicorn", repair=repair) from None
+        raise InputError(
+            "serve", expected="the packages starlette and uvicorn", repair=repair
+        ) from None
     shelf = Shelf(Path(directory))
 
     def index(request: Request) -> Response:
@@ -77,7 +88,9 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
         asked = request.query_params
         x = asked.get("x", "epoch")
         with shelf.open(asked.get("run", "")) as run:
-            lines = series(run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch")
+            lines = series(
+                run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch"
+            )
             return JSONResponse(_plain({"series": list(lines)}))
 
     def report(request: Request) -> Response:
@@ -89,7 +102,12 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
     def absent(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": str(error)}, status_code=404)
 
-    routes = [Route("/", index), Route("/api/runs", runs), Route("/api/curves", curves), Route("/report", report)]
+    routes = [
+        Route("/", index),
+        Route("/api/runs", runs),
+        Route("/api/curves", curves),
+        Route("/report", report),
+    ]
     return Starlette(
         routes=[*routes, Mount("/web", StaticFiles(directory=_WEB))],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])],
@@ -98,7 +116,8 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
 
 
 class Shelf:
-    """The runs under a directory, by their path within it; what has not changed is not read again."""
+    """The runs under a directory, by their path within it; what has not changed is not read
+    again."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -109,7 +128,11 @@ class Shelf:
         rows = []
         for name, path in self._paths():
             stamp = _stamp(path)
-            if name not in self._known or self._known[name][0] != stamp or self._known[name][1]["state"] == "running":
+            if (
+                name not in self._known
+                or self._known[name][0] != stamp
+                or self._known[name][1]["state"] == "running"
+            ):
                 try:
                     with RunDir.open(path) as run:
                         self._known[name] = (stamp, {"id": name, **row(run)})
@@ -144,7 +167,9 @@ def row(run: RunDir) -> dict[str, Any]:
     names = run.metrics
     whats = [what for split, what in map(measures.split_of, names) if split in ("train", "val")]
     apart = [name for name in ("lr", "grad_norm") if name in names]
-    wanted = [f"{split}_{what}" for what in (seen.judged_by, "loss") for split in ("test", "val", "train")]
+    wanted = [
+        f"{split}_{what}" for what in (seen.judged_by, "loss") for split in ("test", "val", "train")
+    ]
     return {
         "name": seen.name,
         "state": "diverged" if seen.diverged == len(seen.members) else seen.state,
@@ -159,12 +184,14 @@ def row(run: RunDir) -> dict[str, Any]:
         "best": {name: best[name] for name in wanted if name in best},
         "findings": len(run.events("finding")),
         "curves": [*dict.fromkeys(whats), *apart, *(["step_loss"] if seen.steps > 1 else [])],
-        "recipe": {path: _field(first, path) for path in _LISTED} | dict.fromkeys(seen.varies, "varies"),
+        "recipe": {path: _field(first, path) for path in _LISTED}
+        | dict.fromkeys(seen.varies, "varies"),
     }
 
 
 def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
-    """The lines to draw for what was measured: both splits of a metric, or one quantity of training."""
+    """The lines to draw for what was measured: both splits of a metric, or one quantity of
+    training."""
     if what == "step_loss":
         yield from _lines(gather_steps(run), "train", what)
         return
@@ -175,13 +202,30 @@ def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
 
 
 def _lines(group: Group, split: str, name: str) -> Iterator[dict[str, Any]]:
-    common = {"split": split, "metric": name, "title": measures.title(name), "percent": measures.is_percent(name)}
+    common = {
+        "split": split,
+        "metric": name,
+        "title": measures.title(name),
+        "percent": measures.is_percent(name),
+    }
     if group.size > FEW:
         low, middle, high = quantiles(group.values, (5, 50, 95))
-        yield {**common, "label": f"median of {group.size}", "x": group.x, "y": middle, "low": low, "high": high}
+        yield {
+            **common,
+            "label": f"median of {group.size}",
+            "x": group.x,
+            "y": middle,
+            "low": low,
+            "high": high,
+        }
         return
     for member, values in enumerate(group.values):
-        yield {**common, "label": f"member {member}" if group.size > 1 else "", "x": group.x, "y": values}
+        yield {
+            **common,
+            "label": f"member {member}" if group.size > 1 else "",
+            "x": group.x,
+            "y": values,
+        }
 
 
 def _field(recipe: Recipe, path: str) -> Any:

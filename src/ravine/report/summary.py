@@ -1,4 +1,5 @@
-"""What the measurements of a run say, in words and in tables: read by the report and by the server."""
+"""What the measurements of a run say, in words and in tables: read by the report and by the
+server."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _NOT_METRICS = ("member", "epoch", "step", "seconds")
 
 @dataclass(frozen=True)
 class Summary:
-    """A run at a glance; ``members`` has one row each: its own recipe fields, and its last or final metrics."""
+    """A run at a glance; ``members`` has one row each: its own recipe fields, and its last or final
+    metrics."""
 
     name: str
     state: str  # finished, running or interrupted
@@ -35,7 +37,8 @@ class Summary:
 
     @property
     def best(self) -> Mapping[str, Any] | None:
-        """The member that the validation data call best (the training data, where there are none)."""
+        """The member that the validation data call best (the training data, where there are
+        none)."""
         names = {name for row in self.members for name in row}
         for split in ("val", "train"):
             metric = f"{split}_{self.judged_by}"
@@ -53,7 +56,9 @@ def summarise(run: RunDir) -> Summary:
     rows = run.epochs(clock=True)
     last = {row["member"]: row for row in rows}
     results = {member: run.result(member) for member in range(len(run.recipes))}
-    names = {name for row in rows for name in row} | {name for result in results.values() for name in result or {}}
+    names = {name for row in rows for name in row} | {
+        name for result in results.values() for name in result or {}
+    }
     varies = varying(run.recipes)
     epochs: dict[int, dict[int, float]] = {}
     for row in rows:
@@ -69,7 +74,10 @@ def summarise(run: RunDir) -> Summary:
         steps=run.done,
         epochs=max((row["epoch"] for row in rows), default=0),
         total_epochs=_total_epochs(run.recipes, rows),
-        seconds=max(filter(math.isfinite, (row.get("seconds", math.nan) for row in [*rows, *members])), default=0.0),
+        seconds=max(
+            filter(math.isfinite, (row.get("seconds", math.nan) for row in [*rows, *members])),
+            default=0.0,
+        ),
         judged_by=measures.judged_by(name for name in names if name not in _NOT_METRICS),
         varies=varies,
         members=members,
@@ -78,7 +86,9 @@ def summarise(run: RunDir) -> Summary:
 
 def varying(recipes: list[Recipe]) -> list[str]:
     """The paths of the fields in which recipes differ, names apart."""
-    said = [{path: value for path, value, _ in fields(recipe) if path != "name"} for recipe in recipes]
+    said = [
+        {path: value for path, value, _ in fields(recipe) if path != "name"} for recipe in recipes
+    ]
     paths = dict.fromkeys(path for one in said for path in one)
     return [path for path in paths if any(one.get(path) != said[0].get(path) for one in said)]
 
@@ -89,17 +99,25 @@ def sentences(summary: Summary) -> list[str]:
         return [_standing(summary), *_so_far(summary)]
     if summary.diverged == len(summary.members):
         who = "The run" if len(summary.members) == 1 else f"All {len(summary.members)} members"
-        return [f"{who} diverged: the loss was no longer a finite number after {summary.steps:,} steps."]
+        return [
+            f"{who} diverged: the loss was no longer a finite number after {summary.steps:,} steps."
+        ]
     return _result_of_one(summary) if len(summary.members) == 1 else _result_of_many(summary)
 
 
 def tiles(summary: Summary) -> list[tuple[str, str, str]]:
     """The key numbers of the best member, each a label, a value and a note."""
     best = dict(summary.best or summary.members[0])
-    others = [what for split, what in map(measures.split_of, best) if split == "val" and what != "loss"]
+    others = [
+        what for split, what in map(measures.split_of, best) if split == "val" and what != "loss"
+    ]
     whats = dict.fromkeys([summary.judged_by, *others, "loss"])
     names = [f"{part}_{what}" for what in whats for part in ("test", "val", "train")]
-    shown = [(measures.title(name), measures.show(name, best[name]), "") for name in names if name in best]
+    shown = [
+        (measures.title(name), measures.show(name, best[name]), "")
+        for name in names
+        if name in best
+    ]
     shown = [tile for tile in shown if tile[1] != "not finite"]
     speed = summary.steps / summary.seconds if summary.seconds else 0
     rate = f", {speed:,.0f}/s" if speed >= 10 else f", {speed:.1f}/s" if speed else ""
@@ -107,27 +125,39 @@ def tiles(summary: Summary) -> list[tuple[str, str, str]]:
 
 
 def columns(summary: Summary) -> list[str]:
-    """The columns of the table of members: what varies, then what was measured, the judged metric first."""
+    """The columns of the table of members: what varies, then what was measured, the judged metric
+    first."""
     names = dict.fromkeys(name for row in summary.members for name in row)
     hidden = {*summary.varies, *_NOT_METRICS, "steps", "epochs", "stopped"}
     hidden |= {"best_step", "best_epoch", "lr", "grad_norm"}
     metrics = [name for name in names if name not in hidden]
-    metrics.sort(key=lambda name: (not name.endswith(summary.judged_by or "?"), name.startswith("train")))
+    metrics.sort(
+        key=lambda name: (not name.endswith(summary.judged_by or "?"), name.startswith("train"))
+    )
     present = [name for name in ("epochs", "best_epoch", "stopped") if name in names]
     return ["member", *summary.varies, *metrics, *present]
 
 
 def _member(
-    recipe: Recipe, member: int, varies: list[str], last: Mapping[str, Any], result: Mapping[str, Any] | None,
+    recipe: Recipe,
+    member: int,
+    varies: list[str],
+    last: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
     epochs: Mapping[int, float],
 ) -> dict[str, Any]:
-    """One row: which member, what is its own, and its final metrics, or its last ones while it runs."""
+    """One row: which member, what is its own, and its final metrics, or its last ones while it
+    runs."""
     found: dict[str, Any] = {"member": member}
     own = {path: value for path, value, _ in fields(recipe)} if varies else {}
     for path in varies:
         value = own.get(path)
         found[path] = value if isinstance(value, int | float | str | None) else str(value)
-    found |= {name: value for name, value in (result or last).items() if name not in ("member", "step", "epoch")}
+    found |= {
+        name: value
+        for name, value in (result or last).items()
+        if name not in ("member", "step", "epoch")
+    }
     found.setdefault("epochs", last.get("epoch", 0))
     if result is not None and result.get("best_step") in epochs:
         found["best_epoch"] = epochs[result["best_step"]]
@@ -141,7 +171,9 @@ def _total_epochs(recipes: list[Recipe], rows: list[dict[str, Any]]) -> float | 
     if not rows or not rows[-1]["epoch"]:
         return None
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"]
-    return max(durations.steps(recipe.stop.after, round(per_epoch)) for recipe in recipes) / per_epoch
+    return (
+        max(durations.steps(recipe.stop.after, round(per_epoch)) for recipe in recipes) / per_epoch
+    )
 
 
 def _standing(summary: Summary) -> str:
@@ -163,7 +195,11 @@ def _result_of_one(summary: Summary) -> list[str]:
     names = [f"{split}_{summary.judged_by}" for split in ("test", "val", "train")]
     head = next((name for name in names if name in row), None)
     length = f"after {row['epochs']:.4g} epochs ({summary.steps:,} steps) in {measures.duration(summary.seconds)}"
-    said = [f"{measures.title(head)} {measures.show(head, row[head])}, {length}." if head else f"Trained {length}."]
+    said = [
+        f"{measures.title(head)} {measures.show(head, row[head])}, {length}."
+        if head
+        else f"Trained {length}."
+    ]
     if "best_epoch" in row and row["best_epoch"] != row["epochs"]:
         said.append(f"Its weights are those of epoch {row['best_epoch']:g}, the best it had.")
     stopped = str(row.get("stopped", "finished"))
@@ -182,8 +218,12 @@ def in_words(text: str) -> str:
     >>> in_words("no better val_loss for 8ep")
     'no better validation loss for 8 epochs'
     """
-    text = re.sub(r"\b(?:train|val|test)_\w+", lambda found: _lowered(measures.title(found[0])), text)
-    return re.sub(r"\b([\d.]+)(ep|it)\b", lambda m: f"{m[1]} {_UNITS[m[2]]}{'' if m[1] == '1' else 's'}", text)
+    text = re.sub(
+        r"\b(?:train|val|test)_\w+", lambda found: _lowered(measures.title(found[0])), text
+    )
+    return re.sub(
+        r"\b([\d.]+)(ep|it)\b", lambda m: f"{m[1]} {_UNITS[m[2]]}{'' if m[1] == '1' else 's'}", text
+    )
 
 
 def _result_of_many(summary: Summary) -> list[str]:
@@ -191,16 +231,24 @@ def _result_of_many(summary: Summary) -> list[str]:
     said = []
     for split in ("test", "val", "train"):
         metric = f"{split}_{summary.judged_by}"
-        values = [row[metric] for row in summary.members if math.isfinite(row.get(metric, math.nan))]
+        values = [
+            row[metric] for row in summary.members if math.isfinite(row.get(metric, math.nan))
+        ]
         if values:
             low, high = (measures.show(metric, value) for value in (min(values), max(values)))
             middle = measures.show(metric, median(values))
-            said.append(f"{n} members: median {_lowered(measures.title(metric))} {middle}, from {low} to {high}.")
+            said.append(
+                f"{n} members: median {_lowered(measures.title(metric))} {middle}, from {low} to {high}."
+            )
             break
     if best is not None:
         own = ", ".join(f"{path} = {show_value(best[path])}" for path in summary.varies[:3])
-        metric = next(m for m in (f"val_{summary.judged_by}", f"train_{summary.judged_by}") if m in best)
-        said.append(f"By {_lowered(measures.title(metric))} the best is member {best['member']}{own and f' ({own})'}.")
+        metric = next(
+            m for m in (f"val_{summary.judged_by}", f"train_{summary.judged_by}") if m in best
+        )
+        said.append(
+            f"By {_lowered(measures.title(metric))} the best is member {best['member']}{own and f' ({own})'}."
+        )
     if summary.diverged:
         said.append(f"{summary.diverged} of {n} diverged.")
     return said

@@ -1,1 +1,2 @@
-"""Studies: each makes a list of recipes (or rows of theta), gives it to the engine, and writes a study directory."""
+"""Studies: each makes a list of recipes (or rows of theta), gives it to the engine, and writes a
+study directory."""

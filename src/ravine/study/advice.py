@@ -31,7 +31,9 @@ class Errors:
     train_dev: float | None = None
     optimal: float | None = None  # human or target level: an estimate of the irreducible error
     reachable: float | None = None  # the best training error that any run of the same model had
-    falling: float | None = None  # how much the training loss still fell in the last fifth of the run, as a part of it
+    falling: float | None = (
+        None  # how much the training loss still fell in the last fifth of the run, as a part of it
+    )
 
 
 def advise(
@@ -50,23 +52,30 @@ def advise(
 ) -> dict[str, Any]:
     """Tell the kinds of error of a run apart and say what to do next; gives the study's summary.
 
-    ``human`` (or ``target``): the error people, or the best that can be hoped for, have: an estimate of the irreducible error.
-    ``others``: further runs on the same data; their best training error bounds what the model can reach (approximation) and
-    shows how far the optimiser is from it. ``train_dev``: a source of samples drawn like the training data but not trained
-    on (``"csv:held.csv"``), where validation data come from elsewhere. The sheet of worst mistakes on validation data is
-    written as ``mistakes.csv`` and a picture.
+    ``human`` (or ``target``): the error people, or the best that can be hoped for, have: an
+    estimate of the irreducible error. ``others``: further runs on the same data; their best
+    training error bounds what the model can reach (approximation) and shows how far the optimiser
+    is from it. ``train_dev``: a source of samples drawn like the training data but not trained on
+    (``"csv:held.csv"``), where validation data come from elsewhere. The sheet of worst mistakes on
+    validation data is written as ``mistakes.csv`` and a picture.
 
-    error on validation = irreducible + approximation (model too weak) + optimisation (not trained to its end) + estimation (too
-    little data) [+ data mismatch].
+    error on validation = irreducible + approximation (model too weak) + optimisation (not trained
+    to its end) + estimation (too little data) [+ data mismatch].
     """
     if human is not None and target is not None and human != target:
-        raise InputError("--human and --target", got=[human, target], expected="one of them: both stand for the irreducible error")
+        raise InputError(
+            "--human and --target",
+            got=[human, target],
+            expected="one of them: both stand for the irreducible error",
+        )
     opened = run if isinstance(run, Run) else Run(run, member, module=model)
     most = math.inf if measuring.pipeline_of(opened.recipe, data).task == "regression" else 1.0
     for option, value in (("--human", human), ("--target", target)):
         if value is not None and not 0 <= value <= most:
             expected = "an error of at least 0" if most > 1 else "a part of the samples from 0 to 1"
-            raise InputError(option, got=value, expected=expected, repair="" if most > 1 else "2 % is 0.02")
+            raise InputError(
+                option, got=value, expected=expected, repair="" if most > 1 else "2 % is 0.02"
+            )
     more = [other if isinstance(other, Run) else Run(other) for other in others]
     options = {
         "run": str(opened.directory),
@@ -76,7 +85,9 @@ def advise(
         "target": target,
         "train_dev": train_dev,
     }
-    study = Study.enter("advise", opened.recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "advise", opened.recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
     errors = Errors(**study.once("errors", lambda: vars(_errors(study, opened, more))))
     mistakes = _mistakes(study, opened)
     return _conclude(study, errors, mistakes)
@@ -86,14 +97,28 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
     pipeline = measuring.pipeline_of(run.recipe, study.data)
     measuring.need(pipeline, "validation")
     unit = {"regression": "rmse"}.get(pipeline.task, "error")
-    values = {part: _error(run, part, pipeline) for part in ("train", "validation", "test") if pipeline.has(part)}
+    values = {
+        part: _error(run, part, pipeline)
+        for part in ("train", "validation", "test")
+        if pipeline.has(part)
+    }
     held = study.options["train_dev"]
     if held is not None:
-        apart = measuring.pipeline_of(run.recipe.edit({"data.source": held, "data.validation": 0.0, "data.test": 0.0}))
+        apart = measuring.pipeline_of(
+            run.recipe.edit({"data.source": held, "data.validation": 0.0, "data.test": 0.0})
+        )
         values["train_dev"] = _error(run, "train", apart)
     same = [other for other in others if other.recipe.model == run.recipe.model]
-    reachable = [values["train"], *(_error(other, "train", measuring.pipeline_of(other.recipe, study.data)) for other in same)]
-    known = [value for value in (study.options["human"], study.options["target"]) if value is not None]
+    reachable = [
+        values["train"],
+        *(
+            _error(other, "train", measuring.pipeline_of(other.recipe, study.data))
+            for other in same
+        ),
+    ]
+    known = [
+        value for value in (study.options["human"], study.options["target"]) if value is not None
+    ]
     return Errors(
         unit,
         values["train"],
@@ -107,7 +132,8 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
 
 
 def _error(run: Run, split: str, pipeline: Any) -> float:
-    """1 - accuracy, or the root mean square error, of the trained network in evaluation mode, without augmentation."""
+    """1 - accuracy, or the root mean square error, of the trained network in evaluation mode,
+    without augmentation."""
     found = measuring.measure([run], split, pipeline=pipeline)
     return 1 - float(found["accuracy"][0]) if "accuracy" in found else float(found["rmse"][0])
 
@@ -121,7 +147,7 @@ def _falling(run: Run) -> float | None:
     return float((before - after) / before) if before > 0 else 0.0
 
 
-# --- the flow chart -----------------------------------------------------------------------------------------------------
+# --- the flow chart -------------------------------------------------------------------------------
 
 
 def parts_of(errors: Errors) -> list[dict[str, Any]]:
@@ -132,23 +158,57 @@ def parts_of(errors: Errors) -> list[dict[str, Any]]:
         _part(
             "irreducible",
             errors.optimal,
-            "the level given" if errors.optimal is not None else "not known: give --human or --target",
+            "the level given"
+            if errors.optimal is not None
+            else "not known: give --human or --target",
         )
     ]
     if errors.reachable is not None:
-        rows.append(_part("approximation", max(0.0, best - low), f"best training error of this model {best:.4g} over the level"))
-        rows.append(_part("optimisation", errors.train - best, f"training error {errors.train:.4g} over the best of this model"))
+        rows.append(
+            _part(
+                "approximation",
+                max(0.0, best - low),
+                f"best training error of this model {best:.4g} over the level",
+            )
+        )
+        rows.append(
+            _part(
+                "optimisation",
+                errors.train - best,
+                f"training error {errors.train:.4g} over the best of this model",
+            )
+        )
     else:
         rows.append(
-            _part("approximation + optimisation", max(0.0, errors.train - low), f"training error {errors.train:.4g} over the level")
+            _part(
+                "approximation + optimisation",
+                max(0.0, errors.train - low),
+                f"training error {errors.train:.4g} over the level",
+            )
         )
     middle = errors.validation if errors.train_dev is None else errors.train_dev
-    rows.append(_part("estimation", middle - errors.train, f"error {middle:.4g} on held-out data over training error"))
+    rows.append(
+        _part(
+            "estimation",
+            middle - errors.train,
+            f"error {middle:.4g} on held-out data over training error",
+        )
+    )
     if errors.train_dev is not None:
-        rows.append(_part("data mismatch", errors.validation - errors.train_dev, "validation over held-out training data"))
+        rows.append(
+            _part(
+                "data mismatch",
+                errors.validation - errors.train_dev,
+                "validation over held-out training data",
+            )
+        )
     if errors.test is not None:
         rows.append(
-            _part("choice on validation data", errors.test - errors.validation, f"test error {errors.test:.4g} over validation")
+            _part(
+                "choice on validation data",
+                errors.test - errors.validation,
+                f"test error {errors.test:.4g} over validation",
+            )
         )
     return rows
 
@@ -158,7 +218,8 @@ def _part(name: str, size: float | None, why: str) -> dict[str, Any]:
 
 
 def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
-    """The flow chart of bias and variance: the first large gap says what to do; gaps under ``noise`` are no gaps."""
+    """The flow chart of bias and variance: the first large gap says what to do; gaps under
+    ``noise`` are no gaps."""
     low = errors.optimal if errors.optimal is not None else 0.0
     bias = errors.train - low
     middle = errors.validation if errors.train_dev is None else errors.train_dev
@@ -192,7 +253,10 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
         )
     if not steps:
         steps.append(
-            {"problem": "no gap is larger than chance", "do": "read the mistakes one by one; the labels may be what is left"}
+            {
+                "problem": "no gap is larger than chance",
+                "do": "read the mistakes one by one; the labels may be what is left",
+            }
         )
     return steps
 
@@ -202,14 +266,16 @@ def _size(errors: Errors, gap: float) -> str:
 
 
 def _against_bias(errors: Errors) -> str:
-    if errors.reachable is not None and errors.train - errors.reachable > 0.5 * (errors.train - (errors.optimal or 0.0)):
+    if errors.reachable is not None and errors.train - errors.reachable > 0.5 * (
+        errors.train - (errors.optimal or 0.0)
+    ):
         return "optimise better: this model reached less in another run; tune the rate (ravine lr), another optimiser, longer"
     if errors.falling is not None and errors.falling > 0.05:
         return f"train longer: the training loss still fell by {100 * errors.falling:.0f} % in the last fifth of the run"
     return "a larger network or another architecture; less regularisation; better optimisation (ravine lr)"
 
 
-# --- mistakes -----------------------------------------------------------------------------------------------------------
+# --- mistakes -------------------------------------------------------------------------------------
 
 
 def _mistakes(study: Study, run: Run) -> dict[str, Any]:
@@ -238,7 +304,10 @@ def _mistakes(study: Study, run: Run) -> dict[str, Any]:
         for i in wrong.tolist():
             pair = (names[int(y[i])], names[int(p[i].argmax())])
             pairs[pair] = pairs.get(pair, 0) + 1
-        common = [{"target": a, "predicted": b, "count": n} for (a, b), n in sorted(pairs.items(), key=lambda item: -item[1])[:10]]
+        common = [
+            {"target": a, "predicted": b, "count": n}
+            for (a, b), n in sorted(pairs.items(), key=lambda item: -item[1])[:10]
+        ]
         count = len(wrong)
     else:
         error = (outputs.values[0].double() - target.double()).reshape(len(target), -1)
@@ -277,7 +346,9 @@ def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> dict[st
 
     noise = 0.0
     if errors.unit == "error":
-        noise = 1.96 * math.sqrt(max(errors.validation * (1 - errors.validation), 1e-4) / max(mistakes["of"], 1))
+        noise = 1.96 * math.sqrt(
+            max(errors.validation * (1 - errors.validation), 1e-4) / max(mistakes["of"], 1)
+        )
     parts, steps = parts_of(errors), next_steps(errors, noise or 0.02 * errors.validation)
     summary = {
         "errors": vars(errors),

@@ -24,8 +24,11 @@ _HOMES = {
 }
 
 
-def again(directory: str | Path, *, model: Any = None, data: Any = None, quiet: bool = False) -> dict[str, Any]:
-    """Enter a study again with its own recipe and options: what is finished is read, the rest is done."""
+def again(
+    directory: str | Path, *, model: Any = None, data: Any = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Enter a study again with its own recipe and options: what is finished is read, the rest is
+    done."""
     about = read_about(Path(directory))
     function = getattr(import_module(f"ravine.study.{_HOMES[about['kind']]}"), about["kind"])
     options = dict(about["options"])
@@ -33,7 +36,10 @@ def again(directory: str | Path, *, model: Any = None, data: Any = None, quiet: 
     if "runs" in options:  # a landscape
         from ravine.engine.run import Run
 
-        runs = [Run(place, member, module=model) for place, member in zip(options.pop("runs"), options.pop("members"), strict=True)]
+        runs = [
+            Run(place, member, module=model)
+            for place, member in zip(options.pop("runs"), options.pop("members"), strict=True)
+        ]
         return function(*runs, **options, **rest)
     if "run" in options:
         return function(options.pop("run"), **options, **rest)

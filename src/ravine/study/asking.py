@@ -1,4 +1,5 @@
-"""Optuna's samplers behind a space: asked for whole populations, told their results (extra: optuna)."""
+"""Optuna's samplers behind a space: asked for whole populations, told their results (extra:
+optuna)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ class Asker:
         try:
             import optuna
         except ImportError:
-            raise InputError("--method", got=name, expected="Optuna", repair="pip install ravine[optuna]") from None
+            raise InputError(
+                "--method", got=name, expected="Optuna", repair="pip install ravine[optuna]"
+            ) from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         wanted = name.removeprefix("optuna:")
         known = [n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n != "BaseSampler"]
@@ -29,13 +32,21 @@ class Asker:
             raise unknown("--method", name, [f"optuna:{n}" for n in known])
         kind = getattr(optuna.samplers, wanted)
         takes = inspect.signature(kind).parameters
-        options = {"seed": seed, "constant_liar": True}  # a population is asked before any of it is told
+        options = {
+            "seed": seed,
+            "constant_liar": True,
+        }  # a population is asked before any of it is told
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 sampler = kind(**{name: value for name, value in options.items() if name in takes})
             except (TypeError, ImportError) as error:
-                raise InputError("--method", got=name, expected="a sampler that needs nothing more", repair=str(error)) from None
+                raise InputError(
+                    "--method",
+                    got=name,
+                    expected="a sampler that needs nothing more",
+                    repair=str(error),
+                ) from None
         direction = "minimize" if better_is(metric) == "min" else "maximize"
         self._study = optuna.create_study(sampler=sampler, direction=direction)  # type: ignore[arg-type]
         self._failed = optuna.trial.TrialState.FAIL
@@ -64,10 +75,14 @@ class Asker:
 
 def _suggest(trial: Any, name: str, distribution: Any) -> Any:
     if isinstance(distribution, Choice):
-        return distribution.values[trial.suggest_categorical(name, list(range(len(distribution.values))))]
+        return distribution.values[
+            trial.suggest_categorical(name, list(range(len(distribution.values))))
+        ]
     if isinstance(distribution, Normal):
         return distribution.at(trial.suggest_float(name, 1e-6, 1 - 1e-6))
     if isinstance(distribution, Integer):
         return trial.suggest_int(name, distribution.low, distribution.high)
     assert isinstance(distribution, Uniform)
-    return trial.suggest_float(name, distribution.low, distribution.high, log=isinstance(distribution, LogUniform))
+    return trial.suggest_float(
+        name, distribution.low, distribution.high, log=isinstance(distribution, LogUniform)
+    )

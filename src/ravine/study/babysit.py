@@ -1,4 +1,5 @@
-"""Babysitting: the checks of the first minutes. The first loss, one batch overfitted, the loss against the rate."""
+"""Babysitting: the checks of the first minutes. The first loss, one batch overfitted, the loss
+against the rate."""
 
 from __future__ import annotations
 
@@ -51,15 +52,22 @@ def babysit(
 ) -> dict[str, Any]:
     """The lectures' checks before a long run; gives the study's summary.
 
-    1. The first loss, without penalties, against that of a predictor that knows nothing (ln K for K classes); with
-    penalties it must be larger. 2. ``samples`` training samples, without any regularisation, must be learnt by heart within
-    ``steps`` steps at one of three learning rates. 3. ``rates`` learning rates side by side for a short time.
+    1. The first loss, without penalties, against that of a predictor that knows nothing (ln K for K
+    classes); with penalties it must be larger. 2. ``samples`` training samples, without any
+    regularisation, must be learnt by heart within ``steps`` steps at one of three learning rates.
+    3. ``rates`` learning rates side by side for a short time.
     """
-    for name, value, least in (("--samples", samples, 2), ("--steps", steps, 10), ("--rates", rates, 3)):
+    for name, value, least in (
+        ("--samples", samples, 2),
+        ("--steps", steps, 10),
+        ("--rates", rates, 3),
+    ):
         if value < least:
             raise InputError(name, got=value, expected=f"a whole number of at least {least}")
     options = {"samples": samples, "steps": steps, "rates": rates}
-    study = Study.enter("babysit", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "babysit", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
     pipeline = measuring.pipeline_of(recipe, data)
     first = study.once("first", lambda: first_loss(recipe, pipeline, model))
     with LiveTable(f"first checks of {recipe.name}", "train_loss", 2, quiet=quiet) as live:
@@ -68,17 +76,29 @@ def babysit(
     return _conclude(study, first, overfit, ladder)
 
 
-def first_loss(recipe: Recipe, pipeline: Pipeline, model: Any = None, samples: int = 1024) -> dict[str, Any]:
-    """The loss at step 0 with and without penalties, and what the best constant predictor has on the same targets."""
+def first_loss(
+    recipe: Recipe, pipeline: Pipeline, model: Any = None, samples: int = 1024
+) -> dict[str, Any]:
+    """The loss at step 0 with and without penalties, and what the best constant predictor has on
+    the same targets."""
     points = Points(recipe, pipeline, model if callable(model) else None, width=1)
     batches = list(pipeline.split("train", limit=samples))
     theta = points.population.theta[:1].detach().clone()
     loss = float(points.measure(theta, batches)["loss"][0])
-    strengths = [torch.tensor([getattr(recipe.loss, name)], dtype=theta.dtype) for name in ("l1", "l2", "lp", "p")]
+    strengths = [
+        torch.tensor([getattr(recipe.loss, name)], dtype=theta.dtype)
+        for name in ("l1", "l2", "lp", "p")
+    ]
     added = float(penalty(theta, points.population.layout, *strengths)[0])
     y = torch.cat([batch.y for batch in batches])
     probabilities = recipe.loss.arguments.get("input") == "probabilities"
-    known = baseline(points.population.objectives[0].loss, y, pipeline.outputs, pipeline.task, probabilities=probabilities)
+    known = baseline(
+        points.population.objectives[0].loss,
+        y,
+        pipeline.outputs,
+        pipeline.task,
+        probabilities=probabilities,
+    )
     expected = known.uninformed
     near = abs(loss - expected) <= NEAR * max(expected, 1e-12)
     label = (
@@ -117,11 +137,18 @@ def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable)
     recipes = [own.edit({"optimizer.lr": rate, "data.source": "arrays"}) for rate in rates]
     given, study.data = study.data, (x.cpu(), y.cpu())
     try:
-        runs = study.train("one-batch", recipes, report=live.stage("one-batch", recipes, [{"optimizer.lr": r} for r in rates]))
+        runs = study.train(
+            "one-batch",
+            recipes,
+            report=live.stage("one-batch", recipes, [{"optimizer.lr": r} for r in rates]),
+        )
     finally:
         study.data = given
     courses = [run.losses for run in runs]
-    finals = [float(course[-5:].mean()) if np.isfinite(course[-5:]).all() else math.inf for course in courses]
+    finals = [
+        float(course[-5:].mean()) if np.isfinite(course[-5:]).all() else math.inf
+        for course in courses
+    ]
     goal = LEARNT * constant
     best = int(np.argmin(finals))
     return {
@@ -141,7 +168,9 @@ def few_samples(pipeline: Pipeline, count: int) -> tuple[torch.Tensor, torch.Ten
     chosen = list(range(min(count, len(x))))
     if pipeline.task == "classification":
         first = [int((y == c).nonzero()[0]) for c in y.unique()]
-        chosen = sorted(set(first) | set([i for i in chosen if i not in first][: max(0, count - len(first))]))
+        chosen = sorted(
+            set(first) | set([i for i in chosen if i not in first][: max(0, count - len(first))])
+        )
     return x[chosen], y[chosen]
 
 
@@ -149,7 +178,9 @@ def _without_dropout(recipe: Recipe) -> dict[str, Any]:
     from ravine.recipe import fields
 
     rates = [
-        path for path, value, _ in fields(recipe) if path.startswith("model.") and path.endswith(("dropout", "rate")) and value
+        path
+        for path, value, _ in fields(recipe)
+        if path.startswith("model.") and path.endswith(("dropout", "rate")) and value
     ]
     return dict.fromkeys(rates, 0.0)
 
@@ -158,29 +189,49 @@ def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
     values = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10, study.options["rates"])]
     base = study.recipe.edit({"schedule": "constant", "stop": {"after": "100it"}})
     recipes = [base.edit({"optimizer.lr": value}) for value in values]
-    runs = study.train("rates", recipes, report=live.stage("rates", recipes, [{"optimizer.lr": v} for v in values]))
+    runs = study.train(
+        "rates", recipes, report=live.stage("rates", recipes, [{"optimizer.lr": v} for v in values])
+    )
     found = judge(values, [run.losses for run in runs], [run.result["stopped"] for run in runs])
     own = study.recipe.optimizer.lr
-    inside = found["range"] is not None and found["range"][0] / REACH <= own <= found["range"][1] * REACH
+    inside = (
+        found["range"] is not None and found["range"][0] / REACH <= own <= found["range"][1] * REACH
+    )
     return {**found, "own": own, "passed": bool(inside)}
 
 
-def _conclude(study: Study, first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]) -> dict[str, Any]:
+def _conclude(
+    study: Study, first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]
+) -> dict[str, Any]:
     from ravine.study.page import Page, Table
     from ravine.study.pictures.checks import overfit_figure
     from ravine.study.pictures.rates import final_figure
 
-    expected = f"{first['expected is']} = {first['expected']:.3f}" if first["expected is"] else f"{first['expected']:.3g}"
+    expected = (
+        f"{first['expected is']} = {first['expected']:.3f}"
+        if first["expected is"]
+        else f"{first['expected']:.3g}"
+    )
     lowest = min(overfit["final"])
     checks = [
-        {"check": "first loss", "passed": first["passed"], "seen": f"{first['first loss']:.4g}", "expected": f"near {expected}"},
+        {
+            "check": "first loss",
+            "passed": first["passed"],
+            "seen": f"{first['first loss']:.4g}",
+            "expected": f"near {expected}",
+        },
         {
             "check": "one batch by heart",
             "passed": overfit["passed"],
             "seen": f"{lowest:.3g} at lr {overfit['best rate']:.3g}",
             "expected": f"under {overfit['goal']:.3g}",
         },
-        {"check": "learning rate", "passed": ladder["passed"], "seen": f"{ladder['own']:.3g}", "expected": _range(ladder["range"])},
+        {
+            "check": "learning rate",
+            "passed": ladder["passed"],
+            "seen": f"{ladder['own']:.3g}",
+            "expected": _range(ladder["range"]),
+        },
     ]
     failed = [check["check"] for check in checks if not check["passed"]]
     verdict = "All three checks are passed." if not failed else f"Not passed: {', '.join(failed)}."
@@ -198,14 +249,19 @@ def _conclude(study: Study, first: dict[str, Any], overfit: dict[str, Any], ladd
         figures={
             "overfit": (
                 "One batch, trained again and again",
-                overfit_figure([np.array(c) for c in overfit["courses"]], overfit["rates"], overfit["goal"]),
+                overfit_figure(
+                    [np.array(c) for c in overfit["courses"]], overfit["rates"], overfit["goal"]
+                ),
             ),
             "rates": (
                 "Loss after 100 steps against the rate",
                 final_figure([row["optimizer.lr"] for row in ladder["table"]], ladder),
             ),
         },
-        tables=[Table("Checks", checks, best=None), Table("Learning rates", ladder["table"], best=None)],
+        tables=[
+            Table("Checks", checks, best=None),
+            Table("Learning rates", ladder["table"], best=None),
+        ],
         reading=[
             "A first loss far above ln K: scores start too large. Far below: the loss or the targets are not what you think.",
             "A network that cannot learn twenty samples by heart has a fault in model, loss or data, not too little of them.",
@@ -226,7 +282,11 @@ def _advice(first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, An
             f"The first loss lies {way} what knowing nothing costs: look at the initialisation, the inputs' scale and the loss."
         )
     if not overfit["passed"]:
-        said.append("One batch was not learnt by heart: ravine gradcheck and ravine doctor look for the fault.")
+        said.append(
+            "One batch was not learnt by heart: ravine gradcheck and ravine doctor look for the fault."
+        )
     if not ladder["passed"] and ladder["suggested"]:
-        said.append(f"Try a learning rate near {ladder['suggested']:.2g} instead of {ladder['own']:.2g}.")
+        said.append(
+            f"Try a learning rate near {ladder['suggested']:.2g} instead of {ladder['own']:.2g}."
+        )
     return said

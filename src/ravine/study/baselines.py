@@ -45,7 +45,8 @@ def models(task: str, seed: int, outputs: int = 1) -> dict[str, BaseEstimator]:
 
 
 def baselines(pipeline: Pipeline, seed: int) -> list[dict[str, Any]]:
-    """One row for each model: its metrics on validation and test data, and the seconds of its fit."""
+    """One row for each model: its metrics on validation and test data, and the seconds of its
+    fit."""
     x, y = _part(pipeline, "train")
     if len(x) > MOST:
         chosen = np.random.default_rng(seed).choice(len(x), MOST, replace=False)
@@ -57,12 +58,19 @@ def baselines(pipeline: Pipeline, seed: int) -> list[dict[str, Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(x, y.ravel() if y.ndim > 1 and y.shape[1] == 1 else y)
-        row: dict[str, Any] = {"model": name, "trained on": len(x), "seconds": time.perf_counter() - began}
+        row: dict[str, Any] = {
+            "model": name,
+            "trained on": len(x),
+            "seconds": time.perf_counter() - began,
+        }
         for split, short in (("validation", "val"), ("test", "test")):
             if pipeline.has(split):
                 inputs, targets = _part(pipeline, split)
                 output, target = _as_output(model.predict(inputs), targets, pipeline)
-                row |= {f"{short}_{name}": function(output, target) for name, function in metrics.items()}
+                row |= {
+                    f"{short}_{name}": function(output, target)
+                    for name, function in metrics.items()
+                }
         rows.append(row)
     return rows
 
@@ -73,10 +81,14 @@ def _part(pipeline: Pipeline, split: str) -> tuple[np.ndarray, np.ndarray]:
     return x, pipeline.target_units(torch.cat([batch.y for batch in batches])).cpu().numpy()
 
 
-def _as_output(predicted: np.ndarray, target: np.ndarray, pipeline: Pipeline) -> tuple[torch.Tensor, torch.Tensor]:
+def _as_output(
+    predicted: np.ndarray, target: np.ndarray, pipeline: Pipeline
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Predictions in the form of a network's outputs: one-hot scores for classes."""
     wanted = torch.from_numpy(target)
     if pipeline.task == "classification":
         classes = max(pipeline.outputs, 2)
-        return torch.nn.functional.one_hot(torch.from_numpy(predicted).long(), classes).double(), wanted
+        return torch.nn.functional.one_hot(
+            torch.from_numpy(predicted).long(), classes
+        ).double(), wanted
     return torch.from_numpy(predicted).double().reshape(wanted.shape), wanted

@@ -1,4 +1,5 @@
-"""How well probabilities say what happens: accuracy, log-loss, Brier score, expected calibration error, reliability."""
+"""How well probabilities say what happens: accuracy, log-loss, Brier score, expected calibration
+error, reliability."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ BINS = 15
 def calibration(p: np.ndarray, y: np.ndarray, bins: int = BINS) -> dict[str, Any]:
     """Measures of class probabilities p [N, K] against classes y [N].
 
-    log_loss = mean of -ln p_y; brier = mean over samples of the sum over classes of (p - 1[y])²; ece = sum over bins of equal
-    width of (share of samples) |accuracy - mean confidence|, where confidence is the largest probability of a sample.
-    ``bins`` holds for each of them confidence, accuracy and count.
+    log_loss = mean of -ln p_y; brier = mean over samples of the sum over classes of (p - 1[y])²;
+    ece = sum over bins of equal width of (share of samples) |accuracy - mean confidence|, where
+    confidence is the largest probability of a sample. ``bins`` holds for each of them confidence,
+    accuracy and count.
 
     >>> found = calibration(np.array([[0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]]), np.array([0, 0, 0, 1]))
     >>> round(found["accuracy"], 2), round(found["ece"], 2)

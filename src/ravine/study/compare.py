@@ -1,4 +1,5 @@
-"""Comparison over recipe fields: every variant on the same seeds, paired, each at its tuned learning rate or a given one."""
+"""Comparison over recipe fields: every variant on the same seeds, paired, each at its tuned
+learning rate or a given one."""
 
 from __future__ import annotations
 
@@ -55,12 +56,14 @@ def compare(
 ) -> dict[str, Any]:
     """Compare variants of a recipe over several seeds; gives the study's summary.
 
-    ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; several fields give every combination. ``tune``
-    names a field (``"lr"``) whose best value among ``rates`` each variant gets first, chosen on validation data with a
-    seed that is not used again. ``target``: how soon is ``metric`` this good (default: what the median variant reaches
-    in the end). All pairs are tested by paired t-tests with Holm's correction. ``baselines`` adds scikit-learn's linear
-    model, k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives every seed its own
-    split and order of the data too. All variants that share a program train as one population.
+    ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; several fields give every
+    combination. ``tune`` names a field (``"lr"``) whose best value among ``rates`` each variant
+    gets first, chosen on validation data with a seed that is not used again. ``target``: how soon
+    is ``metric`` this good (default: what the median variant reaches in the end). All pairs are
+    tested by paired t-tests with Holm's correction. ``baselines`` adds scikit-learn's linear model,
+    k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives
+    every seed its own split and order of the data too. All variants that share a program train as
+    one population.
 
     >>> found = compare(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
     ...     ["optimizer.kind=sgd,adam"], seeds=2, quiet=True, out=tmp / "compare")
@@ -73,11 +76,23 @@ def compare(
     path = None if tune is None else _tunable(recipe, tune)
     rates = [_rate(value) for value in rates]
     if not rates:
-        raise InputError("--rates", got="no values", expected="numbers by commas", repair="for example --rates 0.001,0.01,0.1")
+        raise InputError(
+            "--rates",
+            got="no values",
+            expected="numbers by commas",
+            repair="for example --rates 0.001,0.01,0.1",
+        )
     if path is None and rates != list(RATES):
-        raise InputError("--rates", got=rates, expected="nothing without --tune", repair="add --tune lr")
+        raise InputError(
+            "--rates", got=rates, expected="nothing without --tune", repair="add --tune lr"
+        )
     if target is not None and measures.is_percent(metric) and not 0 <= target <= 1:
-        raise InputError("--target", got=target, expected=f"{metric} as a fraction from 0 to 1", repair="95 % is 0.95")
+        raise InputError(
+            "--target",
+            got=target,
+            expected=f"{metric} as a fraction from 0 to 1",
+            repair="95 % is 0.95",
+        )
     options = {
         "over": list(over),
         "seeds": seeds,
@@ -89,13 +104,25 @@ def compare(
         "resample": resample,
     }
     variants = variants_of(recipe, over)
-    study = Study.enter("compare", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "compare", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
     tuning: list[dict[str, Any]] = []
-    with LiveTable(f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=quiet) as live:
+    with LiveTable(
+        f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=quiet
+    ) as live:
         if path is not None:
             variants, tuning = _tuned(study, variants, path, rates, metric, live)
-        recipes = [_seeded(v.recipe, recipe.seed + FRESH + i, resample) for v in variants for i in range(seeds)]
-        labels = [{"variant": v.label, "seed": recipe.seed + FRESH + i} for v in variants for i in range(seeds)]
+        recipes = [
+            _seeded(v.recipe, recipe.seed + FRESH + i, resample)
+            for v in variants
+            for i in range(seeds)
+        ]
+        labels = [
+            {"variant": v.label, "seed": recipe.seed + FRESH + i}
+            for v in variants
+            for i in range(seeds)
+        ]
         runs = study.train("seeds", recipes, report=live.stage("seeds", recipes, labels), test=True)
     groups = {v.label: runs[i * seeds : (i + 1) * seeds] for i, v in enumerate(variants)}
     return _conclude(study, variants, groups, metric, path, tuning)
@@ -108,9 +135,18 @@ def variants_of(recipe: Recipe, over: Sequence[str]) -> list[Variant]:
         path, equals, listed = text.partition("=")
         fields[path.strip()] = split_values(listed)
         if not equals or not fields[path.strip()]:
-            raise InputError("--over", got=text, expected="PATH=VALUE,VALUE,…", repair="for example optimizer.kind=sgd,adam")
+            raise InputError(
+                "--over",
+                got=text,
+                expected="PATH=VALUE,VALUE,…",
+                repair="for example optimizer.kind=sgd,adam",
+            )
     if not fields:
-        raise InputError("--over", expected="at least one field", repair="for example --over optimizer.kind=sgd,adam")
+        raise InputError(
+            "--over",
+            expected="at least one field",
+            repair="for example --over optimizer.kind=sgd,adam",
+        )
     found = []
     for combination in itertools.product(*fields.values()):
         values = dict(zip(fields, combination, strict=True))
@@ -129,8 +165,15 @@ def _name(path: str, value: Any, fields: int) -> str:
     if path.endswith(".kind") and isinstance(value, str):
         return value
     if isinstance(value, dict):
-        return ", ".join(f"{key} {show_value(inner)}" if key != "kind" else str(inner) for key, inner in value.items())
-    return show_value(value) if fields == 1 and isinstance(value, str) else f"{path.rpartition('.')[2]} {show_value(value)}"
+        return ", ".join(
+            f"{key} {show_value(inner)}" if key != "kind" else str(inner)
+            for key, inner in value.items()
+        )
+    return (
+        show_value(value)
+        if fields == 1 and isinstance(value, str)
+        else f"{path.rpartition('.')[2]} {show_value(value)}"
+    )
 
 
 def _tunable(recipe: Recipe, tune: str) -> str:
@@ -150,7 +193,12 @@ def _rate(value: Any) -> float:
 
 
 def _tuned(
-    study: Study, variants: list[Variant], path: str, rates: list[float], metric: str, live: LiveTable
+    study: Study,
+    variants: list[Variant],
+    path: str,
+    rates: list[float],
+    metric: str,
+    live: LiveTable,
 ) -> tuple[list[Variant], list[dict[str, Any]]]:
     """Each variant with its best value of the field, and the table of all that was tried."""
     pairs = [(variant, rate) for variant in variants for rate in rates]
@@ -158,22 +206,38 @@ def _tuned(
     labels = [{"variant": variant.label, path: rate} for variant, rate in pairs]
     runs = study.train("tune", recipes, report=live.stage("tune", recipes, labels))
     rows = [
-        {**label, metric: run.result.get(metric), "val_loss": run.result.get("val_loss"), "stopped": run.result["stopped"]}
+        {
+            **label,
+            metric: run.result.get(metric),
+            "val_loss": run.result.get("val_loss"),
+            "stopped": run.result["stopped"],
+        }
         for label, run in zip(labels, runs, strict=True)
     ]
     best = []
     for variant in variants:
         own = [row for row in rows if row["variant"] == variant.label]
-        chosen = min(own, key=lambda row: (row["stopped"] == "diverged", measuring.score(row, metric)))[path]
-        best.append(Variant(variant.label, {**variant.values, path: chosen}, variant.recipe.edit({path: chosen})))
+        chosen = min(
+            own, key=lambda row: (row["stopped"] == "diverged", measuring.score(row, metric))
+        )[path]
+        best.append(
+            Variant(
+                variant.label, {**variant.values, path: chosen}, variant.recipe.edit({path: chosen})
+            )
+        )
     return best, rows
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 
 def _conclude(
-    study: Study, variants: list[Variant], groups: dict[str, list[Any]], metric: str, path: str | None, tuning: list[dict[str, Any]]
+    study: Study,
+    variants: list[Variant],
+    groups: dict[str, list[Any]],
+    metric: str,
+    path: str | None,
+    tuning: list[dict[str, Any]],
 ) -> dict[str, Any]:
     from ravine.study.pictures.compare import page_of
 
@@ -184,7 +248,10 @@ def _conclude(
     pairs = paired_tests(scores) if len(scores) > 1 else []
     target = study.options["target"]
     target = _middle(groups, metric) if target is None else target
-    alone = study.once("seconds", lambda: {v.label: seconds_per_epoch(v.recipe, study.model, study.data) for v in variants})
+    alone = study.once(
+        "seconds",
+        lambda: {v.label: seconds_per_epoch(v.recipe, study.model, study.data) for v in variants},
+    )
     sign = 1 if better_is(final) == "min" else -1
     order = sorted(variants, key=lambda v: sign * _mean(scores[v.label]))
     best = order[0].label
@@ -230,20 +297,34 @@ def _mean(values: Sequence[float]) -> float:
 
 def _middle(groups: dict[str, list[Any]], metric: str) -> float:
     """What the median variant reaches in the end, on average."""
-    return float(np.nanmedian([np.nanmean([_value(run, metric) for run in runs] or [math.nan]) for runs in groups.values()]))
+    return float(
+        np.nanmedian(
+            [
+                np.nanmean([_value(run, metric) for run in runs] or [math.nan])
+                for runs in groups.values()
+            ]
+        )
+    )
 
 
 def _soon(runs: Sequence[Any], metric: str, target: float, seconds: float) -> dict[str, Any]:
-    """The median of the epochs at which runs first were as good as the target, and the seconds of one alone until then."""
+    """The median of the epochs at which runs first were as good as the target, and the seconds of
+    one alone until then."""
     sign = 1 if better_is(metric) == "min" else -1
     epochs = []
     for run in runs:
         course = run.metrics
-        reached = course[sign * course[metric] <= sign * target + 1e-12] if metric in course else course[:0]
+        reached = (
+            course[sign * course[metric] <= sign * target + 1e-12]
+            if metric in course
+            else course[:0]
+        )
         if len(reached):
             epochs.append(float(reached["epoch"].iloc[0]))
     enough = 2 * len(epochs) > len(runs)  # else the median run never was
-    middle = float(np.median([*epochs, *[math.inf] * (len(runs) - len(epochs))])) if enough else None
+    middle = (
+        float(np.median([*epochs, *[math.inf] * (len(runs) - len(epochs))])) if enough else None
+    )
     return {
         "reached": f"{len(epochs)} of {len(runs)}",
         "epochs to target": middle,

@@ -1,7 +1,9 @@
-"""The study directory: what was asked, the runs of each stage, pieces of computed work, the summary, figures, report.
+"""The study directory: what was asked, the runs of each stage, pieces of computed work, the
+summary, figures, report.
 
-A study is a function of its recipe, its options and the results of its stages. Entered again after a kill it goes
-the same way: a finished stage is read, an interrupted one is resumed, and only what is missing is computed.
+A study is a function of its recipe, its options and the results of its stages. Entered again after
+a kill it goes the same way: a finished stage is read, an interrupted one is resumed, and only what
+is missing is computed.
 """
 
 from __future__ import annotations
@@ -30,9 +32,18 @@ Report = Callable[[Progress], None]
 
 
 class Study:
-    """One study in its directory; ``model`` and ``data`` are what was given in Python, as for ``train``."""
+    """One study in its directory; ``model`` and ``data`` are what was given in Python, as for
+    ``train``."""
 
-    def __init__(self, path: Path, about: Mapping[str, Any], *, model: Any = None, data: Any = None, quiet: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        about: Mapping[str, Any],
+        *,
+        model: Any = None,
+        data: Any = None,
+        quiet: bool = False,
+    ):
         self.path = path
         self.kind: str = about["kind"]
         self.recipe = Recipe(**about["recipe"])
@@ -58,7 +69,11 @@ class Study:
         command: str = "",
     ) -> Study:
         """A new study, or the same one again: ``out`` may hold it, finished or interrupted."""
-        asked = json.loads(json.dumps({"kind": kind, "recipe": recipe.to_dict(explicit=True), "options": dict(options)}))
+        asked = json.loads(
+            json.dumps(
+                {"kind": kind, "recipe": recipe.to_dict(explicit=True), "options": dict(options)}
+            )
+        )
         path = fresh_path(f"{kind}-{recipe.name}") if out is None else Path(out)
         if (path / "study.json").is_file():
             about = read_about(path)
@@ -74,25 +89,38 @@ class Study:
                 if name in about["given"] and value is None:
                     repair = f"continue it in Python: {kind}(…, {name}=…, out={str(path)!r})"
                     raise InputError(
-                        name, got=f"a study whose {name} was given in Python", expected=f"the same {name} again", repair=repair
+                        name,
+                        got=f"a study whose {name} was given in Python",
+                        expected=f"the same {name} again",
+                        repair=repair,
                     )
             return cls(path, about, model=model, data=data, quiet=quiet)
         if path.is_dir() and any(path.iterdir()):
-            raise InputError("--out", got=str(path), expected="a new or empty directory", repair="choose another name")
+            raise InputError(
+                "--out",
+                got=str(path),
+                expected="a new or empty directory",
+                repair="choose another name",
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError("--out", got=str(path), expected="a directory that can be made", repair=str(error)) from None
+            raise InputError(
+                "--out", got=str(path), expected="a directory that can be made", repair=str(error)
+            ) from None
         made = command or f"ravine.study.{kind}(…)"
         given = [name for name, value in (("model", model), ("data", data)) if value is not None]
         about = {"format": FORMAT, **asked, "command": made, "given": given, "facts": environment()}
         write_text(path / "study.json", json.dumps(about, indent=1))
         return cls(path, about, model=model, data=data, quiet=quiet)
 
-    # --- work that is done once -------------------------------------------------------------------------------------
+    # --- work that is done once -------------------------------------------------------------------
 
-    def train(self, stage: str, recipes: Sequence[Recipe], *, report: Report | None = None, **how: Any) -> list[Run]:
-        """The runs of a stage, trained now, resumed, or read; ``how`` as for ``train_many`` (``test`` is off)."""
+    def train(
+        self, stage: str, recipes: Sequence[Recipe], *, report: Report | None = None, **how: Any
+    ) -> list[Run]:
+        """The runs of a stage, trained now, resumed, or read; ``how`` as for ``train_many``
+        (``test`` is off)."""
         place = self.path / "runs" / stage
         self.stages.append(stage)
         module, arrays = self.model, self.data
@@ -100,13 +128,23 @@ class Study:
             if not _begun(place):
                 shutil.rmtree(place, ignore_errors=True)
                 how = {"test": False, **how}
-                return train_many(recipes, model=module, data=arrays, out=place, quiet=self.quiet, report=report, **how)
+                return train_many(
+                    recipes,
+                    model=module,
+                    data=arrays,
+                    out=place,
+                    quiet=self.quiet,
+                    report=report,
+                    **how,
+                )
             with RunDir.open(place) as found:
                 finished = found.state == "finished"
             if not finished:
                 return resume(place, model=module, data=arrays, quiet=self.quiet, report=report)
         except Interrupted as error:
-            raise Interrupted(f"{str(error).partition(';')[0]}; ravine resume {self.path} continues the study") from None
+            raise Interrupted(
+                f"{str(error).partition(';')[0]}; ravine resume {self.path} continues the study"
+            ) from None
         return [Run(place, member, module=module) for member in range(len(recipes))]
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -131,16 +169,27 @@ class Study:
         for stage in dict.fromkeys(self.stages):
             with RunDir.open(self.path / "runs" / stage) as found:
                 for program in found.facts["programs"]:
-                    total += max(((found.result(m) or {}).get("seconds", 0.0) for m in program["members"]), default=0.0)
+                    total += max(
+                        ((found.result(m) or {}).get("seconds", 0.0) for m in program["members"]),
+                        default=0.0,
+                    )
         return total
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def finish(self, summary: dict[str, Any], page: Any) -> dict[str, Any]:
-        """Write ``summary.json``, the figures and ``report.html``; give the summary as plain data."""
+        """Write ``summary.json``, the figures and ``report.html``; give the summary as plain
+        data."""
         from ravine.study.page import print_page, write_page
 
-        summary = plain({"study": str(self.path), "kind": self.kind, **summary, "report": str(self.path / "report.html")})
+        summary = plain(
+            {
+                "study": str(self.path),
+                "kind": self.kind,
+                **summary,
+                "report": str(self.path / "report.html"),
+            }
+        )
         write_page(self, page)
         write_text(self.path / "summary.json", json.dumps(summary, indent=1))
         if not self.quiet:
@@ -155,9 +204,13 @@ def read_about(path: Path) -> dict[str, Any]:
         about = json.loads((path / "study.json").read_text(encoding="utf-8"))
         missing = {"format", "kind", "recipe", "options", "facts", "command", "given"} - set(about)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError("study", got=str(path), expected="a study directory", repair=str(error)) from None
+        raise InputError(
+            "study", got=str(path), expected="a study directory", repair=str(error)
+        ) from None
     if missing or about["format"] != FORMAT:
-        raise InputError("study", got=str(path), expected="a study that this version of Ravine reads")
+        raise InputError(
+            "study", got=str(path), expected="a study that this version of Ravine reads"
+        )
     return about
 
 
@@ -182,7 +235,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _begun(place: Path) -> bool:
-    """Whether a stage stands where it can be resumed; what was killed before its first snapshot begins anew."""
+    """Whether a stage stands where it can be resumed; what was killed before its first snapshot
+    begins anew."""
     try:
         with RunDir.open(place) as found:
             return any(found.begun(program) for program in range(len(found.facts["programs"])))

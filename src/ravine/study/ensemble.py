@@ -1,4 +1,5 @@
-"""Ensembles: by seed, by bootstrap, by the cycles of one run; they save, load and predict as one model."""
+"""Ensembles: by seed, by bootstrap, by the cycles of one run; they save, load and predict as one
+model."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ COMBINE = ("mean", "vote")
 class EnsembleModel(nn.Module):
     """Members as one network, whose outputs are read like a member's.
 
-    ``mean``: for classes the logarithm of the mean probability, for values the mean. ``vote``: the logarithm of the share of
-    votes, the mean probability counted as one more vote, so that it breaks ties and no class is impossible.
+    ``mean``: for classes the logarithm of the mean probability, for values the mean. ``vote``: the
+    logarithm of the share of votes, the mean probability counted as one more vote, so that it
+    breaks ties and no class is impossible.
     """
 
     def __init__(self, members: Sequence[nn.Module], task: str, combine: str = "mean"):
@@ -54,7 +56,9 @@ class EnsembleModel(nn.Module):
 
     def _combined(self, p: Tensor, votes: Tensor) -> Tensor:
         mean = p.mean(0)
-        return mean if self.combine == "mean" else (votes.to(mean.dtype).sum(0) + mean) / (len(p) + 1)
+        return (
+            mean if self.combine == "mean" else (votes.to(mean.dtype).sum(0) + mean) / (len(p) + 1)
+        )
 
 
 class Ensemble(Run):
@@ -102,7 +106,9 @@ class Ensemble(Run):
         named = dict(model.named_parameters())
         with torch.no_grad():
             for entry in layout(Objective(model, nn.Identity())).entries:
-                named[entry.name.removeprefix("model.")].copy_(view(self._arrays["theta"][row], entry))
+                named[entry.name.removeprefix("model.")].copy_(
+                    view(self._arrays["theta"][row], entry)
+                )
             for name, buffer in model.named_buffers():
                 if f"buffer/model.{name}" in self._arrays:
                     buffer.copy_(self._arrays[f"buffer/model.{name}"][row])
@@ -110,7 +116,11 @@ class Ensemble(Run):
 
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
         """Loss and metrics of the whole on a part of the data, or on ``data`` = (x, y)."""
-        pipeline = None if data is None else Pipeline.of_test(self.recipe.data, data, *self._pipeline_state)
+        pipeline = (
+            None
+            if data is None
+            else Pipeline.of_test(self.recipe.data, data, *self._pipeline_state)
+        )
         found = measuring.measure([self], "test" if data is not None else split, pipeline=pipeline)
         return {name: float(value[0]) for name, value in found.items()}
 
@@ -127,13 +137,16 @@ def ensemble(
     quiet: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Train an ensemble as one population and hold it against its members; gives the study's summary.
+    """Train an ensemble as one population and hold it against its members; gives the study's
+    summary.
 
-    ``method``: ``seed`` (deep ensemble: other initialisation and dropout), ``bagging`` (each member weighs the samples as drawn
-    with replacement), ``snapshot`` (the ends of the cosine cycles of a single run). ``combine``: ``mean`` of the probabilities
-    or ``vote``. The study directory is the ensemble: ``Ensemble(out)``, or ``ravine predict OUT INPUT``.
+    ``method``: ``seed`` (deep ensemble: other initialisation and dropout), ``bagging`` (each member
+    weighs the samples as drawn with replacement), ``snapshot`` (the ends of the cosine cycles of a
+    single run). ``combine``: ``mean`` of the probabilities or ``vote``. The study directory is the
+    ensemble: ``Ensemble(out)``, or ``ravine predict OUT INPUT``.
 
-    Source: Breiman, "Bagging predictors", 1996; Huang et al., "Snapshot ensembles", 2017; Lakshminarayanan et al., 2017.
+    Source: Breiman, "Bagging predictors", 1996; Huang et al., "Snapshot ensembles", 2017;
+    Lakshminarayanan et al., 2017.
     """
     for name, value, known in (("--method", method, METHODS), ("--combine", combine, COMBINE)):
         if value not in known:
@@ -141,7 +154,9 @@ def ensemble(
     if members < 2:
         raise InputError("--members", got=members, expected="a whole number of at least 2")
     options = {"members": members, "method": method, "combine": combine}
-    study = Study.enter("ensemble", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "ensemble", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
     with LiveTable(f"ensemble for {recipe.name}", "val_loss", 1, quiet=quiet) as live:
         _train(study, live)
     return _conclude(study)
@@ -153,37 +168,65 @@ def _train(study: Study, live: LiveTable) -> None:
     if method == "snapshot":
         amount, unit = durations.parse(recipe.stop.after)
         ends = [f"{float(amount * k / count):.6g}{unit}" for k in range(1, count + 1)]
-        cyclic = recipe.edit({"schedule": {"kind": "warm_restarts", "period": ends[0]}, "stop.patience": None, "stop.best": False})
-        runs = study.train("cycles", [cyclic], trace=ends, report=live.stage("cycles", [cyclic], [{"cycles": count}]))
+        cyclic = recipe.edit(
+            {
+                "schedule": {"kind": "warm_restarts", "period": ends[0]},
+                "stop.patience": None,
+                "stop.best": False,
+            }
+        )
+        runs = study.train(
+            "cycles",
+            [cyclic],
+            trace=ends,
+            report=live.stage("cycles", [cyclic], [{"cycles": count}]),
+        )
         arrays = _on_the_way(RunDir.open(runs[0].directory), count)
     else:
         edits = {"data.bootstrap": True} if method == "bagging" else {}
         recipes = [recipe.edit({**edits, "seed": recipe.seed + i}) for i in range(count)]
-        runs = study.train("members", recipes, report=live.stage("members", recipes, [{"seed": r.seed} for r in recipes]))
+        runs = study.train(
+            "members",
+            recipes,
+            report=live.stage("members", recipes, [{"seed": r.seed} for r in recipes]),
+        )
         lost = [run.member for run in runs if run.result["stopped"] == "diverged"]
         if len(lost) > len(runs) - 2:
             raise InputError(
-                "ensemble", got=f"{len(lost)} members that diverged", expected="at least two that learn", repair="see ravine lr"
+                "ensemble",
+                got=f"{len(lost)} members that diverged",
+                expected="at least two that learn",
+                repair="see ravine lr",
             )
         arrays = _finals([run for run in runs if run.member not in lost])
-    facts = {"recipe": runs[0].recipe.to_dict(explicit=True), "combine": study.options["combine"], "method": method}
+    facts = {
+        "recipe": runs[0].recipe.to_dict(explicit=True),
+        "combine": study.options["combine"],
+        "method": method,
+    }
     snapshot.write(study.path / "ensemble", arrays, facts)
     snapshot.write(study.path / "ensemble-data", *runs[0].pipeline.state())
 
 
 def _on_the_way(rundir: RunDir, count: int) -> dict[str, Tensor]:
     found = [snapshot.read(path)[0] for path in rundir.trace_snapshots(0)][-count:]
-    return {("theta" if name == "theta" else f"buffer/{name}"): torch.cat([one[name] for one in found]) for name in found[0]}
+    return {
+        ("theta" if name == "theta" else f"buffer/{name}"): torch.cat([one[name] for one in found])
+        for name in found[0]
+    }
 
 
 def _finals(runs: Sequence[Run]) -> dict[str, Tensor]:
     slots = [run.slots for run in runs]
     arrays = {"theta": torch.stack([slot["final"] for slot in slots])}
     buffers = [name for name in slots[0] if name.startswith("final_buffer/")]
-    return arrays | {name.replace("final_", "", 1): torch.stack([slot[name] for slot in slots]) for name in buffers}
+    return arrays | {
+        name.replace("final_", "", 1): torch.stack([slot[name] for slot in slots])
+        for name in buffers
+    }
 
 
-# --- against its members ----------------------------------------------------------------------------------------------
+# --- against its members --------------------------------------------------------------------------
 
 
 def _conclude(study: Study) -> dict[str, Any]:
@@ -204,14 +247,19 @@ def _conclude(study: Study) -> dict[str, Any]:
         "ensemble": str(study.path),
         "seconds": study.seconds,
     }
-    (study.path / "ensemble.json").write_text(json.dumps({"members": len(saved), "combine": saved.combine}), encoding="utf-8")
+    (study.path / "ensemble.json").write_text(
+        json.dumps({"members": len(saved), "combine": saved.combine}), encoding="utf-8"
+    )
     return study.finish(summary, page_of(study, summary))
 
 
 def _member_outputs(saved: Ensemble, pipeline: Pipeline, split: str) -> measuring.Outputs:
     batches = list(pipeline.split(split))
     with torch.inference_mode():
-        values = [pipeline.target_units(torch.cat([member(batch.x) for batch in batches])) for member in saved.members]
+        values = [
+            pipeline.target_units(torch.cat([member(batch.x) for batch in batches]))
+            for member in saved.members
+        ]
     targets = pipeline.target_units(torch.cat([batch.y for batch in batches]))
     return measuring.Outputs(torch.stack(values).clone(), targets.clone(), pipeline)
 
@@ -224,7 +272,8 @@ def combined(p: np.ndarray, combine: str) -> np.ndarray:
 
 
 def compared(members: measuring.Outputs, whole: measuring.Outputs, combine: str) -> dict[str, Any]:
-    """The ensemble's and its members' metrics, and for classes their calibration and how often members disagree."""
+    """The ensemble's and its members' metrics, and for classes their calibration and how often
+    members disagree."""
     if members.pipeline.task == "regression":
         target = members.targets.double().numpy()
 
@@ -240,7 +289,11 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs, combine: str)
             ]
         }
     if members.pipeline.task != "classification":
-        raise InputError("ensemble", got=f"a {members.pipeline.task} task", expected="classification or regression")
+        raise InputError(
+            "ensemble",
+            got=f"a {members.pipeline.task} task",
+            expected="classification or regression",
+        )
     y = members.targets.long().numpy().ravel()
     p, together = members.probabilities, whole.probabilities[0]
     singles = [calibration(row, y) for row in p]
@@ -258,7 +311,10 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs, combine: str)
             {"who": "best member by log-loss", **{n: best[n] for n in names}},
         ],
         "disagreement": float(np.mean(apart)),
-        "reliability": {"ensemble": joint["bins"], "members": calibration(p.reshape(-1, p.shape[-1]), np.tile(y, len(p)))["bins"]},
+        "reliability": {
+            "ensemble": joint["bins"],
+            "members": calibration(p.reshape(-1, p.shape[-1]), np.tile(y, len(p)))["bins"],
+        },
         "grown": [{n: one[n] for n in names} for one in grown],
         "single": [{n: one[n] for n in names} for one in singles],
     }

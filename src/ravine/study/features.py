@@ -1,4 +1,5 @@
-"""What a network looks at: first-layer filters, the patches that excite its units most, saliency."""
+"""What a network looks at: first-layer filters, the patches that excite its units most,
+saliency."""
 
 from __future__ import annotations
 
@@ -34,10 +35,11 @@ def features(
 ) -> dict[str, Any]:
     """Draw what a trained network responds to; gives the study's summary.
 
-    *Filters*: the first layer's weights as images (a dense layer's rows in the shape of the input). *Patches*: for the ``units``
-    units of ``layer`` (default: the last convolution, else the first dense layer) that vary most, the parts of ``samples``
-    inputs that excite them most, cut to what the unit can see. *Saliency*: |d score of the class / d input| for one sample of
-    each class; for inputs that are no images, its mean for each feature.
+    *Filters*: the first layer's weights as images (a dense layer's rows in the shape of the input).
+    *Patches*: for the ``units`` units of ``layer`` (default: the last convolution, else the first
+    dense layer) that vary most, the parts of ``samples`` inputs that excite them most, cut to what
+    the unit can see. *Saliency*: |d score of the class / d input| for one sample of each class; for
+    inputs that are no images, its mean for each feature.
 
     Source: Zeiler and Fergus, 2014; Simonyan et al. (saliency), 2014.
     """
@@ -45,9 +47,17 @@ def features(
         if value < 1:
             raise InputError(option, got=value, expected="a whole number of at least 1")
     opened = run if isinstance(run, Run) else Run(run, member, module=model)
-    names: dict[str, nn.Module] = {name: module for name, module in opened.model.named_modules() if isinstance(module, _WEIGHTED)}
+    names: dict[str, nn.Module] = {
+        name: module
+        for name, module in opened.model.named_modules()
+        if isinstance(module, _WEIGHTED)
+    }
     if not names:
-        raise InputError("features", got="a network without dense or convolutional layers", expected="at least one")
+        raise InputError(
+            "features",
+            got="a network without dense or convolutional layers",
+            expected="at least one",
+        )
     if layer is not None and layer not in names:
         raise unknown("--layer", layer, names)
     options = {
@@ -59,7 +69,16 @@ def features(
         "samples": samples,
         "split": split,
     }
-    study = Study.enter("features", opened.recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "features",
+        opened.recipe,
+        options,
+        out,
+        model=model,
+        data=data,
+        quiet=quiet,
+        command=command,
+    )
     pipeline = measuring.pipeline_of(opened.recipe, data)
     measuring.need(pipeline, split)
     batches = list(pipeline.split(split, limit=samples))
@@ -83,7 +102,8 @@ def _default_layer(names: dict[str, nn.Module]) -> str:
 
 
 def filters(layer: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
-    """The first layer's weights [units, C, h, w]; for inputs that are no images [units, 1, 1, inputs]."""
+    """The first layer's weights [units, C, h, w]; for inputs that are no images [units, 1, 1,
+    inputs]."""
     weight: Tensor = layer.weight.detach().float().cpu()  # type: ignore[operator]
     if weight.dim() == 2 and len(shape) == 3 and weight.shape[1] == int(np.prod(shape)):
         weight = weight.view(-1, *shape)
@@ -92,8 +112,11 @@ def filters(layer: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
     return weight.numpy()
 
 
-def exciting(model: nn.Module, layer: nn.Module, x: Tensor, units: int, patches: int) -> list[dict[str, Any]]:
-    """For each of the units that vary most: the inputs' parts [patches, C, h, w] of its largest values, and these values."""
+def exciting(
+    model: nn.Module, layer: nn.Module, x: Tensor, units: int, patches: int
+) -> list[dict[str, Any]]:
+    """For each of the units that vary most: the inputs' parts [patches, C, h, w] of its largest
+    values, and these values."""
     responses = _responses(model, layer, x)  # [N, U, H, W] or [N, U]
     flat = responses.flatten(2).amax(2) if responses.dim() == 4 else responses
     chosen = flat.std(0).argsort(descending=True)[:units]
@@ -107,7 +130,9 @@ def exciting(model: nn.Module, layer: nn.Module, x: Tensor, units: int, patches:
 
 def _responses(model: nn.Module, layer: nn.Module, x: Tensor, batch: int = 256) -> Tensor:
     seen: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _, __, output: seen.append(output.detach().float().cpu()))
+    handle = layer.register_forward_hook(
+        lambda _, __, output: seen.append(output.detach().float().cpu())
+    )
     model.eval()
     try:
         with torch.no_grad():
@@ -118,8 +143,11 @@ def _responses(model: nn.Module, layer: nn.Module, x: Tensor, batch: int = 256) 
     return torch.cat(seen)
 
 
-def _patch(model: nn.Module, layer: nn.Module, image: Tensor, unit: int, response: Tensor) -> np.ndarray:
-    """The part of an image [C, H, W] that the unit sees where it responds most: where its gradient is not zero."""
+def _patch(
+    model: nn.Module, layer: nn.Module, image: Tensor, unit: int, response: Tensor
+) -> np.ndarray:
+    """The part of an image [C, H, W] that the unit sees where it responds most: where its gradient
+    is not zero."""
     seen: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _, __, output: seen.append(output))
     pixels = image[None].clone().requires_grad_()
@@ -139,7 +167,8 @@ def _patch(model: nn.Module, layer: nn.Module, image: Tensor, unit: int, respons
 
 
 def saliency(model: nn.Module, x: Tensor, y: Tensor, classes: Any, most: int = 8) -> dict[str, Any]:
-    """|d score of the target's class / d input|: of the first sample of each class for images, else the mean over samples."""
+    """|d score of the target's class / d input|: of the first sample of each class for images, else
+    the mean over samples."""
     image = x.dim() == 4
     picked = (
         [int((y == c).nonzero()[0]) for c in y.unique()[:most]]
@@ -163,10 +192,16 @@ def saliency(model: nn.Module, x: Tensor, y: Tensor, classes: Any, most: int = 8
     if not image:
         return {"features": size.flatten(1).mean(0).tolist()}
     names = [
-        str(classes[int(t)]) if classes and not targets.is_floating_point() and targets.dim() == 1 else f"{i}"
+        str(classes[int(t)])
+        if classes and not targets.is_floating_point() and targets.dim() == 1
+        else f"{i}"
         for i, t in enumerate(targets)
     ]
-    return {"images": x[index].float().cpu().numpy(), "maps": size.amax(1).cpu().numpy(), "names": names}
+    return {
+        "images": x[index].float().cpu().numpy(),
+        "maps": size.amax(1).cpu().numpy(),
+        "names": names,
+    }
 
 
 def _conclude(study: Study, found: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +210,11 @@ def _conclude(study: Study, found: dict[str, Any]) -> dict[str, Any]:
     weights = found["filters"]
     norms = np.sqrt((weights.reshape(len(weights), -1) ** 2).sum(1))
     table = [
-        {"unit": one["unit"], "largest value": one["values"][0], "least of these": one["values"][-1]}
+        {
+            "unit": one["unit"],
+            "largest value": one["values"][0],
+            "least of these": one["values"][-1],
+        }
         for one in found.get("units", [])
     ]
     summary = {

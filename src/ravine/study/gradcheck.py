@@ -1,4 +1,5 @@
-"""Gradient check: what autograd and the penalties' formulas give, against central differences in float64."""
+"""Gradient check: what autograd and the penalties' formulas give, against central differences in
+float64."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ from ravine.study.directory import Study
 
 STEP = 2e-4
 FLOOR = 1e-3  # of the largest gradient: the least denominator of a relative error
-GOOD, FAIR, WRONG = 1e-7, 1e-4, 1e-2  # relative errors: right; right where there are kinks; surely wrong from here on
+GOOD, FAIR, WRONG = (
+    1e-7,
+    1e-4,
+    1e-2,
+)  # relative errors: right; right where there are kinks; surely wrong from here on
 THRESHOLDS = (
     "Up to 1e-7 is right. Up to 1e-4 is right where the loss has kinks (ReLU, max pooling, hinge), and too much where it has none. "
     "From 1e-2 on the gradient is surely wrong."
@@ -44,38 +49,65 @@ def gradcheck(
     quiet: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Compare the gradient of one batch with central differences, tensor by tensor; gives the study's summary.
+    """Compare the gradient of one batch with central differences, tensor by tensor; gives the
+    study's summary.
 
-    At the initial point, and again after ``trained`` steps of training (0: not again). At ``coordinates`` places of each
-    tensor, drawn by ``seed``, and at one more of every row of the output layer, a class each. The derivative is
-    (4 D(h) - D(2h)) / 3 with D(h) = (f(w + h) - f(w - h)) / 2h and h = 2e-4, penalties included, dropout masks held. The
-    relative error is |a - n| / max(|a|, |n|, g/1000), g the largest entry of the whole gradient (the floor is higher where
-    rounding alone makes more). Where it is above 1e-7 the place is looked at from both sides, with h/100: a kink (ReLU, max
-    pooling) near w shrinks away or parts the sides, a wrong gradient does not. Places at kinks are skipped and counted.
+    At the initial point, and again after ``trained`` steps of training (0: not again). At
+    ``coordinates`` places of each tensor, drawn by ``seed``, and at one more of every row of the
+    output layer, a class each. The derivative is (4 D(h) - D(2h)) / 3 with D(h) = (f(w + h) - f(w -
+    h)) / 2h and h = 2e-4, penalties included, dropout masks held. The relative error is |a - n| /
+    max(|a|, |n|, g/1000), g the largest entry of the whole gradient (the floor is higher where
+    rounding alone makes more). Where it is above 1e-7 the place is looked at from both sides, with
+    h/100: a kink (ReLU, max pooling) near w shrinks away or parts the sides, a wrong gradient does
+    not. Places at kinks are skipped and counted.
 
     >>> gradcheck(Recipe(data={"source": "blobs"}, model="softmax"), quiet=True, out=tmp / "g")["verdict"]
     'right'
     """
     if coordinates < 1 or samples < 1:
-        raise InputError("--coordinates and --samples", got=[coordinates, samples], expected="whole numbers of at least 1")
+        raise InputError(
+            "--coordinates and --samples",
+            got=[coordinates, samples],
+            expected="whole numbers of at least 1",
+        )
     if trained < 0:
         raise InputError("--trained", got=trained, expected="a number of steps, 0 for none")
     recipe = recipe.edit({"precision": "float64"})
     options = {"coordinates": coordinates, "samples": samples, "trained": trained, "seed": seed}
-    study = Study.enter("gradcheck", recipe, options, out, model=copy.deepcopy(model), data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "gradcheck",
+        recipe,
+        options,
+        out,
+        model=copy.deepcopy(model),
+        data=data,
+        quiet=quiet,
+        command=command,
+    )
     pipeline = measuring.pipeline_of(recipe, data)
     points = Points(recipe, pipeline, model if callable(model) else None)
     points.population.train(True)
     raw = pipeline.batch(0)
     batch = Batch(raw.x[:samples], raw.y[:samples], raw.index[:samples])
     classes = pipeline.outputs
-    table = study.once("tensors", lambda: list(_tensors(recipe, points.population, batch, coordinates, seed, classes, "initial")))
+    table = study.once(
+        "tensors",
+        lambda: list(
+            _tensors(recipe, points.population, batch, coordinates, seed, classes, "initial")
+        ),
+    )
     if trained:
         _move(points.population, _trained(study, recipe, trained))
         table += study.once(
-            "again", lambda: list(_tensors(recipe, points.population, batch, coordinates, seed, classes, "trained"))
+            "again",
+            lambda: list(
+                _tensors(recipe, points.population, batch, coordinates, seed, classes, "trained")
+            ),
         )
-    worst = max(table, key=lambda row: math.inf if math.isnan(row["relative error"]) else row["relative error"])
+    worst = max(
+        table,
+        key=lambda row: math.inf if math.isnan(row["relative error"]) else row["relative error"],
+    )
     kinks = sum(row["kinks"] for row in table)
     summary = {
         "verdict": _verdict(worst["relative error"], kinks),
@@ -100,7 +132,9 @@ def _verdict(worst: float, kinks: int) -> str:
 def _trained(study: Study, recipe: Recipe, steps: int) -> Tensor:
     """The weights after some steps of training [D]."""
     short = recipe.edit({"stop": {"after": f"{steps}it"}, "average": {}})
-    return study.train("trained", [short], report=lambda _: None)[0].slots["theta"].detach().flatten()
+    return (
+        study.train("trained", [short], report=lambda _: None)[0].slots["theta"].detach().flatten()
+    )
 
 
 def _move(population: Population, point: Tensor) -> None:
@@ -109,16 +143,28 @@ def _move(population: Population, point: Tensor) -> None:
 
 
 def _tensors(
-    recipe: Recipe, population: Population, batch: Batch, coordinates: int, seed: int, classes: int, point: str
+    recipe: Recipe,
+    population: Population,
+    batch: Batch,
+    coordinates: int,
+    seed: int,
+    classes: int,
+    point: str,
 ) -> Iterator[dict[str, Any]]:
     analytic, size = _analytic(recipe, population, batch)
     base = population.theta[0].detach().clone()
-    rounding = 2 * torch.finfo(torch.float64).eps * size / STEP  # of a difference, where the gradient is next to nothing
-    floor = max(FLOOR * float(analytic.abs().max()), rounding / GOOD, torch.finfo(torch.float64).tiny)
+    rounding = (
+        2 * torch.finfo(torch.float64).eps * size / STEP
+    )  # of a difference, where the gradient is next to nothing
+    floor = max(
+        FLOOR * float(analytic.abs().max()), rounding / GOOD, torch.finfo(torch.float64).tiny
+    )
     for entry in population.layout.entries:
         places = _places(entry, coordinates, classes, generator(seed, "gradcheck", entry.name))
         found = analytic[places]
-        near, far = (_differences(recipe, population, batch, base, places, h)[0] for h in (STEP, 2 * STEP))
+        near, far = (
+            _differences(recipe, population, batch, base, places, h)[0] for h in (STEP, 2 * STEP)
+        )
         errors = _errors(found, (4 * near - far) / 3, floor)
         bad = ~(errors <= GOOD)
         kinks = torch.zeros_like(bad)
@@ -129,7 +175,8 @@ def _tensors(
 
 
 def _places(entry: Entry, coordinates: int, classes: int, draws: torch.Generator) -> Tensor:
-    """Columns of theta: some of the tensor's, and one of each row where there is a row for each class."""
+    """Columns of theta: some of the tensor's, and one of each row where there is a row for each
+    class."""
     size = entry.stop - entry.start
     places = torch.randperm(size, generator=draws)[:coordinates]
     if entry.shape and entry.shape[0] == classes:
@@ -139,13 +186,19 @@ def _places(entry: Entry, coordinates: int, classes: int, draws: torch.Generator
     return entry.start + places
 
 
-def _at_kink(analytic: Tensor, closer: tuple[Tensor, Tensor, Tensor], errors: Tensor, floor: float) -> Tensor:
+def _at_kink(
+    analytic: Tensor, closer: tuple[Tensor, Tensor, Tensor], errors: Tensor, floor: float
+) -> Tensor:
     """Where a wide difference errs since the loss has a kink between its points, or right there."""
     middle, left, right = closer
-    left_error, right_error, again = (_errors(analytic, slope, floor) for slope in (left, right, middle))
+    left_error, right_error, again = (
+        _errors(analytic, slope, floor) for slope in (left, right, middle)
+    )
     passed = (again < errors / 3) & (again < FAIR)
     sides = _errors(left, right, floor) > 10 * FAIR
-    between = (torch.minimum(left, right) - analytic <= FAIR * floor) & (analytic - torch.maximum(left, right) <= FAIR * floor)
+    between = (torch.minimum(left, right) - analytic <= FAIR * floor) & (
+        analytic - torch.maximum(left, right) <= FAIR * floor
+    )
     one_side = torch.minimum(left_error, right_error) < FAIR
     return passed | (sides & (between | one_side))
 
@@ -164,11 +217,14 @@ def _row(entry: Entry, point: str, errors: Tensor, kinks: int, found: Tensor) ->
 
 
 def _analytic(recipe: Recipe, population: Population, batch: Batch) -> tuple[Tensor, float]:
-    """The gradient, and the largest number that the loss is computed from: rounding is in proportion to it."""
+    """The gradient, and the largest number that the loss is computed from: rounding is in
+    proportion to it."""
     population.seed_step(0)
     losses = population.gradients(batch.x, batch.y, None, 0)
     grad = population.grad.clone()
-    add_penalty_gradients(grad, population.theta.detach(), population.layout, *_strengths(recipe, len(population)))
+    add_penalty_gradients(
+        grad, population.theta.detach(), population.layout, *_strengths(recipe, len(population))
+    )
     population.seed_step(0)
     with torch.no_grad():
         scores = population.call(population.objectives[0].model, batch.x)
@@ -189,7 +245,9 @@ def _differences(
                 population.theta[row, place] += shift
         population.seed_step(0)
         losses = population.losses(batch.x, batch.y)
-        losses = losses + penalty(population.theta.detach(), population.layout, *_strengths(recipe, len(population)))
+        losses = losses + penalty(
+            population.theta.detach(), population.layout, *_strengths(recipe, len(population))
+        )
         values.append(losses[: len(part)])
     _move(population, base)
     middle, around = torch.cat(values).split([1, len(shifts) - 1])
@@ -198,7 +256,10 @@ def _differences(
 
 
 def _strengths(recipe: Recipe, rows: int) -> list[Tensor]:
-    return [torch.full((rows,), getattr(recipe.loss, name), dtype=torch.float64) for name in ("l1", "l2", "lp", "p")]
+    return [
+        torch.full((rows,), getattr(recipe.loss, name), dtype=torch.float64)
+        for name in ("l1", "l2", "lp", "p")
+    ]
 
 
 def _errors(one: Tensor, other: Tensor, floor: float) -> Tensor:
@@ -229,7 +290,12 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
             f"{count} derivatives were compared with central differences in float64; {summary['kinks']} at kinks were skipped.",
             THRESHOLDS,
         ],
-        figures={"errors": ("Largest relative error of each tensor", errors_figure(summary["table"], GOOD, FAIR))},
+        figures={
+            "errors": (
+                "Largest relative error of each tensor",
+                errors_figure(summary["table"], GOOD, FAIR),
+            )
+        },
         tables=[Table("By tensor", summary["table"], best=None)],
         reading=[
             THRESHOLDS,

@@ -1,6 +1,8 @@
-"""Several networks of one architecture as one: where each had its own convolution, all have one grouped convolution.
+"""Several networks of one architecture as one: where each had its own convolution, all have one
+grouped convolution.
 
-Activations hold the P members behind one another along the channels: [B, P C, H, W], or [B, P F] where there are no positions.
+Activations hold the P members behind one another along the channels: [B, P C, H, W], or [B, P F]
+where there are no positions.
 """
 
 from __future__ import annotations
@@ -21,21 +23,41 @@ from ravine.nn.stack import Stack
 
 _CONTAINERS = (nn.Sequential, Stack, Residual, BasicBlock, Bottleneck, ResNet)
 _CHANNEL_BY_CHANNEL = (
-    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Identity, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
-    GlobalPool, Dropout, SpatialDropout, GaussianNoise, nn.Dropout, nn.Dropout2d,
-)  # fmt: skip
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.GELU,
+    nn.Identity,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    GlobalPool,
+    Dropout,
+    SpatialDropout,
+    GaussianNoise,
+    nn.Dropout,
+    nn.Dropout2d,
+)
 
 
 class Grouped:
-    """What P rows of a population give for the same inputs, in evaluation mode: [B, C, H, W] -> [P, B, K].
+    """What P rows of a population give for the same inputs, in evaluation mode: [B, C, H, W] -> [P,
+    B, K].
 
     The weights are views of theta, so whatever is written there counts at the next call.
     """
 
     def __init__(self, population: Population):
         self.members = len(population)
-        entries = {e.name.removeprefix("model."): view(population.theta.detach(), e) for e in population.layout.entries}
-        buffers = {name.removeprefix("model."): stacked for name, stacked in population.buffers.items()}
+        entries = {
+            e.name.removeprefix("model."): view(population.theta.detach(), e)
+            for e in population.layout.entries
+        }
+        buffers = {
+            name.removeprefix("model."): stacked for name, stacked in population.buffers.items()
+        }
         model = copy.deepcopy(population.objectives[0].model)
         self.model = _replaced(model, "", {**entries, **buffers}, self.members).eval()
 
@@ -71,10 +93,18 @@ def _known(part: nn.Module) -> bool:
 def _replaced(module: nn.Module, name: str, stacked: dict[str, Tensor], members: int) -> nn.Module:
     """The module with every layer replaced that must know the members apart."""
     layers: dict[type[nn.Module], type[_Members]] = {
-        nn.Conv2d: _Convolution, nn.BatchNorm2d: _Norm, nn.Linear: _Dense, nn.Flatten: _Flatten, PadShortcut: _Shortcut,
-    }  # fmt: skip
+        nn.Conv2d: _Convolution,
+        nn.BatchNorm2d: _Norm,
+        nn.Linear: _Dense,
+        nn.Flatten: _Flatten,
+        PadShortcut: _Shortcut,
+    }
     if type(module) in layers:
-        own = {path.rpartition(".")[2]: value for path, value in stacked.items() if path.rpartition(".")[0] == name}
+        own = {
+            path.rpartition(".")[2]: value
+            for path, value in stacked.items()
+            if path.rpartition(".")[0] == name
+        }
         return layers[type(module)](module, own, members)
     for child, part in list(module.named_children()):
         setattr(module, child, _replaced(part, f"{name}.{child}".lstrip("."), stacked, members))
@@ -82,7 +112,8 @@ def _replaced(module: nn.Module, name: str, stacked: dict[str, Tensor], members:
 
 
 class _Members(nn.Module):
-    """A layer of P members: the layer as it was, and its stacked parameters and buffers [P, ...]."""
+    """A layer of P members: the layer as it was, and its stacked parameters and buffers [P,
+    ...]."""
 
     def __init__(self, layer: nn.Module, own: dict[str, Tensor], members: int):
         super().__init__()
@@ -99,14 +130,18 @@ class _Convolution(_Members):
         (conv,) = self.alone
         weight = self.own["weight"].flatten(0, 1)  # [P K, C, h, w]
         groups = self.members * conv.groups
-        return F.conv2d(x, weight, self.flat("bias"), conv.stride, conv.padding, conv.dilation, groups)
+        return F.conv2d(
+            x, weight, self.flat("bias"), conv.stride, conv.padding, conv.dilation, groups
+        )
 
 
 class _Norm(_Members):
     def forward(self, x: Tensor) -> Tensor:
         (norm,) = self.alone
         mean, variance = self.own["running_mean"].flatten(), self.own["running_var"].flatten()
-        return F.batch_norm(x, mean, variance, self.flat("weight"), self.flat("bias"), False, 0.0, norm.eps)
+        return F.batch_norm(
+            x, mean, variance, self.flat("weight"), self.flat("bias"), False, 0.0, norm.eps
+        )
 
 
 class _Dense(_Members):

@@ -1,4 +1,5 @@
-"""What measures the loss at many points of a network's parameter space, in the way that is fastest here: found by trying."""
+"""What measures the loss at many points of a network's parameter space, in the way that is fastest
+here: found by trying."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class Instrument:
         """``"one at a time"``, ``"64 together"`` or ``"4 by grouped convolutions"``."""
         if way not in self._made:
             width = 1 if way == ALONE else int(way.split()[0])
-            points = Points(self.recipe, self.pipeline, self.module, buffers=self.buffers, width=width)
+            points = Points(
+                self.recipe, self.pipeline, self.module, buffers=self.buffers, width=width
+            )
             if way.endswith("convolutions"):
                 points.outputs = Grouped(points.population)
             self._made[way] = points
@@ -47,15 +50,24 @@ class Instrument:
         """One at a time, and those ways that this network can take, of at most so many points."""
         alone = self.points(ALONE)
         if Grouped.takes(alone.population.objectives[0].model):
-            found = [f"{_even(width, most)} by grouped convolutions" for width in GROUPED if width <= most]
+            found = [
+                f"{_even(width, most)} by grouped convolutions"
+                for width in GROUPED
+                if width <= most
+            ]
         else:
             pair = Points(self.recipe, self.pipeline, self.module, width=2)
             widths = TOGETHER if pair.execution.rows != "one by one" else ()
-            found = [f"{_even(min(width, most), most)} together" for width in widths if min(width, most) > 1]
+            found = [
+                f"{_even(min(width, most), most)} together"
+                for width in widths
+                if min(width, most) > 1
+            ]
         return list(dict.fromkeys([ALONE, *found]))
 
     def fastest(self, theta: Tensor, batches: Sequence[Batch]) -> dict[str, Any]:
-        """The way that takes the least time for all these points, and the seconds a point of each: the least of several turns."""
+        """The way that takes the least time for all these points, and the seconds a point of each:
+        the least of several turns."""
         ways, few = self.ways(len(theta)), list(batches[:1])
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(ROUNDS):
@@ -70,7 +82,8 @@ class Instrument:
 
 
 def _even(width: int, most: int) -> int:
-    """The width from this one to less than twice it that leaves the fewest rows of the last turn empty.
+    """The width from this one to less than twice it that leaves the fewest rows of the last turn
+    empty.
 
     >>> _even(4, 25), _even(2, 25), _even(64, 25)
     (5, 2, 25)

@@ -22,7 +22,8 @@ LEADERS = 8
 
 
 class LiveTable:
-    """Within it, ``stage(...)`` gives what ``train_many`` reports to; ``stages`` is how many there will be."""
+    """Within it, ``stage(...)`` gives what ``train_many`` reports to; ``stages`` is how many there
+    will be."""
 
     def __init__(self, title: str, metric: str, stages: int, *, quiet: bool):
         self.title, self.metric, self.stages, self.quiet = title, metric, stages, quiet
@@ -32,12 +33,22 @@ class LiveTable:
         self._part, self._skipped = 0.0, 0.0
 
     def __enter__(self) -> LiveTable:
-        self._live = Live(console=Console(stderr=True), refresh_per_second=2, get_renderable=self._table, transient=True)
+        self._live = Live(
+            console=Console(stderr=True),
+            refresh_per_second=2,
+            get_renderable=self._table,
+            transient=True,
+        )
         if not self.quiet:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if not self.quiet:
             self._live.stop()
 
@@ -59,17 +70,32 @@ class LiveTable:
         done = (max(self._done, 0) + self._part) / max(self.stages, 1)
         spent = time.monotonic() - self._began
         left = measures.duration(spent * (1 - done) / done) if done > 0.01 else "…"
-        table = Table(title=f"{self.title}: {self._now}, {done:.0%} done, about {left} left", title_justify="left")
+        table = Table(
+            title=f"{self.title}: {self._now}, {done:.0%} done, about {left} left",
+            title_justify="left",
+        )
         better = measures.better_is(self.metric)
-        found = [(key, row) for key, row in self.rows.items() if row.get(self.metric) == row.get(self.metric)]
+        found = [
+            (key, row)
+            for key, row in self.rows.items()
+            if row.get(self.metric) == row.get(self.metric)
+        ]
         found.sort(key=lambda item: item[1].get(self.metric, 0.0), reverse=better == "max")
         paths = list(dict.fromkeys(path for label in self._labels.values() for path in label))[:5]
         for column in ("stage", *shortened(paths), "epoch", measures.title(self.metric)):
             table.add_column(column, overflow="fold")
         for key, row in found[:LEADERS]:
             label = self._labels.get(key, {})
-            values = [f"{v:.3g}" if isinstance(v, float) else show_value(v) for v in (label.get(path, "–") for path in paths)]
-            table.add_row(key[0], *values, f"{row['epoch']:.4g}", measures.show(self.metric, row.get(self.metric)))
+            values = [
+                f"{v:.3g}" if isinstance(v, float) else show_value(v)
+                for v in (label.get(path, "–") for path in paths)
+            ]
+            table.add_row(
+                key[0],
+                *values,
+                f"{row['epoch']:.4g}",
+                measures.show(self.metric, row.get(self.metric)),
+            )
         return table
 
 

@@ -1,4 +1,5 @@
-"""What studies measure of trained runs: metrics and outputs on a part of the data, and how runs are ranked."""
+"""What studies measure of trained runs: metrics and outputs on a part of the data, and how runs are
+ranked."""
 
 from __future__ import annotations
 
@@ -52,10 +53,17 @@ def need(pipeline: Pipeline, split: str) -> None:
     if split not in ("train", "validation", "test"):
         raise InputError("--split", got=split, expected="train, validation or test")
     if not pipeline.has(split):
-        raise InputError("data", got=f"no {split} part", expected=f"a {split} part", repair=f"set data.{split} above 0")
+        raise InputError(
+            "data",
+            got=f"no {split} part",
+            expected=f"a {split} part",
+            repair=f"set data.{split} above 0",
+        )
 
 
-def outputs_on(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None) -> Outputs:
+def outputs_on(
+    runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None
+) -> Outputs:
     """What every run's network gives for every sample of a part."""
     pipeline = pipeline or pipeline_of(runs[0].recipe, data)
     need(pipeline, split)
@@ -63,12 +71,16 @@ def outputs_on(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: P
     found = []
     for run in runs:
         with evaluation([run.model]):
-            found.append(pipeline.target_units(torch.cat([run.model(batch.x) for batch in batches])))
+            found.append(
+                pipeline.target_units(torch.cat([run.model(batch.x) for batch in batches]))
+            )
     targets = pipeline.target_units(torch.cat([batch.y for batch in batches]))
     return Outputs(torch.stack(found).clone(), targets.clone(), pipeline)
 
 
-def measure(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None) -> dict[str, np.ndarray]:
+def measure(
+    runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None
+) -> dict[str, np.ndarray]:
     """``{"loss": [P], "accuracy": [P], …}`` of runs that share their data."""
     recipe = runs[0].recipe
     pipeline = pipeline or pipeline_of(recipe, data)
@@ -76,13 +88,18 @@ def measure(runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipe
     metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
     objectives = []
     for run in runs:
-        loss = build_loss(run.recipe.loss, pipeline.task, counts=[int(n) for n in pipeline.class_counts().tolist()] or None)
+        loss = build_loss(
+            run.recipe.loss,
+            pipeline.task,
+            counts=[int(n) for n in pipeline.class_counts().tolist()] or None,
+        )
         objectives.append(Objective(run.model, loss).to(next(run.model.parameters()).dtype))
     return evaluate(objectives, pipeline, split, metrics)
 
 
 def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
-    """The validation metric that chooses: the asked one, or the task's first (``val_accuracy``, ``val_rmse``)."""
+    """The validation metric that chooses: the asked one, or the task's first (``val_accuracy``,
+    ``val_rmse``)."""
     pipeline = pipeline_of(recipe, data)
     need(pipeline, "validation")
     own = [*metric_functions(pipeline.task, recipe.metrics, recipe.loss), "loss"]
@@ -93,7 +110,8 @@ def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
 
 
 def score(result: dict[str, Any], metric: str) -> tuple[float, float]:
-    """A key that sorts the best run first: by the metric, equals by validation loss; what is not finite comes last."""
+    """A key that sorts the best run first: by the metric, equals by validation loss; what is not
+    finite comes last."""
     value, loss = result.get(metric), result.get("val_loss")
     sign = 1.0 if better_is(metric) == "min" else -1.0
     first = sign * value if value is not None and math.isfinite(value) else math.inf

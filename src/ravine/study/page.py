@@ -1,4 +1,5 @@
-"""The report of a study: one self-contained page in the style of a run's report, and its figures as files."""
+"""The report of a study: one self-contained page in the style of a run's report, and its figures as
+files."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _WEB = [Path(__file__).parent / "web", Path(page.__file__).parent / "web"]
 
 @dataclass
 class Table:
-    """Rows of plain data under headings; numbers are shown as ``form`` says, or by the name of their column."""
+    """Rows of plain data under headings; numbers are shown as ``form`` says, or by the name of
+    their column."""
 
     caption: str
     rows: Sequence[Mapping[str, Any]]
@@ -45,7 +47,9 @@ class Page:
 
     title: str
     sentences: Sequence[str]
-    figures: Mapping[str, tuple[str, Figure]] = field(default_factory=dict)  # file name -> (caption, figure)
+    figures: Mapping[str, tuple[str, Figure]] = field(
+        default_factory=dict
+    )  # file name -> (caption, figure)
     tables: Sequence[Table] = ()
     reading: Sequence[str] = ()  # how to read it
     pictures: Sequence[str] = ()  # further files in figures/, such as an interactive page
@@ -66,7 +70,9 @@ def write_page(study: Study, content: Page) -> None:
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{suffix}")
                 figure.set_layout_engine("none")  # it stands
-        drawn.append((caption, _inline(figure, f"s{number}", caption), figure.get_figwidth() > WIDE))
+        drawn.append(
+            (caption, _inline(figure, f"s{number}", caption), figure.get_figwidth() > WIDE)
+        )
     html = (
         _templates()
         .get_template("study.html")
@@ -96,13 +102,24 @@ def print_page(content: Page, path: Path) -> None:
 
 
 def _printed(table: Table, width: int, most: int = 12) -> RichTable:
-    """Up to ``most`` rows, those around the best; columns that say nothing are left to the report, words stay whole."""
+    """Up to ``most`` rows, those around the best; columns that say nothing are left to the report,
+    words stay whole."""
     first = max(0, min((table.best or 0) - most // 2, len(table.rows) - most))
-    rows = [{column: cell(row.get(column), column) for column in table.columns} for row in table.rows[first : first + most]]
-    columns = [column for column in table.columns if any(row[column] not in ("0", "–") for row in rows)]
+    rows = [
+        {column: cell(row.get(column), column) for column in table.columns}
+        for row in table.rows[first : first + most]
+    ]
+    columns = [
+        column for column in table.columns if any(row[column] not in ("0", "–") for row in rows)
+    ]
     fields = [column for column in columns if "." in column]
-    heads = {column: heading(column) for column in columns} | dict(zip(fields, shortened(fields), strict=True))
-    words = {c: max(len(word) for text in (heads[c], *(row[c] for row in rows)) for word in text.split()) for c in columns}
+    heads = {column: heading(column) for column in columns} | dict(
+        zip(fields, shortened(fields), strict=True)
+    )
+    words = {
+        c: max(len(word) for text in (heads[c], *(row[c] for row in rows)) for word in text.split())
+        for c in columns
+    }
     fits = sum(words.values()) + 2 * len(words) <= width
     left_out = len(table.rows) - len(rows)
     shown = RichTable(
@@ -126,7 +143,11 @@ def _inline(figure: Figure, prefix: str, caption: str) -> Markup:
 
 def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_WEB),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"shown": cell, "heading": heading}
     return environment
@@ -149,7 +170,11 @@ def heading(column: str) -> str:
 
 def cell(value: Any, column: str) -> str:
     """A value as it stands in a table; a pair is mean and standard deviation."""
-    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(v, int | float) for v in value)
+    ):
         if measures.is_percent(column):
             return f"{100 * value[0]:.2f} ± {100 * value[1]:.2f} %"
         return f"{measures.number(value[0])} ± {measures.number(value[1])}"
@@ -157,7 +182,9 @@ def cell(value: Any, column: str) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if column.endswith(" error") and isinstance(value, float):  # relative, of a derivative: no percentage
+    if column.endswith(" error") and isinstance(
+        value, float
+    ):  # relative, of a derivative: no percentage
         return f"{value:.2g}"
     if "." in column and not isinstance(value, list | tuple | Mapping):
         return f"{value:.4g}" if isinstance(value, float) else show_value(value)

@@ -18,11 +18,13 @@ def full_mask(theta: Tensor) -> Tensor:
     return torch.ones_like(theta, dtype=torch.bool)
 
 
-def pruned(theta: Tensor, mask: Tensor, layout: Layout, rate: float, scope: str = "global") -> Tensor:
+def pruned(
+    theta: Tensor, mask: Tensor, layout: Layout, rate: float, scope: str = "global"
+) -> Tensor:
     """The mask [P, D] without the ``rate`` smallest of each row's remaining weights, by magnitude.
 
-    ``scope``: over all weights together (``global``), or in each tensor apart (``layer``). Exactly round(rate · remaining)
-    are taken; of equals, the first.
+    ``scope``: over all weights together (``global``), or in each tensor apart (``layer``). Exactly
+    round(rate · remaining) are taken; of equals, the first.
 
     >>> layout = Layout.of([("w", (4,), "weight", 0), ("b", (1,), "bias", 0)])
     >>> theta = torch.tensor([[0.1, -3.0, 0.2, 1.0, 0.0]])

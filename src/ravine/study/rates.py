@@ -16,7 +16,8 @@ from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 
 LOW, HIGH, COUNT = 1e-6, 10.0, 24
-NEAR = 0.1  # a rate is in the range where its loss has fallen by all but this part of the best rate's fall
+# a rate is in the range where its loss has fallen by all but this part of the best rate's fall
+NEAR = 0.1
 SLOW = 0.5  # a rate is too low where it has fallen by less than this part
 
 
@@ -33,12 +34,14 @@ def lr(
     quiet: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Train ``rates`` learning rates from ``low`` to ``high`` (evenly in the logarithm) side by side, constant, for ``after``.
+    """Train ``rates`` learning rates from ``low`` to ``high`` (evenly in the logarithm) side by
+    side, constant, for ``after``.
 
-    Each rate is judged by how far its smoothed training loss has fallen from the first loss, against the best rate's
-    fall: ``good`` (all but a tenth), ``slow`` or ``high`` (less), ``too low`` (less than half, below the good ones),
-    ``diverged`` (not finite, or above the first loss). The suggested range are the good rates around the best; the edge of
-    divergence lies between the last rate that did not diverge and the first that did.
+    Each rate is judged by how far its smoothed training loss has fallen from the first loss,
+    against the best rate's fall: ``good`` (all but a tenth), ``slow`` or ``high`` (less), ``too
+    low`` (less than half, below the good ones), ``diverged`` (not finite, or above the first loss).
+    The suggested range are the good rates around the best; the edge of divergence lies between the
+    last rate that did not diverge and the first that did.
 
     >>> recipe = Recipe(data={"source": "blobs"}, model="softmax", optimizer="sgd")
     >>> found = lr(recipe, rates=6, after="30it", quiet=True, out=tmp / "lr")
@@ -50,18 +53,26 @@ def lr(
     if rates < 3:
         raise InputError("--rates", got=rates, expected="a whole number of at least 3")
     options = {"low": low, "high": high, "rates": rates, "after": after}
-    study = Study.enter("lr", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "lr", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
     values = [float(f"{rate:.4g}") for rate in np.geomspace(low, high, rates)]
     base = recipe.edit({"schedule": "constant", "stop": {"after": after}})
     recipes = [base.edit({"optimizer.lr": value}) for value in values]
     with LiveTable(f"learning rates of {recipe.name}", "train_loss", 1, quiet=quiet) as live:
-        runs = study.train("rates", recipes, report=live.stage("rates", recipes, [{"optimizer.lr": v} for v in values]))
+        runs = study.train(
+            "rates",
+            recipes,
+            report=live.stage("rates", recipes, [{"optimizer.lr": v} for v in values]),
+        )
     losses = [run.losses for run in runs]
     stopped = [run.result["stopped"] for run in runs]
     return _conclude(study, values, losses, stopped)
 
 
-def judge(rates: Sequence[float], losses: Sequence[np.ndarray], stopped: Sequence[str]) -> dict[str, Any]:
+def judge(
+    rates: Sequence[float], losses: Sequence[np.ndarray], stopped: Sequence[str]
+) -> dict[str, Any]:
     """The verdict on each rate, the suggested rate and range, and the edge of divergence."""
     first = float(np.median([loss[0] for loss in losses if len(loss)]))
     width = max(1, max(map(len, losses)) // 20)
@@ -75,7 +86,11 @@ def judge(rates: Sequence[float], losses: Sequence[np.ndarray], stopped: Sequenc
         low -= 1
     while high + 1 < len(rates) and good[high + 1]:
         high += 1
-    lost = [i for i in range(len(rates)) if not math.isfinite(finals[i]) or finals[i] > max(first, 1e-300) * 1.05]
+    lost = [
+        i
+        for i in range(len(rates))
+        if not math.isfinite(finals[i]) or finals[i] > max(first, 1e-300) * 1.05
+    ]
     above = [i for i in lost if i > best] if falls[best] > 0 else lost
     edge = [rates[above[0] - 1] if above[0] else None, rates[above[0]]] if above else None
     verdicts = [_verdict(i, share[i], best, bool(good[i]), lost) for i in range(len(rates))]
@@ -114,11 +129,15 @@ def _verdict(i: int, share: float, best: int, good: bool, lost: Sequence[int]) -
     return "high"
 
 
-def _conclude(study: Study, rates: list[float], losses: list[np.ndarray], stopped: list[str]) -> dict[str, Any]:
+def _conclude(
+    study: Study, rates: list[float], losses: list[np.ndarray], stopped: list[str]
+) -> dict[str, Any]:
     from ravine.study.pictures.rates import page_of
 
     found = judge(rates, losses, stopped)
     width = max(1, max(map(len, losses)) // 20)
-    courses = [smoothed(loss, width)[: max(1, len(loss) - width // 2)] for loss in losses]  # the ends are means of few
+    courses = [
+        smoothed(loss, width)[: max(1, len(loss) - width // 2)] for loss in losses
+    ]  # the ends are means of few
     summary = {**found, "steps": max(map(len, losses)), "seconds": study.seconds}
     return study.finish(summary, page_of(study, summary, rates, courses))

@@ -1,4 +1,5 @@
-"""Signals before training: how activations and gradients change with depth, for initialisers and activations, beside theory."""
+"""Signals before training: how activations and gradients change with depth, for initialisers and
+activations, beside theory."""
 
 from __future__ import annotations
 
@@ -54,15 +55,18 @@ def signals(
     quiet: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Send a batch through untrained networks and measure activations and gradients by depth; gives the study's summary.
+    """Send a batch through untrained networks and measure activations and gradients by depth; gives
+    the study's summary.
 
-    Every pair of initialiser and activation makes a network of ``depth`` dense layers of ``width`` units on the recipe's data;
-    ``depth=None`` takes the recipe's own model, with its own activations, under each initialiser. ``normal:0.01`` is the
-    normal initialiser with that standard deviation.
+    Every pair of initialiser and activation makes a network of ``depth`` dense layers of ``width``
+    units on the recipe's data; ``depth=None`` takes the recipe's own model, with its own
+    activations, under each initialiser. ``normal:0.01`` is the normal initialiser with that
+    standard deviation.
 
-    Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2] E[phi(sqrt(q_{l-1}) u)^2] + E[b^2], u
-    standard normal, and the gradient's variance grows backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot
-    keeps both for slopes of one at zero, He for ReLU.
+    Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
+    E[phi(sqrt(q_{l-1}) u)^2] + E[b^2], u standard normal, and the gradient's variance grows
+    backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot keeps both for slopes of one
+    at zero, He for ReLU.
 
     Source: Glorot and Bengio, 2010; He et al., 2015; Poole et al., 2016; Schoenholz et al., 2017.
     """
@@ -79,7 +83,9 @@ def signals(
     }
     if samples < 2:
         raise InputError("--samples", got=samples, expected="a whole number of at least 2")
-    study = Study.enter("signals", recipe, options, out, model=model, data=data, quiet=quiet, command=command)
+    study = Study.enter(
+        "signals", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
     pipeline = measuring.pipeline_of(recipe, data)
     found = []
     for (initializer, activation), own in zip(pairs, recipes, strict=True):
@@ -95,13 +101,22 @@ def signals(
     return _conclude(study, found)
 
 
-def _network(recipe: Recipe, initializer: str, activation: str, depth: int | None, width: int) -> Recipe:
+def _network(
+    recipe: Recipe, initializer: str, activation: str, depth: int | None, width: int
+) -> Recipe:
     weights = _initializer(initializer)
     if depth is None:
         return recipe.edit({"model.init": {"weights": weights}})
     find("layer", activation)
     return recipe.edit(
-        {"model": {"kind": "mlp", "hidden": [width] * depth, "activation": activation, "init": {"weights": weights}}}
+        {
+            "model": {
+                "kind": "mlp",
+                "hidden": [width] * depth,
+                "activation": activation,
+                "init": {"weights": weights},
+            }
+        }
     )
 
 
@@ -119,7 +134,9 @@ def _initializer(text: str) -> dict[str, Any]:
     try:
         return make("initializer", {"kind": kind, name: float(number)}).said()
     except ValueError:
-        raise InputError("--init", got=text, expected="KIND or KIND:NUMBER, e.g. normal:0.01") from None
+        raise InputError(
+            "--init", got=text, expected="KIND or KIND:NUMBER, e.g. normal:0.01"
+        ) from None
 
 
 def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None) -> list[Layer]:
@@ -180,7 +197,9 @@ def _statistics(layer: Layer) -> dict[str, Any]:
         "activation mean": float(a.mean()),
         "activation variance": float(a.var()),
         "z variance": float(layer.z.double().var()),
-        "gradient variance": float((layer.gradient.double() * n).var()) if layer.gradient.numel() else None,
+        "gradient variance": float((layer.gradient.double() * n).var())
+        if layer.gradient.numel()
+        else None,
         "dead": _dead(layer),
         "saturated": _saturated(layer),
         "histogram": {"edges": edges, "density": counts},
@@ -197,7 +216,10 @@ def _dead(layer: Layer) -> float | None:
 
 def _saturated(layer: Layer) -> float | None:
     """The part of values where a bounded activation's derivative is under 2 % of its largest."""
-    limits: dict[Any, float] = {nn.Sigmoid: 1 / (1 + math.exp(-5.3)), nn.Tanh: math.sqrt(1 - SATURATED)}
+    limits: dict[Any, float] = {
+        nn.Sigmoid: 1 / (1 + math.exp(-5.3)),
+        nn.Tanh: math.sqrt(1 - SATURATED),
+    }
     limit = limits.get(type(layer.activation))
     if limit is None:
         return None
@@ -206,11 +228,12 @@ def _saturated(layer: Layer) -> float | None:
     return float((a.abs() > bound).double().mean())
 
 
-# --- theory -----------------------------------------------------------------------------------------------------------
+# --- theory ---------------------------------------------------------------------------------------
 
 
 def theory(layers: Sequence[Layer]) -> dict[str, list[float]]:
-    """Variances of z forward and of the gradient backward for wide layers, from the first layer's z and the last one's gradient."""
+    """Variances of z forward and of the gradient backward for wide layers, from the first layer's z
+    and the last one's gradient."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(101)
     weights = weights / weights.sum()
     q = [float(layers[0].z.double().var())]
@@ -222,7 +245,9 @@ def theory(layers: Sequence[Layer]) -> dict[str, list[float]]:
     for place in range(len(layers) - 2, -1, -1):
         u = torch.from_numpy(math.sqrt(q[place]) * nodes).requires_grad_()
         (slope,) = torch.autograd.grad(_phi(layers[place], u).sum(), u)
-        back.append(back[-1] * _gain(layers[place + 1], 0) * float((slope.numpy() ** 2 * weights).sum()))
+        back.append(
+            back[-1] * _gain(layers[place + 1], 0) * float((slope.numpy() ** 2 * weights).sum())
+        )
     return {"z variance": q, "gradient variance": back[::-1]}
 
 
@@ -254,8 +279,12 @@ def _conclude(study: Study, found: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "initializer": one["initializer"],
                 "activation": one["activation"],
-                "signal, last / first layer": math.sqrt(last["z variance"] / first["z variance"]) if first["z variance"] else None,
-                "gradient, first / last layer": math.sqrt(grads[0] / grads[-1]) if grads and grads[-1] else None,
+                "signal, last / first layer": math.sqrt(last["z variance"] / first["z variance"])
+                if first["z variance"]
+                else None,
+                "gradient, first / last layer": math.sqrt(grads[0] / grads[-1])
+                if grads and grads[-1]
+                else None,
                 "dead in %": _percent([layer["dead"] for layer in hidden]),
                 "saturated in %": _percent([layer["saturated"] for layer in hidden]),
             }

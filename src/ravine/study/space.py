@@ -1,4 +1,5 @@
-"""What a search varies: distributions over recipe fields, sampled from points of the unit cube, tightened around the best."""
+"""What a search varies: distributions over recipe fields, sampled from points of the unit cube,
+tightened around the best."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Uniform:
         return [self.at(u) for u in np.linspace(0, 1, points)]
 
     def tightened(self, best: Sequence[Any]) -> Any:
-        """The range of the best widened by half its width at each side, at least a quarter and at most the whole of the old."""
+        """The range of the best widened by half its width at each side, at least a quarter and at
+        most the whole of the old."""
         low, high = _around([self.place(value) for value in best])
         return replace(self, low=self.at(low), high=self.at(high))
 
@@ -126,7 +128,8 @@ _KINDS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Variable:
-    """A recipe field that varies; only where another field has one of some values, if ``when`` says so."""
+    """A recipe field that varies; only where another field has one of some values, if ``when`` says
+    so."""
 
     path: str
     distribution: Any
@@ -148,7 +151,9 @@ class Variable:
         if condition:
             field, equals, values = condition.partition("=")
             if not equals:
-                raise InputError("--vary", got=text, expected="a condition of the form: if PATH=VALUE,VALUE")
+                raise InputError(
+                    "--vary", got=text, expected="a condition of the form: if PATH=VALUE,VALUE"
+                )
             when = (field.strip(), tuple(split_values(values)))
         return cls(path.strip(), parse_distribution(path.strip(), distribution.strip()), when)
 
@@ -173,9 +178,14 @@ class Space:
 
     @classmethod
     def parse(cls, texts: Sequence[str], recipe: Recipe) -> Space:
-        """Read and try every variable on the recipe, so that a misspelt field is found before anything runs."""
+        """Read and try every variable on the recipe, so that a misspelt field is found before
+        anything runs."""
         if not texts:
-            raise InputError("--vary", expected="at least one field", repair="for example --vary optimizer.lr=loguniform:1e-5:1")
+            raise InputError(
+                "--vary",
+                expected="at least one field",
+                repair="for example --vary optimizer.lr=loguniform:1e-5:1",
+            )
         variables = [Variable.parse(text) for text in texts]
         space = cls(tuple(_ordered(variables)))
         for end in (0.0, 0.5, 1.0 - 1e-9):
@@ -195,22 +205,30 @@ class Space:
         return base.edit(values)
 
     def grid(self, points: int, recipe: Recipe) -> list[dict[str, Any]]:
-        """Every combination of ``points`` values of each variable (all values of a choice), inactive ones left out."""
+        """Every combination of ``points`` values of each variable (all values of a choice),
+        inactive ones left out."""
         rows: list[dict[str, Any]] = [{}]
         for variable in self.variables:
             rows = [
                 {**row, **({variable.path: value} if value is not None else {})}
                 for row in rows
-                for value in (variable.distribution.grid(points) if variable.active(row, recipe) else [None])
+                for value in (
+                    variable.distribution.grid(points) if variable.active(row, recipe) else [None]
+                )
             ]
         return rows
 
     def tightened(self, best: Sequence[Mapping[str, Any]]) -> Space:
-        """Every distribution around the values of the best; one that none of them has stays as it is."""
+        """Every distribution around the values of the best; one that none of them has stays as it
+        is."""
 
         def around(variable: Variable) -> Variable:
             values = [row[variable.path] for row in best if variable.path in row]
-            return replace(variable, distribution=variable.distribution.tightened(values)) if values else variable
+            return (
+                replace(variable, distribution=variable.distribution.tightened(values))
+                if values
+                else variable
+            )
 
         return Space(tuple(map(around, self.variables)))
 
@@ -219,15 +237,18 @@ class Space:
 
 
 def usual(recipe: Recipe, task: str, *, own_model: bool = False) -> tuple[Recipe, list[str]]:
-    """What is worth varying first: rate, weight decay, dropout and label smoothing around the recipe's own, where it has them.
+    """What is worth varying first: rate, weight decay, dropout and label smoothing around the
+    recipe's own, where it has them.
 
-    The recipe comes back with its loss named, so that label smoothing has a place in it. With ``own_model``, one given in
-    Python, the recipe's model says nothing.
+    The recipe comes back with its loss named, so that label smoothing has a place in it. With
+    ``own_model``, one given in Python, the recipe's model says nothing.
 
     >>> usual(Recipe(optimizer={"kind": "adamw", "lr": 0.01}, model="softmax"), "regression")[1]
     ['optimizer.lr=loguniform:0.001:0.1', 'optimizer.weight_decay=loguniform:0.000333333:0.3']
     """
-    vary = [f"optimizer.lr=loguniform:{recipe.optimizer.lr / 10:.6g}:{recipe.optimizer.lr * 10:.6g}"]
+    vary = [
+        f"optimizer.lr=loguniform:{recipe.optimizer.lr / 10:.6g}:{recipe.optimizer.lr * 10:.6g}"
+    ]
     decay = getattr(recipe.optimizer, "weight_decay", None)
     if decay is not None:
         low, high = (decay / 30, min(1.0, 30 * decay)) if 0 < decay < 1 else (1e-5, 0.1)
@@ -235,7 +256,11 @@ def usual(recipe: Recipe, task: str, *, own_model: bool = False) -> tuple[Recipe
     if not own_model:
         layers = enumerate(getattr(recipe.model, "layers", ()))
         vary += ["model.dropout=uniform:0:0.6"] if hasattr(recipe.model, "dropout") else []
-        vary += [f"model.layers.{i}.rate=uniform:0:0.6" for i, layer in layers if getattr(layer, "kind", layer) == "dropout"]
+        vary += [
+            f"model.layers.{i}.rate=uniform:0:0.6"
+            for i, layer in layers
+            if getattr(layer, "kind", layer) == "dropout"
+        ]
     if task == "classification" and recipe.loss.kind in ("auto", "cross_entropy"):
         recipe = recipe.edit({"loss.kind": "cross_entropy"})
         vary.append("loss.label_smoothing=uniform:0:0.2")
@@ -243,7 +268,8 @@ def usual(recipe: Recipe, task: str, *, own_model: bool = False) -> tuple[Recipe
 
 
 def parse_distribution(path: str, text: str) -> Any:
-    """``loguniform:1e-5:1``, ``normal:0:0.1``, ``choice:sgd,adam``, or values alone: ``0.1,0.01``."""
+    """``loguniform:1e-5:1``, ``normal:0:0.1``, ``choice:sgd,adam``, or values alone:
+    ``0.1,0.01``."""
     name, colon, rest = text.partition(":")
     if name == "choice" or not (colon and re.fullmatch(r"[a-z]+", name)):
         values = split_values(rest if name == "choice" else text)
@@ -262,8 +288,14 @@ def parse_distribution(path: str, text: str) -> Any:
         raise InputError(f"--vary {path}", got=text, expected="finite numbers")
     if kind is Integer and (a != int(a) or b != int(b)):
         raise InputError(f"--vary {path}", got=text, expected="whole numbers")
-    if (kind is Normal and b <= 0) or (kind is not Normal and a >= b) or (kind is LogUniform and a <= 0):
-        expected = {Normal: "a standard deviation > 0", LogUniform: "0 < LOW < HIGH"}.get(kind, "LOW < HIGH")
+    if (
+        (kind is Normal and b <= 0)
+        or (kind is not Normal and a >= b)
+        or (kind is LogUniform and a <= 0)
+    ):
+        expected = {Normal: "a standard deviation > 0", LogUniform: "0 < LOW < HIGH"}.get(
+            kind, "LOW < HIGH"
+        )
         raise InputError(f"--vary {path}", got=text, expected=expected)
     return kind(int(a), int(b)) if kind is Integer else kind(a, b)
 
@@ -294,7 +326,9 @@ def _ordered(variables: list[Variable]) -> list[Variable]:
     waiting = list(variables)
     while waiting:
         known = {variable.path for variable in done}
-        ready = [v for v in waiting if v.when is None or v.when[0] in known or v.when[0] not in paths]
+        ready = [
+            v for v in waiting if v.when is None or v.when[0] in known or v.when[0] not in paths
+        ]
         if not ready:
             got = ", ".join(variable.path for variable in waiting)
             raise InputError("--vary", got=got, expected="conditions that do not go in a circle")

@@ -1,4 +1,5 @@
-"""Statistics of paired comparisons: each seed is one pair, since members see the same batches and the same split."""
+"""Statistics of paired comparisons: each seed is one pair, since members see the same batches and
+the same split."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from scipy import stats
 
 
 def paired_tests(scores: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Every pair by Student's paired t-test, p-values corrected for all pairs (Holm, 1979), the surest first.
+    """Every pair by Student's paired t-test, p-values corrected for all pairs (Holm, 1979), the
+    surest first.
 
-    ``scores`` holds one number for each seed, the same seeds in the same order for all; pairs with a number that is not
-    finite are left out. With fewer than two pairs p is 1.
+    ``scores`` holds one number for each seed, the same seeds in the same order for all; pairs with
+    a number that is not finite are left out. With fewer than two pairs p is 1.
 
     >>> rows = paired_tests({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.1, 3.0, 4.1, 5.0]})
     >>> rows[0]["difference"] < -0.9 and rows[0]["p"] < 0.001
@@ -41,7 +43,8 @@ def paired_tests(scores: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the k-th smallest of m is multiplied by m - k + 1, and none is less than the one before.
+    """Holm's step-down correction: the k-th smallest of m is multiplied by m - k + 1, and none is
+    less than the one before.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03, 0.005])]
     [0.03, 0.06, 0.06, 0.02]

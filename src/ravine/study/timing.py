@@ -1,4 +1,5 @@
-"""What a step of a recipe costs when it runs alone: inside a population the clock runs for all members at once."""
+"""What a step of a recipe costs when it runs alone: inside a population the clock runs for all
+members at once."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ WARMUP, TIMED = 3, 20
 
 
 def seconds_per_epoch(recipe: Recipe, model: Any = None, data: Any = None) -> float:
-    """The median time of some steps of one member alone, times the steps of an epoch; evaluation is left out."""
+    """The median time of some steps of one member alone, times the steps of an epoch; evaluation is
+    left out."""
     recipe, module, arrays = given(recipe, model, data, {})
     program = programs_of([recipe], module, arrays, test=False)[0]
     stepper = Stepper(program.population, [recipe])

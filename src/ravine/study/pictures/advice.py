@@ -15,7 +15,13 @@ from ravine.study.pictures.panels import COLOURS, FAINT, INK, panels, style
 if TYPE_CHECKING:
     from ravine.study.directory import Study
 
-_NAMES = {"optimal": "possible", "train": "training", "train_dev": "training, held out", "validation": "validation", "test": "test"}
+_NAMES = {
+    "optimal": "possible",
+    "train": "training",
+    "train_dev": "training, held out",
+    "validation": "validation",
+    "test": "test",
+}
 
 
 def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) -> Page:
@@ -26,14 +32,25 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
             "Worst mistakes on validation data: target > predicted",
             mistakes_figure(summary["mistakes"], inputs),
         )
-    tables = [Table("What to do next", summary["next"]), Table("The error taken apart", _shown(summary), best=None)]
+    tables = [
+        Table("What to do next", summary["next"]),
+        Table("The error taken apart", _shown(summary), best=None),
+    ]
     if summary["confusions"]:
         tables.append(Table("Most common confusions", summary["confusions"], best=None))
     if summary["mistakes"]:
         tables.append(Table("Worst mistakes (mistakes.csv)", summary["mistakes"][:20], best=None))
-    known = {name: summary["errors"][key] for key, name in _NAMES.items() if summary["errors"][key] is not None}
+    known = {
+        name: summary["errors"][key]
+        for key, name in _NAMES.items()
+        if summary["errors"][key] is not None
+    }
     levels = "; ".join(f"{name} {_show(summary, value)}" for name, value in known.items())
-    wrong = f"{summary['wrong']} of {summary['of']} validation samples are wrong. " if summary["errors"]["unit"] == "error" else ""
+    wrong = (
+        f"{summary['wrong']} of {summary['of']} validation samples are wrong. "
+        if summary["errors"]["unit"] == "error"
+        else ""
+    )
     return Page(
         title=f"Advice for {study.recipe.name}",
         sentences=[
@@ -71,9 +88,21 @@ def errors_figure(summary: dict[str, Any]) -> Figure:
     values = [scale * errors[name] for name in names]
     with style():
         figure, (axes,) = panels(1, 1, 1.2 + 1.05 * len(names), 3.0)
-        axes.bar(range(len(names)), values, color=[FAINT if name == "optimal" else COLOURS[0] for name in names], width=0.6)
+        axes.bar(
+            range(len(names)),
+            values,
+            color=[FAINT if name == "optimal" else COLOURS[0] for name in names],
+            width=0.6,
+        )
         for i, value in enumerate(values):
-            axes.annotate(f"{value:.3g}", (i, value), (0, 3), textcoords="offset points", ha="center", fontsize=8.5)
+            axes.annotate(
+                f"{value:.3g}",
+                (i, value),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
+            )
             if i:
                 gap = value - values[i - 1]
                 axes.annotate(
@@ -98,7 +127,11 @@ def mistakes_figure(rows: list[dict[str, Any]], inputs: np.ndarray, columns: int
         part = rows[start : start + columns]
         captions = [f"{row['target']} > {row['predicted']}" for row in part]
         lines.append(
-            (f"loss {part[0]['loss']:.2g}" if math.isfinite(part[0]["loss"]) else "", inputs[start : start + len(part)], captions)
+            (
+                f"loss {part[0]['loss']:.2g}" if math.isfinite(part[0]["loss"]) else "",
+                inputs[start : start + len(part)],
+                captions,
+            )
         )
     with style():
         return image_sheet(lines, "")

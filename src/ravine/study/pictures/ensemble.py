@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 
 from ravine.report import measures
 from ravine.study.page import Page, Table
-from ravine.study.pictures.panels import COLOURS, DASHES, FAINT, legend, log_axis, metric_axis, panels, scaled, style
+from ravine.study.pictures.panels import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    legend,
+    log_axis,
+    metric_axis,
+    panels,
+    scaled,
+    style,
+)
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -19,12 +29,20 @@ if TYPE_CHECKING:
 def page_of(study: Study, summary: dict[str, Any]) -> Page:
     joint, mean = summary["table"][0], summary["table"][1]
     names = [name for name in joint if name != "who"][:2]
-    said = "; ".join(f"{_name(n)} {measures.show(n, joint[n])} (mean member {measures.show(n, mean[n])})" for n in names)
+    said = "; ".join(
+        f"{_name(n)} {measures.show(n, joint[n])} (mean member {measures.show(n, mean[n])})"
+        for n in names
+    )
     figures = {}
     sentences = [f"The ensemble of {summary['members']} on the {summary['split']} data: {said}."]
     if "reliability" in summary:
-        sentences.append(f"Two members give different classes for {100 * summary['disagreement']:.2f} % of the samples.")
-        figures = {"grown": ("More members", grown_figure(summary)), "reliability": ("Reliability", reliability_figure(summary))}
+        sentences.append(
+            f"Two members give different classes for {100 * summary['disagreement']:.2f} % of the samples."
+        )
+        figures = {
+            "grown": ("More members", grown_figure(summary)),
+            "reliability": ("Reliability", reliability_figure(summary)),
+        }
     sentences.append(f"It predicts as one model: ravine predict {study.path} INPUT.")
     return Page(
         title=f"Ensemble for {study.recipe.name}",
@@ -41,7 +59,9 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
 
 
 def _name(metric: str) -> str:
-    return {"ece": "calibration error", "log_loss": "log-loss", "rmse": "RMSE"}.get(metric, metric.replace("_", " "))
+    return {"ece": "calibration error", "log_loss": "log-loss", "rmse": "RMSE"}.get(
+        metric, metric.replace("_", " ")
+    )
 
 
 def grown_figure(summary: dict[str, Any]) -> Figure:
@@ -66,11 +86,23 @@ def reliability_figure(summary: dict[str, Any]) -> Figure:
     with style():
         figure, axes = panels(2, 1, 4.2, 1.9, sharex=True, height_ratios=(3, 1))
         axes[0].plot([0, 100], [0, 100], color=FAINT, lw=0.8, ls=(0, (2, 2)), label="calibrated")
-        _line(axes[0], summary["reliability"]["members"], COLOURS[1], DASHES[1], 1.6, "members, pooled")
+        _line(
+            axes[0],
+            summary["reliability"]["members"],
+            COLOURS[1],
+            DASHES[1],
+            1.6,
+            "members, pooled",
+        )
         _line(axes[0], summary["reliability"]["ensemble"], COLOURS[0], "-", 2.2, "ensemble")
         axes[0].set_ylabel("Accuracy in %")
         whole = summary["reliability"]["ensemble"]
-        axes[1].bar([100 * b["confidence"] for b in whole], [b["count"] for b in whole], width=4, color=COLOURS[0])
+        axes[1].bar(
+            [100 * b["confidence"] for b in whole],
+            [b["count"] for b in whole],
+            width=4,
+            color=COLOURS[0],
+        )
         log_axis(axes[1], "y")
         axes[1].minorticks_off()
         axes[1].set_ylabel("samples")
@@ -79,7 +111,9 @@ def reliability_figure(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def _line(axes: Axes, bins: list[dict[str, Any]], colour: str, dash: Any, width: float, label: str | None) -> None:
+def _line(
+    axes: Axes, bins: list[dict[str, Any]], colour: str, dash: Any, width: float, label: str | None
+) -> None:
     enough = [b for b in bins if b["count"] >= 3]
     axes.plot(
         [100 * b["confidence"] for b in enough],

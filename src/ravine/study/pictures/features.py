@@ -22,15 +22,27 @@ def page_of(study: Study, summary: dict[str, Any], found: dict[str, Any]) -> Pag
     weights = found["filters"]
     figures: dict[str, tuple[str, Figure]] = {}
     if weights.shape[2] > 1:
-        figures["filters"] = (f"Weights of the first layer ({summary['first layer']})", filters_figure(weights))
+        figures["filters"] = (
+            f"Weights of the first layer ({summary['first layer']})",
+            filters_figure(weights),
+        )
     else:
         figures["filters"] = ("Weights of the first layer", matrix_figure(weights[:, 0, 0]))
     if "units" in found:
-        figures["patches"] = (f"What excites units of {found['layer']} most", patches_figure(found["units"]))
+        figures["patches"] = (
+            f"What excites units of {found['layer']} most",
+            patches_figure(found["units"]),
+        )
     if "maps" in found["saliency"]:
-        figures["saliency"] = ("Saliency: where the class's score would change most", saliency_figure(found["saliency"]))
+        figures["saliency"] = (
+            "Saliency: where the class's score would change most",
+            saliency_figure(found["saliency"]),
+        )
     elif found["saliency"].get("features"):
-        figures["saliency"] = ("Mean saliency of each feature", importance_figure(found["saliency"]["features"], found["columns"]))
+        figures["saliency"] = (
+            "Mean saliency of each feature",
+            importance_figure(found["saliency"]["features"], found["columns"]),
+        )
     idle = summary["idle filters"]
     said = (
         f"{idle} of {summary['filters']} filters of the first layer are nearly empty."
@@ -39,7 +51,9 @@ def page_of(study: Study, summary: dict[str, Any], found: dict[str, Any]) -> Pag
     )
     return Page(
         title=f"Features of {study.recipe.name}",
-        sentences=[said, f"Patches are those of units of layer {found['layer']}."] if "units" in found else [said],
+        sentences=[said, f"Patches are those of units of layer {found['layer']}."]
+        if "units" in found
+        else [said],
         figures=figures,
         tables=[Table("Units", summary["units"], best=None)] if summary["units"] else [],
         reading=[
@@ -55,7 +69,13 @@ def _show(axes: Axes, image: np.ndarray, low: float, high: float, cmap: str = "g
     if pixels.ndim == 3 and len(pixels) == 3:
         axes.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
     else:
-        axes.imshow(pixels[0] if pixels.ndim == 3 else pixels, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(
+            pixels[0] if pixels.ndim == 3 else pixels,
+            cmap=cmap,
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
 
 
 def _bare(axes: Axes) -> None:
@@ -92,7 +112,14 @@ def matrix_figure(weights: np.ndarray) -> Figure:
     with style():
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        shown = axes.imshow(weights[:MOST], cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
+        shown = axes.imshow(
+            weights[:MOST],
+            cmap="RdBu_r",
+            vmin=-top,
+            vmax=top,
+            aspect="auto",
+            interpolation="nearest",
+        )
         axes.set_xlabel("input")
         axes.set_ylabel("unit")
         axes.grid(False)
@@ -110,7 +137,9 @@ def patches_figure(units: list[dict[str, Any]]) -> Figure:
         for row, one in zip(axes, units, strict=True):
             for axis, patch in zip(row, one["patches"], strict=False):
                 _show(axis, patch, low, high)
-            row[0].set_ylabel(f"unit {one['unit']}", fontsize=8, rotation=0, ha="right", va="center")
+            row[0].set_ylabel(
+                f"unit {one['unit']}", fontsize=8, rotation=0, ha="right", va="center"
+            )
     return figure
 
 
@@ -130,7 +159,9 @@ def saliency_figure(found: dict[str, Any]) -> Figure:
 def importance_figure(values: list[float], columns: Any, most: int = 20) -> Figure:
     """The mean size of the score's derivative by each feature, the largest first."""
     order = np.argsort(values)[::-1][:most]
-    names = [str(columns[i]) if columns and len(columns) == len(values) else f"input {i}" for i in order]
+    names = [
+        str(columns[i]) if columns and len(columns) == len(values) else f"input {i}" for i in order
+    ]
     with style():
         figure = Figure(figsize=(5.0, 0.8 + 0.22 * len(order)), layout="constrained")
         axes = figure.add_subplot()

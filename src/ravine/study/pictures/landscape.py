@@ -1,4 +1,5 @@
-"""The pictures and the page of a landscape: contours, surfaces, profiles, and a surface to turn by hand."""
+"""The pictures and the page of a landscape: contours, surfaces, profiles, and a surface to turn by
+hand."""
 
 from __future__ import annotations
 
@@ -15,7 +16,17 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from ravine.study.directory import plain, write_text
 from ravine.study.page import Page, Table
-from ravine.study.pictures.panels import COLOURS, DASHES, INK, MARKERS, brief, legend, log_axis, panels, style
+from ravine.study.pictures.panels import (
+    COLOURS,
+    DASHES,
+    INK,
+    MARKERS,
+    brief,
+    legend,
+    log_axis,
+    panels,
+    style,
+)
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -23,13 +34,19 @@ if TYPE_CHECKING:
 _PAGE = Path(__file__).parent.parent / "web" / "surface.html"
 
 
-def page_of(study: Study, summary: dict[str, Any], found: list[dict[str, Any]], pictures: Sequence[str]) -> Page:
+def page_of(
+    study: Study, summary: dict[str, Any], found: list[dict[str, Any]], pictures: Sequence[str]
+) -> Page:
     kind = summary["landscape"]
     plane = len(found[0]["y"]) > 1
     surfaces = summary["surfaces"]
     roughest = max(surfaces, key=lambda row: row["roughness"])
     said = "; ".join(f"{row['roughness']:.3f} for {row['name']}" for row in surfaces)
-    sentences = [f"Roughness {said}." if kind != "line" or roughest["roughness"] else "The loss only falls and then only rises."]
+    sentences = [
+        f"Roughness {said}."
+        if kind != "line" or roughest["roughness"]
+        else "The loss only falls and then only rises."
+    ]
     if kind == "between":
         sentences = [_barrier(found[0])]
     elif len({row["roughness"] for row in surfaces}) > 1:
@@ -37,7 +54,10 @@ def page_of(study: Study, summary: dict[str, Any], found: list[dict[str, Any]], 
     if kind == "path":
         share = sum(found[0]["explained"])
         sentences.append(f"The plane holds {100 * share:.0f} % of the path's variance.")
-    way, taken, single = (surfaces[0][name] for name in ("evaluated", "seconds a point", "seconds a point, one at a time"))
+    way, taken, single = (
+        surfaces[0][name]
+        for name in ("evaluated", "seconds a point", "seconds a point, one at a time")
+    )
     gain = f"; one at a time it would take {1000 * single:.3g} ms" if way != "one at a time" else ""
     sentences.append(
         f"{found[0]['loss'].size} points on {summary['samples']:,} samples of the {summary['split']} data; a point takes "
@@ -56,7 +76,10 @@ def page_of(study: Study, summary: dict[str, Any], found: list[dict[str, Any]], 
         pictures=pictures,
         tables=[
             Table(
-                "Surfaces", surfaces, "Roughness: excess variation of log loss over the grid's lines; 0 is a single valley.", None
+                "Surfaces",
+                surfaces,
+                "Roughness: excess variation of log loss over the grid's lines; 0 is a single valley.",
+                None,
             )
         ],
         reading=[
@@ -73,12 +96,15 @@ def _barrier(one: dict[str, Any]) -> str:
     inside = (x > 0) & (x < 1)
     height = float(np.nanmax(loss[inside]) - max(ends))
     return f"Between them the loss rises by {height:.3g} above the higher end: " + (
-        "they lie in different valleys." if height > 0.1 * max(ends[0], ends[1], 1e-12) else "hardly a barrier."
+        "they lie in different valleys."
+        if height > 0.1 * max(ends[0], ends[1], 1e-12)
+        else "hardly a barrier."
     )
 
 
 def _levels(found: list[dict[str, Any]]) -> np.ndarray:
-    """Levels evenly in the logarithm, from the least loss to where nearly all of the surface lies."""
+    """Levels evenly in the logarithm, from the least loss to where nearly all of the surface
+    lies."""
     values = np.concatenate([one["loss"][np.isfinite(one["loss"])] for one in found])
     low, high = max(values.min(), 1e-6), np.percentile(values, 98)
     return np.geomspace(low * 0.999, max(high, low * 1.01), 18)
@@ -90,15 +116,36 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
     with style():
         figure, axes = panels(1, len(found), 4.2, 3.6, sharex=kind != "path", sharey=kind != "path")
         for axis, one in zip(axes, found, strict=True):
-            loss = np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1])
-            filled = axis.contourf(one["x"], one["y"], loss, levels=levels, cmap="viridis_r", norm="log")
-            lines = axis.contour(one["x"], one["y"], loss, levels=levels[1:-1:2], colors=INK, linewidths=0.5, norm="log")
+            loss = np.clip(
+                np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1]
+            )
+            filled = axis.contourf(
+                one["x"], one["y"], loss, levels=levels, cmap="viridis_r", norm="log"
+            )
+            lines = axis.contour(
+                one["x"],
+                one["y"],
+                loss,
+                levels=levels[1:-1:2],
+                colors=INK,
+                linewidths=0.5,
+                norm="log",
+            )
             for text in axis.clabel(lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7):
                 text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
             if "path" in one:
                 path = np.array(one["path"])
                 halo = [withStroke(linewidth=3.2, foreground="white")]
-                axis.plot(path[:, 0], path[:, 1], "-o", color=INK, ms=2.5, lw=1.2, path_effects=halo, label="training path")
+                axis.plot(
+                    path[:, 0],
+                    path[:, 1],
+                    "-o",
+                    color=INK,
+                    ms=2.5,
+                    lw=1.2,
+                    path_effects=halo,
+                    label="training path",
+                )
                 axis.plot(*path[-1], "*", color="white", mec=INK, ms=11, label="end")
                 legend(axis)
             else:
@@ -127,9 +174,20 @@ def surface_figure(found: list[dict[str, Any]]) -> Figure:
         figure = Figure(figsize=(4.2 * len(found), 3.6), layout="constrained")
         for i, one in enumerate(found):
             axes: Axes3D = figure.add_subplot(1, len(found), i + 1, projection="3d")
-            loss = np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1])
+            loss = np.clip(
+                np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1]
+            )
             x, y = np.meshgrid(one["x"], one["y"])
-            axes.plot_surface(x, y, np.log10(loss), cmap="viridis_r", rstride=1, cstride=1, lw=0.15, edgecolor="#00000030")
+            axes.plot_surface(
+                x,
+                y,
+                np.log10(loss),
+                cmap="viridis_r",
+                rstride=1,
+                cstride=1,
+                lw=0.15,
+                edgecolor="#00000030",
+            )
             axes.set_zlim(np.log10(levels[0]), np.log10(levels[-1]))
             axes.set_zlabel("log10 loss")
             axes.set_xlabel("first direction")
@@ -152,11 +210,21 @@ def profile_figure(found: list[dict[str, Any]], kind: str) -> Figure:
             for i, one in enumerate(found):
                 values = np.array(one[metric], float)[0] * (100 if metric == "accuracy" else 1)
                 label = one["name"] if len(found) > 1 else None
-                axis.plot(one["x"], values, color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], ms=3, label=label)
+                axis.plot(
+                    one["x"],
+                    values,
+                    color=COLOURS[i],
+                    ls=DASHES[i],
+                    marker=MARKERS[i],
+                    ms=3,
+                    label=label,
+                )
             _ends(axis, kind)
             axis.set_ylabel("Accuracy in %" if metric == "accuracy" else "Loss")
             axis.set_xlabel(
-                "from the first network (0) to the second (1)" if kind == "between" else "random direction, in sizes of the filters"
+                "from the first network (0) to the second (1)"
+                if kind == "between"
+                else "random direction, in sizes of the filters"
             )
         values = np.concatenate([one["loss"][np.isfinite(one["loss"])] for one in found])
         if values.min() > 0 and values.max() > 20 * values.min():
@@ -178,10 +246,28 @@ def write_interactive(folder: Path, title: str, found: list[dict[str, Any]]) -> 
             "name": one["name"],
             "x": one["x"],
             "y": one["y"],
-            "z": np.log10(np.clip(np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1])),
+            "z": np.log10(
+                np.clip(
+                    np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]),
+                    levels[0],
+                    levels[-1],
+                )
+            ),
         }
         for one in found
     ]
-    data = json.dumps(plain({"title": title, "surfaces": surfaces, "low": np.log10(levels[0]), "high": np.log10(levels[-1])}))
-    write_text(folder / "surface.html", _PAGE.read_text(encoding="utf-8").replace("/*DATA*/null", data.replace("<", "\\u003c")))
+    data = json.dumps(
+        plain(
+            {
+                "title": title,
+                "surfaces": surfaces,
+                "low": np.log10(levels[0]),
+                "high": np.log10(levels[-1]),
+            }
+        )
+    )
+    write_text(
+        folder / "surface.html",
+        _PAGE.read_text(encoding="utf-8").replace("/*DATA*/null", data.replace("<", "\\u003c")),
+    )
     return "surface.html"

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 def page_of(study: Study, summary: dict[str, Any]) -> Page:
     metric, dense, table = summary["metric"], summary["dense"], summary["table"]
     better = 1 if measures.better_is(metric) == "max" else -1
-    good = [row for row in table if row["arm"] == "winning ticket" and better * (row[metric][0] - dense[metric][0]) >= 0]
+    good = [
+        row
+        for row in table
+        if row["arm"] == "winning ticket" and better * (row[metric][0] - dense[metric][0]) >= 0
+    ]
     sentences = [
         f"The dense network: {measures.title(metric).lower()} {cell(dense[metric], metric)} (mean ± standard deviation over seeds)."
     ]
@@ -42,9 +46,16 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
             f"{cell(least[metric], metric)}."
         )
     sentences += [_against(table, metric)]
-    figures = {"accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric))}
-    if any(row["early stop"][0] == row["early stop"][0] for row in table):  # else there is no validation part
-        figures["early_stop"] = ("Iterations to early stopping", sparsity_figure(summary, "early stop"))
+    figures = {
+        "accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric))
+    }
+    if any(
+        row["early stop"][0] == row["early stop"][0] for row in table
+    ):  # else there is no validation part
+        figures["early_stop"] = (
+            "Iterations to early stopping",
+            sparsity_figure(summary, "early stop"),
+        )
     return Page(
         title=f"Lottery tickets of {study.recipe.name}",
         sentences=sentences,
@@ -67,7 +78,8 @@ def _against(table: list[dict[str, Any]], metric: str) -> str:
 
 
 def sparsity_figure(summary: dict[str, Any], metric: str) -> Figure:
-    """Mean over seeds and the range from the least to the largest, against the weights that are left."""
+    """Mean over seeds and the range from the least to the largest, against the weights that are
+    left."""
     rows = summary["rows"]
     arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != "dense"]
     dense = scaled(metric, [row[metric] for row in rows if row["arm"] == "dense"])
@@ -80,8 +92,16 @@ def sparsity_figure(summary: dict[str, Any], metric: str) -> Figure:
             shown.append(_band(axes, own, metric, i, arm))
         axes.invert_xaxis()
         log_axis(axes)
-        ticks = sorted({round(100 * row["left"], 3) for row in rows if row["arm"] in ("winning ticket", "dense")})
-        axes.set_xticks(ticks[:: max(1, len(ticks) // 8)], [brief(t) for t in ticks[:: max(1, len(ticks) // 8)]])
+        ticks = sorted(
+            {
+                round(100 * row["left"], 3)
+                for row in rows
+                if row["arm"] in ("winning ticket", "dense")
+            }
+        )
+        axes.set_xticks(
+            ticks[:: max(1, len(ticks) // 8)], [brief(t) for t in ticks[:: max(1, len(ticks) // 8)]]
+        )
         axes.minorticks_off()
         axes.set_xlabel("weights left in %")
         if metric == "early stop":
@@ -100,7 +120,14 @@ def _band(axes: Axes, rows: list[dict[str, Any]], metric: str, i: int, label: st
     x = [100 * np.mean([row["left"] for row in rows if row["round"] == r]) for r in rounds]
     mean = np.array([np.nanmean(v) for v in values])
     axes.plot(x, mean, color=COLOURS[i], ls=DASHES[i % 4], marker=MARKERS[i], ms=4, label=label)
-    axes.fill_between(x, [np.nanmin(v) for v in values], [np.nanmax(v) for v in values], color=COLOURS[i], alpha=0.15, lw=0)
+    axes.fill_between(
+        x,
+        [np.nanmin(v) for v in values],
+        [np.nanmax(v) for v in values],
+        color=COLOURS[i],
+        alpha=0.15,
+        lw=0,
+    )
     return mean
 
 
@@ -111,4 +138,9 @@ def _crop(axes: Axes, values: np.ndarray, metric: str) -> None:
         and np.median(values) - values.min() > 4 * (values.max() - np.median(values)) > 0
     ):
         reach = values.max() - np.median(values)
-        axes.set_ylim(bottom=max(values.min() - 0.5, values.max() - max(8 * reach, 0.25 * (values.max() - values.min()))))
+        axes.set_ylim(
+            bottom=max(
+                values.min() - 0.5,
+                values.max() - max(8 * reach, 0.25 * (values.max() - values.min())),
+            )
+        )

@@ -1,4 +1,5 @@
-"""What the pictures of studies share: panels in Ravine's style, axes of metrics, scales of values."""
+"""What the pictures of studies share: panels in Ravine's style, axes of metrics, scales of
+values."""
 
 from __future__ import annotations
 
@@ -16,11 +17,26 @@ from ravine.report import measures
 from ravine.report.figures import COLOURS, DASHES, FAINT, INK, style
 
 MARKERS = "osD^vP*X"
-__all__ = ["COLOURS", "DASHES", "FAINT", "INK", "MARKERS", "legend", "log_axis", "metric_axis", "panels", "scaled", "style"]
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "FAINT",
+    "INK",
+    "MARKERS",
+    "legend",
+    "log_axis",
+    "metric_axis",
+    "panels",
+    "scaled",
+    "style",
+]
 
 
-def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.9, **share: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of rows x columns panels (inches each), and its axes from left to right; call it within ``style()``."""
+def panels(
+    rows: int, columns: int, width: float = 3.6, height: float = 2.9, **share: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of rows x columns panels (inches each), and its axes from left to right; call it
+    within ``style()``."""
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **share)
     return figure, list(axes.flat)
@@ -29,7 +45,9 @@ def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.9, **s
 def scaled(metric: str, values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     """Values as they are drawn: fractions that people read as percentages are percentages."""
     given = np.asarray(values, dtype=object)
-    found = np.array([math.nan if v is None else v for v in given.ravel()], float).reshape(given.shape)
+    found = np.array([math.nan if v is None else v for v in given.ravel()], float).reshape(
+        given.shape
+    )
     return 100 * found if measures.is_percent(metric) else found
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ravine.study.directory import Study
 
 
-def page_of(study: Study, summary: dict[str, Any], rates: Sequence[float], courses: Sequence[np.ndarray]) -> Page:
+def page_of(
+    study: Study, summary: dict[str, Any], rates: Sequence[float], courses: Sequence[np.ndarray]
+) -> Page:
     sentences = ["No rate lowers the loss: look for what else is wrong (ravine doctor)."]
     if summary["suggested"] is not None:
         low, high = (brief(rate) for rate in summary["range"])
@@ -42,7 +44,12 @@ def page_of(study: Study, summary: dict[str, Any], rates: Sequence[float], cours
             "final": ("Loss in the end", final_figure(rates, summary)),
         },
         tables=[
-            Table("Rates", summary["table"], "Fall: of the loss from its first value, in per cent of the best rate's fall.", best)
+            Table(
+                "Rates",
+                summary["table"],
+                "Fall: of the loss from its first value, in per cent of the best rate's fall.",
+                best,
+            )
         ],
         reading=[
             "Dark curves hardly move: too low. Bright ones fall fastest, until they shake, rise or leave (dashed: diverged).",
@@ -52,9 +59,14 @@ def page_of(study: Study, summary: dict[str, Any], rates: Sequence[float], cours
     )
 
 
-def curves_figure(rates: Sequence[float], courses: Sequence[np.ndarray], summary: dict[str, Any]) -> Figure:
-    """Smoothed loss over steps, coloured from the lowest rate to the highest; what diverged is dashed."""
-    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its lightest is lost on white
+def curves_figure(
+    rates: Sequence[float], courses: Sequence[np.ndarray], summary: dict[str, Any]
+) -> Figure:
+    """Smoothed loss over steps, coloured from the lowest rate to the highest; what diverged is
+    dashed."""
+    colours = ListedColormap(
+        matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256))
+    )  # its lightest is lost on white
     norm = LogNorm(rates[0], rates[-1])
     first = summary["first_loss"]
     with style():
@@ -64,14 +76,24 @@ def curves_figure(rates: Sequence[float], courses: Sequence[np.ndarray], summary
             lost = row["verdict"] == "diverged"
             shown = np.where(course < 3 * first, course, np.nan)
             lowest = min(lowest, np.nanmin(shown)) if np.isfinite(shown).any() else lowest
-            axes.plot(np.arange(1, len(shown) + 1), shown, color=colours(norm(rate)), ls=(0, (3, 1.2)) if lost else "-", lw=1.4)
+            axes.plot(
+                np.arange(1, len(shown) + 1),
+                shown,
+                color=colours(norm(rate)),
+                ls=(0, (3, 1.2)) if lost else "-",
+                lw=1.4,
+            )
         axes.set_xlabel("step")
         axes.set_ylabel("Training loss, smoothed")
         axes.set_ylim(bottom=lowest / 1.3 if lowest > 0 else None, top=1.6 * first)
         if 0 < lowest < first / 10:
             log_axis(axes, "y", [lowest, first])
-        bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, colours), ax=axes, label="learning rate", pad=0.02)
-        bar.set_label("learning rate" if summary["suggested"] is None else "learning rate (line: suggested)")
+        bar = figure.colorbar(
+            matplotlib.cm.ScalarMappable(norm, colours), ax=axes, label="learning rate", pad=0.02
+        )
+        bar.set_label(
+            "learning rate" if summary["suggested"] is None else "learning rate (line: suggested)"
+        )
         bar.ax.yaxis.set_major_formatter(lambda value, _: brief(value))
         bar.ax.minorticks_off()
         if summary["suggested"] is not None:
@@ -81,7 +103,8 @@ def curves_figure(rates: Sequence[float], courses: Sequence[np.ndarray], summary
 
 
 def final_figure(rates: Sequence[float], summary: dict[str, Any]) -> Figure:
-    """The loss in the end against the rate; the suggested range shaded, the edge of divergence marked."""
+    """The loss in the end against the rate; the suggested range shaded, the edge of divergence
+    marked."""
     finals = np.array([row["final loss"] for row in summary["table"]], float)
     lost = np.array([row["verdict"] == "diverged" for row in summary["table"]])
     x = np.array(rates)
@@ -92,11 +115,18 @@ def final_figure(rates: Sequence[float], summary: dict[str, Any]) -> Figure:
         axes.axhline(summary["first_loss"], color=FAINT, lw=0.8, ls=(0, (2, 2)), label="first loss")
         if lost.any():
             axes.plot(
-                x[lost], np.full(lost.sum(), 0.96), "x", color=COLOURS[1], transform=axes.get_xaxis_transform(), label="diverged"
+                x[lost],
+                np.full(lost.sum(), 0.96),
+                "x",
+                color=COLOURS[1],
+                transform=axes.get_xaxis_transform(),
+                label="diverged",
             )
             axes.margins(y=0.12)  # between the crosses and the first loss
         if summary["range"]:
-            axes.axvspan(*summary["range"], color=COLOURS[0], alpha=0.15, lw=0, label="suggested range")
+            axes.axvspan(
+                *summary["range"], color=COLOURS[0], alpha=0.15, lw=0, label="suggested range"
+            )
         log_axis(axes)
         values = shown[np.isfinite(shown)]
         if len(values) and values.min() > 0 and values.max() > 20 * values.min():

@@ -14,7 +14,17 @@ from matplotlib.ticker import MaxNLocator
 from ravine.report import measures
 from ravine.report.summary import show_value
 from ravine.study.page import Page, Table, cell
-from ravine.study.pictures.panels import COLOURS, DASHES, MARKERS, legend, log_axis, metric_axis, panels, scaled, style
+from ravine.study.pictures.panels import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    legend,
+    log_axis,
+    metric_axis,
+    panels,
+    scaled,
+    style,
+)
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -27,14 +37,22 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
     chosen, default = summary["chosen"], summary["default"]
     values = ", ".join(f"{path} = {show_value(value)}" for path, value in chosen["values"].items())
     best, before = cell(chosen[metric], metric), cell(default[metric], metric)
-    test = [f"{measures.title(name)} {cell(value, name)}" for name, value in chosen.items() if name.startswith("test_")]
+    test = [
+        f"{measures.title(name)} {cell(value, name)}"
+        for name, value in chosen.items()
+        if name.startswith("test_")
+    ]
     rounds = [
         {"method": name, "round": number + 1, "distributions": "; ".join(said)}
         for name, spaces in summary["spaces"].items()
         for number, said in enumerate(spaces)
     ]
     tables = [
-        Table("The best on fresh seeds", _sorted(summary["finals"], metric), "Mean ± standard deviation over the seeds."),
+        Table(
+            "The best on fresh seeds",
+            _sorted(summary["finals"], metric),
+            "Mean ± standard deviation over the seeds.",
+        ),
         Table("All configurations, best first", summary["table"]),
         Table("What each round drew from", rounds, best=None),
     ]
@@ -46,7 +64,13 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
         title=f"Search of {study.recipe.name}",
         sentences=[
             f"{measures.title(metric)} {best} with {values}; {before} with the recipe as it was.",
-            *(["On fresh seeds the recipe as it was is the better one: keep it, or search elsewhere."] if worse else []),
+            *(
+                [
+                    "On fresh seeds the recipe as it was is the better one: keep it, or search elsewhere."
+                ]
+                if worse
+                else []
+            ),
             f"{summary['runs']} configurations were tried; the best two of each method ran again on "
             f"{study.options['finals']} fresh seeds, and the best of these on average was chosen.",
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
@@ -66,10 +90,15 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
 
 def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     sign = 1 if measures.better_is(metric) == "min" else -1
-    return sorted(rows, key=lambda row: sign * row[metric][0] if row[metric][0] == row[metric][0] else math.inf)
+    return sorted(
+        rows,
+        key=lambda row: sign * row[metric][0] if row[metric][0] == row[metric][0] else math.inf,
+    )
 
 
-def fields_figure(trials: Sequence[Trial], metric: str, spaces: Mapping[str, Sequence[Sequence[str]]]) -> Figure:
+def fields_figure(
+    trials: Sequence[Trial], metric: str, spaces: Mapping[str, Sequence[Sequence[str]]]
+) -> Figure:
     """The metric against each varied field; rounds and methods apart by colour and marker."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))[:SHOWN]
     columns = min(3, len(paths))
@@ -91,15 +120,27 @@ def fields_figure(trials: Sequence[Trial], metric: str, spaces: Mapping[str, Seq
         _crop(axes[0], scaled(metric, [trial.result.get(metric) for trial in trials]), metric)
         handles, labels = axes[0].get_legend_handles_labels()
         if labels:
-            figure.legend(handles, labels, loc="outside upper left", ncols=max(1, columns), frameon=False)
+            figure.legend(
+                handles, labels, loc="outside upper left", ncols=max(1, columns), frameon=False
+            )
     return figure
 
 
-def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial], metric: str, i: int, label: str | None) -> None:
+def _cloud(
+    axes: Axes,
+    path: str,
+    everyone: Sequence[Trial],
+    own: Sequence[Trial],
+    metric: str,
+    i: int,
+    label: str | None,
+) -> None:
     x = [t.values[path] for t in own]
     y = scaled(metric, [t.result.get(metric) for t in own])
     numbers = all(
-        isinstance(t.values[path], int | float) and not isinstance(t.values[path], bool) for t in everyone if path in t.values
+        isinstance(t.values[path], int | float) and not isinstance(t.values[path], bool)
+        for t in everyone
+        if path in t.values
     )
     if not numbers:
         names = sorted({show_value(t.values[path]) for t in everyone if path in t.values})
@@ -118,13 +159,23 @@ def _cloud(axes: Axes, path: str, everyone: Sequence[Trial], own: Sequence[Trial
     )
 
 
-def _spread(path: str, trials: Sequence[Trial], spaces: Mapping[str, Sequence[Sequence[str]]]) -> bool:
-    """Whether a field is seen best on a logarithmic axis: drawn evenly in the logarithm, or choices far apart."""
-    said = [text.removeprefix(f"{path}=") for rounds in spaces.values() for text in rounds[0] if text.startswith(f"{path}=")]
+def _spread(
+    path: str, trials: Sequence[Trial], spaces: Mapping[str, Sequence[Sequence[str]]]
+) -> bool:
+    """Whether a field is seen best on a logarithmic axis: drawn evenly in the logarithm, or choices
+    far apart."""
+    said = [
+        text.removeprefix(f"{path}=")
+        for rounds in spaces.values()
+        for text in rounds[0]
+        if text.startswith(f"{path}=")
+    ]
     if any(text.startswith("loguniform:") for text in said):
         return True
     values = [trial.values[path] for trial in trials if path in trial.values]
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    numbers = all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
     chosen = all(text.startswith("choice:") for text in said)
     return chosen and numbers and min(values) > 0 and max(values) > 50 * min(values)
 
@@ -136,8 +187,17 @@ def progress_figure(trials: Sequence[Trial], metric: str) -> Figure:
         figure, (axes,) = panels(1, 1, 5.0, 3.0)
         shown = []
         for i, name in enumerate(dict.fromkeys(trial.method for trial in trials)):
-            values = better.accumulate(scaled(metric, [t.result.get(metric) for t in trials if t.method == name]))
-            axes.step(np.arange(1, len(values) + 1), values, where="post", color=COLOURS[i], ls=DASHES[i % 4], label=name)
+            values = better.accumulate(
+                scaled(metric, [t.result.get(metric) for t in trials if t.method == name])
+            )
+            axes.step(
+                np.arange(1, len(values) + 1),
+                values,
+                where="post",
+                color=COLOURS[i],
+                ls=DASHES[i % 4],
+                label=name,
+            )
             shown.append(values)
         _crop(axes, np.concatenate(shown), metric)
         axes.set_xlabel("configurations tried")
@@ -153,7 +213,11 @@ def _crop(axes: Axes, values: np.ndarray, metric: str) -> None:
     if len(finite) < 10:
         return
     least = measures.better_is(metric) == "min"
-    near, far = (finite.min(), np.percentile(finite, 80)) if least else (finite.max(), np.percentile(finite, 20))
+    near, far = (
+        (finite.min(), np.percentile(finite, 80))
+        if least
+        else (finite.max(), np.percentile(finite, 20))
+    )
     extreme = finite.max() if least else finite.min()
     if abs(extreme - near) > 3 * abs(far - near) > 0:
         pad = 0.08 * abs(far - near)

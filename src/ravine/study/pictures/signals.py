@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ravine.study.page import Page, Table
-from ravine.study.pictures.panels import COLOURS, DASHES, INK, MARKERS, brief, log_axis, panels, style
+from ravine.study.pictures.panels import (
+    COLOURS,
+    DASHES,
+    INK,
+    MARKERS,
+    brief,
+    log_axis,
+    panels,
+    style,
+)
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
@@ -44,8 +53,14 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
             "Factors are of standard deviations between the first and the last hidden layer.",
         ],
         figures={
-            "forward": ("Variance before the activation, by depth", depth_figure(summary["networks"], "z variance")),
-            "backward": ("Variance of the gradient, by depth", depth_figure(summary["networks"], "gradient variance")),
+            "forward": (
+                "Variance before the activation, by depth",
+                depth_figure(summary["networks"], "z variance"),
+            ),
+            "backward": (
+                "Variance of the gradient, by depth",
+                depth_figure(summary["networks"], "gradient variance"),
+            ),
             "histograms": (
                 "Activations of the first, a middle and the last hidden layer (deeper is darker; zeros of ReLU left out)",
                 histogram_figure(summary["networks"]),
@@ -61,7 +76,8 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
 
 
 def depth_figure(networks: list[dict[str, Any]], name: str) -> Figure:
-    """A variance against depth, one panel for each activation, one line for each initialiser, theory dashed."""
+    """A variance against depth, one panel for each activation, one line for each initialiser,
+    theory dashed."""
     activations = list(dict.fromkeys(one["activation"] for one in networks))
     initializers = list(dict.fromkeys(one["initializer"] for one in networks))
     label = "Variance before the activation" if name == "z variance" else "Variance of the gradient"
@@ -75,28 +91,50 @@ def depth_figure(networks: list[dict[str, Any]], name: str) -> Figure:
                 y = [v if v is not None and v > FLOOR else np.nan for v in y]
                 values += [v for v in y if np.isfinite(v)]
                 x = np.arange(1, len(y) + 1)
-                axis.plot(x, y, MARKERS[i], color=COLOURS[i], ms=4, ls="-", lw=0.6, label=one["initializer"])
+                axis.plot(
+                    x,
+                    y,
+                    MARKERS[i],
+                    color=COLOURS[i],
+                    ms=4,
+                    ls="-",
+                    lw=0.6,
+                    label=one["initializer"],
+                )
                 if one["theory"]:
-                    axis.plot(x, one["theory"][name], color=COLOURS[i], ls=DASHES[1], lw=1.4, alpha=0.8)
-            axis.set_title(activation if activation != "own" else "its own activations", fontsize=9.5)
+                    axis.plot(
+                        x, one["theory"][name], color=COLOURS[i], ls=DASHES[1], lw=1.4, alpha=0.8
+                    )
+            axis.set_title(
+                activation if activation != "own" else "its own activations", fontsize=9.5
+            )
             axis.set_xlabel("layer")
         log_axis(axes[0], "y", values)
         axes[0].set_ylabel(label)
         axes[0].plot([], [], color=INK, ls=DASHES[1], label="theory")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=min(5, len(labels)), frameon=False)
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=min(5, len(labels)), frameon=False
+        )
     return figure
 
 
 def histogram_figure(networks: list[dict[str, Any]]) -> Figure:
-    """Histograms of activations: a row for each activation, a column for each initialiser, deeper layers darker."""
+    """Histograms of activations: a row for each activation, a column for each initialiser, deeper
+    layers darker."""
     activations = list(dict.fromkeys(one["activation"] for one in networks))
     initializers = list(dict.fromkeys(one["initializer"] for one in networks))
     with style():
         figure, axes = panels(len(activations), len(initializers), 2.2, 1.7)
         for axis, one in zip(
             axes,
-            sorted(networks, key=lambda n: (activations.index(n["activation"]), initializers.index(n["initializer"]))),
+            sorted(
+                networks,
+                key=lambda n: (
+                    activations.index(n["activation"]),
+                    initializers.index(n["initializer"]),
+                ),
+            ),
             strict=True,
         ):
             _histograms(axis, one["layers"][:-1] or one["layers"])
@@ -110,13 +148,20 @@ def histogram_figure(networks: list[dict[str, Any]]) -> Figure:
             axes[j * len(initializers)].set_ylabel(f"{activation}\ndensity", fontsize=9)
         figure.supxlabel("activation", fontsize=9.5)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9)
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9
+        )
     return figure
 
 
 def _histograms(axes: Axes, layers: list[dict[str, Any]]) -> None:
     shown = sorted({0, len(layers) // 2, len(layers) - 1})
     for shade, place in zip((0.35, 0.65, 1.0), shown, strict=False):
-        edges, density = np.asarray(layers[place]["histogram"]["edges"]), np.asarray(layers[place]["histogram"]["density"])
+        edges, density = (
+            np.asarray(layers[place]["histogram"]["edges"]),
+            np.asarray(layers[place]["histogram"]["density"]),
+        )
         top = density.max() or 1.0
-        axes.stairs(density / top, edges, color=COLOURS[0], alpha=shade, lw=1.2, label=f"layer {place + 1}")
+        axes.stairs(
+            density / top, edges, color=COLOURS[0], alpha=shade, lw=1.2, label=f"layer {place + 1}"
+        )
