@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from ravine import Recipe, train_many
 from ravine.bench.works import WORKS, Work, arrays
 from ravine.catalogue import make
-from ravine.engine.pilot import machine
+from ravine.engine.execution.pilot import machine
 from ravine.layout import Layout
 from ravine.optim.rows import RowOptimizer
 from ravine.rundir import RunDir

@@ -21,9 +21,9 @@ import torch
 from ravine.bench.works import WORKS
 from ravine.catalogue import make
 from ravine.data.pipeline import Pipeline
-from ravine.engine.denormals import denormals_flushed
-from ravine.engine.memory import keep_freed_memory
-from ravine.engine.pilot import kernel_threads
+from ravine.engine.execution.denormals import denormals_flushed
+from ravine.engine.execution.memory import keep_freed_memory
+from ravine.engine.execution.pilot import kernel_threads
 from ravine.engine.programs import populate
 from ravine.layout import Layout
 from ravine.optim.rows import RowOptimizer

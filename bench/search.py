@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import ravine
+from ravine.app.options import recipe_from
 from ravine.recipe import Recipe
 from ravine.study.search import search
-from ravine.terminal import recipe_from
 
 RUNS = 50
 

@@ -75,7 +75,7 @@ def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> lis
 
 def main(program: str, members: int, directory: Path) -> None:
     import ravine
-    from ravine.engine import trainer
+    from ravine.engine.loop import trainer
 
     trainer.BLOCK_SECONDS = trainer.SNAPSHOT_SECONDS = 0.0
     if (directory / "recipe.json").exists():

@@ -25,26 +25,16 @@ BASE = {
     "rundir",
     "locks",
     "reference",
-    "terminal",
 }
 TECHNIQUES = {"data", "nn", "optim"}
-TRAINING = {
-    "training",
-    "prediction",
-    "progress",
-    "inspection",
-    "showing",
-    "terminal",
-    "consultation",
-}
 ORDER = (
     {"report"},
     {"engine"},
     {"doctor"},
-    TRAINING,
+    {"training", "progress"},
     {"study"},
     {"interop", "bench"},
-    {"cli"},
+    {"app"},
     {"__init__", "__main__"},
 )
 ALLOWED = dict.fromkeys(BASE, BASE) | {part: BASE | {part} for part in TECHNIQUES}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ravine.cli import app
+from ravine.app.cli import app
 
 SET = "--set"
 

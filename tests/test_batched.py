@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ravine.engine.batched import DenseNetwork
-from ravine.engine.population import Objective, Population
+from ravine.engine.rows.batched import DenseNetwork
+from ravine.engine.rows.population import Objective, Population
 from ravine.nn.build import build, build_loss
 
 LOSSES = [

@@ -82,7 +82,7 @@ def test_tables_figure_and_json_are_written(tmp_path):
     ("arguments", "said"), [(["smal_mlp"], "small_mlp"), (["--peers", "ravin"], "'ravine'")]
 )
 def test_unknown_names_get_the_nearest(arguments, said):
-    from ravine.cli import app
+    from ravine.app.cli import app
 
     result = CliRunner().invoke(app, ["bench", *arguments])
     assert result.exit_code == 2

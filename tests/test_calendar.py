@@ -8,7 +8,7 @@ import torch
 import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
-from ravine.engine.calendar import Calendar
+from ravine.engine.loop.calendar import Calendar
 
 X, Y = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)), torch.arange(100) % 2
 PARTS = {"validation": 0.0, "test": 0.0}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ravine
-from ravine.engine import pilot
+from ravine.engine.execution import pilot
 from ravine.recipe import Recipe
 
 RESIDUAL = Recipe(

@@ -10,8 +10,8 @@ import torch
 
 import ravine
 from ravine.catalogue import make
-from ravine.engine.denormals import denormals_flushed
-from ravine.engine.pilot import kernel_threads
+from ravine.engine.execution.denormals import denormals_flushed
+from ravine.engine.execution.pilot import kernel_threads
 from ravine.layout import Layout
 from ravine.optim.rows import RowOptimizer
 

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine import Recipe
-from ravine.cli import app
+from ravine.app.cli import app
+from ravine.app.inspect import print_findings
 from ravine.doctor.baseline import Baseline
 from ravine.doctor.examination import examine
 from ravine.doctor.experiment import Curve
@@ -26,7 +27,6 @@ from ravine.doctor.findings import CODES, Finding, ranked, told
 from ravine.doctor.judgement import judge
 from ravine.doctor.remedies import Case, remedies
 from ravine.doctor.symptoms import Course, overfits, symptoms
-from ravine.inspection import print_findings
 from ravine.progress import _metrics
 
 BENCH = Path(__file__).parent.parent / "bench"

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from ravine.data.cache import atomic, cache_root, data_root
-from ravine.data.download import fetch
+from ravine.data.read.cache import atomic, cache_root, data_root
+from ravine.data.read.download import fetch
 from ravine.errors import InputError, RavineError
 
 CONTENT = b"0123456789" * 100_000

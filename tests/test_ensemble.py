@@ -13,7 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from ravine import Recipe
-from ravine.cli import app
+from ravine.app.cli import app
 from ravine.interop.export import export
 from ravine.study.calibration import calibration
 from ravine.study.ensemble import Ensemble, EnsembleModel, ensemble

@@ -15,7 +15,7 @@ import ravine
 from ravine import Recipe
 from ravine.catalogue import ALWAYS_PER_MEMBER, FILES, per_member, table
 from ravine.data.pipeline import Pipeline
-from ravine.engine import trainer
+from ravine.engine.loop import trainer
 from ravine.engine.programs import populate
 from test_resume import Crash, assert_same
 
@@ -334,7 +334,7 @@ def files(tmp_path_factory) -> Path:
 def brisk(monkeypatch):
     """A snapshot at every block; no report, which has its own tests."""
     monkeypatch.setattr(trainer, "BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("ravine.report.page.write_report", lambda rundir: None)
+    monkeypatch.setattr("ravine.report.run_page.write_report", lambda rundir: None)
 
 
 def cut(many: list[Recipe], data: Any, directory: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import ravine
-from ravine.engine import trainer as trainers
-from ravine.engine.graphed import GraphedSteps
+from ravine.engine.loop import trainer as trainers
+from ravine.engine.rows.graphed import GraphedSteps
 from ravine.recipe import Recipe
 
 

@@ -9,8 +9,8 @@ import torch
 
 import ravine
 from ravine import Recipe
-from ravine.engine.points import Points
-from ravine.engine.population import Objective, view
+from ravine.engine.rows.points import Points
+from ravine.engine.rows.population import Objective, view
 from ravine.nn.build import layout as layout_of
 from ravine.study.directions import filter_normalised, principal, roughness
 from ravine.study.grouped import Grouped

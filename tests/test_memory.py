@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from ravine.engine.memory import give_back_freed_memory, keep_freed_memory
+from ravine.engine.execution.memory import give_back_freed_memory, keep_freed_memory
 
 BLOCK = 1 << 26
 

@@ -14,8 +14,8 @@ from ravine.catalogue import make, table
 from ravine.errors import InputError
 from ravine.nn import randomized
 from ravine.nn.build import build, build_loss, layout
+from ravine.nn.layer_table import summarise
 from ravine.nn.stack import call
-from ravine.nn.summary import summarise
 from ravine.recipe import Recipe
 
 IMAGE = (3, 32, 32)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from typer.testing import CliRunner
 
 import ravine
-from ravine.cli import app
+from ravine.app.cli import app
 from ravine.data.pipeline import Pipeline
 from ravine.recipe import Data
 

@@ -19,7 +19,7 @@ from torch.utils.data import (
 )
 
 from ravine.data import pipeline as pipeline_file
-from ravine.data import stream
+from ravine.data.objects import stream
 from ravine.data.order import Order
 from ravine.data.pipeline import Pipeline
 from ravine.data.splits import hold_out

@@ -10,8 +10,8 @@ from torch import nn
 import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
-from ravine.engine.known import sees_samples_alone
 from ravine.engine.programs import populate
+from ravine.nn.traits import sees_samples_alone
 
 PROGRAMS = {
     "mlp": {

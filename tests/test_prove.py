@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine import Recipe
-from ravine.cli import app
+from ravine.app.cli import app
 from ravine.doctor import candidates as proposals
 from ravine.doctor import remedies, trial
 from ravine.doctor.examination import examine, examine_static

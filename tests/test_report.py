@@ -12,7 +12,7 @@ import scipy.stats
 
 from ravine.errors import InputError
 from ravine.recipe import Recipe
-from ravine.report import courses, figures, measures, page, summary
+from ravine.report import courses, figures, measures, overview, run_page
 from ravine.report.listing import listing
 from ravine.rundir import RunDir
 from synthetic import FINDING, make_all, make_run, recipe, recipe_epochs
@@ -58,14 +58,16 @@ SAID = [
 
 @pytest.mark.parametrize(("kind", "said"), SAID, ids=[kind for kind, _ in SAID])
 def test_a_run_is_told_in_sentences(runs, kind, said):
-    assert re.search(said, " ".join(summary.sentences(summary.summarise(RunDir.open(runs / kind)))))
+    assert re.search(
+        said, " ".join(overview.sentences(overview.summarise(RunDir.open(runs / kind))))
+    )
 
 
 def test_what_is_not_finite_is_never_best(tmp_path):
     run = make_run(
         tmp_path / "run", [recipe(lr=lr) for lr in (1e-3, 3e-3, 1.0)], epochs=5, diverges_at={2: 40}
     )
-    seen = summary.summarise(run)
+    seen = overview.summarise(run)
     values = [
         row["val_accuracy"]
         for row in seen.members
@@ -77,22 +79,22 @@ def test_what_is_not_finite_is_never_best(tmp_path):
 
 
 def test_only_what_varies_and_was_measured_is_a_column(runs):
-    columns = summary.columns(summary.summarise(RunDir.open(runs / "rates")))
+    columns = overview.columns(overview.summarise(RunDir.open(runs / "rates")))
     assert columns[:4] == ["member", "optimizer.lr", "val_accuracy", "test_accuracy"]
     assert columns[-1] == "stopped"
     assert not {"seed", "lr", "grad_norm", "seconds"} & set(columns)
 
 
 def test_a_run_just_begun_has_a_summary(empty):
-    seen = summary.summarise(empty)
+    seen = overview.summarise(empty)
     assert (seen.state, seen.steps, seen.best) == ("running", 0, None)
-    assert summary.sentences(seen) == ["Training: 0 of 30 epochs are done (0 steps)."]
-    assert summary.tiles(seen) == [("Time", "0.0 s", "0 steps")]
+    assert overview.sentences(seen) == ["Training: 0 of 30 epochs are done (0 steps)."]
+    assert overview.tiles(seen) == [("Time", "0.0 s", "0 steps")]
 
 
 def test_the_key_numbers_are_the_best_members(runs):
-    seen = summary.summarise(RunDir.open(runs / "regression"))
-    tiles = {label: value for label, value, _ in summary.tiles(seen)}
+    seen = overview.summarise(RunDir.open(runs / "regression"))
+    tiles = {label: value for label, value, _ in overview.tiles(seen)}
     assert list(tiles) == [
         "Test R²",
         "Validation R²",
@@ -104,7 +106,7 @@ def test_the_key_numbers_are_the_best_members(runs):
         "Time",
     ]
     assert tiles["Validation R²"] == f"{seen.best['val_r2']:.3f}"
-    assert summary.tiles(seen)[-1] == ("Time", "12 s", "690 steps, 56/s")
+    assert overview.tiles(seen)[-1] == ("Time", "12 s", "690 steps, 56/s")
 
 
 # --- the recipe -----------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_report_is_one_sound_page_that_fetches_nothing(runs, kind):
-    place = page.write_report(RunDir.open(runs / kind))
+    place = run_page.write_report(RunDir.open(runs / kind))
     assert place == runs / kind / "report.html"
     text = place.read_text()
     read = Page(text)
@@ -301,11 +303,11 @@ def test_a_report_is_one_sound_page_that_fetches_nothing(runs, kind):
     words = " ".join(" ".join(read.words).split())
     assert f"ravine evaluate {runs / kind}" in words
     assert "ravine resume" in words
-    assert summary.sentences(summary.summarise(RunDir.open(runs / kind)))[0] in words
+    assert overview.sentences(overview.summarise(RunDir.open(runs / kind)))[0] in words
 
 
 def test_a_report_tells_findings_execution_recipe_and_versions(runs):
-    text = page.render(RunDir.open(runs / "one"))
+    text = run_page.render(RunDir.open(runs / "one"))
     for said in (
         FINDING["evidence"],
         FINDING["cause"],
@@ -322,21 +324,21 @@ def test_a_report_tells_findings_execution_recipe_and_versions(runs):
 
 
 def test_a_report_of_a_run_just_begun(empty):
-    assert "0 of 30 epochs are done" in page.render(empty)
+    assert "0 of 30 epochs are done" in run_page.render(empty)
 
 
 def test_what_people_wrote_is_text_and_not_markup(tmp_path):
     evil = "<script>alert(1)</script>"
     findings = [(1, 0, evil, {"code": evil, "cause": evil})]
     run = make_run(tmp_path / "run", [recipe(name=evil)], epochs=3, findings=findings)
-    text = page.render(run)
+    text = run_page.render(run)
     assert evil not in text
     assert text.count("&lt;script&gt;") >= 4
 
 
 def test_figures_in_a_page_take_its_colours(runs):
     svg = str(
-        page.inline_svg(
+        run_page.inline_svg(
             figures.training_curves(RunDir.open(runs / "one"), "loss"), "x", 'a "label"'
         )
     )
@@ -346,9 +348,7 @@ def test_figures_in_a_page_take_its_colours(runs):
 
 
 def test_reports_import_no_torch():
-    code = (
-        "import sys, ravine.report.page, ravine.report.figures; assert 'torch' not in sys.modules"
-    )
+    code = "import sys, ravine.report.run_page, ravine.report.figures; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

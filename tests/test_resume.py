@@ -15,7 +15,7 @@ import torch
 
 import crash
 import ravine
-from ravine.engine import trainer
+from ravine.engine.loop import trainer
 from ravine.rundir import RunDir
 
 

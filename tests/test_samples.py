@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from ravine.cli import app
-from ravine.data import samples
+from ravine.app.cli import app
+from ravine.data.inspect import examples
 from ravine.data.pipeline import Pipeline
 from ravine.recipe import Data
 
@@ -54,15 +54,15 @@ def test_images_are_shown_by_class(place):
     assert sum(part["samples"] for part in found["parts"].values()) == 1797
     assert found["parts"]["train"]["constant_features"] > 0
     assert sum(found["parts"]["train"]["class_counts"]) == found["parts"]["train"]["samples"]
-    assert found["samples"] == "digits-samples.png"
-    assert picture("digits-samples.png").std() > 50
+    assert found["samples"] == "digits-examples.png"
+    assert picture("digits-examples.png").std() > 50
     assert "1,294" in said
     assert "constant features" in said
 
 
 def test_the_sheet_holds_samples_of_each_class():
     pipeline = Pipeline(Data(source="digits", validation=0.0))
-    groups = samples.by_class(pipeline, each=6, most=20)
+    groups = examples.by_class(pipeline, each=6, most=20)
     assert [group.title for group in groups] == list("0123456789")
     x, y = pipeline.raw("train", pipeline.size("train"))
     for k, group in enumerate(groups):
@@ -76,7 +76,7 @@ def test_a_rare_class_is_on_the_sheet():
     y = np.zeros(5000, dtype=int)
     y[[7, 4000]] = 1
     pipeline = Pipeline(Data(validation=0.0, test=0.0), arrays=(x, y))
-    assert [len(group.x) for group in samples.by_class(pipeline, each=5, most=9)] == [5, 2]
+    assert [len(group.x) for group in examples.by_class(pipeline, each=5, most=9)] == [5, 2]
 
 
 def test_tables_show_columns_and_first_rows(place):
@@ -94,8 +94,8 @@ def test_tables_show_columns_and_first_rows(place):
     assert train["target"]["max"] > 1000
     assert "Bonn; Süd" in said
     assert "the first rows" in said
-    assert found["samples"] == "houses-samples.png"
-    assert picture("houses-samples.png").std() > 10
+    assert found["samples"] == "houses-examples.png"
+    assert picture("houses-examples.png").std() > 10
 
 
 def test_texts_show_their_first_lines(place):
@@ -132,7 +132,7 @@ def test_every_kind_of_data_has_a_sheet(source, place):
     ],
 )
 def test_arrays_of_every_shape_have_a_sheet(x, y):
-    from ravine.showing import _sheet
+    from ravine.app.data import _sheet
 
     y = np.concatenate([np.arange(30), np.arange(30)]) if x.shape[1:] == (70,) else y
     figure = _sheet(Pipeline(Data(validation=0.0, test=0.0), arrays=(x, y)), "arrays")
@@ -140,7 +140,7 @@ def test_arrays_of_every_shape_have_a_sheet(x, y):
 
 
 def test_streams_have_a_sheet():
-    from ravine.showing import _sheet
+    from ravine.app.data import _sheet
 
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
@@ -169,7 +169,7 @@ def test_draws_are_those_of_training():
     pipeline = Pipeline(
         Data(source="digits", augment=[{"kind": "flip", "axis": "vertical", "p": 1.0}])
     )
-    groups, _ = samples.augmented(pipeline, 5, 3)
+    groups, _ = examples.augmented(pipeline, 5, 3)
     assert len(groups) == 5
     for group in groups:
         original, *draws = group.x
@@ -179,14 +179,14 @@ def test_draws_are_those_of_training():
 
 def test_mixed_targets_are_named():
     pipeline = Pipeline(Data(source="digits", augment=[{"kind": "mixup", "alpha": 5.0}]))
-    groups, _ = samples.augmented(pipeline, 6, 4)
+    groups, _ = examples.augmented(pipeline, 6, 4)
     captions = [caption for group in groups for caption in group.captions[1:]]
     assert any("%" in caption and "," in caption for caption in captions)
 
 
 def test_the_sheet_shows_what_the_network_sees(place):
     pipeline = Pipeline(Data(source="digits", augment=["shift"], preprocess=["standardize"]))
-    groups, seen = samples.augmented(pipeline, 4, 2)
+    groups, seen = examples.augmented(pipeline, 4, 2)
     last = torch.as_tensor(np.stack([group.x[-1] for group in groups]))
     np.testing.assert_allclose(seen, pipeline.transform(last), atol=1e-5)
 
@@ -206,16 +206,16 @@ def test_tables_sequences_and_tokens_are_shown_augmented(source, augment, place)
 
 
 def test_no_file_is_overwritten(place):
-    (place / "spirals-samples.png").write_text("precious")
+    (place / "spirals-examples.png").write_text("precious")
     found, _ = run("data", "spirals")
     assert found["samples"] == "spirals-samples-2.png"
-    assert (place / "spirals-samples.png").read_text() == "precious"
-    refused = CliRunner().invoke(app, ["data", "spirals", "--out", "spirals-samples.png"])
+    assert (place / "spirals-examples.png").read_text() == "precious"
+    refused = CliRunner().invoke(app, ["data", "spirals", "--out", "spirals-examples.png"])
     assert refused.exit_code == 2
     assert "does not exist yet" in refused.output
-    assert (place / "spirals-samples.png").read_text() == "precious"
+    assert (place / "spirals-examples.png").read_text() == "precious"
     assert run("data", "spirals", "--out", "new/sheet.pdf")[0]["samples"] == "new/sheet.pdf"
-    assert run("data", "spirals", "--out", "folder")[0]["samples"] == "folder/spirals-samples.png"
+    assert run("data", "spirals", "--out", "folder")[0]["samples"] == "folder/spirals-examples.png"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravine import InputError, Recipe
-from ravine.engine.rungs import Halving
+from ravine.engine.loop.halving import Halving
 from ravine.rundir import RunDir
 from ravine.study.search import points_of, search
 from ravine.study.space import (

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from ravine.catalogue import make, table
-from ravine.data import folders, published
 from ravine.data.pipeline import Pipeline
+from ravine.data.read import folders, published
 from ravine.errors import InputError
 from ravine.recipe import Data
 
@@ -275,7 +275,7 @@ def test_cifar10_as_jpeg_is_decoded_once(tmp_path, monkeypatch):
     assert (
         first[7].movedim(0, 2).int() - torch.from_numpy(np.array(pictures[7])).int()
     ).abs().max() < 6
-    monkeypatch.setattr("ravine.data.images.load", lambda *_: pytest.fail("decoded twice"))
+    monkeypatch.setattr("ravine.data.read.images.load", lambda *_: pytest.fail("decoded twice"))
     assert torch.equal(Pipeline(data, root=root).raw("train", 20)[0], first)
 
 
@@ -611,7 +611,7 @@ def test_idx(tmp_path, end):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
 def test_idx_types(tmp_path, dtype):
-    from ravine.data import idx
+    from ravine.data.read import idx
 
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
     read = idx.parse(write_idx(tmp_path / "a.idx", array).read_bytes(), "a.idx")

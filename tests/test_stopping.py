@@ -12,7 +12,7 @@ from torch import nn
 
 import ravine
 from ravine import InputError, RavineError, Recipe
-from ravine.engine.stopping import Stopping
+from ravine.engine.loop.stopping import Stopping
 from ravine.recipe import Recipe as Said
 
 RNG = np.random.default_rng(0)

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ravine
-from ravine.cli import app
+from ravine.app.cli import app
 from ravine.study.again import again
 
 RUNNER = CliRunner()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ravine.study.page import Table, _printed
 from ravine.study.pictures import landscape, search
 from ravine.study.pictures.checks import errors_figure
 from ravine.study.pictures.panels import legend, panels, style
+from ravine.study.study_page import Table, _printed
 
 
 def printed(table: Table, width: int = 80) -> str:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine import InputError
-from ravine.cli import app
+from ravine.app.cli import app
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4)).astype("float32")

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ravine.consultation import diagnose, prove
+    from ravine.app.doctor import diagnose, prove
     from ravine.engine.run import Run
     from ravine.errors import InputError, RavineError
     from ravine.interop.estimator import RavineClassifier, RavineRegressor
@@ -22,8 +22,8 @@ _HOMES = {
     "RavineRegressor": "interop.estimator",
     "Recipe": "recipe",
     "Run": "engine.run",
-    "diagnose": "consultation",
-    "prove": "consultation",
+    "diagnose": "app.doctor",
+    "prove": "app.doctor",
     "resume": "training",
     "scaled_lr": "optim.scaling",
     "train": "training",

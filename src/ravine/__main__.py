@@ -1,5 +1,5 @@
 """``python -m ravine``."""
 
-from ravine.cli import main
+from ravine.app.cli import main
 
 main()

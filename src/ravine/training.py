@@ -19,16 +19,17 @@ import torch
 from torch import nn
 
 from ravine import durations
-from ravine.data.cache import look_also_in
+from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
-from ravine.engine import pilot, snapshot, starting
-from ravine.engine.calendar import Calendar
-from ravine.engine.denormals import denormals_flushed
-from ravine.engine.memory import give_back_freed_memory
+from ravine.engine import finetune, snapshot
+from ravine.engine.execution import pilot
+from ravine.engine.execution.denormals import denormals_flushed
+from ravine.engine.execution.memory import give_back_freed_memory
+from ravine.engine.loop.calendar import Calendar
+from ravine.engine.loop.halving import Halving
+from ravine.engine.loop.trainer import Progress, Trainer
 from ravine.engine.programs import Model, Program, Rows, program_of, programs_of
 from ravine.engine.run import Run
-from ravine.engine.rungs import Halving
-from ravine.engine.trainer import Progress, Trainer
 from ravine.errors import InputError, RavineError
 from ravine.optim.plan import tabulate
 from ravine.recipe import Recipe, from_keywords
@@ -221,7 +222,7 @@ def given(
         )
     if data is not None:
         changes["data.source"] = data
-    return starting.adopt(_said(recipe.edit(changes), fields)), module, arrays
+    return finetune.adopt(_said(recipe.edit(changes), fields)), module, arrays
 
 
 def _said(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
@@ -400,7 +401,7 @@ def _run(
         with _spared(rundir):
             checkup.conclude(rundir)
     give_back_freed_memory()
-    from ravine.report.page import (
+    from ravine.report.run_page import (
         write_report,
     )  # what draws is not held in memory while networks train
 

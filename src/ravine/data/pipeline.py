@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from ravine import recipe
-from ravine.data import reading
-from ravine.data.arrays import from_python
-from ravine.data.cache import data_root
 from ravine.data.draw import Draw, Samples, of_inputs
+from ravine.data.objects.arrays import from_python
+from ravine.data.objects.stream import Items, Ordered
+from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order
 from ravine.data.parts import divide, is_said
 from ravine.data.preparation import Preparation, Prepare, technique
+from ravine.data.read import reading
+from ravine.data.read.cache import data_root
 from ravine.data.source import Arrays, Batch, Source
 from ravine.data.statistics import Rows
-from ravine.data.stream import Items, Ordered
-from ravine.data.targets import as_targets
 from ravine.errors import InputError
 
 __all__ = ["Batch", "Pipeline"]
@@ -335,7 +335,7 @@ class Pipeline:
     def summary(self) -> dict[str, Any]:
         """Counts, ranges, constant features, class balance and dtype of each part, before
         preprocessing."""
-        from ravine.data.summary import summarize
+        from ravine.data.inspect.counts import summarize
 
         return summarize(self)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from ravine.catalogue import Count, Pair, Text
-from ravine.data import files, published
-from ravine.data.arrays import from_pairs
-from ravine.data.files import find
+from ravine.data.objects.arrays import from_pairs
+from ravine.data.read import files, published
+from ravine.data.read.files import find
 from ravine.data.source import Source
 from ravine.errors import InputError
 
@@ -106,7 +106,7 @@ def folder(
     ...     folder(Path(), path=place).classes
     ('cat', 'dog')
     """
-    from ravine.data import folders  # with Pillow, which most runs do not need
+    from ravine.data.read import folders
 
     return folders.load(find(path, root, "a folder", folder=True), size, mode)
 

@@ -28,7 +28,7 @@ from ravine.doctor.whatif import (
     plan,
     try_out,
 )
-from ravine.engine.pilot import kernel_threads
+from ravine.engine.execution.pilot import kernel_threads
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
 

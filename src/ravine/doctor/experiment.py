@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ravine import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.baseline import Baseline, accuracy, baseline
-from ravine.engine import pilot
-from ravine.engine.evaluate import evaluation
+from ravine.engine.execution import pilot
 from ravine.engine.programs import Model, Program, populate
-from ravine.engine.step import Stepper
+from ravine.engine.rows.evaluate import evaluation
+from ravine.engine.rows.step import Stepper
 from ravine.optim.plan import Schedules
 from ravine.recipe import Recipe
 

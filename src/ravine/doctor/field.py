@@ -20,7 +20,7 @@ from ravine import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.experiment import Experiment, Group, Shelf
 from ravine.doctor.scores import Score, averaged, lost, score
-from ravine.engine.stopping import keeps_best
+from ravine.engine.loop.stopping import keeps_best
 from ravine.recipe import Recipe
 
 BLOCK = 500  # steps after which the budget is told

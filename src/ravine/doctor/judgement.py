@@ -15,8 +15,8 @@ import numpy as np
 from torch import nn
 
 from ravine import durations
-from ravine.data.cache import look_also_in
 from ravine.data.pipeline import Pipeline
+from ravine.data.read.cache import look_also_in
 from ravine.doctor import static
 from ravine.doctor.baseline import Baseline, baseline
 from ravine.doctor.experiment import Curve

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
-from ravine.engine import pilot, starting
-from ravine.engine.evaluate import evaluation
-from ravine.engine.pilot import Execution
-from ravine.engine.population import Objective, Population
-from ravine.engine.rehearsal import rehearse
-from ravine.engine.rungs import Halving
+from ravine.engine import finetune
+from ravine.engine.execution import pilot
+from ravine.engine.execution.pilot import Execution
+from ravine.engine.loop.halving import Halving
+from ravine.engine.rows.evaluate import evaluation
+from ravine.engine.rows.population import Objective, Population
+from ravine.engine.validate import rehearse
 from ravine.errors import InputError
 from ravine.nn.build import build, build_loss
 from ravine.nn.randomized import seeded
@@ -114,7 +115,7 @@ def program_of(
     first = recipes[0]
     device = torch.device(pilot.device(first.device))
     dtype = torch.float64 if first.precision == "float64" else torch.float32
-    carried = starting.carried_over(first)
+    carried = finetune.carried_over(first)
     said = first.data.model_dump_json(exclude={"bootstrap"})
     for tokens in (True, False):
         shared = (said, f"{dtype} {carried and first.start.weights} {tokens}")
@@ -173,7 +174,7 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            starting.fitted_model(recipe, pipeline.outputs),
+            finetune.fitted_model(recipe, pipeline.outputs),
             pipeline.input_shape,
             pipeline.outputs,
             vocabulary=pipeline.vocabulary,
@@ -183,15 +184,15 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
         )
     elif isinstance(module, nn.Module):
         own = copy.deepcopy(
-            starting.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None)
+            finetune.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None)
         )
-        model = starting.fitted_module(seeded(own), recipe, pipeline.outputs)
+        model = finetune.fitted_module(seeded(own), recipe, pipeline.outputs)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
-            own = starting.shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
-            model = starting.fitted_module(seeded(own), recipe, pipeline.outputs)
-    starting.load(model, recipe.start)
+            own = finetune.shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
+            model = finetune.fitted_module(seeded(own), recipe, pipeline.outputs)
+    finetune.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)
 

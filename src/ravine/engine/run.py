@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from ravine import randomness
-from ravine.data.cache import look_also_in
 from ravine.data.pipeline import Pipeline
-from ravine.engine import snapshot, starting
-from ravine.engine.evaluate import evaluate, evaluation, metric_functions
-from ravine.engine.population import Objective, joined, view
+from ravine.data.read.cache import look_also_in
+from ravine.engine import finetune, snapshot
 from ravine.engine.programs import class_counts
+from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
+from ravine.engine.rows.population import Objective, joined, view
 from ravine.errors import InputError, RavineError
 from ravine.nn.build import build, build_loss, layout
 from ravine.nn.randomized import monte_carlo
@@ -163,10 +163,10 @@ class Run:
     def _blank(self) -> nn.Module:
         if self._module is not None:
             module = self._module if isinstance(self._module, nn.Module) else self._module()
-            module = starting.shaped(
+            module = finetune.shaped(
                 module, self.pipeline.input_shape, self.pipeline.vocabulary is not None
             )
-            return starting.fitted_module(module, self.recipe, self.pipeline.outputs)
+            return finetune.fitted_module(module, self.recipe, self.pipeline.outputs)
         if self.recipe.model.kind == "module":
             raise InputError(
                 "model",
@@ -176,7 +176,7 @@ class Run:
             )
         p = self.pipeline
         return build(
-            starting.fitted_model(self.recipe, p.outputs),
+            finetune.fitted_model(self.recipe, p.outputs),
             p.input_shape,
             p.outputs,
             vocabulary=p.vocabulary,
@@ -275,7 +275,7 @@ class Run:
         else:
             tokens = self.pipeline.preparation.tokens
             pipeline = Pipeline(
-                source, dtype=self._dtype, fitted=starting.carried_over(self.recipe), tokens=tokens
+                source, dtype=self._dtype, fitted=finetune.carried_over(self.recipe), tokens=tokens
             )
         if not pipeline.has(split):
             known = [name for name in ("train", "validation", "test") if pipeline.has(name)]

@@ -18,7 +18,7 @@ import numpy as np
 
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe
-from ravine.report import measures, summary
+from ravine.report import measures, overview
 from ravine.report.courses import FEW, Group, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
@@ -94,7 +94,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
             return JSONResponse(_plain({"series": list(lines)}))
 
     def report(request: Request) -> Response:
-        from ravine.report.page import render
+        from ravine.report.run_page import render
 
         with shelf.open(request.query_params.get("run", "")) as run:
             return HTMLResponse(render(run), headers=_NOTHING_ELSE)
@@ -161,7 +161,7 @@ class Shelf:
 
 def row(run: RunDir) -> dict[str, Any]:
     """What the list of runs shows of one."""
-    seen = summary.summarise(run)
+    seen = overview.summarise(run)
     best = dict(seen.best or seen.members[0])
     first = run.recipes[0]
     names = run.metrics
@@ -179,7 +179,7 @@ def row(run: RunDir) -> dict[str, Any]:
         "epochs": seen.epochs,
         "total_epochs": seen.total_epochs,
         "seconds": seen.seconds,
-        "sentences": summary.sentences(seen),
+        "sentences": overview.sentences(seen),
         "judged_by": seen.judged_by,
         "best": {name: best[name] for name in wanted if name in best},
         "findings": len(run.events("finding")),

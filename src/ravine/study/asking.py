@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ravine.engine.evaluate import better_is
+from ravine.engine.rows.evaluate import better_is
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
 from ravine.study.space import Choice, Integer, LogUniform, Normal, Space, Uniform

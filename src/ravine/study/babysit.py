@@ -13,7 +13,7 @@ import torch
 
 from ravine.data.pipeline import Pipeline
 from ravine.doctor.baseline import baseline
-from ravine.engine.points import Points
+from ravine.engine.rows.points import Points
 from ravine.errors import InputError
 from ravine.optim.penalties import penalty
 from ravine.recipe import Recipe
@@ -203,9 +203,9 @@ def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
 def _conclude(
     study: Study, first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]
 ) -> dict[str, Any]:
-    from ravine.study.page import Page, Table
     from ravine.study.pictures.checks import overfit_figure
     from ravine.study.pictures.rates import final_figure
+    from ravine.study.study_page import Page, Table
 
     expected = (
         f"{first['expected is']} = {first['expected']:.3f}"

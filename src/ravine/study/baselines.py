@@ -17,7 +17,7 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from ravine.data.pipeline import Pipeline
-from ravine.engine.evaluate import metric_functions
+from ravine.engine.rows.evaluate import metric_functions
 from ravine.errors import InputError
 
 MOST = 20_000  # training samples: kernels and neighbours grow with their square

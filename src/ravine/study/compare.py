@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ravine.engine.evaluate import better_is
+from ravine.engine.rows.evaluate import better_is
 from ravine.errors import InputError
 from ravine.recipe import Recipe, keyword_path
 from ravine.report import measures
-from ravine.report.summary import show_value
+from ravine.report.overview import show_value
 from ravine.study import measuring
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.engine.population import view
+from ravine.engine.rows.population import view
 from ravine.layout import Layout
 from ravine.randomness import generator
 

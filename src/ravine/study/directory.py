@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ravine.engine import snapshot
+from ravine.engine.loop.trainer import Interrupted, Progress
 from ravine.engine.run import Run
-from ravine.engine.trainer import Interrupted, Progress
 from ravine.errors import InputError, RavineError
 from ravine.locks import Lock
 from ravine.recipe import Recipe
@@ -180,7 +180,7 @@ class Study:
     def finish(self, summary: dict[str, Any], page: Any) -> dict[str, Any]:
         """Write ``summary.json``, the figures and ``report.html``; give the summary as plain
         data."""
-        from ravine.study.page import print_page, write_page
+        from ravine.study.study_page import print_page, write_page
 
         summary = plain(
             {

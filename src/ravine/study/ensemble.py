@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ravine import durations
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
-from ravine.engine.population import Objective, view
+from ravine.engine.rows.population import Objective, view
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.nn.build import layout

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ravine.data.source import Batch
-from ravine.engine.points import Points
-from ravine.engine.population import Population
+from ravine.engine.rows.points import Points
+from ravine.engine.rows.population import Population
 from ravine.errors import InputError
 from ravine.layout import Entry
 from ravine.optim.penalties import add_penalty_gradients, penalty
@@ -268,8 +268,8 @@ def _errors(one: Tensor, other: Tensor, floor: float) -> Tensor:
 
 
 def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
-    from ravine.study.page import Page, Table
     from ravine.study.pictures.checks import errors_figure
+    from ravine.study.study_page import Page, Table
 
     said = {
         "right": "The gradient is right",

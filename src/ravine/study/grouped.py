@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.engine.population import Population, view
+from ravine.engine.rows.population import Population, view
 from ravine.nn.convolution import GlobalPool
 from ravine.nn.layers import Residual
 from ravine.nn.randomized import Dropout, GaussianNoise, SpatialDropout

@@ -16,7 +16,7 @@ from torch import Tensor
 from ravine import durations
 from ravine.data.source import Batch
 from ravine.engine import snapshot
-from ravine.engine.population import Objective
+from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.layout import Layout

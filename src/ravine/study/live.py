@@ -13,10 +13,10 @@ from rich.table import Table
 
 from ravine.recipe import Recipe
 from ravine.report import measures
-from ravine.report.summary import show_value
+from ravine.report.overview import show_value
 
 if TYPE_CHECKING:
-    from ravine.engine.trainer import Progress
+    from ravine.engine.loop.trainer import Progress
 
 LEADERS = 8
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from ravine import durations
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
-from ravine.engine.points import initial_rows
-from ravine.engine.population import Objective
 from ravine.engine.programs import Rows
+from ravine.engine.rows.points import initial_rows
+from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.layout import Layout

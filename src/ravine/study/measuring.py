@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ravine.data.pipeline import Pipeline
-from ravine.engine.evaluate import better_is, evaluate, evaluation, metric_functions
-from ravine.engine.population import Objective
+from ravine.engine.rows.evaluate import better_is, evaluate, evaluation, metric_functions
+from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.nn.build import build_loss

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from ravine import durations
-from ravine.engine.rungs import Halving, recently
+from ravine.engine.loop.halving import Halving, recently
 from ravine.errors import InputError, unknown
 from ravine.randomness import key
 from ravine.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ravine.engine.programs import programs_of
-from ravine.engine.step import Stepper
+from ravine.engine.rows.step import Stepper
 from ravine.recipe import Recipe
 from ravine.training import given
 

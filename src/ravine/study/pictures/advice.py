@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ravine.report.samples import image_sheet
-from ravine.study.page import Page, Table
+from ravine.report.sheets import image_sheet
 from ravine.study.pictures.panels import COLOURS, FAINT, INK, panels, style
+from ravine.study.study_page import Page, Table
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 
 from ravine.report import measures
 from ravine.report.courses import Group, confidence, gather
-from ravine.study.page import Page, Table, cell
 from ravine.study.pictures.panels import (
     COLOURS,
     DASHES,
@@ -27,6 +26,7 @@ from ravine.study.pictures.panels import (
     scaled,
     style,
 )
+from ravine.study.study_page import Page, Table, cell
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ravine.study.page import Page, Table
 from ravine.study.pictures.panels import COLOURS, style
+from ravine.study.study_page import Page, Table
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

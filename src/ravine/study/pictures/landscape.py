@@ -15,7 +15,6 @@ from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
 
 from ravine.study.directory import plain, write_text
-from ravine.study.page import Page, Table
 from ravine.study.pictures.panels import (
     COLOURS,
     DASHES,
@@ -27,6 +26,7 @@ from ravine.study.pictures.panels import (
     panels,
     style,
 )
+from ravine.study.study_page import Page, Table
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine.report import measures
-from ravine.study.page import Page, Table, cell
 from ravine.study.pictures.panels import (
     COLOURS,
     DASHES,
@@ -23,6 +22,7 @@ from ravine.study.pictures.panels import (
     scaled,
     style,
 )
+from ravine.study.study_page import Page, Table, cell
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from ravine.study.page import Page, Table
 from ravine.study.pictures.panels import COLOURS, FAINT, INK, brief, legend, log_axis, panels, style
+from ravine.study.study_page import Page, Table
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

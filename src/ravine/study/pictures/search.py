@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ravine.report import measures
-from ravine.report.summary import show_value
-from ravine.study.page import Page, Table, cell
+from ravine.report.overview import show_value
 from ravine.study.pictures.panels import (
     COLOURS,
     DASHES,
@@ -25,6 +24,7 @@ from ravine.study.pictures.panels import (
     scaled,
     style,
 )
+from ravine.study.study_page import Page, Table, cell
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study

@@ -1,0 +1,74 @@
+"""``ravine bench`` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ravine.app.options import Json, print_json
+from ravine.errors import InputError, unknown
+
+
+def bench(
+    works: Annotated[
+        list[str] | None, typer.Argument(help="What is timed; none: everything. See docs/speed.md.")
+    ] = None,
+    peers: Annotated[
+        str,
+        typer.Option(help="Competitors by commas; default: all that are installed (extra: bench)."),
+    ] = "",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds in which all take turns, behind one that warms up.")
+    ] = 5,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of each competitor; 0: one for each core.")
+    ] = 0,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Let the peers use mixed precision too.")
+    ] = False,
+    target: Annotated[
+        bool, typer.Option("--target", help="Time to 99 % on MNIST instead, from process start.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Where results.json, the tables and the figure go.")
+    ] = Path("bench-results"),
+    json_: Json = False,
+) -> None:
+    """Time Ravine against its peers on this machine: interleaved, medians and ratios."""
+    import torch
+
+    from ravine.bench import report
+    from ravine.bench import target as to_target
+    from ravine.bench.measure import measure
+    from ravine.bench.peers import PEERS
+    from ravine.bench.works import POPULATIONS, WORKS
+
+    chosen = [name.strip() for name in peers.split(",") if name.strip()] or list(PEERS)
+    for where, names, known in (
+        ("works", works or [], {**WORKS, **POPULATIONS}),
+        ("--peers", chosen, PEERS),
+    ):
+        for name in names:
+            if name not in known:
+                raise unknown(where, name, known)
+    if out.exists() and not out.is_dir():
+        raise InputError("--out", got=str(out), expected="a directory")
+    count = threads or torch.get_num_threads()
+
+    def told(text: str) -> None:
+        typer.echo(text, err=True)
+
+    if target:
+        found: Any = to_target.race(chosen, rounds=rounds, threads=count, told=told)
+        print_json(json_, report.write_race(found, out, count))
+        return
+    timings = measure(
+        works or [*WORKS, *POPULATIONS], chosen, rounds=rounds, threads=count, bf16=bf16, told=told
+    )
+    print_json(json_, report.write(timings, out, count))
+
+
+ALL: tuple[Callable[..., None], ...] = (bench,)

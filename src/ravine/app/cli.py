@@ -1,0 +1,326 @@
+"""The command line: each command a few lines over the library, torch imported only by those that
+need it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ravine.app import bench as benches
+from ravine.app import interop as interop
+from ravine.app import studies as studies
+from ravine.app.options import (
+    Json,
+    Member,
+    Out,
+    Quiet,
+    RecipeArgument,
+    RunArgument,
+    Seed,
+    Set,
+    print_json,
+    recipe_from,
+)
+from ravine.errors import RavineError
+
+app = typer.Typer(
+    name="ravine",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train deep networks, see what is wrong with a run, and prove the cure.",
+)
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2
+    the input was wrong."""
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                function(*args, **kwargs)
+        except RavineError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted", 1)
+
+    return app.command(function.__name__.rstrip("_").replace("_", "-"))(guarded)
+
+
+@command
+def train(
+    recipe: RecipeArgument = None,
+    set_: Set = None,
+    out: Out = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")
+    ] = 1,
+    doctor: Annotated[
+        bool,
+        typer.Option(
+            "--doctor/--no-doctor", help="Examine the recipe before, and the run at its end."
+        ),
+    ] = True,
+) -> None:
+    """Train a recipe; without one, a small convolutional network on handwritten digits."""
+    chosen = recipe_from(recipe, set_, seed)
+    from ravine.training import train_many
+
+    recipes = (
+        [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
+    )
+    runs = train_many(recipes, out=out, quiet=quiet or json_, doctor=doctor)
+    _finish(runs, quiet, json_)
+
+
+@command
+def resume(
+    run: RunArgument,
+    quiet: Quiet = False,
+    json_: Json = False,
+    after: Annotated[
+        str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")
+    ] = None,
+) -> None:
+    """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a
+    finished run."""
+    if (run / "study.json").is_file():
+        from ravine.study.again import again
+
+        print_json(json_, again(run, quiet=quiet or json_))
+        return
+    from ravine.training import resume as resume_
+
+    _finish(resume_(run, after=after, quiet=quiet or json_), quiet, json_)
+
+
+@command
+def doctor(
+    subject: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE|RUN", help="A recipe file or a run; none: the digits."),
+    ] = None,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Search a cure by experiment and verify it on fresh seeds."),
+    ] = False,
+    budget: Annotated[
+        float,
+        typer.Option(
+            min=8, help="Of the proof: training steps of all its members, in original runs."
+        ),
+    ] = 20.0,
+    member: Member = 0,
+    set_: Set = None,
+    out: Out = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a
+    cure."""
+    from ravine.app.doctor import consult
+
+    print_json(
+        json_,
+        consult(
+            subject,
+            set_,
+            seed,
+            member=member,
+            cure=prove,
+            budget=budget,
+            out=out,
+            quiet=quiet or json_,
+        ),
+    )
+
+
+@command
+def evaluate(
+    run: RunArgument,
+    member: Member = 0,
+    json_: Json = False,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+) -> None:
+    """Loss and metrics of a run on a split of its data."""
+    found = _opened(run, member).evaluate(split)
+    _table(f"{run} on {split}", found)
+    print_json(json_, {"run": str(run), "member": member, "split": split, **found})
+
+
+@command
+def predict(
+    run: RunArgument,
+    input_: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]", help="A file or folder in the form of the training data."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The CSV (or text) file to write.")] = Path(
+        "predictions.csv"
+    ),
+    member: Member = 0,
+    seed: Seed = None,
+    json_: Json = False,
+    length: Annotated[
+        int, typer.Option(min=1, help="Characters to sample from a text model.")
+    ] = 500,
+    prompt: Annotated[str, typer.Option(help="What the sampled text begins with.")] = "\n",
+    temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
+) -> None:
+    """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from
+    the file's."""
+    from ravine.app.predict import predict_file, prompt_of, sample_file
+
+    opened = _opened(run, member)
+    if opened.pipeline.data.source.kind in ("text", "shakespeare"):
+        prompt = prompt if input_ is None else prompt_of(input_)
+        count = sample_file(
+            opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0
+        )
+    else:
+        count = predict_file(opened, input_, out)
+    typer.echo(f"{count} written to {out}", err=json_)
+    print_json(json_, {"run": str(run), "out": str(out), "count": count})
+
+
+@command
+def data(
+    source: Annotated[
+        str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")
+    ],
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """What is in the data: counts, ranges, constant features, class balance and samples, before
+    anything is trained."""
+    from ravine.app.data import show_data
+
+    path = Path(source)
+    chosen = (
+        recipe_from(path, set_, None)
+        if path.suffix in (".toml", ".json")
+        else recipe_from(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
+    )
+    print_json(json_, show_data(chosen.data, out))
+
+
+@command
+def show(
+    recipe: RecipeArgument = None, set_: Set = None, out: Out = None, json_: Json = False
+) -> None:
+    """Draw a sheet of augmented samples: each original beside several draws, as training sees
+    them."""
+    from ravine.app.data import show_augmented
+
+    print_json(json_, show_augmented(recipe_from(recipe, set_, None), out))
+
+
+@command
+def summary(recipe: RecipeArgument = None, set_: Set = None, json_: Json = False) -> None:
+    """The network's layers: shapes, parameters, FLOPs, receptive field."""
+    from ravine.app.inspect import show_summary
+
+    print_json(json_, show_summary(recipe_from(recipe, set_, None)))
+
+
+@command
+def catalogue(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A kind (optimizer, layer, …), a technique (adam), or recipe."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Every technique: formula, fields, defaults, source. `ravine catalogue recipe --json` gives
+    the JSON schema."""
+    from ravine.app.inspect import show_catalogue
+
+    print_json(json_, show_catalogue(name))
+
+
+@command
+def report(run: RunArgument, json_: Json = False) -> None:
+    """Write a run's report anew."""
+    from ravine.report.run_page import write_report
+    from ravine.rundir import RunDir
+
+    path = write_report(RunDir.open(run))
+    typer.echo(f"report: {path}", err=json_)
+    print_json(json_, {"run": str(run), "report": str(path)})
+
+
+@command
+def serve(
+    directory: Annotated[Path, typer.Argument(help="A directory of runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
+) -> None:
+    """Browse runs with live curves (extra: web)."""
+    from ravine.report.server import serve as serve_
+
+    serve_(directory, port=port)
+
+
+for function in (*studies.ALL, *interop.ALL, *benches.ALL):
+    command(function)
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def _opened(path: Path, member: int) -> Any:
+    """A run's member, or an ensemble, which is used in the same way."""
+    if (path / "ensemble").is_dir():
+        from ravine.study.ensemble import Ensemble
+
+        return Ensemble(path)
+    from ravine.engine.run import Run
+
+    return Run(path, member)
+
+
+def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:
+    from ravine.app.inspect import outcome, print_outcome
+
+    if not quiet and not as_json:
+        print_outcome(runs)
+    print_json(as_json, outcome(runs))
+    if all(run.result["stopped"] == "diverged" for run in runs):
+        raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")
+
+
+def _table(title: str, rows: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    Console(stderr=True).print(table)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"ravine: warning: {message}", err=True)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"ravine: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,204 @@
+"""What ``ravine data`` and ``ravine show`` show: numbers and rows in the terminal, a sheet of
+samples as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from ravine.data.inspect import examples
+from ravine.data.pipeline import Pipeline
+from ravine.recipe import Data, Recipe
+from ravine.report import sheets as sheets
+
+_console = Console(stderr=True)
+_MOST_CLASSES, _EACH = 20, 10  # rows and columns of a sheet by class
+_ROWS, _COLUMNS = 8, 10  # of a table in the terminal
+
+
+def show_data(data: Data, out: Path | None) -> dict[str, Any]:
+    """Counts, ranges, constant features, class balance and samples of a source."""
+    pipeline = Pipeline(data)
+    found = pipeline.summary()
+    name = _name(data)
+    _print_parts(f"{name}: {pipeline.task}", found)
+    _print_classes(found)
+    _print_columns(found.get("columns", []))
+    _print_samples(pipeline)
+    path = sheets.save(_sheet(pipeline, name), out, f"{Path(name).stem}-samples")
+    _console.print(f"samples: {path}", highlight=False, soft_wrap=True)
+    return found | {"samples": str(path)}
+
+
+def show_augmented(
+    recipe: Recipe, out: Path | None, *, count: int = 8, draws: int = 7
+) -> dict[str, Any]:
+    """A sheet of augmented samples, each original beside several draws, through the recipe's own
+    pipeline."""
+    pipeline = Pipeline(recipe.data)
+    groups, seen = examples.augmented(pipeline, count, draws)
+    names = " + ".join(part.kind for part in recipe.data.augment)
+    sheet = _augmented_sheet(pipeline, groups, seen, f"{recipe.name}: {names}")
+    path = sheets.save(sheet, out, f"{recipe.name}-augmented")
+    _console.print(
+        f"{len(groups)} samples, {draws} draws of each by {names}: {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    kinds = [part.kind for part in recipe.data.augment]
+    return {"sheet": str(path), "samples": len(groups), "draws": draws, "augment": kinds}
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def _name(data: Data) -> str:
+    """The source's name, or that of its file or folder."""
+    return Path(data.source.arguments.get("path", data.source.kind)).name or data.source.kind
+
+
+def _sheet(pipeline: Pipeline, name: str) -> Figure:
+    view = examples.view_of(pipeline)
+    title = f"{name}: {pipeline.size('train'):,} training samples"
+    if view in ("text", "tokens"):
+        return sheets.text_sheet(examples.lines_of(pipeline, 24), title)
+    if view == "table":
+        table = examples.table_of(pipeline)
+        return sheets.table_sheet(table.columns, table.targets, title)
+    groups = examples.by_class(pipeline, _EACH, _MOST_CLASSES)
+    if len(pipeline.classes) > _MOST_CLASSES and pipeline.task != "sequence":
+        title += f", {len(groups)} of {len(pipeline.classes)} classes"
+    draw = sheets.image_sheet if view == "images" else sheets.sequence_sheet
+    return draw([(group.title, group.x, group.captions) for group in groups], title)
+
+
+def _augmented_sheet(
+    pipeline: Pipeline, groups: Sequence[examples.Group], seen: Any, title: str
+) -> Figure:
+    view = examples.view_of(pipeline)
+    rows = [(group.title, group.x, group.captions) for group in groups]
+    if view == "images":
+        return sheets.image_sheet(rows, title, last=seen)
+    if view == "sequences":
+        return sheets.sequence_sheet(rows, title)
+    if view == "table":
+        return sheets.values_sheet(rows, examples.features_of(pipeline), title)
+    characters = pipeline.classes if view == "text" else ()
+    lines = [[examples.line(row, characters) for row in group.x] for group in groups]
+    return sheets.text_sheet(
+        [line for group in lines for line in (*group, "")][:-1], f"{title} (originals first)"
+    )
+
+
+# --- the terminal ---------------------------------------------------------------------------------
+
+
+def _print_parts(title: str, found: dict[str, Any]) -> None:
+    """Counts and ranges, a column for each part."""
+    parts = found["parts"]
+    shown = Grid(title=title, title_justify="left")
+    shown.add_column("")
+    for name in parts:
+        shown.add_column(name, justify="right")
+    numbers = () if found["vocabulary"] else ("min", "max", "mean", "deviation", "missing")
+    for field in ("samples", "dtype", *numbers, "features", "constant_features", "constant"):
+        values = [part.get(field) for part in parts.values()]
+        if any(value is not None for value in values):
+            shown.add_row(field.replace("_", " "), *map(_cell, values))
+    for field in parts["train"].get("target", ()):
+        shown.add_row(f"target {field}", *(_cell(part["target"][field]) for part in parts.values()))
+    _console.print(shown)
+    shapes = f"a sample: {_cell(found['raw_shape'])}, as the network sees it: {_cell(found['input_shape'])}"
+    targets = f", {found['outputs']} target(s)" if found["task"] == "regression" else ""
+    _console.print(shapes + targets, highlight=False)
+
+
+def _print_classes(found: dict[str, Any]) -> None:
+    """How often each class occurs in each part; the rarest and the most frequent where there are
+    many."""
+    parts = found["parts"]
+    if found["task"] == "regression":
+        return
+    counts = {name: part["class_counts"] for name, part in parts.items()}
+    order = list(range(len(found["classes"])))
+    title = "classes"
+    if len(order) > 30:
+        order = sorted(order, key=lambda k: -counts["train"][k])
+        order, title = [*order[:10], *order[-10:]], "the 10 most frequent and the 10 rarest classes"
+    total = max(1.0, sum(counts["train"]))
+    shown = Grid(title=title, title_justify="left")
+    shown.add_column("class")
+    for name in parts:
+        shown.add_column(name, justify="right")
+    shown.add_column("share", justify="right")
+    for k in order:
+        name = Text(
+            repr(found["classes"][k]) if found["task"] == "sequence" else found["classes"][k]
+        )
+        shown.add_row(
+            name,
+            *(f"{counts[part][k]:,.6g}" for part in parts),
+            f"{counts['train'][k] / total:.1%}",
+        )
+    _console.print(shown)
+
+
+def _print_columns(columns: list[dict[str, Any]]) -> None:
+    """Each column of a table: its kind, range, missing values."""
+    if not columns:
+        return
+    fields = ("kind", "min", "median", "max", "different", "missing", "most frequent")
+    shown = Grid(title="columns of the training part", title_justify="left")
+    shown.add_column("column")
+    for field in fields:
+        shown.add_column(field, justify="left" if field in ("kind", "most frequent") else "right")
+    for column in columns[:40]:
+        most = ", ".join(
+            f"{name} ({count:,})" for name, count in list(column.get("most", {}).items())[:3]
+        )
+        shown.add_row(
+            Text(column["name"]), *(_cell(column.get(field)) for field in fields[:-1]), Text(most)
+        )
+    _console.print(shown)
+    if len(columns) > 40:
+        _console.print(f"and {len(columns) - 40} columns more", highlight=False)
+
+
+def _print_samples(pipeline: Pipeline) -> None:
+    """The first rows of a table, the first lines of a text; pictures are on the sheet."""
+    view = examples.view_of(pipeline)
+    if view in ("text", "tokens"):
+        _console.print("the first lines", style="italic")
+        for line in examples.lines_of(pipeline, 10, first=True):
+            _console.print(Text(line, overflow="ellipsis", no_wrap=True))
+    elif view == "table":
+        table = examples.table_of(pipeline, first=_ROWS)
+        columns = [*table.columns[:_COLUMNS], *table.targets[:4]]
+        more = len(table.columns) - _COLUMNS
+        shown = Grid(
+            title="the first rows" + (f" ({more} columns more)" if more > 0 else ""),
+            title_justify="left",
+        )
+        for column in columns:
+            shown.add_column(Text(column.name), justify="left" if column.categories else "right")
+        for row in range(len(columns[0].values)):
+            shown.add_row(*(Text(column.cell(row)) for column in columns))
+        _console.print(shown)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        if all(isinstance(item, int) for item in value) and len(value) <= 4:
+            return " x ".join(map(str, value))
+        return ", ".join(map(str, value[:8])) + ("…" if len(value) > 8 else "")
+    return "" if value is None else str(value)

@@ -1,0 +1,52 @@
+"""Taking trained networks elsewhere, on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ravine.app.options import Json, Member, Quiet, RunArgument, print_json
+
+
+def export(
+    run: RunArgument,
+    member: Member = 0,
+    form: Annotated[
+        str, typer.Option("--format", help="safetensors, torch (torch.export) or onnx.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new directory or file; default: RUN/export.")
+    ] = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Export a trained network: weights and recipe, a torch.export program, or ONNX."""
+    from ravine.interop.export import export as write
+
+    found = write(run, member=member, form=form, out=out)
+    if not quiet:
+        typer.echo(f"exported: {found['path']}", err=True)
+    print_json(json_, found)
+
+
+def tensorboard(
+    run: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new log directory; default: RUN/tensorboard.")
+    ] = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Write a run's measurements as TensorBoard logs (extra: tensorboard)."""
+    from ravine.interop.tensorboard import write_logs
+
+    found = write_logs(run, out)
+    if not quiet:
+        typer.echo(f"logs: {found['path']}; tensorboard --logdir {found['path']}", err=True)
+    print_json(json_, found)
+
+
+ALL: tuple[Callable[..., Any], ...] = (export, tensorboard)

@@ -1,0 +1,90 @@
+"""``ravine predict``: a file or folder in, predictions out, atomically and never over an existing
+file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ravine.data.read import text
+from ravine.engine.run import Run
+from ravine.errors import InputError
+
+
+def predict_file(run: Run, source: Path | None, out: Path) -> int:
+    """Predict every input of a file or folder; write one CSV row each: input, prediction and, for
+    classes, probabilities."""
+    if source is None:
+        raise InputError(
+            "predict", expected="INPUT: a file or folder in the form of the training data"
+        )
+    if not source.exists():
+        raise InputError("predict", got=str(source), expected="a file or folder that exists")
+    _check_new(out)
+    inputs, names = run.pipeline.read(source)
+    predictions = run.predict(inputs)
+    columns: dict[str, np.ndarray] = {"input": np.array(names)}
+    if predictions.ndim > 1 and predictions.shape[1] > 1:
+        columns |= {f"prediction_{k}": predictions[:, k] for k in range(predictions.shape[1])}
+    else:
+        columns["prediction"] = predictions.reshape(len(predictions))
+    if run.pipeline.task == "classification":
+        probabilities = run.predict_proba(inputs)
+        if probabilities.shape[1] == len(run.pipeline.classes):
+            columns |= {
+                f"p_{name}": probabilities[:, k] for k, name in enumerate(run.pipeline.classes)
+            }
+    _write_csv(out, columns)
+    return len(names)
+
+
+def prompt_of(source: Path) -> str:
+    """The text that a sample goes on from."""
+    if not source.is_file():
+        raise InputError("predict", got=str(source), expected="a text file that exists")
+    return text.read(source)
+
+
+def sample_file(
+    run: Run, out: Path, *, length: int, prompt: str, temperature: float, seed: int
+) -> int:
+    """Write text sampled from a character model; gives the number of characters."""
+    _check_new(out)
+    text = run.sample(length, prompt=prompt, temperature=temperature, seed=seed)
+    _replace(out, text)
+    return len(text)
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise InputError(
+            "--out",
+            got=str(out),
+            expected="a file that does not exist yet",
+            repair="name another with --out",
+        )
+    if not out.parent.is_dir():
+        raise InputError(
+            "--out",
+            got=str(out),
+            expected="a file in an existing directory",
+            repair=f"make {out.parent} first",
+        )
+
+
+def _write_csv(out: Path, columns: dict[str, np.ndarray]) -> None:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    temporary.replace(out)
+
+
+def _replace(out: Path, text: str) -> None:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(out)

@@ -1,0 +1,379 @@
+"""PyTorch Datasets and DataLoaders, read as they are needed: by row number where they have one,
+else in their own order.
+
+A Dataset that gives the same samples twice and is at most MOST_BYTES large is read once and kept.
+All else is read anew each epoch, a few batches ahead by a worker process, its own random numbers
+seeded by the step, so that any step can be entered.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
+
+from ravine.data.objects.checks import finite
+from ravine.data.objects.convert import tensor
+from ravine.data.objects.targets import as_targets, interpret
+from ravine.data.order import Order
+from ravine.data.source import Arrays, Source
+from ravine.errors import InputError
+from ravine.randomness import key
+
+MOST_BYTES = 1 << 30
+_PROBE = 16  # samples that are read twice
+_CHUNK_ROWS = 256
+_INPUTS = ("x", "input", "inputs", "image", "img", "pixel_values", "features", "data")
+_TARGETS = ("y", "target", "targets", "label", "labels")
+
+
+@dataclass
+class Items:
+    """Rows of a map-style Dataset."""
+
+    dataset: Dataset
+    index: Tensor  # the rows of the dataset that are rows of this part
+    seed: int
+    collate: Any = None
+    workers: int | None = None
+    labels: Tensor | None = None
+    encode: Any = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        with _seeded(key(self.seed, "dataset", "row", int(index[0]))):
+            return self.fetch(index)
+
+    def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        places = self.index[index.cpu()].tolist()
+        many = getattr(self.dataset, "__getitems__", None)
+        items = many(places) if callable(many) else [self.dataset[place] for place in places]
+        x, y = _pair(self.collate(items)) if self.collate else _stack(items)
+        return x, self.encode(y) if self.encode else y
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in torch.arange(len(self)).split(_CHUNK_ROWS):
+            yield self.take(index)
+
+    def rows(self, index: Tensor) -> Items:
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, index=self.index[index], labels=labels)
+
+    def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Raw batches of the steps from ``first`` on, without end."""
+        workers = _workers() if self.workers is None else self.workers
+        ahead: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+        own = torch.Generator()  # the loader would take its seed from the person's random numbers
+        loader = DataLoader(
+            _Steps(self, order),
+            sampler=itertools.count(first),
+            batch_size=None,
+            num_workers=workers,
+            generator=own,
+            **ahead,
+        )
+        return iter(loader)
+
+
+class _Steps(Dataset):
+    """One item a step: a whole batch."""
+
+    def __init__(self, items: Items, order: Order):
+        self.items, self.order = items, order
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        rows = self.order.rows(step)
+        with _seeded(key(self.items.seed, "dataset", step)):
+            x, y = self.items.fetch(rows)
+        return x, y, rows
+
+
+@dataclass
+class Ordered:
+    """A loader that only goes from front to back: an IterableDataset, or a sampler of the person's
+    own."""
+
+    loader: DataLoader
+    seed: int
+    count: int = 0
+    epoch_steps: int = 0
+    labels: Tensor | None = None
+    encode: Any = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        raise InputError(
+            "data",
+            got="a DataLoader without row numbers",
+            expected="a Dataset with __getitem__ and __len__",
+        )
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._epoch("chunks")
+
+    def rows(self, index: Tensor) -> Ordered:
+        raise InputError(
+            "data.validation",
+            got="a DataLoader without row numbers, which cannot be split",
+            expected="validation data of its own: data = (train_loader, validation_loader)",
+            repair="or set data.validation = 0",
+        )
+
+    def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        epoch, skip = divmod(first, self.epoch_steps)
+        while True:
+            start = 0
+            for place, (x, y) in enumerate(self._epoch(epoch)):
+                if place >= skip:
+                    yield x, y, torch.arange(start, start + len(x)) % max(1, self.count)
+                start += len(x)
+            epoch, skip = epoch + 1, 0
+
+    def _epoch(self, epoch: int | str) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass, its draws a function of the epoch and the place in it."""
+        with _seeded(key(self.seed, "loader", epoch)):
+            iterator = iter(self.loader)
+        for place in itertools.count():
+            with _seeded(key(self.seed, "loader", epoch, place)):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            x, y = _pair(batch)
+            yield x, self.encode(y) if self.encode else y
+
+
+def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> Source:
+    """A source from parts of which at least one is a Dataset or DataLoader; others are (x, y)."""
+    from ravine.data.objects.arrays import from_pairs
+
+    splits = {
+        name: part if isinstance(part, tuple) else _open(part, seed, batch)
+        for name, part in parts.items()
+    }
+    given = len(splits) > 1
+    if all(isinstance(split, tuple) for split in splits.values()):
+        source = from_pairs(splits, task, given=given)
+    else:
+        source = _unread(splits, task, given)
+    loaders = [part for part in parts.values() if isinstance(part, DataLoader)]
+    source.batch = loaders[0].batch_size if loaders else None
+    return source
+
+
+def _unread(splits: Mapping[str, Any], task: str, given: bool) -> Source:
+    """Some parts stay unread; only their targets are gone through once, to know the classes."""
+    from ravine.data.objects.arrays import vocabulary_of
+
+    parts = {
+        name: Arrays(*map(_required, split)) if isinstance(split, tuple) else split
+        for name, split in splits.items()
+    }
+    labels = {
+        name: part.y if isinstance(part, Arrays) else _survey(part) for name, part in parts.items()
+    }
+    first_x, _ = next(iter(parts["train"].chunks()))
+    found = interpret(labels, first_x, task)
+    for name, part in parts.items():
+        if isinstance(part, Arrays):
+            parts[name] = Arrays(part.x, found.parts[name])
+        else:
+            encode = partial(
+                as_targets, task=found.task, classes=found.classes, outputs=found.outputs
+            )
+            parts[name] = replace(part, encode=encode, labels=found.parts[name])
+    vocabulary = (
+        vocabulary_of(x for part in parts.values() for x, _ in part.chunks())
+        if _tokens(first_x)
+        else None
+    )
+    return Source(parts, found.task, found.classes, vocabulary, outputs=found.outputs, given=given)
+
+
+def _tokens(x: Tensor) -> bool:
+    return x.ndim == 2 and not x.is_floating_point() and x.dtype != torch.uint8
+
+
+def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
+    """(x, y) where the samples can be kept; else a split that reads them."""
+    if isinstance(part, IterableDataset):
+        return Ordered(DataLoader(part, batch_size=batch), seed)
+    if not isinstance(part, DataLoader):
+        return _kept(Items(part, _all(part), seed)) or Items(part, _all(part), seed)
+    sampled = part.sampler is not None and type(part.sampler) not in (
+        RandomSampler,
+        SequentialSampler,
+    )
+    if isinstance(part.dataset, IterableDataset) or part.batch_size is None or sampled:
+        return Ordered(part, seed)
+    collate = None if part.collate_fn is default_collate else part.collate_fn
+    items = Items(part.dataset, _all(part.dataset), seed, collate, part.num_workers or None)
+    return _kept(items) or items
+
+
+def _all(dataset: Dataset) -> Tensor:
+    size = getattr(dataset, "__len__", None)
+    if size is None:
+        raise InputError(
+            "data",
+            got=type(dataset).__name__,
+            expected="a Dataset with __len__, or an IterableDataset",
+        )
+    if not size():
+        raise InputError("data", got="an empty Dataset", expected="at least one sample")
+    return torch.arange(size())
+
+
+def _kept(items: Items) -> tuple[Any, Any] | None:
+    """All of a Dataset as (x, y), where it gives the same samples twice and is small enough."""
+    probe = torch.linspace(0, len(items) - 1, min(_PROBE, len(items))).long()
+    twice = []
+    for time in range(2):
+        with _seeded(key("probe", time)):
+            twice.append(items.fetch(probe))
+    same = all(
+        torch.equal(
+            a.nan_to_num() if a.is_floating_point() else a,
+            b.nan_to_num() if b.is_floating_point() else b,
+        )
+        for a, b in zip(*twice, strict=True)
+    )
+    x, y = twice[0]
+    size = (x.numel() * x.element_size() + y.numel() * y.element_size()) / len(probe) * len(items)
+    if not same or size > MOST_BYTES:
+        return None
+    xs, ys = zip(*items.chunks(), strict=True)
+    if len({x.shape[1:] for x in xs}) > 1:
+        return _joined([row for x in xs for row in x]), torch.cat(ys)
+    return torch.cat(xs), torch.cat(ys)
+
+
+def _survey(split: Items | Ordered) -> Tensor:
+    """The targets of all rows, from the dataset's own list where it has one, else by reading it
+    once."""
+    if isinstance(split, Items):
+        for name in ("targets", "labels"):
+            held = getattr(split.dataset, name, None)
+            if isinstance(held, (list, np.ndarray, Tensor)) and len(held) == len(split):
+                return _required(held)
+    labels, steps = [], 0
+    for x, y in split.chunks():
+        finite(x, "x", padded=True)
+        labels.append(y)
+        steps += 1
+    if not labels:
+        raise InputError("data", got="a DataLoader without batches", expected="at least one sample")
+    found = torch.cat(labels)
+    if isinstance(split, Ordered):
+        split.count, split.epoch_steps = len(found), steps
+    return found
+
+
+def _required(value: Any) -> Tensor:
+    found = tensor(value, "y")
+    if not isinstance(found, Tensor):
+        raise InputError("y", got="text", expected="numbers")
+    return found
+
+
+# --- samples --------------------------------------------------------------------------------------
+
+
+def _stack(items: list[Any]) -> tuple[Tensor, Tensor]:
+    """Samples (x, y) of a Dataset as a batch."""
+    xs, ys = zip(*(_parts_of(item) for item in items), strict=True)
+    return _joined(list(xs)), _joined(list(ys))
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """A collated batch as (x, y)."""
+    x, y = _parts_of(batch)
+    return _value(x), _value(y)
+
+
+def _parts_of(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        x = next((item[name] for name in _INPUTS if name in item), None)
+        y = next((item[name] for name in _TARGETS if name in item), None)
+        if x is None or y is None:
+            raise InputError(
+                "data",
+                got=f"samples with the keys {sorted(map(str, item))}",
+                expected="an input (x, image, …) and a target (y, label, …)",
+            )
+        return x, y
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return item[0], item[1]
+    raise InputError("data", got=f"samples of type {type(item).__name__}", expected="pairs (x, y)")
+
+
+def _joined(values: list[Any]) -> Tensor:
+    rows = [_value(value) for value in values]
+    if len({row.shape for row in rows}) == 1:
+        return torch.stack(rows)
+    found = tensor(rows, "x")
+    assert isinstance(found, Tensor)
+    return found
+
+
+def _value(value: Any) -> Tensor:
+    """A tensor from what a Dataset gives: tensors, arrays, numbers, Pillow images (bytes [C, H,
+    W])."""
+    from PIL import Image
+
+    if isinstance(value, Image.Image):
+        pixels = np.array(value if value.mode in ("L", "RGB") else value.convert("RGB"))
+        return torch.from_numpy(
+            pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy()
+        )
+    if isinstance(value, str):
+        raise InputError(
+            "data", got=f"the text {value!r} in a sample", expected="numbers or images"
+        )
+    if isinstance(value, float):
+        return torch.tensor(value)
+    found = tensor(value, "data")
+    assert isinstance(found, Tensor)
+    return found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Python's, NumPy's and PyTorch's global random numbers seeded, and put back afterwards."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def _workers() -> int:
+    """One worker where processes are forked, so that any Dataset can be handed to it; else the
+    batches are read in place."""
+    forks = multiprocessing.get_start_method(allow_none=False) == "fork"
+    return 1 if forks and not multiprocessing.current_process().daemon else 0

@@ -1,0 +1,91 @@
+"""Files fetched once into the cache: over https alone, capped in size, checked by sha256, moved
+into place whole."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ssl
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from ravine.data.read.cache import atomic
+from ravine.errors import InputError, RavineError
+
+_BLOCK = 1 << 18
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _require_https(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def fetch(
+    url: str, to: Path, *, sha256: str, limit: int, context: ssl.SSLContext | None = None
+) -> Path:
+    """The file at ``to``, fetched from ``url`` if it is not there: at most ``limit`` bytes, with
+    that sha256."""
+    if to.exists():
+        return to
+    _require_https(url)
+    opener = urllib.request.build_opener(
+        _HttpsOnly, urllib.request.HTTPSHandler(context=context or ssl.create_default_context())
+    )
+    request = urllib.request.Request(url, headers={"User-Agent": "ravine"})
+    try:
+        with opener.open(request, timeout=30) as response, atomic(to) as partial:
+            digest = _copy(response, partial, url, limit)
+            if digest != sha256:
+                raise RavineError(
+                    f"{url}: got sha256 {digest}; expected {sha256}; the file was not kept; "
+                    f"try again, or put the right file at {to}"
+                )
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise RavineError(
+            f"{url}: could not be fetched ({reason}); check the network, or put the file at {to}, "
+            "or set RAVINE_DATA to a folder that holds the data"
+        ) from None
+    return to
+
+
+def _require_https(url: str) -> None:
+    if urlsplit(url).scheme != "https":
+        raise InputError("download", got=url, expected="an address that begins with https://")
+
+
+def _copy(response: Any, partial: Path, url: str, limit: int) -> str:
+    announced = int(response.headers.get("Content-Length") or 0)
+    too_large = RavineError(
+        f"{url}: more than the {limit:,} bytes that are allowed for it; nothing was kept"
+    )
+    if announced > limit:
+        raise too_large
+    digest, size = hashlib.sha256(), 0
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        partial.open("wb") as file,
+    ):
+        task = progress.add_task(Path(urlsplit(url).path).name, total=announced or None)
+        while block := response.read(_BLOCK):
+            size += len(block)
+            if size > limit:
+                raise too_large
+            digest.update(block)
+            file.write(block)
+            progress.advance(task, len(block))
+    if announced and size < announced:
+        raise OSError(f"the connection ended after {size:,} of {announced:,} bytes")
+    return digest.hexdigest()

@@ -1,0 +1,221 @@
+"""The person's own files -> sources: npz, IDX, CSV, text."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ravine.data.objects.arrays import from_pairs
+from ravine.data.objects.targets import interpret
+from ravine.data.read import idx, tables, text
+from ravine.data.read.cache import also_looked_in
+from ravine.data.source import Arrays, Source
+from ravine.data.statistics import Rows
+from ravine.errors import InputError, unknown
+
+_IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
+
+
+def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Path:
+    """The file (or folder; None: either) at a path, in the working directory or under ``root``."""
+    given = Path(path).expanduser()
+    candidates = (
+        [given]
+        if given.is_absolute()
+        else [given, root / given, *(folder / given for folder in also_looked_in())]
+    )
+    for candidate in candidates:
+        if candidate.exists():
+            if folder is not None and candidate.is_dir() != folder:
+                raise InputError(
+                    "data.source.path",
+                    got=path,
+                    expected=f"{what}, not a {'file' if folder else 'folder'}",
+                )
+            return candidate
+    raise InputError(
+        "data.source.path",
+        got=path,
+        expected=f"{what} that exists",
+        repair=f"looked for {' and '.join(map(str, candidates))}",
+    )
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file (or of an npy file, as "x"), without pickle."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+        if not head.startswith((b"PK", b"\x93NUMPY")):
+            raise InputError(
+                path.name,
+                got="a file of another format",
+                expected="an npz file: arrays saved by numpy.savez",
+            )
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+            raise InputError(
+                path.name,
+                got="pickled data or objects",
+                expected="plain numeric arrays",
+                repair="save them with a numeric dtype; pickles are never read",
+            ) from None
+        raise InputError(path.name, expected="an npz file", repair=str(error)) from None
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            path.name, expected="an npz file that can be read", repair=str(error)
+        ) from None
+
+
+def from_npz(path: Path, task: str) -> Source:
+    stored = {name.lower(): array for name, array in read_npz(path).items()}
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for part, ends in {
+        "train": ("", "_train"),
+        "validation": ("_val", "_valid", "_validation"),
+        "test": ("_test",),
+    }.items():
+        for end in ends:
+            if f"x{end}" in stored and f"y{end}" in stored:
+                pairs.setdefault(part, (stored[f"x{end}"], stored[f"y{end}"]))
+    if "train" not in pairs:
+        raise InputError(
+            path.name,
+            got=f"arrays {', '.join(sorted(stored)) or '(none)'}",
+            expected="x and y, or x_train and y_train",
+        )
+    return from_pairs(pairs, task, where=f"{path.name}: x")
+
+
+def from_idx(path: Path, labels: str | None, root: Path) -> Source:
+    if path.is_dir():
+        return from_pairs(_idx_folder(path))
+    x = idx_images(path)
+    if labels is None:
+        label_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+        if label_path == path:
+            raise InputError(
+                "data.source.labels",
+                got=None,
+                expected="the file of labels",
+                repair="set labels = PATH",
+            )
+    else:
+        label_path = Path(labels)
+    label_path = find(str(label_path), root, "an IDX file of labels")
+    return from_pairs({"train": (x, idx.parse(idx.read_bytes(label_path), label_path.name))})
+
+
+def idx_images(path: Path) -> np.ndarray:
+    """The array of an IDX file; images [N, H, W] get their channel."""
+    array = idx.parse(idx.read_bytes(path), path.name)
+    return array[:, None] if array.ndim == 3 else array
+
+
+def _idx_folder(path: Path) -> dict[str, tuple[Any, Any]]:
+    pairs = {}
+    for part, stems in _IDX_NAMES.items():
+        found = [next(iter(sorted(path.glob(f"{stem}*"))), None) for stem in stems]
+        if all(found):
+            images, labels = found
+            pairs[part] = (idx_images(images), idx.parse(idx.read_bytes(labels), labels.name))  # type: ignore[arg-type, union-attr]
+    if "train" not in pairs:
+        raise InputError(
+            str(path),
+            expected="IDX files named train-images* and train-labels* (t10k-images*, t10k-labels* for test)",
+        )
+    return pairs
+
+
+def from_text(path: Path, length: int) -> Source:
+    return Source({"all": text.Text(text.read(path), length, path.name)}, "sequence")
+
+
+def from_csv(
+    path: Path,
+    target: str | tuple[str, ...] | None,
+    task: str,
+    categorical: str,
+    drop: tuple[str, ...],
+) -> Source:
+    table = tables.read(path)
+    targets = tables.targets_of(table, target)
+    for name in drop:
+        if name not in table.columns:
+            raise unknown(f"{table.where}: drop", name, table.columns)
+        if name in targets:
+            raise InputError(
+                f"{table.where}: drop", got=name, expected="an input column: this one is the target"
+            )
+    columns = tables.describe(
+        table, [name for name in table.columns if name not in targets and name not in drop]
+    )
+    raw = tables.matrix(table, columns)
+    y, classes = _csv_targets(table, targets, task)
+    found = interpret({"train": y}, raw, "classification" if classes else "regression", classes)
+
+    def encode(rows: Rows) -> tables.Encoder:
+        return tables.fit_encoder(torch.cat(list(rows.chunks())), columns, categorical, table.where)
+
+    parts = {"train": Arrays(raw, found.parts["train"])}
+    facts = {"targets": list(targets), "columns": columns}
+    return Source(
+        parts, found.task, found.classes, outputs=found.outputs, facts=facts, encode=encode
+    )
+
+
+def _csv_targets(
+    table: tables.Table, names: tuple[str, ...], task: str
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The targets [N] or [N, K] and the names of the classes; no names for a regression."""
+    for name in names:
+        gaps = [row for row, cell in enumerate(table.columns[name], 1) if tables.missing(cell)]
+        if gaps:
+            raise InputError(
+                f"{table.where}: target {name}",
+                got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
+                expected="a target in every row",
+                repair="remove those rows",
+            )
+    if len(names) == 1:
+        return _csv_target(table.columns[names[0]], task, f"{table.where}: target {names[0]}")
+    if task == "classification":
+        raise InputError(
+            f"{table.where}: target",
+            got=f"{len(names)} columns",
+            expected="one column for a classification",
+        )
+    columns = [
+        tables.numbers(table.columns[name], f"{table.where}: target {name}") for name in names
+    ]
+    return torch.tensor(columns, dtype=torch.float64).T.contiguous(), ()
+
+
+def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Text and at most 20 different whole numbers are classes unless the task says otherwise."""
+    numeric = all(tables.number(cell) is not None for cell in cells)
+    values = tables.numbers(cells, where) if numeric or task == "regression" else []
+    few = numeric and len(set(values)) <= 20 and all(value == round(value) for value in values)
+    if task == "regression" or (task == "auto" and numeric and not few):
+        return torch.tensor(values, dtype=torch.float64), ()
+    kinds = sorted(set(cells), key=lambda cell: (float(cell) if numeric else 0.0, cell))
+    if len(kinds) < 2:
+        raise InputError(where, got=f"one class ({kinds[0]})", expected="at least two classes")
+    if task == "auto" and len(kinds) > max(20, len(cells) // 2):
+        raise InputError(
+            where,
+            got=f"{len(kinds)} different texts in {len(cells)} rows",
+            expected="classes that come again",
+            repair=f"first is {kinds[0]!r}; name the right column with target, or set task = classification",
+        )
+    place = {kind: code for code, kind in enumerate(kinds)}
+    return torch.tensor([place[cell] for cell in cells]), tuple(kinds)

@@ -1,0 +1,153 @@
+"""Folders of images by class, with or without folders for the parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from ravine.data.objects.stream import MOST_BYTES, Items
+from ravine.data.read import images
+from ravine.data.source import Arrays, Source
+from ravine.errors import InputError, unknown
+
+MOST_PIXELS = 256  # a side of images whose size the person did not choose
+Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
+
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
+    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each
+    epoch."""
+    parts = _parts(root)
+    classes = tuple(folder.name for folder in _folders(parts["train"]))
+    if len(classes) < 2:
+        raise InputError(
+            str(parts["train"]),
+            got=f"{len(classes)} folder(s)",
+            expected="a folder for each of two classes or more",
+        )
+    listed = {name: _by_class(folder, classes) for name, folder in parts.items()}
+    survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
+    broken = set(survey.broken)
+    listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
+    height, width = _pair(size) or _at_most(survey.median([file for file, _ in listed["train"]]))
+    pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
+    needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
+    read = _kept if needed <= MOST_BYTES else _streamed
+    splits, lost = read(listed, pillow_mode, (height, width))
+    images.warn_unreadable(sorted(broken | set(lost)), root)
+    for name, split in splits.items():
+        _no_empty(split.labels, classes, parts[name], every=name == "train")
+    facts = {"size": [height, width], "mode": pillow_mode}
+    return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
+
+
+def _kept(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[Path]]:
+    """All images decoded, and the files that turned out to be damaged."""
+    splits, damaged = {}, []
+    for name, rows in listed.items():
+        x, lost = images.load([file for file, _ in rows], mode, size)
+        gone = set(lost)
+        damaged += [rows[place][0] for place in lost]
+        y = torch.tensor(
+            [label for place, (_, label) in enumerate(rows) if place not in gone], dtype=torch.int64
+        )
+        splits[name] = Arrays(x, y)
+    return splits, damaged
+
+
+def _streamed(
+    listed: Listed, mode: str, size: tuple[int, int]
+) -> tuple[dict[str, Any], list[Path]]:
+    splits = {}
+    for name, rows in listed.items():
+        labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
+        splits[name] = Items(
+            _Images(rows, mode, size), torch.arange(len(rows)), seed=0, labels=labels
+        )
+    return splits, []
+
+
+class _Images(Dataset):
+    def __init__(self, rows: list[tuple[Path, int]], mode: str, size: tuple[int, int]):
+        self.rows, self.mode, self.size = rows, mode, size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        file, label = self.rows[place]
+        try:
+            return images.decode(file, self.mode, self.size), label
+        except images.BROKEN as error:
+            raise InputError(
+                str(file), expected="an image that can be read", repair=f"remove it ({error})"
+            ) from None
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _at_most(size: tuple[int, int]) -> tuple[int, int]:
+    """The size, made smaller where its longer side is over MOST_PIXELS."""
+    scale = min(1.0, MOST_PIXELS / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+    )
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folder of each part; the root itself is for training where there are no such folders."""
+    folders = _folders(root)
+    if not folders:
+        held = "no files" if not images.files_in(root) else "files but no folders"
+        raise InputError(
+            str(root),
+            got=held,
+            expected="a folder of images for each class",
+            repair="PATH/CLASS/*.png or PATH/train/CLASS/*.png",
+        )
+    named = {
+        _PARTS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _PARTS
+    }
+    return named if "train" in named else {"train": root}
+
+
+def _by_class(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    rows = []
+    for of_class in _folders(folder):
+        if of_class.name not in classes:
+            raise unknown(f"{folder}: class", of_class.name, classes)
+        rows += [(file, classes.index(of_class.name)) for file in images.files_in(of_class)]
+    if not rows:
+        raise InputError(str(folder), got="no files", expected="a folder of images for each class")
+    return rows
+
+
+def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path, *, every: bool) -> None:
+    counts = labels.bincount(minlength=len(classes))
+    if not len(labels) or (every and int(counts.min()) == 0):
+        empty = folder / classes[int(counts.argmin())] if every else folder
+        raise InputError(
+            str(empty),
+            got="no image that can be read",
+            expected="at least one image of every class",
+            repair="add images or remove the folder",
+        )

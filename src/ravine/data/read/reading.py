@@ -1,0 +1,129 @@
+"""Reading new inputs for prediction, in the form of the source that a run was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.catalogue import Part
+from ravine.data.objects.checks import finite
+from ravine.data.objects.convert import images, tensor
+from ravine.data.read import files, idx, tables, text
+from ravine.errors import InputError
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
+    """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, cells of
+    tables may miss."""
+    rows = tensor(x, "x")
+    if not isinstance(rows, Tensor):
+        raise InputError(
+            "x", got="text", expected=f"numbers of shape [N, {', '.join(map(str, shape))}]"
+        )
+    rows = images(rows)
+    if rows.ndim == len(shape) and rows.ndim and shape == (1,):
+        rows = rows[:, None]
+    fits = rows.ndim == len(shape) + 1 and (
+        tuple(rows.shape[1:]) == shape
+        or (_steps_may_differ(shape, tokens) and rows.shape[2:] == torch.Size(shape[1:]))
+    )
+    if not fits:
+        raise InputError(
+            "x",
+            got=f"shape {list(rows.shape)}",
+            expected=f"[N, {', '.join(map(str, shape))}]",
+            repair="one sample alone needs a first axis of 1" if tuple(rows.shape) == shape else "",
+        )
+    if tokens and rows.is_floating_point():
+        raise InputError("x", got=str(rows.dtype), expected="tokens as whole numbers")
+    if not may_miss:
+        finite(rows, "x", padded=True)
+    return rows
+
+
+def prompt(x: str, task: str, vocabulary: int | None, characters: tuple[str, ...]) -> Tensor:
+    """A text as one row of tokens."""
+    if task != "sequence" or vocabulary != len(characters):
+        raise InputError("x", got="text", expected="numbers: the run was not trained on a text")
+    if not x:
+        raise InputError("x", got="an empty text", expected="at least one character")
+    return text.encode(x, characters).long()[None]
+
+
+def _steps_may_differ(shape: tuple[int, ...], tokens: bool) -> bool:
+    return len(shape) == 2 or (tokens and len(shape) == 1)
+
+
+def read(
+    path: Path,
+    source: Part,
+    facts: Mapping[str, Any],
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
+) -> tuple[Tensor, list[str]]:
+    """Raw inputs [N, *shape] and a name for each, by what the file is."""
+    if not path.exists():
+        raise InputError(str(path), expected="a file or folder that exists")
+    kind = source.kind
+    if "columns" in facts:
+        return _table(path, facts["columns"])
+    if kind in ("text", "shakespeare"):
+        tokens = text.encode(text.read(path), classes).long()
+        if not len(tokens):
+            raise InputError(str(path), got="an empty file", expected="text")
+        return tokens[None], [path.name]
+    if path.is_dir() or path.suffix.lower() in _IMAGES:
+        return _images(path, facts, shape)
+    if path.suffix.lower() in (".npz", ".npy"):
+        stored = {name.lower(): array for name, array in files.read_npz(path).items()}
+        array = stored.get("x", next(iter(stored.values())) if len(stored) == 1 else None)
+        if array is None:
+            raise InputError(
+                path.name, got=f"arrays {', '.join(sorted(stored))}", expected="an array called x"
+            )
+        return _numbered(tensor(array, path.name), path)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        table = tables.read(path)
+        columns = [{"name": name, "kind": "number"} for name in table.columns]
+        return _numbered(tables.matrix(table, columns), path)
+    data = idx.read_bytes(path)
+    if data[:2] == b"\0\0":
+        return _numbered(tensor(files.idx_images(path), path.name), path)
+    raise InputError(str(path), expected="images, .npz, .npy, .csv or IDX")
+
+
+def _numbered(rows: Any, path: Path) -> tuple[Tensor, list[str]]:
+    return rows, [f"{path.name}:{i}" for i in range(len(rows))]
+
+
+def _table(path: Path, columns: list[dict[str, Any]]) -> tuple[Tensor, list[str]]:
+    return _numbered(tables.matrix(tables.read(path), columns), path)
+
+
+def _images(
+    path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[Tensor, list[str]]:
+    from ravine.data.read import images as pictures
+
+    if len(shape) != 3:
+        raise InputError(str(path), got="images", expected=f"samples of shape {list(shape)}")
+    found = pictures.files_in(path) if path.is_dir() else [path]
+    mode = facts.get("mode") or ("L" if shape[0] == 1 else "RGB")
+    x, broken = pictures.load(found, mode, (shape[1], shape[2]))
+    if not len(x):
+        raise InputError(
+            str(path),
+            got=f"{len(found)} file(s), none an image that can be read",
+            expected="image files",
+        )
+    root = path if path.is_dir() else path.parent
+    pictures.warn_unreadable([found[place] for place in broken], root)
+    return x, [
+        str(file.relative_to(root)) for place, file in enumerate(found) if place not in set(broken)
+    ]

@@ -1,0 +1,186 @@
+"""Dense networks of P members as batched matrix products with the backward pass written out: no
+autograd, no vmap.
+
+Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the
+softmax among them, runs along contiguous samples, and a layer is ``W a + b`` for W as it stands in
+theta. The inputs, which all members share, are [I, B]: the first layer of all members is then one
+product. A single member has no axis P at all: its shapes lack it. Used where every layer of a
+program is known here; `DenseNetwork.refuses` says why not. In bfloat16 the weights of all but small
+layers are cast once a step; theta and the loss stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.engine.rows import dense
+from ravine.layout import Layout
+from ravine.nn.losses import Auto, CrossEntropy
+from ravine.nn.randomized import Dropout
+from ravine.nn.stack import Stack
+
+SMALL = 2**14  # weights of a layer under which a cast costs more than a bfloat16 product saves
+_NOTHING = (nn.Flatten, nn.Identity)
+
+
+class DenseNetwork:
+    """The layers of P members, bound to their rows of theta [P, D] and grad [P, D]."""
+
+    def __init__(
+        self,
+        objectives: Sequence[Any],
+        theta: Tensor,
+        grad: Tensor,
+        layout: Layout,
+        buffers: dict[str, Tensor],
+        precision: torch.dtype,
+    ):
+        self.loss, self.precision = objectives[0].loss, precision
+        self._rows = rows = dense.Rows(theta, grad, layout)
+        self._low = low = dense.Lowered(rows, precision)
+        self._forward: list[dense.Pass] = []
+        self._backward: list[dense.Pass] = []  # the last first; none below the first dense layer
+        self.input_dtype: torch.dtype | None = None  # that the inputs are rounded to first
+        dtype, weighted, wide, fresh = theta.dtype, False, rows.single, False
+        for name, layer in _leaves("model", objectives[0].model):
+            if isinstance(layer, nn.Linear):
+                held = low if precision != theta.dtype and layer.weight.numel() >= SMALL else rows
+                if held.dtype != dtype:
+                    self.input_dtype = self.input_dtype if self._forward else held.dtype
+                    self._add(dense.cast(dtype, held.dtype), weighted)
+                    dtype = held.dtype
+                self._add(
+                    dense.affine(held, name, layer, first=not weighted, shared=not wide), True
+                )
+                weighted = wide = fresh = True
+            elif isinstance(layer, Dropout) and not layer.idle:
+                self._add(
+                    dense.dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]), weighted
+                )
+                wide = fresh = True
+            elif not isinstance(layer, (Dropout, *_NOTHING)):
+                self._add(dense.activation(layer, fresh), weighted)
+                fresh = False
+        if dtype != theta.dtype:
+            self._add(dense.cast(dtype, theta.dtype), weighted)
+        low.close()
+        self._plain = _plain_cross_entropy(self.loss)
+        self._minus_one = theta.new_full((1, 1), -1.0)
+
+    def _add(self, passes: tuple[dense.Pass, dense.Pass], backwards: bool) -> None:
+        self._forward.append(passes[0])
+        if backwards:
+            self._backward.insert(0, passes[1])
+
+    @staticmethod
+    def refuses(objectives: Sequence[Any], layout: Layout) -> str | None:
+        """Why a program cannot run here; None where it can."""
+        first = objectives[0]
+        if first.mines or first.attacks:
+            return "hard negatives and adversarial examples need autograd"
+        found = dict(_leaves("model", first.model))
+        named = {
+            f"{name}.{leaf}"
+            for name, layer in found.items()
+            for leaf, _ in layer.named_parameters()
+        }
+        if {entry.name for entry in layout.entries} != named or len(
+            set(map(id, found.values()))
+        ) != len(found):
+            return "parameters are frozen or shared"
+        for layer in found.values():
+            if type(layer) not in (
+                nn.Linear,
+                nn.Flatten,
+                nn.Identity,
+                Dropout,
+                *dense.ACTIVATIONS,
+            ) or _hooked(layer):
+                return f"{type(layer).__name__} is not among the dense layers"
+        if not any(isinstance(layer, nn.Linear) for layer in found.values()):
+            return "no dense layer"
+        losses = [dict(objective.loss.named_buffers()) for objective in objectives]
+        if any(not torch.equal(held[name], losses[0][name]) for held in losses for name in held):
+            return "the members' losses differ"
+        return None
+
+    def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
+        """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...],
+        weight [P, B] or None.
+
+        ``accumulate`` other than 0 adds that multiple of the gradient to what grad holds.
+        """
+        before = self._rows.grad.clone() if accumulate else None
+        for low, value in self._low.values:
+            low.copy_(value)
+        a = (x if x.dim() == 2 else x.flatten(1)).t()  # [I, B]
+        for forward in self._forward:
+            a = forward(a)
+        losses, g = self._loss(a, y)  # [P, 1, B], [P, K, B]
+        share = 1.0 / x.shape[0]
+        if weight is None:
+            g.mul_(share)
+        else:
+            weight = weight.view_as(losses)
+            g.mul_(weight * share)
+            losses = losses * weight
+        for backward in self._backward:
+            g = backward(g)
+        for slope, low in self._low.slopes:
+            slope.copy_(low)
+        if before is not None:
+            self._rows.grad.mul_(accumulate).add_(before)
+        return losses.mean(-1).view(-1)
+
+    def _loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [P, 1, B] and their gradients [P, K, B] at outputs z [P, K, B]."""
+        if self._plain and z.shape[-2] > 1 and y.dim() == 1 and not y.is_floating_point():
+            log_p = z.log_softmax(-2)
+            target = y.expand(*z.shape[:-2], 1, -1)
+            losses = log_p.gather(-2, target).neg_()
+            return losses, log_p.exp_().scatter_add_(
+                -2, target, self._minus_one.expand(target.shape)
+            )
+        z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            members = z.shape[0] if z.dim() == 3 else 1
+            rows = z.mT.reshape(-1, z.shape[-2])  # [P B, K]
+            losses = self.loss(rows, y.repeat(members, *(1 for _ in y.shape[1:]))).view(
+                *z.shape[:-2], 1, -1
+            )
+            total = losses.sum()
+        return losses.detach(), torch.autograd.grad(total, z)[
+            0
+        ].contiguous()  # a sum's gradient is one number, expanded
+
+
+def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if type(module) in (nn.Sequential, Stack) and not _hooked(module):
+        for child, layer in module.named_children():
+            yield from _leaves(f"{name}.{child}", layer)
+    else:
+        yield name, module
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def _plain_cross_entropy(loss: nn.Module) -> bool:
+    if type(loss) is Auto:
+        loss = loss.classes
+    return (
+        type(loss) is CrossEntropy
+        and loss.input == "logits"
+        and loss.class_weights is None
+        and not float(loss.label_smoothing)
+    )

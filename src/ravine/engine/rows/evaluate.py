@@ -1,0 +1,112 @@
+"""Loss and metrics of P members on one split of the data, each row through its own module, in
+evaluation mode."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ravine.catalogue import Part, find
+from ravine.data.pipeline import Pipeline
+from ravine.engine.rows.population import Objective, joined
+from ravine.nn.build import build_loss
+
+if TYPE_CHECKING:
+    from ravine.engine.rows.population import Objective
+
+METRICS = {
+    "classification": ("accuracy",),
+    "sequence": ("accuracy",),
+    "multilabel": ("accuracy",),
+    "regression": ("rmse", "r2"),
+}
+LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "log_loss", "perplexity", "norm")
+Metric = Callable[[Tensor, Tensor], float | np.ndarray]
+
+
+def better_is(metric: str) -> str:
+    """``"min"`` or ``"max"``: the direction in which a metric improves."""
+    return "min" if metric.endswith(LOWER_IS_BETTER) else "max"
+
+
+def metric_functions(
+    task: str, parts: Sequence[Part], loss: Part | None = None
+) -> dict[str, Metric]:
+    """The task's own metrics and those that the recipe names; of several heads, one for each head's
+    own task."""
+    if loss is not None and loss.kind == "multi_task":
+        heads: Any = build_loss(loss, None)
+        own = {
+            f"head{h}_{_of_head(each)}": _at_head(heads, h) for h, each in enumerate(heads.losses)
+        }
+    else:
+        tasks_own = () if loss is not None and loss.kind == "output" else METRICS[task]
+        own = {name: _bind(find("metric", name).part()) for name in tasks_own}
+    return own | {part.kind: _bind(part) for part in parts}
+
+
+def _of_head(loss: nn.Module) -> str:
+    return "accuracy" if loss.takes_classes else "rmse"
+
+
+def _at_head(heads: Any, h: int) -> Metric:
+    function = find("metric", _of_head(heads.losses[h])).function()
+    return lambda output, target: function(*heads.heads(output, target)[h])
+
+
+def _bind(part: Part) -> Metric:
+    return functools.partial(find("metric", part.kind).function(), **part.arguments)
+
+
+@contextlib.contextmanager
+def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every part is in the mode in which it was."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, mode in before:
+            part.training = mode
+
+
+def evaluate(
+    modules: Sequence[Objective],
+    pipeline: Pipeline,
+    split: str,
+    metrics: dict[str, Metric],
+    run: Callable[[nn.Module, Tensor], Tensor] | None = None,
+) -> dict[str, np.ndarray]:
+    """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch
+    is read once."""
+    run = run or (lambda model, x: model(x))
+    outputs: list[list[Tensor]] = [[] for _ in modules]
+    targets: list[Tensor] = []
+    losses = torch.zeros(len(modules), dtype=torch.float64)
+    count = 0
+    with evaluation(modules):
+        for batch in pipeline.split(split):
+            targets.append(batch.y)
+            count += len(batch.y)
+            for i, objective in enumerate(modules):
+                output = joined(run(objective.model, batch.x))
+                losses[i] += objective.loss(output, batch.y).double().sum().cpu()
+                outputs[i].append(output)
+        found = {"loss": (losses / max(count, 1)).numpy()}
+        target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
+        for name, function in metrics.items():
+            each = [function(pipeline.target_units(torch.cat(own)), target) for own in outputs]
+            values = np.array(each, dtype=np.float64)
+            for place in np.ndindex(
+                values.shape[1:]
+            ):  # a matrix: one number for each place, confusion_matrix_0_1
+                found["_".join([name, *map(str, place)])] = values[(slice(None), *place)]
+    return found

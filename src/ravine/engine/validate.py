@@ -1,0 +1,202 @@
+"""Everything that can be wrong with a program is found on a few samples, before anything is
+written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ravine.catalogue import table
+from ravine.data.pipeline import Pipeline
+from ravine.engine import finetune
+from ravine.engine.loop.calendar import Calendar
+from ravine.engine.rows.evaluate import evaluation, metric_functions
+from ravine.engine.rows.population import Objective, Population, joined
+from ravine.errors import InputError, RavineError
+from ravine.recipe import Recipe
+
+_OF_NUMBERS = ("mse", "rmse", "mae", "r2")
+_ALWAYS = ("train_loss", "grad_norm", "lr")
+_NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> None:
+    """Run model, loss and metrics of one member on a few samples; what does not fit is an
+    InputError."""
+    recipe = recipes[0]
+    _check_metrics(recipe, pipeline)
+    metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
+    if not population.layout.size:
+        expected = "a module with parameters that ask for gradients"
+        raise InputError(
+            "model",
+            got="nothing to train",
+            expected=expected,
+            repair="requires_grad_() lets them move",
+        )
+    finetune.frozen(population.layout, recipe.start)
+    for each in recipes:
+        Calendar(each, pipeline)
+        _check_class_weights(each, pipeline)
+    batch = pipeline.batch(0)
+    x, y = batch.x[:4], batch.y[:4]
+    objective = population.objectives[0]
+    with evaluation([objective]):
+        output = _output(objective, x, several=recipe.loss.kind == "multi_task")
+        _check_output(output, y, pipeline)
+        _check_one_unit(recipe, output, pipeline)
+        _compare(f"loss.{recipe.loss.kind}", objective.loss, output, y, pipeline.task)
+        scores, targets = pipeline.target_units(output), pipeline.target_units(y)
+        measured = ["loss"]
+        for name, function in metrics.items():
+            value = _compare(f"metrics.{name}", function, scores, targets, pipeline.task)
+            measured += [
+                "_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))
+            ]
+    for each in recipes:
+        _check_monitor(each, pipeline, measured)
+    _check_smallest_batch(objective, pipeline)
+
+
+def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
+    """The outputs for a few samples; those of several heads side by side, where the loss is for
+    them."""
+    try:
+        output = objective.model(x)
+    except RavineError:
+        raise
+    except Exception as error:  # a person's module may fail in any way
+        raise InputError(
+            "model",
+            got=f"a module that fails on inputs {_shape(x)} ({x.dtype})",
+            expected="a module for this data",
+            repair=f"{type(error).__name__}: {_first_line(error)}",
+        ) from None
+    if several and isinstance(output, tuple | list):
+        return joined(output)
+    if not isinstance(output, Tensor):
+        raise InputError(
+            "model",
+            got=f"an output of type {type(output).__name__}",
+            expected="one tensor",
+            repair='return the scores alone; for several heads use loss = {kind = "multi_task", …}',
+        )
+    return output
+
+
+def _compare(
+    where: str, function: Callable[[Tensor, Tensor], Any], output: Tensor, y: Tensor, task: str
+) -> Any:
+    try:
+        return function(output, y)
+    except RavineError:
+        raise
+    except Exception as error:
+        raise InputError(
+            where,
+            got=f"outputs {_shape(output)} for targets {_shape(y)} ({y.dtype})",
+            expected=f"outputs that it can compare with the targets of {task}",
+            repair=_first_line(error),
+        ) from None
+
+
+def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:
+    """Classes that have no output unit cannot be learned; more units than classes are the doctor's
+    business."""
+    if (
+        pipeline.task not in ("classification", "sequence")
+        or y.is_floating_point()
+        or output.dim() != y.dim() + 1
+    ):
+        return
+    units = output.shape[-1]
+    if 1 < units < pipeline.outputs:
+        raise InputError(
+            "model",
+            got=f"{units} output units",
+            expected=f"{pipeline.outputs}: the data has {pipeline.outputs} classes",
+            repair=f"give the last layer {pipeline.outputs} units",
+        )
+
+
+def _check_one_unit(recipe: Recipe, output: Tensor, pipeline: Pipeline) -> None:
+    """A softmax over one unit is always 1: nothing could be learned."""
+    if (
+        recipe.loss.kind == "auto"
+        and pipeline.task == "classification"
+        and output.dim() == 2
+        and output.shape[1] == 1
+    ):
+        raise InputError(
+            "model",
+            got="one output unit",
+            expected=f"{pipeline.outputs}, one for each class",
+            repair='or loss = "binary_cross_entropy"' if pipeline.outputs == 2 else "",
+        )
+
+
+def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
+    """Batch normalisation of one vector has no variance: an epoch's last batch must not be a single
+    sample."""
+    size = pipeline.train_size % pipeline.batch_size
+    alone = pipeline.batch_size == 1 or (size == 1 and pipeline.data.last_batch == "keep")
+    if not alone or not any(isinstance(module, _NORMS) for module in objective.modules()):
+        return
+    model = copy.deepcopy(objective.model).train()
+    try:
+        model(pipeline.batch(0).x[:1])
+    except ValueError as error:
+        raise InputError(
+            "data.batch",
+            got="a batch of one sample",
+            expected="two samples or more, for batch normalisation",
+            repair='data.last_batch = "drop", or another data.batch'
+            if pipeline.batch_size > 1
+            else _first_line(error),
+        ) from None
+
+
+def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
+    """What is measured on classes says nothing about numbers, and the other way round."""
+    for part in recipe.metrics:
+        of_numbers = part.kind in _OF_NUMBERS
+        if of_numbers != (pipeline.task == "regression") and pipeline.task != "multilabel":
+            known = [
+                name
+                for name in table("metric")
+                if (name in _OF_NUMBERS) == (pipeline.task == "regression")
+            ]
+            raise InputError(
+                "metrics", got=part.kind, expected=f"for {pipeline.task}: {', '.join(known)}"
+            )
+
+
+def _check_monitor(recipe: Recipe, pipeline: Pipeline, metrics: list[str]) -> None:
+    validation = [f"val_{name}" for name in metrics] if pipeline.has("validation") else ["val_loss"]
+    known = [*_ALWAYS, *validation]
+    if recipe.stop.monitor not in known:
+        raise InputError(
+            "stop.monitor", got=recipe.stop.monitor, expected=f"one of {', '.join(known)}"
+        )
+
+
+def _check_class_weights(recipe: Recipe, pipeline: Pipeline) -> None:
+    weights = recipe.loss.class_weights
+    if isinstance(weights, tuple) and len(weights) != pipeline.outputs:
+        raise InputError(
+            "loss.class_weights",
+            got=f"{len(weights)} weights",
+            expected=f"{pipeline.outputs}, one for each class",
+        )
+
+
+def _shape(x: Tensor) -> str:
+    return " x ".join(map(str, x.shape))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

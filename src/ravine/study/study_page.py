@@ -1,0 +1,191 @@
+"""The report of a study: one self-contained page in the style of a run's report, and its figures as
+files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ravine.report import figures, measures, run_page
+from ravine.report.overview import show_value
+from ravine.study.live import shortened
+
+if TYPE_CHECKING:
+    from ravine.study.directory import Study
+
+_SHORT = {"ece": "ECE", "brier": "Brier score", "log_loss": "Log-loss"}
+_WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
+
+
+@dataclass
+class Table:
+    """Rows of plain data under headings; numbers are shown as ``form`` says, or by the name of
+    their column."""
+
+    caption: str
+    rows: Sequence[Mapping[str, Any]]
+    note: str = ""
+    best: int | None = 0  # the row that is marked
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+
+@dataclass
+class Page:
+    """What a study has to say: the answer first, then pictures and tables."""
+
+    title: str
+    sentences: Sequence[str]
+    figures: Mapping[str, tuple[str, Figure]] = field(
+        default_factory=dict
+    )  # file name -> (caption, figure)
+    tables: Sequence[Table] = ()
+    reading: Sequence[str] = ()  # how to read it
+    pictures: Sequence[str] = ()  # further files in figures/, such as an interactive page
+
+
+WIDE = 7.0  # inches: a figure that would be too small in one of two columns
+
+
+def write_page(study: Study, content: Page) -> None:
+    """Write ``figures/NAME.png``, ``figures/NAME.svg`` and ``report.html``."""
+    from ravine.study.directory import write_text
+
+    folder = study.path / "figures"
+    folder.mkdir(exist_ok=True)
+    drawn = []  # caption, picture, whether it takes the whole width
+    for number, (name, (caption, figure)) in enumerate(content.figures.items()):
+        with figures.style():
+            for suffix in ("png", "svg"):
+                figure.savefig(folder / f"{name}.{suffix}")
+                figure.set_layout_engine("none")  # it stands
+        drawn.append(
+            (caption, _inline(figure, f"s{number}", caption), figure.get_figwidth() > WIDE)
+        )
+    html = (
+        _templates()
+        .get_template("study.html")
+        .render(
+            study=study,
+            content=content,
+            figures=drawn,
+            command=study.command,
+            stages=list(dict.fromkeys(study.stages)),
+            recipe=study.recipe.to_toml(),
+            facts=[(name, run_page._line(value)) for name, value in study.facts.items()],
+        )
+    )
+    write_text(study.path / "report.html", html)
+
+
+def print_page(content: Page, path: Path) -> None:
+    """The sentences and the first table, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:  # a file has no width
+        console.width = 120
+    for sentence in content.sentences:
+        console.print(sentence)
+    for table in content.tables[:1]:
+        console.print(_printed(table, console.width))
+    console.print(f"report: {path / 'report.html'}", soft_wrap=True)
+
+
+def _printed(table: Table, width: int, most: int = 12) -> RichTable:
+    """Up to ``most`` rows, those around the best; columns that say nothing are left to the report,
+    words stay whole."""
+    first = max(0, min((table.best or 0) - most // 2, len(table.rows) - most))
+    rows = [
+        {column: cell(row.get(column), column) for column in table.columns}
+        for row in table.rows[first : first + most]
+    ]
+    columns = [
+        column for column in table.columns if any(row[column] not in ("0", "–") for row in rows)
+    ]
+    fields = [column for column in columns if "." in column]
+    heads = {column: heading(column) for column in columns} | dict(
+        zip(fields, shortened(fields), strict=True)
+    )
+    words = {
+        c: max(len(word) for text in (heads[c], *(row[c] for row in rows)) for word in text.split())
+        for c in columns
+    }
+    fits = sum(words.values()) + 2 * len(words) <= width
+    left_out = len(table.rows) - len(rows)
+    shown = RichTable(
+        title=table.caption,
+        title_justify="left",
+        caption=f"{left_out} further rows are in the report" if left_out else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in columns:
+        shown.add_column(heads[column], overflow="fold", min_width=words[column] if fits else None)
+    for row in rows:
+        shown.add_row(*(row[column] for column in columns))
+    return shown
+
+
+def _inline(figure: Figure, prefix: str, caption: str) -> Markup:
+    return run_page.inline_svg(figure, prefix, caption)
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_WEB),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": cell, "heading": heading}
+    return environment
+
+
+def heading(column: str) -> str:
+    """A column's name in words.
+
+    >>> heading("optimizer.lr"), heading("best val_accuracy"), heading("ece"), heading("p")
+    ('optimizer.lr', 'Best validation accuracy', 'ECE', 'p')
+    """
+    if "." in column or column == "p":
+        return column
+    if column in _SHORT:
+        return _SHORT[column]
+    words = [measures.title(word).lower() if "_" in word else word for word in column.split(" ")]
+    text = " ".join(words) if len(words) > 1 else measures.title(column)
+    return text if text.startswith("p ") else text[:1].upper() + text[1:]
+
+
+def cell(value: Any, column: str) -> str:
+    """A value as it stands in a table; a pair is mean and standard deviation."""
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(v, int | float) for v in value)
+    ):
+        if measures.is_percent(column):
+            return f"{100 * value[0]:.2f} ± {100 * value[1]:.2f} %"
+        return f"{measures.number(value[0])} ± {measures.number(value[1])}"
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if column.endswith(" error") and isinstance(
+        value, float
+    ):  # relative, of a derivative: no percentage
+        return f"{value:.2g}"
+    if "." in column and not isinstance(value, list | tuple | Mapping):
+        return f"{value:.4g}" if isinstance(value, float) else show_value(value)
+    return measures.show(column, value)
