@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ravine.catalogue import Technique, make
 from ravine.data.draw import Draw, Samples
-from ravine.data.objects.arrays import from_pairs
+from ravine.data.objects.pairs import from_pairs
 from ravine.nn.build import build
 from ravine.nn.layer_table import summarise
 from ravine.report.figures import COLOURS, FAINT

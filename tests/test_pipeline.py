@@ -19,6 +19,7 @@ from torch.utils.data import (
 )
 
 from ravine.data import pipeline as pipeline_file
+from ravine.data.inspect.counts import summarize
 from ravine.data.objects import stream
 from ravine.data.order import Order
 from ravine.data.pipeline import Pipeline
@@ -54,6 +55,18 @@ def test_stratified_split(labels, fraction, seed):
             abs((labels[held] == k).sum() - share) <= 1 + 1e-4
         )  # within one sample of the exact share
         assert (labels[kept] == k).any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction"), [((1, 1, 1, 7), 0.5), ((1, 2, 3, 9), 0.6), ((1, 1, 1, 8, 8), 0.7)]
+)
+def test_every_class_keeps_a_training_row(counts, fraction):
+    """By largest remainders alone these splits would hold out every row of a class."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    for seed in range(5):
+        kept, held = hold_out(len(labels), fraction, labels, seed, "test")
+        assert sorted(kept.tolist() + held.tolist()) == list(range(len(labels)))
+        assert len(labels[kept].unique()) == len(counts)
 
 
 def test_splits_differ_by_seed_alone():
@@ -432,7 +445,7 @@ def test_preprocessing_can_be_carried_over():
 def test_summary():
     x = X.clone()
     x[:, 1] = 5.0
-    found = Pipeline(Data(validation=0.0), arrays=(x, Y)).summary()
+    found = summarize(Pipeline(Data(validation=0.0), arrays=(x, Y)))
     train = found["parts"]["train"]
     assert found["task"] == "classification"
     assert train["samples"] == 160
@@ -442,7 +455,7 @@ def test_summary():
     assert train["missing"] == 0
     json.dumps(found)
     assert (
-        Pipeline(Data(), arrays=(X, X[:, 0])).summary()["parts"]["train"]["target"]["deviation"]
+        summarize(Pipeline(Data(), arrays=(X, X[:, 0])))["parts"]["train"]["target"]["deviation"]
         > 0.5
     )
 

@@ -54,8 +54,8 @@ def test_images_are_shown_by_class(place):
     assert sum(part["samples"] for part in found["parts"].values()) == 1797
     assert found["parts"]["train"]["constant_features"] > 0
     assert sum(found["parts"]["train"]["class_counts"]) == found["parts"]["train"]["samples"]
-    assert found["samples"] == "digits-examples.png"
-    assert picture("digits-examples.png").std() > 50
+    assert found["samples"] == "digits-samples.png"
+    assert picture("digits-samples.png").std() > 50
     assert "1,294" in said
     assert "constant features" in said
 
@@ -94,8 +94,8 @@ def test_tables_show_columns_and_first_rows(place):
     assert train["target"]["max"] > 1000
     assert "Bonn; Süd" in said
     assert "the first rows" in said
-    assert found["samples"] == "houses-examples.png"
-    assert picture("houses-examples.png").std() > 10
+    assert found["samples"] == "houses-samples.png"
+    assert picture("houses-samples.png").std() > 10
 
 
 def test_texts_show_their_first_lines(place):
@@ -206,16 +206,16 @@ def test_tables_sequences_and_tokens_are_shown_augmented(source, augment, place)
 
 
 def test_no_file_is_overwritten(place):
-    (place / "spirals-examples.png").write_text("precious")
+    (place / "spirals-samples.png").write_text("precious")
     found, _ = run("data", "spirals")
     assert found["samples"] == "spirals-samples-2.png"
-    assert (place / "spirals-examples.png").read_text() == "precious"
-    refused = CliRunner().invoke(app, ["data", "spirals", "--out", "spirals-examples.png"])
+    assert (place / "spirals-samples.png").read_text() == "precious"
+    refused = CliRunner().invoke(app, ["data", "spirals", "--out", "spirals-samples.png"])
     assert refused.exit_code == 2
     assert "does not exist yet" in refused.output
-    assert (place / "spirals-examples.png").read_text() == "precious"
+    assert (place / "spirals-samples.png").read_text() == "precious"
     assert run("data", "spirals", "--out", "new/sheet.pdf")[0]["samples"] == "new/sheet.pdf"
-    assert run("data", "spirals", "--out", "folder")[0]["samples"] == "folder/spirals-examples.png"
+    assert run("data", "spirals", "--out", "folder")[0]["samples"] == "folder/spirals-samples.png"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ravine.data.inspect import examples
+from ravine.data.inspect.counts import summarize
 from ravine.data.pipeline import Pipeline
 from ravine.recipe import Data, Recipe
 from ravine.report import sheets as sheets
@@ -25,7 +26,7 @@ _ROWS, _COLUMNS = 8, 10  # of a table in the terminal
 def show_data(data: Data, out: Path | None) -> dict[str, Any]:
     """Counts, ranges, constant features, class balance and samples of a source."""
     pipeline = Pipeline(data)
-    found = pipeline.summary()
+    found = summarize(pipeline)
     name = _name(data)
     _print_parts(f"{name}: {pipeline.task}", found)
     _print_classes(found)

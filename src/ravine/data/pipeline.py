@@ -20,7 +20,7 @@ from ravine.data.parts import divide, is_said
 from ravine.data.preparation import Preparation, Prepare, technique
 from ravine.data.read import reading
 from ravine.data.read.cache import data_root
-from ravine.data.source import Arrays, Batch, Source
+from ravine.data.source import Arrays, Batch, Source, Split
 from ravine.data.statistics import Rows
 from ravine.errors import InputError
 
@@ -322,6 +322,11 @@ class Pipeline:
 
     def size(self, name: str) -> int:
         """Rows in a part."""
+        return len(self.part(name))
+
+    def part(self, name: str) -> Split:
+        """The raw rows of a part: train, validation or test. Raises InputError where there is none
+        of that name."""
         if name not in self._parts:
             known = ", ".join(self._parts)
             raise InputError(
@@ -330,14 +335,15 @@ class Pipeline:
                 expected=f"one of {known}",
                 repair=f"set data.{name} above 0",
             )
-        return len(self._parts[name])
+        return self._parts[name]
 
-    def summary(self) -> dict[str, Any]:
-        """Counts, ranges, constant features, class balance and dtype of each part, before
-        preprocessing."""
-        from ravine.data.inspect.counts import summarize
+    def encoded(self, x: Tensor) -> Tensor:
+        """Raw inputs as augmentation takes them: of a table, its cells as numbers."""
+        return self._prepare.encoded(x)
 
-        return summarize(self)
+    def preprocessed(self, x: Tensor) -> Tensor:
+        """Encoded inputs (see ``encoded``) as the network sees them."""
+        return self._prepare.inputs(x, encoded=True)
 
 
 def _encoded(inputs: Rows, preparation: Preparation) -> Rows:

@@ -12,7 +12,6 @@ from torch import Tensor
 from ravine.randomness import key
 
 PARTS = ("train", "validation", "test")
-TASKS = ("classification", "regression", "multilabel", "sequence")
 CHUNK = 1 << 18  # numbers looked at in one go: in float64 they fit a second-level cache
 
 
@@ -136,9 +135,6 @@ class Source:
     )
     outputs: int | None = None
     batch: int | None = None  # of a DataLoader
-    given: bool = (
-        False  # the parts are the person's own: nothing more is split off than was asked for
-    )
 
 
 def rows_per_chunk(x: Tensor) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ravine.catalogue import Count, Pair, Text
-from ravine.data.objects.arrays import from_pairs
+from ravine.data.objects.pairs import from_pairs
 from ravine.data.read import files, published
 from ravine.data.read.files import find
 from ravine.data.source import Source

@@ -15,7 +15,8 @@ def hold_out(
     """Split row numbers into (kept, held out), each in rising order; with labels, class by class.
 
     The number held out is the fraction of all, to the nearest row, at least one. Classes share it
-    by largest remainders, and each keeps at least one row.
+    by largest remainders, and each keeps at least one row. Raises InputError where no such split
+    is possible.
 
     >>> kept, held = hold_out(10, 0.2, torch.tensor([0] * 5 + [1] * 5), seed=0, name="validation")
     >>> len(kept), [int(h >= 5) for h in held]
@@ -52,7 +53,9 @@ def _by_class(labels: Tensor, shuffled: Tensor, wanted: int) -> Tensor:
     take, left = counts * wanted // len(labels), counts * wanted % len(labels)
     most = torch.argsort(left, descending=True, stable=True)
     while short := wanted - int(take.sum()):
-        take[most[take[most] < counts[most] - 1][:short]] += 1
+        # The guard for tiny classes: only a class that keeps another row may give one.
+        may_give = take[most] < counts[most] - 1
+        take[most[may_give][:short]] += 1
     rank = torch.empty_like(inverse)  # the place of each row among those of its class
     order = torch.argsort(inverse, stable=True)
     starts = torch.cumsum(counts, 0) - counts

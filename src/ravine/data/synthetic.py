@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ravine.catalogue import Count, Integer, NonNegative, Positive, Probability
-from ravine.data.objects.arrays import from_pairs
+from ravine.data.objects.pairs import from_pairs
 from ravine.data.source import Source
 from ravine.errors import InputError
 

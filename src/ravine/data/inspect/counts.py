@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ravine.data.pipeline import Pipeline
 from ravine.data.preparation import count_classes
 from ravine.data.statistics import Moments, Rows, moments
-
-if TYPE_CHECKING:
-    from ravine.data.pipeline import Pipeline
 
 _MOST_NAMED = 100  # constant features, and columns of arrays
 
@@ -36,7 +34,7 @@ def summarize(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None) -> dict[str, Any]:
-    split = pipeline._parts[name]
+    split = pipeline.part(name)
     inputs = Rows.of_split(split, 0)
     features = torch.Size(inputs.shape).numel()
     seen = moments(inputs, "feature")
@@ -76,7 +74,7 @@ def _range(
 
 def _columns(pipeline: Pipeline, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each column of the training part holds."""
-    split = pipeline._parts["train"]
+    split = pipeline.part("train")
     x = torch.cat([chunk for chunk, _ in split.chunks()])
     return [
         {"name": c["name"], "kind": c["kind"], **_column(c, x[:, i])}

@@ -153,7 +153,7 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
             repair="""for example --set 'data.augment=["shift"]'""",
         )
     x, y, names = _one_of_each(pipeline, count)
-    x = pipeline._prepare.encoded(x)
+    x = pipeline.encoded(x)
     drawn = [pipeline.augmented(x, y, step) for step in range(draws)]
     rows = torch.stack(
         [x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1
@@ -166,7 +166,7 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
         )
         for i, name in enumerate(names)
     ]
-    seen = pipeline._prepare.inputs(drawn[-1][0], encoded=True).cpu()
+    seen = pipeline.preprocessed(drawn[-1][0]).cpu()
     shown = view_of(pipeline) == "images" and seen.ndim == 4 and len(pipeline.preparation.inputs)
     return groups, seen.double().numpy() if shown else None
 
@@ -176,7 +176,7 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
 
 def _pool(pipeline: Pipeline, each: int, most: int) -> tuple[Tensor, Tensor]:
     """Rows in a random order, ``each`` of every class at least where the part knows its labels."""
-    part = pipeline._parts["train"]
+    part = pipeline.part("train")
     labels = getattr(part, "labels", None)
     if labels is None or isinstance(part, Ordered):
         return _take(pipeline, _shuffled(pipeline)[: min(_POOL, each * most)])
@@ -194,7 +194,7 @@ def _shuffled(pipeline: Pipeline) -> Tensor:
 
 
 def _take(pipeline: Pipeline, index: Tensor) -> tuple[Tensor, Tensor]:
-    part = pipeline._parts["train"]
+    part = pipeline.part("train")
     x, y = pipeline.raw("train", len(index)) if isinstance(part, Ordered) else part.take(index)
     return x.cpu(), y.cpu()
 

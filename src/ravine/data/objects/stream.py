@@ -31,6 +31,7 @@ from torch.utils.data import (
 
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
+from ravine.data.objects.pairs import from_pairs, vocabulary_of
 from ravine.data.objects.targets import as_targets, interpret
 from ravine.data.order import Order
 from ravine.data.source import Arrays, Source
@@ -165,26 +166,19 @@ class Ordered:
 
 def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> Source:
     """A source from parts of which at least one is a Dataset or DataLoader; others are (x, y)."""
-    from ravine.data.objects.arrays import from_pairs
-
     splits = {
         name: part if isinstance(part, tuple) else _open(part, seed, batch)
         for name, part in parts.items()
     }
-    given = len(splits) > 1
-    if all(isinstance(split, tuple) for split in splits.values()):
-        source = from_pairs(splits, task, given=given)
-    else:
-        source = _unread(splits, task, given)
+    read = all(isinstance(split, tuple) for split in splits.values())
+    source = from_pairs(splits, task) if read else _unread(splits, task)
     loaders = [part for part in parts.values() if isinstance(part, DataLoader)]
     source.batch = loaders[0].batch_size if loaders else None
     return source
 
 
-def _unread(splits: Mapping[str, Any], task: str, given: bool) -> Source:
+def _unread(splits: Mapping[str, Any], task: str) -> Source:
     """Some parts stay unread; only their targets are gone through once, to know the classes."""
-    from ravine.data.objects.arrays import vocabulary_of
-
     parts = {
         name: Arrays(*map(_required, split)) if isinstance(split, tuple) else split
         for name, split in splits.items()
@@ -207,7 +201,7 @@ def _unread(splits: Mapping[str, Any], task: str, given: bool) -> Source:
         if _tokens(first_x)
         else None
     )
-    return Source(parts, found.task, found.classes, vocabulary, outputs=found.outputs, given=given)
+    return Source(parts, found.task, found.classes, vocabulary, outputs=found.outputs)
 
 
 def _tokens(x: Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.data.objects.arrays import from_pairs
+from ravine.data.objects.pairs import from_pairs
 from ravine.data.objects.targets import interpret
 from ravine.data.read import idx, tables, text
 from ravine.data.read.cache import also_looked_in
