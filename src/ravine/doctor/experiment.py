@@ -20,11 +20,11 @@ from ravine.engine.execution import pilot
 from ravine.engine.programs import Model, Program, populate
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.step import Stepper
+from ravine.nn.traits import Trait, traits
 from ravine.optim.plan import Schedules
 from ravine.recipe import Recipe
 
 PROBE = 1024  # samples on which losses are compared
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 @dataclass
@@ -180,7 +180,6 @@ class Group:
             self.validation = next(iter(self.pipeline.split("validation", limit=most, batch=most)))
         for curve in self.curves:
             curve.base = self.base
-        self.normed = any(isinstance(m, _NORMS) for m in program.population.objectives[0].modules())
         self.program.population.train()
         self.seconds_a_step = 0.0
 
@@ -272,7 +271,9 @@ class Group:
         averages are young."""
         with evaluation([objective]):
             young = (
-                [m for m in objective.modules() if isinstance(m, _NORMS)] if self.step < 500 else []
+                [m for m in objective.modules() if Trait.BATCH_STATISTICS in traits(m)]
+                if self.step < 500
+                else []
             )
             momenta = [m.momentum for m in young]
             for m in young:

@@ -17,18 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.nn.normalization import BatchNorm
+from ravine.nn.traits import Trait, flat_ends, observed_traits, traits
 
 SAMPLES = 256
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, BatchNorm)
-_FLAT_ENDS = {
-    "Sigmoid": (0.0, 1.0),
-    "Tanh": (-1.0, 1.0),
-    "Hardsigmoid": (0.0, 1.0),
-    "Hardtanh": (-1.0, 1.0),
-    "Softsign": (-1.0, 1.0),
-}
-_NOTHING = ("Dropout", "latten", "Identity", "Pool", "Transpose", "Noise", "Norm", "Pad")
+_ACTIVATIONS = Trait.ACTIVATION | Trait.CROSS_ACTIVATION
 
 
 @dataclass
@@ -40,6 +32,7 @@ class Layer:
     weighted: bool  # has a weight of at least two axes
     units: int
     shape: tuple[int, ...]
+    traits: Trait
     mean: float
     std: float
     largest: float
@@ -81,17 +74,13 @@ class Seen:
         """(weighted layer, the activation behind it) for all weighted layers but the last."""
         places = [i for i, layer in enumerate(self.layers) if layer.weighted]
         for here, following in itertools.pairwise(places):
-            acts = [x for x in self.layers[here + 1 : following] if is_activation(x)]
+            acts = [x for x in self.layers[here + 1 : following] if x.traits & _ACTIVATIONS]
             yield self.layers[here], acts[0] if acts else None
 
     def head(self) -> list[Layer]:
         """What runs behind the last weighted layer, activations only."""
         last = max((i for i, layer in enumerate(self.layers) if layer.weighted), default=-1)
-        return [layer for layer in self.layers[last + 1 :] if is_activation(layer)]
-
-
-def is_activation(layer: Layer) -> bool:
-    return not layer.weighted and not any(word in layer.kind for word in _NOTHING)
+        return [layer for layer in self.layers[last + 1 :] if layer.traits & _ACTIVATIONS]
 
 
 def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
@@ -102,7 +91,7 @@ def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
         parameter.requires_grad_(True)
     model.eval()
     for module in model.modules():
-        if isinstance(module, _NORMS):
+        if Trait.NORMALISES in traits(module):
             module.train()
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -167,24 +156,26 @@ def _measured(name: str, module: nn.Module, given: object, value: Tensor) -> Lay
         weighted,
         rows.shape[-1],
         tuple(value.shape[1:]),
+        observed_traits(module),
         float(rows.mean()),
         float(rows.std(correction=0)),
         float(rows.abs().max()),
     )
     if not weighted:
-        layer.zero_units, layer.flat = _dead_and_flat(kind, rows)
+        layer.zero_units, layer.flat = _dead_and_flat(module, rows)
     layer.varies = float(rows.std(0, correction=0).mean())
     if isinstance(given, Tensor) and given.is_floating_point():
         layer.input_std = float(given.detach().float().std(correction=0))
     return layer
 
 
-def _dead_and_flat(kind: str, rows: Tensor) -> tuple[float, float]:
+def _dead_and_flat(module: nn.Module, rows: Tensor) -> tuple[float, float]:
     """The share of units that are 0 in every row, and of outputs at the flat ends of a sigmoid or
     tanh; rows [N, units]."""
     flat = 0.0
-    if kind in _FLAT_ENDS:
-        low, high = _FLAT_ENDS[kind]
+    ends = flat_ends(module)
+    if ends is not None:
+        low, high = ends
         near = 0.02 * (high - low)
         flat = float(((rows < low + near) | (rows > high - near)).float().mean())
     return float((rows == 0).all(0).float().mean()), flat
@@ -194,8 +185,9 @@ def measured_layer(module: nn.Module, output: Tensor) -> dict[str, Any]:
     """What a watch keeps of an activation's output: numbers only."""
     kind, axis = type(module).__name__, -1 if output.dim() <= 3 else 1
     rows = output.detach()[:128].movedim(axis, -1).reshape(-1, output.shape[axis])
-    dead, flat = _dead_and_flat(kind, rows)
-    return {"kind": kind, "zero_units": dead if "ReLU" in kind else 0.0, "flat": flat}
+    dead, flat = _dead_and_flat(module, rows)
+    rectifies = Trait.RECTIFIES in observed_traits(module)
+    return {"kind": kind, "zero_units": dead if rectifies else 0.0, "flat": flat}
 
 
 def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) -> None:

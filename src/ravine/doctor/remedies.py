@@ -11,26 +11,11 @@ from typing import Any
 
 from ravine import durations
 from ravine.catalogue import Part
+from ravine.nn.traits import Trait, catalogue_traits
 from ravine.recipe import Recipe
 
 Edits = dict[str, Any]
-ACTIVATIONS = (
-    "relu",
-    "sigmoid",
-    "tanh",
-    "softmax",
-    "log_softmax",
-    "elu",
-    "selu",
-    "leaky_relu",
-    "softplus",
-    "softsign",
-    "hard_sigmoid",
-    "hard_tanh",
-    "gelu",
-    "silu",
-    "linear",
-)
+_ACTIVATIONS = Trait.ACTIVATION | Trait.CROSS_ACTIVATION
 REACH = 3.0  # how far a weight should be able to move in a whole plan
 DEEP, SHALLOW = 5, 3  # hidden layers of a deep stack, and what is left of it
 WEIGHTED = ("dense", "conv", "locally_connected")
@@ -106,8 +91,12 @@ def proper_head(case: Case) -> Edits | None:
     if case.task == "classification" and said == 1 and case.outputs == 2:
         units, loss = 1, "binary_cross_entropy"
     head = {**layers[place], "units": units} if "units" in layers[place] else layers[place]
-    tail = [layer for layer in layers[place + 1 :] if layer["kind"] not in ACTIVATIONS]
+    tail = [layer for layer in layers[place + 1 :] if not _is_activation(layer)]
     return {"model.layers": [*layers[:place], head, *tail], "loss": {"kind": loss, **penalties}}
+
+
+def _is_activation(layer: dict[str, Any]) -> bool:
+    return bool(catalogue_traits(layer["kind"]) & _ACTIVATIONS)
 
 
 def last_weighted(layers: list[dict[str, Any]]) -> int | None:
@@ -186,9 +175,8 @@ def fresh_weights(case: Case, kind: str | None = None) -> Edits:
     """All weights drawn anew, no layer's own rule: He's, or Glorot's where the hidden layers are
     sigmoid or tanh; zero biases."""
     layers = layers_of(case.recipe)
-    flat = {"sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"} & {
-        layer["kind"] for layer in (layers or [])[:-1]
-    }
+    hidden = (layers or [])[:-1]
+    flat = any(Trait.SATURATES in catalogue_traits(layer["kind"]) for layer in hidden)
     kind = kind or ("glorot_uniform" if flat else "he_normal")
     init = {"weights": {"kind": kind}, "biases": {"kind": "zeros"}}
     if layers is None:
@@ -215,7 +203,7 @@ def hidden_activation(case: Case, kind: str) -> Edits | None:
         return {"model.activation": kind} if hasattr(case.recipe.model, "activation") else None
     made: list[dict[str, Any]] = []
     for i, layer in enumerate(layers):
-        if i < last and layer["kind"] in ACTIVATIONS:
+        if i < last and _is_activation(layer):
             continue
         made.append(layer)
         if i < last and layer["kind"] in WEIGHTED:

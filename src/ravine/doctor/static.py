@@ -22,6 +22,7 @@ from ravine.doctor.probes import Layer, Seen, head_kind, is_affine, look
 from ravine.doctor.remedies import Case, remedies
 from ravine.doctor.samples import SAMPLE_CHECKS, all_targets
 from ravine.errors import InputError
+from ravine.nn.traits import Trait
 from ravine.recipe import Recipe
 
 VAST = 1000.0  # root mean square of an input feature: no weights of any usual size take that
@@ -31,7 +32,6 @@ FAINT = 1e-5  # of the inputs' spread
 UNEQUAL = 1000.0  # widest against narrowest feature
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
 HINT = 0.2  # worth an experiment, not a word
-_NORMALISING = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm")
 _ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
 
 
@@ -362,7 +362,7 @@ def _normalised_first(program: Examined) -> bool:
     for layer in program.seen.layers:
         if layer.weighted:
             return False
-        if layer.kind.startswith(_NORMALISING):
+        if Trait.NORMALISES in layer.traits:
             return True
     return False
 

@@ -17,6 +17,7 @@ from ravine.doctor.experiment import Curve
 from ravine.doctor.findings import Finding
 from ravine.doctor.probes import Seen
 from ravine.doctor.remedies import Case, remedies
+from ravine.nn.traits import Trait
 from ravine.recipe import Recipe
 
 PLAIN = 0.1  # skill from which learning is plain
@@ -27,7 +28,6 @@ FAR = 0.9  # skill from which nothing is said of a plan's end
 MANY = 0.5  # of the seeds
 SMOOTH = 0.85  # of the stretches in which a loss falls that does not swing
 LOW = 0.5  # skill under which the loss is still high at a plan's end
-_SATURATING = ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign")
 
 
 @dataclass
@@ -286,14 +286,15 @@ def units(course: Course, seens: list[Seen]) -> Iterator[Finding]:
     if not seens:
         return
     names = [layer.name for layer in seens[0].layers]
-    for code, kinds, measure, limit, words in (
-        ("dead_units", ("ReLU", "Relu"), "zero_units", 0.5, "units gave zero on all probe samples"),
-        ("saturated_units", _SATURATING, "flat", 0.8, "outputs lay at the flat ends"),
+    dead, saturated = Trait.RECTIFIES, Trait.SATURATES
+    for code, trait, measure, limit, words in (
+        ("dead_units", dead, "zero_units", 0.5, "units gave zero on all probe samples"),
+        ("saturated_units", saturated, "flat", 0.8, "outputs lay at the flat ends"),
     ):
         worst, where, kind = 0.0, "", ""
         for i, name in enumerate(names):
             layers = [seen.layers[i] for seen in seens if i < len(seen.layers)]
-            if not layers[0].kind.startswith(kinds) or (
+            if trait not in layers[0].traits or (
                 code == "saturated_units" and layers[0] in seens[0].head()
             ):
                 continue

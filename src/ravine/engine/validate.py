@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from ravine.catalogue import table
 from ravine.data.pipeline import Pipeline
@@ -17,11 +17,11 @@ from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions
 from ravine.engine.rows.population import Objective, Population, joined
 from ravine.errors import InputError, RavineError
+from ravine.nn.traits import Trait, any_layer
 from ravine.recipe import Recipe
 
 _OF_NUMBERS = ("mse", "rmse", "mae", "r2")
 _ALWAYS = ("train_loss", "grad_norm", "lr")
-_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> None:
@@ -144,7 +144,7 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
     sample."""
     size = pipeline.train_size % pipeline.batch_size
     alone = pipeline.batch_size == 1 or (size == 1 and pipeline.data.last_batch == "keep")
-    if not alone or not any(isinstance(module, _NORMS) for module in objective.modules()):
+    if not alone or not any_layer(objective, Trait.BATCH_STATISTICS):
         return
     model = copy.deepcopy(objective.model).train()
     try:

@@ -15,21 +15,13 @@ from ravine.errors import InputError
 from ravine.layout import Layout
 from ravine.nn.convolution import LocallyConnected
 from ravine.nn.criterion import SampleLoss
-from ravine.nn.normalization import BatchNorm
 from ravine.nn.randomized import settle
 from ravine.nn.stack import Shape, Stack, call, evaluated, example
+from ravine.nn.traits import Trait, traits
 from ravine.randomness import generator, key
 
 __all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "settle"]
 
-_NORMS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    BatchNorm,
-    nn.PReLU,  # its slopes are scales too: not decayed (He et al., 2015)
-)
 _LOSSES = {
     "classification": "cross_entropy",
     "sequence": "cross_entropy",
@@ -138,7 +130,8 @@ def build_loss(
 def kind_of(module: nn.Module, name: str, parameter: Tensor) -> str:
     """``"weight"``, ``"bias"`` or ``"norm"``, by the module that owns the parameter; only weights
     are decayed."""
-    if isinstance(module, _NORMS):
+    # the slopes of an activation (PReLU) are scales too: not decayed (He et al., 2015)
+    if traits(module) & (Trait.NORMALISES | Trait.ACTIVATION):
         return "norm"
     return "bias" if name.startswith("bias") else "weight"
 

@@ -15,31 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravine.engine.rows.population import Population, view
-from ravine.nn.convolution import GlobalPool
-from ravine.nn.layers import Residual
-from ravine.nn.randomized import Dropout, GaussianNoise, SpatialDropout
-from ravine.nn.resnet import BasicBlock, Bottleneck, PadShortcut, ResNet
-from ravine.nn.stack import Stack
-
-_CONTAINERS = (nn.Sequential, Stack, Residual, BasicBlock, Bottleneck, ResNet)
-_CHANNEL_BY_CHANNEL = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.SiLU,
-    nn.GELU,
-    nn.Identity,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    GlobalPool,
-    Dropout,
-    SpatialDropout,
-    GaussianNoise,
-    nn.Dropout,
-    nn.Dropout2d,
-)
+from ravine.nn.resnet import PadShortcut
+from ravine.nn.traits import Trait, traits
 
 
 class Grouped:
@@ -87,7 +64,10 @@ def _known(part: nn.Module) -> bool:
         return part.track_running_stats
     if type(part) is nn.Flatten:
         return part.start_dim == 1 and part.end_dim == -1
-    return type(part) in (nn.Linear, PadShortcut, *_CONTAINERS, *_CHANNEL_BY_CHANNEL)
+    if type(part) in (nn.Linear, PadShortcut):
+        return True
+    own = any(True for _ in part.parameters(recurse=False))  # a point's own, by channel or not
+    return Trait.CHANNELWISE in traits(part) and not own
 
 
 def _replaced(module: nn.Module, name: str, stacked: dict[str, Tensor], members: int) -> nn.Module:
