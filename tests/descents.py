@@ -97,7 +97,8 @@ def _by_torch(
         if norm:
             torch.nn.utils.clip_grad_norm_(parameters, norm)
         for group in made.param_groups:
-            group["lr"] = rate(arguments["lr"], t)
+            if optimizer is not torch.optim.Rprop:  # whose sizes start at lr, unscheduled
+                group["lr"] = rate(arguments["lr"], t)
         made.step()
     return torch.cat([p.detach() for p in parameters])
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from descents import LAYOUT, STEPS, Update, by_hand, by_torch, part, population
+from descents import LAYOUT, STEPS, Update, by_hand, by_torch, part, population, problem
 from ravine.catalogue import table
+from ravine.optim.rows import RowOptimizer
 
 # --- references that PyTorch does not have, for one tensor: (w, g, memory, t, lr, decay, is_weight) -> new w ---
 
@@ -412,3 +413,77 @@ def test_optax_agrees() -> None:
         ]
     )
     torch.testing.assert_close(found, torch.stack([lamb, lars, slow]), rtol=1e-10, atol=1e-10)
+
+
+def test_rprop_starts_at_its_own_rate_behind_a_warm_up() -> None:
+    """Whatever the schedule gives, alone and in a population; PyTorch's at a constant rate."""
+    start, gradient = problem()
+    parts = [part("rprop", lr=lr) for lr in (0.01, 0.05)]
+    expected = torch.stack([_torch_rprop(start, gradient, p.lr) for p in parts])
+    for rows in ([0], [1], [0, 1]):
+        theta = start.repeat(len(rows), 1)
+        optimizer = RowOptimizer(
+            [parts[r] for r in rows], LAYOUT, device="cpu", dtype=torch.float64
+        )
+        for t in range(1, 21):
+            lr = torch.tensor([parts[r].lr * min(1.0, (t - 1) / 5) for r in rows]).double()
+            grad = torch.stack([gradient(row) for row in theta])
+            alive, count = torch.ones(len(rows), dtype=torch.bool), torch.full((len(rows),), t)
+            optimizer.step(theta, grad, lr, alive, count.double())
+        torch.testing.assert_close(theta, expected[rows], rtol=1e-12, atol=1e-12)
+
+
+def _torch_rprop(start: Tensor, gradient: Callable[[Tensor], Tensor], lr: float) -> Tensor:
+    w = torch.nn.Parameter(start.clone())
+    optimizer = torch.optim.Rprop([w], lr=lr, foreach=False)
+    for _ in range(20):
+        w.grad = gradient(w.detach())
+        optimizer.step()
+    return w.detach()
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "amsgrad", "nadam", "radam", "adamax"])
+def test_scheduled_beta1_as_torch_has_it(kind: str) -> None:
+    """beta1 of each step is what a momentum schedule gives; alone, in a population, in tiles."""
+    made = {"adam": O.Adam, "amsgrad": O.Adam, "adamw": O.AdamW, "nadam": O.NAdam}
+    made |= {"radam": O.RAdam, "adamax": O.Adamax}
+    betas = [0.95 - 0.1 * math.sin(t / 6) ** 2 for t in range(40)]
+    start, gradient = problem()
+    torch.set_default_dtype(torch.float64)  # in which NAdam keeps its product
+    try:
+        w = torch.nn.Parameter(start.clone())
+        options = {"amsgrad": True} if kind == "amsgrad" else {}
+        decay = {"weight_decay": 0.0}
+        reference = made[kind]([w], lr=0.01, foreach=False, **options, **decay)
+        for beta in betas:
+            reference.param_groups[0]["betas"] = (beta, 0.999)
+            w.grad = gradient(w.detach())
+            reference.step()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for count in (1, 3):
+        theta = start.repeat(count, 1)
+        parts = [part(kind, lr=0.01, **decay)] * count
+        optimizer = RowOptimizer(parts, LAYOUT, device="cpu", dtype=torch.float64)
+        for t, beta in enumerate(betas, 1):
+            grad = torch.stack([gradient(row) for row in theta])
+            lr, alive, step, momentum = (
+                torch.full((count,), x, dtype=torch.float64) for x in (0.01, 1.0, t, beta)
+            )
+            optimizer.step(theta, grad, lr, alive.bool(), step, momentum)
+        for row in theta:
+            torch.testing.assert_close(row, w.detach(), rtol=1e-14, atol=1e-15)
+
+
+def test_adaptive_optimisers_say_so() -> None:
+    """Multiplying the loss by 1000 hardly changes their steps; it does change those of the others."""
+    from ravine.optim.descent import path
+
+    def slope(factor: float) -> Callable[[Tensor], Tensor]:
+        return lambda w: factor * torch.tensor([1.0, 10.0], dtype=w.dtype) * w
+
+    for kind, technique in table("optimizer").items():
+        steps = [path(kind, slope(k), [1.0, 1.0], 20, lr=1e-8) for k in (1.0, 1000.0)]
+        alike = torch.allclose(*(s[-1] - s[-2] for s in steps), rtol=0.1, atol=0)
+        own = kind in ("rprop", "lars")  # signs alone; a tensor's norm, not each parameter's
+        assert alike == ("adaptive" in technique.marks or own), kind

@@ -1,9 +1,10 @@
 """Name -> technique, for every kind: a closed table, read from the sources' own signatures without
 importing torch.
 
-The contract, in four lines. Each file in ``FILES`` holds the techniques of one kind: every public
+The contract. Each file in ``FILES`` holds the techniques of one kind: every public
 function there is one, its name the technique's name, its keyword-only arguments (annotated in this
-module's vocabulary, or aliases of it in the same file) its fields, its docstring the documentation.
+module's vocabulary, or aliases of it in the same file) its fields, its docstring the documentation,
+its decorators marks that say what it is (``find("optimizer", "adam").marks``).
 Anything else is underscored or stands in another file. To add a technique is to write that one
 function.
 """
@@ -287,6 +288,7 @@ class Technique:
     module: str
     doc: str
     fields: dict[str, tuple[Any, Any]]  # name -> (annotation, default or ...)
+    marks: frozenset[str] = frozenset()  # the names of its decorators, such as "adaptive"
 
     @property
     def summary(self) -> str:
@@ -407,7 +409,9 @@ def _read(kind: str, file: str) -> Iterator[Technique]:
             vocabulary |= _aliases(node, vocabulary)
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             doc = inspect.cleandoc(ast.get_docstring(node) or "")
-            yield Technique(kind, node.name, f"ravine.{file}", doc, _fields(kind, node, vocabulary))
+            fields = _fields(kind, node, vocabulary)
+            marks = frozenset(d.id for d in node.decorator_list if isinstance(d, ast.Name))
+            yield Technique(kind, node.name, f"ravine.{file}", doc, fields, marks)
 
 
 def _aliases(node: ast.Assign, vocabulary: dict[str, Any]) -> dict[str, Any]:

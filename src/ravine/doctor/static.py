@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ravine.catalogue import find
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.experiment import probe_batch
 from ravine.doctor.findings import Finding
@@ -454,8 +455,11 @@ def _bottleneck(layers: list[Any]) -> bool:
 def _numbers(program: Examined) -> Iterator[Finding]:
     recipe = program.recipe
     lr, kind = recipe.optimizer.arguments["lr"], recipe.optimizer.kind
-    adaptive = kind in ("adam", "adamw", "nadam", "rmsprop", "radam", "amsgrad", "lion", "adamax")
-    if (adaptive and lr > 0.03) or (kind in ("sgd", "momentum", "nesterov") and lr > 2):
+    technique = find("optimizer", kind)
+    adaptive, default = "adaptive" in technique.marks, technique.fields["lr"][1]
+    if (adaptive and lr > max(0.03, 10 * default)) or (
+        kind in ("sgd", "momentum", "nesterov") and lr > 2
+    ):
         yield program.finding("lr_too_high", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)
     if (adaptive and lr < 1e-5) or (kind in ("sgd", "momentum", "nesterov") and lr < 1e-4):
         yield program.finding("lr_too_low", "optimizer.lr", f"{kind} with lr {lr:g}", 0.35)

@@ -182,7 +182,7 @@ def _unsuspected(course: Course) -> Iterator[Finding]:
 def _other_optimizer(course: Course) -> list[Finding]:
     recipe = course.case.recipe
     found = remedies("optimizer_unsuited", course.case)
-    adaptive = recipe.optimizer.kind.startswith(("ada", "rada", "nada", "ams"))
+    adaptive = "adaptive" in find("optimizer", recipe.optimizer.kind).marks
     if adaptive or not found or not course.over:
         return []
     return [

@@ -3,8 +3,6 @@ in ``optimizers``."""
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -15,6 +13,7 @@ from ravine.layout import Layout
 from ravine.optim.columns import (
     Column,
     State,
+    adaptive,
     add,
     add_quotient,
     at_least,
@@ -24,11 +23,11 @@ from ravine.optim.columns import (
     choose,
     off,
     shrink,
-    tensor,
     with_decay,
 )
 
 
+@adaptive
 def adagrad(
     w: Tensor,
     g: Tensor,
@@ -64,6 +63,7 @@ def adagrad(
     add_quotient(w, g, _below(s, eps, eps_in), -lr / (1 + (t - 1) * lr_decay))
 
 
+@adaptive
 def adadelta(
     w: Tensor,
     g: Tensor,
@@ -96,6 +96,7 @@ def adadelta(
     add(w, step, -lr)
 
 
+@adaptive
 def rmsprop(
     w: Tensor,
     g: Tensor,
@@ -140,6 +141,7 @@ def rmsprop(
         add(w, state["v"].mul_(cast(momentum, w)).addcdiv_(g, below), -lr)
 
 
+@adaptive
 def adam(
     w: Tensor,
     g: Tensor,
@@ -175,6 +177,7 @@ def adam(
     add_quotient(w, m, _root(v, correct2, eps), -lr / correct1)
 
 
+@adaptive
 def amsgrad(
     w: Tensor,
     g: Tensor,
@@ -211,6 +214,7 @@ def amsgrad(
     add_quotient(w, m, _root(highest, correct2, eps), -lr / correct1)
 
 
+@adaptive
 def adamw(
     w: Tensor,
     g: Tensor,
@@ -247,6 +251,7 @@ def adamw(
     add_quotient(w, m, _root(v, correct2, eps), -lr / correct1)
 
 
+@adaptive
 def adamax(
     w: Tensor,
     g: Tensor,
@@ -279,6 +284,7 @@ def adamax(
     add_quotient(w, m, u, -lr / (1 - beta1**t))
 
 
+@adaptive
 def nadam(
     w: Tensor,
     g: Tensor,
@@ -300,8 +306,9 @@ def nadam(
     step = (1 - mu_t) / (1 - M_t) * g + mu_{t+1} / (1 - M_{t+1}) * m;
     w -= lr * step / (sqrt(v / (1 - beta2^t)) + eps).
 
-    g includes weight_decay * w, or with ``decoupled``: w *= 1 - lr * weight_decay. Slots: ``m``,
-    ``v``.
+    ``momentum_decay`` sets how slowly mu rises to beta1 (0: mu_t = beta1 / 2). With a scheduled beta1
+    each mu is that of its own step. g includes weight_decay * w, or with ``decoupled``: w *= 1 - lr *
+    weight_decay. Slots: ``m``, ``v``, and ``c`` = 1 - M_t.
 
     >>> from ravine.optim.descent import descend
     >>> descend("nadam", lambda w: 2 * w, 1.0, steps=1, lr=0.1) < 0.92
@@ -312,12 +319,13 @@ def nadam(
     g = _decayed(w, g, lr, weight_decay, decoupled, layout)
     m, v = _moments(g, state, beta1, beta2)
     mu, following = (beta1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
-    product = beta1**t * _product(t, momentum_decay)
+    c = average(state["c"], torch.ones_like(w[:, :1]), mu)[:, :1].double()  # 1 - mu_1 ... mu_t
     below = _root(v, 1 - beta2**t, eps)
-    add_quotient(w, g, below, -lr * (1 - mu) / (1 - product))
-    add_quotient(w, m, below, -lr * following / (1 - product * following))
+    add_quotient(w, g, below, -lr * (1 - mu) / c)
+    add_quotient(w, m, below, -lr * following / (1 - following + c * following))
 
 
+@adaptive
 def radam(
     w: Tensor,
     g: Tensor,
@@ -397,36 +405,3 @@ def _decayed(
         return with_decay(g, w, weight_decay, layout)
     shrink(w, lr * weight_decay, layout)
     return g
-
-
-def _product(t: Column, momentum_decay: Column) -> Column:
-    """The product of 1 - 0.5 q^s over s = 1 ... t, q = 0.96^momentum_decay, so that no slot need
-    hold it.
-
-    Its logarithm is -sum_k 0.5^k / k * (q^k + q^2k + ... + q^tk), with a geometric sum in the
-    brackets; 60 terms give float64.
-    """
-    if isinstance(t, Tensor) or isinstance(momentum_decay, Tensor):
-        like = t if isinstance(t, Tensor) else momentum_decay
-        k = torch.arange(1, 61, dtype=torch.float64, device=like.device)
-        rate = k * (
-            math.log(0.96) * tensor(momentum_decay, like)
-        )  # [P, 60], or [60] where all rows have the same
-        geometric = torch.where(
-            rate == 0, t, torch.exp(rate) * torch.expm1(t * rate) / torch.expm1(rate)
-        )
-        return torch.exp(-(0.5**k / k * geometric).sum(1, keepdim=True))
-    return _product_of(t, momentum_decay)
-
-
-@lru_cache(maxsize=64)
-def _product_of(t: float, momentum_decay: float) -> float:
-    total = 0.0
-    for k in range(1, 61):
-        rate = k * math.log(0.96) * momentum_decay
-        total += (
-            0.5**k
-            / k
-            * (t if rate == 0 else math.exp(rate) * math.expm1(t * rate) / math.expm1(rate))
-        )
-    return math.exp(-total)

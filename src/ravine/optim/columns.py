@@ -30,11 +30,25 @@ class State(Protocol):
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+# Marks: what is true of an optimiser stands at its function. ``find("optimizer", kind).marks`` reads
+# them from the source, without importing torch.
+
 
 def whole_tensors(technique: _F) -> _F:
     """Mark a formula that needs the norms of tensors: it sees whole tensors, never a part of
     one."""
-    technique.whole_tensors = True  # type: ignore[attr-defined]
+    return technique
+
+
+def adaptive(technique: _F) -> _F:
+    """Mark an optimiser that divides each parameter's step by the size of its gradients, so that
+    the length of a step is about lr whatever the scale of the loss."""
+    return technique
+
+
+def unscheduled(technique: _F) -> _F:
+    """Mark an optimiser that takes lr as its recipe has it: schedules and warm-up do not change
+    it."""
     return technique
 
 

@@ -53,7 +53,8 @@ class Group:
         first = parts[0]
         self.rows = list(rows)  # rows of theta; position i of the group is rows[i]
         self.kind: str = first.kind
-        self.formula = find("optimizer", self.kind).function()
+        technique = find("optimizer", self.kind)
+        self.formula, self.marks = technique.function(), technique.marks
         self.flags = {
             name: value for name, value in own(first).items() if not isinstance(value, float)
         }
@@ -77,7 +78,7 @@ class Group:
 
     @property
     def whole(self) -> bool:
-        return getattr(self.formula, "whole_tensors", False)
+        return "whole_tensors" in self.marks
 
     def empty(self) -> Tensor:
         return torch.zeros(len(self.rows), self.layout.size, device=self.device, dtype=self.dtype)
@@ -95,7 +96,8 @@ class Group:
         numbers = dict(self.numbers[position])
         if self.flags.get("decay_by") == "schedule":
             numbers["weight_decay"] *= lr / numbers["lr"]
-        numbers["lr"] = lr
+        if "unscheduled" not in self.marks:
+            numbers["lr"] = lr
         if self.momentum_name and momentum is not None and momentum == momentum:
             numbers[self.momentum_name] = momentum
         return numbers
@@ -122,7 +124,8 @@ class Group:
         lr = now.lr[rows].unsqueeze(1)
         if self.flags.get("decay_by") == "schedule":
             numbers["weight_decay"] = numbers["weight_decay"] * (lr / numbers["lr"])
-        numbers["lr"] = lr
+        if "unscheduled" not in self.marks:
+            numbers["lr"] = lr
         if self.momentum_name and now.momentum is not None:
             momentum = now.momentum[rows].unsqueeze(1)
             numbers[self.momentum_name] = torch.where(

@@ -14,6 +14,7 @@ from ravine.optim.columns import (
     TILE,
     Column,
     State,
+    adaptive,
     add,
     average,
     average_square,
@@ -71,6 +72,7 @@ def lars(
             w[:, tile].sub_(velocity)
 
 
+@adaptive
 @whole_tensors
 def lamb(
     w: Tensor,

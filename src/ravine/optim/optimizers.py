@@ -15,7 +15,17 @@ from torch import Tensor
 
 from ravine.catalogue import Decay, Flag, NonNegative, Positive, Probability
 from ravine.layout import Layout
-from ravine.optim.columns import Column, State, add, cast, choose, off, tensor, with_decay
+from ravine.optim.columns import (
+    Column,
+    State,
+    add,
+    cast,
+    choose,
+    off,
+    tensor,
+    unscheduled,
+    with_decay,
+)
 
 
 def sgd(
@@ -135,6 +145,7 @@ def nesterov(
     add(w, v, -lr * momentum)
 
 
+@unscheduled
 def rprop(
     w: Tensor,
     g: Tensor,
@@ -152,9 +163,11 @@ def rprop(
     batches.
 
     size *= eta_plus where the gradient keeps its sign, eta_minus where it turns (there the
-    parameter rests for a step),
-    within [step_min, step_max];  w -= size * sign(g). The sizes start at lr, which is not used afterwards: a schedule
-    does nothing. Slots: ``size``, ``last``. There is no weight decay.
+    parameter rests for a step), within [step_min, step_max];  w -= size * sign(g).
+
+    The sizes start at lr, the recipe's own number, which is not used afterwards: a schedule does
+    nothing, neither its warm-up (PyTorch's Rprop starts at the first scheduled rate: near zero
+    behind a warm-up) nor its floor. Slots: ``size``, ``last``. There is no weight decay.
 
     >>> from ravine.optim.descent import descend
     >>> descend("rprop", lambda w: 2 * w, 1.0, steps=2, lr=0.1)
