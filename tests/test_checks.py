@@ -4,20 +4,24 @@ cases with a known answer."""
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import ravine
 from ravine import Recipe
+from ravine.app.cli import app
+from ravine.nn.activations import PReLU
 from ravine.study.advice import Errors, next_steps, parts_of
 from ravine.study.babysit import babysit, first_loss
 from ravine.study.features import exciting, features, saliency
-from ravine.study.gradcheck import gradcheck
+from ravine.study.gradcheck import THRESHOLDS, gradcheck, verdict_of
 from ravine.study.measuring import pipeline_of
-from ravine.study.signals import passed, signals, theory
+from ravine.study.signals import gaussian_moments, is_elementwise, passed, signals, theory
 
 DIGITS = Recipe(name="digits", data={"source": "digits", "preprocess": "standardize", "batch": 64})
 BLOBS = Recipe(
@@ -28,17 +32,33 @@ BLOBS = Recipe(
 )
 
 
+class Erf(nn.Module):
+    def forward(self, x):
+        return torch.erf(x)
+
+
 # --- signals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("activation", "initializer", "keeps"),
-    [("relu", "he_normal", True), ("relu", "glorot_normal", False), ("tanh", "he_normal", None)],
+    [
+        ("relu", "he_normal", True),
+        ("relu", "glorot_normal", False),
+        ("tanh", "he_normal", None),
+        ("leaky_relu", "he_normal", None),
+        ({"kind": "leaky_relu", "slope": 0.3}, "glorot_normal", None),
+        ("elu", "glorot_normal", None),
+        ("prelu", "glorot_normal", None),
+        ({"kind": "prelu", "start": 0.1, "channels": True}, "glorot_normal", None),
+        ("softplus", "glorot_normal", None),
+        ("hard_tanh", "he_normal", None),
+    ],
 )
 def test_signals_follow_the_theory_of_wide_layers(activation, initializer, keeps):
     model = {
         "kind": "mlp",
-        "hidden": [512] * 6,
+        "hidden": [256] * 6,
         "activation": activation,
         "init": {"weights": initializer, "biases": "zeros"},
     }
@@ -53,6 +73,73 @@ def test_signals_follow_the_theory_of_wide_layers(activation, initializer, keeps
     ):  # He: E[relu(z)^2] = q/2 and fan_in Var[w] = 2 keep q; Glorot halves it at every square layer
         factor = expected["z variance"][4] / expected["z variance"][3]
         assert factor == pytest.approx(1.0 if keeps else 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("module", "second_moment", "slope"),  # E[phi(u)^2] and E[phi'(u)^2] for u of variance 4
+    [
+        (nn.ReLU(), 2.0, 0.5),
+        (nn.LeakyReLU(0.3), 0.5 * (1 + 0.3**2) * 4, 0.5 * (1 + 0.3**2)),
+        (nn.Identity(), 4.0, 1.0),
+        (nn.Hardtanh(-2.0, 2.0), 4 * 0.5160606, math.erf(1 / math.sqrt(2))),
+        # Williams, 1998: E[erf(u)^2] = 2/pi asin(2q / (1 + 2q)); its slope: 4/pi (1 + 4q)^-1/2
+        (Erf(), 2 / math.pi * math.asin(8 / 9), 4 / math.pi / math.sqrt(17)),
+    ],
+)
+def test_gains_of_activations_are_gaussian_integrals(module, second_moment, slope):
+    assert gaussian_moments(module, 4.0, (3,)) == pytest.approx((second_moment, slope), rel=2e-3)
+
+
+class Swish(nn.Module):
+    """An activation made of another one: what counts is the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x):
+        return x * self.gate(x)
+
+
+class Shared(nn.Module):
+    """A person's network: one activation for all layers, made before them."""
+
+    def __init__(self, activation: nn.Module):
+        super().__init__()
+        self.activation = activation
+        self.layers = nn.ModuleList([nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10)])
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)
+
+
+@pytest.mark.parametrize("activation", [Swish(), nn.ReLU(), PReLU(1, init=0.25)])
+def test_what_is_measured_lies_behind_the_activation(activation):
+    layers = passed(DIGITS, pipeline_of(DIGITS), 64, lambda: Shared(activation))
+    assert [type(layer.activation) for layer in layers] == [type(activation)] * 2 + [type(None)]
+    for layer in layers[:-1]:
+        torch.testing.assert_close(layer.a, activation(layer.z).detach())
+    assert layers[-1].a is layers[-1].z
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (nn.ReLU(), True),
+        (Swish(), True),
+        (nn.Sequential(nn.Linear(8, 8), nn.ReLU()), False),
+        (nn.LayerNorm(8), False),
+        (nn.BatchNorm1d(8), False),
+        (nn.Dropout(0.5), False),
+        (nn.Identity(), False),
+        (nn.Softmax(-1), False),
+    ],
+)
+def test_an_activation_bends_every_entry_alike(module, expected):
+    assert is_elementwise(module, torch.randn(6, 8)) == expected
 
 
 def test_dead_and_saturated_units_are_counted(tmp_path):
@@ -83,23 +170,26 @@ def test_signals_are_the_same_each_time_dropout_or_not(tmp_path):
 # --- gradients ------------------------------------------------------------------------------------
 
 
-class _Wrong(torch.autograd.Function):
+class _Off(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, error):
+        ctx.error = error
         return x * 2
 
     @staticmethod
     def backward(ctx, grad):
-        return grad * 2.01
+        return grad * 2 * (1 + ctx.error), None
 
 
-class Wrong(nn.Module):
-    def __init__(self):
+class Off(nn.Module):
+    """A network whose first layer's gradient has this relative error."""
+
+    def __init__(self, error: float = 0.02):
         super().__init__()
-        self.first, self.second = nn.Linear(2, 4), nn.Linear(4, 3)
+        self.first, self.second, self.error = nn.Linear(2, 4), nn.Linear(4, 3), error
 
     def forward(self, x):
-        return self.second(_Wrong.apply(self.first(x).tanh()))
+        return self.second(_Off.apply(self.first(x).tanh(), self.error))
 
 
 @pytest.mark.parametrize(
@@ -120,8 +210,45 @@ def test_right_gradients_are_called_right(model, tmp_path):
     assert output["coordinates"] >= 3  # each class's row
 
 
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (math.nan, "wrong"),
+        (math.inf, "wrong"),
+        (2e-2, "wrong"),
+        (9e-3, "suspicious"),
+        (2e-4, "suspicious"),
+        (1e-5, "doubtful"),
+        (1e-9, "right"),
+    ],
+)
+def test_the_verdict_follows_the_thresholds(error, verdict):
+    assert verdict_of(error, 0) == verdict
+
+
+def test_summary_page_and_docs_say_the_same_thresholds(tmp_path):
+    found = gradcheck(
+        BLOBS, model=lambda: Off(1e-3), trained=0, coordinates=4, quiet=True, out=tmp_path / "g"
+    )
+    assert found["relative error"] == pytest.approx(1e-3, rel=0.2)
+    assert found["verdict"] == "suspicious"
+    assert found["thresholds"] == {"right": 1e-7, "suspicious": 1e-4, "wrong": 1e-2}
+    docs = Path(__file__).parent.parent / "docs" / "studies" / "gradcheck.md"
+    for page in (tmp_path / "g" / "report.html", docs):
+        assert THRESHOLDS in " ".join(page.read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("wrong", 1), ("suspicious", 0), ("right", 0)])
+def test_the_exit_code_follows_the_verdict(verdict, code, monkeypatch):
+    from ravine.study import gradcheck as home
+
+    row = {"verdict": verdict, "tensor": "w", "relative error": 0.5, "report": "r", "table": []}
+    monkeypatch.setattr(home, "gradcheck", lambda *_, **__: row)
+    assert CliRunner().invoke(app, ["gradcheck"]).exit_code == code
+
+
 def test_a_wrong_gradient_is_named(tmp_path):
-    found = gradcheck(BLOBS, model=Wrong, quiet=True, out=tmp_path / "g")
+    found = gradcheck(BLOBS, model=Off, quiet=True, out=tmp_path / "g")
     assert found["verdict"] == "wrong"
     assert found["tensor"].startswith("first")
     assert {row["tensor"]: row["relative error"] < 1e-7 for row in found["table"]}["second.weight"]
@@ -167,6 +294,29 @@ def test_a_network_that_cannot_learn_one_batch_fails(tmp_path):
         out=tmp_path / "healthy",
     )
     assert healthy["passed"], healthy["checks"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({}, None),  # nothing to be checked
+        ({"loss.l2": 0.1}, True),
+        ({"loss.l1": 1e-3}, True),
+        # all weights are zero: no penalty can be felt, whatever its strength
+        ({"loss.l2": 0.1, "model.init": {"weights": "zeros", "biases": "zeros"}}, False),
+        # an order-1.5 norm of weights that are not finite
+        ({"loss.lp": 0.1, "model.init": {"weights": {"kind": "normal", "std": 1e38}}}, False),
+    ],
+)
+def test_the_loss_must_be_larger_with_penalties(changes, passed):
+    recipe = BLOBS.edit(changes)
+    found = first_loss(recipe, pipeline_of(recipe))
+    assert found["penalties passed"] is passed
+    added = found["with penalties"] - found["first loss"]
+    if passed:
+        assert added > 0
+    if passed is None:
+        assert added == 0
 
 
 # --- features -------------------------------------------------------------------------------------
@@ -241,6 +391,33 @@ def test_features_of_a_network_of_images(tmp_path):
 )
 def test_the_flow_chart_of_bias_and_variance(errors, said):
     assert next_steps(errors, noise=0.01)[0]["problem"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "human", "named"),
+    [
+        (0.10, 0.31, 0.0, ["high bias", "high variance"]),
+        (0.05, 0.17, 0.0, ["high bias", "high variance"]),
+        (0.08, 0.25, 0.01, ["high bias", "high variance"]),
+        (0.15, 0.16, 0.01, ["high bias"]),
+        (0.01, 0.11, 0.01, ["high variance"]),
+        (0.305, 0.31, 0.30, []),
+    ],
+)
+def test_bias_and_variance_are_both_named_where_both_are_large(train, dev, human, named):
+    errors = Errors("error", train=train, validation=dev, optimal=human)
+    steps = next_steps(errors, noise=0.0101)
+    assert [
+        s["problem"].partition(":")[0] for s in steps if s["problem"].startswith("high")
+    ] == named
+
+
+def test_the_shares_of_bias_and_variance_are_shown():
+    errors = Errors("error", train=0.10, validation=0.31, optimal=0.0)
+    bias, variance = next_steps(errors, noise=0.01)
+    assert (bias["share"], variance["share"]) == ("32 %", "68 %")
+    assert "10.0 points" in bias["problem"]
+    assert "21.0 points" in variance["problem"]
 
 
 @pytest.mark.parametrize(

@@ -218,22 +218,26 @@ def _part(name: str, size: float | None, why: str) -> dict[str, Any]:
 
 
 def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
-    """The flow chart of bias and variance: the first large gap says what to do; gaps under
-    ``noise`` are no gaps."""
+    """The flow chart of bias and variance: what to do about every gap, from the training error on;
+    gaps under ``noise`` are no gaps. ``share``: of bias and variance together."""
     low = errors.optimal if errors.optimal is not None else 0.0
     bias = errors.train - low
     middle = errors.validation if errors.train_dev is None else errors.train_dev
     variance = middle - errors.train
     mismatch = errors.validation - errors.train_dev if errors.train_dev is not None else 0.0
     chosen = errors.test - errors.validation if errors.test is not None else 0.0
+    total = max(bias, 0.0) + max(variance, 0.0)
     steps = []
-    if bias > noise and bias >= 0.5 * variance:
+    if bias > noise:
         problem = f"high bias: the training error is {_size(errors, bias)} above what is possible"
-        steps.append({"problem": problem, "do": _against_bias(errors)})
+        steps.append(
+            {"problem": problem, "share": _share(bias, total), "do": _against_bias(errors)}
+        )
     if variance > noise:
         steps.append(
             {
                 "problem": f"high variance: held-out data cost {_size(errors, variance)} more than training data",
+                "share": _share(variance, total),
                 "do": "more data or augmentation; weight decay, dropout, early stopping; an ensemble; a smaller network last",
             }
         )
@@ -259,6 +263,10 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
             }
         )
     return steps
+
+
+def _share(gap: float, total: float) -> str:
+    return f"{100 * gap / total:.0f} %"
 
 
 def _size(errors: Errors, gap: float) -> str:
@@ -349,11 +357,15 @@ def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> dict[st
         noise = 1.96 * math.sqrt(
             max(errors.validation * (1 - errors.validation), 1e-4) / max(mistakes["of"], 1)
         )
+    low = errors.optimal or 0.0
+    middle = errors.validation if errors.train_dev is None else errors.train_dev
     parts, steps = parts_of(errors), next_steps(errors, noise or 0.02 * errors.validation)
     summary = {
         "errors": vars(errors),
         "parts": parts,
         "next": steps,
+        "bias": errors.train - low,
+        "variance": middle - errors.train,
         "noise": noise,
         "mistakes": mistakes["rows"],
         "confusions": mistakes["common"],

@@ -53,8 +53,9 @@ def babysit(
     """The lectures' checks before a long run; gives the study's summary.
 
     1. The first loss, without penalties, against that of a predictor that knows nothing (ln K for K
-    classes); with penalties it must be larger. 2. ``samples`` training samples, without any
-    regularisation, must be learnt by heart within ``steps`` steps at one of three learning rates.
+    classes). Where the recipe has penalties on the weights, the loss with them must be larger.
+    2. ``samples`` training samples, without any regularisation, must be learnt by heart within
+    ``steps`` steps at one of three learning rates.
     3. ``rates`` learning rates side by side for a short time.
     """
     for name, value, least in (
@@ -86,10 +87,11 @@ def first_loss(
     theta = points.population.theta[:1].detach().clone()
     loss = float(points.measure(theta, batches)["loss"][0])
     strengths = [
-        torch.tensor([getattr(recipe.loss, name)], dtype=theta.dtype)
+        torch.tensor([getattr(recipe.loss, name)], dtype=torch.float64)
         for name in ("l1", "l2", "lp", "p")
     ]
-    added = float(penalty(theta, points.population.layout, *strengths)[0])
+    total = loss + float(penalty(theta.double(), points.population.layout, *strengths)[0])
+    felt = total > loss and math.isfinite(total) if any(map(float, strengths[:3])) else None
     y = torch.cat([batch.y for batch in batches])
     probabilities = recipe.loss.arguments.get("input") == "probabilities"
     known = baseline(
@@ -112,8 +114,9 @@ def first_loss(
         "expected": expected,
         "expected is": label,
         "constant predictor": known.loss,
-        "penalties": added,
-        "passed": bool(near and added >= 0),
+        "with penalties": total,
+        "penalties passed": felt,
+        "passed": bool(near),
     }
 
 
@@ -220,6 +223,7 @@ def _conclude(
             "seen": f"{first['first loss']:.4g}",
             "expected": f"near {expected}",
         },
+        *_penalty_check(first),
         {
             "check": "one batch by heart",
             "passed": overfit["passed"],
@@ -234,7 +238,11 @@ def _conclude(
         },
     ]
     failed = [check["check"] for check in checks if not check["passed"]]
-    verdict = "All three checks are passed." if not failed else f"Not passed: {', '.join(failed)}."
+    verdict = (
+        f"All {len(checks)} checks are passed."
+        if not failed
+        else f"Not passed: {', '.join(failed)}."
+    )
     summary = {
         "passed": not failed,
         "checks": checks,
@@ -270,6 +278,20 @@ def _conclude(
     return study.finish(summary, content)
 
 
+def _penalty_check(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row of the penalties; none where the recipe has no penalty."""
+    if first["penalties passed"] is None:
+        return []
+    return [
+        {
+            "check": "loss with penalties",
+            "passed": first["penalties passed"],
+            "seen": f"{first['with penalties']:.6g}",
+            "expected": f"more than {first['first loss']:.6g}",
+        }
+    ]
+
+
 def _range(found: Sequence[float] | None) -> str:
     return f"{found[0] / REACH:.2g} to {found[1] * REACH:.2g}" if found else "a rate that learns"
 
@@ -280,6 +302,10 @@ def _advice(first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, An
         way = "above" if first["first loss"] > first["expected"] else "below"
         said.append(
             f"The first loss lies {way} what knowing nothing costs: look at the initialisation, the inputs' scale and the loss."
+        )
+    if first["penalties passed"] is False:
+        said.append(
+            "The penalties do not raise the loss: the weights are zero or not finite, or no weight is penalised."
         )
     if not overfit["passed"]:
         said.append(

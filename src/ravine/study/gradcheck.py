@@ -25,15 +25,14 @@ from ravine.study.directory import Study
 
 STEP = 2e-4
 FLOOR = 1e-3  # of the largest gradient: the least denominator of a relative error
-GOOD, FAIR, WRONG = (
-    1e-7,
-    1e-4,
-    1e-2,
-)  # relative errors: right; right where there are kinks; surely wrong from here on
+# Limits of the relative error, powers of ten: their only home.
+LIMITS = {"right": 1e-7, "suspicious": 1e-4, "wrong": 1e-2}
+RIGHT, SUSPICIOUS, WRONG = LIMITS.values()
 THRESHOLDS = (
-    "Up to 1e-7 is right. Up to 1e-4 is right where the loss has kinks (ReLU, max pooling, hinge), and too much where it has none. "
-    "From 1e-2 on the gradient is surely wrong."
-)
+    "Up to {right} the gradient is right. Up to {suspicious} it is right where the loss has kinks "
+    "(ReLU, max pooling, hinge), and doubtful where it has none. "
+    "From {suspicious} to {wrong} it is suspicious, over {wrong} wrong."
+).format(**{name: f"1e{round(math.log10(limit))}" for name, limit in LIMITS.items()})
 
 
 def gradcheck(
@@ -110,23 +109,26 @@ def gradcheck(
     )
     kinks = sum(row["kinks"] for row in table)
     summary = {
-        "verdict": _verdict(worst["relative error"], kinks),
+        "verdict": verdict_of(worst["relative error"], kinks),
         "relative error": worst["relative error"],
         "tensor": worst["tensor"],
         "point": worst["point"],
         "kinks": kinks,
         "coordinates": sum(row["coordinates"] for row in table),
         "floor": FLOOR,
-        "thresholds": {"right": GOOD, "right at kinks": FAIR, "wrong": WRONG},
+        "thresholds": LIMITS,
         "table": table,
     }
     return _conclude(study, summary)
 
 
-def _verdict(worst: float, kinks: int) -> str:
-    if worst <= GOOD:
+def verdict_of(worst: float, kinks: int) -> str:
+    """The verdict on the largest relative error; one that is not a number is wrong."""
+    if worst <= RIGHT:
         return "right but for kinks" if kinks else "right"
-    return "doubtful" if worst <= FAIR else "wrong"
+    if worst <= SUSPICIOUS:
+        return "doubtful"
+    return "suspicious" if worst <= WRONG else "wrong"
 
 
 def _trained(study: Study, recipe: Recipe, steps: int) -> Tensor:
@@ -157,7 +159,7 @@ def _tensors(
         2 * torch.finfo(torch.float64).eps * size / STEP
     )  # of a difference, where the gradient is next to nothing
     floor = max(
-        FLOOR * float(analytic.abs().max()), rounding / GOOD, torch.finfo(torch.float64).tiny
+        FLOOR * float(analytic.abs().max()), rounding / RIGHT, torch.finfo(torch.float64).tiny
     )
     for entry in population.layout.entries:
         places = _places(entry, coordinates, classes, generator(seed, "gradcheck", entry.name))
@@ -166,7 +168,7 @@ def _tensors(
             _differences(recipe, population, batch, base, places, h)[0] for h in (STEP, 2 * STEP)
         )
         errors = _errors(found, (4 * near - far) / 3, floor)
-        bad = ~(errors <= GOOD)
+        bad = ~(errors <= RIGHT)
         kinks = torch.zeros_like(bad)
         if bad.any():
             closer = _differences(recipe, population, batch, base, places[bad], STEP / 100)
@@ -194,12 +196,12 @@ def _at_kink(
     left_error, right_error, again = (
         _errors(analytic, slope, floor) for slope in (left, right, middle)
     )
-    passed = (again < errors / 3) & (again < FAIR)
-    sides = _errors(left, right, floor) > 10 * FAIR
-    between = (torch.minimum(left, right) - analytic <= FAIR * floor) & (
-        analytic - torch.maximum(left, right) <= FAIR * floor
+    passed = (again < errors / 3) & (again < SUSPICIOUS)
+    sides = _errors(left, right, floor) > 10 * SUSPICIOUS
+    between = (torch.minimum(left, right) - analytic <= SUSPICIOUS * floor) & (
+        analytic - torch.maximum(left, right) <= SUSPICIOUS * floor
     )
-    one_side = torch.minimum(left_error, right_error) < FAIR
+    one_side = torch.minimum(left_error, right_error) < SUSPICIOUS
     return passed | (sides & (between | one_side))
 
 
@@ -275,6 +277,7 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
         "right": "The gradient is right",
         "right but for kinks": "The gradient is right, but for kinks",
         "wrong": "The gradient is wrong",
+        "suspicious": "The gradient is suspicious",
         "doubtful": "The gradient is doubtful",
     }
     worst = summary["relative error"]
@@ -293,7 +296,7 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
         figures={
             "errors": (
                 "Largest relative error of each tensor",
-                errors_figure(summary["table"], GOOD, FAIR),
+                errors_figure(summary["table"], RIGHT, SUSPICIOUS),
             )
         },
         tables=[Table("By tensor", summary["table"], best=None)],

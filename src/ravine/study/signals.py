@@ -3,6 +3,7 @@ activations, beside theory."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ravine.catalogue import find, make, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import objective
 from ravine.errors import InputError, unknown
+from ravine.nn.activations import Maxout
 from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.study import measuring
@@ -27,6 +29,11 @@ INITIALIZERS = ("glorot_normal", "he_normal", "normal:0.01", "normal:0.3")
 ACTIVATIONS = ("tanh", "relu", "sigmoid")
 SATURATED = 0.02  # a derivative below this part of its largest value is saturated
 BINS = 41
+MANY = 0.1  # of the values: so many exact zeros are left out of a histogram
+WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
+GROUPWISE = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, Maxout)
+PROBED = 4  # samples on which modules are tried
+NODES, FINEST, REACH = 4000, 1e-4, 12.0  # of Gaussian integrals: points, and sizes in deviations
 
 
 @dataclass
@@ -38,6 +45,7 @@ class Layer:
     activation: nn.Module | None = None
     z: Tensor = field(default_factory=lambda: torch.empty(0))  # before the activation
     a: Tensor = field(default_factory=lambda: torch.empty(0))  # behind it
+    before: Tensor = field(default_factory=lambda: torch.empty(0))  # the activation's own input
     gradient: Tensor = field(default_factory=lambda: torch.empty(0))  # of the loss by z
 
 
@@ -63,7 +71,8 @@ def signals(
     activations, under each initialiser. ``normal:0.01`` is the normal initialiser with that
     standard deviation.
 
-    Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
+    Every module that works entry by entry, and not linearly, is an activation, built in or not; what
+    is measured lies behind it. Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
     E[phi(sqrt(q_{l-1}) u)^2] + E[b^2], u standard normal, and the gradient's variance grows
     backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot keeps both for slopes of one
     at zero, He for ReLU.
@@ -107,13 +116,12 @@ def _network(
     weights = _initializer(initializer)
     if depth is None:
         return recipe.edit({"model.init": {"weights": weights}})
-    find("layer", activation)
     return recipe.edit(
         {
             "model": {
                 "kind": "mlp",
                 "hidden": [width] * depth,
-                "activation": activation,
+                "activation": make("layer", activation).said(),
                 "init": {"weights": weights},
             }
         }
@@ -142,10 +150,15 @@ def _initializer(text: str) -> dict[str, Any]:
 def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None) -> list[Layer]:
     """The layers of a recipe's untrained network after one batch has gone forward and back."""
     net = objective(recipe, pipeline, module, torch.float32)
-    layers = _layers(net.model)
-    handles = [handle for layer in layers for handle in _watch(layer)]
     batch = next(pipeline.split("train", limit=samples, batch=samples))
     net.train()
+    activations = _activations(net.model, batch.x)
+    layers: list[Layer] = []
+    handles = [
+        part.register_forward_hook(_recorder(name, activations, layers))
+        for name, part in net.model.named_modules()
+        if isinstance(part, WEIGHTED) or name in activations
+    ]
     with torch.random.fork_rng(devices=[]):  # dropout draws from it
         torch.manual_seed(key(recipe.seed, "signals"))
         net(batch.x, batch.y).backward()
@@ -154,44 +167,139 @@ def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None)
     return layers
 
 
-def _layers(model: nn.Module) -> list[Layer]:
-    """Linear and convolutional layers, each with the activation that follows it."""
-    layers: list[Layer] = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            layers.append(Layer(name, module))
-        elif layers and layers[-1].activation is None and _is_activation(module):
-            layers[-1].activation = module
-    return layers
+def _recorder(name: str, activations: set[str], layers: list[Layer]) -> Any:
+    """A forward hook: each call of a weighted layer begins a Layer, the next activation belongs to
+    it."""
 
-
-def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation"
-
-
-def _watch(layer: Layer) -> list[Any]:
-    def linear(_: nn.Module, __: Any, output: Tensor) -> None:
-        layer.z = output.detach()
+    def linear(module: nn.Module, _: Any, output: Tensor) -> None:
+        layer = Layer(name, module, z=output.detach())
         layer.a = layer.z
+        layers.append(layer)
         if output.requires_grad:
             output.register_hook(lambda gradient: setattr(layer, "gradient", gradient.detach()))
 
-    def activation(_: nn.Module, __: Any, output: Tensor) -> None:
-        layer.a = output.detach()
+    def activation(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if layers and layers[-1].activation is None:
+            layers[-1].activation, layers[-1].before = module, inputs[0].detach()
+            layers[-1].a = output.detach()
 
-    handles = [layer.linear.register_forward_hook(linear)]
-    if layer.activation is not None:
-        handles.append(layer.activation.register_forward_hook(activation))
-    return handles
+    return activation if name in activations else linear
+
+
+# --- what an activation is ------------------------------------------------------------------------
+
+
+def _activations(model: nn.Module, x: Tensor) -> set[str]:
+    """The names of a model's activations: modules that bend every entry alike, the outermost where
+    one is made of others; and the few that are known to work on groups (softmax, maxout)."""
+    trial = copy.deepcopy(model)  # so that neither buffers nor hooks of the model are touched
+    inputs: dict[str, Tensor] = {}
+
+    def seen(name: str) -> Any:
+        def hook(_: nn.Module, given: Any, output: Any) -> None:
+            if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(output, Tensor):
+                inputs[name] = given[0].detach()[:PROBED]
+
+        return hook
+
+    parts = dict(trial.named_modules())
+    bare = {
+        name: part
+        for name, part in parts.items()
+        if not any(isinstance(inner, WEIGHTED) for inner in part.modules())
+    }
+    handles = [part.register_forward_hook(seen(name)) for name, part in bare.items()]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        trial(x[:PROBED])
+        for handle in handles:
+            handle.remove()
+        found = {
+            name
+            for name, given in inputs.items()
+            if isinstance(parts[name], GROUPWISE) or is_elementwise(parts[name], given)
+        }
+    return {name for name in found if not any(name.startswith(f"{outer}.") for outer in found)}
+
+
+def is_elementwise(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module is an activation: every output entry depends on its own input entry alone,
+    in the same way in every sample, and not linearly. Found by trying, near inputs like x
+    [N, ...].
+
+    >>> x = torch.randn(4, 5)
+    >>> is_elementwise(nn.GELU(), x), is_elementwise(nn.Softmax(-1), x), is_elementwise(nn.Dropout(), x)
+    (True, False, False)
+    """
+    if not x.is_floating_point() or len(x) < 2:
+        return False
+    draw = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(x.shape, generator=draw, dtype=torch.float64)
+    other = torch.randn(x.shape, generator=draw, dtype=torch.float64)
+    kept = torch.rand(x.shape, generator=draw) < 0.5
+    module = copy.deepcopy(module).double()
+    with torch.no_grad():
+        y = module(x)
+        if y.shape != x.shape or not torch.equal(module(x), y):
+            return False  # it draws, or changes with each call
+        if not torch.equal(module(torch.where(kept, x, other))[kept], y[kept]):
+            return False  # an entry depends on others
+        if not torch.equal(module(x.flip(0)), y.flip(0)):
+            return False  # a mask or noise that differs between samples
+        bend = module(x + other) + module(0 * x) - y - module(other)
+        return bool((bend.abs() > 1e-6 * (1 + y.abs())).any())
+
+
+def _slopes(module: nn.Module, x: Tensor) -> Tensor:
+    """The derivative of an elementwise module at every entry of x, in float64."""
+    module = copy.deepcopy(module).double().eval()
+    x = x.double().clone().requires_grad_()
+    return torch.autograd.grad(module(x).sum(), x)[0]
+
+
+def gaussian_moments(
+    module: nn.Module | None, variance: float, shape: tuple[int, ...]
+) -> tuple[float, float]:
+    """E[phi(z)^2] and E[phi'(z)^2] for z normal with mean 0 and this variance, phi any elementwise
+    module; ``shape`` is that of a sample, over which channels with slopes of their own are
+    averaged.
+
+    Midpoint rule in t for z = sd * 1e-4 sinh(t): it sees kinks and steps near zero however large
+    the variance is.
+
+    >>> [round(value, 4) for value in gaussian_moments(nn.ReLU(), 4.0, (1,))]
+    [2.0, 0.5]
+    """
+    if module is None:
+        return variance, 1.0
+    end = math.asinh(REACH / FINEST)
+    t = (torch.arange(NODES, dtype=torch.float64) + 0.5) * (2 * end / NODES) - end
+    u = FINEST * torch.sinh(t)
+    weights = torch.exp(-(u**2) / 2) * torch.cosh(t)
+    weights /= weights.sum()
+    z = (math.sqrt(variance) * u).view(-1, *(1 for _ in shape))
+    module = copy.deepcopy(module).double().eval()
+    if module(z).shape != z.shape:  # parameters of each channel
+        z = z.expand(-1, *shape)
+    z = z.clone().requires_grad_()
+    y = module(z)
+    (slope,) = torch.autograd.grad(y.sum(), z)
+    second, derivative = (
+        float(weights @ (values**2).flatten(1).mean(1)) for values in (y.detach(), slope)
+    )
+    return second, derivative
+
+
+# --- what is measured -----------------------------------------------------------------------------
 
 
 def _statistics(layer: Layer) -> dict[str, Any]:
     a = layer.a.double()
     seen = a.numpy().ravel()
-    if isinstance(layer.activation, nn.ReLU) and (seen > 0).any():
-        seen = seen[seen > 0]  # the half that is zero would flatten the rest
+    if 0 < (seen == 0).mean() < 1 and (seen == 0).mean() > MANY:
+        seen = seen[seen != 0]  # the half that is zero would flatten the rest
     counts, edges = np.histogram(seen, bins=BINS, range=tuple(np.percentile(seen, [0.2, 99.8])))
     n = len(a)  # a gradient of the mean loss is 1/n of a sample's
+    dead, saturated = _idle(layer)
     return {
         "layer": layer.name,
         "activation mean": float(a.mean()),
@@ -200,59 +308,53 @@ def _statistics(layer: Layer) -> dict[str, Any]:
         "gradient variance": float((layer.gradient.double() * n).var())
         if layer.gradient.numel()
         else None,
-        "dead": _dead(layer),
-        "saturated": _saturated(layer),
+        "dead": dead,
+        "saturated": saturated,
         "histogram": {"edges": edges, "density": counts},
     }
 
 
-def _dead(layer: Layer) -> float | None:
-    """The part of units that are zero for every sample; for units that can be."""
-    if not isinstance(layer.activation, nn.ReLU):
-        return None
-    units = layer.a.transpose(0, 1).flatten(1)
-    return float((units == 0).all(1).double().mean())
-
-
-def _saturated(layer: Layer) -> float | None:
-    """The part of values where a bounded activation's derivative is under 2 % of its largest."""
-    limits: dict[Any, float] = {
-        nn.Sigmoid: 1 / (1 + math.exp(-5.3)),
-        nn.Tanh: math.sqrt(1 - SATURATED),
-    }
-    limit = limits.get(type(layer.activation))
-    if limit is None:
-        return None
-    a = layer.a if isinstance(layer.activation, nn.Tanh) else 2 * layer.a - 1
-    bound = limit if isinstance(layer.activation, nn.Tanh) else 2 * limit - 1
-    return float((a.abs() > bound).double().mean())
+def _idle(layer: Layer) -> tuple[float | None, float | None]:
+    """The part of units whose derivative is zero for every sample, where one end of the activation
+    is flat; the part of values where it is under 2 % of its largest, where both ends are."""
+    if layer.activation is None or isinstance(layer.activation, GROUPWISE):
+        return None, None
+    x = layer.before
+    slopes = _slopes(layer.activation, x).abs()
+    middle = (
+        torch.linspace(-10, 10, 2001).view(-1, *(1 for _ in x.shape[1:])).expand(-1, *x[0].shape)
+    )
+    largest = _slopes(layer.activation, middle).abs().amax()
+    low, high = (
+        _slopes(layer.activation, torch.full_like(x[:1], end)).abs().amax() for end in (-1e3, 1e3)
+    )
+    if max(low, high) < SATURATED * largest:
+        return None, float((slopes < SATURATED * largest).double().mean())
+    if min(low, high) > 0:
+        return None, None
+    axis = -1 if isinstance(layer.linear, nn.Linear) else 1
+    units = slopes.movedim(axis, 0).flatten(1)
+    return float((units == 0).all(1).double().mean()), None
 
 
 # --- theory ---------------------------------------------------------------------------------------
 
 
-def theory(layers: Sequence[Layer]) -> dict[str, list[float]]:
+def theory(layers: Sequence[Layer]) -> dict[str, list[float]] | None:
     """Variances of z forward and of the gradient backward for wide layers, from the first layer's z
-    and the last one's gradient."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(101)
-    weights = weights / weights.sum()
+    and the last one's gradient; None where an activation does not work entry by entry."""
+    if any(isinstance(layer.activation, GROUPWISE) for layer in layers):
+        return None
     q = [float(layers[0].z.double().var())]
+    slopes = []
     for before, layer in itertools.pairwise(layers):
-        u = torch.from_numpy(math.sqrt(q[-1]) * nodes)
-        second = float((_phi(before, u).numpy() ** 2 * weights).sum())
+        second, slope = gaussian_moments(before.activation, q[-1], tuple(before.z.shape[1:]))
         q.append(_gain(layer, 1) * second + _offset(layer))
+        slopes.append(slope)
     back = [float((layers[-1].gradient.double() * len(layers[-1].z)).var())]
-    for place in range(len(layers) - 2, -1, -1):
-        u = torch.from_numpy(math.sqrt(q[place]) * nodes).requires_grad_()
-        (slope,) = torch.autograd.grad(_phi(layers[place], u).sum(), u)
-        back.append(
-            back[-1] * _gain(layers[place + 1], 0) * float((slope.numpy() ** 2 * weights).sum())
-        )
+    for layer, slope in zip(reversed(layers), reversed(slopes), strict=False):
+        back.append(back[-1] * _gain(layer, 0) * slope)
     return {"z variance": q, "gradient variance": back[::-1]}
-
-
-def _phi(layer: Layer, u: Tensor) -> Tensor:
-    return u if layer.activation is None else layer.activation.double()(u)
 
 
 def _gain(layer: Layer, side: int) -> float:

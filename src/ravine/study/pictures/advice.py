@@ -25,7 +25,6 @@ _NAMES = {
 
 
 def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) -> Page:
-    first = summary["next"][0]
     figures = {"errors": ("Errors from the possible to the test data", errors_figure(summary))}
     if inputs is not None and inputs.ndim == 4 and summary["mistakes"]:
         figures["mistakes"] = (
@@ -54,20 +53,37 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
     return Page(
         title=f"Advice for {study.recipe.name}",
         sentences=[
-            f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}.",
+            *_answer(summary),
             f"Errors: {levels}.",
-            f"{wrong}Gaps smaller than {_show(summary, summary['noise'])} may be chance."
+            f"{wrong}Gaps smaller than {_show(summary, summary['noise'])} are within the noise of "
+            f"{summary['of']} validation samples."
             if summary["noise"]
             else wrong or "Errors are root mean squares in the target's unit.",
         ],
         figures=figures,
         tables=tables,
         reading=[
+            "Bias and variance may both be large: the shares say where most of the error is.",
             "Work on the first large step of the staircase: what is right of it cannot get better than what is left of it.",
             "Without a human or target level the irreducible error counts as bias: give one where you can.",
             "Tag each mistake by its cause (blurred, mislabelled, rare). The tag that holds most is the next project.",
         ],
     )
+
+
+def _answer(summary: dict[str, Any]) -> list[str]:
+    """What is large and what to do about it; bias and variance together where both are."""
+    steps = summary["next"]
+    both = [step for step in steps if "share" in step]
+    if len(both) < 2:
+        first = steps[0]
+        return [f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}."]
+    bias, variance = both
+    return [
+        f"High bias and high variance: bias is {_show(summary, summary['bias'])} ({bias['share']} of the two), "
+        f"variance {_show(summary, summary['variance'])} ({variance['share']}).",
+        f"Against bias: {bias['do']}. Against variance: {variance['do']}.",
+    ]
 
 
 def _show(summary: dict[str, Any], value: float | None) -> str:
