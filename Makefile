@@ -1,5 +1,9 @@
 # make run    an environment, Ravine in it, and a network trained on handwritten digits
 # make test   the same environment with the test tools, and the whole test suite
+#
+# Packages come from the index that pip is configured with. Any build of torch will do. PyPI's build for
+# Linux brings the CUDA libraries (some 3 GB); for the small CPU build, name PyTorch's index as well:
+#     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make run
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt

@@ -14,18 +14,48 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import hypothesis
 import pytest
 
+from ravine.data.read import cache
+
 hypothesis.settings.register_profile("ravine", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ravine")
 
+PUBLISHED = {  # files of which one must be there
+    "mnist": ("mnist/train-images*",),
+    "cifar10": ("cifar10-jpeg.npz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
+    "shakespeare": ("tinyshakespeare.txt",),
+}
 
-@pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder of real data sets (MNIST, CIFAR-10, tinyshakespeare), or a skip that says how to
-    have it."""
-    root = os.environ.get("RAVINE_DATA")
-    if not root or not Path(root).is_dir():
-        pytest.skip("needs real data: set RAVINE_DATA to the folder that holds it")
-    return Path(root)
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-data",
+        action="store_true",
+        help="a test whose data set is missing fails; without this option it is skipped",
+    )
+
+
+@pytest.fixture
+def data_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that holds the data set which the test's mark ``data`` names: ``RAVINE_DATA``,
+    or else the user's cache directory. Where the data set is missing the test is skipped, with
+    the reason; it is never downloaded here."""
+    root = cache.data_root()
+    for mark in request.node.iter_markers("data"):
+        (name,) = mark.args
+        if not any(found for pattern in PUBLISHED[name] for found in root.glob(pattern)):
+            reason = f"needs {name}, which is not in {root}: set RAVINE_DATA to a folder with it"
+            if request.config.getoption("--require-data"):
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+    monkeypatch.setenv("RAVINE_DATA", str(root))  # a test may name another cache
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _marked_data(request: pytest.FixtureRequest) -> None:
+    """A test with the mark ``data`` need not name the fixture."""
+    if request.node.get_closest_marker("data"):
+        request.getfixturevalue("data_root")
 
 
 @pytest.fixture(autouse=True)

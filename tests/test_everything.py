@@ -191,7 +191,8 @@ CASES = [
         kind,
         name,
         id=f"{kind}-{name}",
-        marks=[pytest.mark.slow] * (name in ("alexnet", *PUBLISHED)),
+        marks=[pytest.mark.slow] * (name in ("alexnet", *PUBLISHED))
+        + [pytest.mark.data(name)] * (name in PUBLISHED),
     )
     for kind in FILES
     for name in sorted(table(kind))

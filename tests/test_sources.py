@@ -3,10 +3,8 @@ is wrong."""
 
 import gzip
 import json
-import os
 import struct
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +17,6 @@ from ravine.data.read import folders, published
 from ravine.errors import InputError
 from ravine.recipe import Data
 
-ROOT = Path(os.environ.get("RAVINE_DATA", ""))
-needs_data = pytest.mark.skipif(
-    "RAVINE_DATA" not in os.environ, reason="set RAVINE_DATA to the folder of data sets"
-)
 WHOLE = {"validation": 0.0, "test": 0.0, "batch": "full", "order": "fixed"}
 
 
@@ -167,7 +161,7 @@ def test_digits_are_those_of_scikit_learn():
     np.testing.assert_array_equal(y, expected.target)
 
 
-@needs_data
+@pytest.mark.data("mnist")
 def test_mnist():
     pipeline = Pipeline(Data(source="mnist", validation=0.0))
     assert (pipeline.size("train"), pipeline.size("test")) == (60000, 10000)
@@ -190,10 +184,10 @@ def test_mnist():
     ]
 
 
-@needs_data
-def test_mnist_that_is_damaged(tmp_path):
+@pytest.mark.data("mnist")
+def test_mnist_that_is_damaged(tmp_path, data_root):
     (tmp_path / "mnist").mkdir()
-    for file in (ROOT / "mnist").iterdir():
+    for file in (data_root / "mnist").iterdir():
         data = bytearray(gzip.decompress(file.read_bytes()))
         data[-1] ^= 1
         (tmp_path / "mnist" / file.name.removesuffix(".gz")).write_bytes(data)
@@ -201,7 +195,7 @@ def test_mnist_that_is_damaged(tmp_path):
         Pipeline(Data(source="mnist"), root=tmp_path)
 
 
-@needs_data
+@pytest.mark.data("cifar10")
 @pytest.mark.slow
 def test_cifar10_as_jpeg(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -279,7 +273,7 @@ def test_cifar10_as_jpeg_is_decoded_once(tmp_path, monkeypatch):
     assert torch.equal(Pipeline(data, root=root).raw("train", 20)[0], first)
 
 
-@needs_data
+@pytest.mark.data("shakespeare")
 def test_shakespeare():
     pipeline = Pipeline(Data(source="shakespeare", batch=32))
     assert pipeline.task == "sequence"

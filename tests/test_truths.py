@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,6 @@ import ravine
 from ravine import Recipe
 
 ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("RAVINE_DATA", "nowhere"))
-
-
-def needs(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not (DATA / name).exists(), reason=f"RAVINE_DATA holds no {name}")
 
 
 @pytest.mark.slow
@@ -31,7 +25,7 @@ def test_digits_five_seeds(tmp_path):
 
 
 @pytest.mark.slow
-@needs("mnist")
+@pytest.mark.data("mnist")
 def test_lenet_on_mnist(tmp_path):
     recipe = Recipe.load(ROOT / "recipes" / "mnist-lenet.toml")
     assert recipe.stop.after == "3ep"
@@ -42,7 +36,7 @@ def test_lenet_on_mnist(tmp_path):
 
 
 @pytest.mark.slow
-@needs("cifar10-jpeg.npz")
+@pytest.mark.data("cifar10")
 def test_resnet20_on_cifar10(tmp_path):
     recipe = Recipe.load(ROOT / "recipes" / "cifar10-resnet20.toml")
     assert recipe.stop.after == "3ep"
@@ -51,7 +45,7 @@ def test_resnet20_on_cifar10(tmp_path):
 
 
 @pytest.mark.slow
-@needs("tinyshakespeare.txt")
+@pytest.mark.data("shakespeare")
 def test_lstm_on_shakespeare(tmp_path):
     run = ravine.train(
         Recipe.load(ROOT / "recipes" / "shakespeare-lstm.toml"), out=tmp_path / "run", quiet=True
