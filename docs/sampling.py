@@ -328,6 +328,9 @@ LAYERS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "global_pool": ((4, 8, 8), {}),
     "gaussian_noise": (IMAGE, {"std": 0.5}),
     "alpha_dropout": (IMAGE, {"rate": 0.3}),
+    "attention": (SEQUENCE, {"heads": 1, "causal": True}),
+    "positions": (SEQUENCE, {"form": "sinusoidal"}),
+    "transformer_block": (SEQUENCE, {"heads": 1}),
     "rnn": (SEQUENCE, {"units": 12, "output": "all"}),
     "lstm": (SEQUENCE, {"units": 12, "output": "all"}),
     "gru": (SEQUENCE, {"units": 12, "output": "all"}),
@@ -400,6 +403,10 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "alexnet": ((3, 224, 224), 1000, {}),
     "all_cnn": ((3, 32, 32), 10, {}),
     "resnet": ((3, 32, 32), 10, {}),
+    "resnet18": ((3, 224, 224), 1000, {}),
+    "resnet34": ((3, 224, 224), 1000, {}),
+    "resnet50": ((3, 224, 224), 1000, {}),
+    "transformer": ((28, 28), 10, {}),
     "rnn": ((28, 28), 10, {}),
     "lstm": ((28, 28), 10, {}),
     "gru": ((28, 28), 10, {}),
@@ -409,7 +416,7 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
 def model(technique: Technique) -> Figure:
     """Parameters and output size of each layer that has parameters."""
     shape, outputs, said = MODELS.get(technique.name, ((64,), 65, {}))
-    characters = technique.name.startswith("char")
+    characters = technique.name.startswith(("char", "gpt"))
     if technique.name == "module":
         module: nn.Module = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
     else:

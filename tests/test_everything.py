@@ -50,6 +50,8 @@ SAID: dict[str, dict[str, Any]] = {
         "parallel": {"layers": [{"kind": "dense", "units": 4}, "tanh"]},
         "reshape": {"to": [3, 2]},
         "residual": {"layers": [{"kind": "dense", "units": 6}, "tanh"]},
+        "attention": {"heads": 1},
+        "transformer_block": {"heads": 1},
         "rnn": {"units": 4, "layers": 2},
         "lstm": {"units": 4, "layers": 2},
         "gru": {"units": 4, "layers": 2},
@@ -76,10 +78,15 @@ SAID: dict[str, dict[str, Any]] = {
         "gru": {"units": 4, "layers": 2},
         "lstm": {"units": 4, "layers": 2},
         "rnn": {"units": 4, "layers": 2},
+        "gpt": {"units": 4, "layers": 2, "heads": 2},
+        "transformer": {"units": 4, "layers": 2, "heads": 2},
         "lenet": {"channels": [2, 3], "kernel": 3, "dense": [5]},
         "maxout_mlp": {"hidden": [4]},
         "mlp": {"hidden": [5]},
         "resnet": {"depth": 8, "width": 2},
+        "resnet18": {"width": 2},
+        "resnet34": {"width": 1},
+        "resnet50": {"width": 1},
         "vgg": {"depth": 11, "width": 2, "dense": [6]},
     },
     "source": {
@@ -116,14 +123,29 @@ ON: dict[str, dict[str, str]] = {
         ),
         "image",
     )
-    | dict.fromkeys(("rnn", "lstm", "gru", "transpose"), "sequence")
+    | dict.fromkeys(
+        (
+            "rnn",
+            "lstm",
+            "gru",
+            "transpose",
+            "attention",
+            "positions",
+            "transformer_block",
+        ),
+        "sequence",
+    )
     | {"embedding": "tokens"},
     "augment": dict.fromkeys(("time_mask", "time_shift"), "sequence")
     | {"feature_dropout": "vector", "saturation": "picture"},
     "preprocess": {"one_hot": "columns"},
-    "model": dict.fromkeys(("alexnet", "all_cnn", "vgg"), "picture")
+    "model": dict.fromkeys(
+        ("alexnet", "all_cnn", "vgg", "resnet18", "resnet34", "resnet50"), "picture"
+    )
     | dict.fromkeys(("lenet", "resnet"), "image")
-    | dict.fromkeys(("char_gru", "char_lstm", "char_rnn", "rnn", "lstm", "gru"), "tokens"),
+    | dict.fromkeys(
+        ("char_gru", "char_lstm", "char_rnn", "rnn", "lstm", "gru", "gpt", "transformer"), "tokens"
+    ),
 }
 # The second member's value where turning the first one's a little is not enough.
 OTHER: dict[str, Any] = {
@@ -258,7 +280,7 @@ def recipes(kind: str, name: str, files: Path) -> tuple[list[Recipe], Any]:
         }
     if kind == "metric" and name in REAL_METRICS:
         y = REALS
-    if kind == "model" and name.startswith("char"):
+    if kind == "model" and name.startswith(("char", "gpt")):
         y = (INPUTS["tokens"] + 1) % 7
     if kind == "source":
         base["model"] = (

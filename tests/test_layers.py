@@ -82,6 +82,12 @@ ROWS = [
     ("rnn", {"units": 4}, SEQUENCE),
     ("lstm", {"units": 2, "layers": 2, "bidirectional": True, "output": "all"}, SEQUENCE),
     ("gru", {"units": 2, "layers": 2}, SEQUENCE),
+    ("attention", {"heads": 3}, SEQUENCE),
+    ("attention", {"heads": 1, "causal": True, "bias": False}, SEQUENCE),
+    ("positions", {}, SEQUENCE),
+    ("positions", {"form": "sinusoidal"}, SEQUENCE),
+    ("transformer_block", {"heads": 3, "factor": 2, "dropout": 0.2}, SEQUENCE),
+    ("transformer_block", {"heads": 1, "norm": "after", "activation": "relu"}, SEQUENCE),
     ("maxout", {"pieces": 2}, MAP),
     *[
         (name, {}, FEATURES)

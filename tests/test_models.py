@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
 
 from ravine.catalogue import make, table
 from ravine.errors import InputError
@@ -66,11 +67,26 @@ ROWS = [
     ("char_lstm", {"units": 6, "embedding": 4, "dropout": 0.2, "vocabulary": 5}, (7,), (7, 5)),
     ("char_rnn", {"units": 6, "embedding": 4, "vocabulary": 5}, (7,), (7, 5)),
     ("char_gru", {"units": 6, "embedding": 6, "vocabulary": 5, "tied": True}, (7,), (7, 5)),
+    ("resnet18", {"width": 2}, IMAGE, (5,)),
+    ("resnet34", {"width": 2}, IMAGE, (5,)),
+    ("resnet50", {"width": 2}, IMAGE, (5,)),
+    ("gpt", {"units": 8, "layers": 2, "vocabulary": 5, "dropout": 0.1}, (7,), (7, 5)),
+    (
+        "gpt",
+        {"units": 8, "layers": 1, "vocabulary": 5, "positions": "learned", "tied": False},
+        (7,),
+        (7, 5),
+    ),
+    ("transformer", {"units": 8, "layers": 1, "vocabulary": 11}, (7,), (5,)),
+    ("transformer", {"units": 8, "layers": 1}, (7, 3), (5,)),
 ]
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
-RECURRENT = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
+SEQUENCES = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
 MAPPED = [
-    row for row in ROWS if row[0] not in (*RECURRENT, "alexnet") and row[1].get("depth") != 50
+    row
+    for row in ROWS
+    if row[0] not in (*SEQUENCES, "alexnet", "gpt", "resnet18", "resnet34", "resnet50")
+    and row[1].get("depth") != 50
 ]
 
 
@@ -164,9 +180,78 @@ def test_parameters_operations_and_depth_are_the_published_ones(
     weighted = [
         r
         for r in found["layers"]
-        if r["layer"] in ("Conv2d", "Linear") and ".shortcut" not in r["name"]
+        if r["layer"] in ("Conv2d", "Linear")
+        and ".shortcut" not in r["name"]
+        and ".downsample" not in r["name"]
     ]
     assert len(weighted) == depth
+
+
+def published_names(counts, bottleneck):
+    """The tensors of the published checkpoints of ResNet-18, 34 and 50, by their rule."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    def pair(prefix, conv, bn):
+        return [f"{prefix}{conv}.weight", *(f"{prefix}{bn}.{leaf}" for leaf in norm)]
+
+    names = pair("", "conv1", "bn1")
+    for stage, count in enumerate(counts, 1):
+        for i in range(count):
+            for k in range(1, 4 if bottleneck else 3):
+                names += pair(f"layer{stage}.{i}.", f"conv{k}", f"bn{k}")
+            if i == 0 and (stage > 1 or bottleneck):
+                names += pair(f"layer{stage}.{i}.downsample.", "0", "1")
+    return {*names, "fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "entries"),
+    [
+        ("resnet18", (2, 2, 2, 2), 122),
+        ("resnet34", (3, 4, 6, 3), 218),
+        ("resnet50", (3, 4, 6, 3), 320),
+    ],
+)
+def test_residual_networks_are_named_as_the_published_checkpoints(name, counts, entries):
+    with torch.device("meta"):
+        net = call("model", make("model", name), BIG, 1000)
+    assert set(net.state_dict()) == published_names(counts, name == "resnet50")
+    assert len(net.state_dict()) == entries
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_residual_networks_compute_what_was_published(name):
+    """The forward pass written plainly over the state dict of a checkpoint."""
+    net = build({"kind": name, "width": 8}, (3, 64, 64), 7, dtype=torch.float64).eval()
+    state = net.state_dict()
+
+    def norm(y, at):
+        mean, var, w, b = (
+            state[f"{at}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (y - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt() * w[
+            :, None, None
+        ] + b[:, None, None]
+
+    def conv(y, at, stride=1):
+        weight = state[f"{at}.weight"]
+        return F.conv2d(y, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = F.max_pool2d(F.relu(norm(conv(x, "conv1", 2), "bn1")), 3, 2, 1)
+    for at in dict.fromkeys(".".join(key.split(".")[:2]) for key in state if "layer" in key):
+        stride = 2 if at.endswith(".0") and not at.startswith("layer1") else 1
+        last = 3 if name == "resnet50" else 2
+        strided = 2 if name == "resnet50" else 1
+        z = y
+        for k in range(1, last + 1):
+            z = norm(conv(z, f"{at}.conv{k}", stride if k == strided else 1), f"{at}.bn{k}")
+            z = F.relu(z) if k < last else z
+        if f"{at}.downsample.0.weight" in state:
+            y = norm(conv(y, f"{at}.downsample.0", stride), f"{at}.downsample.1")
+        y = F.relu(z + y)
+    expected = F.linear(y.mean((2, 3)), state["fc.weight"], state["fc.bias"])
+    torch.testing.assert_close(net(x), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_shortcuts_of_option_a_have_no_parameters():

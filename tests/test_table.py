@@ -134,6 +134,13 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ("test_layers", "test_layer_norm", "the formula"): "layer_norm group_norm instance_norm",
         ("test_layers", "test_local_response_norm", "torch"): "local_response_norm",
         ("test_layers", "test_recurrent_layers_are_torchs", "torch"): "rnn lstm gru",
+        ("test_attention", "test_attention_is_torchs", "torch"): "attention",
+        ("test_attention", "test_a_block_is_torchs_encoder_layer", "torch"): "transformer_block",
+        (
+            "test_attention",
+            "test_sinusoidal_positions_are_the_papers",
+            "the paper's formula",
+        ): "positions",
         (
             "test_layers",
             "test_activations_against_their_formulas",
@@ -186,7 +193,7 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
             "test_models",
             "test_parameters_operations_and_depth_are_the_published_ones",
             "published counts",
-        ): "mlp lenet alexnet vgg all_cnn resnet",
+        ): "mlp lenet alexnet vgg all_cnn resnet resnet18 resnet34 resnet50",
         (
             "test_models",
             "test_outputs_and_gradients",
@@ -199,6 +206,12 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ): "module",
         ("test_models", "test_padding_changes_nothing", "unpadded sequences"): "rnn lstm gru",
         ("test_models", "test_a_character_model_does_not_look_ahead", "causality"): "char_lstm",
+        ("test_attention", "test_gpt_begins_as_gpt2_does", "GPT-2's deviations"): "gpt",
+        (
+            "test_attention",
+            "test_a_transformer_does_not_read_padding",
+            "unpadded sequences",
+        ): "transformer",
     },
     "optimizer": {
         (

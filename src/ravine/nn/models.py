@@ -12,7 +12,7 @@ from torch import nn
 
 from ravine.catalogue import Count, Flag, Layer, Layers, PerMember, Probability, Text, make
 from ravine.errors import InputError
-from ravine.nn.resnet import BasicBlock, Bottleneck, ResNet
+from ravine.nn.resnet import PublishedResNet, ResNet
 from ravine.nn.stack import Shape, need_rank, stack
 
 _IMAGES = "images of shape (C, H, W)"
@@ -302,28 +302,7 @@ def resnet(
     """
     _images(shape)
     if form == "imagenet":
-        blocks = {
-            18: (2, 2, 2, 2),
-            34: (3, 4, 6, 3),
-            50: (3, 4, 6, 3),
-            101: (3, 4, 23, 3),
-            152: (3, 8, 36, 3),
-        }.get(depth)
-        if blocks is None:
-            raise InputError(
-                "model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet"
-            )
-        kind = BasicBlock if depth < 50 else Bottleneck
-        return ResNet(
-            shape[0],
-            outputs,
-            blocks,
-            width or 64,
-            kind,
-            shortcuts,
-            projection=True,
-            stem="imagenet",
-        )
+        return _published(shape, outputs, depth, width or 64, shortcuts)
     if depth < 8 or depth % 6 != 2:
         repair = (
             'set form = "imagenet"'
@@ -341,11 +320,67 @@ def resnet(
         outputs,
         ((depth - 2) // 6,) * 3,
         width or 16,
-        BasicBlock,
         shortcuts,
         projection,
-        stem="cifar",
     )
+
+
+def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """ResNet-18 for images of about 224 pixels: ``resnet`` of form imagenet, depth 18.
+
+    Its parameters are named as in the published checkpoints (conv1, bn1, layer1.0.conv1, …, fc), so
+    that ``start.weights`` takes such a safetensors file as it is. ``width``: maps of the first
+    stage; the published ones have 64.
+
+    >>> sum(p.numel() for p in resnet18((3, 224, 224), 1000).parameters())
+    11689512
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return resnet(shape, outputs, form="imagenet", depth=18, width=width)
+
+
+def resnet34(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """ResNet-34 for images of about 224 pixels; ``width`` and names as for ``resnet18``.
+
+    >>> sum(p.numel() for p in resnet34((3, 224, 224), 1000).parameters())
+    21797672
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return resnet(shape, outputs, form="imagenet", depth=34, width=width)
+
+
+def resnet50(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """ResNet-50 for images of about 224 pixels, the stride of a bottleneck on its 3x3 convolution.
+
+    ``width`` and names as for ``resnet18``.
+
+    >>> sum(p.numel() for p in resnet50((3, 224, 224), 1000).parameters())
+    25557032
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return resnet(shape, outputs, form="imagenet", depth=50, width=width)
+
+
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+def _published(
+    shape: Shape, outputs: int, depth: int, width: int, shortcuts: bool
+) -> PublishedResNet:
+    if depth not in _BLOCKS:
+        raise InputError(
+            "model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet"
+        )
+    return PublishedResNet(shape[0], outputs, _BLOCKS[depth], width, shortcuts, depth >= 50)
 
 
 def _stack(shape: Shape, *parts: object) -> nn.Module:

@@ -45,8 +45,6 @@ class Block(nn.Module):
 class BasicBlock(Block):
     """Two 3x3 convolutions."""
 
-    expansion = 1
-
     def __init__(self, inputs: int, width: int, stride: int, shortcuts: bool, projection: bool):
         super().__init__(inputs, width, stride, shortcuts, projection)
         self.body = nn.Sequential(
@@ -58,27 +56,8 @@ class BasicBlock(Block):
         )
 
 
-class Bottleneck(Block):
-    """1x1, 3x3 and 1x1 convolutions; the last has four times the maps."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, width: int, stride: int, shortcuts: bool, projection: bool):
-        super().__init__(inputs, 4 * width, stride, shortcuts, projection)
-        self.body = nn.Sequential(
-            _conv(inputs, width, 1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            _conv(width, width, 3, stride),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            _conv(width, 4 * width, 1),
-            nn.BatchNorm2d(4 * width),
-        )
-
-
 class ResNet(nn.Module):
-    """Stem, stages of blocks, mean over all positions, dense layer."""
+    """Stem, stages of blocks, mean over all positions, dense layer: the form for small images."""
 
     def __init__(
         self,
@@ -86,29 +65,19 @@ class ResNet(nn.Module):
         outputs: int,
         counts: Sequence[int],
         width: int,
-        block: type[BasicBlock | Bottleneck],
         shortcuts: bool,
         projection: bool,
-        stem: str,
     ):
         super().__init__()
-        if stem == "imagenet":
-            self.stem = nn.Sequential(
-                nn.Conv2d(channels, width, 7, 2, 3, bias=False),
-                nn.BatchNorm2d(width),
-                nn.MaxPool2d(3, 2, 1),
-                nn.ReLU(),
-            )
-        else:
-            self.stem = nn.Sequential(_conv(channels, width, 3), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(_conv(channels, width, 3), nn.BatchNorm2d(width), nn.ReLU())
         inputs = width
         stages = []
         for stage, count in enumerate(counts):
             blocks = []
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
-                blocks.append(block(inputs, width * 2**stage, stride, shortcuts, projection))
-                inputs = width * 2**stage * block.expansion
+                blocks.append(BasicBlock(inputs, width * 2**stage, stride, shortcuts, projection))
+                inputs = width * 2**stage
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(inputs, outputs)
@@ -116,6 +85,73 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.stages(self.stem(x))  # [B, C, H, W]
         return self.head(torch.mean(y, (2, 3)))
+
+
+class PublishedBlock(nn.Module):
+    """A block of the ImageNet networks, its parameters named as in the published checkpoints."""
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcuts: bool, bottleneck: bool):
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        if bottleneck:  # 1x1, 3x3 (with the stride) and 1x1, which gives four times the maps
+            self.conv1, self.bn1 = _conv(inputs, width, 1), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv3, self.bn3 = _conv(width, outputs, 1), nn.BatchNorm2d(outputs)
+        else:
+            self.conv1, self.bn1 = _conv(inputs, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
+        self.bottleneck, self.shortcuts = bottleneck, shortcuts
+        self.downsample: nn.Module | None = None
+        if shortcuts and (stride > 1 or inputs != outputs):
+            self.downsample = nn.Sequential(
+                _conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.bottleneck:
+            y = self.bn3(self.conv3(F.relu(y)))
+        if self.shortcuts:
+            y = y + (x if self.downsample is None else self.downsample(x))
+        return F.relu(y)
+
+
+class PublishedResNet(nn.Module):
+    """The form for ImageNet, its parameters named as in the published checkpoints: conv1, bn1,
+    layer1 to layer4, fc."""
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        counts: Sequence[int],
+        width: int,
+        shortcuts: bool,
+        bottleneck: bool,
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        inputs = width
+        for stage, count in enumerate(counts):
+            blocks = []
+            for i in range(count):
+                stride = 2 if stage > 0 and i == 0 else 1
+                blocks.append(
+                    PublishedBlock(inputs, width * 2**stage, stride, shortcuts, bottleneck)
+                )
+                inputs = width * 2**stage * (4 if bottleneck else 1)
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.stages = len(counts)
+        self.fc = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The maximum before the relu: the same values on a quarter of the entries.
+        y = F.relu(self.maxpool(self.bn1(self.conv1(x))))
+        for stage in range(self.stages):
+            y = getattr(self, f"layer{stage + 1}")(y)  # [B, C, H, W]
+        return self.fc(torch.mean(y, (2, 3)))
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -11,7 +11,7 @@ from ravine.catalogue import Count, Flag, Integer, PerMember, Probability
 from ravine.errors import InputError
 from ravine.nn.randomized import Dropout
 from ravine.nn.recurrent import Recurrent
-from ravine.nn.stack import Shape, need_rank
+from ravine.nn.stack import Shape, need_sequences, symbols
 
 
 def rnn(
@@ -224,8 +224,8 @@ class SequenceClassifier(nn.Module):
         padding: int,
     ):
         super().__init__()
-        _sequences(shape, (1, 2))
-        self.embedding = nn.Embedding(_symbols(vocabulary), embedding) if len(shape) == 1 else None
+        need_sequences(shape, (1, 2))
+        self.embedding = nn.Embedding(symbols(vocabulary), embedding) if len(shape) == 1 else None
         self.padding = padding
         inputs = embedding if len(shape) == 1 else shape[1]
         self.recurrent = Recurrent(
@@ -260,8 +260,8 @@ class CharacterModel(nn.Module):
         tied: bool,
     ):
         super().__init__()
-        _sequences(shape, (1,))
-        self.embedding = nn.Embedding(_symbols(vocabulary or outputs), embedding)
+        need_sequences(shape, (1,))
+        self.embedding = nn.Embedding(symbols(vocabulary or outputs), embedding)
         self.drop_in = Dropout(dropout)
         self.recurrent = Recurrent(cell, embedding, units, layers, dropout=dropout)
         self.drop_out = Dropout(dropout)
@@ -279,25 +279,3 @@ class CharacterModel(nn.Module):
         y = self.drop_in(self.embedding(x))  # [B, T, embedding]
         y = self.drop_out(self.recurrent(y))  # [B, T, units]
         return self.head(y)
-
-
-def _sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
-    try:
-        need_rank(
-            shape,
-            ranks,
-            "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""),
-            "reshape the data",
-        )
-    except InputError as error:
-        raise error.under("model") from None
-
-
-def _symbols(vocabulary: int | None) -> int:
-    if vocabulary is None:
-        raise InputError(
-            "model.vocabulary",
-            expected="the number of symbols, for these data do not say it",
-            repair="set vocabulary",
-        )
-    return vocabulary

@@ -188,3 +188,27 @@ def _order(kinds: Sequence[str]) -> list[int]:
         if kinds[i] == "relu" and kinds[i + 1] == "maxpool":
             order[i], order[i + 1] = i + 1, i
     return order
+
+
+def need_sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
+    """Refuse samples that are no sequences, for a model."""
+    try:
+        need_rank(
+            shape,
+            ranks,
+            "sequences: (T,) of whole numbers" + (" or (T, F)" if 2 in ranks else ""),
+            "reshape the data",
+        )
+    except InputError as error:
+        raise error.under("model") from None
+
+
+def symbols(vocabulary: int | None) -> int:
+    """The number of symbols that an embedding holds."""
+    if vocabulary is None:
+        raise InputError(
+            "model.vocabulary",
+            expected="the number of symbols, for these data do not say it",
+            repair="set vocabulary",
+        )
+    return vocabulary

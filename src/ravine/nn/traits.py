@@ -20,14 +20,16 @@ from torch import nn
 from ravine.catalogue import make, table
 from ravine.errors import InputError
 from ravine.nn.activations import ELU, LeakyReLU, Maxout, PReLU
+from ravine.nn.attention import Positions, SelfAttention, SinusoidalPositions, TransformerBlock
 from ravine.nn.convolution import ChannelPool, GlobalPool, LocallyConnected
 from ravine.nn.layers import Parallel, Residual, Transpose
 from ravine.nn.normalization import BatchNorm
 from ravine.nn.randomized import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
 from ravine.nn.recurrent import Recurrent
-from ravine.nn.resnet import BasicBlock, Bottleneck, PadShortcut, ResNet
+from ravine.nn.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
 from ravine.nn.sequences import CharacterModel, SequenceClassifier
 from ravine.nn.stack import Stack, call
+from ravine.nn.transformers import LanguageModel, Normal, NormalEmbedding, SequenceTransformer
 
 
 class Trait(Flag):
@@ -63,18 +65,21 @@ _PRODUCT = Trait.SAMPLES_ALONE | Trait.BFLOAT16
 
 _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     # --- containers, and layers that only move entries
-    (_PROMISES, (nn.Sequential, nn.ModuleList, Stack, Residual, BasicBlock, Bottleneck, ResNet)),
+    (_PROMISES, (nn.Sequential, nn.ModuleList, Stack, Residual)),
+    (_PROMISES, (BasicBlock, ResNet, PublishedBlock, PublishedResNet)),
     (_PRODUCT, (Parallel, Recurrent, CharacterModel, SequenceClassifier)),
+    (_PRODUCT, (SelfAttention, TransformerBlock, LanguageModel, SequenceTransformer)),
+    (_PRODUCT, (Positions, SinusoidalPositions)),
     (_PROMISES, (nn.Identity, GlobalPool, nn.MaxPool1d, nn.MaxPool2d)),
     (_PROMISES, (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)),
     (_PRODUCT, (nn.Flatten, nn.Unflatten, Transpose, ChannelPool, PadShortcut)),
     # --- layers with weights
-    (Trait.DENSE | _PRODUCT, (nn.Linear,)),
+    (Trait.DENSE | _PRODUCT, (nn.Linear, Normal)),
     (Trait.CONVOLUTION | _PRODUCT, (nn.Conv1d, nn.Conv2d)),
     (Trait.CONVOLUTION, (nn.Conv3d, nn.modules.conv._ConvTransposeNd)),
     (Trait.RECURRENT, (nn.RNNBase,)),
     (Trait.RECURRENT | _PRODUCT, (nn.RNN, nn.LSTM, nn.GRU)),
-    (_PRODUCT, (nn.Embedding,)),
+    (_PRODUCT, (nn.Embedding, NormalEmbedding)),
     (Trait.SAMPLES_ALONE, (LocallyConnected,)),
     # --- activations
     (_POINTWISE | Trait.RECTIFIES, (nn.ReLU, nn.ReLU6)),
