@@ -61,7 +61,8 @@ def positions(
     Source: Vaswani et al., "Attention is all you need", 2017.
     """
     _sequences(shape)
-    return Positions(*shape, std) if form == "learned" else SinusoidalPositions(*shape)
+    steps, width = shape
+    return Positions(steps, width, std) if form == "learned" else SinusoidalPositions(steps, width)
 
 
 def transformer_block(
