@@ -13,7 +13,7 @@ from PIL import Image
 
 from ravine.catalogue import make, table
 from ravine.data.pipeline import Pipeline
-from ravine.data.read import folders, published
+from ravine.data.read import folders, images, published
 from ravine.errors import InputError
 from ravine.recipe import Data
 
@@ -500,6 +500,36 @@ def test_folder_of_different_sizes_and_modes(tmp_path):
     assert (x == 156).any()  # 40000 >> 8
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_fit_keeps_the_shape_or_stretches(fit):
+    """A picture twice as wide as high, its halves of two colours, brought to a square."""
+    pixels = np.repeat([[200] * 8 + [100] * 8], 8, 0).astype(np.uint8)
+    found = np.asarray(images.sized(Image.fromarray(pixels), (8, 8), fit))
+    assert found.shape == (8, 8)
+    middle = found[4].astype(int)
+    assert abs(middle[0] - 200) < 5
+    assert abs(middle[-1] - 100) < 5
+    border = {"stretch": middle, "crop": middle, "pad": np.full(8, 150)}[fit]
+    assert np.abs(found[0].astype(int) - border).max() <= 2
+
+
+def test_an_image_that_is_postscript_inside_starts_no_program(tmp_path):
+    """Pillow hands EPS to Ghostscript; the list of formats is closed."""
+    import sys
+
+    file = tmp_path / "a.png"
+    file.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    seen = []
+    sys.addaudithook(
+        lambda event, _: seen.append(event) if event.startswith("subprocess") else None
+    )
+    assert images.header(file) is None
+    assert images.load([file], "RGB", (4, 4))[1] == [0]
+    assert not seen
+
+
 def test_folder_images_stand_upright(tmp_path):
     write_images(tmp_path / "a", 2, size=(4, 6))
     picture = Image.new("RGB", (6, 4))
@@ -591,8 +621,8 @@ def test_npz(tmp_path):
 def test_idx(tmp_path, end):
     random = np.random.default_rng(0)
     x, y = random.integers(0, 256, (30, 5, 4), dtype=np.uint8), (np.arange(30) % 3).astype(np.uint8)
-    for stem, images, labels in (("train", x, y), ("t10k", x[:6], y[:6])):
-        write_idx(tmp_path / f"{stem}-images-idx3-ubyte{end}", images)
+    for stem, pictures, labels in (("train", x, y), ("t10k", x[:6], y[:6])):
+        write_idx(tmp_path / f"{stem}-images-idx3-ubyte{end}", pictures)
         write_idx(tmp_path / f"{stem}-labels-idx1-ubyte{end}", labels)
     folder = Pipeline(Data(source=f"idx:{tmp_path}", validation=0.0))
     assert (folder.size("train"), folder.size("test"), folder.input_shape) == (30, 6, (1, 5, 4))

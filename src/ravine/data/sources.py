@@ -89,12 +89,15 @@ def folder(
     path: Text,
     size: Pair | None = None,
     mode: Literal["auto", "gray", "rgb"] = "auto",
+    fit: Literal["pad", "crop", "stretch"] = "pad",
 ) -> Source:
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with
     val and test beside train.
 
-    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training
-    images, made smaller where a side is over 256 pixels); gray where all are gray, else RGB. Files
+    uint8 [C, height, width]. All come to ``size`` (default: the median of the training images, made
+    smaller where a side is over 256 pixels). ``fit`` pad keeps the shape of what an image shows and
+    fills the rest with the mean colour of its border; crop cuts off what does not fit; stretch
+    resizes as it comes. ``mode``: auto is gray where all are gray, else RGB. Files
     that cannot be read are named in one warning and left out.
 
     >>> from PIL import Image
@@ -108,7 +111,7 @@ def folder(
     """
     from ravine.data.read import folders
 
-    return folders.load(find(path, root, "a folder", folder=True), size, mode)
+    return folders.load(find(path, root, "a folder", folder=True), size, mode, fit)
 
 
 def csv(

@@ -27,7 +27,7 @@ _PARTS = {
 }
 
 
-def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
+def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) -> Source:
     """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each
     epoch."""
     parts = _parts(root)
@@ -46,19 +46,21 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str) -> Source:
     pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
     needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
     read = _kept if needed <= MOST_BYTES else _streamed
-    splits, lost = read(listed, pillow_mode, (height, width))
+    splits, lost = read(listed, pillow_mode, (height, width), fit)
     images.warn_unreadable(sorted(broken | set(lost)), root)
     for name, split in splits.items():
         _no_empty(split.labels, classes, parts[name], every=name == "train")
-    facts = {"size": [height, width], "mode": pillow_mode}
+    facts = {"size": [height, width], "mode": pillow_mode, "fit": fit}
     return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
 
 
-def _kept(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[Path]]:
+def _kept(
+    listed: Listed, mode: str, size: tuple[int, int], fit: str
+) -> tuple[dict[str, Any], list[Path]]:
     """All images decoded, and the files that turned out to be damaged."""
     splits, damaged = {}, []
     for name, rows in listed.items():
-        x, lost = images.load([file for file, _ in rows], mode, size)
+        x, lost = images.load([file for file, _ in rows], mode, size, fit)
         gone = set(lost)
         damaged += [rows[place][0] for place in lost]
         y = torch.tensor(
@@ -69,20 +71,20 @@ def _kept(listed: Listed, mode: str, size: tuple[int, int]) -> tuple[dict[str, A
 
 
 def _streamed(
-    listed: Listed, mode: str, size: tuple[int, int]
+    listed: Listed, mode: str, size: tuple[int, int], fit: str
 ) -> tuple[dict[str, Any], list[Path]]:
     splits = {}
     for name, rows in listed.items():
         labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
         splits[name] = Items(
-            _Images(rows, mode, size), torch.arange(len(rows)), seed=0, labels=labels
+            _Images(rows, mode, size, fit), torch.arange(len(rows)), seed=0, labels=labels
         )
     return splits, []
 
 
 class _Images(Dataset):
-    def __init__(self, rows: list[tuple[Path, int]], mode: str, size: tuple[int, int]):
-        self.rows, self.mode, self.size = rows, mode, size
+    def __init__(self, rows: list[tuple[Path, int]], mode: str, size: tuple[int, int], fit: str):
+        self.rows, self.mode, self.size, self.fit = rows, mode, size, fit
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,7 +92,7 @@ class _Images(Dataset):
     def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
         file, label = self.rows[place]
         try:
-            return images.decode(file, self.mode, self.size), label
+            return images.decode(file, self.mode, self.size, self.fit), label
         except images.BROKEN as error:
             raise InputError(
                 str(file), expected="an image that can be read", repair=f"remove it ({error})"

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ravine.errors import InputError
 
+# A closed list: other formats of Pillow's are rare, and one of them (EPS) starts a program.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA")
 _GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
 BROKEN = (
     OSError,
@@ -25,16 +27,42 @@ BROKEN = (
 )  # what Pillow raises on broken files
 
 
-def decode(file: Path | bytes, mode: str, size: tuple[int, int] | None = None) -> Tensor:
-    """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, resized to (height, width) where
-    given."""
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
+def decode(
+    file: Path | bytes, mode: str, size: tuple[int, int] | None = None, fit: str = "stretch"
+) -> Tensor:
+    """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, brought to (height, width) where
+    given, as ``fit`` says (see ``sized``)."""
+    given = io.BytesIO(file) if isinstance(file, bytes) else file
+    with Image.open(given, formats=FORMATS) as opened:
         turned = "exif" in opened.info or opened.format == "TIFF"
         picture = _eight_bits(ImageOps.exif_transpose(opened) if turned else opened).convert(mode)
         if size and picture.size != size[::-1]:
-            picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+            picture = sized(picture, size, fit)
         pixels = torch.from_numpy(np.array(picture))  # [H, W] or [H, W, C]
     return pixels[None] if mode == "L" else pixels.movedim(2, 0)
+
+
+def sized(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
+    """The picture at (height, width). ``fit`` pad: its shape is kept, and its border's mean colour
+    fills the rest; crop: its shape is kept, and what does not fit is cut off; stretch: resized as
+    it comes."""
+    to = size[::-1]  # Pillow's (width, height)
+    if fit == "crop":
+        return ImageOps.fit(picture, to, Image.Resampling.BILINEAR)
+    if fit == "stretch":
+        return picture.resize(to, Image.Resampling.BILINEAR)
+    scale = min(to[0] / picture.width, to[1] / picture.height)
+    inner = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    picture = picture.resize(inner, Image.Resampling.BILINEAR)
+    if inner == to:
+        return picture
+    pixels = np.asarray(picture)
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    colour = np.concatenate([edge.reshape(len(edge), -1) for edge in edges]).mean(0).round()
+    fill = tuple(int(value) for value in colour)
+    whole = Image.new(picture.mode, to, fill if len(fill) > 1 else fill[0])
+    whole.paste(picture, ((to[0] - inner[0]) // 2, (to[1] - inner[1]) // 2))
+    return whole
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -50,7 +78,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def header(file: Path) -> tuple[tuple[int, int], bool] | None:
     """((height, width) as seen upright, whether it is gray), or None where the file is no image."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             size = image.size if turned else image.size[::-1]
             return (size[0], size[1]), image.mode in _GRAY
@@ -59,7 +87,7 @@ def header(file: Path) -> tuple[tuple[int, int], bool] | None:
 
 
 def load(
-    files: Sequence[Path | bytes], mode: str, size: tuple[int, int]
+    files: Sequence[Path | bytes], mode: str, size: tuple[int, int], fit: str = "stretch"
 ) -> tuple[Tensor, list[int]]:
     """All images that can be decoded, uint8 [N, C, H, W], and the places of those that cannot."""
     out = torch.zeros(len(files), 1 if mode == "L" else 3, *size, dtype=torch.uint8)
@@ -67,7 +95,7 @@ def load(
 
     def one(place: int) -> None:
         try:
-            out[place] = decode(files[place], mode, size)
+            out[place] = decode(files[place], mode, size, fit)
         except BROKEN:
             broken.append(place)
 

@@ -115,7 +115,7 @@ def _images(
         raise InputError(str(path), got="images", expected=f"samples of shape {list(shape)}")
     found = pictures.files_in(path) if path.is_dir() else [path]
     mode = facts.get("mode") or ("L" if shape[0] == 1 else "RGB")
-    x, broken = pictures.load(found, mode, (shape[1], shape[2]))
+    x, broken = pictures.load(found, mode, (shape[1], shape[2]), facts.get("fit", "stretch"))
     if not len(x):
         raise InputError(
             str(path),
