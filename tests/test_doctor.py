@@ -21,8 +21,8 @@ from ravine import Recipe
 from ravine.app.cli import app
 from ravine.app.inspect import print_findings
 from ravine.doctor.baseline import Baseline
-from ravine.doctor.examination import examine
-from ravine.doctor.experiment import Curve
+from ravine.doctor.examination import examine, examine_static
+from ravine.doctor.experiment import Curve, Shelf
 from ravine.doctor.findings import CODES, Finding, ranked, told
 from ravine.doctor.judgement import judge
 from ravine.doctor.remedies import Case, remedies
@@ -420,6 +420,28 @@ def test_prices_as_they_are_are_the_cause_and_shown_so(tmp_path):
     assert "times the last one's" not in texts.get("exploding_gradient", "")
     run = ravine.train(recipe, data=_price(), out=tmp_path / "run", quiet=True)
     assert judge(run.directory, arrays=_price()).codes[0] == "targets_unscaled"
+
+
+@pytest.mark.parametrize(
+    ("column", "suspected"),
+    [
+        (lambda n: np.full(n, 1e-4) * np.arange(n) / n, True),
+        (lambda n: (np.arange(n) == 7) * 0.5, False),  # nearly always 0: sparse, not small
+        (lambda n: np.linspace(-0.5, 0.5, n), False),
+        (lambda n: np.zeros(n), False),
+    ],
+    ids=["tiny", "sparse", "usual", "constant"],
+)
+def test_one_tiny_feature_is_suspected(column, suspected):
+    x, y = _classes()
+    x = (0.5 * x / np.abs(x).max()).astype(np.float32)
+    x[:, 3] = column(len(x))
+    recipe = HEALTHY.edit({"data": {"source": "arrays", "batch": 32}, "model": "mlp"})
+    _, found, _ = examine_static(recipe, Shelf(None, (x, y)))
+    evidence = [f.evidence for f in found if f.code == "inputs_unscaled"]
+    assert ["input feature 3 has a root mean square" in text for text in evidence] == (
+        [True] if suspected else []
+    )
 
 
 # --- courses as they may go -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ravine.catalogue import find
@@ -29,6 +30,7 @@ from ravine.recipe import Recipe
 VAST = 1000.0  # root mean square of an input feature: no weights of any usual size take that
 EXTREME = 50.0
 LARGE = 10.0
+TINY = 0.01
 FAINT = 1e-5  # of the inputs' spread
 UNEQUAL = 1000.0  # widest against narrowest feature
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
@@ -340,7 +342,8 @@ def _inputs(program: Examined) -> Iterator[Finding]:
     offset = (
         float((mean.abs() / deviation.clamp_min(1e-12))[deviation > 0].max()) if len(live) else 0.0
     )
-    largest, smallest = float(size.max()), float(size.max())
+    largest, sizes = float(size.max()), _size_where_not_zero(rows)
+    smallest = int(sizes.argmin())
     what = "input feature" if x.dim() == 2 else "channel"
     text = f"{what} {widest} has mean {float(mean[widest]):.3g} and standard deviation {float(deviation[widest]):.3g}"
     if spread > 10 and len(live) > 1:
@@ -349,13 +352,17 @@ def _inputs(program: Examined) -> Iterator[Finding]:
         yield program.finding("inputs_unscaled", "inputs", text, 0.92 if largest > VAST else LIKELY)
     elif largest > LARGE or offset > 10 or (spread > 100 and x.dim() == 2 and largest > 1):
         yield program.finding("inputs_unscaled", "inputs", text, SUSPECT)
-    elif 0 < smallest < 0.01:
-        yield program.finding(
-            "inputs_unscaled",
-            "inputs",
-            f"the largest {what} has a root mean square of {smallest:.2g}",
-            SUSPECT,
-        )
+    elif sizes[smallest] < TINY:
+        text = f"{what} {smallest} has a root mean square of {float(sizes[smallest]):.2g}"
+        yield program.finding("inputs_unscaled", "inputs", text, SUSPECT)
+
+
+def _size_where_not_zero(rows: Tensor) -> Tensor:
+    """Root mean square of each column's entries other than 0, infinite where there are none: a
+    column that is nearly always 0 is sparse, not small."""
+    filled = (rows != 0).sum(0)
+    size = (rows.square().sum(0) / filled.clamp_min(1)).sqrt()
+    return size.where(filled > 0, torch.inf)
 
 
 def _normalised_first(program: Examined) -> bool:
