@@ -21,10 +21,10 @@ from keras_cases import Case
 from rivals import random_search
 
 from ravine import Recipe, durations
+from ravine.doctor.edits import describe, longer
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiment import Shelf, threshold
 from ravine.doctor.field import plan_steps
-from ravine.doctor.remedies import describe, longer
 from ravine.doctor.scores import probabilities
 from ravine.doctor.trial import prove
 from ravine.errors import RavineError

@@ -32,7 +32,8 @@ from torch.utils.data import IterableDataset
 
 from ravine import Recipe
 from ravine.doctor.examination import examine, follow
-from ravine.doctor.findings import CODES, Diagnosis
+from ravine.doctor.finding import Diagnosis
+from ravine.doctor.table import codes
 
 Arrays = tuple[np.ndarray, ...]  # x, y, x_val, y_val
 Layers = list[dict[str, Any]]
@@ -670,11 +671,11 @@ def diagnose(program: Program, seed: int) -> Diagnosis:
 
 
 def suite(
-    codes: list[str], tasks: list[str], seeds: range, done: set[tuple[str, str, int]]
+    wanted: list[str], tasks: list[str], seeds: range, done: set[tuple[str, str, int]]
 ) -> Iterator[Row]:
     """Every planted program and its twin; a twin that several faults share is diagnosed once."""
     seen: dict[tuple[str, int], Row] = {}
-    for code in codes:
+    for code in wanted:
         for place, (task, sick, twin) in enumerate(PLANTS[code]()):
             name = f"{task}.{place}"
             for seed in seeds:
@@ -714,7 +715,7 @@ def table_of(rows: list[Row]) -> list[dict[str, Any]]:
     """Per code and overall: how many plants, named first or second, named at all, detected; twins
     without alarm."""
     lines = []
-    for code in [*CODES, "all"]:
+    for code in [*codes(), "all"]:
         own = [row for row in rows if code in (row.code, "all")]
         sick, twins = [row for row in own if not row.twin], [row for row in own if row.twin]
         if sick:
@@ -757,7 +758,7 @@ def markdown(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codes", nargs="*", default=list(CODES), choices=list(CODES))
+    parser.add_argument("--codes", nargs="*", default=codes(), choices=codes())
     parser.add_argument("--tasks", nargs="*", default=[], choices=list(ANY))
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument(

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from ravine import Recipe
-from ravine.doctor.experiment import Shelf
-from ravine.doctor.field import Field, Purse, Rows, plan_steps
-from ravine.doctor.remedies import (
+from ravine.doctor.edits import (
     Case,
     describe,
     fresh_weights,
@@ -21,6 +19,8 @@ from ravine.doctor.remedies import (
     proper_head,
     scale_inputs,
 )
+from ravine.doctor.experiment import Shelf
+from ravine.doctor.field import Field, Purse, Rows, plan_steps
 from ravine.doctor.trial import held_out
 from ravine.errors import InputError
 

@@ -1,5 +1,5 @@
-"""Write docs/catalogue: a page for each kind of technique from docstrings and signatures, a figure
-for each technique.
+"""Write docs/catalogue, a page for each kind of technique from docstrings and signatures and a
+figure for each technique, and the list of findings in docs/doctor.md from their declarations.
 
 ``python docs/build.py`` writes pages and figures; ``--pages`` the pages alone; names
 (``optimizer``, ``optimizer.adam``, ``picture`` for the README's) draw only those figures. Pages are
@@ -22,6 +22,8 @@ from ravine.recipe import Recipe
 from ravine.reference import Row, markdown, rows
 
 PAGES = Path(__file__).parent / "catalogue"
+DOCTOR = Path(__file__).parent / "doctor.md"
+FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
 RASTER = ("source", "preprocess", "augment", "layer")  # figures of pixels, or of many points
 KINDS = {
     "source": "Where examples come from. `data.source` names one; `ravine data SOURCE` shows what is in it.",
@@ -68,6 +70,21 @@ def main() -> None:
                 drawing.save(technique, figure_path(technique))
 
 
+def findings() -> str:
+    """The doctor's page: as it is up to the list of findings, which the declarations write."""
+    from ravine.doctor.table import declarations
+
+    page = DOCTOR.read_text(encoding="utf-8")
+    above, mark, _ = page.partition(FINDINGS)
+    parts = [above.rstrip(), mark.rstrip()]
+    for kind in declarations():
+        parts += [f"### {kind.code}", f"**{kind.title}** {kind.cause} {kind.leads_to}"]
+        follow = ", ".join(f"`{code}`" for code in kind.consequences)
+        parts += [f"Usual consequences: {follow}."] if follow else []
+        parts += [f"Seen by: {kind.seen_by}", f"What to do: {kind.what_to_do}"]
+    return "\n\n".join(parts) + "\n"
+
+
 def picture(to: Path) -> None:
     """The README's: three optimisers in a ravine, and five seeds of `ravine train`, trained as one
     population."""
@@ -95,7 +112,8 @@ def figure_path(technique: Technique) -> Path:
 def pages() -> dict[Path, str]:
     """Every page, by its path."""
     found = {PAGES / f"{kind}.md": page(kind) for kind in FILES}
-    return {PAGES / "index.md": index(), PAGES / "recipe.md": recipe_page(), **found}
+    found |= {PAGES / "index.md": index(), PAGES / "recipe.md": recipe_page()}
+    return {**found, DOCTOR: findings()}
 
 
 def index() -> str:

@@ -16,11 +16,13 @@ import ravine
 from ravine import Recipe
 from ravine.app.cli import app
 from ravine.doctor import candidates as proposals
-from ravine.doctor import remedies, trial
+from ravine.doctor import table, trial
+from ravine.doctor.edits import Case, layers_of
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiment import Group, Shelf
 from ravine.doctor.field import Field, Purse, Rows, plan_steps
-from ravine.doctor.findings import Diagnosis, Finding
+from ravine.doctor.finding import Diagnosis, Finding
+from ravine.doctor.remedies import fewer_layers
 from ravine.doctor.scores import Score, lost, paired, score
 from ravine.errors import InputError
 
@@ -36,12 +38,12 @@ BLOBS = Recipe(
 FAULTS = {"optimizer.lr": 1e-6}
 
 
-def program(recipe: Recipe, arrays=None) -> remedies.Case:
+def program(recipe: Recipe, arrays=None) -> Case:
     return examine_static(recipe, Shelf(None, arrays))[0]
 
 
 def finding(code: str, recipe: Recipe) -> Finding:
-    return Finding(code, "here", "1 of 1", remedies.remedies(code, program(recipe)))
+    return Finding(code, "here", "1 of 1", table.remedies(code, program(recipe)))
 
 
 def prove(recipe: Recipe, *codes: str, budget: float = 20.0) -> trial.Cure:
@@ -118,7 +120,7 @@ def test_nothing_is_accepted_where_there_is_nothing_to_gain():
     case = program(recipe, (x, y))
     found = trial.prove(
         recipe,
-        [Finding("stuck", "loss", "0 of 1", remedies.remedies("stuck", case))],
+        [Finding("stuck", "loss", "0 of 1", table.remedies("stuck", case))],
         case,
         arrays=(x, y),
     )
@@ -158,7 +160,7 @@ def test_a_module_given_in_python_is_cured_by_its_numbers():
     case, _, _ = examine_static(recipe, Shelf(module))
     found = trial.prove(
         recipe,
-        [Finding("lr_too_low", "lr", "1e-6", remedies.remedies("lr_too_low", case))],
+        [Finding("lr_too_low", "lr", "1e-6", table.remedies("lr_too_low", case))],
         case,
         module=module,
     )
@@ -192,7 +194,7 @@ def test_a_table_too_small_to_hold_any_out_says_so():
         threads=1,
     )
     case = program(recipe, (x, 3 * x))
-    low = Finding("lr_too_low", "lr", "1e-5", remedies.remedies("lr_too_low", case))
+    low = Finding("lr_too_low", "lr", "1e-5", table.remedies("lr_too_low", case))
     found = trial.prove(recipe, [low], case, arrays=(x, 3 * x))
     assert found.accepted
     assert "training samples decide" in found.text
@@ -240,7 +242,7 @@ def test_the_second_wave_tries_rates_nearby_and_compounds():
     found = proposals.nearby(case, best, [other], 4, {best.recipe.hash, other.recipe.hash})
     lr = best.recipe.optimizer.lr
     assert [c.recipe.optimizer.lr / lr for c in found] == pytest.approx([4, 0.25, 1, 1])
-    assert width(remedies.layers_of(found[2].recipe)) > width(DENSE[::2])
+    assert width(layers_of(found[2].recipe)) > width(DENSE[::2])
     assert found[3].recipe.data.preprocess
 
 
@@ -265,7 +267,7 @@ def width(layers):
 
 @pytest.mark.parametrize("recipe", [BLOBS, IMAGES], ids=["table", "images"])
 def test_the_whole_list_against_overfitting(recipe):
-    edits = [one["edits"] for one in remedies.remedies("overfitting", program(recipe))]
+    edits = [one["edits"] for one in table.remedies("overfitting", program(recipe))]
     layers = [
         {layer["kind"] for layer in one["model.layers"]} for one in edits if "model.layers" in one
     ]
@@ -276,11 +278,11 @@ def test_the_whole_list_against_overfitting(recipe):
     assert any("dropout" in kinds for kinds in layers)
     assert any("batch_norm" in kinds for kinds in layers)
     assert min(width(one["model.layers"]) for one in edits if "model.layers" in one) < width(
-        remedies.layers_of(recipe)
+        layers_of(recipe)
     )
 
 
-@pytest.mark.parametrize("code", sorted(remedies._TABLE))
+@pytest.mark.parametrize("code", table.codes())
 def test_every_remedy_gives_recipes_that_train(code):
     recipe = BLOBS.edit(
         {
@@ -291,8 +293,10 @@ def test_every_remedy_gives_recipes_that_train(code):
         }
     )
     shelf = Shelf()
-    made = [recipe.edit(one["edits"]) for one in remedies.remedies(code, program(recipe))]
-    assert made or code in ("batch_too_small", "batch_too_large", "targets_unscaled", "too_deep")
+    made = [recipe.edit(one["edits"]) for one in table.remedies(code, program(recipe))]
+    apply_not = ("batch_too_small", "batch_too_large", "targets_unscaled")
+    of_data = ("no_signal", "split_mismatch", "validation_leak")
+    assert made or code in (*apply_not, *of_data)
     field = Field(shelf, Rows.of(shelf.pipeline(recipe)), [0], Purse(1e9))
     places = field.add(made)
     field.advance(places, 0.1)
@@ -307,8 +311,8 @@ def deep(hidden, kind="dense"):
 
 @pytest.mark.parametrize(("hidden", "left"), [(2, None), (4, None), (5, 3), (10, 3)])
 def test_a_deep_stack_may_lose_layers(hidden, left):
-    found = remedies.remedies("too_deep", program(deep(hidden)))
-    kinds = [[layer["kind"] for layer in one["edits"]["model.layers"]] for one in found]
+    found = fewer_layers(program(deep(hidden)))
+    kinds = [[layer["kind"] for layer in edits["model.layers"]] for edits, _ in found]
     assert kinds == ([] if left is None else [["dense", "sigmoid"] * left + ["dense"]])
 
 
@@ -350,8 +354,8 @@ def test_a_compound_tells_of_the_rate_that_counts():
 def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
     rates = {}
     for steps in (0, 30, 420, 100_000):
-        case = remedies.Case(BLOBS, "classification", 3, (2,), steps)
-        rates[steps] = remedies.remedies("optimizer_unsuited", case)[0]["edits"]["optimizer"]["lr"]
+        case = Case(BLOBS, "classification", 3, (2,), steps)
+        rates[steps] = table.remedies("optimizer_unsuited", case)[0]["edits"]["optimizer"]["lr"]
     assert rates == {0: 0.001, 30: 0.1, 420: 0.007, 100_000: 0.001}
 
 
@@ -361,7 +365,7 @@ def test_adam_is_given_a_rate_that_fits_the_length_of_the_plan():
 )
 def test_a_rate_of_adam_that_is_far_off_is_set_in_the_sound_recipe(lr, edits):
     recipe = BLOBS.edit({"optimizer": {"kind": "adam", "lr": lr}})
-    case = remedies.Case(recipe, "classification", 3, (2,), 420)
+    case = Case(recipe, "classification", 3, (2,), 420)
     made = proposals.made_of(case, proposals._sound(case, activation=False))
     assert made.recipe.optimizer.kind == "adam"
     assert {k: v for k, v in made.edits.items() if k.startswith("optimizer")} == (edits or {})

@@ -23,8 +23,9 @@ from ravine.app.options import recipe_from
 from ravine.doctor import trial
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiment import Shelf
-from ravine.doctor.findings import Diagnosis, told
+from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
+from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.doctor.trial import Cure
 from ravine.errors import InputError
 from ravine.recipe import Recipe
@@ -107,7 +108,7 @@ def consult(
         diagnosis = judge(subject, member=member) if of_run and subject else examine(recipe)
     if not quiet:
         _show(diagnosis)
-    found = diagnosis.to_dict()
+    found = diagnosis_table(diagnosis)
     if place is not None:
         with _bar(quiet) as report:
             proof = prove(recipe, budget=budget, diagnosis=diagnosis, report=report)
@@ -168,7 +169,7 @@ def _show(diagnosis: Diagnosis) -> None:
     Console(stderr=True).print(
         f"[bold {colour}]{diagnosis.verdict}[/] {diagnosis.why}", highlight=False
     )
-    print_findings(told(diagnosis.findings), most=10)
+    print_findings(as_tables(diagnosis.findings), most=10)
 
 
 def _new_file(path: Path) -> Path:

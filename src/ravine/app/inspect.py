@@ -95,11 +95,11 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
         above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)
         if above is not None and finding["strength"] <= SEEN:
             _console.print(
-                f"  {finding['cause']} It follows from {above}: mend that first.", highlight=False
+                f"  {finding['cause']} It follows from {above}: repair that first.", highlight=False
             )
         else:
             _console.print(
-                f"  {finding['cause']} It leads to this: {finding['consequences'][0]}.",
+                f"  {finding['cause']} {finding['consequences'][0]}",
                 highlight=False,
             )
             for remedy in finding["remedies"][:1]:

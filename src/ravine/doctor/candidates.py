@@ -7,35 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ravine.doctor.findings import Finding
-from ravine.doctor.remedies import Case, Edits, remedies
+from ravine.doctor.declaration import Kind
+from ravine.doctor.edits import Case, Edits
+from ravine.doctor.finding import Finding
+from ravine.doctor.findings.fit import CapacityTooSmall, Overfitting
+from ravine.doctor.findings.initial import NoHiddenNonlinearity
+from ravine.doctor.findings.plan import TooFewEpochs
+from ravine.doctor.findings.rates import LrTooHigh, LrTooLow, OptimizerUnsuited
+from ravine.doctor.findings.scales import TargetsUnscaled
+from ravine.doctor.remedies import fewer_layers
+from ravine.doctor.table import declaration, declarations, remedies
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
-_GENERIC = (
-    "lr_too_low",
-    "optimizer_unsuited",
-    "inputs_unscaled",
-    "stuck",
-    "lr_too_high",
-    "vanishing_gradient",
-    "capacity_too_small",
-)
-_SOUND = (
-    "inputs_unscaled",
-    "targets_unscaled",
-    "loss_output_mismatch",
-    "no_hidden_nonlinearity",
-    "optimizer_unsuited",
-)
-_STARVED = {
-    "vanishing_gradient",
-    "dead_units",
-    "saturated_units",
-    "stuck",
-}  # of what a deep stack dies
 NEARBY = (4.0, 0.25)  # learning rates tried around the best of the first wave
-_OVERFITTING = 9  # remedies: the whole list
+MOST_REMEDIES = 9  # of overfitting, the longest list
+TOO_DEEP = "too_deep"  # no finding of its own: a move of trials
 
 
 @dataclass(frozen=True)
@@ -52,16 +39,15 @@ class Move:
     @property
     def longer(self) -> bool:
         """Whether it makes the plan longer: such moves cost as much more, and stand alone."""
-        return any(path == "stop.after" for path, _ in self.edits) or (self.code, self.place) == (
-            "too_few_epochs",
-            0,
-        )
+        first = (self.code, self.place) == (TooFewEpochs.code, 0)
+        return first or any(path == "stop.after" for path, _ in self.edits)
 
     def of(self, case: Case) -> tuple[Edits, str] | None:
         """The edits for a program that may differ from the untouched one; None where the remedy
         does not apply."""
-        more = {} if self.factor is None else {"factor": self.factor}
-        found = remedies(self.code, case, **more)[self.place : self.place + 1]
+        if self.code == TOO_DEEP:
+            return next(fewer_layers(case), None)
+        found = remedies(self.code, case, self.factor)[self.place : self.place + 1]
         return (found[0]["edits"], found[0]["why"]) if found else None
 
 
@@ -99,10 +85,8 @@ def nearby(
     """What the first wave suggests: the best with a higher and a lower lr, with more units, and
     compounded with the runners-up."""
     seen = set(known)
-    proposals = [
-        (*best.moves, Move("lr_too_low" if f > 1 else "lr_too_high", 0, f)) for f in NEARBY
-    ]
-    proposals.append((*best.moves, Move("capacity_too_small")))
+    proposals = [(*best.moves, Move((LrTooLow if f > 1 else LrTooHigh).code, 0, f)) for f in NEARBY]
+    proposals.append((*best.moves, Move(CapacityTooSmall.code)))
     proposals += [
         (*best.moves, *[m for m in other.moves if m not in best.moves and not m.longer])
         for other in others
@@ -181,15 +165,15 @@ def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, 
     if len(compounded) > 1:
         yield tuple(compounded[:2])
     yield from ((first,) for first in firsts)
-    if "overfitting" in codes:
-        yield from ((Move("overfitting", i),) for i in range(_OVERFITTING))
+    if Overfitting.code in codes:
+        yield from ((Move(Overfitting.code, i),) for i in range(MOST_REMEDIES))
     if len(compounded) > 2:
         yield tuple(compounded)
-    if _STARVED & set(codes):
-        yield (Move("too_deep"), *_sound(case, activation=True))
+    if any(Kind.STARVED in declaration(code).kinds for code in codes):
+        yield (Move(TOO_DEEP), *_sound(case, activation=True))
     yield _sound(case, activation=True)
     yield _sound(case, activation=False)
-    yield (Move("too_few_epochs"),)
+    yield (Move(TooFewEpochs.code),)
     yield from ((moves[1],) for moves in listed[:2] if len(moves) > 1)
     yield from _general(compounded, codes)
 
@@ -210,15 +194,15 @@ def _compounded(listed: Sequence[Sequence[Move]]) -> list[Move]:
 def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Move, ...]]:
     """What helps most often, behind the first finding's remedy and alone; where nothing was found,
     against overfitting too."""
-    others = [code for code in _GENERIC if code not in codes]
+    others = [code for code in _in_order("generic") if code not in codes]
     if firsts:
         yield from ((firsts[0], Move(code)) for code in others)
         yield from ((Move(code),) for code in others)
         return
-    for code, i in zip(others, range(_OVERFITTING), strict=False):
+    for code, i in zip(others, range(MOST_REMEDIES), strict=False):
         yield (Move(code),)
-        yield (Move("overfitting", i),)
-    yield from ((Move("overfitting", i),) for i in range(_OVERFITTING))
+        yield (Move(Overfitting.code, i),)
+    yield from ((Move(Overfitting.code, i),) for i in range(MOST_REMEDIES))
 
 
 def _move(finding: Finding, place: int) -> Move:
@@ -229,11 +213,17 @@ def _move(finding: Finding, place: int) -> Move:
 def _sound(case: Case, *, activation: bool) -> tuple[Move, ...]:
     """All that is usually right at once: scaled data, the task's own loss on scores, Adam; ReLU
     with He's weights, or as it was."""
-    optimizers = remedies("optimizer_unsuited", case)
+    optimizers = OptimizerUnsuited.remedies_for(case)
     left = {
-        "targets_unscaled": case.task != "regression",
-        "no_hidden_nonlinearity": not activation,
-        "optimizer_unsuited": case.recipe.optimizer.kind == "adam"
+        TargetsUnscaled.code: case.task != "regression",
+        NoHiddenNonlinearity.code: not activation,
+        OptimizerUnsuited.code: case.recipe.optimizer.kind == "adam"
         and "optimizer.lr" not in optimizers[0]["edits"],
     }
-    return tuple(Move(code) for code in _SOUND if not left.get(code))
+    return tuple(Move(code) for code in _in_order("sound") if not left.get(code))
+
+
+def _in_order(attribute: str) -> list[str]:
+    """The codes that have a place among the generic remedies, or in a sound recipe, by place."""
+    placed = [kind for kind in declarations() if getattr(kind, attribute)]
+    return [kind.code for kind in sorted(placed, key=lambda kind: getattr(kind, attribute))]

@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 import torch
 
-from ravine.doctor import static
+from ravine.doctor.course import Course
+from ravine.doctor.declaration import Kind
+from ravine.doctor.edits import Case
 from ravine.doctor.experiment import Experiment, Shelf
-from ravine.doctor.findings import Diagnosis, Finding
+from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
+from ravine.doctor.findings.labels import NoSignal
 from ravine.doctor.probes import look
-from ravine.doctor.remedies import Case
-from ravine.doctor.rules import CONTRADICTION, Trial, verdict
-from ravine.doctor.samples import OF_DATA, without_signal
-from ravine.doctor.symptoms import Course
+from ravine.doctor.table import before_training, given_course, is_of
+from ravine.doctor.untrained import Untrained, inspect_program
+from ravine.doctor.verdict import WhatIf, verdict
 from ravine.doctor.whatif import (
     FEWEST,
     LONGEST,
@@ -70,7 +72,7 @@ def examine(
             recipe, program.case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work
         )
         clock["run"] = time.monotonic() - began - sum(clock.values())
-        found += without_signal(program, course)
+        found += given_course(program, course)
         trials = _trials(course, found, shelf, seconds, work)
     clock["experiments"] = time.monotonic() - began - sum(clock.values())
     return _timed(verdict(found, course, trials), clock, began, course)
@@ -78,17 +80,19 @@ def examine(
 
 def _trials(
     course: Course, found: Sequence[Finding], shelf: Shelf, seconds: float, work: float
-) -> list[Trial]:
+) -> list[WhatIf]:
     """The experiments that the course asks for; none where a contradiction explains it already."""
-    if any(f.strength >= CONTRADICTION and f.code not in OF_DATA for f in found):
+    if any(f.strength >= SHOWN and not is_of(f, Kind.DATA) for f in found):
         return []
     if course.plain:
         trials = ended_early(course, shelf, seconds=seconds, work=work)
         trials += limits(course, found, shelf, seconds=0.6 * seconds, work=work)
-        if not course.over and any(f.strength >= 0.5 and f.code not in OF_DATA for f in found):
+        if not course.over and any(
+            f.strength >= SUSPECTED and not is_of(f, Kind.DATA) for f in found
+        ):
             trials += try_out(course, found, shelf, seconds=0.6 * seconds, work=work)
         return trials
-    if any(f.code == "no_signal" for f in found) or course.steps > LONGEST:
+    if any(f.code == NoSignal.code for f in found) or course.steps > LONGEST:
         return []
     return try_out(course, found, shelf, seconds=0.6 * seconds, work=work) + ended_early(
         course, shelf, seconds=0.3 * seconds, work=work
@@ -107,13 +111,17 @@ def examine_static(recipe: Recipe, shelf: Shelf) -> tuple[Case, list[Finding], f
     return program.case, found, work
 
 
-def _static(recipe: Recipe, shelf: Shelf) -> tuple[static.Examined, list[Finding], float]:
+def _static(recipe: Recipe, shelf: Shelf) -> tuple[Untrained, list[Finding], float]:
     batch = recipe.data.batch
     light = recipe if batch == "full" or batch <= 64 else recipe.edit({"data.batch": 64})
     program = shelf.program([light], [0])
     objective = program.population.objectives[0]
-    laid_out = static.lay_out(recipe, program.pipeline, objective.model, objective.loss)
-    return laid_out, static.examine(laid_out), 0.0 if laid_out.seen is None else laid_out.seen.work
+    untrained = inspect_program(recipe, program.pipeline, objective.model, objective.loss)
+    return (
+        untrained,
+        before_training(untrained),
+        0.0 if untrained.seen is None else untrained.seen.work,
+    )
 
 
 def follow(
@@ -147,7 +155,7 @@ def follow(
             marks=2 * MARKS,
         )
         clock["run"] = time.monotonic() - began - sum(clock.values())
-        found += without_signal(program, course)
+        found += given_course(program, course)
         trials = _trials(course, found, shelf, seconds / 2, work)
     return _timed(verdict(found, course, trials), clock, began, course)
 

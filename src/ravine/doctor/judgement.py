@@ -17,14 +17,14 @@ from torch import nn
 from ravine import durations
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
-from ravine.doctor import static
 from ravine.doctor.baseline import Baseline, baseline
+from ravine.doctor.course import Course
 from ravine.doctor.experiment import Curve
-from ravine.doctor.findings import Diagnosis, Finding, ranked, told
+from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.probes import Seen, look
-from ravine.doctor.rules import verdict
-from ravine.doctor.samples import without_signal
-from ravine.doctor.symptoms import Course
+from ravine.doctor.table import as_tables, before_training, given_course, ranked
+from ravine.doctor.untrained import Untrained, inspect_program
+from ravine.doctor.verdict import verdict
 from ravine.engine.programs import Model, Program, programs_of
 from ravine.engine.run import Run
 from ravine.errors import InputError
@@ -52,28 +52,32 @@ def judge(
         raise InputError("member", got=member, expected=f"a number under {len(rundir.recipes)}")
     recipe = rundir.recipes[member]
     program = programs_of([recipe], module, arrays, test=False)[0]
-    laid_out = _lay_out(program)
-    found = static.examine(laid_out)
+    untrained = _inspect(program)
+    found = before_training(untrained)
     clock = {"static": round(time.monotonic() - began, 3)}
     course = course_of(
-        rundir, _alike(rundir.recipes, member), laid_out, lambda: _first(program, laid_out), module
+        rundir,
+        _alike(rundir.recipes, member),
+        untrained,
+        lambda: _first(program, untrained),
+        module,
     )
-    diagnosis = verdict([*found, *without_signal(laid_out, course)], course)
+    diagnosis = verdict([*found, *given_course(untrained, course)], course)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
     skills = [round(max(curve.skill, -99.0), 4) for curve in course.curves]
     diagnosis.measured = {"steps": course.steps, "of": course.total, "skill": skills}
     return diagnosis
 
 
-def _lay_out(program: Program) -> static.Examined:
+def _inspect(program: Program) -> Untrained:
     first = program.population.objectives[0]
-    return static.lay_out(
+    return inspect_program(
         program.recipes[0], program.pipeline, first.model, copy.deepcopy(first.loss)
     )
 
 
-def _first(program: Program, laid_out: static.Examined) -> list[Seen]:
-    return [] if laid_out.seen is None else [laid_out.seen]
+def _first(program: Program, untrained: Untrained) -> list[Seen]:
+    return [] if untrained.seen is None else [untrained.seen]
 
 
 def _alike(recipes: Sequence[Recipe], member: int) -> list[int]:
@@ -85,40 +89,40 @@ def _alike(recipes: Sequence[Recipe], member: int) -> list[int]:
 def course_of(
     rundir: RunDir,
     members: Sequence[int],
-    laid_out: static.Examined,
+    untrained: Untrained,
     first: Callable[[], list[Seen]],
     module: Model,
 ) -> Course:
     """How members went, from the losses of their steps and the metrics of their epochs."""
-    base = _baseline(laid_out)
-    curves = [_curve(rundir, member, base, laid_out.pipeline) for member in members]
+    base = _baseline(untrained)
+    curves = [_curve(rundir, member, base, untrained.pipeline) for member in members]
 
     def last() -> list[Seen]:
         return [
             seen
             for member in list(members)[:LOOKED_AT]
-            if (seen := _final(rundir, member, laid_out, module)) is not None
+            if (seen := _final(rundir, member, untrained, module)) is not None
         ]
 
-    return Course(laid_out.case, curves, last, first)
+    return Course(untrained.case, curves, last, first)
 
 
-def _baseline(laid_out: static.Examined) -> Baseline:
+def _baseline(untrained: Untrained) -> Baseline:
     return baseline(
-        laid_out.loss,
-        laid_out.probe.y.cpu(),
-        laid_out.outputs,
-        laid_out.task,
-        probabilities=laid_out.probabilities,
+        untrained.loss,
+        untrained.probe.y.cpu(),
+        untrained.outputs,
+        untrained.task,
+        probabilities=untrained.probabilities,
     )
 
 
-def _final(rundir: RunDir, member: int, laid_out: static.Examined, module: Model) -> Seen | None:
+def _final(rundir: RunDir, member: int, untrained: Untrained, module: Model) -> Seen | None:
     """What a probe sees in a member as it ended, or as it last stood."""
     own = copy.deepcopy(module) if isinstance(module, nn.Module) else module
-    model = Run(rundir.path, member, module=own).model.to(laid_out.probe.x.device)
-    few = slice(0, 256 if laid_out.probe.x[0].numel() < 500 else 32)
-    return look(model, laid_out.loss, laid_out.probe.x[few], laid_out.probe.y[few])
+    model = Run(rundir.path, member, module=own).model.to(untrained.probe.x.device)
+    few = slice(0, 256 if untrained.probe.x[0].numel() < 500 else 32)
+    return look(model, untrained.loss, untrained.probe.x[few], untrained.probe.y[few])
 
 
 def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> Curve:
@@ -168,21 +172,19 @@ class Checkup:
     """Looks at programs before they are trained, and judges their members when they have ended. No
     number of theirs changes."""
 
-    looked: list[
-        tuple[static.Examined, list[Finding], list[int]]
-    ]  # of each program, with its members
+    looked: list[tuple[Untrained, list[Finding], list[int]]]  # of each program, with its members
     module: Model = None
 
     @classmethod
     def of(cls, programs: Sequence[Program], module: Model = None) -> Checkup:
         looked = []
         for program in programs:
-            laid_out = _lay_out(program)
-            found = static.examine(laid_out)
-            laid_out.model = nn.Identity()  # what trains is not held on to
+            untrained = _inspect(program)
+            found = before_training(untrained)
+            untrained.model = nn.Identity()  # what trains is not held on to
             looked.append(
                 (
-                    laid_out,
+                    untrained,
                     found,
                     sorted({*program.members, *(member for member, _ in program.waiting)}),
                 )
@@ -193,7 +195,7 @@ class Checkup:
         """Store the findings on every member that has ended as events, and give them back
         ranked."""
         whole: list[Finding] = []
-        for laid_out, found, members in self.looked:
+        for untrained, found, members in self.looked:
             kinds: dict[str, list[int]] = {}
             for member in members:
                 if rundir.result(member) is not None:
@@ -201,10 +203,10 @@ class Checkup:
                         member
                     )
             for alike in list(kinds.values())[:MOST]:
-                seen = [] if laid_out.seen is None else [laid_out.seen]
-                course = course_of(rundir, alike, laid_out, lambda seen=seen: seen, self.module)  # type: ignore[misc]
+                seen = [] if untrained.seen is None else [untrained.seen]
+                course = course_of(rundir, alike, untrained, lambda seen=seen: seen, self.module)  # type: ignore[misc]
                 findings = verdict(found, course).findings
-                for finding, data in zip(findings, told(findings), strict=True):
+                for finding, data in zip(findings, as_tables(findings), strict=True):
                     whose = alike[0] if len(rundir.recipes) > len(alike) else None
                     rundir.add_event(course.steps, whose, "finding", finding.text, data)
                 whole += findings

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ravine.doctor.candidates import Candidate, candidates, nearby, untouched
+from ravine.doctor.edits import Case, Edits, describe
 from ravine.doctor.experiment import Shelf
 from ravine.doctor.field import Field, Purse, Rows, plan_steps
-from ravine.doctor.findings import Finding
-from ravine.doctor.remedies import Case, Edits, describe
+from ravine.doctor.finding import Finding
+from ravine.doctor.findings.fit import Overfitting
 from ravine.doctor.scores import Score, paired
 from ravine.engine.programs import Model
 from ravine.errors import InputError
@@ -177,7 +178,7 @@ class Trial:
     # --- choosing ---------------------------------------------------------------------------------
 
     def run(self, findings: Sequence[Finding], original: Recipe) -> Cure:
-        overfits = self.rows.held_out and any(f.code == "overfitting" for f in findings)
+        overfits = self.rows.held_out and any(f.code == Overfitting.code for f in findings)
         self.beside = SEEDS if overfits and self.budget >= AMPLE else 0
         self._enter(
             [untouched(self.case), *candidates(self.case, findings, round(WAVE * self.budget))]

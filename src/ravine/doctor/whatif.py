@@ -13,12 +13,18 @@ import numpy as np
 
 from ravine import durations
 from ravine.catalogue import find
+from ravine.doctor.course import UNFINISHED, Course
+from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.edits import Case, Edits, describe, longer
 from ravine.doctor.experiment import Curve, Experiment, Shelf
-from ravine.doctor.findings import Finding
-from ravine.doctor.remedies import Case, describe, longer, remedies
-from ravine.doctor.rules import HOLDING, SHOWN, Trial, shows
-from ravine.doctor.static import HINT
-from ravine.doctor.symptoms import UNFINISHED, Course, broken, unfinished
+from ravine.doctor.finding import Finding
+from ravine.doctor.findings.fit import AugmentationDestructive, CapacityTooSmall
+from ravine.doctor.findings.initial import InitScale
+from ravine.doctor.findings.plan import HINT, BatchTooLarge, BatchTooSmall, TooFewEpochs
+from ravine.doctor.findings.rates import LrTooHigh, LrTooLow, OptimizerUnsuited, is_adaptive
+from ravine.doctor.findings.units import VanishingGradient, broken
+from ravine.doctor.table import is_of
+from ravine.doctor.verdict import GAIN, WhatIf
 from ravine.recipe import Recipe
 
 FEWEST = 30  # steps of a heavy program
@@ -28,13 +34,12 @@ SPEED = 3e10
 SUSPECTS = 4
 LONGEST = 800  # steps of a plan that is tried at several times its length
 HEAVY = 1.0  # seconds of one member
-RATES = ("lr_too_low", "lr_too_high")
 
 
 def seconds_of(course: Course, work: float, steps: int | None = None) -> float:
     """About how long one member takes for so many steps; 0 where the operations of a sample are not
     known."""
-    batch = (course.run or course.case.recipe).data.batch
+    batch = (course.run or course.recipe).data.batch
     return work * (256 if batch == "full" else batch) * (steps or course.steps) / SPEED
 
 
@@ -57,7 +62,7 @@ def try_out(
     *,
     seconds: float = math.inf,
     work: float = 0.0,
-) -> list[Trial]:
+) -> list[WhatIf]:
     """Run variants of the program for the same steps: other learning rates, and the remedy of each
     suspicion; where none of these helps, what is rarely suspected.
 
@@ -65,7 +70,7 @@ def try_out(
     n steps is about the rate itself for k n steps. What the best such member reaches is what the
     whole plan is taken to reach.
     """
-    recipe = _run(course)
+    recipe = course.trained
     suspects = sorted(
         (f for f in found if f.remedies and _ripe(f, course)), key=lambda f: -f.strength
     )[:SUSPECTS]
@@ -97,14 +102,14 @@ def try_out(
     )
     trials = []
     for trial, factor in _of_rates(course, reach, own, projected, ahead, steps):
-        sure = few or not shows(trial, course)
+        sure = few or not trial.counts(course)
         trials.append(trial if sure else _again(course, trial, factor, compressed, shelf, steps))
     limit = PATIENCE * seconds * (1 - share) / max(1, len(suspects))
     for suspect in suspects:
         trials.append(_tried(course, suspect, shelf, steps, own, projected, compressed, limit))
     if not few and not course.plain and (course.over or _broken(course)):
         best, suspected = max([projected, *reach.values()]), {f.code for f in suspects}
-        helped = any(shows(trial, course) for trial in trials)
+        helped = any(trial.counts(course) for trial in trials)
         for finding in [*_other_optimizer(course), *([] if helped else _unsuspected(course))]:
             if finding.code not in suspected:
                 trials.append(
@@ -113,21 +118,17 @@ def try_out(
     return trials
 
 
-def _run(course: Course) -> Recipe:
-    return course.run or course.curves[0].recipe
-
-
 def _ripe(finding: Finding, course: Course) -> bool:
     """Whether an experiment would say something: what only slows the beginning is asked for at a
     plan's end."""
-    if finding.code in RATES:
+    if is_of(finding, Kind.RATE):
         return False
-    worse = finding.code == "batch_too_small" and not course.skill > -0.05
+    worse = finding.code == BatchTooSmall.code and not course.skill > -0.05
     return (
         finding.strength > HINT
         or course.over
         or worse
-        or finding.code == "augmentation_destructive"
+        or finding.code == AugmentationDestructive.code
     )
 
 
@@ -140,12 +141,12 @@ def _tried(
     projected: float,
     factor: float,
     seconds: float,
-) -> Trial:
+) -> WhatIf:
     """The remedy of one suspicion, at the program's rate and at ``factor`` times it."""
-    recipe = _run(course)
-    if suspect.code == "augmentation_destructive":
+    recipe = course.trained
+    if suspect.code == AugmentationDestructive.code:
         return _unaugmented(course, suspect, shelf, steps, seconds)
-    edits = _on(recipe, course.case, suspect.remedies[0]["edits"])
+    edits = _on(recipe, course.subject, suspect.remedies[0]["edits"])
     lr = recipe.optimizer.arguments["lr"]
     factors = [1.0] if factor == 1 or "optimizer" in edits else [1.0, factor]
     tried = [recipe.edit(edits | ({} if k == 1 else {"optimizer.lr": lr * k})) for k in factors]
@@ -164,43 +165,32 @@ def _unsuspected(course: Course) -> Iterator[Finding]:
     end a wider network too."""
     flat = broken(course, course.first) or broken(course, course.seen)
     kinds = " ".join(layer.kind for seen in course.first[:1] for layer in seen.layers)[:80]
-    candidates = [
-        flat or Finding("vanishing_gradient", "hidden layers", f"the layers are {kinds}"),
-        Finding("init_scale", "initial weights", "the initial weights are unlike He's"),
-        *(
-            [Finding("capacity_too_small", "hidden layers", f"the layers are {kinds}")]
-            if course.over
-            else []
-        ),
+    layers = Evidence("hidden layers", f"the layers are {kinds}", HINT)
+    weights = Evidence("initial weights", "the initial weights are unlike He's", HINT)
+    candidates: list[tuple[type[Declaration], Evidence]] = [
+        flat or (VanishingGradient, layers),
+        (InitScale, weights),
     ]
-    for finding in candidates:
-        edits = remedies(finding.code, course.case)
-        if edits:
-            yield replace(finding, remedies=edits, strength=HINT)
+    if course.over:
+        candidates.append((CapacityTooSmall, layers))
+    for kind, evidence in candidates:
+        finding = kind.finding(replace(evidence, strength=HINT), course.subject)
+        if finding.remedies:
+            yield finding
 
 
 def _other_optimizer(course: Course) -> list[Finding]:
-    recipe = course.case.recipe
-    found = remedies("optimizer_unsuited", course.case)
-    adaptive = "adaptive" in find("optimizer", recipe.optimizer.kind).marks
-    if adaptive or not found or not course.over:
-        return []
-    return [
-        Finding(
-            "optimizer_unsuited",
-            "optimizer.kind",
-            f"the optimiser is {recipe.optimizer.kind}",
-            found,
-            strength=HINT,
-        )
-    ]
+    kind = course.recipe.optimizer.kind
+    evidence = Evidence("optimizer.kind", f"the optimiser is {kind}", HINT)
+    finding = OptimizerUnsuited.finding(evidence, course.subject)
+    return [finding] if course.over and finding.remedies and not is_adaptive(kind) else []
 
 
 def _again(
-    course: Course, trial: Trial, factor: float, compressed: float, shelf: Shelf, steps: int
-) -> Trial:
+    course: Course, trial: WhatIf, factor: float, compressed: float, shelf: Shelf, steps: int
+) -> WhatIf:
     """The gain of a rate with the other seeds: one member may learn by luck."""
-    recipe = _run(course)
+    recipe = course.trained
     lr, seeds = recipe.optimizer.arguments["lr"], [curve.recipe.seed for curve in course.curves[1:]]
     if not seeds:
         return trial
@@ -213,7 +203,7 @@ def _again(
     theirs, ours = skills[: len(seeds)], skills[len(seeds) :]
     against = (
         ours
-        if trial.finding.code == "lr_too_low"
+        if trial.finding.code == LrTooLow.code
         else [max(curve.skill, -0.5) for curve in course.curves[1:]]
     )
     gains = [trial.gain, *(a - b for a, b in zip(theirs, against, strict=True))]
@@ -265,23 +255,22 @@ def _of_rates(
     projected: float,
     ahead: float,
     steps: int,
-) -> Iterator[tuple[Trial, float]]:
+) -> Iterator[tuple[WhatIf, float]]:
     """A lower and a higher rate, the best of each, and its multiple of the program's."""
-    lr = course.case.recipe.optimizer.arguments["lr"]
+    lr = course.recipe.optimizer.arguments["lr"]
     lower = {f: s for f, s in reach.items() if f < 1}
     higher = {f: s for f, s in reach.items() if f > 1.5 * ahead}
-    for code, rates in (("lr_too_high", lower), ("lr_too_low", higher)):
+    for kind, rates in ((LrTooHigh, lower), (LrTooLow, higher)):
         if not rates:
             continue
         factor = max(rates, key=lambda f: rates[f])
-        against = own if code == "lr_too_high" else projected
+        against = own if kind is LrTooHigh else projected
         words = f"with lr {lr * factor:.3g} the same {steps} steps {_words(rates[factor])}, with lr {lr:.3g} {_percent(own)}"
-        if code == "lr_too_low" and ahead > 1.5:
+        if kind is LrTooLow and ahead > 1.5:
             words += f" (the whole plan of {course.total} steps is projected to reach {_percent(projected)})"
-        finding = Finding(
-            code, "optimizer.lr", f"lr is {lr:.3g}", remedies(code, course.case, factor=factor)
-        )
-        yield Trial(finding, rates[factor] - max(against, -0.5), rates[factor], words), factor
+        evidence = Evidence("optimizer.lr", f"lr is {lr:.3g}", 1.0, factor)
+        finding = kind.finding(evidence, course.subject)
+        yield WhatIf(finding, rates[factor] - max(against, -0.5), rates[factor], words), factor
 
 
 def _words(skill: float) -> str:
@@ -294,21 +283,21 @@ def _percent(skill: float) -> str:
 
 def _trial(
     course: Course, suspect: Finding, curve: Curve, own: float, projected: float, steps: int
-) -> Trial:
+) -> WhatIf:
     """How a remedy's member compares: by skill, each against its own loss's constant predictor, and
     by the metric too."""
     gain = curve.skill - max(projected, -0.5)
-    if curve.recipe.loss != course.case.recipe.loss:
+    if curve.recipe.loss != course.recipe.loss:
         gain = min(gain, curve.metric_skill - max(course.metric_skill, -0.5))
     words = f"with the first remedy {steps} steps {_words(curve.skill)}, without it {_percent(own)}"
-    return Trial(replace(suspect), gain, curve.skill, words)
+    return WhatIf(replace(suspect), gain, curve.skill, words)
 
 
 def _unaugmented(
     course: Course, suspect: Finding, shelf: Shelf, steps: int, seconds: float
-) -> Trial:
+) -> WhatIf:
     """With and without augmentation, both on samples as they are."""
-    recipe = _run(course)
+    recipe = course.trained
     experiment = Experiment([recipe, recipe.edit({"data.augment": []})], shelf)
     experiment.advance(steps, seconds=seconds)
     plain = experiment.groups[-1]
@@ -317,7 +306,7 @@ def _unaugmented(
         for group in experiment.groups
     )
     words = f"without it {steps} steps {_words(without)} on samples as they are, with it {_percent(own)}"
-    return Trial(
+    return WhatIf(
         suspect,
         without - max(own, -0.5),
         without,
@@ -331,18 +320,18 @@ def _unaugmented(
 
 def limits(
     course: Course, found: Sequence[Finding], shelf: Shelf, *, seconds: float, work: float
-) -> Iterator[Trial]:
+) -> Iterator[WhatIf]:
     """Of a program that learns: whether what is rare in it holds it back. Without it the skill must
     double, or half of the loss that is left must go.
     """
-    suspects = [f for f in found if f.code in HOLDING and f.remedies]
+    suspects = [f for f in found if is_of(f, Kind.LIMIT) and f.remedies]
     if (
         not suspects
         or course.skill > 0.7
         or seconds_of(course, work) * (1 + 2 * len(suspects)) > seconds
     ):
         return
-    recipe, steps = _run(course), course.steps
+    recipe, steps = course.trained, course.steps
     lr = recipe.optimizer.arguments["lr"]
     ahead = [f for f in (3.0, 10.0) if f <= 2 * course.total / steps]
     higher = [recipe.edit({"optimizer.lr": lr * f}) for f in ahead]
@@ -358,28 +347,28 @@ def limits(
         )
         needed = (
             trial.needed
-            if suspect.code == "augmentation_destructive"
+            if suspect.code == AugmentationDestructive.code
             else max(0.15, min((1 - projected) / 2, projected))
         )
         yield replace(trial, needed=needed)
 
 
-def ended_early(course: Course, shelf: Shelf, *, seconds: float, work: float = 0.0) -> list[Trial]:
+def ended_early(course: Course, shelf: Shelf, *, seconds: float, work: float = 0.0) -> list[WhatIf]:
     """Where a whole plan may have ended in mid-descent: the plan at higher rates, longer, on
     smaller batches.
 
     A rate must take away a third of the loss that is left; more steps, which always help, a half.
     """
-    if not course.over or (course.plain and not unfinished(course, UNFINISHED / 2)):
+    if not course.over or (course.plain and not course.unfinished(UNFINISHED / 2)):
         return []
     trials = list(_faster(course, shelf, seconds, work)) if course.plain else []
     trials += _further(course, shelf, seconds, work)
-    best = max((trial.gain for trial in trials if shows(trial, course)), default=0.0)
+    best = max((trial.gain for trial in trials if trial.counts(course)), default=0.0)
     return [trial if trial.gain > 0.6 * best else replace(trial, sure=False) for trial in trials]
 
 
-def _faster(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterator[Trial]:
-    run = _run(course)
+def _faster(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterator[WhatIf]:
+    run = course.trained
     lr, seeds = run.optimizer.arguments["lr"], [curve.recipe.seed for curve in course.curves]
     needed = max(0.03, (1 - course.skill) / 3)
     for factor in (10.0,) if seconds_of(course, work) * len(seeds) > HEAVY else (5.0, 20.0):
@@ -396,49 +385,32 @@ def _faster(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterat
             f"with lr {lr * factor:.3g} the same {course.steps} steps {_words(skill)}, "
             f"with lr {lr:.3g} {_percent(course.skill)}"
         )
-        finding = Finding(
-            "lr_too_low",
-            "optimizer.lr",
-            f"lr is {lr:.3g}",
-            remedies("lr_too_low", course.case, factor=factor),
-        )
-        yield Trial(finding, skill - course.skill, skill, words, needed)
+        evidence = Evidence("optimizer.lr", f"lr is {lr:.3g}", 1.0, factor)
+        finding = LrTooLow.finding(evidence, course.subject)
+        yield WhatIf(finding, skill - course.skill, skill, words, needed)
 
 
-def _further(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterator[Trial]:
+def _further(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterator[WhatIf]:
     """Four times the plan, 200 steps at least; the same epochs on smaller batches."""
-    run, size = _run(course), shelf.pipeline(_run(course)).train_size
-    needed = max(SHOWN, (1 - course.skill) / 2) if course.plain else SHOWN
+    run, size = course.trained, shelf.pipeline(course.trained).train_size
+    needed = max(GAIN, (1 - course.skill) / 2) if course.plain else GAIN
     times = max(4, math.ceil(LONGEST / 4 / course.total))
-    found = [
-        (
-            "too_few_epochs",
-            "stop.after",
-            f"the plan ends after {course.total} steps",
-            longer(course.case, times),
-        )
+    ends = Evidence("stop.after", f"the plan ends after {course.total} steps", 1.0)
+    found: list[tuple[type[Declaration], Evidence, Edits]] = [
+        (TooFewEpochs, ends, longer(course.subject, times))
     ]
     batch = run.data.batch
-    if (
-        run.data.batch == course.case.recipe.data.batch
-        and (batch == "full" or batch >= 64)
-        and course.total < 400
-    ):
-        smaller = remedies("batch_too_large", course.case)[0]["edits"]
-        found.append(
-            (
-                "batch_too_large",
-                "data.batch",
-                f"batches of {batch} leave {course.total} steps in the whole plan",
-                smaller,
-            )
-        )
-    for code, where, evidence, edits in found:
+    few = batch == course.recipe.data.batch and course.total < BatchTooLarge.STEPS
+    if few and (batch == "full" or batch >= 64):
+        leaves = Evidence("data.batch", BatchTooLarge.text_of(course), 1.0)
+        smaller = BatchTooLarge.remedies_for(course.subject)[0]["edits"]
+        found.append((BatchTooLarge, leaves, smaller))
+    for kind, evidence, edits in found:
         recipe = run.edit(edits)
         steps = min(plan(recipe, size), LONGEST)
         if course.total >= LONGEST or seconds_of(course, work, steps) > seconds / 2:
             continue
         skill = _outcomes(shelf, [recipe], steps, PATIENCE * seconds)[0].skill
         words = f"with {describe(edits)} {steps} steps {_words(skill)}, as it is {_percent(course.skill)}"
-        finding = Finding(code, where, evidence, remedies(code, course.case))
-        yield Trial(finding, skill - max(course.skill, -0.5), skill, words, needed)
+        finding = kind.finding(evidence, course.subject)
+        yield WhatIf(finding, skill - max(course.skill, -0.5), skill, words, needed)

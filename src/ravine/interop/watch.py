@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.doctor.findings import Diagnosis, Finding, ranked
-from ravine.doctor.probes import measured_layer
+from ravine.doctor.baseline import Baseline
+from ravine.doctor.course import Course, Loop
+from ravine.doctor.declaration import Kind
+from ravine.doctor.experiment import Curve
+from ravine.doctor.finding import Diagnosis
+from ravine.doctor.probes import Layer, Seen, measured_layer
+from ravine.doctor.table import is_of, ranked, symptoms
+from ravine.nn.traits import observed_traits
+from ravine.recipe import Recipe
 
 # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
 SHARE = 0.0015
@@ -30,7 +36,8 @@ LOOKED = (
 )  # numbers of a layer's output that are looked at: of convolutions some samples, of dense layers all
 WAITING = 256  # losses that wait to be read
 KEPT = 4096  # losses kept; older ones are thinned to every second
-PLAIN = 0.9  # the last losses against the first: learning is plain under it
+FEWEST = 20  # losses that say something
+LATEST = 5  # samples whose layers and gradients are judged, by their medians
 
 
 @dataclass
@@ -188,126 +195,89 @@ class Watch:
             handle.remove()
         self._handles.clear()
 
-    # --- what it says -----------------------------------------------------------------------------
+    # --- the diagnosis ----------------------------------------------------------------------------
 
     def diagnose(self) -> Diagnosis:
-        """``healthy``, ``sick`` or ``uncertain`` (too little seen), with findings as ``ravine
-        doctor`` gives them."""
+        """``healthy``, ``sick`` or ``uncertain`` (too little was seen), with findings.
+
+        The findings are those of ``ravine doctor``, by the same thresholds. A loop does not say
+        what a constant predictor would reach, so the loss is measured against its own beginning,
+        and what is read from the loss alone makes no alarm: the losses of adversarial pairs and
+        contrastive losses need not fall, and a noisy regression may have learned at once.
+        """
         self._unhook()
         self._read()
-        finite = [loss for loss in self.losses if math.isfinite(loss)]
-        findings = list(self._findings(finite))
         measured = {
             "steps": self.steps,
             "samples": len(self.samples),
             "share_of_time": round(self.share, 4),
         }
-        if self._bad is not None:
-            return Diagnosis(
-                "sick",
-                ranked(findings),
-                measured=measured,
-                why=f"the loss is not a number at step {self._bad}",
-            )
-        if len(finite) < 20:
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        if self._bad is None and len(finite) < FEWEST:
             return Diagnosis(
                 "uncertain", measured=measured, why=f"{self.steps} steps say too little"
             )
-        first, last = _level(finite, 0), _level(finite, 1)
-        if last < PLAIN * first or (last <= 0 and first > last):
+        course = self._course(finite)
+        findings = ranked(symptoms(course))
+        if self._bad is not None:
+            why = f"the loss is not a number at step {self._bad}"
+            return Diagnosis("sick", findings, measured=measured, why=why)
+        first, last = course.loss_at(0.0), course.loss_at(1.0)
+        if course.plain:
             why = f"the loss has fallen from {first:.4g} to {last:.4g}"
-            return Diagnosis("healthy", measured=measured, notes=findings, why=why)
+            return Diagnosis("healthy", notes=findings, measured=measured, why=why)
         why = f"the loss went from {first:.4g} to {last:.4g}"
-        return Diagnosis(
-            "sick" if findings else "uncertain", ranked(findings), measured=measured, why=why
-        )
+        if all(is_of(finding, Kind.LOSS_ALONE) for finding in findings):
+            return Diagnosis("uncertain", notes=findings, measured=measured, why=why)
+        return Diagnosis("sick", findings, measured=measured, why=why)
 
     @property
     def share(self) -> float:
         """The part of the time since the beginning that measuring took."""
         return self._spent / max(time.perf_counter() - self._began, 1e-9)
 
-    def _findings(self, finite: list[float]) -> Iterator[Finding]:
-        if self._bad is not None:
-            norms = [s.norm for s in self.samples if s.step <= self._bad]
-            yield Finding(
-                "non_finite",
-                "loss",
-                f"the loss is not a number from step {self._bad} on",
-                strength=0.9,
-            )
-            if len(norms) > 1 and max(norms) > 100 * max(norms[0], 1e-12):
-                text = f"the gradient's norm grew from {norms[0]:.2g} to {max(norms):.2g} before step {self._bad}"
-                yield Finding("exploding_gradient", "gradient", text, strength=0.7)
-            moved = [s.update for s in self.samples if s.step <= self._bad]
-            if moved and max(moved) > 0.3:
-                text = f"one step moved the weights by {max(moved):.2g} times their size (lr {self.samples[0].lr:g})"
-                yield Finding("lr_too_high", "lr", text, (self._rate(0.1),), strength=0.91)
-        if len(finite) < 20:
-            return
-        yield from self._of_rate(finite)
-        yield from self._of_depth()
-        yield from self._of_layers()
-        first, last = _level(finite, 0), _level(finite, 1)
-        if abs(last - first) < 0.02 * abs(first):
-            text = f"the loss was {first:.4g} at the beginning and is {last:.4g} after {self.steps} steps"
-            yield Finding("stuck", "loss", text, strength=0.55)
-
-    def _rate(self, factor: float) -> dict[str, Any]:
+    def _course(self, finite: list[float]) -> Course:
+        """What was measured as one member's course, its loss measured against its beginning."""
+        levels = _levels(finite) or [1.0]
+        lowest = min(min(levels), 0.0)  # of losses that may be negative: counted from the lowest
+        levels = [level - lowest for level in levels]
+        begin = Baseline(max(levels[0], 1e-12), 0.0, max(levels[0], 1e-12))
+        losses = np.asarray(self.losses, dtype=float) - lowest
+        before = [s for s in self.samples if self._bad is None or s.step <= self._bad]
+        norms = np.array([s.norm for s in before if math.isfinite(s.norm)] or [0.0])
+        curve = Curve(
+            Recipe(),
+            self.steps,
+            losses,
+            np.repeat(norms, -(-len(losses) // len(norms)))[: len(losses)],
+            at=[round(self.steps * (i + 1) / len(levels)) for i in range(len(levels))],
+            loss=levels,
+            base=begin,
+            failed=None if self._bad is None else "diverged",
+        )
         lr = self.samples[-1].lr if self.samples else 0.0
-        return {"edits": {"lr": lr * factor}, "why": f"lr {lr * factor:.3g} in place of {lr:.3g}"}
+        by_gradient = "SGD" in type(self.optimizer).__name__
+        moved = [sample.update for sample in before]
+        loop = Loop(lr, moved, by_gradient, norms.tolist(), self._bad)
+        seens = [self._seen(sample) for sample in self.samples if sample.layers][-LATEST:]
+        return Course(None, [curve], lambda: seens, lambda: seens[:1], loop=loop)
 
-    def _of_rate(self, finite: list[float]) -> Iterator[Finding]:
-        first, last, lowest = _level(finite, 0), _level(finite, 1), min(_levels(finite))
-        if last > 1.5 * first or (last > 3 * max(lowest, 1e-12) and last > first):
-            text = f"the loss rose from {first:.4g} (lowest {lowest:.4g}) to {last:.4g}"
-            yield Finding("lr_too_high", "lr", text, (self._rate(0.1),), strength=0.75)
-        updates = sorted(s.update for s in self.samples)
-        middle = updates[len(updates) // 2] if updates else 0.0
-        plain_descent = "SGD" in type(self.optimizer).__name__
-        if plain_descent and 0 < middle < 1e-6 and last > PLAIN * first:
-            now = self.samples[-1]
-            text = f"one step moves the weights by {middle:.1g} of their size (lr {now.lr:g}, gradient norm {now.norm:.2g})"
-            yield Finding("lr_too_low", "lr", text, (self._rate(100.0),), strength=0.6)
-        levels = _levels(finite)
-        moves = [b - a for a, b in pairwise(levels)]
-        turns = [a * b < 0 for a, b in pairwise(moves)]
-        swing = sum(map(abs, moves)) / max(1, len(moves))
-        if len(levels) >= 10 and sum(turns) > 0.6 * len(turns) and swing > 0.2 * abs(first):
-            share = sum(turns) / len(turns)
-            text = f"between twentieths of the run the loss moves by {swing:.3g} and turns in {share:.0%} of the cases"
-            yield Finding("oscillating", "loss", text, strength=0.6)
-
-    def _of_depth(self) -> Iterator[Finding]:
-        last = [s for s in self.samples if len(s.gradients) > 1][-5:]
-        if not last:
-            return
-        ratios = sorted(_first_to_last(s) for s in last)
-        ratio, norm = ratios[len(ratios) // 2], last[-1].norm
-        names = list(last[-1].gradients)
-        if ratio < 1e-3 or norm < 1e-7:
-            text = f"the gradient of {names[0]}, relative to its weights, is {ratio:.1g} of that of {names[-1]} (norm {norm:.2g})"
-            yield Finding("vanishing_gradient", names[0], text, strength=0.75)
-        if ratio > 1e4 or norm > 1e4:
-            text = f"the gradient of {names[0]} is {ratio:.1g} times that of {names[-1]} (norm {norm:.2g})"
-            yield Finding("exploding_gradient", names[0], text, strength=0.6)
-
-    def _of_layers(self) -> Iterator[Finding]:
-        seen = [s.layers for s in self.samples if s.layers][-3:]
-        if not seen:
-            return
-        for code, key, limit, words in (
-            ("dead_units", "zero_units", 0.5, "units gave zero on every sample looked at"),
-            ("saturated_units", "flat", 0.8, "outputs lay at the flat ends"),
-        ):
-            worst = {
-                n: sorted(layers[n][key] for layers in seen if n in layers)[0] for n in seen[-1]
-            }
-            name = max(worst, key=lambda n: worst[n], default=None)
-            if name is not None and worst[name] >= limit:
-                where = f"{seen[-1][name]['kind']} {name}"
-                text = f"{worst[name]:.0%} of the {words} of {where} in the last {len(seen)} samples, at step {self.steps}"
-                yield Finding(code, name, text, strength=0.85 if worst[name] > 0.95 else 0.65)
+    def _seen(self, sample: Sample) -> Seen:
+        """A sample as a probe would show it: layers in the order in which the model names them."""
+        layers = []
+        for name, module in self.model.named_modules():
+            kind, known = type(module).__name__, observed_traits(module)
+            if name in sample.layers:
+                shares = {key: sample.layers[name][key] for key in ("zero_units", "flat")}
+                layers.append(Layer(name, kind, False, 0, (), known, 0.0, 0.0, 0.0, **shares))
+            for own, _ in module.named_parameters(recurse=False):
+                ratio = sample.gradients.get(f"{name}.{own}" if name else own)
+                if ratio is not None:
+                    layer = Layer(
+                        name, kind, True, 0, (), known, 0.0, 0.0, 0.0, gradient=ratio, weight=1.0
+                    )
+                    layers.append(layer)
+        return Seen(layers, math.nan, torch.empty(0), norm=sample.norm)
 
 
 def watch(model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | None = None) -> Watch:
@@ -331,19 +301,8 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | No
     return Watch(model, optimizer, every=every)
 
 
-def _first_to_last(sample: Sample) -> float:
-    values = list(sample.gradients.values())
-    return values[0] / max(values[-1], 1e-30)
-
-
 def _levels(losses: list[float], parts: int = 20) -> list[float]:
     """Means of equal parts of the run."""
     size = max(1, len(losses) // parts)
     cut = [losses[i : i + size] for i in range(0, len(losses) - size + 1, size)]
     return [sum(part) / len(part) for part in cut]
-
-
-def _level(losses: list[float], end: int) -> float:
-    """The mean of the first twentieth, or of the last tenth."""
-    part = losses[: max(1, len(losses) // 20)] if end == 0 else losses[-max(1, len(losses) // 10) :]
-    return sum(part) / len(part)

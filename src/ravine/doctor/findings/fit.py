@@ -1,0 +1,219 @@
+"""Findings about how well the network fits: what holds it back, and what it learns by heart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ravine.doctor.course import MAJORITY, Course
+from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.edits import (
+    Case,
+    Edits,
+    Remedies,
+    last_weighted,
+    layers_of,
+    narrowed,
+    tenth_of_plan,
+)
+from ravine.doctor.remedies import (
+    longer_plan,
+    more_augmentation,
+    normalisation,
+    weight_decay,
+    wider_layers,
+)
+from ravine.doctor.untrained import Untrained
+
+HINT = 0.2  # strength of what only an experiment can judge
+
+
+class OverRegularised(Declaration):
+    code = "over_regularised"
+    rank = 190
+    title = "Penalties or dropout are too strong."
+    cause = "The penalties outweigh the data, or dropout leaves too little of the signal."
+    leads_to = "The weights are held near zero."
+    consequences = ("underfitting", "stuck")
+    seen_by = "the same steps with weaker penalties and less dropout get much further."
+    what_to_do = "Smaller penalties, dropout of at most 0.5."
+    kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
+
+    PENALTY, RATE = 1e-3, 0.6  # from which an experiment is made
+    STRONG_PENALTY, STRONG_RATE = 0.05, 0.8
+    MILD = 0.2  # the dropout rate that is proposed
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        recipe = program.recipe
+        decay = recipe.optimizer.arguments.get("weight_decay") or 0.0
+        penalty = max(recipe.loss.l2, recipe.loss.l1, decay)
+        layers = recipe.model.layers if recipe.model.kind == "layers" else ()
+        rate = max((layer.rate for layer in layers if "dropout" in layer.kind), default=0.0)
+        if penalty >= cls.PENALTY or rate >= cls.RATE:
+            text = f"the largest penalty is {penalty:g}, the largest dropout rate {rate:g}"
+            strong = penalty >= cls.STRONG_PENALTY or rate >= cls.STRONG_RATE
+            yield Evidence("penalties and dropout", text, 0.35 if strong else HINT)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        loss = case.recipe.loss
+        edits: Edits = {f"loss.{name}": 0.0 for name in ("l1", "l2") if getattr(loss, name)}
+        if case.recipe.optimizer.arguments.get("weight_decay"):
+            edits["optimizer.weight_decay"] = 0.0
+        for i, layer in enumerate(layers_of(case.recipe) or []):
+            if layer["kind"] == "dropout":
+                edits[f"model.layers.{i}.rate"] = min(cls.MILD, layer.get("rate", 0.5))
+        if edits:
+            yield edits, "weaker penalties and less dropout"
+
+
+class AugmentationDestructive(Declaration):
+    code = "augmentation_destructive"
+    rank = 195
+    title = "The augmentation is too strong."
+    cause = "It removes what tells the classes apart."
+    leads_to = "Training samples no longer look like those that the network will see."
+    consequences = ("underfitting",)
+    seen_by = (
+        "trained with and without augmentation, both judged on samples as they are: without it the "
+        "skill is over twice as high (over three times, where it learns all the same)."
+    )
+    what_to_do = "Milder augmentation."
+    kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        if program.recipe.data.augment:
+            kinds = ", ".join(part.kind for part in program.recipe.data.augment)
+            yield Evidence("data.augment", f"samples are augmented by {kinds}", HINT)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield {"data.augment": []}, "without augmentation"
+
+
+class CapacityTooSmall(Declaration):
+    code = "capacity_too_small"
+    rank = 240
+    title = "The network is too small for the task."
+    cause = "A layer has too few units to carry what the outputs depend on."
+    leads_to = "Training and validation loss both stay high."
+    consequences = ("underfitting",)
+    seen_by = (
+        "a hidden layer of one unit, or of fewer than log2(classes) + 1, and a wider network gets much "
+        "further; at a plan's end any network that does not learn."
+    )
+    what_to_do = "More units, then more layers."
+    kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
+    generic = 7
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        narrow = min(program.weighted[:-1], key=lambda layer: layer.units, default=None)
+        regression = program.task == "regression"
+        if narrow is None or (regression and program.outputs > 1):
+            return  # an autoencoder is narrow on purpose
+        outputs = program.pipeline.outputs
+        wanted = 1 if regression else math.log2(max(2, outputs)) + 1
+        if narrow.units == 1 or narrow.units < wanted:
+            units = f"{narrow.units} unit{'s' * (narrow.units > 1)}"
+            text = f"layer {narrow.name} has {units} for {outputs} outputs"
+            yield Evidence(f"layer {narrow.name}", text, 0.3 if narrow.units == 1 else HINT)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from wider_layers(case)
+
+
+class Overfitting(Declaration):
+    code = "overfitting"
+    rank = 260
+    title = "The network learns the training samples by heart."
+    cause = "It has enough capacity and time to fit what is particular to single samples."
+    leads_to = "Validation gets worse while training gets better."
+    seen_by = (
+        "validation was best early and has lost over 15 % of the constant predictor's loss since (5 %, "
+        "where it ends worse than that predictor), while training went on falling. Needs the run."
+    )
+    what_to_do = "Early stopping, weight decay, dropout, augmentation, fewer units, more data."
+
+    STRENGTH = 0.9
+    LOST, LOST_BELOW = 0.15, 0.05  # of validation skill since its best; where it ends under 0
+    AHEAD, AHEAD_BELOW = 0.3, 0.5  # of training skill over validation skill
+    FEWEST = 5  # epochs with validation
+
+    @classmethod
+    def while_learning(cls, course: Course) -> Iterator[Evidence]:
+        found = []
+        for curve in course.curves:
+            if len(curve.val_loss) < cls.FEWEST or not curve.finite:
+                return
+            skills = [curve.base.skill(value) for value in curve.val_loss]
+            best, last = int(np.argmax(skills)), skills[-1]
+            lost, ahead = skills[best] - last, curve.skill - last
+            below = lost > cls.LOST_BELOW and last < 0 and ahead > cls.AHEAD_BELOW
+            found.append((lost, ahead, best, (lost > cls.LOST or below) and ahead > cls.AHEAD))
+        if sum(late for *_, late in found) <= MAJORITY * len(found):
+            return
+        lost, ahead, best, _ = sorted(found)[len(found) // 2]
+        part = best / max(1, len(course.curves[0].val_loss) - 1)
+        text = (
+            f"validation loss was best after {part:.0%} of the run and has lost {lost:.0%} of the "
+            f"constant predictor's since; training is ahead of it by {ahead:.0%}"
+        )
+        yield Evidence("validation loss", text, cls.STRENGTH)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        """The whole list: early stopping, decay, dropout, capacity, augmentation, normalisation.
+
+        More data and an ensemble help as well; neither is an edit of one recipe, so a trial
+        measures them beside its cure.
+        """
+        if case.recipe.stop.patience is None:
+            why = "stop early: keep the weights that were best in validation"
+            yield {"stop.patience": tenth_of_plan(case)}, why
+        yield from weight_decay(case)
+        layers = layers_of(case.recipe)
+        last = None if layers is None else last_weighted(layers)
+        if layers and last:
+            dropped = [*layers[:last], {"kind": "dropout", "rate": 0.5}, *layers[last:]]
+            yield {"model.layers": dropped}, "dropout before the output layer"
+            narrow = [narrowed(layer) if i < last else layer for i, layer in enumerate(layers)]
+            yield {"model.layers": narrow}, "a smaller network: a quarter of the hidden units"
+        yield from more_augmentation(case)
+        yield from normalisation(case)
+
+
+class Underfitting(Declaration):
+    code = "underfitting"
+    rank = 320
+    title = "The training loss is still high at the end."
+    cause = "The network has not learned what the data hold."
+    leads_to = "Its answers are little better than the constant predictor's."
+    seen_by = "at the plan's end the training loss is over half of the constant predictor's, beside a cause."
+    what_to_do = "Train longer, a larger network."
+    kinds = frozenset({Kind.LOSS_ALONE})
+
+    LOW = 0.5  # skill below which the loss is still high at a plan's end
+    WORSE = -0.05  # skill below which it is worse than the constant predictor
+
+    @classmethod
+    def during(cls, course: Course) -> Iterator[Evidence]:
+        skill = course.skill
+        high = skill <= cls.WORSE or (skill < cls.LOW and course.over)
+        if course.loop is None and high and math.isfinite(skill):
+            curve = sorted(course.curves, key=lambda c: c.skill)[len(course.curves) // 2]
+            text = (
+                f"after {course.steps} steps the loss is {curve.loss[-1]:.4g}; the best constant "
+                f"predictor has {curve.base.loss:.4g}"
+            )
+            yield Evidence("loss", text, 0.55)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from longer_plan(case)
+        yield from wider_layers(case)

@@ -1,0 +1,131 @@
+"""Findings about the network as it starts: its weights, and whether it is more than linear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ravine.doctor.declaration import Declaration, Evidence
+from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.findings.scales import InputsUnscaled
+from ravine.doctor.probes import Layer, is_affine
+from ravine.doctor.remedies import fresh_start, other_activation
+from ravine.doctor.untrained import Untrained
+
+SURE, SUSPECT = 0.95, 0.4
+
+
+class SymmetricInit(Declaration):
+    code = "symmetric_init"
+    rank = 70
+    title = "Units of a layer start with the same weights."
+    cause = "Units that start alike get the same gradient and stay alike."
+    leads_to = "A layer of many units works as one."
+    consequences = ("stuck", "underfitting", "capacity_too_small", "vanishing_gradient")
+    seen_by = (
+        "the share of a hidden layer's units whose weights and gradients equal another unit's."
+    )
+    what_to_do = "Draw the weights at random, by He's or Glorot's rule."
+
+    TWINS = 0.5  # of the units
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        for layer in program.weighted[:-1]:
+            if layer.units > 1 and layer.twins > cls.TWINS:
+                text = (
+                    f"{layer.twins:.0%} of the {layer.units} units of layer {layer.name} start with "
+                    "the same weights and get the same gradient"
+                )
+                yield Evidence(f"layer {layer.name}", text, SURE)
+                return
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from fresh_start(case)
+
+
+class InitScale(Declaration):
+    code = "init_scale"
+    rank = 120
+    title = "The initial weights are far too large or too small."
+    cause = "The signal grows or shrinks from layer to layer."
+    leads_to = "The first steps are lost, or the units saturate."
+    consequences = (
+        "vanishing_gradient",
+        "exploding_gradient",
+        "saturated_units",
+        "dead_units",
+        "stuck",
+    )
+    seen_by = "the spread of the signal from layer to layer before the first step; an experiment with He's weights."
+    what_to_do = '`init = { weights = "he_normal" }`.'
+
+    TIMES = 1e3  # the signal's spread in the last hidden layer against the first, and its inverse
+    FAINT, WEAK = 1e-5, 0.1  # share of the inputs' spread that is left; gain of a layer
+    SCORES = 30.0  # spread of the untrained scores
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        if program.seen is None:
+            return
+        where, weighted = "initial weights", program.weighted
+        hidden = [layer for layer, _ in program.seen.hidden() if layer.std > 0]
+        if len(hidden) > 1 and not 1 / cls.TIMES <= hidden[-1].std / hidden[0].std <= cls.TIMES:
+            text = (
+                f"the spread of the signal goes from {hidden[0].std:.2g} in the first layer to "
+                f"{hidden[-1].std:.2g} in the last hidden one"
+            )
+            yield Evidence(where, text, SUSPECT)
+        if len(weighted) > 1:
+            given, left = weighted[0].input_std, weighted[-2].varies
+            if left < cls.FAINT * given and min(map(_gain, weighted[:-1])) < cls.WEAK:
+                text = f"of the inputs' spread of {given:.2g} only {left:.2g} reaches the last hidden layer"
+                yield Evidence(where, text, 0.35)
+        last = weighted[-1] if weighted else None
+        usual = program.seen.layers and program.seen.layers[0].input_std < InputsUnscaled.EXTREME
+        if last is not None and last.input_std > 0 and last.std > cls.SCORES and usual:
+            yield Evidence(where, f"the scores start with a spread of {last.std:.3g}", SUSPECT)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from fresh_start(case)
+
+
+def _gain(layer: Layer) -> float:
+    """By how much a layer's weights make a signal larger: 1 by Glorot's rule, 1.4 by He's."""
+    fan_in = layer.products / max(1, math.prod(layer.shape))
+    return layer.weight * fan_in**0.5
+
+
+class NoHiddenNonlinearity(Declaration):
+    code = "no_hidden_nonlinearity"
+    rank = 130
+    title = "There is no activation between the layers."
+    cause = "Linear layers one after the other are one linear layer."
+    leads_to = "The network can only separate classes by hyperplanes, or fit a linear function."
+    consequences = ("underfitting", "capacity_too_small")
+    seen_by = (
+        "the input of the last layer, halfway between two samples, is the mean of its values at the "
+        "two: the layers before it are an affine function."
+    )
+    what_to_do = "An activation behind each hidden layer."
+    sound = 4
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        weighted = program.weighted
+        if len(weighted) < 2 or not is_affine(program.model, program.probe.x[:32]):
+            return
+        widths = [math.prod(layer.shape) for layer in weighted]
+        if min(widths[:-1]) < widths[-1]:
+            return  # a narrow middle is a factorisation, which may well be linear
+        text = (
+            f"the {len(weighted)} weighted layers have no non-linearity between them: "
+            "the outputs are an affine function of the inputs (checked on 32 samples)"
+        )
+        yield Evidence("hidden layers", text, SURE)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from other_activation(case)

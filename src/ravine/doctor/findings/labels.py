@@ -1,0 +1,147 @@
+"""Findings about labels and about what the inputs say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ravine.doctor.course import Course
+from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.findings.learners import correlation_found
+from ravine.doctor.remedies import proper_output
+from ravine.doctor.untrained import Untrained
+
+
+class LabelsInvalid(Declaration):
+    code = "labels_invalid"
+    rank = 10
+    title = "The labels are not in the form that the loss reads."
+    cause = (
+        "The loss interprets each target as a probability or a class; these targets are neither."
+    )
+    leads_to = "The network is trained for something else than the task."
+    consequences = ("stuck", "underfitting")
+    seen_by = (
+        "targets outside 0 to 1 where the loss reads probabilities; rows of class probabilities "
+        "that do not sum to 1."
+    )
+    what_to_do = "Encode the labels as the loss expects them."
+
+    SURE = 0.95
+    OFF_SUM = 0.01  # by which a row may miss the sum of 1, and share of the rows that may
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        y, loss = program.targets, program.loss_kind
+        if loss not in ("binary_cross_entropy", "cross_entropy", "kl") or not y.is_floating_point():
+            return
+        outside = float(((y < 0) | (y > 1)).double().mean())
+        if outside > 0:
+            text = (
+                f"{outside:.0%} of the targets lie outside 0 to 1 ({float(y.min()):g} "
+                f"to {float(y.max()):g}), where {loss} has no meaning"
+            )
+            yield Evidence("targets", text, cls.SURE)
+            return
+        exclusive = loss != "binary_cross_entropy" and program.task != "multilabel"
+        if exclusive and y.dim() == 2 and y.shape[1] > 1:
+            off = float(((y.sum(1) - 1).abs() > cls.OFF_SUM).double().mean())
+            if off > cls.OFF_SUM:
+                text = f"{off:.0%} of the rows of targets do not sum to 1, as probabilities of classes do"
+                yield Evidence("targets", text, cls.SURE)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from proper_output(case)
+
+
+class NoSignal(Declaration):
+    code = "no_signal"
+    rank = 80
+    title = "The inputs say nothing about the targets."
+    cause = "Inputs or targets are all alike, or simple learners predict no better than chance."
+    leads_to = "No training can beat the constant predictor."
+    consequences = ("stuck", "underfitting")
+    seen_by = (
+        "ridge regression (on the features, and on their squares) and nearest neighbours, fitted to "
+        "one half of up to 2,000 training samples, predict the other half no better than chance, and "
+        "the network's own skill on validation samples is under 3 %. Or all inputs are equal."
+    )
+    what_to_do = (
+        "Look at the data: shuffled labels, the wrong column, features without information."
+    )
+    kinds = frozenset({Kind.DATA})
+
+    ALL_EQUAL, EQUAL_TARGETS, CHANCE = 0.95, 0.4, 0.9  # strengths
+    HELD = 0.03  # skill on validation samples that shows a signal
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        x, y = program.probe.x, program.targets
+        if len(x) > 3 and x.is_floating_point() and bool((x == x[:1]).all()):
+            yield Evidence(
+                "inputs", f"all {len(x)} inputs that were looked at are equal", cls.ALL_EQUAL
+            )
+        elif len(y) > 3 and bool((y == y[:1]).all()):
+            yield Evidence("targets", f"all {len(y)} targets are equal", cls.EQUAL_TARGETS)
+
+    @classmethod
+    def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:
+        held = [
+            curve.base.skill(curve.val_loss[-1])
+            for curve in course.curves
+            if curve.val_loss and curve.finite
+        ]
+        if (held and max(held) > cls.HELD) or (course.plain and not held):
+            return
+        found = correlation_found(program)
+        if found is not None and found.best <= found.by_chance:
+            text = (
+                f"simple learners trained on {found.samples} samples predict the targets of "
+                f"{found.samples} others with a correlation of {max(found.best, 0):.3f}; "
+                f"chance gives up to {found.by_chance:.3f}"
+            )
+            yield Evidence("inputs and targets", text, cls.CHANCE)
+
+
+class ClassImbalance(Declaration):
+    code = "class_imbalance"
+    rank = 90
+    title = "Nearly all samples are of a few classes."
+    cause = "The loss is nearly minimal if the network always answers with the frequent classes."
+    leads_to = "The rare classes are ignored."
+    seen_by = (
+        "one class holds over 90 % of the samples, another under 5 %, and the answers are no better "
+        "than always the first. Where the network learns the rare classes all the same it is a note, "
+        "not an alarm."
+    )
+    what_to_do = '`loss.class_weights = "balanced"`, or more samples of the rare classes.'
+    kinds = frozenset({Kind.DATA})
+
+    surer_by = 0.5
+
+    SUSPECT = 0.4
+    FREQUENT, RARE = 0.9, 0.05
+    IGNORED = 0.1  # skill of the metric under which the rare classes are ignored
+    ENOUGH = 100  # steps after which that can be said
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        y = program.targets
+        if program.task != "classification" or y.is_floating_point():
+            return
+        counts = y.flatten().bincount(minlength=program.pipeline.outputs).double()
+        share = counts / counts.sum()
+        most, rare = float(share.max()), float(share[share > 0].min())
+        if most > cls.FREQUENT and rare < cls.RARE:
+            text = f"the most frequent class holds {most:.1%} of the samples, the rarest {rare:.1%}"
+            yield Evidence("labels", text, cls.SUSPECT)
+
+    @classmethod
+    def confirmed_by(cls, course: Course) -> bool:
+        enough = course.over or course.steps >= cls.ENOUGH
+        return enough and course.metric_skill < cls.IGNORED
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield {"loss.class_weights": "balanced"}, "weigh the classes by their rarity"

@@ -1,0 +1,105 @@
+"""Simple learners (ridge regression, nearest neighbours) that find out whether there is a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ravine.doctor.untrained import COMPARED, Untrained
+
+ENOUGH = 200  # samples without which nothing can be said
+WIDEST = 400  # features that the learners take; wider inputs are projected
+PENALTIES = (0.1, 10.0)  # of the ridge, in units of the kernel's mean diagonal
+NEIGHBOURS = 10
+LARGEST = 5.0  # standard deviations; features are cut there
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """The best correlation of predictions with targets, and what chance gives."""
+
+    best: float
+    by_chance: float
+    samples: int
+
+
+def correlation_found(program: Untrained) -> Correlation | None:
+    """Fit simple learners to one half of some training samples and predict the other half.
+
+    None where there are too few samples, or nothing that varies.
+    """
+    features, targets = _plain_table(program)
+    n = len(features) // 2
+    if 2 * n < ENOUGH:
+        return None
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+    a, b = order[:n], order[n : 2 * n]
+    mean, spread = features[a].mean(0), features[a].std(0, correction=0)
+    live = spread > 1e-9
+    z = ((features - mean) / spread.clamp_min(1e-9))[:, live].clamp(-LARGEST, LARGEST)
+    t = targets - targets[a].mean(0)
+    if not z.shape[1] or float(t[b].abs().max()) == 0:
+        return None
+    free = max(1, t.shape[1] - (1 if program.task == "classification" and t.shape[1] > 1 else 0))
+    noise = (n * free) ** -0.5  # the standard deviation of the correlation where there is no signal
+    best = max(_correlation(guess, t[b]) for guess in _predictions(z[a], t[a], z[b]))
+    return Correlation(best, 4 * noise, n)
+
+
+def _plain_table(program: Untrained) -> tuple[Tensor, Tensor]:
+    """Some training samples as features [n, f] and targets [n, t], float64 on the CPU."""
+    x, y = (part.cpu() for part in program.sample())
+    if program.task == "sequence":
+        return _steps_of(x, y, program.pipeline.outputs)
+    if not x.is_floating_point() and x.dim() == 2:
+        x = _of_tokens(x)
+    x = x.double().flatten(1)
+    if x.shape[1] > WIDEST:
+        generator = torch.Generator().manual_seed(2)
+        mix = torch.randn(x.shape[1], WIDEST, generator=generator, dtype=torch.float64)
+        x = x @ mix / x.shape[1] ** 0.5
+    classes = program.task == "classification" and not y.is_floating_point()
+    y = one_hot(y.flatten(), max(2, program.pipeline.outputs)) if classes else y
+    return x, y.double().reshape(len(y), -1)
+
+
+def _of_tokens(x: Tensor) -> Tensor:
+    """Each place one-hot where that is not too wide, else how often each token occurs."""
+    many = int(x.max()) + 1
+    if many * x.shape[1] <= 2 * WIDEST:
+        return one_hot(x, many)
+    return torch.zeros(len(x), many).scatter_add_(1, x, torch.ones(x.shape))
+
+
+def _steps_of(x: Tensor, y: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
+    """Steps of sequences: this input and the one before it, with this step's class."""
+    now, before = x[:, 1:].flatten(0, 1), x[:, :-1].flatten(0, 1)
+    target = y[:, 1:].flatten()
+    kept = torch.randperm(len(target), generator=torch.Generator().manual_seed(3))
+    kept = kept[target[kept] >= 0][:COMPARED]
+    if not x.is_floating_point():
+        now, before = (one_hot(part, int(x.max()) + 1) for part in (now, before))
+    features = torch.cat([now.flatten(1)[kept], before.flatten(1)[kept]], 1).double()
+    return features, one_hot(target[kept], outputs).double()
+
+
+def _predictions(x: Tensor, t: Tensor, asked: Tensor) -> Iterator[Tensor]:
+    """Ridge regression on the features and on them and their squares; nearest neighbours."""
+    wide, wide_asked = (torch.cat([part, part.square() - 1], 1) for part in (x, asked))
+    for a, b in ((x, asked), (wide, wide_asked)):
+        kernel = a @ a.T
+        for penalty in PENALTIES:
+            scale = penalty * float(kernel.diagonal().mean())
+            ridge = kernel + scale * torch.eye(len(a), dtype=a.dtype)
+            yield b @ (a.T @ torch.linalg.solve(ridge, t))
+    near = torch.cdist(asked, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
+    yield t[near].mean(1)
+
+
+def _correlation(guess: Tensor, t: Tensor) -> float:
+    guess, t = guess - guess.mean(0), t - t.mean(0)
+    return float((guess * t).sum() / (guess.norm() * t.norm()).clamp_min(1e-12))

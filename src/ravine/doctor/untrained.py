@@ -1,0 +1,105 @@
+"""A program before its first step: its data, its network, and what one probe of both shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ravine.data.pipeline import Batch, Pipeline
+from ravine.doctor.edits import Case
+from ravine.doctor.experiment import probe_batch
+from ravine.doctor.probes import Layer, Seen, head_kind, look
+from ravine.errors import InputError
+from ravine.recipe import Recipe
+
+ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
+DISTANCES = ("squared", "absolute", "huber")
+FIRST = 20_000  # training samples that are read for statistics
+COMPARED = 2000  # samples that are compared
+
+
+@dataclass
+class Untrained:
+    """What the checks before the first step read."""
+
+    recipe: Recipe
+    pipeline: Pipeline
+    model: nn.Module
+    loss: nn.Module
+    probe: Batch  # training samples, as training draws them
+    seen: Seen | None  # None: the network or the loss refuses the data
+    head: str  # what the output layer is, by how it behaves
+    loss_kind: str  # ``auto`` resolved
+    probabilities: bool  # whether the loss reads probabilities
+    refused: str = ""
+
+    @property
+    def task(self) -> str:
+        return self.pipeline.task
+
+    @property
+    def outputs(self) -> int:
+        if self.seen is None or self.seen.outputs.dim() < 2:
+            return 1
+        return self.seen.outputs.shape[-1]
+
+    @property
+    def case(self) -> Case:
+        return Case(self.recipe, self.task, self.pipeline.outputs, tuple(self.pipeline.input_shape))
+
+    @property
+    def weighted(self) -> list[Layer]:
+        """The layers with weights, in the order in which they run, without embeddings."""
+        if self.seen is None:
+            return []
+        return [layer for layer in self.seen.weighted if layer.kind != "Embedding"]
+
+    @property
+    def targets(self) -> Tensor:
+        """Targets of the training part, in its order."""
+        return torch.cat(
+            [batch.y for batch in self.pipeline.split("train", limit=FIRST, batch=4096)]
+        )
+
+    @property
+    def validation(self) -> Batch:
+        """The first validation samples."""
+        return next(iter(self.pipeline.split("validation", limit=COMPARED, batch=COMPARED)))
+
+    @property
+    def inputs(self) -> Tensor:
+        """Inputs of the training part, in its order, one row a sample [n, features]."""
+        batches = self.pipeline.split("train", limit=FIRST, batch=4096)
+        return torch.cat([batch.x.flatten(1) for batch in batches])
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Training samples without augmentation, drawn at random: inputs and targets."""
+        parts = [(b.x, b.y) for b in self.pipeline.split("train", limit=FIRST, batch=4096)]
+        x, y = (torch.cat(column) for column in zip(*parts, strict=True))
+        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:COMPARED]
+        some = some.to(x.device)
+        return x[some], y[some]
+
+
+def inspect_program(
+    recipe: Recipe, pipeline: Pipeline, model: nn.Module, loss: nn.Module
+) -> Untrained:
+    """Run the network once on probe samples and find out what its output layer is."""
+    probe = probe_batch(pipeline)
+    few = slice(0, 256 if probe.x[0].numel() < 500 else 64)
+    seen, refused, head = None, "", "other"
+    try:
+        seen = look(model, loss, probe.x[few], probe.y[few])
+        head = head_kind(model, probe.x[:16])
+    except (InputError, RuntimeError, IndexError, ValueError) as error:
+        refused = next(iter(str(error).splitlines()), type(error).__name__)
+    kind = recipe.loss.kind
+    if kind == "auto":
+        own = {"regression": "squared", "multilabel": "binary_cross_entropy"}
+        kind = own.get(pipeline.task, "cross_entropy")
+    reads_probabilities = recipe.loss.arguments.get("input") == "probabilities"
+    return Untrained(
+        recipe, pipeline, model, loss, probe, seen, head, kind, reads_probabilities, refused
+    )

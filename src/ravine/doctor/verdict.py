@@ -1,0 +1,254 @@
+"""From contradictions, suspicions, experiments and symptoms to a verdict, specificity first.
+
+A program that plainly learns is healthy, whatever looks odd in it. Three things speak against one
+all the same: a contradiction, a plan that ends in mid-descent, and validation that gets worse while
+training goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ravine.doctor.course import PLAIN, UNFINISHED, Course
+from ravine.doctor.declaration import Kind
+from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
+from ravine.doctor.findings.fit import Underfitting
+from ravine.doctor.findings.plan import TooFewEpochs
+from ravine.doctor.table import declaration, is_of, ranked, symptoms, while_learning
+
+HINTS = 0.25  # strengths up to this are hints for experiments, and are not shown
+GAIN = 0.1  # skill that an experiment must bring over the program itself to count
+SHORT = 50  # steps of a plan that say nothing by not learning
+FAR_WORSE = -0.5  # skill of a program that is far worse than the constant predictor
+NEAR_CONSTANT = -0.1  # skill that is about the constant predictor's, where that is an improvement
+IMPROVES = 0.002  # skill gained in the second half of the steps: more of them might decide
+SUREST = 0.92  # strength that a suspicion can gain from the course alone
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A short experiment: the program with one thing changed, for as many steps on the same
+    batches."""
+
+    finding: Finding  # what it tests
+    gain: float  # skill over the program's own (or over what its whole plan is projected to reach)
+    skill: float
+    words: str
+    needed: float = GAIN
+    sure: bool = True  # whether nothing else gains far more
+
+    def counts(self, course: Course) -> bool:
+        """Whether it is evidence: the variant learns plainly, and better than the program.
+
+        Or, where the finding is likely anyway, the variant reaches the constant predictor and the
+        program is far worse than that.
+        """
+        if self.gain >= self.needed and self.skill >= PLAIN:
+            return True
+        likely = self.finding.strength >= SUSPECTED
+        return likely and course.skill < FAR_WORSE and self.skill > NEAR_CONSTANT
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a verdict is made of."""
+
+    static: Sequence[Finding]
+    course: Course | None
+    what_ifs: Sequence[WhatIf] | None  # None: no experiment could be made
+
+    @property
+    def seen(self) -> Course:
+        assert self.course is not None
+        return self.course
+
+    @cached_property
+    def contradictions(self) -> list[Finding]:
+        sure = [f for f in self.static if f.strength >= SHOWN]
+        if self.course is not None:
+            of = ((f, declaration(f.code)) for f in self.suspicions)
+            sure += [_surer(f) for f, kind in of if kind.confirmed_by(self.course)]
+        return sure
+
+    @cached_property
+    def suspicions(self) -> list[Finding]:
+        return [f for f in self.static if HINTS < f.strength < SHOWN]
+
+    @cached_property
+    def shown(self) -> list[Finding]:
+        """What experiments have shown."""
+        return [_shown(one) for one in self.what_ifs or () if one.counts(self.seen)]
+
+    @cached_property
+    def symptoms(self) -> list[Finding]:
+        return symptoms(self.seen)
+
+    @cached_property
+    def held_back(self) -> list[Finding]:
+        """What still counts where learning is plain, and what is said beside it."""
+        course, found = self.seen, [f for f in self.shown if is_of(f, Kind.LEARNING)]
+        too_little = any(is_of(f, Kind.PLAN) for f in self.shown)
+        ends_early = course.over and course.unfinished(UNFINISHED / (2 if too_little else 1))
+        if ends_early and (too_little or self.what_ifs is None):
+            found += [f for f in self.symptoms if is_of(f, Kind.PLAN)]
+            found += [_surer(f) for f in self.suspicions if is_of(f, Kind.SLOWS)]
+        late = while_learning(course)
+        found += late
+        if found and not late:
+            found += [f for f in self.symptoms if f.code == Underfitting.code]
+        if found:
+            found += [_surer(f) for f in self.suspicions if is_of(f, Kind.DATA)]
+        return found
+
+    @cached_property
+    def too_short(self) -> bool:
+        """Whether the whole plan has so few steps that it says nothing by not learning."""
+        likely = any(f.strength >= SUSPECTED for f in self.suspicions)
+        course = self.seen
+        if self.shown or likely or not course.over or course.total >= SHORT:
+            return False
+        return bool(self.ended_falling) or course.skill > FAR_WORSE
+
+    @cached_property
+    def ended_falling(self) -> list[Finding]:
+        found = TooFewEpochs.of_short_plan(self.seen)
+        return [found] if found else []
+
+    @property
+    def failed(self) -> bool:
+        """Whether the program had its chance and did not learn."""
+        course = self.seen
+        improves = course.skill_at(1.0) - course.skill_at(0.5) > IMPROVES
+        return course.over or (bool(self.shown) and not improves)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table: if the condition holds, this verdict on these findings, and why."""
+
+    holds: Callable[[Facts], bool]
+    verdict: str
+    findings: Callable[[Facts], Iterable[Finding]]
+    why: Callable[[Facts], str]
+
+
+def _few_steps(facts: Facts) -> str:
+    return f"the whole plan has {facts.seen.total} steps: too few to say"
+
+
+def _how_it_failed(facts: Facts) -> str:
+    course = facts.seen
+    if course.skill == -math.inf:
+        return "the loss or its gradient was not a number"
+    if course.skill < PLAIN:
+        return (
+            f"after {course.steps} of {course.total} steps no better than the best constant answer"
+        )
+    return "most seeds fail"
+
+
+def _how_far(facts: Facts) -> str:
+    course = facts.seen
+    rest = f"{1 - course.skill:.0%} of the best constant predictor's"
+    return f"the loss is {rest} after {course.steps} of {course.total} steps"
+
+
+# The first row that holds is the verdict. Findings of a sick program are its findings; those of the
+# others are notes.
+RULES = (
+    Rule(
+        lambda facts: facts.course is None and bool(facts.contradictions),
+        "sick",
+        lambda facts: [*facts.contradictions, *facts.suspicions],
+        lambda facts: "the program contradicts itself",
+    ),
+    Rule(
+        lambda facts: facts.course is None,
+        "uncertain",
+        lambda facts: facts.suspicions,
+        lambda facts: "nothing was run",
+    ),
+    Rule(
+        lambda facts: bool(facts.contradictions) and facts.seen.plain,
+        "sick",
+        lambda facts: [*facts.contradictions, *facts.shown],
+        lambda facts: "the program or its data contradict themselves",
+    ),
+    Rule(
+        lambda facts: bool(facts.contradictions),
+        "sick",
+        lambda facts: [*facts.contradictions, *facts.shown, *facts.suspicions, *facts.symptoms],
+        lambda facts: "the program or its data contradict themselves",
+    ),
+    Rule(
+        lambda facts: facts.seen.plain and bool(facts.held_back),
+        "sick",
+        lambda facts: facts.held_back,
+        lambda facts: "it learns, but far from what it could",
+    ),
+    Rule(
+        lambda facts: facts.seen.plain,
+        "healthy",
+        lambda facts: facts.suspicions,
+        _how_far,
+    ),
+    Rule(
+        lambda facts: facts.too_short and bool(facts.ended_falling),
+        "sick",
+        lambda facts: facts.ended_falling,
+        _few_steps,
+    ),
+    Rule(
+        lambda facts: facts.too_short,
+        "uncertain",
+        lambda facts: facts.suspicions,
+        _few_steps,
+    ),
+    Rule(
+        lambda facts: facts.failed,
+        "sick",
+        lambda facts: [*facts.shown, *map(_surer, facts.suspicions), *facts.symptoms],
+        _how_it_failed,
+    ),
+    Rule(
+        lambda facts: bool(facts.shown),
+        "sick",
+        lambda facts: [*facts.shown, *facts.suspicions, *facts.symptoms],
+        lambda facts: "an experiment shows what is missing",
+    ),
+    Rule(
+        lambda facts: True,
+        "uncertain",
+        lambda facts: ranked([*facts.suspicions, *facts.symptoms]),
+        lambda facts: f"{facts.seen.steps} of {facts.seen.total} steps say too little",
+    ),
+)
+
+
+def verdict(
+    static: Sequence[Finding], course: Course | None, what_ifs: Sequence[WhatIf] | None = None
+) -> Diagnosis:
+    """The diagnosis from everything that was seen; ``what_ifs`` is None where no experiment could
+    be made."""
+    facts = Facts(static, course, what_ifs)
+    rule = next(rule for rule in RULES if rule.holds(facts))
+    found, why = list(rule.findings(facts)), rule.why(facts)
+    if rule.verdict != "sick":
+        return Diagnosis(rule.verdict, notes=found, why=why)
+    findings = ranked(found)
+    return Diagnosis("sick" if findings else "uncertain", findings, why=why)
+
+
+def _surer(finding: Finding) -> Finding:
+    """A suspicion that the course confirms."""
+    by = declaration(finding.code).surer_by
+    return replace(finding, strength=min(SUREST, finding.strength + by))
+
+
+def _shown(what_if: WhatIf) -> Finding:
+    strength = min(0.99, SHOWN + 0.1 * min(1.0, what_if.gain)) if what_if.sure else 0.85
+    evidence = f"{what_if.finding.evidence}; {what_if.words}"
+    return replace(what_if.finding, evidence=evidence, strength=strength)

@@ -1,0 +1,155 @@
+"""A finding is declared once: looked for, ranked, remedied and documented from one class."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ravine
+from ravine import Recipe
+from ravine.doctor import table
+from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.examination import examine
+from ravine.doctor.table import codes, declaration, declarations
+from ravine.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+BLOBS = Recipe(
+    model="softmax",
+    data={"source": "blobs", "batch": 32},
+    optimizer={"kind": "adam", "lr": 0.03},
+    stop={"after": "10ep"},
+    threads=1,
+)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """A finding that exists in this test alone: one class, and no other line anywhere."""
+    monkeypatch.setattr(Declaration, "registered", dict(Declaration.registered))
+
+    class UnluckySeed(Declaration):
+        code = "unlucky_seed"
+        rank = 5
+        title = "The seed is unlucky."
+        cause = "Thirteen brings bad luck."
+        leads_to = "Nothing goes well."
+        consequences = ("stuck",)
+        seen_by = "the seed."
+        what_to_do = "Another seed."
+        kinds = frozenset({Kind.LEARNING})
+
+        @classmethod
+        def before(cls, program):
+            if program.recipe.seed == 13:
+                yield Evidence("seed", "the seed is 13", 0.95)
+
+        @classmethod
+        def during(cls, course):
+            if course.loop is not None and course.loop.lr == 0.13:
+                yield Evidence("lr", "the lr is 0.13", 0.95)
+
+        @classmethod
+        def remedies(cls, case, factor=None):
+            yield {"seed": 14}, "the next seed"
+
+    return UnluckySeed
+
+
+def test_a_made_up_finding_is_detected_ranked_and_remedied(made_up):
+    assert examine(BLOBS).verdict == "healthy"
+    diagnosis = examine(BLOBS.edit({"seed": 13, "optimizer.lr": 1e-7}))
+    assert diagnosis.codes[0] == "unlucky_seed"
+    assert diagnosis.codes[1:]
+    found = diagnosis.findings[0]
+    assert [remedy["edits"] for remedy in found.remedies] == [{"seed": 14}]
+    assert found.consequences[0] == "Nothing goes well."
+    if "stuck" in diagnosis.codes:
+        assert any(text.startswith("stuck: ") for text in found.consequences[1:])
+
+
+def test_a_made_up_finding_is_documented(made_up):
+    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    page = build.findings()
+    assert "### unlucky_seed\n\n**The seed is unlucky.** Thirteen brings bad luck." in page
+    assert page.index("### unlucky_seed") < page.index("### labels_invalid")
+
+
+def test_a_made_up_finding_is_watched(made_up):
+    diagnosis = watched(lambda step: 1.0, lr=0.13)
+    assert diagnosis.codes[0] == "unlucky_seed"
+
+
+def test_every_declaration_says_all_that_it_must():
+    assert [kind.rank for kind in declarations()] == sorted({kind.rank for kind in declarations()})
+    for kind in declarations():
+        for text in (kind.title, kind.cause, kind.leads_to, kind.seen_by, kind.what_to_do):
+            assert text.endswith("."), (kind.code, text)
+        assert kind.title[0].isupper()
+        assert set(kind.consequences) <= set(codes()), kind.code
+        if kind.opposite:
+            assert declaration(kind.opposite).opposite == kind.code
+
+
+def test_places_among_generic_remedies_are_taken_once():
+    for attribute in ("generic", "sound"):
+        places = [getattr(kind, attribute) for kind in declarations() if getattr(kind, attribute)]
+        assert sorted(places) == list(range(1, len(places) + 1))
+
+
+def test_an_unknown_code_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'lr_too_low'"):
+        table.declaration("lr_to_low")
+
+
+def test_no_list_of_codes_outside_the_declarations():
+    """Families name their own codes and consequences; elsewhere a code is its class."""
+    for file in (ROOT / "src" / "ravine").rglob("*.py"):
+        if "findings" in file.parts:
+            continue
+        text = re.sub(r'""".*?"""', "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+        named = [code for code in codes() if f'"{code}"' in text]
+        assert not named, f"{file.name} names {named}"
+
+
+# --- losses that do not fall ------------------------------------------------------------------------
+
+
+def watched(loss_at, lr: float = 0.05, steps: int = 300):
+    """The diagnosis of a loop whose losses are given, on a network that works."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    eye = ravine.watch(net, optimizer)
+    for step in range(steps):
+        net(torch.randn(32, 4)).square().mean().backward()
+        eye.step(loss_at(step))
+        optimizer.step()
+        optimizer.zero_grad()
+    return eye.diagnose()
+
+
+@pytest.mark.parametrize(
+    "loss_at",
+    [
+        lambda step: 0.69 + 0.003 * step,  # a generator whose discriminator learns
+        lambda step: 5.5 - 0.0005 * step,  # a contrastive loss near log(batch)
+        lambda step: 1.0 + 0.1 * ((7919 * step) % 101 / 100 - 0.5),  # a regression of noise
+        lambda step: 1.4 + 0.6 * (-1) ** (step // 15),  # an adversarial pair
+        lambda step: 1.0,
+    ],
+    ids=["generator", "contrastive", "noise", "pair", "constant"],
+)
+def test_a_loss_alone_makes_no_alarm(loss_at):
+    assert watched(loss_at).verdict != "sick"
+
+
+def test_negative_losses_that_fall_are_healthy():
+    assert watched(lambda step: -0.01 * step).verdict == "healthy"
