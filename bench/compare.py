@@ -22,7 +22,7 @@ from scipy import stats
 
 import ravine
 from ravine.recipe import Recipe
-from ravine.study.compare import FRESH, compare, variants_of
+from ravine.study.compare.study import FRESH, compare, variants_of
 
 KINDS = "sgd,momentum,nesterov,rprop,adagrad,adadelta,rmsprop,adam,amsgrad,adamw,adamax,nadam"
 RATES = {

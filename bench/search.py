@@ -22,7 +22,7 @@ from typing import Any
 import ravine
 from ravine.app.options import recipe_from
 from ravine.recipe import Recipe
-from ravine.study.search import search
+from ravine.study.search.study import search
 
 RUNS = 50
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine import Recipe
-from ravine.study.compare import compare
+from ravine.study.compare.study import compare
 
 DIMENSIONS, SAMPLES, STEEP = 100, 1000, 10
 

@@ -16,12 +16,12 @@ import ravine
 from ravine import Recipe
 from ravine.app.cli import app
 from ravine.nn.activations import PReLU
-from ravine.study.advice import Errors, next_steps, parts_of
-from ravine.study.babysit import babysit, first_loss
-from ravine.study.features import exciting, features, saliency
-from ravine.study.gradcheck import THRESHOLDS, gradcheck, verdict_of
+from ravine.study.advise.study import Errors, next_steps, parts_of
+from ravine.study.babysit.study import babysit, first_loss
+from ravine.study.features.study import exciting, features, saliency
+from ravine.study.gradcheck.study import THRESHOLDS, gradcheck, verdict_of
 from ravine.study.measuring import pipeline_of
-from ravine.study.signals import gaussian_moments, is_elementwise, passed, signals, theory
+from ravine.study.signals.study import gaussian_moments, is_elementwise, passed, signals, theory
 
 DIGITS = Recipe(name="digits", data={"source": "digits", "preprocess": "standardize", "batch": 64})
 BLOBS = Recipe(
@@ -240,7 +240,7 @@ def test_summary_page_and_docs_say_the_same_thresholds(tmp_path):
 
 @pytest.mark.parametrize(("verdict", "code"), [("wrong", 1), ("suspicious", 0), ("right", 0)])
 def test_the_exit_code_follows_the_verdict(verdict, code, monkeypatch):
-    from ravine.study import gradcheck as home
+    from ravine.study.gradcheck import study as home
 
     row = {"verdict": verdict, "tensor": "w", "relative error": 0.5, "report": "r", "table": []}
     monkeypatch.setattr(home, "gradcheck", lambda *_, **__: row)
@@ -461,7 +461,7 @@ def test_the_parts_add_up_to_the_test_error():
 
 
 def test_advice_reads_a_run(tmp_path):
-    from ravine.study.advice import advise
+    from ravine.study.advise.study import advise
 
     run = ravine.train(BLOBS, quiet=True, out=tmp_path / "run")
     better = ravine.train(BLOBS.edit({"stop.after": "20ep"}), quiet=True, out=tmp_path / "better")

@@ -17,9 +17,9 @@ from torch import nn
 
 import ravine
 from ravine import Recipe
-from ravine.study.compare import compare, variants_of
-from ravine.study.rates import judge, lr
-from ravine.study.statistics import holm, paired_tests
+from ravine.study.compare.significance import holm, paired_tests
+from ravine.study.compare.study import compare, variants_of
+from ravine.study.lr.study import judge, lr
 
 BLOBS = Recipe(
     name="blobs",
@@ -140,7 +140,7 @@ def test_resampled_seeds_see_other_splits(tmp_path):
 def test_baselines_are_scikit_learns(tmp_path):
     from sklearn.linear_model import LogisticRegression
 
-    from ravine.study.baselines import baselines
+    from ravine.study.compare.baselines import baselines
     from ravine.study.measuring import pipeline_of
 
     pipeline = pipeline_of(BLOBS)

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from ravine import Recipe
 from ravine.app.cli import app
 from ravine.interop.export import export
-from ravine.study.calibration import calibration
-from ravine.study.ensemble import Ensemble, EnsembleModel, ensemble
+from ravine.study.ensemble.calibration import calibration
+from ravine.study.ensemble.study import Ensemble, EnsembleModel, ensemble
 
 DIGITS = Recipe(
     name="digits",

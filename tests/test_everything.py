@@ -480,7 +480,7 @@ def test_members_mapped_are_the_members_one_by_one(kind, name, files):
 )
 def test_gradients_are_right(kind, name, files, tmp_path):
     """With every penalty on, where a loss is checked."""
-    from ravine.study.gradcheck import gradcheck
+    from ravine.study.gradcheck.study import gradcheck
 
     many, data = recipes(kind, name, files)
     found = gradcheck(many[1], data=data, samples=8, out=tmp_path / "check", quiet=True)

@@ -12,10 +12,10 @@ from ravine import Recipe
 from ravine.engine.rows.points import Points
 from ravine.engine.rows.population import Objective, view
 from ravine.nn.build import layout as layout_of
-from ravine.study.directions import filter_normalised, principal, roughness
-from ravine.study.grouped import Grouped
-from ravine.study.instrument import ALONE, Instrument
-from ravine.study.landscape import landscape
+from ravine.study.landscape.directions import filter_normalised, principal, roughness
+from ravine.study.landscape.grouped import Grouped
+from ravine.study.landscape.instrument import ALONE, Instrument
+from ravine.study.landscape.study import landscape
 from ravine.study.measuring import pipeline_of
 
 MODELS = {

@@ -13,9 +13,9 @@ from ravine import InputError, Recipe
 from ravine.engine.programs import Rows
 from ravine.engine.rows.points import initial_rows
 from ravine.layout import Layout
-from ravine.study.lottery import DENSE, ONE_SHOT, RANDOM, REINIT, TICKET, lottery
+from ravine.study.lottery.pruning import full_mask, pruned, shuffled
+from ravine.study.lottery.study import DENSE, ONE_SHOT, RANDOM, REINIT, TICKET, lottery
 from ravine.study.measuring import pipeline_of
-from ravine.study.pruning import full_mask, pruned, shuffled
 
 BLOBS = Recipe(
     name="blobs",

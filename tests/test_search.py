@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from ravine import InputError, Recipe
 from ravine.engine.loop.halving import Halving
 from ravine.rundir import RunDir
-from ravine.study.search import points_of, search
-from ravine.study.space import (
+from ravine.study.search.space import (
     Choice,
     Integer,
     LogUniform,
@@ -24,6 +23,7 @@ from ravine.study.space import (
     Variable,
     split_values,
 )
+from ravine.study.search.study import points_of, search
 
 BLOBS = Recipe(
     name="blobs",

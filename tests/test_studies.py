@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine.app.cli import app
-from ravine.study.again import again
+from ravine.study.resume_study import again
 
 RUNNER = CliRunner()
 SMALL = [
@@ -251,7 +251,7 @@ def test_a_study_of_python_data_wants_them_again(tmp_path):
     import numpy as np
 
     from ravine import InputError, Recipe
-    from ravine.study.rates import lr
+    from ravine.study.lr.study import lr
 
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     data = (x, (x[:, 0] > 0).astype(np.int64))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ravine.study.pictures import landscape, search
-from ravine.study.pictures.checks import errors_figure
-from ravine.study.pictures.panels import legend, panels, style
-from ravine.study.study_page import Table, _printed
+from ravine.study.gradcheck.figures import errors_figure
+from ravine.study.landscape import figures as landscape
+from ravine.study.page import Table, _printed
+from ravine.study.panels import legend, panels, style
+from ravine.study.search import figures as search
 
 
 def printed(table: Table, width: int = 80) -> str:

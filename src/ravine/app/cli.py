@@ -96,7 +96,7 @@ def resume(
     """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a
     finished run."""
     if (run / "study.json").is_file():
-        from ravine.study.again import again
+        from ravine.study.resume_study import again
 
         print_json(json_, again(run, quiet=quiet or json_))
         return
@@ -285,7 +285,7 @@ for function in (*studies.ALL, *interop.ALL, *benches.ALL):
 def _opened(path: Path, member: int) -> Any:
     """A run's member, or an ensemble, which is used in the same way."""
     if (path / "ensemble").is_dir():
-        from ravine.study.ensemble import Ensemble
+        from ravine.study.ensemble.study import Ensemble
 
         return Ensemble(path)
     from ravine.engine.run import Run

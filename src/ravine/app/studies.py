@@ -72,7 +72,7 @@ def search(
 ) -> None:
     """Search for better hyper-parameters: populations, each tightened around the best."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.search import search as run
+    from ravine.study.search.study import search as run
 
     print_json(
         json_,
@@ -129,9 +129,9 @@ def compare(
 ) -> None:
     """Compare variants over seeds: curves with bands, a final table, paired significance."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.compare import RATES
-    from ravine.study.compare import compare as run
-    from ravine.study.space import split_values
+    from ravine.study.compare.study import RATES
+    from ravine.study.compare.study import compare as run
+    from ravine.study.search.space import split_values
 
     print_json(
         json_,
@@ -166,7 +166,7 @@ def lr(
 ) -> None:
     """The learning-rate panel: 24 rates at once, a suggested range, the edge of divergence."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.rates import lr as run
+    from ravine.study.lr.study import lr as run
 
     print_json(
         json_,
@@ -199,7 +199,7 @@ def ensemble(
 ) -> None:
     """Train an ensemble as one population; it saves, loads and predicts as one model."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.ensemble import ensemble as run
+    from ravine.study.ensemble.study import ensemble as run
 
     print_json(
         json_,
@@ -238,7 +238,7 @@ def lottery(
 ) -> None:
     """Lottery tickets: iterative magnitude pruning with rewinding, beside its controls."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.lottery import lottery as run
+    from ravine.study.lottery.study import lottery as run
 
     print_json(
         json_,
@@ -283,7 +283,7 @@ def landscape(
     """The loss around one or two trained networks: lines, planes, interpolation, the training
     path."""
     _no_set(set_)
-    from ravine.study.landscape import landscape as draw
+    from ravine.study.landscape.study import landscape as draw
 
     print_json(
         json_,
@@ -323,8 +323,8 @@ def signals(
     """Before training: activations and gradients by depth for initialisers and activations, theory
     beside."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.signals import ACTIVATIONS, INITIALIZERS
-    from ravine.study.signals import signals as run
+    from ravine.study.signals.study import ACTIVATIONS, INITIALIZERS
+    from ravine.study.signals.study import signals as run
 
     print_json(
         json_,
@@ -358,7 +358,7 @@ def gradcheck(
     """Gradients against central differences in float64, tensor by tensor."""
     chosen = recipe_from(recipe, set_, seed)
     from ravine.errors import RavineError
-    from ravine.study.gradcheck import gradcheck as run
+    from ravine.study.gradcheck.study import gradcheck as run
 
     found = run(
         chosen,
@@ -372,7 +372,7 @@ def gradcheck(
     )
     print_json(json_, found)
     if found["verdict"] == "wrong":
-        from ravine.study.gradcheck import THRESHOLDS
+        from ravine.study.gradcheck.study import THRESHOLDS
 
         where = f"{found['tensor']}, with a relative error of {found['relative error']:.1e}"
         raise RavineError(
@@ -393,7 +393,7 @@ def babysit(
 ) -> None:
     """The checks of the first minutes: first loss, one batch by heart, loss against the rate."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.study.babysit import babysit as run
+    from ravine.study.babysit.study import babysit as run
 
     print_json(
         json_,
@@ -427,7 +427,7 @@ def features(
 ) -> None:
     """First-layer filters, the patches that excite units most, saliency."""
     _no_set(set_, seed)
-    from ravine.study.features import features as draw
+    from ravine.study.features.study import features as draw
 
     print_json(
         json_,
@@ -470,7 +470,7 @@ def advise(
 ) -> None:
     """Bias or variance? Which error is large, what to do next, and the worst mistakes."""
     _no_set(set_, seed)
-    from ravine.study.advice import advise as run_
+    from ravine.study.advise.study import advise as run_
 
     print_json(
         json_,

@@ -22,7 +22,7 @@ from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.nn.stack import example
 from ravine.study.directory import plain
-from ravine.study.ensemble import Ensemble
+from ravine.study.ensemble.study import Ensemble
 
 FORMS = ("safetensors", "torch", "onnx")
 

@@ -180,7 +180,7 @@ class Study:
     def finish(self, summary: dict[str, Any], page: Any) -> dict[str, Any]:
         """Write ``summary.json``, the figures and ``report.html``; give the summary as plain
         data."""
-        from ravine.study.study_page import print_page, write_page
+        from ravine.study.page import print_page, write_page
 
         summary = plain(
             {

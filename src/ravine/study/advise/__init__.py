@@ -1,0 +1,1 @@
+"""Bias or variance, and what next?"""

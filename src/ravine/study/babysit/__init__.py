@@ -1,0 +1,1 @@
+"""Do the checks of the first minutes hold?"""

@@ -1,0 +1,1 @@
+"""Which of these variants is better, and is the difference real?"""

@@ -1,0 +1,342 @@
+"""Comparison over recipe fields: every variant on the same seeds, paired, each at its tuned
+learning rate or a given one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ravine.engine.rows.evaluate import better_is
+from ravine.errors import InputError
+from ravine.recipe import Recipe, keyword_path
+from ravine.report import measures
+from ravine.report.overview import show_value
+from ravine.study import measuring
+from ravine.study.compare.significance import paired_tests
+from ravine.study.directory import Study
+from ravine.study.live import LiveTable
+from ravine.study.search.space import split_values
+from ravine.study.step_time import seconds_per_epoch
+
+FRESH = 1000  # from the seed that tunes to the first that compares
+RATES = tuple(float(f"{10**e:.4g}") for e in np.linspace(-5, 0.5, 12))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of values, with what tuning gave it."""
+
+    label: str
+    values: dict[str, Any]
+    recipe: Recipe
+
+
+def compare(
+    recipe: Recipe,
+    over: Sequence[str],
+    *,
+    seeds: int = 10,
+    tune: str | None = None,
+    rates: Sequence[float] = RATES,
+    target: float | None = None,
+    metric: str | None = None,
+    baselines: bool = False,
+    resample: bool = False,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Compare variants of a recipe over several seeds; gives the study's summary.
+
+    ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; several fields give every
+    combination. ``tune`` names a field (``"lr"``) whose best value among ``rates`` each variant
+    gets first, chosen on validation data with a seed that is not used again. ``target``: how soon
+    is ``metric`` this good (default: what the median variant reaches in the end). All pairs are
+    tested by paired t-tests with Holm's correction. ``baselines`` adds scikit-learn's linear model,
+    k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives
+    every seed its own split and order of the data too. All variants that share a program train as
+    one population.
+
+    >>> found = compare(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
+    ...     ["optimizer.kind=sgd,adam"], seeds=2, quiet=True, out=tmp / "compare")
+    >>> sorted(row["variant"] for row in found["table"])
+    ['adam', 'sgd']
+    """
+    if seeds < 1:
+        raise InputError("--seeds", got=seeds, expected="a whole number of at least 1")
+    metric = measuring.judged_by(recipe, metric, data)
+    path = None if tune is None else _tunable(recipe, tune)
+    rates = [_rate(value) for value in rates]
+    if not rates:
+        raise InputError(
+            "--rates",
+            got="no values",
+            expected="numbers by commas",
+            repair="for example --rates 0.001,0.01,0.1",
+        )
+    if path is None and rates != list(RATES):
+        raise InputError(
+            "--rates", got=rates, expected="nothing without --tune", repair="add --tune lr"
+        )
+    if target is not None and measures.is_percent(metric) and not 0 <= target <= 1:
+        raise InputError(
+            "--target",
+            got=target,
+            expected=f"{metric} as a fraction from 0 to 1",
+            repair="95 % is 0.95",
+        )
+    options = {
+        "over": list(over),
+        "seeds": seeds,
+        "tune": tune,
+        "rates": rates,
+        "target": target,
+        "metric": metric,
+        "baselines": baselines,
+        "resample": resample,
+    }
+    variants = variants_of(recipe, over)
+    study = Study.enter(
+        "compare", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
+    tuning: list[dict[str, Any]] = []
+    with LiveTable(
+        f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=quiet
+    ) as live:
+        if path is not None:
+            variants, tuning = _tuned(study, variants, path, rates, metric, live)
+        recipes = [
+            _seeded(v.recipe, recipe.seed + FRESH + i, resample)
+            for v in variants
+            for i in range(seeds)
+        ]
+        labels = [
+            {"variant": v.label, "seed": recipe.seed + FRESH + i}
+            for v in variants
+            for i in range(seeds)
+        ]
+        runs = study.train("seeds", recipes, report=live.stage("seeds", recipes, labels), test=True)
+    groups = {v.label: runs[i * seeds : (i + 1) * seeds] for i, v in enumerate(variants)}
+    return _conclude(study, variants, groups, metric, path, tuning)
+
+
+def variants_of(recipe: Recipe, over: Sequence[str]) -> list[Variant]:
+    """Every combination of the values, named by them."""
+    fields: dict[str, list[Any]] = {}
+    for text in over:
+        path, equals, listed = text.partition("=")
+        fields[path.strip()] = split_values(listed)
+        if not equals or not fields[path.strip()]:
+            raise InputError(
+                "--over",
+                got=text,
+                expected="PATH=VALUE,VALUE,…",
+                repair="for example optimizer.kind=sgd,adam",
+            )
+    if not fields:
+        raise InputError(
+            "--over",
+            expected="at least one field",
+            repair="for example --over optimizer.kind=sgd,adam",
+        )
+    found = []
+    for combination in itertools.product(*fields.values()):
+        values = dict(zip(fields, combination, strict=True))
+        label = ", ".join(_name(path, value, len(fields)) for path, value in values.items())
+        found.append(Variant(label, values, recipe.edit(values)))
+    if len({v.recipe.hash for v in found}) < len(found):
+        raise InputError("--over", got=", ".join(over), expected="variants that all differ")
+    return found
+
+
+def _seeded(recipe: Recipe, seed: int, resample: bool) -> Recipe:
+    return recipe.edit({"seed": seed, "data.seed": seed} if resample else {"seed": seed})
+
+
+def _name(path: str, value: Any, fields: int) -> str:
+    if path.endswith(".kind") and isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key} {show_value(inner)}" if key != "kind" else str(inner)
+            for key, inner in value.items()
+        )
+    return (
+        show_value(value)
+        if fields == 1 and isinstance(value, str)
+        else f"{path.rpartition('.')[2]} {show_value(value)}"
+    )
+
+
+def _tunable(recipe: Recipe, tune: str) -> str:
+    try:
+        path = tune if "." in tune else keyword_path(tune, recipe)
+        recipe.get(path)
+    except InputError as error:
+        raise InputError("--tune", got=tune, expected=error.expected, repair=error.repair) from None
+    return path
+
+
+def _rate(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError("--rates", got=value, expected="numbers by commas") from None
+
+
+def _tuned(
+    study: Study,
+    variants: list[Variant],
+    path: str,
+    rates: list[float],
+    metric: str,
+    live: LiveTable,
+) -> tuple[list[Variant], list[dict[str, Any]]]:
+    """Each variant with its best value of the field, and the table of all that was tried."""
+    pairs = [(variant, rate) for variant in variants for rate in rates]
+    recipes = [variant.recipe.edit({path: rate}) for variant, rate in pairs]
+    labels = [{"variant": variant.label, path: rate} for variant, rate in pairs]
+    runs = study.train("tune", recipes, report=live.stage("tune", recipes, labels))
+    rows = [
+        {
+            **label,
+            metric: run.result.get(metric),
+            "val_loss": run.result.get("val_loss"),
+            "stopped": run.result["stopped"],
+        }
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    best = []
+    for variant in variants:
+        own = [row for row in rows if row["variant"] == variant.label]
+        chosen = min(
+            own, key=lambda row: (row["stopped"] == "diverged", measuring.score(row, metric))
+        )[path]
+        best.append(
+            Variant(
+                variant.label, {**variant.values, path: chosen}, variant.recipe.edit({path: chosen})
+            )
+        )
+    return best, rows
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def _conclude(
+    study: Study,
+    variants: list[Variant],
+    groups: dict[str, list[Any]],
+    metric: str,
+    path: str | None,
+    tuning: list[dict[str, Any]],
+) -> dict[str, Any]:
+    from ravine.study.compare.figures import page_of
+
+    final = metric.replace("val_", "test_", 1)
+    if all(final not in run.result for runs in groups.values() for run in runs):
+        final = metric
+    scores = {label: [_value(run, final) for run in runs] for label, runs in groups.items()}
+    pairs = paired_tests(scores) if len(scores) > 1 else []
+    target = study.options["target"]
+    target = _middle(groups, metric) if target is None else target
+    alone = study.once(
+        "seconds",
+        lambda: {v.label: seconds_per_epoch(v.recipe, study.model, study.data) for v in variants},
+    )
+    sign = 1 if better_is(final) == "min" else -1
+    order = sorted(variants, key=lambda v: sign * _mean(scores[v.label]))
+    best = order[0].label
+    table = [
+        {
+            "variant": v.label,
+            **({path: v.values[path]} if path else {}),
+            metric: measuring.mean_sd([_value(run, metric) for run in groups[v.label]]),
+            **({final: measuring.mean_sd(scores[v.label])} if final != metric else {}),
+            "p against the best": _p_of(pairs, best, v.label),
+            **_soon(groups[v.label], metric, target, alone[v.label]),
+            "diverged": sum(run.result["stopped"] == "diverged" for run in groups[v.label]),
+        }
+        for v in order
+    ]
+    rows = study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
+    programs = len({run.recipe.program for runs in groups.values() for run in runs})
+    summary = {
+        "metric": metric,
+        "final": final,
+        "target": target,
+        "table": table,
+        "pairs": pairs,
+        "tuning": tuning,
+        "baselines": rows,
+        "seeds": study.options["seeds"],
+        "runs": sum(map(len, groups.values())) + len(tuning),
+        "programs": programs,
+        "seconds": study.seconds,
+    }
+    return study.finish(summary, page_of(study, summary, {v.label: groups[v.label] for v in order}))
+
+
+def _value(run: Any, metric: str) -> float:
+    value = run.result.get(metric)
+    return math.nan if value is None or run.result["stopped"] == "diverged" else value
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return float(np.mean(finite)) if len(finite) == len(values) else math.inf
+
+
+def _middle(groups: dict[str, list[Any]], metric: str) -> float:
+    """What the median variant reaches in the end, on average."""
+    return float(
+        np.nanmedian(
+            [
+                np.nanmean([_value(run, metric) for run in runs] or [math.nan])
+                for runs in groups.values()
+            ]
+        )
+    )
+
+
+def _soon(runs: Sequence[Any], metric: str, target: float, seconds: float) -> dict[str, Any]:
+    """The median of the epochs at which runs first were as good as the target, and the seconds of
+    one alone until then."""
+    sign = 1 if better_is(metric) == "min" else -1
+    epochs = []
+    for run in runs:
+        course = run.metrics
+        reached = (
+            course[sign * course[metric] <= sign * target + 1e-12]
+            if metric in course
+            else course[:0]
+        )
+        if len(reached):
+            epochs.append(float(reached["epoch"].iloc[0]))
+    enough = 2 * len(epochs) > len(runs)  # else the median run never was
+    middle = (
+        float(np.median([*epochs, *[math.inf] * (len(runs) - len(epochs))])) if enough else None
+    )
+    return {
+        "reached": f"{len(epochs)} of {len(runs)}",
+        "epochs to target": middle,
+        "seconds to target": None if middle is None else middle * seconds,
+    }
+
+
+def _p_of(pairs: Sequence[dict[str, Any]], one: str, other: str) -> float | None:
+    return next((row["p"] for row in pairs if {row["one"], row["other"]} == {one, other}), None)
+
+
+def _baselines(study: Study) -> list[dict[str, Any]]:
+    from ravine.study.compare.baselines import baselines
+
+    return baselines(measuring.pipeline_of(study.recipe, study.data), study.recipe.seed)

@@ -1,0 +1,1 @@
+"""What do several networks gain over one?"""

@@ -1,0 +1,1 @@
+"""Which learning rates are too low, right, too high?"""

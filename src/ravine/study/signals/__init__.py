@@ -1,0 +1,1 @@
+"""Does the initialisation keep signals alive?"""

@@ -1,0 +1,400 @@
+"""Signals before training: how activations and gradients change with depth, for initialisers and
+activations, beside theory."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ravine.catalogue import find, make, table
+from ravine.data.pipeline import Pipeline
+from ravine.engine.programs import objective
+from ravine.errors import InputError, unknown
+from ravine.nn.activations import Maxout
+from ravine.randomness import key
+from ravine.recipe import Recipe
+from ravine.study import measuring
+from ravine.study.directory import Study
+
+INITIALIZERS = ("glorot_normal", "he_normal", "normal:0.01", "normal:0.3")
+ACTIVATIONS = ("tanh", "relu", "sigmoid")
+SATURATED = 0.02  # a derivative below this part of its largest value is saturated
+BINS = 41
+MANY = 0.1  # of the values: so many exact zeros are left out of a histogram
+WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
+GROUPWISE = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, Maxout)
+PROBED = 4  # samples on which modules are tried
+NODES, FINEST, REACH = 4000, 1e-4, 12.0  # of Gaussian integrals: points, and sizes in deviations
+
+
+@dataclass
+class Layer:
+    """What one linear layer and the activation behind it carry."""
+
+    name: str
+    linear: nn.Module
+    activation: nn.Module | None = None
+    z: Tensor = field(default_factory=lambda: torch.empty(0))  # before the activation
+    a: Tensor = field(default_factory=lambda: torch.empty(0))  # behind it
+    before: Tensor = field(default_factory=lambda: torch.empty(0))  # the activation's own input
+    gradient: Tensor = field(default_factory=lambda: torch.empty(0))  # of the loss by z
+
+
+def signals(
+    recipe: Recipe,
+    *,
+    initializers: Sequence[str] = INITIALIZERS,
+    activations: Sequence[str] = ACTIVATIONS,
+    depth: int | None = 10,
+    width: int = 256,
+    samples: int = 256,
+    model: Any = None,
+    data: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Send a batch through untrained networks and measure activations and gradients by depth; gives
+    the study's summary.
+
+    Every pair of initialiser and activation makes a network of ``depth`` dense layers of ``width``
+    units on the recipe's data; ``depth=None`` takes the recipe's own model, with its own
+    activations, under each initialiser. ``normal:0.01`` is the normal initialiser with that
+    standard deviation.
+
+    Every module that works entry by entry, and not linearly, is an activation, built in or not; what
+    is measured lies behind it. Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
+    E[phi(sqrt(q_{l-1}) u)^2] + E[b^2], u standard normal, and the gradient's variance grows
+    backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot keeps both for slopes of one
+    at zero, He for ReLU.
+
+    Source: Glorot and Bengio, 2010; He et al., 2015; Poole et al., 2016; Schoenholz et al., 2017.
+    """
+    if depth is not None and (depth < 2 or width < 2):
+        raise InputError("--depth and --width", got=[depth, width], expected="at least 2")
+    pairs = [(i, a) for a in (activations if depth is not None else ["own"]) for i in initializers]
+    recipes = [_network(recipe, i, a, depth, width) for i, a in pairs]
+    options = {
+        "initializers": list(initializers),
+        "activations": list(activations),
+        "depth": depth,
+        "width": width,
+        "samples": samples,
+    }
+    if samples < 2:
+        raise InputError("--samples", got=samples, expected="a whole number of at least 2")
+    study = Study.enter(
+        "signals", recipe, options, out, model=model, data=data, quiet=quiet, command=command
+    )
+    pipeline = measuring.pipeline_of(recipe, data)
+    found = []
+    for (initializer, activation), own in zip(pairs, recipes, strict=True):
+        layers = passed(own, pipeline, samples, model if callable(model) else None)
+        found.append(
+            {
+                "initializer": initializer,
+                "activation": activation,
+                "layers": [_statistics(layer) for layer in layers],
+                "theory": theory(layers) if depth is not None else None,
+            }
+        )
+    return _conclude(study, found)
+
+
+def _network(
+    recipe: Recipe, initializer: str, activation: str, depth: int | None, width: int
+) -> Recipe:
+    weights = _initializer(initializer)
+    if depth is None:
+        return recipe.edit({"model.init": {"weights": weights}})
+    return recipe.edit(
+        {
+            "model": {
+                "kind": "mlp",
+                "hidden": [width] * depth,
+                "activation": make("layer", activation).said(),
+                "init": {"weights": weights},
+            }
+        }
+    )
+
+
+def _initializer(text: str) -> dict[str, Any]:
+    """``he_normal``, or a kind with its first number: ``normal:0.01``."""
+    kind, _, number = text.partition(":")
+    if kind not in table("initializer"):
+        raise unknown("--init", kind, table("initializer"))
+    part = find("initializer", kind)
+    if not number:
+        return {"kind": kind}
+    name = "std" if "std" in part.fields else next(iter(part.fields), None)
+    if name is None:
+        raise InputError("--init", got=text, expected=f"{kind} alone: it has no numbers")
+    try:
+        return make("initializer", {"kind": kind, name: float(number)}).said()
+    except ValueError:
+        raise InputError(
+            "--init", got=text, expected="KIND or KIND:NUMBER, e.g. normal:0.01"
+        ) from None
+
+
+def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None) -> list[Layer]:
+    """The layers of a recipe's untrained network after one batch has gone forward and back."""
+    net = objective(recipe, pipeline, module, torch.float32)
+    batch = next(pipeline.split("train", limit=samples, batch=samples))
+    net.train()
+    activations = _activations(net.model, batch.x)
+    layers: list[Layer] = []
+    handles = [
+        part.register_forward_hook(_recorder(name, activations, layers))
+        for name, part in net.model.named_modules()
+        if isinstance(part, WEIGHTED) or name in activations
+    ]
+    with torch.random.fork_rng(devices=[]):  # dropout draws from it
+        torch.manual_seed(key(recipe.seed, "signals"))
+        net(batch.x, batch.y).backward()
+    for handle in handles:
+        handle.remove()
+    return layers
+
+
+def _recorder(name: str, activations: set[str], layers: list[Layer]) -> Any:
+    """A forward hook: each call of a weighted layer begins a Layer, the next activation belongs to
+    it."""
+
+    def linear(module: nn.Module, _: Any, output: Tensor) -> None:
+        layer = Layer(name, module, z=output.detach())
+        layer.a = layer.z
+        layers.append(layer)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: setattr(layer, "gradient", gradient.detach()))
+
+    def activation(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if layers and layers[-1].activation is None:
+            layers[-1].activation, layers[-1].before = module, inputs[0].detach()
+            layers[-1].a = output.detach()
+
+    return activation if name in activations else linear
+
+
+# --- what an activation is ------------------------------------------------------------------------
+
+
+def _activations(model: nn.Module, x: Tensor) -> set[str]:
+    """The names of a model's activations: modules that bend every entry alike, the outermost where
+    one is made of others; and the few that are known to work on groups (softmax, maxout)."""
+    trial = copy.deepcopy(model)  # so that neither buffers nor hooks of the model are touched
+    inputs: dict[str, Tensor] = {}
+
+    def seen(name: str) -> Any:
+        def hook(_: nn.Module, given: Any, output: Any) -> None:
+            if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(output, Tensor):
+                inputs[name] = given[0].detach()[:PROBED]
+
+        return hook
+
+    parts = dict(trial.named_modules())
+    bare = {
+        name: part
+        for name, part in parts.items()
+        if not any(isinstance(inner, WEIGHTED) for inner in part.modules())
+    }
+    handles = [part.register_forward_hook(seen(name)) for name, part in bare.items()]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        trial(x[:PROBED])
+        for handle in handles:
+            handle.remove()
+        found = {
+            name
+            for name, given in inputs.items()
+            if isinstance(parts[name], GROUPWISE) or is_elementwise(parts[name], given)
+        }
+    return {name for name in found if not any(name.startswith(f"{outer}.") for outer in found)}
+
+
+def is_elementwise(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module is an activation: every output entry depends on its own input entry alone,
+    in the same way in every sample, and not linearly. Found by trying, near inputs like x
+    [N, ...].
+
+    >>> x = torch.randn(4, 5)
+    >>> is_elementwise(nn.GELU(), x), is_elementwise(nn.Softmax(-1), x), is_elementwise(nn.Dropout(), x)
+    (True, False, False)
+    """
+    if not x.is_floating_point() or len(x) < 2:
+        return False
+    draw = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(x.shape, generator=draw, dtype=torch.float64)
+    other = torch.randn(x.shape, generator=draw, dtype=torch.float64)
+    kept = torch.rand(x.shape, generator=draw) < 0.5
+    module = copy.deepcopy(module).double()
+    with torch.no_grad():
+        y = module(x)
+        if y.shape != x.shape or not torch.equal(module(x), y):
+            return False  # it draws, or changes with each call
+        if not torch.equal(module(torch.where(kept, x, other))[kept], y[kept]):
+            return False  # an entry depends on others
+        if not torch.equal(module(x.flip(0)), y.flip(0)):
+            return False  # a mask or noise that differs between samples
+        bend = module(x + other) + module(0 * x) - y - module(other)
+        return bool((bend.abs() > 1e-6 * (1 + y.abs())).any())
+
+
+def _slopes(module: nn.Module, x: Tensor) -> Tensor:
+    """The derivative of an elementwise module at every entry of x, in float64."""
+    module = copy.deepcopy(module).double().eval()
+    x = x.double().clone().requires_grad_()
+    return torch.autograd.grad(module(x).sum(), x)[0]
+
+
+def gaussian_moments(
+    module: nn.Module | None, variance: float, shape: tuple[int, ...]
+) -> tuple[float, float]:
+    """E[phi(z)^2] and E[phi'(z)^2] for z normal with mean 0 and this variance, phi any elementwise
+    module; ``shape`` is that of a sample, over which channels with slopes of their own are
+    averaged.
+
+    Midpoint rule in t for z = sd * 1e-4 sinh(t): it sees kinks and steps near zero however large
+    the variance is.
+
+    >>> [round(value, 4) for value in gaussian_moments(nn.ReLU(), 4.0, (1,))]
+    [2.0, 0.5]
+    """
+    if module is None:
+        return variance, 1.0
+    end = math.asinh(REACH / FINEST)
+    t = (torch.arange(NODES, dtype=torch.float64) + 0.5) * (2 * end / NODES) - end
+    u = FINEST * torch.sinh(t)
+    weights = torch.exp(-(u**2) / 2) * torch.cosh(t)
+    weights /= weights.sum()
+    z = (math.sqrt(variance) * u).view(-1, *(1 for _ in shape))
+    module = copy.deepcopy(module).double().eval()
+    if module(z).shape != z.shape:  # parameters of each channel
+        z = z.expand(-1, *shape)
+    z = z.clone().requires_grad_()
+    y = module(z)
+    (slope,) = torch.autograd.grad(y.sum(), z)
+    second, derivative = (
+        float(weights @ (values**2).flatten(1).mean(1)) for values in (y.detach(), slope)
+    )
+    return second, derivative
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+def _statistics(layer: Layer) -> dict[str, Any]:
+    a = layer.a.double()
+    seen = a.numpy().ravel()
+    if 0 < (seen == 0).mean() < 1 and (seen == 0).mean() > MANY:
+        seen = seen[seen != 0]  # the half that is zero would flatten the rest
+    counts, edges = np.histogram(seen, bins=BINS, range=tuple(np.percentile(seen, [0.2, 99.8])))
+    n = len(a)  # a gradient of the mean loss is 1/n of a sample's
+    dead, saturated = _idle(layer)
+    return {
+        "layer": layer.name,
+        "activation mean": float(a.mean()),
+        "activation variance": float(a.var()),
+        "z variance": float(layer.z.double().var()),
+        "gradient variance": float((layer.gradient.double() * n).var())
+        if layer.gradient.numel()
+        else None,
+        "dead": dead,
+        "saturated": saturated,
+        "histogram": {"edges": edges, "density": counts},
+    }
+
+
+def _idle(layer: Layer) -> tuple[float | None, float | None]:
+    """The part of units whose derivative is zero for every sample, where one end of the activation
+    is flat; the part of values where it is under 2 % of its largest, where both ends are."""
+    if layer.activation is None or isinstance(layer.activation, GROUPWISE):
+        return None, None
+    x = layer.before
+    slopes = _slopes(layer.activation, x).abs()
+    middle = (
+        torch.linspace(-10, 10, 2001).view(-1, *(1 for _ in x.shape[1:])).expand(-1, *x[0].shape)
+    )
+    largest = _slopes(layer.activation, middle).abs().amax()
+    low, high = (
+        _slopes(layer.activation, torch.full_like(x[:1], end)).abs().amax() for end in (-1e3, 1e3)
+    )
+    if max(low, high) < SATURATED * largest:
+        return None, float((slopes < SATURATED * largest).double().mean())
+    if min(low, high) > 0:
+        return None, None
+    axis = -1 if isinstance(layer.linear, nn.Linear) else 1
+    units = slopes.movedim(axis, 0).flatten(1)
+    return float((units == 0).all(1).double().mean()), None
+
+
+# --- theory ---------------------------------------------------------------------------------------
+
+
+def theory(layers: Sequence[Layer]) -> dict[str, list[float]] | None:
+    """Variances of z forward and of the gradient backward for wide layers, from the first layer's z
+    and the last one's gradient; None where an activation does not work entry by entry."""
+    if any(isinstance(layer.activation, GROUPWISE) for layer in layers):
+        return None
+    q = [float(layers[0].z.double().var())]
+    slopes = []
+    for before, layer in itertools.pairwise(layers):
+        second, slope = gaussian_moments(before.activation, q[-1], tuple(before.z.shape[1:]))
+        q.append(_gain(layer, 1) * second + _offset(layer))
+        slopes.append(slope)
+    back = [float((layers[-1].gradient.double() * len(layers[-1].z)).var())]
+    for layer, slope in zip(reversed(layers), reversed(slopes), strict=False):
+        back.append(back[-1] * _gain(layer, 0) * slope)
+    return {"z variance": q, "gradient variance": back[::-1]}
+
+
+def _gain(layer: Layer, side: int) -> float:
+    """fan_in (side 1) or fan_out (side 0) times the mean square of the weights."""
+    weight: Tensor = layer.linear.weight.detach().double()  # type: ignore[operator]
+    return weight.shape[side] * float((weight**2).mean())
+
+
+def _offset(layer: Layer) -> float:
+    """The mean square of the biases."""
+    bias = layer.linear.bias
+    return 0.0 if bias is None else float((bias.detach().double() ** 2).mean())  # type: ignore[operator]
+
+
+def _conclude(study: Study, found: list[dict[str, Any]]) -> dict[str, Any]:
+    from ravine.study.signals.figures import page_of
+
+    table = []
+    for one in found:
+        hidden = one["layers"][:-1] or one["layers"]
+        first, last = hidden[0], hidden[-1]
+        grads = [layer["gradient variance"] for layer in hidden if layer["gradient variance"]]
+        table.append(
+            {
+                "initializer": one["initializer"],
+                "activation": one["activation"],
+                "signal, last / first layer": math.sqrt(last["z variance"] / first["z variance"])
+                if first["z variance"]
+                else None,
+                "gradient, first / last layer": math.sqrt(grads[0] / grads[-1])
+                if grads and grads[-1]
+                else None,
+                "dead in %": _percent([layer["dead"] for layer in hidden]),
+                "saturated in %": _percent([layer["saturated"] for layer in hidden]),
+            }
+        )
+    summary = {"table": table, "networks": found}
+    return study.finish(summary, page_of(study, summary))
+
+
+def _percent(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(100 * max(known), 2) if known else None
