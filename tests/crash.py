@@ -1,4 +1,4 @@
-"""What the crash tests train: four programs with dropout, shuffling and augmentation on, alone and
+"""What the crash tests train: five programs with dropout, shuffling and augmentation on, alone and
 as eight members.
 
 ``python crash.py PROGRAM MEMBERS DIRECTORY`` trains, or resumes where the directory exists, with a
@@ -17,6 +17,16 @@ PROGRAMS = {
     "digits": {
         "model": {"kind": "mlp", "hidden": [16, 12], "dropout": 0.3},
         "data": {"batch": 48, "augment": ["shift"]},
+    },
+    "ragged": {  # steps of 4 + 1 batches of 60, the last one of each epoch incomplete
+        "model": {"kind": "mlp", "hidden": [8], "dropout": 0.1},
+        "data": {"batch": 60},
+        "accumulate": 4,
+        "loss": {
+            "l1": 1e-3,
+            "l1_step": "proximal",
+            "class_weights": [0.5 * (i + 1) for i in range(10)],
+        },
     },
     "lenet": {
         "data": {"batch": 64, "augment": ["shift"]},
@@ -52,7 +62,7 @@ def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> lis
         if not text.exists():
             text.write_text(TEXT)
         data["source"] = {"kind": "text", "path": str(text), "length": 12}
-    kinds = ["adam", "sgd", "rmsprop", "adamw"]
+    kinds = ["adam", "sgd", "nadam" if program == "ragged" else "rmsprop", "adamw"]
     common = {
         "average": {"ema": 0.9},
         "stop": {"after": f"{epochs}ep", "best": True},
@@ -65,7 +75,12 @@ def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> lis
             seed=seed,
             model=said["model"],
             data=data,
-            optimizer={"kind": kinds[seed % 4], "lr": 1e-3 * (1 + seed)},
+            optimizer={
+                "kind": kinds[seed % 4],
+                "lr": 1e-3 * (1 + seed),
+                "accumulate": said.get("accumulate", 1),
+            },
+            loss={"kind": "cross_entropy", **said.get("loss", {})},
             schedule={"kind": "cosine", "warmup": "10%"},
             **common,
         )

@@ -214,18 +214,29 @@ class Init(Part):
 
 
 class _LossFields(Part):
-    l1: PerMember[NonNegative] = Field(
-        0.0, description="penalty l1 * sum |w| over weights; gradient l1 * sign(w)"
+    l1: PerMember[NonNegative] = Field(0.0, description="penalty l1 * sum |w| over weights")
+    l1_step: PerMember[Literal["gradient", "proximal"]] = Field(
+        "gradient",
+        description="gradient: l1 * sign(w) is added to the gradient, and weights hover about zero; proximal: "
+        "behind the optimiser's step w = sign(w) max(|w| - lr * l1, 0) with the step's lr, and weights become "
+        "exactly zero. With momentum or an adaptive optimiser the penalty then stays out of its averages and "
+        "divisions, as decoupled weight decay does: with momentum m it weighs as l1 * (1 - m) beside the loss",
     )
     l2: PerMember[NonNegative] = Field(
         0.0, description="penalty l2 * sum w^2 over weights; gradient 2 l2 w"
     )
     lp: PerMember[NonNegative] = Field(0.0, description="penalty lp * sum |w|^p over weights")
     p: PerMember[Annotated[Real, Field(ge=1)]] = Field(
-        1.5, description="the order of the lp penalty"
+        1.5,
+        description="the order of the lp penalty; below 1 it is not convex and its gradient has no bound at zero, so it is refused",
     )
     class_weights: Literal["balanced"] | tuple[NonNegative, ...] | None = Field(
         None, description="one weight a class, or balanced: N / (K n_k) from the training part"
+    )
+    class_weights_divisor: Literal["weights", "samples"] = Field(
+        "weights",
+        description="what the sum of the weighted losses is divided by: the sum of the samples' weights, as "
+        "PyTorch's mean, or the number of samples (so soft targets and several labels always)",
     )
 
 
@@ -241,7 +252,7 @@ class _OptimizerFields(Part):
         0.5, description="Lookahead: the slow weights' step"
     )
     accumulate: Annotated[Count, STRUCTURAL] = Field(
-        1, description="batches whose gradients make one step, averaged"
+        1, description="batches whose gradients make one step: the mean over all their samples"
     )
 
 

@@ -124,6 +124,7 @@ def build_loss(
         if not loss.weighable:
             raise InputError("loss.class_weights", got=made.kind, expected="a loss over classes")
         loss.class_weights = weights
+        loss.divides_by_weights = made.class_weights_divisor == "weights"
     return loss
 
 

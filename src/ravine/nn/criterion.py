@@ -12,9 +12,15 @@ from ravine.errors import InputError
 
 
 class SampleLoss(nn.Module):
-    """(output, target) -> the loss of each sample [B]."""
+    """(output, target) -> the loss of each sample [B], times the weight of its class.
+
+    The mean over a batch, or over a split, is the sum of these divided by the sum of ``counts``:
+    by the number of samples, or with class weights by the sum of the samples' weights, as PyTorch
+    has it (``divides_by_weights`` False: by the number of samples there too).
+    """
 
     class_weights: Tensor | None  # [K]
+    divides_by_weights = True
     weighable = True  # whether class weights mean something here
     takes_classes = False  # whether a target of whole numbers is one column: the class
 
@@ -24,6 +30,51 @@ class SampleLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def counts(self, target: Tensor) -> Tensor | None:
+        """How much each sample counts in a mean [B]; None: one each.
+
+        With class weights it is the weight of the sample's class. Soft targets, and samples with
+        several labels, count one each, as in PyTorch.
+        """
+        weights = self.class_weights
+        if weights is None or not self.divides_by_weights:
+            return None
+        return self._weights_of(target, weights)
+
+    def _weights_of(self, target: Tensor, weights: Tensor) -> Tensor | None:
+        single = target.dim() == 1 or target.shape[1:] == (1,)
+        if single and len(weights) == 2:  # one output for two classes: 0 (or -1) and 1
+            share = target.reshape(-1).clamp_min(0).to(weights.dtype)
+            return weights[0] + share * (weights[1] - weights[0])
+        if single and not target.is_floating_point():
+            return weights[target.reshape(-1).clamp_min(0)]
+        return None
+
+    def total(self, target: Tensor) -> float:
+        """The sum of ``counts``: what the mean over these samples divides by."""
+        counts = self.counts(target)
+        return float(len(target)) if counts is None else float(counts.sum())
+
+    def batch_mean(
+        self,
+        losses: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """The mean of a batch's losses [B], each times ``weight`` [B]; 0 where nothing counts.
+
+        ``kept`` [B]: only these samples are in it.
+        """
+        weighted = losses if weight is None else losses * weight
+        counts = self.counts(target)
+        if counts is None and kept is None:
+            return weighted.mean()
+        counts = torch.ones_like(losses) if counts is None else counts.to(losses.dtype)
+        if kept is not None:
+            weighted, counts = weighted * kept, counts * kept
+        return weighted.sum() / above_zero(counts.sum())
 
 
 class ClassLoss(SampleLoss):
@@ -56,6 +107,13 @@ class ClassLoss(SampleLoss):
             return rows.mean(1)
         counts = (target != self.ignore).flatten(1).to(rows.dtype)
         return (rows * counts).sum(1) / counts.sum(1).clamp_min(1)
+
+    def _weights_of(self, target: Tensor, weights: Tensor) -> Tensor | None:
+        if target.is_floating_point():
+            return None
+        steps = target.flatten(1) if target.dim() > 1 else target[:, None]  # [B, T]
+        counted = (steps != self.ignore).to(weights.dtype)
+        return (weights[steps.clamp_min(0)] * counted).sum(1) / counted.sum(1).clamp_min(1)
 
     def _rows(self, output: Tensor, target: Tensor) -> Tensor:
         if self.soft:
@@ -96,7 +154,7 @@ class EntryLoss(SampleLoss):
         assert self.class_weights is not None
         weights = self.class_weights.to(each.dtype)
         if each.shape[-1] == 1 and len(weights) == 2:
-            return weights[0] + targets * (weights[1] - weights[0])
+            return weights[0] + targets.clamp_min(0) * (weights[1] - weights[0])  # -1: class 0
         by_class = given.shape != targets.shape and not given.is_floating_point()
         return weights[given][..., None] if by_class else weights
 
@@ -198,6 +256,11 @@ def classes(output: Tensor, target: Tensor) -> Tensor:
     if output.shape[-1] == 1:
         return target[..., None].to(output.dtype)  # the one class's probability
     return target.long()
+
+
+def above_zero(total: Tensor) -> Tensor:
+    """A sum of weights to divide by; where it is 0 what it divides is 0 too, and so is the mean."""
+    return total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def exact(output: Tensor) -> Tensor:

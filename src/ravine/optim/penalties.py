@@ -1,7 +1,8 @@
 """Penalties on the weights, by formula: their values and gradients. Biases and normalisation
 parameters are spared.
 
-l1 * sum |w|  +  l2 * sum w^2  +  lp * sum |w|^p;  l1 and l2 together are the elastic net.
+l1 * sum |w|  +  l2 * sum w^2  +  lp * sum |w|^p;  l1 and l2 together are the elastic net. The l1
+penalty may instead be taken by its proximal step, which gives exact zeros.
 """
 
 from __future__ import annotations
@@ -42,6 +43,28 @@ def add_penalty_gradients(
     if _used(lp):
         assert p is not None, "an lp penalty needs its order p"
         grad.addcmul_(w.abs().pow_(_column(p - 1, w)).mul_(w.sign()), _column(lp * p, w))
+
+
+def soft_threshold(
+    theta: Tensor, layout: Layout, amount: Tensor, scale: Tensor | None = None
+) -> None:
+    """The proximal step of amount * sum |w|, in place: w = sign(w) max(|w| - amount, 0) on weights.
+
+    ``amount`` [P] is lr * l1; ``scale`` [P, D] is the part of it that each column takes.
+
+    >>> theta = torch.tensor([[1.0, -2.0, 0.25]])
+    >>> soft_threshold(theta, Layout((), 3), torch.tensor([0.5]))
+    >>> theta
+    tensor([[ 0.5000, -1.5000,  0.0000]])
+
+    Source: Daubechies, Defrise and De Mol 2004 (ISTA); as a step of gradient descent: Duchi and
+    Singer 2009 (FOBOS).
+    """
+    w = theta[:, : layout.weights]
+    limit = _column(amount, w)
+    if scale is not None:
+        limit = limit * scale[:, : layout.weights]
+    w.sub_(torch.minimum(torch.maximum(w, -limit), limit))  # what lies within becomes exactly 0
 
 
 def penalty(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ravine.engine.rows import dense
 from ravine.layout import Layout
+from ravine.nn.criterion import above_zero
 from ravine.nn.losses import Auto, CrossEntropy
 from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Stack
@@ -121,12 +122,13 @@ class DenseNetwork:
         for forward in self._forward:
             a = forward(a)
         losses, g = self._loss(a, y)  # [P, 1, B], [P, K, B]
-        share = 1.0 / x.shape[0]
+        counts = self.loss.counts(y)  # as the loss's own mean: by samples, or by class weights
+        whole = x.shape[0] if counts is None else above_zero(counts.to(g.dtype).sum())
         if weight is None:
-            g.mul_(share)
+            g.div_(whole)
         else:
             weight = weight.view_as(losses)
-            g.mul_(weight * share)
+            g.mul_(weight / whole)
             losses = losses * weight
         for backward in self._backward:
             g = backward(g)
@@ -134,7 +136,7 @@ class DenseNetwork:
             slope.copy_(low)
         if before is not None:
             self._rows.grad.mul_(accumulate).add_(before)
-        return losses.mean(-1).view(-1)
+        return losses.sum(-1).div_(whole).view(-1)
 
     def _loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [P, 1, B] and their gradients [P, K, B] at outputs z [P, K, B]."""

@@ -91,16 +91,16 @@ def evaluate(
     outputs: list[list[Tensor]] = [[] for _ in modules]
     targets: list[Tensor] = []
     losses = torch.zeros(len(modules), dtype=torch.float64)
-    count = 0
+    count = 0.0  # of samples, or the sum of their class weights
     with evaluation(modules):
         for batch in pipeline.split(split):
             targets.append(batch.y)
-            count += len(batch.y)
+            count += modules[0].loss.total(batch.y) if modules else 0.0
             for i, objective in enumerate(modules):
                 output = joined(run(objective.model, batch.x))
                 losses[i] += objective.loss(output, batch.y).double().sum().cpu()
                 outputs[i].append(output)
-        found = {"loss": (losses / max(count, 1)).numpy()}
+        found = {"loss": (losses / (count or 1.0)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
         for name, function in metrics.items():
             each = [function(pipeline.target_units(torch.cat(own)), target) for own in outputs]

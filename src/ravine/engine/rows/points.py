@@ -89,12 +89,14 @@ class Points:
     def _measured(self, batches: list[Batch]) -> dict[str, np.ndarray]:
         losses = torch.zeros(self.width, dtype=torch.float64)
         outputs, targets = [], torch.cat([batch.y for batch in batches])
+        count = 0.0  # of samples, or the sum of their class weights
         for batch in batches:
             output = self.outputs(batch.x)  # [P, B, ...]
+            count += self.population.objectives[0].loss.total(batch.y)
             for i, objective in enumerate(self.population.objectives):
                 losses[i] += objective.loss(output[i], batch.y).double().sum().cpu()
             outputs.append(output)
-        found: dict[str, Any] = {"loss": (losses / len(targets)).numpy()}
+        found: dict[str, Any] = {"loss": (losses / (count or 1.0)).numpy()}
         units, target = (
             self.pipeline.target_units(torch.cat(outputs, 1)),
             self.pipeline.target_units(targets),

@@ -30,6 +30,7 @@ _STRIDE = 0x1E3779B97F4A7C15  # from one step's key to the next (a Weyl sequence
 class Objective(nn.Module):
     """Model and loss as one module: (x, y, sample weights) -> the batch's mean loss."""
 
+    loss: Any  # an nn.criterion.SampleLoss; anything where no loss is asked for
     hard_negatives: Tensor
     adversarial: Tensor
 
@@ -56,14 +57,13 @@ class Objective(nn.Module):
     def mean(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """The batch's mean loss of the model's output."""
         losses = self.loss(output, y)  # [B]
-        if self.mines:
-            losses = losses * self._hardest(losses.detach())
-        return losses.mean() if weight is None else (losses * weight).mean()
+        kept = self._hardest(losses.detach()) if self.mines else None
+        return self.loss.batch_mean(losses, y, weight, kept)
 
     def _hardest(self, losses: Tensor) -> Tensor:
-        kept = (self.hard_negatives * losses.shape[0]).ceil()
+        """Which samples are among the hardest [B]."""
         rank = losses.argsort(descending=True).argsort()
-        return (rank < kept) * (losses.shape[0] / kept)
+        return rank < (self.hard_negatives * losses.shape[0]).ceil()
 
 
 class Population:
@@ -317,7 +317,8 @@ class Population:
     def _in_parts(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
         """The single member's batch in parts, side by side; the gradient of their mean is the sum
         of their shares."""
-        size, parts = len(y), self.parts
+        parts, total = self.parts, self.objectives[0].loss.total
+        whole = total(y)
         others = self.grad.new_empty(
             parts - 1, self.layout.size
         )  # the first part fills grad itself
@@ -327,7 +328,8 @@ class Population:
         ]
 
         def part(gradients: list[Tensor], x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-            loss = self._one(self.objectives[0], x, y, weight) * (len(y) / size)
+            share = total(y) / whole if whole else 0.0
+            loss = self._one(self.objectives[0], x, y, weight) * share
             found = torch.autograd.grad(loss, self.parameters[0], materialize_grads=True)
             _store(gradients, found, accumulate if gradients is into[0] else 0.0)
             return loss.detach()

@@ -22,7 +22,7 @@ from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.population import Objective, Population
 from ravine.optim.clipping import clip
 from ravine.optim.groups import on_host
-from ravine.optim.penalties import add_penalty_gradients
+from ravine.optim.penalties import add_penalty_gradients, soft_threshold
 from ravine.optim.projection import RowConstraints
 from ravine.optim.rows import RowOptimizer
 from ravine.randomness import key, normal
@@ -87,10 +87,14 @@ class Stepper:
         def column(values: Iterable[float]) -> Tensor:
             return torch.tensor(list(values), dtype=torch.float64, device=device)  # [P]
 
+        proximal = [r.loss.l1 if r.loss.l1_step == "proximal" else 0.0 for r in recipes]
+        by_gradient = [r.loss.l1 - own for r, own in zip(recipes, proximal, strict=True)]
+        self._proximal = column(proximal) if any(proximal) else None  # [P]
         self._penalties = [
-            column(getattr(r.loss, name) for r in recipes) for name in ("l1", "l2", "lp", "p")
+            column(by_gradient),
+            *(column(getattr(r.loss, name) for r in recipes) for name in ("l2", "lp", "p")),
         ]
-        self._penalised = any(r.loss.l1 or r.loss.l2 or r.loss.lp for r in recipes)
+        self._penalised = any(by_gradient) or any(r.loss.l2 or r.loss.lp for r in recipes)
         self._clips = [
             column(getattr(r.clip, name) for r in recipes)
             for name in ("norm", "tensor_norm", "value")
@@ -198,6 +202,8 @@ class Stepper:
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum)
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)
+        if self._proximal is not None:  # frozen columns and rows stay: their threshold is 0
+            soft_threshold(theta, population.layout, rate * self._proximal * moves, scale)
         if self._constrained:
             self._constraints.apply(theta, moves)
         if self._averages and self.average is not None:
@@ -233,20 +239,31 @@ class Stepper:
         return frozen, thawed
 
     def _gradients(self, micro: Sequence[Batch], step: int, seed: Tensor | None = None) -> Tensor:
-        total: Tensor | None = None
-        for j, batch in enumerate(micro):
-            self.population.seed_step(step * self.accumulate + j if seed is None else seed)
-            weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
+        """The gradient of the mean loss over the samples of all micro-batches; the losses [P]."""
+        population = self.population
+        total = torch.zeros_like(population.theta[:, 0])  # [P]
+        for j, (batch, share) in enumerate(zip(micro, self._shares(micro), strict=True)):
             micro_step = step * self.accumulate + j
-            losses = self.population.gradients(
-                batch.x, batch.y, weight, micro_step, accumulate=0.0 if j == 0 else 1.0
-            )
-            total = losses if total is None else total + losses
-        assert total is not None
-        if len(micro) == 1:
-            return total
-        self.population.grad.div_(len(micro))
+            population.seed_step(micro_step if seed is None else seed)
+            weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
+            # a share of 0 has no gradient, and as a factor would mean that grad is filled anew
+            factor = 0.0 if j == 0 else share or 1.0
+            losses = population.gradients(batch.x, batch.y, weight, micro_step, accumulate=factor)
+            if j == 0 and share != 1.0:
+                population.grad.mul_(share)
+            total = total + losses * share
+        if len(micro) > 1:
+            population.grad.div_(len(micro))
         return total / len(micro)
+
+    def _shares(self, micro: Sequence[Batch]) -> list[float]:
+        """What each micro-batch counts, by its samples or their class weights; 1 is the mean."""
+        if len(micro) == 1:
+            return [1.0]
+        loss = self.population.objectives[0].loss
+        totals = [loss.total(batch.y) for batch in micro]
+        whole = sum(totals)
+        return [len(micro) * total / whole if whole else 1.0 for total in totals]
 
     def _add_noise(self, step: int) -> None:
         """Gaussian noise on the weights at which the gradient is taken (Graves, 2011)."""
