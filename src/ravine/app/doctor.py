@@ -27,10 +27,10 @@ from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
 from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.doctor.trial import Cure
+from ravine.engine.inputs import resolve_inputs
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-from ravine.training import given
 
 
 def diagnose(
@@ -48,7 +48,7 @@ def diagnose(
     if not isinstance(subject, Recipe) and Path(subject).is_dir():
         module = model if not isinstance(model, str | dict | list | tuple) else None
         return judge(subject, member=member, module=module, arrays=data)
-    recipe, module, arrays = given(
+    recipe, module, arrays = resolve_inputs(
         subject if isinstance(subject, Recipe) else Recipe.load(subject), model, data, {}
     )
     return examine(recipe, module=module, arrays=arrays)
@@ -70,7 +70,7 @@ def prove(
     ``diagnosis`` is what ``diagnose`` said, if it has been asked already; ``report`` is called with
     the part of the budget that is spent and what is being trained.
     """
-    recipe, module, arrays = given(recipe, model, data, {})
+    recipe, module, arrays = resolve_inputs(recipe, model, data, {})
     case, _, _ = examine_static(recipe, Shelf(module, arrays))
     diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
     return trial.prove(

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ravine.engine import snapshot
-from ravine.engine.loop.trainer import Interrupted, Progress
+from ravine.engine.loop.loop import Interrupted
+from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
 from ravine.errors import InputError, RavineError
 from ravine.locks import Lock

@@ -16,7 +16,7 @@ from ravine.report import measures
 from ravine.report.overview import show_value
 
 if TYPE_CHECKING:
-    from ravine.engine.loop.trainer import Progress
+    from ravine.engine.loop.progress import Progress
 
 LEADERS = 8
 
