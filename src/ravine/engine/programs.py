@@ -15,6 +15,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune
 from ravine.engine.execution import pilot
 from ravine.engine.execution.pilot import Execution
+from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import rehearse
@@ -168,7 +169,7 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            finetune.fitted_model(recipe, pipeline.outputs),
+            fitted_model(recipe, pipeline.outputs),
             pipeline.input_shape,
             pipeline.outputs,
             vocabulary=pipeline.vocabulary,
@@ -177,15 +178,13 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
-        own = copy.deepcopy(
-            finetune.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None)
-        )
-        model = finetune.fitted_module(seeded(own), recipe, pipeline.outputs)
+        own = copy.deepcopy(shaped(module, pipeline.input_shape, pipeline.vocabulary is not None))
+        model = fitted_module(seeded(own), recipe, pipeline.outputs)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
-            own = finetune.shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
-            model = finetune.fitted_module(seeded(own), recipe, pipeline.outputs)
+            own = shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
+            model = fitted_module(seeded(own), recipe, pipeline.outputs)
     finetune.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)

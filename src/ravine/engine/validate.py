@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ravine.catalogue import table
 from ravine.data.pipeline import Pipeline
-from ravine.engine import finetune
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions
+from ravine.engine.rows.frozen import frozen
 from ravine.engine.rows.population import Objective, Population, joined
 from ravine.errors import InputError, RavineError
 from ravine.nn.traits import Trait, any_layer
@@ -38,7 +38,7 @@ def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
             expected=expected,
             repair="requires_grad_() lets them move",
         )
-    finetune.frozen(population.layout, recipe.start)
+    frozen(population.layout, recipe.start)
     for each in recipes:
         Calendar(each, pipeline)
         _check_class_weights(each, pipeline)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 
 from ravine.data.pipeline import Batch
-from ravine.engine import finetune
+from ravine.engine.rows.frozen import depth_factors, frozen
 from ravine.engine.rows.members import Members, Slots, Tensors
 from ravine.engine.rows.population import Population
 from ravine.optim.clipping import clip
@@ -78,7 +78,7 @@ class Stepper:
         # pruned weights are False [P, D]
         self.mask = None if mask is None else mask.to(theta.device, torch.bool)
         self.unfreeze: int | None = None  # the step from which frozen parameters move
-        self._still = finetune.frozen(population.layout, recipes[0].start)  # [D]
+        self._still = frozen(population.layout, recipes[0].start)  # [D]
         self._read_recipes()
         self._register(members)
 
@@ -255,9 +255,7 @@ class Stepper:
         decays = [r.start.depth_decay for r in self.members.recipes]
         thawed = None
         if any(decay != 1.0 for decay in decays):
-            thawed = torch.stack([finetune.depth_factors(layout, decay) for decay in decays]).to(
-                theta
-            )
+            thawed = torch.stack([depth_factors(layout, decay) for decay in decays]).to(theta)
         if self._still is None:
             return thawed, thawed
         frozen = torch.ones_like(theta) if thawed is None else thawed.clone()
