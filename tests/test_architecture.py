@@ -24,6 +24,7 @@ BASE = {
     "randomness",
     "rundir",
     "locks",
+    "measures",
     "reference",
 }
 TECHNIQUES = {"data", "nn", "optim"}
@@ -42,7 +43,7 @@ below = BASE | TECHNIQUES
 for floor in ORDER:
     below = below | floor
     ALLOWED |= dict.fromkeys(floor, below)
-ALLOWED["report"] = {"errors", "durations", "catalogue", "recipe", "rundir", "report"}
+ALLOWED["report"] = {"errors", "durations", "catalogue", "measures", "recipe", "rundir", "report"}
 NO_TORCH = BASE - {"randomness"} | {"report"}
 
 

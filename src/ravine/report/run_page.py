@@ -16,8 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ravine import measures
 from ravine.recipe import Recipe
-from ravine.report import figures, measures, overview
+from ravine.report import figures, overview
 from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
 
@@ -245,7 +246,7 @@ def _heading(column: str) -> str:
 
 
 def _better(column: str) -> str | None:
-    return measures.better_is(column) if measures.split_of(column)[0] else None
+    return measures.find(column).better if measures.split_of(column)[0] else None
 
 
 def _cell(value: Any, column: str) -> str:

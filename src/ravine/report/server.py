@@ -11,14 +11,16 @@ import math
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ravine import measures
 from ravine.errors import InputError, RavineError
 from ravine.recipe import Recipe
-from ravine.report import measures, overview
+from ravine.report import overview
 from ravine.report.courses import FEW, Group, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
@@ -170,6 +172,7 @@ def row(run: RunDir) -> dict[str, Any]:
     wanted = [
         f"{split}_{what}" for what in (seen.judged_by, "loss") for split in ("test", "val", "train")
     ]
+    curves = [*dict.fromkeys(whats), *apart, *(["step_loss"] if seen.steps > 1 else [])]
     return {
         "name": seen.name,
         "state": "diverged" if seen.diverged == len(seen.members) else seen.state,
@@ -179,14 +182,27 @@ def row(run: RunDir) -> dict[str, Any]:
         "epochs": seen.epochs,
         "total_epochs": seen.total_epochs,
         "seconds": seen.seconds,
+        "time": measures.duration(seen.seconds),
         "sentences": overview.sentences(seen),
         "judged_by": seen.judged_by,
+        "headline": _headline(seen.judged_by, best),
         "best": {name: best[name] for name in wanted if name in best},
         "findings": len(run.events("finding")),
-        "curves": [*dict.fromkeys(whats), *apart, *(["step_loss"] if seen.steps > 1 else [])],
+        "curves": curves,
+        "measures": {name: asdict(measures.find(name)) for name in curves},
         "recipe": {path: _field(first, path) for path in _LISTED}
         | dict.fromkeys(seen.varies, "varies"),
     }
+
+
+def _headline(judged_by: str | None, best: dict[str, Any]) -> dict[str, Any] | None:
+    """The number a run is judged by, and how it is written: ``97.50 % accuracy (val)``."""
+    for split, note in (("test", ""), ("val", " (val)"), ("train", " (train)")):
+        value = best.get(f"{split}_{judged_by}")
+        if judged_by and value is not None:
+            text = f"{measures.show(judged_by, value)} {measures.find(judged_by).title}{note}"
+            return {"value": value, "text": text}
+    return None
 
 
 def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ravine import durations
 from ravine.engine.loop.record import Record, metrics_of
-from ravine.engine.rows.evaluate import better_is
 from ravine.errors import InputError
+from ravine.measures import better_is
 
 Standing = float | tuple[float, ...]
 
