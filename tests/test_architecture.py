@@ -17,6 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {
     "errors",
+    "files",
     "durations",
     "layout",
     "catalogue",
@@ -43,7 +44,16 @@ below = BASE | TECHNIQUES
 for floor in ORDER:
     below = below | floor
     ALLOWED |= dict.fromkeys(floor, below)
-ALLOWED["report"] = {"errors", "durations", "catalogue", "measures", "recipe", "rundir", "report"}
+ALLOWED["report"] = {
+    "errors",
+    "durations",
+    "files",
+    "catalogue",
+    "measures",
+    "recipe",
+    "rundir",
+    "report",
+}
 NO_TORCH = BASE - {"randomness"} | {"report"}
 
 

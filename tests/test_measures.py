@@ -19,8 +19,8 @@ from ravine.report import overview, run_page, server
 from ravine.rundir import RunDir
 from ravine.study import measuring
 from ravine.study.live import LiveTable
-from ravine.study.pictures import search as pictures
-from ravine.study.search import Trial
+from ravine.study.search import figures as pictures
+from ravine.study.search.study import Trial
 
 REALS = ("mse", "rmse", "mae", "r2")
 MATRIX = "confusion_matrix"

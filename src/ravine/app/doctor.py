@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.doctor.trial import Cure
 from ravine.engine.inputs import resolve_inputs
 from ravine.errors import InputError
+from ravine.files import new_file, write_text
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
@@ -101,7 +101,7 @@ def consult(
     recipe = (
         _recipe_of(subject, member) if of_run and subject else recipe_from(subject, changes, seed)
     )
-    place = _new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
+    place = new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
     with _pulse(
         "judging the run" if of_run else "examining: checks, some steps, experiments", quiet
     ):
@@ -172,21 +172,6 @@ def _show(diagnosis: Diagnosis) -> None:
     print_findings(as_tables(diagnosis.findings), most=10)
 
 
-def _new_file(path: Path) -> Path:
-    if path.exists():
-        raise InputError(
-            "--out",
-            got=str(path),
-            expected="a file that does not exist yet",
-            repair="name another with --out",
-        )
-    return path
-
-
 def _write(path: Path, cure: Cure) -> None:
-    """The cured recipe with its evidence as a comment, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(
-        "".join(f"# {line}\n" for line in cure.evidence) + cure.recipe, encoding="utf-8"
-    )
-    temporary.replace(path)
+    """The cured recipe with its evidence as a comment."""
+    write_text(path, "".join(f"# {line}\n" for line in cure.evidence) + cure.recipe)

@@ -7,7 +7,6 @@ second.
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from collections.abc import Iterator
@@ -15,10 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ravine import measures
 from ravine.errors import InputError, RavineError
+from ravine.files import plain
 from ravine.recipe import Recipe
 from ravine.report import overview
 from ravine.report.courses import FEW, Group, gather, gather_steps, quantiles
@@ -84,7 +82,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
         return FileResponse(_WEB / "index.html", headers=_OWN_FILES_ONLY)
 
     def runs(request: Request) -> Response:
-        return JSONResponse(_plain({"directory": str(directory), "runs": shelf.rows()}))
+        return JSONResponse(plain({"directory": str(directory), "runs": shelf.rows()}))
 
     def curves(request: Request) -> Response:
         asked = request.query_params
@@ -93,7 +91,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
             lines = series(
                 run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch"
             )
-            return JSONResponse(_plain({"series": list(lines)}))
+            return JSONResponse(plain({"series": list(lines)}))
 
     def report(request: Request) -> Response:
         from ravine.report.run_page import render
@@ -255,14 +253,3 @@ def _stamp(path: Path) -> tuple[float, ...]:
     names = ("recipe.json", "metrics.sqlite", "metrics.sqlite-wal")
     stats = [place.stat() for place in map(path.joinpath, names) if place.exists()]
     return tuple(number for stat in stats for number in (stat.st_mtime, stat.st_size))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ravine import measures
+from ravine.files import write_text
 from ravine.report import figures, run_page
 from ravine.report.overview import show_value
 from ravine.study.live import shortened
@@ -60,8 +61,6 @@ WIDE = 7.0  # inches: a figure that would be too small in one of two columns
 
 def write_page(study: Study, content: Page) -> None:
     """Write ``figures/NAME.png``, ``figures/NAME.svg`` and ``report.html``."""
-    from ravine.study.directory import write_text
-
     folder = study.path / "figures"
     folder.mkdir(exist_ok=True)
     drawn = []  # caption, picture, whether it takes the whole width

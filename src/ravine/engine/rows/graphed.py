@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ravine.data.pipeline import Batch
 from ravine.engine.rows.step import Stepper
+from ravine.errors import first_line
 
 Step = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # steps before capturing: libraries choose and allocate in the first ones
@@ -125,7 +126,7 @@ class GraphedSteps:
         except (
             RuntimeError
         ) as error:  # what cannot be captured says so in many ways, all of this kind
-            self.why = f"steps cannot be captured: {str(error).strip().splitlines()[0][:200]}"
+            self.why = f"steps cannot be captured: {first_line(error)}"
         self._restore(before)
         return held if self.why is None else None
 

@@ -19,6 +19,7 @@ from torch.func import functional_call, vmap
 
 from ravine.engine.rows.batched import DenseNetwork
 from ravine.engine.rows.members import Members, Newcomers, Tensors, Values
+from ravine.errors import first_line
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
 from ravine.nn.randomized import Randomized, settle
@@ -528,7 +529,7 @@ class Population:
         except (
             Exception
         ) as error:  # whatever a person's module raises here is a reason, not a failure
-            return f"{name} failed: {str(error).strip().splitlines()[0][:200]}"
+            return f"{name} failed: {first_line(error)}"
         finally:
             self.grad.copy_(grad)
             self.restore(before)
