@@ -10,6 +10,7 @@ from torch import Tensor
 
 from descents import LAYOUT
 from ravine.catalogue import find, make, table
+from ravine.layout import Layout
 from ravine.optim.projection import RowConstraints
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -117,3 +118,20 @@ def test_each_row_has_its_own() -> None:
 
 def test_every_constraint_is_tested() -> None:
     assert {kind for kind, _ in CASES} == set(table("constraint"))
+
+
+@pytest.mark.parametrize(("kind", "fields"), CASES, ids=IDS)
+def test_units_of_untied_convolutions(kind: str, fields: dict[str, Any]) -> None:
+    """Each position and channel is a unit of its own: as a dense layer of as many units."""
+    from ravine.nn.build import layout
+
+    built = find("layer", "locally_connected").function()((1, 4, 4), channels=3, kernel=3)
+    untied = layout(built.double())
+    dense = Layout.of([("weight", (12, 9), "weight", 0), ("bias", (12,), "bias", 0)])
+    start = torch.randn(2, untied.size, generator=torch.Generator().manual_seed(0)).double()
+    found, expected = start.clone(), start.clone()
+    for theta, places in ((found, untied), (expected, dense)):
+        part = make("constraint", {"kind": kind, **fields})
+        RowConstraints([part] * 2, places, device="cpu").apply(theta, torch.ones(2).bool())
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+    assert not torch.equal(found, start)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ravine.catalogue import Init, find, make, table
 from ravine.errors import InputError
-from ravine.nn.build import build, initialise, kind_of, layout
+from ravine.nn.build import _fans, build, initialise, kind_of, layout
 from ravine.nn.stack import call
 from ravine.recipe import Recipe
 
@@ -348,4 +348,66 @@ def test_layout_of_a_persons_module():
 def test_normalisation_is_not_decayed(name):
     fields = {"groups": 2} if name == "group_norm" else {}
     module = find("layer", name).function()((4, 3, 3), **fields)
-    assert {kind_of(module, n, p) for n, p in module.named_parameters()} == {"norm"}
+    assert {kind_of(module, n) for n, _ in module.named_parameters()} == {"norm"}
+
+
+class RootNorm(nn.Module):  # a person's own normalisation
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+
+class ByHand(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(()))
+        self.W1, self.b1 = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))
+        self.queryBias, self.biased = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4, 4))
+        self.norm, self.attend = RootNorm(), nn.MultiheadAttention(4, 2, add_bias_kv=True)
+
+
+def test_biases_are_what_their_whole_name_says():
+    kinds = {e.name: e.kind for e in layout(ByHand()).entries}
+    assert {name for name, kind in kinds.items() if kind == "norm"} == {"norm.weight"}
+    assert {name for name, kind in kinds.items() if kind == "bias"} == {
+        *("b", "b1", "queryBias", "attend.in_proj_bias", "attend.out_proj.bias"),
+        *("attend.bias_k", "attend.bias_v"),
+    }
+
+
+GROUPED = [
+    (nn.Conv2d(32, 32, 3, groups=32), (9, 9)),  # depthwise
+    (nn.Conv2d(32, 64, 3, groups=4), (8 * 9, 16 * 9)),
+    (nn.Conv1d(6, 4, 5), (30, 20)),
+    (nn.ConvTranspose2d(32, 64, 3, groups=4), (8 * 9, 16 * 9)),
+]
+
+
+@pytest.mark.parametrize(("layer", "fans"), GROUPED, ids=str)
+def test_fans_of_groups(layer, fans):
+    """By their definition: inputs of one output, outputs of one input, far from the edges."""
+    assert _fans(layer, layer.weight.detach()) == fans
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.zero_()
+    extent = (21,) * (layer.weight.dim() - 2)
+    x = torch.zeros(1, layer.in_channels, *extent)
+    x[(0, 0, *(10 for _ in extent))] = 1.0
+    assert int((layer(x) != 0).sum()) == fans[1]
+    x = torch.ones(1, layer.in_channels, *extent, requires_grad=True)
+    y = layer(x)
+    y[(0, 0, *(size // 2 for size in y.shape[2:]))].backward()
+    assert int((x.grad != 0).sum()) == fans[0]
+
+
+@pytest.mark.parametrize("name", ["lecun_normal", "glorot_normal", "he_normal"])
+@pytest.mark.parametrize("truncate", [0.5, 2.0, 3.0])
+def test_rescaled_truncation_keeps_the_variance(name, truncate):
+    """As Keras's VarianceScaling, whose std is divided by that of the truncated normal (SciPy's)."""
+    stats = pytest.importorskip("scipy.stats")
+    plain = filled(name, {"truncate": truncate})
+    kept = filled(name, {"truncate": truncate, "rescale": True})
+    ratio = float(stats.truncnorm(-truncate, truncate).std())
+    torch.testing.assert_close(kept * ratio, plain, rtol=1e-6, atol=1e-9)
+    n, wanted = kept.numel(), float(filled(name, {}).std())
+    assert float(kept.std()) == pytest.approx(wanted, rel=10 / math.sqrt(2 * n))

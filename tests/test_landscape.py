@@ -9,6 +9,7 @@ import torch
 
 import ravine
 from ravine import Recipe
+from ravine.catalogue import find
 from ravine.engine.rows.points import Points
 from ravine.engine.rows.population import Objective, view
 from ravine.nn.build import layout as layout_of
@@ -97,6 +98,15 @@ def test_directions_are_as_large_as_the_filters(run):
         else:
             assert (drawn == 0).all()
     assert not torch.equal(direction, filter_normalised(theta, layout, seed=0, which=1))
+
+
+def test_directions_of_an_untied_convolution_are_by_position_and_channel():
+    layout = layout_of(find("layer", "locally_connected").function()((1, 4, 4), channels=3))
+    theta = torch.randn(layout.size, generator=torch.Generator().manual_seed(0))
+    direction = filter_normalised(theta, layout, seed=0, which=0)
+    (entry,) = (e for e in layout.entries if e.kind == "weight")
+    drawn, weights = (view(rows, entry).flatten(0, 1) for rows in (direction, theta))  # [12, 9]
+    torch.testing.assert_close(drawn.norm(dim=1), weights.norm(dim=1))
 
 
 def test_principal_directions_are_those_of_a_singular_value_decomposition():

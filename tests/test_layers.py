@@ -320,7 +320,19 @@ def test_batch_norm_by_position_normalises_each_position():
 def test_local_response_norm(size):
     x = inputs(MAP) * 10
     found = one("local_response_norm", {"size": size}, MAP)(x)
-    torch.testing.assert_close(found, F.local_response_norm(x, size, 1e-4, 0.75, 2.0))
+    torch.testing.assert_close(found, F.local_response_norm(x, size))
+
+
+def test_local_response_norm_of_the_paper_is_alexnets():
+    """b = a / (2 + 1e-4 * the sum of 5 neighbours' squares)^0.75, with activations of raw pixels."""
+    x = inputs((8, 4, 4)) * 300
+    squares = F.pad(x.square(), (0, 0, 0, 0, 2, 2))
+    total = sum(squares[:, i : i + 8] for i in range(5))
+    fields = {"bias": 2.0, "alpha_on": "sum"}
+    found = one("local_response_norm", fields, (8, 4, 4))(x)
+    torch.testing.assert_close(found, x / (2 + 1e-4 * total) ** 0.75)
+    norms = [m for m in build("alexnet", (3, 67, 67), 2).modules() if "Response" in str(type(m))]
+    assert [(n.size, n.alpha, n.beta, n.k) for n in norms] == [(5, 5e-4, 0.75, 2.0)] * 2
 
 
 def test_switches_of_batch_norm_leave_out_parameters():

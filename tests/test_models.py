@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
-from ravine.catalogue import make, table
+from ravine.catalogue import find, make, table
 from ravine.errors import InputError
 from ravine.nn import randomized
 from ravine.nn.build import build, build_loss, layout
@@ -436,3 +436,12 @@ def test_dropout_of_a_model_differs_by_member():
     b = a.edit({"model.dropout": 0.5})
     assert a.program == b.program != a.edit({"model.hidden": [3]}).program
     assert a.edit({"model.activation": "tanh"}).program != a.program
+
+
+@pytest.mark.parametrize("side", [16, 32, 62, 63, 64, 66, 67])
+def test_alexnet_takes_images_of_any_side(side):
+    """By itself the large form only from where its three poolings have maps of 3 x 3."""
+    with torch.device("meta"):
+        stacked = find("model", "alexnet").function()((3, side, side), 2)
+    first = next(m for m in stacked.modules() if isinstance(m, torch.nn.Conv2d))
+    assert first.kernel_size == ((11, 11) if side >= 67 else (5, 5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -16,6 +16,12 @@ class Entry:
     start: int
     kind: str  # "weight", "bias" or "norm"
     layer: int  # the layer's place from the input, 0 first
+    unit_axes: int = 1  # how many of the first dimensions count units; the others lead into one
+
+    @property
+    def units(self) -> int:
+        """How many units the weights lead into: rows of a matrix, kernels; a vector leads into one."""
+        return math.prod(self.shape[: self.unit_axes]) if len(self.shape) > 1 else 1
 
     @property
     def stop(self) -> int:
@@ -38,8 +44,14 @@ class Layout:
         return next(entry for entry in self.entries if entry.name == name)
 
     @classmethod
-    def of(cls, parameters: Iterable[tuple[str, tuple[int, ...], str, int]]) -> Layout:
+    def of(
+        cls,
+        parameters: Iterable[tuple[str, tuple[int, ...], str, int]],
+        unit_axes: Mapping[str, int] | None = None,
+    ) -> Layout:
         """Lay out (name, shape, kind, layer) one behind the other, the weights before all others.
+
+        ``unit_axes`` names the parameters whose units are counted by more than one dimension.
 
         >>> layout = Layout.of([("0.weight", (3, 2), "weight", 0), ("0.bias", (3,), "bias", 0), ("1.weight", (1, 3), "weight", 1)])
         >>> [(e.name, e.start, e.stop) for e in layout.entries], layout.weights, layout.size
@@ -48,7 +60,8 @@ class Layout:
         entries: list[Entry] = []
         start = weights = 0
         for name, shape, kind, layer in sorted(parameters, key=lambda p: p[2] != "weight"):
-            entries.append(Entry(name, tuple(shape), start, kind, layer))
+            axes = (unit_axes or {}).get(name, 1)
+            entries.append(Entry(name, tuple(shape), start, kind, layer, axes))
             start = entries[-1].stop
             weights = start if kind == "weight" else weights
         return cls(tuple(entries), weights)

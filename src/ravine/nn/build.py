@@ -3,6 +3,7 @@ layout of a row."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from ravine.randomness import generator, key
 
 __all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "settle"]
 
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # of a name: in_proj_bias, attentionBias
+_A_NORM = re.compile(r"Norm(\d*d)?$")  # RMSNorm, LayerNorm2d
 _LOSSES = {
     "classification": "cross_entropy",
     "sequence": "cross_entropy",
@@ -128,13 +131,24 @@ def build_loss(
     return loss
 
 
-def kind_of(module: nn.Module, name: str, parameter: Tensor) -> str:
-    """``"weight"``, ``"bias"`` or ``"norm"``, by the module that owns the parameter; only weights
-    are decayed."""
+def kind_of(module: nn.Module, name: str) -> str:
+    """``"weight"``, ``"bias"`` or ``"norm"``, by the module that owns the parameter of this name;
+    only weights are decayed.
+
+    All parameters of a normalisation, and the slopes of an activation, are "norm". A bias has the
+    word in its name (``bias``, ``in_proj_bias``, ``bias_hh_l0``), or is a vector called ``b``.
+
+    >>> kind_of(nn.MultiheadAttention(4, 2), "in_proj_bias"), kind_of(nn.LayerNorm(4), "weight")
+    ('bias', 'norm')
+    """
+    vector = getattr(module, name).dim() < 2
     # the slopes of an activation (PReLU) are scales too: not decayed (He et al., 2015)
     if traits(module) & (Trait.NORMALISES | Trait.ACTIVATION):
         return "norm"
-    return "bias" if name.startswith("bias") else "weight"
+    if vector and _A_NORM.search(type(module).__name__):  # a person's own
+        return "norm"
+    words = {word.lower() for word in _WORDS.findall(name)}
+    return "bias" if "bias" in words or (vector and "b" in words) else "weight"
 
 
 def layout(module: nn.Module) -> Layout:
@@ -144,7 +158,7 @@ def layout(module: nn.Module) -> Layout:
     >>> [(e.name, e.kind, e.layer) for e in layout(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))).entries]
     [('0.weight', 'weight', 0), ('1.weight', 'weight', 1), ('0.bias', 'bias', 0), ('1.bias', 'bias', 1)]
     """
-    rows = []
+    rows, unit_axes = [], {}
     places: dict[tuple[nn.Module, str], int] = {}
     for name, owner, parameter in _owned(module):
         if parameter.requires_grad:
@@ -153,8 +167,9 @@ def layout(module: nn.Module) -> Layout:
                 leaf.rpartition("_l")[2].partition("_")[0] if isinstance(owner, nn.RNNBase) else ""
             )
             layer = places.setdefault((owner, depth), len(places))
-            rows.append((name, tuple(parameter.shape), kind_of(owner, leaf, parameter), layer))
-    return Layout.of(rows)
+            rows.append((name, tuple(parameter.shape), kind_of(owner, leaf), layer))
+            unit_axes[name] = getattr(owner, "unit_axes", 1)
+    return Layout.of(rows, unit_axes)
 
 
 def _owned(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
@@ -180,7 +195,7 @@ def _chosen(
     }
     for name, owner, parameter in _owned(module):
         layer = max((place for place in own if name.startswith(place + ".")), key=len, default=None)
-        kind = kind_of(owner, name.rpartition(".")[2], parameter)
+        kind = kind_of(owner, name.rpartition(".")[2])
         asked = [own[layer]] if layer is not None else []
         if kind != "norm" and not isinstance(owner, nn.Embedding) and init is not None:
             asked.append(init)
@@ -214,13 +229,19 @@ def _blocks(owner: nn.Module, drawn: Tensor) -> Sequence[Tensor]:
 
 
 def _fans(owner: nn.Module, block: Tensor) -> tuple[int, int]:
-    """fan_in and fan_out of a weight [out, in, kernel...]; of a bias, its own extent."""
+    """fan_in and fan_out of a weight [out, in, kernel...], in groups [out, in / groups, kernel...];
+    of a bias, its own extent."""
     if isinstance(owner, LocallyConnected):
         return owner.fans
     if block.dim() < 2:
         return block.numel(), block.numel()
     area = block[0, 0].numel()
-    return block.shape[1] * area, block.shape[0] * area
+    if not isinstance(owner, nn.modules.conv._ConvNd):
+        return block.shape[1] * area, block.shape[0] * area
+    within = owner.groups  # one input reaches the outputs of its group alone
+    if owner.transposed:  # stored as [in, out / groups, kernel...]
+        return block.shape[0] // within * area, block.shape[1] * area
+    return block.shape[1] * area, block.shape[0] // within * area
 
 
 def _unit_variance(module: nn.Module, targets: dict[nn.Module, Any], batch: Tensor) -> None:

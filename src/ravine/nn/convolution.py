@@ -43,6 +43,9 @@ def conv(
     channels into independent groups (C groups: depthwise). Parameters: weight [channels, C /
     groups, kernel...], bias [channels].
 
+    Errors: the input is no map (C, H, W) or (C, L); ``groups`` does not divide the channels;
+    the map is smaller than the kernel.
+
     >>> conv((1, 28, 28), channels=8, kernel=5, padding="same")(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 8, 28, 28])
 
@@ -71,6 +74,8 @@ def locally_connected(
 
     ``kernel`` and ``stride`` hold for both directions, or are a pair (height, width).
 
+    Errors: the input is no map (C, H, W), or smaller than the kernel.
+
     >>> locally_connected((1, 8, 8), channels=4, kernel=3)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 4, 6, 6])
 
@@ -91,6 +96,9 @@ def maxpool(
 ) -> nn.Module:
     """The greatest entry of each window. ``stride`` is ``size`` unless given; padding never wins.
 
+    Errors: the input is no map (C, H, W) or (C, L); it is smaller than the window; ``padding``
+    over half the window.
+
     >>> maxpool((8, 28, 28))(torch.zeros(2, 8, 28, 28)).shape
     torch.Size([2, 8, 14, 14])
 
@@ -109,6 +117,9 @@ def avgpool(
     """The mean of each window. ``stride`` is ``size`` unless given; padding counts as zeros, as in
     PyTorch.
 
+    Errors: the input is no map (C, H, W) or (C, L); it is smaller than the window; ``padding``
+    over half the window.
+
     >>> avgpool((8, 28, 28))(torch.zeros(2, 8, 28, 28)).shape
     torch.Size([2, 8, 14, 14])
 
@@ -122,6 +133,8 @@ def global_pool(shape: Shape, *, form: Literal["average", "max"] = "average") ->
 
     ``form`` is average or max. It takes the place of dense layers over whole maps and leaves the
     image size free.
+
+    Errors: the input is no map (C, H, W) or (C, L).
 
     >>> global_pool((8, 7, 7))(torch.zeros(2, 8, 7, 7)).shape
     torch.Size([2, 8])
@@ -144,6 +157,8 @@ def channel_pool(
 
     ``form`` is max or average.
 
+    Errors: ``size`` is more than the channels.
+
     >>> channel_pool((8, 5, 5), size=4)(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 2, 5, 5])
 
@@ -156,6 +171,8 @@ def channel_pool(
 
 class LocallyConnected(nn.Module):
     """A kernel for each position: unfold, then one product per position."""
+
+    unit_axes = 2  # of the weight: each position and channel is a unit
 
     def __init__(self, shape: Shape, channels: int, kernel: Shape, stride: Shape, bias: bool):
         super().__init__()

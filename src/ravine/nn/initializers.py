@@ -1,10 +1,12 @@
 """Initialisers: each fills one weight (or bias) from a generator.
 
 Fans: fan_in is the number of inputs of one unit, fan_out the number of outputs that one input
-reaches (kernel area included); a recurrent layer's gates are filled one by one. The variance of a
-unit's pre-activation is fan_in * Var(w) * E[x^2]: LeCun keeps it for linear units, He for ReLU,
-Glorot compromises between forward and backward. ``truncate`` c redraws what lies beyond c standard
-deviations (of the normal before truncation); the spread is not rescaled.
+reaches, both with the kernel's area (of a convolution in groups: of its group alone, where PyTorch's
+fan_out counts all groups); a recurrent layer's gates are filled one by one. The variance of a unit's
+pre-activation is fan_in * Var(w) * E[x^2]: LeCun keeps it for linear units, He for ReLU, Glorot
+compromises between forward and backward. ``truncate`` c redraws what lies beyond c standard
+deviations (of the normal before truncation), which lowers the variance (c = 2: to 0.774 of it);
+``rescale`` makes up for that, as Keras's initialisers do.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from ravine.catalogue import Count, NonNegative, Positive, Real
+from ravine.catalogue import Count, Flag, NonNegative, Positive, Real
 from ravine.errors import InputError
 
 Fans = tuple[int, int]
@@ -91,7 +93,7 @@ def lecun_uniform(
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
     gain: Positive = 1.0,
 ) -> None:
-    """Uniform in +-gain sqrt(3 / fan_in); variance gain^2 / fan_in.
+    """Uniform in +-gain sqrt(3 / fan_in); variance gain^2 / fan_in. Some texts call it Xavier's.
 
     ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean.
 
@@ -111,18 +113,21 @@ def lecun_normal(
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
     gain: Positive = 1.0,
     truncate: Positive | None = None,
+    rescale: Flag = False,
 ) -> None:
-    """Normal of variance gain^2 / fan_in. SELU networks want it.
+    """Normal of variance gain^2 / fan_in. SELU networks want it. Some texts call it, 1 / fan_in,
+    Xavier's; the paper's is ``glorot_normal``.
 
-    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond
-    that many standard deviations.
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``gain`` multiplies the standard
+    deviation. ``truncate`` redraws beyond that many standard deviations; ``rescale`` widens the
+    truncated normal to the variance above: Keras has truncate = 2 with rescale.
 
     >>> w = torch.zeros(100, 100); lecun_normal(w, (100, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
 
     Source: LeCun et al., "Efficient BackProp", 1998.
     """
-    _normal(w, generator, gain / math.sqrt(_fan(fans, mode)), 0.0, truncate)
+    _normal(w, generator, gain / math.sqrt(_fan(fans, mode)), 0.0, truncate, rescale)
 
 
 def glorot_uniform(
@@ -155,11 +160,13 @@ def glorot_normal(
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg",
     gain: Positive = 1.0,
     truncate: Positive | None = None,
+    rescale: Flag = False,
 ) -> None:
     """Normal of variance gain^2 * 2 / (fan_in + fan_out). Also called Xavier.
 
-    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``truncate`` redraws beyond
-    that many standard deviations.
+    ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``gain`` multiplies the standard
+    deviation. ``truncate`` redraws beyond that many standard deviations; ``rescale`` widens the
+    truncated normal to the variance above: Keras has truncate = 2 with rescale.
 
     >>> w = torch.zeros(100, 100); glorot_normal(w, (100, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
@@ -167,7 +174,7 @@ def glorot_normal(
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", 2010.
     """
-    _normal(w, generator, gain / math.sqrt(_fan(fans, mode)), 0.0, truncate)
+    _normal(w, generator, gain / math.sqrt(_fan(fans, mode)), 0.0, truncate, rescale)
 
 
 def he_uniform(
@@ -200,20 +207,23 @@ def he_normal(
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
     slope: NonNegative = 0.0,
     truncate: Positive | None = None,
+    rescale: Flag = False,
 ) -> None:
     """Normal of variance 2 / ((1 + slope^2) fan_in), ``slope`` that of a leaky ReLU. Also called
     Kaiming, or MSRA.
 
     ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. fan_in keeps the variance of
     activations, fan_out that of gradients. ``truncate`` redraws beyond that many standard
-    deviations.
+    deviations; ``rescale`` widens the
+    truncated normal to the variance above: Keras has truncate = 2 with rescale.
 
     >>> w = torch.zeros(100, 200); he_normal(w, (200, 100), Generator().manual_seed(0)); round(float(w.std()), 2)
     0.1
 
     Source: He et al., "Delving deep into rectifiers", 2015.
     """
-    _normal(w, generator, math.sqrt(2 / ((1 + slope**2) * _fan(fans, mode))), 0.0, truncate)
+    std = math.sqrt(2 / ((1 + slope**2) * _fan(fans, mode)))
+    _normal(w, generator, std, 0.0, truncate, rescale)
 
 
 def orthogonal(
@@ -229,6 +239,8 @@ def orthogonal(
 
     ``method`` says what is taken of a Gaussian matrix: qr, Q with the signs of R's diagonal, or
     svd, U V^T; both are uniform over orthogonal matrices. A vector becomes one of norm ``gain``.
+
+    Errors: a parameter of one dimension: a bias.
 
     >>> w = torch.zeros(3, 5).double(); orthogonal(w, (5, 3), Generator().manual_seed(0))
     >>> bool(torch.allclose(w @ w.T, torch.eye(3).double()))
@@ -261,6 +273,8 @@ def identity(
     (Dirac), times ``gain``.
 
     Kernels in ``groups`` repeat the unit matrix in each.
+
+    Errors: a parameter of one dimension: a bias.
 
     >>> w = torch.zeros(2, 3); identity(w, (3, 2), Generator()); w.tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -299,6 +313,8 @@ def lsuv(
     The batch is drawn from the training data where these are at hand, else standard normal (as
     standardised data are).
 
+    Errors: a parameter of one dimension: a bias.
+
     >>> w = torch.zeros(3, 5).double(); lsuv(w, (5, 3), Generator().manual_seed(0))
     >>> bool(torch.allclose(w @ w.T, torch.eye(3).double()))
     True
@@ -318,11 +334,29 @@ def _uniform(w: Tensor, generator: Generator, std: float) -> None:
 
 
 def _normal(
-    w: Tensor, generator: Generator, std: float, mean: float, truncate: float | None
+    w: Tensor,
+    generator: Generator,
+    std: float,
+    mean: float,
+    truncate: float | None,
+    rescale: bool = False,
 ) -> None:
     if truncate is None or std == 0:
         w.normal_(mean, std, generator=generator)
-    else:
-        nn.init.trunc_normal_(
-            w, mean, std, mean - truncate * std, mean + truncate * std, generator=generator
-        )
+        return
+    if rescale:
+        std /= _truncated_std(truncate)
+    low, high = mean - truncate * std, mean + truncate * std
+    nn.init.trunc_normal_(w, mean, std, low, high, generator=generator)
+
+
+def _truncated_std(c: float) -> float:
+    """The standard deviation of a standard normal cut at +-c: sqrt(1 - 2 c phi(c) / (2 Phi(c) - 1)).
+
+    >>> round(_truncated_std(2.0), 12)  # Keras's constant
+    0.879625661034
+    """
+    if c < 1e-3:
+        return c / math.sqrt(3)  # as good as uniform, where the formula loses its digits
+    inside = math.erf(c / math.sqrt(2))
+    return math.sqrt(1 - 2 * c * math.exp(-(c**2) / 2) / math.sqrt(2 * math.pi) / inside)

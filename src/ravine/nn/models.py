@@ -32,7 +32,10 @@ def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
 
 
 def module(shape: Shape, outputs: int, *, name: Text = "module") -> nn.Module:
-    """A module that was given in Python; a recipe can name it, not hold it."""
+    """A module that was given in Python; a recipe can name it, not hold it.
+
+    Errors: always, in a recipe that is trained without ``model``.
+    """
     raise InputError(
         "model",
         got=f"{name}, a module given in Python",
@@ -139,6 +142,10 @@ def lenet(
     published has channels (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average
     pooling. ``dropout`` stands behind each dense layer.
 
+    ``kernel`` is the convolutions' side, ``pool`` maxpool or avgpool.
+
+    Errors: the input is no image (C, H, W), or too small.
+
     >>> sum(p.numel() for p in lenet((1, 28, 28), 10).parameters())
     1663370
 
@@ -168,11 +175,15 @@ def alexnet(
     """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with
     dropout.
 
-    ``size`` full, for images of at least 63 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384,
+    ``size`` full, for images of at least 67 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384,
     384 and 256 maps 3x3, dense 4096 and 4096, response normalisation behind the first two; one
     tower in place of the paper's two (whose second, fourth and fifth layers see half of the maps
-    each: groups of 2). small, under 63 pixels: 64 maps 5x5 of stride 1, 192 maps 5x5, 384, 256 and
+    each: groups of 2). small, under 67 pixels: 64 maps 5x5 of stride 1, 192 maps 5x5, 384, 256 and
     256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
+    ``dropout`` stands before each hidden dense layer. The later one-tower version, 64-192-384-256-256
+    maps without response normalisation (torchvision's, 61.1 million parameters), is another network.
+
+    Errors: the input is no image (C, H, W), or too small.
 
     >>> sum(p.numel() for p in alexnet((3, 16, 16), 10).parameters())
     4560714
@@ -181,9 +192,10 @@ def alexnet(
     networks", 2012.
     """
     _images(shape)
-    full = size == "full" or (size == "auto" and min(shape[1:]) >= 63)
+    full = size == "full" or (size == "auto" and min(shape[1:]) >= 67)
     pool = {"kind": "maxpool", "size": 3, "stride": 2, "padding": "valid" if full else "same"}
-    norm: list[object] = ["local_response_norm"] if full else []
+    of_paper = {"kind": "local_response_norm", "bias": 2.0, "alpha_on": "sum"}
+    norm: list[object] = [of_paper] if full else []
     maps, width = ((96, 256, 384, 384, 256), 4096) if full else ((64, 192, 384, 256, 256), 1024)
     first = {"kernel": 11, "stride": 4} if full else {"kernel": 5, "padding": "same"}
     parts: list[object] = [{"kind": "conv", "channels": maps[0], **first}, "relu", *norm, pool]
@@ -211,6 +223,8 @@ def vgg(
     ``width`` is that of the first block; at most eight times as much is reached. Five blocks; a
     pooling that images are too small for is left out. ``dropout`` stands behind each dense layer.
     For images of 32 pixels dense (512,) and batch norm are usual.
+
+    Errors: the input is no image (C, H, W).
 
     >>> sum(p.numel() for p in vgg((3, 32, 32), 10, depth=11, width=8, dense=(64,)).parameters())
     149370
@@ -245,6 +259,8 @@ def all_cnn(
 
     Nine convolutions of ``width`` and 2 ``width`` maps; input dropout 0.2, ``dropout`` behind each
     one of stride 2; the mean over all positions of the last maps is the output.
+
+    Errors: the input is no image (C, H, W).
 
     >>> sum(p.numel() for p in all_cnn((3, 32, 32), 10).parameters())
     1369738
@@ -295,6 +311,8 @@ def resnet(
     imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
     the stride of a bottleneck is on its 3x3 convolution.
 
+    Errors: the input is no image (C, H, W); ``depth`` is none of those of ``form``.
+
     >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
     269722
 
@@ -332,6 +350,8 @@ def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
     that ``start.weights`` takes such a safetensors file as it is. ``width``: maps of the first
     stage; the published ones have 64.
 
+    Errors: the input is no image (C, H, W).
+
     >>> sum(p.numel() for p in resnet18((3, 224, 224), 1000).parameters())
     11689512
 
@@ -342,6 +362,8 @@ def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
 
 def resnet34(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
     """ResNet-34 for images of about 224 pixels; ``width`` and names as for ``resnet18``.
+
+    Errors: the input is no image (C, H, W).
 
     >>> sum(p.numel() for p in resnet34((3, 224, 224), 1000).parameters())
     21797672
@@ -355,6 +377,8 @@ def resnet50(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
     """ResNet-50 for images of about 224 pixels, the stride of a bottleneck on its 3x3 convolution.
 
     ``width`` and names as for ``resnet18``.
+
+    Errors: the input is no image (C, H, W).
 
     >>> sum(p.numel() for p in resnet50((3, 224, 224), 1000).parameters())
     25557032

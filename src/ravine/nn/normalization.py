@@ -41,6 +41,8 @@ def batch_norm(
 
     ``epsilon`` is added to the variance, against division by zero.
 
+    Errors: in training, a batch with one value per channel.
+
     >>> y = batch_norm((3,))(torch.randn(100, 3) * 5 + 2)
     >>> bool((y.mean(0).abs() < 1e-5).all() and ((y.var(0) - 1).abs() < 0.02).all())
     True
@@ -91,6 +93,8 @@ def group_norm(shape: Shape, *, groups: Count = 32, epsilon: Positive = 1e-5) ->
 
     ``epsilon`` is added to the variance, against division by zero.
 
+    Errors: ``groups`` does not divide the channels.
+
     >>> group_norm((8, 5, 5), groups=4)(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
 
@@ -107,6 +111,8 @@ def instance_norm(shape: Shape, *, epsilon: Positive = 1e-5, affine: Flag = Fals
 
     ``epsilon`` is added to the variance, against division by zero.
 
+    Errors: the input is no map (C, H, W) or (C, L).
+
     >>> instance_norm((8, 5, 5))(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
 
@@ -117,12 +123,21 @@ def instance_norm(shape: Shape, *, epsilon: Positive = 1e-5, affine: Flag = Fals
 
 
 def local_response_norm(
-    shape: Shape, *, size: Count = 5, alpha: Real = 1e-4, beta: Real = 0.75, bias: Positive = 2.0
+    shape: Shape,
+    *,
+    size: Count = 5,
+    alpha: Real = 1e-4,
+    beta: Real = 0.75,
+    bias: Positive = 1.0,
+    alpha_on: Literal["mean", "sum"] = "mean",
 ) -> nn.Module:
-    """Divide each entry by (bias + alpha / size * sum of squares over ``size`` neighbouring
-    channels)^beta.
+    """Divide each entry by (bias + alpha * m)^beta, m the mean of the squares over ``size``
+    neighbouring channels (channels beyond the edge are zeros).
 
-    The paper's alpha multiplies the sum itself: PyTorch's, as here, its mean.
+    Defaults are PyTorch's. The paper has ``bias`` 2, and ``alpha_on = "sum"``: alpha times the sum of
+    the squares, ``size`` times as much; ``alexnet`` uses these.
+
+    Errors: the input is no map (C, L) or (C, H, W).
 
     >>> local_response_norm((8, 5, 5))(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
@@ -131,7 +146,7 @@ def local_response_norm(
     networks", 2012.
     """
     need_rank(shape, (2, 3), "maps (C, L) or (C, H, W)", "put it before flatten")
-    return nn.LocalResponseNorm(size, alpha, beta, bias)
+    return nn.LocalResponseNorm(size, alpha * (size if alpha_on == "sum" else 1), beta, bias)
 
 
 class BatchNorm(nn.Module):

@@ -2,8 +2,8 @@
 by its own numbers.
 
 Biases and normalisation parameters are free. A unit's weights are those that lead into it:
-``weight[unit]``, along the first dimension of a tensor. A number is a float or a float64 column [P,
-1].
+``weight[unit]``, along the first dimension of a tensor (the first two, positions and channels, of
+an untied convolution). A number is a float or a float64 column [P, 1].
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def unit_norm(w: Tensor, layout: Layout) -> None:
 
 
 def l2_ball(w: Tensor, layout: Layout, *, radius: Positive = 10.0, over: Over = "all") -> None:
-    """Projection onto ||w||_2 <= radius: of all weights together, of each tensor, or of each unit.
+    """Projection onto ||w||_2 <= ``radius``: of all weights together, of each tensor, or of each unit.
+
+    ``over`` says what the norm is taken of: all weights together, each tensor, or each unit.
 
     >>> w = torch.tensor([[3.0, 4.0]])
     >>> l2_ball(w, Layout.of([("w", (2, 1), "weight", 0)]), radius=1.0)
@@ -63,7 +65,9 @@ def l2_ball(w: Tensor, layout: Layout, *, radius: Positive = 10.0, over: Over = 
 
 
 def l1_ball(w: Tensor, layout: Layout, *, radius: Positive = 100.0, over: Over = "all") -> None:
-    """Projection onto ||w||_1 <= radius: of all weights together, of each tensor, or of each unit.
+    """Projection onto ||w||_1 <= ``radius``: of all weights together, of each tensor, or of each unit.
+
+    ``over`` says what the norm is taken of: all weights together, each tensor, or each unit.
 
     The nearest point of the ball: w = sign(w) max(|w| - theta, 0), with theta from the sorted
     magnitudes; many weights become exactly zero.
@@ -95,8 +99,7 @@ def _views(w: Tensor, layout: Layout, over: str) -> Iterator[Tensor]:
     for entry in layout.entries:
         if entry.kind == "weight":
             columns = w[:, entry.start : entry.stop]
-            units = entry.shape[0] if len(entry.shape) > 1 else 1
-            yield columns.unflatten(1, (units, -1)) if over == "unit" else columns
+            yield columns.unflatten(1, (entry.units, -1)) if over == "unit" else columns
 
 
 def _column(x: Column, like: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ def filter_normalised(theta: Tensor, layout: Layout, seed: int, which: int) -> T
     """A random direction [D] as large, filter by filter, as the weights: d_f <- d_f / |d_f| |w_f|;
     biases and norms do not move.
 
-    A filter is what makes one output: a row of a dense layer's matrix, a kernel of a convolution.
+    A filter is what makes one output: a row of a dense layer's matrix, a kernel of a convolution
+    (of an untied one, of each position).
 
     Source: Li et al., "Visualizing the loss landscape of neural nets", 2018.
     """
@@ -29,8 +30,8 @@ def filter_normalised(theta: Tensor, layout: Layout, seed: int, which: int) -> T
             generator=generator(seed, "direction", which, entry.name),
             dtype=torch.float64,
         ).to(theta.dtype)
-        flat = drawn.reshape(entry.shape[0], -1)
-        sizes = weights.reshape(entry.shape[0], -1).norm(dim=1, keepdim=True)
+        flat = drawn.reshape(entry.units, -1)
+        sizes = weights.reshape(entry.units, -1).norm(dim=1, keepdim=True)
         direction[entry.start : entry.stop] = (
             flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-12) * sizes
         ).reshape(-1)
