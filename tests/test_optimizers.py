@@ -69,6 +69,25 @@ def adagrad_inside(eps: float) -> Update:
     return update
 
 
+def adagrad_no_root(eps: float) -> Update:
+    def update(w, g, memory, t, lr, decay, is_weight):
+        g = g + decay * w
+        memory["s"] = memory.get("s", 0.0) + g**2
+        return w - lr * g / (memory["s"] + eps)
+
+    return update
+
+
+def adam_with(below: Callable[[Tensor], Tensor]) -> Update:
+    def update(w, g, memory, t, lr, decay, is_weight):
+        g = g + decay * w
+        memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * g
+        memory["s"] = 0.999 * memory.get("s", 0.0) + 0.001 * g**2
+        return w - lr * memory["m"] / (1 - 0.9**t) / below(memory["s"] / (1 - 0.999**t))
+
+    return update
+
+
 def rmsprop_with(below: Callable[[Tensor], Tensor]) -> Update:
     def update(w, g, memory, t, lr, decay, is_weight):
         g = g + decay * w
@@ -178,6 +197,7 @@ CASES = [
     ),
     torch_case("adagrad", O.Adagrad, 0.2, {"initial": 0.5}, {"initial_accumulator_value": 0.5}),
     hand_case("adagrad", adagrad_inside(1e-2), 0.1, eps=1e-2, eps_in="inside"),
+    hand_case("adagrad", adagrad_no_root(0.1), 0.1, eps=0.1, eps_in="no_root"),
     torch_case("adadelta", O.Adadelta, 1.0, {}, {}),
     torch_case("adadelta", O.Adadelta, 0.5, {"rho": 0.95}, {"rho": 0.95}),
     torch_case("adadelta", O.Adadelta, 2.0, {"rho": 0.8, "eps": 1e-4}, {"rho": 0.8, "eps": 1e-4}),
@@ -216,6 +236,8 @@ CASES = [
         "adam", O.Adam, 0.05, {"eps": 1e-1, "beta1": 0.0}, {"eps": 1e-1, "betas": (0.0, 0.999)}
     ),
     hand_case("adam", adam_plain(0.9, 0.999), 0.002, bias_correction=False),
+    hand_case("adam", adam_with(lambda s: (s + 1e-3).sqrt()), 0.02, eps=1e-3, eps_in="inside"),
+    hand_case("adam", adam_with(lambda s: s + 0.1), 0.01, eps=0.1, eps_in="no_root"),
     torch_case("amsgrad", O.Adam, 0.02, {}, {"amsgrad": True}),
     torch_case("amsgrad", O.Adam, 0.05, BETAS[0], {**BETAS[1], "amsgrad": True}),
     torch_case("amsgrad", O.Adam, 0.05, {"eps": 1e-2}, {"eps": 1e-2, "amsgrad": True}),

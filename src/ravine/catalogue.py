@@ -54,10 +54,10 @@ FILES: dict[str, tuple[str, ...]] = {
         "nn.activations",
     ),
     "initializer": ("nn.initializers",),
-    "loss": ("nn.losses",),
+    "loss": ("nn.losses", "nn.margins"),
     "metric": ("nn.metrics",),
     "model": ("nn.models", "nn.sequences", "nn.transformers"),
-    "optimizer": ("optim.optimizers", "optim.adaptive", "optim.layerwise"),
+    "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),
 }

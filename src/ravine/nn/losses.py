@@ -1,5 +1,9 @@
 """Losses: each is a module (output, target) -> the loss of each sample [B]; training minimises the
-mean over the batch.
+mean over the batch, plus the penalties on the weights.
+
+What is reported as a loss (train_loss, val_loss, ...) is this mean over samples, with class weights
+and without penalties; train_loss is taken while the epoch's steps change the weights, each batch
+weighed by its samples.
 
 Output s [B, K] (or [B, T, K] for sequences: the loss of a sample is then the mean over its steps).
 Class targets y are whole numbers [B] (or [B, T]); losses that work output by output take targets of
@@ -31,7 +35,6 @@ from ravine.nn.criterion import (
     EntryLoss,
     MultiTask,
     SampleLoss,
-    entries,
     exact,
     number,
     one_hot,
@@ -135,73 +138,6 @@ def binary_cross_entropy(
     return BinaryCrossEntropy(input, label_smoothing, reduction)
 
 
-def hinge(
-    *,
-    margin: PerMember[Positive] = 1.0,
-    power: Literal[1, 2] = 1,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> SampleLoss:
-    """Multiclass hinge of Weston and Watkins: sum over the wrong classes k of max(0, margin + s_k -
-    s_y)^power.
-
-    mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is the
-    textbook form.
-
-    >>> hinge(reduction="sum")(torch.tensor([[3.2, 5.1, -1.7]]), torch.tensor([0]))
-    tensor([2.9000])
-
-    Source: Weston and Watkins, "Multi-class support vector machines", 1998.
-    """
-    return Hinge(margin, power, reduction)
-
-
-def crammer_singer(*, margin: PerMember[Positive] = 1.0) -> SampleLoss:
-    """Multiclass hinge of Crammer and Singer: max(0, margin + max over wrong classes s_k - s_y).
-
-    >>> crammer_singer()(torch.tensor([[3.0, 5.0, 4.5]]), torch.tensor([0]))
-    tensor([3.])
-
-    Source: Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector
-    machines", 2001.
-    """
-    return CrammerSinger(margin)
-
-
-def binary_hinge(
-    *,
-    margin: PerMember[Positive] = 1.0,
-    power: Literal[1, 2] = 1,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> SampleLoss:
-    """Binary hinge: max(0, margin - t s)^power, t = +-1 (targets 0 and 1 become -1 and 1); K
-    outputs: one against all.
-
-    mean (or sum) over the outputs.
-
-    ``reduction`` over the outputs of a sample: mean or sum.
-
-    >>> binary_hinge()(torch.tensor([[0.5], [0.5]]), torch.tensor([1, 0]))
-    tensor([0.5000, 1.5000])
-
-    Source: Cortes and Vapnik, "Support-vector networks", 1995; one against all: Rifkin and Klautau,
-    2004.
-    """
-    return BinaryHinge(margin, power, reduction)
-
-
-def one_vs_all(*, loss: Loss = "binary_cross_entropy") -> SampleLoss:
-    """One against all: the sum over the classes k of a binary loss of (s_k, 1 where y = k, else 0).
-
-    Any loss of one output: binary_cross_entropy, binary_hinge, squared, absolute, huber.
-
-    >>> one_vs_all(loss="squared")(torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([0]))
-    tensor([4.])
-
-    Source: Rifkin and Klautau, "In defense of one-vs-all classification", 2004.
-    """
-    return OneVsAll(call("loss", make("loss", loss)))
-
-
 def nll(*, ignore: Integer = -100) -> SampleLoss:
     """Negative log-likelihood: -s_y, s log-probabilities (of ``log_softmax``); targets ``ignore``
     do not count.
@@ -243,6 +179,8 @@ def expected_cost(
 
     ``input`` says whether the model gives logits or probabilities.
 
+    Errors: ``costs`` is not square, or has not one row for each output.
+
     >>> expected_cost(costs=((0.0, 1.0), (5.0, 0.0)))(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.5000, 2.5000])
 
@@ -264,6 +202,9 @@ def multi_task(
     likewise: one column for a head whose loss takes class numbers, else as many as the head has
     outputs. Outputs and targets may also be tuples.
 
+    Errors: not one of ``losses``, ``sizes`` and ``weights`` for each head; outputs or targets
+    that are not as wide as these say.
+
     >>> loss = multi_task(losses=("cross_entropy", "squared"), sizes=(3, 1), weights=(1.0, 0.5))
     >>> loss(torch.zeros(1, 4), torch.tensor([[2.0, 2.0]]))
     tensor([3.0986])
@@ -275,6 +216,8 @@ def multi_task(
 
 def output() -> SampleLoss:
     """The model's output is the loss of each sample: [B] or [B, 1]; targets are not looked at.
+
+    Errors: an output that is not [B] or [B, 1].
 
     >>> output()(torch.tensor([[2.0], [3.0]]), torch.zeros(2))
     tensor([2., 3.])
@@ -367,66 +310,6 @@ class BinaryCrossEntropy(EntryLoss):
             return F.binary_cross_entropy_with_logits(output, target, reduction="none")
         p = output.clamp(1e-7, 1 - 1e-7)
         return -(target * p.log() + (1 - target) * (-p).log1p())
-
-
-class Hinge(ClassLoss):
-    margin: Tensor
-
-    def __init__(self, margin: float, power: int, reduction: str):
-        super().__init__()
-        self.power, self.mean = power, reduction == "mean"
-        self.register_buffer("margin", number(margin), persistent=False)
-
-    def rows(self, output: Tensor, target: Tensor) -> Tensor:
-        right = one_hot(target, output)
-        excess = (
-            self.margin.to(output.dtype) + output - (output * right).sum(-1, keepdim=True)
-        ).clamp_min(0)
-        wrong = excess.pow(self.power) * (1 - right)
-        return wrong.mean(-1) if self.mean else wrong.sum(-1)
-
-
-class CrammerSinger(ClassLoss):
-    margin: Tensor
-
-    def __init__(self, margin: float):
-        super().__init__()
-        self.register_buffer("margin", number(margin), persistent=False)
-
-    def rows(self, output: Tensor, target: Tensor) -> Tensor:
-        right = one_hot(target, output)
-        rival = output.masked_fill(right > 0, float("-inf")).amax(-1)
-        return (self.margin.to(output.dtype) + rival - (output * right).sum(-1)).clamp_min(0)
-
-
-class BinaryHinge(EntryLoss):
-    margin: Tensor
-
-    def __init__(self, margin: float, power: int, reduction: str):
-        super().__init__(reduction)
-        self.power = power
-        self.register_buffer("margin", number(margin), persistent=False)
-
-    def entry(self, output: Tensor, target: Tensor) -> Tensor:
-        margin, positive = (
-            self.margin.to(output.dtype),
-            target.clamp_min(0),
-        )  # -1 is the negative class too
-        if_positive, if_negative = (margin - output).clamp_min(0), (margin + output).clamp_min(0)
-        return positive * if_positive.pow(self.power) + (1 - positive) * if_negative.pow(self.power)
-
-
-class OneVsAll(SampleLoss):
-    def __init__(self, loss: SampleLoss):
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        outputs, targets = entries(output, target)
-        each = self.loss(outputs.reshape(-1, 1), targets.reshape(-1, 1)).view(outputs.shape).sum(-1)
-        if self.class_weights is not None:
-            each = each * (targets @ self.class_weights.to(each.dtype))
-        return each.flatten(1).mean(1) if each.dim() > 1 else each
 
 
 class KullbackLeibler(ClassLoss):

@@ -136,3 +136,11 @@ def shrink(w: Tensor, rate: Column, layout: Layout) -> None:
     """Decoupled decay: w *= 1 - rate on the columns that decay, in place."""
     if not off(rate) and layout.weights:
         w[:, : layout.weights].mul_(cast(1 - rate, w))
+
+
+def divisor(s: Tensor, eps: Column, eps_in: str) -> Tensor:
+    """What a step is divided by: sqrt(s) + eps, sqrt(s + eps), or s + eps."""
+    eps = cast(eps, s)
+    if eps_in == "outside":
+        return s.sqrt().add_(eps)
+    return s.add(eps).sqrt_() if eps_in == "inside" else s.add(eps)

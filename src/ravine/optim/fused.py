@@ -91,7 +91,7 @@ def _kernel(group: Group) -> tuple[_Call, tuple[str, ...]] | None:
         "momentum": (flags.get("lr_in") == "step", partial(_sgd, False), velocity),
         "nesterov": (flags.get("gradient") == "here", partial(_sgd, bool(velocity)), velocity),
         "adam": (
-            flags.get("bias_correction", False),
+            flags.get("bias_correction", False) and flags.get("eps_in") == "outside",
             partial(_adam, torch._fused_adam_, False),
             ("m", "v"),
         ),

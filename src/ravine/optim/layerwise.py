@@ -94,8 +94,9 @@ def lamb(
     m, v as in ``adam``;  r = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * w;
     w -= lr * ||w|| / ||r|| * r.
 
-    ``exclude``: biases and normalisation parameters take w -= lr * r. So do tensors with ||w|| or
-    ||r|| zero. Slots: ``m``, ``v``.
+    ``bias_correction = false`` leaves out the two divisions by 1 - beta^t. ``exclude``: biases and
+    normalisation parameters take w -= lr * r. So do tensors with ||w|| or ||r|| zero. Slots: ``m``,
+    ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("lamb", lambda w: 2 * w, 1.0, steps=1, lr=0.1)

@@ -3,7 +3,7 @@
 P members, D parameters of one member. A number is a float or a float64 column [P, 1]; ``t`` counts
 a row's steps from 1; ``state`` holds named slots [P, D] that start at zero. ``layout.weights``
 columns, the first, are those that weight decay touches. This file: gradient descent, its momenta,
-and Rprop; ``adaptive`` and ``layerwise`` have the others.
+and Rprop; ``adaptive``, ``adam`` and ``layerwise`` have the others.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def momentum(
     ``lr_in = "velocity"`` (most lectures):  v = momentum * v - lr * g;  w += v.
 
     At constant lr the two are the same. Once lr changes, the first rescales the whole velocity at
-    once; in the second old gradients run out at their old rate. g includes weight_decay * w. Slots:
-    ``v``.
+    once; in the second old gradients run out at their old rate. A form with the last gradient alone,
+    w -= lr * (g_t + momentum * g_{t-1}), is a simplification found in texts: v is the sum of all earlier
+    gradients, the k-th last times momentum^k. g includes weight_decay * w. Slots: ``v``.
 
     >>> from ravine.optim.descent import descend
     >>> descend("momentum", lambda w: 2 * w, 1.0, steps=2, lr=0.1, momentum=0.5)

@@ -13,8 +13,9 @@ import numpy as np
 from ravine import durations
 from ravine.catalogue import Part, find, make
 from ravine.errors import InputError
-from ravine.measures import better_is
 from ravine.optim.cycle import one_cycle_momentum
+
+_MINIMISED = ("loss", "error", "rmse", "mse", "mae", "perplexity")
 
 
 @dataclass
@@ -143,8 +144,9 @@ class Schedules:
         return np.full(len(t), np.nan)
 
     def _see(self, part: Any, plateau: _Plateau, monitor: str, value: float, total: int) -> None:
-        mode = better_is(monitor) if part.mode == "auto" else part.mode
-        minimised = mode == "min"
+        minimised = part.mode == "min" or (
+            part.mode == "auto" and any(word in monitor for word in _MINIMISED)
+        )
         if _improved(value, plateau.best, minimised, part.threshold):
             plateau.best, plateau.bad = value, 0
         else:

@@ -221,6 +221,8 @@ def one_cycle(
     rest. Momentum (or beta1), where the optimiser has one, runs the other way, from
     ``max_momentum`` to ``base_momentum`` and back, unless ``cycle_momentum`` is false.
 
+    ``anneal`` cos or linear is the form of each part.
+
     >>> one_cycle(np.array([0, 2, 9]), 10, 1).round(3).tolist()
     [0.04, 1.0, 0.0]
 
@@ -256,9 +258,13 @@ def on_plateau(
     Looked at after every epoch. An improvement is a value better than best * (1 + threshold) for a
     metric to be maximised, than best * (1 - threshold) for one to be minimised; a value that is not
     finite is none. During the cooldown epochs without improvement do not count. ``mode = "auto"``
-    is the way in which the metric improves. Where a run has no accuracy (regression),
+    minimises losses and errors and maximises all else. Where a run has no accuracy (regression),
     ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``plan.Schedules``; this
     function, without it, is 1.
+
+    ``monitor`` names the metric; ``factor`` is what the multiplier falls by.
+
+    Errors: ``monitor`` is no metric of the run.
 
     >>> on_plateau(np.arange(2), 2, 1).tolist()
     [1.0, 1.0]
