@@ -160,6 +160,26 @@ def test_shift_fills_with_a_value():
     assert (result == 77).float().mean() > 0.4
 
 
+def test_shift_by_a_fraction_of_each_side():
+    """Up to a fifth of 20 columns and of 10 rows: 4 and 2 pixels."""
+    x = torch.zeros(400, 1, 10, 20)
+    x[:, :, 5, 10] = 1.0
+    places = run("shift", x, fraction=0.2).x.flatten(1).argmax(1)
+    assert set((places % 20 - 10).tolist()) == set(range(-4, 5))
+    assert set((places // 20 - 5).tolist()) == set(range(-2, 3))
+
+
+def test_zoom_of_both_sides_apart():
+    def scales(**fields):
+        batch = geometry.zoom(samples(FLOATS), Draw(0), low=0.5, high=2.0, **fields)
+        return batch._warp.matrix[:, 0, 0], batch._warp.matrix[:, 1, 1]
+
+    together, apart = scales(), scales(apart=True)
+    assert torch.equal(*together)
+    assert not torch.isclose(*apart).any()
+    assert all(bool(((s >= 0.5) & (s <= 2.0)).all()) for s in apart)
+
+
 def test_crop_is_shift():
     assert torch.equal(
         run("crop", BYTES, padding=3).x, run("shift", BYTES, Draw(0, "crop"), pixels=3).x

@@ -147,6 +147,7 @@ def test_baselines_are_scikit_learns(tmp_path):
     rows = {row["model"]: row for row in baselines(pipeline, seed=0)}
     assert set(rows) == {
         "logistic regression",
+        "perceptron",
         "k-nearest neighbours",
         "support vector machine",
         "decision tree",

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ravine.catalogue import Count, Positive, Probability, Real
+from ravine.catalogue import Count, Flag, Positive, Probability, Real
 from ravine.data.draw import Draw, Samples, need_images
 from ravine.data.warp import Warp, matrix
 from ravine.errors import InputError
@@ -31,6 +31,10 @@ def flip(
 ) -> Samples:
     """Mirror images left to right, upside down, or both by independent chances, each with
     probability ``p``.
+
+    ``axis`` horizontal: left to right; vertical: upside down.
+
+    Errors: the samples are no images [C, H, W].
 
     >>> from ravine.data.draw import samples
     >>> flip(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), p=1.0).x
@@ -48,17 +52,28 @@ def shift(
     draw: Draw,
     *,
     pixels: Count = 2,
+    fraction: Probability | None = None,
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
     """Move images by whole pixels, uniformly from -``pixels`` to ``pixels`` each way.
+
+    ``fraction`` takes the place of ``pixels``: up to this part of the width across and of the height
+    down, in whole pixels (Keras's shift ranges below 1).
+
+    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    raw samples), or the image reflected at its edge.
+
+    Errors: the samples are no images [C, H, W].
 
     >>> from ravine.data.draw import samples
     >>> shift(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), pixels=1).x.shape
     torch.Size([1, 1, 2, 2])
     """
     need_images(batch, "shift")
-    across, down = (draw.integers(len(batch), low=-pixels, high=pixels).float() for _ in range(2))
+    height, width = batch.shape[2:]
+    most = [pixels if fraction is None else round(fraction * side) for side in (width, height)]
+    across, down = (draw.integers(len(batch), low=-n, high=n).float() for n in most)
     return batch.warped(Warp(matrix(1, 0, -across, 0, 1, -down), fill, value, exact=True))
 
 
@@ -74,6 +89,11 @@ def crop(
     one for CIFAR.
 
     The same as ``shift`` by as many pixels.
+
+    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    raw samples), or the image reflected at its edge.
+
+    Errors: the samples are no images [C, H, W].
 
     >>> from ravine.data.draw import samples
     >>> crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), padding=1).x.shape
@@ -95,6 +115,9 @@ def resized_crop(
 
     Its area is the image's times a uniform number from ``scale``, its width over its height
     log-uniform from ``ratio`` (both cut to the image), its place uniform.
+
+    Errors: the samples are no images [C, H, W]; ``scale`` or ``ratio`` is no (low, high) with
+    low > 0.
 
     >>> from ravine.data.draw import samples
     >>> resized_crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), scale=(0.5, 1.0)).x.shape
@@ -132,6 +155,11 @@ def rotate(
 ) -> Samples:
     """Turn images about their centre by an angle uniform in [-``degrees``, ``degrees``].
 
+    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    raw samples), or the image reflected at its edge.
+
+    Errors: the samples are no images [C, H, W].
+
     >>> from ravine.data.draw import samples
     >>> rotate(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=45.0).x.shape
     torch.Size([1, 1, 2, 2])
@@ -148,11 +176,19 @@ def zoom(
     *,
     low: Positive = 0.9,
     high: Positive = 1.1,
+    apart: Flag = False,
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
     """Scale images about their centre by a factor log-uniform in [``low``, ``high``]; above 1
     enlarges.
+
+    ``apart``: the width and the height by a factor each, as Keras's zoom range.
+
+    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    raw samples), or the image reflected at its edge.
+
+    Errors: the samples are no images [C, H, W]; ``low`` is above ``high``.
 
     >>> from ravine.data.draw import samples
     >>> zoom(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), high=2.0).x.shape
@@ -163,8 +199,10 @@ def zoom(
         raise InputError(
             "data.augment.zoom", got=f"low = {low}, high = {high}", expected="low at most high"
         )
-    factor = torch.exp(draw.uniform(len(batch), low=math.log(low), high=math.log(high)))
-    return batch.warped(Warp(matrix(1 / factor, 0, 0, 0, 1 / factor, 0), fill, value, exact=False))
+    ends = {"low": math.log(low), "high": math.log(high)}
+    across = torch.exp(draw.uniform(len(batch), **ends))
+    down = torch.exp(draw.uniform(len(batch), **ends)) if apart else across
+    return batch.warped(Warp(matrix(1 / across, 0, 0, 0, 1 / down, 0), fill, value, exact=False))
 
 
 def shear(
@@ -177,6 +215,11 @@ def shear(
 ) -> Samples:
     """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``,
     ``degrees``] (below 90).
+
+    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    raw samples), or the image reflected at its edge.
+
+    Errors: the samples are no images [C, H, W]; ``degrees`` is 90 or more.
 
     >>> from ravine.data.draw import samples
     >>> shear(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=20.0).x.shape

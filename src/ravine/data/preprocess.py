@@ -47,6 +47,8 @@ def rescale(
     is above 1), and the smallest and largest value of the training part for all else. Can be
     undone. For [-1, 1] set low = -1.
 
+    Errors: ``high`` is not above ``low``.
+
     >>> rescale(torch.tensor([[0, 51, 255]], dtype=torch.uint8))(torch.tensor([[51.0]]))
     tensor([[0.2000]])
     """
@@ -77,6 +79,11 @@ def minmax(
     y = low + (high - low) (x - min) / (max - min); a constant feature becomes low. New data may lie
     outside. Can be undone. The same as scikit-learn's MinMaxScaler.
 
+    ``per`` feature, channel, or global: one range for everything. ``of`` targets: of a
+    regression's targets, undone in predictions.
+
+    Errors: ``high`` is not above ``low``.
+
     >>> minmax(torch.tensor([[0.0, 5.0], [4.0, 7.0]]))(torch.tensor([[1.0, 7.0]]))
     tensor([[0.2500, 1.0000]], dtype=torch.float64)
     """
@@ -92,6 +99,9 @@ def center(
     of: Literal["inputs", "targets"] = "inputs",
 ) -> Transform:
     """Subtract the mean of the training part: y = x - mean. Can be undone.
+
+    ``per`` feature, channel, or global: one mean for everything. ``of`` targets: of a
+    regression's targets, undone in predictions.
 
     >>> center(torch.tensor([[1.0], [3.0]]))(torch.tensor([[4.0]]))
     tensor([[2.]], dtype=torch.float64)
@@ -113,6 +123,8 @@ def standardize(
     training part is centred and not scaled. With of = "targets" a regression is trained on
     standardised targets and predicts in the target's units.
 
+    ``per`` feature, channel, or global: one mean and deviation for everything.
+
     >>> standardize(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))(torch.tensor([[3.0, 6.0]]))
     tensor([[1., 1.]], dtype=torch.float64)
 
@@ -132,6 +144,8 @@ def normalize(
     One number for all, or one for each channel. Nothing is fitted. Can be undone. The numbers are
     in the units of the data as they arrive here: for the usual ones of images, put ``rescale``
     before it.
+
+    Errors: ``mean`` or ``std`` has neither one number nor one for each channel.
 
     >>> normalize(torch.zeros(1, 3, 2, 2), mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])(torch.ones(1, 3, 1, 1)).flatten()
     tensor([1., 1., 1.], dtype=torch.float64)
@@ -156,6 +170,11 @@ def per_sample(
     Over the whole sample, or over each of its channels. Nothing is fitted, so it cannot be undone.
     On images this is global contrast normalisation.
 
+    ``center`` subtracts the mean, ``scale`` divides by the deviation; ``per`` sample, or
+    channel of each sample.
+
+    Errors: ``per`` channel for rows of a table, which have none.
+
     >>> per_sample(torch.zeros(1, 4))(torch.tensor([[1.0, 1.0, 3.0, 3.0]]))
     tensor([[-1., -1.,  1.,  1.]])
     """
@@ -179,6 +198,11 @@ def pca(x: Tensor | Rows, *, components: Count | Probability | None = None) -> T
     gives the best approximation by those components. Signs as in scikit-learn: the largest entry of
     each eigenvector is positive.
 
+    Meant for tables and dense networks: components have no neighbours, so they are no input for
+    convolutions, which profit from centring alone.
+
+    Errors: more than 16,384 features; padded sequences.
+
     >>> pca(torch.tensor([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]), components=1)(torch.tensor([[3.0, 3.0]]).double())
     tensor([[1.4142]], dtype=torch.float64)
 
@@ -198,6 +222,10 @@ def pca_whiten(
     covariance of the result is lambda / (lambda + epsilon). Undoing gives the best approximation by
     the components kept.
 
+    As ``pca``, no input for convolutions.
+
+    Errors: more than 16,384 features; padded sequences.
+
     >>> y = pca_whiten(torch.randn(500, 3).double() * 10)(torch.zeros(1, 3).double())
     >>> y.shape
     torch.Size([1, 3])
@@ -215,6 +243,8 @@ def zca(x: Tensor | Rows, *, epsilon: NonNegative = 1e-5) -> Transform:
 
     The result has the shape of x; lambda is the variance along each direction (over N - 1), in the
     units of the data squared. Can be undone where epsilon > 0 or every direction varies.
+
+    Errors: more than 16,384 features; padded sequences.
 
     >>> zca(torch.randn(50, 1, 4, 4).double())(torch.zeros(2, 1, 4, 4).double()).shape
     torch.Size([2, 1, 4, 4])
@@ -235,6 +265,11 @@ def one_hot(x: Tensor | Rows, *, per: Literal["feature", "step"] = "feature") ->
     in rising order, as scikit-learn's OneHotEncoder. Per step: tokens [N, T] -> [N, T, V], V the
     largest token of the training part plus one. What the training part does not have gives zeros.
     Can be undone.
+
+    ``per`` is feature or step.
+
+    Errors: numbers with a fraction; samples that are no rows [D]; over 1,000 values in one
+    column.
 
     >>> one_hot(torch.tensor([[3, 0], [7, 1]]))(torch.tensor([[7.0, 0.0]]))
     tensor([[0., 1., 1., 0.]], dtype=torch.float64)
@@ -276,6 +311,8 @@ def polynomial(x: Tensor | Rows, *, degree: Count = 2, interactions: Flag = Fals
     With ``interactions`` no feature occurs twice in a product. The order is that of scikit-learn's
     PolynomialFeatures. Undoing takes the features themselves.
 
+    Errors: samples that are no rows [D]; over 100,000 products.
+
     >>> polynomial(torch.zeros(1, 2))(torch.tensor([[2.0, 3.0]]))
     tensor([[2., 3., 4., 6., 9.]])
     """
@@ -303,6 +340,8 @@ def fourier(
 
     W is normal with variance 2 gamma, b uniform in [0, 2 pi). ``gamma`` is 1 / (D var(x)) unless
     given, as the "scale" of scikit-learn's support vector machines. Cannot be undone.
+
+    ``features`` is k; ``seed`` decides W and b.
 
     >>> fourier(torch.zeros(4, 3), features=8, gamma=0.5)(torch.zeros(2, 3).double()).shape
     torch.Size([2, 8])

@@ -36,6 +36,8 @@ def mnist(root: Path) -> Source:
     Found under ``root`` (mnist/train-images-idx3-ubyte, plain or .gz), else downloaded. Source:
     LeCun, Cortes, Burges 1998.
 
+    Errors: the files are not found and cannot be downloaded.
+
     >>> mnist(Path("data")).parts["test"].x.shape  # doctest: +SKIP
     torch.Size([10000, 1, 28, 28])
     """
@@ -48,6 +50,8 @@ def cifar10(root: Path) -> Source:
     Found under ``root``: the original's binary files (cifar-10-binary.tar.gz or its folder), or
     cifar10-jpeg.npz, the same images as JPEG; else downloaded. Source: Krizhevsky 2009.
 
+    Errors: the files are not found and cannot be downloaded.
+
     >>> cifar10(Path("data")).parts["test"].x.shape  # doctest: +SKIP
     torch.Size([10000, 3, 32, 32])
     """
@@ -59,6 +63,8 @@ def shakespeare(root: Path, *, length: Count = 64) -> Source:
     target at each step.
 
     Found under ``root`` (tinyshakespeare.txt), else downloaded. Source: Karpathy 2015.
+
+    Errors: the file is not found and cannot be downloaded.
 
     >>> shakespeare(Path("data"), length=100).task  # doctest: +SKIP
     'sequence'
@@ -73,6 +79,11 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
     Training, validation and test are contiguous pieces, in this order. The vocabulary is that of
     the training piece; token 0 stands for characters it does not have. In training the windows
     begin at another place each epoch.
+
+    ``path`` is the file.
+
+    Errors: the file is missing, or cannot be read as such (UTF-8); fewer characters than one
+    window.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
@@ -99,6 +110,10 @@ def folder(
     fills the rest with the mean colour of its border; crop cuts off what does not fit; stretch
     resizes as it comes. ``mode``: auto is gray where all are gray, else RGB. Files
     that cannot be read are named in one warning and left out.
+
+    ``mode`` decides the channels.
+
+    Errors: no such folder, or no images in it by class.
 
     >>> from PIL import Image
     >>> from tempfile import TemporaryDirectory
@@ -135,6 +150,12 @@ def csv(
     the training part does not have gives zeros. The task is classification where the target is text
     or at most 20 different whole numbers, else regression.
 
+    ``task`` and ``categorical`` (one_hot, or index: the category's number) decide for
+    themselves where they are not auto.
+
+    Errors: the file is missing, or cannot be read as such; a column in ``target`` or ``drop``
+    that the table does not have.
+
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
     ...     _ = (Path(place) / "a.csv").write_text("size,colour,price\\n1,red,0.5\\n2,blue,2.5\\n")
@@ -155,6 +176,11 @@ def npz(
 
     Bytes stay bytes; targets are read as for arrays given in Python.
 
+    ``path`` is the file; ``task`` says what the targets are, auto goes by their type and shape.
+
+    Errors: the file is missing, or cannot be read as such; it lacks x and y; ``task`` does not
+    fit the targets.
+
     >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
     >>> with TemporaryDirectory() as place:
@@ -170,6 +196,10 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
     ``labels``.
 
     Without ``labels`` the name is made from that of the images: images-idx3 becomes labels-idx1.
+
+    ``path`` is the file or folder.
+
+    Errors: the file is missing, or cannot be read as such.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
@@ -188,7 +218,13 @@ def arrays(
     *,
     task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto",
 ) -> Source:
-    """What is given in Python: ``train(data=(x, y))``; a recipe alone cannot hold it."""
+    """What is given in Python: ``train(data=(x, y))``; a recipe alone cannot hold it.
+
+    ``task`` says what the targets are; auto goes by their type and shape: whole numbers are
+    classes, fractions a regression.
+
+    Errors: always, in a recipe that is trained without ``data``.
+    """
     raise InputError(
         "data.source",
         got="arrays",

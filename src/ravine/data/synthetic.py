@@ -44,6 +44,11 @@ def blobs(
     """Gaussian clouds, one a class, around centres drawn from [-10, 10] (scikit-learn's
     make_blobs).
 
+    ``samples`` points of ``features`` numbers in ``classes`` classes, equally many in each;
+    ``deviation`` is each cloud's standard deviation, ``seed`` decides all that is drawn.
+
+    Errors: fewer than 2 classes.
+
     >>> blobs(Path(), samples=9).parts["train"].x.shape
     torch.Size([9, 2])
     """
@@ -66,6 +71,11 @@ def circles(
     seed: Integer = 0,
 ) -> Source:
     """Two circles in the plane, the inner one of radius ``factor`` (scikit-learn's make_circles).
+
+    ``samples`` points, half on each circle of radii 1 and ``factor``; ``noise`` is the standard
+    deviation of both coordinates, ``seed`` decides what is drawn.
+
+    Errors: ``factor`` is 1, where both circles are one.
 
     >>> circles(Path(), samples=8).parts["train"].x.shape
     torch.Size([8, 2])
@@ -91,6 +101,10 @@ def spirals(
     class / classes) + noise.
 
     ``noise`` is the standard deviation of the angle, in radians.
+
+    ``samples`` points in ``classes`` classes; ``seed`` decides the noise.
+
+    Errors: fewer than 2 classes.
 
     >>> spirals(Path(), samples=9).parts["train"].x.shape
     torch.Size([9, 2])
@@ -121,6 +135,12 @@ def characters(
     Drawn with the font that Pillow brings. ``rotation`` is the largest tilt in degrees, ``noise``
     the standard deviation of noise as a fraction of the full range. No download.
 
+    ``samples`` images of ``size`` by ``size`` pixels; ``alphabet`` says of which characters:
+    upper, lower (26 classes each), digits (10) or letters (52). ``seed`` decides all that is
+    drawn.
+
+    Errors: fewer samples than characters.
+
     >>> characters(Path(), samples=26, size=12).parts["train"].x.shape
     torch.Size([26, 1, 12, 12])
     """
@@ -141,6 +161,8 @@ def characters(
 def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integer = 0) -> Source:
     """Sequences [length, 1] of -1 and 1; the class is whether the number of ones is odd.
 
+    ``seed`` decides the bits of the ``samples`` sequences.
+
     >>> parity(Path(), samples=6, length=4).parts["train"].x.shape
     torch.Size([6, 4, 1])
     """
@@ -160,6 +182,8 @@ def copying(
 
     Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2),
     blanks. The target at each step is a blank, and at the last ``symbols`` steps the symbols.
+
+    ``seed`` decides the symbols of the ``samples`` sequences.
 
     >>> copying(Path(), samples=6, symbols=3, delay=2).parts["train"].x.shape
     torch.Size([6, 8])
@@ -186,6 +210,10 @@ def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integ
     the two that are marked.
 
     One mark stands in each half. Always answering 1 has a squared error of 1/6.
+
+    ``seed`` decides the numbers and marks of the ``samples`` sequences.
+
+    Errors: ``length`` below 2.
 
     >>> adding(Path(), samples=6, length=4).parts["train"].x.shape
     torch.Size([6, 4, 2])

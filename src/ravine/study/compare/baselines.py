@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Perceptron, Ridge
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVC, SVR
@@ -28,6 +28,7 @@ def models(task: str, seed: int, outputs: int = 1) -> dict[str, BaseEstimator]:
     if task == "classification":
         return {
             "logistic regression": LogisticRegression(max_iter=1000),
+            "perceptron": Perceptron(random_state=seed),
             "k-nearest neighbours": KNeighborsClassifier(),
             "support vector machine": SVC(random_state=seed),
             "decision tree": DecisionTreeClassifier(random_state=seed),

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ravine import measures
+from ravine.engine.rows.evaluate import better_is
 from ravine.errors import InputError
-from ravine.measures import better_is
 from ravine.recipe import Recipe, keyword_path
+from ravine.report import measures
 from ravine.report.overview import show_value
 from ravine.study import measuring
 from ravine.study.compare.significance import paired_tests
@@ -61,7 +61,7 @@ def compare(
     gets first, chosen on validation data with a seed that is not used again. ``target``: how soon
     is ``metric`` this good (default: what the median variant reaches in the end). All pairs are
     tested by paired t-tests with Holm's correction. ``baselines`` adds scikit-learn's linear model,
-    k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives
+    perceptron, k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives
     every seed its own split and order of the data too. All variants that share a program train as
     one population.
 
