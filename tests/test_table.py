@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import ravine
 from ravine.catalogue import FILES, table
 
 HERE = Path(__file__).parent
@@ -269,3 +270,41 @@ def test_the_named_test_exists_and_speaks_of_the_technique(kind, file, test, ref
         assert re.search(rf"(?<![a-z]){name}(?![a-z])", source(file)), (
             f"{file} does not speak of {name}"
         )
+
+
+TECHNIQUES = [row for kind in FILES for row in table(kind).values()]
+SOURCES = Path(ravine.__file__).parent
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda t: f"{t.kind}-{t.name}")
+def test_every_field_is_named_in_the_docstring(technique):
+    words = set(re.findall(r"[A-Za-z_]\w*", technique.doc))
+    assert set(technique.fields) <= words
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda t: f"{t.kind}-{t.name}")
+def test_what_raises_says_so_in_the_docstring(technique):
+    """Errors that the function itself raises, or a helper in its file that it calls by name (of
+    metrics these are about outputs of another task, which a loss would have refused)."""
+    file, metric = technique.module.removeprefix("ravine."), technique.kind == "metric"
+    if _raises(file, technique.name, helpers=not metric):
+        assert "\nErrors: " in technique.doc
+
+
+@cache
+def _functions(file):
+    tree = ast.parse(SOURCES.joinpath(*file.split(".")).with_suffix(".py").read_text())
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _raises(file, name, above=(), helpers=True):
+    inside = list(ast.walk(_functions(file)[name]))
+    if any(isinstance(node, ast.Raise) and node.exc is not None for node in inside):
+        return True
+    called = {
+        node.func.id
+        for node in inside
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    own = (called & set(_functions(file))) - {name, *above} if helpers else ()
+    return any(_raises(file, other, (*above, name)) for other in own)

@@ -186,7 +186,7 @@ class Checkup:
                 (
                     untrained,
                     found,
-                    sorted(program.members),
+                    sorted({*program.members, *(member for member, _ in program.waiting)}),
                 )
             )
         return cls(looked, module)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ravine.errors import InputError
-from ravine.files import new_directory
 from ravine.rundir import RunDir
 
 LOSSES = 2000  # single steps at most, evenly spaced
@@ -30,7 +29,13 @@ def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]
         ) from None
     with RunDir.open(run) as rundir:
         folder = Path(out) if out is not None else rundir.path / "tensorboard"
-        new_directory(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(
+                "--out",
+                got=str(folder),
+                expected="a new or empty directory",
+                repair="name another with --out",
+            )
         count = 0
         for member in range(len(rundir.recipes)):
             with SummaryWriter(str(folder / f"member-{member}")) as writer:

@@ -181,6 +181,8 @@ def softmax(shape: Shape, *, axis: Integer = -1) -> nn.Module:
     ``axis`` counts a sample's axes; the default is the last. As an output layer it wants a loss
     with ``input = "probabilities"``; logits with the default cross-entropy are more exact.
 
+    Errors: a sample has no such axis.
+
     >>> softmax((2,))(torch.tensor([[0.0, 0.0]]))
     tensor([[0.5000, 0.5000]])
 
@@ -211,6 +213,8 @@ def maxout(shape: Shape, *, pieces: Count = 2) -> nn.Module:
 
     A dense or convolutional layer before it, k times as wide, makes it a maxout layer. The
     channels, the first extent of a sample's shape, must divide by ``pieces``.
+
+    Errors: the number of channels does not divide by ``pieces``.
 
     >>> maxout((4,))(torch.tensor([[1.0, 2.0, 5.0, 4.0]]))
     tensor([[2., 5.]])

@@ -34,6 +34,8 @@ def dense(shape: Shape, *, units: Count, bias: Flag = True) -> nn.Module:
     (before batch norm, for instance, where it has no effect). Parameters: weight [units, F], bias
     [units].
 
+    Errors: the input is no row of features (F,) or sequence (T, F).
+
     >>> dense((3,), units=2)(torch.zeros(5, 3)).shape
     torch.Size([5, 2])
 
@@ -72,6 +74,8 @@ def transpose(shape: Shape) -> nn.Module:
     """Swap the two axes of a sample: sequences (T, F) <-> maps (C, L), for a convolution behind an
     embedding.
 
+    Errors: a sample has not two axes.
+
     >>> transpose((7, 3))(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 3, 7])
     """
@@ -85,6 +89,8 @@ def embedding(shape: Shape, *, size: Count, vocabulary: Count | None = None) -> 
     ``vocabulary`` is the number of symbols; none: that of the data. Parameters: weight [vocabulary,
     size], standard normal at first; an ``init`` of the model does not touch it, only one of the
     layer itself.
+
+    Errors: neither ``vocabulary`` nor the data say the number of symbols.
 
     >>> embedding((7,), size=4, vocabulary=10)(torch.zeros(5, 7, dtype=torch.int64)).shape
     torch.Size([5, 7, 4])
@@ -126,6 +132,8 @@ def dropout(
 def spatial_dropout(shape: Shape, *, rate: PerMember[Probability] = 0.5) -> nn.Module:
     """Zero whole channels with probability ``rate`` while training, the others divided by 1 - rate:
     maps (C, ...).
+
+    Errors: the input is no map (C, H, W) or (C, L).
 
     >>> bool((spatial_dropout((8, 4, 4))(torch.ones(2, 8, 4, 4)).std((2, 3)) == 0).all())
     True
@@ -184,6 +192,8 @@ def residual(
     agree, else projection. none: y = F(x), the plain block. An activation behind the sum is a layer
     behind this one.
 
+    Errors: the layers change the shape and ``shortcut`` does not make up for it.
+
     >>> residual((3,), layers=({"kind": "dense", "units": 3}, "relu"))(torch.zeros(5, 3)).shape
     torch.Size([5, 3])
 
@@ -211,6 +221,8 @@ def parallel(
 
     ``merge`` concat (default) joins the outputs along ``axis`` of a sample (0: channels, or
     features), sum adds them. Behind it, heads of several targets go into the loss ``multi_task``.
+
+    Errors: the branches end in shapes that cannot be merged.
 
     >>> parallel((3,), layers=({"kind": "dense", "units": 4}, {"kind": "dense", "units": 1}))(torch.zeros(5, 3)).shape
     torch.Size([5, 5])

@@ -64,6 +64,8 @@ def balanced_accuracy(output: Tensor, target: Tensor) -> float:
 def top_k(output: Tensor, target: Tensor, *, k: Count = 5) -> float:
     """The fraction of samples whose class is among the k greatest scores.
 
+    Errors: outputs that are not [N, K].
+
     >>> import torch
     >>> top_k(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([1]), k=2)
     1.0

@@ -36,6 +36,8 @@ def rnn(
     ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers. ``nonlinearity`` is tanh or relu.
 
+    Errors: the input is no sequence (T, F).
+
     >>> rnn((7, 3), units=4, output="all")(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 7, 4])
 
@@ -63,6 +65,8 @@ def lstm(
     ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers.
 
+    Errors: the input is no sequence (T, F).
+
     >>> lstm((7, 3), units=4, layers=2)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 4])
 
@@ -89,6 +93,8 @@ def gru(
 
     ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers.
+
+    Errors: the input is no sequence (T, F).
 
     >>> gru((7, 3), units=4, bidirectional=True)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 8])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,10 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ravine import measures
-from ravine.files import write_text
 from ravine.recipe import Recipe
-from ravine.report import figures, overview
+from ravine.report import figures, measures, overview
 from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
 
@@ -30,7 +29,9 @@ _WIDE = 160  # characters of an edit
 
 def write_report(run: RunDir) -> Path:
     """Write ``report.html`` into a run directory, in place of an older one, and give its path."""
-    write_text(run.report_path, render(run))
+    draft = run.report_path.with_suffix(".draft")
+    draft.write_text(render(run), encoding="utf-8")
+    os.replace(draft, run.report_path)
     return run.report_path
 
 
@@ -244,7 +245,7 @@ def _heading(column: str) -> str:
 
 
 def _better(column: str) -> str | None:
-    return measures.find(column).better if measures.split_of(column)[0] else None
+    return measures.better_is(column) if measures.split_of(column)[0] else None
 
 
 def _cell(value: Any, column: str) -> str:

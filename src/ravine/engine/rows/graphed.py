@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ravine.data.pipeline import Batch
-from ravine.engine.rows.step import Stepper
-from ravine.errors import first_line
+
+if TYPE_CHECKING:
+    from ravine.engine.rows.step import Stepper
 
 Step = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # steps before capturing: libraries choose and allocate in the first ones
@@ -82,8 +83,10 @@ class GraphedSteps:
         self.stepper, self.capture = stepper, capture
         self.held: dict[Any, _Held | None] = {}
         self.why: str | None = None  # why steps go without a graph
-        # what was captured reads tensors that are no more when members have left or joined
-        stepper.members.when_changed(self.held.clear)
+
+    def clear(self) -> None:
+        """Rows have come or gone: what was captured reads tensors that are no more."""
+        self.held.clear()
 
     def one(
         self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None, t: Tensor
@@ -108,7 +111,7 @@ class GraphedSteps:
         held = _Held(
             own, rate.clone(), None if momentum is None else momentum.clone(), t.clone(), seed
         )
-        before = [tensor.clone() for tensor in self.stepper.members.changed_by_step()]
+        before = [tensor.clone() for tensor in self.stepper.tensors()]
 
         def whole() -> tuple[Tensor, Tensor]:
             return self.stepper.one([held.batch], step, held.rate, held.momentum, held.t, held.seed)
@@ -118,21 +121,21 @@ class GraphedSteps:
             held.replay = self.capture(whole)
             self._restore(before)
             held.replay()
-            replayed = [tensor.clone() for tensor in self.stepper.members.changed_by_step()]
+            replayed = [tensor.clone() for tensor in self.stepper.tensors()]
             self._restore(before)
             self.stepper.one([batch], step, rate, momentum, t)
-            if not all(map(_close, replayed, self.stepper.members.changed_by_step())):
+            if not all(map(_close, replayed, self.stepper.tensors())):
                 self.why = "a captured step gives other numbers"
         except (
             RuntimeError
         ) as error:  # what cannot be captured says so in many ways, all of this kind
-            self.why = f"steps cannot be captured: {first_line(error)}"
+            self.why = f"steps cannot be captured: {str(error).strip().splitlines()[0][:200]}"
         self._restore(before)
         return held if self.why is None else None
 
     @torch.no_grad()
     def _restore(self, before: Sequence[Tensor]) -> None:
-        for tensor, kept in zip(self.stepper.members.changed_by_step(), before, strict=True):
+        for tensor, kept in zip(self.stepper.tensors(), before, strict=True):
             tensor.copy_(kept)
 
 
