@@ -90,9 +90,9 @@ def recipes(program: str, members: int, directory: Path, epochs: int = 2) -> lis
 
 def main(program: str, members: int, directory: Path) -> None:
     import ravine
-    from ravine.engine.loop import trainer
+    from ravine.engine.loop import loop
 
-    trainer.BLOCK_SECONDS = trainer.SNAPSHOT_SECONDS = 0.0
+    loop.BLOCK_SECONDS = loop.SNAPSHOT_SECONDS = 0.0
     if (directory / "recipe.json").exists():
         ravine.resume(directory, quiet=True)
     else:

@@ -15,7 +15,7 @@ import ravine
 from ravine import Recipe
 from ravine.catalogue import ALWAYS_PER_MEMBER, FILES, per_member, table
 from ravine.data.pipeline import Pipeline
-from ravine.engine.loop import trainer
+from ravine.engine.loop import loop
 from ravine.engine.programs import populate
 from test_resume import Crash, assert_same
 
@@ -356,21 +356,21 @@ def files(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch):
     """A snapshot at every block; no report, which has its own tests."""
-    monkeypatch.setattr(trainer, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr("ravine.report.run_page.write_report", lambda rundir: None)
 
 
 def cut(many: list[Recipe], data: Any, directory: Path) -> None:
-    original = trainer.Trainer.save
+    original = loop.TrainingLoop.save
 
-    def save(self: trainer.Trainer) -> None:
+    def save(self: loop.TrainingLoop) -> None:
         original(self)
         if self.step >= CUT:
             raise Crash
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "SNAPSHOT_SECONDS", 0.0)
-        patch.setattr(trainer.Trainer, "save", save)
+        patch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+        patch.setattr(loop.TrainingLoop, "save", save)
         with pytest.raises(Crash):
             ravine.train_many(many, data=data, out=directory, quiet=True)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ravine
-from ravine.engine.loop import trainer as trainers
+from ravine.engine.loop import loop as loops
 from ravine.engine.rows.graphed import GraphedSteps
 from ravine.recipe import Recipe
 
@@ -35,13 +35,13 @@ RECIPE = Recipe(
 def trained(tmp_path, monkeypatch, capture=None, recipe=RECIPE):
     """Weights and events of two members; with ``capture``, through graphs of that kind."""
     if capture is not None:
-        before = trainers.Trainer.__init__
+        before = loops.TrainingLoop.__init__
 
         def init(self, *args, **kwargs):
             before(self, *args, **kwargs)
-            self.stepper.graphed = GraphedSteps(self.stepper, capture)
+            self.graphed = GraphedSteps(self.stepper, capture)
 
-        monkeypatch.setattr(trainers.Trainer, "__init__", init)
+        monkeypatch.setattr(loops.TrainingLoop, "__init__", init)
     runs = ravine.train_many(
         [recipe, recipe.edit({"seed": 1})], out=tmp_path / "run", quiet=True, doctor=False
     )

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from ravine import measures
 from ravine.errors import InputError
 from ravine.recipe import Recipe
-from ravine.report import courses, figures, measures, overview, run_page
+from ravine.report import courses, figures, overview, run_page
 from ravine.report.listing import listing
 from ravine.rundir import RunDir
 from synthetic import FINDING, make_all, make_run, recipe, recipe_epochs

@@ -15,7 +15,7 @@ import torch
 
 import crash
 import ravine
-from ravine.engine.loop import trainer
+from ravine.engine.loop import loop
 from ravine.rundir import RunDir
 
 
@@ -25,17 +25,17 @@ class Crash(Exception):
 
 def train(program: str, members: int, directory: Path, crash_after: int | None = None) -> None:
     """Train with a snapshot at every block; ``crash_after`` blocks the process "ends"."""
-    original = trainer.Trainer.save
+    original = loop.TrainingLoop.save
 
-    def save(self: trainer.Trainer) -> None:
+    def save(self: loop.TrainingLoop) -> None:
         original(self)
         if crash_after is not None and self.step >= crash_after:
             raise Crash
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "BLOCK_SECONDS", 0.0)
-        patch.setattr(trainer, "SNAPSHOT_SECONDS", 0.0)
-        patch.setattr(trainer.Trainer, "save", save)
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+        patch.setattr(loop.TrainingLoop, "save", save)
         ravine.train_many(crash.recipes(program, members, directory), out=directory, quiet=True)
 
 
@@ -149,17 +149,17 @@ def test_an_interrupted_extension_is_resumed(tmp_path):
         for seed in range(2)
     ]
     ravine.train_many(recipes, out=tmp_path / "run", quiet=True)
-    original, saves = trainer.Trainer.save, []
+    original, saves = loop.TrainingLoop.save, []
 
-    def save(self: trainer.Trainer) -> None:
+    def save(self: loop.TrainingLoop) -> None:
         original(self)
         saves.append(self.step)
         if len(saves) == 3:
             raise Crash
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "SNAPSHOT_SECONDS", 0.0)
-        patch.setattr(trainer.Trainer, "save", save)
+        patch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+        patch.setattr(loop.TrainingLoop, "save", save)
         with pytest.raises(Crash):
             ravine.resume(tmp_path / "run", after="4ep", quiet=True)
     runs = ravine.resume(tmp_path / "run", quiet=True)

@@ -266,8 +266,6 @@ def test_snapshots_are_listed_newest_first(run):
         run.snapshot_path(1, step).mkdir(parents=True)
     run.snapshot_path(0, 7).mkdir(parents=True)
     assert run.latest_snapshots(1) == [run.snapshot_path(1, step) for step in (1000, 30, 5)]
-    run.drop_snapshots(1, after=30)
-    assert run.latest_snapshots(1) == [run.snapshot_path(1, step) for step in (30, 5)]
     assert run.latest_snapshots(2) == []
     for step in (8, 40):
         run.final_path(0, step).mkdir(parents=True)
@@ -301,10 +299,10 @@ def start_writer(path):
 def test_after_a_kill_everything_told_is_there_and_truncate_repairs_it(tmp_path):
     for trial in range(3):
         path = tmp_path / str(trial)
-        writer, _ = start_writer(path)
+        writer, first = start_writer(path)
         time.sleep(0.05 * trial + 0.013)
         os.kill(writer.pid, signal.SIGKILL)
-        told = [int(line) for line in writer.communicate()[0].split()][-1]
+        told = [first, *map(int, writer.communicate()[0].split())][-1]
         run = RunDir.open(path)
         assert run.done >= told
         for member in range(3):

@@ -80,6 +80,9 @@ def judged(losses, **stop):
             5,
             3,
         ),  # more is better for what is no loss
+        ([3, 2, 1, 1, 0.5], {"patience": "0ep"}, 4, 3),  # the first check without improvement
+        ([3, 2, 1, 0.5, 0.25], {"patience": "0ep"}, None, 5),
+        ([3, 2, 1.95], {"patience": "0it", "min_delta": 0.1}, 3, 3),
         ([float("nan"), 2, float("nan"), float("inf"), 1], {"patience": "3ep"}, None, 5),
         ([float("nan")] * 3, {"patience": "2ep"}, 2, 0),
         ([3, 2, 1, 0.5], {"target": 1.0}, 3, 3),
@@ -91,6 +94,28 @@ def judged(losses, **stop):
 )
 def test_the_judge(losses, stop, ends, best):
     assert judged(losses, **stop)[::2] == (ends, best)
+
+
+def keras(values, patience, min_delta):
+    """Keras's EarlyStopping, as its ``on_epoch_end`` is written: the epoch after which it ends."""
+    best, wait = np.inf, 0
+    for epoch, value in enumerate(values):
+        wait += 1
+        if value < best - min_delta:
+            best, wait = value, 0
+        elif wait >= patience and epoch > 0:
+            return epoch + 1
+    return None
+
+
+@pytest.mark.parametrize("patience", range(4))
+@pytest.mark.parametrize("min_delta", [0.0, 0.01, 0.1])
+def test_patience_is_that_of_keras(patience, min_delta):
+    rng = np.random.default_rng(patience)
+    for _ in range(60):
+        values = list(np.exp(-np.arange(25) / 9) + rng.normal(0, 0.1, 25))
+        stop = {"patience": f"{patience}ep", "min_delta": min_delta}
+        assert judged(values, **stop)[0] == keras(values, patience, min_delta)
 
 
 def test_reasons_say_what_was_met():

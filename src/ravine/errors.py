@@ -59,6 +59,16 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of an error's text; where it has none, what kind of error it is.
+
+    >>> first_line(ValueError("shapes differ\\nin many words")), first_line(AssertionError())
+    ('shapes differ', 'AssertionError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:limit] if lines else type(error).__name__
+
+
 def _short(value: object, limit: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -3,57 +3,69 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ravine.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # no advisory locks on this system: nothing then stops two writers
-    fcntl = None  # type: ignore[assignment]
+_PATIENCE = 2.0  # seconds: a reader that asks whether the lock is held holds it for a moment
 
 
 class Lock:
-    """The right to write one directory; its file holds the writer's process number."""
+    """The right to write one directory. ``.writer`` is locked; the number of the process that holds
+    it is beside it, since a locked file cannot be read on every system."""
 
     def __init__(self, directory: Path):
-        self.path = directory / ".writer"
-        self._handle: int | None = None
+        self.directory = directory
+        self._lock = FileLock(directory / ".writer", thread_local=False)
+        self._number = directory / ".writer-process"
 
     def take(self) -> None:
-        """Take the lock, or keep it; another process that holds it is an InputError."""
-        if self._handle is not None or fcntl is None:
+        """Take the lock, or keep it.
+
+        Raises: InputError where another process holds it.
+        """
+        if self._lock.is_locked:
             return
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            writer = os.read(handle, 20).decode() or "unknown"
-            os.close(handle)
-            if writer == str(os.getpid()):
-                return
-            repair = f"wait for process {writer}, or stop it"
-            expected = "a run that no other process is writing"
-            raise InputError(str(self.path.parent), expected=expected, repair=repair) from None
-        os.truncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-        self._handle = handle
+            with suppress(Timeout):
+                self._lock.acquire(timeout=0)
+            if not self._lock.is_locked:
+                if self._writer() == str(os.getpid()):
+                    return  # by another handle of this process
+                self._lock.acquire(timeout=_PATIENCE, poll_interval=0.02)
+        except Timeout:
+            writer = self._writer()
+            raise InputError(
+                str(self.directory),
+                expected="a run that no other process is writing",
+                repair=f"wait for process {writer}, or stop it",
+            ) from None
+        self._number.write_text(str(os.getpid()), encoding="utf-8")
 
     def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        """Give the lock back, if it is held."""
+        self._lock.release()
 
     @property
     def taken(self) -> bool:
         """Whether anyone holds the lock."""
-        if self._handle is not None or fcntl is None or not self.path.exists():
-            return self._handle is not None
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        if self._lock.is_locked:
             return True
-        finally:
-            os.close(handle)
+        if not (self.directory / ".writer").exists():
+            return False
+        probe = FileLock(self.directory / ".writer", thread_local=False)
+        with suppress(PermissionError):  # of another user: it cannot be asked
+            try:
+                probe.acquire(timeout=0)
+            except Timeout:
+                return True
+            probe.release()
         return False
+
+    def _writer(self) -> str:
+        with suppress(OSError):
+            return self._number.read_text(encoding="utf-8") or "unknown"
+        return "unknown"

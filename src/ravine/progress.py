@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 if TYPE_CHECKING:
-    from ravine.engine.loop.trainer import Progress as Now
+    from ravine.engine.loop.progress import Progress as Now
 
 LARGE = 1e5  # losses from which digits are cut
 

@@ -136,7 +136,9 @@ class Stop(Part):
 
     after: PerMember[Annotated[Length, BeforeValidator(_durations_above_zero)]] = "10ep"
     patience: PerMember[Length] | None = Field(
-        None, description="without improvement of the monitored metric"
+        None,
+        description="how long to go on without improvement of the monitored metric; "
+        "0ep: end at the first check without one",
     )
     min_delta: PerMember[NonNegative] = Field(
         0.0, description="the least change that counts as improvement"

@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from ravine.errors import InputError
+from ravine.files import new_directory, write_text
 from ravine.locks import Lock
 from ravine.recipe import Recipe
 
@@ -77,7 +77,7 @@ class RunDir:
         about = _about(recipes, _merged(environment(), facts), created)
         with _connected(path / "metrics.sqlite") as database:
             database.executescript(_SCHEMA)
-            _replace_text(path / "recipe.json", json.dumps(about, indent=1))
+            write_text(path / "recipe.json", json.dumps(about, indent=1))
             run = cls(path, about, database)
         run._lock.take()
         return run
@@ -304,12 +304,6 @@ class RunDir:
         """Snapshots of a program, newest first; one that was being written may be among them."""
         return _by_step(self.snapshot_path(program, 0).parent.parent, lead)
 
-    def drop_snapshots(self, program: int, after: int, lead: int | None = None) -> None:
-        """Remove the snapshots after ``after`` steps: a roll-back leaves their line of history."""
-        for path in self.latest_snapshots(program, lead):
-            if snapshot_step(path) > after:
-                shutil.rmtree(path)
-
     def final_path(self, program: int, step: int, lead: int = 0) -> Path:
         """Where the final state of the members that ended after ``step`` steps belongs; it is never
         pruned."""
@@ -383,7 +377,7 @@ class RunDir:
 
     def _write_about(self) -> None:
         about = _about(self.recipes, self.facts, self.created)
-        _replace_text(self.path / "recipe.json", json.dumps(about, indent=1))
+        write_text(self.path / "recipe.json", json.dumps(about, indent=1))
 
 
 def _by_step(folder: Path, lead: int | None = None) -> list[Path]:
@@ -483,19 +477,15 @@ def fresh_path(name: str) -> Path:
 
 
 def _given(path: Path) -> Path:
+    repair = f"choose another name, or continue that run: ravine resume {path}"
+    new_directory(path, "run directory", repair)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        taken = any(path.iterdir())
     except OSError as error:
         expected = "a place for a new directory"
         raise InputError(
             "run directory", got=str(path), expected=expected, repair=str(error)
         ) from None
-    if taken:
-        repair = f"choose another name, or continue that run: ravine resume {path}"
-        raise InputError(
-            "run directory", got=str(path), expected="a new or empty directory", repair=repair
-        )
     return path
 
 
@@ -512,16 +502,6 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         if isinstance(error, sqlite3.DatabaseError):
             raise _damaged(path.parent, f"{path.name}: {error}") from None
         raise
-
-
-def _replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def _whole(number: float) -> float:

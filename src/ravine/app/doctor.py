@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,10 +26,11 @@ from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
 from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.doctor.trial import Cure
+from ravine.engine.inputs import resolve_inputs
 from ravine.errors import InputError
+from ravine.files import new_file, write_text
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-from ravine.training import given
 
 
 def diagnose(
@@ -48,7 +48,7 @@ def diagnose(
     if not isinstance(subject, Recipe) and Path(subject).is_dir():
         module = model if not isinstance(model, str | dict | list | tuple) else None
         return judge(subject, member=member, module=module, arrays=data)
-    recipe, module, arrays = given(
+    recipe, module, arrays = resolve_inputs(
         subject if isinstance(subject, Recipe) else Recipe.load(subject), model, data, {}
     )
     return examine(recipe, module=module, arrays=arrays)
@@ -70,7 +70,7 @@ def prove(
     ``diagnosis`` is what ``diagnose`` said, if it has been asked already; ``report`` is called with
     the part of the budget that is spent and what is being trained.
     """
-    recipe, module, arrays = given(recipe, model, data, {})
+    recipe, module, arrays = resolve_inputs(recipe, model, data, {})
     case, _, _ = examine_static(recipe, Shelf(module, arrays))
     diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
     return trial.prove(
@@ -101,7 +101,7 @@ def consult(
     recipe = (
         _recipe_of(subject, member) if of_run and subject else recipe_from(subject, changes, seed)
     )
-    place = _new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
+    place = new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
     with _pulse(
         "judging the run" if of_run else "examining: checks, some steps, experiments", quiet
     ):
@@ -172,21 +172,6 @@ def _show(diagnosis: Diagnosis) -> None:
     print_findings(as_tables(diagnosis.findings), most=10)
 
 
-def _new_file(path: Path) -> Path:
-    if path.exists():
-        raise InputError(
-            "--out",
-            got=str(path),
-            expected="a file that does not exist yet",
-            repair="name another with --out",
-        )
-    return path
-
-
 def _write(path: Path, cure: Cure) -> None:
-    """The cured recipe with its evidence as a comment, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(
-        "".join(f"# {line}\n" for line in cure.evidence) + cure.recipe, encoding="utf-8"
-    )
-    temporary.replace(path)
+    """The cured recipe with its evidence as a comment."""
+    write_text(path, "".join(f"# {line}\n" for line in cure.evidence) + cure.recipe)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from ravine import measures
 from ravine.catalogue import FILES, Technique, table
 from ravine.errors import unknown
 from ravine.recipe import Recipe, json_schema
@@ -63,7 +64,7 @@ def print_outcome(runs: list[Any]) -> None:
     ]
     for name in sorted(names, key=lambda n: (not n.startswith("test"), "accuracy" not in n, n)):
         value = found[name]
-        shown = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+        shown = f"{value:.2%}" if measures.is_percent(name) else f"{value:.4g}"
         _console.print(
             f"[bold]{name.replace('val_', 'validation ').replace('test_', 'test ')}[/]: {shown}{many}",
             highlight=False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ravine.errors import InputError
+from ravine.files import to_json
 
 RecipeArgument = Annotated[
     Path | None, typer.Argument(help="A recipe file; none: the embedded digits recipe.")
@@ -65,7 +64,7 @@ def _embedded(edits: dict[str, Any]) -> Any:
     recipe = recipe.edit(
         {"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source}
     )
-    if kind == "table" and "data.preprocess" not in edits and _is_regression(said):
+    if kind == "table" and "data.preprocess" not in edits and _is_regression(recipe):
         of_targets = {"kind": "standardize", "of": "targets"}
         recipe = recipe.edit(
             {"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], of_targets]}
@@ -74,9 +73,9 @@ def _embedded(edits: dict[str, Any]) -> Any:
 
 
 def _is_regression(recipe: Any) -> bool:
-    from ravine.data.pipeline import Pipeline
+    from ravine.data.pipeline import task_of
 
-    return Pipeline(recipe.data).task == "regression"
+    return task_of(recipe.data) == "regression"
 
 
 def edits_of(changes: list[str] | None) -> dict[str, Any]:
@@ -100,20 +99,9 @@ def edits_of(changes: list[str] | None) -> dict[str, Any]:
 def print_json(wanted: bool, result: dict[str, Any]) -> None:
     """The one line on standard output that ``--json`` promises."""
     if wanted:
-        sys.stdout.write(json.dumps(_plain(result)) + "\n")
+        sys.stdout.write(to_json(result) + "\n")
 
 
 def said() -> str:
     """The command as it was typed."""
     return shlex.join(["ravine", *sys.argv[1:]])
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

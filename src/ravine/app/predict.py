@@ -4,7 +4,6 @@ file."""
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from ravine.data.read import text
 from ravine.engine.run import Run
 from ravine.errors import InputError
+from ravine.files import atomic, new_file, write_text
 
 
 def predict_file(run: Run, source: Path | None, out: Path) -> int:
@@ -23,7 +23,7 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
         )
     if not source.exists():
         raise InputError("predict", got=str(source), expected="a file or folder that exists")
-    _check_new(out)
+    new_file(out)
     inputs, names = run.pipeline.read(source)
     predictions = run.predict(inputs)
     columns: dict[str, np.ndarray] = {"input": np.array(names)}
@@ -52,39 +52,14 @@ def sample_file(
     run: Run, out: Path, *, length: int, prompt: str, temperature: float, seed: int
 ) -> int:
     """Write text sampled from a character model; gives the number of characters."""
-    _check_new(out)
+    new_file(out)
     text = run.sample(length, prompt=prompt, temperature=temperature, seed=seed)
-    _replace(out, text)
+    write_text(out, text)
     return len(text)
 
 
-def _check_new(out: Path) -> None:
-    if out.exists():
-        raise InputError(
-            "--out",
-            got=str(out),
-            expected="a file that does not exist yet",
-            repair="name another with --out",
-        )
-    if not out.parent.is_dir():
-        raise InputError(
-            "--out",
-            got=str(out),
-            expected="a file in an existing directory",
-            repair=f"make {out.parent} first",
-        )
-
-
 def _write_csv(out: Path, columns: dict[str, np.ndarray]) -> None:
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-    temporary.replace(out)
-
-
-def _replace(out: Path, text: str) -> None:
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out)

@@ -19,6 +19,7 @@ from ravine.doctor.baseline import Baseline, accuracy, baseline
 from ravine.engine.execution import pilot
 from ravine.engine.programs import Model, Program, populate
 from ravine.engine.rows.evaluate import evaluation
+from ravine.engine.rows.members import Members
 from ravine.engine.rows.step import Stepper
 from ravine.nn.traits import Trait, traits
 from ravine.optim.plan import Schedules
@@ -157,7 +158,8 @@ class Group:
     def __init__(self, program: Program):
         self.program, self.pipeline = program, program.pipeline
         self.members = list(program.members)
-        self.stepper = Stepper(program.population, program.recipes)
+        self.table = Members(program.recipes)
+        self.stepper = Stepper(program.population, self.table)
         self.epoch_steps = math.ceil(self.pipeline.epoch_steps / self.stepper.accumulate)
         totals = [max(1, durations.steps(r.stop.after, self.epoch_steps)) for r in program.recipes]
         self.schedules = Schedules(
@@ -245,7 +247,7 @@ class Group:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these members go on."""
-        self.stepper.keep(rows)
+        self.table.keep(rows)
         self.schedules.keep(rows)
         self.rates = self.rates[list(rows)]
         self.members = [self.members[row] for row in rows]

@@ -186,7 +186,7 @@ class Checkup:
                 (
                     untrained,
                     found,
-                    sorted({*program.members, *(member for member, _ in program.waiting)}),
+                    sorted(program.members),
                 )
             )
         return cls(looked, module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune
 from ravine.engine.execution import pilot
 from ravine.engine.execution.pilot import Execution
-from ravine.engine.loop.halving import Halving
+from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import rehearse
@@ -29,22 +29,17 @@ Model = nn.Module | Callable[[], nn.Module] | None
 
 @dataclass
 class Program:
-    """Recipes that train as one population, and what they share."""
+    """Recipes that train as one population, and what they share. Where they are more than the
+    population has rows, the last ones wait for their turn."""
 
     number: int  # its place in the run directory
     recipes: list[Recipe]
     members: list[int]  # their places in the run directory
     pipeline: Pipeline
-    population: Population
+    population: Population  # of the first members
     execution: Execution
     test: bool = True  # whether the test part is looked at when a member ends
     module: Model = None  # where the model was given in Python
-    waiting: list[tuple[int, Recipe]] = field(
-        default_factory=list
-    )  # (member, recipe): they take the rows of those that end
-    width: int = 0  # rows at most, where members wait
-    halving: Halving | None = None
-    trace: tuple[str, ...] = ()  # durations after which the weights are kept for good
 
 
 @dataclass
@@ -77,28 +72,26 @@ def programs_of(
     test: bool = True,
     pipelines: dict[tuple[str, str], Pipeline] | None = None,
     width: int | None = None,
-    halving: Halving | None = None,
 ) -> list[Program]:
-    """The recipes as programs: those that share one train as one population. ``pipelines`` keeps
-    data from call to call.
-
-    At most ``width`` members of a program train at a time; the others take the rows of those that
-    end, or that ``halving`` drops.
-    """
+    """The recipes as programs: those that share one train as one population, of at most ``width``
+    rows. ``pipelines`` keeps data from call to call."""
     groups: dict[str, list[int]] = {}
     for member, recipe in enumerate(recipes):
         groups.setdefault(recipe.program, []).append(member)
     pipelines = {} if pipelines is None else pipelines
-    programs = []
-    for number, members in enumerate(groups.values()):
-        first = members[:width]
-        program = program_of(
-            number, [recipes[m] for m in first], first, module, arrays, pipelines, test=test
+    return [
+        program_of(
+            number,
+            [recipes[m] for m in members],
+            members,
+            module,
+            arrays,
+            pipelines,
+            test=test,
+            width=width,
         )
-        program.waiting = [(m, recipes[m]) for m in members[len(first) :]]
-        program.width, program.halving = width or len(members), halving
-        programs.append(program)
-    return programs
+        for number, members in enumerate(groups.values())
+    ]
 
 
 def program_of(
@@ -110,8 +103,11 @@ def program_of(
     pipelines: dict[tuple[str, str], Pipeline],
     *,
     test: bool = True,
+    width: int | None = None,
 ) -> Program:
-    """Recipes of one program: data, population and execution record."""
+    """Recipes of one program: data, population of the first ``width`` members, and execution
+    record."""
+    recipes, waiting = recipes[:width], recipes[len(recipes[:width]) :]
     first = recipes[0]
     device = torch.device(pilot.device(first.device))
     dtype = torch.float64 if first.precision == "float64" else torch.float32
@@ -135,9 +131,8 @@ def program_of(
         expected = "inputs that are real numbers: they are moved uphill"
         raise InputError("regularize.adversarial", got="tokens", expected=expected)
     execution = pilot.prepare(population, first, pipeline)
-    return Program(
-        number, recipes, members, pipeline, population, execution, test, module, width=len(members)
-    )
+    recipes = [*recipes, *waiting]
+    return Program(number, recipes, members, pipeline, population, execution, test, module)
 
 
 def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
@@ -174,7 +169,7 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     """A member's model and loss."""
     if module is None:
         model = build(
-            finetune.fitted_model(recipe, pipeline.outputs),
+            fitted_model(recipe, pipeline.outputs),
             pipeline.input_shape,
             pipeline.outputs,
             vocabulary=pipeline.vocabulary,
@@ -183,15 +178,13 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
-        own = copy.deepcopy(
-            finetune.shaped(module, pipeline.input_shape, pipeline.vocabulary is not None)
-        )
-        model = finetune.fitted_module(seeded(own), recipe, pipeline.outputs)
+        own = copy.deepcopy(shaped(module, pipeline.input_shape, pipeline.vocabulary is not None))
+        model = fitted_module(seeded(own), recipe, pipeline.outputs)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
-            own = finetune.shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
-            model = finetune.fitted_module(seeded(own), recipe, pipeline.outputs)
+            own = shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
+            model = fitted_module(seeded(own), recipe, pipeline.outputs)
     finetune.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ravine.errors import RavineError
+from ravine.files import sync, write_text
 
 _FORMAT = 1
 _NATIVE = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
@@ -61,14 +61,10 @@ def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any
     plain = {name: _plain(array) for name, array in arrays.items()}
     name = f"arrays-{secrets.token_hex(4)}.safetensors"
     save_file(_storable(plain), directory / name)
-    _sync(directory / name)
+    sync(directory / name)
     described = {key: _describe(array) for key, array in plain.items()}
     body = {"format": _FORMAT, "file": name, "arrays": described, "facts": dict(facts)}
-    draft = directory / f"manifest-{secrets.token_hex(4)}.draft"
-    draft.write_text(json.dumps({**body, "sha256": _digest(body)}, indent=1), encoding="utf-8")
-    _sync(draft)
-    os.replace(draft, directory / "manifest.json")
-    _sync(directory)
+    write_text(directory / "manifest.json", json.dumps({**body, "sha256": _digest(body)}, indent=1))
     for stale in directory.iterdir():
         if stale.name not in (name, "manifest.json"):
             stale.unlink()
@@ -140,7 +136,7 @@ def _make(directory: Path) -> None:
     if not directory.is_dir():
         _make(directory.parent)
         directory.mkdir(exist_ok=True)
-        _sync(directory.parent)
+        sync(directory.parent)
 
 
 def _plain(array: Tensor) -> Tensor:
@@ -185,14 +181,6 @@ def _hash(array: Tensor) -> str:
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _damaged(directory: Path, what: str) -> RavineError:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ravine.catalogue import table
 from ravine.data.pipeline import Pipeline
-from ravine.engine import finetune
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions
+from ravine.engine.rows.frozen import frozen
 from ravine.engine.rows.population import Objective, Population, joined
-from ravine.errors import InputError, RavineError
+from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.traits import Trait, any_layer
 from ravine.recipe import Recipe
 
@@ -38,7 +38,7 @@ def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
             expected=expected,
             repair="requires_grad_() lets them move",
         )
-    finetune.frozen(population.layout, recipe.start)
+    frozen(population.layout, recipe.start)
     for each in recipes:
         Calendar(each, pipeline)
         _check_class_weights(each, pipeline)
@@ -74,7 +74,7 @@ def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
             "model",
             got=f"a module that fails on inputs {_shape(x)} ({x.dtype})",
             expected="a module for this data",
-            repair=f"{type(error).__name__}: {_first_line(error)}",
+            repair=f"{type(error).__name__}: {first_line(error)}",
         ) from None
     if several and isinstance(output, tuple | list):
         return joined(output)
@@ -100,7 +100,7 @@ def _compare(
             where,
             got=f"outputs {_shape(output)} for targets {_shape(y)} ({y.dtype})",
             expected=f"outputs that it can compare with the targets of {task}",
-            repair=_first_line(error),
+            repair=first_line(error),
         ) from None
 
 
@@ -156,7 +156,7 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
             expected="two samples or more, for batch normalisation",
             repair='data.last_batch = "drop", or another data.batch'
             if pipeline.batch_size > 1
-            else _first_line(error),
+            else first_line(error),
         ) from None
 
 
@@ -196,7 +196,3 @@ def _check_class_weights(recipe: Recipe, pipeline: Pipeline) -> None:
 
 def _shape(x: Tensor) -> str:
     return " x ".join(map(str, x.shape))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -8,7 +8,6 @@ metrics.
 
 from __future__ import annotations
 
-import json
 import warnings
 import zipfile
 from pathlib import Path
@@ -19,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ravine.engine.run import Run
-from ravine.errors import InputError, unknown
+from ravine.errors import InputError, first_line, unknown
+from ravine.files import new_directory, to_json
 from ravine.nn.stack import example
-from ravine.study.directory import plain
 from ravine.study.ensemble.study import Ensemble
 
 FORMS = ("safetensors", "torch", "onnx")
@@ -49,14 +48,7 @@ def export(
         raise unknown("--format", form, FORMS)
     opened = run if isinstance(run, Run) else _opened(Path(run), member)
     folder = Path(out) if out is not None else opened.directory / "export"
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(
-            "--out",
-            got=str(folder),
-            expected="a new or empty directory",
-            repair="name another with --out",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
+    new_directory(folder).mkdir(parents=True, exist_ok=True)
     model = opened.copy_model().eval().cpu()
     save_file(
         {name: value.contiguous().clone() for name, value in model.state_dict().items()},
@@ -85,7 +77,7 @@ def export(
         "torch": torch.__version__,
         "result": None if isinstance(opened, Ensemble) else opened.result,
     }
-    (folder / "export.json").write_text(json.dumps(plain(said), indent=1), encoding="utf-8")
+    (folder / "export.json").write_text(to_json(said, indent=1), encoding="utf-8")
     return {
         "path": str(folder),
         "form": form,
@@ -109,7 +101,7 @@ def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:
             "--format",
             got="torch",
             expected="a network that torch.export can trace",
-            repair=_first_line(error),
+            repair=first_line(error),
         ) from None
     draft = path.with_suffix(".draft.pt2")
     with warnings.catch_warnings():
@@ -151,10 +143,6 @@ def _onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
                 "--format",
                 got="onnx",
                 expected="a network that ONNX can express",
-                repair=_first_line(error),
+                repair=first_line(error),
             ) from None
     onnx.checker.check_model(onnx.load(str(path)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ravine.errors import InputError
+from ravine.files import new_directory
 from ravine.rundir import RunDir
 
 LOSSES = 2000  # single steps at most, evenly spaced
@@ -29,13 +30,7 @@ def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]
         ) from None
     with RunDir.open(run) as rundir:
         folder = Path(out) if out is not None else rundir.path / "tensorboard"
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(
-                "--out",
-                got=str(folder),
-                expected="a new or empty directory",
-                repair="name another with --out",
-            )
+        new_directory(folder)
         count = 0
         for member in range(len(rundir.recipes)):
             with SummaryWriter(str(folder / f"member-{member}")) as writer:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravine.catalogue import Init, Part, find, make
-from ravine.errors import InputError
+from ravine.errors import InputError, first_line
 
 Shape = tuple[int, ...]
 
@@ -114,7 +114,7 @@ def build_layer(
     try:
         return layer, output_shape(layer, shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        said = str(error).strip().splitlines()[0]
+        said = first_line(error)
         raise InputError(
             "",
             got=f"an input of shape {shape} for {part.kind}",

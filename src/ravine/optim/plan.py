@@ -13,9 +13,8 @@ import numpy as np
 from ravine import durations
 from ravine.catalogue import Part, find, make
 from ravine.errors import InputError
+from ravine.measures import better_is
 from ravine.optim.cycle import one_cycle_momentum
-
-_MINIMISED = ("loss", "error", "rmse", "mse", "mae", "perplexity")
 
 
 @dataclass
@@ -144,9 +143,8 @@ class Schedules:
         return np.full(len(t), np.nan)
 
     def _see(self, part: Any, plateau: _Plateau, monitor: str, value: float, total: int) -> None:
-        minimised = part.mode == "min" or (
-            part.mode == "auto" and any(word in monitor for word in _MINIMISED)
-        )
+        mode = better_is(monitor) if part.mode == "auto" else part.mode
+        minimised = mode == "min"
         if _improved(value, plateau.best, minimised, part.threshold):
             plateau.best, plateau.bad = value, 0
         else:

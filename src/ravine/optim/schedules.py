@@ -258,7 +258,7 @@ def on_plateau(
     Looked at after every epoch. An improvement is a value better than best * (1 + threshold) for a
     metric to be maximised, than best * (1 - threshold) for one to be minimised; a value that is not
     finite is none. During the cooldown epochs without improvement do not count. ``mode = "auto"``
-    minimises losses and errors and maximises all else. Where a run has no accuracy (regression),
+    is the way in which the metric improves. Where a run has no accuracy (regression),
     ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``plan.Schedules``; this
     function, without it, is 1.
 

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ravine import measures
 from ravine.errors import InputError
-from ravine.report import measures
 from ravine.report.courses import FEW, Group, confidence, envelope, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 

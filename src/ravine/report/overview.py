@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from ravine import durations
+from ravine import durations, measures
 from ravine.recipe import Recipe, fields
-from ravine.report import measures
 from ravine.rundir import RunDir
 
 _UNITS = {"ep": "epoch", "it": "step"}

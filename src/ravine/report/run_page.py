@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ravine import measures
+from ravine.files import write_text
 from ravine.recipe import Recipe
-from ravine.report import figures, measures, overview
+from ravine.report import figures, overview
 from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
 
@@ -29,9 +30,7 @@ _WIDE = 160  # characters of an edit
 
 def write_report(run: RunDir) -> Path:
     """Write ``report.html`` into a run directory, in place of an older one, and give its path."""
-    draft = run.report_path.with_suffix(".draft")
-    draft.write_text(render(run), encoding="utf-8")
-    os.replace(draft, run.report_path)
+    write_text(run.report_path, render(run))
     return run.report_path
 
 
@@ -245,7 +244,7 @@ def _heading(column: str) -> str:
 
 
 def _better(column: str) -> str | None:
-    return measures.better_is(column) if measures.split_of(column)[0] else None
+    return measures.find(column).better if measures.split_of(column)[0] else None
 
 
 def _cell(value: Any, column: str) -> str:

@@ -7,18 +7,18 @@ second.
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ravine import measures
 from ravine.errors import InputError, RavineError
+from ravine.files import plain
 from ravine.recipe import Recipe
-from ravine.report import measures, overview
+from ravine.report import overview
 from ravine.report.courses import FEW, Group, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
@@ -82,7 +82,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
         return FileResponse(_WEB / "index.html", headers=_OWN_FILES_ONLY)
 
     def runs(request: Request) -> Response:
-        return JSONResponse(_plain({"directory": str(directory), "runs": shelf.rows()}))
+        return JSONResponse(plain({"directory": str(directory), "runs": shelf.rows()}))
 
     def curves(request: Request) -> Response:
         asked = request.query_params
@@ -91,7 +91,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
             lines = series(
                 run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch"
             )
-            return JSONResponse(_plain({"series": list(lines)}))
+            return JSONResponse(plain({"series": list(lines)}))
 
     def report(request: Request) -> Response:
         from ravine.report.run_page import render
@@ -170,6 +170,7 @@ def row(run: RunDir) -> dict[str, Any]:
     wanted = [
         f"{split}_{what}" for what in (seen.judged_by, "loss") for split in ("test", "val", "train")
     ]
+    curves = [*dict.fromkeys(whats), *apart, *(["step_loss"] if seen.steps > 1 else [])]
     return {
         "name": seen.name,
         "state": "diverged" if seen.diverged == len(seen.members) else seen.state,
@@ -179,14 +180,27 @@ def row(run: RunDir) -> dict[str, Any]:
         "epochs": seen.epochs,
         "total_epochs": seen.total_epochs,
         "seconds": seen.seconds,
+        "time": measures.duration(seen.seconds),
         "sentences": overview.sentences(seen),
         "judged_by": seen.judged_by,
+        "headline": _headline(seen.judged_by, best),
         "best": {name: best[name] for name in wanted if name in best},
         "findings": len(run.events("finding")),
-        "curves": [*dict.fromkeys(whats), *apart, *(["step_loss"] if seen.steps > 1 else [])],
+        "curves": curves,
+        "measures": {name: asdict(measures.find(name)) for name in curves},
         "recipe": {path: _field(first, path) for path in _LISTED}
         | dict.fromkeys(seen.varies, "varies"),
     }
+
+
+def _headline(judged_by: str | None, best: dict[str, Any]) -> dict[str, Any] | None:
+    """The number a run is judged by, and how it is written: ``97.50 % accuracy (val)``."""
+    for split, note in (("test", ""), ("val", " (val)"), ("train", " (train)")):
+        value = best.get(f"{split}_{judged_by}")
+        if judged_by and value is not None:
+            text = f"{measures.show(judged_by, value)} {measures.find(judged_by).title}{note}"
+            return {"value": value, "text": text}
+    return None
 
 
 def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
@@ -239,14 +253,3 @@ def _stamp(path: Path) -> tuple[float, ...]:
     names = ("recipe.json", "metrics.sqlite", "metrics.sqlite-wal")
     stats = [place.stat() for place in map(path.joinpath, names) if place.exists()]
     return tuple(number for stat in stats for number in (stat.st_mtime, stat.st_size))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine.errors import InputError
+from ravine.files import new_file
 from ravine.report.figures import COLOURS, FAINT, INK, style
 
 _PICTURES = (".png", ".svg", ".pdf")
@@ -33,11 +34,8 @@ def save(figure: Figure, out: Path | None, name: str) -> Path:
         )
     else:
         path = _free(out or Path(), name)
-    if path.exists():
-        raise InputError(
-            "--out", got=str(path), expected="a file that does not exist yet", repair="name another"
-        )
     path.parent.mkdir(parents=True, exist_ok=True)
+    new_file(path)
     with style():
         figure.savefig(path)
     return path

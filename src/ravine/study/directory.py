@@ -9,7 +9,6 @@ is missing is computed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,11 @@ import torch
 from torch import Tensor
 
 from ravine.engine import snapshot
-from ravine.engine.loop.trainer import Interrupted, Progress
+from ravine.engine.loop.loop import Interrupted
+from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
 from ravine.errors import InputError, RavineError
+from ravine.files import new_directory, plain, to_json, write_text
 from ravine.locks import Lock
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir, environment, fresh_path
@@ -95,13 +96,7 @@ class Study:
                         repair=repair,
                     )
             return cls(path, about, model=model, data=data, quiet=quiet)
-        if path.is_dir() and any(path.iterdir()):
-            raise InputError(
-                "--out",
-                got=str(path),
-                expected="a new or empty directory",
-                repair="choose another name",
-            )
+        new_directory(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -152,7 +147,7 @@ class Study:
         place = self.path / "parts" / f"{name}.json"
         if not place.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
-            write_text(place, json.dumps(plain(compute())))
+            write_text(place, to_json(compute()))
         return json.loads(place.read_text(encoding="utf-8"))
 
     def arrays(self, name: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -212,26 +207,6 @@ def read_about(path: Path) -> dict[str, Any]:
             "study", got=str(path), expected="a study that this version of Ravine reads"
         )
     return about
-
-
-def plain(value: Any) -> Any:
-    """Plain data for JSON, which has no NaN and no infinity: None stands for them."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def _begun(place: Path) -> bool:

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from ravine import measures
 from ravine.recipe import Recipe
-from ravine.report import measures
 from ravine.report.overview import show_value
 
 if TYPE_CHECKING:
-    from ravine.engine.loop.trainer import Progress
+    from ravine.engine.loop.progress import Progress
 
 LEADERS = 8
 

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from ravine.data.pipeline import Pipeline
-from ravine.engine.rows.evaluate import better_is, evaluate, evaluation, metric_functions
+from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
+from ravine.measures import better_is
 from ravine.nn.build import build_loss
 from ravine.recipe import Recipe
 

@@ -15,14 +15,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ravine.report import figures, measures, run_page
+from ravine import measures
+from ravine.files import write_text
+from ravine.report import figures, run_page
 from ravine.report.overview import show_value
 from ravine.study.live import shortened
 
 if TYPE_CHECKING:
     from ravine.study.directory import Study
 
-_SHORT = {"ece": "ECE", "brier": "Brier score", "log_loss": "Log-loss"}
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
 
 
@@ -60,8 +61,6 @@ WIDE = 7.0  # inches: a figure that would be too small in one of two columns
 
 def write_page(study: Study, content: Page) -> None:
     """Write ``figures/NAME.png``, ``figures/NAME.svg`` and ``report.html``."""
-    from ravine.study.directory import write_text
-
     folder = study.path / "figures"
     folder.mkdir(exist_ok=True)
     drawn = []  # caption, picture, whether it takes the whole width
@@ -161,8 +160,6 @@ def heading(column: str) -> str:
     """
     if "." in column or column == "p":
         return column
-    if column in _SHORT:
-        return _SHORT[column]
     words = [measures.title(word).lower() if "_" in word else word for word in column.split(" ")]
     text = " ".join(words) if len(words) > 1 else measures.title(column)
     return text if text.startswith("p ") else text[:1].upper() + text[1:]

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ravine.report import measures
+from ravine import measures
 from ravine.report.figures import COLOURS, DASHES, FAINT, INK, style
 
 MARKERS = "osD^vP*X"

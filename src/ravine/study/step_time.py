@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ravine.engine.inputs import resolve_inputs
 from ravine.engine.programs import programs_of
+from ravine.engine.rows.members import Members
 from ravine.engine.rows.step import Stepper
 from ravine.recipe import Recipe
-from ravine.training import given
 
 WARMUP, TIMED = 3, 20
 
@@ -19,9 +20,9 @@ WARMUP, TIMED = 3, 20
 def seconds_per_epoch(recipe: Recipe, model: Any = None, data: Any = None) -> float:
     """The median time of some steps of one member alone, times the steps of an epoch; evaluation is
     left out."""
-    recipe, module, arrays = given(recipe, model, data, {})
+    recipe, module, arrays = resolve_inputs(recipe, model, data, {})
     program = programs_of([recipe], module, arrays, test=False)[0]
-    stepper = Stepper(program.population, [recipe])
+    stepper = Stepper(program.population, Members([recipe]))
     program.population.train()
     rate = np.full((1, 1), recipe.optimizer.lr)
     times = []

@@ -1,10 +1,8 @@
-"""Where data are looked for and where they are kept; files that take their place whole or not at
-all."""
+"""Where data are looked for and where they are kept."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -32,24 +30,3 @@ def data_root() -> Path:
 def cache_root() -> Path:
     """Where Ravine writes what it fetched or decoded."""
     return user_cache_path("ravine") / "data"
-
-
-class atomic:
-    """A path to write to that takes the place of ``to`` once all went well, and vanishes
-    otherwise."""
-
-    def __init__(self, to: Path):
-        self.to = to
-
-    def __enter__(self) -> Path:
-        self.to.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{self.to.name}.", dir=self.to.parent)
-        os.close(handle)
-        self.partial = Path(name)
-        return self.partial
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            os.replace(self.partial, self.to)
-        else:
-            self.partial.unlink(missing_ok=True)

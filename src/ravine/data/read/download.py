@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ravine.data.read.cache import atomic
 from ravine.errors import InputError, RavineError
+from ravine.files import atomic
 
 _BLOCK = 1 << 18
 

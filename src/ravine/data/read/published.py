@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ravine.data.read import idx
-from ravine.data.read.cache import atomic, cache_root
+from ravine.data.read.cache import cache_root
 from ravine.errors import InputError
+from ravine.files import atomic
 
 CIFAR10_CLASSES = (
     "airplane",

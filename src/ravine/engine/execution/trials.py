@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
-from ravine.data.read.cache import atomic
+from ravine.files import atomic
 
 ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most

@@ -13,18 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ravine.engine.rows.population import Population
-from ravine.engine.rows.step import Stepper
-from ravine.recipe import Recipe
+from ravine.engine.rows.members import Arrays, Column, Facts, Members, Newcomers
 
 FACTOR = 0.2  # of the learning rate, at every return
 # times the last good epoch's mean loss, and TWICE the first step's: diverged, though finite
 BLOWN = 10.0
 TWICE = 2.0
-FACTS = ("step", "loss", "factor", "returns", "first")
+FACTS = ("step", "loss", "factor", "returns", "first", "values")
 
 
 @dataclass
@@ -36,50 +33,58 @@ class Good:
     factor: float = 1.0  # of the recipe's learning rate, from now on
     returns: int = 0
     first: float | None = None  # the loss of the very first step
-    arrays: dict[str, Tensor] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+    values: Facts = field(default_factory=dict)
 
 
-class Rollback:
-    """The good states of the members whose recipes say ``on_trouble = "rollback"``."""
+class Rollback(Column):
+    """The good states of the members whose recipes say ``on_trouble = "rollback"``; itself a column
+    of what members own."""
 
-    def __init__(self, population: Population, stepper: Stepper):
-        self.population, self.stepper = population, stepper
-        self.good: dict[int, Good] = {}
+    name = "rollback"
 
-    def begin(self, members: Sequence[int], recipes: Sequence[Recipe], rows: Sequence[int]) -> None:
-        """Remember where these members begin."""
-        for member, recipe, row in zip(members, recipes, rows, strict=True):
-            if recipe.stop.on_trouble == "rollback":
-                self.good[member] = Good(0, arrays=self._take(row))
+    def __init__(self, members: Members):
+        self.members = members
+        self.good: list[Good | None] = [None] * len(members)
+        members.add(self)
 
-    def factors(self, members: Sequence[int]) -> np.ndarray:
+    def begin(self, rows: Sequence[int]) -> None:
+        """Remember where these rows begin."""
+        for row in rows:
+            if self.members.recipes[row].stop.on_trouble == "rollback":
+                arrays, values = self.members.take(row)
+                self.good[row] = Good(0, arrays=arrays, values=values)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a member that has diverged may yet go back."""
+        return any(good is not None for good in self.good)
+
+    def factors(self) -> np.ndarray:
         """What the members' learning rates are multiplied by [P]."""
-        return np.array(
-            [self.good[member].factor if member in self.good else 1.0 for member in members]
-        )
+        return np.array([1.0 if good is None else good.factor for good in self.good])
 
-    def judge(
-        self, member: int, recipe: Recipe, row: int, step: int, losses: np.ndarray
-    ) -> str | None:
-        """After an epoch with these losses: keep a good state, or go back to it; says so where the
-        member went back."""
-        good = self.good.get(member)
+    def judge(self, row: int, step: int, losses: np.ndarray, alive: Tensor) -> str | None:
+        """After an epoch with these losses: keep a good state, or go back to it, alive; says so
+        where the member went back."""
+        good, recipe = self.good[row], self.members.recipes[row]
         if good is None:
             return None
         if good.first is None:
             good.first = float(losses[0])
-        mean, alive = float(losses.mean()), bool(self.stepper.alive[row])
-        if alive and not self._blown(good, mean):
-            good.step, good.loss, good.arrays = step, mean, self._take(row)
+        mean, lives = float(losses.mean()), bool(alive[row])
+        if lives and not self._blown(good, mean):
+            good.step, good.loss = step, mean
+            good.arrays, good.values = self.members.take(row)
             return None
         if good.returns >= recipe.stop.rollbacks:
             return None
         good.returns += 1
         good.factor *= FACTOR
-        self._put(row, good.arrays)
-        self.stepper.alive[row] = True
+        self.members.put(row, good.arrays, good.values)
+        alive[row] = True
         seen = (
-            f"its mean loss rose to {mean:.4g}" if alive else "its loss or gradient was not finite"
+            f"its mean loss rose to {mean:.4g}" if lives else "its loss or gradient was not finite"
         )
         return (
             f"return {good.returns} of at most {recipe.stop.rollbacks}: {seen}; from step {step} it goes on with the "
@@ -93,52 +98,37 @@ class Rollback:
             first > 0 and mean > BLOWN * before and mean > TWICE * first
         )
 
-    def _rows(self, row: int) -> dict[str, Tensor]:
-        """Every array of a row, live."""
-        found = {"theta": self.population.theta[row]} | self.stepper.optimizer.row(row)
-        found |= {
-            f"buffer/{name}": stacked[row]
-            for name, stacked in self.population.saved_buffers().items()
-        }
-        return (
-            found
-            if self.stepper.average is None
-            else found | {"average": self.stepper.average[row]}
-        )
+    # --- a column ---------------------------------------------------------------------------------
 
-    def _take(self, row: int) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self._rows(row).items()}
+    def keep(self, rows: Sequence[int]) -> None:
+        self.good = [self.good[row] for row in rows]
 
-    @torch.no_grad()
-    def _put(self, row: int, arrays: Mapping[str, Tensor]) -> None:
-        for name, tensor in self._rows(row).items():
-            tensor.copy_(arrays[name])
+    def grow(self, new: Newcomers) -> None:
+        self.good = [*self.good, *[None] * len(new)]
 
-    def state(self, members: Sequence[int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Arrays and facts of these members, for a snapshot."""
-        held = {member: self.good[member] for member in members if member in self.good}
-        arrays = {
-            f"good/{member}/{name}": tensor
-            for member, good in held.items()
+    def _of(self, rows: Sequence[int]) -> dict[int, Good]:
+        named = {self.members.numbers[row]: self.good[row] for row in rows}
+        return {number: good for number, good in named.items() if good is not None}
+
+    def arrays(self, rows: Sequence[int]) -> Arrays:
+        return {
+            f"good/{number}/{name}": tensor
+            for number, good in self._of(rows).items()
             for name, tensor in good.arrays.items()
         }
-        facts = {
-            str(member): {name: getattr(good, name) for name in FACTS}
-            for member, good in held.items()
-        }
-        return arrays, facts
 
-    def load_state(self, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take over what ``state`` gave."""
-        device = self.population.theta.device
-        for member, values in facts.items():
-            prefix = f"good/{member}/"
-            own = {
-                name.removeprefix(prefix): array.to(device)
-                for name, array in arrays.items()
-                if name.startswith(prefix)
-            }
-            self.good[int(member)] = Good(**values, arrays=own)
+    def facts(self, rows: Sequence[int]) -> Facts:
+        found = {
+            str(number): {name: getattr(good, name) for name in FACTS}
+            for number, good in self._of(rows).items()
+        }
+        return {self.name: found}
+
+    def load(self, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        for number, values in facts.get(self.name, {}).items():
+            prefix = f"good/{number}/"
+            own = {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
+            self.good[self.members.numbers.index(int(number))] = Good(**values, arrays=own)
 
 
 def skipped(losses: np.ndarray, norms: np.ndarray) -> str | None:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ravine import durations
-from ravine.engine.rows.evaluate import better_is
+from ravine.engine.loop.record import Record, metrics_of
 from ravine.errors import InputError
-from ravine.rundir import RunDir
+from ravine.measures import better_is
 
 Standing = float | tuple[float, ...]
 
@@ -80,7 +80,7 @@ class Halving:
 
     def judge(
         self,
-        rundir: RunDir,
+        record: Record,
         rows: Sequence[dict[str, Any]],
         epoch_steps: int,
         totals: Sequence[int],
@@ -94,25 +94,19 @@ class Halving:
         for row, rung in zip(rows, at, strict=True):
             if rung is not None:
                 if self.metric not in row:
-                    known = ", ".join(
-                        sorted(
-                            name
-                            for name in row
-                            if name not in ("member", "epoch", "step", "seconds")
-                        )
-                    )
+                    known = ", ".join(metrics_of(row))
                     raise InputError("halving.metric", got=self.metric, expected=f"one of {known}")
                 recent = recently(
-                    [one.get(self.metric, math.nan) for one in rundir.epochs(row["member"])]
+                    [one.get(self.metric, math.nan) for one in record.epochs(row["member"])]
                 )
                 text = f"at {row['epoch']:g} epochs {self.metric} is {row[self.metric]:.6g}"
                 data = {"rung": row["epoch"], "value": str(row[self.metric]), "recent": str(recent)}
-                rundir.add_event(row["step"], row["member"], "rung", text, data)
+                record.add_event(row["step"], row["member"], "rung", text, data)
         if not any(at):
             return [None] * len(rows)
         values: dict[float, dict[int, Standing]] = {}
         sign = 1.0 if better_is(self.metric) == "min" else -1.0
-        for event in rundir.events("rung"):
+        for event in record.events("rung"):
             data, member = event["data"], event["member"]
             standing = float(data["value"]), float(data.get("recent", data["value"])), sign * member
             values.setdefault(data["rung"], {})[member] = standing

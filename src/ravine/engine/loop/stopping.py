@@ -9,8 +9,8 @@ from typing import Any
 
 from ravine import durations
 from ravine.engine.loop.calendar import Calendar
-from ravine.engine.rows.evaluate import better_is
 from ravine.errors import InputError
+from ravine.measures import better_is
 from ravine.recipe import Recipe
 
 _STATE = ("best", "best_step", "mark", "mark_step", "reason")
@@ -20,7 +20,8 @@ class Stopping:
     """The stop criteria of one member. A metric that is not a number is never best.
 
     The best is the best value seen, by however little; patience counts from the last change by more
-    than ``min_delta``.
+    than ``min_delta``. As in Keras, a patience of 0 ends the member at the first check without an
+    improvement.
     """
 
     def __init__(self, recipe: Recipe, calendar: Calendar):
@@ -61,7 +62,7 @@ class Stopping:
     def _improved(self, step: int, value: float) -> bool:
         if not math.isfinite(value):
             return False
-        if self.mark is None or self.sign * (self.mark - value) > self.stop.min_delta:
+        if self.mark is None or self.sign * value < self.sign * self.mark - self.stop.min_delta:
             self.mark, self.mark_step = value, step
         if self.best is not None and self.sign * (self.best - value) <= 0:
             return False
@@ -74,7 +75,8 @@ class Stopping:
             return f"target reached: {self.stop.monitor} {self.best:.6g}"
         if step >= self.total:
             return "finished"
-        if self.patience is not None and step - self.mark_step >= self.patience:
+        waited = step - self.mark_step  # 0 at a check that brought an improvement
+        if self.patience is not None and waited and waited >= self.patience:
             return f"no better {self.stop.monitor} for {self.stop.patience}"
         if metrics.get("grad_norm", math.inf) < self.stop.gradient_norm:
             return f"gradient norm below {self.stop.gradient_norm:g}"

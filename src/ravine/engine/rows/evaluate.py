@@ -26,13 +26,7 @@ METRICS = {
     "multilabel": ("accuracy",),
     "regression": ("rmse", "r2"),
 }
-LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "log_loss", "perplexity", "norm")
 Metric = Callable[[Tensor, Tensor], float | np.ndarray]
-
-
-def better_is(metric: str) -> str:
-    """``"min"`` or ``"max"``: the direction in which a metric improves."""
-    return "min" if metric.endswith(LOWER_IS_BETTER) else "max"
 
 
 def metric_functions(

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ravine.data.pipeline import Batch
-
-if TYPE_CHECKING:
-    from ravine.engine.rows.step import Stepper
+from ravine.engine.rows.step import Stepper
+from ravine.errors import first_line
 
 Step = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # steps before capturing: libraries choose and allocate in the first ones
@@ -83,10 +82,8 @@ class GraphedSteps:
         self.stepper, self.capture = stepper, capture
         self.held: dict[Any, _Held | None] = {}
         self.why: str | None = None  # why steps go without a graph
-
-    def clear(self) -> None:
-        """Rows have come or gone: what was captured reads tensors that are no more."""
-        self.held.clear()
+        # what was captured reads tensors that are no more when members have left or joined
+        stepper.members.when_changed(self.held.clear)
 
     def one(
         self, micro: Sequence[Batch], step: int, rate: Tensor, momentum: Tensor | None, t: Tensor
@@ -111,7 +108,7 @@ class GraphedSteps:
         held = _Held(
             own, rate.clone(), None if momentum is None else momentum.clone(), t.clone(), seed
         )
-        before = [tensor.clone() for tensor in self.stepper.tensors()]
+        before = [tensor.clone() for tensor in self.stepper.members.changed_by_step()]
 
         def whole() -> tuple[Tensor, Tensor]:
             return self.stepper.one([held.batch], step, held.rate, held.momentum, held.t, held.seed)
@@ -121,21 +118,21 @@ class GraphedSteps:
             held.replay = self.capture(whole)
             self._restore(before)
             held.replay()
-            replayed = [tensor.clone() for tensor in self.stepper.tensors()]
+            replayed = [tensor.clone() for tensor in self.stepper.members.changed_by_step()]
             self._restore(before)
             self.stepper.one([batch], step, rate, momentum, t)
-            if not all(map(_close, replayed, self.stepper.tensors())):
+            if not all(map(_close, replayed, self.stepper.members.changed_by_step())):
                 self.why = "a captured step gives other numbers"
         except (
             RuntimeError
         ) as error:  # what cannot be captured says so in many ways, all of this kind
-            self.why = f"steps cannot be captured: {str(error).strip().splitlines()[0][:200]}"
+            self.why = f"steps cannot be captured: {first_line(error)}"
         self._restore(before)
         return held if self.why is None else None
 
     @torch.no_grad()
     def _restore(self, before: Sequence[Tensor]) -> None:
-        for tensor, kept in zip(self.stepper.tensors(), before, strict=True):
+        for tensor, kept in zip(self.stepper.members.changed_by_step(), before, strict=True):
             tensor.copy_(kept)
 
 

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ravine.engine.rows.batched import DenseNetwork
+from ravine.engine.rows.members import Members, Newcomers, Tensors, Values
+from ravine.errors import first_line
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
 from ravine.nn.randomized import Randomized, settle
 from ravine.nn.traits import takes_bfloat16
 from ravine.randomness import key
+from ravine.recipe import Recipe
 
 _STRIDE = 0x1E3779B97F4A7C15  # from one step's key to the next (a Weyl sequence)
 
@@ -87,11 +90,7 @@ class Population:
         )
         self.memory_format = torch.contiguous_format
         self.objectives = [objective.to(device=device, dtype=dtype) for objective in objectives]
-        for (
-            objective
-        ) in objectives:  # what one member does all must be able to do: they share a forward pass
-            objective.mines = any(o.mines for o in objectives)
-            objective.attacks = any(o.attacks for o in objectives)
+        self._share_abilities()
         self.layout: Layout = layout_of(self.objectives[0])
         self.chunk = 1
         self.dense: DenseNetwork | None = None  # dense networks need neither autograd nor vmap
@@ -224,32 +223,62 @@ class Population:
             if strayed:
                 self._bind_buffers(i)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Compaction: only these rows stay, in this order."""
-        index = torch.tensor(rows, device=self.theta.device, dtype=torch.int64)
-        self.theta = self.theta.detach().index_select(0, index)
-        self.buffers = {
-            name: stacked.index_select(0, index) for name, stacked in self.buffers.items()
-        }
-        self._key_bases = self._key_bases.index_select(0, index)
-        self.objectives = [self.objectives[row] for row in rows]
-        if self.global_seeds is not None:
-            self.global_seeds = [self.global_seeds[row] for row in rows]
-        self.chunk = self.chunk if self.chunk == 1 else len(rows)
+    def register(self, members: Members) -> None:
+        """Enter what the rows own into the table; whenever it changes, modules are bound anew."""
+        theta = Tensors("theta", self, "theta", lambda new: new.theta, returns=True, stepped=True)
+        keys = {f"{name}.key" for name in self._random}  # functions of seed and step
+        buffers = Tensors(
+            "buffer",
+            self,
+            "buffers",
+            lambda new: new.buffers,
+            returns=True,
+            stepped=True,
+            derived=keys.__contains__,
+        )
+        layer_keys = Tensors(
+            "layer_keys", self, "_key_bases", lambda new: new.layer_keys, saved=False
+        )
+        objectives = Values("objectives", self, "objectives", lambda new: new.objectives)
+        seeds = Values(
+            "seeds", self, "global_seeds", lambda new: [recipe.seed for recipe in new.recipes]
+        )
+        for column in (theta, buffers, layer_keys, objectives, seeds):
+            members.add(column)
+        members.when_changed(self._rebind)
+
+    def _rebind(self) -> None:
+        self.chunk = self.chunk if self.chunk == 1 else len(self)
+        self._share_abilities()
         self._bind()
 
-    def grow(self, objectives: Sequence[Objective], seeds: Sequence[int]) -> None:
-        """More rows, behind those that are there."""
+    def newcomers(
+        self,
+        objectives: Sequence[Objective],
+        recipes: Sequence[Recipe],
+        numbers: Sequence[int],
+        start: int,
+        sample_weights: Tensor | None = None,
+    ) -> Newcomers:
+        """Members that are to join: rows as their objectives and seeds make them."""
+        seeds = [recipe.seed for recipe in recipes]
         more = Population(objectives, seeds, device=self.device, dtype=self.theta.dtype)
-        self.theta = torch.cat([self.theta.detach(), more.theta.detach()])
-        self.buffers = {
-            name: torch.cat([stacked, more.buffers[name]]) for name, stacked in self.buffers.items()
-        }
-        self._key_bases = torch.cat([self._key_bases, more._key_bases])
-        self.objectives = [*self.objectives, *more.objectives]
-        if self.global_seeds is not None:
-            self.global_seeds = [*self.global_seeds, *seeds]
-        self._bind()
+        return Newcomers(
+            list(numbers),
+            list(recipes),
+            start,
+            more.objectives,
+            more.theta,
+            more.buffers,
+            more._key_bases,
+            sample_weights,
+        )
+
+    def _share_abilities(self) -> None:
+        """What one member does, all must be able to do: they share a forward pass."""
+        for objective in self.objectives:
+            objective.mines = any(o.mines for o in self.objectives)
+            objective.attacks = any(o.attacks for o in self.objectives)
 
     def saved_buffers(self) -> dict[str, Tensor]:
         """The buffers that belong to the state: all but the random layers' keys."""
@@ -500,7 +529,7 @@ class Population:
         except (
             Exception
         ) as error:  # whatever a person's module raises here is a reason, not a failure
-            return f"{name} failed: {str(error).strip().splitlines()[0][:200]}"
+            return f"{name} failed: {first_line(error)}"
         finally:
             self.grad.copy_(grad)
             self.restore(before)

@@ -7,7 +7,7 @@ Nothing here waits for the device: losses and gradient norms are kept there and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,71 +17,91 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 
 from ravine.data.pipeline import Batch
-from ravine.engine import finetune
-from ravine.engine.rows.graphed import GraphedSteps
-from ravine.engine.rows.population import Objective, Population
+from ravine.engine.rows.frozen import depth_factors, frozen
+from ravine.engine.rows.members import Members, Slots, Tensors
+from ravine.engine.rows.population import Population
 from ravine.optim.clipping import clip
 from ravine.optim.groups import on_host
 from ravine.optim.penalties import add_penalty_gradients, soft_threshold
 from ravine.optim.projection import RowConstraints
 from ravine.optim.rows import RowOptimizer
 from ravine.randomness import key, normal
-from ravine.recipe import Recipe
 
 COMPILED = (
     2**22
 )  # numbers in theta from which, on a GPU, an optimiser's formula is compiled to one pass
 
 
+StepFunction = Callable[..., tuple[Tensor, Tensor]]
+
+
 @dataclass
 class Measured:
-    """What a block of n steps gives: losses and gradient norms [n, P], NaN where a row was
-    frozen."""
+    """What a block of n steps gives: losses and gradient norms [n, P], NaN where a row was frozen,
+    and the samples of each step [n]."""
 
     losses: Tensor
     norms: Tensor
+    samples: np.ndarray
 
 
 class Stepper:
-    """The numeric core: it knows rows and columns, not epochs, files or members' names."""
+    """The numeric core: it knows rows and columns, not epochs, files or members' names.
+
+    It enters all that rows own while they step into the table ``members``.
+    """
 
     def __init__(
         self,
         population: Population,
-        recipes: Sequence[Recipe],
+        members: Members,
         *,
         sample_weights: Tensor | None = None,
+        mask: Tensor | None = None,
     ):
-        self.population = population
+        self.population, self.members = population, members
+        theta = population.theta
+        recipes = members.recipes
         self.optimizer = RowOptimizer(
             [r.optimizer for r in recipes],
             population.layout,
-            device=population.theta.device,
-            dtype=population.theta.dtype,
-            compiled=population.theta.is_cuda
-            and population.theta.numel() >= COMPILED
-            and has_triton(),
+            device=theta.device,
+            dtype=theta.dtype,
+            compiled=theta.is_cuda and theta.numel() >= COMPILED and has_triton(),
         )
         self.accumulate: int = recipes[0].optimizer.accumulate
-        self.alive = torch.ones(
-            len(recipes), dtype=torch.bool, device=population.theta.device
-        )  # [P]
-        self.average: Tensor | None = None  # [P, D], the running average of the weights
-        self.sample_weights = (
-            sample_weights  # [P, N], how often each member's bootstrap drew each sample
-        )
-        self.mask: Tensor | None = None  # [P, D], pruned weights are False
-        self.starts = torch.zeros(
-            len(recipes), dtype=torch.float64, device=population.theta.device
-        )  # [P], each row's step 0
+        self.alive = torch.ones(len(recipes), dtype=torch.bool, device=theta.device)  # [P]
+        # the running average of the weights [P, D]
+        self.average: Tensor | None = None
+        # how often each member's bootstrap drew each sample [P, N]
+        self.sample_weights = sample_weights
+        # pruned weights are False [P, D]
+        self.mask = None if mask is None else mask.to(theta.device, torch.bool)
         self.unfreeze: int | None = None  # the step from which frozen parameters move
-        self.graphed: GraphedSteps | None = None  # whole steps as CUDA graphs
-        self._still = finetune.frozen(population.layout, recipes[0].start)  # [D]
-        self._take(recipes)
+        self._still = frozen(population.layout, recipes[0].start)  # [D]
+        self._read_recipes()
+        self._register(members)
 
-    def _take(self, recipes: Sequence[Recipe]) -> None:
-        """Read the members' numbers into columns."""
-        self.recipes = list(recipes)
+    def _register(self, members: Members) -> None:
+        self.population.register(members)
+        members.add(Slots(self.optimizer))
+        alive = Tensors(
+            "alive", self, "alive", lambda new: torch.ones(len(new), dtype=torch.bool), stepped=True
+        )
+        average = Tensors(
+            "average", self, "average", lambda new: new.theta, returns=True, stepped=True
+        )
+        mask = Tensors("mask", self, "mask", lambda new: torch.ones_like(new.theta).bool())
+        weights = Tensors(
+            "sample_weights", self, "sample_weights", lambda new: new.sample_weights, saved=False
+        )
+        for column in (alive, average, mask, weights):
+            members.add(column)
+        members.when_changed(self._read_recipes)
+
+    def _read_recipes(self) -> None:
+        """Read the members' numbers into columns [P]."""
+        recipes = self.members.recipes
         device = self.population.theta.device
 
         def column(values: Iterable[float]) -> Tensor:
@@ -100,7 +120,9 @@ class Stepper:
             for name in ("norm", "tensor_norm", "value")
         ]
         self._clipped = any(r.clip.norm or r.clip.tensor_norm or r.clip.value for r in recipes)
-        self._ema = column(r.average.ema for r in recipes)
+        # the part of the way to the new weights that a running average goes; none without one,
+        # where SWA may keep the average of the epochs' ends
+        self._towards = column(1 - r.average.ema if r.average.ema else 0.0 for r in recipes)
         self._averages = any(r.average.ema for r in recipes)
         self._noise = column(r.regularize.weight_noise for r in recipes)
         self._noisy = any(r.regularize.weight_noise for r in recipes)
@@ -120,50 +142,47 @@ class Stepper:
         first: int,
         lr: np.ndarray,
         momentum: np.ndarray | None,
+        starts: Sequence[int] | None = None,
+        take: StepFunction | None = None,
     ) -> Measured:
-        """Steps first, first + 1, …, one for each item of ``batches`` (its micro-batches). lr: [n,
-        P] multipliers."""
-        population = self.population
+        """Steps first, first + 1, …, one for each item of ``batches`` (its micro-batches).
+
+        ``lr``: learning rates [n, P]. ``starts``: the step at which each row began [P]. ``take``
+        takes a step in place of ``one``.
+        """
+        population, take = self.population, take or self.one
         device = population.theta.device
+        # all numbers of the block go to the device in one copy, not one copy a step
         rates = torch.from_numpy(lr).to(device).unbind()  # n of [P]
         momenta = (
             [None] * len(lr) if momentum is None else torch.from_numpy(momentum).to(device).unbind()
         )
-        counts = torch.arange(
-            first + 1.0, first + 1.0 + len(lr), dtype=torch.float64, device=device
-        )
-        own = (counts[:, None] - self.starts).unbind()  # n of [P], each row's steps from 1
-        take = self.one if self.graphed is None else self.graphed.one
+        # optimisers count a row's own steps from 1, so that a row that joined late has its bias
+        # corrections like one that was there from the beginning
+        counts = torch.arange(first + 1.0, first + 1.0 + len(lr), dtype=torch.float64)
+        began = torch.tensor(starts or [0] * len(population), dtype=torch.float64)
+        own = (counts[:, None] - began).to(device).unbind()  # n of [P]
         measured: list[Any] = []
+        samples: list[int] = []
         host = on_host(device)
         with torch.no_grad():
             for i, (micro, rate, momentum_now, t) in enumerate(
                 zip(batches, rates, momenta, own, strict=True)
             ):
                 found = take(micro, first + i, rate, momentum_now, t)
-                measured += (
-                    [one.tolist() for one in found] if host else found
-                )  # small tensors that stay would scatter the heap
+                # on a CPU plain numbers are kept: small tensors that stay would scatter the heap;
+                # on a GPU tensors are, since reading a number would wait for the device
+                measured += [one.tolist() for one in found] if host else found
+                samples.append(sum(len(batch.y) for batch in micro))
         numbers = (
             torch.tensor(measured, dtype=torch.float64) if host else torch.stack(measured).double()
         )
         held = numbers.view(-1, 2, len(population))  # [n, 2, P]
-        return Measured(held[:, 0], held[:, 1])
+        return Measured(held[:, 0], held[:, 1], np.array(samples))
 
     def thawed(self, step: int) -> bool:
         """Whether parameters that were frozen move in this step."""
         return self.unfreeze is not None and step >= self.unfreeze
-
-    def tensors(self) -> list[Tensor]:
-        """Everything that a step changes, live."""
-        averages = [] if self.average is None else [self.average]
-        return [
-            self.population.theta,
-            *self.population.buffers.values(),
-            *self.optimizer.state().values(),
-            self.alive,
-            *averages,
-        ]
 
     def one(
         self,
@@ -177,9 +196,11 @@ class Stepper:
         """A step of every row from its micro-batches: the losses and gradient norms [P]. ``seed``:
         the step on the device."""
         population = self.population
-        theta = population.theta
+        theta = population.theta  # [P, D]
+        # the part of its step that each column takes [P, D]: frozen 0, lower layers less
         scale = self._scales[self.thawed(step)]
         before = None if scale is None else theta.clone()
+        # Nesterov's momentum takes its gradient ahead of where the weights are
         self.optimizer.point(theta, momentum)
         point = theta.clone() if self._noisy else None
         if point is not None:
@@ -187,19 +208,24 @@ class Stepper:
         losses = self._gradients(micro, step, seed)  # [P]
         if point is not None:
             theta.copy_(point)
+        # penalties are no part of the loss that is reported, but of the gradient that is clipped
         if self._penalised:
             add_penalty_gradients(population.grad, theta, population.layout, *self._penalties)
+        # what is pruned or frozen has no gradient: it must not count in the norm that clips
         if self.mask is not None:
             population.grad.mul_(self.mask)
         if scale is not None:
-            population.grad.mul_(scale != 0)
+            population.grad.masked_fill_(scale == 0, 0.0)
         norms = clip(
             population.grad,
             population.layout,
             *(self._clips if self._clipped else (None, None, None)),
-        )
+        )  # [P], before clipping
+        # a row whose numbers are not finite does not move, and nothing of the others changes
         moves = self._moves(losses, norms)
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum)
+        # decay and momentum move weights without a gradient too: scale the whole step, not the
+        # gradient alone
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)
         if self._proximal is not None:  # frozen columns and rows stay: their threshold is 0
@@ -207,7 +233,7 @@ class Stepper:
         if self._constrained:
             self._constraints.apply(theta, moves)
         if self._averages and self.average is not None:
-            self.average.lerp_(theta, (1 - self._ema)[:, None].to(theta.dtype))
+            self.average.lerp_(theta, self._towards[:, None].to(theta.dtype))
         return losses, norms
 
     def _moves(self, losses: Tensor, norms: Tensor) -> Tensor:
@@ -226,12 +252,10 @@ class Stepper:
         """The part of each step that a column takes [P, D], while parameters are frozen and once
         they move."""
         theta, layout = self.population.theta, self.population.layout
-        decays = [r.start.depth_decay for r in self.recipes]
+        decays = [r.start.depth_decay for r in self.members.recipes]
         thawed = None
         if any(decay != 1.0 for decay in decays):
-            thawed = torch.stack([finetune.depth_factors(layout, decay) for decay in decays]).to(
-                theta
-            )
+            thawed = torch.stack([depth_factors(layout, decay) for decay in decays]).to(theta)
         if self._still is None:
             return thawed, thawed
         frozen = torch.ones_like(theta) if thawed is None else thawed.clone()
@@ -270,49 +294,9 @@ class Stepper:
         theta = self.population.theta
         keys = [
             torch.tensor(key(r.seed, "weight_noise", step), device=theta.device)
-            for r in self.recipes
+            for r in self.members.recipes
         ]
         noise = torch.stack([normal(k, theta.shape[1:]) for k in keys]).to(theta.dtype)  # [P, D]
         noise *= self._noise[:, None].to(theta.dtype)
         noise[:, self.population.layout.weights :] = 0
         theta.add_(noise)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Compaction: only these rows stay, in this order."""
-        index = torch.tensor(rows, dtype=torch.int64, device=self.population.theta.device)
-        self.optimizer.keep(list(rows))
-        self.population.keep(rows)
-        self.alive, self.starts = self.alive[index], self.starts[index]
-        for name in ("average", "sample_weights", "mask"):
-            held = getattr(self, name)
-            if held is not None:
-                setattr(self, name, held.index_select(0, index))
-        self._take([self.recipes[row] for row in rows])
-        if self.graphed is not None:
-            self.graphed.clear()
-
-    def grow(
-        self,
-        objectives: Sequence[Objective],
-        recipes: Sequence[Recipe],
-        start: int,
-        sample_weights: Tensor | None,
-    ) -> None:
-        """More rows, behind those that are there, whose own step 0 is step ``start``."""
-        old = len(self.population)
-        self.optimizer.grow([r.optimizer for r in recipes])
-        self.population.grow(objectives, [r.seed for r in recipes])
-        fresh = self.population.theta[old:].detach()
-        self.alive = torch.cat([self.alive, torch.ones_like(fresh[:, 0], dtype=torch.bool)])
-        self.starts = torch.cat(
-            [self.starts, torch.full_like(fresh[:, 0], start, dtype=torch.float64)]
-        )
-        if self.sample_weights is not None and sample_weights is not None:
-            self.sample_weights = torch.cat([self.sample_weights, sample_weights])
-        if self.average is not None:
-            self.average = torch.cat([self.average, fresh])
-        if self.mask is not None:
-            self.mask = torch.cat([self.mask, torch.ones_like(fresh, dtype=torch.bool)])
-        self._take([*self.recipes, *recipes])
-        if self.graphed is not None:
-            self.graphed.clear()

@@ -3,7 +3,6 @@
 import { draw, shown, swatch } from "./chart.js";
 
 const COLOURS = Array.from({ length: 8 }, (_, i) => `var(--c${i})`);
-const TITLES = { lr: "learning rate", grad_norm: "gradient norm", step_loss: "loss of each step", r2: "R²", rmse: "RMSE", mae: "MAE" };
 const PERIOD = 2000;
 const $ = (id) => document.getElementById(id);
 
@@ -12,7 +11,7 @@ const state = { runs: [], chosen: [], touched: false, sort: { key: "created", do
 const COLUMNS = [
   { key: "name", title: "run", of: (run) => run.name },
   { key: "state", title: "state", of: (run) => run.state },
-  { key: "result", title: "result", number: true, of: (run) => headline(run)?.value },
+  { key: "result", title: "result", number: true, of: (run) => run.headline?.value },
   { key: "loss", title: "val loss", number: true, of: (run) => run.best.val_loss },
   { key: "epochs", title: "epochs", number: true, of: (run) => run.epochs },
   { key: "members", title: "members", number: true, of: (run) => run.members },
@@ -27,46 +26,25 @@ const COLUMNS = [
 
 const TEXT = {
   epochs: (run) => (run.total_epochs ? `${shortNumber(run.epochs)} / ${shortNumber(run.total_epochs)}` : shortNumber(run.epochs)),
-  seconds: (run) => duration(run.seconds),
+  seconds: (run) => run.time,
   created: (run) => run.created.slice(5, 16).replace("T", " "),
   loss: (run) => shown(run.best.val_loss),
-  result: (run) => headline(run)?.text ?? "–",
+  result: (run) => run.headline?.text ?? "–",
   lr: (run) => (run.recipe["optimizer.lr"] === "varies" ? "varies" : String(run.recipe["optimizer.lr"] ?? "–")),
 };
 
-function percent(metric) {
-  return /(accuracy|error|error_rate|precision|recall|f1)$/.test(metric);
-}
-
-function headline(run) {
-  for (const split of ["test", "val", "train"]) {
-    const value = run.best[`${split}_${run.judged_by}`];
-    if (value === undefined || value === null) continue;
-    const number = percent(run.judged_by) ? shown(100 * value, true) : shown(value);
-    return { value, text: `${number} ${title(run.judged_by)}${split === "test" ? "" : ` (${split})`}` };
-  }
-  return null;
-}
-
 function title(what) {
-  return TITLES[what] ?? what.replaceAll("_", " ");
+  return state.runs.find((run) => run.measures[what])?.measures[what].title ?? what;
 }
 
 function shortNumber(value) {
   return String(Number(Number(value).toPrecision(4)));
 }
 
-function duration(seconds) {
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
 // --- the list ---------------------------------------------------------------------------------------------------------
 
 function matches(run) {
-  const text = [run.id, run.name, run.state, headline(run)?.text, ...Object.entries(run.recipe).map(([path, value]) => `${path}=${value}`)];
+  const text = [run.id, run.name, run.state, run.headline?.text, ...Object.entries(run.recipe).map(([path, value]) => `${path}=${value}`)];
   const all = text.join(" ").toLowerCase();
   return $("filter").value.toLowerCase().split(/\s+/).every((word) => all.includes(word));
 }

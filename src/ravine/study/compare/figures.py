@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ravine.report import measures
+from ravine import measures
 from ravine.report.courses import Group, confidence, gather
 from ravine.study.page import Page, Table, cell
 from ravine.study.panels import (

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ravine.engine.rows.evaluate import better_is
+from ravine import measures
 from ravine.errors import InputError
+from ravine.measures import better_is
 from ravine.recipe import Recipe, keyword_path
-from ravine.report import measures
 from ravine.report.overview import show_value
 from ravine.study import measuring
 from ravine.study.compare.significance import paired_tests

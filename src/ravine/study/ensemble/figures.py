@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ravine.report import measures
+from ravine import measures
 from ravine.study.page import Page, Table
 from ravine.study.panels import (
     COLOURS,

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ravine.report import measures
+from ravine import measures
 from ravine.report.overview import show_value
 from ravine.study.page import Page, Table, cell
 from ravine.study.panels import (

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ravine.engine.rows.evaluate import better_is
 from ravine.errors import InputError, unknown
+from ravine.measures import better_is
 from ravine.recipe import Recipe
 from ravine.study.search.space import Choice, Integer, LogUniform, Normal, Space, Uniform
 

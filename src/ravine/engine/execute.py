@@ -1,0 +1,51 @@
+"""Programs run to their ends, one after the other; Ctrl-C and SIGTERM are noted, and answered
+between blocks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ravine.engine.execution import pilot
+from ravine.engine.execution.denormals import denormals_flushed
+from ravine.engine.loop.loop import TrainingLoop
+from ravine.engine.loop.progress import Progress
+
+Report = Callable[[Progress], None]
+
+
+def execute(loops: Sequence[TrainingLoop], report: Report = lambda progress: None) -> None:
+    """Run loops to their ends; what is asked to stop writes a snapshot and raises
+    ``Interrupted``."""
+    with _deferred_signals() as asked:
+        for loop in loops:
+            with running(loop):
+                loop.run(report, lambda: bool(asked))
+
+
+@contextmanager
+def running(loop: TrainingLoop) -> Iterator[None]:
+    """The threads and the treatment of denormal numbers with which a loop's steps are taken."""
+    with pilot.kernel_threads(loop.program.execution.threads), denormals_flushed():
+        yield
+
+
+@contextmanager
+def _deferred_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are noted, so that the block ends, a snapshot is written and nothing is
+    lost."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {
+        number: signal.signal(number, lambda number, _: asked.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,67 @@
+"""Networks made to fit the data: lazy layers learn their shapes, and a head that is replaced gets as
+many units as the data has outputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ravine.catalogue import Part, make
+from ravine.errors import InputError
+from ravine.randomness import key
+from ravine.recipe import Recipe
+
+
+def fitted_model(recipe: Recipe, outputs: int) -> Part:
+    """The model part with its head's units set to the data's outputs, where the head is
+    replaced."""
+    part = recipe.model
+    if recipe.start.head != "replace" or part.kind != "layers":
+        return part
+    layers = part.arguments["layers"]
+    dense = [i for i, layer in enumerate(layers) if layer.kind == "dense"]
+    if not dense:
+        return part
+    said = part.said()
+    said["layers"] = [layer.said() for layer in layers]
+    said["layers"][dense[-1]]["units"] = outputs
+    return make("model", said)
+
+
+def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module:
+    """The module; one with lazy layers runs once on samples of zeros, so that these know their
+    shapes."""
+    lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
+    if any(isinstance(tensor, lazy) for tensor in (*module.parameters(), *module.buffers())):
+        training = module.training
+        with torch.no_grad():
+            module.eval()(torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32))
+        module.train(training)
+    return module
+
+
+def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:
+    """A module given in Python; where the head is replaced, a new dense layer of as many units as
+    the data has outputs."""
+    if recipe.start.head != "replace":
+        return module
+    place, _, name = head_name(module).rpartition(".")
+    old = module.get_submodule(head_name(module))
+    if not name or not isinstance(old, nn.Linear):
+        repair = "end the module with torch.nn.Linear, or give it the head yourself"
+        got = f"a module whose last layer is {type(old).__name__}"
+        raise InputError("start.head", got=got, expected="a dense one", repair=repair)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(recipe.seed, "init", "head"))
+        new = nn.Linear(old.in_features, outputs, bias=old.bias is not None)
+    setattr(module.get_submodule(place), name, new.to(old.weight))
+    return module
+
+
+def head_name(model: nn.Module) -> str:
+    """The name of the last module that has parameters of its own."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ][-1]

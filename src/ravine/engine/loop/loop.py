@@ -1,0 +1,445 @@
+"""The loop over one program's population: blocks of steps, epochs' ends, stops, compaction,
+refilling, snapshots.
+
+Nothing that depends on the clock changes a number: where blocks end and snapshots fall is timed,
+what is computed is not. What happens is told to a record; the loop knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ravine.engine.execution import pilot
+from ravine.engine.loop.calendar import Calendar
+from ravine.engine.loop.columns import ScheduleColumn, bootstrap_counts
+from ravine.engine.loop.divergence import Rollback, skipped
+from ravine.engine.loop.epoch import EpochSteps
+from ravine.engine.loop.halving import Halving
+from ravine.engine.loop.progress import Progress, shown_means
+from ravine.engine.loop.record import Record, last_train_loss
+from ravine.engine.loop.stopping import Stopping
+from ravine.engine.loop.weights import Final, Weights, held
+from ravine.engine.programs import Program, objective
+from ravine.engine.rows.evaluate import evaluate, metric_functions
+from ravine.engine.rows.graphed import GraphedSteps
+from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values
+from ravine.engine.rows.step import Measured, Stepper
+from ravine.errors import RavineError
+from ravine.optim.plan import Schedules
+
+BLOCK_SECONDS = 0.4
+SNAPSHOT_SECONDS = 10.0
+
+
+class Interrupted(RavineError):
+    """Training was asked to stop; a snapshot stands and the run can be resumed."""
+
+
+class TrainingLoop:
+    """Trains a program's members to their ends, from the beginning or from a snapshot.
+
+    The program's population holds its first members; the others wait, and take the rows of those
+    that end, so that at most ``width`` members train at a time. ``halving`` drops members on the
+    way; ``trace`` names places of the run (``"0it"``, ``"2ep"``) whose weights are recorded;
+    ``mask`` [P, D] is False for pruned weights; ``sample_weights`` [P, N] weigh the training
+    samples.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        record: Record,
+        *,
+        width: int | None = None,
+        halving: Halving | None = None,
+        trace: Sequence[str] = (),
+        mask: Tensor | None = None,
+        sample_weights: Tensor | None = None,
+    ):
+        self.program, self.record, self.halving = program, record, halving
+        self.pipeline, self.population = program.pipeline, program.population
+        live = len(self.population)
+        recipes = program.recipes[:live]
+        self.waiting = list(zip(program.members[live:], program.recipes[live:], strict=True))
+        self.width = width or live
+        self.lead = program.members[0]
+        # inputs that the network rounds first come rounded: they are gathered once, used often
+        low = self.population.input_dtype
+        self.calendar = Calendar(
+            recipes[0], self.pipeline if low is None else self.pipeline.lowered(low)
+        )
+        self.stops = [Stopping(recipe, self.calendar) for recipe in recipes]
+        longest = max(stop.total for stop in self.stops)
+        # everything that a member owns is entered into this one table
+        self.members = Members(recipes, program.members[:live])
+        if sample_weights is None:
+            sample_weights = bootstrap_counts(program, recipes)
+        self.stepper = Stepper(
+            self.population, self.members, sample_weights=sample_weights, mask=mask
+        )
+        unfreeze = recipes[0].start.unfreeze
+        self.stepper.unfreeze = None if unfreeze is None else self.calendar.steps(unfreeze, longest)
+        self.graphed = GraphedSteps(self.stepper) if program.execution.graphs else None
+        self.schedules = Schedules(
+            [r.schedule for r in recipes],
+            epoch_steps=self.calendar.epoch_steps,
+            totals=[stop.total for stop in self.stops],
+        )
+        self.members.add(ScheduleColumn(self.schedules, self.calendar))
+        self.members.add(
+            Values("stops", self, "stops", self._new_stops, state=Stopping.state, restore=_restored)
+        )
+        self.weights = Weights(self.stepper, self.members, program.recipes[live:])
+        self.epoch = EpochSteps(self.members)
+        self.rollback = Rollback(self.members)
+        self.metrics = metric_functions(self.pipeline.task, recipes[0].metrics, recipes[0].loss)
+        self.trace = {self.calendar.steps(place, longest) for place in trace}
+        self.step = 0
+        self.over = False  # every member has ended
+        self._begun = False
+        self._rate = 0.0  # steps per second
+        self._seconds_before = 0.0  # of what a snapshot continues
+        self._since = self._saved = time.monotonic()
+        self._latest: dict[str, float] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def run(
+        self,
+        report: Callable[[Progress], None] = lambda progress: None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train until every member has ended."""
+        self.begin()
+        while not self.over:
+            self._block(self._block_end())
+            report(self._progress())
+            if not self.over and interrupted():
+                self.save()
+                raise Interrupted(f"interrupted after step {self.step}")
+            if not self.over and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
+                self.save()
+
+    def advance(self, to: int, deadline: float = math.inf) -> None:
+        """Train to a step of the population, if the members and the clock (``time.monotonic``) let
+        it."""
+        self.begin()
+        while not self.over and self.step < to and time.monotonic() < deadline:
+            self._block(min(to, self._block_end()))
+
+    def begin(self) -> None:
+        """What stands before the first step; more than once it does nothing."""
+        if not self._begun and self.step == 0:
+            self.rollback.begin(range(len(self.members)))
+            self.save()
+            self._keep_trace()
+        self._begun = True
+
+    def _block(self, last: int) -> None:
+        """Take steps up to step ``last``, and do what is due there."""
+        began, first = time.monotonic(), self.step
+        self.population.train()
+        self._take_steps(last)
+        self._rate = (last - first) / max(time.monotonic() - began, 1e-9)
+        self._keep_trace()
+        if self.calendar.is_end(self.step) or any(end <= self.step for end in self._ends()):
+            self._end_epoch()
+        elif not bool(self.stepper.alive.any()) and not self.rollback.waits:
+            # nobody is left who could learn: do not wait for the epoch's end
+            self._end_members(dict.fromkeys(range(len(self.members)), "diverged"))
+
+    def _block_end(self) -> int:
+        """The next step at which something is due, or fewer steps if these take long."""
+        ends = [end for end in self._ends() if end > self.step]
+        places = [place for place in self.trace if place > self.step]
+        due = min([self.calendar.end(self.step), *ends, *places])
+        steps = int(self._rate * BLOCK_SECONDS) if self._rate else 8
+        return min(due, self.step + max(1, steps))
+
+    def _ends(self) -> list[int]:
+        """The population's step at which each member ends at the latest."""
+        starts = self.schedules.starts
+        return [stop.total + start for stop, start in zip(self.stops, starts, strict=True)]
+
+    def _take_steps(self, last: int) -> None:
+        first, alive = self.step, self.stepper.alive.cpu().clone()
+        starts = self.schedules.starts
+        with pilot.kernel_threads(self.program.execution.step_threads):
+            measured = self.stepper.run(
+                self.calendar.batches(first, last),
+                first,
+                self.learning_rates(first, last),
+                self.schedules.momentum(first, last),
+                starts,
+                None if self.graphed is None else self.graphed.one,
+            )
+        self.step = last
+        self._record_frozen(first, alive, measured)
+        self._record_graphs()
+        self.epoch.add(measured)
+        # members that joined together have the same own steps: one call for each such group
+        for start in np.unique(starts):
+            rows = np.flatnonzero(np.array(starts) == start)
+            numbers = [self.members.numbers[row] for row in rows]
+            losses, norms = self.epoch.losses[-1][:, rows], self.epoch.norms[-1][:, rows]
+            self.record.add_steps(first - int(start), numbers, losses, norms)
+
+    def learning_rates(self, first: int, last: int) -> np.ndarray:
+        """The learning rates of steps first, …, last - 1 [n, P]."""
+        own = np.array([r.optimizer.lr for r in self.members.recipes]) * self.rollback.factors()
+        return self.schedules.factors(first, last) * own
+
+    def _record_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
+        """Say which members this block has lost, and at which step."""
+        for row in (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist():
+            losses, norms = measured.losses[:, row], measured.norms[:, row]
+            at = int((~(losses.isfinite() & norms.isfinite())).cpu().nonzero()[0])
+            loss, norm = float(losses[at]), float(norms[at])
+            step = first + at - self.schedules.starts[row]
+            text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
+            data = {"loss": str(loss), "grad_norm": str(norm)}
+            self.record.add_event(step, self.members.numbers[row], "frozen", text, data)
+
+    def _record_graphs(self) -> None:
+        if self.graphed is not None and self.graphed.why is not None:
+            text = f"steps without CUDA graphs: {self.graphed.why}"
+            self.record.add_event(self.step, None, "execution", text)
+            self.graphed = None
+
+    # --- the end of an epoch ----------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        """Average, evaluate, judge; members that are to end leave, and others join."""
+        self.population.gather_buffers()
+        # a member whose plan ends within an epoch is due alone: the others' epochs go on
+        at_end = self.calendar.is_end(self.step)
+        due = [row for row, end in enumerate(self._ends()) if at_end or end <= self.step]
+        if averaged := [row for row in due if self._swa_has_begun(row)]:
+            self.weights.average_epoch(averaged)
+        measured = self._measure(due)
+        alive = [bool(self.stepper.alive[row]) for row in due]
+        self._observe(due, measured, alive)
+        self._handle_trouble(due)
+        if at_end:
+            columns = {n: np.array([row.get(n, math.nan) for row in measured]) for n in measured[0]}
+            self.schedules.observe(columns)
+            self.epoch.clear()
+        self.record.add_epochs(measured)
+        ended = self._ended(due, measured, alive)
+        self._rows, self._latest = measured, shown_means(measured)
+        if ended:
+            self._end_members(ended)
+        elif at_end and self._refill():
+            self.save()
+
+    def _swa_has_begun(self, row: int) -> bool:
+        begin = self.members.recipes[row].average.swa
+        if begin is None:
+            return False
+        own = self.step - self.schedules.starts[row]
+        return own >= self.calendar.steps(begin, self.stops[row].total)
+
+    def _measure(self, due: list[int]) -> list[dict[str, Any]]:
+        """The metrics of the members whose epoch is over, one row each."""
+        columns = {
+            "train_loss": self.epoch.train_loss[due],
+            "grad_norm": self.epoch.grad_norm[due],
+            "lr": self.learning_rates(self.step - 1, self.step)[0][due],
+        }
+        if self.pipeline.has("validation"):
+            with held(self.population, self.weights.evaluated()):
+                found = self._evaluate("validation", due)
+            columns |= {f"val_{name}": values for name, values in found.items()}
+        rows = []
+        for k, row in enumerate(due):
+            own = self.step - self.schedules.starts[row]
+            place = {"member": self.members.numbers[row], "epoch": self.calendar.epochs(own)}
+            clock = {"step": own, "seconds": self.seconds}
+            rows.append(place | clock | {n: float(values[k]) for n, values in columns.items()})
+        return rows
+
+    def _evaluate(self, split: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        objectives = [self.population.objectives[row] for row in rows]
+        return evaluate(objectives, self.pipeline, split, self.metrics, self.population.call)
+
+    def _observe(self, due: list[int], measured: list[dict[str, Any]], alive: list[bool]) -> None:
+        """Judge the members that live by their stop criteria, and keep what is the best so far."""
+        improved = [
+            row
+            for row, metrics, lives in zip(due, measured, alive, strict=True)
+            if lives and self.stops[row].observe(metrics["step"], metrics, self.seconds)
+        ]
+        self.weights.keep_best(improved)
+
+    def _handle_trouble(self, due: list[int]) -> None:
+        """Members that diverged go back to their last good state, or report what they skipped, as
+        their recipes have it."""
+        for row in due:
+            recipe, text = self.members.recipes[row], None
+            own = self.step - self.schedules.starts[row]
+            losses, norms = self.epoch.of(row)
+            if recipe.stop.on_trouble == "rollback":
+                text = self.rollback.judge(row, own, losses, self.stepper.alive)
+            elif recipe.stop.on_trouble == "report":
+                text = skipped(losses, norms)
+            if text is not None:
+                lr = float(self.learning_rates(self.step - 1, self.step)[0, row])
+                number = self.members.numbers[row]
+                self.record.add_event(own, number, recipe.stop.on_trouble, text, {"lr": lr})
+
+    def _ended(
+        self, due: list[int], measured: list[dict[str, Any]], alive: list[bool]
+    ) -> dict[int, str]:
+        """The rows that end here, and why."""
+        reasons: list[str | None] = [None] * len(due)
+        if self.halving is not None:
+            totals = [self.stops[row].total for row in due]
+            reasons = self.halving.judge(self.record, measured, self.calendar.epoch_steps, totals)
+        ended = {}
+        for row, metrics, lived, halved in zip(due, measured, alive, reasons, strict=True):
+            lives, stop = bool(self.stepper.alive[row]), self.stops[row]
+            if lives and not lived:
+                # it went back: what was measured is not of the weights that it goes on with
+                stop.observe(metrics["step"], dict.fromkeys(metrics, math.nan), self.seconds)
+            reason = (stop.reason if lives else "diverged") or halved
+            if reason is not None:
+                ended[row] = reason
+        return ended
+
+    # --- members end, others join -----------------------------------------------------------------
+
+    def _end_members(self, ended: dict[int, str]) -> None:
+        """Evaluate and record those that have ended; the others go on without them."""
+        rows = sorted(ended)
+        for row in rows:
+            self.stops[row].reason = ended[row]
+        final = self.weights.final(self.stops)
+        results = self._results(final, rows)
+        arrays, facts = self.state(rows)
+        arrays["final"] = final[0][rows]
+        arrays |= {f"final_buffer/{name}": stacked[rows] for name, stacked in final[1].items()}
+        numbers = [self.members.numbers[row] for row in rows]
+        self.record.snapshot("final", self.step, numbers[0], arrays, facts)
+        for number, result in zip(numbers, results, strict=True):
+            self.record.set_result(number, result)
+        staying = [row for row in range(len(self.members)) if row not in ended]
+        if staying:
+            self.members.keep(staying)
+            self._refill()
+        elif self.waiting:
+            # the next ones begin with an epoch, as everybody does
+            if not self.calendar.is_end(self.step):
+                self.step = self.calendar.end(self.step)
+            self.epoch.clear()
+            self._refill(leaving=len(self.members))
+        else:
+            self.over = True
+            return
+        self.save()
+
+    def _results(self, final: Final, rows: list[int]) -> list[dict[str, Any]]:
+        """Evaluate these rows at the weights with which they end, on every part of the data but the
+        training part."""
+        columns: dict[str, np.ndarray] = {}
+        with held(self.population, *final):
+            self.weights.refresh_batch_norm(self.pipeline, self.stops, rows, final)
+            for split, short in (("validation", "val"), ("test", "test")):
+                if self.pipeline.has(split) and (split != "test" or self.program.test):
+                    found = self._evaluate(split, rows)
+                    columns |= {f"{short}_{name}": values for name, values in found.items()}
+        losses = self.epoch.train_loss if self.epoch.losses else None  # else the epoch is over
+        results = []
+        for k, row in enumerate(rows):
+            own, stop = self.step - self.schedules.starts[row], self.stops[row]
+            number = self.members.numbers[row]
+            result = {
+                "steps": own,
+                "epochs": self.calendar.epochs(own),
+                "seconds": self.seconds,
+                "train_loss": last_train_loss(self.record, number)
+                if losses is None
+                else float(losses[row]),
+                "stopped": stop.reason,
+                "best_step": stop.best_step if stop.keeps_best else own,
+            }
+            results.append(result | {name: float(values[k]) for name, values in columns.items()})
+        return results
+
+    def _refill(self, leaving: int = 0) -> bool:
+        """Between epochs: those that wait take the free rows, and begin. The first ``leaving`` rows
+        were kept until the others had joined: a population is never empty."""
+        room = self.width - len(self.members) + leaving
+        if not self.waiting or room < 1 or not self.calendar.is_end(self.step):
+            return False
+        numbers, recipes = zip(*self.waiting[:room], strict=True)
+        self.waiting = self.waiting[room:]
+        dtype = self.population.theta.dtype
+        fresh = [objective(r, self.pipeline, self.program.module, dtype) for r in recipes]
+        weights = bootstrap_counts(self.program, recipes)
+        self.members.grow(self.population.newcomers(fresh, recipes, numbers, self.step, weights))
+        if leaving:
+            self.members.keep(range(leaving, len(self.members)))
+        self.rollback.begin(range(len(self.members) - len(numbers), len(self.members)))
+        # how many rows there are may decide how they run
+        pilot.replay(self.population, self.program.execution)
+        self.population.train()
+        return True
+
+    def _new_stops(self, new: Newcomers) -> list[Stopping]:
+        return [Stopping(recipe, self.calendar) for recipe in new.recipes]
+
+    # --- snapshots --------------------------------------------------------------------------------
+
+    def state(self, rows: Sequence[int] | None = None) -> tuple[Arrays, Facts]:
+        """All that resuming some members, or all, needs: arrays, and plain facts."""
+        arrays, facts = self.members.state(rows)
+        execution = self.program.execution.to_dict()
+        return arrays, facts | {"step": self.step, "execution": execution, "seconds": self.seconds}
+
+    def save(self) -> None:
+        """Record the state of the members that are live."""
+        self.population.gather_buffers()
+        self.record.sync()
+        self.record.snapshot("latest", self.step, self.lead, *self.state())
+        self._saved = time.monotonic()
+
+    def load(self, arrays: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Enter where a snapshot stands. The program must hold the snapshot's members, in its
+        order."""
+        self.members.load(arrays, facts)
+        self.step, self._seconds_before = facts["step"], facts["seconds"]
+
+    def _keep_trace(self) -> None:
+        if self.step in self.trace:
+            self.population.gather_buffers()
+            arrays = {"theta": self.population.theta} | self.population.saved_buffers()
+            facts = {"step": self.step, "members": self.members.numbers}
+            self.record.snapshot("trace", self.step, self.lead, arrays, facts)
+
+    # --- progress ---------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Of training, what a snapshot continues included."""
+        return self._seconds_before + time.monotonic() - self._since
+
+    def _progress(self) -> Progress:
+        metrics = dict(self._latest)
+        if self.epoch.losses and np.isfinite(self.epoch.losses[-1][-1]).any():
+            metrics["loss"] = float(np.nanmean(self.epoch.losses[-1][-1]))
+        live = 0 if self.over else len(self.members)
+        total = max(self._ends()) if live else self.step
+        steps = self.calendar.epoch_steps
+        return Progress(self.step, total, steps, live, self._rate, metrics, self._rows)
+
+
+def _restored(stop: Stopping, state: Mapping[str, Any]) -> Stopping:
+    stop.load_state(state)
+    return stop

@@ -1,0 +1,174 @@
+"""Loops that continue where a run directory's snapshots stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ravine.engine import snapshot
+from ravine.engine.execution import pilot
+from ravine.engine.loop.calendar import Calendar
+from ravine.engine.loop.loop import TrainingLoop
+from ravine.engine.programs import Program, program_of
+from ravine.errors import InputError, RavineError
+from ravine.rundir import RunDir, snapshot_step
+
+Loops = Callable[[Program], TrainingLoop]
+
+
+def check_data(program: Program, rundir: RunDir) -> None:
+    """A run goes on with the data it began with."""
+    stored, facts = snapshot.read(rundir.data_path(program.number))
+    tensors, found = program.pipeline.state()
+    same = found == json.loads(json.dumps(facts)) and all(
+        name in stored
+        and stored[name].shape == tensor.shape
+        and torch.allclose(stored[name], tensor, equal_nan=True)
+        for name, tensor in tensors.items()
+    )
+    if not same:
+        raise InputError(
+            "data",
+            got="other data than those that the run was trained on",
+            expected="the same data",
+            repair=f"a new run can start from its weights: start.weights = {rundir.path}",
+        )
+
+
+def continued(
+    program: Program,
+    rundir: RunDir,
+    arrays: Any,
+    loop_of: Loops,
+    *,
+    after: str | None = None,
+) -> Iterator[TrainingLoop]:
+    """The loops of a program, each where its members' newest snapshot stands; made by ``loop_of``.
+
+    ``after`` is the later end towards which a finished run is extended.
+    """
+    if not rundir.begun(program.number):
+        yield loop_of(program)
+        return
+    recipes = dict(zip(program.members, program.recipes, strict=True))
+    live = set(program.members[: len(program.population)])
+    for held, facts, final in _standing(program, recipes, live, rundir, after):
+        part, members = program, list(facts["members"])
+        # those that had not begun wait behind the members that had
+        waiting = [m for m in recipes if m > max(members) and m not in live]
+        waiting = [m for m in waiting if rundir.result(m) is None]
+        if members + waiting != program.members:
+            part = _part(program, recipes, members, waiting, arrays)
+        execution = pilot.Execution(**facts["execution"])
+        pilot.replay(part.population, execution)
+        loop = loop_of(replace(part, execution=execution))
+        loop.load(held, facts)
+        if final or after is not None:
+            extend(loop)
+        yield loop
+
+
+def _part(
+    program: Program,
+    recipes: dict[int, Any],
+    members: list[int],
+    waiting: list[int],
+    arrays: Any,
+) -> Program:
+    """The program of some of its members, of which the last ones wait."""
+    chosen = [*members, *waiting]
+    return program_of(
+        program.number,
+        [recipes[member] for member in chosen],
+        chosen,
+        program.module,
+        arrays,
+        {},
+        test=program.test,
+        width=len(members),
+    )
+
+
+def _standing(
+    program: Program, recipes: dict[int, Any], live: set[int], rundir: RunDir, after: str | None
+) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any], bool]]:
+    """The newest intact snapshots that hold the members that go on, and whether each is of their
+    end.
+
+    Members go on when they have no result yet, or all of them when a run is extended.
+    """
+    wanted = {m for m in recipes if after is not None or rundir.result(m) is None}
+    finals = rundir.final_snapshots(program.number)
+    paths = sorted(
+        [*finals, *rundir.latest_snapshots(program.number)], key=snapshot_step, reverse=True
+    )
+    skipped: list[str] = []
+    for path in paths:
+        if not wanted:
+            return
+        try:
+            members = set(snapshot.facts(path)["members"])
+            final = path in finals
+            if not members & wanted or (
+                final and (not members <= wanted or not _goes_on(program, recipes, path, after))
+            ):
+                continue
+            arrays, facts = snapshot.read(path)
+        except RavineError as error:
+            skipped.append(str(error))
+            continue
+        wanted -= members
+        yield arrays, facts, final
+    if wanted & live:
+        raise RavineError(
+            f"no intact snapshot of members {sorted(wanted)}: "
+            + ("; ".join(skipped) or "none was written yet")
+        )
+
+
+def _goes_on(program: Program, recipes: dict[int, Any], final: Path, after: str | None) -> bool:
+    """Whether members that have ended are to go on: a run is extended, or its extension was
+    interrupted."""
+    facts = snapshot.facts(final)
+    recipe = recipes[facts["members"][0]]
+    return (
+        after is not None
+        or Calendar(recipe, program.pipeline).steps(recipe.stop.after) > facts["step"]
+    )
+
+
+def extend(loop: TrainingLoop) -> None:
+    """Go on after an end, towards later ones; jumps of the learning rate are recorded."""
+    numbers = loop.members.numbers
+    if loop.calendar.is_end(loop.step):
+        loop.epoch.clear()
+    for member, stop in zip(numbers, loop.stops, strict=True):
+        if stop.total <= loop.step:
+            expected = f"an end after the {loop.step} steps that member {member} has done"
+            raise InputError("--after", got=stop.stop.after, expected=expected)
+    rates = loop.learning_rates(loop.step, loop.step + 1)[0]
+    for member, stop, rate in zip(numbers, loop.stops, rates, strict=True):
+        stop.extend(loop.step)
+        epochs = loop.record.epochs(member)
+        before = epochs[-1]["lr"] if epochs else float(rate)
+        if abs(rate - before) > 0.05 * max(abs(before), 1e-12):
+            text = (
+                f"the learning rate jumps from {before:.3g} to {rate:.3g}: "
+                f"its schedule now spans {stop.total} steps"
+            )
+            data = {"before": before, "after": float(rate)}
+            loop.record.add_event(loop.step, member, "lr_jump", text, data)
+
+
+def forget_later(loop: TrainingLoop, rundir: RunDir) -> None:
+    """Forget what was measured after the step at which the loop stands."""
+    starts = loop.schedules.starts
+    for member, start in zip(loop.members.numbers, starts, strict=True):
+        rundir.truncate(loop.step - start, [member])
+    if not any(starts):
+        rundir.truncate(loop.step, loop.members.numbers)

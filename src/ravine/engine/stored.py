@@ -1,0 +1,145 @@
+"""What a run directory holds of one member: its weights, and what prepares its inputs. The data need
+not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.data.pipeline import Pipeline
+from ravine.data.read.cache import look_also_in
+from ravine.engine import snapshot
+from ravine.engine.heads import fitted_model, fitted_module, shaped
+from ravine.engine.rows.population import Objective, view
+from ravine.errors import InputError, RavineError
+from ravine.nn.build import build, layout
+from ravine.recipe import Recipe
+from ravine.rundir import RunDir
+
+
+class Stored:
+    """Member ``member`` of a run directory.
+
+    ``module`` is the module, or the function that makes one, of a run whose model was given in
+    Python.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        member: int = 0,
+        *,
+        module: nn.Module | Callable[[], nn.Module] | None = None,
+    ):
+        self._rundir = RunDir.open(Path(directory))
+        look_also_in(self._rundir.facts.get("directory"))
+        recipes = self._rundir.recipes
+        if not 0 <= member < len(recipes):
+            raise InputError(
+                "member",
+                got=member,
+                expected=f"a number under {len(recipes)}: the members of {directory}",
+            )
+        self.directory: Path = self._rundir.path
+        self.member = member
+        self.recipe: Recipe = recipes[member]
+        self._module = module
+
+    @property
+    def slots(self) -> dict[str, Tensor]:
+        """The final arrays of the member: theta, optimiser slots, averages, buffers, each one
+        row."""
+        arrays, facts = self._final
+        row = facts["members"].index(self.member)
+        return {
+            name: tensor[row]
+            for name, tensor in arrays.items()
+            if tensor.dim() and len(tensor) == len(facts["members"])
+        }
+
+    @cached_property
+    def _final(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The snapshot that holds the member as it ended, or as it last was."""
+        program = self._program
+        for path in [
+            *self._rundir.final_snapshots(program),
+            *self._rundir.latest_snapshots(program),
+        ]:
+            if self.member in snapshot.facts(path)["members"]:
+                return snapshot.read(path)
+        raise RavineError(f"{self.directory} holds no snapshot of member {self.member}")
+
+    @cached_property
+    def _program(self) -> int:
+        programs = self._rundir.facts["programs"]
+        return next(
+            number for number, program in enumerate(programs) if self.member in program["members"]
+        )
+
+    @property
+    def preprocessing(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The statistics fitted to the training data: tensors, and plain facts."""
+        return snapshot.read(self._rundir.data_path(self._program))
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """What prepares inputs, from the statistics stored with the run; the data need not be
+        there."""
+        return Pipeline.from_state(self.recipe.data, *self.preprocessing)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained network, an ordinary ``nn.Module`` in evaluation mode; a module given in
+        Python is that module itself."""
+        model = self._blank().to(self._dtype)
+        arrays, facts = self._final
+        row = facts["members"].index(self.member)
+        theta = arrays["final"][row] if "final" in arrays else arrays["theta"][row]
+        prefix = "final_buffer/" if "final" in arrays else "buffer/"
+        named = dict(model.named_parameters())
+        places = layout(Objective(model, nn.Identity()))
+        if places.size != len(theta):
+            raise InputError(
+                "module",
+                got=f"{places.size} parameters",
+                expected=f"the run's own, which has {len(theta)}",
+            )
+        with torch.no_grad():
+            for entry in places.entries:
+                parameter = named[entry.name.removeprefix("model.")]
+                parameter.copy_(view(theta, entry))
+            for name, buffer in model.named_buffers():
+                if f"{prefix}model.{name}" in arrays:
+                    buffer.copy_(arrays[f"{prefix}model.{name}"][row])
+        return model.eval()
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.recipe.precision == "float64" else torch.float32
+
+    def _blank(self) -> nn.Module:
+        if self._module is not None:
+            module = self._module if isinstance(self._module, nn.Module) else self._module()
+            module = shaped(module, self.pipeline.input_shape, self.pipeline.vocabulary is not None)
+            return fitted_module(module, self.recipe, self.pipeline.outputs)
+        if self.recipe.model.kind == "module":
+            raise InputError(
+                "model",
+                got=f"a run of the Python module {self.recipe.model.name}",
+                expected="that module again",
+                repair=f"open it in Python: ravine.Run({str(self.directory)!r}, module=...)",
+            )
+        p = self.pipeline
+        return build(
+            fitted_model(self.recipe, p.outputs),
+            p.input_shape,
+            p.outputs,
+            vocabulary=p.vocabulary,
+            seed=self.recipe.seed,
+            dtype=self._dtype,
+        )
