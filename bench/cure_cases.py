@@ -24,7 +24,6 @@ from ravine import Recipe, durations
 from ravine.doctor.edits import describe, longer
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiment import Shelf, threshold
-from ravine.doctor.field import plan_steps
 from ravine.doctor.scores import probabilities
 from ravine.doctor.trial import prove
 from ravine.errors import RavineError
@@ -155,7 +154,7 @@ def _too_long(case: Case, shelf: Shelf, budget: float, minutes: float) -> int:
     runs = (
         2 * budget + 3 * len(FRESH) + budget * len(FRESH)
     )  # trial, random search, fresh seeds, train longer
-    seconds = plan_steps(case.recipe, shelf) * (
+    seconds = shelf.steps(case.recipe) * (
         STEP * IN_TURN * budget / 20 + runs * work * batch / SPEED
     )
     return max(1, int(np.ceil(seconds / (60 * minutes))))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ravine import Recipe
+from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
 from ravine.doctor.edits import (
     Case,
     describe,
@@ -20,7 +21,6 @@ from ravine.doctor.edits import (
     scale_inputs,
 )
 from ravine.doctor.experiment import Shelf
-from ravine.doctor.field import Field, Purse, Rows, plan_steps
 from ravine.doctor.trial import held_out
 from ravine.errors import InputError
 
@@ -35,31 +35,33 @@ def random_search(
     instead of paired seeds.
     """
     held = held_out(recipe, shelf)
-    purse = Purse(budget * plan_steps(recipe, shelf))
-    field = Field(shelf, Rows.of(shelf.pipeline(held)), [recipe.seed], purse)
+    spending = Budget(budget * shelf.steps(recipe))
+    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(held)), [recipe.seed], spending)
     drawn = np.random.default_rng(seed)
     listed: list[dict[str, Any]] = []
     scores: list[float] = []
-    while purse.left > 0 and len(listed) < 4 * budget:
+    while spending.left > 0 and len(listed) < 4 * budget:
         edits = {
             path: value
-            for part in _variant(replace(program, recipe=recipe), drawn, field)
+            for part in _variant(replace(program, recipe=recipe), drawn, runs)
             for path, value in part.items()
         }
         try:
-            place = field.add([held.edit(edits)])[0]
+            place = runs.add([held.edit(edits)])[0]
         except InputError:
             continue
-        if field.cost(place, 1.0) > purse.left:
+        if runs.cost(place, 1.0) > spending.left:
             break
-        field.advance([place], 1.0)
+        runs.advance([place], 1.0)
         listed.append(edits)
-        scores.append(field.scores(place)[0].value)
+        scores.append(runs.scores(place)[0].value)
     best = listed[int(np.argmax(scores))] if scores else {}
-    return recipe.edit(best), describe(best), round(purse.spent / (purse.total / budget), 2)
+    return recipe.edit(best), describe(best), round(spending.spent / (spending.total / budget), 2)
 
 
-def _variant(case: Case, drawn: np.random.Generator, field: Field) -> Iterator[dict[str, Any]]:
+def _variant(
+    case: Case, drawn: np.random.Generator, runs: CandidateRuns
+) -> Iterator[dict[str, Any]]:
     """Edits of one variant: of each kind with probability 1/2, the learning rate log-uniform."""
 
     def yes() -> bool:
@@ -80,7 +82,7 @@ def _variant(case: Case, drawn: np.random.Generator, field: Field) -> Iterator[d
     if yes():
         yield then(fresh_weights(case, str(drawn.choice(["he_normal", "glorot_uniform"]))))
     if yes():
-        size = field.shelf.pipeline(field.recipes[0] if field.recipes else case.recipe).train_size
+        size = runs.shelf.pipeline(runs.recipes[0] if runs.recipes else case.recipe).train_size
         yield {"data.batch": int(min(drawn.choice([16, 32, 64, 128]), max(1, int(0.7 * size) - 2)))}
     if yes():
         yield longer(case, float(drawn.choice([0.5, 2.0, 4.0])))

@@ -31,6 +31,12 @@ class Crash(Exception):
     """Stands for the process's end."""
 
 
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch):
+    """No report, which has its own tests."""
+    monkeypatch.setattr("ravine.report.run_page.write_report", lambda rundir: None)
+
+
 @pytest.fixture
 def trained(monkeypatch) -> Callable[..., dict[int, torch.Tensor]]:
     """Trains with an array ``made_up`` [P, 2] that every member owns: its number, and a count of

@@ -17,13 +17,14 @@ from ravine import Recipe
 from ravine.app.cli import app
 from ravine.doctor import candidates as proposals
 from ravine.doctor import table, trial
+from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
 from ravine.doctor.edits import Case, layers_of
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Group, Shelf
-from ravine.doctor.field import Field, Purse, Rows, plan_steps
+from ravine.doctor.experiment import Shelf
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.remedies import fewer_layers
 from ravine.doctor.scores import Score, lost, paired, score
+from ravine.engine.rows.step import Stepper
 from ravine.errors import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
@@ -95,17 +96,16 @@ def test_fresh_seeds_decide(cure):
 @pytest.mark.parametrize("fault", [FAULTS, {"optimizer.lr": 0.03}], ids=["lr", "hard"])
 def test_every_step_is_counted_and_the_budget_is_kept(monkeypatch, budget, fault):
     made = []
-    advance = Group.advance
+    one = Stepper.one
 
-    def counted(self, steps, *args):
-        before = self.step
-        advance(self, steps, *args)
-        made.append((self.step - before) * len(self.members))
+    def counted(self, *args, **kwargs):
+        made.append(len(self.population))
+        return one(self, *args, **kwargs)
 
-    monkeypatch.setattr(Group, "advance", counted)
+    monkeypatch.setattr(Stepper, "one", counted)
     recipe = BLOBS.edit(fault)
     found = prove(recipe, "lr_too_low", "optimizer_unsuited", "too_few_epochs", budget=budget)
-    unit = plan_steps(recipe, Shelf())
+    unit = Shelf().steps(recipe)
     assert found.spent == pytest.approx(sum(made) / unit, abs=0.01)
     assert found.spent <= budget
 
@@ -297,11 +297,11 @@ def test_every_remedy_gives_recipes_that_train(code):
     apply_not = ("batch_too_small", "batch_too_large", "targets_unscaled")
     of_data = ("no_signal", "split_mismatch", "validation_leak")
     assert made or code in (*apply_not, *of_data)
-    field = Field(shelf, Rows.of(shelf.pipeline(recipe)), [0], Purse(1e9))
-    places = field.add(made)
-    field.advance(places, 0.1)
+    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(recipe)), [0], Budget(1e9))
+    places = runs.add(made)
+    runs.advance(places, 0.1)
     for i in places:
-        assert field.outputs(i, deciding=False), made[i]
+        assert runs.outputs(i, deciding=False), made[i]
 
 
 def deep(hidden, kind="dense"):
@@ -376,7 +376,7 @@ def test_a_rate_of_adam_that_is_far_off_is_set_in_the_sound_recipe(lr, edits):
 
 def test_the_samples_that_choose_never_decide_and_are_never_trained_on():
     pipeline = Shelf().pipeline(BLOBS)
-    rows = Rows.of(pipeline)
+    rows = SampleHalves.of(pipeline)
     assert rows.part == "validation"
     assert not set(rows.choosing.tolist()) & set(rows.deciding.tolist())
     assert len(rows.choosing) + len(rows.deciding) == pipeline.size("validation")
@@ -395,16 +395,16 @@ def test_early_stopping_ends_with_the_best_epoch_and_saves_steps():
     )
     losses, spent = {}, {}
     for patience in (None, "3ep"):
-        shelf, purse = Shelf(None, arrays), Purse(1e9)
+        shelf, budget = Shelf(None, arrays), Budget(1e9)
         stopped = recipe.edit({"stop.patience": patience})
-        field = Field(shelf, Rows.of(shelf.pipeline(stopped)), [0, 1, 2], purse)
-        field.advance(field.add([stopped]), 1.0)
-        y_val = torch.tensor(arrays[3])[field.rows.choosing]
+        runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(stopped)), [0, 1, 2], budget)
+        runs.advance(runs.add([stopped]), 1.0)
+        y_val = torch.tensor(arrays[3])[runs.halves.choosing]
         losses[patience] = [
             float(torch.nn.functional.cross_entropy(o, y_val))
-            for o in field.outputs(0, deciding=False)
+            for o in runs.outputs(0, deciding=False)
         ]
-        spent[patience] = purse.spent
+        spent[patience] = budget.spent
     assert all(stop < end for stop, end in zip(losses["3ep"], losses[None], strict=True))
     assert spent["3ep"] < spent[None] / 2
 
@@ -413,10 +413,10 @@ def test_averaged_weights_are_what_counts_where_a_recipe_averages():
     shelf = Shelf()
     outputs = {}
     for ema in (0.0, 0.99):
-        field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0], Purse(1e9))
-        field.advance(field.add([BLOBS.edit({"average.ema": ema})]), 1.0)
-        outputs[ema] = field.outputs(0, deciding=True)[0]
-        again = field.outputs(0, deciding=True)[0]
+        runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(BLOBS)), [0], Budget(1e9))
+        runs.advance(runs.add([BLOBS.edit({"average.ema": ema})]), 1.0)
+        outputs[ema] = runs.outputs(0, deciding=True)[0]
+        again = runs.outputs(0, deciding=True)[0]
         assert torch.equal(outputs[ema], again), "looking changes nothing"
     assert not torch.allclose(outputs[0.0], outputs[0.99], atol=1e-3)
 
@@ -424,19 +424,19 @@ def test_averaged_weights_are_what_counts_where_a_recipe_averages():
 def test_half_of_the_samples_alone_are_learned_from():
     """Of two groups with opposite labels, the one without weight is not learned."""
     shelf = Shelf()
-    field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0], Purse(1e9))
-    field.add([BLOBS])
-    field.weigh(0, 0.5)
-    weights = field._places[0][0].group.stepper.sample_weights
+    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(BLOBS)), [0], Budget(1e9))
+    runs.add([BLOBS])
+    runs.weigh(0, 0.5)
+    weights = runs._places[0][0].loop.stepper.sample_weights
     assert sorted(set(weights.flatten().tolist())) == [0.0, 2.0]
     assert float(weights.mean()) == pytest.approx(1.0, abs=0.02)
-    field.advance([0], 1.0)
-    assert field.scores(0)[0].metric > 0.5
+    runs.advance([0], 1.0)
+    assert runs.scores(0)[0].metric > 0.5
 
 
 def test_a_recipe_that_cannot_be_run_is_out_not_an_error():
     shelf = Shelf()
-    field = Field(shelf, Rows.of(shelf.pipeline(BLOBS)), [0, 1], Purse(1e9))
+    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(BLOBS)), [0, 1], Budget(1e9))
     bad = BLOBS.edit(
         {
             "model.layers": [
@@ -445,10 +445,10 @@ def test_a_recipe_that_cannot_be_run_is_out_not_an_error():
             ]
         }
     )
-    good, out = field.add([BLOBS, bad])
-    field.advance([good, out], 1.0)
-    assert [one.value for one in field.scores(out)] == [lost(1).value] * 2
-    assert field.scores(good)[0].value > 0.3
+    good, out = runs.add([BLOBS, bad])
+    runs.advance([good, out], 1.0)
+    assert [one.value for one in runs.scores(out)] == [lost(1).value] * 2
+    assert runs.scores(good)[0].value > 0.3
 
 
 # --- scores and the test --------------------------------------------------------------------------

@@ -217,6 +217,28 @@ class Pipeline:
             other._arrange(getattr(self._order, "device", self.device))
         return other
 
+    def batched_as(self, data: recipe.Data) -> Pipeline:
+        """The same data in the batches that ``data``, which differs in its batches alone, asks
+        for."""
+        if data.batch == self.data.batch:
+            return self
+        other = self.with_batch(data.batch)
+        if other.data is not self.data:
+            other.data = data
+            other.batch_size = _batch_size(data, self.train_size, None)
+        return other
+
+    def with_rows(self, name: str, rows: Tensor) -> Pipeline:
+        """The same data, of its validation or test part these rows alone, in this order."""
+        parts = list(self.split(name, batch=4096))
+        x, y = (torch.cat([getattr(part, field) for part in parts]) for field in ("x", "y"))
+        chosen = Arrays(x[rows.to(x.device)], y[rows.to(y.device)])
+        other = copy.copy(self)
+        other._ready = {**self._ready, name: chosen}
+        other._parts = {**self._parts, name: chosen}
+        other._arrange(getattr(self._order, "device", self.device))
+        return other
+
     def lowered(self, dtype: torch.dtype) -> Pipeline:
         """The same data for a network that rounds its inputs to ``dtype`` first: batches that are
         gathered together come so."""

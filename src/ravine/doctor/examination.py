@@ -27,7 +27,6 @@ from ravine.doctor.whatif import (
     SPEED,
     ended_early,
     limits,
-    plan,
     try_out,
 )
 from ravine.engine.execution.pilot import kernel_threads
@@ -166,9 +165,8 @@ def plan_seconds(
     """About how long ``follow`` takes: by operations, and a millisecond for each step."""
     shelf = Shelf(module, arrays)
     _, _, work = examine_static(recipe, shelf)
-    size = shelf.pipeline(recipe).train_size
-    batch = size if recipe.data.batch == "full" else recipe.data.batch
-    return plan(recipe, size) * (1e-3 + seeds * work * batch / SPEED)
+    batch = shelf.pipeline(recipe).batch_size
+    return shelf.steps(recipe) * (1e-3 + seeds * work * batch / SPEED)
 
 
 def _timed(
@@ -205,7 +203,7 @@ def run_course(
     ``work`` is the operations of one sample; a program too heavy for the time is run on smaller
     batches, then with one seed.
     """
-    total = plan(recipe, shelf.pipeline(recipe).train_size)
+    total = shelf.steps(recipe)
     run, seeds, steps = _light(
         recipe, min(steps, total), seeds, seconds * SPEED, work, least=128 if total <= steps else 16
     )
@@ -213,7 +211,7 @@ def run_course(
     began = time.monotonic()
     experiment = Experiment(recipes, shelf)
     curve = experiment.groups[0].curves[0]
-    for other in experiment.groups[0].curves:
+    for other in experiment.groups[0].curves.values():
         other.total = total
     first = [look_at(experiment, i) for i in range(seeds)]
     experiment.measure(validation == "always")
@@ -254,7 +252,7 @@ def _light(
 
 def look_at(experiment: Experiment, i: int) -> Any:
     """A probe of one member as it is now."""
-    model, loss = experiment.model(i)
     probe = experiment.groups[0].probe
     few = slice(0, 256 if probe.x[0].numel() < 500 else 32)
-    return look(model, loss, probe.x[few], probe.y[few])
+    with experiment.objective(i) as objective:
+        return look(objective.model, objective.loss, probe.x[few], probe.y[few])

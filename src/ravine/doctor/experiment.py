@@ -6,23 +6,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from ravine import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.baseline import Baseline, accuracy, baseline
-from ravine.engine.execution import pilot
-from ravine.engine.programs import Model, Program, populate
+from ravine.engine.execute import running
+from ravine.engine.loop.calendar import Calendar, plan_steps
+from ravine.engine.loop.loop import TrainingLoop
+from ravine.engine.loop.record import Memory
+from ravine.engine.loop.weights import held
+from ravine.engine.programs import Model, Program, pipeline_of, program_of
 from ravine.engine.rows.evaluate import evaluation
-from ravine.engine.rows.members import Members
-from ravine.engine.rows.step import Stepper
+from ravine.engine.rows.population import Objective
 from ravine.nn.traits import Trait, traits
-from ravine.optim.plan import Schedules
 from ravine.recipe import Recipe
 
 PROBE = 1024  # samples on which losses are compared
@@ -71,30 +72,33 @@ class Curve:
 
 
 class Shelf:
-    """The data of a program and of its variants, loaded once for each way of preparing them."""
+    """The programs of a recipe and of its variants, as training makes them; data are prepared once
+    for each way of preparing them."""
 
     def __init__(self, module: Model = None, arrays: Any = None):
         self.module, self.arrays = module, arrays
-        self._pipelines: dict[str, Pipeline] = {}
+        self._pipelines: dict[tuple[str, str], Pipeline] = {}
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
-        device, dtype = torch.device(pilot.device(recipe.device)), _dtype(recipe)
-        key = f"{recipe.data.model_dump_json(exclude={'bootstrap', 'batch'})} {dtype}"
-        if key not in self._pipelines:
-            self._pipelines[key] = Pipeline(
-                recipe.data, arrays=self.arrays, device=device, dtype=dtype
-            )
-        held = self._pipelines[key]
-        return held if held.data.batch == recipe.data.batch else held.with_batch(recipe.data.batch)
+        return pipeline_of(_by_rule(recipe), self.module, self.arrays, self._pipelines)
+
+    def steps(self, recipe: Recipe) -> int:
+        """Steps of a recipe's whole plan."""
+        return plan_steps(recipe, self.pipeline(recipe))
 
     def program(self, recipes: Sequence[Recipe], members: Sequence[int]) -> Program:
-        """Recipes that share a program, as its members, initialised."""
-        pipeline = self.pipeline(recipes[0])
-        population = populate(
-            recipes, pipeline, self.module, device=pipeline.device, dtype=_dtype(recipes[0])
+        """Recipes that share a program, as its members, initialised; nothing is checked."""
+        recipes = [_by_rule(recipe) for recipe in recipes]
+        return program_of(
+            0,
+            recipes,
+            list(members),
+            self.module,
+            self.arrays,
+            self._pipelines,
+            test=False,
+            check=False,
         )
-        execution = pilot.prepare(population, _by_rule(recipes[0]), pipeline)
-        return Program(0, list(recipes), list(members), pipeline, population, execution, test=False)
 
 
 def _by_rule(recipe: Recipe) -> Recipe:
@@ -107,20 +111,24 @@ def _by_rule(recipe: Recipe) -> Recipe:
     )
 
 
-def _dtype(recipe: Recipe) -> torch.dtype:
-    return torch.float64 if recipe.precision == "float64" else torch.float32
-
-
 class Experiment:
-    """Recipes trained side by side. ``advance`` steps them, ``curves`` says how they went, in the
-    recipes' order."""
+    """Recipes trained side by side, as ``ravine.train`` trains them, with their record in memory.
 
-    def __init__(self, recipes: Sequence[Recipe], shelf: Shelf):
+    ``advance`` steps them, ``measure`` looks at them, ``curves`` says how they went, in the
+    recipes' order. Plans shorter than ``steps`` are lengthened to it.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], shelf: Shelf, *, steps: int = 0):
         by_program: dict[str, list[int]] = {}
         for i, recipe in enumerate(recipes):
-            by_program.setdefault(recipe.program, []).append(i)
+            longer = _at_least(recipe, steps, shelf)
+            by_program.setdefault(longer.program, []).append(i)
         self.groups = [
-            Group(shelf.program([recipes[i] for i in rows], rows)) for rows in by_program.values()
+            Group(
+                shelf.program([_at_least(recipes[i], steps, shelf) for i in rows], rows),
+                [recipes[i] for i in rows],
+            )
+            for rows in by_program.values()
         ]
         self.recipes = list(recipes)
 
@@ -136,145 +144,116 @@ class Experiment:
             group.measure(validation)
 
     def curves(self) -> list[Curve]:
-        placed = {
-            member: curve
-            for group in self.groups
-            for member, curve in zip(group.members, group.curves, strict=True)
-        }
+        placed = {member: curve for group in self.groups for member, curve in group.curves.items()}
         return [placed[i] for i in range(len(self.recipes))]
 
-    def model(self, i: int) -> tuple[nn.Module, nn.Module]:
-        """A member's network and its loss, with the weights it has now."""
-        for group in self.groups:
-            if i in group.members:
-                objective = group.program.population.objectives[group.members.index(i)]
-                return objective.model, objective.loss
-        raise IndexError(i)
+    @contextmanager
+    def objective(self, i: int) -> Iterator[Objective]:
+        """A member's network and loss, with the weights it has now, or ended with."""
+        (group,) = (group for group in self.groups if i in group.curves)
+        with group.objective(i) as found:
+            yield found
+
+
+def _at_least(recipe: Recipe, steps: int, shelf: Shelf) -> Recipe:
+    pipeline = shelf.pipeline(recipe)
+    if plan_steps(recipe, pipeline) >= steps:
+        return recipe
+    return recipe.edit(
+        {"stop.after": f"{math.ceil(steps / Calendar(recipe, pipeline).epoch_steps)}ep"}
+    )
 
 
 class Group:
-    """The members of one program."""
+    """The members of one program, their training loop, and what is measured of them on the way."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, recipes: Sequence[Recipe]):
         self.program, self.pipeline = program, program.pipeline
-        self.members = list(program.members)
-        self.table = Members(program.recipes)
-        self.stepper = Stepper(program.population, self.table)
-        self.epoch_steps = math.ceil(self.pipeline.epoch_steps / self.stepper.accumulate)
-        totals = [max(1, durations.steps(r.stop.after, self.epoch_steps)) for r in program.recipes]
-        self.schedules = Schedules(
-            [r.schedule for r in program.recipes], epoch_steps=self.epoch_steps, totals=totals
-        )
-        self.curves = [
-            Curve(recipe, total) for recipe, total in zip(program.recipes, totals, strict=True)
-        ]
-        self.step = 0
-        self.rates = np.array([r.optimizer.arguments["lr"] for r in program.recipes])
-        self.probe = probe_batch(
-            self.pipeline, PROBE if math.prod(self.pipeline.input_shape) < 500 else PROBE // 4
-        )
-        self.probabilities = program.recipes[0].loss.arguments.get("input") == "probabilities"
-        self.threshold = threshold(program.recipes[0], self.pipeline.task)
-        self.base = self._baseline(self.probe.y)
+        self.record = Memory()
+        self.loop = TrainingLoop(program, self.record, sparing=True)
+        first = program.population.objectives[0]
+        size = math.prod(self.pipeline.input_shape)
+        self.probe = probe_batch(self.pipeline, PROBE if size < 500 else PROBE // 4)
+        self.probabilities = recipes[0].loss.arguments.get("input") == "probabilities"
+        self.threshold = threshold(recipes[0], self.pipeline.task)
         self.validation: Batch | None = None
         if self.pipeline.has("validation"):
-            most = 4 * PROBE if math.prod(self.pipeline.input_shape) < 500 else PROBE
+            most = 4 * PROBE if size < 500 else PROBE
             self.validation = next(iter(self.pipeline.split("validation", limit=most, batch=most)))
-        for curve in self.curves:
-            curve.base = self.base
-        self.program.population.train()
-        self.seconds_a_step = 0.0
+        self.base = self._baseline(first)
+        self.curves = {
+            member: Curve(recipe, stop.total, base=self.base)
+            for member, recipe, stop in zip(program.members, recipes, self.loop.stops, strict=True)
+        }
 
-    def _baseline(self, y: Tensor) -> Baseline:
-        loss = self.program.population.objectives[0].loss
-        with torch.no_grad():
-            output = self.program.population.call(
-                self.program.population.objectives[0].model, self.probe.x[:2]
-            )
+    def _baseline(self, objective: Objective) -> Baseline:
+        with evaluation([objective]):
+            output = self.program.population.call(objective.model, self.probe.x[:2])
         outputs = output.shape[-1] if output.dim() > 1 else 1
         return baseline(
-            loss, y.cpu(), outputs, self.pipeline.task, probabilities=self.probabilities
+            objective.loss,
+            self.probe.y.cpu(),
+            outputs,
+            self.pipeline.task,
+            probabilities=self.probabilities,
         )
 
     def advance(self, steps: int, deadline: float = math.inf) -> None:
-        while self.step < steps and time.monotonic() < deadline and bool(self.stepper.alive.any()):
-            size = (
-                1 if self.step == 0 else max(1, min(64, int(0.5 / max(self.seconds_a_step, 1e-6))))
-            )
-            last = min(steps, self.step + size)
-            began = time.monotonic()
-            rates = self.schedules.factors(self.step, last) * self.rates
-            measured = self.stepper.run(
-                self._batches(self.step, last),
-                self.step,
-                rates,
-                self.schedules.momentum(self.step, last),
-            )
-            if self.step:
-                self.seconds_a_step = (time.monotonic() - began) / (last - self.step)
-            self.step = last
-            losses, norms = measured.losses.cpu().numpy(), measured.norms.cpu().numpy()
-            for i, curve in enumerate(self.curves):
-                curve.losses = np.concatenate([curve.losses, losses[:, i]])
-                curve.norms = np.concatenate([curve.norms, norms[:, i]])
-        if self.step < steps and not bool(self.stepper.alive.any()):
-            self.step = steps
-
-    def _batches(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
-        k, n = self.stepper.accumulate, self.pipeline.epoch_steps
-        for step in range(first, last):
-            epoch, place = divmod(step, self.epoch_steps)
-            start = epoch * n + place * k
-            yield list(self.pipeline.batches(start, min(start + k, (epoch + 1) * n)))
+        """To a step, or as far as the clock lets it go."""
+        with running(self.loop):
+            self.loop.advance(steps, deadline)
+        for member, curve in self.curves.items():
+            curve.losses, curve.norms = self.record.losses(member), self.record.norms(member)
 
     def measure(self, validation: bool = False) -> None:
-        population = self.program.population
+        """Note loss and metric of every member on the probe samples, and on validation samples."""
+        for member, curve in self.curves.items():
+            if curve.at and curve.at[-1] == len(curve.losses) and not validation:
+                continue  # it has ended
+            curve.at.append(len(curve.losses))
+            with self.objective(member) as objective:
+                loss, metric = self.judge(objective, self.probe)
+                if self.lost(member):
+                    loss, metric = math.nan, math.nan
+                curve.loss.append(loss)
+                curve.metric.append(metric)
+                if validation and self.validation is not None:
+                    loss, metric = self.judge(objective, self.validation)
+                    curve.val_loss.append(loss)
+                    curve.val_metric.append(metric)
+
+    def lost(self, member: int) -> bool:
+        """Whether a member has diverged, and does not train any more."""
+        result = self.record.results.get(member)
+        if result is not None:
+            return result["stopped"] == "diverged"
+        return not bool(self.loop.stepper.alive[self.loop.members.numbers.index(member)])
+
+    @contextmanager
+    def objective(self, member: int) -> Iterator[Objective]:
+        """A member's network and loss, with the weights it has now, or ended with."""
+        population = self.loop.population
         population.gather_buffers()
-        for i, (objective, curve) in enumerate(
-            zip(population.objectives, self.curves, strict=True)
-        ):
-            curve.at.append(self.step)
-            loss, metric = self._judge(objective, self.probe)
-            if not bool(self.stepper.alive[i]):
-                loss, metric = math.nan, math.nan
-            curve.loss.append(loss)
-            curve.metric.append(metric)
-            if validation and self.validation is not None:
-                loss, metric = self._judge(objective, self.validation)
-                curve.val_loss.append(loss)
-                curve.val_metric.append(metric)
-        population.train()
+        final = self.record.finals.get(member)
+        if final is None:
+            yield population.objectives[self.loop.members.numbers.index(member)]
+            return
+        # a member that has ended is shown in the first row, whose own weights wait aside
+        theta = population.theta.detach().clone()
+        buffers = {name: stacked.clone() for name, stacked in population.saved_buffers().items()}
+        theta[0] = final[0].to(theta)
+        for name, value in final[1].items():
+            buffers[name][0] = value
+        with held(population, theta, buffers):
+            yield population.objectives[0]
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Only these members go on."""
-        self.table.keep(rows)
-        self.schedules.keep(rows)
-        self.rates = self.rates[list(rows)]
-        self.members = [self.members[row] for row in rows]
-        self.curves = [self.curves[row] for row in rows]
-
-    def outputs(self, batch: Batch) -> list[Tensor]:
-        """Every member's outputs [n, ...] in evaluation mode."""
-        population = self.program.population
-        population.gather_buffers()
-        found = []
-        for objective in population.objectives:
-            with evaluation([objective]):
-                found.append(
-                    torch.cat([population.call(objective.model, x) for x in batch.x.split(512)])
-                    .float()
-                    .cpu()
-                )
-        population.train()
-        return found
-
-    def _judge(self, objective: Any, batch: Batch) -> tuple[float, float]:
+    def judge(self, objective: Objective, batch: Batch) -> tuple[float, float]:
         """Loss and metric without dropout; batch norm by the statistics of these samples while its
         averages are young."""
         with evaluation([objective]):
-            young = (
+            young: list[Any] = (
                 [m for m in objective.modules() if Trait.BATCH_STATISTICS in traits(m)]
-                if self.step < 500
+                if self.loop.step < 500
                 else []
             )
             momenta = [m.momentum for m in young]

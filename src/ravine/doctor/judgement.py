@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ravine import durations
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
 from ravine.doctor.baseline import Baseline, baseline
@@ -25,6 +24,7 @@ from ravine.doctor.probes import Seen, look
 from ravine.doctor.table import as_tables, before_training, given_course, ranked
 from ravine.doctor.untrained import Untrained, inspect_program
 from ravine.doctor.verdict import verdict
+from ravine.engine.loop.calendar import plan_steps
 from ravine.engine.programs import Model, Program, programs_of
 from ravine.engine.run import Run
 from ravine.errors import InputError
@@ -129,7 +129,7 @@ def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> C
     recipe, losses, epochs = rundir.recipes[member], rundir.steps(member), rundir.epochs(member)
     result = rundir.result(member)
     seen = len(losses)
-    total = seen if result is not None else _total(recipe, pipeline)
+    total = seen if result is not None else plan_steps(recipe, pipeline)
     curve = Curve(recipe, max(total, 1), losses, _norms(epochs, seen), base=base)
     if not seen:
         return curve
@@ -155,12 +155,6 @@ def _norms(epochs: Sequence[dict[str, Any]], steps: int) -> np.ndarray:
         np.resize(np.repeat(norms, -(-steps // max(1, len(norms)))), steps)
         if len(norms)
         else np.zeros(steps)
-    )
-
-
-def _total(recipe: Recipe, pipeline: Pipeline) -> int:
-    return durations.steps(
-        recipe.stop.after, math.ceil(pipeline.epoch_steps / recipe.optimizer.accumulate)
     )
 
 

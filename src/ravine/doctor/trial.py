@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
 from ravine.doctor.candidates import Candidate, candidates, nearby, untouched
 from ravine.doctor.edits import Case, Edits, describe
 from ravine.doctor.experiment import Shelf
-from ravine.doctor.field import Field, Purse, Rows, plan_steps
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import Overfitting
 from ravine.doctor.scores import Score, paired
@@ -134,7 +134,7 @@ def prove(
         )
     shelf = Shelf(module, arrays)
     held = held_out(recipe, shelf)
-    steps = plan_steps(recipe, shelf)
+    steps = shelf.steps(recipe)
     trial = Trial(
         replace(case, recipe=held, steps=steps),
         shelf,
@@ -160,7 +160,7 @@ class Trial:
     """One search: it trains candidates rung by rung and keeps count of the steps."""
 
     def __init__(self, case: Case, shelf: Shelf, budget: float, unit: int, report: Report):
-        self.case, self.shelf, self.budget, self.unit, self.report = (
+        self.case, self.shelf, self.original_runs, self.unit, self.report = (
             case,
             shelf,
             budget,
@@ -168,20 +168,25 @@ class Trial:
             report,
         )
         self.what = "first candidates"
-        self.purse = Purse(budget * unit, on_spend=lambda part: report(part, self.what))
-        self.rows = Rows.of(shelf.pipeline(case.recipe))
+        self.budget = Budget(budget * unit, on_spend=lambda part: report(part, self.what))
+        self.halves = SampleHalves.of(shelf.pipeline(case.recipe))
         self.seed = case.recipe.seed
-        self.field = Field(shelf, self.rows, [self.seed + i for i in range(SEEDS)], self.purse)
+        self.candidates = CandidateRuns(
+            shelf, self.halves, [self.seed + i for i in range(SEEDS)], self.budget
+        )
         self.listed: list[Candidate] = []
         self.beside = 0  # runs of the winner that are kept for what no edit can be
 
     # --- choosing ---------------------------------------------------------------------------------
 
     def run(self, findings: Sequence[Finding], original: Recipe) -> Cure:
-        overfits = self.rows.held_out and any(f.code == Overfitting.code for f in findings)
-        self.beside = SEEDS if overfits and self.budget >= AMPLE else 0
+        overfits = self.halves.held_out and any(f.code == Overfitting.code for f in findings)
+        self.beside = SEEDS if overfits and self.original_runs >= AMPLE else 0
         self._enter(
-            [untouched(self.case), *candidates(self.case, findings, round(WAVE * self.budget))]
+            [
+                untouched(self.case),
+                *candidates(self.case, findings, round(WAVE * self.original_runs)),
+            ]
         )
         (part, left), *later = RUNGS
         alive = self._rung(range(len(self.listed)), part, "first candidates")
@@ -201,7 +206,7 @@ class Trial:
 
     def _enter(self, new: Sequence[Candidate]) -> list[int]:
         self.listed += new
-        return self.field.add([candidate.recipe for candidate in new])
+        return self.candidates.add([candidate.recipe for candidate in new])
 
     def _second_wave(self, alive: Sequence[int]) -> list[int]:
         ranked = self._ranked(alive)
@@ -220,9 +225,9 @@ class Trial:
         the first ones first."""
         self.what = what
         kept = self._affordable(wanted, part)
-        self.field.advance(kept, part)
+        self.candidates.advance(kept, part)
         for i in kept:
-            scores = self.field.scores(i)
+            scores = self.candidates.scores(i)
             values = [score.value for score in scores]
             self.listed[i].scores.append(
                 (float(np.mean(values)) + min(values)) / 2
@@ -234,8 +239,8 @@ class Trial:
         kept: list[int] = []
         cost = 0.0
         for i in wanted:
-            own = self.field.cost(i, part)
-            if self.purse.left - cost - own >= self._reserve(i):
+            own = self.candidates.cost(i, part)
+            if self.budget.left - cost - own >= self._reserve(i):
                 kept.append(i)
                 cost += own
         return kept
@@ -243,13 +248,13 @@ class Trial:
     def _reserve(self, i: int) -> float:
         """Steps of the decision on a candidate, which must stay affordable."""
         return (
-            max(SEEDS * self._pair(i), DECISION * self.purse.total)
-            + self.beside * self.field.plans[i]
+            max(SEEDS * self._pair(i), DECISION * self.budget.total)
+            + self.beside * self.candidates.plans[i]
         )
 
     def _pair(self, i: int) -> int:
         """Steps of the untouched recipe and of a candidate, one seed of each."""
-        return self.field.plans[0] + self.field.plans[i]
+        return self.candidates.plans[0] + self.candidates.plans[i]
 
     def _last(self, i: int) -> float:
         return self.listed[i].scores[-1]
@@ -258,7 +263,11 @@ class Trial:
         """Best first; of those that are as good, the one of fewest steps and remedies."""
 
         def rank(i: int) -> tuple[float, int, int]:
-            return -round(self._last(i) / ALIKE), self.field.plans[i], len(self.listed[i].moves)
+            return (
+                -round(self._last(i) / ALIKE),
+                self.candidates.plans[i],
+                len(self.listed[i].moves),
+            )
 
         return sorted(places, key=rank)
 
@@ -268,14 +277,16 @@ class Trial:
         """Fresh seeds of the untouched recipe and of the winner, as many as are affordable, on
         samples that did not choose."""
         chosen = self.listed[winner]
-        affordable = (self.purse.left - self.beside * self.field.plans[winner]) / self._pair(winner)
+        affordable = (self.budget.left - self.beside * self.candidates.plans[winner]) / self._pair(
+            winner
+        )
         fresh = [self.seed + 101 + k for k in range(max(SEEDS, min(MOST_SEEDS, int(affordable))))]
         self.what = f"{len(fresh)} fresh seeds"
-        pair = Field(self.shelf, self.rows, fresh, self.purse)
+        pair = CandidateRuns(self.shelf, self.halves, fresh, self.budget)
         pair.add([self.case.recipe, chosen.recipe])
         pair.advance([0, 1], 1.0)
         before, after = (pair.scores(i, deciding=True) for i in (0, 1))
-        accepted, p = _better(before, after, held_out=self.rows.held_out)
+        accepted, p = _better(before, after, held_out=self.halves.held_out)
         also = self._beside(pair, 1)
         return self._cure(
             chosen,
@@ -294,9 +305,11 @@ class Trial:
         best = max(others, key=lambda c: (len(c.scores), c.scores[-1]), default=self.listed[0])
         rung = min(len(best.metrics), len(self.listed[0].metrics)) - 1
         before, after = self.listed[0].metrics[rung], best.metrics[rung]
-        also = self._beside(self.field, 0)
+        also = self._beside(self.candidates, 0)
         note = f"nothing beat the untouched recipe in choosing; at {RUNGS[rung][0]:.0%} of the plan"
-        return self._cure(best, original, before, after, self.field.seeds, False, 1.0, also, note)
+        return self._cure(
+            best, original, before, after, self.candidates.seeds, False, 1.0, also, note
+        )
 
     def _cure(
         self,
@@ -310,7 +323,7 @@ class Trial:
         also: list[dict[str, Any]],
         note: str = "",
     ) -> Cure:
-        if not self.rows.held_out:
+        if not self.halves.held_out:
             note = "; ".join(
                 filter(
                     None,
@@ -337,8 +350,8 @@ class Trial:
             original.edit(chosen.edits).to_toml(),
             name,
             p,
-            round(self.purse.spent / self.unit, 2),
-            self.budget,
+            round(self.budget.spent / self.unit, 2),
+            self.original_runs,
             tried,
             also,
             note,
@@ -346,11 +359,11 @@ class Trial:
 
     # --- what no edit of one recipe can be --------------------------------------------------------
 
-    def _beside(self, trained: Field, i: int) -> list[dict[str, Any]]:
+    def _beside(self, trained: CandidateRuns, i: int) -> list[dict[str, Any]]:
         """Against overfitting, for a recipe of a field: its seeds as one ensemble; what half of the
         training samples costs."""
         n = len(trained.seeds)
-        if not self.beside or trained.cost(i, 1.0) > self.purse.left:
+        if not self.beside or trained.cost(i, 1.0) > self.budget.left:
             return []
         trained.advance([i], 1.0)
         members = trained.scores(i, deciding=True)
@@ -362,9 +375,9 @@ class Trial:
                 [trained.ensemble(i)] * n,
             )
         ]
-        half = Field(self.shelf, self.rows, trained.seeds[:SEEDS], self.purse)
+        half = CandidateRuns(self.shelf, self.halves, trained.seeds[:SEEDS], self.budget)
         half.add([trained.recipes[i]])
-        if half.cost(0, 1.0) <= self.purse.left:
+        if half.cost(0, 1.0) <= self.budget.left:
             half.weigh(0, 0.5)
             self.what = "half of the data"
             half.advance([0], 1.0)

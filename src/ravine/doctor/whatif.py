@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ravine import durations
 from ravine.catalogue import find
 from ravine.doctor.course import UNFINISHED, Course
 from ravine.doctor.declaration import Declaration, Evidence, Kind
@@ -41,15 +40,6 @@ def seconds_of(course: Course, work: float, steps: int | None = None) -> float:
     known."""
     batch = (course.run or course.recipe).data.batch
     return work * (256 if batch == "full" else batch) * (steps or course.steps) / SPEED
-
-
-def plan(recipe: Recipe, size: int) -> int:
-    """Steps of a recipe's whole plan on so many training samples."""
-    batch = size if recipe.data.batch == "full" else min(recipe.data.batch, size)
-    per_epoch = size // batch if recipe.data.last_batch == "drop" else math.ceil(size / batch)
-    return max(
-        1, durations.steps(recipe.stop.after, math.ceil(per_epoch / recipe.optimizer.accumulate))
-    )
 
 
 # --- where it does not learn ----------------------------------------------------------------------
@@ -241,7 +231,7 @@ def _outcomes(
     shelf: Shelf, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf
 ) -> list[Curve]:
     """The curves of recipes after so many steps, measured at the start and at the end."""
-    experiment = Experiment(recipes, shelf)
+    experiment = Experiment(recipes, shelf, steps=steps)
     experiment.measure()
     experiment.advance(steps, seconds=seconds)
     experiment.measure()
@@ -298,13 +288,16 @@ def _unaugmented(
 ) -> WhatIf:
     """With and without augmentation, both on samples as they are."""
     recipe = course.trained
-    experiment = Experiment([recipe, recipe.edit({"data.augment": []})], shelf)
+    plain_recipe = recipe.edit({"data.augment": []})
+    experiment = Experiment([recipe, plain_recipe], shelf, steps=steps)
     experiment.advance(steps, seconds=seconds)
     plain = experiment.groups[-1]
-    own, without = (
-        plain.base.skill(group._judge(group.program.population.objectives[0], plain.probe)[0])
-        for group in experiment.groups
-    )
+    skills = []
+    for group in experiment.groups:
+        (member,) = group.curves
+        with group.objective(member) as objective:
+            skills.append(plain.base.skill(group.judge(objective, plain.probe)[0]))
+    own, without = skills
     words = f"without it {steps} steps {_words(without)} on samples as they are, with it {_percent(own)}"
     return WhatIf(
         suspect,
@@ -392,7 +385,7 @@ def _faster(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterat
 
 def _further(course: Course, shelf: Shelf, seconds: float, work: float) -> Iterator[WhatIf]:
     """Four times the plan, 200 steps at least; the same epochs on smaller batches."""
-    run, size = course.trained, shelf.pipeline(course.trained).train_size
+    run = course.trained
     needed = max(GAIN, (1 - course.skill) / 2) if course.plain else GAIN
     times = max(4, math.ceil(LONGEST / 4 / course.total))
     ends = Evidence("stop.after", f"the plan ends after {course.total} steps", 1.0)
@@ -407,7 +400,7 @@ def _further(course: Course, shelf: Shelf, seconds: float, work: float) -> Itera
         found.append((BatchTooLarge, leaves, smaller))
     for kind, evidence, edits in found:
         recipe = run.edit(edits)
-        steps = min(plan(recipe, size), LONGEST)
+        steps = min(shelf.steps(recipe), LONGEST)
         if course.total >= LONGEST or seconds_of(course, work, steps) > seconds / 2:
             continue
         skill = _outcomes(shelf, [recipe], steps, PATIENCE * seconds)[0].skill

@@ -17,6 +17,8 @@ from ravine.rundir import RunDir
 class DirectoryRecord:
     """What happens to the members of program ``number``, stored in a run directory."""
 
+    lasts = True
+
     def __init__(self, rundir: RunDir, number: int):
         self.rundir, self.number = rundir, number
         self.add_epochs, self.add_event = rundir.add_epochs, rundir.add_event

@@ -104,35 +104,54 @@ def program_of(
     *,
     test: bool = True,
     width: int | None = None,
+    check: bool = True,
 ) -> Program:
     """Recipes of one program: data, population of the first ``width`` members, and execution
-    record."""
+    record. ``check`` tries model, loss and metrics on a few samples first."""
     recipes, waiting = recipes[:width], recipes[len(recipes[:width]) :]
     first = recipes[0]
-    device = torch.device(pilot.device(first.device))
+    pipeline = pipeline_of(first, module, arrays, pipelines)
     dtype = torch.float64 if first.precision == "float64" else torch.float32
-    carried = finetune.carried_over(first)
-    said = first.data.model_dump_json(exclude={"bootstrap"})
-    for tokens in (True, False):
-        shared = (said, f"{dtype} {carried and first.start.weights} {tokens}")
-        if shared not in pipelines:
-            pipelines[shared] = Pipeline(
-                first.data, arrays=arrays, device=device, dtype=dtype, fitted=carried, tokens=tokens
-            )
-        pipeline = pipelines[shared]
-        population = populate(recipes, pipeline, module, device=device, dtype=dtype)
-        if pipeline.vocabulary is None or _takes_tokens(population.objectives[0].model, pipeline):
-            break  # else they are numbers
-    rehearse(recipes, pipeline, population)
-    if (
-        any(recipe.regularize.adversarial for recipe in recipes)
-        and not pipeline.batch(0).x.is_floating_point()
-    ):
-        expected = "inputs that are real numbers: they are moved uphill"
-        raise InputError("regularize.adversarial", got="tokens", expected=expected)
+    population = populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
+    if check:
+        rehearse(recipes, pipeline, population)
+        _check_adversarial(recipes, pipeline)
     execution = pilot.prepare(population, first, pipeline)
     recipes = [*recipes, *waiting]
     return Program(number, recipes, members, pipeline, population, execution, test, module)
+
+
+def pipeline_of(
+    recipe: Recipe, module: Model, arrays: Any, pipelines: dict[tuple[str, str], Pipeline]
+) -> Pipeline:
+    """The data of a recipe, prepared for its model: whole numbers are tokens where the model takes
+    them. ``pipelines`` keeps what was prepared, for recipes that differ in their batches alone
+    too."""
+    device = torch.device(pilot.device(recipe.device))
+    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+    carried = finetune.carried_over(recipe)
+    data = recipe.data
+    described = data.model_dump_json(exclude={"bootstrap", "batch"})
+    for tokens in (True, False):
+        key = (described, f"{device} {dtype} {carried and recipe.start.weights} {tokens}")
+        if key not in pipelines:
+            pipelines[key] = Pipeline(
+                data, arrays=arrays, device=device, dtype=dtype, fitted=carried, tokens=tokens
+            )
+        pipeline = pipelines[key].batched_as(data)
+        if pipeline.vocabulary is None or not tokens:
+            break
+        model = objective(recipe, pipeline, module, dtype).model.to(device=device, dtype=dtype)
+        if _takes_tokens(model, pipeline):
+            break
+    return pipeline
+
+
+def _check_adversarial(recipes: Sequence[Recipe], pipeline: Pipeline) -> None:
+    attacks = any(recipe.regularize.adversarial for recipe in recipes)
+    if attacks and not pipeline.batch(0).x.is_floating_point():
+        expected = "inputs that are real numbers: they are moved uphill"
+        raise InputError("regularize.adversarial", got="tokens", expected=expected)
 
 
 def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:

@@ -87,6 +87,11 @@ class Calendar:
             )
 
 
+def plan_steps(recipe: Recipe, pipeline: Pipeline) -> int:
+    """Steps of a recipe's whole plan, its end by ``stop.after``."""
+    return max(1, Calendar(recipe, pipeline).steps(recipe.stop.after))
+
+
 def _sizes(recipe: Recipe, pipeline: Pipeline) -> list[int]:
     """The batch size of each epoch, up to where it no longer changes."""
     grow = recipe.data.grow

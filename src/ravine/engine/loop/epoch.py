@@ -76,3 +76,20 @@ class EpochSteps(Column):
         # a snapshot of before samples were counted: every step weighs alike
         samples = arrays.get("epoch_samples", torch.ones(len(losses), dtype=torch.int64))
         self.samples = [samples.numpy()]
+
+
+def without_rest(measured: Measured, alive: Tensor, steps: int) -> Measured:
+    """Of members that all have been lost, of which those that were ``alive`` [P] were lost in these
+    steps: ``steps`` steps, NaN behind the one that lost the last of them.
+
+    How many more were taken before that was noticed depends on the clock, and must not show.
+    """
+    bad = ~(measured.losses.isfinite() & measured.norms.isfinite()).cpu()  # [n, P]
+    first_bad = [int(bad[:, row].nonzero()[0]) for row in alive.nonzero().flatten().tolist()]
+    seen = max(first_bad) + 1
+    nothing = torch.full((steps, bad.shape[1]), torch.nan, dtype=torch.float64)
+    losses, norms = nothing, nothing.clone()
+    losses[:seen], norms[:seen] = measured.losses[:seen].cpu(), measured.norms[:seen].cpu()
+    samples = np.full(steps, measured.samples[0])
+    samples[:seen] = measured.samples[:seen]
+    return Measured(losses, norms, samples)

@@ -19,11 +19,11 @@ from ravine.engine.execution import pilot
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.divergence import Rollback, skipped
-from ravine.engine.loop.epoch import EpochSteps
+from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
-from ravine.engine.loop.stopping import Stopping
+from ravine.engine.loop.stopping import Stopping, depends_on_validation
 from ravine.engine.loop.weights import Final, Weights, held
 from ravine.engine.programs import Program, objective
 from ravine.engine.rows.evaluate import evaluate, metric_functions
@@ -47,8 +47,8 @@ class TrainingLoop:
     The program's population holds its first members; the others wait, and take the rows of those
     that end, so that at most ``width`` members train at a time. ``halving`` drops members on the
     way; ``trace`` names places of the run (``"0it"``, ``"2ep"``) whose weights are recorded;
-    ``mask`` [P, D] is False for pruned weights; ``sample_weights`` [P, N] weigh the training
-    samples.
+    ``mask`` [P, D] is False for pruned weights. ``sparing`` leaves the validation part alone at
+    epochs' ends where no member's schedule, stop or best weights depend on it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainingLoop:
         halving: Halving | None = None,
         trace: Sequence[str] = (),
         mask: Tensor | None = None,
-        sample_weights: Tensor | None = None,
+        sparing: bool = False,
     ):
         self.program, self.record, self.halving = program, record, halving
         self.pipeline, self.population = program.pipeline, program.population
@@ -78,11 +78,8 @@ class TrainingLoop:
         longest = max(stop.total for stop in self.stops)
         # everything that a member owns is entered into this one table
         self.members = Members(recipes, program.members[:live])
-        if sample_weights is None:
-            sample_weights = bootstrap_counts(program, recipes)
-        self.stepper = Stepper(
-            self.population, self.members, sample_weights=sample_weights, mask=mask
-        )
+        drawn = bootstrap_counts(program, recipes)
+        self.stepper = Stepper(self.population, self.members, sample_weights=drawn, mask=mask)
         unfreeze = recipes[0].start.unfreeze
         self.stepper.unfreeze = None if unfreeze is None else self.calendar.steps(unfreeze, longest)
         self.graphed = GraphedSteps(self.stepper) if program.execution.graphs else None
@@ -98,6 +95,8 @@ class TrainingLoop:
         self.weights = Weights(self.stepper, self.members, program.recipes[live:])
         self.epoch = EpochSteps(self.members)
         self.rollback = Rollback(self.members)
+        depends = halving is not None or any(map(depends_on_validation, program.recipes))
+        self.validates = self.pipeline.has("validation") and (depends or not sparing)
         self.metrics = metric_functions(self.pipeline.task, recipes[0].metrics, recipes[0].loss)
         self.trace = {self.calendar.steps(place, longest) for place in trace}
         self.step = 0
@@ -135,25 +134,22 @@ class TrainingLoop:
             self._block(min(to, self._block_end()))
 
     def begin(self) -> None:
-        """What stands before the first step; more than once it does nothing."""
+        """Record where the members begin, once; and be ready to train."""
         if not self._begun and self.step == 0:
             self.rollback.begin(range(len(self.members)))
             self.save()
             self._keep_trace()
         self._begun = True
+        self.population.train()
 
     def _block(self, last: int) -> None:
         """Take steps up to step ``last``, and do what is due there."""
         began, first = time.monotonic(), self.step
-        self.population.train()
         self._take_steps(last)
         self._rate = (last - first) / max(time.monotonic() - began, 1e-9)
         self._keep_trace()
         if self.calendar.is_end(self.step) or any(end <= self.step for end in self._ends()):
             self._end_epoch()
-        elif not bool(self.stepper.alive.any()) and not self.rollback.waits:
-            # nobody is left who could learn: do not wait for the epoch's end
-            self._end_members(dict.fromkeys(range(len(self.members)), "diverged"))
 
     def _block_end(self) -> int:
         """The next step at which something is due, or fewer steps if these take long."""
@@ -180,11 +176,15 @@ class TrainingLoop:
                 starts,
                 None if self.graphed is None else self.graphed.one,
             )
-        self.step = last
         self._record_frozen(first, alive, measured)
         self._record_graphs()
+        self.step = last
+        if not bool(self.stepper.alive.any()) and not self.rollback.waits:
+            # nobody is left who could learn: what is left of the epoch is not computed
+            self.step = min([self.calendar.end(first), *(e for e in self._ends() if e > first)])
+            measured = without_rest(measured, alive, self.step - first)
         self.epoch.add(measured)
-        # members that joined together have the same own steps: one call for each such group
+        # the own steps of a member are counted from its start, which members may share
         for start in np.unique(starts):
             rows = np.flatnonzero(np.array(starts) == start)
             numbers = [self.members.numbers[row] for row in rows]
@@ -253,7 +253,7 @@ class TrainingLoop:
             "grad_norm": self.epoch.grad_norm[due],
             "lr": self.learning_rates(self.step - 1, self.step)[0][due],
         }
-        if self.pipeline.has("validation"):
+        if self.validates:
             with held(self.population, self.weights.evaluated()):
                 found = self._evaluate("validation", due)
             columns |= {f"val_{name}": values for name, values in found.items()}
@@ -313,6 +313,16 @@ class TrainingLoop:
                 ended[row] = reason
         return ended
 
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Only these members go on; the others leave without a result."""
+        staying = [row for row, number in enumerate(self.members.numbers) if number in numbers]
+        if len(staying) == len(self.members):
+            return
+        self.population.gather_buffers()
+        if staying:
+            self.members.keep(staying)
+        self.over = self.over or not staying
+
     # --- members end, others join -----------------------------------------------------------------
 
     def _end_members(self, ended: dict[int, str]) -> None:
@@ -322,10 +332,11 @@ class TrainingLoop:
             self.stops[row].reason = ended[row]
         final = self.weights.final(self.stops)
         results = self._results(final, rows)
-        arrays, facts = self.state(rows)
+        numbers = [self.members.numbers[row] for row in rows]
+        # their whole state too, where a record lasts: a finished run may be extended
+        arrays, facts = self.state(rows) if self.record.lasts else ({}, {"members": numbers})
         arrays["final"] = final[0][rows]
         arrays |= {f"final_buffer/{name}": stacked[rows] for name, stacked in final[1].items()}
-        numbers = [self.members.numbers[row] for row in rows]
         self.record.snapshot("final", self.step, numbers[0], arrays, facts)
         for number, result in zip(numbers, results, strict=True):
             self.record.set_result(number, result)
@@ -404,7 +415,9 @@ class TrainingLoop:
         return arrays, facts | {"step": self.step, "execution": execution, "seconds": self.seconds}
 
     def save(self) -> None:
-        """Record the state of the members that are live."""
+        """Record the state of the members that are live, where the record lasts."""
+        if not self.record.lasts:
+            return
         self.population.gather_buffers()
         self.record.sync()
         self.record.snapshot("latest", self.step, self.lead, *self.state())

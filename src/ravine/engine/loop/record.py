@@ -18,6 +18,8 @@ class Record(Protocol):
     """What happened to the members of one population. A ``step`` is a number of steps done; the
     losses of one member are indexed from 0."""
 
+    lasts: bool  # whether the state of members can be read back later, to resume from
+
     def add_steps(
         self, first_step: int, members: Sequence[int], losses: np.ndarray, norms: np.ndarray
     ) -> None:
@@ -70,7 +72,10 @@ class Memory:
     [2.0, 1.0]
     """
 
+    lasts = False
+
     def __init__(self) -> None:
+        self.steps = 0  # that all members together have taken
         self.results: dict[int, dict[str, Any]] = {}
         self.finals: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}  # weights [D], buffers
         self._steps: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -80,6 +85,7 @@ class Memory:
     def add_steps(
         self, first_step: int, members: Sequence[int], losses: np.ndarray, norms: np.ndarray
     ) -> None:
+        self.steps += losses.size
         for j, member in enumerate(members):
             self._steps.setdefault(member, []).append((losses[:, j], norms[:, j]))
 

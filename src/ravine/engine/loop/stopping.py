@@ -101,3 +101,18 @@ class Stopping:
 def keeps_best(recipe: Recipe) -> bool:
     """Whether a member ends with its best weights: where the recipe says so, or with patience."""
     return recipe.stop.patience is not None if recipe.stop.best is None else recipe.stop.best
+
+
+def depends_on_validation(recipe: Recipe) -> bool:
+    """Whether what is measured on the validation part at epochs' ends changes the run."""
+    stop, schedule = recipe.stop, recipe.schedule
+    watched = [schedule.monitor] if schedule.kind == "on_plateau" else []
+    if keeps_best(recipe) or stop.patience is not None or stop.target is not None:
+        watched.append(stop.monitor)
+    return any(name.startswith("val_") for name in [*watched, *_named(recipe)])
+
+
+def _named(recipe: Recipe) -> list[str]:
+    """What the recipe's stop watches, where it is not the default: it must be measured to be
+    found."""
+    return [] if recipe.stop.monitor == "val_loss" else [recipe.stop.monitor]

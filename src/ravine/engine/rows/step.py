@@ -233,7 +233,8 @@ class Stepper:
         if self._constrained:
             self._constraints.apply(theta, moves)
         if self._averages and self.average is not None:
-            self.average.lerp_(theta, self._towards[:, None].to(theta.dtype))
+            towards = self._towards * self.alive  # a member that is lost rests, its average too
+            self.average.lerp_(theta, towards[:, None].to(theta.dtype))
         return losses, norms
 
     def _moves(self, losses: Tensor, norms: Tensor) -> Tensor:
@@ -241,7 +242,7 @@ class Stepper:
         it alone."""
         if on_host(losses.device) and all(map(math.isfinite, losses.tolist() + norms.tolist())):
             return self.alive
-        finite = (losses + norms) * 0 == 0
+        finite = losses.isfinite() & norms.isfinite()
         if self._goes_on is None:
             self.alive &= finite
             return self.alive
