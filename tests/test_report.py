@@ -51,7 +51,7 @@ SAID = [
     ("regression", r"^Test R² 0\.9\d+, after 30 epochs \(690 steps\) in 12 s\."),
     (
         "stopped",
-        r"^Interrupted: 11 of 30 epochs are done \(253 steps\)\. Validation accuracy stands at 9\d\.\d\d %\.$",
+        r"^Interrupted: 11 of 30 epochs are done \(253 steps\)\. Validation accuracy is 9\d\.\d\d %\.$",
     ),
     ("wild", r"^The run diverged: the loss was no longer a finite number after 32 steps\.$"),
 ]

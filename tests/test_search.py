@@ -263,7 +263,7 @@ def test_asha_refills_the_rows_of_losers(tmp_path):
     stopped = [row["stopped"] for row in found["table"]]
     assert len(stopped) == 12
     assert stopped.count("finished") < 6
-    assert any(reason.startswith("halved at 1ep") for reason in stopped)
+    assert any(reason.startswith("dropped by halving at 1ep") for reason in stopped)
     assert found["table"][0]["stopped"] == "finished"
     assert max(row["epochs"] for row in found["table"]) == 9
 

@@ -17,7 +17,7 @@ from synthetic import EPOCH_STEPS, make_all, measurements, recipe
 pytest.importorskip("starlette", reason="the extra web is not installed")
 from starlette.testclient import TestClient
 
-from ravine.report.server import Shelf, application, serve
+from ravine.report.server import RunIndex, application, serve
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ def test_the_page_and_the_report_forbid_foreign_content(client):
 def test_a_run_is_followed_while_it_is_written(tmp_path):
     made = recipe()
     losses, rows = measurements(made, 6)
-    shelf = Shelf(tmp_path)
-    assert shelf.rows() == []
+    index = RunIndex(tmp_path)
+    assert index.rows() == []
     run = RunDir.create(tmp_path / "run", [made], facts={})
     for done in range(1, 7):
         first = (done - 1) * EPOCH_STEPS
         run.add_steps(first, [0], losses[first : done * EPOCH_STEPS, None])
         run.add_epochs([{"member": 0, **rows[done - 1]}])
-        (row,) = shelf.rows()
+        (row,) = index.rows()
         assert (row["state"], row["epochs"], row["steps"]) == ("running", done, done * EPOCH_STEPS)
     run.set_result(
         0,
@@ -151,19 +151,19 @@ def test_a_run_is_followed_while_it_is_written(tmp_path):
             "seconds": 3.0,
         },
     )
-    assert shelf.rows()[0]["state"] == "finished"
+    assert index.rows()[0]["state"] == "finished"
     run.close()
     shutil.rmtree(run.path)
-    assert shelf.rows() == []
+    assert index.rows() == []
 
 
 def test_an_unchanged_run_is_not_read_again(tmp_path, monkeypatch):
     RunDir.create(tmp_path / "run", [recipe()], facts={}).close()
-    shelf = Shelf(tmp_path)
+    index = RunIndex(tmp_path)
     for _ in range(3):  # closing the last connection may tidy the files once
-        first = shelf.rows()
+        first = index.rows()
     monkeypatch.setattr(RunDir, "open", lambda path: pytest.fail("read again"))
-    assert shelf.rows() == first
+    assert index.rows() == first
 
 
 def test_bad_places_and_ports_are_input_errors(tmp_path):

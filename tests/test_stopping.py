@@ -121,7 +121,7 @@ def test_patience_is_that_of_keras(patience, min_delta):
 def test_reasons_say_what_was_met():
     assert judged([3, 2, 2, 2], patience="2ep")[1] == "no better val_loss for 2ep"
     assert judged([1, 2, 3], monitor="val_f1", target=2.0)[1] == "target reached: val_f1 2"
-    assert judged([1, 2, 3], minutes=0.5)[1] == "0.5 minutes are over"
+    assert judged([1, 2, 3], minutes=0.5)[1] == "time limit of 0.5 min reached"
 
 
 def test_patience_that_ran_out_begins_anew_when_a_run_is_extended():

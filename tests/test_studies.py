@@ -149,7 +149,7 @@ def test_a_study_directory(name, run, tmp_path):
         ),
         (
             ["search", *SMALL, "--method", "asha", "--first", "0ep"],
-            "--first: got '0ep'; expected more than nothing",
+            "--first: got '0ep'; expected a duration longer than 0",
         ),
         (["search", *SMALL, "--method", "asha", "--first", "soon"], "--first: got 'soon'"),
         (["search", *SMALL, "--method", "asha", "--eta", "1"], "--eta: got 1"),

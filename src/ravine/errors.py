@@ -30,8 +30,8 @@ class InputError(RavineError, ValueError):
     def __str__(self) -> str:
         shown = f"got {_short(self.got)}" if self.got is not None else ""
         wanted = f"expected {self.expected}" if self.expected else ""
-        said = "; ".join(part for part in (shown, wanted, self.repair) if part)
-        return f"{self.where}: {said}" if self.where else said
+        text = "; ".join(part for part in (shown, wanted, self.repair) if part)
+        return f"{self.where}: {text}" if self.where else text
 
     def under(self, prefix: str) -> InputError:
         """The same error, its place named from further out: ``lr`` under ``optimizer`` is

@@ -1,4 +1,4 @@
-"""A recipe is frozen data that says all there is to say about one run. A study is a list of
+"""A recipe is frozen data that describes one run completely. A study is a list of
 recipes."""
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ Length = Annotated[Duration, BeforeValidator(_durations_only_ep_it)]
 
 def _durations_above_zero(value: object) -> object:
     if isinstance(value, str) and durations.parse(value)[0] == 0:
-        raise InputError("", got=value, expected="more than nothing")
+        raise InputError(
+            "", got=value, expected="a duration longer than 0", repair='for example "10ep"'
+        )
     return value
 
 
@@ -207,7 +209,7 @@ class Start(Part):
 
 
 class Recipe(Part):
-    """All there is to say about one run.
+    """A complete description of one run.
 
     >>> recipe = Recipe(optimizer={"kind": "adam", "lr": 0.01})
     >>> recipe.optimizer.lr, recipe.edit({"optimizer.lr": 0.1}).optimizer.lr
@@ -267,15 +269,15 @@ class Recipe(Part):
             raise error.under(path.name) from None
 
     def to_dict(self, *, explicit: bool = False) -> dict[str, Any]:
-        """Plain data; ``explicit`` leaves out whatever was not said."""
+        """Plain data; ``explicit`` leaves out fields that were left at their defaults."""
         return self.said() if explicit else self.model_dump(mode="json", exclude_none=True)
 
     def to_toml(self) -> str:
-        """What was said, as TOML; ``from_toml`` gives an equal recipe."""
+        """The explicit fields, as TOML; ``from_toml`` gives an equal recipe."""
         return tomli_w.dumps(self.to_dict(explicit=True))
 
     def to_json(self) -> str:
-        """Every field, said or not, as JSON; ``from_json`` gives an equal recipe."""
+        """Every field, explicit or default, as JSON; ``from_json`` gives an equal recipe."""
         return json.dumps(self.to_dict(), indent=1)
 
     @property

@@ -93,8 +93,8 @@ def resume(
         str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")
     ] = None,
 ) -> None:
-    """Continue an interrupted run or study to the very bits of an uninterrupted one, or extend a
-    finished run."""
+    """Continue an interrupted run or study (the result is bit for bit that of one that was not
+    interrupted), or extend a finished run."""
     if (run / "study.json").is_file():
         from ravine.study.resume_study import again
 
@@ -109,16 +109,20 @@ def resume(
 def doctor(
     subject: Annotated[
         Path | None,
-        typer.Argument(metavar="RECIPE|RUN", help="A recipe file or a run; none: the digits."),
+        typer.Argument(
+            metavar="RECIPE|RUN",
+            help="A recipe file or a run directory. Default: the built-in digits recipe.",
+        ),
     ] = None,
     prove: Annotated[
         bool,
-        typer.Option("--prove", help="Search a cure by experiment and verify it on fresh seeds."),
+        typer.Option("--prove", help="Search for a cure by experiment and verify it on new seeds."),
     ] = False,
     budget: Annotated[
         float,
         typer.Option(
-            min=8, help="Of the proof: training steps of all its members, in original runs."
+            min=8,
+            help="Limit of --prove: training steps of all its members, in units of the original run.",
         ),
     ] = 20.0,
     member: Member = 0,
@@ -178,8 +182,13 @@ def predict(
     length: Annotated[
         int, typer.Option(min=1, help="Characters to sample from a text model.")
     ] = 500,
-    prompt: Annotated[str, typer.Option(help="What the sampled text begins with.")] = "\n",
-    temperature: Annotated[float, typer.Option(min=1e-3, help="Under 1 is more cautious.")] = 0.8,
+    prompt: Annotated[str, typer.Option(help="The text that the sample continues.")] = "\n",
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=1e-3, help="Sampling temperature; below 1 the most likely characters are preferred."
+        ),
+    ] = 0.8,
 ) -> None:
     """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from
     the file's."""
@@ -283,14 +292,10 @@ for function in (*studies.ALL, *interop.ALL, *benches.ALL):
 
 
 def _opened(path: Path, member: int) -> Any:
-    """A run's member, or an ensemble, which is used in the same way."""
-    if (path / "ensemble").is_dir():
-        from ravine.study.ensemble.study import Ensemble
+    """A run's member, or an ensemble, which is used in the same way; torch is loaded here."""
+    from ravine.study.ensemble.study import opened
 
-        return Ensemble(path)
-    from ravine.engine.run import Run
-
-    return Run(path, member)
+    return opened(path, member)
 
 
 def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:

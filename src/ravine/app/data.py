@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from ravine.app.options import cell
 from ravine.data.inspect import examples
 from ravine.data.inspect.counts import summarize
 from ravine.data.pipeline import Pipeline
@@ -111,11 +112,11 @@ def _print_parts(title: str, found: dict[str, Any]) -> None:
     for field in ("samples", "dtype", *numbers, "features", "constant_features", "constant"):
         values = [part.get(field) for part in parts.values()]
         if any(value is not None for value in values):
-            shown.add_row(field.replace("_", " "), *map(_cell, values))
+            shown.add_row(field.replace("_", " "), *map(cell, values))
     for field in parts["train"].get("target", ()):
-        shown.add_row(f"target {field}", *(_cell(part["target"][field]) for part in parts.values()))
+        shown.add_row(f"target {field}", *(cell(part["target"][field]) for part in parts.values()))
     _console.print(shown)
-    shapes = f"a sample: {_cell(found['raw_shape'])}, as the network sees it: {_cell(found['input_shape'])}"
+    shapes = f"a sample: {cell(found['raw_shape'])}, as the network sees it: {cell(found['input_shape'])}"
     targets = f", {found['outputs']} target(s)" if found["task"] == "regression" else ""
     _console.print(shapes + targets, highlight=False)
 
@@ -164,7 +165,7 @@ def _print_columns(columns: list[dict[str, Any]]) -> None:
             f"{name} ({count:,})" for name, count in list(column.get("most", {}).items())[:3]
         )
         shown.add_row(
-            Text(column["name"]), *(_cell(column.get(field)) for field in fields[:-1]), Text(most)
+            Text(column["name"]), *(cell(column.get(field)) for field in fields[:-1]), Text(most)
         )
     _console.print(shown)
     if len(columns) > 40:
@@ -191,15 +192,3 @@ def _print_samples(pipeline: Pipeline) -> None:
         for row in range(len(columns[0].values)):
             shown.add_row(*(Text(column.cell(row)) for column in columns))
         _console.print(shown)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list):
-        if all(isinstance(item, int) for item in value) and len(value) <= 4:
-            return " x ".join(map(str, value))
-        return ", ".join(map(str, value[:8])) + ("…" if len(value) > 8 else "")
-    return "" if value is None else str(value)

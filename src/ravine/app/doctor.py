@@ -67,7 +67,7 @@ def prove(
     choose it.
 
     ``budget`` counts training steps of all members of the trial, in units of one run of the recipe.
-    ``diagnosis`` is what ``diagnose`` said, if it has been asked already; ``report`` is called with
+    ``diagnosis`` is the result of ``diagnose``, if it was called before; ``report`` is called with
     the part of the budget that is spent and what is being trained.
     """
     recipe, module, arrays = resolve_inputs(recipe, model, data, {})
@@ -115,12 +115,12 @@ def consult(
         if proof.accepted:
             _write(place, proof)
         if not quiet:
-            said = [
+            lines = [
                 proof.text,
                 *proof.besides,
                 *([f"written to {place}"] if proof.accepted else []),
             ]
-            Console(stderr=True).print("\n".join(said), highlight=False, markup=False)
+            Console(stderr=True).print("\n".join(lines), highlight=False, markup=False)
         found["cure"] = proof.to_dict() | {"file": str(place) if proof.accepted else None}
     return found
 

@@ -13,6 +13,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from ravine import measures
+from ravine.app.options import cell
 from ravine.catalogue import FILES, Technique, table
 from ravine.errors import unknown
 from ravine.recipe import Recipe, json_schema
@@ -144,11 +145,11 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
     for name in found["layers"][0]:
         shown.add_column(name, justify="left" if name in ("name", "layer") else "right")
     for row in found["layers"]:
-        shown.add_row(*(_cell(value) for value in row.values()))
+        shown.add_row(*(cell(value) for value in row.values()))
     _console.print(shown)
     totals = {name: value for name, value in found.items() if name != "layers"}
     _console.print(
-        ", ".join(f"{name} {_cell(value)}" for name, value in totals.items()), highlight=False
+        ", ".join(f"{name} {cell(value)}" for name, value in totals.items()), highlight=False
     )
     return found
 
@@ -194,7 +195,7 @@ def _print_technique(technique: Technique) -> None:
         fields.add_column(column)
     for row in _described(technique)["fields"]:
         fields.add_row(
-            row["name"], _cell(row["default"]), row["value"], "yes" if row["per_member"] else ""
+            row["name"], cell(row["default"]), row["value"], "yes" if row["per_member"] else ""
         )
     console.print(fields)
 
@@ -211,20 +212,6 @@ def _described(technique: Technique) -> dict[str, Any]:
         for row in rows(technique.part)
     ]
     return {"kind": technique.kind, "name": technique.name, "doc": technique.doc, "fields": fields}
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, list | tuple):
-        return (
-            " x ".join(map(str, value))
-            if all(isinstance(v, int) for v in value)
-            else ", ".join(map(str, value[:12]))
-        )
-    return "" if value is None else str(value)
 
 
 def _mean(values: list[float | None]) -> float | None:

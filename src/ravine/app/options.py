@@ -13,7 +13,8 @@ from ravine.errors import InputError
 from ravine.files import to_json
 
 RecipeArgument = Annotated[
-    Path | None, typer.Argument(help="A recipe file; none: the embedded digits recipe.")
+    Path | None,
+    typer.Argument(help="A recipe file. Default: the built-in recipe for handwritten digits."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Set = Annotated[
@@ -55,12 +56,12 @@ def _embedded(edits: dict[str, Any]) -> Any:
 
     here = Path(__file__).parent.parent
     of_source = {path: value for path, value in edits.items() if path.startswith("data.source")}
-    said = Recipe().edit(of_source)
-    source = said.data.source
+    chosen = Recipe().edit(of_source)
+    source = chosen.data.source
     kind = next((name for name, sources in _STARTERS.items() if source.kind in sources), "")
     if source.kind == "digits":
         return Recipe.load(here / "digits.toml")
-    recipe = Recipe.load(here / "starters" / f"{kind}.toml") if kind else said
+    recipe = Recipe.load(here / "starters" / f"{kind}.toml") if kind else chosen
     recipe = recipe.edit(
         {"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source}
     )
@@ -102,6 +103,23 @@ def print_json(wanted: bool, result: dict[str, Any]) -> None:
         sys.stdout.write(to_json(result) + "\n")
 
 
-def said() -> str:
+def command_line() -> str:
     """The command as it was typed."""
     return shlex.join(["ravine", *sys.argv[1:]])
+
+
+def cell(value: Any) -> str:
+    """A value as text in a table of the terminal.
+
+    >>> cell(0.123456), cell(12345), cell((3, 32, 32)), cell(["a", "b"]), cell(None), cell(True)
+    ('0.1235', '12,345', '3 x 32 x 32', 'a, b', '', 'True')
+    """
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        if value and len(value) <= 4 and all(isinstance(item, int) for item in value):
+            return " x ".join(map(str, value))
+        return ", ".join(map(str, value[:12])) + ("…" if len(value) > 12 else "")
+    return "" if value is None else str(value)

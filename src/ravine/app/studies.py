@@ -17,13 +17,14 @@ from ravine.app.options import (
     RunArgument,
     Seed,
     Set,
+    command_line,
     print_json,
     recipe_from,
-    said,
 )
+from ravine.errors import InputError, RavineError
 
 Metric = Annotated[
-    str | None, typer.Option(help="The validation metric that chooses; default: the task's own.")
+    str | None, typer.Option(help="The validation metric to choose by. Default: the task's own.")
 ]
 Vary = Annotated[
     list[str] | None,
@@ -50,15 +51,18 @@ def search(
     members: Annotated[int, typer.Option(help="Configurations in a round.")] = 25,
     rounds: Annotated[int, typer.Option(help="Rounds; each is drawn around the best so far.")] = 2,
     keep: Annotated[
-        int, typer.Option(help="How many of the best the next round is drawn around.")
+        int,
+        typer.Option(help="How many of the best configurations the next round is drawn around."),
     ] = 3,
-    finals: Annotated[int, typer.Option(help="Fresh seeds on which the choice is run again.")] = 3,
+    finals: Annotated[
+        int, typer.Option(help="New seeds on which the best configurations are trained again.")
+    ] = 3,
     points: Annotated[int, typer.Option(help="Grid: values of each field.")] = 5,
     first: Annotated[
-        str, typer.Option(help="ASHA: when losers are dropped for the first time.")
+        str, typer.Option(help="ASHA: when members are dropped for the first time.")
     ] = "1ep",
     eta: Annotated[
-        int, typer.Option(help="Where members are dropped, one of this many stays.")
+        int, typer.Option(help="Keep one in this many wherever members are dropped.")
     ] = 3,
     drop: Annotated[
         bool, typer.Option(help="Drop hopeless members at a fifteenth and a fifth of the run.")
@@ -91,7 +95,7 @@ def search(
             metric=metric,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -100,7 +104,10 @@ def compare(
     recipe: RecipeArgument = None,
     over: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH=VALUE,VALUE", help="What differs; several combine."),
+        typer.Option(
+            metavar="PATH=VALUE,VALUE",
+            help="The field that differs, and its values; several are combined.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds of each variant.")] = 10,
     tune: Annotated[
@@ -112,7 +119,9 @@ def compare(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="How soon is the metric this good? Default: the median's end."),
+        typer.Option(
+            help="Measure how soon the metric reaches this value. Default: the median final value."
+        ),
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add scikit-learn's models on the same split.")
@@ -147,7 +156,7 @@ def compare(
             metric=metric,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -178,7 +187,7 @@ def lr(
             after=after,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -210,7 +219,7 @@ def ensemble(
             combine=combine,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -253,7 +262,7 @@ def lottery(
             controls_every=controls_every,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -298,7 +307,7 @@ def landscape(
             seed=seed or 0,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -337,7 +346,7 @@ def signals(
             samples=samples,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -347,7 +356,7 @@ def gradcheck(
     coordinates: Annotated[int, typer.Option(help="Derivatives compared in each tensor.")] = 20,
     samples: Annotated[int, typer.Option(help="Samples of the batch.")] = 32,
     trained: Annotated[
-        int, typer.Option(help="Checked again after so many steps of training; 0: not again.")
+        int, typer.Option(help="Check again after this many training steps; 0: do not.")
     ] = 30,
     set_: Set = None,
     out: Resumable = None,
@@ -357,7 +366,6 @@ def gradcheck(
 ) -> None:
     """Gradients against central differences in float64, tensor by tensor."""
     chosen = recipe_from(recipe, set_, seed)
-    from ravine.errors import RavineError
     from ravine.study.gradcheck.study import gradcheck as run
 
     found = run(
@@ -368,7 +376,7 @@ def gradcheck(
         seed=seed or 0,
         out=out,
         quiet=quiet or json_,
-        command=said(),
+        command=command_line(),
     )
     print_json(json_, found)
     if found["verdict"] == "wrong":
@@ -382,8 +390,8 @@ def gradcheck(
 
 def babysit(
     recipe: RecipeArgument = None,
-    samples: Annotated[int, typer.Option(help="Samples to be learnt by heart.")] = 20,
-    steps: Annotated[int, typer.Option(help="Steps for that.")] = 300,
+    samples: Annotated[int, typer.Option(help="Samples of the batch to overfit.")] = 20,
+    steps: Annotated[int, typer.Option(help="Training steps on that batch.")] = 300,
     rates: Annotated[int, typer.Option(help="Learning rates side by side.")] = 12,
     set_: Set = None,
     out: Resumable = None,
@@ -391,7 +399,7 @@ def babysit(
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
-    """The checks of the first minutes: first loss, one batch by heart, loss against the rate."""
+    """The checks of the first minutes: initial loss, overfitting one batch, loss against the learning rate."""
     chosen = recipe_from(recipe, set_, seed)
     from ravine.study.babysit.study import babysit as run
 
@@ -404,7 +412,7 @@ def babysit(
             rates=rates,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -441,7 +449,7 @@ def features(
             member=member,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -452,11 +460,9 @@ def advise(
         list[Path] | None,
         typer.Argument(metavar="[OTHER]...", help="Further runs on the same data."),
     ] = None,
-    human: Annotated[
-        float | None, typer.Option(help="The error that people have: 0.02 is 2 %.")
-    ] = None,
+    human: Annotated[float | None, typer.Option(help="Human-level error: 0.02 is 2 %.")] = None,
     target: Annotated[
-        float | None, typer.Option(help="The error to be reached, where no human level is known.")
+        float | None, typer.Option(help="The error to reach, where the human level is not known.")
     ] = None,
     train_dev: Annotated[
         str | None, typer.Option(help="A source drawn like the training data, not trained on.")
@@ -483,7 +489,7 @@ def advise(
             member=member,
             out=out,
             quiet=quiet or json_,
-            command=said(),
+            command=command_line(),
         ),
     )
 
@@ -493,14 +499,12 @@ def _names(text: str | None) -> list[str]:
 
 
 def _no_set(changes: list[str] | None, seed: int | None = None) -> None:
-    """A trained run's recipe stands; saying otherwise is an error, not silence."""
-    from ravine.errors import InputError
-
+    """A trained run keeps its recipe; options that would change it are an error."""
     if changes or seed is not None:
         raise InputError(
             "--set" if changes else "--seed",
             got=changes or seed,
-            expected="nothing: the run's recipe stands",
+            expected="no change: a trained run keeps its recipe",
         )
 
 

@@ -22,6 +22,7 @@ from ravine.errors import InputError, first_line, unknown
 from ravine.files import new_directory, to_json
 from ravine.nn.stack import example
 from ravine.study.ensemble.study import Ensemble
+from ravine.study.ensemble.study import opened as open_model
 
 FORMS = ("safetensors", "torch", "onnx")
 
@@ -46,7 +47,7 @@ def export(
     """
     if form not in FORMS:
         raise unknown("--format", form, FORMS)
-    opened = run if isinstance(run, Run) else _opened(Path(run), member)
+    opened = run if isinstance(run, Run) else open_model(Path(run), member)
     folder = Path(out) if out is not None else opened.directory / "export"
     new_directory(folder).mkdir(parents=True, exist_ok=True)
     model = opened.copy_model().eval().cpu()
@@ -85,10 +86,6 @@ def export(
         "parameters": sum(p.numel() for p in model.parameters()),
         "zeros": sum(int((p == 0).sum()) for p in model.parameters()),
     }
-
-
-def _opened(path: Path, member: int) -> Run:
-    return Ensemble(path) if (path / "ensemble").is_dir() else Run(path, member)
 
 
 def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:

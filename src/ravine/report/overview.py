@@ -85,11 +85,13 @@ def summarise(run: RunDir) -> Summary:
 
 def varying(recipes: list[Recipe]) -> list[str]:
     """The paths of the fields in which recipes differ, names apart."""
-    said = [
+    explicit = [
         {path: value for path, value, _ in fields(recipe) if path != "name"} for recipe in recipes
     ]
-    paths = dict.fromkeys(path for one in said for path in one)
-    return [path for path in paths if any(one.get(path) != said[0].get(path) for one in said)]
+    paths = dict.fromkeys(path for one in explicit for path in one)
+    return [
+        path for path in paths if any(one.get(path) != explicit[0].get(path) for one in explicit)
+    ]
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -186,7 +188,7 @@ def _so_far(summary: Summary) -> list[str]:
     if best is None or metric not in best:
         return []
     who = f" (member {best['member']})" if len(summary.members) > 1 else ""
-    return [f"{measures.title(metric)} stands at {measures.show(metric, best[metric])}{who}."]
+    return [f"{measures.title(metric)} is {measures.show(metric, best[metric])}{who}."]
 
 
 def _result_of_one(summary: Summary) -> list[str]:
@@ -194,17 +196,17 @@ def _result_of_one(summary: Summary) -> list[str]:
     names = [f"{split}_{summary.judged_by}" for split in ("test", "val", "train")]
     head = next((name for name in names if name in row), None)
     length = f"after {row['epochs']:.4g} epochs ({summary.steps:,} steps) in {measures.duration(summary.seconds)}"
-    said = [
+    found = [
         f"{measures.title(head)} {measures.show(head, row[head])}, {length}."
         if head
         else f"Trained {length}."
     ]
     if "best_epoch" in row and row["best_epoch"] != row["epochs"]:
-        said.append(f"Its weights are those of epoch {row['best_epoch']:g}, the best it had.")
+        found.append(f"Its weights are those of epoch {row['best_epoch']:g}, the best it had.")
     stopped = str(row.get("stopped", "finished"))
     if stopped != "finished":
-        said.append(f"It stopped early: {in_words(stopped)}.")
-    return said
+        found.append(f"It stopped early: {in_words(stopped)}.")
+    return found
 
 
 def _lowered(text: str) -> str:
@@ -227,7 +229,7 @@ def in_words(text: str) -> str:
 
 def _result_of_many(summary: Summary) -> list[str]:
     n, best = len(summary.members), summary.best
-    said = []
+    found = []
     for split in ("test", "val", "train"):
         metric = f"{split}_{summary.judged_by}"
         values = [
@@ -236,7 +238,7 @@ def _result_of_many(summary: Summary) -> list[str]:
         if values:
             low, high = (measures.show(metric, value) for value in (min(values), max(values)))
             middle = measures.show(metric, median(values))
-            said.append(
+            found.append(
                 f"{n} members: median {_lowered(measures.title(metric))} {middle}, from {low} to {high}."
             )
             break
@@ -245,12 +247,12 @@ def _result_of_many(summary: Summary) -> list[str]:
         metric = next(
             m for m in (f"val_{summary.judged_by}", f"train_{summary.judged_by}") if m in best
         )
-        said.append(
+        found.append(
             f"By {_lowered(measures.title(metric))} the best is member {best['member']}{own and f' ({own})'}."
         )
     if summary.diverged:
-        said.append(f"{summary.diverged} of {n} diverged.")
-    return said
+        found.append(f"{summary.diverged} of {n} diverged.")
+    return found
 
 
 def show_value(value: Any) -> str:

@@ -57,7 +57,9 @@ def render(run: RunDir) -> str:
             omitted=max(0, len(events) - _EVENTS),
             recipe_of=shown,
             recipe=listing(run.recipes[shown]),
-            facts=[(name, _line(value)) for name, value in run.facts.items() if name != "programs"],
+            facts=[
+                (name, line_of(value)) for name, value in run.facts.items() if name != "programs"
+            ],
             from_python=_from_python(run.recipes[0]),
         )
     )
@@ -159,8 +161,7 @@ def _drawn(made: list[tuple[str, Figure | None]], prefix: str) -> list[Drawn]:
 
 
 def _finding(event: dict[str, Any]) -> dict[str, Any]:
-    """A finding as the page shows it; whatever the doctor said beyond the known fields is not
-    lost."""
+    """A finding as the page shows it; fields that are not known here are kept."""
     data = {name: value for name, value in event["data"].items() if value not in (None, "", [], {})}
     title, strength = data.pop("cause", event["text"]), data.pop("strength", None)
     code, remedies = (
@@ -231,7 +232,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _line(value: Any) -> str:
+def line_of(value: Any) -> str:
+    """Plain data on one line: ``python 3.11 · torch 2.13``."""
     return (
         " · ".join(f"{name} {shown}" for name, shown in _flat(value))
         if isinstance(value, Mapping)

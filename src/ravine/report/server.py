@@ -76,18 +76,18 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
         raise InputError(
             "serve", expected="the packages starlette and uvicorn", repair=repair
         ) from None
-    shelf = Shelf(Path(directory))
+    listed = RunIndex(Path(directory))
 
     def index(request: Request) -> Response:
         return FileResponse(_WEB / "index.html", headers=_OWN_FILES_ONLY)
 
     def runs(request: Request) -> Response:
-        return JSONResponse(plain({"directory": str(directory), "runs": shelf.rows()}))
+        return JSONResponse(plain({"directory": str(directory), "runs": listed.rows()}))
 
     def curves(request: Request) -> Response:
         asked = request.query_params
         x = asked.get("x", "epoch")
-        with shelf.open(asked.get("run", "")) as run:
+        with listed.open(asked.get("run", "")) as run:
             lines = series(
                 run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch"
             )
@@ -96,7 +96,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
     def report(request: Request) -> Response:
         from ravine.report.run_page import render
 
-        with shelf.open(request.query_params.get("run", "")) as run:
+        with listed.open(request.query_params.get("run", "")) as run:
             return HTMLResponse(render(run), headers=_NOTHING_ELSE)
 
     def absent(request: Request, error: Exception) -> Response:
@@ -115,7 +115,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
     )
 
 
-class Shelf:
+class RunIndex:
     """The runs under a directory, by their path within it; what has not changed is not read
     again."""
 

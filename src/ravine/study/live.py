@@ -30,7 +30,7 @@ class LiveTable:
         self.rows: dict[tuple[str, int], dict[str, Any]] = {}
         self._labels: dict[tuple[str, int], dict[str, Any]] = {}
         self._done, self._began, self._now = -1, time.monotonic(), ""
-        self._part, self._skipped = 0.0, 0.0
+        self._part = 0.0
 
     def __enter__(self) -> LiveTable:
         self._live = Live(

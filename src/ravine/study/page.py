@@ -82,7 +82,7 @@ def write_page(study: Study, content: Page) -> None:
             command=study.command,
             stages=list(dict.fromkeys(study.stages)),
             recipe=study.recipe.to_toml(),
-            facts=[(name, run_page._line(value)) for name, value in study.facts.items()],
+            facts=[(name, run_page.line_of(value)) for name, value in study.facts.items()],
         )
     )
     write_text(study.path / "report.html", html)

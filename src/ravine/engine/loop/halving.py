@@ -120,8 +120,8 @@ class Halving:
     def _leaves(self, row: dict[str, Any], values: dict[int, Standing], last: bool) -> str | None:
         """Why a member at a rung leaves; None if it stays."""
         if not self.stays(values[row["member"]], list(values.values())):
-            return f"halved at {row['epoch']:g}ep"
-        return f"coarse until {row['epoch']:g}ep" if last and self.coarse else None
+            return f"dropped by halving at {row['epoch']:g}ep"
+        return f"end of the coarse stage at {row['epoch']:g}ep" if last and self.coarse else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -81,7 +81,7 @@ class Stopping:
         if metrics.get("grad_norm", math.inf) < self.stop.gradient_norm:
             return f"gradient norm below {self.stop.gradient_norm:g}"
         if self.stop.minutes is not None and seconds >= 60 * self.stop.minutes:
-            return f"{self.stop.minutes:g} minutes are over"
+            return f"time limit of {self.stop.minutes:g} min reached"
         return None
 
     def extend(self, step: int) -> None:

@@ -318,3 +318,8 @@ def compared(members: measuring.Outputs, whole: measuring.Outputs, combine: str)
         "grown": [{n: one[n] for n in names} for one in grown],
         "single": [{n: one[n] for n in names} for one in singles],
     }
+
+
+def opened(path: Path, member: int) -> Run:
+    """A member of a run directory, or the ensemble of a study directory, which is used alike."""
+    return Ensemble(path) if (path / "ensemble").is_dir() else Run(path, member)

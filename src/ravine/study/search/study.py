@@ -262,7 +262,7 @@ def _place(trial: Trial, metric: str) -> tuple[int, float, float]:
 def _age(trial: Trial) -> int:
     """0 for a trial that ran to its end, then those of a coarse round, those that were dropped,
     those that diverged."""
-    ends = ("coarse", "halved", "diverged")
+    ends = ("end of the coarse stage", "dropped by halving", "diverged")
     return (
         1 + ends.index(first) if (first := str(trial.result["stopped"]).split()[0]) in ends else 0
     )
@@ -416,4 +416,4 @@ def _check(plan: Plan) -> None:
             expected=error.expected,
         ) from None
     if not durations.parse(plan.first)[0]:
-        raise InputError("--first", got=plan.first, expected="more than nothing")
+        raise InputError("--first", got=plan.first, expected="a duration longer than 0")
