@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy
 from ravine import Recipe, train_many
 from ravine.bench.works import WORKS, Work, arrays
 from ravine.catalogue import make
-from ravine.engine.execution.pilot import machine
 from ravine.layout import Layout
+from ravine.machine import machine, versions
 from ravine.optim.rows import RowOptimizer
 from ravine.rundir import RunDir
 
@@ -210,9 +210,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no GPU on this machine: --device cpu --small runs the same code at toy sizes")
+    facts = {**machine(), **versions(["torch"])}
     for part in options.parts:
         for row in PARTS[part](options.device, options.small):
-            print(json.dumps({"part": part, **row, "machine": machine()}), flush=True)
+            print(json.dumps({"part": part, **row, "machine": facts}), flush=True)
 
 
 if __name__ == "__main__":

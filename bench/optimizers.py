@@ -13,7 +13,6 @@ member. Times are the least of several repeats, both sides interleaved.
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from ravine.catalogue import make, table
 from ravine.layout import Layout
+from ravine.machine import machine
 from ravine.optim.rows import RowOptimizer
 
 FUSED = {"fused": True}
@@ -143,11 +143,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    name = machine()["gpu" if device.type == "cuda" else "cpu"]
     print(
         f"PyTorch {torch.__version__}, {name}, {chosen.threads} threads, float32, least of {chosen.repeats}"
     )

@@ -22,9 +22,10 @@ from ravine.bench.works import WORKS
 from ravine.catalogue import make
 from ravine.data.pipeline import Pipeline
 from ravine.engine.execution.denormals import denormals_flushed
+from ravine.engine.execution.device import kernel_threads
 from ravine.engine.execution.memory import keep_freed_memory
-from ravine.engine.execution.pilot import kernel_threads
 from ravine.engine.programs import populate
+from ravine.engine.rows.ways import Arithmetic, OneByOne, Parts, Way
 from ravine.layout import Layout
 from ravine.optim.rows import RowOptimizer
 from ravine.recipe import Recipe
@@ -56,17 +57,19 @@ def recurrent(kind: str, units: int, bfloat16: bool) -> list[float]:
     x, y = torch.randn(2 * work.batch, *work.shape), torch.arange(2 * work.batch) % 10
     pipeline = Pipeline(recipe.data, arrays=(x.numpy(), y.numpy()))
     rows = populate([recipe], pipeline, None, device=torch.device("cpu"), dtype=torch.float32)
-    rows.cast_once(torch.bfloat16 if bfloat16 else None)
 
-    def gradient(parts: int) -> Callable[[], Any]:
+    arithmetic = Arithmetic(torch.bfloat16 if bfloat16 else None, threads=threads)
+
+    def gradient(kind: type[Way]) -> Callable[[], Any]:
+        way = kind(rows, arithmetic)
+
         def run() -> None:
-            rows.parts = parts
-            with kernel_threads(threads if parts == 1 else 1):
-                rows.gradients(x[: work.batch], y[: work.batch], None, 0)
+            with kernel_threads(1 if kind.own_threads else threads):
+                way.gradients(x[: work.batch], y[: work.batch], None, 0)
 
         return run
 
-    return milliseconds([gradient(1), gradient(threads)], each=8)
+    return milliseconds([gradient(OneByOne), gradient(Parts)], each=8)
 
 
 def adam(flushed: bool) -> float:

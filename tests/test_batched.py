@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ravine.engine.rows.batched import DenseNetwork
 from ravine.engine.rows.population import Objective, Population
+from ravine.engine.rows.ways import Arithmetic, OneByOne
+from ravine.engine.rows.ways.dense import DenseNetwork
 from ravine.nn.build import build, build_loss
 
 LOSSES = [
@@ -30,9 +31,7 @@ def population(
 
 def dense(rows: Population, precision=torch.float64) -> DenseNetwork:
     assert DenseNetwork.refuses(rows.objectives, rows.layout) is None
-    return DenseNetwork(
-        rows.objectives, rows.theta, rows.grad, rows.layout, rows.buffers, precision
-    )
+    return DenseNetwork(rows, precision)
 
 
 def batch(size: int = 7, dtype=torch.float64):
@@ -105,7 +104,7 @@ def test_in_bfloat16_the_error_is_that_of_autocast(members):
     x, y = batch(64, torch.float32)
     rows.gradients(x, y, None, 0)
     expected = rows.grad.clone()
-    rows.autocast = torch.bfloat16
+    rows.way = OneByOne(rows, Arithmetic(torch.bfloat16), cast_once=False)
     rows.gradients(x, y, None, 0)
     usual = float((rows.grad - expected).norm())
     dense(rows, torch.bfloat16).gradients(x, y, None, 0.0)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import ravine
-from ravine.engine.execution import pilot
+from ravine.engine.execution.record import Execution
+from ravine.engine.rows.ways import WAYS, Dense, Workload, compiled
 from ravine.recipe import Recipe
 
 RESIDUAL = Recipe(
@@ -38,17 +39,17 @@ def compiler(backend):
 
 def trained(recipe, place, monkeypatch, compile_network=None):
     if compile_network is not None:
-        monkeypatch.setattr(pilot, "_compilable", lambda *given: True)
-        monkeypatch.setattr(pilot, "compile_network", compile_network)
+        monkeypatch.setattr(compiled.Compiled, "rule", lambda work: "so that it can be tried")
+        monkeypatch.setattr(compiled, "compile_network", compile_network)
+        monkeypatch.setattr(Dense, "rule", lambda work: None)
     run = ravine.train(recipe, out=place, quiet=True, doctor=False)
     monkeypatch.undo()
     return run
 
 
 def execution(run):
-    return pilot.Execution(
-        **next(event["data"] for event in run.events if event["kind"] == "execution")
-    )
+    data = next(event["data"] for event in run.events if event["kind"] == "execution")
+    return Execution.from_dict(data)
 
 
 @pytest.mark.parametrize("recipe", [RESIDUAL, DROPPED], ids=["batch norm", "dropout"])
@@ -56,10 +57,10 @@ def test_a_compiled_network_trains_the_same(recipe, tmp_path, monkeypatch):
     """Graphs by Dynamo and AOTAutograd, without a code generator: weights and running statistics
     after an epoch."""
     plain = trained(recipe, tmp_path / "plain", monkeypatch)
-    compiled = trained(recipe, tmp_path / "compiled", monkeypatch, compiler("aot_eager"))
-    assert "network compiled" in execution(compiled).sentence()
-    assert not execution(plain).compiled
-    expected, found = plain.model.state_dict(), compiled.model.state_dict()
+    other = trained(recipe, tmp_path / "compiled", monkeypatch, compiler("aot_eager"))
+    assert "network compiled" in execution(other).sentence()
+    assert execution(plain).way == "one by one"
+    expected, found = plain.model.state_dict(), other.model.state_dict()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11)
 
@@ -80,24 +81,21 @@ def broken(graph, inputs):
 def test_what_compiles_wrongly_is_not_used(backend, reason, tmp_path, monkeypatch):
     recipe = DROPPED.edit({"stop.after": "2it"})
     run = trained(recipe, tmp_path / "run", monkeypatch, compiler(backend))
-    assert not execution(run).compiled
+    assert execution(run).way == "one by one"
     assert any(reason in why for why in execution(run).why)
     expected = trained(recipe, tmp_path / "plain", monkeypatch)
     assert run.metrics["train_loss"].tolist() == expected.metrics["train_loss"].tolist()
 
 
-def test_only_a_long_run_on_a_gpu_compiles(monkeypatch):
-    monkeypatch.setattr(pilot, "has_triton", lambda: True)
-    way = pilot.Execution("cuda", "bfloat16", "one by one")
+def test_only_a_long_run_of_one_network_on_a_gpu_compiles(monkeypatch):
+    monkeypatch.setattr(compiled, "has_triton", lambda: True)
 
     class Rows(list):
         global_seeds = None
 
-    assert pilot._compilable(way, Rows([0]), pilot.COMPILED)
-    others = [
-        (way, Rows([0]), pilot.COMPILED - 1),
-        (way, Rows([0, 1]), pilot.COMPILED),
-        (dataclasses.replace(way, device="cpu"), Rows([0]), pilot.COMPILED),
-        (dataclasses.replace(way, rows="written out"), Rows([0]), pilot.COMPILED),
-    ]
-    assert not any(pilot._compilable(*other) for other in others)
+    long = Workload(Rows([0]), "cuda", 1, 100, compiled.STEPS)
+    assert compiled.Compiled.rule(long)
+    others = ({"steps": compiled.STEPS - 1}, {"population": Rows([0, 1])}, {"device": "cpu"})
+    assert not any(compiled.Compiled.rule(dataclasses.replace(long, **other)) for other in others)
+    names = list(WAYS)
+    assert names.index("dense") < names.index("compiled"), "dense networks have passes of their own"

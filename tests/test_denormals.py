@@ -11,7 +11,7 @@ import torch
 import ravine
 from ravine.catalogue import make
 from ravine.engine.execution.denormals import denormals_flushed
-from ravine.engine.execution.pilot import kernel_threads
+from ravine.engine.execution.device import kernel_threads
 from ravine.layout import Layout
 from ravine.optim.rows import RowOptimizer
 

@@ -17,6 +17,8 @@ from ravine.catalogue import ALWAYS_PER_MEMBER, FILES, per_member, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.loop import loop
 from ravine.engine.programs import populate
+from ravine.engine.rows.ways import Mapped
+from ravine.engine.rows.ways.way import PLAIN
 from test_resume import Crash, assert_same
 
 N, STEPS, CUT = 32, 7, 5  # samples, steps of a run (4 an epoch), the step after which it is cut
@@ -469,7 +471,7 @@ def test_members_mapped_are_the_members_one_by_one(kind, name, files):
     rows.train()
     rows.seed_step(0)
     batch = pipeline.batch(0)
-    reason = rows.why_not_mapped(batch.x, batch.y)
+    reason = Mapped.why_not(rows, PLAIN, batch.x, batch.y)
     recurrent = any(isinstance(m, torch.nn.RNNBase) for m in rows.objectives[0].modules())
     assert reason is None or recurrent, reason
 

@@ -10,6 +10,7 @@ import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
 from ravine.engine.execution import pilot, trials
+from ravine.engine.execution.record import Execution
 from ravine.engine.programs import populate
 
 CONV = [
@@ -48,9 +49,8 @@ def prepared(members: int = 1, **fields):
 
 
 def execution_of(run):
-    return pilot.Execution(
-        **next(event["data"] for event in run.events if event["kind"] == "execution")
-    )
+    data = next(event["data"] for event in run.events if event["kind"] == "execution")
+    return Execution.from_dict(data)
 
 
 def refuse(*args, **kwargs):
@@ -63,40 +63,40 @@ def refuse(*args, **kwargs):
         (
             1,
             {"precision": "float32", "threads": 1},
-            {"rows": "one by one", "layout": "channels_last", "workers": 1},
+            {"way": "one by one", "memory_format": "channels_last"},
         ),
         (
             4,
             {"precision": "float32", "threads": 2},
-            {"rows": "one by one", "threads": 2, "workers": 2},
+            {"way": "members on threads", "threads": 2},
         ),
         (
             1,
             {"precision": "float64", "threads": 1},
-            {"precision": "float64", "layout": "contiguous"},
+            {"precision": "float64", "memory_format": "contiguous"},
         ),
         (
             1,
             {"precision": "bfloat16", "threads": 1},
-            {"precision": "bfloat16", "layout": "channels_last"},
+            {"precision": "bfloat16", "memory_format": "channels_last"},
         ),
         (
             3,
             {"precision": "float32", "threads": 1, "model": "mlp"},
-            {"rows": "written out", "layout": "contiguous"},
+            {"way": "dense", "memory_format": "contiguous"},
         ),
         (
             3,
             {"precision": "float32", "threads": 1, "model": {"kind": "mlp", "norm": "batch"}},
-            {"rows": "together"},
+            {"way": "mapped"},
         ),
-        (1, {"stop": {"after": "20it"}}, {"rows": "one by one"}),
-        (1, RECURRENT, {"parts": 2, "threads": 2, "step_threads": 1, "workers": 1}),
-        (2, RECURRENT, {"parts": 1, "threads": 2, "step_threads": 2, "workers": 2}),
-        (1, RECURRENT | {"threads": 1}, {"parts": 1}),
-        (1, RECURRENT | {"data": {"source": "digits", "batch": 127}}, {"parts": 1}),
-        (1, RECURRENT | {"model": DROPPED}, {"parts": 1}),
-        (1, RECURRENT | {"regularize": {"hard_negatives": 0.5}}, {"parts": 1}),
+        (1, {"stop": {"after": "20it"}}, {"way": "one by one"}),
+        (1, RECURRENT, {"way": "parts on threads", "threads": 2, "step_threads": 1}),
+        (2, RECURRENT, {"way": "members on threads", "threads": 2, "step_threads": 2}),
+        (1, RECURRENT | {"threads": 1}, {"way": "one by one"}),
+        (1, RECURRENT | {"data": {"source": "digits", "batch": 127}}, {"way": "one by one"}),
+        (1, RECURRENT | {"model": DROPPED}, {"way": "one by one"}),
+        (1, RECURRENT | {"regularize": {"hard_negatives": 0.5}}, {"way": "one by one"}),
     ],
 )
 def test_given_precision_and_threads_or_a_short_run_the_rules_decide(
@@ -143,9 +143,9 @@ def test_a_run_in_parts_that_is_extended_goes_on_in_parts(tmp_path, two_threads)
     first = ravine.train(
         recipe.edit({"stop.after": "2ep"}), out=tmp_path / "first", quiet=True, doctor=False
     )
-    assert "in 2 parts" in execution_of(first).sentence()
+    assert "parts of the batch on 2 threads" in execution_of(first).sentence()
     (extended,) = ravine.resume(tmp_path / "first", after="3ep", quiet=True)
-    assert execution_of(extended).parts == 2
+    assert execution_of(extended).way == "parts on threads"
     for name, value in whole.model.state_dict().items():
         assert torch.equal(extended.model.state_dict()[name], value), name
 

@@ -11,6 +11,7 @@ import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import populate
+from ravine.engine.rows.ways import Arithmetic, Mapped, OneByOne, Parts, Threads
 from ravine.nn.traits import sees_samples_alone
 
 PROGRAMS = {
@@ -151,7 +152,7 @@ def test_a_module_that_cannot_be_mapped_trains_and_says_why(tmp_path):
     two = [Recipe(seed=seed, stop={"after": "3ep"}, data={"batch": 16}) for seed in (0, 1)]
     runs = ravine.train_many(two, model=Unmappable, data=(x, y), out=tmp_path / "run", quiet=True)
     record = runs[0].events_of("execution")[0]["data"]
-    assert record["rows"] == "one by one"
+    assert record["way"] == "one by one"
     assert any("vmap" in why for why in record["why"])
     assert all(run.result["stopped"] == "finished" for run in runs)
     assert not torch.equal(theta(runs[0]), theta(runs[1]))
@@ -164,7 +165,7 @@ def test_gradients_of_single_steps_agree_in_float32(program, text_file):
     batch = pipeline.batch(0)
     kwargs = {"device": torch.device("cpu"), "dtype": torch.float32}
     together = populate(many, pipeline, None, **kwargs)
-    together.chunk = len(many)
+    together.way = Mapped(together)
     together.seed_step(0)
     losses = together.gradients(batch.x, batch.y, None, 0)
     for i, recipe in enumerate(many):
@@ -195,7 +196,7 @@ def test_tied_weights_stay_tied(tmp_path):
         for seed in (0, 1)
     ]
     runs = ravine.train_many(two, model=Tied, data=(x, y), out=tmp_path / "many", quiet=True)
-    assert runs[0].events_of("execution")[0]["data"]["rows"] == "together"
+    assert runs[0].events_of("execution")[0]["data"]["way"] == "mapped"
     for run, recipe in zip(runs, two, strict=True):
         alone = ravine.train(
             recipe, model=Tied, data=(x, y), out=tmp_path / f"solo{run.member}", quiet=True
@@ -215,9 +216,9 @@ def test_weights_cast_once_give_the_gradient_of_autocast(program, text_file):
     for mode in ("full", "autocast", "once"):
         rows.restore(buffers)
         rows.seed_step(0)
-        rows.autocast = None if mode == "full" else torch.bfloat16
-        rows.cast_once(torch.bfloat16 if mode == "once" else None)
-        assert (rows.low is not None) == (mode == "once")
+        arithmetic = Arithmetic(None if mode == "full" else torch.bfloat16)
+        rows.way = OneByOne(rows, arithmetic, cast_once=mode == "once")
+        assert (rows.way.low is not None) == (mode == "once")
         rows.gradients(batch.x, batch.y, None, 0)
         full, usual, once = (
             rows.grad.clone() if m == mode else g
@@ -242,7 +243,7 @@ def test_members_side_by_side_are_the_members_one_by_one(text_file, one_thread):
     rows = populate(many, pipeline, None, device=torch.device("cpu"), dtype=torch.float64)
     rows.seed_step(0)
     losses = rows.gradients(batch.x, batch.y, None, 0)
-    grad, rows.workers = rows.grad.clone(), 2
+    grad, rows.way = rows.grad.clone(), Threads(rows, Arithmetic(threads=2))
     assert torch.equal(rows.gradients(batch.x, batch.y, None, 0), losses)
     assert torch.equal(rows.grad, grad)
 
@@ -272,7 +273,7 @@ def test_parts_of_a_batch_side_by_side_are_the_batch(
     rows.grad.fill_(0.5)
     expected = rows.gradients(x, y, weight, 0, accumulate=accumulate), rows.grad.clone()
     rows.grad.fill_(0.5)
-    rows.parts = parts
+    rows.way = Parts(rows, Arithmetic(threads=parts))
     found = rows.gradients(x, y, weight, 0, accumulate=accumulate), rows.grad
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ravine.version import VERSION
+
 if TYPE_CHECKING:
     from ravine.app.doctor import diagnose, prove
     from ravine.engine.run import Run
@@ -45,7 +47,7 @@ __all__ = [
     "train_many",
     "watch",
 ]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

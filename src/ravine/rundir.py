@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib import metadata
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ import numpy as np
 from ravine.errors import InputError
 from ravine.files import new_directory, write_text
 from ravine.locks import Lock
+from ravine.machine import machine, versions
 from ravine.recipe import Recipe
 
 FORMAT = 1
@@ -393,12 +391,11 @@ def snapshot_step(path: Path) -> int:
 
 def environment() -> dict[str, Any]:
     """Versions and machine, without importing what is named."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    machine = {"system": platform.platform(), "cpu": _cpu(), "cores": os.cpu_count() or 1}
-    return {"versions": versions, "machine": machine, "directory": str(Path.cwd())}
+    return {
+        "versions": versions(_PACKAGES),
+        "machine": machine(),
+        "directory": str(Path.cwd()),
+    }
 
 
 def _merged(facts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -409,16 +406,6 @@ def _merged(facts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
         if isinstance(more[name], dict)
     }
     return {**facts, **more, **both}
-
-
-def _cpu() -> str:
-    with suppress(OSError):
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-        )
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _about(recipes: Sequence[Recipe], facts: dict[str, Any], created: str) -> dict[str, Any]:

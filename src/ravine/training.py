@@ -17,7 +17,6 @@ from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine.directory import describe, record_of
 from ravine.engine.execute import Report, execute
-from ravine.engine.execution import pilot
 from ravine.engine.execution.memory import give_back_freed_memory
 from ravine.engine.inputs import check_given_again, resolve_inputs
 from ravine.engine.loop.halving import Halving
@@ -230,7 +229,6 @@ def _facts(
     programs: Sequence[Program], width: int | None, halving: Halving | None, trace: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "machine": pilot.machine(),
         "programs": [{"members": p.members, "execution": p.execution.to_dict()} for p in programs],
         "test": programs[0].test,
         "trace": list(trace),

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import statistics
 import textwrap
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ravine.bench.measure import Timing
 from ravine.bench.peers import PEERS
 from ravine.bench.works import POPULATIONS, WORKS, operations
+from ravine.machine import machine as machine_facts
+from ravine.machine import versions
 
 _PACKAGES = ("torch", "lightning", "skorch", "keras", "jax", "numpy")
 
@@ -25,17 +24,11 @@ def machine(threads: int) -> dict[str, Any]:
     """Processor, threads, load and versions."""
     import torch
 
-    found: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "threads": threads}
-    found["python"] = platform.python_version()
-    found["gemm_gflops"] = {
+    speeds = {
         str(t).removeprefix("torch."): round(_gemm(t)) for t in (torch.float32, torch.bfloat16)
     }
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found: dict[str, Any] = {**machine_facts(), "threads": threads, "gemm_gflops": speeds}
+    return {**found, **versions(_PACKAGES)}
 
 
 def write(timings: Sequence[Timing], out: Path, threads: int) -> dict[str, Any]:
@@ -225,11 +218,9 @@ def _quartiles(timing: Timing) -> tuple[float, float]:
 
 def carried(facts: dict[str, Any]) -> str:
     """The machine in one line."""
-    versions = ", ".join(
-        f"{name} {facts[name]}" for name in ("python", *_PACKAGES) if name in facts
-    )
+    held = ", ".join(f"{name} {facts[name]}" for name in ("python", *_PACKAGES) if name in facts)
     speeds = ", ".join(f"{name} {gflops} GFLOP/s" for name, gflops in facts["gemm_gflops"].items())
-    return f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads; products: {speeds}; {versions}"
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads; products: {speeds}; {held}"
 
 
 def _title(work: str) -> str:
@@ -247,16 +238,6 @@ def _cell(timing: Timing | None) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _gemm(dtype: Any, size: int = 1536) -> float:

@@ -29,7 +29,7 @@ from ravine.doctor.whatif import (
     limits,
     try_out,
 )
-from ravine.engine.execution.pilot import kernel_threads
+from ravine.engine.execution.device import kernel_threads
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ravine.engine.execution import pilot
 from ravine.engine.execution.denormals import denormals_flushed
+from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.progress import Progress
 
@@ -28,7 +28,7 @@ def execute(loops: Sequence[TrainingLoop], report: Report = lambda progress: Non
 @contextmanager
 def running(loop: TrainingLoop) -> Iterator[None]:
     """The threads and the treatment of denormal numbers with which a loop's steps are taken."""
-    with pilot.kernel_threads(loop.program.execution.threads), denormals_flushed():
+    with kernel_threads(loop.program.execution.threads), denormals_flushed():
         yield
 
 

@@ -14,7 +14,8 @@ from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune
 from ravine.engine.execution import pilot
-from ravine.engine.execution.pilot import Execution
+from ravine.engine.execution.device import device, theta_dtype
+from ravine.engine.execution.record import Execution
 from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective, Population
@@ -111,7 +112,7 @@ def program_of(
     recipes, waiting = recipes[:width], recipes[len(recipes[:width]) :]
     first = recipes[0]
     pipeline = pipeline_of(first, module, arrays, pipelines)
-    dtype = torch.float64 if first.precision == "float64" else torch.float32
+    dtype = theta_dtype(first.precision)
     population = populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
     if check:
         rehearse(recipes, pipeline, population)
@@ -127,21 +128,20 @@ def pipeline_of(
     """The data of a recipe, prepared for its model: whole numbers are tokens where the model takes
     them. ``pipelines`` keeps what was prepared, for recipes that differ in their batches alone
     too."""
-    device = torch.device(pilot.device(recipe.device))
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+    where, dtype = torch.device(device(recipe.device)), theta_dtype(recipe.precision)
     carried = finetune.carried_over(recipe)
     data = recipe.data
     described = data.model_dump_json(exclude={"bootstrap", "batch"})
     for tokens in (True, False):
-        key = (described, f"{device} {dtype} {carried and recipe.start.weights} {tokens}")
+        key = (described, f"{where} {dtype} {carried and recipe.start.weights} {tokens}")
         if key not in pipelines:
             pipelines[key] = Pipeline(
-                data, arrays=arrays, device=device, dtype=dtype, fitted=carried, tokens=tokens
+                data, arrays=arrays, device=where, dtype=dtype, fitted=carried, tokens=tokens
             )
         pipeline = pipelines[key].batched_as(data)
         if pipeline.vocabulary is None or not tokens:
             break
-        model = objective(recipe, pipeline, module, dtype).model.to(device=device, dtype=dtype)
+        model = objective(recipe, pipeline, module, dtype).model.to(device=where, dtype=dtype)
         if _takes_tokens(model, pipeline):
             break
     return pipeline

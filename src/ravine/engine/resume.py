@@ -12,6 +12,7 @@ import torch
 
 from ravine.engine import snapshot
 from ravine.engine.execution import pilot
+from ravine.engine.execution.record import Execution
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.programs import Program, program_of
@@ -64,7 +65,7 @@ def continued(
         waiting = [m for m in waiting if rundir.result(m) is None]
         if members + waiting != program.members:
             part = _part(program, recipes, members, waiting, arrays)
-        execution = pilot.Execution(**facts["execution"])
+        execution = Execution.from_dict(facts["execution"])
         pilot.replay(part.population, execution)
         loop = loop_of(replace(part, execution=execution))
         loop.load(held, facts)

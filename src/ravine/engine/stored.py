@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
 from ravine.engine import snapshot
+from ravine.engine.execution.device import theta_dtype
 from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.population import Objective, view
 from ravine.errors import InputError, RavineError
@@ -120,7 +121,7 @@ class Stored:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return torch.float64 if self.recipe.precision == "float64" else torch.float32
+        return theta_dtype(self.recipe.precision)
 
     def _blank(self) -> nn.Module:
         if self._module is not None:

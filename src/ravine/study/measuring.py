@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ravine.data.pipeline import Pipeline
+from ravine.engine.execution.device import theta_dtype
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
@@ -46,7 +47,7 @@ def pipeline_of(recipe: Recipe, data: Any = None) -> Pipeline:
     if recipe.data.source.kind == "arrays" and data is None:
         repair = "give the same data again: data=(x, y)"
         raise InputError("data", got="arrays given in Python", expected="the data", repair=repair)
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+    dtype = theta_dtype(recipe.precision)
     return Pipeline(recipe.data, arrays=data, dtype=dtype)
 
 

@@ -17,6 +17,7 @@ import torch
 from platformdirs import user_cache_path
 
 from ravine.files import atomic
+from ravine.machine import machine
 
 ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most
@@ -34,10 +35,13 @@ def worth_it(candidates: Sequence[Any], steps: int) -> bool:
 
 
 def fastest(
-    candidates: Sequence[Any], enter: Callable[[Any], None], step: Callable[[], Any]
+    candidates: Sequence[Any],
+    enter: Callable[[Any], None],
+    step: Callable[[], Any],
+    units: Callable[[Any], float] = lambda candidate: 1.0,
 ) -> tuple[int, list[float]]:
-    """The place of the fastest candidate, and the least seconds of each; all take turns, so that a
-    busy moment hits all.
+    """The place of the fastest candidate, and the least seconds of each for a unit of work, of which
+    a step of a candidate does ``units``; all take turns, so that a busy moment hits all.
 
     The first, which the rules chose, stays unless another is a tenth faster in every single round:
     a machine that is busy with other work must not decide what is then remembered.
@@ -50,7 +54,7 @@ def fastest(
             enter(candidate)
             at = time.perf_counter()
             step()
-            seconds.append(time.perf_counter() - at)
+            seconds.append((time.perf_counter() - at) / units(candidate))
         rounds.append(seconds)
     counted = rounds[1:]  # the first warms up
     best = [min(seconds) for seconds in zip(*counted, strict=True)]
@@ -87,15 +91,6 @@ def remember(choice: dict[str, Any], *parts: Any) -> None:
 
 
 def _path(parts: Sequence[Any]) -> Path:
-    digest = hashlib.sha256("\x1f".join(map(str, (*_machine(), *parts))).encode()).hexdigest()
+    known = (platform.node(), machine(), torch.get_num_threads(), torch.__version__, *parts)
+    digest = hashlib.sha256("\x1f".join(map(str, known)).encode()).hexdigest()
     return user_cache_path("ravine") / "executions" / f"{digest[:32]}.json"
-
-
-def _machine() -> tuple[Any, ...]:
-    return (
-        platform.node(),
-        torch.backends.cpu.get_cpu_capability(),
-        os.cpu_count(),
-        torch.get_num_threads(),
-        torch.__version__,
-    )

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ravine.engine.execution import pilot
+from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.divergence import Rollback, skipped
@@ -70,7 +71,7 @@ class TrainingLoop:
         self.width = width or live
         self.lead = program.members[0]
         # inputs that the network rounds first come rounded: they are gathered once, used often
-        low = self.population.input_dtype
+        low = self.population.way.input_dtype
         self.calendar = Calendar(
             recipes[0], self.pipeline if low is None else self.pipeline.lowered(low)
         )
@@ -167,7 +168,7 @@ class TrainingLoop:
     def _take_steps(self, last: int) -> None:
         first, alive = self.step, self.stepper.alive.cpu().clone()
         starts = self.schedules.starts
-        with pilot.kernel_threads(self.program.execution.step_threads):
+        with kernel_threads(self.program.execution.step_threads):
             measured = self.stepper.run(
                 self.calendar.batches(first, last),
                 first,

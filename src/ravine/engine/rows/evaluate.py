@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +14,8 @@ from torch import Tensor, nn
 
 from ravine.catalogue import Part, find
 from ravine.data.pipeline import Pipeline
-from ravine.engine.rows.population import Objective, joined
+from ravine.engine.rows.objective import Objective, joined
 from ravine.nn.build import build_loss
-
-if TYPE_CHECKING:
-    from ravine.engine.rows.population import Objective
 
 METRICS = {
     "classification": ("accuracy",),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.execution import pilot
+from ravine.engine.execution.device import theta_dtype
 from ravine.engine.programs import Model, populate
 from ravine.engine.rows.evaluate import metric_functions
 from ravine.engine.rows.population import Population
@@ -36,19 +37,15 @@ class Points:
         width: int | None = None,
     ):
         self.pipeline = pipeline
-        mappable = (
-            pilot.choose(
-                recipe, _population([recipe] * 2, pipeline, module), pipeline.batch_size
-            ).rows
-            != "one by one"
-        )
-        self.width = width or (DENSE_WIDTH if mappable else WIDTH)
+        if width is None:
+            pair = _population([recipe] * 2, pipeline, module)
+            together = pilot.choose(recipe, pair, pipeline).kind.together
+            width = DENSE_WIDTH if together else WIDTH
+        self.width = width
         self.population = _population([recipe] * self.width, pipeline, module)
         self.execution = pilot.prepare(self.population, recipe, pipeline)
-        self.population.chunk = self.width if self.execution.rows != "one by one" else 1
-        self.outputs: Callable[[Tensor], Tensor] = (
-            self.population.outputs
-        )  # [B, ...] -> [P, B, ...]
+        # [B, ...] -> [P, B, ...]
+        self.outputs: Callable[[Tensor], Tensor] = self.population.outputs
         self.metrics = metric_functions(pipeline.task, (), recipe.loss)
         for name, value in (buffers or {}).items():
             self.population.buffers[name].copy_(value.expand_as(self.population.buffers[name]))
@@ -107,7 +104,7 @@ class Points:
 
 
 def _population(recipes: list[Recipe], pipeline: Pipeline, module: Model) -> Population:
-    dtype = torch.float64 if recipes[0].precision == "float64" else torch.float32
+    dtype = theta_dtype(recipes[0].precision)
     return populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
 
 

@@ -27,9 +27,8 @@ from ravine.optim.projection import RowConstraints
 from ravine.optim.rows import RowOptimizer
 from ravine.randomness import key, normal
 
-COMPILED = (
-    2**22
-)  # numbers in theta from which, on a GPU, an optimiser's formula is compiled to one pass
+# numbers in theta from which, on a GPU, an optimiser's formula is compiled to one pass; not measured
+FORMULA_COMPILED = 2**22
 
 
 StepFunction = Callable[..., tuple[Tensor, Tensor]]
@@ -67,7 +66,7 @@ class Stepper:
             population.layout,
             device=theta.device,
             dtype=theta.dtype,
-            compiled=theta.is_cuda and theta.numel() >= COMPILED and has_triton(),
+            compiled=theta.is_cuda and theta.numel() >= FORMULA_COMPILED and has_triton(),
         )
         self.accumulate: int = recipes[0].optimizer.accumulate
         self.alive = torch.ones(len(recipes), dtype=torch.bool, device=theta.device)  # [P]

@@ -4,7 +4,6 @@ here: found by trying."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ravine.data.pipeline import Pipeline
 from ravine.data.source import Batch
+from ravine.engine.execution import trials
 from ravine.engine.programs import Model
 from ravine.engine.rows.points import Points
 from ravine.recipe import Recipe
@@ -21,7 +21,6 @@ from ravine.study.landscape.grouped import Grouped
 ALONE = "one at a time"
 TOGETHER = (8, 64)  # rows of networks that run as products over all members
 GROUPED = (2, 4, 8)  # rows, and more, of convolutional networks that run as grouped convolutions
-ROUNDS = 6
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Instrument:
             ]
         else:
             pair = Points(self.recipe, self.pipeline, self.module, width=2)
-            widths = TOGETHER if pair.execution.rows != "one by one" else ()
+            widths = TOGETHER if pair.execution.kind.together else ()
             found = [
                 f"{_even(min(width, most), most)} together"
                 for width in widths
@@ -66,19 +65,23 @@ class Instrument:
         return list(dict.fromkeys([ALONE, *found]))
 
     def fastest(self, theta: Tensor, batches: Sequence[Batch]) -> dict[str, Any]:
-        """The way that takes the least time for all these points, and the seconds a point of each:
-        the least of several turns."""
+        """The way that takes the least time for all these points, and the seconds a point of each.
+        One at a time stays unless another way is plainly faster."""
         ways, few = self.ways(len(theta)), list(batches[:1])
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(ROUNDS):
-            for way in ways:
-                points = self.points(way)
-                began = time.perf_counter()
-                points.measure(theta[: points.width], few)
-                turns = math.ceil(len(theta) / points.width)
-                seconds[way].append((time.perf_counter() - began) * turns / len(theta))
-        least = {way: min(found[1:]) for way, found in seconds.items()}
-        return {"way": min(least, key=lambda way: least[way]), "seconds a point": least}
+        entered: list[Points] = []
+
+        def enter(way: str) -> None:
+            entered[:] = [self.points(way)]
+
+        def step() -> None:
+            entered[0].measure(theta[: entered[0].width], few)
+
+        def units(way: str) -> float:
+            """Points a step, the last turn's empty rows among its costs."""
+            return len(theta) / math.ceil(len(theta) / self.points(way).width)
+
+        place, least = trials.fastest(ways, enter, step, units)
+        return {"way": ways[place], "seconds a point": dict(zip(ways, least, strict=True))}
 
 
 def _even(width: int, most: int) -> int:

@@ -1,11 +1,10 @@
-"""Dense networks of P members as batched matrix products with the backward pass written out: no
+"""Dense networks of P members as batched matrix products, with hand-written backward passes: no
 autograd, no vmap.
 
 Activations are feature-major, [P, H, B]: each sample is a column, so every pass over them, the
 softmax among them, runs along contiguous samples, and a layer is ``W a + b`` for W as it stands in
 theta. The inputs, which all members share, are [I, B]: the first layer of all members is then one
-product. A single member has no axis P at all: its shapes lack it. Used where every layer of a
-program is known here; `DenseNetwork.refuses` says why not. In bfloat16 the weights of all but small
+product. A single member has no axis P at all: its shapes lack it. In bfloat16 the weights of all but small
 layers are cast once a step; theta and the loss stay as they are.
 """
 
@@ -17,7 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows import dense
+from ravine.engine.rows.matrix import ParameterMatrix
+from ravine.engine.rows.ways import passes
+from ravine.engine.rows.ways.mapped import Mapped
+from ravine.engine.rows.ways.one_by_one import OneByOne
+from ravine.engine.rows.ways.way import Way
+from ravine.engine.rows.ways.workload import Workload
 from ravine.layout import Layout
 from ravine.nn.criterion import above_zero
 from ravine.nn.losses import Auto, CrossEntropy
@@ -25,26 +29,65 @@ from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Stack
 
 SMALL = 2**14  # weights of a layer under which a cast costs more than a bfloat16 product saves
-_NOTHING = (nn.Flatten, nn.Identity)
+
+
+class Dense(Way):
+    """Used wherever every layer of a program is one of those in `passes`: a step of a small network is
+    launching kernels, and this way launches the fewest. It evaluates as `Mapped` does."""
+
+    name = "dense"
+    phrase = "dense layers by hand-written passes"
+    together = True
+
+    @classmethod
+    def rule(cls, work: Workload) -> str | None:
+        refused = DenseNetwork.refuses(work.population.objectives, work.population.layout)
+        return None if refused else "every layer is dense, or needs no gradient of its own"
+
+    def bind(self) -> None:
+        rows = self.population
+        self.network: DenseNetwork | None = None
+        if DenseNetwork.refuses(rows.objectives, rows.layout) is None:
+            precision = self.arithmetic.products or rows.theta.dtype
+            self.network = DenseNetwork(rows, precision)
+        # rows that came may have other losses: then all run as others do
+        self._otherwise = None if self.network else OneByOne(rows, self.arithmetic)
+        self._evaluating: Way | None = None
+
+    @property
+    def input_dtype(self) -> torch.dtype | None:
+        return None if self.network is None else self.network.input_dtype
+
+    def gradients(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float = 0.0
+    ) -> Tensor:
+        if self.network is None:
+            assert self._otherwise is not None
+            return self._otherwise.gradients(x, y, weight, step, accumulate)
+        return self.network.gradients(x, y, weight, accumulate)
+
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._mapped().losses(x, y)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        return self._mapped().outputs(x)
+
+    def _mapped(self) -> Way:
+        self._evaluating = self._evaluating or Mapped(self.population, self.arithmetic)
+        return self._evaluating
 
 
 class DenseNetwork:
     """The layers of P members, bound to their rows of theta [P, D] and grad [P, D]."""
 
-    def __init__(
-        self,
-        objectives: Sequence[Any],
-        theta: Tensor,
-        grad: Tensor,
-        layout: Layout,
-        buffers: dict[str, Tensor],
-        precision: torch.dtype,
-    ):
+    def __init__(self, population: ParameterMatrix, precision: torch.dtype):
+        objectives, buffers = population.objectives, population.buffers
+        theta, grad, layout = population.theta, population.grad, population.layout
         self.loss, self.precision = objectives[0].loss, precision
-        self._rows = rows = dense.Rows(theta, grad, layout)
-        self._low = low = dense.Lowered(rows, precision)
-        self._forward: list[dense.Pass] = []
-        self._backward: list[dense.Pass] = []  # the last first; none below the first dense layer
+        self._rows = rows = passes.Rows(theta, grad, layout)
+        self._low = low = passes.Lowered(rows, precision)
+        self._forward: list[passes.Pass] = []
+        self._backward: list[passes.Pass] = []  # the last first; none below the first dense layer
         self.input_dtype: torch.dtype | None = None  # that the inputs are rounded to first
         dtype, weighted, wide, fresh = theta.dtype, False, rows.single, False
         for name, layer in _leaves("model", objectives[0].model):
@@ -52,30 +95,30 @@ class DenseNetwork:
                 held = low if precision != theta.dtype and layer.weight.numel() >= SMALL else rows
                 if held.dtype != dtype:
                     self.input_dtype = self.input_dtype if self._forward else held.dtype
-                    self._add(dense.cast(dtype, held.dtype), weighted)
+                    self._add(passes.cast(dtype, held.dtype), weighted)
                     dtype = held.dtype
                 self._add(
-                    dense.affine(held, name, layer, first=not weighted, shared=not wide), True
+                    passes.affine(held, name, layer, first=not weighted, shared=not wide), True
                 )
                 weighted = wide = fresh = True
             elif isinstance(layer, Dropout) and not layer.idle:
                 self._add(
-                    dense.dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]), weighted
+                    passes.dropout(layer, buffers[f"{name}.key"], buffers[f"{name}.rate"]), weighted
                 )
                 wide = fresh = True
-            elif not isinstance(layer, (Dropout, *_NOTHING)):
-                self._add(dense.activation(layer, fresh), weighted)
+            elif not isinstance(layer, (Dropout, *passes.UNCHANGED)):
+                self._add(passes.activation(layer, fresh), weighted)
                 fresh = False
         if dtype != theta.dtype:
-            self._add(dense.cast(dtype, theta.dtype), weighted)
+            self._add(passes.cast(dtype, theta.dtype), weighted)
         low.close()
         self._plain = _plain_cross_entropy(self.loss)
         self._minus_one = theta.new_full((1, 1), -1.0)
 
-    def _add(self, passes: tuple[dense.Pass, dense.Pass], backwards: bool) -> None:
-        self._forward.append(passes[0])
+    def _add(self, pair: tuple[passes.Pass, passes.Pass], backwards: bool) -> None:
+        self._forward.append(pair[0])
         if backwards:
-            self._backward.insert(0, passes[1])
+            self._backward.insert(0, pair[1])
 
     @staticmethod
     def refuses(objectives: Sequence[Any], layout: Layout) -> str | None:
@@ -94,13 +137,7 @@ class DenseNetwork:
         ) != len(found):
             return "parameters are frozen or shared"
         for layer in found.values():
-            if type(layer) not in (
-                nn.Linear,
-                nn.Flatten,
-                nn.Identity,
-                Dropout,
-                *dense.ACTIVATIONS,
-            ) or _hooked(layer):
+            if type(layer) not in passes.LAYERS or _hooked(layer):
                 return f"{type(layer).__name__} is not among the dense layers"
         if not any(isinstance(layer, nn.Linear) for layer in found.values()):
             return "no dense layer"

@@ -2,7 +2,7 @@
 
 A step of a small network is launching, and what Python looks up between two kernels has long left
 the caches: so each layer is a pair of closures, and what can be decided when they are made is not
-decided in a step. Shapes as in `batched`; the leading axis P falls away for a single member.
+decided in a step. Shapes as in `dense`; the leading axis P falls away for a single member.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Pass, Callable[[Tensor, Tensor], Tensor
     nn.SiLU: (nn.functional.silu, _silu_slope, False),
     nn.SELU: (nn.functional.selu, lambda g, x: g * _selu_slope(x), False),
 }
+
+UNCHANGED = (nn.Flatten, nn.Identity)  # samples are columns already
+# all layers that have their passes here
+LAYERS = frozenset((nn.Linear, Dropout, *UNCHANGED, *ACTIVATIONS))
 
 
 class Rows:

@@ -1,0 +1,53 @@
+"""Where a program runs: the device, the threads of its kernels, the dtype of theta."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from ravine.errors import InputError
+
+
+def device(wanted: str) -> str:
+    """The device for a recipe's wish, ``"cpu"`` or ``"cuda"``.
+
+    Raises `InputError` where a GPU is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device",
+            got="cuda",
+            expected="a device of this machine",
+            repair='use device = "cpu" or "auto"',
+        )
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def theta_dtype(precision: str) -> torch.dtype:
+    """The dtype of weights and losses: float64 for checks, else float32, whatever the precision of
+    products.
+
+    >>> theta_dtype("bfloat16"), theta_dtype("float64")
+    (torch.float32, torch.float64)
+    """
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+@contextlib.contextmanager
+def kernel_threads(count: int) -> Iterator[None]:
+    """PyTorch's kernels on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has units that multiply bfloat16 faster than float32: a GPU's, or AMX."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

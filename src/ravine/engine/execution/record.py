@@ -1,0 +1,80 @@
+"""The execution record: how a program runs and why. It is stored, shown, and replayed by resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+
+from ravine.engine.rows.ways import WAYS, Arithmetic, Way
+from ravine.errors import InputError
+
+_MEMORY_FORMATS = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
+
+
+@dataclass
+class Execution:
+    """How a program runs: what the pilot chose and why."""
+
+    device: str
+    precision: str  # of products; theta itself is float32, or float64 for checks
+    way: str  # in which gradients are taken: a name in WAYS
+    memory_format: str = "contiguous"  # of images: or "channels_last"
+    threads: int = 1
+    graphs: bool = False  # whole steps are CUDA graphs
+    why: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Execution:
+        """The record that a run directory holds.
+
+        Raises `InputError` for one that another version of Ravine has written.
+        """
+        known = {each.name for each in fields(cls)}
+        if set(facts) != known or facts["way"] not in WAYS:
+            raise InputError(
+                "execution record",
+                got=", ".join(sorted(set(facts) ^ known)) or facts["way"],
+                expected="the fields of this version",
+                repair="go on with the version of Ravine that began the run",
+            )
+        return cls(**facts)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The record in a line.
+
+        >>> Execution("cpu", "float32", "members on threads", threads=2).sentence()
+        'cpu, float32, 2 threads, members on 2 threads, each on one'
+        """
+        parts = [self.device, self.precision]
+        parts += [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
+        parts += ["channels last"] if self.memory_format == "channels_last" else []
+        parts += ["steps as CUDA graphs"] if self.graphs else []
+        return ", ".join([*parts, self.kind.phrase.format(threads=self.threads)])
+
+    @property
+    def kind(self) -> type[Way]:
+        """The class of the way."""
+        return WAYS[self.way]
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic(
+            products=torch.bfloat16 if self.precision == "bfloat16" else None,
+            memory_format=_MEMORY_FORMATS[self.memory_format],
+            threads=self.threads,
+        )
+
+    @property
+    def step_threads(self) -> int:
+        """Threads of one kernel in a step: 1 where the way's own threads need the cores, which idle
+        threads of kernels would keep by spinning."""
+        return 1 if self.kind.own_threads else self.threads

@@ -1,0 +1,59 @@
+"""Model and loss as one module, and what a batch's mean loss is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Objective(nn.Module):
+    """Model and loss as one module: (x, y, sample weights) -> the batch's mean loss."""
+
+    loss: Any  # an nn.criterion.SampleLoss; anything where no loss is asked for
+    hard_negatives: Tensor
+    adversarial: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        hard_negatives: float = 1.0,
+        adversarial: float = 0.0,
+    ):
+        super().__init__()
+        self.model, self.loss = model, loss
+        # buffers, not attributes: members of a population may differ in them
+        for name, value in (("hard_negatives", hard_negatives), ("adversarial", adversarial)):
+            number = torch.tensor(value, dtype=torch.float64)
+            self.register_buffer(name, number, persistent=False)
+        self.mines, self.attacks = hard_negatives < 1.0, adversarial > 0.0
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        return self.mean(self.model(x), y, weight)
+
+    def mean(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """The batch's mean loss of the model's output; weight [B] or None."""
+        losses = self.loss(output, y)  # [B]
+        kept = self._hardest(losses.detach()) if self.mines else None
+        return self.loss.batch_mean(losses, y, weight, kept)
+
+    def _hardest(self, losses: Tensor) -> Tensor:
+        """Which samples are among the hardest [B]."""
+        rank = losses.argsort(descending=True).argsort()
+        return rank < (self.hard_negatives * losses.shape[0]).ceil()
+
+
+def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
+    """The batch moved uphill by the fast gradient sign method: x + epsilon sign(dL/dx) (Goodfellow
+    et al., 2015)."""
+    return (x + epsilon.to(x.dtype) * slope.sign()).detach()
+
+
+def joined(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """A network's outputs as one tensor: those of several heads side by side."""
+    if isinstance(output, Tensor):
+        return output
+    return torch.cat([head.reshape(len(head), -1) for head in output], 1)

@@ -1,0 +1,3 @@
+"""Ravine's version, for whatever must carry it."""
+
+VERSION = "0.1.0"
