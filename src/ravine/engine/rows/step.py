@@ -264,8 +264,7 @@ class Stepper:
 
     def _gradients(self, micro: Sequence[Batch], step: int, seed: Tensor | None = None) -> Tensor:
         """The gradient of the mean loss over the samples of all micro-batches; the losses [P]."""
-        population = self.population
-        total = torch.zeros_like(population.theta[:, 0])  # [P]
+        population, found = self.population, []
         for j, (batch, share) in enumerate(zip(micro, self._shares(micro), strict=True)):
             micro_step = step * self.accumulate + j
             population.seed_step(micro_step if seed is None else seed)
@@ -273,12 +272,13 @@ class Stepper:
             # a share of 0 has no gradient, and as a factor would mean that grad is filled anew
             factor = 0.0 if j == 0 else share or 1.0
             losses = population.gradients(batch.x, batch.y, weight, micro_step, accumulate=factor)
+            if len(micro) == 1:  # the usual step: no operation more than it needs
+                return losses
             if j == 0 and share != 1.0:
                 population.grad.mul_(share)
-            total = total + losses * share
-        if len(micro) > 1:
-            population.grad.div_(len(micro))
-        return total / len(micro)
+            found.append(losses * share)
+        population.grad.div_(len(micro))
+        return torch.stack(found).sum(0) / len(micro)
 
     def _shares(self, micro: Sequence[Batch]) -> list[float]:
         """What each micro-batch counts, by its samples or their class weights; 1 is the mean."""
