@@ -21,12 +21,14 @@ from keras_cases import Case
 from rivals import random_search
 
 from ravine import Recipe, durations
+from ravine.doctor.baseline import accuracy
 from ravine.doctor.edits import describe, longer
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Shelf, threshold
+from ravine.doctor.experiment import Shelf
 from ravine.doctor.scores import probabilities
 from ravine.doctor.trial import prove
 from ravine.errors import RavineError
+from ravine.nn.answers import Answers
 from ravine.training import train_many
 
 FRESH = (501, 502, 503)  # seeds that no trial has used
@@ -210,32 +212,26 @@ def measured(case: Case, recipe: Recipe, arrays: Any, seeds: Sequence[int]) -> l
                 * (torch.nan if run.result["stopped"] == "diverged" else 1.0)
                 for run in runs
             ]
+            answers = runs[0].answers
         except RavineError:  # a recipe that cannot be trained
             outputs = [torch.full((len(y), 1), torch.nan)] * len(seeds)
-    return [_metric(case, recipe, output, torch.as_tensor(np.asarray(y))) for output in outputs]
+            answers = Answers("binary", "sigmoid")
+    truth = torch.as_tensor(np.asarray(y))
+    return [_metric(case, recipe, answers, output, truth) for output in outputs]
 
 
-def _metric(case: Case, recipe: Recipe, output: torch.Tensor, y: torch.Tensor) -> float:
+def _metric(
+    case: Case, recipe: Recipe, answers: Answers, output: torch.Tensor, y: torch.Tensor
+) -> float:
     """NaN is the first class, as Keras counts it; of an error, ten times the variance."""
     task, lower, lost = _task(recipe), lower_is_better(case), not bool(torch.isfinite(output).all())
     if not lower:
-        return _accuracy(
-            output.nan_to_num(-1.0) if lost else output, y, task, threshold(recipe, task)
-        )
+        return accuracy(output.nan_to_num(-1.0) if lost else output, y, task, answers)
     if task == "regression":
         said, truth = output, y.double()
     else:
-        said, truth = (output, y.double()) if lost else probabilities(output, y, recipe, task)
+        said, truth = (output, y.double()) if lost else probabilities(output, y, answers)
     truth = truth.reshape(len(y), -1)
     off = truth - truth.mean(0) if lost else said.reshape(len(y), -1) - truth
     value = off.abs().mean() if metric_name(case) == "absolute error" else off.square().mean()
     return float(value) * (10 if lost else 1)
-
-
-def _accuracy(output: torch.Tensor, y: torch.Tensor, task: str, limit: float) -> float:
-    if task == "multilabel":
-        return float(((output > limit) == (y > 0.5)).double().mean())
-    if y.dim() == output.dim() and y.shape[-1] > 1 and task != "sequence":
-        y = y.argmax(-1)
-    answer = (output[..., 0] > limit).long() if output.shape[-1] == 1 else output.argmax(-1)
-    return float((answer.flatten() == y.long().flatten()).double().mean())

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ravine import Recipe
 from ravine.app.cli import app
 from ravine.interop.export import export
+from ravine.nn.answers import Answers
 from ravine.study.ensemble.calibration import calibration
 from ravine.study.ensemble.study import Ensemble, EnsembleModel, ensemble
 
@@ -54,16 +55,14 @@ def test_mean_and_vote():
     p = torch.tensor([[0.4, 0.6], [0.4, 0.6], [0.95, 0.05]], dtype=torch.float64)
     members = [Fixed(row.log()) for row in p]
     x = torch.zeros(1, 1)
-    mean = EnsembleModel(members, "classification", "mean")(x).softmax(-1)[0]
+    mean = EnsembleModel(members, Answers("classes", "softmax"), "mean")(x).softmax(-1)[0]
     assert torch.allclose(mean, p.mean(0))
-    vote = EnsembleModel(members, "classification", "vote")(x).softmax(-1)[0]
+    vote = EnsembleModel(members, Answers("classes", "softmax"), "vote")(x).softmax(-1)[0]
     assert torch.allclose(vote, (torch.tensor([1.0, 2.0], dtype=torch.float64) + p.mean(0)) / 4)
     assert mean.argmax() == 0
     assert vote.argmax() == 1
-    values = EnsembleModel([Fixed(torch.tensor([1.0])), Fixed(torch.tensor([3.0]))], "regression")(
-        x
-    )
-    assert values.tolist() == [[2.0]]
+    numbers = [Fixed(torch.tensor([1.0])), Fixed(torch.tensor([3.0]))]
+    assert EnsembleModel(numbers, Answers("numbers", "values"))(x).tolist() == [[2.0]]
 
 
 @pytest.mark.parametrize("combine", ["mean", "vote"])

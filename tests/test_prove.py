@@ -26,6 +26,7 @@ from ravine.doctor.remedies import fewer_layers
 from ravine.doctor.scores import Score, lost, paired, score
 from ravine.engine.rows.step import Stepper
 from ravine.errors import InputError
+from ravine.nn.answers import Answers
 
 BENCH = Path(__file__).parent.parent / "bench"
 DENSE = [{"kind": "dense", "units": 16}, "tanh", {"kind": "dense", "units": 3}]
@@ -462,7 +463,9 @@ def test_scores_agree_with_scikit_learn():
     pipeline = shelf.pipeline(BLOBS)
     output = torch.randn(50, 3, generator=generator)
     y = torch.randint(0, 3, (50,), generator=generator)
-    found = score(pipeline, BLOBS, output, ravine.data.pipeline.Batch(output, y, y))
+    found = score(
+        pipeline, Answers("classes", "softmax"), output, ravine.data.pipeline.Batch(output, y, y)
+    )
     assert found.metric == pytest.approx(accuracy_score(y, output.argmax(1)))
     brier = (output.double().softmax(1) - torch.eye(3)[y]).square().sum(1)
     assert found.near == pytest.approx((1 - brier).numpy())
@@ -470,7 +473,12 @@ def test_scores_agree_with_scikit_learn():
     real = BLOBS.edit({"data.source": {"kind": "arrays", "task": "regression"}, "data.test": 0.0})
     line = Shelf(None, (x, x)).pipeline(real)
     target, said = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
-    found = score(line, real, said, ravine.data.pipeline.Batch(said, target, y))
+    found = score(
+        line,
+        Answers("numbers", "values", units=line.target_units),
+        said,
+        ravine.data.pipeline.Batch(said, target, y),
+    )
     assert found.metric == pytest.approx(r2_score(target, said), abs=1e-6)
 
 

@@ -229,7 +229,14 @@ def _facts(
     programs: Sequence[Program], width: int | None, halving: Halving | None, trace: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "programs": [{"members": p.members, "execution": p.execution.to_dict()} for p in programs],
+        "programs": [
+            {
+                "members": p.members,
+                "execution": p.execution.to_dict(),
+                "answers": p.answers.to_dict(),
+            }
+            for p in programs
+        ],
         "test": programs[0].test,
         "trace": list(trace),
         **({"width": width} if width else {}),

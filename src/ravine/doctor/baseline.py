@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ravine.nn.answers import Answers
+
 _CONSTANT = 1e-3  # of the uninformed loss: targets that hardly vary leave nothing to beat but that
 FLAT = 1e-5  # a slope under which there is nothing left to minimise
 
@@ -49,19 +51,18 @@ class Baseline:
         return (accuracy - self.accuracy) / max(1.0 - self.accuracy, 0.02)
 
 
-def baseline(
-    loss: nn.Module, y: Tensor, outputs: int, task: str, *, probabilities: bool
-) -> Baseline:
+def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str) -> Baseline:
     """Minimise the loss over one constant output for all targets ``y``.
 
     >>> from ravine.nn.build import build_loss
     >>> y = torch.tensor([0, 0, 0, 1])
-    >>> found = baseline(build_loss("cross_entropy", None), y, 2, "classification", probabilities=False)
+    >>> found = baseline(build_loss("cross_entropy", None), y, 2, "classification")
     >>> round(found.loss, 3), found.accuracy   # the entropy of (3/4, 1/4)
     (0.562, 0.75)
     """
     y = y.detach()
     kind = "scores" if task != "regression" else "values"
+    reads = getattr(loss, "reads", "scores")
     free = torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
     if kind == "values":
         start = y.double().reshape(len(y), -1).mean(0)
@@ -75,19 +76,17 @@ def baseline(
 
     def value() -> Tensor:
         out = free
-        if probabilities and kind == "scores":
-            out = (
-                torch.sigmoid(free)
-                if outputs == 1 or task == "multilabel"
-                else torch.softmax(free, -1)
-            )
+        if kind == "scores" and reads in ("probabilities", "log_probabilities"):
+            each = outputs == 1 or task == "multilabel"
+            out = torch.sigmoid(free) if each else torch.softmax(free, -1)
+            out = out if reads == "probabilities" else out.log()
         shape = (*y64.shape, outputs) if task == "sequence" else (len(y64), outputs)
         return loss(out.expand(shape), y64).double().mean()
 
     with torch.enable_grad():
         best = _minimise(free, value)
         with torch.no_grad():
-            free.fill_(0.5 if probabilities and kind == "values" else 0.0)
+            free.fill_(0.5 if reads == "probabilities" and kind == "values" else 0.0)
         uninformed = float(value().detach())
     return Baseline(best, _constant_accuracy(y, task), uninformed)
 
@@ -144,7 +143,7 @@ def _constant_accuracy(y: Tensor, task: str) -> float:
     return float(counts.max() / counts.sum().clamp_min(1)) if len(counts) else 0.0
 
 
-def accuracy(output: Tensor, y: Tensor, task: str, threshold: float) -> float:
+def accuracy(output: Tensor, y: Tensor, task: str, answers: Answers) -> float:
     """The share of right answers; R² for a regression."""
     output, y = output.detach().double(), y.detach()
     if task == "regression":
@@ -153,11 +152,10 @@ def accuracy(output: Tensor, y: Tensor, task: str, threshold: float) -> float:
             return math.nan
         rest = (output.reshape(len(y), -1) - y).square().mean()
         return float(1 - rest / (y - y.mean(0)).square().mean().clamp_min(1e-12))
+    y = answers.truth(y)
     if task == "multilabel":
-        return float(((output > threshold) == (y > 0.5)).double().mean())
-    if y.is_floating_point() and y.dim() == output.dim() and y.shape[-1] > 1:
-        y = y.argmax(-1)
-    y = y.reshape(output.shape[:-1]) if y.numel() == output[..., 0].numel() else y
-    answer = (output[..., 0] > threshold).long() if output.shape[-1] == 1 else output.argmax(-1)
+        return float((answers.classes(output) == (y > 0.5)).double().mean())
+    answer = answers.classes(output)
+    y = y.reshape(answer.shape) if y.numel() == answer.numel() else y
     counts = y >= 0
     return float((answer == y.long())[counts].double().mean())

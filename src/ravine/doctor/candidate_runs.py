@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.experiment import Shelf
-from ravine.doctor.scores import Score, averaged, lost, score
+from ravine.doctor.scores import Score, lost, score
 from ravine.engine.execute import running
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.record import Memory
@@ -136,7 +136,7 @@ class CandidateRuns:
             return [lost(len(rows))] * len(self.seeds)
         group, k = place
         return [
-            score(group.pipeline, self.recipes[i], output, group.batch(deciding))
+            score(group.pipeline, group.answers, output, group.batch(deciding))
             if alive
             else lost(len(rows))
             for output, alive in zip(group.outputs(k, deciding), group.alive(k), strict=True)
@@ -148,13 +148,9 @@ class CandidateRuns:
         outputs = self.outputs(i, deciding=True)
         if place is None or not outputs:
             return lost(len(self.halves.deciding))
-        group = place[0]
-        return score(
-            group.pipeline,
-            self.recipes[i],
-            averaged(outputs, self.recipes[i], group.pipeline.task),
-            group.batch(deciding=True),
-        )
+        group, answers = place[0], place[0].answers
+        whole = answers.average(torch.stack(outputs))
+        return score(group.pipeline, answers, whole, group.batch(deciding=True))
 
     def weigh(self, i: int, part: float) -> None:
         """Recipe i's members learn from this part of the training samples alone; the others weigh
@@ -181,7 +177,7 @@ class _Group:
         self.seeds = len(owner.seeds)
         members = [recipe.edit({"seed": seed}) for recipe in recipes for seed in owner.seeds]
         program = owner.shelf.program(members, range(len(members)))
-        self.pipeline = program.pipeline
+        self.pipeline, self.answers = program.pipeline, program.answers
         if owner.halves.held_out:
             choosing = self.pipeline.with_rows("validation", owner.halves.choosing)
             program = replace(program, pipeline=choosing)

@@ -174,8 +174,6 @@ class Group:
         first = program.population.objectives[0]
         size = math.prod(self.pipeline.input_shape)
         self.probe = probe_batch(self.pipeline, PROBE if size < 500 else PROBE // 4)
-        self.probabilities = recipes[0].loss.arguments.get("input") == "probabilities"
-        self.threshold = threshold(recipes[0], self.pipeline.task)
         self.validation: Batch | None = None
         if self.pipeline.has("validation"):
             most = 4 * PROBE if size < 500 else PROBE
@@ -190,13 +188,7 @@ class Group:
         with evaluation([objective]):
             output = self.program.population.call(objective.model, self.probe.x[:2])
         outputs = output.shape[-1] if output.dim() > 1 else 1
-        return baseline(
-            objective.loss,
-            self.probe.y.cpu(),
-            outputs,
-            self.pipeline.task,
-            probabilities=self.probabilities,
-        )
+        return baseline(objective.loss, self.probe.y.cpu(), outputs, self.pipeline.task)
 
     def advance(self, steps: int, deadline: float = math.inf) -> None:
         """To a step, or as far as the clock lets it go."""
@@ -266,16 +258,7 @@ class Group:
             value = float(objective.loss(output, batch.y).double().mean())
             for m, momentum in zip(young, momenta, strict=True):
                 m.momentum = momentum
-        return value, accuracy(output, batch.y, self.pipeline.task, self.threshold)
-
-
-def threshold(recipe: Recipe, task: str) -> float:
-    """Where one output says yes: 0 for scores, 1/2 for probabilities and fitted targets."""
-    logits = (
-        recipe.loss.kind in ("binary_cross_entropy", "cross_entropy", "auto")
-        and recipe.loss.arguments.get("input") != "probabilities"
-    )
-    return 0.0 if (logits and task != "regression") or recipe.loss.kind == "binary_hinge" else 0.5
+        return value, accuracy(output, batch.y, self.pipeline.task, self.program.answers)
 
 
 def probe_batch(pipeline: Pipeline, samples: int = PROBE) -> Batch:

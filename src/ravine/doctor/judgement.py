@@ -108,13 +108,7 @@ def course_of(
 
 
 def _baseline(untrained: Untrained) -> Baseline:
-    return baseline(
-        untrained.loss,
-        untrained.probe.y.cpu(),
-        untrained.outputs,
-        untrained.task,
-        probabilities=untrained.probabilities,
-    )
+    return baseline(untrained.loss, untrained.probe.y.cpu(), untrained.outputs, untrained.task)
 
 
 def _final(rundir: RunDir, member: int, untrained: Untrained, module: Model) -> Seen | None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ravine.nn.output_layer import last_weighted
 from ravine.nn.traits import Trait, flat_ends, observed_traits, traits
 
 SAMPLES = 256
@@ -215,75 +216,7 @@ def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) 
         layer.twins = float(counts[counts > 1].sum()) / len(rows)
 
 
-# --- the output layer, by how it behaves ----------------------------------------------------------
-
-
-def head_kind(model: nn.Module, x: Tensor) -> str:
-    """What the network makes of its last weighted layer's values: linear, sigmoid, softmax, tanh,
-    relu, log_softmax, constant or other. Found by handing it values from -50 to 50 there and
-    looking at what comes out.
-    """
-    model = copy.deepcopy(model).eval()
-    last = _last_weighted(model, x)
-    if last is None:
-        return "other"
-    values = torch.tensor([-50.0, -3.0, -0.5, 0.0, 0.5, 3.0, 50.0], device=x.device)
-    seen: dict[str, Tensor] = {}
-
-    def replace(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        generator = torch.Generator("cpu").manual_seed(0)
-        draw = torch.randint(0, len(values), output.shape, generator=generator).to(x.device)
-        seen["in"] = values[draw].to(output.dtype)
-        return seen["in"]
-
-    handle = last.register_forward_hook(replace)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = model(x)
-    finally:
-        handle.remove()
-    if not isinstance(output, Tensor):
-        return "other"
-    return _behaviour(seen["in"].float(), output.float())
-
-
-def _behaviour(given: Tensor, out: Tensor) -> str:
-    total = out.sum(-1)
-    low, high = float(out.min()), float(out.max())
-    if high - low < 1e-6:
-        return "constant"
-    if out.shape == given.shape:
-        if torch.allclose(out, given, atol=1e-3):
-            return "linear"
-        if torch.allclose(out, given.clamp_min(0), atol=1e-3):
-            return "relu"
-    if low >= 0 and torch.allclose(total, torch.ones_like(total), atol=1e-4):
-        return "softmax"
-    if high <= 1e-4 and torch.allclose(out.exp().sum(-1), torch.ones_like(total), atol=1e-3):
-        return "log_softmax"
-    if low >= 0 and high <= 1 + 1e-5:
-        return "sigmoid"
-    if low >= -1 - 1e-5 and high <= 1 + 1e-5:
-        return "tanh"
-    if low >= 0:
-        return "relu"
-    return "linear" if low < -10 and high > 10 else "other"
-
-
-def _last_weighted(model: nn.Module, x: Tensor) -> nn.Module | None:
-    ran: list[nn.Module] = []
-    handles = [
-        m.register_forward_hook(lambda module, _, output: ran.append(module))
-        for m in model.modules()
-        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
-    ]
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return ran[-1] if ran else None
+# --- the last layer -------------------------------------------------------------------------------
 
 
 def is_affine(model: nn.Module, x: Tensor) -> bool:
@@ -291,7 +224,7 @@ def is_affine(model: nn.Module, x: Tensor) -> bool:
     between two inputs lies the mean of their values.
     """
     model = copy.deepcopy(model).eval()
-    last = _last_weighted(model, x)
+    last = last_weighted(model, x)
     embedding = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
     if last is None or len(x) < 2 or (not x.is_floating_point() and embedding is None):
         return False

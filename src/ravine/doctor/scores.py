@@ -4,7 +4,6 @@ than another's."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from ravine.data.pipeline import Batch, Pipeline
-from ravine.doctor.experiment import threshold
-from ravine.recipe import Recipe
+from ravine.nn.answers import Answers
 
 SURE = 0.05  # what probabilities that are sure and right count beside being right
 PRESS = 0.05  # gain of a seed that counts half as much as the largest
@@ -53,16 +51,16 @@ def lost(samples: int) -> Score:
     return Score(np.full(samples, LOST), np.zeros(samples))
 
 
-def score(pipeline: Pipeline, recipe: Recipe, output: Tensor, batch: Batch) -> Score:
+def score(pipeline: Pipeline, answers: Answers, output: Tensor, batch: Batch) -> Score:
     """What outputs are worth on a batch; of no worth where they are not finite."""
     y, output = batch.y.cpu(), output.detach().cpu()
     if not bool(torch.isfinite(output).all()):
         return lost(len(y))
     if pipeline.task == "regression":
         return _regression(pipeline.target_units(output), pipeline.target_units(y))
-    p, truth = probabilities(output, y, recipe, pipeline.task)
+    p, truth = probabilities(output, y, answers)
     near = 1 - (p - truth).square().sum(-1) / (1 if pipeline.task != "multilabel" else p.shape[-1])
-    right = _right(output, y, recipe, pipeline.task)
+    right = _right(output, y, answers)
     return Score(right.flatten(1).mean(1).numpy(), near.reshape(len(y), -1).mean(1).numpy())
 
 
@@ -76,54 +74,25 @@ def _regression(output: Tensor, target: Tensor) -> Score:
     return Score(share.numpy(), np.zeros(len(target)))
 
 
-def _right(output: Tensor, y: Tensor, recipe: Recipe, task: str) -> Tensor:
+def _right(output: Tensor, y: Tensor, answers: Answers) -> Tensor:
     """Whether each answer is right [n, ...]; places without a label count as right in every
     program."""
-    limit = threshold(recipe, task)
-    if task == "multilabel":
-        return ((output > limit) == (y > 0.5)).double()
-    if y.is_floating_point() and y.dim() == output.dim() and y.shape[-1] > 1:
-        y = y.argmax(-1)
-    y = y.reshape(output.shape[:-1])
-    answer = (output[..., 0] > limit).long() if output.shape[-1] == 1 else output.argmax(-1)
+    answer, y = answers.classes(output), answers.truth(y)
+    if answers.kind == "labels":
+        return (answer == (y > 0.5)).double()
+    y = y.reshape(answer.shape)
     return ((answer == y.long()) | (y < 0)).double().reshape(len(y), -1)
 
 
-def probabilities(output: Tensor, y: Tensor, recipe: Recipe, task: str) -> tuple[Tensor, Tensor]:
+def probabilities(output: Tensor, y: Tensor, answers: Answers) -> tuple[Tensor, Tensor]:
     """The probabilities that outputs say, and the truth as 0 and 1, both [n, ..., K]."""
-    single = output.shape[-1] == 1
-    said = recipe.loss.arguments.get("input") == "probabilities" or recipe.loss.kind in (
-        "squared",
-        "absolute",
-        "huber",
-    )
-    p = output.double()
-    if not said:
-        p = p.sigmoid() if single or task == "multilabel" else p.softmax(-1)
-    p = p.clamp(0, 1)
-    if single:
+    p = answers.probabilities(output)
+    if answers.kind == "binary":
         return p, y.double().reshape(p.shape)
-    if task != "multilabel":
-        p = p / p.sum(-1, keepdim=True).clamp_min(1e-9)
-    if y.shape == output.shape:
+    if y.shape == p.shape:
         return p, y.double()
-    return p, torch.nn.functional.one_hot(
-        y.long().clamp_min(0).reshape(output.shape[:-1]), output.shape[-1]
-    ).double()
-
-
-def averaged(outputs: Sequence[Tensor], recipe: Recipe, task: str) -> Tensor:
-    """The outputs of an ensemble: mean values, or scores of the mean probabilities."""
-    said = recipe.loss.arguments.get("input") == "probabilities" or recipe.loss.kind in (
-        "squared",
-        "absolute",
-        "huber",
-    )
-    if task == "regression" or said:
-        return torch.stack(list(outputs)).mean(0)
-    if task == "multilabel" or outputs[0].shape[-1] == 1:
-        return torch.logit(torch.stack([o.double().sigmoid() for o in outputs]).mean(0), eps=1e-12)
-    return torch.stack([o.double().softmax(-1) for o in outputs]).mean(0).clamp_min(1e-12).log()
+    truth = y.long().clamp_min(0).reshape(p.shape[:-1])
+    return p, torch.nn.functional.one_hot(truth, p.shape[-1]).double()
 
 
 def paired(gains: np.ndarray, *, samples: bool = True) -> float:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.edits import Case
 from ravine.doctor.experiment import probe_batch
-from ravine.doctor.probes import Layer, Seen, head_kind, look
+from ravine.doctor.probes import Layer, Seen, look
 from ravine.errors import InputError
+from ravine.nn.output_layer import output_layer
 from ravine.recipe import Recipe
 
 ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
@@ -92,14 +93,14 @@ def inspect_program(
     seen, refused, head = None, "", "other"
     try:
         seen = look(model, loss, probe.x[few], probe.y[few])
-        head = head_kind(model, probe.x[:16])
+        head = output_layer(model, probe.x[:16])
     except (InputError, RuntimeError, IndexError, ValueError) as error:
         refused = next(iter(str(error).splitlines()), type(error).__name__)
     kind = recipe.loss.kind
     if kind == "auto":
         own = {"regression": "squared", "multilabel": "binary_cross_entropy"}
         kind = own.get(pipeline.task, "cross_entropy")
-    reads_probabilities = recipe.loss.arguments.get("input") == "probabilities"
+    reads_probabilities = getattr(loss, "reads", "scores") == "probabilities"
     return Untrained(
         recipe, pipeline, model, loss, probe, seen, head, kind, reads_probabilities, refused
     )

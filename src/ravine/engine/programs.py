@@ -21,6 +21,7 @@ from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import rehearse
 from ravine.errors import InputError
+from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
 from ravine.nn.randomized import seeded
 from ravine.recipe import Recipe
@@ -39,6 +40,7 @@ class Program:
     pipeline: Pipeline
     population: Population  # of the first members
     execution: Execution
+    answers: Answers  # what the outputs mean
     test: bool = True  # whether the test part is looked at when a member ends
     module: Model = None  # where the model was given in Python
 
@@ -115,11 +117,23 @@ def program_of(
     dtype = theta_dtype(first.precision)
     population = populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
     if check:
-        rehearse(recipes, pipeline, population)
+        answers = rehearse(recipes, pipeline, population)
         _check_adversarial(recipes, pipeline)
+    else:
+        answers = _answers_of(population.objectives[0], pipeline)
     execution = pilot.prepare(population, first, pipeline)
     recipes = [*recipes, *waiting]
-    return Program(number, recipes, members, pipeline, population, execution, test, module)
+    return Program(number, recipes, members, pipeline, population, execution, answers, test, module)
+
+
+def _answers_of(objective: Objective, pipeline: Pipeline) -> Answers:
+    """What the outputs of a program mean that was not checked; of one that refuses its data,
+    nothing."""
+    try:
+        x = pipeline.batch(0).x[:4]
+        return Answers.of(objective.model, objective.loss, pipeline.task, x, pipeline.target_units)
+    except (InputError, RuntimeError, IndexError, ValueError):
+        return Answers("loss", "values")
 
 
 def pipeline_of(

@@ -17,6 +17,7 @@ from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.programs import Program, program_of
 from ravine.errors import InputError, RavineError
+from ravine.nn.answers import Answers
 from ravine.rundir import RunDir, snapshot_step
 
 Loops = Callable[[Program], TrainingLoop]
@@ -56,6 +57,10 @@ def continued(
     if not rundir.begun(program.number):
         yield loop_of(program)
         return
+    # outputs are read as was decided when the run began
+    stored = rundir.facts["programs"][program.number].get("answers")
+    units = program.pipeline.target_units
+    answers = program.answers if stored is None else Answers.from_dict(stored, units)
     recipes = dict(zip(program.members, program.recipes, strict=True))
     live = set(program.members[: len(program.population)])
     for held, facts, final in _standing(program, recipes, live, rundir, after):
@@ -67,7 +72,7 @@ def continued(
             part = _part(program, recipes, members, waiting, arrays)
         execution = Execution.from_dict(facts["execution"])
         pilot.replay(part.population, execution)
-        loop = loop_of(replace(part, execution=execution))
+        loop = loop_of(replace(part, execution=execution, answers=answers))
         loop.load(held, facts)
         if final or after is not None:
             extend(loop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective, joined
 from ravine.engine.stored import Stored
 from ravine.errors import InputError, RavineError
+from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 from ravine.nn.randomized import monte_carlo
+from ravine.nn.stack import example
 
 if TYPE_CHECKING:
     import pandas
@@ -67,11 +70,31 @@ class Run(Stored):
         """The events of one kind, the run directory's own included."""
         return self._rundir.events(kind)
 
+    @cached_property
+    def answers(self) -> Answers:
+        """What the network's outputs mean, as decided when the run was begun."""
+        stored = self._rundir.facts["programs"][self._program].get("answers")
+        if stored is not None:
+            return Answers.from_dict(stored, self.pipeline.target_units)
+        return self._derived_answers(self.model)
+
+    def _derived_answers(self, model: nn.Module) -> Answers:
+        """Of a run that was stored before answers were: from its network and its recipe."""
+        pipeline = self.pipeline
+        loss = build_loss(
+            self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline)
+        )
+        x = example(model, pipeline.input_shape, 4)
+        return Answers.of(model, loss, pipeline.task, x, pipeline.target_units)
+
     # --- using it ---------------------------------------------------------------------------------
 
     def outputs(self, x: Any, batch: int = 512) -> Tensor:
-        """The network's outputs for raw inputs, as they were given for training: logits, or values
-        in the target's units."""
+        """The network's outputs for raw inputs, as they were given for training: what its last
+        layer gives, in the target's units where targets were transformed."""
+        return self.pipeline.target_units(self._outputs(x, batch))
+
+    def _outputs(self, x: Any, batch: int = 512) -> Tensor:
         inputs = self.pipeline.transform(x)
         if inputs.shape[1:] != tuple(self.pipeline.input_shape):
             raise InputError(
@@ -80,21 +103,13 @@ class Run(Stored):
                 expected=f"{tuple(self.pipeline.input_shape)}",
             )
         with evaluation([self.model]):
-            found = torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
-        return self.pipeline.target_units(found)
+            return torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Class probabilities [N, K] (multilabel: of each label)."""
-        return self._probabilities(self.outputs(x)).numpy()
-
-    def _probabilities(self, outputs: Tensor) -> Tensor:
-        if self.recipe.loss.arguments.get("input") == "probabilities":
-            return outputs
-        return (
-            outputs.sigmoid()
-            if self.pipeline.task == "multilabel" or outputs.shape[-1] == 1
-            else outputs.softmax(-1)
-        )
+        """Class probabilities [N, K], rows that sum to 1; of one output [N, 1], the probability of
+        the second class; multilabel [N, K], of each label. ``answers`` says how they come from the
+        outputs. InputError for a regression."""
+        return self.answers.probabilities(self._outputs(x)).numpy()
 
     def monte_carlo(
         self, x: Any, samples: int = 100, *, seed: int = 0, batch: int = 512
@@ -106,12 +121,12 @@ class Run(Stored):
         """
         if samples < 1:
             raise InputError("samples", got=samples, expected="a whole number of at least 1")
-        regression = self.pipeline.task == "regression"
-        answers = _Answers(
-            self.model, self.pipeline.target_units if regression else self._probabilities
+        of_classes = self.answers.kind in ("classes", "binary", "labels")
+        network = _Network(
+            self.model, self.answers.probabilities if of_classes else self.answers.values
         )
         parts = [
-            monte_carlo(answers, part, samples, seed)
+            monte_carlo(network, part, samples, seed)
             for part in self.pipeline.transform(x).split(batch)
         ]
         mean, deviation = (torch.cat(halves).numpy() for halves in zip(*parts, strict=True))
@@ -119,16 +134,13 @@ class Run(Stored):
 
     def predict(self, x: Any) -> np.ndarray:
         """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the
-        target's units."""
-        if self.pipeline.task == "regression":
-            return self.outputs(x).numpy()
-        probabilities = self.predict_proba(x)
-        if self.pipeline.task == "multilabel":
-            return (probabilities > 0.5).astype(np.int64)
-        single = probabilities.shape[-1] == 1
-        found = (
-            (probabilities[..., 0] > 0.5).astype(np.int64) if single else probabilities.argmax(-1)
-        )
+        target's units; of several heads, columns as the targets have them."""
+        outputs = self._outputs(x)
+        if self.answers.kind not in ("classes", "binary", "labels"):
+            return self.answers.values(outputs).numpy()
+        found = self.answers.classes(outputs).numpy()
+        if self.answers.kind == "labels":
+            return found
         names = self.pipeline.classes
         return (
             found
@@ -168,7 +180,9 @@ class Run(Stored):
         loss = build_loss(
             self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline)
         )
-        metrics = metric_functions(pipeline.task, self.recipe.metrics, self.recipe.loss)
+        metrics = metric_functions(
+            self.answers, pipeline.task, self.recipe.metrics, self.recipe.loss
+        )
         objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
         return {
             name: float(value[0])
@@ -178,7 +192,7 @@ class Run(Stored):
     def sample(
         self, length: int = 500, *, prompt: str = "\n", temperature: float = 0.8, seed: int = 0
     ) -> str:
-        """Text drawn from a character model, one character after another from softmax(logits /
+        """Text drawn from a character model, one character after another from softmax(scores /
         temperature)."""
         if self.pipeline.task != "sequence":
             raise InputError(
@@ -188,9 +202,11 @@ class Run(Stored):
         tokens = self.pipeline.transform(prompt).reshape(1, -1)
         with evaluation([self.model]):
             for i in range(length):
-                logits = self.model(tokens[:, -window:])[0, -1].double() / temperature
+                scores = self.answers.scores(self.model(tokens[:, -window:])[0, -1].double())
                 draw = torch.multinomial(
-                    logits.softmax(-1), 1, generator=randomness.generator(seed, "sample", i)
+                    (scores / temperature).softmax(-1),
+                    1,
+                    generator=randomness.generator(seed, "sample", i),
                 )
                 tokens = torch.cat([tokens, draw[None]], dim=1)
         return "".join(self.pipeline.classes[i] for i in tokens[0].tolist())
@@ -200,8 +216,8 @@ class Run(Stored):
         return copy.deepcopy(self.model)
 
 
-class _Answers(nn.Module):
-    """A network and what its outputs mean."""
+class _Network(nn.Module):
+    """A network whose outputs are answers."""
 
     def __init__(self, model: nn.Module, answer: Callable[[Tensor], Tensor]):
         super().__init__()

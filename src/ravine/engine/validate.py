@@ -17,6 +17,7 @@ from ravine.engine.rows.evaluate import evaluation, metric_functions
 from ravine.engine.rows.frozen import frozen
 from ravine.engine.rows.population import Objective, Population, joined
 from ravine.errors import InputError, RavineError, first_line
+from ravine.nn.answers import Answers
 from ravine.nn.traits import Trait, any_layer
 from ravine.recipe import Recipe
 
@@ -24,12 +25,11 @@ _OF_NUMBERS = ("mse", "rmse", "mae", "r2")
 _ALWAYS = ("train_loss", "grad_norm", "lr")
 
 
-def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> None:
+def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> Answers:
     """Run model, loss and metrics of one member on a few samples; what does not fit is an
-    InputError."""
+    InputError. Gives what the outputs mean."""
     recipe = recipes[0]
     _check_metrics(recipe, pipeline)
-    metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
     if not population.layout.size:
         expected = "a module with parameters that ask for gradients"
         raise InputError(
@@ -50,16 +50,21 @@ def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         _check_output(output, y, pipeline)
         _check_one_unit(recipe, output, pipeline)
         _compare(f"loss.{recipe.loss.kind}", objective.loss, output, y, pipeline.task)
-        scores, targets = pipeline.target_units(output), pipeline.target_units(y)
+        answers = Answers.of(
+            objective.model, objective.loss, pipeline.task, x, pipeline.target_units
+        )
+        metrics = metric_functions(answers, pipeline.task, recipe.metrics, recipe.loss)
+        targets = pipeline.target_units(y)
         measured = ["loss"]
         for name, function in metrics.items():
-            value = _compare(f"metrics.{name}", function, scores, targets, pipeline.task)
+            value = _compare(f"metrics.{name}", function, output, targets, pipeline.task)
             measured += [
                 "_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))
             ]
     for each in recipes:
         _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
+    return answers
 
 
 def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ravine.data.pipeline import Pipeline
+from ravine.nn.answers import Answers
 from ravine.nn.build import build
 from ravine.recipe import Recipe
 from ravine.training import train
@@ -126,6 +127,7 @@ class _Estimator(BaseEstimator):
         }
         self.pipeline_state_ = _arrays(run.pipeline.state())
         self.recipe_, self.result_ = run.recipe, dict(run.result)
+        self.answers_ = run.answers.to_dict()
         self.network_ = self._network()
         self.n_iter_ = max(1, round(run.result["epochs"]))
         if self.out is None:
@@ -175,8 +177,11 @@ class _Estimator(BaseEstimator):
         pipeline = self._pipeline()
         inputs = pipeline.transform(_float32(x))
         with torch.inference_mode():
-            found = torch.cat([self.network_(part) for part in inputs.split(512)])
-        return pipeline.target_units(found).double()
+            return torch.cat([self.network_(part) for part in inputs.split(512)])
+
+    def _answers(self) -> Answers:
+        """What the network's outputs mean, as its run says."""
+        return Answers.from_dict(self.answers_, self._pipeline().target_units)
 
 
 class RavineClassifier(ClassifierMixin, _Estimator):
@@ -206,20 +211,12 @@ class RavineClassifier(ClassifierMixin, _Estimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, K] in the order of ``classes_``."""
         outputs = self._outputs(X)
-        if outputs.shape[-1] == 1:
-            p = outputs.sigmoid().numpy()
-            return np.concatenate([1 - p, p], axis=1)
-        probabilities = (
-            outputs
-            if self.recipe_.loss.arguments.get("input") == "probabilities"
-            else outputs.softmax(-1)
-        )
-        return probabilities.numpy()
+        return self._answers().by_class(outputs).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each sample."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(1)]
+        outputs = self._outputs(X)
+        return self.classes_[self._answers().classes(outputs).numpy()]
 
 
 class RavineRegressor(RegressorMixin, _Estimator):
@@ -262,8 +259,8 @@ class RavineRegressor(RegressorMixin, _Estimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Values [N] or [N, K]."""
-        outputs = self._outputs(X).numpy().reshape(-1, len(self._center))
-        found = outputs * self._scale + self._center
+        values = self._answers().values(self._outputs(X)).double().numpy()
+        found = values.reshape(-1, len(self._center)) * self._scale + self._center
         return found[:, 0] if self._flat else found
 
 

@@ -73,6 +73,7 @@ def export(
         "input_shape": shape,
         "outputs": opened.pipeline.outputs,
         "task": opened.pipeline.task,
+        "answers": opened.answers.to_dict() | {"threshold": opened.answers.threshold},
         "classes": list(opened.pipeline.classes),
         "preprocess": facts,
         "torch": torch.__version__,

@@ -23,6 +23,9 @@ class SampleLoss(nn.Module):
     divides_by_weights = True
     weighable = True  # whether class weights mean something here
     takes_classes = False  # whether a target of whole numbers is one column: the class
+    # What outputs are to the loss: scores (logits, margins), probabilities, log_probabilities,
+    # targets (values fitted to the targets), or the loss itself.
+    reads = "scores"
 
     def __init__(self) -> None:
         super().__init__()

@@ -239,17 +239,22 @@ class Auto(SampleLoss):
 
 
 class Squared(EntryLoss):
+    reads = "targets"
+
     def entry(self, output: Tensor, target: Tensor) -> Tensor:
         return (output - target).square()
 
 
 class Absolute(EntryLoss):
+    reads = "targets"
+
     def entry(self, output: Tensor, target: Tensor) -> Tensor:
         return (output - target).abs()
 
 
 class Huber(EntryLoss):
     delta: Tensor
+    reads = "targets"
 
     def __init__(self, delta: float, reduction: str):
         super().__init__(reduction)
@@ -263,6 +268,7 @@ class Huber(EntryLoss):
 
 class NegativeLogLikelihood(ClassLoss):
     soft = True
+    reads = "log_probabilities"
 
     def likelihood(self, log_p: Tensor, target: Tensor) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(log_p.dtype)
@@ -281,7 +287,7 @@ class CrossEntropy(NegativeLogLikelihood):
 
     def __init__(self, input: str, label_smoothing: float, ignore: int):
         super().__init__(ignore)
-        self.input = input
+        self.input, self.reads = input, _reads(input)
         self.register_buffer("label_smoothing", number(label_smoothing), persistent=False)
 
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
@@ -301,7 +307,7 @@ class BinaryCrossEntropy(EntryLoss):
 
     def __init__(self, input: str, label_smoothing: float, reduction: str):
         super().__init__(reduction)
-        self.input = input
+        self.input, self.reads = input, _reads(input)
         self.register_buffer("label_smoothing", number(label_smoothing), persistent=False)
 
     def entry(self, output: Tensor, target: Tensor) -> Tensor:
@@ -317,7 +323,7 @@ class KullbackLeibler(ClassLoss):
 
     def __init__(self, input: str):
         super().__init__()
-        self.input = input
+        self.input, self.reads = input, _reads(input)
 
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
         log_p = F.log_softmax(output, -1) if self.input == "logits" else _clamped_log(output)
@@ -339,7 +345,7 @@ class ExpectedCost(ClassLoss):
                 got=costs,
                 expected="a square matrix: one row and one column for each class",
             )
-        self.input = input
+        self.input, self.reads = input, _reads(input)
         self.register_buffer("costs", number(costs), persistent=False)
 
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
@@ -355,6 +361,7 @@ class ExpectedCost(ClassLoss):
 
 class Output(SampleLoss):
     weighable = False
+    reads = "loss"
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         if output.dim() > 1 and output[0].numel() != 1:
@@ -364,6 +371,10 @@ class Output(SampleLoss):
                 expected="an output [B] or [B, 1]: the loss of each sample",
             )
         return exact(output).flatten()
+
+
+def _reads(input: str) -> str:
+    return "probabilities" if input == "probabilities" else "scores"
 
 
 def _clamped_log(p: Tensor) -> Tensor:

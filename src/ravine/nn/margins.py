@@ -134,7 +134,7 @@ class BinaryHinge(EntryLoss):
 class OneVsAll(SampleLoss):
     def __init__(self, loss: SampleLoss):
         super().__init__()
-        self.loss = loss
+        self.loss, self.reads = loss, loss.reads
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         outputs, targets = entries(output, target)

@@ -1,10 +1,11 @@
 """Metrics: (outputs, targets) of a whole split -> a number; the definitions are scikit-learn's
 where it has them.
 
-Outputs are what the model gives: scores [N, K] for classes (the greatest wins), one score [N] or
-[N, 1] for two classes (positive above 0, or above 1/2 where all scores lie in [0, 1]), [N, K] for K
-labels, [N, T, K] for sequences (every step counts). Class targets below 0 are padding and do not
-count.
+Outputs are what ``nn.answers.Answers.scores`` makes of those of a network, whatever its output layer
+and its loss: logits [N, K] for classes (the greatest wins), the log-odds [N] or [N, 1] of the second
+of two classes (positive above 0), log-odds [N, K] of K labels, [N, T, K] for sequences (every step
+counts), values in the target's units for a regression. Each sample is answered by its own scores
+alone. Class targets below 0 are padding and do not count.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def f1(output: Tensor, target: Tensor, *, average: Average = "macro") -> float:
 def roc_auc(output: Tensor, target: Tensor) -> float:
     """The area under the ROC curve: the chance that a positive scores above a negative.
 
-    Several classes or labels: each against the rest, then the mean. NaN where a class does not
-    occur.
+    Several classes, by their probabilities, or labels: each against the rest, then the mean. NaN
+    where a class does not occur.
 
     >>> import torch
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
@@ -140,8 +141,9 @@ def roc_auc(output: Tensor, target: Tensor) -> float:
         columns = [(scores[:, k], right[:, k]) for k in range(scores.shape[1])]
     else:
         scores, right = _classes(output, target)
-        columns = [(scores[:, k], right == k) for k in range(scores.shape[1])]
-        if scores.shape[1] == 1:
+        p = scores.double().softmax(-1)
+        columns = [(p[:, k], right == k) for k in range(p.shape[1])]
+        if p.shape[1] == 1:
             columns = [(scores[:, 0], right == 1)]
     if any(int(r.sum()) in (0, len(r)) for _, r in columns):
         return math.nan
@@ -281,17 +283,12 @@ def _classes(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return scores[counts], flat[counts]
 
 
-def _positive(scores: Tensor) -> Tensor:
-    probabilities = bool(((scores >= 0) & (scores <= 1)).all())
-    return (scores > (0.5 if probabilities else 0.0)).long()
-
-
 def _answers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """What the model answers and what is right: classes [N], or labels [N, K] as 0 and 1."""
     if _by_label(output, target):
-        return _positive(output), (target > 0.5).long()
+        return (output > 0).long(), (target > 0.5).long()
     scores, right = _classes(output, target)
-    return (scores.argmax(-1) if scores.shape[1] > 1 else _positive(scores[:, 0])), right
+    return (scores.argmax(-1) if scores.shape[1] > 1 else (scores[:, 0] > 0).long()), right
 
 
 def _numpy(*tensors: Tensor) -> list[np.ndarray]:

@@ -13,11 +13,12 @@ import torch
 
 from ravine.data.pipeline import Pipeline
 from ravine.engine.execution.device import theta_dtype
-from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
+from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions, metric_names
 from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.measures import better_is
+from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 from ravine.recipe import Recipe
 
@@ -26,20 +27,20 @@ from ravine.recipe import Recipe
 class Outputs:
     """Outputs of P networks on the same N samples, in evaluation mode."""
 
-    values: torch.Tensor  # [P, N, ...] logits, or values in the units of the targets
-    targets: torch.Tensor  # [N, ...]
+    outputs: torch.Tensor  # [P, N, ...] as the networks give them
+    targets: torch.Tensor  # [N, ...] in their units
     pipeline: Pipeline
+    answers: Answers
+
+    @property
+    def values(self) -> torch.Tensor:
+        """[P, N, ...] in the units of the targets."""
+        return torch.stack([self.answers.values(row) for row in self.outputs])
 
     @property
     def probabilities(self) -> np.ndarray:
         """[P, N, K]; two columns where a network has one output for two classes."""
-        values = self.values.double()
-        if self.pipeline.task == "multilabel":
-            return values.sigmoid().numpy()
-        if values.shape[-1] == 1:
-            p = values.sigmoid()
-            return torch.cat([1 - p, p], -1).numpy()
-        return values.softmax(-1).numpy()
+        return torch.stack([self.answers.by_class(row) for row in self.outputs]).numpy()
 
 
 def pipeline_of(recipe: Recipe, data: Any = None) -> Pipeline:
@@ -73,11 +74,9 @@ def outputs_on(
     found = []
     for run in runs:
         with evaluation([run.model]):
-            found.append(
-                pipeline.target_units(torch.cat([run.model(batch.x) for batch in batches]))
-            )
+            found.append(torch.cat([run.model(batch.x) for batch in batches]))
     targets = pipeline.target_units(torch.cat([batch.y for batch in batches]))
-    return Outputs(torch.stack(found).clone(), targets.clone(), pipeline)
+    return Outputs(torch.stack(found).clone(), targets.clone(), pipeline, runs[0].answers)
 
 
 def measure(
@@ -87,7 +86,7 @@ def measure(
     recipe = runs[0].recipe
     pipeline = pipeline or pipeline_of(recipe, data)
     need(pipeline, split)
-    metrics = metric_functions(pipeline.task, recipe.metrics, recipe.loss)
+    metrics = metric_functions(runs[0].answers, pipeline.task, recipe.metrics, recipe.loss)
     objectives = []
     for run in runs:
         loss = build_loss(
@@ -104,7 +103,7 @@ def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
     ``val_rmse``)."""
     pipeline = pipeline_of(recipe, data)
     need(pipeline, "validation")
-    own = [*metric_functions(pipeline.task, recipe.metrics, recipe.loss), "loss"]
+    own = [*metric_names(pipeline.task, recipe.metrics, recipe.loss), "loss"]
     known = [f"val_{name}" for name in dict.fromkeys(own)]
     if asked is not None and asked not in known:
         raise InputError("--metric", got=asked, expected=f"one of {', '.join(known)}")

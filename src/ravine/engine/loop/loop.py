@@ -98,7 +98,9 @@ class TrainingLoop:
         self.rollback = Rollback(self.members)
         depends = halving is not None or any(map(depends_on_validation, program.recipes))
         self.validates = self.pipeline.has("validation") and (depends or not sparing)
-        self.metrics = metric_functions(self.pipeline.task, recipes[0].metrics, recipes[0].loss)
+        self.metrics = metric_functions(
+            program.answers, self.pipeline.task, recipes[0].metrics, recipes[0].loss
+        )
         self.trace = {self.calendar.steps(place, longest) for place in trace}
         self.step = 0
         self.over = False  # every member has ended

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ravine.catalogue import Part, find
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.objective import Objective, joined
+from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 
 METRICS = {
@@ -27,32 +28,55 @@ Metric = Callable[[Tensor, Tensor], float | np.ndarray]
 
 
 def metric_functions(
-    task: str, parts: Sequence[Part], loss: Part | None = None
+    answers: Answers, task: str, parts: Sequence[Part], loss: Part | None = None
 ) -> dict[str, Metric]:
-    """The task's own metrics and those that the recipe names; of several heads, one for each head's
-    own task."""
-    if loss is not None and loss.kind == "multi_task":
-        heads: Any = build_loss(loss, None)
+    """The task's own metrics and those that the recipe names, as functions of raw outputs and of
+    targets in their units; of several heads, one for each head's own task."""
+    if answers.kind == "heads":
+        heads: Any = build_loss(loss, None)  # type: ignore[arg-type]
         own = {
-            f"head{h}_{_of_head(each)}": _at_head(heads, h) for h, each in enumerate(heads.losses)
+            f"head{h}_{_of_head(each)}": _at_head(answers, heads, h)
+            for h, each in enumerate(heads.losses)
         }
     else:
-        tasks_own = () if loss is not None and loss.kind == "output" else METRICS[task]
-        own = {name: _bind(find("metric", name).part()) for name in tasks_own}
-    return own | {part.kind: _bind(part) for part in parts}
+        own = {name: _bind(find("metric", name).part(), answers) for name in _own_names(task, loss)}
+    return own | {part.kind: _bind(part, answers) for part in parts}
+
+
+def metric_names(task: str, parts: Sequence[Part], loss: Part | None = None) -> list[str]:
+    """The names of what ``metric_functions`` measures."""
+    if loss is not None and loss.kind == "multi_task":
+        heads: Any = build_loss(loss, None)
+        own = [f"head{h}_{_of_head(each)}" for h, each in enumerate(heads.losses)]
+    else:
+        own = [*_own_names(task, loss)]
+    return list(dict.fromkeys([*own, *(part.kind for part in parts)]))
+
+
+def _own_names(task: str, loss: Part | None) -> tuple[str, ...]:
+    return () if loss is not None and loss.kind == "output" else METRICS[task]
 
 
 def _of_head(loss: nn.Module) -> str:
     return "accuracy" if loss.takes_classes else "rmse"
 
 
-def _at_head(heads: Any, h: int) -> Metric:
+def _at_head(answers: Answers, heads: Any, h: int) -> Metric:
     function = find("metric", _of_head(heads.losses[h])).function()
-    return lambda output, target: function(*heads.heads(output, target)[h])
+    head = answers.heads[h]
+
+    def metric(output: Tensor, target: Tensor) -> float | np.ndarray:
+        own, right = heads.heads(output, target)[h]
+        if head.kind == "numbers":
+            return function(answers.columns(output)[h], right)
+        return function(head.scores(own), right)
+
+    return metric
 
 
-def _bind(part: Part) -> Metric:
-    return functools.partial(find("metric", part.kind).function(), **part.arguments)
+def _bind(part: Part, answers: Answers) -> Metric:
+    function = functools.partial(find("metric", part.kind).function(), **part.arguments)
+    return lambda output, target: function(answers.scores(output), answers.truth(target))
 
 
 @contextlib.contextmanager
@@ -94,7 +118,7 @@ def evaluate(
         found = {"loss": (losses / (count or 1.0)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
         for name, function in metrics.items():
-            each = [function(pipeline.target_units(torch.cat(own)), target) for own in outputs]
+            each = [function(torch.cat(own), target) for own in outputs]
             values = np.array(each, dtype=np.float64)
             for place in np.ndindex(
                 values.shape[1:]

@@ -15,6 +15,7 @@ from ravine.engine.execution.device import theta_dtype
 from ravine.engine.programs import Model, populate
 from ravine.engine.rows.evaluate import metric_functions
 from ravine.engine.rows.population import Population
+from ravine.nn.answers import Answers
 from ravine.recipe import Recipe
 
 DENSE_WIDTH, WIDTH = 64, 4  # rows at a time where they run together, and where they run one by one
@@ -46,7 +47,15 @@ class Points:
         self.execution = pilot.prepare(self.population, recipe, pipeline)
         # [B, ...] -> [P, B, ...]
         self.outputs: Callable[[Tensor], Tensor] = self.population.outputs
-        self.metrics = metric_functions(pipeline.task, (), recipe.loss)
+        objective = self.population.objectives[0]
+        self.answers = Answers.of(
+            objective.model,
+            objective.loss,
+            pipeline.task,
+            pipeline.batch(0).x[:4],
+            pipeline.target_units,
+        )
+        self.metrics = metric_functions(self.answers, pipeline.task, (), recipe.loss)
         for name, value in (buffers or {}).items():
             self.population.buffers[name].copy_(value.expand_as(self.population.buffers[name]))
         self.population.train(False)
@@ -94,12 +103,9 @@ class Points:
                 losses[i] += objective.loss(output[i], batch.y).double().sum().cpu()
             outputs.append(output)
         found: dict[str, Any] = {"loss": (losses / (count or 1.0)).numpy()}
-        units, target = (
-            self.pipeline.target_units(torch.cat(outputs, 1)),
-            self.pipeline.target_units(targets),
-        )
+        together, target = torch.cat(outputs, 1), self.pipeline.target_units(targets)
         for name, function in self.metrics.items():
-            found[name] = np.array([function(own, target) for own in units], float)
+            found[name] = np.array([function(own, target) for own in together], float)
         return found
 
 

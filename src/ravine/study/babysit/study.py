@@ -93,14 +93,8 @@ def first_loss(
     total = loss + float(penalty(theta.double(), points.population.layout, *strengths)[0])
     felt = total > loss and math.isfinite(total) if any(map(float, strengths[:3])) else None
     y = torch.cat([batch.y for batch in batches])
-    probabilities = recipe.loss.arguments.get("input") == "probabilities"
-    known = baseline(
-        points.population.objectives[0].loss,
-        y,
-        pipeline.outputs,
-        pipeline.task,
-        probabilities=probabilities,
-    )
+    loss_function = points.population.objectives[0].loss
+    known = baseline(loss_function, y, pipeline.outputs, pipeline.task)
     expected = known.uninformed
     near = abs(loss - expected) <= NEAR * max(expected, 1e-12)
     label = (

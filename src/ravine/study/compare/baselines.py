@@ -19,6 +19,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.evaluate import metric_functions
 from ravine.errors import InputError
+from ravine.nn.answers import Answers
 
 MOST = 20_000  # training samples: kernels and neighbours grow with their square
 
@@ -52,7 +53,9 @@ def baselines(pipeline: Pipeline, seed: int) -> list[dict[str, Any]]:
     if len(x) > MOST:
         chosen = np.random.default_rng(seed).choice(len(x), MOST, replace=False)
         x, y = x[chosen], y[chosen]
-    metrics = metric_functions(pipeline.task, ())
+    kind = "classes" if pipeline.task == "classification" else "numbers"
+    answers = Answers(kind, "softmax" if kind == "classes" else "values")
+    metrics = metric_functions(answers, pipeline.task, ())
     rows = []
     for name, model in models(pipeline.task, seed, pipeline.outputs).items():
         began = time.perf_counter()

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ravine import durations
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
-from ravine.engine.rows.population import Objective, view
+from ravine.engine.rows.population import Objective, joined, view
 from ravine.engine.run import Run
 from ravine.errors import InputError
+from ravine.nn.answers import Answers
 from ravine.nn.build import layout
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
@@ -32,33 +33,30 @@ COMBINE = ("mean", "vote")
 
 
 class EnsembleModel(nn.Module):
-    """Members as one network, whose outputs are read like a member's.
+    """Members as one network, whose outputs have the form of a member's and are read like them.
 
-    ``mean``: for classes the logarithm of the mean probability, for values the mean. ``vote``: the
-    logarithm of the share of votes, the mean probability counted as one more vote, so that it
-    breaks ties and no class is impossible.
+    ``answers`` say what a member's outputs mean. ``mean``: outputs that mean the plain average of
+    the members' probabilities (of logits, its logarithm or log-odds; of a network that ends in a
+    softmax or sigmoid, or is fitted to 0 and 1, the average itself); for numbers the mean.
+    ``vote``: likewise of the shares of votes, the mean probability counted as one more vote, so
+    that it breaks ties and no class is impossible.
     """
 
-    def __init__(self, members: Sequence[nn.Module], task: str, combine: str = "mean"):
+    def __init__(self, members: Sequence[nn.Module], answers: Answers, combine: str = "mean"):
         super().__init__()
-        self.members, self.task, self.combine = nn.ModuleList(members), task, combine
+        self.members, self.combine = nn.ModuleList(members), combine
+        self.answers = Answers.from_dict(answers.to_dict())  # without the data's units
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs = torch.stack([member(x) for member in self.members])  # [M, B, ...]
-        if self.task == "regression":
-            return outputs.mean(0)
-        if self.task == "multilabel" or outputs.shape[-1] == 1:
-            p = outputs.double().sigmoid()
-            return torch.logit(self._combined(p, p > 0.5), eps=1e-12).to(outputs.dtype)
-        p = outputs.double().softmax(-1)
+        outputs = torch.stack([joined(member(x)) for member in self.members])  # [M, B, ...]
+        if self.combine == "mean" or self.answers.kind not in ("classes", "binary", "labels"):
+            return self.answers.average(outputs)
+        p = torch.stack([self.answers.probabilities(output) for output in outputs])
         votes = nn.functional.one_hot(p.argmax(-1), p.shape[-1])
-        return self._combined(p, votes).clamp_min(1e-12).log().to(outputs.dtype)
-
-    def _combined(self, p: Tensor, votes: Tensor) -> Tensor:
-        mean = p.mean(0)
-        return (
-            mean if self.combine == "mean" else (votes.to(mean.dtype).sum(0) + mean) / (len(p) + 1)
-        )
+        if self.answers.kind != "classes":
+            votes = p > 0.5
+        shares = (votes.to(p.dtype).sum(0) + p.mean(0)) / (len(p) + 1)
+        return self.answers.outputs(shares).to(outputs.dtype)
 
 
 class Ensemble(Run):
@@ -97,7 +95,15 @@ class Ensemble(Run):
 
     @cached_property
     def model(self) -> nn.Module:
-        return EnsembleModel(self.members, self.pipeline.task, self.combine).eval()
+        return EnsembleModel(self.members, self.answers, self.combine).eval()
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What a member's outputs mean, and so those of the whole."""
+        stored = self._facts.get("answers")
+        if stored is not None:
+            return Answers.from_dict(stored, self.pipeline.target_units)
+        return self._derived_answers(self.members[0])
 
     def _network(self, row: int) -> nn.Module:
         import copy
@@ -203,6 +209,7 @@ def _train(study: Study, live: LiveTable) -> None:
         "recipe": runs[0].recipe.to_dict(explicit=True),
         "combine": study.options["combine"],
         "method": method,
+        "answers": runs[0].answers.to_dict(),
     }
     snapshot.write(study.path / "ensemble", arrays, facts)
     snapshot.write(study.path / "ensemble-data", *runs[0].pipeline.state())
@@ -256,12 +263,11 @@ def _conclude(study: Study) -> dict[str, Any]:
 def _member_outputs(saved: Ensemble, pipeline: Pipeline, split: str) -> measuring.Outputs:
     batches = list(pipeline.split(split))
     with torch.inference_mode():
-        values = [
-            pipeline.target_units(torch.cat([member(batch.x) for batch in batches]))
-            for member in saved.members
+        outputs = [
+            torch.cat([joined(member(batch.x)) for batch in batches]) for member in saved.members
         ]
     targets = pipeline.target_units(torch.cat([batch.y for batch in batches]))
-    return measuring.Outputs(torch.stack(values).clone(), targets.clone(), pipeline)
+    return measuring.Outputs(torch.stack(outputs).clone(), targets.clone(), pipeline, saved.answers)
 
 
 def combined(p: np.ndarray, combine: str) -> np.ndarray:
