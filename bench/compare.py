@@ -68,7 +68,9 @@ def compared(seeds: int, epochs: int) -> dict[str, Any]:
     variants = variants_of(recipe, over)
     with tempfile.TemporaryDirectory() as place:
         began = time.perf_counter()
-        study = compare(recipe, over, seeds=seeds, quiet=True, out=Path(place) / "together")
+        study = compare(
+            recipe, over, seeds=seeds, tune=None, quiet=True, out=Path(place) / "together"
+        )
         taken = time.perf_counter() - began
         trained = Path(place) / "together" / "runs" / "seeds"
         together = np.array(

@@ -161,7 +161,7 @@ def test_dead_and_saturated_units_are_counted(tmp_path):
 def test_signals_are_the_same_each_time_dropout_or_not(tmp_path):
     recipe = BLOBS.edit({"model.dropout": 0.5})
     once, again = (
-        signals(recipe, initializers=["he_normal"], depth=None, quiet=True, out=tmp_path / name)
+        signals(recipe, initializers=["he_normal"], depth=0, quiet=True, out=tmp_path / name)
         for name in "ab"
     )
     assert once["networks"] == again["networks"]

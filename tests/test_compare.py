@@ -17,7 +17,8 @@ from torch import nn
 
 import ravine
 from ravine import Recipe
-from ravine.study.compare.significance import holm, paired_tests
+from ravine.study.compare.figures import _answer
+from ravine.study.compare.significance import MOST, holm, paired_tests, seeds_needed
 from ravine.study.compare.study import compare, variants_of
 from ravine.study.lr.study import judge, lr
 
@@ -76,6 +77,7 @@ def test_the_order_of_finish_is_that_of_single_runs(tmp_path):
         BLOBS,
         [f"optimizer.kind={','.join(kinds)}"],
         seeds=2,
+        tune=None,
         metric="val_loss",
         quiet=True,
         out=tmp_path / "c",
@@ -114,7 +116,6 @@ def test_each_variant_gets_its_own_rate(tmp_path):
         BLOBS.edit({"stop.after": "5ep"}),
         ["optimizer.kind=sgd,adam"],
         seeds=3,
-        tune="lr",
         rates=[1e-4, 0.05, 0.5],
         quiet=True,
         out=tmp_path / "c",
@@ -132,7 +133,13 @@ def test_each_variant_gets_its_own_rate(tmp_path):
 
 def test_resampled_seeds_see_other_splits(tmp_path):
     found = compare(
-        BLOBS, ["optimizer.kind=sgd,adam"], seeds=2, resample=True, quiet=True, out=tmp_path / "c"
+        BLOBS,
+        ["optimizer.kind=sgd,adam"],
+        seeds=2,
+        tune=None,
+        resample=True,
+        quiet=True,
+        out=tmp_path / "c",
     )
     assert found["programs"] == 2
 
@@ -253,3 +260,81 @@ def test_the_example_of_a_quadratic_bowl(tmp_path):
     )
     start = torch.ones(example.DIMENSIONS) - torch.from_numpy(example.noise(1)).mean(0)
     assert away @ q @ away < 0.2 * (start @ q @ start)
+
+
+# --- what a comparison says -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effect", [0.4, 0.8, 2.0])
+def test_as_many_seeds_as_are_needed_find_the_difference(effect):
+    draw = np.random.default_rng(0)
+    seen = np.array([-1.0, 0.0, 1.0]) + effect  # of deviation 1
+    n = seeds_needed(seen)
+    for count, enough in ((n, True), (max(2, n // 2), False)):
+        trials = draw.normal(effect, 1.0, (4000, count))
+        power = float((stats.ttest_1samp(trials, 0.0, axis=1).pvalue < 0.05).mean())
+        assert (power >= 0.78) == enough
+
+
+def test_nothing_is_estimated_from_nothing():
+    assert seeds_needed([0.1]) is None
+    assert seeds_needed([0.1, 0.1]) is None
+    assert seeds_needed([1e-9, -1e-3, 1e-3]) == MOST
+
+
+def told(scores: dict[str, list[float]], rates: str = "tuned") -> str:
+    """What a comparison with these scores says first."""
+    pairs = paired_tests(scores)
+    order = sorted(scores, key=lambda name: -np.mean(scores[name]))
+    against = {frozenset((row["one"], row["other"])): row["p"] for row in pairs}
+    table = [
+        {
+            "variant": name,
+            "val_accuracy": [float(np.mean(scores[name])), 0.01],
+            "p against the best": against.get(frozenset((order[0], name))),
+        }
+        for name in order
+    ]
+    summary = {"final": "val_accuracy", "table": table, "pairs": pairs, "rates": rates}
+    return " ".join(_answer(summary | {"tuned": None, "tuning": [], "seeds": 4}))
+
+
+CLEAR = {"adam": [0.95, 0.96, 0.95, 0.96], "sgd": [0.90, 0.91, 0.905, 0.91]}
+ALIKE = {"adam": [0.95, 0.96, 0.92, 0.94], "sgd": [0.94, 0.97, 0.93, 0.92]}
+
+
+def test_a_variant_is_called_the_best_only_if_rates_are_tuned_and_it_can_be_told():
+    assert "adam finishes best, each at its tuned rate" in told(CLEAR)
+    assert "No variant is shown to be the best" in told(ALIKE)
+    for scores in (CLEAR, ALIKE):
+        untuned = told(scores, "not tuned")
+        assert untuned.startswith("Rates are not tuned")
+        assert "finishes best" not in untuned
+    assert "adam and sgd differ" not in told(ALIKE, "not tuned")
+
+
+def test_the_seeds_that_would_be_needed_are_said():
+    said = told(ALIKE)
+    needed = seeds_needed(np.array(ALIKE["adam"]) - np.array(ALIKE["sgd"]))
+    assert needed > 4
+    assert f"adam and sgd {needed}" in said
+    assert "80 % power" in said
+    same = told({"adam": [0.9, 0.9, 0.9, 0.9], "sgd": [0.9, 0.9, 0.9, 0.9]})
+    assert "the runs are alike" in same
+
+
+@pytest.mark.parametrize(
+    ("over", "how", "tuned"),
+    [
+        (["optimizer.kind=sgd,adam"], "lr", "tuned"),
+        (["optimizer.kind=sgd,adam"], None, "not tuned"),
+        (["optimizer.lr=0.01,0.1"], "lr", "compared"),
+        (['optimizer={kind="sgd",lr=0.1},{kind="adam",lr=0.01}'], "lr", "not tuned"),
+    ],
+)
+def test_rates_are_tuned_unless_they_are_compared_or_given(over, how, tuned, tmp_path):
+    rates = [0.01, 0.1] if tuned == "tuned" else None
+    recipe = BLOBS.edit({"stop.after": "1ep"})
+    found = compare(recipe, over, seeds=2, tune=how, rates=rates, quiet=True, out=tmp_path / "c")
+    assert found["rates"] == tuned
+    assert bool(found["tuning"]) == (tuned == "tuned")

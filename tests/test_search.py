@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 from ravine import InputError, Recipe
 from ravine.engine.loop.halving import Halving
 from ravine.rundir import RunDir
+from ravine.study.options import split_values
+from ravine.study.search import budget
+from ravine.study.search.default_space import default_space
+from ravine.study.search.methods import points_of
 from ravine.study.search.space import (
     Choice,
     Integer,
@@ -21,9 +25,8 @@ from ravine.study.search.space import (
     Space,
     Uniform,
     Variable,
-    split_values,
 )
-from ravine.study.search.study import points_of, search
+from ravine.study.search.study import CONFIRMED, confirmation, search
 
 BLOBS = Recipe(
     name="blobs",
@@ -308,11 +311,12 @@ def test_without_fields_the_usual_ones_are_varied(tmp_path):
     )
     found = search(recipe, members=3, rounds=1, finals=1, quiet=True, out=tmp_path / "s")
     values = {"optimizer.lr", "optimizer.weight_decay", "model.dropout", "loss.label_smoothing"}
-    assert set(found["chosen"]["values"]) == values
+    assert values | {"model.hidden"} <= set(found["table"][0])
     assert all(1e-3 <= row["optimizer.lr"] <= 0.1 for row in found["table"])
-    assert (
-        len(RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]) == 1
-    )  # all differ within one population
+    sizes = {str(row["model.hidden"]) for row in found["table"]}
+    assert sizes <= {"[4]", "[8]", "[16]", "[8, 8]"}
+    programs = RunDir.open(tmp_path / "s" / "runs" / "random-1").facts["programs"]
+    assert len(programs) == len(sizes)  # all others differ within one population
     assert Recipe.load(tmp_path / "s" / "chosen.toml").loss.kind == "cross_entropy"
 
 
@@ -343,3 +347,87 @@ def test_a_model_given_in_python_has_no_fields_to_vary(tmp_path):
         "optimizer.weight_decay",
         "loss.label_smoothing",
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "expected"),
+    [
+        ({"kind": "mlp", "hidden": [64]}, "adamw", "model.hidden=choice:[32],[64],[128],[64, 64]"),
+        ("lenet", "adamw", "model.channels=choice:[16, 32],[32, 64],[64, 128]"),
+        ("lstm", "adamw", "model.units=choice:64,128,256"),
+        ({"kind": "resnet", "depth": 8}, "adamw", "model.width=choice:8,16,32"),
+        (
+            ["flatten", {"kind": "dense", "units": 32}, "relu", {"kind": "dense", "units": 3}],
+            "adamw",
+            "model.layers.1.units=choice:16,32,64",
+        ),
+        ("softmax", "rprop", "loss.l2=loguniform:1e-06:0.01"),
+    ],
+)
+def test_the_default_space_holds_size_and_regularisation(model, optimizer, expected):
+    _, vary = default_space(Recipe(model=model, optimizer=optimizer), "regression")
+    assert vary[0].startswith("optimizer.lr=")
+    assert expected in vary
+    assert any("weight_decay" in text or "loss.l2" in text for text in vary)
+
+
+@pytest.mark.parametrize(
+    ("found", "before", "metric", "confirmed"),
+    [
+        ([0.95, 0.96, 0.97], [0.90, 0.92, 0.91], "val_accuracy", True),
+        ([0.90, 0.92, 0.91], [0.95, 0.96, 0.97], "val_accuracy", False),
+        ([0.90, 0.92, 0.91], [0.95, 0.96, 0.97], "val_loss", True),
+        ([0.95, 0.90, 0.97], [0.94, 0.93, 0.95], "val_accuracy", False),  # within the noise
+        ([0.95], [0.90], "val_accuracy", False),  # one seed confirms nothing
+        ([0.95, math.nan, 0.97], [0.90, 0.92, 0.91], "val_accuracy", False),
+    ],
+)
+def test_an_architecture_is_confirmed_by_fresh_seeds(found, before, metric, confirmed):
+    from scipy.stats import ttest_rel
+
+    p = confirmation(found, before, metric)
+    assert (p < CONFIRMED) == confirmed
+    if len(found) > 1 and np.isfinite(found).all():
+        side = "less" if metric == "val_loss" else "greater"
+        assert p == pytest.approx(ttest_rel(found, before, alternative=side).pvalue)
+
+
+def test_an_architecture_that_is_not_confirmed_is_not_kept(tmp_path):
+    found = search(
+        BLOBS.edit({"model": {"kind": "mlp", "hidden": [8]}, "optimizer.lr": 0.1}),
+        ["model.hidden=[8],[16],[4]"],
+        method="grid",
+        finals=1,  # one seed confirms nothing
+        quiet=True,
+        out=tmp_path / "s",
+    )
+    assert Recipe.load(tmp_path / "s" / "chosen.toml").model.hidden == (8,)
+    assert not found["chosen"]["other architecture"]
+    assert {row.get("model.hidden") and tuple(row["model.hidden"]) for row in found["finals"]} >= {
+        (8,),
+        None,
+    }
+    best = found["table"][0]["model.hidden"]
+    if best != [8]:
+        assert found["not confirmed"]["values"] == {"model.hidden": best}
+
+
+def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
+    """The clock is given: a member's whole run costs one second, the finals nine."""
+    monkeypatch.setattr(budget, "seconds_of", lambda recipes, *_: float(len(recipes)))
+    monkeypatch.setattr(budget.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(budget.Budget, "trained", lambda self: spend(self))
+    monkeypatch.setattr(budget.Budget, "spent", property(lambda self: spent[0]))
+    spent = [0.0]
+
+    def spend(self):
+        spent[0] += self._predicted
+
+    recipe = BLOBS.edit({"stop.after": "20ep"})
+    found = search(recipe, [LR], minutes=1, finals=3, quiet=True, out=tmp_path / "s")
+    assert spent[0] + 9 <= 60
+    assert spent[0] + 9 >= 40  # the time is used
+    assert len({row["round"] for row in found["table"]}) > 2
+    assert found["minutes"] == 1
+    with pytest.raises(InputError, match=r"--minutes: got 0\.1; expected at least"):
+        search(recipe, [LR], minutes=0.1, quiet=True, out=tmp_path / "t")

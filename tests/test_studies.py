@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine.app.cli import app
-from ravine.study.resume_study import again
+from ravine.study.declare import resume_study
 
 RUNNER = CliRunner()
 SMALL = [
@@ -49,8 +49,6 @@ STUDIES = {
         "optimizer.kind=sgd,adam",
         "--seeds",
         "3",
-        "--tune",
-        "lr",
         "--rates",
         "0.01,0.1",
         "--baselines",
@@ -102,7 +100,9 @@ def test_a_study_directory(name, run, tmp_path):
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert list((out / "figures").glob("*.png"))
-    assert again(out, quiet=True) == said  # entered again, nothing is computed and nothing changes
+    assert (
+        resume_study(out, quiet=True) == said
+    )  # entered again, nothing is computed and nothing changes
     other = RUNNER.invoke(app, ["lr", *SMALL, "--rates", "7", "--out", str(out)])
     assert other.exit_code == 2
     assert "this very study" in other.output
@@ -247,7 +247,7 @@ def test_a_killed_search_ends_with_the_same_table(tmp_path):
         assert found[name] == expected
 
 
-def test_a_study_of_python_data_wants_them_again(tmp_path):
+def test_a_study_of_python_data_wants_them_resume_study(tmp_path):
     import numpy as np
 
     from ravine import InputError, Recipe
@@ -259,8 +259,8 @@ def test_a_study_of_python_data_wants_them_again(tmp_path):
         Recipe(model="softmax"), rates=3, after="5it", data=data, quiet=True, out=tmp_path / "lr"
     )
     with pytest.raises(InputError, match="the same data again"):
-        again(tmp_path / "lr", quiet=True)
-    assert again(tmp_path / "lr", data=data, quiet=True) == found
+        resume_study(tmp_path / "lr", quiet=True)
+    assert resume_study(tmp_path / "lr", data=data, quiet=True) == found
 
 
 def test_a_directory_that_cannot_be_made_is_bad_input(tmp_path):

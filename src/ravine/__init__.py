@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     from ravine.interop.watch import watch
     from ravine.optim.scaling import scaled_lr
     from ravine.recipe import Recipe
+    from ravine.study.advise.study import advise
+    from ravine.study.babysit.study import babysit
+    from ravine.study.compare.study import compare
+    from ravine.study.ensemble.study import Ensemble, ensemble
+    from ravine.study.features.study import features
+    from ravine.study.gradcheck.study import gradcheck
+    from ravine.study.landscape.study import landscape
+    from ravine.study.lottery.study import lottery
+    from ravine.study.lr.study import lr
+    from ravine.study.search.study import search
+    from ravine.study.signals.study import signals
     from ravine.training import resume, train, train_many
 
 _HOMES = {
+    "Ensemble": "study.ensemble.study",
     "InputError": "errors",
     "RavineClassifier": "interop.estimator",
     "RavineError": "errors",
@@ -33,16 +45,28 @@ _HOMES = {
     "watch": "interop.watch",
 }
 __all__ = [
+    "Ensemble",
     "InputError",
     "RavineClassifier",
     "RavineError",
     "RavineRegressor",
     "Recipe",
     "Run",
+    "advise",
+    "babysit",
+    "compare",
     "diagnose",
+    "ensemble",
+    "features",
+    "gradcheck",
+    "landscape",
+    "lottery",
+    "lr",
     "prove",
     "resume",
     "scaled_lr",
+    "search",
+    "signals",
     "train",
     "train_many",
     "watch",
@@ -52,7 +76,11 @@ __version__ = VERSION
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that recipes and the command line do not wait
-    for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ravine' has no attribute {name!r}")
-    return getattr(import_module(f"ravine.{_HOMES[name]}"), name)
+    for torch. Studies are found by their declarations."""
+    if name in _HOMES:
+        return getattr(import_module(f"ravine.{_HOMES[name]}"), name)
+    if not name.startswith("_"):
+        studies = import_module("ravine.study.options").declarations()
+        if name in studies:
+            return studies[name].function()
+    raise AttributeError(f"module 'ravine' has no attribute {name!r}")

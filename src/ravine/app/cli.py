@@ -96,9 +96,7 @@ def resume(
     """Continue an interrupted run or study (the result is bit for bit that of one that was not
     interrupted), or extend a finished run."""
     if (run / "study.json").is_file():
-        from ravine.study.resume_study import again
-
-        print_json(json_, again(run, quiet=quiet or json_))
+        studies.resume_command(run, quiet, json_)
         return
     from ravine.training import resume as resume_
 
@@ -284,7 +282,7 @@ def serve(
     serve_(directory, port=port)
 
 
-for function in (*studies.ALL, *interop.ALL, *benches.ALL):
+for function in (*studies.commands(), *interop.ALL, *benches.ALL):
     command(function)
 
 

@@ -3,9 +3,10 @@ not be there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,9 +19,37 @@ from ravine.engine.execution.device import theta_dtype
 from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.population import Objective, view
 from ravine.errors import InputError, RavineError
+from ravine.layout import Layout
 from ravine.nn.build import build, layout
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """Where each tensor of a network lies in theta; names begin with ``model.``."""
+    return layout(Objective(model, nn.Identity()))
+
+
+def with_weights(
+    model: nn.Module, theta: Tensor, buffers: Mapping[str, Tensor] = MappingProxyType({})
+) -> nn.Module:
+    """The network with these weights [D] and buffers (``model.NAME`` -> tensor) written into it, in
+    evaluation mode."""
+    named = dict(model.named_parameters())
+    places = layout_of(model)
+    if places.size != len(theta):
+        raise InputError(
+            "module",
+            got=f"{places.size} parameters",
+            expected=f"the run's own, which has {len(theta)}",
+        )
+    with torch.no_grad():
+        for entry in places.entries:
+            named[entry.name.removeprefix("model.")].copy_(view(theta, entry))
+        for name, buffer in model.named_buffers():
+            if f"model.{name}" in buffers:
+                buffer.copy_(buffers[f"model.{name}"])
+    return model.eval()
 
 
 class Stored:
@@ -97,27 +126,26 @@ class Stored:
     def model(self) -> nn.Module:
         """The trained network, an ordinary ``nn.Module`` in evaluation mode; a module given in
         Python is that module itself."""
-        model = self._blank().to(self._dtype)
         arrays, facts = self._final
         row = facts["members"].index(self.member)
-        theta = arrays["final"][row] if "final" in arrays else arrays["theta"][row]
         prefix = "final_buffer/" if "final" in arrays else "buffer/"
-        named = dict(model.named_parameters())
-        places = layout(Objective(model, nn.Identity()))
-        if places.size != len(theta):
-            raise InputError(
-                "module",
-                got=f"{places.size} parameters",
-                expected=f"the run's own, which has {len(theta)}",
-            )
-        with torch.no_grad():
-            for entry in places.entries:
-                parameter = named[entry.name.removeprefix("model.")]
-                parameter.copy_(view(theta, entry))
-            for name, buffer in model.named_buffers():
-                if f"{prefix}model.{name}" in arrays:
-                    buffer.copy_(arrays[f"{prefix}model.{name}"][row])
-        return model.eval()
+        buffers = {
+            name.removeprefix(prefix): values[row]
+            for name, values in arrays.items()
+            if name.startswith(prefix)
+        }
+        return with_weights(self._blank().to(self._dtype), self.theta, buffers)
+
+    @property
+    def theta(self) -> Tensor:
+        """The weights [D] that count: the averaged or best ones where such were kept."""
+        slots = self.slots
+        return slots["final"] if "final" in slots else slots["theta"]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each tensor of the network lies in ``theta``."""
+        return layout_of(self.model)
 
     @property
     def _dtype(self) -> torch.dtype:

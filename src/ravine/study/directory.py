@@ -28,97 +28,124 @@ from ravine.recipe import Recipe
 from ravine.rundir import RunDir, environment, fresh_path
 from ravine.training import resume, train_many
 
-FORMAT = 1
+FORMAT = 2
 Report = Callable[[Progress], None]
 
 
 class Study:
     """One study in its directory; ``model`` and ``data`` are what was given in Python, as for
-    ``train``."""
+    ``train``.
+
+    ``out`` may hold the same study, finished or interrupted. A new directory is written when the
+    first work begins, so that a study may still refuse its input.
+    """
 
     def __init__(
         self,
-        path: Path,
-        about: Mapping[str, Any],
-        *,
-        model: Any = None,
-        data: Any = None,
-        quiet: bool = False,
-    ):
-        self.path = path
-        self.kind: str = about["kind"]
-        self.recipe = Recipe(**about["recipe"])
-        self.options: dict[str, Any] = about["options"]
-        self.facts: dict[str, Any] = about["facts"]
-        self.command: str = about["command"]
-        self.model, self.data, self.quiet = model, data, quiet
-        self.stages: list[str] = []
-        self._lock = Lock(path)
-        self._lock.take()
-
-    @classmethod
-    def enter(
-        cls,
         kind: str,
         recipe: Recipe,
         options: Mapping[str, Any],
-        out: str | Path | None = None,
         *,
+        runs: Mapping[str, Any] | None = None,
+        out: str | Path | None = None,
         model: Any = None,
         data: Any = None,
         quiet: bool = False,
         command: str = "",
-    ) -> Study:
-        """A new study, or the same one again: ``out`` may hold it, finished or interrupted."""
-        asked = json.loads(
-            json.dumps(
-                {"kind": kind, "recipe": recipe.to_dict(explicit=True), "options": dict(options)}
-            )
-        )
-        path = fresh_path(f"{kind}-{recipe.name}") if out is None else Path(out)
-        if (path / "study.json").is_file():
-            about = read_about(path)
-            if any(about[name] != asked[name] for name in asked):
-                different = ", ".join(name for name in asked if about[name] != asked[name])
-                raise InputError(
-                    "--out",
-                    got=str(path),
-                    expected="a new directory, or this very study",
-                    repair=f"that one differs in its {different}; continue it as it is with ravine resume {path}",
-                )
-            for name, value in (("model", model), ("data", data)):
-                if name in about["given"] and value is None:
-                    repair = f"continue it in Python: {kind}(…, {name}=…, out={str(path)!r})"
-                    raise InputError(
-                        name,
-                        got=f"a study whose {name} was given in Python",
-                        expected=f"the same {name} again",
-                        repair=repair,
-                    )
-            return cls(path, about, model=model, data=data, quiet=quiet)
-        new_directory(path)
+    ):
+        self.kind, self.recipe, self.options = kind, recipe, dict(options)
+        self.model, self.data, self.quiet = model, data, quiet
+        self.path = fresh_path(f"{kind}-{recipe.name}") if out is None else Path(out)
+        self.stages: list[str] = []
+        own = {
+            "kind": kind,
+            "recipe": recipe.to_dict(explicit=True),
+            "runs": dict(runs or {}),
+            "options": self.options,
+        }
+        given = [name for name, value in (("model", model), ("data", data)) if value is not None]
+        self._request = {
+            "format": FORMAT,
+            **json.loads(json.dumps(own)),
+            "command": command or f"ravine.{kind}(…)",
+            "given": given,
+            "facts": environment(),
+        }
+        self._lock = Lock(self.path)
+        self._begun = (self.path / "study.json").is_file()
+        if self._begun:
+            self._check_same(own)
+            self._lock.take()
+        else:
+            new_directory(self.path)
+
+    @property
+    def command(self) -> str:
+        return self._request["command"]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._request["facts"]
+
+    def begin(self) -> None:
+        """Make the directory and write what was asked, once."""
+        if self._begun:
+            return
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                "--out", got=str(path), expected="a directory that can be made", repair=str(error)
+                "--out",
+                got=str(self.path),
+                expected="a directory that can be made",
+                repair=str(error),
             ) from None
-        made = command or f"ravine.study.{kind}(…)"
-        given = [name for name, value in (("model", model), ("data", data)) if value is not None]
-        about = {"format": FORMAT, **asked, "command": made, "given": given, "facts": environment()}
-        write_text(path / "study.json", json.dumps(about, indent=1))
-        return cls(path, about, model=model, data=data, quiet=quiet)
+        self._lock.take()
+        write_text(self.path / "study.json", json.dumps(self._request, indent=1))
+        self._begun = True
+
+    def release(self) -> None:
+        """Let other processes write the directory."""
+        self._lock.release()
+
+    def _check_same(self, own: Mapping[str, Any]) -> None:
+        found = read_request(self.path)
+        different = [name for name in own if found[name] != self._request[name]]
+        if different:
+            raise InputError(
+                "--out",
+                got=str(self.path),
+                expected="a new directory, or this very study",
+                repair=f"that one differs in its {', '.join(different)}; "
+                f"continue it as it is with ravine resume {self.path}",
+            )
+        for name, value in (("model", self.model), ("data", self.data)):
+            if name in found["given"] and value is None:
+                raise InputError(
+                    name,
+                    got=f"a study whose {name} was given in Python",
+                    expected=f"the same {name} again",
+                    repair=f"continue it in Python: {self.kind}(…, {name}=…, out={str(self.path)!r})",
+                )
+        self._request = found
 
     # --- work that is done once -------------------------------------------------------------------
 
     def train(
-        self, stage: str, recipes: Sequence[Recipe], *, report: Report | None = None, **how: Any
+        self,
+        stage: str,
+        recipes: Sequence[Recipe],
+        *,
+        report: Report | None = None,
+        data: Any = None,
+        **how: Any,
     ) -> list[Run]:
         """The runs of a stage, trained now, resumed, or read; ``how`` as for ``train_many``
-        (``test`` is off)."""
+        (``test`` is off). ``data`` is the stage's own, where it is not the study's."""
+        self.begin()
         place = self.path / "runs" / stage
         self.stages.append(stage)
-        module, arrays = self.model, self.data
+        module, arrays = self.model, self.data if data is None else data
         try:
             if not _begun(place):
                 shutil.rmtree(place, ignore_errors=True)
@@ -144,6 +171,7 @@ class Study:
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """A piece of work whose result is plain data; computed once, then read."""
+        self.begin()
         place = self.path / "parts" / f"{name}.json"
         if not place.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +180,7 @@ class Study:
 
     def arrays(self, name: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """A piece of work whose result is tensors; computed once, then read."""
+        self.begin()
         place = self.path / "parts" / name
         if not (place / "manifest.json").is_file():
             snapshot.write(place, dict(compute()), {"torch": torch.__version__})
@@ -172,12 +201,10 @@ class Study:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def finish(self, summary: dict[str, Any], page: Any) -> dict[str, Any]:
-        """Write ``summary.json``, the figures and ``report.html``; give the summary as plain
-        data."""
-        from ravine.study.page import print_page, write_page
-
-        summary = plain(
+    def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Write ``summary.json``; give the summary as plain data."""
+        self.begin()
+        whole = plain(
             {
                 "study": str(self.path),
                 "kind": self.kind,
@@ -185,28 +212,33 @@ class Study:
                 "report": str(self.path / "report.html"),
             }
         )
-        write_page(self, page)
-        write_text(self.path / "summary.json", json.dumps(summary, indent=1))
-        if not self.quiet:
-            print_page(page, self.path)
-        self._lock.release()
-        return summary
+        write_text(self.path / "summary.json", json.dumps(whole, indent=1))
+        return whole
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def read_request(path: Path) -> dict[str, Any]:
     """What ``study.json`` says."""
     try:
-        about = json.loads((path / "study.json").read_text(encoding="utf-8"))
-        missing = {"format", "kind", "recipe", "options", "facts", "command", "given"} - set(about)
+        request = json.loads((path / "study.json").read_text(encoding="utf-8"))
+        missing = {
+            "format",
+            "kind",
+            "recipe",
+            "runs",
+            "options",
+            "facts",
+            "command",
+            "given",
+        } - set(request)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             "study", got=str(path), expected="a study directory", repair=str(error)
         ) from None
-    if missing or about["format"] != FORMAT:
+    if missing or request["format"] != FORMAT:
         raise InputError(
             "study", got=str(path), expected="a study that this version of Ravine reads"
         )
-    return about
+    return request
 
 
 def _begun(place: Path) -> bool:

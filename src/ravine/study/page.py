@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,10 +19,8 @@ from ravine import measures
 from ravine.files import write_text
 from ravine.report import figures, run_page
 from ravine.report.overview import show_value
+from ravine.study.directory import Study
 from ravine.study.live import shortened
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
 
@@ -68,7 +66,7 @@ def write_page(study: Study, content: Page) -> None:
         with figures.style():
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{suffix}")
-                figure.set_layout_engine("none")  # it stands
+                figure.set_layout_engine("none")  # its layout is final
         drawn.append(
             (caption, _inline(figure, f"s{number}", caption), figure.get_figwidth() > WIDE)
         )
@@ -166,7 +164,7 @@ def heading(column: str) -> str:
 
 
 def cell(value: Any, column: str) -> str:
-    """A value as it stands in a table; a pair is mean and standard deviation."""
+    """A value as it is shown in a table; a pair is mean and standard deviation."""
     if (
         isinstance(value, list | tuple)
         and len(value) == 2

@@ -1,35 +1,61 @@
-"""What a step of a recipe costs when it runs alone: inside a population the clock runs for all
-members at once."""
+"""What training costs in seconds, from the measured time of a few steps."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ravine import durations
 from ravine.engine.inputs import resolve_inputs
-from ravine.engine.programs import programs_of
+from ravine.engine.programs import Program, programs_of
 from ravine.engine.rows.members import Members
 from ravine.engine.rows.step import Stepper
 from ravine.recipe import Recipe
 
 WARMUP, TIMED = 3, 20
+QUICK = 6  # timed steps where many programs are to be timed
+FORWARD = 1 / 3  # of a training step: what evaluating a batch costs
 
 
 def seconds_per_epoch(recipe: Recipe, model: Any = None, data: Any = None) -> float:
     """The median time of some steps of one member alone, times the steps of an epoch; evaluation is
-    left out."""
+    left out. (Inside a population the clock runs for all members at once.)"""
     recipe, module, arrays = resolve_inputs(recipe, model, data, {})
     program = programs_of([recipe], module, arrays, test=False)[0]
-    stepper = Stepper(program.population, Members([recipe]))
+    return _step(program, [recipe], TIMED) * program.pipeline.epoch_steps
+
+
+def seconds_of(recipes: Sequence[Recipe], model: Any = None, data: Any = None) -> float:
+    """About how long training all of these takes, those that share a program together, the
+    evaluation of each epoch included; all of them to their end."""
+    found = [resolve_inputs(recipe, model, data, {}) for recipe in recipes]
+    module, arrays = found[0][1], found[0][2]
+    total = 0.0
+    for program in programs_of([recipe for recipe, _, _ in found], module, arrays, test=False):
+        pipeline = program.pipeline
+        steps = max(
+            durations.steps(recipe.stop.after, pipeline.epoch_steps) for recipe in program.recipes
+        )
+        epochs = steps / pipeline.epoch_steps
+        held_out = pipeline.size("validation") if pipeline.has("validation") else 0
+        batches = held_out / pipeline.batch_size
+        total += _step(program, program.recipes, QUICK) * (steps + FORWARD * batches * epochs)
+    return total
+
+
+def _step(program: Program, recipes: Sequence[Recipe], timed: int) -> float:
+    """The median seconds of a step of a program's members together."""
+    stepper = Stepper(program.population, Members(list(recipes)))
     program.population.train()
-    rate = np.full((1, 1), recipe.optimizer.lr)
+    rate = np.array([[recipe.optimizer.lr for recipe in recipes]])
     times = []
-    for step in range(WARMUP + TIMED):
+    for step in range(WARMUP + timed):
         batch = program.pipeline.batch(step)
         began = time.perf_counter()
         measured = stepper.run([[batch]], step, rate, None)
         float(measured.losses[0, 0])  # waits for the device
         times.append(time.perf_counter() - began)
-    return float(np.median(times[WARMUP:])) * program.pipeline.epoch_steps
+    return float(np.median(times[WARMUP:]))

@@ -13,6 +13,8 @@ from ravine.engine.loop.record import Record, metrics_of
 from ravine.errors import InputError
 from ravine.measures import better_is
 
+DROPPED = "dropped by halving"  # how the reasons of members that leave at a rung begin
+COARSE_END = "end of the coarse stage"
 Standing = float | tuple[float, ...]
 
 
@@ -120,8 +122,8 @@ class Halving:
     def _leaves(self, row: dict[str, Any], values: dict[int, Standing], last: bool) -> str | None:
         """Why a member at a rung leaves; None if it stays."""
         if not self.stays(values[row["member"]], list(values.values())):
-            return f"dropped by halving at {row['epoch']:g}ep"
-        return f"end of the coarse stage at {row['epoch']:g}ep" if last and self.coarse else None
+            return f"{DROPPED} at {row['epoch']:g}ep"
+        return f"{COARSE_END} at {row['epoch']:g}ep" if last and self.coarse else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

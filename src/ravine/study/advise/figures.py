@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ravine.report.sheets import image_sheet
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table
 from ravine.study.panels import COLOURS, FAINT, INK, panels, style
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 _NAMES = {
     "optimal": "possible",
@@ -33,7 +31,7 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
         )
     tables = [
         Table("What to do next", summary["next"]),
-        Table("The error taken apart", _shown(summary), best=None),
+        Table("Error decomposition", _shown(summary), best=None),
     ]
     if summary["confusions"]:
         tables.append(Table("Most common confusions", summary["confusions"], best=None))

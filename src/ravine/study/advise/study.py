@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
+from ravine.catalogue import Whole
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.study import measuring
+from ravine.study.advise.figures import page_of
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 
 SHEET = 40  # worst mistakes that are listed
@@ -36,21 +40,19 @@ class Errors:
     )
 
 
+@study
 def advise(
-    run: str | Path | Run,
+    study: Study,
+    run: Run,
     *,
-    others: Sequence[str | Path | Run] = (),
+    others: Sequence[Run] = (),
     human: float | None = None,
     target: float | None = None,
     train_dev: str | None = None,
-    member: int = 0,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Tell the kinds of error of a run apart and say what to do next; gives the study's summary.
+    member: Whole = 0,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Bias or variance? Which errors are large, what to do next, and the worst mistakes.
 
     ``human`` (or ``target``): the error people, or the best that can be hoped for, have: an
     estimate of the irreducible error. ``others``: further runs on the same data; their best
@@ -61,6 +63,12 @@ def advise(
 
     error on validation = irreducible + approximation (model too weak) + optimisation (not trained
     to its end) + estimation (too little data) [+ data mismatch].
+
+    Args:
+        human: The error that people have: 0.02 is 2 %.
+        target: The error to be reached, where no human level is known.
+        train_dev: A source drawn like the training data, not trained on.
+        member: Which member of the run directory.
     """
     if human is not None and target is not None and human != target:
         raise InputError(
@@ -68,28 +76,15 @@ def advise(
             got=[human, target],
             expected="one of them: both stand for the irreducible error",
         )
-    opened = run if isinstance(run, Run) else Run(run, member, module=model)
-    most = math.inf if measuring.pipeline_of(opened.recipe, data).task == "regression" else 1.0
+    most = math.inf if measuring.pipeline_of(run.recipe, study.data).task == "regression" else 1.0
     for option, value in (("--human", human), ("--target", target)):
         if value is not None and not 0 <= value <= most:
             expected = "an error of at least 0" if most > 1 else "a part of the samples from 0 to 1"
             raise InputError(
                 option, got=value, expected=expected, repair="" if most > 1 else "2 % is 0.02"
             )
-    more = [other if isinstance(other, Run) else Run(other) for other in others]
-    options = {
-        "run": str(opened.directory),
-        "member": opened.member,
-        "others": [str(o.directory) for o in more],
-        "human": human,
-        "target": target,
-        "train_dev": train_dev,
-    }
-    study = Study.enter(
-        "advise", opened.recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
-    errors = Errors(**study.once("errors", lambda: vars(_errors(study, opened, more))))
-    mistakes = _mistakes(study, opened)
+    errors = Errors(**study.once("errors", lambda: vars(_errors(study, run, others))))
+    mistakes = _mistakes(study, run)
     return _conclude(study, errors, mistakes)
 
 
@@ -151,18 +146,12 @@ def _falling(run: Run) -> float | None:
 
 
 def parts_of(errors: Errors) -> list[dict[str, Any]]:
-    """The error taken apart from the irreducible to the test data, each with what it rests on."""
-    low = errors.optimal if errors.optimal is not None else 0.0
-    best = errors.reachable if errors.reachable is not None else errors.train
-    rows = [
-        _part(
-            "irreducible",
-            errors.optimal,
-            "the level given"
-            if errors.optimal is not None
-            else "not known: give --human or --target",
-        )
-    ]
+    """Error decomposition, with the evidence for each term."""
+    low = errors.optimal or 0.0
+    best = errors.train if errors.reachable is None else errors.reachable
+    unknown = "not known: give --human or --target"
+    evidence = unknown if errors.optimal is None else "the level given"
+    rows = [_part("irreducible", errors.optimal, evidence)]
     if errors.reachable is not None:
         rows.append(
             _part(
@@ -290,56 +279,52 @@ def _mistakes(study: Study, run: Run) -> dict[str, Any]:
     """The validation samples with the largest errors."""
     pipeline = measuring.pipeline_of(run.recipe, study.data)
     outputs = measuring.outputs_on([run], "validation", pipeline=pipeline)
-    target = outputs.targets
-    if pipeline.task == "classification":
-        p = torch.from_numpy(outputs.probabilities[0])
-        y = target.long().reshape(-1)
-        names = list(pipeline.classes) or [str(k) for k in range(p.shape[1])]
-        size = -p[torch.arange(len(y)), y].clamp_min(1e-12).log()
-        wrong = (p.argmax(1) != y).nonzero().flatten()
-        order = wrong[size[wrong].argsort(descending=True)][:SHEET]
-        rows = [
-            {
-                "sample": int(i),
-                "target": names[int(y[i])],
-                "predicted": names[int(p[i].argmax())],
-                "confidence": float(p[i].max()),
-                "loss": float(size[i]),
-            }
-            for i in order
-        ]
-        pairs: dict[tuple[str, str], int] = {}
-        for i in wrong.tolist():
-            pair = (names[int(y[i])], names[int(p[i].argmax())])
-            pairs[pair] = pairs.get(pair, 0) + 1
-        common = [
-            {"target": a, "predicted": b, "count": n}
-            for (a, b), n in sorted(pairs.items(), key=lambda item: -item[1])[:10]
-        ]
-        count = len(wrong)
-    else:
-        error = (outputs.values[0].double() - target.double()).reshape(len(target), -1)
-        size = error.square().sum(1).sqrt()
-        order = size.argsort(descending=True)[:SHEET]
-        rows = [
-            {
-                "sample": int(i),
-                "target": target[i].flatten().tolist(),
-                "predicted": outputs.values[0][i].flatten().tolist(),
-                "error": float(size[i]),
-            }
-            for i in order
-        ]
-        common, count = [], len(target)
+    found = (_confused if pipeline.task == "classification" else _far_off)(outputs)
+    order, rows = found.pop("order"), found["rows"]
     _write_csv(study.path / "mistakes.csv", rows)
     raw, _ = pipeline.raw("validation", pipeline.size("validation"))
-    return {
-        "rows": rows,
-        "common": common,
-        "count": count,
-        "of": len(target),
-        "inputs": raw[order].cpu().numpy() if len(rows) else None,
-    }
+    inputs = raw[order].cpu().numpy() if rows else None
+    return {**found, "of": len(outputs.targets), "inputs": inputs}
+
+
+def _confused(outputs: measuring.Outputs) -> dict[str, Any]:
+    """The wrong classes of largest loss, and the pairs of classes most often confused."""
+    p, y = torch.from_numpy(outputs.probabilities[0]), outputs.targets.long().reshape(-1)
+    names = list(outputs.pipeline.classes) or [str(k) for k in range(p.shape[1])]
+    loss = -p[torch.arange(len(y)), y].clamp_min(1e-12).log()
+    wrong = (p.argmax(1) != y).nonzero().flatten()
+    order = wrong[loss[wrong].argsort(descending=True)][:SHEET]
+    rows = [
+        {
+            "sample": int(i),
+            "target": names[int(y[i])],
+            "predicted": names[int(p[i].argmax())],
+            "confidence": float(p[i].max()),
+            "loss": float(loss[i]),
+        }
+        for i in order
+    ]
+    pairs = Counter((names[int(y[i])], names[int(p[i].argmax())]) for i in wrong.tolist())
+    common = [{"target": a, "predicted": b, "count": n} for (a, b), n in pairs.most_common(10)]
+    return {"order": order, "rows": rows, "common": common, "count": len(wrong)}
+
+
+def _far_off(outputs: measuring.Outputs) -> dict[str, Any]:
+    """The values furthest from their targets."""
+    values, targets = outputs.values[0], outputs.targets
+    error = (values.double() - targets.double()).reshape(len(targets), -1)
+    size = error.square().sum(1).sqrt()
+    order = size.argsort(descending=True)[:SHEET]
+    rows = [
+        {
+            "sample": int(i),
+            "target": targets[i].flatten().tolist(),
+            "predicted": values[i].flatten().tolist(),
+            "error": float(size[i]),
+        }
+        for i in order
+    ]
+    return {"order": order, "rows": rows, "common": [], "count": len(targets)}
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -349,9 +334,7 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> dict[str, Any]:
-    from ravine.study.advise.figures import page_of
-
+def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> Conclusion:
     noise = 0.0
     if errors.unit == "error":
         noise = 1.96 * math.sqrt(
@@ -372,4 +355,4 @@ def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> dict[st
         "wrong": mistakes["count"],
         "of": mistakes["of"],
     }
-    return study.finish(summary, page_of(study, summary, mistakes["inputs"]))
+    return summary, page_of(study, summary, mistakes["inputs"])

@@ -1,29 +1,32 @@
-"""Babysitting: the checks of the first minutes. The first loss, one batch overfitted, the loss
-against the rate."""
+"""First checks: the first loss, one batch overfitted, the loss against the rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ravine.data.pipeline import Pipeline
 from ravine.doctor.baseline import baseline
 from ravine.engine.rows.points import Points
-from ravine.errors import InputError
 from ravine.optim.penalties import penalty
-from ravine.recipe import Recipe
+from ravine.recipe import Recipe, fields
 from ravine.study import measuring
+from ravine.study.babysit.figures import overfit_figure
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
+from ravine.study.lr.figures import final_figure
 from ravine.study.lr.study import judge
+from ravine.study.options import Several
+from ravine.study.page import Page, Table
 
 FACTORS = (0.1, 1.0, 10.0)  # of the recipe's own rate, at which one batch is overfitted
-LEARNT = 0.02  # of the constant predictor's loss: the batch is known by heart
+OVERFITTED = 0.02  # of the constant predictor's loss
 NEAR = 0.25  # the first loss may differ by this part from the constant predictor's
 REACH = 3.0  # a rate may lie this factor outside of the range that learns best
 OFF = {
@@ -38,40 +41,32 @@ OFF = {
 }
 
 
+@study
 def babysit(
+    study: Study,
     recipe: Recipe,
     *,
-    samples: int = 20,
-    steps: int = 300,
-    rates: int = 12,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """The lectures' checks before a long run; gives the study's summary.
+    samples: Several = 20,
+    steps: Annotated[int, Field(strict=True, ge=10)] = 300,
+    rates: Annotated[int, Field(strict=True, ge=3)] = 12,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """First checks before a long run: the first loss, one batch overfitted, the loss against the
+    rate.
 
     1. The first loss, without penalties, against that of a predictor that knows nothing (ln K for K
     classes). Where the recipe has penalties on the weights, the loss with them must be larger.
-    2. ``samples`` training samples, without any regularisation, must be learnt by heart within
-    ``steps`` steps at one of three learning rates.
-    3. ``rates`` learning rates side by side for a short time.
+    2. A few training samples, without any regularisation, must be overfitted at one of three
+    learning rates. 3. The recipe's rate must lie near those that train, of many side by side.
+
+    Args:
+        samples: Samples to be overfitted.
+        steps: Steps for that.
+        rates: Learning rates side by side.
     """
-    for name, value, least in (
-        ("--samples", samples, 2),
-        ("--steps", steps, 10),
-        ("--rates", rates, 3),
-    ):
-        if value < least:
-            raise InputError(name, got=value, expected=f"a whole number of at least {least}")
-    options = {"samples": samples, "steps": steps, "rates": rates}
-    study = Study.enter(
-        "babysit", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
-    pipeline = measuring.pipeline_of(recipe, data)
-    first = study.once("first", lambda: first_loss(recipe, pipeline, model))
-    with LiveTable(f"first checks of {recipe.name}", "train_loss", 2, quiet=quiet) as live:
+    pipeline = measuring.pipeline_of(recipe, study.data)
+    first = study.once("first", lambda: first_loss(recipe, pipeline, study.model))
+    with LiveTable(f"first checks of {recipe.name}", "train_loss", 2, quiet=study.quiet) as live:
         overfit = _overfit(study, pipeline, first["constant predictor"], live)
         ladder = _ladder(study, live)
     return _conclude(study, first, overfit, ladder)
@@ -132,21 +127,18 @@ def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable)
     )
     rates = [own.optimizer.lr * factor for factor in FACTORS]
     recipes = [own.edit({"optimizer.lr": rate, "data.source": "arrays"}) for rate in rates]
-    given, study.data = study.data, (x.cpu(), y.cpu())
-    try:
-        runs = study.train(
-            "one-batch",
-            recipes,
-            report=live.stage("one-batch", recipes, [{"optimizer.lr": r} for r in rates]),
-        )
-    finally:
-        study.data = given
+    runs = study.train(
+        "one-batch",
+        recipes,
+        data=(x.cpu(), y.cpu()),
+        report=live.stage("one-batch", recipes, [{"optimizer.lr": r} for r in rates]),
+    )
     courses = [run.losses for run in runs]
     finals = [
         float(course[-5:].mean()) if np.isfinite(course[-5:]).all() else math.inf
         for course in courses
     ]
-    goal = LEARNT * constant
+    goal = OVERFITTED * constant
     best = int(np.argmin(finals))
     return {
         "rates": rates,
@@ -172,8 +164,6 @@ def few_samples(pipeline: Pipeline, count: int) -> tuple[torch.Tensor, torch.Ten
 
 
 def _without_dropout(recipe: Recipe) -> dict[str, Any]:
-    from ravine.recipe import fields
-
     rates = [
         path
         for path, value, _ in fields(recipe)
@@ -199,43 +189,11 @@ def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
 
 def _conclude(
     study: Study, first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]
-) -> dict[str, Any]:
-    from ravine.study.babysit.figures import overfit_figure
-    from ravine.study.lr.figures import final_figure
-    from ravine.study.page import Page, Table
-
-    expected = (
-        f"{first['expected is']} = {first['expected']:.3f}"
-        if first["expected is"]
-        else f"{first['expected']:.3g}"
-    )
-    lowest = min(overfit["final"])
-    checks = [
-        {
-            "check": "first loss",
-            "passed": first["passed"],
-            "seen": f"{first['first loss']:.4g}",
-            "expected": f"near {expected}",
-        },
-        *_penalty_check(first),
-        {
-            "check": "one batch by heart",
-            "passed": overfit["passed"],
-            "seen": f"{lowest:.3g} at lr {overfit['best rate']:.3g}",
-            "expected": f"under {overfit['goal']:.3g}",
-        },
-        {
-            "check": "learning rate",
-            "passed": ladder["passed"],
-            "seen": f"{ladder['own']:.3g}",
-            "expected": _range(ladder["range"]),
-        },
-    ]
+) -> Conclusion:
+    checks = _checks(first, overfit, ladder)
     failed = [check["check"] for check in checks if not check["passed"]]
     verdict = (
-        f"All {len(checks)} checks are passed."
-        if not failed
-        else f"Not passed: {', '.join(failed)}."
+        f"Not passed: {', '.join(failed)}." if failed else f"All {len(checks)} checks are passed."
     )
     summary = {
         "passed": not failed,
@@ -245,20 +203,17 @@ def _conclude(
         "rates": ladder,
         "seconds": study.seconds,
     }
-    content = Page(
+    courses = [np.array(course) for course in overfit["courses"]]
+    rates = [row["optimizer.lr"] for row in ladder["table"]]
+    page = Page(
         title=f"First checks of {study.recipe.name}",
         sentences=[verdict, *_advice(first, overfit, ladder)],
         figures={
             "overfit": (
                 "One batch, trained again and again",
-                overfit_figure(
-                    [np.array(c) for c in overfit["courses"]], overfit["rates"], overfit["goal"]
-                ),
+                overfit_figure(courses, overfit["rates"], overfit["goal"]),
             ),
-            "rates": (
-                "Loss after 100 steps against the rate",
-                final_figure([row["optimizer.lr"] for row in ladder["table"]], ladder),
-            ),
+            "rates": ("Loss after 100 steps against the rate", final_figure(rates, ladder)),
         },
         tables=[
             Table("Checks", checks, best=None),
@@ -266,10 +221,42 @@ def _conclude(
         ],
         reading=[
             "A first loss far above ln K: scores start too large. Far below: the loss or the targets are not what you think.",
-            "A network that cannot learn twenty samples by heart has a fault in model, loss or data, not too little of them.",
+            "A network that cannot overfit twenty samples has a fault in model, loss or data; more data will not help.",
         ],
     )
-    return study.finish(summary, content)
+    return summary, page
+
+
+def _checks(
+    first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """One row a check: what was seen, what was expected."""
+    expected = (
+        f"{first['expected is']} = {first['expected']:.3f}"
+        if first["expected is"]
+        else f"{first['expected']:.3g}"
+    )
+    return [
+        {
+            "check": "first loss",
+            "passed": first["passed"],
+            "seen": f"{first['first loss']:.4g}",
+            "expected": f"near {expected}",
+        },
+        *_penalty_check(first),
+        {
+            "check": "one batch overfitted",
+            "passed": overfit["passed"],
+            "seen": f"{min(overfit['final']):.3g} at lr {overfit['best rate']:.3g}",
+            "expected": f"under {overfit['goal']:.3g}",
+        },
+        {
+            "check": "learning rate",
+            "passed": ladder["passed"],
+            "seen": f"{ladder['own']:.3g}",
+            "expected": _range(ladder["range"]),
+        },
+    ]
 
 
 def _penalty_check(first: dict[str, Any]) -> list[dict[str, Any]]:
@@ -291,22 +278,22 @@ def _range(found: Sequence[float] | None) -> str:
 
 
 def _advice(first: dict[str, Any], overfit: dict[str, Any], ladder: dict[str, Any]) -> list[str]:
-    said = []
+    found = []
     if not first["passed"]:
         way = "above" if first["first loss"] > first["expected"] else "below"
-        said.append(
-            f"The first loss lies {way} what knowing nothing costs: look at the initialisation, the inputs' scale and the loss."
+        found.append(
+            f"The first loss lies {way} chance level: look at the initialisation, the inputs' scale and the loss."
         )
     if first["penalties passed"] is False:
-        said.append(
+        found.append(
             "The penalties do not raise the loss: the weights are zero or not finite, or no weight is penalised."
         )
     if not overfit["passed"]:
-        said.append(
-            "One batch was not learnt by heart: ravine gradcheck and ravine doctor look for the fault."
+        found.append(
+            "One small batch was not overfitted: ravine gradcheck and ravine doctor look for the fault."
         )
     if not ladder["passed"] and ladder["suggested"]:
-        said.append(
+        found.append(
             f"Try a learning rate near {ladder['suggested']:.2g} instead of {ladder['own']:.2g}."
         )
-    return said
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ravine import measures
 from ravine.report.courses import Group, confidence, gather
+from ravine.study.compare.significance import LEVEL, MOST
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table, cell
 from ravine.study.panels import (
     COLOURS,
@@ -28,17 +30,12 @@ from ravine.study.panels import (
     style,
 )
 
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
-
 TOGETHER = 5  # variants that still share one panel
 TITLE = 32  # letters that fit above a panel
 
 
 def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]]) -> Page:
     metric, final, table = summary["metric"], summary["final"], summary["table"]
-    best = table[0]
-    like = [row["variant"] for row in table[1:] if (row["p against the best"] or 0) >= 0.05]
     figures = {
         "curves": (measures.title(metric), curves_figure(groups, metric)),
         "finish": ("In the end", finish_figure(groups, final)),
@@ -56,6 +53,7 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
             f"Mean ± standard deviation over {summary['seeds']} seeds. p: paired t-tests, "
             f"corrected for all pairs (Holm). Target: {measures.title(metric).lower()} {measures.show(metric, summary['target'])}; "
             "seconds are those of one run alone, evaluation apart.",
+            None if summary["rates"] == "not tuned" else 0,
         )
     ]
     if summary["baselines"]:
@@ -63,19 +61,11 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
     tables.append(Table("All pairs", summary["pairs"], best=None))
     if summary["tuning"]:
         tables.append(Table("Tuning", summary["tuning"], best=None))
-    no_better = (
-        f"not told apart from it at p = 0.05: {'; '.join(like)}."
-        if like
-        else "every other variant is worse at p = 0.05."
-    )
     together = f"{summary['programs']} programs" if summary["programs"] > 1 else "one population"
     return Page(
         title=f"Comparison on {study.recipe.name}",
         sentences=[
-            f"{best['variant']} finishes best: {measures.title(final).lower()} {cell(best[final], final)}.",
-            no_better[0].upper() + no_better[1:]
-            if len(table) > 1
-            else "There is nothing to compare it with.",
+            *_answer(summary),
             f"{summary['runs']} runs trained as {together}; every variant saw the same seeds, split and batches.",
         ],
         figures=figures,
@@ -86,6 +76,77 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
             "A flat sensitivity curve forgives a bad guess; a narrow one has to be tuned again for each problem.",
         ],
     )
+
+
+def _answer(summary: dict[str, Any]) -> list[str]:
+    """What the comparison says: the best variant, unless rates are not tuned; and what cannot be
+    told."""
+    final, table = summary["final"], summary["table"]
+    values = "; ".join(f"{row['variant']} {cell(row[final], final)}" for row in table)
+    if len(table) == 1:
+        return [f"{measures.title(final)}: {values}.", "There is nothing to compare it with."]
+    if summary["rates"] == "not tuned":
+        return [
+            f"Rates are not tuned: at these rates, {measures.title(final).lower()} is {values}. "
+            "Another rate may change the order, so no variant is called the best.",
+            *_not_told(summary),
+        ]
+    rates = {"tuned": "each at its tuned rate", "compared": "rates being compared"}[
+        summary["rates"]
+    ]
+    best = table[0]
+    like = [row["variant"] for row in table[1:] if (row["p against the best"] or 0) >= LEVEL]
+    if len(like) == len(table) - 1:
+        return [f"No variant is shown to be the best, {rates}: {values}.", *_not_told(summary)]
+    rest = (
+        f"Not told apart from it at p = {LEVEL:g}: {'; '.join(like)}."
+        if like
+        else f"Every other variant is worse at p = {LEVEL:g}."
+    )
+    return [
+        f"{best['variant']} finishes best, {rates}: {measures.title(final).lower()} {cell(best[final], final)}.",
+        rest,
+        *_edges(summary),
+    ]
+
+
+def _not_told(summary: dict[str, Any]) -> list[str]:
+    """If no pair differs: how many seeds the differences would need."""
+    pairs = summary["pairs"]
+    if any(row["p"] < LEVEL for row in pairs):
+        clear = [f"{row['one']} and {row['other']}" for row in pairs if row["p"] < LEVEL]
+        return [f"These differ at p = {LEVEL:g}: {'; '.join(clear[:6])}."]
+    needed = [row for row in pairs if row["seeds needed"] is not None]
+    if not needed:
+        return [
+            "No difference can be told: the runs are alike."
+            if summary["seeds"] > 1
+            else "One seed cannot tell a difference: use at least 3 (--seeds)."
+        ]
+    needed = sorted(needed, key=lambda row: row["seeds needed"])
+    listed = "; ".join(
+        f"{row['one']} and {row['other']} {_count(row['seeds needed'])}" for row in needed[:3]
+    )
+    return [
+        f"No difference can be told with {summary['seeds']} seeds. If the differences are as large as "
+        f"they seem, about so many seeds would show them (80 % power): {listed}."
+    ]
+
+
+def _count(seeds: int) -> str:
+    return f"more than {MOST:,}" if seeds >= MOST else f"{seeds:,}"
+
+
+def _edges(summary: dict[str, Any]) -> list[str]:
+    """Variants whose best rate is the least or the greatest that was tried."""
+    path, rows = summary["tuned"], summary["tuning"]
+    if path is None or len(tried := {row[path] for row in rows}) < 3:
+        return []
+    ends = (min(tried), max(tried))
+    found = [row["variant"] for row in summary["table"] if row[path] in ends]
+    if not found:
+        return []
+    return [f"The best {path} of {', '.join(found)} is at the edge of those tried: widen --rates."]
 
 
 def curves_figure(groups: dict[str, list[Any]], metric: str) -> Figure:

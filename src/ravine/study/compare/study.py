@@ -7,21 +7,24 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from ravine import measures
+from ravine.catalogue import Count
 from ravine.errors import InputError
 from ravine.measures import better_is
 from ravine.recipe import Recipe, keyword_path
 from ravine.report.overview import show_value
 from ravine.study import measuring
+from ravine.study.compare.baselines import baselines as classical_models
+from ravine.study.compare.figures import page_of
 from ravine.study.compare.significance import paired_tests
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
-from ravine.study.search.space import split_values
+from ravine.study.options import Numbers, split_values
 from ravine.study.step_time import seconds_per_epoch
 
 FRESH = 1000  # from the seed that tunes to the first that compares
@@ -37,55 +40,62 @@ class Variant:
     recipe: Recipe
 
 
+@study
 def compare(
+    study: Study,
     recipe: Recipe,
-    over: Sequence[str],
+    over: Sequence[str] = (),
     *,
-    seeds: int = 10,
-    tune: str | None = None,
-    rates: Sequence[float] = RATES,
+    seeds: Count = 10,
+    tune: str | None = "lr",
+    rates: Numbers | None = None,
     target: float | None = None,
     metric: str | None = None,
     baselines: bool = False,
     resample: bool = False,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Compare variants of a recipe over several seeds; gives the study's summary.
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Compare variants over seeds: each at its tuned rate, curves with bands, paired significance.
 
     ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; several fields give every
-    combination. ``tune`` names a field (``"lr"``) whose best value among ``rates`` each variant
-    gets first, chosen on validation data with a seed that is not used again. ``target``: how soon
-    is ``metric`` this good (default: what the median variant reaches in the end). All pairs are
-    tested by paired t-tests with Holm's correction. ``baselines`` adds scikit-learn's linear model,
-    perceptron, k-nearest neighbours, support vector machine and trees on the same split. ``resample`` gives
-    every seed its own split and order of the data too. All variants that share a program train as
-    one population.
+    combination. Each variant first gets its best learning rate (or other field, ``tune``) among
+    ``rates``, chosen on validation data with a seed that is not used again; where every variant
+    names its rate itself, these stand. All pairs are tested by paired t-tests with Holm's
+    correction; where none can be told apart, the number of seeds that would is estimated. Without
+    tuning no variant is called the best. All variants that share a program train as one population.
+
+    Args:
+        over: What differs: optimizer.kind=sgd,adam; several fields combine.
+        seeds: Seeds of each variant.
+        tune: The field that each variant is tuned in first.
+        rates: Values tried in tuning, by commas; none: 1e-5 to 3, two a decade.
+        target: How soon is the metric this good? None: what the median variant reaches in the end.
+        metric: The validation metric that chooses; none: the task's own.
+        baselines: Add scikit-learn's models on the same split.
+        resample: Every seed also splits and orders the data anew.
 
     >>> found = compare(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
-    ...     ["optimizer.kind=sgd,adam"], seeds=2, quiet=True, out=tmp / "compare")
+    ...     ["optimizer.kind=sgd,adam"], seeds=2, rates=[0.01, 0.1], quiet=True, out=tmp / "compare")
     >>> sorted(row["variant"] for row in found["table"])
     ['adam', 'sgd']
     """
-    if seeds < 1:
-        raise InputError("--seeds", got=seeds, expected="a whole number of at least 1")
-    metric = measuring.judged_by(recipe, metric, data)
+    metric = measuring.judged_by(recipe, metric, study.data)
+    _check(metric, target, tune, rates)
     path = None if tune is None else _tunable(recipe, tune)
-    rates = [_rate(value) for value in rates]
-    if not rates:
-        raise InputError(
-            "--rates",
-            got="no values",
-            expected="numbers by commas",
-            repair="for example --rates 0.001,0.01,0.1",
-        )
-    if path is None and rates != list(RATES):
-        raise InputError(
-            "--rates", got=rates, expected="nothing without --tune", repair="add --tune lr"
-        )
+    variants = variants_of(recipe, over)
+    if path is not None and all(_names_rate(variant, path) for variant in variants):
+        path = None
+    tuning: list[dict[str, Any]] = []
+    with LiveTable(
+        f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=study.quiet
+    ) as live:
+        if path is not None:
+            variants, tuning = _tuned(study, variants, path, list(rates or RATES), metric, live)
+        groups = _on_seeds(study, variants, live)
+    return _conclude(study, variants, groups, metric, path, tuning)
+
+
+def _check(metric: str, target: float | None, tune: str | None, rates: Any) -> None:
     if target is not None and measures.is_percent(metric) and not 0 <= target <= 1:
         raise InputError(
             "--target",
@@ -93,39 +103,27 @@ def compare(
             expected=f"{metric} as a fraction from 0 to 1",
             repair="95 % is 0.95",
         )
-    options = {
-        "over": list(over),
-        "seeds": seeds,
-        "tune": tune,
-        "rates": rates,
-        "target": target,
-        "metric": metric,
-        "baselines": baselines,
-        "resample": resample,
-    }
-    variants = variants_of(recipe, over)
-    study = Study.enter(
-        "compare", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
-    tuning: list[dict[str, Any]] = []
-    with LiveTable(
-        f"comparison on {recipe.name}", metric, 1 + (path is not None), quiet=quiet
-    ) as live:
-        if path is not None:
-            variants, tuning = _tuned(study, variants, path, rates, metric, live)
-        recipes = [
-            _seeded(v.recipe, recipe.seed + FRESH + i, resample)
-            for v in variants
-            for i in range(seeds)
-        ]
-        labels = [
-            {"variant": v.label, "seed": recipe.seed + FRESH + i}
-            for v in variants
-            for i in range(seeds)
-        ]
-        runs = study.train("seeds", recipes, report=live.stage("seeds", recipes, labels), test=True)
-    groups = {v.label: runs[i * seeds : (i + 1) * seeds] for i, v in enumerate(variants)}
-    return _conclude(study, variants, groups, metric, path, tuning)
+    if rates is not None and tune is None:
+        raise InputError(
+            "--rates", got=rates, expected="nothing without --tune", repair="add --tune lr"
+        )
+
+
+def _names_rate(variant: Variant, path: str) -> bool:
+    """Whether a variant's own values hold the tuned field."""
+    outer, _, last = path.rpartition(".")
+    inside = variant.values.get(outer)
+    return path in variant.values or (isinstance(inside, dict) and last in inside)
+
+
+def _on_seeds(study: Study, variants: list[Variant], live: LiveTable) -> dict[str, list[Any]]:
+    """The runs of every variant, on the same fresh seeds."""
+    count, resample = study.options["seeds"], study.options["resample"]
+    seeds = [study.recipe.seed + FRESH + i for i in range(count)]
+    recipes = [_seeded(v.recipe, seed, resample) for v in variants for seed in seeds]
+    labels = [{"variant": v.label, "seed": seed} for v in variants for seed in seeds]
+    runs = study.train("seeds", recipes, report=live.stage("seeds", recipes, labels), test=True)
+    return {v.label: runs[i * count : (i + 1) * count] for i, v in enumerate(variants)}
 
 
 def variants_of(recipe: Recipe, over: Sequence[str]) -> list[Variant]:
@@ -185,13 +183,6 @@ def _tunable(recipe: Recipe, tune: str) -> str:
     return path
 
 
-def _rate(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError("--rates", got=value, expected="numbers by commas") from None
-
-
 def _tuned(
     study: Study,
     variants: list[Variant],
@@ -238,9 +229,7 @@ def _conclude(
     metric: str,
     path: str | None,
     tuning: list[dict[str, Any]],
-) -> dict[str, Any]:
-    from ravine.study.compare.figures import page_of
-
+) -> Conclusion:
     final = metric.replace("val_", "test_", 1)
     if all(final not in run.result for runs in groups.values() for run in runs):
         final = metric
@@ -248,41 +237,65 @@ def _conclude(
     pairs = paired_tests(scores) if len(scores) > 1 else []
     target = study.options["target"]
     target = _middle(groups, metric) if target is None else target
-    alone = study.once(
-        "seconds",
-        lambda: {v.label: seconds_per_epoch(v.recipe, study.model, study.data) for v in variants},
-    )
     sign = 1 if better_is(final) == "min" else -1
     order = sorted(variants, key=lambda v: sign * _mean(scores[v.label]))
-    best = order[0].label
-    table = [
-        {
-            "variant": v.label,
-            **({path: v.values[path]} if path else {}),
-            metric: measuring.mean_sd([_value(run, metric) for run in groups[v.label]]),
-            **({final: measuring.mean_sd(scores[v.label])} if final != metric else {}),
-            "p against the best": _p_of(pairs, best, v.label),
-            **_soon(groups[v.label], metric, target, alone[v.label]),
-            "diverged": sum(run.result["stopped"] == "diverged" for run in groups[v.label]),
-        }
-        for v in order
-    ]
+    table = _table(study, order, groups, pairs, (metric, final), target, path)
     rows = study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
-    programs = len({run.recipe.program for runs in groups.values() for run in runs})
     summary = {
         "metric": metric,
         "final": final,
         "target": target,
+        "tuned": path,
+        "rates": _rates(study, variants, path),
         "table": table,
         "pairs": pairs,
         "tuning": tuning,
         "baselines": rows,
         "seeds": study.options["seeds"],
         "runs": sum(map(len, groups.values())) + len(tuning),
-        "programs": programs,
+        "programs": len({run.recipe.program for runs in groups.values() for run in runs}),
         "seconds": study.seconds,
     }
-    return study.finish(summary, page_of(study, summary, {v.label: groups[v.label] for v in order}))
+    return summary, page_of(study, summary, {v.label: groups[v.label] for v in order})
+
+
+def _table(
+    study: Study,
+    order: list[Variant],
+    groups: dict[str, list[Any]],
+    pairs: list[dict[str, Any]],
+    metrics: tuple[str, str],
+    target: float,
+    path: str | None,
+) -> list[dict[str, Any]]:
+    """One row a variant, in the order of finish."""
+    metric, final = metrics
+    alone = study.once(
+        "seconds",
+        lambda: {v.label: seconds_per_epoch(v.recipe, study.model, study.data) for v in order},
+    )
+    return [
+        {
+            "variant": v.label,
+            **({path: v.values[path]} if path else {}),
+            **{
+                name: measuring.mean_sd([_value(run, name) for run in groups[v.label]])
+                for name in dict.fromkeys((metric, final))
+            },
+            "p against the best": _p_of(pairs, order[0].label, v.label),
+            **_soon(groups[v.label], metric, target, alone[v.label]),
+            "diverged": sum(run.result["stopped"] == "diverged" for run in groups[v.label]),
+        }
+        for v in order
+    ]
+
+
+def _rates(study: Study, variants: list[Variant], path: str | None) -> str:
+    """How the rates came about: ``tuned``, ``compared`` (they are what differs), ``not tuned``."""
+    if path is not None:
+        return "tuned"
+    rate = _tunable(study.recipe, study.options["tune"] or "lr")
+    return "compared" if all(rate in v.values for v in variants) else "not tuned"
 
 
 def _value(run: Any, metric: str) -> float:
@@ -337,6 +350,4 @@ def _p_of(pairs: Sequence[dict[str, Any]], one: str, other: str) -> float | None
 
 
 def _baselines(study: Study) -> list[dict[str, Any]]:
-    from ravine.study.compare.baselines import baselines
-
-    return baselines(measuring.pipeline_of(study.recipe, study.data), study.recipe.seed)
+    return classical_models(measuring.pipeline_of(study.recipe, study.data), study.recipe.seed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine import measures
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table
 from ravine.study.panels import (
     COLOURS,
@@ -22,19 +23,16 @@ from ravine.study.panels import (
     style,
 )
 
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
-
 
 def page_of(study: Study, summary: dict[str, Any]) -> Page:
     joint, mean = summary["table"][0], summary["table"][1]
     names = [name for name in joint if name != "who"][:2]
-    said = "; ".join(
+    values = "; ".join(
         f"{_name(n)} {measures.show(n, joint[n])} (mean member {measures.show(n, mean[n])})"
         for n in names
     )
     figures = {}
-    sentences = [f"The ensemble of {summary['members']} on the {summary['split']} data: {said}."]
+    sentences = [f"The ensemble of {summary['members']} on the {summary['split']} data: {values}."]
     if "reliability" in summary:
         sentences.append(
             f"Two members give different classes for {100 * summary['disagreement']:.2f} % of the samples."

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -24,12 +24,12 @@ from ravine.nn.build import layout
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.ensemble.calibration import calibration
+from ravine.study.ensemble.figures import page_of
 from ravine.study.live import LiveTable
-
-METHODS = ("seed", "bagging", "snapshot")
-COMBINE = ("mean", "vote")
+from ravine.study.options import Several
 
 
 class EnsembleModel(nn.Module):
@@ -131,39 +131,32 @@ class Ensemble(Run):
         return {name: float(value[0]) for name, value in found.items()}
 
 
+@study
 def ensemble(
+    study: Study,
     recipe: Recipe,
     *,
-    members: int = 10,
-    method: str = "seed",
-    combine: str = "mean",
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Train an ensemble as one population and hold it against its members; gives the study's
-    summary.
+    members: Several = 10,
+    method: Literal["seed", "bagging", "snapshot"] = "seed",
+    combine: Literal["mean", "vote"] = "mean",
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Train an ensemble as one population; it saves, loads and predicts as one model.
 
-    ``method``: ``seed`` (deep ensemble: other initialisation and dropout), ``bagging`` (each member
-    weighs the samples as drawn with replacement), ``snapshot`` (the ends of the cosine cycles of a
-    single run). ``combine``: ``mean`` of the probabilities or ``vote``. The study directory is the
+    ``seed`` is a deep ensemble: other initialisation and dropout. In ``bagging`` each member weighs
+    the samples as drawn with replacement. ``snapshot`` takes the ends of the cosine cycles of a
+    single run. The summary compares the ensemble with its members. The study directory is the
     ensemble: ``Ensemble(out)``, or ``ravine predict OUT INPUT``.
+
+    Args:
+        members: How many networks.
+        method: How members differ: by seed, by bootstrap weights, or as cycles of one run.
+        combine: Mean of the probabilities, or vote.
 
     Source: Breiman, "Bagging predictors", 1996; Huang et al., "Snapshot ensembles", 2017;
     Lakshminarayanan et al., 2017.
     """
-    for name, value, known in (("--method", method, METHODS), ("--combine", combine, COMBINE)):
-        if value not in known:
-            raise InputError(name, got=value, expected=f"one of {', '.join(known)}")
-    if members < 2:
-        raise InputError("--members", got=members, expected="a whole number of at least 2")
-    options = {"members": members, "method": method, "combine": combine}
-    study = Study.enter(
-        "ensemble", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
-    with LiveTable(f"ensemble for {recipe.name}", "val_loss", 1, quiet=quiet) as live:
+    with LiveTable(f"ensemble for {recipe.name}", "val_loss", 1, quiet=study.quiet) as live:
         _train(study, live)
     return _conclude(study)
 
@@ -236,9 +229,7 @@ def _finals(runs: Sequence[Run]) -> dict[str, Tensor]:
 # --- against its members --------------------------------------------------------------------------
 
 
-def _conclude(study: Study) -> dict[str, Any]:
-    from ravine.study.ensemble.figures import page_of
-
+def _conclude(study: Study) -> Conclusion:
     saved = Ensemble(study.path, module=study.model)
     pipeline = measuring.pipeline_of(saved.recipe, study.data)
     split = "test" if pipeline.has("test") else "validation"
@@ -257,7 +248,7 @@ def _conclude(study: Study) -> dict[str, Any]:
     (study.path / "ensemble.json").write_text(
         json.dumps({"members": len(saved), "combine": saved.combine}), encoding="utf-8"
     )
-    return study.finish(summary, page_of(study, summary))
+    return summary, page_of(study, summary)
 
 
 def _member_outputs(saved: Ensemble, pipeline: Pipeline, split: str) -> measuring.Outputs:

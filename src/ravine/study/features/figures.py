@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table
 from ravine.study.panels import COLOURS, style
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 MOST = 64
 
@@ -44,16 +42,16 @@ def page_of(study: Study, summary: dict[str, Any], found: dict[str, Any]) -> Pag
             importance_figure(found["saliency"]["features"], found["columns"]),
         )
     idle = summary["idle filters"]
-    said = (
+    sentence = (
         f"{idle} of {summary['filters']} filters of the first layer are nearly empty."
         if idle
         else f"None of the {summary['filters']} filters of the first layer is empty."
     )
     return Page(
         title=f"Features of {study.recipe.name}",
-        sentences=[said, f"Patches are those of units of layer {found['layer']}."]
+        sentences=[sentence, f"Patches are those of units of layer {found['layer']}."]
         if "units" in found
-        else [said],
+        else [sentence],
         figures=figures,
         tables=[Table("Units", summary["units"], best=None)] if summary["units"] else [],
         reading=[

@@ -3,37 +3,38 @@ saliency."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ravine.catalogue import Count, Whole
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
+from ravine.study.features.figures import page_of
+from ravine.study.options import Split
 
 _WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 
 
+@study
 def features(
-    run: str | Path | Run,
+    study: Study,
+    run: Run,
     *,
     layer: str | None = None,
-    units: int = 8,
-    patches: int = 8,
-    samples: int = 2000,
-    split: str = "train",
-    member: int = 0,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Draw what a trained network responds to; gives the study's summary.
+    units: Count = 8,
+    patches: Count = 8,
+    samples: Count = 2000,
+    split: Split = "train",
+    member: Whole = 0,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """First-layer filters, the patches that excite units most, saliency.
 
     *Filters*: the first layer's weights as images (a dense layer's rows in the shape of the input).
     *Patches*: for the ``units`` units of ``layer`` (default: the last convolution, else the first
@@ -41,16 +42,18 @@ def features(
     the unit can see. *Saliency*: |d score of the class / d input| for one sample of each class; for
     inputs that are no images, its mean for each feature.
 
+    Args:
+        layer: The layer whose units are shown; none: the last convolution.
+        units: How many units.
+        patches: Patches of each unit.
+        samples: Samples that are searched.
+        split: The part of the data that is searched.
+        member: Which member of the run directory.
+
     Source: Zeiler and Fergus, 2014; Simonyan et al. (saliency), 2014.
     """
-    for option, value in (("--units", units), ("--patches", patches), ("--samples", samples)):
-        if value < 1:
-            raise InputError(option, got=value, expected="a whole number of at least 1")
-    opened = run if isinstance(run, Run) else Run(run, member, module=model)
     names: dict[str, nn.Module] = {
-        name: module
-        for name, module in opened.model.named_modules()
-        if isinstance(module, _WEIGHTED)
+        name: module for name, module in run.model.named_modules() if isinstance(module, _WEIGHTED)
     }
     if not names:
         raise InputError(
@@ -60,26 +63,7 @@ def features(
         )
     if layer is not None and layer not in names:
         raise unknown("--layer", layer, names)
-    options = {
-        "run": str(opened.directory),
-        "member": opened.member,
-        "layer": layer,
-        "units": units,
-        "patches": patches,
-        "samples": samples,
-        "split": split,
-    }
-    study = Study.enter(
-        "features",
-        opened.recipe,
-        options,
-        out,
-        model=model,
-        data=data,
-        quiet=quiet,
-        command=command,
-    )
-    pipeline = measuring.pipeline_of(opened.recipe, data)
+    pipeline = measuring.pipeline_of(run.recipe, study.data)
     measuring.need(pipeline, split)
     batches = list(pipeline.split(split, limit=samples))
     x, y = torch.cat([b.x for b in batches]), torch.cat([b.y for b in batches])
@@ -88,11 +72,11 @@ def features(
         "first layer": next(iter(names)),
         "layer": chosen,
         "filters": filters(next(iter(names.values())), tuple(pipeline.input_shape)),
-        "saliency": saliency(opened.model, x, y, pipeline.classes),
+        "saliency": saliency(run.model, x, y, pipeline.classes),
         "columns": pipeline.preparation.facts.get("columns"),
     }
     if x.dim() == 4:
-        found["units"] = exciting(opened.model, names[chosen], x, units, patches)
+        found["units"] = exciting(run.model, names[chosen], x, units, patches)
     return _conclude(study, found)
 
 
@@ -204,9 +188,7 @@ def saliency(model: nn.Module, x: Tensor, y: Tensor, classes: Any, most: int = 8
     }
 
 
-def _conclude(study: Study, found: dict[str, Any]) -> dict[str, Any]:
-    from ravine.study.features.figures import page_of
-
+def _conclude(study: Study, found: dict[str, Any]) -> Conclusion:
     weights = found["filters"]
     norms = np.sqrt((weights.reshape(len(weights), -1) ** 2).sum(1))
     table = [
@@ -225,4 +207,4 @@ def _conclude(study: Study, found: dict[str, Any]) -> dict[str, Any]:
         "units": table,
         "features": found["saliency"].get("features"),
     }
-    return study.finish(summary, page_of(study, summary, found))
+    return summary, page_of(study, summary, found)

@@ -25,6 +25,16 @@ MOST = 40
 def errors_figure(table: Sequence[dict[str, Any]], good: float, fair: float) -> Figure:
     """The largest and the median relative error of each tensor, the worst first; two limits
     marked."""
+    table = [
+        {
+            **row,
+            **{
+                n: row[n] if row[n] is not None else np.inf
+                for n in ("relative error", "median error")
+            },
+        }
+        for row in table
+    ]
     rows = sorted(table, key=lambda row: -row["relative error"])[:MOST]
     with style():
         figure, (axes,) = panels(1, 1, 5.6, 0.9 + 0.22 * len(rows))

@@ -6,25 +6,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
+from ravine.catalogue import Count, Whole
 from ravine.data.source import Batch
 from ravine.engine.rows.points import Points
 from ravine.engine.rows.population import Population
-from ravine.errors import InputError
 from ravine.layout import Entry
 from ravine.optim.penalties import add_penalty_gradients, penalty
 from ravine.randomness import generator
 from ravine.recipe import Recipe
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
+from ravine.study.gradcheck.figures import errors_figure
+from ravine.study.page import Page, Table
 
 STEP = 2e-4
-FLOOR = 1e-3  # of the largest gradient: the least denominator of a relative error
+# of the largest gradient: the least denominator of a relative error, unless rounding makes more
+FLOOR = 1e-3
 # Limits of the relative error, powers of ten: their only home.
 LIMITS = {"right": 1e-7, "suspicious": 1e-4, "wrong": 1e-2}
 RIGHT, SUSPICIOUS, WRONG = LIMITS.values()
@@ -35,56 +38,40 @@ THRESHOLDS = (
 ).format(**{name: f"1e{round(math.log10(limit))}" for name, limit in LIMITS.items()})
 
 
+@study
 def gradcheck(
+    study: Study,
     recipe: Recipe,
     *,
-    coordinates: int = 20,
-    samples: int = 32,
-    trained: int = 30,
-    seed: int = 0,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Compare the gradient of one batch with central differences, tensor by tensor; gives the
-    study's summary.
+    coordinates: Count = 20,
+    samples: Count = 32,
+    trained: Whole = 30,
+    seed: Whole = 0,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Gradients against central differences in float64, tensor by tensor.
 
-    At the initial point, and again after ``trained`` steps of training (0: not again). At
-    ``coordinates`` places of each tensor, drawn by ``seed``, and at one more of every row of the
-    output layer, a class each. The derivative is (4 D(h) - D(2h)) / 3 with D(h) = (f(w + h) - f(w -
-    h)) / 2h and h = 2e-4, penalties included, dropout masks held. The relative error is |a - n| /
-    max(|a|, |n|, g/1000), g the largest entry of the whole gradient (the floor is higher where
-    rounding alone makes more). Where it is above 1e-7 the place is looked at from both sides, with
-    h/100: a kink (ReLU, max pooling) near w shrinks away or parts the sides, a wrong gradient does
-    not. Places at kinks are skipped and counted.
+    The gradient of one batch is compared at the initial point and after some steps of training, at
+    a few entries of each tensor and at one more of every row of the output layer. The derivative is
+    (4 D(h) - D(2h)) / 3 with D(h) = (f(w + h) - f(w - h)) / 2h and h = 2e-4, penalties included,
+    dropout masks held. The relative error is |a - n| / max(|a|, |n|, g/1000), g the largest entry
+    of the whole gradient. Entries at a kink of the loss (ReLU, max pooling) are skipped and
+    counted. The verdict is ``right`` (up to 1e-7), ``right but for kinks`` (with skipped entries),
+    ``doubtful`` (up to 1e-4), ``suspicious`` (up to 1e-2) or ``wrong``, with exit code 1.
+
+    Args:
+        coordinates: Derivatives compared in each tensor.
+        samples: Samples of the batch.
+        trained: Check again after so many steps of training; 0: not again.
+        seed: Of the places that are compared.
 
     >>> gradcheck(Recipe(data={"source": "blobs"}, model="softmax"), quiet=True, out=tmp / "g")["verdict"]
     'right'
     """
-    if coordinates < 1 or samples < 1:
-        raise InputError(
-            "--coordinates and --samples",
-            got=[coordinates, samples],
-            expected="whole numbers of at least 1",
-        )
-    if trained < 0:
-        raise InputError("--trained", got=trained, expected="a number of steps, 0 for none")
     recipe = recipe.edit({"precision": "float64"})
-    options = {"coordinates": coordinates, "samples": samples, "trained": trained, "seed": seed}
-    study = Study.enter(
-        "gradcheck",
-        recipe,
-        options,
-        out,
-        model=copy.deepcopy(model),
-        data=data,
-        quiet=quiet,
-        command=command,
-    )
-    pipeline = measuring.pipeline_of(recipe, data)
-    points = Points(recipe, pipeline, model if callable(model) else None)
+    pipeline = measuring.pipeline_of(recipe, study.data)
+    module = copy.deepcopy(study.model) if callable(study.model) else None
+    points = Points(recipe, pipeline, module)
     points.population.train(True)
     raw = pipeline.batch(0)
     batch = Batch(raw.x[:samples], raw.y[:samples], raw.index[:samples])
@@ -103,14 +90,21 @@ def gradcheck(
                 _tensors(recipe, points.population, batch, coordinates, seed, classes, "trained")
             ),
         )
-    worst = max(
-        table,
-        key=lambda row: math.inf if math.isnan(row["relative error"]) else row["relative error"],
-    )
+    return _conclude(study, _summary(table))
+
+
+def _summary(table: list[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict on the worst tensor; an error that is not a number is infinite."""
+
+    def error(row: dict[str, Any]) -> float:
+        found = row["relative error"]
+        return math.inf if found is None or math.isnan(found) else found
+
+    worst = max(table, key=error)
     kinks = sum(row["kinks"] for row in table)
-    summary = {
-        "verdict": verdict_of(worst["relative error"], kinks),
-        "relative error": worst["relative error"],
+    return {
+        "verdict": verdict_of(error(worst), kinks),
+        "relative error": error(worst),
         "tensor": worst["tensor"],
         "point": worst["point"],
         "kinks": kinks,
@@ -119,7 +113,6 @@ def gradcheck(
         "thresholds": LIMITS,
         "table": table,
     }
-    return _conclude(study, summary)
 
 
 def verdict_of(worst: float, kinks: int) -> str:
@@ -269,11 +262,8 @@ def _errors(one: Tensor, other: Tensor, floor: float) -> Tensor:
     return (one - other).abs() / torch.maximum(one.abs(), other.abs()).clamp_min(floor)
 
 
-def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
-    from ravine.study.gradcheck.figures import errors_figure
-    from ravine.study.page import Page, Table
-
-    said = {
+def _conclude(study: Study, summary: dict[str, Any]) -> Conclusion:
+    verdicts = {
         "right": "The gradient is right",
         "right but for kinks": "The gradient is right, but for kinks",
         "wrong": "The gradient is wrong",
@@ -287,7 +277,7 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
         title=f"Gradient check of {study.recipe.name}",
         sentences=[
             (
-                f"{said[summary['verdict']]}: the largest relative error is "
+                f"{verdicts[summary['verdict']]}: the largest relative error is "
                 f"{power}, in {summary['tensor']} at the {summary['point']} point."
             ),
             f"{count} derivatives were compared with central differences in float64; {summary['kinks']} at kinks were skipped.",
@@ -309,4 +299,6 @@ def _conclude(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
             "A tensor whose every derivative is off has a wrong backward pass; zero gradients everywhere mean that it is cut off.",
         ],
     )
-    return study.finish(summary, content)
+    if summary["verdict"] == "wrong":
+        summary["failure"] = f"{content.sentences[0]} {THRESHOLDS}"
+    return summary, content

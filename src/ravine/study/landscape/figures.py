@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
 
-from ravine.files import plain, write_text
+from ravine.study.directory import Study, plain, write_text
 from ravine.study.page import Page, Table
 from ravine.study.panels import (
     COLOURS,
@@ -27,9 +27,6 @@ from ravine.study.panels import (
     panels,
     style,
 )
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 _PAGE = Path(__file__).parent / "surface.html"
 

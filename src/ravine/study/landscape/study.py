@@ -6,29 +6,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Unpack
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ravine import durations
+from ravine.catalogue import Count, Positive, Whole
 from ravine.data.source import Batch
 from ravine.engine import snapshot
-from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.layout import Layout
-from ravine.nn.build import layout as layout_of
 from ravine.rundir import RunDir
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.landscape.directions import filter_normalised, principal, roughness
+from ravine.study.landscape.figures import page_of, write_interactive
 from ravine.study.landscape.instrument import ALONE, Instrument
 from ravine.study.live import LiveTable
-
-KINDS = ("plane", "line", "between", "path")
+from ravine.study.options import Split
 
 
 @dataclass(frozen=True)
@@ -55,50 +55,43 @@ class Grid:
     )  # [points, ...] of a line, where they change along it
 
 
+@study
 def landscape(
-    run: str | Path | Run,
-    other: str | Path | Run | None = None,
+    study: Study,
+    run: Run,
+    other: Run | None = None,
     *,
-    kind: str = "plane",
-    points: int = 25,
-    reach: float = 1.0,
-    split: str = "train",
-    samples: int = 1000,
-    seed: int = 0,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Measure the loss around one or two trained networks; gives the study's summary.
+    kind: Literal["plane", "line", "between", "path"] = "plane",
+    points: Annotated[int, Field(strict=True, ge=3)] = 25,
+    reach: Positive = 1.0,
+    split: Split = "train",
+    samples: Count = 1000,
+    seed: Whole = 0,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """The loss around one or two trained networks: lines, planes, interpolation, the training
+    path.
 
-    ``kind``: ``plane`` (``points`` x ``points`` along two random directions, normalised filter by
-    filter, from -``reach`` to ``reach``), ``line`` (one direction), ``between`` (the straight line
-    from ``run`` to ``other``, from half its length before to half after), ``path`` (the plane of
-    the two principal directions of the training path, which is trained again from the run's
-    recipe). With ``other``, planes and lines of both stand side by side on the same samples and
-    scale. The loss is measured on the first ``samples`` of a part of the data, in evaluation mode,
-    with the running statistics as they are (``between``: they change along with the weights). How
-    many points are evaluated together is what is fastest here.
+    ``plane``: ``points`` x ``points`` along two random directions, normalised filter by filter,
+    from -``reach`` to ``reach``. ``line``: one such direction. ``between``: the straight line from
+    ``run`` to ``other``, from half its length before to half after. ``path``: the plane of the two
+    principal directions of the training path, which is trained again from the run's recipe. With
+    ``other``, planes and lines of both stand side by side on the same samples and scale. The loss
+    is measured on the first ``samples`` of a part of the data, in evaluation mode, with the running
+    statistics as they are (``between``: they change along with the weights). The fastest way to
+    evaluate many points together is found by trying.
+
+    Args:
+        kind: What is drawn around or between the runs.
+        points: Points along each direction.
+        reach: How far, in sizes of the filters.
+        split: The part of the data on which the loss is measured.
+        samples: Samples on which the loss is measured.
+        seed: Of the random directions.
 
     Source: Goodfellow et al. (interpolation), 2015; Li et al., 2018.
     """
-    if kind not in KINDS:
-        raise InputError("--kind", got=kind, expected=f"one of {', '.join(KINDS)}")
-    if samples < 1:
-        raise InputError("--samples", got=samples, expected="a whole number of at least 1")
-    if points < 3 or not reach > 0:
-        raise InputError(
-            "--points and --reach",
-            got=[points, reach],
-            expected="at least 3 points and a reach > 0",
-        )
-    runs = [
-        one if isinstance(one, Run) else Run(one, module=model)
-        for one in (run, other)
-        if one is not None
-    ]
+    runs = [one for one in (run, other) if one is not None]
     if kind == "between" and len(runs) < 2:
         raise InputError(
             "landscape",
@@ -106,44 +99,17 @@ def landscape(
             expected="two runs to go between",
             repair="name the other run too",
         )
-    options = {
-        "runs": [str(r.directory) for r in runs],
-        "members": [r.member for r in runs],
-        "kind": kind,
-        "points": points,
-        "reach": reach,
-        "split": split,
-        "samples": samples,
-        "seed": seed,
-    }
-    study = Study.enter(
-        "landscape",
-        runs[0].recipe,
-        options,
-        out,
-        model=model,
-        data=data,
-        quiet=quiet,
-        command=command,
-    )
-    solutions = [_solution(r, data, split, samples) for r in runs]
-    found: list[dict[str, Any]] = []
+    solutions = [_solution(r, study.data, split, samples) for r in runs]
+    grids: list[tuple[Grid, dict[str, Any] | None]]
     if kind == "between":
-        found.append(_surface(study, solutions[0], _between(solutions, points), 0, None))
+        grids = [(_between(solutions, points), None)]
     elif kind == "path":
-        grid, walk = _path_grid(study, solutions[0], points)
-        found.append(_surface(study, solutions[0], grid, 0, walk))
+        grids = [_path_grid(study, solutions[0], points)]
     else:
-        for i, solution in enumerate(solutions):
-            found.append(
-                _surface(
-                    study,
-                    solution,
-                    _random_grid(solution, points, reach, seed, kind == "plane"),
-                    i,
-                    None,
-                )
-            )
+        grids = [
+            (_random_grid(one, points, reach, seed, kind == "plane"), None) for one in solutions
+        ]
+    found = [_surface(study, solutions[i], grid, i, extra) for i, (grid, extra) in enumerate(grids)]
     return _conclude(study, solutions, found)
 
 
@@ -165,8 +131,7 @@ def _solution(run: Run, data: Any, split: str, samples: int) -> Solution:
         recipe, pipeline, run._module if callable(run._module) else None, buffers
     )
     batches = list(pipeline.split(split, limit=samples, batch=250))
-    layout = layout_of(Objective(run.model, torch.nn.Identity()))
-    return Solution(run, slots["final"], buffers, layout, instrument, batches)
+    return Solution(run, run.theta, buffers, run.layout, instrument, batches)
 
 
 # --- grids ----------------------------------------------------------------------------------------
@@ -278,9 +243,7 @@ def _line(solution: Solution, grid: Grid, i: int, way: str) -> dict[str, Any]:
 
 def _conclude(
     study: Study, solutions: Sequence[Solution], found: list[dict[str, Any]]
-) -> dict[str, Any]:
-    from ravine.study.landscape.figures import page_of, write_interactive
-
+) -> Conclusion:
     folder = study.path / "figures"
     folder.mkdir(exist_ok=True)
     pictures = (
@@ -306,4 +269,4 @@ def _conclude(
         ],
         "grids": found,
     }
-    return study.finish(summary, page_of(study, summary, found, pictures))
+    return summary, page_of(study, summary, found, pictures)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine import measures
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table, cell
 from ravine.study.panels import (
     COLOURS,
@@ -23,9 +24,6 @@ from ravine.study.panels import (
     scaled,
     style,
 )
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 
 def page_of(study: Study, summary: dict[str, Any]) -> Page:
@@ -73,8 +71,8 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
 def _against(table: list[dict[str, Any]], metric: str) -> str:
     last = max(row["round"] for row in table)
     rows = {row["arm"]: row for row in table if row["round"] == last}
-    said = "; ".join(f"{arm} {cell(row[metric], metric)}" for arm, row in rows.items())
-    return f"With {rows['winning ticket']['weights left in %']:.3g} % left: {said}."
+    values = "; ".join(f"{arm} {cell(row[metric], metric)}" for arm, row in rows.items())
+    return f"With {rows['winning ticket']['weights left in %']:.3g} % left: {values}."
 
 
 def sparsity_figure(summary: dict[str, Any], metric: str) -> Figure:

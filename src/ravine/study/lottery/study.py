@@ -5,28 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
 
-from ravine import durations
+from ravine.catalogue import Count, Duration
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
 from ravine.engine.programs import Rows
 from ravine.engine.rows.points import initial_rows
-from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.layout import Layout
-from ravine.nn.build import layout as layout_of
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lottery import pruning
+from ravine.study.lottery.figures import page_of
+from ravine.study.options import Fraction
 
 OTHER = 5000  # from a member's seed to that of its random re-initialisation
 TICKET, REINIT, RANDOM, ONE_SHOT, DENSE = (
@@ -49,68 +49,41 @@ class Base:
     trained: Tensor  # [seeds, D]: the dense networks at their end
 
 
+@study
 def lottery(
+    study: Study,
     recipe: Recipe,
     *,
-    rounds: int = 10,
-    rate: float = 0.2,
-    scope: str = "global",
-    rewind: str = "0it",
-    seeds: int = 3,
+    rounds: Count = 10,
+    rate: Fraction = 0.2,
+    scope: Literal["global", "layer"] = "global",
+    rewind: Duration = "0it",
+    seeds: Count = 3,
     one_shot: bool = True,
-    controls_every: int = 1,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Prune the ``rate`` smallest weights a round, rewind the rest, train again; gives the study's
-    summary.
+    controls_every: Count = 1,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Lottery tickets: iterative magnitude pruning with rewinding, beside its controls.
 
-    ``scope``: smallest of all weights together (``global``) or in each ``layer``; ``rewind``: to
-    the initialisation (``0it``) or to an early step (``500it``). In every ``controls_every``-th
-    round the ticket stands beside the same mask with other initial weights, and the same initial
-    weights with a random mask of the same sparsity; ``one_shot`` adds the dense network pruned to
-    the same sparsities at once. Every round is one population.
+    Each round prunes the smallest weights, rewinds the others and trains again. The controls of a
+    round are the same mask with other initial weights, and the same initial weights with a random
+    mask of the same sparsity. Every round is one population.
+
+    Args:
+        rounds: Rounds of pruning.
+        rate: The part of the remaining weights that is pruned in a round.
+        scope: Prune the smallest of all weights together, or in each layer.
+        rewind: Rewind to this step: 0it is the initialisation.
+        seeds: Seeds of each arm.
+        one_shot: Also prune the dense network to every sparsity at once.
+        controls_every: Train the controls in every so many rounds.
 
     Source: Frankle and Carbin, "The lottery ticket hypothesis", 2019; Frankle et al. (rewinding),
     2020.
     """
-    if scope not in ("global", "layer"):
-        raise InputError("--scope", got=scope, expected="global or layer")
-    if not 0 < rate < 1:
-        raise InputError(
-            "--rate",
-            got=rate,
-            expected="a number between 0 and 1, the part of the weights pruned a round",
-        )
-    for name, value in (
-        ("--rounds", rounds),
-        ("--seeds", seeds),
-        ("--controls-every", controls_every),
-    ):
-        if value < 1:
-            raise InputError(name, got=value, expected="a whole number of at least 1")
-    try:
-        durations.parse(rewind)
-    except InputError as error:
-        raise error.under("--rewind") from None
-    options = {
-        "rounds": rounds,
-        "rate": rate,
-        "scope": scope,
-        "rewind": rewind,
-        "seeds": seeds,
-        "one_shot": one_shot,
-        "controls_every": controls_every,
-    }
-    study = Study.enter(
-        "lottery", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
     rows: list[dict[str, Any]] = []
     with LiveTable(
-        f"lottery tickets of {recipe.name}", "val_loss", rounds + 1 + one_shot, quiet=quiet
+        f"lottery tickets of {recipe.name}", "val_loss", rounds + 1 + one_shot, quiet=study.quiet
     ) as live:
         base = _dense(study, live, rows)
         mask = pruning.full_mask(base.origin)
@@ -150,9 +123,8 @@ def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
     fresh = study.arrays("fresh", lambda: {"theta": initial_rows(others, pipeline, module)})[
         "theta"
     ]
-    layout = layout_of(Objective(runs[0].model, torch.nn.Identity()))
     rows += _measured(DENSE, runs, [1.0] * len(runs), 0)
-    return Base(recipes, layout, origin, fresh, finals(runs))
+    return Base(recipes, runs[0].layout, origin, fresh, finals(runs))
 
 
 def _round(
@@ -209,7 +181,7 @@ def _one_shot(
 
 def finals(runs: Sequence[Run]) -> Tensor:
     """The weights [P, D] with which runs ended."""
-    return torch.stack([run.slots["final"] for run in runs])
+    return torch.stack([run.theta for run in runs])
 
 
 def _labels(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
@@ -245,9 +217,7 @@ def _measured(
     return found
 
 
-def _conclude(study: Study, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    from ravine.study.lottery.figures import page_of
-
+def _conclude(study: Study, rows: list[dict[str, Any]]) -> Conclusion:
     task = Pipeline(study.recipe.data, arrays=study.data).task
     metric = next(
         (
@@ -281,4 +251,4 @@ def _conclude(study: Study, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "rewind": study.options["rewind"],
         "seconds": study.seconds,
     }
-    return study.finish(summary, page_of(study, summary))
+    return summary, page_of(study, summary)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table
 from ravine.study.panels import COLOURS, FAINT, INK, brief, legend, log_axis, panels, style
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 
 def page_of(

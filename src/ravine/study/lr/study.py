@@ -4,62 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from ravine.catalogue import Count, Duration, Positive
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.report.courses import smoothed
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
+from ravine.study.lr.figures import page_of
 
-LOW, HIGH, COUNT = 1e-6, 10.0, 24
 # a rate is in the range where its loss has fallen by all but this part of the best rate's fall
 NEAR = 0.1
 SLOW = 0.5  # a rate is too low where it has fallen by less than this part
 
 
+@study
 def lr(
+    study: Study,
     recipe: Recipe,
     *,
-    low: float = LOW,
-    high: float = HIGH,
-    rates: int = COUNT,
-    after: str = "200it",
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Train ``rates`` learning rates from ``low`` to ``high`` (evenly in the logarithm) side by
-    side, constant, for ``after``.
+    low: Positive = 1e-6,
+    high: Positive = 10.0,
+    rates: Count = 24,
+    after: Duration = "200it",
+    **common: Unpack[Common],
+) -> Conclusion:
+    """The learning-rate panel: many rates at once, a suggested range, the edge of divergence.
 
-    Each rate is judged by how far its smoothed training loss has fallen from the first loss,
+    ``rates`` learning rates from ``low`` to ``high``, evenly in the logarithm, train side by side
+    with a constant schedule. Each rate is judged by how far its smoothed training loss has fallen from the first loss,
     against the best rate's fall: ``good`` (all but a tenth), ``slow`` or ``high`` (less), ``too
     low`` (less than half, below the good ones), ``diverged`` (not finite, or above the first loss).
     The suggested range are the good rates around the best; the edge of divergence lies between the
     last rate that did not diverge and the first that did.
+
+    Args:
+        low: The lowest rate.
+        high: The highest rate.
+        rates: How many rates.
+        after: How long each trains, e.g. 200it or 3ep.
 
     >>> recipe = Recipe(data={"source": "blobs"}, model="softmax", optimizer="sgd")
     >>> found = lr(recipe, rates=6, after="30it", quiet=True, out=tmp / "lr")
     >>> found["range"][0] <= found["suggested"] <= found["range"][1]
     True
     """
-    if not 0 < low < high:
+    if not low < high:
         raise InputError("--low and --high", got=[low, high], expected="0 < low < high")
     if rates < 3:
         raise InputError("--rates", got=rates, expected="a whole number of at least 3")
-    options = {"low": low, "high": high, "rates": rates, "after": after}
-    study = Study.enter(
-        "lr", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
     values = [float(f"{rate:.4g}") for rate in np.geomspace(low, high, rates)]
     base = recipe.edit({"schedule": "constant", "stop": {"after": after}})
     recipes = [base.edit({"optimizer.lr": value}) for value in values]
-    with LiveTable(f"learning rates of {recipe.name}", "train_loss", 1, quiet=quiet) as live:
+    with LiveTable(f"learning rates of {recipe.name}", "train_loss", 1, quiet=study.quiet) as live:
         runs = study.train(
             "rates",
             recipes,
@@ -131,13 +132,11 @@ def _verdict(i: int, share: float, best: int, good: bool, lost: Sequence[int]) -
 
 def _conclude(
     study: Study, rates: list[float], losses: list[np.ndarray], stopped: list[str]
-) -> dict[str, Any]:
-    from ravine.study.lr.figures import page_of
-
+) -> Conclusion:
     found = judge(rates, losses, stopped)
     width = max(1, max(map(len, losses)) // 20)
     courses = [
         smoothed(loss, width)[: max(1, len(loss) - width // 2)] for loss in losses
     ]  # the ends are means of few
     summary = {**found, "steps": max(map(len, losses)), "seconds": study.seconds}
-    return study.finish(summary, page_of(study, summary, rates, courses))
+    return summary, page_of(study, summary, rates, courses)

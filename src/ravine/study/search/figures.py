@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ravine import measures
 from ravine.report.overview import show_value
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table, cell
 from ravine.study.panels import (
     COLOURS,
@@ -25,10 +26,7 @@ from ravine.study.panels import (
     scaled,
     style,
 )
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
-    from ravine.study.search.study import Trial
+from ravine.study.search.trials import Trial
 
 SHOWN = 6
 
@@ -43,9 +41,9 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
         if name.startswith("test_")
     ]
     rounds = [
-        {"method": name, "round": number + 1, "distributions": "; ".join(said)}
+        {"method": name, "round": number + 1, "distributions": "; ".join(drawn_from)}
         for name, spaces in summary["spaces"].items()
-        for number, said in enumerate(spaces)
+        for number, drawn_from in enumerate(spaces)
     ]
     tables = [
         Table(
@@ -58,21 +56,15 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
     ]
     if len(summary["methods"]) > 1:
         tables.insert(0, Table("Methods", summary["methods"], best=None))
-    sign = 1 if measures.better_is(metric) == "min" else -1
-    worse = sign * (chosen[metric][0] - default[metric][0]) > 0
     return Page(
         title=f"Search of {study.recipe.name}",
         sentences=[
-            f"{measures.title(metric)} {best} with {values}; {before} with the recipe as it was.",
-            *(
-                [
-                    "On fresh seeds the recipe as it was is the better one: keep it, or search elsewhere."
-                ]
-                if worse
-                else []
-            ),
-            f"{summary['runs']} configurations were tried; the best two of each method ran again on "
-            f"{study.options['finals']} fresh seeds, and the best of these on average was chosen.",
+            f"{measures.title(metric)} {best} with {values}; {before} with the recipe as it was."
+            if values
+            else f"The recipe as it was is kept: {measures.title(metric).lower()} {best}.",
+            *_judgement(summary, metric),
+            f"{summary['runs']} configurations were tried{_time(summary)}; the best two of each method ran "
+            f"again on {study.options['finals']} fresh seeds, and the best of these on average was chosen.",
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
         ],
         figures={
@@ -88,6 +80,28 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
     )
 
 
+def _judgement(summary: dict[str, Any], metric: str) -> list[str]:
+    """What the fresh seeds say against the best of the search."""
+    found = []
+    rejected = summary["not confirmed"]
+    if rejected:
+        values = ", ".join(f"{path} = {show_value(v)}" for path, v in rejected["values"].items())
+        found.append(
+            f"Another architecture was better in the search, but the fresh seeds do not confirm it "
+            f"(p = {rejected['p']:.2g}), so it is not kept: {values}."
+        )
+    sign = 1 if measures.better_is(metric) == "min" else -1
+    if sign * (summary["chosen"][metric][0] - summary["default"][metric][0]) > 0:
+        found.append(
+            "On fresh seeds the recipe as it was is the better one: keep it, or search elsewhere."
+        )
+    return found
+
+
+def _time(summary: dict[str, Any]) -> str:
+    return f" within {summary['minutes']:g} minutes" if summary["minutes"] else ""
+
+
 def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     sign = 1 if measures.better_is(metric) == "min" else -1
     return sorted(
@@ -99,7 +113,7 @@ def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
 def fields_figure(
     trials: Sequence[Trial], metric: str, spaces: Mapping[str, Sequence[Sequence[str]]]
 ) -> Figure:
-    """The metric against each varied field; rounds and methods apart by colour and marker."""
+    """The metric against each varied field; rounds and methods differ in colour and marker."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))[:SHOWN]
     columns = min(3, len(paths))
     groups = list(dict.fromkeys((trial.method, trial.round) for trial in trials))
@@ -164,19 +178,19 @@ def _spread(
 ) -> bool:
     """Whether a field is seen best on a logarithmic axis: drawn evenly in the logarithm, or choices
     far apart."""
-    said = [
+    drawn_from = [
         text.removeprefix(f"{path}=")
         for rounds in spaces.values()
         for text in rounds[0]
         if text.startswith(f"{path}=")
     ]
-    if any(text.startswith("loguniform:") for text in said):
+    if any(text.startswith("loguniform:") for text in drawn_from):
         return True
     values = [trial.values[path] for trial in trials if path in trial.values]
     numbers = all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values
     )
-    chosen = all(text.startswith("choice:") for text in said)
+    chosen = all(text.startswith("choice:") for text in drawn_from)
     return chosen and numbers and min(values) > 0 and max(values) > 50 * min(values)
 
 

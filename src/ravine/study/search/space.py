@@ -14,7 +14,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from ravine.errors import InputError, unknown
-from ravine.recipe import Recipe, parse_value
+from ravine.recipe import Recipe
+from ravine.study.options import split_values
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Uniform:
         return self.low + u * (self.high - self.low)
 
     def place(self, value: Any) -> float:
-        """The u at which ``value`` stands."""
+        """The u whose quantile is ``value``."""
         return (value - self.low) / (self.high - self.low)
 
     def grid(self, points: int) -> list[Any]:
@@ -142,8 +143,8 @@ class Variable:
         >>> Variable.parse("optimizer.momentum=uniform:0.5:0.99 if optimizer.kind=sgd").when
         ('optimizer.kind', ('sgd',))
         """
-        said, _, condition = text.partition(" if ")
-        path, equals, distribution = said.partition("=")
+        assignment, _, condition = text.partition(" if ")
+        path, equals, distribution = assignment.partition("=")
         if not equals or not distribution.strip():
             repair = "for example --vary optimizer.lr=loguniform:1e-5:1"
             raise InputError("--vary", got=text, expected="PATH=DISTRIBUTION", repair=repair)
@@ -236,37 +237,6 @@ class Space:
         return [variable.say() for variable in self.variables]
 
 
-def usual(recipe: Recipe, task: str, *, own_model: bool = False) -> tuple[Recipe, list[str]]:
-    """What is worth varying first: rate, weight decay, dropout and label smoothing around the
-    recipe's own, where it has them.
-
-    The recipe comes back with its loss named, so that label smoothing has a place in it. With
-    ``own_model``, one given in Python, the recipe's model says nothing.
-
-    >>> usual(Recipe(optimizer={"kind": "adamw", "lr": 0.01}, model="softmax"), "regression")[1]
-    ['optimizer.lr=loguniform:0.001:0.1', 'optimizer.weight_decay=loguniform:0.000333333:0.3']
-    """
-    vary = [
-        f"optimizer.lr=loguniform:{recipe.optimizer.lr / 10:.6g}:{recipe.optimizer.lr * 10:.6g}"
-    ]
-    decay = getattr(recipe.optimizer, "weight_decay", None)
-    if decay is not None:
-        low, high = (decay / 30, min(1.0, 30 * decay)) if 0 < decay < 1 else (1e-5, 0.1)
-        vary.append(f"optimizer.weight_decay=loguniform:{low:.6g}:{high:.6g}")
-    if not own_model:
-        layers = enumerate(getattr(recipe.model, "layers", ()))
-        vary += ["model.dropout=uniform:0:0.6"] if hasattr(recipe.model, "dropout") else []
-        vary += [
-            f"model.layers.{i}.rate=uniform:0:0.6"
-            for i, layer in layers
-            if getattr(layer, "kind", layer) == "dropout"
-        ]
-    if task == "classification" and recipe.loss.kind in ("auto", "cross_entropy"):
-        recipe = recipe.edit({"loss.kind": "cross_entropy"})
-        vary.append("loss.label_smoothing=uniform:0:0.2")
-    return recipe, vary
-
-
 def parse_distribution(path: str, text: str) -> Any:
     """``loguniform:1e-5:1``, ``normal:0:0.1``, ``choice:sgd,adam``, or values alone:
     ``0.1,0.01``."""
@@ -298,23 +268,6 @@ def parse_distribution(path: str, text: str) -> Any:
         )
         raise InputError(f"--vary {path}", got=text, expected=expected)
     return kind(int(a), int(b)) if kind is Integer else kind(a, b)
-
-
-def split_values(text: str) -> list[Any]:
-    """Values apart by commas, those within brackets, braces and quotes kept together.
-
-    >>> split_values("sgd,[64, 32],0.1")
-    ['sgd', [64, 32], 0.1]
-    """
-    parts, depth, quoted = [""], 0, False
-    for letter in text:
-        quoted ^= letter == '"'
-        depth += 0 if quoted else (letter in "[{(") - (letter in "]})")
-        if letter == "," and depth == 0 and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [parse_value(part.strip()) for part in parts if part.strip()]
 
 
 def _ordered(variables: list[Variable]) -> list[Variable]:

@@ -1,299 +1,140 @@
 """Hyper-parameter search: rounds of populations, each tightened around the best so far; the final
-choice on fresh seeds."""
+choice on fresh seeds.
+
+``random``, ``sobol`` and ``halton`` train populations, each drawn from distributions tightened
+around the best so far; ``grid`` tries every combination; ``asha`` drops losers at ``first``,
+``first`` · ``eta``, … and refills their rows; samplers of Optuna are asked for a population and
+given its results. With ``drop``, all but grid and asha drop hopeless members at a fifteenth and at
+a fifth of a run of twenty epochs or more, where one in ``eta`` stays; rounds before the last end
+there. The best two of each method run again on fresh seeds, beside the recipe as it was. An
+architecture other than the recipe's is kept only if these confirm it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
-from scipy.stats import qmc
+from scipy import stats
 
-from ravine import durations
-from ravine.engine.loop.halving import Halving, recently
-from ravine.errors import InputError, unknown
-from ravine.randomness import key
-from ravine.recipe import Recipe
+from ravine.catalogue import Count, Duration, Positive
+from ravine.measures import better_is
+from ravine.recipe import Recipe, fields
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
-from ravine.study.search.space import Space, usual
+from ravine.study.options import Names, Several
+from ravine.study.search.budget import Budget
+from ravine.study.search.default_space import default_space
+from ravine.study.search.figures import page_of
+from ravine.study.search.methods import Search, check_methods
+from ravine.study.search.space import Space
+from ravine.study.search.trials import Outcome, Trial, best_of, finalists_of, rank
 
-FINALISTS = 2  # of each method
 FRESH = 1000  # from a recipe's own seed to the first fresh one
-SAMPLED = ("random", "sobol", "halton")
-OWN = (*SAMPLED, "grid", "asha")
+CONFIRMED = 0.1  # a one-sided p-value under which fresh seeds confirm an architecture
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a search goes."""
-
-    methods: tuple[str, ...] = ("random",)
-    members: int = 25
-    rounds: int = 2
-    keep: int = 3
-    finals: int = 3
-    points: int = 5
-    first: str = "1ep"
-    eta: int = 3
-    drop: bool = True
-    metric: str | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration that was tried."""
-
-    method: str
-    round: int
-    values: dict[str, Any]
-    recipe: Recipe
-    result: dict[str, Any]
-    recent: float  # the metric's mean over the second half of the epochs: tells equals apart
-
-
+@study
 def search(
+    study: Study,
     recipe: Recipe,
     vary: Sequence[str] = (),
     *,
-    method: str | Sequence[str] = "random",
-    members: int = 25,
-    rounds: int = 2,
-    keep: int = 3,
-    finals: int = 3,
-    points: int = 5,
-    first: str = "1ep",
-    eta: int = 3,
+    method: Names = ("random",),
+    minutes: Positive | None = None,
+    members: Count = 25,
+    rounds: Count = 2,
+    keep: Count = 3,
+    finals: Count = 3,
+    points: Count = 5,
+    first: Duration = "1ep",
+    eta: Several = 3,
     drop: bool = True,
     metric: str | None = None,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Search for better values of some fields of a recipe; gives the study's summary.
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Search for better hyper-parameters: populations, each tightened around the best.
 
-    ``vary`` are fields and their distributions: ``"optimizer.lr=loguniform:1e-5:1"`` (also
-    ``uniform``, ``integer``, ``choice``, ``normal``, or plain values), with ``if
-    optimizer.kind=sgd`` for a field that only matters there. Without them: learning rate, weight
-    decay, dropout and label smoothing around the recipe's own, as far as it has them. ``method``:
-    ``random`` (default), ``sobol`` and ``halton`` train ``rounds`` populations of ``members``, each
-    drawn from distributions tightened around the best ``keep`` so far; ``grid`` tries every
-    combination of ``points`` values; ``asha`` drops losers at ``first``, ``first`` · ``eta``, … and
-    refills their rows; ``optuna:TPESampler`` or any other sampler of Optuna (extra: optuna) is
-    asked for a population and told its results, ``rounds`` times. With ``drop``, all of these but
-    grid and asha drop hopeless members at a fifteenth and at a fifth of a run of twenty epochs or
-    more, where one in ``eta`` stays; rounds before the last end there. Several methods are compared
-    in one table. The best two of each method run again on ``finals`` fresh seeds, beside the recipe
-    as it was; the best of these on average is the choice, and only it is measured on the test data,
-    once. The directory ``out`` can be entered again after a kill.
+    The best of each method run again on fresh seeds; the best of these on average is the choice.
+    Another architecture is kept only if it is better than the recipe as it was on the fresh seeds
+    by a paired t-test at p < 0.1. Only the choice is measured on the test data, once.
 
-    >>> found = search(Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "2ep"}),
-    ...     ["optimizer.lr=loguniform:1e-4:1"], members=4, rounds=1, finals=2, quiet=True, out=tmp / "search")
-    >>> sorted(found["chosen"]["values"])
-    ['optimizer.lr']
+    Args:
+        vary: What varies: optimizer.lr=loguniform:1e-5:1 (uniform, integer, choice, normal), with
+            'if optimizer.kind=sgd'. Default: rate, size and regularisation around the recipe's own.
+        method: random, sobol, halton, grid, asha, optuna:TPESampler; or several by commas.
+        minutes: Plan the rounds from the measured step time to use this time and keep within it.
+        members: Configurations in a round.
+        rounds: Rounds; each is drawn around the best so far.
+        keep: How many of the best the next round is drawn around.
+        finals: Fresh seeds on which the choice is run again.
+        points: Grid: values of each field.
+        first: ASHA: when losers are dropped for the first time.
+        eta: Where members are dropped, one of this many stays.
+        drop: Drop hopeless members at a fifteenth and a fifth of the run.
+        metric: The validation metric that chooses; none: the task's own.
 
     Source: Bergstra and Bengio, "Random search for hyper-parameter optimization", 2012; Li et al.
     (ASHA), 2020.
     """
-    methods = tuple(method.split(",")) if isinstance(method, str) else tuple(method)
-    plan = Plan(methods, members, rounds, keep, finals, points, first, eta, drop, metric)
-    _check(plan)
-    if not vary:
-        recipe, vary = usual(
-            recipe, measuring.pipeline_of(recipe, data).task, own_model=model is not None
-        )
-    space = Space.parse(list(vary), recipe)
-    metric = measuring.judged_by(recipe, metric, data)
-    options = {
-        "vary": list(vary),
-        "method": list(methods),
-        **{k: v for k, v in vars(plan).items() if k != "methods"},
-        "metric": metric,
-    }
-    study = Study.enter(
-        "search", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
-    stages = sum(1 if m in ("grid", "asha") else rounds for m in methods) + 1
+    check_methods(list(method), first, eta, minutes)
+    space = _space(study, vary)
+    recipe, metric = study.recipe, measuring.judged_by(recipe, metric, study.data)
+    budget = Budget(study, len(method)) if minutes is not None else None
+    stages = sum(1 if m in ("grid", "asha") else rounds for m in method) + 1
     trials: list[Trial] = []
     spaces: dict[str, list[list[str]]] = {}
-    with LiveTable(f"search of {recipe.name}", metric, stages, quiet=quiet) as live:
-        for name in methods:
-            found, spaces[name] = _run_method(name, study, space, plan, metric, live)
+    with LiveTable(f"search of {recipe.name}", metric, stages, quiet=study.quiet) as live:
+        for name in method:
+            found, spaces[name] = Search(study, space, metric, live, budget).run(name)
             trials += found
-        finalists = _finalists(trials, metric)
-        outcomes = _finals(study, finalists, plan, metric, live)
-    return _conclude(study, plan, metric, trials, spaces, outcomes)
+        outcomes = _on_fresh_seeds(study, _candidates(trials, recipe, metric), metric, live)
+    return _conclude(study, metric, trials, spaces, outcomes)
 
 
-# --- the methods ----------------------------------------------------------------------------------
-
-
-def _run_method(
-    name: str, study: Study, space: Space, plan: Plan, metric: str, live: LiveTable
-) -> tuple[list[Trial], list[list[str]]]:
-    def train(round_: int, values: list[dict[str, Any]], **how: Any) -> list[Trial]:
-        recipes = [space.recipe(study.recipe, row) for row in values]
-        stage = f"{name.replace(':', '-')}-{round_ + 1}"
-        runs = study.train(stage, recipes, report=live.stage(stage, recipes, values), **how)
-        rows = zip(values, recipes, runs, strict=True)
-        return [
-            Trial(name, round_, value, recipe, run.result, _recent(run, metric))
-            for value, recipe, run in rows
-        ]
-
-    if name == "grid":
-        return train(0, space.grid(plan.points, study.recipe)), [space.say()]
-    if name == "asha":
-        count = plan.members * plan.rounds
-        values = [
-            space.values(p, study.recipe)
-            for p in points_of("random", count, len(space.variables), study.recipe.seed, 0)
-        ]
-        halving = Halving(metric, plan.first, plan.eta)
-        return train(0, values, width=plan.members, halving=halving), [space.say()]
-    rule = _early(study.recipe, plan, metric)
-    if name in SAMPLED:
-        return _tightening(name, study.recipe, space, plan, metric, train, rule)
-    return _asked(name, study.recipe, space, plan, metric, partial(train, halving=rule)), [
-        space.say()
-    ]
-
-
-def _early(recipe: Recipe, plan: Plan, metric: str) -> Halving | None:
-    """The rule by which hopeless members are dropped at a fifteenth and at a fifth of a run; none
-    for short runs."""
-    amount, unit = durations.parse(recipe.stop.after)
-    if not plan.drop or (unit == "ep" and amount < 20):
-        return None
-    return Halving(metric, f"{float(amount / 15):.6g}{unit}", plan.eta)
-
-
-def _tightening(
-    name: str,
-    recipe: Recipe,
-    space: Space,
-    plan: Plan,
-    metric: str,
-    train: Callable[..., list[Trial]],
-    rule: Halving | None,
-) -> tuple[list[Trial], list[list[str]]]:
-    """The lectures' procedure: a population, the best few, distributions tightened around them, a
-    population again.
-
-    From coarse to fine: only members of the last round run to their end, for the others only tell
-    where to look.
-    """
-    trials: list[Trial] = []
-    said = []
-    for round_ in range(plan.rounds):
-        said.append(space.say())
-        points = points_of(name, plan.members, len(space.variables), recipe.seed, round_)
-        halving = rule and replace(rule, coarse=round_ + 1 < plan.rounds)
-        trials += train(round_, [space.values(point, recipe) for point in points], halving=halving)
-        best = sorted(trials, key=lambda trial: _place(trial, metric))[: plan.keep]
-        space = space.tightened([trial.values for trial in best])
-    return trials, said
-
-
-def _asked(
-    name: str,
-    recipe: Recipe,
-    space: Space,
-    plan: Plan,
-    metric: str,
-    train: Callable[..., list[Trial]],
-) -> list[Trial]:
-    """A sampler of Optuna, asked for whole populations."""
-    from ravine.study.search.optuna_sampler import Asker
-
-    asker = Asker(name, space, recipe, metric, seed=key(recipe.seed, "search", name) % 2**31)
-    trials: list[Trial] = []
-    for round_ in range(plan.rounds):
-        found = train(round_, asker.ask(plan.members))
-        asker.tell([trial.result.get(metric, math.nan) for trial in found])
-        trials += found
-    return trials
-
-
-def points_of(name: str, count: int, dimensions: int, seed: int, round_: int) -> np.ndarray:
-    """Points of the unit cube [count, dimensions]: independent, or evenly spread (scrambled Sobol
-    or Halton)."""
-    draw = key(seed, "search", name, round_) % 2**32
-    if name == "random":
-        return np.random.default_rng(draw).random((count, dimensions))
-    engine = {"sobol": qmc.Sobol, "halton": qmc.Halton}[name](dimensions, rng=draw)
-    if name == "sobol":  # balanced in powers of two, of which the first are taken
-        return engine.random_base2(max(1, math.ceil(math.log2(count))))[:count]
-    return engine.random(count)
+def _space(study: Study, vary: Sequence[str]) -> Space:
+    """What is varied; without anything said, the default around the recipe, whose loss is then
+    named."""
+    if not vary:
+        task = measuring.pipeline_of(study.recipe, study.data).task
+        own = study.model is not None
+        study.recipe, vary = default_space(study.recipe, task, own_model=own)
+    return Space.parse(list(vary), study.recipe)
 
 
 # --- the final choice -----------------------------------------------------------------------------
 
 
-def _finalists(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """The best two of each method, and no configuration twice."""
-    found: dict[str, Trial] = {}
-    for name in dict.fromkeys(trial.method for trial in trials):
-        own = sorted(
-            (trial for trial in trials if trial.method == name),
-            key=lambda trial: _place(trial, metric),
-        )
-        whole = {trial.recipe.hash: trial for trial in reversed(own) if _age(trial) == _age(own[0])}
-        best = [trial for trial in own if whole.get(trial.recipe.hash) is trial]
-        found |= {
-            trial.recipe.hash: trial for trial in best[:FINALISTS] if trial.recipe.hash not in found
-        }
-    return list(found.values())
+def _candidates(trials: Sequence[Trial], recipe: Recipe, metric: str) -> list[Trial]:
+    """The finalists; if all have another architecture, also the best with the recipe's own."""
+    found = finalists_of(trials, metric)
+    own = [trial for trial in trials if architecture(trial.recipe) == architecture(recipe)]
+    if own and all(architecture(trial.recipe) != architecture(recipe) for trial in found):
+        found.append(min(own, key=lambda trial: rank(trial, metric)))
+    return found
 
 
-def _place(trial: Trial, metric: str) -> tuple[int, float, float]:
-    """A key that sorts the best trial first: those that ran longest, by the metric, equals by its
-    last epochs."""
-    return _age(trial), *_ranked(trial.result.get(metric, math.nan), trial.recent, metric)
+def architecture(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a model that change its layers."""
+    return {
+        path: value
+        for path, value, member in fields(recipe.model, "model.")
+        if not member and ".init." not in path
+    }
 
 
-def _age(trial: Trial) -> int:
-    """0 for a trial that ran to its end, then those of a coarse round, those that were dropped,
-    those that diverged."""
-    ends = ("end of the coarse stage", "dropped by halving", "diverged")
-    return (
-        1 + ends.index(first) if (first := str(trial.result["stopped"]).split()[0]) in ends else 0
-    )
-
-
-def _ranked(value: float, recent: float, metric: str) -> tuple[float, float]:
-    return measuring.score({metric: value}, metric)[0], measuring.score({metric: recent}, metric)[0]
-
-
-def _recent(run: Any, metric: str) -> float:
-    return recently([float(value) for value in run.metrics.get(metric, ())])
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finalist (or the recipe as it was, where ``trial`` is None) on fresh seeds."""
-
-    trial: Trial | None
-    recipe: Recipe
-    runs: list[Any]
-    scores: list[float]
-
-
-def _finals(
-    study: Study, finalists: Sequence[Trial], plan: Plan, metric: str, live: LiveTable
+def _on_fresh_seeds(
+    study: Study, finalists: Sequence[Trial], metric: str, live: LiveTable
 ) -> list[Outcome]:
     entries: list[tuple[Trial | None, Recipe]] = [
         *((t, t.recipe) for t in finalists),
         (None, study.recipe),
     ]
-    seeds = [study.recipe.seed + FRESH + i for i in range(plan.finals)]
+    seeds = [study.recipe.seed + FRESH + i for i in range(study.options["finals"])]
     recipes = [recipe.edit({"seed": seed}) for _, recipe in entries for seed in seeds]
     labels = [
         {**(trial.values if trial else {}), "seed": seed} for trial, _ in entries for seed in seeds
@@ -310,45 +151,66 @@ def _finals(
     return found
 
 
-def _best(outcomes: Sequence[Outcome], metric: str) -> Outcome:
-    def rank(outcome: Outcome) -> tuple[float, float]:
-        recent = float(np.mean([_recent(run, metric) for run in outcome.runs]))
-        return _ranked(
-            float(np.mean(outcome.scores)), recent, metric
-        )  # one that is not finite comes last
+def confirmation(found: Sequence[float], before: Sequence[float], metric: str) -> float:
+    """The one-sided p-value of a paired t-test that ``found`` is better than ``before`` on the same
+    seeds; 1 where it cannot be tested.
 
-    return min(outcomes, key=rank)
+    >>> round(confirmation([0.95, 0.96, 0.97], [0.90, 0.92, 0.91], "val_accuracy"), 3)
+    0.007
+    >>> confirmation([0.9], [0.8], "val_accuracy")
+    1.0
+    """
+    sign = -1.0 if better_is(metric) == "min" else 1.0
+    gains = sign * (np.array(found, float) - np.array(before, float))
+    if len(gains) < 2 or not np.isfinite(gains).all():
+        return 1.0
+    if np.ptp(gains) == 0:
+        return 0.0 if gains[0] > 0 else 1.0
+    return float(stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
+
+
+def _choice(outcomes: Sequence[Outcome], metric: str) -> tuple[Outcome, dict[str, Any] | None]:
+    """The best finalist whose architecture is the recipe's own or is confirmed, else the recipe as
+    it was; and the architecture that was not confirmed, if one would have been best."""
+    base = next(outcome for outcome in outcomes if outcome.trial is None)
+    left = [outcome for outcome in outcomes if outcome.trial is not None]
+    rejected = None
+    while left:
+        best = best_of(left, metric)
+        if architecture(best.recipe) == architecture(base.recipe):
+            return best, rejected
+        p = confirmation(best.scores, base.scores, metric)
+        if p < CONFIRMED:
+            return best, rejected
+        assert best.trial is not None
+        rejected = rejected or {
+            "values": best.trial.values,
+            metric: measuring.mean_sd(best.scores),
+            "p": p,
+        }
+        left.remove(best)
+    return base, rejected
+
+
+# --- the end --------------------------------------------------------------------------------------
 
 
 def _conclude(
     study: Study,
-    plan: Plan,
     metric: str,
     trials: list[Trial],
     spaces: dict[str, list[list[str]]],
     outcomes: list[Outcome],
-) -> dict[str, Any]:
-    from ravine.study.search.figures import page_of
-
-    chosen = _best([outcome for outcome in outcomes if outcome.trial], metric)
+) -> Conclusion:
+    chosen, rejected = _choice(outcomes, metric)
     test = study.once("test", lambda: _tested(chosen, study.data))
     (study.path / "chosen.toml").write_text(chosen.recipe.to_toml(), encoding="utf-8")
-    ranked = sorted(trials, key=lambda trial: _place(trial, metric))
-    names = [metric, "val_loss", "epochs", "stopped"]
     base = next(outcome for outcome in outcomes if outcome.trial is None)
-    assert chosen.trial is not None
+    changed = architecture(chosen.recipe) != architecture(study.recipe)
     summary = {
         "metric": metric,
-        "table": [
-            {
-                "method": t.method,
-                "round": t.round + 1,
-                **t.values,
-                **{n: t.result.get(n) for n in names},
-            }
-            for t in ranked
-        ],
-        "methods": [_of_method(name, trials, outcomes, metric) for name in plan.methods],
+        "table": _table(trials, metric),
+        "methods": [_of_method(name, trials, outcomes, metric) for name in study.options["method"]],
         "spaces": spaces,
         "finals": [
             {
@@ -360,26 +222,42 @@ def _conclude(
             for o in outcomes
         ],
         "chosen": {
-            "values": chosen.trial.values,
-            "method": chosen.trial.method,
+            "values": chosen.trial.values if chosen.trial else {},
+            "method": chosen.trial.method if chosen.trial else "recipe as it was",
             metric: measuring.mean_sd(chosen.scores),
             **test,
             "recipe": str(study.path / "chosen.toml"),
+            "other architecture": changed,
         },
+        "not confirmed": rejected,
         "default": {metric: measuring.mean_sd(base.scores)},
         "runs": len(trials),
+        "minutes": study.options["minutes"],
         "seconds": study.seconds,
     }
-    return study.finish(summary, page_of(study, summary, trials, metric))
+    return summary, page_of(study, summary, trials, metric)
+
+
+def _table(trials: Sequence[Trial], metric: str) -> list[dict[str, Any]]:
+    names = [metric, "val_loss", "epochs", "stopped"]
+    return [
+        {
+            "method": trial.method,
+            "round": trial.round + 1,
+            **trial.values,
+            **{name: trial.result.get(name) for name in names},
+        }
+        for trial in sorted(trials, key=lambda trial: rank(trial, metric))
+    ]
 
 
 def _of_method(
     name: str, trials: Sequence[Trial], outcomes: Sequence[Outcome], metric: str
 ) -> dict[str, Any]:
     own = [trial for trial in trials if trial.method == name]
-    best = min(own, key=lambda trial: _place(trial, metric))
+    best = min(own, key=lambda trial: rank(trial, metric))
     mine = [o for o in outcomes if o.trial and o.trial.method == name]
-    again = measuring.mean_sd(_best(mine, metric).scores) if mine else None
+    again = measuring.mean_sd(best_of(mine, metric).scores) if mine else None
     epochs = sum(trial.result["epochs"] for trial in own)
     return {
         "method": name,
@@ -396,24 +274,3 @@ def _tested(chosen: Outcome, data: Any) -> dict[str, Any]:
         return {}
     found = measuring.measure(chosen.runs, "test", pipeline=pipeline)
     return {f"test_{name}": measuring.mean_sd(values) for name, values in found.items()}
-
-
-def _check(plan: Plan) -> None:
-    for name in plan.methods:
-        if name not in OWN and not name.startswith("optuna:"):
-            raise unknown("--method", name, [*OWN, "optuna:TPESampler"])
-    for name in ("members", "rounds", "keep", "finals", "points"):
-        if getattr(plan, name) < 1:
-            raise InputError(
-                f"--{name}", got=getattr(plan, name), expected="a whole number of at least 1"
-            )
-    try:
-        Halving(first=plan.first, eta=plan.eta)
-    except InputError as error:
-        raise InputError(
-            error.where.replace("halving.", "--") or "--first",
-            got=error.got,
-            expected=error.expected,
-        ) from None
-    if not durations.parse(plan.first)[0]:
-        raise InputError("--first", got=plan.first, expected="a duration longer than 0")

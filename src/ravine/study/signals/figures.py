@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table
 from ravine.study.panels import (
     COLOURS,
@@ -20,9 +21,6 @@ from ravine.study.panels import (
     panels,
     style,
 )
-
-if TYPE_CHECKING:
-    from ravine.study.directory import Study
 
 FLOOR = 1e-30
 

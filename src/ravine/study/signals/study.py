@@ -8,30 +8,29 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import find, make, table
+from ravine.catalogue import Whole, find, make, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import objective
 from ravine.errors import InputError, unknown
-from ravine.nn.activations import Maxout
+from ravine.nn.traits import Trait, traits
 from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.study import measuring
+from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
+from ravine.study.options import Names, Several
+from ravine.study.signals.figures import page_of
 
-INITIALIZERS = ("glorot_normal", "he_normal", "normal:0.01", "normal:0.3")
-ACTIVATIONS = ("tanh", "relu", "sigmoid")
 SATURATED = 0.02  # a derivative below this part of its largest value is saturated
 BINS = 41
 MANY = 0.1  # of the values: so many exact zeros are left out of a histogram
-WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
-GROUPWISE = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, Maxout)
+WEIGHTED = Trait.DENSE | Trait.CONVOLUTION
 PROBED = 4  # samples on which modules are tried
 NODES, FINEST, REACH = 4000, 1e-4, 12.0  # of Gaussian integrals: points, and sizes in deviations
 
@@ -49,27 +48,25 @@ class Layer:
     gradient: Tensor = field(default_factory=lambda: torch.empty(0))  # of the loss by z
 
 
+@study
 def signals(
+    study: Study,
     recipe: Recipe,
     *,
-    initializers: Sequence[str] = INITIALIZERS,
-    activations: Sequence[str] = ACTIVATIONS,
-    depth: int | None = 10,
-    width: int = 256,
-    samples: int = 256,
-    model: Any = None,
-    data: Any = None,
-    out: str | Path | None = None,
-    quiet: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Send a batch through untrained networks and measure activations and gradients by depth; gives
-    the study's summary.
+    initializers: Names = ("glorot_normal", "he_normal", "normal:0.01", "normal:0.3"),
+    activations: Names = ("tanh", "relu", "sigmoid"),
+    depth: Whole = 10,
+    width: Several = 256,
+    samples: Several = 256,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Before training: activations and gradients by depth for initialisers and activations, theory
+    beside.
 
-    Every pair of initialiser and activation makes a network of ``depth`` dense layers of ``width``
-    units on the recipe's data; ``depth=None`` takes the recipe's own model, with its own
-    activations, under each initialiser. ``normal:0.01`` is the normal initialiser with that
-    standard deviation.
+    One batch goes through untrained networks, forward and back. Every pair of initialiser and
+    activation makes a network of ``depth`` dense layers of ``width`` units on the recipe's data;
+    ``depth=0`` takes the recipe's own model, with its own activations, under each initialiser.
+    ``normal:0.01`` is the normal initialiser with that standard deviation.
 
     Every module that works entry by entry, and not linearly, is an activation, built in or not; what
     is measured lies behind it. Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
@@ -77,44 +74,37 @@ def signals(
     backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot keeps both for slopes of one
     at zero, He for ReLU.
 
+    Args:
+        initializers (--init): Initialisers by commas: he_normal,normal:0.01.
+        activations (--activation): Activations by commas: relu,leaky_relu:0.3.
+        depth: Dense layers; 0: the recipe's own model.
+        width: Units of each layer.
+        samples: Samples of the batch.
+
     Source: Glorot and Bengio, 2010; He et al., 2015; Poole et al., 2016; Schoenholz et al., 2017.
     """
-    if depth is not None and (depth < 2 or width < 2):
-        raise InputError("--depth and --width", got=[depth, width], expected="at least 2")
-    pairs = [(i, a) for a in (activations if depth is not None else ["own"]) for i in initializers]
+    if depth == 1:
+        raise InputError("--depth", got=depth, expected="at least 2 layers, or 0 for the own model")
+    pairs = [(i, a) for a in (activations if depth else ["own"]) for i in initializers]
     recipes = [_network(recipe, i, a, depth, width) for i, a in pairs]
-    options = {
-        "initializers": list(initializers),
-        "activations": list(activations),
-        "depth": depth,
-        "width": width,
-        "samples": samples,
-    }
-    if samples < 2:
-        raise InputError("--samples", got=samples, expected="a whole number of at least 2")
-    study = Study.enter(
-        "signals", recipe, options, out, model=model, data=data, quiet=quiet, command=command
-    )
-    pipeline = measuring.pipeline_of(recipe, data)
+    pipeline = measuring.pipeline_of(recipe, study.data)
     found = []
     for (initializer, activation), own in zip(pairs, recipes, strict=True):
-        layers = passed(own, pipeline, samples, model if callable(model) else None)
+        layers = passed(own, pipeline, samples, study.model if callable(study.model) else None)
         found.append(
             {
                 "initializer": initializer,
                 "activation": activation,
                 "layers": [_statistics(layer) for layer in layers],
-                "theory": theory(layers) if depth is not None else None,
+                "theory": theory(layers) if depth else None,
             }
         )
     return _conclude(study, found)
 
 
-def _network(
-    recipe: Recipe, initializer: str, activation: str, depth: int | None, width: int
-) -> Recipe:
+def _network(recipe: Recipe, initializer: str, activation: str, depth: int, width: int) -> Recipe:
     weights = _initializer(initializer)
-    if depth is None:
+    if not depth:
         return recipe.edit({"model.init": {"weights": weights}})
     return recipe.edit(
         {
@@ -157,7 +147,7 @@ def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None)
     handles = [
         part.register_forward_hook(_recorder(name, activations, layers))
         for name, part in net.model.named_modules()
-        if isinstance(part, WEIGHTED) or name in activations
+        if traits(part) & WEIGHTED or name in activations
     ]
     with torch.random.fork_rng(devices=[]):  # dropout draws from it
         torch.manual_seed(key(recipe.seed, "signals"))
@@ -206,7 +196,7 @@ def _activations(model: nn.Module, x: Tensor) -> set[str]:
     bare = {
         name: part
         for name, part in parts.items()
-        if not any(isinstance(inner, WEIGHTED) for inner in part.modules())
+        if not any(traits(inner) & WEIGHTED for inner in part.modules())
     }
     handles = [part.register_forward_hook(seen(name)) for name, part in bare.items()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -216,7 +206,7 @@ def _activations(model: nn.Module, x: Tensor) -> set[str]:
         found = {
             name
             for name, given in inputs.items()
-            if isinstance(parts[name], GROUPWISE) or is_elementwise(parts[name], given)
+            if traits(parts[name]) & Trait.CROSS_ACTIVATION or is_elementwise(parts[name], given)
         }
     return {name for name in found if not any(name.startswith(f"{outer}.") for outer in found)}
 
@@ -247,6 +237,11 @@ def is_elementwise(module: nn.Module, x: Tensor) -> bool:
             return False  # a mask or noise that differs between samples
         bend = module(x + other) + module(0 * x) - y - module(other)
         return bool((bend.abs() > 1e-6 * (1 + y.abs())).any())
+
+
+def _crosses(module: nn.Module | None) -> bool:
+    """Whether an activation works on groups of entries, as softmax does."""
+    return module is not None and Trait.CROSS_ACTIVATION in traits(module)
 
 
 def _slopes(module: nn.Module, x: Tensor) -> Tensor:
@@ -317,7 +312,7 @@ def _statistics(layer: Layer) -> dict[str, Any]:
 def _idle(layer: Layer) -> tuple[float | None, float | None]:
     """The part of units whose derivative is zero for every sample, where one end of the activation
     is flat; the part of values where it is under 2 % of its largest, where both ends are."""
-    if layer.activation is None or isinstance(layer.activation, GROUPWISE):
+    if layer.activation is None or _crosses(layer.activation):
         return None, None
     x = layer.before
     slopes = _slopes(layer.activation, x).abs()
@@ -343,7 +338,7 @@ def _idle(layer: Layer) -> tuple[float | None, float | None]:
 def theory(layers: Sequence[Layer]) -> dict[str, list[float]] | None:
     """Variances of z forward and of the gradient backward for wide layers, from the first layer's z
     and the last one's gradient; None where an activation does not work entry by entry."""
-    if any(isinstance(layer.activation, GROUPWISE) for layer in layers):
+    if any(_crosses(layer.activation) for layer in layers):
         return None
     q = [float(layers[0].z.double().var())]
     slopes = []
@@ -369,9 +364,7 @@ def _offset(layer: Layer) -> float:
     return 0.0 if bias is None else float((bias.detach().double() ** 2).mean())  # type: ignore[operator]
 
 
-def _conclude(study: Study, found: list[dict[str, Any]]) -> dict[str, Any]:
-    from ravine.study.signals.figures import page_of
-
+def _conclude(study: Study, found: list[dict[str, Any]]) -> Conclusion:
     table = []
     for one in found:
         hidden = one["layers"][:-1] or one["layers"]
@@ -392,7 +385,7 @@ def _conclude(study: Study, found: list[dict[str, Any]]) -> dict[str, Any]:
             }
         )
     summary = {"table": table, "networks": found}
-    return study.finish(summary, page_of(study, summary))
+    return summary, page_of(study, summary)
 
 
 def _percent(values: Sequence[float | None]) -> float | None:

@@ -1,0 +1,166 @@
+"""``@study``: from a function's signature follow its call in Python, its command, what
+``study.json`` holds, and how it is resumed.
+
+The contract, in four lines. The function receives the ``Study`` (its directory, and what was given
+in Python), its subjects and its checked options; it trains stages by ``study.train`` and computes
+pieces by ``study.once``, so that it may be called again after a kill; nothing is written before the
+first of these, so bad input raises before. It returns its summary, which is plain data, and its
+page. ``summary["failure"]``, if there is one, makes the command end with exit code 1.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypedDict
+
+from ravine.engine.run import Run
+from ravine.errors import InputError, unknown
+from ravine.recipe import Recipe
+from ravine.study.directory import Study, read_request
+from ravine.study.options import Declaration, declaration_of, declarations
+from ravine.study.page import Page, print_page, write_page
+
+P = ParamSpec("P")
+Conclusion = tuple[dict[str, Any], Page]
+
+
+class Common(TypedDict, total=False):
+    """What every study takes besides its own options."""
+
+    model: Any  # a module, or a function that makes one, as for ``ravine.train``
+    data: Any  # (x, y), a Dataset, …, as for ``ravine.train``
+    out: str | Path | None  # the study directory; the same call continues an interrupted study
+    quiet: bool  # no progress, no closing lines
+    command: str  # how the study was called, for its report
+
+
+def study(function: Callable[Concatenate[Study, P], Conclusion]) -> Callable[P, dict[str, Any]]:
+    """Make a study of a function; what is called does not take the ``Study`` and gives the
+    summary."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        return _conduct(function, args, kwargs)
+
+    call.__signature__ = _public(function)  # type: ignore[attr-defined]
+    examples = function.__globals__.setdefault(
+        "__test__", {}
+    )  # doctest passes over wrapped functions
+    examples[function.__name__] = function.__doc__ or ""
+    return call
+
+
+def resume_study(
+    directory: str | Path, *, model: Any = None, data: Any = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Continue a study by what its directory says: what is finished is read, the rest is done."""
+    request = read_request(Path(directory))
+    known = declarations()
+    if request["kind"] not in known:
+        raise unknown("study", request["kind"], known)
+    subjects: dict[str, Any] = {
+        name: [_run(one, model) for one in found] if _several(found) else _run(found, model)
+        for name, found in request["runs"].items()
+    }
+    if not subjects:
+        recipe = next(s.name for s in known[request["kind"]].subjects if not s.is_run)
+        subjects[recipe] = Recipe(**request["recipe"])
+    common = {"model": model, "data": data, "out": directory, "quiet": quiet}
+    return known[request["kind"]].function()(**subjects, **request["options"], **common)
+
+
+def _conduct(
+    function: Callable[..., Conclusion], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    declaration = declaration_of(function)
+    signature = _public(function)
+    for name in kwargs:
+        if name not in signature.parameters:
+            raise unknown(f"{declaration.name}(…)", name, signature.parameters)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    common: Any = {name: given.pop(name) for name in Common.__annotations__}
+    options = {
+        name: option.checked(given.pop(name)) for name, option in declaration.options.items()
+    }
+    subjects = {
+        subject.name: _subject(given[subject.name], subject.is_run, options, common["model"])
+        for subject in declaration.subjects
+    }
+    first = next(iter(subjects.values()))
+    runs = {name: found for name, found in subjects.items() if not isinstance(found, Recipe | None)}
+    opened = Study(
+        declaration.name,
+        first if isinstance(first, Recipe) else first.recipe,
+        options,
+        runs={name: _place(found) for name, found in runs.items()},
+        **common,
+    )
+    try:
+        summary, page = function(opened, **subjects, **options)
+        opened.begin()
+        write_page(opened, page)
+        summary = opened.write_summary(summary)
+    finally:
+        opened.release()
+    if not opened.quiet:
+        print_page(page, opened.path)
+    return summary
+
+
+def _public(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature without the ``Study``, and with what every study takes."""
+    own = list(inspect.signature(function).parameters.values())[1:]
+    named = [p for p in own if p.kind is not p.VAR_KEYWORD]
+    defaults: dict[str, Any] = {"quiet": False, "command": ""}
+    common = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=kind
+        )
+        for name, kind in Common.__annotations__.items()
+    ]
+    return inspect.Signature([*named, *common], return_annotation=dict[str, Any])
+
+
+# --- subjects -------------------------------------------------------------------------------------
+
+
+def _subject(given: Any, is_run: bool, options: dict[str, Any], model: Any) -> Any:
+    """A recipe, from a recipe or its file; a run, or several, from runs or their directories."""
+    if not is_run:
+        if isinstance(given, str | Path):
+            return Recipe.load(Path(given))
+        if not isinstance(given, Recipe):
+            raise InputError("recipe", got=given, expected="a Recipe, or the path of its file")
+        return given
+    if given is None:
+        return None
+    if isinstance(given, list | tuple):
+        return [one if isinstance(one, Run) else Run(one) for one in given]
+    if isinstance(given, Run):
+        if "member" in options:
+            options["member"] = given.member
+        return given
+    return Run(given, options.get("member", 0), module=model)
+
+
+def _place(found: Any) -> list[Any]:
+    """Where runs lie, as it is stored: directory and member."""
+    if isinstance(found, Run):
+        return [str(found.directory), found.member]
+    return [_place(one) for one in found]
+
+
+def _several(found: list[Any]) -> bool:
+    return all(isinstance(one, list) for one in found)
+
+
+def _run(place: Sequence[Any], model: Any) -> Run:
+    return Run(place[0], place[1], module=model)
+
+
+__all__ = ["Common", "Conclusion", "Declaration", "Study", "resume_study", "study"]

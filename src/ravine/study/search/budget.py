@@ -1,0 +1,115 @@
+"""A search within a time: rounds are planned from measured step times, and corrected by what they
+really took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ravine.errors import InputError
+from ravine.recipe import Recipe
+from ravine.study.directory import Study
+from ravine.study.search.trials import FINALISTS
+from ravine.study.step_time import seconds_of
+
+FEWEST, MOST = 4, 200  # members of a round
+ROUNDS = 5  # a round is about this part of the time, if so many members are allowed
+CLOSING = 8.0  # seconds kept for the pictures and the report
+RESERVE = 0.05  # of the time, kept for errors of the plan
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the plan says of the next round."""
+
+    members: int  # 0: no further round fits
+    coarse: bool  # whether all end early, because another round will follow
+
+
+class Budget:
+    """The seconds of one method of a search."""
+
+    def __init__(self, study: Study, methods: int):
+        whole = 60 * study.options["minutes"]
+        self.study = study
+        self.seconds = whole * (1 - RESERVE) - min(CLOSING, whole / 4)
+        self.methods = methods
+        self.ratio = 1.0  # measured over predicted, of the last round
+        self._began = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Since the study began; what an interrupted study had trained before counts."""
+        return max(time.monotonic() - self._began, self.study.seconds)
+
+    def next(
+        self,
+        name: str,
+        number: int,
+        place: int,
+        draw: Callable[[int], list[Recipe]],
+        shares: tuple[float, float],
+    ) -> Round:
+        """The next round of the method in this place; ``draw`` gives the recipes of so many
+        members, ``shares`` the parts of its steps that a coarse and a last round train."""
+        plan = self.study.once(
+            f"plan/{name}-{number + 1}", lambda: self._planned(number, place, draw, shares)
+        )
+        self._predicted = plan["seconds"]
+        self._before = (time.monotonic(), self.study.seconds)
+        return Round(plan["members"], plan["coarse"])
+
+    def trained(self) -> None:
+        """The round has been trained: correct the plan by what it took."""
+        began, seconds = self._before
+        took = max(time.monotonic() - began, self.study.seconds - seconds)
+        self.ratio *= min(10.0, max(0.1, took / max(self._predicted, 1e-9)))
+
+    def _planned(
+        self,
+        number: int,
+        place: int,
+        draw: Callable[[int], list[Recipe]],
+        shares: tuple[float, float],
+    ) -> dict[str, Any]:
+        (coarse, last), study = shares, self.study
+        members = study.options["members"]
+        drawn = draw(members)
+        finals = self.ratio * (FINALISTS + 1) * self._dearest(drawn)
+        end = (self.seconds - finals * self.methods) * (place + 1) / self.methods
+        left = end - self.spent
+        whole = self.ratio * seconds_of(drawn, study.model, study.data)
+        if number == 0:
+            one = whole / members
+            members = int(min(MOST, max(FEWEST, left / ROUNDS / max(one * coarse, 1e-9))))
+            whole = members * one
+            if whole * last > left:
+                least = (self.spent + whole * last + finals) / (1 - RESERVE) + CLOSING
+                raise InputError(
+                    "--minutes",
+                    got=study.options["minutes"],
+                    expected=f"at least {math.ceil(10 * least / 60) / 10:g}",
+                    repair=f"the smallest search of this recipe takes so long; {study.recipe.stop.after} "
+                    "a run may be more than it needs (stop.after)",
+                )
+        if coarse < last and whole * (coarse + last) <= left:
+            return {"members": members, "coarse": True, "seconds": whole * coarse}
+        if whole * last <= left:
+            return {"members": members, "coarse": False, "seconds": whole * last}
+        return {"members": 0, "coarse": False, "seconds": 0.0}
+
+    def _dearest(self, recipes: Sequence[Recipe]) -> float:
+        """The seconds of the final seeds of the architecture that takes longest."""
+        programs = {recipe.program: recipe for recipe in recipes}.values()
+        seeds = range(self.study.options["finals"])
+        return max(
+            seconds_of(
+                [recipe.edit({"seed": recipe.seed + i}) for i in seeds],
+                self.study.model,
+                self.study.data,
+            )
+            for recipe in programs
+        )

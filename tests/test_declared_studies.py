@@ -1,0 +1,175 @@
+"""A study is declared once: a new one is a command, is stored, and is resumed, by its signature
+alone."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import typing
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import ravine
+import ravine.study
+from ravine import InputError, Recipe
+from ravine.app import studies
+from ravine.study.declare import Common, resume_study
+from ravine.study.options import declarations
+
+RUNNER = CliRunner()
+BLOBS = Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "1ep"})
+MADE_UP = '''"""A study that is made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Unpack
+
+from ravine.catalogue import Count, Positive
+from ravine.recipe import Recipe
+from ravine.study.declare import Common, Conclusion, study
+from ravine.study.directory import Study
+from ravine.study.options import Names, Numbers
+from ravine.study.page import Page
+
+
+@study
+def widths(
+    study: Study,
+    recipe: Recipe,
+    *,
+    times: Count = 2,
+    scale: Positive = 1.5,
+    how: Literal["up", "down"] = "up",
+    names: Names = ("a", "b"),
+    numbers: Numbers | None = None,
+    within: str | None = "all",
+    plainly: bool = False,
+    **common: Unpack[Common],
+) -> Conclusion:
+    """Made up for a test.
+
+    Args:
+        times: How often.
+        scale: How much,
+            said on two lines.
+        how: Up or down.
+        names (--label): Names by commas.
+        numbers: Numbers by commas.
+        within: Where.
+        plainly: Or not.
+    """
+    recipes = [recipe.edit({"seed": i}) for i in range(times)]
+    runs = study.train("runs", recipes)
+    if Path("stop").exists():
+        raise KeyboardInterrupt
+    marks = study.once("marks", lambda: Path("marks").open("a").write("x"))
+    options = [times, scale, how, list(names), numbers, within, plainly]
+    summary = {"losses": [run.result["val_loss"] for run in runs], "options": options, "marks": marks}
+    return {**summary, "failure": "it went down." if how == "down" else None}, Page("Made up", ["Done."])
+'''
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    """The package with one more file, and a command line made anew."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "widths.py").write_text(MADE_UP, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        ravine.study, "__path__", [*ravine.study.__path__, str(tmp_path / "package")]
+    )
+    app = typer.Typer()
+    for command in studies.commands():
+        app.command(command.__name__)(command)
+    yield app
+    sys.modules.pop("ravine.study.widths", None)
+
+
+WORDS = ["--set", "data={source='blobs'}", "--set", "model=softmax", "--set", "stop.after=1ep"]
+
+
+def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path):
+    shown = RUNNER.invoke(made_up, ["widths", "--help"], terminal_width=200).output
+    for text in (
+        "How much, said on two lines.",
+        "--label",
+        "up|down",
+        "--no-within",
+        "Made up for",
+    ):
+        assert text in shown
+    words = [
+        "widths",
+        *WORDS,
+        "--times",
+        "3",
+        "--label",
+        "c,d",
+        "--numbers",
+        "1,2.5",
+        "--no-within",
+    ]
+    (tmp_path / "stop").touch()
+    out = tmp_path / "out"
+    killed = RUNNER.invoke(made_up, [*words, "--plainly", "--out", str(out), "--quiet"])
+    assert killed.exit_code != 0
+    assert not (out / "summary.json").exists()
+    stored = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert stored["kind"] == "widths"
+    expected = {"times": 3, "scale": 1.5, "how": "up", "names": ["c", "d"], "numbers": [1.0, 2.5]}
+    assert stored["options"] == {**expected, "within": None, "plainly": True}
+    (tmp_path / "stop").unlink()
+    found = resume_study(out, quiet=True)
+    assert found["options"] == [3, 1.5, "up", ["c", "d"], [1.0, 2.5], None, True]
+    assert len(found["losses"]) == 3
+    again = RUNNER.invoke(made_up, [*words, "--plainly", "--out", str(out), "--json"])
+    assert json.loads(again.stdout.strip().splitlines()[-1]) == found
+    assert (tmp_path / "marks").read_text(encoding="utf-8") == "x"  # computed once
+
+
+def test_it_is_public_in_python_and_its_failure_is_an_exit_code(made_up, tmp_path):
+    found = ravine.widths(BLOBS, times=1, out=tmp_path / "a", quiet=True)
+    assert found["options"][0] == 1
+    went = RUNNER.invoke(
+        made_up, ["widths", *WORDS, "--how", "down", "--quiet", "--out", str(tmp_path / "b")]
+    )
+    assert went.exit_code == 1
+    assert "it went down." in str(went.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"times": 0}, "--times: got 0; expected a whole number of at least 1"),
+        ({"times": 1.5}, "--times: got 1.5"),
+        ({"how": "upp"}, "--how: got 'upp'; expected one of up, down; did you mean 'up'?"),
+        ({"numbers": "1,x"}, "--numbers: got 'x'; expected numbers by commas"),
+        ({"scale": -1}, "--scale: got -1; expected a number greater than 0"),
+        ({"tims": 3}, "did you mean 'times'"),
+    ],
+)
+def test_wrong_options_get_one_message_and_nothing_is_written(options, text, made_up, tmp_path):
+    with pytest.raises(InputError) as caught:
+        ravine.widths(BLOBS, **options, out=tmp_path / "out", quiet=True)
+    assert text in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", declarations())
+def test_every_study_is_public_with_keywords_that_an_editor_completes(name):
+    assert name in ravine.__all__
+    parameters = inspect.signature(getattr(ravine, name)).parameters
+    declared = declarations()[name]
+    names = [*(subject.name for subject in declared.subjects), *declared.options]
+    assert sorted(parameters) == sorted([*names, *Common.__annotations__])
+    source = inspect.getsource(ravine)
+    static = rf"from ravine\.study\.{name}\.study import (\w+, )?{name}\n"  # what editors complete
+    assert re.search(static, source)
+    assert typing.get_type_hints(Common)
+    assert declared.summary
+    assert all(option.help for option in declared.options.values())
