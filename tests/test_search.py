@@ -211,7 +211,7 @@ def test_rounds_go_from_coarse_to_fine(tmp_path):
     found = search(recipe, [LR], members=9, rounds=2, finals=2, quiet=True, out=tmp_path / "s")
     first, second = ([row for row in found["table"] if row["round"] == r] for r in (1, 2))
     assert max(row["epochs"] for row in first) == 6  # a fifth, at whole multiples of the first age
-    assert sum(row["stopped"].startswith("coarse") for row in first) == 1
+    assert sum(row["stopped"].startswith("end of the coarse stage") for row in first) == 1
     assert sum(row["stopped"] == "finished" for row in second) == 1
     assert found["table"][0]["round"] == 2
     assert [row["method"] for row in found["finals"]] == ["random", "recipe as it was"]

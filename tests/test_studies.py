@@ -140,7 +140,7 @@ def test_a_study_directory(name, run, tmp_path):
             "numbers by commas",
         ),
         (
-            ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--rates", "0.1"],
+            ["compare", *SMALL, "--over", "optimizer.kind=sgd,adam", "--no-tune", "--rates", "0.1"],
             "add --tune lr",
         ),
         (
@@ -158,7 +158,7 @@ def test_a_study_directory(name, run, tmp_path):
         (["ensemble", *SMALL, "--method", "boosting"], "one of seed, bagging, snapshot"),
         (["ensemble", *SMALL, "--members", "1"], "at least 2"),
         (["lottery", *SMALL, "--rate", "1.5"], "between 0 and 1"),
-        (["lottery", *SMALL, "--scope", "row"], "global or layer"),
+        (["lottery", *SMALL, "--scope", "row"], "one of global, layer"),
         (["lottery", *SMALL, "--rewind", "soon"], "--rewind: got 'soon'"),
         (["landscape", "nowhere"], "run directory"),
         (["landscape", "@run", "--kind", "between"], "name the other run too"),
@@ -170,7 +170,7 @@ def test_a_study_directory(name, run, tmp_path):
         (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
         (
             ["landscape", "@run", "--split", "tset"],
-            "--split: got 'tset'; expected train, validation or test",
+            "--split: got 'tset'; expected one of train, validation, test",
         ),
         (["signals", *SMALL, "--samples", "0"], "--samples: got 0"),
         (["signals", *SMALL, "--init", "he"], "--init: got 'he'; expected one of"),

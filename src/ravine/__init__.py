@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ravine.version import VERSION
@@ -79,7 +80,8 @@ def __getattr__(name: str) -> Any:
     for torch. Studies are found by their declarations."""
     if name in _HOMES:
         return getattr(import_module(f"ravine.{_HOMES[name]}"), name)
-    if not name.startswith("_"):
+    place = Path(__file__).parent / "study" / name
+    if place.is_dir() or place.with_suffix(".py").is_file():  # else nothing is imported here
         studies = import_module("ravine.study.options").declarations()
         if name in studies:
             return studies[name].function()

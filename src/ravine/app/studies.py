@@ -56,8 +56,8 @@ def _command(declaration: Declaration) -> Callable[..., None]:
         subjects = _subjects(declaration, given, common)
         options = {
             name: None if given.get(f"no_{name}") else given[name]
-            for name in declaration.options
-            if name in given
+            for name, option in declaration.options.items()
+            if name in given and not (given[name] is None and option.default == ())
         }
         if "seed" in declaration.options:
             options["seed"] = common["seed"] or 0

@@ -44,7 +44,7 @@ def default_space(
 def _dropout(recipe: Recipe) -> Iterator[str]:
     if hasattr(recipe.model, "dropout"):
         yield "model.dropout=uniform:0:0.6"
-    for i, layer in enumerate(getattr(recipe.model, "layers", ())):
+    for i, layer in enumerate(_layers(recipe)):
         if getattr(layer, "kind", layer) == "dropout":
             yield f"model.layers.{i}.rate=uniform:0:0.6"
 
@@ -53,7 +53,7 @@ def _size(recipe: Recipe) -> str:
     """The first field that says how wide the network is: half, itself, twice, and for hidden layers
     one more; in a list of layers, the last one that is not the output's. Empty where there is
     none."""
-    layers = getattr(recipe.model, "layers", ())
+    layers = _layers(recipe)
     hidden = [
         (f"model.layers.{i}.{name}", getattr(layer, name))
         for i, layer in enumerate(layers)
@@ -72,6 +72,12 @@ def _size(recipe: Recipe) -> str:
         if value:
             return _choices(f"model.{name}", value)
     return ""
+
+
+def _layers(recipe: Recipe) -> tuple[Any, ...]:
+    """The model's list of layers; empty for a model by name, whose ``layers`` may be a number."""
+    layers = getattr(recipe.model, "layers", ())
+    return layers if isinstance(layers, tuple) else ()
 
 
 def _choices(path: str, value: Any) -> str:
