@@ -317,7 +317,7 @@ def test_the_seeds_that_would_be_needed_are_said():
     said = told(ALIKE)
     needed = seeds_needed(np.array(ALIKE["adam"]) - np.array(ALIKE["sgd"]))
     assert needed > 4
-    assert f"adam and sgd {needed}" in said
+    assert f"adam and sgd {needed:,}" in said
     assert "80 % power" in said
     same = told({"adam": [0.9, 0.9, 0.9, 0.9], "sgd": [0.9, 0.9, 0.9, 0.9]})
     assert "the runs are alike" in same

@@ -76,9 +76,8 @@ def seeds_needed(
 
     def enough(n: int) -> bool:
         edge = stats.t.ppf(1 - level / 2, n - 1)
-        away = math.sqrt(n) * effect
-        reached = stats.nct.sf(edge, n - 1, away) + stats.nct.cdf(-edge, n - 1, away)
-        return bool(reached >= power)
+        # t^2 is noncentral F; SciPy's noncentral t itself is not a number for many n.
+        return bool(stats.ncf.sf(edge**2, 1, n - 1, n * effect**2) >= power)
 
     if not enough(MOST):
         return MOST
