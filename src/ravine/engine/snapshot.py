@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -34,6 +34,15 @@ _NATIVE |= {
     torch.int32,
     torch.int64,
 }  # an array of any other dtype is kept as its bytes
+
+
+class Found(NamedTuple):
+    """The newest intact snapshot, and why newer ones were passed over."""
+
+    path: Path
+    arrays: dict[str, Tensor]
+    facts: dict[str, Any]
+    skipped: list[str]
 
 
 def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -83,6 +92,18 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def facts(directory: Path) -> dict[str, Any]:
     """The facts alone, without reading the arrays."""
     return _manifest(Path(directory))["facts"]
+
+
+def newest(paths: Sequence[Path]) -> Found:
+    """The first intact snapshot of a list, newest first; with none it is a RavineError that says
+    what each lacked."""
+    skipped: list[str] = []
+    for path in paths:
+        try:
+            return Found(path, *read(path), skipped)
+        except RavineError as error:
+            skipped.append(str(error))
+    raise RavineError("no intact snapshot: " + ("; ".join(skipped) or "none was written yet"))
 
 
 def prune(paths: Sequence[Path], keep: int = 2) -> None:
