@@ -80,8 +80,8 @@ def __getattr__(name: str) -> Any:
     for torch. Studies are found by their declarations."""
     if name in _HOMES:
         return getattr(import_module(f"ravine.{_HOMES[name]}"), name)
-    place = Path(__file__).parent / "study" / name
-    if place.is_dir() or place.with_suffix(".py").is_file():  # else nothing is imported here
+    place = Path(__file__).parent / name
+    if not (name.startswith("_") or place.is_dir() or place.with_suffix(".py").is_file()):
         studies = import_module("ravine.study.options").declarations()
         if name in studies:
             return studies[name].function()
