@@ -25,7 +25,9 @@ from ravine.optim.columns import (
     cast,
     choose,
     divisor,
+    keep_row_number,
     off,
+    row_number,
     shrink,
     with_decay,
 )
@@ -215,7 +217,8 @@ def nadam(
     g = _decayed(w, g, lr, weight_decay, decoupled, layout)
     m, v = _moments(g, state, beta1, beta2)
     mu, following = (beta1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
-    c = average(state["c"], torch.ones_like(w[:, :1]), mu)[:, :1].double()  # 1 - mu_1 ... mu_t
+    c = 1 - mu + mu * row_number(state["c"])  # 1 - mu_1 ... mu_t
+    keep_row_number(state["c"], c)
     below = _root(v, 1 - beta2**t, eps)
     add_quotient(w, g, below, -lr * (1 - mu) / c)
     add_quotient(w, m, below, -lr * following / (1 - following + c * following))

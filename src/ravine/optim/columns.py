@@ -122,6 +122,22 @@ def average_square(mean: Tensor, x: Tensor, memory: Column) -> Tensor:
     return add_product(mean.mul_(cast(memory, mean)), x, x, 1 - memory)
 
 
+def row_number(slot: Tensor) -> Column:
+    """The one number a row that a slot holds in all its columns, so that any tile finds it: a
+    float64 column, or a float of a single row on a CPU."""
+    if slot.shape[0] == 1 and slot.device.type == "cpu" and not torch.compiler.is_compiling():
+        return slot[0, 0].item()
+    return slot[:, :1].double()
+
+
+def keep_row_number(slot: Tensor, x: Column) -> None:
+    """Put one number a row into a slot, for ``row_number`` to find."""
+    if isinstance(x, Tensor):
+        slot.copy_(x)
+    elif slot[0, 0].item() != x:  # a product of momenta soon stays as it is
+        slot.fill_(x)
+
+
 def with_decay(g: Tensor, w: Tensor, weight_decay: Column, layout: Layout) -> Tensor:
     """Coupled decay: g + weight_decay * w on the columns that decay; g itself is left as it is."""
     n = min(layout.weights, w.shape[1])
