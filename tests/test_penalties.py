@@ -14,6 +14,7 @@ from descents import LAYOUT
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import populate
+from ravine.engine.rows.members import Members
 from ravine.engine.rows.step import Stepper
 from ravine.optim.penalties import add_penalty_gradients, penalty, soft_threshold
 
@@ -94,7 +95,7 @@ def stepped(changes: list[dict[str, Any]], x: np.ndarray, y: np.ndarray, steps: 
     population.train()
     rates = np.array([[r.optimizer.lr for r in recipes]] * steps)
     batches = [[pipeline.batch(0)]] * steps
-    Stepper(population, recipes).run(batches, 0, rates, None)
+    Stepper(population, Members(recipes)).run(batches, 0, rates, None)
     return population.theta.detach()
 
 
