@@ -166,4 +166,4 @@ def check_methods(methods: list[str], first: str, eta: int, minutes: float | Non
             expected=error.expected,
         ) from None
     if not durations.parse(first)[0]:
-        raise InputError("--first", got=first, expected="more than nothing")
+        raise InputError("--first", got=first, expected="a duration longer than 0")
