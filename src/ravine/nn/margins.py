@@ -24,6 +24,7 @@ def hinge(
     ``reduction`` mean (default) divides by the number of classes K, as PyTorch's MultiMarginLoss; sum is
     the textbook form. ``margin`` 0 with ``power`` 1 is the perceptron criterion of several classes.
 
+    >>> import torch
     >>> hinge(reduction="sum")(torch.tensor([[3.2, 5.1, -1.7]]), torch.tensor([0]))
     tensor([2.9000])
 
@@ -38,6 +39,7 @@ def crammer_singer(*, margin: PerMember[NonNegative] = 1.0) -> SampleLoss:
     ``margin`` 0 is the perceptron criterion of several classes (Collins, 2002). Some texts leave out
     the outer maximum with 0: a sample far on the right side would then pay less and less.
 
+    >>> import torch
     >>> crammer_singer()(torch.tensor([[3.0, 5.0, 4.5]]), torch.tensor([0]))
     tensor([3.])
 
@@ -60,6 +62,7 @@ def binary_hinge(
     perceptron criterion, max(0, -t s): only samples on the wrong side move the weights (Rosenblatt,
     1958).
 
+    >>> import torch
     >>> binary_hinge()(torch.tensor([[0.5], [0.5]]), torch.tensor([1, 0]))
     tensor([0.5000, 1.5000])
 
@@ -76,6 +79,7 @@ def one_vs_all(*, loss: Loss = "binary_cross_entropy") -> SampleLoss:
 
     Errors: ``loss`` is no loss of one output.
 
+    >>> import torch
     >>> one_vs_all(loss="squared")(torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([0]))
     tensor([4.])
 

@@ -231,9 +231,10 @@ def is_elementwise(module: nn.Module, x: Tensor) -> bool:
         y = module(x)
         if y.shape != x.shape or not torch.equal(module(x), y):
             return False  # it draws, or changes with each call
-        if not torch.equal(module(torch.where(kept, x, other))[kept], y[kept]):
+        # A kernel rounds the entries behind its last full vector differently: so close, not equal.
+        if not torch.allclose(module(torch.where(kept, x, other))[kept], y[kept], rtol=1e-9):
             return False  # an entry depends on others
-        if not torch.equal(module(x.flip(0)), y.flip(0)):
+        if not torch.allclose(module(x.flip(0)), y.flip(0), rtol=1e-9):
             return False  # a mask or noise that differs between samples
         bend = module(x + other) + module(0 * x) - y - module(other)
         return bool((bend.abs() > 1e-6 * (1 + y.abs())).any())
