@@ -326,7 +326,9 @@ def test_a_prompt_and_a_text_file_as_tokens(tmp_path):
 
 # --- csv ------------------------------------------------------------------------------------------
 
-ROWS = [f"{i},{'red' if i % 3 else 'blue'},{i * 0.5},{'yes' if i % 2 else 'no'}" for i in range(60)]
+ROWS = [
+    f"{2 * i},{'red' if i % 3 else 'blue'},{i * 0.5},{'yes' if i % 2 else 'no'}" for i in range(60)
+]
 
 
 def csv_of(tmp_path, header="a,colour,b,label", rows=ROWS, **settings):
@@ -342,7 +344,7 @@ def test_csv_classification(tmp_path):
         (4,),
     )
     x = pipeline.transform(pipeline.raw("train", 60)[0])
-    expected = [[i, float(i % 3 == 0), float(i % 3 > 0), i * 0.5] for i in range(60)]
+    expected = [[2 * i, float(i % 3 == 0), float(i % 3 > 0), i * 0.5] for i in range(60)]
     assert x.tolist() == expected
     assert pipeline.raw("train", 60)[1].tolist() == [i % 2 for i in range(60)]
 
@@ -350,13 +352,14 @@ def test_csv_classification(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "task", "outputs", "features"),
     [
-        ({"target": "b"}, "regression", 1, 5),
-        ({"target": "a"}, "regression", 1, 5),
-        ({"target": "colour"}, "classification", 2, 4),
-        ({"target": ["a", "b"]}, "regression", 2, 4),
+        ({"target": "b", "drop": ["a"]}, "regression", 1, 3),
+        ({"target": "a", "drop": ["b"]}, "regression", 1, 3),
+        ({"target": "a"}, "regression", 1, 3),  # b is a quarter of it: left out
+        ({"target": "colour"}, "classification", 2, 3),
+        ({"target": ["a", "b"]}, "regression", 2, 3),
         ({"drop": ["colour"]}, "classification", 2, 2),
         ({"categorical": "index"}, "classification", 2, 3),
-        ({"target": "b", "task": "classification"}, "classification", 60, 5),
+        ({"target": "b", "task": "classification", "drop": ["a"]}, "classification", 60, 3),
     ],
 )
 def test_csv_targets_and_columns(tmp_path, settings, task, outputs, features):
@@ -377,28 +380,33 @@ def test_csv_default_target(tmp_path, header, target):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_csv_separators_quotes_and_byte_order_mark(tmp_path, separator):
-    rows = [f'"{i}"{separator}"x{separator}y"{separator}{i % 2}' for i in range(10)]
+    rows = [
+        f'"{3 * i}"{separator}"{"xz"[i % 3 > 0]}{separator}y"{separator}{i % 2}' for i in range(12)
+    ]
     (tmp_path / "t.csv").write_text(
         "\ufeff" + "\n".join([separator.join(["a", "b", "c"]), *rows]), encoding="utf-8"
     )
     pipeline = Pipeline(Data(source=f"csv:{tmp_path / 't.csv'}", **WHOLE))
     assert [c["name"] for c in pipeline.preparation.facts["columns"]] == ["a", "b"]
-    assert pipeline.preparation.facts["columns"][1]["categories"] == [f"x{separator}y"]
+    assert pipeline.preparation.facts["columns"][1]["categories"] == [
+        f"x{separator}y",
+        f"z{separator}y",
+    ]
 
 
 def test_csv_without_a_header(tmp_path):
-    (tmp_path / "t.csv").write_text("\n".join(f"{i},{i * 2},{i % 2}" for i in range(30)))
+    (tmp_path / "t.csv").write_text("\n".join(f"{i * 3},{i * 2},{i % 2}" for i in range(30)))
     pipeline, x, _ = whole(f"csv:{tmp_path / 't.csv'}")
     assert pipeline.train_size == 30
-    assert x[3].tolist() == [3, 6]
+    assert x[3].tolist() == [9, 6]
 
 
 def test_csv_missing_values_by_the_stated_rule(tmp_path):
-    """Medians with an indicator where training misses some; the mode for categories; zeros for what
-    is unknown."""
+    """Medians, and zeros for categories, with an indicator where training misses some; zeros for
+    what training did not have."""
     a = [None if i in (3, 20) else i**2 for i in range(40)]
     rows = [
-        f"{'?' if v is None else v},{'NA' if i == 5 else 'red' if i % 3 else 'blue'},{i},{i % 2}"
+        f"{'?' if v is None else v},{'NA' if i == 5 else 'red' if i % 3 else 'blue'},{2 * i},{i % 2}"
         for i, v in enumerate(a)
     ]
     pipeline = Pipeline(Data(source=csv_of(tmp_path, "a,colour,b,label", rows), **WHOLE))
@@ -407,34 +415,38 @@ def test_csv_missing_values_by_the_stated_rule(tmp_path):
         "a missing",
         "colour=blue",
         "colour=red",
+        "colour missing",
         "b",
     )
     median = float(np.median([v for v in a if v is not None]))
     x = pipeline.transform(pipeline.raw("train", 40)[0])
-    assert x[3].tolist() == [median, 1, 1, 0, 3]
-    assert x[4].tolist() == [16, 0, 0, 1, 4]
-    assert x[5].tolist() == [25, 0, 0, 1, 5]  # the most frequent colour
+    assert x[3].tolist() == [median, 1, 1, 0, 0, 6]
+    assert x[4].tolist() == [16, 0, 0, 1, 0, 8]
+    assert x[5].tolist() == [25, 0, 0, 0, 1, 10]
     new, _ = pipeline.read(write_csv(tmp_path / "new.csv", "a,colour,b", [",green,", "1,,2"]))
-    assert pipeline.transform(new).tolist() == [[median, 1, 0, 0, 19.5], [1, 0, 0, 1, 2]]
+    assert pipeline.transform(new).tolist() == [[median, 1, 0, 0, 0, 39], [1, 0, 0, 0, 1, 2]]
 
 
 def test_csv_statistics_are_of_the_training_part(tmp_path):
-    rows = [f"{i},{'' if i % 7 == 0 else i},{i % 2}" for i in range(100)]
-    data = Data(source=csv_of(tmp_path, "row,a,label", rows), validation=0.2, test=0.2)
+    rows = [f"{2 * i},{'' if i % 7 == 0 else i * i},{i % 2}" for i in range(100)]
+    data = Data(source=csv_of(tmp_path, "place,a,label", rows), validation=0.2, test=0.2)
     pipeline = Pipeline(data)
     train = pipeline.raw("train", 100)[0]
     fill = pipeline.preparation.inputs[0].fill
     assert fill[1] == pytest.approx(np.nanmedian(train[:, 1].numpy()))
     held = set(pipeline.raw("test", 100)[0][:, 0].tolist())
-    changed = [f"{i},{1000 if i in held else '' if i % 7 == 0 else i},{i % 2}" for i in range(100)]
+    changed = [
+        f"{2 * i},{1000 if 2 * i in held else '' if i % 7 == 0 else i * i},{i % 2}"
+        for i in range(100)
+    ]
     other = Pipeline(
-        Data(source=csv_of(tmp_path, "row,a,label", changed), validation=0.2, test=0.2)
+        Data(source=csv_of(tmp_path, "place,a,label", changed), validation=0.2, test=0.2)
     )
     assert torch.equal(other.preparation.inputs[0].fill, fill)
 
 
 def test_csv_columns_of_names_are_left_out(tmp_path):
-    rows = [f"person {i},{i},,{i % 2}" for i in range(150)]
+    rows = [f"person{i},{i * i},,{i % 2}" for i in range(150)]
     with pytest.warns(UserWarning, match=r"'name' \(150 different texts.*'nothing' \(empty\)"):
         pipeline = Pipeline(Data(source=csv_of(tmp_path, "name,a,nothing,label", rows), **WHOLE))
     assert pipeline.input_shape == (1,)
@@ -450,8 +462,12 @@ def test_csv_predict(tmp_path):
     assert x[0].tolist() == [3, 1, 1.5]
     assert x[1, 1] == -1
     assert torch.isfinite(again.transform(x)).all()
-    with pytest.raises(InputError, match="did you mean 'colours'"):
-        again.read(write_csv(tmp_path / "other.csv", "a,b,colours", ["1,2,red"]))
+    other = write_csv(tmp_path / "other.csv", "a,b,colours", ["1,2,red"])
+    with pytest.warns(UserWarning, match="no column 'colour': taken as missing"):
+        x, _ = again.read(other)
+    assert torch.isfinite(again.transform(x)).all()
+    with pytest.raises(InputError, match="at least one of a, colour, b"):
+        again.read(write_csv(tmp_path / "third.csv", "p,q", ["1,2"]))
 
 
 # --- folders of images ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, Field
@@ -310,7 +310,10 @@ class Recipe(Part):
     def get(self, path: str) -> Any:
         """The value at a path: ``recipe.get("optimizer.lr")``."""
         here: Any = self
-        for place in path.split("."):
+        places = path.split(".")
+        for i, place in enumerate(places):
+            if isinstance(here, dict):
+                return here[".".join(places[i:])]
             if isinstance(here, tuple):
                 here = here[_index(here, place, path)]
             elif isinstance(here, BaseModel) and place in type(here).model_fields:
@@ -354,6 +357,8 @@ def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str)
                 path, got=value, expected=f"a part of kind {kind} there", repair="set its kind too"
             )
         return _put(_class(kind, here.get("kind", value), path), here, places, value, path)
+    if _is_mapping(field.annotation):
+        return {**(here or {}), ".".join(places): value}
     part = table_class(field.annotation)
     if part is None:
         whole = path.removesuffix("." + ".".join(places))
@@ -365,6 +370,11 @@ def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str)
     elif isinstance(here, str) and part is Init:
         here = {"weights": here}
     return _put(part, here if isinstance(here, dict) else {}, places, value, path)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    """Whether a field holds names of the user's own, as ``columns`` of a table."""
+    return get_origin(annotation) is dict or any(map(_is_mapping, get_args(annotation)))
 
 
 def _class(kind: str, name: str, path: str) -> type[Part]:

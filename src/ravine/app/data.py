@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as Grid
@@ -16,6 +17,7 @@ from ravine.app.options import cell
 from ravine.data.inspect import examples
 from ravine.data.inspect.counts import summarize
 from ravine.data.pipeline import Pipeline
+from ravine.data.tables.columns import LEFT_OUT
 from ravine.recipe import Data, Recipe
 from ravine.report import sheets as sheets
 
@@ -31,7 +33,7 @@ def show_data(data: Data, out: Path | None) -> dict[str, Any]:
     name = _name(data)
     _print_parts(f"{name}: {pipeline.task}", found)
     _print_classes(found)
-    _print_columns(found.get("columns", []))
+    _print_columns(found)
     _print_samples(pipeline)
     path = sheets.save(_sheet(pipeline, name), out, f"{Path(name).stem}-samples")
     _console.print(f"samples: {path}", highlight=False, soft_wrap=True)
@@ -151,25 +153,43 @@ def _print_classes(found: dict[str, Any]) -> None:
     _console.print(shown)
 
 
-def _print_columns(columns: list[dict[str, Any]]) -> None:
-    """Each column of a table: its kind, range, missing values."""
-    if not columns:
+def _print_columns(found: dict[str, Any]) -> None:
+    """What each column of a table is read as and why, in 80 columns; then how to change it."""
+    if "decisions" not in found:
         return
-    fields = ("kind", "min", "median", "max", "different", "missing", "most frequent")
-    shown = Grid(title="columns of the training part", title_justify="left")
-    shown.add_column("column")
-    for field in fields:
-        shown.add_column(field, justify="left" if field in ("kind", "most frequent") else "right")
-    for column in columns[:40]:
-        most = ", ".join(
-            f"{name} ({count:,})" for name, count in list(column.get("most", {}).items())[:3]
-        )
+    measured = {column["name"]: column for column in found["columns"]}
+    shown = Grid(title="columns", title_justify="left", expand=False)
+    shown.add_column("column", max_width=18, overflow="fold")
+    shown.add_column("read as", style="bold", max_width=10)
+    shown.add_column("missing", justify="right")
+    shown.add_column("holds (training part) and why", ratio=1)
+    for decision in found["decisions"][:60]:
+        held = _held(measured.get(decision["name"], {}), decision["kind"])
+        why = "" if decision["why"] == "numbers" else decision["why"]
+        kind = decision["kind"] + (", left out" if decision["kind"] in LEFT_OUT else "")
         shown.add_row(
-            Text(column["name"]), *(cell(column.get(field)) for field in fields[:-1]), Text(most)
-        )
+            Text(decision["name"]), kind, cell(decision["missing"] or None),
+            Text("; ".join(part for part in (held, why) if part)),
+        )  # fmt: skip
     _console.print(shown)
-    if len(columns) > 40:
-        _console.print(f"and {len(columns) - 40} columns more", highlight=False)
+    if len(found["decisions"]) > 60:
+        _console.print(f"and {len(found['decisions']) - 60} columns more", highlight=False)
+    targets = ", ".join(found["targets"])
+    _console.print(f"target: {targets} ({found['task']}: {found['target_why']})", highlight=False)
+    name = found["decisions"][0]["name"]
+    repair = f'to read a column otherwise, in the recipe: data.source.columns.{name} = "number"'
+    _console.print(repair, highlight=False, markup=False)
+
+
+def _held(column: dict[str, Any], kind: str) -> str:
+    """The range of a column, or its most frequent values."""
+    if kind == "date" and "min" in column:
+        first, last = (str(np.datetime64(int(column[end]), "D")) for end in ("min", "max"))
+        return f"{first} to {last}"
+    if kind == "number" and "min" in column:
+        return f"{column['min']:.5g} to {column['max']:.5g}, median {column['median']:.5g}"
+    most = list(column.get("most", {}).items())[:3]
+    return ", ".join(f"{name} ({count:,})" for name, count in most)
 
 
 def _print_samples(pipeline: Pipeline) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Part, find
-from ravine.data.read.tables import Encoder
 from ravine.data.source import Source, Split
 from ravine.data.statistics import Rows
+from ravine.data.tables.encoder import Encoder
 from ravine.data.transform import Chain, Transform, fused, pack, unpack
 from ravine.errors import InputError
 

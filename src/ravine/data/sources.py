@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ravine.catalogue import Count, Pair, Text
+from ravine.catalogue import Columns, Count, Pair, Text
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.read import files, published
 from ravine.data.read.files import find
@@ -137,18 +137,27 @@ def csv(
     drop: tuple[Text, ...] = (),
     task: Literal["auto", "classification", "regression"] = "auto",
     categorical: Literal["one_hot", "index"] = "one_hot",
+    columns: Columns | None = None,
 ) -> Source:
-    """A table with a header: one row a sample. Separated by commas, semicolons, tabs or bars; where
-    a comma does not separate, it may be the decimal point.
+    """A table: one row a sample. Encoding, separator and header are found from the file.
 
     ``target`` is the column to predict (default: one called target, label, class or y, else the
-    last), or several for a regression; columns in ``drop`` are not used. Columns of numbers stay
-    numbers; columns of text are categories, one-hot or an index. Columns that are empty or have
-    more than 100 different texts are left out with a warning. A missing number (an empty cell, NA,
-    NaN, null, none, ?) becomes the median of the training part, with an indicator column beside it
-    where the training part misses some; a missing category the most frequent one; a category that
-    the training part does not have gives zeros. The task is classification where the target is text
-    or at most 20 different whole numbers, else regression.
+    last), or several for a regression; columns in ``drop`` are not used. ``task`` is classification
+    where the target is text, a flag, or at most 20 different whole numbers, else regression.
+
+    What each other column holds is decided by all its values, and ``ravine data`` shows it: a
+    number (marks of thousands and decimals by the whole column; units, currency and per cent signs
+    are taken off; rare words such as unknown are missing values), a category, a date (year, month,
+    weekday, days since 1970, and the hour where there are times), a flag (yes and no in any
+    spelling), a text (hashed words and letters), an identifier or a constant (both left out).
+    Columns that equal the target or determine it are left out with a warning. ``columns`` decides
+    otherwise: ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``.
+
+    A missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training
+    part; beside each column of which the training part misses some a flag says where. Categories
+    are one-hot or an index (``categorical``); one that training did not have gives zeros. Raises
+    InputError for files that are no table, for rows of unequal length, and for targets that are
+    missing in more than a fifth of the rows; fewer are left out.
 
     ``task`` and ``categorical`` (one_hot, or index: the category's number) decide for
     themselves where they are not auto.
@@ -162,7 +171,10 @@ def csv(
     ...     csv(Path(place), path="a.csv").task
     'regression'
     """
-    return files.from_csv(find(path, root, "a CSV file"), target, task, categorical, drop)
+    from ravine.data.tables.load import from_csv
+
+    found = find(path, root, "a CSV file")
+    return from_csv(found, target, task, categorical, drop, columns or {})
 
 
 def npz(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ravine.data.pipeline import Pipeline
 from ravine.data.preparation import count_classes
 from ravine.data.statistics import Moments, Rows, moments
+from ravine.data.tables.matrix import places_of
 
 _MOST_NAMED = 100  # constant features, and columns of arrays
 
@@ -29,7 +31,9 @@ def summarize(pipeline: Pipeline) -> dict[str, Any]:
         "parts": {name: _part(pipeline, name, described) for name in names if pipeline.has(name)},
     }
     if described:
+        facts = pipeline.preparation.facts
         found["columns"] = _columns(pipeline, described)
+        found |= {name: facts[name] for name in ("decisions", "written", "targets", "target_why")}
     return found
 
 
@@ -51,12 +55,18 @@ def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None)
         "features": features,
     }
     if constant and (described or len(inputs.shape) == 1):
-        row["constant"] = [described[i]["name"] if described else i for i in constant[:_MOST_NAMED]]
+        names = _raw_names(described) if described else range(features)
+        row["constant"] = [names[i] for i in constant[:_MOST_NAMED]]
     if pipeline.task == "regression":
         row["target"] = _spread(moments(Rows.of_split(split, 1), "global"))
     else:
         row["class_counts"] = count_classes(split, pipeline.outputs).tolist()
     return row
+
+
+def _raw_names(described: list[dict[str, Any]]) -> list[str]:
+    """The column of each raw number."""
+    return [c["name"] for c, place in places_of(described) for _ in range(place.start, place.stop)]
 
 
 def _range(
@@ -65,7 +75,7 @@ def _range(
     """Range, mean and deviation of all numbers; codes of categories are no numbers."""
     if not described:
         return _spread(moments(inputs, "global"))
-    numbers = [i for i, column in enumerate(described) if column["kind"] == "number"]
+    numbers = [p.start for c, p in places_of(described) if c["kind"] == "number"]
     if not numbers:
         return dict.fromkeys(("min", "max", "mean", "deviation"))
     chosen = Rows((len(numbers),), inputs.dtype, lambda: (x[:, numbers] for x in inputs.chunks()))
@@ -77,17 +87,19 @@ def _columns(pipeline: Pipeline, described: list[dict[str, Any]]) -> list[dict[s
     split = pipeline.part("train")
     x = torch.cat([chunk for chunk, _ in split.chunks()])
     return [
-        {"name": c["name"], "kind": c["kind"], **_column(c, x[:, i])}
-        for i, c in enumerate(described)
+        {"name": c["name"], "kind": c["kind"], **_column(c, x[:, place.start])}
+        for c, place in places_of(described)
     ]
 
 
-def _column(column: dict[str, Any], values: Tensor) -> dict[str, Any]:
+def _column(column: Mapping[str, Any], values: Tensor) -> dict[str, Any]:
     known = values[~torch.isnan(values)]
     found: dict[str, Any] = {"missing": len(values) - len(known), "different": len(known.unique())}
     if not len(known):
         return found
-    if column["kind"] == "number":
+    if column["kind"] == "text":
+        return {"missing": found["missing"]}
+    if column["kind"] != "category":
         spread = {
             "min": known.min(),
             "median": known.median(),

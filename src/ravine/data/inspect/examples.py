@@ -14,7 +14,8 @@ from torch import Tensor
 from ravine import randomness
 from ravine.data.objects.stream import Ordered
 from ravine.data.pipeline import Pipeline
-from ravine.data.read.tables import Encoder
+from ravine.data.tables.encoder import Encoder
+from ravine.data.tables.matrix import places_of
 from ravine.errors import InputError
 
 View = Literal["images", "table", "text", "tokens", "sequences"]
@@ -38,12 +39,17 @@ class Column:
     name: str
     values: np.ndarray  # [N] float64
     categories: tuple[str, ...] = ()
+    kind: str = "number"
 
     def cell(self, row: int) -> str:
         value = self.values[row]
         if np.isnan(value):
             return ""
-        return self.categories[int(value)] if self.categories else f"{value:.6g}"
+        if self.kind == "date":
+            return str(np.datetime64(int(value * 1440), "m")).removesuffix("T00:00")
+        if not self.categories:
+            return f"{value:.6g}"
+        return self.categories[int(value)] if value >= 0 else "(other)"
 
 
 @dataclass
@@ -94,11 +100,12 @@ def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
     x, y = pipeline.raw("train", first) if first else _take(pipeline, _shuffled(pipeline)[:_POOL])
     values = x.flatten(1).double().numpy()  # [N, D]
     described = pipeline.preparation.facts.get("columns") or [
-        {"name": f"x{i}"} for i in range(values.shape[1])
+        {"name": f"x{i}", "kind": "number"} for i in range(values.shape[1])
     ]
     columns = [
-        Column(part["name"], values[:, i], tuple(part.get("categories", ())))
-        for i, part in enumerate(described)
+        Column(c["name"], values[:, place.start], tuple(c.get("categories", ())), c["kind"])
+        for c, place in places_of(described)
+        if c["kind"] != "text"
     ]
     names = pipeline.preparation.facts.get("targets") or (
         ["y"] if y.ndim == 1 or y.shape[1] == 1 else []

@@ -1,4 +1,4 @@
-"""The person's own files -> sources: npz, IDX, CSV, text."""
+"""The person's own files -> sources: npz, IDX, text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ravine.data.objects.pairs import from_pairs
-from ravine.data.objects.targets import interpret
-from ravine.data.read import idx, tables, text
+from ravine.data.read import idx, text
 from ravine.data.read.cache import also_looked_in
-from ravine.data.source import Arrays, Source
-from ravine.data.statistics import Rows
-from ravine.errors import InputError, unknown
+from ravine.data.source import Source
+from ravine.errors import InputError
 
 _IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 
@@ -138,84 +135,3 @@ def _idx_folder(path: Path) -> dict[str, tuple[Any, Any]]:
 
 def from_text(path: Path, length: int) -> Source:
     return Source({"all": text.Text(text.read(path), length, path.name)}, "sequence")
-
-
-def from_csv(
-    path: Path,
-    target: str | tuple[str, ...] | None,
-    task: str,
-    categorical: str,
-    drop: tuple[str, ...],
-) -> Source:
-    table = tables.read(path)
-    targets = tables.targets_of(table, target)
-    for name in drop:
-        if name not in table.columns:
-            raise unknown(f"{table.where}: drop", name, table.columns)
-        if name in targets:
-            raise InputError(
-                f"{table.where}: drop", got=name, expected="an input column: this one is the target"
-            )
-    columns = tables.describe(
-        table, [name for name in table.columns if name not in targets and name not in drop]
-    )
-    raw = tables.matrix(table, columns)
-    y, classes = _csv_targets(table, targets, task)
-    found = interpret({"train": y}, raw, "classification" if classes else "regression", classes)
-
-    def encode(rows: Rows) -> tables.Encoder:
-        return tables.fit_encoder(torch.cat(list(rows.chunks())), columns, categorical, table.where)
-
-    parts = {"train": Arrays(raw, found.parts["train"])}
-    facts = {"targets": list(targets), "columns": columns}
-    return Source(
-        parts, found.task, found.classes, outputs=found.outputs, facts=facts, encode=encode
-    )
-
-
-def _csv_targets(
-    table: tables.Table, names: tuple[str, ...], task: str
-) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """The targets [N] or [N, K] and the names of the classes; no names for a regression."""
-    for name in names:
-        gaps = [row for row, cell in enumerate(table.columns[name], 1) if tables.missing(cell)]
-        if gaps:
-            raise InputError(
-                f"{table.where}: target {name}",
-                got=f"{len(gaps)} missing value(s), first in data row {gaps[0]}",
-                expected="a target in every row",
-                repair="remove those rows",
-            )
-    if len(names) == 1:
-        return _csv_target(table.columns[names[0]], task, f"{table.where}: target {names[0]}")
-    if task == "classification":
-        raise InputError(
-            f"{table.where}: target",
-            got=f"{len(names)} columns",
-            expected="one column for a classification",
-        )
-    columns = [
-        tables.numbers(table.columns[name], f"{table.where}: target {name}") for name in names
-    ]
-    return torch.tensor(columns, dtype=torch.float64).T.contiguous(), ()
-
-
-def _csv_target(cells: list[str], task: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Text and at most 20 different whole numbers are classes unless the task says otherwise."""
-    numeric = all(tables.number(cell) is not None for cell in cells)
-    values = tables.numbers(cells, where) if numeric or task == "regression" else []
-    few = numeric and len(set(values)) <= 20 and all(value == round(value) for value in values)
-    if task == "regression" or (task == "auto" and numeric and not few):
-        return torch.tensor(values, dtype=torch.float64), ()
-    kinds = sorted(set(cells), key=lambda cell: (float(cell) if numeric else 0.0, cell))
-    if len(kinds) < 2:
-        raise InputError(where, got=f"one class ({kinds[0]})", expected="at least two classes")
-    if task == "auto" and len(kinds) > max(20, len(cells) // 2):
-        raise InputError(
-            where,
-            got=f"{len(kinds)} different texts in {len(cells)} rows",
-            expected="classes that come again",
-            repair=f"first is {kinds[0]!r}; name the right column with target, or set task = classification",
-        )
-    place = {kind: code for code, kind in enumerate(kinds)}
-    return torch.tensor([place[cell] for cell in cells]), tuple(kinds)

@@ -12,7 +12,8 @@ from torch import Tensor
 from ravine.catalogue import Part
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
-from ravine.data.read import files, idx, tables, text
+from ravine.data.read import files, idx, text
+from ravine.data.tables.load import all_numbers, rows_by
 from ravine.errors import InputError
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -72,7 +73,7 @@ def read(
         raise InputError(str(path), expected="a file or folder that exists")
     kind = source.kind
     if "columns" in facts:
-        return _table(path, facts["columns"])
+        return _numbered(rows_by(path, facts["columns"]), path)
     if kind in ("text", "shakespeare"):
         tokens = text.encode(text.read(path), classes).long()
         if not len(tokens):
@@ -89,9 +90,7 @@ def read(
             )
         return _numbered(tensor(array, path.name), path)
     if path.suffix.lower() in (".csv", ".tsv"):
-        table = tables.read(path)
-        columns = [{"name": name, "kind": "number"} for name in table.columns]
-        return _numbered(tables.matrix(table, columns), path)
+        return _numbered(all_numbers(path), path)
     data = idx.read_bytes(path)
     if data[:2] == b"\0\0":
         return _numbered(tensor(files.idx_images(path), path.name), path)
@@ -100,10 +99,6 @@ def read(
 
 def _numbered(rows: Any, path: Path) -> tuple[Tensor, list[str]]:
     return rows, [f"{path.name}:{i}" for i in range(len(rows))]
-
-
-def _table(path: Path, columns: list[dict[str, Any]]) -> tuple[Tensor, list[str]]:
-    return _numbered(tables.matrix(tables.read(path), columns), path)
 
 
 def _images(

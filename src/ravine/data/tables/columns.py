@@ -1,0 +1,380 @@
+"""What each column of a table holds: one decision per column, made from all its values, shown to
+the user, stored with the run, and overridden by the recipe.
+
+A decision is plain data: ``name``, ``kind``, ``why``, ``missing``, ``different`` and what reading
+the column again needs (marks of numbers, the form of dates, categories, …). Columns whose kind is
+in ``LEFT_OUT`` are no inputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ravine.data.tables import dates, numbers
+from ravine.data.tables.file import Cells, Table
+from ravine.errors import InputError
+
+KINDS = ("number", "category", "date", "flag", "text", "identifier", "constant")
+LEFT_OUT = ("identifier", "constant", "leak")
+MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
+TEXT_WIDTH = 128  # features of a text column
+_COUNTED = 50_000  # rows in which different numbers are counted
+
+_TRUE = ("true", "yes", "y", "t", "1", "on", "ja", "wahr", "oui", "vrai", "si", "sí", "x", "✓")
+_FALSE = ("false", "no", "n", "f", "0", "off", "nein", "falsch", "non", "faux")
+_UUID = re.compile(r"\{?[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\}?")
+_ID_NAME = re.compile(
+    r"(^|[\s_\-.])(id|ids|uid|uuid|guid|key|nr|no|num|number|nummer|index|idx|pk|row|rownum|"
+    r"reference|ref|isbn|ean|sku|serial)$|^(unnamed: ?\d+|id|index)\b|[a-z]I[dD]$|(kunden?|"
+    r"customer|account|order|invoice|ticket|record|patient|passenger|member)[\s_-]?(id|nr|no|"
+    r"number|nummer)",
+    re.IGNORECASE,
+)
+_FOLDED_ID = re.compile(r"[a-z]I[dD]$")
+_CODE_NAME = re.compile(r"(^|[\s_\-.])(zip|zipcode|plz|postcode|postal|code)s?($|[\s_\-.])", re.IGNORECASE)  # fmt: skip
+
+
+def decide_columns(
+    table: Table, names: Sequence[str], wanted: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The decisions for these columns; ``wanted`` are those that the recipe has made."""
+    wanted = wanted or {}
+    columns = [_Column(table.columns[name]) for name in names]
+    written = {c.name: c.number_marks() for c in columns if wanted.get(c.name, "number")[:6] == "number"}  # fmt: skip
+    comma, why = _habit(table, written)
+    day_first = comma or table.separator == ";"
+    return [
+        _wanted(c, wanted[c.name], comma, why, day_first, table.where)
+        if c.name in wanted
+        else _decided(c, comma, why, day_first)
+        for c in columns
+    ]
+
+
+def _habit(table: Table, written: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a comma is decimal in this file, and what tells: columns that leave no doubt, else
+    the separator."""
+    sure = {name: m for name, m in written.items() if m is not None and m.sure}
+    for name, marks in sure.items():
+        if marks.decimal == "," or marks.thousands == ".":
+            return True, f"as in column {name!r}"
+        if marks.thousands == ",":
+            return False, f"as in column {name!r}"
+    dotted = next((name for name, m in sure.items() if m.why == "fraction"), None)
+    if dotted is not None:
+        return False, f"as in column {dotted!r}"
+    if table.separator == ";":
+        return True, "as usual in files with semicolons"
+    return False, "as usual in files without semicolons"
+
+
+class _Column:
+    """A column's cells, and what was found out about them so far."""
+
+    def __init__(self, cells: Cells):
+        self.cells, self.name = cells, cells.name
+        self._written: numbers.Written | None = None
+        self.marks: numbers.Marks | None = None
+        self.unit: str | None = ""
+        self.code = False  # digits with zeros in front, which numbers do not have
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many rows hold each different text."""
+        known = self.cells.codes[self.cells.codes >= 0]
+        return np.bincount(known, minlength=len(self.cells.texts))
+
+    def number_marks(self) -> numbers.Marks | None:
+        """How its numbers are written; None where it holds none."""
+        if self.cells.numbers is not None:
+            head = [cell for cell in self.cells.head if cell]
+            self.code = numbers.leading_zeros(head) > 0.01
+            if not self._could_be_thousands(head) and not self.code:
+                fraction = any("." in cell for cell in head)
+                self.marks = numbers.Marks(".", "", True, "fraction" if fraction else "")
+                return self.marks
+            self.cells = self.cells.raw()  # as it is written
+            self.cells.head = head
+        if not self._mostly_digits():
+            return None
+        self._written = numbers.taken_apart(self.cells.texts, self.counts)
+        self.unit = numbers.unit_of(self._written)
+        if self.unit is None:
+            return None
+        numbers.without_other_units(self._written, self.unit)
+        self.code = numbers.leading_zeros(self.cells.texts.tolist()) > 0.01
+        self.marks = None if self.code else numbers.marks_of([c for c in self._written.cores if c])
+        return self.marks
+
+    def _could_be_thousands(self, head: Sequence[str]) -> bool:
+        """Whether every fraction could be a group of three digits: 1.004 and 12.500."""
+        values = self.cells.numbers
+        assert values is not None
+        with_mark = [cell for cell in head if "." in cell]
+        if not with_mark or not all(
+            re.fullmatch(r"[-+]?[1-9]\d{0,2}\.\d{3}", c) for c in with_mark
+        ):
+            return False
+        known = values[~np.isnan(values)]
+        thousands = known * 1000
+        return bool((np.abs(thousands - np.round(thousands)) < 1e-6).all())
+
+    def _mostly_digits(self) -> bool:
+        probe = self.cells.texts[:: max(1, len(self.cells.texts) // 500)]
+        if not len(probe):
+            return False
+        digits = sum(any(map(str.isdigit, text)) and len(text) < 64 for text in probe)
+        return digits >= 0.2 * len(probe)
+
+    def numbers_by(self, marks: numbers.Marks) -> np.ndarray:
+        """The number of each different text [U], NaN where it is none."""
+        assert self._written is not None
+        return numbers.values_of(self._written, marks)
+
+
+def _decided(c: _Column, comma: bool, why: str, day_first: bool) -> dict[str, Any]:
+    """The kind of a column by the rules, the surest first."""
+    cells = c.cells
+    known = cells.size - int(cells.missing.sum())
+    if not known:
+        return _decision(c, "constant", "empty")
+    if cells.numbers is not None:
+        return _numeric(c, cells.numbers, {"decimal": ".", "thousands": ""}, "numbers")
+    flag = _flag(c)
+    if flag is not None:
+        return flag
+    if len(cells.texts) == 1:
+        return _decision(c, "constant", f"always {cells.texts[0]!r}")
+    if c.marks is not None:
+        found = _number(c, comma, why)
+        if found is not None:
+            return found
+    found_dates = dates.dates_of(cells.texts, c.counts, day_first)
+    if found_dates is not None:
+        return _date(c, found_dates)
+    return _worded(c)
+
+
+def _decision(c: _Column, kind: str, why: str, **more: Any) -> dict[str, Any]:
+    cells = c.cells
+    if cells.numbers is not None:
+        more = {"different": pd.Series(cells.numbers[:_COUNTED]).nunique()} | more
+    return {
+        "name": c.name,
+        "kind": kind,
+        "why": why,
+        "missing": int(cells.missing.sum()),
+        "different": len(cells.texts),
+        **more,
+    }
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
+    """A column of texts as numbers, where nearly all are: nine of ten rows, or all but one or two
+    words."""
+    marks = c.marks
+    assert marks is not None
+    if not marks.sure:
+        marks = numbers.settled(marks, comma, why)
+    values, counts = c.numbers_by(marks), c.counts
+    good = ~np.isnan(values)
+    share = counts[good].sum() / counts.sum()
+    words = [c.cells.texts[place] for place in np.argsort(-counts) if not good[place]]
+    if share < 0.9 and not (share >= 0.5 and len(words) <= 2 and good.sum() >= 8):
+        return None
+    said = []
+    if marks.thousands:
+        said.append(f"thousands {_mark(marks.thousands)}")
+    if marks.decimal == ",":
+        said.append("decimal ,")
+    if c.unit:
+        said.append(f"unit {c.unit}")
+    if marks.why:
+        said.append(marks.why)
+    if words:
+        lost = int(counts[~good].sum())
+        shown = ", ".join(map(repr, words[:3])) + (", …" if len(words) > 3 else "")
+        said.append(f"{lost} {'cell' if lost == 1 else 'cells'} missing: {shown}")
+    facts = {**marks.facts(), "unit": c.unit}
+    rows = c.cells.rows_of(values, np.nan)
+    return _numeric(c, rows, facts, "; ".join(said) or "numbers")
+
+
+def _mark(mark: str) -> str:
+    return {" ": "space"}.get(mark, mark)
+
+
+def _numeric(c: _Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> dict[str, Any]:
+    """A column of numbers [N]: a number, unless it is constant, a flag, or counts the rows."""
+    missing = np.isnan(rows)
+    different = pd.Series(rows[:_COUNTED]).nunique()
+    found = _decision(c, "number", why, **facts, different=different)
+    found["missing"] = int(missing.sum())
+    low, high = np.nanmin(rows), np.nanmax(rows)
+    if low == high:
+        return found | {"kind": "constant", "why": f"always {low:g}"}
+    if low == 0 and high == 1 and ((rows == 0) | (rows == 1) | missing).all():
+        return found | {"kind": "flag", "why": "0 and 1", "true": ["1"], "false": ["0"]}
+    running = _running_number(c.name, rows)
+    return found | {"kind": "identifier", "why": running} if running else found
+
+
+def _running_number(name: str, rows: np.ndarray) -> str:
+    """Why a column of numbers names its rows rather than says something of them; else ""."""
+    if len(rows) < 8 or (rows != np.round(rows)).any():
+        return ""  # NaN is not equal to itself
+    steps = np.diff(rows)
+    if (steps == steps[0]).all() and abs(steps[0]) == 1:
+        return "a running number: each row has the next one"
+    different = len(pd.unique(rows))
+    spread = rows.max() - rows.min() + 1
+    if different == len(rows) and spread <= 1.05 * len(rows) and len(rows) >= 30:
+        return "a running number: each from the first to the last once"
+    if _named_like_an_id(name) and different >= 0.95 * len(rows):
+        return "its name says so, and each row has its own number"
+    return ""
+
+
+def _named_like_an_id(name: str) -> bool:
+    return bool(_ID_NAME.search(name)) or bool(_FOLDED_ID.search(name))
+
+
+# --- flags, dates, words --------------------------------------------------------------------------
+
+
+def _flag(c: _Column) -> dict[str, Any] | None:
+    """Two values that mean yes and no, in however many spellings."""
+    if len(c.cells.texts) > 20:
+        return None
+    texts = {str(text).lower() for text in c.cells.texts}
+    true, false = sorted(texts & set(_TRUE)), sorted(texts & set(_FALSE))
+    if len(true) + len(false) < len(texts) or not true:
+        return None
+    if false:
+        return _decision(
+            c, "flag", f"{'/'.join(true)} and {'/'.join(false)}", true=true, false=false
+        )
+    if 0.05 <= c.cells.missing.mean() <= 0.95:
+        return _decision(c, "flag", f"{'/'.join(true)} or empty", true=true, false=[])
+    return None
+
+
+def _date(c: _Column, found: dates.Dates) -> dict[str, Any]:
+    counts = c.counts
+    lost = int(counts[np.isnan(found.days)].sum())
+    said = [found.form + (" with times" if found.times else "")]
+    if not found.sure:
+        said.append("day and month could be the other way round")
+    if lost:
+        said.append(f"{lost} cells missing that are no dates")
+    rows = c.cells.rows_of(found.days, np.nan)
+    gone = {"missing": int(np.isnan(rows).sum())}
+    if len(np.unique(found.days[~np.isnan(found.days)])) == 1:
+        return _decision(c, "constant", "always the same day") | gone
+    facts = {"form": found.form, "times": found.times}
+    return _decision(c, "date", "; ".join(said), **facts) | gone
+
+
+def _worded(c: _Column) -> dict[str, Any]:
+    """Texts: categories where they come again, else an identifier or words to be read."""
+    texts, counts = c.cells.texts, c.counts
+    known, different = int(counts.sum()), len(texts)
+    probe = [str(text) for text in texts[:: max(1, different // 500)]]
+    if sum(bool(_UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
+        return _decision(c, "identifier", "UUIDs")
+    words = float(np.mean([len(text.split()) for text in probe]))
+    repeated = 1 - different / known
+    mixed = " of numbers in several units" if c.unit is None else ""
+    if different <= 20 and repeated >= 0.25:
+        return _category(c, f"{different} different texts{mixed}")
+    if words >= 3 and repeated < 0.5:
+        return _decision(c, "text", f"{words:.0f} words a cell, most of them different", width=TEXT_WIDTH)  # fmt: skip
+    if repeated >= 0.05 and not (_named_like_an_id(c.name) and repeated < 0.5):
+        return _category(c, f"{different:,} different texts{mixed}")
+    if words >= 2 and not any(any(map(str.isdigit, text)) for text in probe):
+        return _decision(c, "text", "names of several words, nearly all different", width=TEXT_WIDTH)  # fmt: skip
+    return _decision(c, "identifier", f"{different:,} different texts in {known:,} rows")
+
+
+def _category(c: _Column, why: str) -> dict[str, Any]:
+    texts, counts = c.cells.texts, c.counts
+    order = np.lexsort((texts.astype(str), -counts))[:MOST_CATEGORIES]
+    categories = sorted(str(texts[place]) for place in order)
+    if len(texts) > MOST_CATEGORIES:
+        why += f", of which the {MOST_CATEGORIES} most frequent count"
+    return _decision(c, "category", why, categories=categories)
+
+
+# --- what the recipe says -------------------------------------------------------------------------
+
+
+def _wanted(
+    c: _Column, kind: str, comma: bool, why: str, day_first: bool, where: str
+) -> dict[str, Any]:
+    """A column as the recipe wants it."""
+    said = "set in the recipe"
+    place = f"{where}: column {c.name}"
+    if kind in ("identifier", "constant"):
+        return _decision(c, "identifier", said)
+    if kind.startswith("number"):
+        return _wanted_number(c, kind, comma, why, place) | {"why": said}
+    if kind.startswith("date"):
+        return _wanted_date(c, kind, day_first, place) | {"why": said}
+    if c.cells.numbers is not None:
+        c.cells = c.cells.raw()
+    if kind == "category":
+        return _category(c, said)
+    if kind == "text":
+        return _decision(c, "text", said, width=TEXT_WIDTH)
+    texts = sorted(str(text).lower() for text in c.cells.texts)
+    true = [text for text in texts if text in _TRUE] or texts[-1:]
+    false = [text for text in texts if text not in true]
+    if len(false) > 1 and not set(false) <= set(_FALSE):
+        raise InputError(place, got=f"{len(texts)} different texts", expected="two, for a flag")
+    return _decision(c, "flag", said, true=true, false=false)
+
+
+def _wanted_number(c: _Column, kind: str, comma: bool, why: str, place: str) -> dict[str, Any]:
+    chosen = {"number 1,234.5": (".", ","), "number 1.234,5": (",", ".")}.get(kind)
+    if chosen is None and c.cells.numbers is not None and not c.code:
+        return _decision(c, "number", "", decimal=".", thousands="")
+    if c.cells.numbers is not None:
+        c.cells = c.cells.raw()
+    if chosen is None and c.marks is not None:
+        marks = c.marks if c.marks.sure else numbers.settled(c.marks, comma, why)
+    else:
+        marks = numbers.Marks(*(chosen or (".", "")), sure=True)
+    c._written = c._written or numbers.taken_apart(c.cells.texts, c.counts)
+    values = c.numbers_by(marks)
+    if np.isnan(values).all():
+        raise InputError(
+            place,
+            got=str(c.cells.texts[0]) if len(c.cells.texts) else "no value",
+            expected="numbers",
+        )
+    rows = c.cells.rows_of(values, np.nan)
+    facts = {**marks.facts(), "unit": c.unit or ""}
+    return _decision(c, "number", "", **facts) | {"missing": int(np.isnan(rows).sum())}
+
+
+def _wanted_date(c: _Column, kind: str, day_first: bool, place: str) -> dict[str, Any]:
+    if c.cells.numbers is not None:
+        c.cells = c.cells.raw()
+    form = kind.removeprefix("date").strip()
+    found = dates.dates_of(c.cells.texts, c.counts, day_first)
+    if form:
+        days, times = dates.parsed(c.cells.texts, form)
+        found = None if np.isnan(days).all() else dates.Dates(days, form, times)
+    if found is None:
+        raise InputError(
+            place, got=str(c.cells.texts[0]) if len(c.cells.texts) else "no value", expected="dates"
+        )
+    return _decision(c, "date", "", form=found.form, times=found.times)

@@ -1,0 +1,151 @@
+"""Cells -> dates, in the forms that people write, each decided by the whole column."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+_TIME = r"(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|UTC|[+-]\d{2}:?\d{2}))?)?"
+_MONTH_NUMBER = {  # English, German, French, Spanish
+    name: number
+    for number, names in enumerate(
+        ("jan janv ene", "feb févr", "mar mär mrz mars", "apr avr abr", "may mai", "jun juin",
+         "jul juil", "aug août ago", "sep sept", "oct okt", "nov", "dec dez déc dic"), 1
+    )
+    for name in names.split()
+}  # fmt: skip
+_YEAR = r"(?P<y>\d{4}|\d{2})"
+_FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
+    "Y-m-d": rf"(?P<y>\d{{4}})[-/.](?P<m>\d{{1,2}})(?:[-/.](?P<d>\d{{1,2}}))?(?P<t>{_TIME})",
+    "d.m.Y": rf"(?P<d>\d{{1,2}})\.\s?(?P<m>\d{{1,2}})\.\s?{_YEAR}(?P<t>{_TIME})",
+    "d/m/Y": rf"(?P<d>\d{{1,2}})[/-](?P<m>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
+    "m/d/Y": rf"(?P<m>\d{{1,2}})[/-](?P<d>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
+    "d b Y": rf"(?:\w+,? )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\.?[ -]?(?P<b>[^\W\d]{{3,9}})\.?,?[ -]?{_YEAR}(?P<t>{_TIME})",
+    "b d Y": rf"(?:\w+,? )?(?P<b>[^\W\d]{{3,9}})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? {_YEAR}(?P<t>{_TIME})",
+}
+FORMS = {name: re.compile(form) for name, form in _FORMS.items()}
+ORDERS = ("d/m/Y", "m/d/Y")  # cells of the same look
+
+
+@dataclass
+class Dates:
+    """Days since 1970 of each different text [U] (NaN where it is none), and the form."""
+
+    days: np.ndarray
+    form: str
+    times: bool
+    sure: bool = True  # False where d/m and m/d fit equally well
+
+
+def dates_of(texts: np.ndarray, counts: np.ndarray, day_first: bool) -> Dates | None:
+    """The dates among the texts, where at least nine of ten rows hold one; else None.
+
+    Of d/m/Y and m/d/Y the one that fits more cells; where all fit both, the one in whose order
+    the texts rise, else ``day_first``.
+
+    >>> dates_of(np.array(["3/25/2021", "4/1/2021"]), np.array([1, 1]), True).form
+    'm/d/Y'
+    """
+    rows = counts.sum()
+    probe = texts[:: max(1, len(texts) // 200)]
+    likely = [
+        form
+        for form, expression in FORMS.items()
+        if sum(bool(expression.fullmatch(text)) for text in probe) > 0.5 * len(probe)
+    ]
+    found: list[tuple[float, Dates]] = []
+    for form in likely:
+        days, times = parsed(texts, form)
+        fit = counts[~np.isnan(days)].sum() / rows
+        if fit >= 0.9:
+            found.append((fit, Dates(days, form, times)))
+    if not found:
+        return None
+    best = max(fit for fit, _ in found)
+    alike = [dates for fit, dates in found if fit == best]
+    if len(alike) == 1:
+        return alike[0]
+    rising = [dates for dates in alike if len(texts) > 2 and bool((np.diff(dates.days) > 0).all())]
+    if len(rising) == 1:
+        return rising[0]
+    chosen = next((d for d in alike if d.form == ORDERS[not day_first]), alike[0])
+    chosen.sure = False
+    return chosen
+
+
+def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
+    """Days since 1970 [U], NaN where a text has not this form or names no day; whether any has a
+    time."""
+    expression = FORMS[form]
+    plain: list[str | None] = []
+    times = False
+    for text in texts:
+        match = expression.fullmatch(text)
+        plain.append(_iso(match) if match else None)
+        times = times or bool(match and match["t"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stamps = pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce", utc=True)  # fmt: skip
+    seconds = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+    return seconds.to_numpy(dtype=np.float64), times
+
+
+def _iso(match: re.Match[str]) -> str | None:
+    parts = match.groupdict()
+    month = int(parts["m"]) if parts.get("m") else _month(parts["b"])
+    day, year = int(parts["d"] or 1), int(parts["y"])
+    if len(parts["y"]) == 2:
+        year += 2000 if year < 69 else 1900  # as POSIX reads them
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    time = _time(parts["t"]) if parts["t"] else ""
+    return None if time is None else f"{year:04d}-{month:02d}-{day:02d}{time}"
+
+
+def _month(name: str) -> int:
+    name = name.lower()
+    return next((_MONTH_NUMBER[name[:k]] for k in (4, 3) if name[:k] in _MONTH_NUMBER), 0)
+
+
+def _time(text: str) -> str | None:
+    match = re.fullmatch(
+        r"[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(?: ?([AaPp])\.?[Mm]\.?)?(?: ?(Z|UTC|[+-]\d{2}:?\d{2}))?",
+        text,
+    )
+    assert match
+    hour, minute, second, part, half, zone = match.groups()
+    hours = int(hour)
+    if half:
+        hours = hours % 12 + (12 if half in "Pp" else 0)
+    if hours > 23 or int(minute) > 59 or int(second or 0) > 59:
+        return None
+    zone = "+00:00" if zone in (None, "Z", "UTC") else f"{zone[:3]}:{zone[-2:]}"
+    return f"T{hours:02d}:{minute}:{second or '00'}.{(part or '0')[:6]}{zone}"
+
+
+PARTS = ("year", "month", "weekday", "days")
+
+
+def parts_of(days: np.ndarray, times: bool) -> np.ndarray:
+    """Year, month 1 to 12, weekday 0 (Monday) to 6, days since 1970 and, where
+    ``times``, the hour, of each date [N, 4 or 5]; NaN stays NaN.
+
+    >>> parts_of(np.array([0.0]), False).tolist()
+    [[1970.0, 1.0, 3.0, 0.0]]
+    """
+    out = np.full((len(days), 4 + times), np.nan)
+    known = ~np.isnan(days)
+    whole = np.floor(days[known])
+    stamps = whole.astype("datetime64[D]")
+    months = stamps.astype("datetime64[M]").astype(np.int64)
+    out[known, 0] = months // 12 + 1970
+    out[known, 1] = months % 12 + 1
+    out[known, 2] = (whole + 3) % 7
+    out[known, 3] = days[known]
+    if times:
+        out[known, 4] = (days[known] - whole) * 24
+    return out

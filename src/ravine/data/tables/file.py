@@ -1,0 +1,384 @@
+"""A delimited text file -> columns of cells: encoding, separator, quotes and header found from the
+file itself; everything odd is one InputError."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import re
+import stat
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ravine.errors import InputError
+
+# Cells that count as missing in every column, compared in lower case.
+MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "#n/a", "<na>")
+MOST_BYTES = 4 << 30
+MOST_CELL = 1 << 20  # characters of a cell
+MOST_COLUMNS = 20_000
+_SEPARATORS = ",;\t|"
+_HEAD = 1_000  # rows that are also read as text, to see how numbers are written
+_SNIFFED = 1 << 18  # characters from which the separator is found
+_MARKS = {  # byte order marks; those of UTF-32 begin with those of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?")
+
+
+@dataclass
+class Cells:
+    """One column: numbers [N] where pandas could read all of it as such (NaN where missing), else
+    different texts and, of each row, which of them it holds (-1 where missing)."""
+
+    name: str
+    numbers: np.ndarray | None
+    texts: np.ndarray  # [U] str
+    codes: np.ndarray  # [N] place in texts
+    head: Sequence[str]  # the first cells as they are written
+    raw: Callable[[], Cells] = field(repr=False, default=lambda: None)  # type: ignore[assignment]
+
+    @property
+    def size(self) -> int:
+        return len(self.codes) if self.numbers is None else len(self.numbers)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Which rows have no value [N] bool."""
+        return self.codes < 0 if self.numbers is None else np.isnan(self.numbers)
+
+    def rows_of(self, per_text: np.ndarray, empty: Any) -> np.ndarray:
+        """What each row has, from what each different text has."""
+        return np.append(per_text, empty)[self.codes]  # -1 takes the last
+
+
+@dataclass
+class Table:
+    """The columns of a file, and how the file is written."""
+
+    columns: dict[str, Cells]
+    where: str
+    encoding: str
+    separator: str
+    header: bool
+
+    @property
+    def size(self) -> int:
+        return next(iter(self.columns.values())).size
+
+
+def read(path: Path, *, texts: bool = False) -> Table:
+    """Read a file. ``texts``: no column is turned into numbers, for a file that is read by
+    decisions made before.
+
+    Raises InputError where it is no regular file, too large, not text, without rows, or rows differ
+    in their number of cells.
+    """
+    where = path.name
+    data, encoding = _decoded(_bytes_of(path), where)
+    sample = data[:_SNIFFED].decode("utf-8", "ignore")
+    if not sample.strip():
+        raise InputError(where, got="an empty file", expected="a header line and rows")
+    skipped, separator = _separator(sample)
+    rows = _first_rows(sample, separator, skipped, where)
+    header = _is_header(rows)
+    names = _names(rows[0], where) if header else [f"column{i + 1}" for i in range(len(rows[0]))]
+    _check_widths(rows, len(names), where, header)
+    if header and len(rows) < 2 and len(data) < _SNIFFED:
+        raise InputError(where, got="a header without rows", expected="at least one row")
+    source = _Source(data, where, separator, skipped + header, names)
+    return Table(_columns(source, texts), where, encoding, separator, header)
+
+
+# --- bytes and text -------------------------------------------------------------------------------
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(path.name, got="no regular file", expected="a file of text")
+        if found.st_size > MOST_BYTES:
+            raise InputError(
+                path.name,
+                got=f"{found.st_size / 2**30:.1f} GB",
+                expected=f"at most {MOST_BYTES >> 30} GB",
+                repair="take a sample of its rows",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path.name, expected="a file that can be read", repair=str(error)) from None
+
+
+def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
+    """The text in UTF-8 without a byte order mark, and the encoding that it had."""
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "")
+    if not encoding:
+        even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
+        looks_wide = max(even, odd) > len(data[:4096]) // 4
+        encoding = ("utf-16-le" if odd > even else "utf-16-be") if looks_wide else "utf-8"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        encoding, text = "cp1252", data.decode("cp1252", "replace")
+    # In cp1252 any bytes are letters; control characters tell that this is no text at all.
+    odd_signs = sum(map(text[:_SNIFFED].count, "\0\x01\x02\x03\x04\x05\x06\x0e\x0f\ufffd"))
+    if "\0" in text or odd_signs > 3:
+        raise InputError(where, got="no text", expected="text in UTF-8, UTF-16 or Latin-1")
+    letters = sum(map(str.isalnum, sample := text[:4096]))
+    if encoding == "cp1252" and sum(ord(c) > 127 for c in sample) > max(8, letters // 2):
+        raise InputError(
+            where, got="no text in a known encoding", expected="text", repair="save it as UTF-8"
+        )
+    return (data[3:] if encoding == "utf-8-sig" else text.encode()), encoding
+
+
+def _separator(sample: str) -> tuple[int, str]:
+    """Lines to leave out at the top, and the separator: the one that cuts the first rows into the
+    most cells, equally many in each."""
+    skipped = 0
+    named = re.match(r"sep=(.)\r?\n", sample)
+    if named and named[1] in _SEPARATORS:
+        return 1, named[1]  # as Excel writes and reads it
+    widths = {s: [len(row) for row in _rows(sample, s, 100)] for s in _SEPARATORS}
+    fits = {s: max(found) for s, found in widths.items() if found and len(set(found)) == 1}
+    if max(fits.values(), default=1) > 1:
+        return skipped, max(fits, key=lambda s: fits[s])
+    line = next(line for line in sample.splitlines() if line.strip())
+    return skipped, max(_SEPARATORS, key=line.count)
+
+
+def _rows(sample: str, separator: str, most: int) -> list[list[str]]:
+    """The first rows of a sample; blank lines are left out."""
+    rows = []
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                rows.append(row)
+            if len(rows) == most:
+                return rows
+    except csv.Error:
+        pass  # a huge cell; what came before it is sample enough
+    whole = len(sample) < _SNIFFED or len(rows) < 2
+    return rows if whole else rows[:-1]  # the sample may end within a row
+
+
+def _first_rows(sample: str, separator: str, skipped: int, where: str) -> list[list[str]]:
+    text = sample.split("\n", 1)[1] if skipped else sample
+    rows = _rows(text, separator, 200)
+    if not rows:
+        raise InputError(
+            where, got="a cell of over 131,072 characters at its start", expected="a table of text",
+            repair="is a quote opened and never closed?",
+        )  # fmt: skip
+    if len(rows[0]) > MOST_COLUMNS:
+        raise InputError(
+            where, got=f"{len(rows[0]):,} columns", expected=f"at most {MOST_COLUMNS:,}"
+        )
+    return rows
+
+
+# --- the header -----------------------------------------------------------------------------------
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    """Whether the first row names the columns: not where it holds numbers as the rows below do,
+    other than years or 0, 1, 2, …"""
+    first = [cell.strip() for cell in rows[0]]
+    below = rows[1:]
+    plain = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
+    if not plain:
+        return True
+    values = [first[place] for place in plain]
+    counted = len(values) > 1 and values in (
+        [str(i) for i in range(len(values))], [str(i + 1) for i in range(len(values))]
+    )  # fmt: skip
+    years = all(re.fullmatch(r"(19|20)\d\d", value) for value in values)
+    if (counted or years) and len(set(first)) == len(first) and below:
+        return True
+    if len(plain) == len(first):
+        return False
+    alike = [
+        sum(bool(_NUMBER.fullmatch(row[place].strip())) for row in below if place < len(row))
+        for place in plain
+    ]
+    return not any(count >= 0.9 * len(below) for count in alike)
+
+
+def _names(cells: list[str], where: str) -> list[str]:
+    names = [re.sub(r"\s+", " ", name.strip()) for name in cells]
+    if names[-1] == "" and names.count("") == 1 and len(names) > 1:
+        names[-1] = " "  # each line ends with a separator; the column is empty
+    names = [name or f"column{place + 1}" for place, name in enumerate(names)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            where, got=f"the column {twice[0]!r} twice", expected="a different name for each column"
+        )
+    return names
+
+
+def _check_widths(rows: list[list[str]], width: int, where: str, header: bool) -> None:
+    for line, row in enumerate(rows[1:] if header else rows, 2 if header else 1):
+        if len(row) != width:
+            raise InputError(
+                where,
+                got=f"{len(row)} values in row {line}",
+                expected=f"{width}, as in the {'header' if header else 'first row'}",
+            )
+
+
+# --- the cells ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Source:
+    """The text of a file and how pandas is to read it."""
+
+    data: bytes
+    where: str
+    separator: str
+    skip: int
+    names: list[str]
+
+    def frame(self, **options: Any) -> pd.DataFrame:
+        """The rows under the header."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+                return pd.read_csv(
+                    io.BytesIO(self.data), sep=self.separator, header=None, index_col=False,
+                    names=self.names, skiprows=self._skipped(), skip_blank_lines=True,
+                    keep_default_na=False, skipinitialspace=True, encoding="utf-8",
+                    low_memory=False, **options,
+                )  # fmt: skip
+        except (
+            pd.errors.ParserError,
+            pd.errors.EmptyDataError,
+            ValueError,
+            OverflowError,
+        ) as error:
+            raise self._explained(error) from None
+
+    def _skipped(self) -> int:
+        """Lines above the first row; blank ones count, and a header may hold line breaks."""
+        if not self.skip:
+            return 0
+        reader = csv.reader(io.StringIO(self.data[:_SNIFFED].decode("utf-8", "ignore"), newline=""),
+                            delimiter=self.separator, skipinitialspace=True)  # fmt: skip
+        found = 0
+        for row in reader:
+            if any(cell.strip() for cell in row) or len(row) > 1:
+                found += 1
+            if found == self.skip:
+                break
+        return reader.line_num
+
+    def _explained(self, error: Exception) -> InputError:
+        text = " ".join(str(error).split())
+        ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text)
+        if ragged:
+            return InputError(
+                self.where,
+                got=f"{ragged[3]} values in row {ragged[2]}",
+                expected=f"{ragged[1]}, as in the header",
+            )
+        if "EOF inside string" in text:
+            row = re.search(r"row (\d+)", text)
+            return InputError(
+                self.where,
+                got="a quote that is opened and never closed"
+                + (f", in row {int(row[1]) + 1 + bool(self.skip)}" if row else ""),
+                expected='quotes in pairs: "a, b"; a quote within one is written twice',
+            )
+        if isinstance(error, pd.errors.EmptyDataError):
+            return InputError(self.where, got="a header without rows", expected="at least one row")
+        return InputError(self.where, expected="a table", repair=text)
+
+
+def _columns(source: _Source, texts: bool) -> dict[str, Cells]:
+    words = sorted({form for w in MISSING for form in (w, w.upper(), w.title(), w.capitalize())})
+    frame = source.frame(na_values=words, **({"dtype": str} if texts else {}))
+    if not len(frame):
+        raise InputError(source.where, got="a header without rows", expected="at least one row")
+    _check_ends(source, frame)
+    head = source.frame(dtype=str, nrows=_HEAD) if not texts else None
+    found = {}
+    for place, name in enumerate(source.names):
+        own = frame.pop(name)
+        cells = _cells(name, own, source.where)
+        if head is not None:
+            cells.head = head[name].fillna("").tolist()
+            cells.raw = lambda place=place, name=name: _cells(  # type: ignore[misc]
+                name,
+                source.frame(na_values=words, dtype=str, usecols=[place])[name],
+                source.where,
+            )
+        found[name] = cells
+    return {n: c for n, c in found.items() if n.strip() or not c.missing.all()}
+
+
+def _cells(name: str, column: pd.Series, where: str) -> Cells:
+    if pd.api.types.is_bool_dtype(column.dtype):
+        column = column.map({True: "True", False: "False"})
+    elif pd.api.types.is_numeric_dtype(column.dtype):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return Cells(name, values, np.empty(0, object), np.empty(0, np.int64), ())
+    codes, texts = pd.factorize(column.to_numpy(dtype=object))
+    texts = np.array([str(text) for text in texts], dtype=object)
+    longest = max(map(len, texts), default=0)
+    if longest > MOST_CELL:
+        raise InputError(
+            f"{where}: column {name}",
+            got=f"a cell of {longest:,} characters",
+            expected=f"at most {MOST_CELL:,}",
+            repair="is a quote opened and never closed?",
+        )
+    stripped = np.array([text.strip() for text in texts], dtype=object)
+    gone = np.array([text.lower() in MISSING for text in stripped], dtype=bool)
+    if len(texts) and (gone.any() or len(set(stripped)) < len(texts)):
+        places, texts = pd.factorize(np.where(gone, np.array(None), stripped))  # None becomes -1
+        codes = np.append(places, -1)[codes]
+    elif len(texts):
+        texts = stripped
+    return Cells(name, None, texts, codes, ())
+
+
+def _check_ends(source: _Source, frame: pd.DataFrame) -> None:
+    """pandas fills rows that are too short; they are found again where the last cell is missing."""
+    if len(source.names) < 2 or not frame.iloc[:, -1].isna().any():
+        return
+    separator, width = source.separator.encode(), len(source.names)
+    if b'"' not in source.data:
+        lines = source.data.split(b"\n")
+        widths = ((i, line.count(separator) + 1, line) for i, line in enumerate(lines, 1))
+        short = next(
+            ((i, n) for i, n, line in widths if n != width and line.strip() and i > source.skip),
+            None,
+        )
+    else:
+        reader = csv.reader(io.StringIO(source.data.decode(), newline=""),
+                            delimiter=source.separator, skipinitialspace=True)  # fmt: skip
+        rows = (row for row in reader if len(row) > 1 or (row and row[0].strip()))
+        short = next(
+            ((i, len(r)) for i, r in enumerate(rows, 1) if len(r) != width and i > source.skip),
+            None,
+        )
+    if short:
+        raise InputError(
+            source.where, got=f"{short[1]} values in row {short[0]}",
+            expected=f"{width}, as in the header",
+        )  # fmt: skip

@@ -1,0 +1,178 @@
+"""A CSV file -> a Source: every column decided, identifiers and leaks left out, targets read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.data.objects.targets import interpret
+from ravine.data.source import Arrays, Source
+from ravine.data.statistics import Rows
+from ravine.data.tables import file
+from ravine.data.tables.columns import decide_columns
+from ravine.data.tables.encoder import Encoder, fit_encoder
+from ravine.data.tables.leaks import leak
+from ravine.data.tables.matrix import matrix, places_of, used
+from ravine.data.tables.target import Target, read_target, target_names
+from ravine.errors import InputError, unknown
+
+
+def from_csv(
+    path: Path,
+    target: str | tuple[str, ...] | None,
+    task: str,
+    categorical: str,
+    drop: tuple[str, ...],
+    columns: Mapping[str, str],
+) -> Source:
+    """The source of a CSV file; ``facts`` hold the decisions, by which new files are read."""
+    table = file.read(path)
+    names = target_names(table, target)
+    _check_names(table, names, drop, columns)
+    goal = read_target(table, names, task)
+    inputs = [name for name in table.columns if name not in names and name not in drop]
+    decisions = decide_columns(table, inputs, columns)
+    if not decisions:
+        raise InputError(
+            table.where,
+            got="no usable input column",
+            expected="columns beside the target",
+        )
+    _keep_one(decisions)
+    chosen = used(decisions)
+    if not chosen:
+        left = ", ".join(f"{d['name']!r} ({d['why']})" for d in decisions)
+        raise InputError(
+            table.where,
+            got="no usable input column",
+            expected="columns of numbers or categories beside the target",
+            repair=f"left out: {left}",
+        )
+    raw = matrix(table, chosen)[torch.from_numpy(goal.kept)]
+    chosen, raw = _without_leaks(chosen, raw, goal, columns, table.where)
+    _warn(table, decisions, goal)
+    found = interpret(
+        {"train": goal.values},
+        raw,
+        "classification" if goal.classes else "regression",
+        goal.classes,
+    )
+
+    def encode(rows: Rows) -> Encoder:
+        return fit_encoder(torch.cat(list(rows.chunks())), chosen, categorical, table.where)
+
+    facts = {
+        "targets": list(names),
+        "target_why": goal.why,
+        "columns": chosen,
+        "decisions": [{k: v for k, v in d.items() if k != "categories"} for d in decisions],
+        "written": {
+            "encoding": table.encoding,
+            "separator": table.separator,
+            "header": table.header,
+        },
+    }
+    return Source(
+        {"train": Arrays(raw, found.parts["train"])},
+        found.task,
+        found.classes,
+        outputs=found.outputs,
+        facts=facts,
+        encode=encode,
+    )
+
+
+def rows_by(path: Path, columns: Sequence[dict[str, Any]]) -> Tensor:
+    """The raw matrix of another file, by decisions made before."""
+    return matrix(file.read(path, texts=True), columns)
+
+
+def all_numbers(path: Path) -> Tensor:
+    """A file of numbers alone, for a run that was not trained on a table."""
+    table = file.read(path)
+    return matrix(table, decide_columns(table, list(table.columns), dict.fromkeys(table.columns, "number")))  # fmt: skip
+
+
+def _check_names(
+    table: file.Table, targets: Sequence[str], drop: Sequence[str], columns: Mapping[str, str]
+) -> None:
+    for what, names in (("drop", drop), ("columns", columns)):
+        for name in names:
+            if name not in table.columns:
+                raise unknown(f"{table.where}: {what}", name, table.columns)
+            if name in targets:
+                raise InputError(
+                    f"{table.where}: {what}",
+                    got=name,
+                    expected="an input column: this one is the target",
+                    repair="set task for the target" if what == "columns" else "",
+                )
+
+
+def _keep_one(decisions: list[dict[str, Any]]) -> None:
+    """A running number is an input after all where it is the only column that has anything."""
+    if used(decisions):
+        return
+    for decision in decisions:
+        if decision["kind"] == "identifier" and "decimal" in decision:
+            decision |= {
+                "kind": "number",
+                "why": f"{decision['why']}; kept: there is no other column",
+            }
+            return
+
+
+def _without_leaks(
+    chosen: list[dict[str, Any]],
+    raw: Tensor,
+    goal: Target,
+    wanted: Mapping[str, str],
+    where: str,
+) -> tuple[list[dict[str, Any]], Tensor]:
+    """The columns that do not give the target away; those that the recipe names stay."""
+    if goal.values.dim() > 1:
+        return chosen, raw
+    y = goal.values.double().numpy()
+    leaks = {}
+    for column, place in places_of(chosen):
+        if column["kind"] != "text" and column["name"] not in wanted:
+            why = leak(column, raw[:, place.start].numpy(), y, len(goal.classes))
+            if why:
+                leaks[column["name"]] = why
+    if not leaks:
+        return chosen, raw
+    if len(leaks) == len(chosen):
+        for column in chosen:
+            column["why"] += f"; {leaks[column['name']]}, but there is no other column"
+        return chosen, raw
+    said = "; ".join(f"{name!r}: {why}" for name, why in leaks.items())
+    hint = next(iter(leaks))
+    warnings.warn(
+        f"{where}: left out as leaks: {said}. Where it is known when predictions are made, keep it:"
+        f' columns.{hint} = "{next(c["kind"] for c in chosen if c["name"] == hint)}"',
+        stacklevel=4,
+    )
+    stay = np.concatenate(
+        [np.full(p.stop - p.start, c["name"] not in leaks) for c, p in places_of(chosen)]
+    )
+    for column in chosen:
+        if column["name"] in leaks:
+            column |= {"kind": "leak", "why": leaks[column["name"]]}
+    return used(chosen), raw[:, torch.from_numpy(stay)]
+
+
+def _warn(table: file.Table, decisions: Sequence[dict[str, Any]], goal: Target) -> None:
+    left = [d for d in decisions if d["kind"] in ("identifier", "constant")]
+    if left:
+        listed = ", ".join(f"{d['name']!r} ({d['why']})" for d in left[:12])
+        more = f" and {len(left) - 12} more" if len(left) > 12 else ""
+        warnings.warn(f"{table.where}: columns left out: {listed}{more}", stacklevel=4)
+    lost = int((~goal.kept).sum())
+    if lost:
+        warnings.warn(f"{table.where}: {lost} rows without a target left out", stacklevel=4)

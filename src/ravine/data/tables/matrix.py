@@ -1,0 +1,175 @@
+"""Decisions and cells -> the raw matrix [N, columns] in float64; texts as hashed n-grams."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.data.tables import dates, numbers
+from ravine.data.tables.columns import LEFT_OUT
+from ravine.data.tables.file import Cells, Table
+from ravine.errors import InputError
+
+OTHER = -1.0  # the code of a category that is not among the decision's
+
+
+def width_of(column: Mapping[str, Any]) -> int:
+    """How many raw numbers a column has."""
+    return column.get("width", 1)
+
+
+def places_of(columns: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], slice]]:
+    """Each column and its place in the raw matrix."""
+    start = 0
+    for column in columns:
+        yield column, slice(start, start + width_of(column))
+        start += width_of(column)
+
+
+def used(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The decisions for columns that are inputs."""
+    return [column for column in columns if column["kind"] not in LEFT_OUT]
+
+
+def matrix(table: Table, columns: Sequence[Mapping[str, Any]]) -> Tensor:
+    """The raw matrix [N, widths]: numbers, days since 1970, 0 and 1, codes of categories (-1 where
+    another), hashed texts; NaN where missing. Warns, once each, of columns that are missing and of
+    categories and cells that training did not have."""
+    absent = [c["name"] for c in columns if c["name"] not in table.columns]
+    if len(absent) == len(columns):
+        raise InputError(
+            table.where,
+            got=f"columns {', '.join(list(table.columns)[:12])}",
+            expected=f"at least one of {', '.join(absent[:12])}",
+        )
+    total = sum(width_of(column) for column in columns)
+    raw = torch.full((table.size, total), torch.nan, dtype=torch.float64)
+    for column, place in places_of(columns):
+        name = column["name"]
+        if name in absent:
+            warnings.warn(f"{table.where}: no column {name!r}: taken as missing", stacklevel=2)
+            continue
+        values = _values(table.columns[name], column, f"{table.where}: column {name!r}")
+        raw[:, place] = torch.tensor(values).view(table.size, -1)
+    return raw
+
+
+def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+    kind = column["kind"]
+    if cells.numbers is not None:
+        if kind in ("number", "flag") and not column.get("thousands"):
+            return _finite(cells.numbers, where)
+        cells = cells.raw()
+    if kind == "number":
+        return _finite(cells.rows_of(_numbers(cells, column, where), np.nan), where)
+    if kind == "flag":
+        return cells.rows_of(_flags(cells, column, where), np.nan if column["false"] else 0.0)
+    if kind == "date":
+        return cells.rows_of(_days(cells, column, where), np.nan)
+    if kind == "text":
+        return _hashed(cells, width_of(column))
+    return cells.rows_of(_codes(cells, column, where), np.nan)
+
+
+def _finite(values: np.ndarray, where: str) -> np.ndarray:
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise InputError(
+            where.replace("'", ""),
+            got=f"{infinite} infinite value(s)",
+            expected="finite numbers, or empty cells where a value is missing",
+        )
+    return values
+
+
+def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+    """The number of each different text, by the marks of the decision; where these do not fit a new
+    file, by its own."""
+    counts = np.bincount(cells.codes[cells.codes >= 0], minlength=len(cells.texts))
+    written = numbers.taken_apart(cells.texts, counts)
+    marks = numbers.Marks(column["decimal"], column["thousands"], True)
+    values = numbers.values_of(written, marks)
+    if np.isnan(values).mean() > 0.5 and len(values):
+        own = numbers.marks_of([core for core in written.cores if core])
+        again = values if own is None else numbers.values_of(written, own)
+        if np.isnan(again).sum() < np.isnan(values).sum():
+            warnings.warn(f"{where}: numbers written in another way than in training", stacklevel=2)
+            values = again
+    return values
+
+
+def _flags(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+    values = np.full(len(cells.texts), np.nan)
+    for place, text in enumerate(cells.texts):
+        plain = _plain(text)
+        if plain in column["true"] or plain in column["false"]:
+            values[place] = float(plain in column["true"])
+    _warn_unseen([t for t, v in zip(cells.texts, values, strict=True) if np.isnan(v)], where)
+    return values
+
+
+def _plain(text: str) -> str:
+    """1.0 and 1 are the same flag."""
+    lower = str(text).lower()
+    return lower[:-2] if lower in ("1.0", "0.0") else lower
+
+
+def _days(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+    days, _ = dates.parsed(cells.texts, column["form"])
+    if len(days) and np.isnan(days).mean() > 0.5:
+        counts = np.ones(len(days), np.int64)
+        found = dates.dates_of(cells.texts, counts, column["form"] == "d/m/Y")
+        if found is not None:
+            warnings.warn(f"{where}: dates written in another way than in training", stacklevel=2)
+            return found.days
+    return days
+
+
+def _codes(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+    code = {category: float(place) for place, category in enumerate(column["categories"])}
+    values = np.array([code.get(str(text), OTHER) for text in cells.texts], dtype=np.float64)
+    if (values == OTHER).any() and column["different"] <= len(code):
+        _warn_unseen([t for t, v in zip(cells.texts, values, strict=True) if v == OTHER], where)
+    return values
+
+
+def _warn_unseen(texts: Sequence[str], where: str) -> None:
+    if texts:
+        shown = ", ".join(map(repr, map(str, texts[:3]))) + (", …" if len(texts) > 3 else "")
+        warnings.warn(f"{where}: values that training did not have: {shown}", stacklevel=3)
+
+
+def _hashed(cells: Cells, width: int) -> np.ndarray:
+    """Words and runs of three letters of each text, each counted with a sign in one of ``width``
+    places by its CRC-32, and scaled to length 1 [N, width]; missing texts are NaN.
+
+    Source: Weinberger et al., "Feature hashing for large scale multitask learning", 2009.
+    """
+    per_text = np.zeros((len(cells.texts) + 1, width))
+    places: dict[str, tuple[int, float]] = {}
+    for row, text in enumerate(cells.texts):
+        for gram in _grams(str(text)):
+            if gram not in places:
+                code = zlib.crc32(gram.encode())
+                places[gram] = (code >> 1) % width, 1.0 if code & 1 else -1.0
+            place, sign = places[gram]
+            per_text[row, place] += sign
+    length = np.sqrt((per_text**2).sum(1, keepdims=True))
+    per_text /= np.maximum(length, 1e-12)
+    per_text[-1] = np.nan
+    return per_text[cells.codes]
+
+
+def _grams(text: str) -> Iterator[str]:
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()[:200]
+    for word in words:
+        yield word
+        padded = f" {word[:24]} "
+        for start in range(len(padded) - 2):
+            yield padded[start : start + 3]

@@ -1,0 +1,191 @@
+"""Cells -> numbers: thousands and decimal marks, units, currency and percent signs, decided by the
+whole column."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_CURRENCY = (
+    r"[$€£¥₹₽]|US\$|R\$|A\$|C\$|USD|EUR|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|Fr\.?|kr\.?|zł"
+)
+_SPACES = " \u00a0\u202f\u2009'’"
+_CELL = re.compile(
+    rf"(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
+    rf"(?P<core>\d[\d.,{_SPACES}]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
+    r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?\s*(?P<close>\))?"
+)
+_PLAIN = re.compile(r"[-+]?\d[\d.,]*+(?:\n[-+]?\d[\d.,]*+)*+")
+_GROUPED = {mark: re.compile(rf"\d{{1,3}}({re.escape(mark)}\d{{3}})+") for mark in ".,"}
+_SPACED = re.compile(rf"\d{{1,3}}([{_SPACES}]\d{{3}})+([.,]\d*)?")
+_GAP = re.compile(rf"[{_SPACES}]")
+
+
+@dataclass
+class Written:
+    """The numbers among the different texts of a column, in parts."""
+
+    cores: list[str]  # digits and marks; empty where a text is no number
+    factors: np.ndarray  # sign and power of ten
+    units: list[str]
+    counts: np.ndarray  # rows that hold each text
+
+
+@dataclass
+class Marks:
+    """How a column writes its numbers. ``decimal``, ``thousands`` are "." or "," or ""; ``sure``
+    is False where the column alone cannot tell which of both a mark is."""
+
+    decimal: str
+    thousands: str
+    sure: bool
+    why: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        return {"decimal": self.decimal, "thousands": self.thousands}
+
+
+def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
+    """Split each text into sign, digits with marks, power, and unit."""
+    if _PLAIN.fullmatch("\n".join(texts)):  # one match in C, for long columns without units
+        factors = np.array([-1.0 if text[0] == "-" else 1.0 for text in texts])
+        return Written([text.lstrip("+-") for text in texts], factors, [""] * len(texts), counts)
+    cores, units = [], []
+    factors = np.ones(len(texts))
+    for place, text in enumerate(texts):
+        found = _CELL.fullmatch(text)
+        core = found["core"].rstrip(_SPACES) if found else ""
+        if found and bool(found["open"]) != bool(found["close"]):
+            core = ""
+        if core and _GAP.search(core):
+            core = _GAP.sub("", core) if _SPACED.fullmatch(core) else ""
+        cores.append(core)
+        units.append("")
+        if not core or found is None:
+            continue
+        units[-1] = (found["before"] or found["after"] or "").strip().rstrip(".")
+        negative = (found["sign"] in "-−–" and found["sign"]) or (
+            found["sign2"] in "-−–" and found["sign2"]
+        )
+        factors[place] = -1.0 if bool(negative) != bool(found["open"]) else 1.0
+        if found["power"]:
+            factors[place] *= float("1" + found["power"])
+    return Written(cores, factors, units, counts)
+
+
+def unit_of(written: Written) -> str | None:
+    """The unit of the column, "" where it has none; None where several units are mixed."""
+    seen: Counter[str] = Counter()
+    for core, unit, count in zip(written.cores, written.units, written.counts, strict=True):
+        if core:
+            seen[unit] += int(count)
+    named = {unit: count for unit, count in seen.items() if unit}
+    if not named:
+        return ""
+    main = max(named, key=lambda unit: named[unit])
+    rest = sum(named.values()) - named[main]
+    if rest > 0.02 * sum(named.values()):
+        return None
+    bare = seen[""]
+    if bare > 0.1 * (bare + named[main]) and not re.fullmatch(_CURRENCY, main):
+        return None  # 50 % beside 0.5, 3 k beside 300: not one unit
+    return main
+
+
+def without_other_units(written: Written, unit: str) -> None:
+    """Cells with another unit than the column's are no numbers."""
+    for place, own in enumerate(written.units):
+        if own and own != unit:
+            written.cores[place] = ""
+
+
+def marks_of(cores: list[str]) -> Marks | None:
+    """Which mark is decimal and which separates thousands, by all values; None where they
+    contradict each other.
+
+    >>> marks_of(["1.004", "12.500", "7,5"])
+    Marks(decimal=',', thousands='.', sure=True, why='')
+    >>> marks_of(["1.004", "12.500"]).sure
+    False
+    """
+    both = [core for core in cores if "." in core and "," in core]
+    if both:
+        last = {max(".,", key=core.rfind) for core in both}
+        if len(last) > 1:
+            return None
+        decimal = last.pop()
+        return Marks(decimal, "," if decimal == "." else ".", True)
+    used = [mark for mark in ".," if any(mark in core for core in cores)]
+    if not used:
+        return Marks(".", "", True)
+    if len(used) == 2:
+        return _two_marks(cores)
+    return _one_mark(used[0], cores)
+
+
+def _one_mark(mark: str, cores: list[str]) -> Marks:
+    other = "," if mark == "." else "."
+    marked = [core for core in cores if mark in core]
+    grouped = [core for core in marked if _GROUPED[mark].fullmatch(core) and core[0] != "0"]
+    if any(core.count(mark) > 1 for core in grouped):
+        return Marks(other, mark, True)
+    long = any(mark not in core and len(core) > 3 for core in cores)
+    if len(grouped) < len(marked) or long:
+        return Marks(mark, "", True)
+    return Marks(mark, "", False)
+
+
+def _two_marks(cores: list[str]) -> Marks | None:
+    """Cells with a dot and cells with a comma, none with both: 1.004 and 7,5."""
+    for decimal, thousands in (",.", ".,"):
+        grouped = all(_GROUPED[thousands].fullmatch(core) for core in cores if thousands in core)
+        single = all(core.count(decimal) <= 1 for core in cores)
+        plain = [core for core in cores if decimal in core]
+        if grouped and single and not all(_GROUPED[decimal].fullmatch(core) for core in plain):
+            return Marks(decimal, thousands, True)
+    return None
+
+
+def settled(marks: Marks, comma_is_decimal: bool, why: str) -> Marks:
+    """The marks of a column that could be read both ways, from how the rest of the file is
+    written."""
+    mark = marks.decimal
+    if (mark == ",") == comma_is_decimal:
+        return Marks(mark, "", False, f"{mark} is decimal, {why}")
+    other = "," if mark == "." else "."
+    return Marks(other, mark, False, f"{mark} separates thousands, {why}")
+
+
+def values_of(written: Written, marks: Marks) -> np.ndarray:
+    """The number of each text [U], NaN where it is none in these marks."""
+    separated = re.escape(marks.thousands) if marks.thousands else ""
+    decimal = re.escape(marks.decimal)
+    whole = rf"\d{{1,3}}(?:{separated}\d{{3}})+|\d+" if separated else r"\d+"
+    form = rf"(?:(?:{whole})(?:{decimal}\d*)?|{decimal}\d+)"
+    lines = "\n".join(written.cores)
+    if re.fullmatch(rf"{form}(?:\n{form})*+", lines):  # all of them: one match in C
+        found = np.array(_plain(lines, marks).split("\n"), dtype=np.float64)
+    else:
+        one = re.compile(form)
+        fits = [bool(core) and bool(one.fullmatch(core)) for core in written.cores]
+        found = np.full(len(written.cores), np.nan)
+        for place in np.flatnonzero(fits):
+            found[place] = float(_plain(written.cores[place], marks))
+    with np.errstate(over="ignore"):
+        return found * written.factors
+
+
+def _plain(text: str, marks: Marks) -> str:
+    """Digits as Python reads them."""
+    text = text.replace(marks.thousands, "") if marks.thousands else text
+    return text.replace(marks.decimal, ".")
+
+
+def leading_zeros(texts: list[str]) -> float:
+    """The share of cells that are digits with a zero in front, as codes have."""
+    zeros = sum(text[:1] == "0" and len(text) > 1 and text.isdigit() for text in texts)
+    return zeros / max(1, sum(map(bool, texts)))

@@ -1,0 +1,160 @@
+"""What the target columns of a table hold: classes or numbers, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.data.tables.columns import decide_columns
+from ravine.data.tables.file import Table
+from ravine.data.tables.matrix import matrix
+from ravine.errors import InputError, unknown
+
+_CALLED = ("target", "label", "class", "y")
+MOST_CLASSES = 20  # whole numbers that are taken for classes
+FEW_ROWS = 0.2  # share of rows without a target that are left out; more is an error
+
+
+@dataclass
+class Target:
+    """Targets of the rows that have one."""
+
+    values: Tensor  # [N] int64 classes, or [N] or [N, K] float64
+    classes: tuple[str, ...]  # none for a regression
+    kept: np.ndarray  # [rows of the file] bool
+    why: str
+
+
+def target_names(table: Table, target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The target columns: those named, else one called target, label, class or y, else the last."""
+    if target is None:
+        called = [name for name in table.columns if name.lower() in _CALLED]
+        return (called[0] if called else list(table.columns)[-1],)
+    names = (target,) if isinstance(target, str) else target
+    for name in names:
+        if name not in table.columns:
+            raise unknown(f"{table.where}: target", name, table.columns)
+    return names
+
+
+def read_target(table: Table, names: tuple[str, ...], task: str) -> Target:
+    """Read the targets and decide whether they are classes or numbers."""
+    if len(names) > 1 and task == "classification":
+        raise InputError(
+            f"{table.where}: target",
+            got=f"{len(names)} columns",
+            expected="one column for a classification",
+        )
+    kept = _rows_with_target(table, names)
+    if len(names) == 1:
+        values, classes, why = _one(table, names[0], task, kept)
+        return Target(values, classes, kept, why)
+    columns = [_numbers(table, name, kept) for name in names]
+    return Target(torch.stack(columns, 1), (), kept, "several columns")
+
+
+def _rows_with_target(table: Table, names: tuple[str, ...]) -> np.ndarray:
+    missing = np.zeros(table.size, dtype=bool)
+    for name in names:
+        gone = table.columns[name].missing
+        if gone.mean() > FEW_ROWS:
+            first = int(np.flatnonzero(gone)[0]) + 1
+            raise InputError(
+                f"{table.where}: target {name}",
+                got=f"{int(gone.sum())} missing value(s), first in data row {first}",
+                expected=f"a target in at least {1 - FEW_ROWS:.0%} of the rows",
+                repair="is it the right column? else remove those rows",
+            )
+        missing |= gone
+    return ~missing
+
+
+def _one(
+    table: Table, name: str, task: str, kept: np.ndarray
+) -> tuple[Tensor, tuple[str, ...], str]:
+    cells, where = table.columns[name], f"{table.where}: target {name}"
+    decision = decide_columns(table, [name])[0]
+    numeric = cells.numbers is not None or decision["kind"] == "number"
+    if task == "regression" or (task == "auto" and numeric):
+        if cells.numbers is None and decision["kind"] not in ("number", "flag"):
+            row = int(np.flatnonzero(cells.codes >= 0)[0])
+            raise InputError(
+                where, got=str(cells.texts[cells.codes[row]]), expected="a number",
+                repair=f"see data row {row + 1}",
+            )  # fmt: skip
+        values = _numbers(table, name, kept, decision)
+        classes, why = _number_classes(values) if task == "auto" else (False, "set in the recipe")
+        if not classes:
+            return values, (), why
+        return *_classes_of(values, where), why
+    why = "set in the recipe" if task == "classification" else f"{decision['different']} texts"
+    if numeric:
+        return *_classes_of(_numbers(table, name, kept, decision), where), why
+    return *_text_classes(cells.codes[kept], cells.texts, task, where), why
+
+
+def _number_classes(values: Tensor) -> tuple[bool, str]:
+    """Whether numbers are classes, and why."""
+    different = values.unique()
+    if bool((different != different.round()).any()):
+        return False, "numbers with fractions"
+    if len(different) > MOST_CLASSES:
+        return False, f"{len(different):,} different whole numbers, more than {MOST_CLASSES}"
+    if len(different) > 2 and len(values) < 3 * len(different):
+        return False, f"{len(different)} different whole numbers in only {len(values)} rows"
+    return True, f"only {len(different)} different whole numbers, taken as classes"
+
+
+def _numbers(
+    table: Table, name: str, kept: np.ndarray, decision: dict[str, Any] | None = None
+) -> Tensor:
+    where = f"{table.where}: target {name}"
+    column = decision or decide_columns(table, [name])[0]
+    if column["kind"] in ("flag", "constant", "identifier") and "decimal" not in column:
+        column = decide_columns(table, [name], {name: "number"})[0]
+    if "decimal" not in column:
+        raise InputError(where, got=f"a column of {column['why']}", expected="numbers")
+    values = matrix(table, [column | {"kind": "number"}])[:, 0][torch.from_numpy(kept)]
+    odd = torch.isnan(values).nonzero().flatten()
+    if len(odd):
+        row = int(np.flatnonzero(kept)[int(odd[0])])
+        cells = table.columns[name]
+        raise InputError(
+            where, got=str(cells.texts[cells.codes[row]]), expected="a number",
+            repair=f"see data row {row + 1}",
+        )  # fmt: skip
+    return values
+
+
+def _classes_of(values: Tensor, where: str) -> tuple[Tensor, tuple[str, ...]]:
+    different, codes = values.unique(return_inverse=True)
+    names = tuple(f"{value:.17g}" for value in different.tolist())
+    _check_classes(names, where)
+    return codes, names
+
+
+def _text_classes(
+    codes: np.ndarray, texts: np.ndarray, task: str, where: str
+) -> tuple[Tensor, tuple[str, ...]]:
+    present = np.unique(codes)
+    names = sorted(str(texts[code]) for code in present)
+    _check_classes(names, where)
+    if task == "auto" and len(names) > max(20, len(codes) // 2):
+        raise InputError(
+            where,
+            got=f"{len(names)} different texts in {len(codes)} rows",
+            expected="classes that come again",
+            repair=f"first is {names[0]!r}; name the right column with target, or set task = classification",
+        )
+    place = {name: code for code, name in enumerate(names)}
+    to_class = np.array([place.get(str(text), -1) for text in texts])
+    return torch.from_numpy(to_class[codes]), tuple(names)
+
+
+def _check_classes(names: tuple[str, ...] | list[str], where: str) -> None:
+    if len(names) < 2:
+        raise InputError(where, got=f"one class ({names[0]})", expected="at least two classes")
