@@ -55,6 +55,8 @@ def values(annotation, depth):
             )
             return st.lists(values(first, depth), min_size=least, max_size=2)
         return st.tuples(*(values(item, depth) for item in (first, *more))).map(list)
+    if typing.get_origin(base) is dict:
+        return st.dictionaries(*(values(item, depth) for item in typing.get_args(base)), max_size=2)
     if base is float:
         return st.floats(**limits(marks), allow_nan=False, allow_infinity=False)
     if base is int:
@@ -218,7 +220,7 @@ def field_at(recipe, path):
 def test_program_changes_with_structural_fields_alone(recipe, data):
     path, old, member = data.draw(st.sampled_from(list(fields(recipe))))
     field, holder = field_at(recipe, path)
-    kind = path.endswith("kind") and holder.technique.kind
+    kind = path.rpartition(".")[2] == "kind" and holder.technique.kind
     new = data.draw(
         parts(kind, 1).map(lambda part: part["kind"]) if kind else values(whole(field), 1)
     )
