@@ -110,7 +110,8 @@ def fit(name, settings, x):
 
 
 def test_every_technique_has_a_row():
-    assert {row[0] for row in REFERENCES} == set(table("preprocess"))
+    in_its_own_file = {"robust", "yeo_johnson"}  # test_tabular.py
+    assert {row[0] for row in REFERENCES} | in_its_own_file == set(table("preprocess"))
 
 
 @pytest.mark.parametrize(

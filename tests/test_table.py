@@ -51,6 +51,12 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ): "rescale minmax center standardize normalize "
         "per_sample pca pca_whiten zca one_hot polynomial",
         (
+            "test_tabular",
+            "test_robust_is_scikit_learns_and_the_clip_its_formula",
+            "scikit-learn",
+        ): "robust",
+        ("test_tabular", "test_yeo_johnson_is_scikit_learns", "scikit-learn"): "yeo_johnson",
+        (
             "test_preprocess",
             "test_fourier_features_approach_the_kernel",
             "scikit-learn's kernel",
@@ -208,6 +214,7 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ("test_models", "test_padding_changes_nothing", "unpadded sequences"): "rnn lstm gru",
         ("test_models", "test_a_character_model_does_not_look_ahead", "causality"): "char_lstm",
         ("test_attention", "test_gpt_begins_as_gpt2_does", "GPT-2's deviations"): "gpt",
+        ("test_tabular", "test_periodic_embedding_is_its_formula", "closed form"): "tabular",
         (
             "test_attention",
             "test_a_transformer_does_not_read_padding",

@@ -43,7 +43,7 @@ from ravine.errors import InputError, nearest, unknown
 
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
-    "preprocess": ("data.preprocess",),
+    "preprocess": ("data.preprocess", "data.distribution"),
     "augment": ("data.geometry", "data.augment"),
     "layer": (
         "nn.layers",
@@ -56,7 +56,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "initializer": ("nn.initializers",),
     "loss": ("nn.losses", "nn.margins"),
     "metric": ("nn.metrics",),
-    "model": ("nn.models", "nn.sequences", "nn.transformers"),
+    "model": ("nn.models", "nn.sequences", "nn.transformers", "nn.tabular"),
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),

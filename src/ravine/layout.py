@@ -1,4 +1,5 @@
-"""What stands where in a row of theta: the columns of each parameter tensor."""
+"""What stands where: the columns of each parameter tensor in a row of theta, and the features of a
+row of a table."""
 
 from __future__ import annotations
 
@@ -65,3 +66,20 @@ class Layout:
             start = entries[-1].stop
             weights = start if kind == "weight" else weights
         return cls(tuple(entries), weights)
+
+
+class Features(tuple[int, ...]):
+    """The shape (F,) of a row of a table, and in ``groups`` what its features are, in order: pairs
+    (what, width) with "number", "flag", "category" (columns of 0 and 1 of one category) or "text".
+
+    >>> shape = Features((4,), [("number", 1), ("category", 3)])
+    >>> shape == (4,), shape.groups
+    (True, (('number', 1), ('category', 3)))
+    """
+
+    groups: tuple[tuple[str, int], ...]
+
+    def __new__(cls, shape: Iterable[int], groups: Iterable[tuple[str, int]] = ()) -> Features:
+        self = super().__new__(cls, tuple(shape))
+        self.groups = tuple((what, width) for what, width in groups)
+        return self

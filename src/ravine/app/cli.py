@@ -4,7 +4,7 @@ need it."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +72,13 @@ def train(
             "--doctor/--no-doctor", help="Examine the recipe before, and the run at its end."
         ),
     ] = True,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Of a table: say what a linear model and gradient boosting reach.",
+        ),
+    ] = True,
 ) -> None:
     """Train a recipe; without one, a small convolutional network on handwritten digits."""
     chosen = recipe_from(recipe, set_, seed)
@@ -81,7 +88,8 @@ def train(
         [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
     )
     runs = train_many(recipes, out=out, quiet=quiet or json_, doctor=doctor)
-    _finish(runs, quiet, json_)
+    beside = _classical(chosen, quiet) if baselines and chosen.data.source.kind == "csv" else []
+    _finish(runs, quiet, json_, beside)
 
 
 @command
@@ -296,12 +304,27 @@ def _opened(path: Path, member: int) -> Any:
     return opened(path, member)
 
 
-def _finish(runs: list[Any], quiet: bool, as_json: bool) -> None:
+def _classical(recipe: Any, quiet: bool) -> list[Any]:
+    """What classical models reach on a table, on the same split."""
+    from ravine.data.pipeline import Pipeline
+    from ravine.study.compare.classical import classical_scores
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table has been read before, and its warnings shown
+        return [] if quiet else classical_scores(Pipeline(recipe.data), recipe.seed)
+
+
+def _finish(runs: list[Any], quiet: bool, as_json: bool, beside: Sequence[Any] = ()) -> None:
     from ravine.app.inspect import outcome, print_outcome
 
     if not quiet and not as_json:
         print_outcome(runs)
-    print_json(as_json, outcome(runs))
+    if beside and not as_json:
+        from ravine.study.compare.classical import sentence
+
+        typer.echo(f"beside it, on the same split: {sentence(list(beside))}", err=True)
+    more = {"baselines": [vars(score) for score in beside]} if beside else {}
+    print_json(as_json, outcome(runs) | more)
     if all(run.result["stopped"] == "diverged" for run in runs):
         raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")
 

@@ -17,7 +17,7 @@ from ravine.app.options import cell
 from ravine.data.inspect import examples
 from ravine.data.inspect.counts import summarize
 from ravine.data.pipeline import Pipeline
-from ravine.data.tables.columns import LEFT_OUT
+from ravine.data.tables.decisions import LEFT_OUT
 from ravine.recipe import Data, Recipe
 from ravine.report import sheets as sheets
 

@@ -66,9 +66,9 @@ def _embedded(edits: dict[str, Any]) -> Any:
         {"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source}
     )
     if kind == "table" and "data.preprocess" not in edits and _is_regression(recipe):
-        of_targets = {"kind": "standardize", "of": "targets"}
+        of_targets = [{"kind": kind, "of": "targets"} for kind in ("yeo_johnson", "standardize")]
         recipe = recipe.edit(
-            {"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], of_targets]}
+            {"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], *of_targets]}
         )
     return recipe
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from ravine.catalogue import Part, find
 from ravine.data.source import Source, Split
 from ravine.data.statistics import Rows
 from ravine.data.tables.encoder import Encoder
-from ravine.data.transform import Chain, Transform, fused, pack, unpack
+from ravine.data.transform import FEATURE_WISE, Chain, Transform, fused, pack, unpack
 from ravine.errors import InputError
+from ravine.layout import Features
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Preparation:
         self.targets = _chain(Rows.of_split(train, 1), of_targets, [])
         if len(self.inputs):
             self.vocabulary = None
-        self.input_shape = (
+        self.input_shape = self._with_groups(
             tuple(self.inputs(inputs.first().double()).shape[1:])
             if len(self.inputs)
             else self.raw_shape
@@ -88,6 +89,15 @@ class Preparation:
             count_classes(train, self.outputs) if self.task != "regression" else self.class_counts
         )
         return self
+
+    def _with_groups(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a sample; of a table whose features are still one by one, with what they
+        are."""
+        encoder, rest = self.split()
+        one_by_one = all(isinstance(transform, FEATURE_WISE) for transform in rest.transforms)
+        if not len(encoder) or not one_by_one:
+            return shape
+        return Features(shape, cast(Encoder, encoder.transforms[0]).groups)
 
     def _carried(self, fitted: Preparation) -> Chain:
         if fitted.raw_shape != self.raw_shape:
@@ -128,7 +138,7 @@ class Preparation:
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Preparation:
         """What ``state`` gave."""
-        return cls(
+        self = cls(
             facts["task"],
             tuple(facts["classes"]),
             facts["outputs"],
@@ -141,6 +151,8 @@ class Preparation:
             tuple(facts["input_shape"]),
             torch.tensor(facts["class_counts"], dtype=torch.float64),
         )
+        self.input_shape = self._with_groups(self.input_shape)
+        return self
 
 
 class Prepare:

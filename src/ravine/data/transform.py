@@ -53,6 +53,61 @@ class Affine(Transform):
         return y / self.scale + self.shift
 
 
+class SmoothClip(Transform):
+    """z / sqrt(1 + (z / c)^2) with z = (x - shift) * scale: within (-c, c), nearly z in the middle."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = (x - self.shift) * self.scale
+        limit = self.settings["limit"]
+        return z / (1 + (z / limit).square()).sqrt() if limit else z
+
+    def inverse(self, y: Tensor) -> Tensor:
+        limit = self.settings["limit"]
+        z = y / (1 - (y / limit).square()).clamp(min=1e-12).sqrt() if limit else y
+        return z / torch.where(self.scale == 0, 1.0, self.scale) + self.shift
+
+
+class Power(Transform):
+    """Yeo and Johnson's transform with ``power`` for each feature; undone within the range
+    [``low``, ``high``] of the training part's results, widened by a tenth."""
+
+    power: Tensor
+    low: Tensor
+    high: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.power
+        up, down = x.clamp(min=0), (-x).clamp(min=0)
+        above = torch.where(p == 0, up.log1p(), ((up + 1) ** p - 1) / torch.where(p == 0, 1.0, p))
+        q = 2 - p
+        below = torch.where(
+            q == 0, down.log1p(), ((down + 1) ** q - 1) / torch.where(q == 0, 1.0, q)
+        )
+        return torch.where(x >= 0, above, -below)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        room = 0.1 * (self.high - self.low)
+        y = torch.minimum(torch.maximum(y, self.low - room), self.high + room)
+        p = self.power
+        up, down = y.clamp(min=0), (-y).clamp(min=0)
+        q = 2 - p
+        tiny = torch.finfo(y.dtype).tiny
+        above = torch.where(
+            p == 0,
+            up.expm1(),
+            (up * p + 1).clamp(min=tiny) ** (1 / torch.where(p == 0, 1.0, p)) - 1,
+        )
+        below = torch.where(
+            q == 0,
+            down.expm1(),
+            (down * q + 1).clamp(min=tiny) ** (1 / torch.where(q == 0, 1.0, q)) - 1,
+        )
+        return torch.where(y >= 0, above, -below)
+
+
 class Projection(Transform):
     """(x - mean) @ matrix on flattened rows; ``settings["shape"]`` is the shape of the result."""
 
@@ -136,6 +191,10 @@ class Fourier(Transform):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cos(x.flatten(1) @ self.matrix + self.phase) * (2 / len(self.phase)) ** 0.5
+
+
+# Transforms that leave each feature in its place.
+FEATURE_WISE = (Affine, SmoothClip, Power)
 
 
 class Chain(nn.ModuleList):

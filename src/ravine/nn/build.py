@@ -55,7 +55,7 @@ def build(
     """
     made: Any = _told(_made("model", part), vocabulary)
     with torch.random.fork_rng(devices=[]):
-        module: nn.Module = call("model", made, tuple(shape), outputs)
+        module: nn.Module = call("model", made, shape, outputs)
     module = module.double()
     initialise(
         module,

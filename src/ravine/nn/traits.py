@@ -29,6 +29,14 @@ from ravine.nn.recurrent import Recurrent
 from ravine.nn.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
 from ravine.nn.sequences import CharacterModel, SequenceClassifier
 from ravine.nn.stack import Stack, call
+from ravine.nn.tabular import (
+    CategoryTable,
+    FeatureScale,
+    MixedActivation,
+    PeriodicEmbedding,
+    ScaledLinear,
+    TabularNetwork,
+)
 from ravine.nn.transformers import LanguageModel, Normal, NormalEmbedding, SequenceTransformer
 
 
@@ -80,6 +88,8 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     (Trait.RECURRENT, (nn.RNNBase,)),
     (Trait.RECURRENT | _PRODUCT, (nn.RNN, nn.LSTM, nn.GRU)),
     (_PRODUCT, (nn.Embedding, NormalEmbedding)),
+    (Trait.DENSE | Trait.SAMPLES_ALONE, (ScaledLinear, CategoryTable)),
+    (Trait.SAMPLES_ALONE, (TabularNetwork, PeriodicEmbedding, FeatureScale)),
     (Trait.SAMPLES_ALONE, (LocallyConnected,)),
     # --- activations
     (_POINTWISE | Trait.RECTIFIES, (nn.ReLU, nn.ReLU6)),
@@ -92,6 +102,7 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     # its slopes are parameters that stay float32, and so would the output
     (_POINTWISE & ~Trait.BFLOAT16, (nn.PReLU, PReLU)),
     (_POINTWISE & ~Trait.BFLOAT16 | Trait.RANDOM, (nn.RReLU,)),
+    (Trait.ACTIVATION | Trait.SAMPLES_ALONE, (MixedActivation,)),
     (_CROSS, (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.GLU)),
     (_CROSS | Trait.BFLOAT16, (Maxout,)),
     # --- normalisation

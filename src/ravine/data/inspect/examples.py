@@ -14,8 +14,8 @@ from torch import Tensor
 from ravine import randomness
 from ravine.data.objects.stream import Ordered
 from ravine.data.pipeline import Pipeline
+from ravine.data.tables.decisions import places_of
 from ravine.data.tables.encoder import Encoder
-from ravine.data.tables.matrix import places_of
 from ravine.errors import InputError
 
 View = Literal["images", "table", "text", "tokens", "sequences"]

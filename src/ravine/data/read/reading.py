@@ -13,7 +13,6 @@ from ravine.catalogue import Part
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
 from ravine.data.read import files, idx, text
-from ravine.data.tables.load import all_numbers, rows_by
 from ravine.errors import InputError
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -73,6 +72,10 @@ def read(
         raise InputError(str(path), expected="a file or folder that exists")
     kind = source.kind
     if "columns" in facts:
+        from ravine.data.tables.load import (
+            rows_by,  # it brings pandas, which other data do not need
+        )
+
         return _numbered(rows_by(path, facts["columns"]), path)
     if kind in ("text", "shakespeare"):
         tokens = text.encode(text.read(path), classes).long()
@@ -90,6 +93,8 @@ def read(
             )
         return _numbered(tensor(array, path.name), path)
     if path.suffix.lower() in (".csv", ".tsv"):
+        from ravine.data.tables.load import all_numbers
+
         return _numbered(all_numbers(path), path)
     data = idx.read_bytes(path)
     if data[:2] == b"\0\0":

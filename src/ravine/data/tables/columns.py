@@ -1,9 +1,5 @@
 """What each column of a table holds: one decision per column, made from all its values, shown to
-the user, stored with the run, and overridden by the recipe.
-
-A decision is plain data: ``name``, ``kind``, ``why``, ``missing``, ``different`` and what reading
-the column again needs (marks of numbers, the form of dates, categories, …). Columns whose kind is
-in ``LEFT_OUT`` are no inputs.
+the user, stored with the run, and overridden by the recipe. Their form: ``decisions.py``.
 """
 
 from __future__ import annotations
@@ -19,8 +15,6 @@ from ravine.data.tables import dates, numbers
 from ravine.data.tables.file import Cells, Table
 from ravine.errors import InputError
 
-KINDS = ("number", "category", "date", "flag", "text", "identifier", "constant")
-LEFT_OUT = ("identifier", "constant", "leak")
 MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
 TEXT_WIDTH = 128  # features of a text column
 _COUNTED = 50_000  # rows in which different numbers are counted

@@ -125,27 +125,3 @@ def _time(text: str) -> str | None:
         return None
     zone = "+00:00" if zone in (None, "Z", "UTC") else f"{zone[:3]}:{zone[-2:]}"
     return f"T{hours:02d}:{minute}:{second or '00'}.{(part or '0')[:6]}{zone}"
-
-
-PARTS = ("year", "month", "weekday", "days")
-
-
-def parts_of(days: np.ndarray, times: bool) -> np.ndarray:
-    """Year, month 1 to 12, weekday 0 (Monday) to 6, days since 1970 and, where
-    ``times``, the hour, of each date [N, 4 or 5]; NaN stays NaN.
-
-    >>> parts_of(np.array([0.0]), False).tolist()
-    [[1970.0, 1.0, 3.0, 0.0]]
-    """
-    out = np.full((len(days), 4 + times), np.nan)
-    known = ~np.isnan(days)
-    whole = np.floor(days[known])
-    stamps = whole.astype("datetime64[D]")
-    months = stamps.astype("datetime64[M]").astype(np.int64)
-    out[known, 0] = months // 12 + 1970
-    out[known, 1] = months % 12 + 1
-    out[known, 2] = (whole + 3) % 7
-    out[known, 3] = days[known]
-    if times:
-        out[known, 4] = (days[known] - whole) * 24
-    return out

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.data.tables.dates import PARTS
-from ravine.data.tables.matrix import places_of
+from ravine.data.tables.decisions import DATE_PARTS, places_of
 from ravine.data.transform import Transform
 from ravine.errors import InputError
 
@@ -54,7 +53,7 @@ class Encoder(Transform):
         for column in self.settings["columns"]:
             name = column["name"]
             if column["kind"] == "date":
-                names += [f"{name} {part}" for part in (*PARTS, "hour")[: 4 + column["times"]]]
+                names += [f"{name} {part}" for part in (*DATE_PARTS, "hour")[: 4 + column["times"]]]
             elif column["kind"] == "text":
                 names += [f"{name} #{place}" for place in range(column["width"])]
             elif column["kind"] == "category" and self.settings["categorical"] == "one_hot":

@@ -16,9 +16,10 @@ from ravine.data.source import Arrays, Source
 from ravine.data.statistics import Rows
 from ravine.data.tables import file
 from ravine.data.tables.columns import decide_columns
+from ravine.data.tables.decisions import places_of, used
 from ravine.data.tables.encoder import Encoder, fit_encoder
 from ravine.data.tables.leaks import leak
-from ravine.data.tables.matrix import matrix, places_of, used
+from ravine.data.tables.matrix import matrix
 from ravine.data.tables.target import Target, read_target, target_names
 from ravine.errors import InputError, unknown
 

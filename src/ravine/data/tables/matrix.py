@@ -12,29 +12,11 @@ import torch
 from torch import Tensor
 
 from ravine.data.tables import dates, numbers
-from ravine.data.tables.columns import LEFT_OUT
+from ravine.data.tables.decisions import places_of, width_of
 from ravine.data.tables.file import Cells, Table
 from ravine.errors import InputError
 
 OTHER = -1.0  # the code of a category that is not among the decision's
-
-
-def width_of(column: Mapping[str, Any]) -> int:
-    """How many raw numbers a column has."""
-    return column.get("width", 1)
-
-
-def places_of(columns: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], slice]]:
-    """Each column and its place in the raw matrix."""
-    start = 0
-    for column in columns:
-        yield column, slice(start, start + width_of(column))
-        start += width_of(column)
-
-
-def used(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The decisions for columns that are inputs."""
-    return [column for column in columns if column["kind"] not in LEFT_OUT]
 
 
 def matrix(table: Table, columns: Sequence[Mapping[str, Any]]) -> Tensor:

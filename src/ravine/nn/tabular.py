@@ -1,0 +1,235 @@
+"""A network made for tables: embeddings of numbers and categories, and a perceptron whose defaults
+are those of RealMLP.
+
+Linear maps are in the neural tangent parametrisation, y = W x / sqrt(F) + b with W standard normal
+at first, so that one learning rate suits every width. What learns at another rate than the rest is
+written as that multiple of its parameter: with Adam, p = c q moves c times as fast as q.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ravine.catalogue import Count, PerMember, Positive, Probability
+from ravine.nn.randomized import Dropout
+from ravine.nn.stack import Shape, need_rank
+
+_ACTIVATIONS = {"mish": F.mish, "selu": F.selu, "relu": F.relu}
+_LARGEST_ONE_HOT = 8  # categories of a column up to which its columns of 0 and 1 go in as they are
+
+
+def tabular(
+    shape: Shape,
+    outputs: int,
+    *,
+    hidden: tuple[Count, ...] = (256, 256, 256),
+    activation: Literal["mish", "selu", "relu"] = "mish",
+    dropout: PerMember[Probability] = 0.15,
+    embedding: Literal["periodic", "none"] = "periodic",
+    frequency: PerMember[Positive] = 0.1,
+    category_size: Count = 8,
+) -> nn.Module:
+    """A perceptron for rows of a table (F,), with embeddings of its numbers and categories.
+
+    Each number x becomes (x, V cos(2 pi w x + b) + c) in 4 dimensions, with 16 frequencies w of
+    standard deviation ``frequency`` (``embedding = "none"``: x alone); each category of a column
+    with more than 8 a vector of ``category_size``. Then a factor for each feature, and for each
+    width of ``hidden`` a linear map, ``activation`` in the form (1 - a) x + a f(x) with a learned
+    for each unit, and ``dropout``; then the outputs. Which features are numbers and which columns
+    belong to one category it knows from the table (``csv``); elsewhere all are numbers. Made for
+    numbers of about unit scale (``robust``), adamw with lr 0.04, beta2 0.95 and decay 0.02.
+
+    >>> tabular((3,), 2, hidden=(16,))(torch.zeros(5, 3)).shape
+    torch.Size([5, 2])
+
+    Source: Holzmüller, Grinsztajn and Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", 2024; Gorishniy, Rubachev and Babenko, "On embeddings for
+    numerical features in tabular deep learning", 2022.
+    """
+    need_rank(shape, (1,), "rows of a table (F,)", "put images into a convolutional network")
+    groups = getattr(shape, "groups", ()) or (("number", shape[0]),)
+    return TabularNetwork(
+        groups, outputs, hidden, activation, dropout, embedding == "periodic", frequency,
+        category_size,
+    )  # fmt: skip
+
+
+class TabularNetwork(nn.Module):
+    """Features in ``groups`` of (what, width), one behind the other -> outputs [B, K]."""
+
+    def __init__(
+        self,
+        groups: Sequence[tuple[str, int]],
+        outputs: int,
+        hidden: Sequence[int],
+        activation: str,
+        dropout: float,
+        periodic: bool,
+        frequency: float,
+        category_size: int,
+    ):
+        super().__init__()
+        self.numbers, self.categories, self.rest = _places(groups)
+        count = sum(place.stop - place.start for place in self.numbers)
+        self.embedding = PeriodicEmbedding(count, frequency) if periodic and count else None
+        self.tables = nn.ModuleList(
+            CategoryTable(place.stop - place.start, category_size) for place in self.categories
+        )
+        width = count * (PeriodicEmbedding.SIZE if self.embedding else 1)
+        width += category_size * len(self.tables)
+        width += sum(place.stop - place.start for place in self.rest)
+        self.scale = FeatureScale(width)
+        self.layers = nn.ModuleList(
+            nn.Sequential(ScaledLinear(a, b), MixedActivation(b, activation), Dropout(dropout))
+            for a, b in pairwise((width, *hidden))
+        )
+        self.head = ScaledLinear(hidden[-1] if hidden else width, outputs, gain=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)  # [B, F]
+        parts = []
+        if self.numbers:
+            numbers = torch.cat([x[:, place] for place in self.numbers], 1)
+            parts.append(numbers if self.embedding is None else self.embedding(numbers))
+        for place, table in zip(self.categories, self.tables, strict=True):
+            parts.append(table(x[:, place]))
+        parts += [x[:, place] for place in self.rest]
+        x = self.scale(torch.cat(parts, 1))
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+def _places(
+    groups: Sequence[tuple[str, int]],
+) -> tuple[list[slice], list[slice], list[slice]]:
+    """The places of the numbers (neighbours as one), of the categories with an embedding, and of
+    all else."""
+    numbers: list[slice] = []
+    categories: list[slice] = []
+    rest: list[slice] = []
+    start = 0
+    for what, width in groups:
+        place = slice(start, start + width)
+        large = what == "category" and width > _LARGEST_ONE_HOT
+        kind = numbers if what == "number" else categories if large else rest
+        if kind and kind is not categories and kind[-1].stop == start:
+            kind[-1] = slice(kind[-1].start, place.stop)
+        else:
+            kind.append(place)
+        start += width
+    return numbers, categories, rest
+
+
+class PeriodicEmbedding(nn.Module):
+    """Each number x_i -> (x_i, V_i cos(2 pi w_i x_i + b_i) + c_i): [B, F] -> [B, 4 F], the feature's
+    own numbers side by side. w is normal with standard deviation ``frequency``, b uniform in
+    [-pi, pi), V uniform in +- 1 / 4, c zero at first.
+
+    Source: Holzmüller et al., 2024 ("PBLD"); Gorishniy et al., 2022.
+    """
+
+    SIZE, WAVES = 4, 16
+    frequency: Tensor
+
+    def __init__(self, features: int, frequency: float = 0.1):
+        super().__init__()
+        self.register_buffer(
+            "frequency", torch.tensor(frequency, dtype=torch.float64), persistent=False
+        )
+        self.weight = nn.Parameter(torch.empty(features, self.WAVES))  # in units of frequency
+        self.phase_bias = nn.Parameter(torch.empty(features, self.WAVES))
+        self.mix = nn.Parameter(torch.empty(features, self.WAVES, self.SIZE - 1))
+        self.bias = nn.Parameter(torch.empty(features, self.SIZE - 1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+        nn.init.uniform_(self.phase_bias, -math.pi, math.pi)
+        nn.init.uniform_(self.mix, -1 / math.sqrt(self.WAVES), 1 / math.sqrt(self.WAVES))
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = 2 * math.pi * self.frequency.to(x.dtype) * self.weight
+        waves = torch.cos(x[..., None] * w + self.phase_bias)  # [B, F, waves]
+        mixed = torch.einsum("bfw,fwk->bfk", waves, self.mix) + self.bias
+        return torch.cat([x[..., None], mixed], -1).flatten(1)
+
+
+class CategoryTable(nn.Module):
+    """A vector for each category: columns of 0 and 1 [B, K] -> [B, size]; a row of zeros, a
+    category that is not known, gives zeros. Standard normal at first."""
+
+    def __init__(self, categories: int, size: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(categories, size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class FeatureScale(nn.Module):
+    """A factor for each feature, 1 at first: y = x (1 + 6 q); its factors learn 6 times as fast."""
+
+    RATE = 6.0
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(features))  # no weight: decay would not pull it to 1
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + self.RATE * self.bias)
+
+
+class ScaledLinear(nn.Module):
+    """y = ``gain`` W x / sqrt(F) + b, W [units, F] standard normal and b normal with deviation 1/2
+    at first (b zero where ``gain`` is not 1).
+
+    Source: Jacot, Gabriel and Hongler, "Neural tangent kernel", 2018.
+    """
+
+    def __init__(self, features: int, units: int, gain: float = 1.0):
+        super().__init__()
+        self.gain = gain / math.sqrt(features)
+        self.plain = gain == 1.0
+        self.weight = nn.Parameter(torch.empty(units, features))
+        self.bias = nn.Parameter(torch.empty(units))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+        nn.init.normal_(self.bias, std=0.5 if self.plain else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x * self.gain, self.weight, self.bias)
+
+
+class MixedActivation(nn.Module):
+    """(1 - a) x + a f(x), a = 1 + q / 10 for each unit, 1 at first: it learns a tenth as fast."""
+
+    RATE = 0.1
+
+    def __init__(self, units: int, kind: str):
+        super().__init__()
+        self.kind = kind
+        self.bias = nn.Parameter(torch.zeros(units))
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (1 + self.RATE * self.bias) * (_ACTIVATIONS[self.kind](x) - x)

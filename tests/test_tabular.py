@@ -1,0 +1,160 @@
+"""The network made for tables: each layer against its formula, written as a loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.preprocessing import PowerTransformer, RobustScaler
+
+from ravine.data import distribution
+from ravine.data.pipeline import Pipeline
+from ravine.layout import Features
+from ravine.nn import tabular
+from ravine.nn.build import build
+from ravine.recipe import Data
+
+G = torch.Generator().manual_seed(0)
+
+
+def test_periodic_embedding_is_its_formula():
+    layer = tabular.PeriodicEmbedding(3, frequency=0.4).double()
+    x = torch.randn(5, 3, generator=G).double()
+    found = layer(x).view(5, 3, 4)
+    for b in range(5):
+        for f in range(3):
+            value = float(x[b, f])
+            waves = [
+                math.cos(2 * math.pi * 0.4 * w * value + p)
+                for w, p in zip(layer.weight[f].tolist(), layer.phase_bias[f].tolist(), strict=True)
+            ]
+            expected = (
+                np.array(waves) @ layer.mix[f].detach().numpy() + layer.bias[f].detach().numpy()
+            )
+            np.testing.assert_allclose(found[b, f].detach().numpy(), [value, *expected], rtol=1e-12)
+
+
+def test_linear_maps_and_activations_are_their_formulas():
+    x = torch.randn(7, 5, generator=G).double()
+    linear = tabular.ScaledLinear(5, 4).double()
+    plain = torch.nn.functional.linear(x, linear.weight / 5**0.5, linear.bias)
+    torch.testing.assert_close(linear(x), plain)
+    for kind, reference in (
+        ("mish", torch.nn.Mish()),
+        ("selu", torch.nn.SELU()),
+        ("relu", torch.nn.ReLU()),
+    ):
+        layer = tabular.MixedActivation(5, kind).double()
+        torch.testing.assert_close(layer(x), reference(x))  # a = 1 at first
+        torch.nn.init.constant_(layer.bias, -5.0)  # a = 1/2
+        torch.testing.assert_close(layer(x), (x + reference(x)) / 2)
+    scale = tabular.FeatureScale(5).double()
+    torch.nn.init.constant_(scale.bias, 0.5)
+    torch.testing.assert_close(scale(x), 4 * x)
+
+
+def test_a_category_is_its_row_of_the_table():
+    table = tabular.CategoryTable(9, 4).double()
+    codes = torch.tensor([0, 8, 3])
+    one_hot = torch.nn.functional.one_hot(codes, 9).double()
+    torch.testing.assert_close(table(one_hot), table.weight[codes])
+    assert (
+        table(torch.zeros(1, 9).double()).abs().max() == 0
+    )  # a category that training did not have
+
+
+def test_features_go_where_they_belong():
+    shape = Features(
+        (14,), [("number", 1), ("flag", 1), ("number", 2), ("category", 9), ("flag", 1)]
+    )
+    network = build("tabular", shape, 2)
+    assert network.numbers == [slice(0, 1), slice(2, 4)]
+    assert network.categories == [slice(4, 13)]
+    assert network.rest == [slice(1, 2), slice(13, 14)]
+    assert network(torch.zeros(3, 14)).shape == (3, 2)
+    moved = [torch.zeros(1, 14) for _ in range(15)]
+    for place in range(14):
+        moved[place][0, place] = 1.0
+    answers = [network.eval()(x) for x in moved]
+    assert all(not torch.equal(answer, answers[14]) for answer in answers[:14])  # each one counts
+
+
+def test_members_are_solo_networks():
+    """Mapped over members, as a population runs it, the network gives each member's own outputs."""
+    shape = Features((13,), [("number", 3), ("category", 9), ("flag", 1)])
+    members = [
+        build({"kind": "tabular", "hidden": [16], "frequency": 0.1 * (k + 1)}, shape, 2, seed=k)
+        .double()
+        .eval()
+        for k in range(3)
+    ]
+    x = torch.randn(6, 13, generator=G).double()
+    parameters, buffers = torch.func.stack_module_state(members)
+    mapped = torch.func.vmap(lambda p, b: torch.func.functional_call(members[0], (p, b), (x,)))(
+        parameters, buffers
+    )
+    for k, member in enumerate(members):
+        torch.testing.assert_close(mapped[k], member(x))
+
+
+def test_the_network_is_told_the_columns_of_a_table(tmp_path):
+    rows = [
+        f"{i * 0.37 % 5},{'abcdefghij'[i % 10]},{'yes' if i % 3 else 'no'},{i % 2}"
+        for i in range(200)
+    ]
+    (tmp_path / "t.csv").write_text("a,letter,flag,y\n" + "\n".join(rows))
+    data = Data(source=f"csv:{tmp_path / 't.csv'}", preprocess=["robust"])
+    pipeline = Pipeline(data)
+    assert pipeline.input_shape.groups == (("number", 1), ("category", 10), ("flag", 1))
+    again = Pipeline.from_state(data, *pipeline.state())
+    assert again.input_shape.groups == pipeline.input_shape.groups
+    network = build("tabular", again.input_shape, 2)
+    assert len(network.tables) == 1
+    mixed = Pipeline(data.model_copy(update={"preprocess": Data(preprocess=["pca"]).preprocess}))
+    assert not hasattr(mixed.input_shape, "groups")  # principal components are no columns
+
+
+# --- preprocessing --------------------------------------------------------------------------------
+
+TABLE = torch.randn(301, 4, generator=G).double().exp() * torch.tensor([1.0, 10.0, 0.1, 3.0])
+
+
+def test_robust_is_scikit_learns_and_the_clip_its_formula():
+    expected = RobustScaler().fit_transform(TABLE.numpy())
+    np.testing.assert_allclose(
+        distribution.robust(TABLE, clip=0.0)(TABLE).numpy(), expected, rtol=1e-12
+    )
+    clipped = distribution.robust(TABLE)
+    np.testing.assert_allclose(
+        clipped(TABLE).numpy(), expected / np.sqrt(1 + (expected / 3) ** 2), rtol=1e-12
+    )
+    torch.testing.assert_close(clipped.inverse(clipped(TABLE)), TABLE, rtol=1e-6, atol=1e-9)
+    flags = torch.tensor([[0.0, 7.0]] * 9 + [[1.0, 7.0]]).double()
+    assert distribution.robust(flags, clip=0.0)(flags)[:, 0].unique().tolist() == [0.0, 2.0]
+    assert distribution.robust(flags)(flags)[:, 1].abs().max() == 0  # constant
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_yeo_johnson_is_scikit_learns(sign):
+    x = sign * (TABLE - 0.3)
+    reference = PowerTransformer(standardize=False).fit(x.numpy())
+    transform = distribution.yeo_johnson(x, least_skew=0.0)
+    np.testing.assert_allclose(transform.power.numpy(), reference.lambdas_, rtol=1e-4)
+    expected = np.stack(
+        [
+            stats.yeojohnson(c, p)
+            for c, p in zip(x.numpy().T, transform.power.tolist(), strict=True)
+        ],
+        1,
+    )
+    np.testing.assert_allclose(transform(x).numpy(), expected, rtol=1e-10)
+    torch.testing.assert_close(transform.inverse(transform(x)), x, rtol=1e-8, atol=1e-9)
+    far = transform.inverse(torch.full((1, 4), 1e9).double())
+    assert torch.isfinite(far).all()  # beyond what training had, within reach of it
+
+
+def test_what_is_not_skewed_stays():
+    x = torch.randn(500, 1, generator=G).double()
+    assert distribution.yeo_johnson(x).power.item() == 1.0
+    torch.testing.assert_close(distribution.yeo_johnson(x)(x), x)
