@@ -100,7 +100,7 @@ def test_members_are_solo_networks():
 
 def test_the_network_is_told_the_columns_of_a_table(tmp_path):
     rows = [
-        f"{i * 0.37 % 5},{'abcdefghij'[i % 10]},{'yes' if i % 3 else 'no'},{i % 2}"
+        f"{i * 0.37 % 5},{'abcdefghij'[i % 10]},{'yes' if i % 3 else 'no'},{i // 7 % 2}"
         for i in range(200)
     ]
     (tmp_path / "t.csv").write_text("a,letter,flag,y\n" + "\n".join(rows))

@@ -68,6 +68,9 @@ def yeo_johnson(
         skewed = len(known) > 2 and known.std() > 0 and abs(stats.skew(known)) > least_skew
         powers.append(float(stats.yeojohnson_normmax(known)) if skewed else 1.0)
     power = torch.tensor(powers, dtype=torch.float64)
+    seen = moments(x, "feature")
+    room = seen.high - seen.low
     ends = Power({}, power=power, low=power, high=power)
-    low, high = (torch.from_numpy(end(rows, axis=0)) for end in (np.nanmin, np.nanmax))
-    return Power({}, power=power, low=ends(low), high=ends(high))
+    everything = torch.where(power == 1, torch.inf, 0.0)
+    low, high = ends(seen.low - room) - everything, ends(seen.high + room) + everything
+    return Power({}, power=power, low=low.flatten(), high=high.flatten())

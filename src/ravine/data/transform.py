@@ -71,8 +71,8 @@ class SmoothClip(Transform):
 
 
 class Power(Transform):
-    """Yeo and Johnson's transform with ``power`` for each feature; undone within the range
-    [``low``, ``high``] of the training part's results, widened by a tenth."""
+    """Yeo and Johnson's transform with ``power`` for each feature. It saturates, so results outside
+    [``low``, ``high``] are taken as these ends when it is undone."""
 
     power: Tensor
     low: Tensor
@@ -89,8 +89,7 @@ class Power(Transform):
         return torch.where(x >= 0, above, -below)
 
     def inverse(self, y: Tensor) -> Tensor:
-        room = 0.1 * (self.high - self.low)
-        y = torch.minimum(torch.maximum(y, self.low - room), self.high + room)
+        y = torch.minimum(torch.maximum(y, self.low), self.high)
         p = self.power
         up, down = y.clamp(min=0), (-y).clamp(min=0)
         q = 2 - p
