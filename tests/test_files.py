@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import ravine
 from ravine import files
 from ravine.app.cli import app
-from ravine.data.read import tables
+from ravine.data.tables import file as table_file
 from ravine.errors import InputError, first_line
 from ravine.locks import Lock
 
@@ -160,8 +160,8 @@ def test_train_reads_a_table_once(tmp_path, monkeypatch, target):
         for a, b in rng.random((80, 2))
     ]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,target", *rows]), encoding="utf-8")
-    read, count = tables.read, []
-    monkeypatch.setattr(tables, "read", lambda path: (count.append(path), read(path))[1])
+    read, count = table_file.read, []
+    monkeypatch.setattr(table_file, "read", lambda path: (count.append(path), read(path))[1])
     command = ["train", "--set", f"data.source=csv:{tmp_path / 't.csv'}", "--set", "stop.after=1ep"]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run"), "--quiet"])
     assert done.exit_code == 0, done.output

@@ -126,7 +126,7 @@ FILES = {
     "constants": (file(a=[3] * N, b=["DE"] * N, c=[""] * N, d=FLOATS), {"a": "constant", "b": "constant", "c": "constant", "d": "number"}, None),
     "texts": (file(a=NOTES, b=CITIES), {"a": "text", "b": "category"}, None),
     "quotes, line breaks, blank lines": (
-        b"\n\n" + file(a=[f'say "{i}",\nplease' for i in EVERY], b=FLOATS, end="\n\n"),
+        b"\n\n" + file(a=[f'say "{n}",\nplease' for n in NOTES], b=FLOATS, end="\n\n"),
         {"a": "text", "b": "number"}, ("b", FLOATS),
     ),
     "Latin-1 with tabs": (file(sep="\t", encoding="latin-1", a=CITIES, b=FLOATS), {"a": "category", "b": "number"}, ("b", FLOATS)),
@@ -135,6 +135,15 @@ FILES = {
     "leaks": (
         file(a=FLOATS, price_with_tax=(FLOATS * 119).round() / 100, same=FLOATS, b=INTS, y=FLOATS),
         {"a": "leak", "same": "leak", "price_with_tax": "leak", "b": "number"}, ("b", INTS),
+    ),
+    "named with a number": (file(a=[f"Lot {i}, new" for i in EVERY], b=FLOATS), {"a": "identifier", "b": "number"}, None),
+    "too good to be true": (
+        file(score=FLOATS, city=CITIES, b=INTS, y=["yes" if v > 50 else "no" for v in FLOATS]),
+        {"score": "number", "city": "category", "b": "number"}, ("score", FLOATS),
+    ),
+    "a copy of the classes": (
+        file(same=[f"{v}!" for v in Y], noisy=[(v == "yes") + 1e-3 * w for v, w in zip(Y, FLOATS % 1, strict=True)], b=INTS),
+        {"same": "leak", "noisy": "leak", "b": "number"}, ("b", INTS),
     ),
     "everything mixed": (
         file(sep=";", encoding="cp1252", id=[i + 1 for i in EVERY], Preis=some([f"{point(v, '.', ',')} €" for v in INTS], "auf Anfrage"), Datum=iso("%d.%m.%Y"), Stadt=CITIES, Garten=RNG.choice(["ja", "nein"], N), Anteil=[f"{v % 7},{v % 10} %" for v in INTS], Notiz=NOTES, Land=["DE"] * N),

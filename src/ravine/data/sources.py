@@ -150,8 +150,9 @@ def csv(
     are taken off; rare words such as unknown are missing values), a category, a date (year, month,
     weekday, days since 1970, and the hour where there are times), a flag (yes and no in any
     spelling), a text (hashed words and letters), an identifier or a constant (both left out).
-    Columns that equal the target or determine it are left out with a warning. ``columns`` decides
-    otherwise: ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``.
+    A copy of the target, in whatever units or names, is left out with a warning; a column that
+    determines the target without being a copy is named and kept. ``columns`` decides otherwise:
+    ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``.
 
     A missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training
     part; beside each column of which the training part misses some a flag says where. Categories

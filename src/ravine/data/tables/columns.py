@@ -284,8 +284,12 @@ def _worded(c: _Column) -> dict[str, Any]:
     probe = [str(text) for text in texts[:: max(1, different // 500)]]
     if sum(bool(_UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
         return _decision(c, "identifier", "UUIDs")
-    words = float(np.mean([len(text.split()) for text in probe]))
     repeated = 1 - different / known
+    if repeated < 0.5 and len({re.sub(r"\d+", "#", text) for text in probe}) < 0.02 * len(probe):
+        return _decision(
+            c, "identifier", f"{different:,} different texts, which differ in a number alone"
+        )
+    words = float(np.mean([len(text.split()) for text in probe]))
     mixed = " of numbers in several units" if c.unit is None else ""
     if different <= 20 and repeated >= 0.25:
         return _category(c, f"{different} different texts{mixed}")

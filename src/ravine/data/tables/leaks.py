@@ -1,63 +1,102 @@
-"""Columns that give the target away: equal to it, or such that each of their values has one
-target."""
+"""Columns that give the target away: a copy of it, in other units or other names (left out), and
+columns that determine it without being a copy (named, and kept: they may be honest)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 _LEAST_ROWS = 20
 _SAME = 1e-6  # 1 - |correlation| up to which a column is the target, rounded or in other units
+_NEAR = 1e-3  # and up to which it is named
+_COPY = 1e-3  # share of a column's variance within the classes up to which it is a copy with noise
 _MOST_ROWS = 200_000
 _SCREENED = 3_000  # rows that are looked at first: most columns are no leak there already
 
 
-def leak(column: Mapping[str, Any], values: np.ndarray, y: np.ndarray, classes: int) -> str:
-    """Why a column [N] gives the target [N] away; "" where it does not. ``classes``: 0 for a
+@dataclass(frozen=True)
+class Leak:
+    """Why a column gives the target away; ``copy``: it is the target itself, in other words."""
+
+    why: str
+    copy: bool
+
+
+def leak(column: Mapping[str, Any], values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:
+    """How a column [N] gives the target [N] away; None where it does not. ``classes``: 0 for a
     regression. Rows without a value are not counted.
 
     >>> y = np.arange(40.0)
     >>> leak({"kind": "number"}, 1.19 * y + 3, y, 0)
-    'it is the target in other units'
+    Leak(why='it is the target in other units', copy=True)
     """
     known = ~np.isnan(values)
     values, y = values[known][:_MOST_ROWS], y[known][:_MOST_ROWS]
     if len(values) < max(_LEAST_ROWS, 0.5 * len(known)) or (y == y[0]).all():
-        return ""
-    numeric = column["kind"] in ("number", "date", "flag")
+        return None
+    numeric = column["kind"] in ("number", "date")
     if len(values) > 2 * _SCREENED:
         every = len(values) // _SCREENED
         if not _found(numeric, values[::every], y[::every], classes):
-            return ""
+            return None
     return _found(numeric, values, y, classes)
 
 
-def _found(numeric: bool, values: np.ndarray, y: np.ndarray, classes: int) -> str:
-    found = _number_leak(values, y, classes) if numeric else ""
-    return found or _value_leak(values, y, classes)
-
-
-def _number_leak(values: np.ndarray, y: np.ndarray, classes: int) -> str:
+def _found(numeric: bool, values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:
     if values.std() == 0:
-        return ""
-    if not classes:
-        correlation = abs(_correlation(values, y))
-        if 1 - correlation < _SAME:
-            return (
-                "it is the target" if np.allclose(values, y) else "it is the target in other units"
-            )
-        if len(np.unique(y)) > 10 and 1 - abs(_rank_correlation(values, y)) < _SAME:
-            return "it rises with the target everywhere: it determines it"
-        return ""
+        return None
+    found = _by_value(values, y, classes)
+    if found is None and numeric:
+        found = _separating(values, y, classes) if classes else _rising(values, y)
+    return found
+
+
+def _rising(values: np.ndarray, y: np.ndarray) -> Leak | None:
+    """Whether a number is the target of a regression, or says where it is."""
+    apart = 1 - abs(_correlation(values, y))
+    if apart < _SAME:
+        same = np.allclose(values, y)
+        return Leak("it is the target" if same else "it is the target in other units", True)
+    if len(np.unique(y)) > 10 and 1 - abs(_rank_correlation(values, y)) < _SAME:
+        return Leak("it rises with the target everywhere: it is a function of it", True)
+    if apart < _NEAR:
+        return Leak(f"its correlation with the target is {1 - apart:.4f}", False)
+    return None
+
+
+def _separating(values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:
+    """Whether thresholds of a number tell the classes without an error."""
     order = np.argsort(values, kind="stable")
-    changes = int((np.diff(y[order]) != 0).sum())
     edges = np.flatnonzero(np.diff(y[order]))
     clean = all(values[order[e]] < values[order[e + 1]] for e in edges)
-    if changes == len(np.unique(y)) - 1 and clean and len(y) >= 3 * classes:
-        return "it separates the classes without a single error: it determines the target"
-    return ""
+    if len(edges) != len(np.unique(y)) - 1 or not clean or len(y) < 3 * classes:
+        return None
+    within = _within(values, np.unique(y, return_inverse=True)[1])
+    if within <= _COPY:
+        return Leak("it is the target with a little noise", True)
+    return Leak("it separates the classes without a single error", False)
+
+
+def _by_value(values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:
+    """Whether each value that comes often enough has one target."""
+    different, code = np.unique(values, return_inverse=True)
+    if len(different) < 2 or len(different) > len(values) / 5:
+        return None
+    if _within(y, code) > 1e-9 or not (classes or len(different) > 2):
+        return None
+    if len(different) == len(np.unique(y)):
+        return Leak("each of its values has one target, and each target one of its values", True)
+    return Leak("each of its values has one target", False)
+
+
+def _within(values: np.ndarray, group: np.ndarray) -> float:
+    """The share of the variance of values [N] that is within groups [N]."""
+    mean = np.bincount(group, values) / np.bincount(group)
+    total = float(((values - values.mean()) ** 2).sum())
+    return float(((values - mean[group]) ** 2).sum()) / total if total else 0.0
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -69,16 +108,3 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
-
-
-def _value_leak(values: np.ndarray, y: np.ndarray, classes: int) -> str:
-    """Whether each value that comes often enough has one target."""
-    different, code, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(different) < 2 or len(different) > len(values) / 5:
-        return ""
-    sums = np.bincount(code, y) / counts
-    within = float(((y - sums[code]) ** 2).sum())
-    total = float(((y - y.mean()) ** 2).sum())
-    if within <= 1e-9 * total and (classes or len(different) > 2):
-        return "each of its values has one target: it determines it"
-    return ""

@@ -140,25 +140,18 @@ def _without_leaks(
     if goal.values.dim() > 1:
         return chosen, raw
     y = goal.values.double().numpy()
-    leaks = {}
+    found = {}
     for column, place in places_of(chosen):
         if column["kind"] != "text" and column["name"] not in wanted:
-            why = leak(column, raw[:, place.start].numpy(), y, len(goal.classes))
-            if why:
-                leaks[column["name"]] = why
+            one = leak(column, raw[:, place.start].numpy(), y, len(goal.classes))
+            if one:
+                found[column["name"]] = one
+    leaks = {name: one.why for name, one in found.items() if one.copy}
+    if len(leaks) == len(chosen):
+        leaks = {}  # there is nothing else to learn from
+    _warn_of_leaks(where, chosen, leaks, {n: f.why for n, f in found.items() if n not in leaks})
     if not leaks:
         return chosen, raw
-    if len(leaks) == len(chosen):
-        for column in chosen:
-            column["why"] += f"; {leaks[column['name']]}, but there is no other column"
-        return chosen, raw
-    said = "; ".join(f"{name!r}: {why}" for name, why in leaks.items())
-    hint = next(iter(leaks))
-    warnings.warn(
-        f"{where}: left out as leaks: {said}. Where it is known when predictions are made, keep it:"
-        f' columns.{hint} = "{next(c["kind"] for c in chosen if c["name"] == hint)}"',
-        stacklevel=4,
-    )
     stay = np.concatenate(
         [np.full(p.stop - p.start, c["name"] not in leaks) for c, p in places_of(chosen)]
     )
@@ -166,6 +159,34 @@ def _without_leaks(
         if column["name"] in leaks:
             column |= {"kind": "leak", "why": leaks[column["name"]]}
     return used(chosen), raw[:, torch.from_numpy(stay)]
+
+
+def _warn_of_leaks(
+    where: str, chosen: Sequence[dict[str, Any]], leaks: dict[str, str], kept: dict[str, str]
+) -> None:
+    """Say what is left out and how it can stay; and what is kept and how it can be left out."""
+    kinds = {column["name"]: column["kind"] for column in chosen}
+    if leaks:
+        first = next(iter(leaks))
+        warnings.warn(
+            f"{where}: left out, because it gives the target away: {_listed(leaks)}. If it is known "
+            f'when predictions are made, keep it: data.source.columns.{first} = "{kinds[first]}"',
+            stacklevel=5,
+        )
+    for column in chosen:
+        if column["name"] in kept:
+            column["why"] += f"; {kept[column['name']]}"
+    if kept:
+        first = next(iter(kept))
+        warnings.warn(
+            f"{where}: too good to be true? {_listed(kept)}. If it is not known when predictions are "
+            f'made, leave it out: data.source.drop = ["{first}"]',
+            stacklevel=5,
+        )
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name!r} ({why})" for name, why in reasons.items())
 
 
 def _warn(table: file.Table, decisions: Sequence[dict[str, Any]], goal: Target) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ravine.data.tables.columns import decide_columns
-from ravine.data.tables.file import Table
+from ravine.data.tables.file import Cells, Table
 from ravine.data.tables.matrix import matrix
 from ravine.errors import InputError, unknown
 
@@ -81,11 +81,7 @@ def _one(
     numeric = cells.numbers is not None or decision["kind"] == "number"
     if task == "regression" or (task == "auto" and numeric):
         if cells.numbers is None and decision["kind"] not in ("number", "flag"):
-            row = int(np.flatnonzero(cells.codes >= 0)[0])
-            raise InputError(
-                where, got=str(cells.texts[cells.codes[row]]), expected="a number",
-                repair=f"see data row {row + 1}",
-            )  # fmt: skip
+            _refuse_texts(cells, where)
         values = _numbers(table, name, kept, decision)
         classes, why = _number_classes(values) if task == "auto" else (False, "set in the recipe")
         if not classes:
@@ -117,7 +113,7 @@ def _numbers(
     if column["kind"] in ("flag", "constant", "identifier") and "decimal" not in column:
         column = decide_columns(table, [name], {name: "number"})[0]
     if "decimal" not in column:
-        raise InputError(where, got=f"a column of {column['why']}", expected="numbers")
+        _refuse_texts(table.columns[name], where)
     values = matrix(table, [column | {"kind": "number"}])[:, 0][torch.from_numpy(kept)]
     odd = torch.isnan(values).nonzero().flatten()
     if len(odd):
@@ -128,6 +124,14 @@ def _numbers(
             repair=f"see data row {row + 1}",
         )  # fmt: skip
     return values
+
+
+def _refuse_texts(cells: Cells, where: str) -> NoReturn:
+    row = int(np.flatnonzero(cells.codes >= 0)[0])
+    raise InputError(
+        where, got=str(cells.texts[cells.codes[row]]), expected="a number",
+        repair=f"see data row {row + 1}",
+    )  # fmt: skip
 
 
 def _classes_of(values: Tensor, where: str) -> tuple[Tensor, tuple[str, ...]]:
