@@ -76,7 +76,7 @@ def best_path(part: Any) -> tuple[np.ndarray, float]:
     """The descent that ends lowest, of 61 learning rates."""
     runs = []
     for lr in np.logspace(-3, 3, 61):
-        fields = {**part.said(), "lr": float(lr)}
+        fields = {**part.explicit(), "lr": float(lr)}
         points = path(fields.pop("kind"), lambda w: CURVATURE * w, START, STEPS, **fields).numpy()
         inside = bool((np.abs(points) <= (11, 4)).all())  # and it stays in the picture
         runs.append((ravine(points[-5:]).mean() if inside else np.inf, float(lr), points))
@@ -157,7 +157,7 @@ def schedule(technique: Technique) -> Figure:
         ("0it", "-", technique.name),
     ):
         planned = Schedules(
-            [make("schedule", {**part_of(technique).said(), "warmup": warmup})],
+            [make("schedule", {**part_of(technique).explicit(), "warmup": warmup})],
             epoch_steps=steps,
             totals=[epochs * steps],
         )

@@ -21,6 +21,7 @@ BASE = {
     "durations",
     "layout",
     "catalogue",
+    "part",
     "recipe",
     "randomness",
     "rundir",
@@ -135,6 +136,16 @@ def test_what_is_imported_is_a_stated_dependency():
         "markupsafe",
     }  # what scikit-learn, pydantic and Jinja2 stand on
     assert {name.split(".")[0] for file in FILES for name in imports(file)} <= known
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_no_file_over_450_lines_and_no_function_over_60(file):
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") <= 450, f"{file}: divide it by purpose"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, f"{file}: {node.name} has {length} lines"
 
 
 def test_every_part_has_its_place():

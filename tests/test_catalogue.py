@@ -67,7 +67,7 @@ def test_every_technique_makes_a_part(kind, name):
     if not any(field.is_required() for field in part.model_fields.values()):
         made = make(kind, name)
         assert made == make(kind, {"kind": name}) == make(kind, made) == part()
-        assert made.said() == {"kind": name}
+        assert made.explicit() == {"kind": name}
         assert set(made.arguments) == set(technique.fields)
         assert hash(made) == hash(part())  # frozen all the way down
 

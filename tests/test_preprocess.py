@@ -14,7 +14,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from ravine.catalogue import table
-from ravine.data import preprocess
+from ravine.data import preprocess, whitening
 from ravine.data.pipeline import Pipeline
 from ravine.data.statistics import Rows, covariance, moments
 from ravine.data.transform import Chain, fused, pack, unpack
@@ -106,7 +106,7 @@ UNDONE = [
 
 
 def fit(name, settings, x):
-    return getattr(preprocess, name)(x, **settings)
+    return table("preprocess")[name].function()(x, **settings)
 
 
 def test_every_technique_has_a_row():
@@ -149,7 +149,7 @@ def test_not_undone(name):
 
 
 def test_pca_undone_is_the_best_approximation():
-    transform, reference = preprocess.pca(TABLE, components=2), PCA(2).fit(N)
+    transform, reference = whitening.pca(TABLE, components=2), PCA(2).fit(N)
     expected = reference.inverse_transform(reference.transform(N))
     np.testing.assert_allclose(transform.inverse(transform(TABLE)), expected, atol=1e-9)
 
@@ -170,13 +170,13 @@ def test_whitening_gives_lambda_over_lambda_plus_epsilon(name, epsilon):
 
 def test_whitening_is_the_identity_where_epsilon_is_small():
     torch.testing.assert_close(
-        torch.cov(preprocess.zca(TABLE)(TABLE).T), torch.eye(5).double(), rtol=0, atol=1e-3
+        torch.cov(whitening.zca(TABLE)(TABLE).T), torch.eye(5).double(), rtol=0, atol=1e-3
     )
 
 
 def test_a_direction_without_variance_is_not_blown_up():
     flat = torch.cat([TABLE, TABLE[:, :1]], 1)
-    white = preprocess.pca_whiten(flat, epsilon=0.0)(flat)
+    white = whitening.pca_whiten(flat, epsilon=0.0)(flat)
     assert torch.isfinite(white).all()
     torch.testing.assert_close(torch.cov(white.T).diag()[:5], torch.ones(5).double())
 
@@ -184,7 +184,7 @@ def test_a_direction_without_variance_is_not_blown_up():
 def test_zca_of_images_looks_like_them():
     pipeline = Pipeline(Data(source="digits", validation=0.0, test=0.0))
     x = pipeline.raw("train", 1797)[0].double()
-    white = preprocess.zca(x, epsilon=0.1)(x)
+    white = whitening.zca(x, epsilon=0.1)(x)
     assert white.shape == x.shape
     varying = x.std(0) > 1
     pairs = torch.stack([x[:, varying], white[:, varying]]).flatten(2)

@@ -320,7 +320,7 @@ def test_edits(changes, path, value):
 
 def test_a_new_kind_keeps_what_was_chosen_not_what_was_default():
     chosen = Recipe(optimizer={"kind": "adam", "lr": 0.3, "weight_decay": 0.1, "beta1": 0.5})
-    assert chosen.edit({"optimizer.kind": "sgd"}).optimizer.said() == {
+    assert chosen.edit({"optimizer.kind": "sgd"}).optimizer.explicit() == {
         "kind": "sgd",
         "lr": 0.3,
         "weight_decay": 0.1,

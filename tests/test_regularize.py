@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import ravine
 from ravine import Recipe
+from ravine.nn.normalization import batch_norm
 
 N = 48
 X = torch.randn(N, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -99,6 +100,47 @@ def test_swa_is_the_mean_of_the_epochs_ends(tmp_path):
     for i, p in enumerate(run.model.parameters()):
         mean = torch.stack([s[i] for s in seen[2:]]).mean(0)
         torch.testing.assert_close(p, mean, rtol=0, atol=1e-12)
+
+
+class MovingMean(nn.Module):
+    """Somebody's own normalisation: PyTorch's names and momentum, nothing else of its classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.momentum = 0.1
+        self.register_buffer("running_mean", torch.zeros(6, dtype=torch.float64))
+        self.register_buffer("running_var", torch.ones(6, dtype=torch.float64))
+
+    def forward(self, x):
+        if self.training:
+            for kept, seen in ((self.running_mean, x.mean(0)), (self.running_var, x.var(0))):
+                kept += self.momentum * (seen.detach() - kept)
+        return (x - self.running_mean) / self.running_var.sqrt()
+
+
+NORMS = {
+    "torch": (lambda: nn.BatchNorm1d(6), N),
+    "without shift": (lambda: batch_norm((6,), center=False), N),
+    "cumulative": (lambda: batch_norm((6,), average="cumulative"), N),
+    "ghost": (lambda: batch_norm((6,), ghost=16), 16),
+    "own": (MovingMean, N),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_swa_takes_running_statistics_of_the_averaged_network(norm, tmp_path):
+    make, part = NORMS[norm]
+
+    def model():
+        return nn.Sequential(nn.Linear(5, 6), make(), nn.Tanh(), nn.Linear(6, 3)).double()
+
+    kept = trained(tmp_path, model=model, swa="2it", lr=1.0).model
+    parts = kept[0](X).detach().split(part)
+    for name, statistics in (
+        ("running_mean", [x.mean(0) for x in parts]),
+        ("running_var", [x.var(0) for x in parts]),
+    ):
+        torch.testing.assert_close(getattr(kept[1], name), torch.stack(statistics).mean(0))
 
 
 def test_accumulation_equals_the_larger_batch(tmp_path):

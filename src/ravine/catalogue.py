@@ -14,20 +14,16 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import os
-import re
 import tomllib
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -39,11 +35,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from ravine import durations
-from ravine.errors import InputError, nearest, unknown
+from ravine.errors import InputError, unknown
+from ravine.part import Part
 
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
-    "preprocess": ("data.preprocess", "data.distribution"),
+    "preprocess": ("data.preprocess", "data.whitening", "data.distribution"),
     "augment": ("data.geometry", "data.augment"),
     "layer": (
         "nn.layers",
@@ -99,74 +96,6 @@ _DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ep|it|%)\s*
 Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 
 
-class Part(BaseModel):
-    """A technique with its numbers, as it stands in a recipe: ``kind`` and the fields of that kind.
-    Frozen."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, protected_namespaces=()
-    )
-    technique: ClassVar[Technique | None] = None
-
-    if TYPE_CHECKING:  # the fields of a technique are known when the program runs
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    def __init_subclass__(cls, technique: Technique | None = None, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls.technique = technique
-
-    def __init__(self, **fields: Any):
-        try:
-            super().__init__(**{name: plain(value) for name, value in fields.items()})
-        except ValidationError as error:
-            raise explain(error, type(self)) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        repair = 'recipe.edit({"optimizer.lr": 0.1}) gives an edited copy'
-        raise InputError(
-            name, got=value, expected="no assignment: recipes are frozen", repair=repair
-        )
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What the technique's function is called with: its own fields, not ``kind`` nor what is
-        common to the kind."""
-        return {
-            name: getattr(self, name) for name in (self.technique.fields if self.technique else ())
-        }
-
-    def said(self) -> dict[str, Any]:
-        """Plain data with whatever was said, and every ``kind``; what was left to its default is
-        left out."""
-        own = dict.fromkeys(("kind", *self.technique.fields)) if self.technique else {}
-        names = [
-            name
-            for name in own | type(self).model_fields
-            if name in self.model_fields_set or name == "kind"
-        ]
-        found = {name: _said(getattr(self, name)) for name in names}
-        return {name: value for name, value in found.items() if value is not None}
-
-
-def _said(value: Any) -> Any:
-    if isinstance(value, Part):
-        return value.said()
-    return [_said(item) for item in value] if isinstance(value, tuple) else value
-
-
-def plain(value: Any) -> Any:
-    """Numbers, text, lists and tables from NumPy's and PyTorch's scalars and arrays, and from
-    paths."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
 @dataclass(frozen=True)
 class Holds:
     """Marks a field that holds a part of this kind: read by ``make``, written with the part's own
@@ -206,7 +135,7 @@ class Init(Part):
     @classmethod
     def _weights_alone(cls, value: Any) -> Any:
         if isinstance(value, Part):
-            value = value.said()
+            value = value.explicit()
         return (
             {"weights": value}
             if isinstance(value, str) or (isinstance(value, dict) and "kind" in value)
@@ -373,7 +302,7 @@ def as_table(kind: str, value: Any) -> Any:
     """A part said shortly, at length: a name or ``"name:argument"`` as a table; a model's list of
     layers likewise."""
     if isinstance(value, Part):
-        return value.said()
+        return value.explicit()
     if isinstance(value, str):
         name, colon, argument = value.partition(":")
         return (
@@ -478,76 +407,3 @@ def held(annotation: Any) -> str | None:
     own = (mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Holds))
     inner = (held(inside) for inside in typing.get_args(annotation))
     return next((kind for kind in (*own, *inner) if kind), None)
-
-
-_EXPECTED = {
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "model_type": "a table",
-    "finite_number": "a finite number",
-    "string_too_short": "text that is not empty",
-    "greater_than": "a number greater than {gt:g}",
-    "greater_than_equal": "a number of at least {ge:g}",
-    "less_than": "a number less than {lt:g}",
-    "less_than_equal": "a number of at most {le:g}",
-    "literal_error": "{expected}",
-    "too_short": "a list of at least {min_length}",
-    "too_long": "a list of at most {max_length}",
-}
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
-    """Pydantic's complaints about one field, in Ravine's form: a misspelt one before the one that
-    is then missing."""
-    found = sorted(error.errors(), key=lambda c: c["type"] != "extra_forbidden")
-    complaints = [c for c in found if c["loc"][:1] == found[0]["loc"][:1]]
-    causes = [c for c in complaints if isinstance(c.get("ctx", {}).get("error"), InputError)]
-    of_value = [
-        c for c in complaints if not c["type"].endswith(("_type", "literal_error"))
-    ]  # right type, wrong value
-    first: Any = (causes or of_value or complaints)[0]
-    where = _where(first, model)
-    if causes:
-        return first["ctx"]["error"].under(where)
-    if first["type"] == "extra_forbidden":
-        return unknown(where, where, set(model.model_fields) - {"kind"})
-    if first["type"] == "missing":
-        return InputError(where, expected="a value: it has no default", repair=f"set {where}")
-    alike = [first] if of_value else [c for c in complaints if _where(c, model) == where]
-    expected = dict.fromkeys(_expected(c) for c in alike)
-    repair = nearest(first["input"], re.findall(r"'(.*?)'", " ".join(expected)))
-    return InputError(where, got=first["input"], expected=" or ".join(expected), repair=repair)
-
-
-def _expected(complaint: Any) -> str:
-    form = _EXPECTED.get(complaint["type"])
-    return (
-        form.format(**complaint.get("ctx", {}))
-        if form
-        else complaint["msg"].removeprefix("Input should be ")
-    )
-
-
-def _where(complaint: Any, model: type[BaseModel] | None) -> str:
-    """The place in the recipe; pydantic's names for the branches of a union are left out."""
-    places: list[str] = []
-    for place in complaint["loc"]:
-        if isinstance(place, int):
-            places.append(str(place))
-        elif model is not None and (place in model.model_fields or not places):
-            places.append(str(place))
-            field = model.model_fields.get(place)
-            model = table_class(field.annotation) if field else None
-    return ".".join(places)
-
-
-def table_class(annotation: Any) -> type[Part] | None:
-    """The class of the tables that a field holds: ``Init`` of ``Annotated[Init, …] | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        return annotation
-    return next(
-        (found for inside in typing.get_args(annotation) if (found := table_class(inside))), None
-    )

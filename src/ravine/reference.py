@@ -42,7 +42,7 @@ def rows(part: type[Part], *, inherited: bool = False) -> Iterator[Row]:
         if name != "kind":
             field = part.model_fields[name]
             default = None if field.is_required() else field.get_default(call_default_factory=True)
-            shown = default.said() or None if isinstance(default, Part) else default
+            shown = default.explicit() or None if isinstance(default, Part) else default
             member = per_member(field, inherited)
             yield Row(
                 name, takes(field), field.is_required(), shown, member, field.description or ""

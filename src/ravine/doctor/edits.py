@@ -36,7 +36,8 @@ def layers_of(recipe: Recipe) -> list[dict[str, Any]] | None:
     if recipe.model.kind != "layers":
         return None
     return [
-        layer.said() if isinstance(layer, Part) else dict(layer) for layer in recipe.model.layers
+        layer.explicit() if isinstance(layer, Part) else dict(layer)
+        for layer in recipe.model.layers
     ]
 
 

@@ -102,9 +102,8 @@ def try_out(
         helped = any(trial.counts(course) for trial in trials)
         for finding in [*_other_optimizer(course), *([] if helped else _unsuspected(course))]:
             if finding.code not in suspected:
-                trials.append(
-                    _tried(course, finding, shelf, steps, own, best, 1.0, PATIENCE * seconds / 4)
-                )
+                limit = PATIENCE * seconds / 4
+                trials.append(_tried(course, finding, shelf, steps, own, best, 1.0, limit))
     return trials
 
 

@@ -27,7 +27,7 @@ def adopt(recipe: Recipe) -> Recipe:
     """A recipe that starts from a run and names no model takes that run's model."""
     if not is_run(recipe.start.weights) or "model" in recipe.model_fields_set:
         return recipe
-    return recipe.edit({"model": Stored(str(recipe.start.weights)).recipe.model.said()})
+    return recipe.edit({"model": Stored(str(recipe.start.weights)).recipe.model.explicit()})
 
 
 def carried_over(recipe: Recipe) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:

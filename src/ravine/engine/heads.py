@@ -22,8 +22,8 @@ def fitted_model(recipe: Recipe, outputs: int) -> Part:
     dense = [i for i, layer in enumerate(layers) if layer.kind == "dense"]
     if not dense:
         return part
-    said = part.said()
-    said["layers"] = [layer.said() for layer in layers]
+    said = part.explicit()
+    said["layers"] = [layer.explicit() for layer in layers]
     said["layers"][dense[-1]]["units"] = outputs
     return make("model", said)
 

@@ -26,7 +26,8 @@ from pydantic.fields import FieldInfo
 
 import ravine.study
 from ravine import catalogue
-from ravine.catalogue import parse_value, plain
+from ravine.catalogue import parse_value
+from ravine.part import plain
 from ravine.errors import InputError, nearest
 
 BY_COMMAS = "values by commas"

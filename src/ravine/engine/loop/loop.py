@@ -21,13 +21,13 @@ from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.divergence import Rollback, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
+from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
 from ravine.engine.loop.stopping import Stopping, depends_on_validation
-from ravine.engine.loop.weights import Final, Weights, held
+from ravine.engine.loop.weights import Weights
 from ravine.engine.programs import Program, objective
-from ravine.engine.rows.evaluate import evaluate, metric_functions
 from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values
 from ravine.engine.rows.step import Measured, Stepper
@@ -97,10 +97,8 @@ class TrainingLoop:
         self.epoch = EpochSteps(self.members)
         self.rollback = Rollback(self.members)
         depends = halving is not None or any(map(depends_on_validation, program.recipes))
-        self.validates = self.pipeline.has("validation") and (depends or not sparing)
-        self.metrics = metric_functions(
-            program.answers, self.pipeline.task, recipes[0].metrics, recipes[0].loss
-        )
+        validates = self.pipeline.has("validation") and (depends or not sparing)
+        self.evaluation = Evaluation(program, self.weights, self.epoch, validates)
         self.trace = {self.calendar.steps(place, longest) for place in trace}
         self.step = 0
         self.over = False  # every member has ended
@@ -226,7 +224,8 @@ class TrainingLoop:
         due = [row for row, end in enumerate(self._ends()) if at_end or end <= self.step]
         if averaged := [row for row in due if self._swa_has_begun(row)]:
             self.weights.average_epoch(averaged)
-        measured = self._measure(due)
+        rates = self.learning_rates(self.step - 1, self.step)[0][due]
+        measured = self.evaluation.epoch(due, self._places(due), rates)
         alive = [bool(self.stepper.alive[row]) for row in due]
         self._observe(due, measured, alive)
         self._handle_trouble(due)
@@ -249,28 +248,14 @@ class TrainingLoop:
         own = self.step - self.schedules.starts[row]
         return own >= self.calendar.steps(begin, self.stops[row].total)
 
-    def _measure(self, due: list[int]) -> list[dict[str, Any]]:
-        """The metrics of the members whose epoch is over, one row each."""
-        columns = {
-            "train_loss": self.epoch.train_loss[due],
-            "grad_norm": self.epoch.grad_norm[due],
-            "lr": self.learning_rates(self.step - 1, self.step)[0][due],
-        }
-        if self.validates:
-            with held(self.population, self.weights.evaluated()):
-                found = self._evaluate("validation", due)
-            columns |= {f"val_{name}": values for name, values in found.items()}
-        rows = []
-        for k, row in enumerate(due):
+    def _places(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """How far each of these members has come, counted from its own start."""
+        places = []
+        for row in rows:
             own = self.step - self.schedules.starts[row]
             place = {"member": self.members.numbers[row], "epoch": self.calendar.epochs(own)}
-            clock = {"step": own, "seconds": self.seconds}
-            rows.append(place | clock | {n: float(values[k]) for n, values in columns.items()})
-        return rows
-
-    def _evaluate(self, split: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        objectives = [self.population.objectives[row] for row in rows]
-        return evaluate(objectives, self.pipeline, split, self.metrics, self.population.call)
+            places.append(place | {"step": own, "seconds": self.seconds})
+        return places
 
     def _observe(self, due: list[int], measured: list[dict[str, Any]], alive: list[bool]) -> None:
         """Judge the members that live by their stop criteria, and keep what is the best so far."""
@@ -334,8 +319,11 @@ class TrainingLoop:
         for row in rows:
             self.stops[row].reason = ended[row]
         final = self.weights.final(self.stops)
-        results = self._results(final, rows)
         numbers = [self.members.numbers[row] for row in rows]
+        results = self.evaluation.final(final, rows, self._places(rows), self.stops)
+        for number, result in zip(numbers, results, strict=True):
+            if "train_loss" not in result:  # the epoch's losses have been recorded already
+                result["train_loss"] = last_train_loss(self.record, number)
         # their whole state too, where a record lasts: a finished run may be extended
         arrays, facts = self.state(rows) if self.record.lasts else ({}, {"members": numbers})
         arrays["final"] = final[0][rows]
@@ -357,34 +345,6 @@ class TrainingLoop:
             self.over = True
             return
         self.save()
-
-    def _results(self, final: Final, rows: list[int]) -> list[dict[str, Any]]:
-        """Evaluate these rows at the weights with which they end, on every part of the data but the
-        training part."""
-        columns: dict[str, np.ndarray] = {}
-        with held(self.population, *final):
-            self.weights.refresh_batch_norm(self.pipeline, self.stops, rows, final)
-            for split, short in (("validation", "val"), ("test", "test")):
-                if self.pipeline.has(split) and (split != "test" or self.program.test):
-                    found = self._evaluate(split, rows)
-                    columns |= {f"{short}_{name}": values for name, values in found.items()}
-        losses = self.epoch.train_loss if self.epoch.losses else None  # else the epoch is over
-        results = []
-        for k, row in enumerate(rows):
-            own, stop = self.step - self.schedules.starts[row], self.stops[row]
-            number = self.members.numbers[row]
-            result = {
-                "steps": own,
-                "epochs": self.calendar.epochs(own),
-                "seconds": self.seconds,
-                "train_loss": last_train_loss(self.record, number)
-                if losses is None
-                else float(losses[row]),
-                "stopped": stop.reason,
-                "best_step": stop.best_step if stop.keeps_best else own,
-            }
-            results.append(result | {name: float(values[k]) for name, values in columns.items()})
-        return results
 
     def _refill(self, leaving: int = 0) -> bool:
         """Between epochs: those that wait take the free rows, and begin. The first ``leaving`` rows

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ravine.engine.loop.stopping import Stopping, keeps_best
 from ravine.engine.rows.members import Members, Newcomers, Tensors, Values
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.step import Stepper
+from ravine.nn.normalization import BatchNorm
 from ravine.recipe import Recipe
 
 Final = tuple[Tensor, dict[str, Tensor]]  # rows [P, D], and stacked buffers
@@ -77,7 +79,7 @@ class Weights:
                     stacked[i].copy_(self.best_buffers[name][i])
         return rows, buffers
 
-    def refresh_batch_norm(
+    def refresh_statistics(
         self, pipeline: Pipeline, stops: Sequence[Stopping], rows: Sequence[int], final: Final
     ) -> None:
         """The running statistics of averaged networks, computed anew from the training data (SWA,
@@ -85,16 +87,48 @@ class Weights:
 
         The population holds the final weights.
         """
+        if not self.population.saved_buffers():
+            return
         for row in rows:
-            model = self.population.objectives[row].model
-            averaged = self.swa_counts[row] > 0 and not stops[row].keeps_best
-            if averaged and any(
-                isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
-            ):
-                torch.optim.swa_utils.update_bn((b.x for b in pipeline.split("train")), model)
+            if self.swa_counts[row] > 0 and not stops[row].keeps_best:
+                model = self.population.objectives[row].model
+                update_statistics(model, (batch.x for batch in pipeline.split("train")))
                 self.population.gather_buffers()
                 for name, stacked in self.population.saved_buffers().items():
                     final[1][name][row].copy_(stacked[row])
+
+
+@torch.no_grad()
+def update_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Running means and variances become the mean over these batches; whatever else a network
+    keeps of its inputs is updated by its own rule.
+
+    >>> norm = nn.BatchNorm1d(1)
+    >>> update_statistics(norm, [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])])
+    >>> norm.running_mean, norm.running_var
+    (tensor([3.5000]), tensor([5.]))
+    """
+    norms: list[Any] = [
+        m
+        for m in model.modules()
+        if isinstance(getattr(m, "running_mean", None), Tensor) and hasattr(m, "momentum")
+    ]
+    for norm in norms:
+        if isinstance(norm, BatchNorm):
+            norm.num_batches_tracked.zero_()
+    training, momenta = model.training, [norm.momentum for norm in norms]
+    model.train()
+    try:
+        for k, x in enumerate(batch for batch in batches if len(batch) > 1):
+            for norm in norms:
+                # 1, 1/2, 1/3, …: the plain mean, in which the first batch replaces what was there;
+                # Ravine's own counts by itself, for it may see a batch in several parts
+                norm.momentum = None if isinstance(norm, BatchNorm) else 1 / (k + 1)
+            model(x)
+    finally:
+        model.train(training)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def _network(recipe: Recipe, initializer: str, activation: str, depth: int, widt
             "model": {
                 "kind": "mlp",
                 "hidden": [width] * depth,
-                "activation": make("layer", activation).said(),
+                "activation": make("layer", activation).explicit(),
                 "init": {"weights": weights},
             }
         }
@@ -130,7 +130,7 @@ def _initializer(text: str) -> dict[str, Any]:
     if name is None:
         raise InputError("--init", got=text, expected=f"{kind} alone: it has no numbers")
     try:
-        return make("initializer", {"kind": kind, name: float(number)}).said()
+        return make("initializer", {"kind": kind, name: float(number)}).explicit()
     except ValueError:
         raise InputError(
             "--init", got=text, expected="KIND or KIND:NUMBER, e.g. normal:0.01"

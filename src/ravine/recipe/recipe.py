@@ -11,201 +11,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, Field
-from pydantic_core import core_schema
+from pydantic import BaseModel, Field
 
-from ravine import durations
 from ravine.catalogue import (
     FILES,
-    Augment,
     Constraint,
     Count,
-    Decay,
-    Duration,
-    Flag,
     Init,
     Integer,
     Loss,
     Metric,
     Model,
-    NonNegative,
     Optimizer,
-    Part,
     PerMember,
-    Positive,
-    Preprocess,
-    Probability,
-    Real,
     Schedule,
-    Source,
     Text,
     as_table,
     find,
     held,
-    parse_value,
     per_member,
     table,
-    table_class,
 )
 from ravine.errors import InputError, unknown
-
-__all__ = ["Recipe", "fields", "from_keywords", "json_schema", "keyword_path", "parse_value"]
-
-
-def _durations_only_ep_it(value: object) -> object:
-    if isinstance(value, str) and value.strip().endswith("%"):
-        raise InputError(
-            "",
-            got=value,
-            expected="epochs (ep) or iterations (it)",
-            repair="a percentage needs a whole",
-        )
-    return value
-
-
-Length = Annotated[Duration, BeforeValidator(_durations_only_ep_it)]
-
-
-def _durations_above_zero(value: object) -> object:
-    if isinstance(value, str) and durations.parse(value)[0] == 0:
-        raise InputError(
-            "", got=value, expected="a duration longer than 0", repair='for example "10ep"'
-        )
-    return value
-
-
-class _Several:
-    """One part alone stands for a list of one."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_before_validator_function(
-            lambda value: [value] if isinstance(value, str | dict | Part) else value,
-            handler(source),
-        )
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        parts = handler(core)
-        return {"anyOf": [parts["items"], parts]}
-
-
-class Grow(Part):
-    """A batch that grows instead of a learning rate that shrinks (Smith et al., 2018); without
-    milestones it stays."""
-
-    milestones: tuple[Duration, ...] = Field(
-        (), description="epochs, or parts of the run, at which the batch grows"
-    )
-    factor: Annotated[Positive, Field(ge=1)] = Field(2.0, description="by which it grows at each")
-    limit: Count | None = Field(None, description="the largest batch; none: the training part")
-
-
-class Data(Part):
-    """Where the examples come from and how they reach the network."""
-
-    source: Source = "digits"
-    validation: Annotated[NonNegative, Field(lt=1)] = Field(
-        0.1, description="part of the training data"
-    )
-    test: Annotated[NonNegative, Field(lt=1)] = Field(
-        0.2, description="where the source has no test part of its own"
-    )
-    batch: Count | Literal["full"] = 128
-    grow: Grow = Field(default_factory=Grow)
-    last_batch: Literal["keep", "drop"] = Field(
-        "keep", description="the incomplete last batch of an epoch"
-    )
-    order: Literal["shuffle", "fixed", "replacement"] = "shuffle"
-    seed: Integer = Field(0, description="of the split, the order and the augmentation")
-    preprocess: Annotated[tuple[Preprocess, ...], _Several()] = ()
-    augment: Annotated[tuple[Augment, ...], _Several()] = ()
-    bootstrap: PerMember[Flag] = Field(
-        False, description="weigh samples as drawn with replacement by each seed"
-    )
-
-
-class Clip(Part):
-    """Gradient clipping; zero is off."""
-
-    norm: PerMember[NonNegative] = Field(0.0, description="limit of the norm of the whole gradient")
-    tensor_norm: PerMember[NonNegative] = Field(
-        0.0, description="limit of the norm of each tensor's gradient"
-    )
-    value: PerMember[NonNegative] = Field(0.0, description="limit of every entry's magnitude")
-
-
-class Stop(Part):
-    """When a run ends: at the first of these that is met."""
-
-    after: PerMember[Annotated[Length, BeforeValidator(_durations_above_zero)]] = "10ep"
-    patience: PerMember[Length] | None = Field(
-        None,
-        description="how long to go on without improvement of the monitored metric; "
-        "0ep: end at the first check without one",
-    )
-    min_delta: PerMember[NonNegative] = Field(
-        0.0, description="the least change that counts as improvement"
-    )
-    monitor: PerMember[Text] = Field(
-        "val_loss", description="any metric: val_loss, val_accuracy, train_loss, …"
-    )
-    mode: PerMember[Literal["auto", "min", "max"]] = "auto"
-    target: PerMember[Real] | None = Field(
-        None, description="stop once the monitored metric has reached it"
-    )
-    minutes: PerMember[Positive] | None = None
-    gradient_norm: PerMember[NonNegative] = Field(
-        0.0, description="stop once the gradient's norm is below it"
-    )
-    best: PerMember[Flag] | None = Field(
-        None, description="end with the best weights seen; none: only with patience"
-    )
-    on_trouble: PerMember[Literal["stop", "rollback", "report"]] = Field(
-        "stop",
-        description="where the loss or gradient is not finite: stop; after the epoch, go back to the last good one with 0.2 lr "
-        "(a mean loss 10 times the last good one's counts too); or report, skip the step and go on",
-    )
-    rollbacks: PerMember[Count] = Field(
-        5, description="how often a member may go back; then it stops"
-    )
-
-
-class Average(Part):
-    """A running average of the weights, used for evaluation and kept as the run's model."""
-
-    ema: PerMember[Decay] = Field(0.0, description="decay of the exponential average; 0 is off")
-    swa: PerMember[Duration] | None = Field(
-        None, description="average all epochs' ends from here on (SWA, 2018)"
-    )
-
-
-class Regularize(Part):
-    """What perturbs training besides dropout, penalties and augmentation."""
-
-    weight_noise: PerMember[NonNegative] = Field(
-        0.0, description="standard deviation, where gradients are taken"
-    )
-    adversarial: PerMember[NonNegative] = Field(
-        0.0, description="FGSM step (2015); half the loss is so perturbed"
-    )
-    hard_negatives: PerMember[Probability] = Field(
-        1.0, description="fraction of each batch, hardest first"
-    )
-
-
-class Start(Part):
-    """Fine-tuning: where the weights come from and which of them move."""
-
-    weights: Text | None = Field(
-        None, description="a run directory or a safetensors file; none: from the initialisers"
-    )
-    head: Literal["keep", "replace"] = "keep"
-    freeze: tuple[Text, ...] = Field(
-        (), description="parameters by name or pattern, e.g. features.*"
-    )
-    unfreeze: Duration | None = Field(None, description="from here on everything moves")
-    depth_decay: PerMember[Probability] = Field(
-        1.0, description="lr factor per layer from the output backwards"
-    )
+from ravine.part import Part, table_class
+from ravine.recipe.sections import Average, Clip, Data, Regularize, Several, Start, Stop
 
 
 class Recipe(Part):
@@ -229,7 +58,7 @@ class Recipe(Part):
     average: Average = Field(default_factory=Average)
     start: Start = Field(default_factory=Start)
     stop: Stop = Field(default_factory=Stop)
-    metrics: Annotated[tuple[Metric, ...], _Several()] = ()
+    metrics: Annotated[tuple[Metric, ...], Several()] = ()
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count | Literal["auto"] = "auto"
@@ -270,7 +99,7 @@ class Recipe(Part):
 
     def to_dict(self, *, explicit: bool = False) -> dict[str, Any]:
         """Plain data; ``explicit`` leaves out fields that were left at their defaults."""
-        return self.said() if explicit else self.model_dump(mode="json", exclude_none=True)
+        return self.explicit() if explicit else self.model_dump(mode="json", exclude_none=True)
 
     def to_toml(self) -> str:
         """The explicit fields, as TOML; ``from_toml`` gives an equal recipe."""
@@ -366,7 +195,7 @@ def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str)
             path, got=places[0], expected=f"no further name, for {whole} is a single value"
         )
     if isinstance(here, Part):
-        here = here.said()
+        here = here.explicit()
     elif isinstance(here, str) and part is Init:
         here = {"weights": here}
     return _put(part, here if isinstance(here, dict) else {}, places, value, path)

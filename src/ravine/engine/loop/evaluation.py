@@ -1,0 +1,78 @@
+"""The metrics of members: at epochs' ends, and of the weights with which they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ravine.engine.loop.epoch import EpochSteps
+from ravine.engine.loop.stopping import Stopping
+from ravine.engine.loop.weights import Final, Weights, held
+from ravine.engine.programs import Program
+from ravine.engine.rows.evaluate import evaluate, metric_functions
+
+Rows = list[dict[str, Any]]
+
+
+class Evaluation:
+    """Evaluates rows of a program's population. ``validates`` says whether the validation part is
+    measured at epochs' ends."""
+
+    def __init__(self, program: Program, weights: Weights, epoch: EpochSteps, validates: bool):
+        self.population, self.pipeline, self.test = (
+            program.population,
+            program.pipeline,
+            program.test,
+        )
+        self.weights, self.steps, self.validates = weights, epoch, validates
+        recipe = program.recipes[0]
+        self.metrics = metric_functions(
+            program.answers, self.pipeline.task, recipe.metrics, recipe.loss
+        )
+
+    def epoch(self, rows: Sequence[int], places: Rows, learning_rates: np.ndarray) -> Rows:
+        """What the members in these rows reached by the end of an epoch, beside their places."""
+        columns = {
+            "train_loss": self.steps.train_loss[rows],
+            "grad_norm": self.steps.grad_norm[rows],
+            "lr": learning_rates,
+        }
+        if self.validates:
+            # a running average is what would be used, so it is what is judged
+            with held(self.population, self.weights.evaluated()):
+                columns |= self._split("validation", "val", rows)
+        return _by_row(places, columns)
+
+    def final(
+        self, final: Final, rows: Sequence[int], places: Rows, stops: Sequence[Stopping]
+    ) -> Rows:
+        """The results of the members that end, on every part of the data but the training part."""
+        columns: dict[str, np.ndarray] = {}
+        with held(self.population, *final):
+            self.weights.refresh_statistics(self.pipeline, stops, rows, final)
+            for split, short in (("validation", "val"), ("test", "test")):
+                if self.pipeline.has(split) and (split != "test" or self.test):
+                    columns |= self._split(split, short, rows)
+        if self.steps.losses:  # else the epoch is over, and its mean recorded
+            columns["train_loss"] = self.steps.train_loss[rows]
+        ends = []
+        for row, place in zip(rows, places, strict=True):
+            stop, step = stops[row], place["step"]
+            end = {"steps": step, "epochs": place["epoch"], "seconds": place["seconds"]}
+            best = stop.best_step if stop.keeps_best else step
+            ends.append(end | {"stopped": stop.reason, "best_step": best})
+        return _by_row(ends, columns)
+
+    def _split(self, split: str, short: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        objectives = [self.population.objectives[row] for row in rows]
+        found = evaluate(objectives, self.pipeline, split, self.metrics, self.population.call)
+        return {f"{short}_{name}": values for name, values in found.items()}
+
+
+def _by_row(rows: Rows, columns: dict[str, np.ndarray]) -> Rows:
+    return [
+        row | {name: float(values[k]) for name, values in columns.items()}
+        for k, row in enumerate(rows)
+    ]

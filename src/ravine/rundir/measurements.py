@@ -1,0 +1,269 @@
+"""What a run measured, in ``metrics.sqlite``: every step's loss, every epoch's metrics, events, results.
+
+The losses of one member are indexed from 0; a ``step`` is a number of steps done. Two equal runs
+hold equal rows: no clock time stands beside a metric, and nothing depends on the blocks in which it
+was written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ravine.errors import InputError
+from ravine.locks import Lock
+
+FILE = "metrics.sqlite"
+FORMAT = 1
+CHUNK = 512  # losses per stored row
+SCHEMA = f"""
+CREATE TABLE losses (member INTEGER, chunk INTEGER, losses BLOB, PRIMARY KEY (member, chunk)) WITHOUT ROWID;
+CREATE TABLE metrics (member INTEGER, step INTEGER, name TEXT, epoch REAL, value REAL,
+                      PRIMARY KEY (member, step, name)) WITHOUT ROWID;
+CREATE TABLE clock (member INTEGER, step INTEGER, seconds REAL, PRIMARY KEY (member, step)) WITHOUT ROWID;
+CREATE TABLE events (id INTEGER PRIMARY KEY, step INTEGER, member INTEGER, kind TEXT, text TEXT, data TEXT,
+                     UNIQUE (step, member, kind, text, data));
+CREATE TABLE results (member INTEGER PRIMARY KEY, result TEXT);
+PRAGMA user_version = {FORMAT};
+"""
+_NOBODY = -1  # stands for "no single member" in the events table
+
+
+class Measurements:
+    """The measurements of a run's members; they can be read while another process writes them."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection, members: int):
+        self.path, self._database, self._members = path, database, members
+        self._mutex = threading.RLock()
+        self._lock = Lock(path)  # held by the process that writes
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def add_steps(self, first_step: int, members: Sequence[int], losses: np.ndarray) -> None:
+        """Store losses [n, P] of the steps from ``first_step`` (0-based), one column per member;
+        one transaction."""
+        self._lock.take()
+        losses = np.where(
+            np.isnan(losses), np.nan, np.asarray(losses, dtype="<f8")
+        )  # one NaN, whatever its bits
+        rows = [
+            row
+            for j, member in enumerate(members)
+            for row in self._chunks(int(member), first_step, losses[:, j])
+        ]
+        self._write("INSERT OR REPLACE INTO losses VALUES (?, ?, ?)", rows)
+
+    def add_epochs(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Store metric rows: ``member``, ``epoch``, ``step``, optionally ``seconds``, and any
+        metric name -> number."""
+        keys = ("member", "epoch", "step", "seconds")
+        metrics = [
+            (row["member"], row["step"], name, float(row["epoch"]), float(value))
+            for row in rows
+            for name, value in row.items()
+            if name not in keys
+        ]
+        clock = [
+            (row["member"], row["step"], float(row["seconds"]))
+            for row in rows
+            if row.get("seconds") is not None
+        ]
+        with self._transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", metrics)
+            database.executemany("INSERT OR REPLACE INTO clock VALUES (?, ?, ?)", clock)
+
+    def add_event(
+        self,
+        step: int,
+        member: int | None,
+        kind: str,
+        text: str,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Store what happened; the same event twice is stored once, so that a resumed run repeats
+        nothing."""
+        row = (step, _NOBODY if member is None else member, kind, text, json.dumps(data or {}))
+        self._write(
+            "INSERT OR IGNORE INTO events (step, member, kind, text, data) VALUES (?, ?, ?, ?, ?)",
+            [row],
+        )
+
+    def truncate(self, step: int, members: Sequence[int]) -> None:
+        """Forget everything of these members after ``step`` steps, so that it can be written again.
+
+        Events of the whole run are forgotten where these are all the members.
+        """
+        self._lock.take()
+        who = [(int(member), step) for member in members]
+        everyone = {member for member, _ in who} >= set(range(self._members))
+        chunk, rest = divmod(step, CHUNK)
+        with self._transaction() as database:
+            for member, _ in who:
+                kept = self._chunk(member, chunk)[:rest]
+                database.execute(
+                    "DELETE FROM losses WHERE member = ? AND chunk >= ?", (member, chunk)
+                )
+                if len(kept):
+                    database.execute(
+                        "INSERT INTO losses VALUES (?, ?, ?)", (member, chunk, kept.tobytes())
+                    )
+            for table in ("metrics", "clock"):
+                database.executemany(f"DELETE FROM {table} WHERE member = ? AND step > ?", who)
+            gone = [*who, (_NOBODY, step)] if everyone else who
+            database.executemany("DELETE FROM events WHERE member = ? AND step > ?", gone)
+            database.executemany(
+                "DELETE FROM results WHERE member = ?", [(member,) for member, _ in who]
+            )
+
+    def set_result(self, member: int, result: dict[str, Any]) -> None:
+        """Store how a member ended: its final metrics, and ``stopped``, why."""
+        self._write("INSERT OR REPLACE INTO results VALUES (?, ?)", [(member, json.dumps(result))])
+
+    def sync(self) -> None:
+        """Bring all rows to the disk itself: before a snapshot, which then implies them even when
+        the power fails."""
+        with self._mutex:
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def steps(self, member: int, start: int = 0) -> np.ndarray:
+        """The losses of one member from step ``start`` on, float64; NaN where none was stored."""
+        query = "SELECT chunk, losses FROM losses WHERE member = ? AND chunk >= ? ORDER BY chunk"
+        rows = self._read(query, (member, start // CHUNK))
+        if not rows:
+            return np.empty(0)
+        base = start // CHUNK
+        losses = np.full((rows[-1][0] - base) * CHUNK + len(rows[-1][1]) // 8, np.nan)
+        for chunk, blob in rows:
+            losses[(chunk - base) * CHUNK :][: len(blob) // 8] = np.frombuffer(blob, "<f8")
+        return losses[start - base * CHUNK :]
+
+    def epochs(self, member: int | None = None, *, clock: bool = False) -> list[dict[str, Any]]:
+        """One dict per member and evaluation, in order: member, epoch, step, then the metrics by
+        name.
+
+        ``clock`` adds ``seconds``. NaN is always the one object ``math.nan``, so rows of equal runs
+        compare equal.
+        """
+        where, who = ("", ()) if member is None else ("WHERE member = ?", (member,))
+        query = f"SELECT member, step, epoch, name, value FROM metrics {where} ORDER BY member, step, name"
+        table = []
+        for (m, step), rows in groupby(self._read(query, who), lambda row: row[:2]):
+            found = [
+                (epoch, name, math.nan if value is None else value)
+                for _, _, epoch, name, value in rows
+            ]
+            row = {"member": m, "epoch": _whole(found[0][0]), "step": step}
+            table.append({**row, **{name: value for _, name, value in found}})
+        if clock:
+            times = {row[:2]: row[2] for row in self._read(f"SELECT * FROM clock {where}", who)}
+            for row in table:
+                row["seconds"] = times.get((row["member"], row["step"]), math.nan)
+        return table
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics that were measured."""
+        return [name for (name,) in self._read("SELECT DISTINCT name FROM metrics ORDER BY name")]
+
+    def events(self, kind: str | None = None, member: int | None = None) -> list[dict[str, Any]]:
+        """Events in the order of their steps; of one kind; or of one member, without those of the
+        whole run."""
+        query = "SELECT step, member, kind, text, data FROM events ORDER BY step, id"
+        found = [
+            {
+                "step": step,
+                "member": None if m == _NOBODY else m,
+                "kind": k,
+                "text": text,
+                "data": json.loads(data),
+            }
+            for step, m, k, text, data in self._read(query)
+        ]
+        return [e for e in found if kind in (None, e["kind"]) and member in (None, e["member"])]
+
+    def result(self, member: int) -> dict[str, Any] | None:
+        """How a member ended; None while it has not."""
+        rows = self._read("SELECT result FROM results WHERE member = ?", (member,))
+        return json.loads(rows[0][0]) if rows else None
+
+    @property
+    def done(self) -> int:
+        """Steps whose losses are stored, of the member that has most."""
+        rows = self._read(
+            "SELECT chunk, length(losses) FROM losses ORDER BY chunk DESC, length(losses) DESC LIMIT 1"
+        )
+        return rows[0][0] * CHUNK + rows[0][1] // 8 if rows else 0
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mutex, self._database:
+            yield self._database
+
+    def _write(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        with self._transaction() as database:
+            database.executemany(query, rows)
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            with self._mutex:
+                return self._database.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.path, f"metrics.sqlite: {error}") from None
+
+    def _chunk(self, member: int, chunk: int) -> np.ndarray:
+        rows = self._read(
+            "SELECT losses FROM losses WHERE member = ? AND chunk = ?", (member, chunk)
+        )
+        return np.frombuffer(rows[0][0], "<f8") if rows else np.empty(0)
+
+    def _chunks(
+        self, member: int, first: int, losses: np.ndarray
+    ) -> Iterator[tuple[int, int, bytes]]:
+        at = 0
+        while at < len(losses):
+            chunk, offset = divmod(first + at, CHUNK)
+            part = losses[at : at + CHUNK - offset]
+            old = self._chunk(member, chunk) if offset or len(part) < CHUNK else np.empty(0)
+            row = np.full(max(len(old), offset + len(part)), np.nan)
+            row[: len(old)] = old
+            row[offset : offset + len(part)] = part
+            yield member, chunk, row.tobytes()
+            at += len(part)
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that stays open if all went well."""
+    database = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL").fetchall()
+        database.execute("PRAGMA synchronous = NORMAL")
+        yield database
+    except BaseException as error:
+        database.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise damaged(path.parent, f"{path.name}: {error}") from None
+        raise
+
+
+def damaged(path: Path, what: str) -> InputError:
+    return InputError(
+        "run directory", got=str(path), expected="an intact run directory", repair=what
+    )
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
