@@ -27,8 +27,8 @@ from pydantic.fields import FieldInfo
 import ravine.study
 from ravine import catalogue
 from ravine.catalogue import parse_value
-from ravine.part import plain
 from ravine.errors import InputError, nearest
+from ravine.part import plain
 
 BY_COMMAS = "values by commas"
 Names = Annotated[Sequence[str], BY_COMMAS]
