@@ -73,11 +73,7 @@ def from_csv(
         "target_why": goal.why,
         "columns": chosen,
         "decisions": [{k: v for k, v in d.items() if k != "categories"} for d in decisions],
-        "written": {
-            "encoding": table.encoding,
-            "separator": table.separator,
-            "header": table.header,
-        },
+        "written": {name: getattr(table, name) for name in ("encoding", "separator", "header")},
     }
     return Source(
         {"train": Arrays(raw, found.parts["train"])},
