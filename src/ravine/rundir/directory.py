@@ -219,7 +219,8 @@ def _read_about(path: Path) -> dict[str, Any]:
         )
     try:
         about = json.loads(place.read_text(encoding="utf-8"))
-        about.setdefault("explicit", about.get("said"))  # its name in the first versions
+        if "said" in about:  # the name in the first versions
+            about["explicit"] = about["said"]
         missing = {"format", "created", "facts", "explicit", "recipes"} - set(about)
     except (ValueError, TypeError, OSError) as error:
         raise damaged(path, f"recipe.json: {error}") from None
