@@ -122,7 +122,7 @@ BAD = [
         lambda t, r: RunDir.open(broken(r, "metrics.sqlite", b"x" * 5000)),
         "not a database",
     ),
-    ("empty", lambda t, r: RunDir.open(broken(r, "metrics.sqlite", b"")), "of format 0"),
+    ("empty", lambda t, r: RunDir.open(broken(r, "metrics.sqlite", b"")), "has format 0"),
     ("members", lambda t, r: r.set_recipes(recipes(2)), "got 2; expected 3"),
 ]
 
