@@ -594,6 +594,88 @@ def _validation_leak() -> Iterator[Pair]:
     return data(leaked, {"digits": digits, "mnist": mnist, "table": table})
 
 
+@plants("labels_shifted")
+def _labels_shifted() -> Iterator[Pair]:
+    def shifted(arrays: Arrays) -> Arrays:
+        x, y, v, w = arrays
+        return x, np.roll(y, 1), v, np.roll(w, 1)
+
+    return data(shifted, {"digits": digits, "mnist": mnist, "table": table})
+
+
+@plants("target_identifier")
+def _target_identifier() -> Iterator[Pair]:
+    """The number of the row in the place of what is to be predicted."""
+
+    def numbered(arrays: Arrays) -> Arrays:
+        x, y, v, w = arrays
+        rows = np.arange(len(y) + len(w), dtype=np.float32)[:, None]
+        return x, rows[: len(y)], v, rows[len(y) :]
+
+    for name, task in regressions().items():
+        yield name, task.edit(arrays=numbered(task.arrays)), task
+
+
+@plants("target_leak")
+def _target_leak() -> Iterator[Pair]:
+    """The answer as one more feature: of tables, and of digits and text as tables."""
+
+    def table_of(part: np.ndarray) -> np.ndarray:
+        return part.reshape(len(part), -1).astype(np.float32)
+
+    def leaking(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.concatenate([table_of(x), 3.0 + 2.0 * y.reshape(len(y), -1)], 1, dtype=np.float32)
+
+    plain = {"data.preprocess": ["standardize"]}
+    for name, task in (("table", table()), ("digits", digits()), ("spend", spend())):
+        x, y, v, w = task.arrays
+        sick = task.edit(plain, (leaking(x, y), y, leaking(v, w), w))
+        yield name, sick, task.edit(plain, (table_of(x), y, table_of(v), w))
+
+
+@plants("conflicting_labels")
+def _conflicting_labels() -> Iterator[Pair]:
+    """A tenth of the samples once more, under the next class."""
+
+    def twice(arrays: Arrays) -> Arrays:
+        x, y, v, w = arrays
+        some = np.random.default_rng(0).permutation(len(y))[: len(y) // 10]
+        other = (y[some] + 1) % (y.max() + 1)
+        return np.concatenate([x, x[some]]), np.concatenate([y, other]), v, w
+
+    return data(twice, {"digits": digits, "mnist": mnist, "table": table})
+
+
+@plants("blank_samples")
+def _blank_samples() -> Iterator[Pair]:
+    """One image in ten is all zeros."""
+
+    def blank(part: np.ndarray) -> np.ndarray:
+        part = part.copy()
+        part[np.random.default_rng(0).random(len(part)) < 0.1] = 0
+        return part
+
+    small = digits().edit({"optimizer.lr": 1e-3})
+    for name, task in (("digits", digits()), ("mnist", mnist()), ("digits slow", small)):
+        x, y, v, w = task.arrays
+        yield name, task.edit(arrays=(blank(x), y, blank(v), w)), task
+
+
+@plants("placeholder_values")
+def _placeholder_values() -> Iterator[Pair]:
+    """Missing values as -999, in one row of twenty of the third column."""
+
+    def coded(part: np.ndarray) -> np.ndarray:
+        part = part.copy()
+        part[np.random.default_rng(0).random(len(part)) < 0.05, 2] = -999.0
+        return part
+
+    small = table().edit({"optimizer.lr": 1e-3})
+    for name, task in (("table", table()), ("spend", spend()), ("table slow", small)):
+        x, y, v, w = task.arrays
+        yield name, task.edit(arrays=(coded(x), y, coded(v), w)), task
+
+
 @plants("class_imbalance")
 def _class_imbalance() -> Iterator[Pair]:
     """One class keeps all its samples, every other one in a hundred."""

@@ -78,6 +78,30 @@ def test_a_healthy_recipe_raises_no_alarm():
     assert not diagnosis.findings
 
 
+def test_steps_are_counted_before_the_rate_is_blamed():
+    """Adam's default rate, in 46 steps: a higher one gets further, a longer plan further still."""
+    recipe = HEALTHY.edit({"optimizer.lr": 1e-3, "stop.after": "2ep"})
+    diagnosis = examine(recipe)
+    assert "lr_too_low" not in diagnosis.codes, diagnosis.codes
+    assert diagnosis.verdict != "sick" or diagnosis.codes[0] in (
+        "too_few_epochs",
+        "batch_too_large",
+    )
+    low = examine(recipe.edit({"optimizer.lr": 1e-6}))
+    assert low.codes[0] == "lr_too_low"
+
+
+def test_a_remedy_is_advised_only_if_it_was_tried_and_helps_or_is_certain():
+    diagnosis = examine(HEALTHY.edit({"optimizer.lr": 30.0}))
+    advised = [remedy for finding in diagnosis.findings for remedy in finding.advised]
+    assert advised
+    assert all("%" in remedy["tried"] for remedy in advised if "certain" not in remedy)
+    untried = [r for f in diagnosis.findings for r in f.remedies if r not in advised]
+    assert untried, "of three symptoms some remedies do not help"
+    softmax = examine(HEALTHY.edit(FAULTS["loss_output_mismatch"]))
+    assert softmax.findings[0].advised[0]["edits"]["loss"]["kind"] == "cross_entropy"
+
+
 @pytest.mark.parametrize("code", FAULTS)
 def test_a_planted_fault_is_named_among_the_first(code):
     diagnosis = examine(HEALTHY.edit(FAULTS[code]))
@@ -349,9 +373,10 @@ def test_a_plan_of_few_steps_is_not_called_stuck(tmp_path):
 
 # --- how findings are ranked and told -------------------------------------------------------------
 
-LOWER = {"edits": {"optimizer.lr": 0.01}, "why": "a lower rate"}
-HIGHER = {"edits": {"optimizer.lr": 10.0}, "why": "a higher rate"}
-CLIP = {"edits": {"clip.norm": 1.0}, "why": "clip"}
+LOWER = {"edits": {"optimizer.lr": 0.01}, "why": "a lower rate", "tried": "9 steps reach 50 %"}
+HIGHER = {"edits": {"optimizer.lr": 10.0}, "why": "a higher rate", "tried": "9 steps reach 9 %"}
+CLIP = {"edits": {"clip.norm": 1.0}, "why": "clip", "tried": "9 steps reach 8 %"}
+UNTRIED = {"edits": {"clip.norm": 2.0}, "why": "clip less"}
 
 
 @pytest.mark.parametrize("cause", ["targets_unscaled", "lr_too_high", "init_scale"])
@@ -372,7 +397,7 @@ def test_no_remedy_contradicts_the_finding_about_the_rate():
     told_of = as_tables(
         [
             finding("lr_too_high", "lr", "1", (LOWER,), strength=0.95),
-            finding("exploding_gradient", "gradient", "2", (CLIP, LOWER)),
+            finding("exploding_gradient", "gradient", "2", (UNTRIED, CLIP, LOWER)),
             finding("stuck", "loss", "3", (HIGHER,), strength=0.5),
         ]
     )

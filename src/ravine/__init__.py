@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ravine.version import VERSION
 
 if TYPE_CHECKING:
-    from ravine.app.doctor import diagnose, prove
+    from ravine.doctor.api import diagnose, prove
     from ravine.engine.run import Run
     from ravine.errors import InputError, RavineError
     from ravine.interop.estimator import RavineClassifier, RavineRegressor
@@ -37,8 +37,8 @@ _HOMES = {
     "RavineRegressor": "interop.estimator",
     "Recipe": "recipe",
     "Run": "engine.run",
-    "diagnose": "app.doctor",
-    "prove": "app.doctor",
+    "diagnose": "doctor.api",
+    "prove": "doctor.api",
     "resume": "training",
     "scaled_lr": "optim.scaling",
     "train": "training",

@@ -20,62 +20,16 @@ from rich.progress import (
 from ravine.app.inspect import print_findings
 from ravine.app.options import recipe_from
 from ravine.doctor import trial
-from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Shelf
+from ravine.doctor.api import prove
+from ravine.doctor.examination import examine
 from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
 from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.doctor.trial import Cure
-from ravine.engine.inputs import resolve_inputs
 from ravine.errors import InputError
 from ravine.files import new_file, write_text
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-
-
-def diagnose(
-    subject: Recipe | str | Path, *, model: Any = None, data: Any = None, member: int = 0
-) -> Diagnosis:
-    """Name what is wrong with a recipe, a recipe file or a run directory: a verdict with ranked
-    findings.
-
-    ``model`` and ``data`` are those given in Python to ``train``. A recipe is examined by static
-    checks, one probe and short experiments; a run is judged by what it has measured.
-
-    >>> diagnose(Recipe(model="softmax", data={"source": "blobs"}, optimizer={"kind": "sgd", "lr": 1e-7})).codes[0]
-    'lr_too_low'
-    """
-    if not isinstance(subject, Recipe) and Path(subject).is_dir():
-        module = model if not isinstance(model, str | dict | list | tuple) else None
-        return judge(subject, member=member, module=module, arrays=data)
-    recipe, module, arrays = resolve_inputs(
-        subject if isinstance(subject, Recipe) else Recipe.load(subject), model, data, {}
-    )
-    return examine(recipe, module=module, arrays=arrays)
-
-
-def prove(
-    recipe: Recipe,
-    *,
-    model: Any = None,
-    data: Any = None,
-    budget: float = 20.0,
-    diagnosis: Diagnosis | None = None,
-    report: trial.Report | None = None,
-) -> Cure:
-    """Search a cure for a recipe by experiment and verify it on samples and seeds that did not
-    choose it.
-
-    ``budget`` counts training steps of all members of the trial, in units of one run of the recipe.
-    ``diagnosis`` is the result of ``diagnose``, if it was called before; ``report`` is called with
-    the part of the budget that is spent and what is being trained.
-    """
-    recipe, module, arrays = resolve_inputs(recipe, model, data, {})
-    case, _, _ = examine_static(recipe, Shelf(module, arrays))
-    diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
-    return trial.prove(
-        recipe, diagnosis.leads, case, module=module, arrays=arrays, budget=budget, report=report
-    )
 
 
 def consult(

@@ -105,7 +105,8 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
                 highlight=False,
             )
             for remedy in finding["remedies"][:1]:
-                line = f"  remedy: {remedy['why']}  {_typed(remedy['edits'])}".rstrip()
+                tried = f" ({remedy['tried']})" if remedy.get("tried") else ""
+                line = f"  remedy: {remedy['why']}{tried}  {_typed(remedy['edits'])}".rstrip()
                 _console.print(line, highlight=False, markup=False, soft_wrap=True)
         _console.print(f"  more: {finding['docs']}", highlight=False)
     if len(findings) > most:

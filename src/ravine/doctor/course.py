@@ -22,6 +22,7 @@ PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.06  # skill that the second half of a plan still gains where it ends too early
 FAR = 0.9  # skill from which the end of a plan is not called too early
 MAJORITY = 0.5  # of the seeds
+COUNTED = 500  # steps of a plan below which its length is blamed before its rate
 SMOOTH = 0.85  # of the stretches in which a loss falls that does not swing
 
 
@@ -158,6 +159,18 @@ class Course:
         end = self.skill_at(1.0)
         late, latest = end - self.skill_at(0.5), end - self.skill_at(0.75)
         return late >= gain and latest >= gain / 3 and self.skill < FAR and self.falling >= 0.5
+
+
+def early_end(course: Course) -> str:
+    """How the loss still falls when the plan ends, in words; empty where it does not."""
+    if course.loop is not None or not course.unfinished():
+        return ""
+    gain = course.skill_at(1.0) - course.skill_at(0.5)
+    return (
+        f"the second half of the {course.total} steps still took the loss from "
+        f"{course.loss_at(0.5):.3g} to {course.loss_at(1.0):.3g} ({gain:.0%} of the constant "
+        f"predictor's loss), falling in {course.falling:.0%} of its stretches"
+    )
 
 
 def learned(curve: Curve) -> bool:

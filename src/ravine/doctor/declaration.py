@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ravine.doctor.course import Course
 from ravine.doctor.edits import Case, Remedies
-from ravine.doctor.finding import Finding
+from ravine.doctor.finding import SHOWN, Finding
 from ravine.doctor.untrained import Untrained
 
 
@@ -67,6 +67,7 @@ class Declaration:
     # place among the remedies that are tried where no finding says what to try; 0: not among them
     generic: ClassVar[int] = 0
     sound: ClassVar[int] = 0  # place among the edits of a recipe that is usually right; 0: none
+    certain: ClassVar[bool] = False  # of a sure finding the first remedy is right, tried or not
     surer_by: ClassVar[float] = 0.3  # what its strength gains where the course confirms it
 
     def __init_subclass__(cls) -> None:
@@ -128,6 +129,8 @@ class Declaration:
         remedies = seen.remedies
         if remedies is None:
             remedies = () if case is None else cls.remedies_for(case, seen.factor)
+            if cls.certain and seen.strength >= SHOWN and remedies:
+                remedies = ({**remedies[0], "certain": True}, *remedies[1:])
         return Finding(
             cls.code,
             seen.where,

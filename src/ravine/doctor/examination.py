@@ -16,19 +16,14 @@ from ravine.doctor.edits import Case
 from ravine.doctor.experiment import Experiment, Shelf
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.labels import NoSignal
+from ravine.doctor.limits import ended_early, held_back
 from ravine.doctor.probes import look
+from ravine.doctor.remedy_trials import with_tried_remedies
 from ravine.doctor.table import before_training, given_course, is_of
 from ravine.doctor.untrained import Untrained, inspect_program
+from ravine.doctor.variants import FEWEST, LONGEST, PATIENCE, SPEED, Setting
 from ravine.doctor.verdict import WhatIf, verdict
-from ravine.doctor.whatif import (
-    FEWEST,
-    LONGEST,
-    PATIENCE,
-    SPEED,
-    ended_early,
-    limits,
-    try_out,
-)
+from ravine.doctor.whatif import try_out
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
@@ -73,8 +68,12 @@ def examine(
         clock["run"] = time.monotonic() - began - sum(clock.values())
         found += given_course(program, course)
         trials = _trials(course, found, shelf, seconds, work)
-    clock["experiments"] = time.monotonic() - began - sum(clock.values())
-    return _timed(verdict(found, course, trials), clock, began, course)
+        clock["experiments"] = time.monotonic() - began - sum(clock.values())
+        diagnosis = verdict(found, course, trials)
+        setting = Setting(course, shelf, 0.3 * seconds, work)
+        diagnosis.findings = with_tried_remedies(setting, diagnosis.findings)
+        clock["remedies"] = time.monotonic() - began - sum(clock.values())
+    return _timed(diagnosis, clock, began, course)
 
 
 def _trials(
@@ -84,18 +83,17 @@ def _trials(
     if any(f.strength >= SHOWN and not is_of(f, Kind.DATA) for f in found):
         return []
     if course.plain:
-        trials = ended_early(course, shelf, seconds=seconds, work=work)
-        trials += limits(course, found, shelf, seconds=0.6 * seconds, work=work)
+        trials = ended_early(Setting(course, shelf, seconds, work))
+        trials += held_back(Setting(course, shelf, 0.6 * seconds, work), found)
         if not course.over and any(
             f.strength >= SUSPECTED and not is_of(f, Kind.DATA) for f in found
         ):
-            trials += try_out(course, found, shelf, seconds=0.6 * seconds, work=work)
+            trials += try_out(Setting(course, shelf, 0.6 * seconds, work), found)
         return trials
     if any(f.code == NoSignal.code for f in found) or course.steps > LONGEST:
         return []
-    return try_out(course, found, shelf, seconds=0.6 * seconds, work=work) + ended_early(
-        course, shelf, seconds=0.3 * seconds, work=work
-    )
+    what_ifs = try_out(Setting(course, shelf, 0.6 * seconds, work), found)
+    return what_ifs + ended_early(Setting(course, shelf, 0.3 * seconds, work))
 
 
 def _sensible(recipe: Recipe, work: float) -> int:

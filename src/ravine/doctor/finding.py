@@ -14,8 +14,10 @@ class Finding:
     """One thing that is wrong: its code, where, what was measured, why it matters, and remedies.
 
     ``remedies`` are tables ``{"edits": {recipe path: value}, "why": sentence}``, the most direct
-    first. ``strength`` says how sure the finding is: from 0.9 on it is a contradiction in the
-    program itself, or an experiment has shown it; under 0.5 it is a suspicion.
+    first. One that an experiment has shown to help has ``"tried"``, what it reached; one that is
+    right whatever an experiment shows has ``"certain"``. ``strength`` says how sure the finding is:
+    from 0.9 on it is a contradiction in the program itself, or an experiment has shown it; under
+    0.5 it is a suspicion.
     """
 
     code: str
@@ -26,6 +28,14 @@ class Finding:
     cause: str = ""
     consequences: tuple[str, ...] = ()
     strength: float = 1.0
+
+    @property
+    def advised(self) -> list[dict[str, Any]]:
+        """The remedies that people are shown: tried ones that helped, then those that are certain."""
+        certain = [remedy for remedy in self.remedies if "certain" in remedy]
+        return [remedy for remedy in self.remedies if "tried" in remedy] + [
+            remedy for remedy in certain if "tried" not in remedy
+        ]
 
     @property
     def docs(self) -> str:

@@ -17,6 +17,7 @@ from ravine.doctor.findings import (
     outputs,
     plan,
     rates,
+    records,
     samples,
     scales,
     units,
@@ -24,7 +25,8 @@ from ravine.doctor.findings import (
 from ravine.doctor.untrained import Untrained
 from ravine.errors import unknown
 
-FAMILIES = (labels, outputs, scales, initial, samples, rates, units, plan, fit, behaviour)
+RATE_ALONE = {"optimizer.lr"}
+FAMILIES = (labels, records, outputs, scales, initial, samples, rates, units, plan, fit, behaviour)
 
 
 def declarations() -> list[type[Declaration]]:
@@ -140,20 +142,19 @@ def _with_consequences(finding: Finding, others: list[Finding]) -> Finding:
 
 
 def as_tables(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Ranked findings as plain data; below one on the learning rate no other advises a rate.
+    """Ranked findings as plain data, with the remedies that were tried and helped or are certain.
 
-    >>> lr = {"edits": {"optimizer.lr": 1.0}, "why": "lr 1, × 10"}
+    Below a finding on the learning rate no other advises a rate.
+
+    >>> lr = {"edits": {"optimizer.lr": 1.0}, "why": "lr 1, × 10", "tried": "100 steps reach 50 %"}
     >>> two = [Finding("lr_too_low", "lr", "1", (lr,)), Finding("stuck", "loss", "2", (lr,))]
     >>> [len(f["remedies"]) for f in as_tables(two)]
     [1, 0]
     """
     made, rate_found = [], False
     for finding in findings:
-        data = finding.to_dict()
-        if rate_found:
-            data["remedies"] = [
-                remedy for remedy in finding.remedies if set(remedy["edits"]) != {"optimizer.lr"}
-            ]
+        advised = [r for r in finding.advised if not rate_found or set(r["edits"]) != RATE_ALONE]
+        data = finding.to_dict() | {"remedies": advised}
         made.append(data)
         rate_found = rate_found or is_of(finding, Kind.RATE)
     return made

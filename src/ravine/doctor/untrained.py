@@ -19,6 +19,7 @@ ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
 DISTANCES = ("squared", "absolute", "huber")
 FIRST = 20_000  # training samples that are read for statistics
 COMPARED = 2000  # samples that are compared
+COLUMNS = 256  # features by which rows are compared
 
 
 @dataclass
@@ -75,10 +76,31 @@ class Untrained:
         batches = self.pipeline.split("train", limit=FIRST, batch=4096)
         return torch.cat([batch.x.flatten(1) for batch in batches])
 
-    def sample(self) -> tuple[Tensor, Tensor]:
-        """Training samples without augmentation, drawn at random: inputs and targets."""
+    @property
+    def varied(self) -> bool:
+        """Whether inputs do not repeat by chance: images, or tables with a column of many values."""
+        x = self.probe.x
+        if x.dim() != 2 or not x.is_floating_point():
+            return x.dim() == 4
+        return any(len(column.unique()) > 0.5 * len(x) for column in x.T)
+
+    @staticmethod
+    def keys(rows: Tensor) -> Tensor:
+        """A number for each row [n, features] that equal rows share: a random weighted sum."""
+        few = torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(0))[:COLUMNS]
+        generator = torch.Generator().manual_seed(1)
+        mix = torch.randn(len(few), generator=generator, dtype=torch.float64).to(rows.device)
+        return (rows[:, few.to(rows.device)].double() * mix).sum(1)
+
+    def sample(self, shift: int = 0) -> tuple[Tensor, Tensor]:
+        """Training samples without augmentation, drawn at random: inputs and targets.
+
+        With a ``shift`` each has the target of the row so many behind its own.
+        """
         parts = [(b.x, b.y) for b in self.pipeline.split("train", limit=FIRST, batch=4096)]
         x, y = (torch.cat(column) for column in zip(*parts, strict=True))
+        if shift:
+            x, y = (x[:-shift], y[shift:]) if shift > 0 else (x[-shift:], y[:shift])
         some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:COMPARED]
         some = some.to(x.device)
         return x[some], y[some]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from ravine.doctor.course import PLAIN, UNFINISHED, Course
 from ravine.doctor.declaration import Kind
@@ -39,6 +40,8 @@ class WhatIf:
     words: str
     needed: float = GAIN
     sure: bool = True  # whether nothing else gains far more
+    remedy: dict[str, Any] | None = None  # what was tried, where the finding does not list it
+    first_tried: bool = True  # else whether the finding's first remedy was tried
 
     def counts(self, course: Course) -> bool:
         """Whether it is evidence: the variant learns plainly, and better than the program.
@@ -87,6 +90,11 @@ class Facts:
         return symptoms(self.seen)
 
     @cached_property
+    def late(self) -> list[Finding]:
+        """What is wrong with a course that learns: findings, and notes of what is cured already."""
+        return while_learning(self.seen)
+
+    @cached_property
     def held_back(self) -> list[Finding]:
         """What still counts where learning is plain, and what is said beside it."""
         course, found = self.seen, [f for f in self.shown if is_of(f, Kind.LEARNING)]
@@ -95,7 +103,7 @@ class Facts:
         if ends_early and (too_little or self.what_ifs is None):
             found += [f for f in self.symptoms if is_of(f, Kind.PLAN)]
             found += [_surer(f) for f in self.suspicions if is_of(f, Kind.SLOWS)]
-        late = while_learning(course)
+        late = [f for f in self.late if f.strength >= SUSPECTED]
         found += late
         if found and not late:
             found += [f for f in self.symptoms if f.code == Underfitting.code]
@@ -192,7 +200,7 @@ RULES = (
     Rule(
         lambda facts: facts.seen.plain,
         "healthy",
-        lambda facts: facts.suspicions,
+        lambda facts: [*facts.suspicions, *facts.late],
         _how_far,
     ),
     Rule(
@@ -244,11 +252,26 @@ def verdict(
 
 def _surer(finding: Finding) -> Finding:
     """A suspicion that the course confirms."""
-    by = declaration(finding.code).surer_by
-    return replace(finding, strength=min(SUREST, finding.strength + by))
+    kind = declaration(finding.code)
+    strength = min(SUREST, finding.strength + kind.surer_by)
+    remedies = finding.remedies
+    if kind.certain and strength >= SHOWN and remedies:
+        remedies = ({**remedies[0], "certain": True}, *remedies[1:])
+    return replace(finding, strength=strength, remedies=remedies)
 
 
 def _shown(what_if: WhatIf) -> Finding:
     strength = min(0.99, SHOWN + 0.1 * min(1.0, what_if.gain)) if what_if.sure else 0.85
-    evidence = f"{what_if.finding.evidence}; {what_if.words}"
-    return replace(what_if.finding, evidence=evidence, strength=strength)
+    finding = what_if.finding
+    evidence = f"{finding.evidence}; {what_if.words}"
+    remedies = list(finding.remedies)
+    if what_if.remedy is not None:
+        listed = [remedy["edits"] for remedy in remedies]
+        if what_if.remedy["edits"] not in listed:
+            remedies.append(what_if.remedy)
+            listed.append(what_if.remedy["edits"])
+        place = listed.index(what_if.remedy["edits"])
+        remedies[place] = {**remedies[place], "tried": what_if.words}
+    elif what_if.first_tried and remedies:
+        remedies[0] = {**remedies[0], "tried": what_if.words}
+    return replace(finding, evidence=evidence, strength=strength, remedies=tuple(remedies))

@@ -26,6 +26,7 @@ from ravine.doctor.remedies import (
     wider_layers,
 )
 from ravine.doctor.untrained import Untrained
+from ravine.engine.loop.stopping import keeps_best
 
 HINT = 0.2  # strength of what only an experiment can judge
 
@@ -140,7 +141,7 @@ class Overfitting(Declaration):
     )
     what_to_do = "Early stopping, weight decay, dropout, augmentation, fewer units, more data."
 
-    STRENGTH = 0.9
+    STRENGTH, CURED = 0.9, 0.4  # with the best weights kept it is only a note
     LOST, LOST_BELOW = 0.15, 0.05  # of validation skill since its best; where it ends under 0
     AHEAD, AHEAD_BELOW = 0.3, 0.5  # of training skill over validation skill
     FEWEST = 5  # epochs with validation
@@ -164,7 +165,12 @@ class Overfitting(Declaration):
             f"validation loss was best after {part:.0%} of the run and has lost {lost:.0%} of the "
             f"constant predictor's since; training is ahead of it by {ahead:.0%}"
         )
-        yield Evidence("validation loss", text, cls.STRENGTH)
+        if keeps_best(course.recipe):
+            yield Evidence(
+                "validation loss", f"{text}; the best epoch's weights are kept", cls.CURED
+            )
+        else:
+            yield Evidence("validation loss", text, cls.STRENGTH)
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:

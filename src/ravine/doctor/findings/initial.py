@@ -18,6 +18,7 @@ SURE, SUSPECT = 0.95, 0.4
 class SymmetricInit(Declaration):
     code = "symmetric_init"
     rank = 70
+    certain = True
     title = "Units of a layer start with the same weights."
     cause = "Units that start alike get the same gradient and stay alike."
     leads_to = "A layer of many units works as one."
@@ -101,6 +102,7 @@ def _gain(layer: Layer) -> float:
 class NoHiddenNonlinearity(Declaration):
     code = "no_hidden_nonlinearity"
     rank = 130
+    certain = True
     title = "There is no activation between the layers."
     cause = "Linear layers one after the other are one linear layer."
     leads_to = "The network can only separate classes by hyperplanes, or fit a linear function."

@@ -15,6 +15,7 @@ from ravine.doctor.untrained import Untrained
 class LabelsInvalid(Declaration):
     code = "labels_invalid"
     rank = 10
+    certain = True
     title = "The labels are not in the form that the loss reads."
     cause = (
         "The loss interprets each target as a probability or a class; these targets are neither."
@@ -87,12 +88,7 @@ class NoSignal(Declaration):
 
     @classmethod
     def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:
-        held = [
-            curve.base.skill(curve.val_loss[-1])
-            for curve in course.curves
-            if curve.val_loss and curve.finite
-        ]
-        if (held and max(held) > cls.HELD) or (course.plain and not held):
+        if shows_signal(course):
             return
         found = correlation_found(program)
         if found is not None and found.best <= found.by_chance:
@@ -102,6 +98,17 @@ class NoSignal(Declaration):
                 f"chance gives up to {found.by_chance:.3f}"
             )
             yield Evidence("inputs and targets", text, cls.CHANCE)
+
+
+def shows_signal(course: Course) -> bool:
+    """Whether validation samples show that there is something to learn; training samples do, where
+    there are none."""
+    held = [
+        curve.base.skill(curve.val_loss[-1])
+        for curve in course.curves
+        if curve.val_loss and curve.finite
+    ]
+    return max(held) > NoSignal.HELD if held else course.plain
 
 
 class ClassImbalance(Declaration):
@@ -118,6 +125,7 @@ class ClassImbalance(Declaration):
     what_to_do = '`loss.class_weights = "balanced"`, or more samples of the rare classes.'
     kinds = frozenset({Kind.DATA})
 
+    certain = True
     surer_by = 0.5
 
     SUSPECT = 0.4

@@ -27,12 +27,13 @@ class Correlation:
     samples: int
 
 
-def correlation_found(program: Untrained) -> Correlation | None:
+def correlation_found(program: Untrained, shift: int = 0) -> Correlation | None:
     """Fit simple learners to one half of some training samples and predict the other half.
 
-    None where there are too few samples, or nothing that varies.
+    With a ``shift``, the targets of the rows so many behind. None where there are too few samples,
+    or nothing that varies.
     """
-    features, targets = _plain_table(program)
+    features, targets = _plain_table(program, shift)
     n = len(features) // 2
     if 2 * n < ENOUGH:
         return None
@@ -50,21 +51,27 @@ def correlation_found(program: Untrained) -> Correlation | None:
     return Correlation(best, 4 * noise, n)
 
 
-def _plain_table(program: Untrained) -> tuple[Tensor, Tensor]:
+def _plain_table(program: Untrained, shift: int) -> tuple[Tensor, Tensor]:
     """Some training samples as features [n, f] and targets [n, t], float64 on the CPU."""
-    x, y = (part.cpu() for part in program.sample())
+    x, y = (part.cpu() for part in program.sample(shift))
     if program.task == "sequence":
         return _steps_of(x, y, program.pipeline.outputs)
     if not x.is_floating_point() and x.dim() == 2:
         x = _of_tokens(x)
     x = x.double().flatten(1)
-    if x.shape[1] > WIDEST:
-        generator = torch.Generator().manual_seed(2)
-        mix = torch.randn(x.shape[1], WIDEST, generator=generator, dtype=torch.float64)
-        x = x @ mix / x.shape[1] ** 0.5
+    x = _narrowed(x)
     classes = program.task == "classification" and not y.is_floating_point()
     y = one_hot(y.flatten(), max(2, program.pipeline.outputs)) if classes else y
     return x, y.double().reshape(len(y), -1)
+
+
+def _narrowed(x: Tensor) -> Tensor:
+    """At most WIDEST features: random projections of what is wider."""
+    if x.shape[1] <= WIDEST:
+        return x
+    generator = torch.Generator().manual_seed(2)
+    mix = torch.randn(x.shape[1], WIDEST, generator=generator, dtype=torch.float64)
+    return x @ mix / x.shape[1] ** 0.5
 
 
 def _of_tokens(x: Tensor) -> Tensor:
@@ -103,3 +110,21 @@ def _predictions(x: Tensor, t: Tensor, asked: Tensor) -> Iterator[Tensor]:
 def _correlation(guess: Tensor, t: Tensor) -> float:
     guess, t = guess - guess.mean(0), t - t.mean(0)
     return float((guess * t).sum() / (guess.norm() * t.norm()).clamp_min(1e-12))
+
+
+def area_under_curve(one: Tensor, other: Tensor) -> float:
+    """How well ridge regression tells two sets of rows [n, f] apart: the area under its ROC curve,
+    0.5 by chance; fitted to the first half of each and measured on the second."""
+    both = _narrowed(torch.cat([one, other]))
+    both = (both - both.mean(0)) / both.std(0, correction=0).clamp_min(1e-9)
+    n = len(one)
+    fitted = torch.zeros(len(both), dtype=torch.bool)
+    fitted[: n // 2], fitted[n : n + len(other) // 2] = True, True
+    label = torch.ones(len(both), 1, dtype=torch.float64)
+    label[:n] = -1.0
+    x, asked = both[fitted], both[~fitted]
+    kernel = x @ x.T
+    ridge = kernel + float(kernel.diagonal().mean()) * torch.eye(len(x), dtype=x.dtype)
+    score = (asked @ (x.T @ torch.linalg.solve(ridge, label[fitted]))).flatten()
+    held = label[~fitted].flatten() > 0
+    return float((score[held][:, None] > score[~held][None]).double().mean())

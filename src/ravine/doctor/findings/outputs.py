@@ -20,6 +20,7 @@ SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
 class WrongOutputUnits(Declaration):
     code = "wrong_output_units"
     rank = 20
+    certain = True
     title = "The number of output units does not fit the classes or targets."
     cause = "Each class, label or target needs an output of its own (two classes can share one)."
     leads_to = "Some answers can never be given."
@@ -151,6 +152,7 @@ PAIRS = (
 class LossOutputMismatch(Declaration):
     code = "loss_output_mismatch"
     rank = 30
+    certain = True
     title = "The loss and the output layer do not belong together."
     cause = "Each loss reads its inputs as scores, probabilities or log-probabilities; the network gives something else."
     leads_to = "The gradient is zero or points in a wrong direction."
@@ -207,6 +209,7 @@ def _counted(y: Tensor) -> str:
 class OutputRange(Declaration):
     code = "output_range"
     rank = 40
+    certain = True
     title = "The output layer cannot reach the targets."
     cause = "Its activation returns values of a range in which not all targets lie."
     leads_to = "The loss stays high however long the training."

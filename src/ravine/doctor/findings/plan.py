@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ravine.doctor.course import Course
+from ravine.doctor.course import Course, early_end
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.finding import Finding
-from ravine.doctor.findings.rates import LrTooLow
 from ravine.doctor.remedies import longer_plan
 from ravine.doctor.untrained import Untrained
 
@@ -34,9 +33,9 @@ class TooFewEpochs(Declaration):
 
     @classmethod
     def during(cls, course: Course) -> Iterator[Evidence]:
-        if course.loop is None:
-            for evidence in LrTooLow.during(course):
-                yield Evidence("stop.after", evidence.text, cls.STRENGTH)
+        text = early_end(course)
+        if text:
+            yield Evidence("stop.after", text, cls.STRENGTH)
 
     @classmethod
     def of_short_plan(cls, course: Course) -> Finding | None:

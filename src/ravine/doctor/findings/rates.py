@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.catalogue import find
-from ravine.doctor.course import PLAIN, Course
+from ravine.doctor.course import COUNTED, PLAIN, Course, early_end
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.remedies import higher_rate, lower_rate, other_optimizer
@@ -103,8 +103,9 @@ class LrTooLow(Declaration):
     consequences = ("underfitting", "too_few_epochs", "stuck", "vanishing_gradient")
     seen_by = (
         "the same steps at higher rates learn plainly, with other seeds too, and further than the "
-        "whole plan is projected to get; in a loop of gradient descent, steps that move the weights "
-        "by less than a millionth of their size."
+        "whole plan is projected to get. Of a plan of under 500 steps whose loss still falls, only "
+        "where a higher rate is also ahead in a longer plan: else the plan is too short. In a loop "
+        "of gradient descent, steps that move the weights by less than a millionth of their size."
     )
     what_to_do = "Ten times the rate, or Adam."
     kinds = frozenset({Kind.RATE, Kind.PLAN, Kind.LEARNING})
@@ -124,13 +125,7 @@ class LrTooLow(Declaration):
     def during(cls, course: Course) -> Iterator[Evidence]:
         if course.loop is not None:
             yield from cls._of_loop(course)
-        elif course.unfinished():
-            gain = course.skill_at(1.0) - course.skill_at(0.5)
-            text = (
-                f"the second half of the {course.total} steps still took the loss from "
-                f"{course.loss_at(0.5):.3g} to {course.loss_at(1.0):.3g} ({gain:.0%} of the constant "
-                f"predictor's loss), falling in {course.falling:.0%} of its stretches"
-            )
+        elif course.total >= COUNTED and (text := early_end(course)):
             yield Evidence("optimizer.lr", text, 0.65)
 
     @classmethod

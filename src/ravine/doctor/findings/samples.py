@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.findings.learners import area_under_curve
 from ravine.doctor.untrained import Untrained
 
 SURE = 0.95
@@ -17,6 +18,7 @@ SURE = 0.95
 class NotShuffled(Declaration):
     code = "not_shuffled"
     rank = 200
+    certain = True
     title = "The samples come in the order of their targets."
     cause = "Every batch holds one class, so that each step pulls the network towards that class."
     leads_to = "Each step undoes the last."
@@ -67,7 +69,10 @@ class SplitMismatch(Declaration):
     title = "Training and validation data differ in their statistics."
     cause = "The network is trained on one distribution and judged on another."
     leads_to = "Validation does not measure what is trained."
-    seen_by = "size, spread and means of the inputs, and shares of the classes, in training and validation."
+    seen_by = (
+        "size, spread and means of the inputs, and shares of the classes, in training and validation; "
+        "a linear model that tells their samples apart."
+    )
     what_to_do = "Prepare both parts alike, and split at random by class."
     kinds = frozenset({Kind.DATA})
 
@@ -76,6 +81,7 @@ class SplitMismatch(Declaration):
     TIMES = 3.0  # size or spread of validation inputs against training inputs, and its inverse
     SHIFT = 1.0  # standard deviations between the means
     SHARE = 0.2  # of the labels that would have to change, beyond what chance gives
+    COMPARED, AREA = 100, 0.85  # samples of each part; area of a linear model that tells them apart
     VARIES = 0.05  # of the widest feature's spread: narrower ones are not compared
 
     @classmethod
@@ -85,7 +91,8 @@ class SplitMismatch(Declaration):
             return
         held = program.validation
         if program.probe.x.is_floating_point():
-            yield from cls._inputs(program, held.x)
+            found = list(cls._inputs(program, held.x))
+            yield from found or cls._told_apart(program, held.x)
         if not program.probe.y.is_floating_point() and program.task == "classification":
             a = pipeline.class_counts().double()
             b = held.y.flatten().cpu().bincount(minlength=len(a)).double()
@@ -96,6 +103,21 @@ class SplitMismatch(Declaration):
                     "to hold the classes in equal shares"
                 )
                 yield Evidence("labels", text, cls.STRENGTH)
+
+    @classmethod
+    def _told_apart(cls, program: Untrained, held: Tensor) -> Iterator[Evidence]:
+        """Whether a linear model tells validation samples from training samples."""
+        x, v = program.sample()[0].double().flatten(1), held.double().flatten(1)
+        n = min(len(x), len(v))
+        if n < cls.COMPARED:
+            return
+        area = area_under_curve(x[:n].cpu(), v[:n].cpu())
+        if area > cls.AREA:
+            text = (
+                f"a linear model tells validation samples from training samples: the area under its "
+                f"ROC curve is {area:.2f} on samples that it was not fitted to"
+            )
+            yield Evidence("validation part", text, cls.STRENGTH)
 
     @classmethod
     def _inputs(cls, program: Untrained, held: Tensor) -> Iterator[Evidence]:
@@ -133,31 +155,19 @@ class ValidationLeak(Declaration):
     kinds = frozenset({Kind.DATA})
 
     SHARE = 0.2  # of the validation samples
-    COLUMNS = 256  # features that are compared
+    VARIED = 0.05  # the same, where inputs do not repeat by chance
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         pipeline = program.pipeline
         if not pipeline.has("validation") or pipeline.size("validation") < SplitMismatch.FEWEST:
             return
-        leak = cls._copies(program)
-        if leak > cls.SHARE:
+        # equal rows have equal keys
+        keys, wanted = map(program.keys, (program.inputs, program.validation.x.flatten(1)))
+        leak, least = float(torch.isin(wanted, keys).double().mean()), cls.VARIED
+        if not program.varied:
+            repeated = 1 - len(keys.unique()) / max(1, len(keys))
+            leak, least = leak - 3 * repeated, cls.SHARE
+        if leak > least:
             text = f"{leak:.0%} of the validation samples are in the training part, digit for digit"
             yield Evidence("validation part", text, SURE)
-
-    @classmethod
-    def _copies(cls, program: Untrained) -> float:
-        """The share of validation samples that the training part holds too, less three times the
-        share that repeats in the training part itself."""
-        train = program.inputs
-        few = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(0))
-        few = few[: cls.COLUMNS].to(train.device)
-        generator = torch.Generator().manual_seed(1)
-        mix = torch.randn(len(few), generator=generator, dtype=torch.float64).to(train.device)
-        # equal rows have equal sums, whatever the weights
-        keys, wanted = (
-            (rows[:, few].double() * mix).sum(1)
-            for rows in (train, program.validation.x.flatten(1))
-        )
-        repeated = 1 - len(keys.unique()) / max(1, len(keys))
-        return float(torch.isin(wanted, keys).double().mean()) - 3 * repeated

@@ -17,6 +17,7 @@ from ravine.nn.traits import Trait
 class InputsUnscaled(Declaration):
     code = "inputs_unscaled"
     rank = 50
+    certain = True
     title = "The inputs are large, tiny, or of very unequal scale."
     cause = "The loss is steep along large inputs and flat along small ones, and large sums saturate units."
     leads_to = "A learning rate that fits one feature is far too high or too low for the others."
