@@ -206,7 +206,7 @@ def run_course(
         recipe, min(steps, total), seeds, seconds * SPEED, work, least=128 if total <= steps else 16
     )
     recipes = [run.edit({"seed": run.seed + i}) for i in range(seeds)]
-    began = time.monotonic()
+    began = time.process_time()
     experiment = Experiment(recipes, shelf)
     curve = experiment.groups[0].curves[0]
     for other in experiment.groups[0].curves.values():
@@ -217,7 +217,7 @@ def run_course(
     for mark in range(1, marks + 1):
         to = max(1, round(mark * steps / marks))
         if to > curve.at[-1]:
-            experiment.advance(to, seconds=began + PATIENCE * seconds - time.monotonic())
+            experiment.advance(to, seconds=began + PATIENCE * seconds - time.process_time())
             experiment.measure(validation == "always" or mark == marks)
     return Course(
         case,

@@ -133,9 +133,9 @@ class Experiment:
         self.recipes = list(recipes)
 
     def advance(self, steps: int, *, seconds: float = math.inf) -> None:
-        """Every member to its step ``steps``, or as far as the clock lets it go; programs share the
-        seconds evenly."""
-        began = time.monotonic()
+        """Every member to its step ``steps``, or as far as these seconds of processor time allow;
+        programs share them evenly."""
+        began = time.process_time()
         for i, group in enumerate(self.groups):
             group.advance(steps, began + seconds * (i + 1) / len(self.groups))
 
@@ -191,7 +191,7 @@ class Group:
         return baseline(objective.loss, self.probe.y.cpu(), outputs, self.pipeline.task)
 
     def advance(self, steps: int, deadline: float = math.inf) -> None:
-        """To a step, or as far as the clock lets it go."""
+        """To a step, or until the process has used ``deadline`` seconds of processor time."""
         with running(self.loop):
             self.loop.advance(steps, deadline)
         for member, curve in self.curves.items():

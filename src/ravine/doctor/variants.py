@@ -18,8 +18,10 @@ from ravine.doctor.verdict import GAIN, IMPROVES, WhatIf
 from ravine.recipe import Recipe
 
 FEWEST = 30  # steps of a heavy program
-PATIENCE = 30  # times the expected seconds: then the clock ends it after all
-# operations a second that a heavy program is taken to run at: the choice must not hang on the clock
+# times the expected seconds, in processor time: then an experiment ends wherever it is
+PATIENCE = 30
+# operations a second that a heavy program is taken to run at: what is chosen must not depend on how
+# fast or how busy the machine is
 SPEED = 3e10
 FULL_BATCH = 256  # samples that a full batch is taken to have, where operations are counted
 LONGEST = 800  # steps of a plan that is tried at several times its length

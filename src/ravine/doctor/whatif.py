@@ -42,7 +42,7 @@ BEYOND = 1000.0  # multiple of a rate beyond the reach of the others
 
 @dataclass(frozen=True)
 class Extent:
-    """How long variants are run, and for how long by the clock at most."""
+    """How many steps variants take, and how many seconds of processor time at most."""
 
     steps: int
     few: bool  # only a few variants can be afforded

@@ -202,13 +202,14 @@ class PlaceholderValues(Declaration):
     leads_to = "It is far from all real values, and moves the mean and the scale of the column."
     consequences = ("inputs_unscaled", "underfitting")
     seen_by = (
-        "the largest or smallest number of a column, in at least 1 % of the rows and over ten "
-        "interquartile ranges away from the median."
+        "the largest or smallest number of a column, in at least 1 % of the rows, over ten "
+        "interquartile ranges away from the median, and far from all other numbers of the column."
     )
     what_to_do = "Leave the cell empty; the reader fills it in."
     kinds = frozenset({Kind.DATA})
 
     SHARE, AWAY, DISTINCT = 0.01, 10.0, 20
+    GAP = 0.5  # to the nearest other number, as a part of the range of the others
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -223,7 +224,9 @@ class PlaceholderValues(Declaration):
                 if not cls.SHARE <= share < 0.5 or len(rest.unique()) < cls.DISTINCT:
                     continue
                 low, middle, high = (float(rest.quantile(q)) for q in (0.25, 0.5, 0.75))
-                if high > low and abs(odd - middle) > cls.AWAY * (high - low):
+                gap = float((rest - odd).abs().min())
+                isolated = gap > cls.GAP * float(rest.max() - rest.min())
+                if high > low and isolated and abs(odd - middle) > cls.AWAY * (high - low):
                     away = abs(odd - middle) / (high - low)
                     text = (
                         f"{share:.0%} of input feature {i} are one number, {away:.0f} interquartile "

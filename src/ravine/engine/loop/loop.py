@@ -128,10 +128,10 @@ class TrainingLoop:
                 self.save()
 
     def advance(self, to: int, deadline: float = math.inf) -> None:
-        """Train to a step of the population, if the members and the clock (``time.monotonic``) let
-        it."""
+        """Train to a step of the population, if the members let it, and at most until this process has
+        used ``deadline`` seconds of processor time: a busy machine changes nothing."""
         self.begin()
-        while not self.over and self.step < to and time.monotonic() < deadline:
+        while not self.over and self.step < to and time.process_time() < deadline:
             self._block(min(to, self._block_end()))
 
     def begin(self) -> None:
