@@ -18,9 +18,9 @@ from ravine.app.cli import app
 from ravine.doctor import candidates as proposals
 from ravine.doctor import table, trial
 from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor.declaration import Kind
 from ravine.doctor.edits import Case, layers_of
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.declaration import Kind
 from ravine.doctor.experiment import Shelf
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.remedies import fewer_layers
