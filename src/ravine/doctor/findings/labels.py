@@ -9,7 +9,7 @@ from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.learners import correlation_found
 from ravine.doctor.remedies import proper_output
-from ravine.doctor.untrained import Untrained
+from ravine.doctor.untrained import DISTANCES, ENTROPIES, Untrained
 
 
 class LabelsInvalid(Declaration):
@@ -66,7 +66,7 @@ class NoSignal(Declaration):
     seen_by = (
         "ridge regression (on the features, and on their squares) and nearest neighbours, fitted to "
         "one half of up to 2,000 training samples, predict the other half no better than chance, and "
-        "the network's own skill on validation samples is under 3 %. Or all inputs are equal."
+        "the network's own skill on validation samples is under 3 %. Or all inputs, or all targets, are equal."
     )
     what_to_do = (
         "Look at the data: shuffled labels, the wrong column, features without information."
@@ -84,7 +84,11 @@ class NoSignal(Declaration):
                 "inputs", f"all {len(x)} inputs that were looked at are equal", cls.ALL_EQUAL
             )
         elif len(y) > 3 and bool((y == y[:1]).all()):
-            yield Evidence("targets", f"all {len(y)} targets are equal", cls.EQUAL_TARGETS)
+            # the first of sorted samples may be alike, and a loss of one's own may read no targets
+            known = program.loss_kind in (*ENTROPIES, *DISTANCES)
+            sure = known and len(y) == program.pipeline.size("train")
+            strength = cls.ALL_EQUAL if sure else cls.EQUAL_TARGETS
+            yield Evidence("targets", f"all {len(y)} targets are equal", strength)
 
     @classmethod
     def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:

@@ -116,8 +116,10 @@ def area_under_curve(one: Tensor, other: Tensor) -> float:
     """How well ridge regression tells two sets of rows [n, f] apart: the area under its ROC curve,
     0.5 by chance; fitted to the first half of each and measured on the second."""
     both = _narrowed(torch.cat([one, other]))
-    both = (both - both.mean(0)) / both.std(0, correction=0).clamp_min(1e-9)
-    n = len(one)
+    spread, n = both.std(0, correction=0), len(one)
+    if not bool((spread > 1e-9).any()):
+        return 0.5
+    both = ((both - both.mean(0)) / spread.clamp_min(1e-9))[:, spread > 1e-9]
     fitted = torch.zeros(len(both), dtype=torch.bool)
     fitted[: n // 2], fitted[n : n + len(other) // 2] = True, True
     label = torch.ones(len(both), 1, dtype=torch.float64)

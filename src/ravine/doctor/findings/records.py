@@ -159,10 +159,12 @@ class ConflictingLabels(Declaration):
             return
         if not program.varied:
             return
-        _, places, counts = program.keys(program.inputs).unique(
-            return_inverse=True, return_counts=True
-        )
-        labels = y.flatten()
+        x = program.inputs
+        differs = (x != x[:, :1]).any(1)  # blank samples are a finding of their own
+        _, places, counts = program.keys(x[differs]).unique(return_inverse=True, return_counts=True)
+        labels = y.flatten()[differs]
+        if len(labels) < FEWEST:
+            return
         both = places * (int(labels.max()) + 1) + labels
         _, own, alike = both.unique(return_inverse=True, return_counts=True)
         share = float((alike[own] < counts[places]).double().mean())
