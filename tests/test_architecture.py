@@ -201,3 +201,25 @@ def test_no_module_imports_itself_by_way_of_others():
     graph = {module_of(file): arrows(file, modules) for file in FILES}
     assert circles(graph) == set()
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {frozenset({"b", "c"})}
+
+
+# --- the list of files ----------------------------------------------------------------------------
+
+
+def listed_files(text: str) -> list[str]:
+    """The files of the list in docs/architecture.md: lines ``folder/``, and indented below them
+    ``file.py  purpose``."""
+    folder, found = "", []
+    for line in text.partition("## Every file")[2].splitlines():
+        if re.fullmatch(r"[a-z_/]+/", line):
+            folder = line.removeprefix("ravine/")
+        elif row := re.fullmatch(r"  (\w+\.py) +(\S.*)", line):
+            found.append(folder + row[1])
+    return found
+
+
+def test_the_architecture_page_names_every_file_once():
+    page = SOURCE.parent.parent / "docs" / "architecture.md"
+    named = listed_files(page.read_text(encoding="utf-8"))
+    there = [str(f.relative_to(SOURCE)) for f in FILES if f.name != "__init__.py"]
+    assert sorted(named) == sorted(there), sorted(set(named) ^ set(there))

@@ -10,7 +10,7 @@ import torch
 import ravine
 from ravine import Recipe
 from ravine.catalogue import find
-from ravine.engine.rows.points import Points
+from ravine.engine.points import Points
 from ravine.engine.rows.population import Objective, view
 from ravine.nn.build import layout as layout_of
 from ravine.study.landscape.directions import filter_normalised, principal, roughness

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import ravine
 from ravine import InputError, Recipe
+from ravine.engine.points import initial_rows
 from ravine.engine.programs import Rows
-from ravine.engine.rows.points import initial_rows
 from ravine.layout import Layout
 from ravine.study.lottery.pruning import full_mask, pruned, shuffled
 from ravine.study.lottery.study import DENSE, ONE_SHOT, RANDOM, REINIT, TICKET, lottery

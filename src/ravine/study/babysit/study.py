@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ravine.data.pipeline import Pipeline
 from ravine.doctor.baseline import baseline
-from ravine.engine.rows.points import Points
+from ravine.engine.points import Points
 from ravine.optim.penalties import penalty
 from ravine.recipe import Recipe, fields
 from ravine.study import measuring

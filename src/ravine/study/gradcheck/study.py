@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ravine.catalogue import Count, Whole
 from ravine.data.source import Batch
-from ravine.engine.rows.points import Points
+from ravine.engine.points import Points
 from ravine.engine.rows.population import Population
 from ravine.layout import Entry
 from ravine.optim.penalties import add_penalty_gradients, penalty

@@ -13,8 +13,8 @@ from torch import Tensor
 from ravine.data.pipeline import Pipeline
 from ravine.data.source import Batch
 from ravine.engine.execution import trials
+from ravine.engine.points import Points
 from ravine.engine.programs import Model
-from ravine.engine.rows.points import Points
 from ravine.recipe import Recipe
 from ravine.study.landscape.grouped import Grouped
 

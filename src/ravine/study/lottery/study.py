@@ -13,8 +13,8 @@ from torch import Tensor
 from ravine.catalogue import Count, Duration
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
+from ravine.engine.points import initial_rows
 from ravine.engine.programs import Rows
-from ravine.engine.rows.points import initial_rows
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.layout import Layout
