@@ -21,12 +21,12 @@ from keras_cases import Case
 from rivals import random_search
 
 from ravine import Recipe, durations
-from ravine.doctor.baseline import accuracy
+from ravine.doctor.cures.scores import probabilities
+from ravine.doctor.cures.trial import prove
 from ravine.doctor.edits import describe, longer
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Shelf
-from ravine.doctor.scores import probabilities
-from ravine.doctor.trial import prove
+from ravine.doctor.experiments.experiment import SharedData
+from ravine.doctor.measure.baseline import accuracy
 from ravine.errors import RavineError
 from ravine.nn.answers import Answers
 from ravine.training import train_many
@@ -57,8 +57,8 @@ def prove_case(
     }
     if not case.provable:
         return row | {"cure": "its fix cannot be proved on its own data", "seconds": 0.0}
-    shelf = Shelf(None, case.arrays)
-    parts = _too_long(case, shelf, budget, minutes)
+    shared = SharedData(None, case.arrays)
+    parts = _too_long(case, shared, budget, minutes)
     shortened = case if parts == 1 else _shortened(case, parts)
     if shortened is None:
         hours = parts * minutes / 60
@@ -72,16 +72,16 @@ def prove_case(
         else f"{shortened.recipe.stop.after} of {case.recipe.stop.after}",
         "budget": budget,
     }
-    row |= _searched(shortened, shelf, budget)
-    row |= _measured(shortened, Recipe.from_toml(row.pop("recipe")), shelf, budget, seeds)
+    row |= _searched(shortened, shared, budget)
+    row |= _measured(shortened, Recipe.from_toml(row.pop("recipe")), shared, budget, seeds)
     return row | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def _searched(case: Case, shelf: Shelf, budget: float) -> dict[str, Any]:
+def _searched(case: Case, shared: SharedData, budget: float) -> dict[str, Any]:
     """What the doctor says, as ``ravine doctor RECIPE --prove`` does."""
     began = time.monotonic()
     diagnosis = examine(case.recipe, arrays=case.arrays)
-    program, _, _ = examine_static(case.recipe, shelf)
+    program, _, _ = examine_static(case.recipe, shared)
     cure = prove(case.recipe, diagnosis.leads, program, arrays=case.arrays, budget=budget)
     return {
         "accepted": cure.accepted,
@@ -99,11 +99,11 @@ def _searched(case: Case, shelf: Shelf, budget: float) -> dict[str, Any]:
 
 
 def _measured(
-    case: Case, cured: Recipe, shelf: Shelf, budget: float, seeds: Sequence[int]
+    case: Case, cured: Recipe, shared: SharedData, budget: float, seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Every arm on the same fresh seeds: each seed's metric, means, and what is recovered."""
-    program, _, _ = examine_static(case.recipe, shelf)
-    found, drawn, random_spent = random_search(case.recipe, program, shelf, budget)
+    program, _, _ = examine_static(case.recipe, shared)
+    found, drawn, random_spent = random_search(case.recipe, program, shared, budget)
     arms = {
         "buggy": (case.recipe, case.arrays),
         "best_try": (cured, case.arrays),
@@ -147,16 +147,16 @@ def judged(row: dict[str, Any], lower: bool) -> dict[str, Any]:
 # --- what is affordable ---------------------------------------------------------------------------
 
 
-def _too_long(case: Case, shelf: Shelf, budget: float, minutes: float) -> int:
+def _too_long(case: Case, shared: SharedData, budget: float, minutes: float) -> int:
     """The least whole number of parts of the plan of which one is affordable; 1 where all of it
     is."""
-    _, _, work = examine_static(case.recipe, shelf)
-    size = shelf.pipeline(case.recipe).train_size
+    _, _, work = examine_static(case.recipe, shared)
+    size = shared.pipeline(case.recipe).train_size
     batch = size if case.recipe.data.batch == "full" else case.recipe.data.batch
     runs = (
         2 * budget + 3 * len(FRESH) + budget * len(FRESH)
     )  # trial, random search, fresh seeds, train longer
-    seconds = shelf.steps(case.recipe) * (
+    seconds = shared.steps(case.recipe) * (
         STEP * IN_TURN * budget / 20 + runs * work * batch / SPEED
     )
     return max(1, int(np.ceil(seconds / (60 * minutes))))
@@ -167,7 +167,7 @@ def _shortened(case: Case, parts: int) -> Case | None:
     it."""
     if durations.parse(case.recipe.stop.after)[0] / parts < 1 or 1 / parts < SHORTEST:
         return None
-    program = examine_static(case.recipe, Shelf(None, case.arrays))[0]
+    program = examine_static(case.recipe, SharedData(None, case.arrays))[0]
     recipe = case.recipe.edit(longer(program, 1 / parts))
     if case.fixed is None:
         return replace(case, recipe=recipe)

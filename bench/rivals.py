@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ravine import Recipe
-from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor.cures.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor.cures.trial import held_out
 from ravine.doctor.edits import (
     Case,
     describe,
@@ -20,13 +21,12 @@ from ravine.doctor.edits import (
     proper_head,
     scale_inputs,
 )
-from ravine.doctor.experiment import Shelf
-from ravine.doctor.trial import held_out
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.errors import InputError
 
 
 def random_search(
-    recipe: Recipe, program: Case, shelf: Shelf, budget: float, seed: int = 0
+    recipe: Recipe, program: Case, shared: SharedData, budget: float, seed: int = 0
 ) -> tuple[Recipe, str, float]:
     """The variant that is best on the samples on which the doctor's trial chooses, its edits, and
     the runs spent.
@@ -34,9 +34,9 @@ def random_search(
     One seed each, as random search spends its budget (Bergstra and Bengio, 2012): more variants
     instead of paired seeds.
     """
-    held = held_out(recipe, shelf)
-    spending = Budget(budget * shelf.steps(recipe))
-    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(held)), [recipe.seed], spending)
+    held = held_out(recipe, shared)
+    spending = Budget(budget * shared.steps(recipe))
+    runs = CandidateRuns(shared, SampleHalves.of(shared.pipeline(held)), [recipe.seed], spending)
     drawn = np.random.default_rng(seed)
     listed: list[dict[str, Any]] = []
     scores: list[float] = []
@@ -82,7 +82,7 @@ def _variant(
     if yes():
         yield then(fresh_weights(case, str(drawn.choice(["he_normal", "glorot_uniform"]))))
     if yes():
-        size = runs.shelf.pipeline(runs.recipes[0] if runs.recipes else case.recipe).train_size
+        size = runs.shared.pipeline(runs.recipes[0] if runs.recipes else case.recipe).train_size
         yield {"data.batch": int(min(drawn.choice([16, 32, 64, 128]), max(1, int(0.7 * size) - 2)))}
     if yes():
         yield longer(case, float(drawn.choice([0.5, 2.0, 4.0])))

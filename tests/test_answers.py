@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ravine import Recipe, Run, train, train_many
-from ravine.doctor.baseline import baseline
+from ravine.doctor.measure.baseline import baseline
 from ravine.engine.rows.evaluate import metric_functions
 from ravine.errors import InputError
 from ravine.interop.estimator import RavineClassifier

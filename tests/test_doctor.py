@@ -20,15 +20,16 @@ import ravine
 from ravine import Recipe
 from ravine.app.cli import app
 from ravine.app.inspect import print_findings
-from ravine.doctor.baseline import Baseline
-from ravine.doctor.course import Course
 from ravine.doctor.declaration import Evidence
 from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Curve, Shelf
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import Overfitting
 from ravine.doctor.judgement import judge
+from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import as_tables, codes, declaration, ranked, remedies, symptoms
 from ravine.progress import _metrics
 
@@ -463,7 +464,7 @@ def test_one_tiny_feature_is_suspected(column, suspected):
     x = (0.5 * x / np.abs(x).max()).astype(np.float32)
     x[:, 3] = column(len(x))
     recipe = HEALTHY.edit({"data": {"source": "arrays", "batch": 32}, "model": "mlp"})
-    _, found, _ = examine_static(recipe, Shelf(None, (x, y)))
+    _, found, _ = examine_static(recipe, SharedData(None, (x, y)))
     evidence = [f.evidence for f in found if f.code == "inputs_unscaled"]
     assert ["input feature 3 has a root mean square" in text for text in evidence] == (
         [True] if suspected else []

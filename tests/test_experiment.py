@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import ravine
-from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
-from ravine.doctor.experiment import Experiment, Shelf
+from ravine.doctor.cures.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor.experiments.experiment import Experiment, SharedData
 from ravine.recipe import Recipe
 
 BASE = Recipe(
@@ -49,7 +49,7 @@ def brisk(monkeypatch):
 def test_an_experiment_is_the_run(changes, tmp_path):
     recipe = BASE.edit(changes)
     run = ravine.train(recipe, out=tmp_path / "run", quiet=True, doctor=False)
-    experiment = Experiment([recipe], Shelf())
+    experiment = Experiment([recipe], SharedData())
     for place in (3, 10, 10**6):
         experiment.advance(place)
         experiment.measure()
@@ -66,7 +66,7 @@ def test_the_cases_are_no_plain_runs():
     """Each case changes what is trained: else the comparison would show nothing."""
     seen = {}
     for name, changes in CASES.items():
-        experiment = Experiment([BASE.edit(changes)], Shelf())
+        experiment = Experiment([BASE.edit(changes)], SharedData())
         experiment.advance(10**6)
         (curve,) = experiment.curves()
         with experiment.objective(0) as objective:
@@ -90,7 +90,7 @@ def test_the_preprocessing_of_the_run_it_starts_from(tmp_path):
     scaled = BASE.edit({"data.preprocess": ["standardize"]})
     ravine.train(scaled, out=tmp_path / "run", quiet=True, doctor=False)
     later = BASE.edit({"start.weights": str(tmp_path / "run")})
-    own, carried, fresh = (Shelf().pipeline(recipe) for recipe in (scaled, later, BASE))
+    own, carried, fresh = (SharedData().pipeline(recipe) for recipe in (scaled, later, BASE))
     sample = torch.ones(1, *own.raw_shape)
     assert torch.equal(own.transform(sample), carried.transform(sample))
     assert not torch.equal(fresh.transform(sample), carried.transform(sample))
@@ -98,20 +98,20 @@ def test_the_preprocessing_of_the_run_it_starts_from(tmp_path):
 
 def test_only_the_samples_that_choose_stop_a_candidate():
     """Early stopping and best weights never see the samples that decide."""
-    shelf = Shelf()
+    shared = SharedData()
     recipe = BASE.edit({"stop.patience": "1ep", "data.validation": 0.3})
-    rows = SampleHalves.of(shelf.pipeline(recipe))
-    runs = CandidateRuns(shelf, rows, [0], Budget(1e9))
+    rows = SampleHalves.of(shared.pipeline(recipe))
+    runs = CandidateRuns(shared, rows, [0], Budget(1e9))
     runs.add([recipe])
     loop = runs._places[0][0].loop
     assert loop.pipeline.size("validation") == len(rows.choosing)
-    whole = shelf.pipeline(recipe)
+    whole = shared.pipeline(recipe)
     every = torch.cat([batch.y for batch in whole.split("validation")])
     chosen = torch.cat([batch.y for batch in loop.pipeline.split("validation")])
     assert torch.equal(chosen, every[rows.choosing])
 
 
 def test_a_plan_shorter_than_the_steps_that_are_asked_for_is_lengthened():
-    experiment = Experiment([BASE.edit({"stop.after": "1ep"})], Shelf(), steps=50)
+    experiment = Experiment([BASE.edit({"stop.after": "1ep"})], SharedData(), steps=50)
     experiment.advance(50)
     assert len(experiment.curves()[0].losses) == 50

@@ -15,16 +15,17 @@ from typer.testing import CliRunner
 import ravine
 from ravine import Recipe
 from ravine.app.cli import app
-from ravine.doctor import candidates as proposals
-from ravine.doctor import table, trial
-from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor import table
+from ravine.doctor.cures import candidates as proposals
+from ravine.doctor.cures import trial
+from ravine.doctor.cures.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor.cures.scores import Score, lost, paired, score
 from ravine.doctor.declaration import Kind
 from ravine.doctor.edits import Case, layers_of
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Shelf
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.remedies import fewer_layers
-from ravine.doctor.scores import Score, lost, paired, score
 from ravine.engine.rows.step import Stepper
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
@@ -42,7 +43,7 @@ FAULTS = {"optimizer.lr": 1e-6}
 
 
 def program(recipe: Recipe, arrays=None) -> Case:
-    return examine_static(recipe, Shelf(None, arrays))[0]
+    return examine_static(recipe, SharedData(None, arrays))[0]
 
 
 def finding(code: str, recipe: Recipe) -> Finding:
@@ -107,7 +108,7 @@ def test_every_step_is_counted_and_the_budget_is_kept(monkeypatch, budget, fault
     monkeypatch.setattr(Stepper, "one", counted)
     recipe = BLOBS.edit(fault)
     found = prove(recipe, "lr_too_low", "optimizer_unsuited", "too_few_epochs", budget=budget)
-    unit = Shelf().steps(recipe)
+    unit = SharedData().steps(recipe)
     assert found.spent == pytest.approx(sum(made) / unit, abs=0.01)
     assert found.spent <= budget
 
@@ -159,7 +160,7 @@ def test_too_small_a_budget_is_refused():
 def test_a_module_given_in_python_is_cured_by_its_numbers():
     module = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
     recipe = BLOBS.edit({"model": {"kind": "module", "name": "Sequential"}, **FAULTS})
-    case, _, _ = examine_static(recipe, Shelf(module))
+    case, _, _ = examine_static(recipe, SharedData(module))
     found = trial.prove(
         recipe,
         [Finding("lr_too_low", "lr", "1e-6", table.remedies("lr_too_low", case))],
@@ -294,11 +295,11 @@ def test_every_remedy_gives_recipes_that_train(code):
             "optimizer.lr": 0.01,
         }
     )
-    shelf = Shelf()
+    shared = SharedData()
     made = [recipe.edit(one["edits"]) for one in table.remedies(code, program(recipe))]
     apply_not = ("batch_too_small", "batch_too_large", "targets_unscaled")
     assert made or code in apply_not or Kind.DATA in table.declaration(code).kinds
-    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(recipe)), [0], Budget(1e9))
+    runs = CandidateRuns(shared, SampleHalves.of(shared.pipeline(recipe)), [0], Budget(1e9))
     places = runs.add(made)
     runs.advance(places, 0.1)
     for i in places:
@@ -376,7 +377,7 @@ def test_a_rate_of_adam_that_is_far_off_is_set_in_the_sound_recipe(lr, edits):
 
 
 def test_the_samples_that_choose_never_decide_and_are_never_trained_on():
-    pipeline = Shelf().pipeline(BLOBS)
+    pipeline = SharedData().pipeline(BLOBS)
     rows = SampleHalves.of(pipeline)
     assert rows.part == "validation"
     assert not set(rows.choosing.tolist()) & set(rows.deciding.tolist())
@@ -396,9 +397,9 @@ def test_early_stopping_ends_with_the_best_epoch_and_saves_steps():
     )
     losses, spent = {}, {}
     for patience in (None, "3ep"):
-        shelf, budget = Shelf(None, arrays), Budget(1e9)
+        shared, budget = SharedData(None, arrays), Budget(1e9)
         stopped = recipe.edit({"stop.patience": patience})
-        runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(stopped)), [0, 1, 2], budget)
+        runs = CandidateRuns(shared, SampleHalves.of(shared.pipeline(stopped)), [0, 1, 2], budget)
         runs.advance(runs.add([stopped]), 1.0)
         y_val = torch.tensor(arrays[3])[runs.halves.choosing]
         losses[patience] = [
@@ -411,10 +412,10 @@ def test_early_stopping_ends_with_the_best_epoch_and_saves_steps():
 
 
 def test_averaged_weights_are_what_counts_where_a_recipe_averages():
-    shelf = Shelf()
+    shared = SharedData()
     outputs = {}
     for ema in (0.0, 0.99):
-        runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(BLOBS)), [0], Budget(1e9))
+        runs = CandidateRuns(shared, SampleHalves.of(shared.pipeline(BLOBS)), [0], Budget(1e9))
         runs.advance(runs.add([BLOBS.edit({"average.ema": ema})]), 1.0)
         outputs[ema] = runs.outputs(0, deciding=True)[0]
         again = runs.outputs(0, deciding=True)[0]
@@ -424,8 +425,8 @@ def test_averaged_weights_are_what_counts_where_a_recipe_averages():
 
 def test_half_of_the_samples_alone_are_learned_from():
     """Of two groups with opposite labels, the one without weight is not learned."""
-    shelf = Shelf()
-    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(BLOBS)), [0], Budget(1e9))
+    shared = SharedData()
+    runs = CandidateRuns(shared, SampleHalves.of(shared.pipeline(BLOBS)), [0], Budget(1e9))
     runs.add([BLOBS])
     runs.weigh(0, 0.5)
     weights = runs._places[0][0].loop.stepper.sample_weights
@@ -436,8 +437,8 @@ def test_half_of_the_samples_alone_are_learned_from():
 
 
 def test_a_recipe_that_cannot_be_run_is_out_not_an_error():
-    shelf = Shelf()
-    runs = CandidateRuns(shelf, SampleHalves.of(shelf.pipeline(BLOBS)), [0, 1], Budget(1e9))
+    shared = SharedData()
+    runs = CandidateRuns(shared, SampleHalves.of(shared.pipeline(BLOBS)), [0, 1], Budget(1e9))
     bad = BLOBS.edit(
         {
             "model.layers": [
@@ -459,8 +460,8 @@ def test_scores_agree_with_scikit_learn():
     from sklearn.metrics import accuracy_score, r2_score
 
     generator = torch.Generator().manual_seed(0)
-    shelf = Shelf()
-    pipeline = shelf.pipeline(BLOBS)
+    shared = SharedData()
+    pipeline = shared.pipeline(BLOBS)
     output = torch.randn(50, 3, generator=generator)
     y = torch.randint(0, 3, (50,), generator=generator)
     found = score(
@@ -471,7 +472,7 @@ def test_scores_agree_with_scikit_learn():
     assert found.near == pytest.approx((1 - brier).numpy())
     x = np.linspace(0, 1, 50, dtype=np.float32)[:, None]
     real = BLOBS.edit({"data.source": {"kind": "arrays", "task": "regression"}, "data.test": 0.0})
-    line = Shelf(None, (x, x)).pipeline(real)
+    line = SharedData(None, (x, x)).pipeline(real)
     target, said = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
     found = score(
         line,
@@ -675,9 +676,9 @@ def test_what_is_recovered(bench, row, lower, recovered, worse):
 def test_a_long_plan_is_shortened_with_its_fix_and_says_so(bench, cases):
     doctor, cure_cases = bench
     case = next(iter(doctor.load(cases)))
-    shelf = Shelf(None, case.arrays)
-    assert cure_cases._too_long(case, shelf, 20, 15) == 1
-    assert cure_cases._too_long(case, shelf, 20, 0.02) > 1
+    shared = SharedData(None, case.arrays)
+    assert cure_cases._too_long(case, shared, 20, 15) == 1
+    assert cure_cases._too_long(case, shared, 20, 0.02) > 1
     short = cure_cases._shortened(case, 3)
     assert (short.recipe.stop.after, short.fixed.stop.after) == ("4ep", "4ep")
     assert cure_cases._shortened(case, 11) is None, "less than a tenth would be another case"

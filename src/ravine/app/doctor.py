@@ -19,13 +19,13 @@ from rich.progress import (
 
 from ravine.app.inspect import print_findings
 from ravine.app.options import recipe_from
-from ravine.doctor import trial
 from ravine.doctor.api import prove
+from ravine.doctor.cures import trial
+from ravine.doctor.cures.trial import Cure
 from ravine.doctor.examination import examine
 from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
 from ravine.doctor.table import as_tables, diagnosis_table
-from ravine.doctor.trial import Cure
 from ravine.errors import InputError
 from ravine.files import new_file, write_text
 from ravine.recipe import Recipe

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ravine.doctor import trial
+from ravine.doctor.cures import trial
+from ravine.doctor.cures.trial import Cure
 from ravine.doctor.examination import examine, examine_static
-from ravine.doctor.experiment import Shelf
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
-from ravine.doctor.trial import Cure
 from ravine.engine.inputs import resolve_inputs
 from ravine.recipe import Recipe
 
@@ -71,7 +71,7 @@ def prove(
         InputError: the budget is too small, or the recipe or its data are wrong.
     """
     recipe, module, arrays = resolve_inputs(recipe, model, data, {})
-    case, _, _ = examine_static(recipe, Shelf(module, arrays))
+    case, _, _ = examine_static(recipe, SharedData(module, arrays))
     diagnosis = diagnosis or examine(recipe, module=module, arrays=arrays)
     return trial.prove(
         recipe, diagnosis.leads, case, module=module, arrays=arrays, budget=budget, report=report

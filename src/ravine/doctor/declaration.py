@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from ravine.doctor.course import Course
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.finding import SHOWN, Finding
-from ravine.doctor.untrained import Untrained
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.untrained import Untrained
 
 
 class Kind(StrEnum):

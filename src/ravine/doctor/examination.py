@@ -10,20 +10,20 @@ from typing import Any, Literal
 
 import torch
 
-from ravine.doctor.course import Course
 from ravine.doctor.declaration import Kind
 from ravine.doctor.edits import Case
-from ravine.doctor.experiment import Experiment, Shelf
+from ravine.doctor.experiments.experiment import Experiment, SharedData
+from ravine.doctor.experiments.limits import ended_early, held_back
+from ravine.doctor.experiments.remedy_trials import with_tried_remedies
+from ravine.doctor.experiments.variants import FEWEST, LONGEST, PATIENCE, SPEED, Setting
+from ravine.doctor.experiments.whatif import try_out
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.labels import NoSignal
-from ravine.doctor.limits import ended_early, held_back
-from ravine.doctor.probes import look
-from ravine.doctor.remedy_trials import with_tried_remedies
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.probes import look
+from ravine.doctor.measure.untrained import Untrained, inspect_program
 from ravine.doctor.table import before_training, given_course, is_of
-from ravine.doctor.untrained import Untrained, inspect_program
-from ravine.doctor.variants import FEWEST, LONGEST, PATIENCE, SPEED, Setting
 from ravine.doctor.verdict import WhatIf, verdict
-from ravine.doctor.whatif import try_out
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
@@ -50,75 +50,9 @@ def examine(
     Static checks, one probe of the untrained network, then ``seeds`` members for up to ``steps``
     steps (or their share of ``seconds``). Where they do not plainly learn, the same steps are run
     with other learning rates and with the remedies of what is suspected: what helps plainly is the
-    cause.
+    cause. Remedies of findings are tried too.
     """
-    began = time.monotonic()
-    shelf = Shelf(module, arrays)
-    with kernel_threads(1):  # beside busy neighbours several can be ten times slower
-        shelf.pipeline(recipe)
-        clock = {"data": time.monotonic() - began}
-        program, found, work = _static(recipe, shelf)
-    clock["static"] = time.monotonic() - began - clock["data"]
-    if program.seen is None:
-        return _timed(verdict(found, None), clock, began)
-    with kernel_threads(_sensible(recipe, work)):
-        course = run_course(
-            recipe, program.case, shelf, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work
-        )
-        clock["run"] = time.monotonic() - began - sum(clock.values())
-        found += given_course(program, course)
-        trials = _trials(course, found, shelf, seconds, work)
-        clock["experiments"] = time.monotonic() - began - sum(clock.values())
-        diagnosis = verdict(found, course, trials)
-        setting = Setting(course, shelf, 0.3 * seconds, work)
-        diagnosis.findings = with_tried_remedies(setting, diagnosis.findings)
-        clock["remedies"] = time.monotonic() - began - sum(clock.values())
-    return _timed(diagnosis, clock, began, course)
-
-
-def _trials(
-    course: Course, found: Sequence[Finding], shelf: Shelf, seconds: float, work: float
-) -> list[WhatIf]:
-    """The experiments that the course asks for; none where a contradiction explains it already."""
-    if any(f.strength >= SHOWN and not is_of(f, Kind.DATA) for f in found):
-        return []
-    if course.plain:
-        trials = ended_early(Setting(course, shelf, seconds, work))
-        trials += held_back(Setting(course, shelf, 0.6 * seconds, work), found)
-        if not course.over and any(
-            f.strength >= SUSPECTED and not is_of(f, Kind.DATA) for f in found
-        ):
-            trials += try_out(Setting(course, shelf, 0.6 * seconds, work), found)
-        return trials
-    if any(f.code == NoSignal.code for f in found) or course.steps > LONGEST:
-        return []
-    what_ifs = try_out(Setting(course, shelf, 0.6 * seconds, work), found)
-    return what_ifs + ended_early(Setting(course, shelf, 0.3 * seconds, work))
-
-
-def _sensible(recipe: Recipe, work: float) -> int:
-    batch = 256 if recipe.data.batch == "full" else recipe.data.batch
-    return torch.get_num_threads() if work * batch > HEAVY_STEP else 1
-
-
-def examine_static(recipe: Recipe, shelf: Shelf) -> tuple[Case, list[Finding], float]:
-    """The static findings of a recipe, contradictions and suspicions; and the operations that one
-    sample costs."""
-    program, found, work = _static(recipe, shelf)
-    return program.case, found, work
-
-
-def _static(recipe: Recipe, shelf: Shelf) -> tuple[Untrained, list[Finding], float]:
-    batch = recipe.data.batch
-    light = recipe if batch == "full" or batch <= 64 else recipe.edit({"data.batch": 64})
-    program = shelf.program([light], [0])
-    objective = program.population.objectives[0]
-    untrained = inspect_program(recipe, program.pipeline, objective.model, objective.loss)
-    return (
-        untrained,
-        before_training(untrained),
-        0.0 if untrained.seen is None else untrained.seen.work,
-    )
+    return _diagnosed(recipe, SharedData(module, arrays), seconds, steps=steps, seeds=seeds)
 
 
 def follow(
@@ -131,63 +65,132 @@ def follow(
 ) -> Diagnosis:
     """Run a recipe's whole plan in memory, ``seeds`` members side by side, and judge it as a
     finished run is judged."""
-    began = time.monotonic()
-    shelf = Shelf(module, arrays)
+    shared = SharedData(module, arrays)
+    return _diagnosed(recipe, shared, seconds / 2, steps=None, seeds=seeds)
+
+
+def _diagnosed(
+    recipe: Recipe, shared: SharedData, seconds: float, *, steps: int | None, seeds: int
+) -> Diagnosis:
+    """The diagnosis from so many steps, or from the whole plan; ``seconds`` are for experiments."""
+    stages = _Stages()
     with kernel_threads(1):  # beside busy neighbours several can be ten times slower
-        shelf.pipeline(recipe)
-        clock = {"data": time.monotonic() - began}
-        program, found, work = _static(recipe, shelf)
-    clock["static"] = time.monotonic() - began - clock["data"]
+        shared.pipeline(recipe)
+        stages.end("data")
+        program, found, work = _static(recipe, shared)
+    stages.end("static")
     if program.seen is None:
-        return _timed(verdict(found, None), clock, began)
+        return stages.noted(verdict(found, None))
     with kernel_threads(_sensible(recipe, work)):
-        course = run_course(
-            recipe,
-            program.case,
-            shelf,
-            steps=10**9,
-            seeds=seeds,
-            seconds=seconds,
-            validation="always",
-            marks=2 * MARKS,
-        )
-        clock["run"] = time.monotonic() - began - sum(clock.values())
+        if steps is None:
+            course = run_course(
+                recipe,
+                program.case,
+                shared,
+                steps=10**9,
+                seeds=seeds,
+                seconds=2 * seconds,
+                validation="always",
+                marks=2 * MARKS,
+            )
+        else:
+            course = run_course(
+                recipe,
+                program.case,
+                shared,
+                steps=steps,
+                seeds=seeds,
+                seconds=0.4 * seconds,
+                work=work,
+            )
+        stages.end("run")
         found += given_course(program, course)
-        trials = _trials(course, found, shelf, seconds / 2, work)
-    return _timed(verdict(found, course, trials), clock, began, course)
+        trials = _trials(course, found, shared, seconds, work)
+        stages.end("experiments")
+        diagnosis = verdict(found, course, trials)
+        setting = Setting(course, shared, 0.3 * seconds, work)
+        diagnosis.findings = with_tried_remedies(setting, diagnosis.findings)
+        stages.end("remedies")
+    diagnosis.measured = course.measured
+    return stages.noted(diagnosis)
+
+
+class _Stages:
+    """The seconds of each stage, by the clock on the wall."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = round(now - self.last, 3)
+        self.last = now
+
+    def noted(self, diagnosis: Diagnosis) -> Diagnosis:
+        diagnosis.seconds = self.seconds | {"all": round(time.monotonic() - self.began, 3)}
+        return diagnosis
+
+
+def _trials(
+    course: Course, found: Sequence[Finding], shared: SharedData, seconds: float, work: float
+) -> list[WhatIf]:
+    """The experiments that the course asks for; none where a contradiction explains it already."""
+    if any(f.strength >= SHOWN and not is_of(f, Kind.DATA) for f in found):
+        return []
+    if course.plain:
+        trials = ended_early(Setting(course, shared, seconds, work))
+        trials += held_back(Setting(course, shared, 0.6 * seconds, work), found)
+        if not course.over and any(
+            f.strength >= SUSPECTED and not is_of(f, Kind.DATA) for f in found
+        ):
+            trials += try_out(Setting(course, shared, 0.6 * seconds, work), found)
+        return trials
+    if any(f.code == NoSignal.code for f in found) or course.steps > LONGEST:
+        return []
+    what_ifs = try_out(Setting(course, shared, 0.6 * seconds, work), found)
+    return what_ifs + ended_early(Setting(course, shared, 0.3 * seconds, work))
+
+
+def _sensible(recipe: Recipe, work: float) -> int:
+    batch = 256 if recipe.data.batch == "full" else recipe.data.batch
+    return torch.get_num_threads() if work * batch > HEAVY_STEP else 1
+
+
+def examine_static(recipe: Recipe, shared: SharedData) -> tuple[Case, list[Finding], float]:
+    """The static findings of a recipe, contradictions and suspicions; and the operations that one
+    sample costs."""
+    program, found, work = _static(recipe, shared)
+    return program.case, found, work
+
+
+def _static(recipe: Recipe, shared: SharedData) -> tuple[Untrained, list[Finding], float]:
+    batch = recipe.data.batch
+    light = recipe if batch == "full" or batch <= 64 else recipe.edit({"data.batch": 64})
+    program = shared.program([light], [0])
+    objective = program.population.objectives[0]
+    untrained = inspect_program(recipe, program.pipeline, objective.model, objective.loss)
+    return (
+        untrained,
+        before_training(untrained),
+        0.0 if untrained.seen is None else untrained.seen.work,
+    )
 
 
 def plan_seconds(
     recipe: Recipe, *, module: Model = None, arrays: Any = None, seeds: int = SEEDS
 ) -> float:
     """About how long ``follow`` takes: by operations, and a millisecond for each step."""
-    shelf = Shelf(module, arrays)
-    _, _, work = examine_static(recipe, shelf)
-    batch = shelf.pipeline(recipe).batch_size
-    return shelf.steps(recipe) * (1e-3 + seeds * work * batch / SPEED)
-
-
-def _timed(
-    diagnosis: Diagnosis, clock: dict[str, float], began: float, course: Course | None = None
-) -> Diagnosis:
-    diagnosis.seconds = {
-        **{k: round(v, 3) for k, v in clock.items()},
-        "all": round(time.monotonic() - began, 3),
-    }
-    if course is not None:
-        diagnosis.measured = {
-            "steps": course.steps,
-            "of": course.total,
-            "skill": [round(max(c.skill, -99.0), 4) for c in course.curves],
-            "metric_skill": round(max(course.metric_skill, -99.0), 4),
-        }
-    return diagnosis
+    shared = SharedData(module, arrays)
+    _, _, work = examine_static(recipe, shared)
+    batch = shared.pipeline(recipe).batch_size
+    return shared.steps(recipe) * (1e-3 + seeds * work * batch / SPEED)
 
 
 def run_course(
     recipe: Recipe,
     case: Case,
-    shelf: Shelf,
+    shared: SharedData,
     *,
     steps: int,
     seeds: int,
@@ -201,13 +204,13 @@ def run_course(
     ``work`` is the operations of one sample; a program too heavy for the time is run on smaller
     batches, then with one seed.
     """
-    total = shelf.steps(recipe)
+    total = shared.steps(recipe)
     run, seeds, steps = _light(
         recipe, min(steps, total), seeds, seconds * SPEED, work, least=128 if total <= steps else 16
     )
     recipes = [run.edit({"seed": run.seed + i}) for i in range(seeds)]
     began = time.process_time()
-    experiment = Experiment(recipes, shelf)
+    experiment = Experiment(recipes, shared)
     curve = experiment.groups[0].curves[0]
     for other in experiment.groups[0].curves.values():
         other.total = total

@@ -16,13 +16,13 @@ from torch import nn
 
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
-from ravine.doctor.baseline import Baseline, baseline
-from ravine.doctor.course import Course
-from ravine.doctor.experiment import Curve
 from ravine.doctor.finding import Diagnosis, Finding
-from ravine.doctor.probes import Seen, look
+from ravine.doctor.measure.baseline import Baseline, baseline
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.probes import Seen, look
+from ravine.doctor.measure.untrained import Untrained, inspect_program
 from ravine.doctor.table import as_tables, before_training, given_course, ranked
-from ravine.doctor.untrained import Untrained, inspect_program
 from ravine.doctor.verdict import verdict
 from ravine.engine.loop.calendar import plan_steps
 from ravine.engine.programs import Model, Program, programs_of
@@ -64,8 +64,7 @@ def judge(
     )
     diagnosis = verdict([*found, *given_course(untrained, course)], course)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
-    skills = [round(max(curve.skill, -99.0), 4) for curve in course.curves]
-    diagnosis.measured = {"steps": course.steps, "of": course.total, "skill": skills}
+    diagnosis.measured = course.measured
     return diagnosis
 
 

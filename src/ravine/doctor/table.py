@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ravine.doctor.course import Course
 from ravine.doctor.declaration import Declaration, Kind
 from ravine.doctor.edits import Case
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
@@ -22,7 +21,8 @@ from ravine.doctor.findings import (
     scales,
     units,
 )
-from ravine.doctor.untrained import Untrained
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.untrained import Untrained
 from ravine.errors import unknown
 
 RATE_ALONE = {"optimizer.lr"}

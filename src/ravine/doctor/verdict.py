@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from ravine.doctor.course import PLAIN, UNFINISHED, Course
 from ravine.doctor.declaration import Kind
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.fit import Underfitting
 from ravine.doctor.findings.plan import TooFewEpochs
+from ravine.doctor.measure.course import PLAIN, UNFINISHED, Course
 from ravine.doctor.table import declaration, is_of, ranked, symptoms, while_learning
 
 HINTS = 0.25  # strengths up to this are hints for experiments, and are not shown

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.doctor.baseline import Baseline
-from ravine.doctor.course import Course, Loop
 from ravine.doctor.declaration import Kind
-from ravine.doctor.experiment import Curve
 from ravine.doctor.finding import Diagnosis
-from ravine.doctor.probes import Layer, Seen, measured_layer
+from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.course import Course, Loop
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.probes import Layer, Seen, measured_layer
 from ravine.doctor.table import is_of, ranked, symptoms
 from ravine.nn.traits import observed_traits
 from ravine.recipe import Recipe

@@ -6,9 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.doctor.course import MAJORITY, PLAIN, Course, bad_steps, blocks, first_bad, of_seeds
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.measure.course import (
+    MAJORITY,
+    PLAIN,
+    Course,
+    bad_steps,
+    blocks,
+    first_bad,
+    of_seeds,
+)
 from ravine.doctor.remedies import clipped_gradients, higher_rate, lower_rate, other_activation
 
 

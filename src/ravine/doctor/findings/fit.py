@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.doctor.course import MAJORITY, Course
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import (
     Case,
@@ -18,6 +17,8 @@ from ravine.doctor.edits import (
     narrowed,
     tenth_of_plan,
 )
+from ravine.doctor.measure.course import MAJORITY, Course
+from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import (
     longer_plan,
     more_augmentation,
@@ -25,7 +26,6 @@ from ravine.doctor.remedies import (
     weight_decay,
     wider_layers,
 )
-from ravine.doctor.untrained import Untrained
 from ravine.engine.loop.stopping import keeps_best
 
 HINT = 0.2  # strength of what only an experiment can judge

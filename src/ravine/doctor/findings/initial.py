@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from ravine.doctor.declaration import Declaration, Evidence
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.scales import InputsUnscaled
-from ravine.doctor.probes import Layer, is_affine
+from ravine.doctor.measure.probes import Layer, is_affine
+from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import fresh_start, other_activation
-from ravine.doctor.untrained import Untrained
 
 SURE, SUSPECT = 0.95, 0.4
 

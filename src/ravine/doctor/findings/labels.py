@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ravine.doctor.course import Course
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.learners import correlation_found
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.untrained import DISTANCES, ENTROPIES, Untrained
 from ravine.doctor.remedies import proper_output
-from ravine.doctor.untrained import DISTANCES, ENTROPIES, Untrained
 
 
 class LabelsInvalid(Declaration):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ravine.doctor.untrained import COMPARED, Untrained
+from ravine.doctor.measure.untrained import COMPARED, Untrained
 
 ENOUGH = 200  # samples without which nothing can be said
 WIDEST = 400  # features that the learners take; wider inputs are projected

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.measure.untrained import DISTANCES, ENTROPIES, Untrained
 from ravine.doctor.remedies import proper_output, scaled_targets
-from ravine.doctor.untrained import DISTANCES, ENTROPIES, Untrained
 
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
 

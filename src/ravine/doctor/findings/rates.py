@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.catalogue import find
-from ravine.doctor.course import COUNTED, PLAIN, Course, early_end
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.measure.course import COUNTED, PLAIN, Course, early_end
+from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import higher_rate, lower_rate, other_optimizer
-from ravine.doctor.untrained import Untrained
 
 UNUSUAL = 0.35  # strength of what is only an unusual number
 DESCENT = ("sgd", "momentum", "nesterov")

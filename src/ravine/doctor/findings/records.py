@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from ravine.doctor.course import Course
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.findings.labels import NoSignal, shows_signal
 from ravine.doctor.findings.learners import correlation_found
-from ravine.doctor.untrained import Untrained
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.untrained import Untrained
 
 SURE = 0.92
 FEWEST = 100  # samples

@@ -10,7 +10,7 @@ from torch import Tensor
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.learners import area_under_curve
-from ravine.doctor.untrained import Untrained
+from ravine.doctor.measure.untrained import Untrained
 
 SURE = 0.95
 

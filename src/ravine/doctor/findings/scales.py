@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.measure.untrained import ENTROPIES, Untrained
 from ravine.doctor.remedies import scaled_inputs, scaled_targets
-from ravine.doctor.untrained import ENTROPIES, Untrained
 from ravine.nn.traits import Trait
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ravine.doctor.course import MAJORITY, Course, first_bad
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies, hidden_activation
-from ravine.doctor.probes import Layer, Seen
+from ravine.doctor.measure.course import MAJORITY, Course, first_bad
+from ravine.doctor.measure.probes import Layer, Seen
 from ravine.doctor.remedies import clipped_gradients, fresh_start, larger_gradients, lower_rate
 from ravine.nn.traits import Trait
 

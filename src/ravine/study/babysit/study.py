@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from ravine.data.pipeline import Pipeline
-from ravine.doctor.baseline import baseline
+from ravine.doctor.measure.baseline import baseline
 from ravine.engine.points import Points
 from ravine.optim.penalties import penalty
 from ravine.recipe import Recipe, fields

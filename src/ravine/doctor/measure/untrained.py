@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.edits import Case
-from ravine.doctor.experiment import probe_batch
-from ravine.doctor.probes import Layer, Seen, look
+from ravine.doctor.measure.probes import Layer, Seen, look
 from ravine.errors import InputError
 from ravine.nn.output_layer import output_layer
 from ravine.recipe import Recipe
@@ -19,6 +18,7 @@ ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
 DISTANCES = ("squared", "absolute", "huber")
 FIRST = 20_000  # training samples that are read for statistics
 COMPARED = 2000  # samples that are compared
+PROBE = 1024  # samples on which losses are compared
 COLUMNS = 256  # features by which rows are compared
 
 
@@ -126,3 +126,16 @@ def inspect_program(
     return Untrained(
         recipe, pipeline, model, loss, probe, seen, head, kind, reads_probabilities, refused
     )
+
+
+def probe_batch(pipeline: Pipeline, samples: int = PROBE) -> Batch:
+    """Training samples drawn as training draws them, at most ``samples``."""
+    found: list[Batch] = []
+    for step in range(pipeline.epoch_steps):
+        found.append(pipeline.batch(step))
+        if sum(len(b.y) for b in found) >= samples:
+            break
+    x, y, index = (
+        torch.cat([getattr(b, name) for b in found])[:samples] for name in ("x", "y", "index")
+    )
+    return Batch(x, y, index)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ravine.doctor.course import PLAIN
-from ravine.doctor.experiment import Curve
+from ravine.doctor.experiments.variants import LONGEST, PATIENCE, Setting, limited, percent, reach
+from ravine.doctor.experiments.whatif import gain_of
 from ravine.doctor.finding import Finding
-from ravine.doctor.variants import LONGEST, PATIENCE, Setting, limited, percent, reach
+from ravine.doctor.measure.course import PLAIN
+from ravine.doctor.measure.curve import Curve
 from ravine.doctor.verdict import FAR_WORSE, NEAR_CONSTANT
-from ravine.doctor.whatif import gain_of
 from ravine.errors import InputError
 
 FINDINGS, EACH = 4, 2  # how many of the first findings, and of the remedies of each, are tried
@@ -44,7 +44,7 @@ def _outcomes(setting: Setting, wanted: dict[str, dict[str, Any]]) -> dict[str, 
     for key, edits in wanted.items():
         steps = course.steps
         if "stop.after" in edits:
-            steps = min(setting.shelf.steps(setting.edited(edits)), max(LONGEST, steps))
+            steps = min(setting.shared.steps(setting.edited(edits)), max(LONGEST, steps))
         by_steps.setdefault(steps, []).append(key)
     for steps, keys in by_steps.items():
         for key, curve in _curves(setting, wanted, keys, steps):

@@ -10,17 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ravine.catalogue import find
-from ravine.doctor.course import Course
 from ravine.doctor.declaration import Declaration, Evidence, Kind
-from ravine.doctor.experiment import Curve, Experiment
-from ravine.doctor.finding import Finding
-from ravine.doctor.findings.fit import AugmentationDestructive, CapacityTooSmall
-from ravine.doctor.findings.initial import InitScale
-from ravine.doctor.findings.plan import HINT, BatchTooSmall
-from ravine.doctor.findings.rates import LrTooHigh, LrTooLow, OptimizerUnsuited, is_adaptive
-from ravine.doctor.findings.units import VanishingGradient, broken
-from ravine.doctor.table import is_of
-from ravine.doctor.variants import (
+from ravine.doctor.experiments.experiment import Experiment
+from ravine.doctor.experiments.variants import (
     FEWEST,
     PATIENCE,
     Setting,
@@ -29,6 +21,15 @@ from ravine.doctor.variants import (
     reach,
     steps_first,
 )
+from ravine.doctor.finding import Finding
+from ravine.doctor.findings.fit import AugmentationDestructive, CapacityTooSmall
+from ravine.doctor.findings.initial import InitScale
+from ravine.doctor.findings.plan import HINT, BatchTooSmall
+from ravine.doctor.findings.rates import LrTooHigh, LrTooLow, OptimizerUnsuited, is_adaptive
+from ravine.doctor.findings.units import VanishingGradient, broken
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.table import is_of
 from ravine.doctor.verdict import WhatIf
 
 SUSPECTS = 4  # suspicions that are tried
@@ -237,7 +238,7 @@ def _without_augmentation(setting: Setting, suspect: Finding, extent: Extent) ->
     """With and without augmentation, both on samples as they are."""
     recipe = setting.recipe
     recipes = [recipe, recipe.edit({"data.augment": []})]
-    experiment = Experiment(recipes, setting.shelf, steps=extent.steps)
+    experiment = Experiment(recipes, setting.shared, steps=extent.steps)
     experiment.advance(extent.steps, seconds=extent.suspect_seconds)
     plain, skills = experiment.groups[-1], []
     for group in experiment.groups:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ravine.data.pipeline import Batch, Pipeline
-from ravine.doctor.experiment import Shelf
-from ravine.doctor.scores import Score, lost, score
+from ravine.doctor.cures.scores import Score, lost, score
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.engine.execute import running
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.record import Memory
@@ -79,8 +79,10 @@ class SampleHalves:
 class CandidateRuns:
     """Recipes, each with the same seeds; those of one program and plan are one population."""
 
-    def __init__(self, shelf: Shelf, halves: SampleHalves, seeds: Sequence[int], budget: Budget):
-        self.shelf, self.halves, self.seeds, self.budget = shelf, halves, list(seeds), budget
+    def __init__(
+        self, shared: SharedData, halves: SampleHalves, seeds: Sequence[int], budget: Budget
+    ):
+        self.shared, self.halves, self.seeds, self.budget = shared, halves, list(seeds), budget
         self.recipes: list[Recipe] = []
         self.plans: list[int] = []
         self._places: list[tuple[_Group, int] | None] = []  # None: cannot be run at all
@@ -91,7 +93,7 @@ class CandidateRuns:
         kinds: dict[tuple[int, str], list[int]] = {}
         for i, recipe in enumerate(recipes, start=first):
             self.recipes.append(recipe)
-            self.plans.append(self.shelf.steps(recipe))
+            self.plans.append(self.shared.steps(recipe))
             self._places.append(None)
             kinds.setdefault((self.plans[i], recipe.program), []).append(i)
         for (plan, _), places in kinds.items():
@@ -176,7 +178,7 @@ class _Group:
         self.plan, self.failed = plan, False
         self.seeds = len(owner.seeds)
         members = [recipe.edit({"seed": seed}) for recipe in recipes for seed in owner.seeds]
-        program = owner.shelf.program(members, range(len(members)))
+        program = owner.shared.program(members, range(len(members)))
         self.pipeline, self.answers = program.pipeline, program.answers
         if owner.halves.held_out:
             choosing = self.pipeline.with_rows("validation", owner.halves.choosing)

@@ -6,15 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ravine.doctor.course import UNFINISHED
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Edits, describe, longer
-from ravine.doctor.finding import Finding
-from ravine.doctor.findings.fit import AugmentationDestructive
-from ravine.doctor.findings.plan import BatchTooLarge, TooFewEpochs
-from ravine.doctor.findings.rates import LrTooLow
-from ravine.doctor.table import is_of
-from ravine.doctor.variants import (
+from ravine.doctor.experiments.variants import (
     LONGEST,
     PATIENCE,
     TIMES,
@@ -24,8 +18,14 @@ from ravine.doctor.variants import (
     reach,
     steps_first,
 )
+from ravine.doctor.experiments.whatif import TRIES, Extent, try_remedy
+from ravine.doctor.finding import Finding
+from ravine.doctor.findings.fit import AugmentationDestructive
+from ravine.doctor.findings.plan import BatchTooLarge, TooFewEpochs
+from ravine.doctor.findings.rates import LrTooLow
+from ravine.doctor.measure.course import UNFINISHED
+from ravine.doctor.table import is_of
 from ravine.doctor.verdict import GAIN, WhatIf
-from ravine.doctor.whatif import TRIES, Extent, try_remedy
 
 FAR = 0.7  # skill from which nothing holds a program back
 HEAVY = 1.0  # seconds of all members, from which only one other rate is tried
@@ -107,7 +107,7 @@ def _further(setting: Setting) -> Iterator[WhatIf]:
         found.append((BatchTooLarge, leaves, smaller))
     for kind, evidence, edits in found:
         recipe = run.edit(edits)
-        steps = min(setting.shelf.steps(recipe), LONGEST)
+        steps = min(setting.shared.steps(recipe), LONGEST)
         if course.total >= LONGEST or setting.expected(steps) > setting.seconds / 2:
             continue
         skill = setting.skill([recipe], steps, PATIENCE * setting.seconds)

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ravine.doctor.candidate_runs import Budget, CandidateRuns, SampleHalves
-from ravine.doctor.candidates import Candidate, candidates, nearby, untouched
+from ravine.doctor.cures.candidate_runs import Budget, CandidateRuns, SampleHalves
+from ravine.doctor.cures.candidates import Candidate, candidates, nearby, untouched
+from ravine.doctor.cures.scores import Score, paired
 from ravine.doctor.edits import Case, Edits, describe
-from ravine.doctor.experiment import Shelf
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import Overfitting
-from ravine.doctor.scores import Score, paired
 from ravine.engine.programs import Model
 from ravine.errors import InputError
 from ravine.recipe import Recipe
@@ -132,12 +132,12 @@ def prove(
             expected="at least 8 original runs",
             repair="3 seeds of two recipes to the end are 6 already",
         )
-    shelf = Shelf(module, arrays)
-    held = held_out(recipe, shelf)
-    steps = shelf.steps(recipe)
+    shared = SharedData(module, arrays)
+    held = held_out(recipe, shared)
+    steps = shared.steps(recipe)
     trial = Trial(
         replace(case, recipe=held, steps=steps),
-        shelf,
+        shared,
         budget,
         steps,
         report or (lambda part, what: None),
@@ -145,9 +145,9 @@ def prove(
     return trial.run(findings, recipe)
 
 
-def held_out(recipe: Recipe, shelf: Shelf) -> Recipe:
+def held_out(recipe: Recipe, shared: SharedData) -> Recipe:
     """The recipe with some samples held out, where it has none and can spare them."""
-    pipeline = shelf.pipeline(recipe)
+    pipeline = shared.pipeline(recipe)
     if pipeline.has("validation") or pipeline.train_size < FEW:
         return recipe
     batch, size = recipe.data.batch, int(pipeline.train_size * (1 - HELD_OUT)) - 2
@@ -159,20 +159,20 @@ def held_out(recipe: Recipe, shelf: Shelf) -> Recipe:
 class Trial:
     """One search: it trains candidates rung by rung and keeps count of the steps."""
 
-    def __init__(self, case: Case, shelf: Shelf, budget: float, unit: int, report: Report):
-        self.case, self.shelf, self.original_runs, self.unit, self.report = (
+    def __init__(self, case: Case, shared: SharedData, budget: float, unit: int, report: Report):
+        self.case, self.shared, self.original_runs, self.unit, self.report = (
             case,
-            shelf,
+            shared,
             budget,
             unit,
             report,
         )
         self.what = "first candidates"
         self.budget = Budget(budget * unit, on_spend=lambda part: report(part, self.what))
-        self.halves = SampleHalves.of(shelf.pipeline(case.recipe))
+        self.halves = SampleHalves.of(shared.pipeline(case.recipe))
         self.seed = case.recipe.seed
         self.candidates = CandidateRuns(
-            shelf, self.halves, [self.seed + i for i in range(SEEDS)], self.budget
+            shared, self.halves, [self.seed + i for i in range(SEEDS)], self.budget
         )
         self.listed: list[Candidate] = []
         self.beside = 0  # runs of the winner that are kept for what no edit can be
@@ -282,7 +282,7 @@ class Trial:
         )
         fresh = [self.seed + 101 + k for k in range(max(SEEDS, min(MOST_SEEDS, int(affordable))))]
         self.what = f"{len(fresh)} fresh seeds"
-        pair = CandidateRuns(self.shelf, self.halves, fresh, self.budget)
+        pair = CandidateRuns(self.shared, self.halves, fresh, self.budget)
         pair.add([self.case.recipe, chosen.recipe])
         pair.advance([0, 1], 1.0)
         before, after = (pair.scores(i, deciding=True) for i in (0, 1))
@@ -375,7 +375,7 @@ class Trial:
                 [trained.ensemble(i)] * n,
             )
         ]
-        half = CandidateRuns(self.shelf, self.halves, trained.seeds[:SEEDS], self.budget)
+        half = CandidateRuns(self.shared, self.halves, trained.seeds[:SEEDS], self.budget)
         half.add([trained.recipes[i]])
         if half.cost(0, 1.0) <= self.budget.left:
             half.weigh(0, 0.5)

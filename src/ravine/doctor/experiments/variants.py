@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ravine.doctor.course import COUNTED, FAR, Course
 from ravine.doctor.declaration import Evidence
 from ravine.doctor.edits import Edits
-from ravine.doctor.experiment import Curve, Experiment, Shelf
+from ravine.doctor.experiments.experiment import Experiment, SharedData
 from ravine.doctor.findings.plan import TooFewEpochs
+from ravine.doctor.measure.course import COUNTED, FAR, Course
+from ravine.doctor.measure.curve import Curve
 from ravine.doctor.verdict import GAIN, IMPROVES, WhatIf
 from ravine.recipe import Recipe
 
@@ -38,7 +39,7 @@ class Setting:
     """
 
     course: Course
-    shelf: Shelf
+    shared: SharedData
     seconds: float = math.inf
     work: float = 0.0
 
@@ -75,7 +76,7 @@ class Setting:
         self, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf
     ) -> list[Curve]:
         """The curves of recipes after so many steps, measured at the start and at the end."""
-        experiment = Experiment(recipes, self.shelf, steps=steps)
+        experiment = Experiment(recipes, self.shared, steps=steps)
         experiment.measure()
         experiment.advance(steps, seconds=seconds)
         experiment.measure()

@@ -7,14 +7,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from ravine.data.pipeline import Batch, Pipeline
-from ravine.doctor.baseline import Baseline, accuracy, baseline
+from ravine.doctor.measure.baseline import Baseline, accuracy, baseline
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.untrained import PROBE, probe_batch
 from ravine.engine.execute import running
 from ravine.engine.loop.calendar import Calendar, plan_steps
 from ravine.engine.loop.loop import TrainingLoop
@@ -26,54 +26,10 @@ from ravine.engine.rows.population import Objective
 from ravine.nn.traits import Trait, traits
 from ravine.recipe import Recipe
 
-PROBE = 1024  # samples on which losses are compared
 
-
-@dataclass
-class Curve:
-    """One member as it went: batch losses, gradient norms, and what was measured on probe samples
-    at some steps."""
-
-    recipe: Recipe
-    total: int  # steps of the whole plan
-    losses: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of every batch [steps]
-    norms: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    at: list[int] = field(default_factory=list)  # steps at which it was measured
-    loss: list[float] = field(default_factory=list)  # on the probe samples
-    metric: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_metric: list[float] = field(default_factory=list)
-    base: Baseline = field(default_factory=lambda: Baseline(1.0, 0.0, 1.0))
-    failed: str | None = None
-
-    @property
-    def seen(self) -> int:
-        return len(self.losses)
-
-    @property
-    def finite(self) -> bool:
-        return (
-            self.failed is None
-            and bool(np.isfinite(self.losses).all())
-            and bool(np.isfinite(self.norms).all())
-        )
-
-    def skills(self) -> list[float]:
-        return [self.base.skill(value) for value in self.loss]
-
-    @property
-    def skill(self) -> float:
-        """At the end, of the loss; minus infinity for a member that was lost."""
-        return self.skills()[-1] if self.loss and self.finite else -math.inf
-
-    @property
-    def metric_skill(self) -> float:
-        return self.base.metric_skill(self.metric[-1]) if self.metric and self.finite else -math.inf
-
-
-class Shelf:
-    """The programs of a recipe and of its variants, as training makes them; data are prepared once
-    for each way of preparing them."""
+class SharedData:
+    """The data of a recipe and of its variants, prepared once for each way of preparing them, and
+    programs on them, made as training makes them."""
 
     def __init__(self, module: Model = None, arrays: Any = None):
         self.module, self.arrays = module, arrays
@@ -118,14 +74,14 @@ class Experiment:
     recipes' order. Plans shorter than ``steps`` are lengthened to it.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], shelf: Shelf, *, steps: int = 0):
+    def __init__(self, recipes: Sequence[Recipe], shared: SharedData, *, steps: int = 0):
         by_program: dict[str, list[int]] = {}
         for i, recipe in enumerate(recipes):
-            longer = _at_least(recipe, steps, shelf)
+            longer = _at_least(recipe, steps, shared)
             by_program.setdefault(longer.program, []).append(i)
         self.groups = [
             Group(
-                shelf.program([_at_least(recipes[i], steps, shelf) for i in rows], rows),
+                shared.program([_at_least(recipes[i], steps, shared) for i in rows], rows),
                 [recipes[i] for i in rows],
             )
             for rows in by_program.values()
@@ -155,8 +111,8 @@ class Experiment:
             yield found
 
 
-def _at_least(recipe: Recipe, steps: int, shelf: Shelf) -> Recipe:
-    pipeline = shelf.pipeline(recipe)
+def _at_least(recipe: Recipe, steps: int, shared: SharedData) -> Recipe:
+    pipeline = shared.pipeline(recipe)
     if plan_steps(recipe, pipeline) >= steps:
         return recipe
     return recipe.edit(
@@ -259,16 +215,3 @@ class Group:
             for m, momentum in zip(young, momenta, strict=True):
                 m.momentum = momentum
         return value, accuracy(output, batch.y, self.pipeline.task, self.program.answers)
-
-
-def probe_batch(pipeline: Pipeline, samples: int = PROBE) -> Batch:
-    """Training samples drawn as training draws them, at most ``samples``."""
-    found: list[Batch] = []
-    for step in range(pipeline.epoch_steps):
-        found.append(pipeline.batch(step))
-        if sum(len(b.y) for b in found) >= samples:
-            break
-    x, y, index = (
-        torch.cat([getattr(b, name) for b in found])[:samples] for name in ("x", "y", "index")
-    )
-    return Batch(x, y, index)

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ravine.doctor.edits import Case
-from ravine.doctor.experiment import Curve
-from ravine.doctor.probes import Seen
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.probes import Seen
 from ravine.recipe import Recipe
 
+LOWEST = -99.0  # skill that is shown
 PLAIN = 0.1  # skill from which learning is plain
 UNFINISHED = 0.06  # skill that the second half of a plan still gains where it ends too early
 FAR = 0.9  # skill from which the end of a plan is not called too early
@@ -102,6 +104,16 @@ class Course:
     @property
     def metric_skill(self) -> float:
         return float(np.median([curve.metric_skill for curve in self.curves]))
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The steps seen, those of the plan, and the skills, as plain data."""
+        return {
+            "steps": self.steps,
+            "of": self.total,
+            "skill": [round(max(curve.skill, LOWEST), 4) for curve in self.curves],
+            "metric_skill": round(max(self.metric_skill, LOWEST), 4),
+        }
 
     def skill_at(self, part: float) -> float:
         """Median skill at that part of the steps seen."""
