@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 import ravine
-from ravine.app.options import recipe_from
 from ravine.data.pipeline import Pipeline
+from ravine.starters.start import start
 from ravine.study.compare.classical import classical_scores
 
 RIVALS = ("linear model", "gradient boosting", "random forest")
@@ -167,10 +167,8 @@ def files(folder: Path) -> dict[str, tuple[Path, str | None]]:
 
 def errors_on(path: Path, target: str | None, seed: int, folder: Path) -> dict[str, float]:
     """The error of every method on one split."""
-    changes = [f"data.source=csv:{path}", f"data.seed={seed}"]
-    recipe = recipe_from(None, changes, seed)
-    if target:
-        recipe = recipe.edit({"data.source.target": target})
+    of_target = {"data.source.target": target} if target else {}
+    recipe = start(path, {"data.seed": seed, "seed": seed} | of_target).recipe
     run = ravine.train(recipe, out=folder / f"{path.stem}-{seed}", quiet=True, doctor=False)
     scores = {s.model: s for s in classical_scores(Pipeline(recipe.data), seed, RIVALS)}
     found = {name: 1 - s.value if s.metric == "accuracy" else s.value for name, s in scores.items()}

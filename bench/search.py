@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import ravine
-from ravine.app.options import recipe_from
 from ravine.recipe import Recipe
+from ravine.starters.start import start
 from ravine.study.search.study import search
 
 RUNS = 50
@@ -56,7 +56,7 @@ def main() -> None:
         help="as for ravine search; default: what it varies by itself",
     )
     asked = parser.parse_args()
-    recipe = recipe_from(None, None, asked.seed)
+    recipe = start(None, {"seed": asked.seed}).recipe
     with tempfile.TemporaryDirectory() as place:
         ravine.train(recipe.edit({"stop.after": "1ep"}), quiet=True, out=Path(place) / "warm")
         half, folder = (

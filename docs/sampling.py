@@ -126,6 +126,13 @@ def files(name: str, place: Path) -> dict[str, Any]:
             "It was the best of times, it was the worst of times. " * 60, encoding="utf-8"
         )
         return {"path": str(place / "book.txt"), "length": 32}
+    if name == "texts":
+        for label, words in (("praise", "good bright kind"), ("blame", "bad dull rude")):
+            lines = [" ".join(rng.choice(words.split(), 6)) for _ in range(40)]
+            (place / "opinions" / label).mkdir(parents=True)
+            for i, line in enumerate(lines):
+                (place / "opinions" / label / f"{i}.txt").write_text(line, encoding="utf-8")
+        return {"path": str(place / "opinions")}
     return {}
 
 
@@ -407,6 +414,7 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "resnet34": ((3, 224, 224), 1000, {}),
     "resnet50": ((3, 224, 224), 1000, {}),
     "transformer": ((28, 28), 10, {}),
+    "word_bag": ((64,), 4, {}),
     "rnn": ((28, 28), 10, {}),
     "lstm": ((28, 28), 10, {}),
     "gru": ((28, 28), 10, {}),
@@ -416,7 +424,7 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
 def model(technique: Technique) -> Figure:
     """Parameters and output size of each layer that has parameters."""
     shape, outputs, said = MODELS.get(technique.name, ((64,), 65, {}))
-    characters = technique.name.startswith(("char", "gpt"))
+    characters = technique.name.startswith(("char", "gpt", "word"))
     if technique.name == "module":
         module: nn.Module = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
     else:

@@ -35,8 +35,9 @@ TECHNIQUES = {"data", "nn", "optim"}
 ORDER = (
     {"report"},
     {"engine"},
+    {"starters"},
     {"doctor"},
-    {"training", "progress"},
+    {"training", "progress", "outcome"},
     {"study"},
     {"interop", "bench"},
     {"app"},
@@ -110,12 +111,20 @@ def test_walls(file):
     assert not {name for name in found if name in forbidden or name.split(".")[0] in forbidden}
 
 
+def only_weights(node):
+    """Checkpoints that a person names are read by PyTorch's reader of tensors and containers."""
+    options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+    return ast.unparse(node.func) == "torch.load" and options.get("weights_only") == "True"
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
 def test_nothing_reads_or_writes_pickle(file):
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in {"torch.load", "torch.save"}, ast.unparse(node)
+            assert called not in {"torch.load", "torch.save"} or only_weights(node), ast.unparse(
+                node
+            )
             assert "pickle" not in called, ast.unparse(node)
             pickles = {ast.unparse(k.value) for k in node.keywords if k.arg == "allow_pickle"}
             assert pickles <= {"False"}, ast.unparse(node)

@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 import ravine
 from ravine import Recipe
 from ravine.app.cli import app
-from ravine.app.inspect import print_findings
 from ravine.doctor.declaration import Evidence
 from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine, examine_static
@@ -31,6 +30,7 @@ from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import as_tables, codes, declaration, ranked, remedies, symptoms
+from ravine.outcome import print_findings
 from ravine.progress import _metrics
 
 BENCH = Path(__file__).parent.parent / "bench"

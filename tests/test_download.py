@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from ravine.data.read import hub
 from ravine.data.read.cache import cache_root, data_root
 from ravine.data.read.download import fetch
 from ravine.errors import InputError, RavineError
@@ -135,3 +136,38 @@ def test_roots(monkeypatch, tmp_path):
     assert cache_root() != tmp_path  # nothing is ever written to RAVINE_DATA
     monkeypatch.delenv("RAVINE_DATA")
     assert data_root() == cache_root()
+
+
+# --- weights on the hub ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub_server(server, tmp_path, monkeypatch):
+    address, context = server
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr(hub, "cache_root", lambda: tmp_path / "cache" / "data")
+    return context
+
+
+def test_weights_are_fetched_once_and_their_sha256_is_kept(hub_server, monkeypatch):
+    path = hub.weights("hf:owner/net", hub_server)
+    assert path.read_bytes() == CONTENT
+    assert path.with_name("model.safetensors.sha256").read_text().strip() == SHA256
+    assert hub.weights("hf:owner/net@v2/other.safetensors", hub_server).name == "other.safetensors"
+    monkeypatch.setattr("urllib.request.build_opener", lambda *_: pytest.fail("fetched twice"))
+    assert hub.weights("hf:owner/net", hub_server) == path
+    path.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(RavineError, match="not the one that was fetched"):
+        hub.weights("hf:owner/net", hub_server)
+
+
+def test_weights_are_capped_in_size(hub_server, monkeypatch):
+    monkeypatch.setattr(hub, "LIMIT", 1000)
+    with pytest.raises(RavineError, match="more than the 1,000 bytes"):
+        hub.weights("hf:owner/net", hub_server)
+
+
+@pytest.mark.parametrize("name", ["hf:net", "hf:a/b/../../c.safetensors", "hf:a/b/x.bin", "hf:/x"])
+def test_names_of_another_form_are_refused(name):
+    with pytest.raises(InputError, match="hf:OWNER/NAME"):
+        hub.weights(name)

@@ -80,6 +80,7 @@ SAID: dict[str, dict[str, Any]] = {
         "gru": {"units": 4, "layers": 2},
         "lstm": {"units": 4, "layers": 2},
         "rnn": {"units": 4, "layers": 2},
+        "word_bag": {"units": 4},
         "gpt": {"units": 4, "layers": 2, "heads": 2},
         "transformer": {"units": 4, "layers": 2, "heads": 2},
         "lenet": {"channels": [2, 3], "kernel": 3, "dense": [5]},
@@ -104,6 +105,7 @@ SAID: dict[str, dict[str, Any]] = {
         "idx": {"path": "@images.idx"},
         "npz": {"path": "@arrays.npz"},
         "text": {"path": "@text.txt", "length": 8},
+        "texts": {"path": "@texts", "length": 6, "buckets": 50},
         "shakespeare": {"length": 8},
     },
     "metric": {"top_k": {"k": 2}},
@@ -146,7 +148,18 @@ ON: dict[str, dict[str, str]] = {
     )
     | dict.fromkeys(("lenet", "resnet"), "image")
     | dict.fromkeys(
-        ("char_gru", "char_lstm", "char_rnn", "rnn", "lstm", "gru", "gpt", "transformer"), "tokens"
+        (
+            "char_gru",
+            "char_lstm",
+            "char_rnn",
+            "rnn",
+            "lstm",
+            "gru",
+            "gpt",
+            "transformer",
+            "word_bag",
+        ),
+        "tokens",
     ),
 }
 # The second member's value where turning the first one's a little is not enough.
@@ -288,6 +301,8 @@ def recipes(kind: str, name: str, files: Path) -> tuple[list[Recipe], Any]:
         base["model"] = (
             {"kind": "char_lstm", "units": 4, "embedding": 4}
             if name in ("text", "shakespeare")
+            else {"kind": "word_bag", "units": 4}
+            if name == "texts"
             else "softmax"
         )
     if name == "copying":
@@ -352,6 +367,9 @@ def files(tmp_path_factory) -> Path:
         folder = here / "images" / "abc"[CLASS[k]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[k]).save(folder / f"{k}.png")
+        letters = here / "texts" / "abc"[CLASS[k]]
+        letters.mkdir(parents=True, exist_ok=True)
+        (letters / f"{k}.txt").write_text(" ".join("word" * (1 + k % 5)))
     return here
 
 

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 import ravine
+from ravine.data.read.weights import read_weights
+from ravine.nn.build import build
 
 LAYERS = [
     {"kind": "dense", "units": 8},
@@ -165,3 +167,65 @@ def test_what_does_not_fit_is_refused(said, holds, source, tmp_path):
             **{"model": LAYERS, "data": BLOBS, "quiet": True, "out": tmp_path / "run", **said}
         )
     assert not (tmp_path / "run").exists()
+
+
+# --- published weights ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A checkpoint of a narrow ResNet-18 of 1,000 classes, in three forms."""
+    place = tmp_path_factory.mktemp("published")
+    net = build({"kind": "resnet18", "width": 4}, (3, 32, 32), 1000, seed=9)
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    counted = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    save_file(counted, place / "net.safetensors")
+    torch.save(state, place / "net.pt")
+    prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({"epoch": 3, "state_dict": prefixed}, place / "net.ckpt")
+    return place, state
+
+
+@pytest.mark.parametrize("name", ["net.safetensors", "net.pt", "net.ckpt"])
+def test_a_published_checkpoint_is_taken_as_it_is(name, published, tmp_path):
+    place, state = published
+    run = ravine.train(
+        model={"kind": "resnet18", "width": 4},
+        data=(torch.randn(24, 3, 32, 32), torch.arange(24) % 3),
+        weights=str(place / name),
+        head="replace",
+        freeze=["conv1*", "bn1*", "layer*"],
+        lr=1e-3,
+        batch=8,
+        last_batch="drop",
+        epochs=1,
+        quiet=True,
+        out=tmp_path / "run",
+    )
+    own = run.model.state_dict()
+    assert own["fc.weight"].shape == (3, 32)
+    assert torch.equal(own["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+    assert torch.equal(own["conv1.weight"], state["conv1.weight"])
+
+
+class Hostile:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (self.file, "w")
+
+
+def test_a_checkpoint_that_holds_more_than_weights_is_refused_and_runs_nothing(tmp_path):
+    torch.save({"a": Hostile(str(tmp_path / "made"))}, tmp_path / "hostile.pt")
+    with pytest.raises(ravine.InputError, match=r"start.weights: got .*hostile.pt"):
+        read_weights(str(tmp_path / "hostile.pt"))
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04"])
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_damaged_checkpoints_are_refused(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ravine.InputError, match=r"start.weights: got .*a\."):
+        read_weights(str(tmp_path / name))

@@ -78,6 +78,7 @@ ROWS = [
         (7, 5),
     ),
     ("transformer", {"units": 8, "layers": 1, "vocabulary": 11}, (7,), (5,)),
+    ("word_bag", {"units": 6, "hidden": [4], "vocabulary": 11, "dropout": 0.2}, (7,), (5,)),
     ("transformer", {"units": 8, "layers": 1}, (7, 3), (5,)),
 ]
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
@@ -287,6 +288,15 @@ def test_padding_changes_nothing(name, bidirectional, symbols):
         padded[row, length:] = 0
     alone = torch.cat([net(x[row : row + 1, :length]) for row, length in enumerate(lengths)])
     torch.testing.assert_close(net(padded), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_bag_of_words_is_the_mean_of_its_vectors():
+    net = build({"kind": "word_bag", "units": 4, "vocabulary": 9}, (7,), 5, dtype=torch.float64)
+    x = torch.tensor([[3, 8, 3, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]])
+    vectors = net.embedding.weight
+    mean = (2 * vectors[3] + vectors[8]) / 3
+    torch.testing.assert_close(net(x)[0], net.head.weight @ mean + net.head.bias)
+    torch.testing.assert_close(net(x)[1], net.head.bias)
 
 
 def test_an_empty_sequence_is_read_as_one_step():

@@ -5,12 +5,14 @@ import gzip
 import json
 import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import ravine
 from ravine.catalogue import make, table
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import folders, images, published
@@ -70,6 +72,7 @@ OTHERS = {
     "cifar10",
     "shakespeare",
     "text",
+    "texts",
     "folder",
     "csv",
     "npz",
@@ -468,6 +471,70 @@ def test_csv_predict(tmp_path):
     assert torch.isfinite(again.transform(x)).all()
     with pytest.raises(InputError, match="at least one of a, colour, b"):
         again.read(write_csv(tmp_path / "third.csv", "p,q", ["1,2"]))
+
+
+# --- texts by class -------------------------------------------------------------------------------
+
+
+def write_texts(root, texts):
+    for name, contents in texts.items():
+        (root / name).mkdir(parents=True)
+        for i, content in enumerate(contents):
+            (root / name / f"{i}.txt").write_text(content, encoding="utf-8")
+
+
+def test_texts_are_hashed_words_and_pairs(tmp_path):
+    write_texts(tmp_path, {"calm": ["A quiet day"], "loud": ["Shout, shout!"]})
+    part = {"kind": "texts", "path": str(tmp_path), "buckets": 1000, "length": 4}
+    pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
+    x, y = pipeline.raw("train", 2)
+
+    def token(words):
+        return 1 + zlib.crc32(words.encode()) % 1000
+
+    quiet = [token(w) for w in ("a", "quiet", "day")] + [0, token("a quiet"), token("quiet day")]
+    shout = [token(w) for w in ("shout", ",", "shout", "!")]
+    shout += [token(w) for w in ("shout ,", ", shout", "shout !")]
+    expected = {0: [*quiet, 0, 0], 1: [*shout, 0]}
+    assert {int(label): row.tolist() for row, label in zip(x, y, strict=True)} == expected
+    assert (pipeline.task, pipeline.classes, pipeline.vocabulary) == (
+        "classification",
+        ("calm", "loud"),
+        1001,
+    )
+
+
+def test_texts_are_learnt_and_new_ones_predicted(tmp_path):
+    random = np.random.default_rng(0)
+    words = {"sea": ["wave", "ship", "salt"], "land": ["tree", "road", "sand"]}
+    texts = {
+        name: [" ".join(random.choice([*own, "the", "a", "old"], 9)) for _ in range(40)]
+        for name, own in words.items()
+    }
+    write_texts(tmp_path / "texts", texts)
+    run = ravine.train(
+        data={"kind": "texts", "path": str(tmp_path / "texts")},
+        model="word_bag",
+        lr=0.03,
+        batch=16,
+        epochs=20,
+        quiet=True,
+        out=tmp_path / "run",
+    )
+    assert run.evaluate("test")["accuracy"] > 0.9
+    write_texts(tmp_path / "new", {"x": ["The old wave!", "A sand road."]})
+    found, names = run.pipeline.read(tmp_path / "new" / "x")
+    assert names == ["0.txt", "1.txt"]
+    assert [run.pipeline.classes[int(k)] for k in run.predict(found)] == ["sea", "land"]
+
+
+def test_texts_refused(tmp_path):
+    write_texts(tmp_path / "one", {"calm": ["a quiet day"]})
+    with pytest.raises(InputError, match="two classes"):
+        Pipeline(Data(source={"kind": "texts", "path": str(tmp_path / "one")}))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="a folder of texts"):
+        Pipeline(Data(source={"kind": "texts", "path": str(tmp_path / "empty")}))
 
 
 # --- folders of images ----------------------------------------------------------------------------

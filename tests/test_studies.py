@@ -167,7 +167,7 @@ def test_a_study_directory(name, run, tmp_path):
             "--samples: got 0; expected a whole number of at least 1",
         ),
         (["landscape", "@run", "--kind", "surface"], "one of plane, line, between, path"),
-        (["landscape", "@run", "--set", "seed=1"], "the run's recipe stands"),
+        (["landscape", "@run", "--set", "seed=1"], "No such option"),
         (
             ["landscape", "@run", "--split", "tset"],
             "--split: got 'tset'; expected one of train, validation, test",

@@ -23,6 +23,7 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ("test_sources", "test_cifar10_as_published", "the published format"): "cifar10",
         ("test_sources", "test_shakespeare", "the file itself"): "shakespeare",
         ("test_sources", "test_text_is_cut_into_contiguous_pieces", "the text itself"): "text",
+        ("test_sources", "test_texts_are_hashed_words_and_pairs", "zlib"): "texts",
         ("test_sources", "test_folder_by_class", "the images written"): "folder",
         ("test_sources", "test_csv_classification", "the rows written"): "csv",
         ("test_sources", "test_npz", "the arrays written"): "npz",
@@ -213,6 +214,11 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ): "module",
         ("test_models", "test_padding_changes_nothing", "unpadded sequences"): "rnn lstm gru",
         ("test_models", "test_a_character_model_does_not_look_ahead", "causality"): "char_lstm",
+        (
+            "test_models",
+            "test_a_bag_of_words_is_the_mean_of_its_vectors",
+            "the formula",
+        ): "word_bag",
         ("test_attention", "test_gpt_begins_as_gpt2_does", "GPT-2's deviations"): "gpt",
         ("test_tabular", "test_periodic_embedding_is_its_formula", "closed form"): "tabular",
         (

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -25,18 +26,34 @@ from ravine.engine.programs import Model, Program, Rows, programs_of
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
 from ravine.errors import InputError
+from ravine.files import write_text
+from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
+from ravine.starters.start import start_with
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def train(
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     *,
     model: Any = None,
     data: Any = None,
+    target: str | float | None = None,
+    epochs: float | None = None,
+    lr: float | None = None,
+    batch: int | Literal["full"] | None = None,
+    minutes: float | None = None,
+    optimizer: Any = None,
+    schedule: Any = None,
+    loss: Any = None,
+    metrics: Any = None,
+    preprocess: Any = None,
+    augment: Any = None,
+    validation: float | None = None,
+    seed: int | None = None,
     out: str | Path | None = None,
     quiet: bool = False,
     doctor: bool = True,
@@ -44,20 +61,54 @@ def train(
 ) -> Run:
     """Train one network and give back its run.
 
-    ``recipe`` says everything; any of its fields may be given by keyword instead (``lr=``,
-    ``batch=``, ``optimizer=``, ``epochs=``, ``validation=``, ``precision=``, …). ``model`` is a
-    technique's name, a list of layers, an ``nn.Module`` (trained from the weights it has) or a
-    function that makes one; ``data`` is ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source
-    such as ``"csv:houses.csv"``; ``schedule`` may be a function of (epoch, lr). The run directory
-    is ``out``, or a new one under ``runs/``. ``doctor`` examines the recipe before the first step
-    and the run at its end, and changes no number of it: its findings stand in the run.
+    ``recipe`` says everything; or it is the path of a recipe file or of your data (a table, a text,
+    arrays, a folder of images or texts), for which a recipe is made that fits it. Any field of the
+    recipe may be given by keyword instead: those above, and every other (``precision=``,
+    ``weight_decay=``, ``ema=``, …). ``target`` is the column of a table to predict (or, as a number, the value
+    of the monitored metric at which to end); ``minutes`` is
+    the time that training may take. ``model`` is a technique's name, a list of layers, an
+    ``nn.Module`` (trained from the weights it has) or a function that makes one; ``data`` is
+    ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``;
+    ``schedule`` may be a function of (epoch, lr). The run directory is ``out``, or a new one under
+    ``runs/``. ``doctor`` examines the recipe before the first step and the run at its end, and
+    changes no number of it: its findings are stored with the run.
+
+    Errors: a field that no recipe has, or a value that it cannot take; data that cannot be read.
 
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
     >>> run.result["test_accuracy"] > 0.8
     True
     """
+    named = {
+        "target": target,
+        "epochs": epochs,
+        "lr": lr,
+        "batch": batch,
+        "minutes": minutes,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "loss": loss,
+        "metrics": metrics,
+        "preprocess": preprocess,
+        "augment": augment,
+        "validation": validation,
+        "seed": seed,
+    }
+    fields = {name: value for name, value in named.items() if value is not None} | fields
+    written = None
+    if isinstance(recipe, str | Path):
+        named_model = model if isinstance(model, str | dict) else None
+        begun, fields = start_with(recipe, named_model, fields)
+        recipe, written = begun.recipe, begun.to_toml()
+        if begun.found and not quiet:
+            print(begun.found, file=sys.stderr)
     recipe, module, arrays = resolve_inputs(recipe or Recipe(), model, data, fields)
-    return train_many([recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor)[0]
+    runs = train_many(
+        [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, written=written
+    )
+    if not quiet:
+        print_outcome(runs)
+    return runs[0]
 
 
 def _own_random_state(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -88,6 +139,7 @@ def train_many(
     trace: Sequence[str] = (),
     report: Report | None = None,
     doctor: bool = False,
+    written: str | None = None,
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the
     recipes' order.
@@ -96,7 +148,8 @@ def train_many(
     ``width`` members of a program train at a time: the others take the rows of those that end, or
     that ``halving`` drops. ``rows`` are the weights to start from and the pruning masks; ``trace``
     are places of the run (``"0it"``, ``"2ep"``) whose weights are kept; ``report`` is called with
-    the progress instead of drawing a bar. ``doctor`` stores the doctor's findings with the run.
+    the progress instead of drawing a bar. ``doctor`` stores the doctor's findings with the run;
+    ``written`` is kept as recipe.toml: the recipe for people, with the reasons of its choices.
     """
     if not recipes:
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
@@ -106,6 +159,8 @@ def train_many(
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
     facts = _facts(programs, **options) | {"doctor": doctor}
     rundir = RunDir.create(None if out is None else Path(out), recipes, facts=facts)
+    if written is not None:
+        write_text(rundir.path / "recipe.toml", written)
     for program in programs:
         describe(program, rundir)
     if rows is not None:

@@ -22,9 +22,10 @@ from ravine.app.options import (
     RecipeArgument,
     RunArgument,
     Seed,
-    Set,
+    edits_from,
     print_json,
-    recipe_from,
+    starter_from,
+    with_shortcuts,
 )
 from ravine.errors import RavineError
 
@@ -56,11 +57,10 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command
+@with_shortcuts
 def train(
     recipe: RecipeArgument = None,
-    set_: Set = None,
     out: Out = None,
-    seed: Seed = None,
     quiet: Quiet = False,
     json_: Json = False,
     seeds: Annotated[
@@ -79,16 +79,19 @@ def train(
             help="Of a table: say what a linear model and gradient boosting reach.",
         ),
     ] = True,
+    **given: Any,
 ) -> None:
-    """Train a recipe; without one, a small convolutional network on handwritten digits."""
-    chosen = recipe_from(recipe, set_, seed)
+    """Train a recipe, or your own data by a recipe that fits them; without either, a small network
+    on handwritten digits."""
+    start = starter_from(recipe, given)
     from ravine.training import train_many
 
-    recipes = (
-        [chosen.edit({"seed": chosen.seed + i}) for i in range(seeds)] if seeds > 1 else [chosen]
+    first = start.recipe
+    recipes = [first.edit({"seed": first.seed + i}) for i in range(seeds)] if seeds > 1 else [first]
+    runs = train_many(
+        recipes, out=out, quiet=quiet or json_, doctor=doctor, written=start.to_toml()
     )
-    runs = train_many(recipes, out=out, quiet=quiet or json_, doctor=doctor)
-    beside = _classical(chosen, quiet) if baselines and chosen.data.source.kind == "csv" else []
+    beside = _classical(first, quiet) if baselines and first.data.source.kind == "csv" else []
     _finish(runs, quiet, json_, beside)
 
 
@@ -112,12 +115,13 @@ def resume(
 
 
 @command
+@with_shortcuts
 def doctor(
     subject: Annotated[
         Path | None,
         typer.Argument(
-            metavar="RECIPE|RUN",
-            help="A recipe file or a run directory. Default: the built-in digits recipe.",
+            metavar="[RECIPE|DATA|RUN]",
+            help="A recipe file, your data, or a run directory; none: handwritten digits.",
         ),
     ] = None,
     prove: Annotated[
@@ -132,11 +136,10 @@ def doctor(
         ),
     ] = 20.0,
     member: Member = 0,
-    set_: Set = None,
     out: Out = None,
-    seed: Seed = None,
     quiet: Quiet = False,
     json_: Json = False,
+    **given: Any,
 ) -> None:
     """Name what is wrong with a recipe or a run, with numbers; --prove finds and verifies a
     cure."""
@@ -146,8 +149,7 @@ def doctor(
         json_,
         consult(
             subject,
-            set_,
-            seed,
+            given,
             member=member,
             cure=prove,
             budget=budget,
@@ -213,44 +215,41 @@ def predict(
 
 
 @command
+@with_shortcuts
 def data(
     source: Annotated[
-        str, typer.Argument(help="mnist, csv:PATH, folder:PATH, … or a recipe file.")
+        str,
+        typer.Argument(help="Your data, mnist, csv:PATH, folder:PATH, … or a recipe file."),
     ],
-    set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    **given: Any,
 ) -> None:
     """What is in the data: counts, ranges, constant features, class balance and samples, before
     anything is trained."""
     from ravine.app.data import show_data
+    from ravine.starters.start import named_data
 
-    path = Path(source)
-    chosen = (
-        recipe_from(path, set_, None)
-        if path.suffix in (".toml", ".json")
-        else recipe_from(None, [f"data.source={source}", *(set_ or [])], None, blank=True)
-    )
-    print_json(json_, show_data(chosen.data, out))
+    print_json(json_, show_data(named_data(source, edits_from(given)), out))
 
 
 @command
-def show(
-    recipe: RecipeArgument = None, set_: Set = None, out: Out = None, json_: Json = False
-) -> None:
+@with_shortcuts
+def show(recipe: RecipeArgument = None, out: Out = None, json_: Json = False, **given: Any) -> None:
     """Draw a sheet of augmented samples: each original beside several draws, as training sees
     them."""
     from ravine.app.data import show_augmented
 
-    print_json(json_, show_augmented(recipe_from(recipe, set_, None), out))
+    print_json(json_, show_augmented(starter_from(recipe, given).recipe, out))
 
 
 @command
-def summary(recipe: RecipeArgument = None, set_: Set = None, json_: Json = False) -> None:
+@with_shortcuts
+def summary(recipe: RecipeArgument = None, json_: Json = False, **given: Any) -> None:
     """The network's layers: shapes, parameters, FLOPs, receptive field."""
     from ravine.app.inspect import show_summary
 
-    print_json(json_, show_summary(recipe_from(recipe, set_, None)))
+    print_json(json_, show_summary(starter_from(recipe, given).recipe))
 
 
 @command
@@ -315,7 +314,7 @@ def _classical(recipe: Any, quiet: bool) -> list[Any]:
 
 
 def _finish(runs: list[Any], quiet: bool, as_json: bool, beside: Sequence[Any] = ()) -> None:
-    from ravine.app.inspect import outcome, print_outcome
+    from ravine.outcome import outcome, print_outcome
 
     if not quiet and not as_json:
         print_outcome(runs)

@@ -17,8 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ravine.app.inspect import print_findings
-from ravine.app.options import recipe_from
+from ravine.app.options import starter_from
 from ravine.doctor.api import prove
 from ravine.doctor.cures import trial
 from ravine.doctor.cures.trial import Cure
@@ -28,14 +27,14 @@ from ravine.doctor.judgement import judge
 from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.errors import InputError
 from ravine.files import new_file, write_text
+from ravine.outcome import print_findings
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
 
 def consult(
     subject: Path | None,
-    changes: list[str] | None,
-    seed: int | None,
+    given: dict[str, Any],
     *,
     member: int,
     cure: bool,
@@ -43,17 +42,18 @@ def consult(
     out: Path | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Diagnose a recipe or a run; show it, and give back what ``--json`` prints."""
-    of_run = subject is not None and subject.is_dir()
-    if of_run and (changes or seed is not None):
-        option = "--set" if changes else "--seed"
+    """Diagnose a recipe, data or a run; show it, and give back what ``--json`` prints. ``given``
+    are the options that change a recipe."""
+    of_run = subject is not None and (subject / "recipe.json").is_file()
+    changed = [name.strip("_") for name, value in given.items() if value is not None]
+    if of_run and changed:
         raise InputError(
-            option,
+            f"--{changed[0]}",
             got=str(subject),
             expected="a recipe to change; a run is judged as it was trained",
         )
     recipe = (
-        _recipe_of(subject, member) if of_run and subject else recipe_from(subject, changes, seed)
+        _recipe_of(subject, member) if of_run and subject else starter_from(subject, given).recipe
     )
     place = new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
     with _pulse(

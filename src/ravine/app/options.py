@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
+from collections.abc import Callable, Collection
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +17,20 @@ from ravine.files import to_json
 
 RecipeArgument = Annotated[
     Path | None,
-    typer.Argument(help="A recipe file. Default: the built-in recipe for handwritten digits."),
+    typer.Argument(
+        metavar="[RECIPE|DATA]",
+        help="A recipe file, or your data: a table (.csv), a text (.txt), arrays (.npz), a folder "
+        "of images or texts by class; none: handwritten digits.",
+    ),
 ]
+Target = Annotated[str | None, typer.Option("--target", help="Of a table: what to predict.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="How long to train.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="The learning rate.")]
+BatchSize = Annotated[int | None, typer.Option("--batch", min=1, help="Samples in a batch.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="Of your data: how long training may take.")
+]
+ModelName = Annotated[str | None, typer.Option("--model", help="A model of the catalogue.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Set = Annotated[
     list[str] | None,
@@ -29,54 +44,68 @@ Json = Annotated[
 ]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
-_STARTERS = {
-    "images": ("mnist", "cifar10", "characters", "folder", "idx"),
-    "table": ("csv", "npz", "blobs", "circles", "spirals"),
-    "text": ("text", "shakespeare"),
+
+SHORTCUTS: dict[str, tuple[Any, str]] = {  # options that stand for a field of the recipe
+    "target": (Target, "data.source.target"),
+    "epochs": (Epochs, "stop.after"),
+    "lr": (Rate, "optimizer.lr"),
+    "batch": (BatchSize, "data.batch"),
+    "model": (ModelName, "model"),
+    "minutes": (Minutes, "stop.minutes"),  # and a starter's plan
+    "seed": (Seed, "seed"),
+    "set_": (Set, ""),
 }
 
 
-def recipe_from(
-    path: Path | None, changes: list[str] | None, seed: int | None, *, blank: bool = False
-) -> Any:
-    """The recipe of a file, or the embedded one for the source, with ``--set`` and ``--seed``."""
-    from ravine.recipe import Recipe
+def starter_from(path: Path | None, given: dict[str, Any]) -> Any:
+    """The recipe that a command's argument and its options make, with the reasons of what a starter
+    has chosen; the ``SHORTCUTS`` among the options are taken out of ``given``."""
+    from ravine.starters.start import start
 
-    edits = edits_of(changes)
-    recipe = Recipe() if blank else Recipe.load(path) if path else _embedded(edits)
-    if seed is not None:
-        edits["seed"] = seed
-    return recipe.edit(edits) if edits else recipe
+    minutes = given.pop("minutes", None)
+    found = start(path, edits_from(given), minutes)
+    if found.found:
+        typer.echo(found.found, err=True)
+    return found
 
 
-def _embedded(edits: dict[str, Any]) -> Any:
-    """The recipe to start from where no file names one: the digits', or that for the kind of data
-    that was set."""
-    from ravine.recipe import Recipe
+def edits_from(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields that ``SHORTCUTS`` set, by path; these are taken out of ``given``."""
+    own = {name: given.pop(name, None) for name in SHORTCUTS}
+    if own["epochs"] is not None:
+        own["epochs"] = f"{own['epochs']}ep"
+    fields = {name: field for name, (_, field) in SHORTCUTS.items() if field}
+    chosen = {field: own[name] for name, field in fields.items() if own[name] is not None}
+    return edits_of(own["set_"]) | chosen
 
-    here = Path(__file__).parent.parent
-    of_source = {path: value for path, value in edits.items() if path.startswith("data.source")}
-    chosen = Recipe().edit(of_source)
-    source = chosen.data.source
-    kind = next((name for name, sources in _STARTERS.items() if source.kind in sources), "")
-    if source.kind == "digits":
-        return Recipe.load(here / "digits.toml")
-    recipe = Recipe.load(here / "starters" / f"{kind}.toml") if kind else chosen
-    recipe = recipe.edit(
-        {"name": Path(source.arguments.get("path", source.kind)).stem or source.kind, **of_source}
+
+def with_shortcuts(function: Callable[..., None]) -> Callable[..., None]:
+    """A command whose ``**given`` are the ``SHORTCUTS``, behind its first parameter."""
+    first, *others = inspect.signature(function, eval_str=True).parameters.values()
+    own = [p for p in others if p.kind is not p.VAR_KEYWORD]
+    named = [first, *shortcuts({p.name for p in own}), *own]
+
+    @wraps(function)
+    def call(**given: Any) -> None:
+        function(**given)
+
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=p.KEYWORD_ONLY) for p in named]
     )
-    if kind == "table" and "data.preprocess" not in edits and _is_regression(recipe):
-        of_targets = [{"kind": kind, "of": "targets"} for kind in ("yeo_johnson", "standardize")]
-        recipe = recipe.edit(
-            {"data.preprocess": [*recipe.to_dict()["data"]["preprocess"], *of_targets]}
-        )
-    return recipe
+    call.__annotations__ = {p.name: p.annotation for p in named}
+    return call
 
 
-def _is_regression(recipe: Any) -> bool:
-    from ravine.data.pipeline import task_of
+def shortcuts(taken: Collection[str] = ()) -> list[inspect.Parameter]:
+    """The parameters of the ``SHORTCUTS``, without those that a command has for itself."""
+    return [keyword(name, kind, None) for name, (kind, _) in SHORTCUTS.items() if name not in taken]
 
-    return task_of(recipe.data) == "regression"
+
+def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A parameter as Typer reads it."""
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+    )
 
 
 def edits_of(changes: list[str] | None) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from ravine.app.options import (
     Quiet,
     RecipeArgument,
     RunArgument,
-    Seed,
-    Set,
     command_line,
+    keyword,
     print_json,
-    recipe_from,
+    shortcuts,
+    starter_from,
 )
-from ravine.errors import InputError, RavineError
+from ravine.errors import RavineError
 from ravine.study.options import Declaration, Option, Subject, declarations
 
 Out = Annotated[
@@ -30,9 +30,7 @@ Out = Annotated[
     ),
 ]
 COMMON: dict[str, tuple[Any, Any]] = {
-    "set_": (Set, None),
     "out": (Out, None),
-    "seed": (Seed, None),
     "quiet": (Quiet, False),
     "json_": (Json, False),
 }
@@ -51,16 +49,22 @@ def resume_command(directory: Path, quiet: bool, json_: bool) -> None:
 
 
 def _command(declaration: Declaration) -> Callable[..., None]:
+    of_recipe = [] if declaration.of_runs else shortcuts(declaration.options)
+
     def command(**given: Any) -> None:
         common = {name: given.pop(name) for name in COMMON}
-        subjects = _subjects(declaration, given, common)
+        changes = {parameter.name: given.pop(parameter.name) for parameter in of_recipe}
+        subjects: dict[str, Any] = {
+            s.name: given.pop(s.name) or (() if s.many else None) for s in declaration.subjects
+        }
+        if not declaration.of_runs:
+            ((name, path),) = subjects.items()
+            subjects[name] = starter_from(path, changes).recipe
         options = {
             name: None if given.get(f"no_{name}") else given[name]
             for name, option in declaration.options.items()
-            if name in given and not (given[name] is None and option.default == ())
+            if not (given[name] is None and option.default == ())
         }
-        if "seed" in declaration.options:
-            options["seed"] = common["seed"] or 0
         found = declaration.function()(
             **subjects,
             **options,
@@ -71,36 +75,16 @@ def _command(declaration: Declaration) -> Callable[..., None]:
         _finish(found, common["json_"])
 
     parameters = [_argument(subject) for subject in declaration.subjects]
-    own = [o for o in declaration.options.values() if o.name not in COMMON]  # --seed is common
-    parameters += [_parameter(option.name, *_typed(option)) for option in own]
+    own = list(declaration.options.values())
+    parameters += [keyword(option.name, *_typed(option)) for option in own]
     parameters += [_off(option) for option in own if option.can_be_off]
-    parameters += [_parameter(name, kind, default) for name, (kind, default) in COMMON.items()]
+    parameters += of_recipe
+    parameters += [keyword(name, kind, default) for name, (kind, default) in COMMON.items()]
     command.__name__ = declaration.name
     command.__doc__ = declaration.summary
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
-
-
-def _subjects(
-    declaration: Declaration, given: dict[str, Any], common: dict[str, Any]
-) -> dict[str, Any]:
-    """The recipe that file, ``--set`` and ``--seed`` make; or the runs, whose recipes stand."""
-    if not declaration.of_runs:
-        (subject,) = declaration.subjects
-        path = given.pop(subject.name)
-        return {subject.name: recipe_from(path, common["set_"], common["seed"])}
-    unused = None if "seed" in declaration.options else common["seed"]
-    if common["set_"] or unused is not None:
-        raise InputError(
-            "--set" if common["set_"] else "--seed",
-            got=common["set_"] or unused,
-            expected="nothing: the run's recipe stands",
-        )
-    return {
-        subject.name: (given.pop(subject.name) or ()) if subject.many else given.pop(subject.name)
-        for subject in declaration.subjects
-    }
 
 
 def _finish(found: dict[str, Any], json_: bool) -> None:
@@ -114,15 +98,13 @@ def _finish(found: dict[str, Any], json_: bool) -> None:
 
 def _argument(subject: Subject) -> inspect.Parameter:
     if not subject.is_run:
-        return _parameter(subject.name, RecipeArgument, None)
+        return keyword(subject.name, RecipeArgument, None)
     if subject.required:
-        return _parameter(subject.name, RunArgument, inspect.Parameter.empty)
+        return keyword(subject.name, RunArgument, inspect.Parameter.empty)
     label = f"[{subject.name.upper()}]" + ("..." if subject.many else "")
     kind: Any = list[Path] | None if subject.many else Path | None
     help_ = "Further runs." if subject.many else "A second run."
-    return _parameter(
-        subject.name, Annotated[kind, typer.Argument(metavar=label, help=help_)], None
-    )
+    return keyword(subject.name, Annotated[kind, typer.Argument(metavar=label, help=help_)], None)
 
 
 def _typed(option: Option) -> tuple[Any, Any]:
@@ -145,14 +127,8 @@ def _typed(option: Option) -> tuple[Any, Any]:
 def _off(option: Option) -> inspect.Parameter:
     """The flag that turns an option off: ``--no-tune`` beside ``--tune lr``."""
     flag = typer.Option(f"--no-{option.flag[2:]}", help=f"Turn off {option.flag}.")
-    return _parameter(f"no_{option.name}", Annotated[bool, flag], False)
+    return keyword(f"no_{option.name}", Annotated[bool, flag], False)
 
 
 def _metavar(option: Option) -> str | None:
     return "|".join(map(str, option.choices)) if option.choices else None
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
-    )

@@ -373,24 +373,23 @@ def _encoded(inputs: Rows, preparation: Preparation) -> Rows:
     return inputs.behind(encoder.transforms[0]) if len(encoder) else inputs
 
 
-_READ: list[tuple[Any, Path, Source]] = []  # by task_of, until a pipeline takes it
+_READ: list[tuple[Any, Path, Source]] = []  # by read_ahead, until pipelines take it
 
 
-def task_of(data: recipe.Data) -> str:
-    """The task of a recipe's data, found by reading them. What was read is handed to the next
-    pipeline of the same source, so that nothing is read twice."""
+def read_ahead(data: recipe.Data, pipelines: int) -> None:
+    """Read a source for so many pipelines to come, which are made one after the other: none of them
+    reads it again. A pipeline of another source ends this."""
     root = data_root()
-    source = _load(data, None, root)
-    _READ[:] = [(data.source, root, source)]
-    return source.task
+    _READ.clear()
+    _READ[:] = [(data.source, root, _load(data, None, root))] * pipelines
 
 
 def _load(data: recipe.Data, arrays: Any, root: Path) -> Source:
     if arrays is None:
-        while _READ:
-            part, place, source = _READ.pop()
-            if (part, place) == (data.source, root):
-                return source
+        part, place, source = _READ.pop() if _READ else (None, None, None)
+        if source is not None and (part, place) == (data.source, root):
+            return source
+        _READ.clear()
         return technique("source", data.source)(root, **data.source.arguments)
     of_arrays = data.source.kind == "arrays"
     task = data.source.arguments["task"] if of_arrays else "auto"

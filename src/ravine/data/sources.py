@@ -13,6 +13,7 @@ from typing import Literal
 from ravine.catalogue import Columns, Count, Pair, Text
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.read import files, published
+from ravine.data.read import texts as by_words
 from ravine.data.read.files import find
 from ravine.data.source import Source
 from ravine.errors import InputError
@@ -127,6 +128,36 @@ def folder(
     from ravine.data.read import folders
 
     return folders.load(find(path, root, "a folder", folder=True), size, mode, fit)
+
+
+def texts(
+    root: Path,
+    *,
+    path: Text,
+    length: Count | None = None,
+    ngrams: Count = 2,
+    buckets: Count = 16384,
+) -> Source:
+    """Texts by class: PATH/CLASS/*.txt (.md, .text; UTF-8), or PATH/train/CLASS/…, with val and
+    test beside train.
+
+    A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower
+    case (default: what 95 % of the training texts have, at most 512), then the pairs of neighbours,
+    and so on up to ``ngrams`` together. Each is hashed (CRC-32) into ``buckets`` tokens, so that
+    nothing is fitted and new words have a token too; 0 pads shorter texts.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     for name, words in (("calm", "a quiet day"), ("loud", "a shout!")):
+    ...         (Path(place) / name).mkdir()
+    ...         _ = (Path(place) / name / "1.txt").write_text(words)
+    ...     texts(Path(), path=place, ngrams=1).classes
+    ('calm', 'loud')
+
+    Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; hashing:
+    Weinberger et al., 2009.
+    """
+    return by_words.load(find(path, root, "a folder", folder=True), length, ngrams, buckets)
 
 
 def csv(

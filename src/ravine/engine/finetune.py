@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ravine.data.read.weights import read_weights
 from ravine.engine.heads import head_name
 from ravine.engine.stored import Stored
 from ravine.errors import InputError
@@ -50,6 +49,8 @@ def load(model: nn.Module, start: Start) -> None:
         for name, tensor in own.items():
             if head and name.startswith(f"{head}."):
                 continue
+            if name.endswith("num_batches_tracked") and name not in source:
+                continue  # older checkpoints have no such count, and no output depends on it
             if name not in source or source[name].shape != tensor.shape:
                 found = tuple(source[name].shape) if name in source else "nothing of that name"
                 raise InputError(
@@ -64,15 +65,6 @@ def load(model: nn.Module, start: Start) -> None:
 
 
 def _tensors(start: Start) -> dict[str, Tensor]:
-    path = Path(str(start.weights))
     if is_run(start.weights):
-        return Stored(path).model.state_dict()
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            "start.weights",
-            got=str(path),
-            expected="a run directory or a safetensors file",
-            repair=str(error),
-        ) from None
+        return Stored(Path(str(start.weights))).model.state_dict()
+    return read_weights(str(start.weights))

@@ -127,6 +127,35 @@ def gru(
     )
 
 
+def word_bag(
+    shape: Shape,
+    outputs: int,
+    *,
+    units: Count = 64,
+    hidden: tuple[Count, ...] = (),
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+    padding: Integer = 0,
+) -> nn.Module:
+    """Text classifier: the mean of the vectors of all tokens (T,), then dense layers with relu of
+    ``hidden`` widths, then a dense layer of logits.
+
+    ``units`` is the size of the vectors, ``vocabulary`` the number of symbols (none: those of the
+    data); symbol ``padding`` is not counted. ``dropout`` acts on the mean and behind each hidden
+    layer.
+
+    >>> import torch
+    >>> word_bag((9,), 3, vocabulary=50)(torch.ones(2, 9, dtype=torch.int64)).shape
+    torch.Size([2, 3])
+
+    Errors: samples that are no whole numbers (T,), or a vocabulary that nobody has stated.
+
+    Source: Joulin et al., "Bag of tricks for efficient text classification", 2017.
+    """
+    need_sequences(shape, (1,))
+    return WordBag(symbols(vocabulary), outputs, units, hidden, dropout, padding)
+
+
 def char_lstm(
     shape: Shape,
     outputs: int,
@@ -242,6 +271,35 @@ class SequenceClassifier(nn.Module):
             x = self.embedding(x)
         full = x.device.type == "meta" or bool((lengths == x.shape[1]).all())
         return self.head(self.drop(self.recurrent(x, None if full else lengths)))
+
+
+class WordBag(nn.Module):
+    """See ``word_bag``."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        outputs: int,
+        units: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        padding: int,
+    ):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, units)
+        self.padding = padding
+        between: list[nn.Module] = [Dropout(dropout)]
+        for width in hidden:
+            between += [nn.Linear(units, width), nn.ReLU(), Dropout(dropout)]
+            units = width
+        self.between = nn.Sequential(*between)
+        self.head = nn.Linear(units, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.embedding(x)  # [B, T, units]
+        used = (x != self.padding)[..., None].to(y.dtype)
+        mean = (y * used).sum(1) / used.sum(1).clamp_min(1)  # [B, units]
+        return self.head(self.between(mean))
 
 
 class CharacterModel(nn.Module):

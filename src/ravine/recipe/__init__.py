@@ -1,7 +1,14 @@
 """A recipe is frozen data that describes one run completely."""
 
 from ravine.catalogue import parse_value
-from ravine.recipe.recipe import Recipe, fields, from_keywords, json_schema, keyword_path
+from ravine.recipe.recipe import (
+    Recipe,
+    fields,
+    from_keywords,
+    json_schema,
+    keyword_edit,
+    keyword_path,
+)
 from ravine.recipe.sections import Data, Start
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "fields",
     "from_keywords",
     "json_schema",
+    "keyword_edit",
     "keyword_path",
     "parse_value",
 ]

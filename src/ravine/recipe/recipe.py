@@ -278,11 +278,22 @@ def from_keywords(recipe: Recipe, keywords: Mapping[str, Any]) -> Recipe:
         )
     parts = [k for k in keywords if k in Recipe.model_fields]
     for name in parts + [k for k in keywords if k not in Recipe.model_fields]:
-        value = keywords[name]
-        if name in ("epochs", "steps"):
-            value = f"{value}{'ep' if name == 'epochs' else 'it'}"
-        recipe = recipe.edit({keyword_path(name, recipe): value})
+        recipe = recipe.edit(keyword_edit(name, keywords[name], recipe))
     return recipe
+
+
+def keyword_edit(name: str, value: Any, recipe: Recipe) -> dict[str, Any]:
+    """A keyword of ``train`` as an edit of a recipe. ``target`` is a column's name, or the value
+    of the metric at which the run ends.
+
+    >>> keyword_edit("epochs", 3, Recipe())
+    {'stop.after': '3ep'}
+    """
+    if name in ("epochs", "steps"):
+        value = f"{value}{'ep' if name == 'epochs' else 'it'}"
+    if name == "target" and isinstance(value, str):
+        return {"data.source.target": value}
+    return {keyword_path(name, recipe): value}
 
 
 def json_schema() -> dict[str, Any]:

@@ -173,7 +173,8 @@ class Start(Part):
     """Fine-tuning: where the weights come from and which of them move."""
 
     weights: Text | None = Field(
-        None, description="a run directory or a safetensors file; none: from the initialisers"
+        None,
+        description="a run directory, a safetensors or PyTorch file, or hf:OWNER/NAME; none: from the initialisers",
     )
     head: Literal["keep", "replace"] = "keep"
     freeze: tuple[Text, ...] = Field(

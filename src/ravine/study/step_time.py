@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ravine import durations
 from ravine.engine.inputs import resolve_inputs
-from ravine.engine.programs import Program, programs_of
-from ravine.engine.rows.members import Members
-from ravine.engine.rows.step import Stepper
+from ravine.engine.programs import programs_of
+from ravine.engine.step_time import FORWARD, QUICK, seconds_per_step
 from ravine.recipe import Recipe
-
-WARMUP, TIMED = 3, 20
-QUICK = 6  # timed steps where many programs are to be timed
-FORWARD = 1 / 3  # of a training step: what evaluating a batch costs
 
 
 def seconds_per_epoch(recipe: Recipe, model: Any = None, data: Any = None) -> float:
@@ -25,7 +17,7 @@ def seconds_per_epoch(recipe: Recipe, model: Any = None, data: Any = None) -> fl
     left out. (Inside a population the clock runs for all members at once.)"""
     recipe, module, arrays = resolve_inputs(recipe, model, data, {})
     program = programs_of([recipe], module, arrays, test=False)[0]
-    return _step(program, [recipe], TIMED) * program.pipeline.epoch_steps
+    return seconds_per_step(program) * program.pipeline.epoch_steps
 
 
 def seconds_of(recipes: Sequence[Recipe], model: Any = None, data: Any = None) -> float:
@@ -42,20 +34,5 @@ def seconds_of(recipes: Sequence[Recipe], model: Any = None, data: Any = None) -
         epochs = steps / pipeline.epoch_steps
         held_out = pipeline.size("validation") if pipeline.has("validation") else 0
         batches = held_out / pipeline.batch_size
-        total += _step(program, program.recipes, QUICK) * (steps + FORWARD * batches * epochs)
+        total += seconds_per_step(program, QUICK) * (steps + FORWARD * batches * epochs)
     return total
-
-
-def _step(program: Program, recipes: Sequence[Recipe], timed: int) -> float:
-    """The median seconds of a step of a program's members together."""
-    stepper = Stepper(program.population, Members(list(recipes)))
-    program.population.train()
-    rate = np.array([[recipe.optimizer.lr for recipe in recipes]])
-    times = []
-    for step in range(WARMUP + timed):
-        batch = program.pipeline.batch(step)
-        began = time.perf_counter()
-        measured = stepper.run([[batch]], step, rate, None)
-        float(measured.losses[0, 0])  # waits for the device
-        times.append(time.perf_counter() - began)
-    return float(np.median(times[WARMUP:]))

@@ -9,36 +9,21 @@ import torch
 from torch.utils.data import Dataset
 
 from ravine.data.objects.stream import MOST_BYTES, Items
+from ravine.data.read import classes as by_class
 from ravine.data.read import images
 from ravine.data.source import Arrays, Source
-from ravine.errors import InputError, unknown
+from ravine.errors import InputError
 
 MOST_PIXELS = 256  # a side of images whose size the person did not choose
 Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
-
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) -> Source:
     """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each
     epoch."""
-    parts = _parts(root)
-    classes = tuple(folder.name for folder in _folders(parts["train"]))
-    if len(classes) < 2:
-        raise InputError(
-            str(parts["train"]),
-            got=f"{len(classes)} folder(s)",
-            expected="a folder for each of two classes or more",
-        )
-    listed = {name: _by_class(folder, classes) for name, folder in parts.items()}
+    parts = by_class.parts(root, "images")
+    classes = by_class.names(parts["train"])
+    listed = {name: by_class.listed(folder, classes, "images") for name, folder in parts.items()}
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
     broken = set(survey.broken)
     listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
@@ -52,6 +37,14 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) ->
         _no_empty(split.labels, classes, parts[name], every=name == "train")
     facts = {"size": [height, width], "mode": pillow_mode, "fit": fit}
     return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
+
+
+def median_size(root: Path) -> tuple[int, int]:
+    """The median (height, width) of the training images, from their headers alone."""
+    training = by_class.parts(root, "images")["train"]
+    files = [f for folder in by_class.folders(training) for f in by_class.files(folder)]
+    found = images.survey(files, str(root))
+    return found.median(list(found.sizes))
 
 
 def _kept(
@@ -107,40 +100,6 @@ def _at_most(size: tuple[int, int]) -> tuple[int, int]:
     """The size, made smaller where its longer side is over MOST_PIXELS."""
     scale = min(1.0, MOST_PIXELS / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(
-        folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
-    )
-
-
-def _parts(root: Path) -> dict[str, Path]:
-    """The folder of each part; the root itself is for training where there are no such folders."""
-    folders = _folders(root)
-    if not folders:
-        held = "no files" if not images.files_in(root) else "files but no folders"
-        raise InputError(
-            str(root),
-            got=held,
-            expected="a folder of images for each class",
-            repair="PATH/CLASS/*.png or PATH/train/CLASS/*.png",
-        )
-    named = {
-        _PARTS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _PARTS
-    }
-    return named if "train" in named else {"train": root}
-
-
-def _by_class(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    rows = []
-    for of_class in _folders(folder):
-        if of_class.name not in classes:
-            raise unknown(f"{folder}: class", of_class.name, classes)
-        rows += [(file, classes.index(of_class.name)) for file in images.files_in(of_class)]
-    if not rows:
-        raise InputError(str(folder), got="no files", expected="a folder of images for each class")
-    return rows
 
 
 def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path, *, every: bool) -> None:

@@ -118,15 +118,6 @@ def warn_unreadable(files: Sequence[Path], root: Path) -> None:
         )
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Every file under a folder that is not hidden, by name."""
-    return sorted(
-        f
-        for f in folder.rglob("*")
-        if f.is_file() and not any(part.startswith(".") for part in f.relative_to(folder).parts)
-    )
-
-
 @dataclass
 class Survey:
     """What the headers of image files say."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Part
+from ravine.data.endings import IMAGES, TABLES
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
-from ravine.data.read import files, idx, text
+from ravine.data.read import classes as by_class
+from ravine.data.read import files, idx, text, texts
 from ravine.errors import InputError
-
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
@@ -82,7 +82,9 @@ def read(
         if not len(tokens):
             raise InputError(str(path), got="an empty file", expected="text")
         return tokens[None], [path.name]
-    if path.is_dir() or path.suffix.lower() in _IMAGES:
+    if kind == "texts":
+        return texts.read_new(path, facts["texts"])
+    if path.is_dir() or path.suffix.lower() in IMAGES:
         return _images(path, facts, shape)
     if path.suffix.lower() in (".npz", ".npy"):
         stored = {name.lower(): array for name, array in files.read_npz(path).items()}
@@ -92,7 +94,7 @@ def read(
                 path.name, got=f"arrays {', '.join(sorted(stored))}", expected="an array called x"
             )
         return _numbered(tensor(array, path.name), path)
-    if path.suffix.lower() in (".csv", ".tsv"):
+    if path.suffix.lower() in TABLES:
         from ravine.data.tables.load import all_numbers
 
         return _numbered(all_numbers(path), path)
@@ -113,7 +115,7 @@ def _images(
 
     if len(shape) != 3:
         raise InputError(str(path), got="images", expected=f"samples of shape {list(shape)}")
-    found = pictures.files_in(path) if path.is_dir() else [path]
+    found = by_class.files(path) if path.is_dir() else [path]
     mode = facts.get("mode") or ("L" if shape[0] == 1 else "RGB")
     x, broken = pictures.load(found, mode, (shape[1], shape[2]), facts.get("fit", "stretch"))
     if not len(x):

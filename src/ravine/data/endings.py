@@ -1,0 +1,6 @@
+"""Which kind of data a file holds, by the ending of its name."""
+
+TABLES = (".csv", ".tsv", ".tab")
+TEXTS = (".txt", ".md", ".text")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+RECIPES = (".toml", ".json")

@@ -1,0 +1,71 @@
+"""Published weights from the Hugging Face hub: one safetensors file, fetched once, its sha256 kept
+beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+from pathlib import Path
+
+from ravine.data.read.cache import cache_root
+from ravine.data.read.download import fetch
+from ravine.errors import InputError, RavineError
+
+PREFIX = "hf:"
+LIMIT = 8 << 30  # bytes
+_FORM = re.compile(r"hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?:/([\w./-]+\.safetensors))?")
+_FILE = "model.safetensors"
+
+
+def is_hub(name: str | None) -> bool:
+    """Whether a name means weights on the hub.
+
+    >>> is_hub("hf:timm/resnet18.a1_in1k"), is_hub("runs/photos")
+    (True, False)
+    """
+    return name is not None and name.startswith(PREFIX)
+
+
+def weights(name: str, context: ssl.SSLContext | None = None) -> Path:
+    """The local file of ``hf:OWNER/NAME``, ``hf:OWNER/NAME@REVISION`` or ``…/FILE.safetensors``
+    (default: model.safetensors of revision main).
+
+    Fetched over https at most once, at most LIMIT bytes; its sha256 is written beside it and held
+    against the file at each later use. ``HF_ENDPOINT`` names another server, as for the hub's own
+    tools.
+
+    Errors: another form of name, no network, a file that is too large or was changed since.
+    """
+    matched = _FORM.fullmatch(name)
+    if matched is None or ".." in name:
+        raise InputError(
+            "weights",
+            got=name,
+            expected="hf:OWNER/NAME",
+            repair="for example hf:timm/resnet18.a1_in1k",
+        )
+    owner, model, revision, file = matched.groups()
+    revision, file = revision or "main", file or _FILE
+    server = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    to = cache_root().parent / "weights" / owner / model / revision / file
+    digest = to.with_name(to.name + ".sha256")
+    if not to.exists():
+        digest.unlink(missing_ok=True)
+    url = f"{server}/{owner}/{model}/resolve/{revision}/{file}"
+    fetch(url, to, sha256=None, limit=LIMIT, context=context)
+    found = _sha256(to)
+    if not digest.exists():
+        digest.write_text(found + "\n", encoding="ascii")
+    elif digest.read_text(encoding="ascii").strip() != found:
+        raise RavineError(
+            f"{to}: the file is not the one that was fetched (its sha256 is {found}); "
+            f"delete it, and it is fetched again"
+        )
+    return to
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

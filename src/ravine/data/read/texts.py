@@ -1,0 +1,87 @@
+"""Texts by class: a folder of text files for each class, as hashed words and word pairs."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ravine.data.endings import TEXTS
+from ravine.data.read import classes as by_class
+from ravine.data.read import text
+from ravine.data.source import Arrays, Source
+from ravine.errors import InputError
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+RESERVED = 1  # token 0 pads
+
+
+def load(root: Path, length: int | None, ngrams: int, buckets: int) -> Source:
+    """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
+    parts = by_class.parts(root, "texts")
+    classes = by_class.names(parts["train"])
+    listed = {
+        name: by_class.listed(folder, classes, "texts", TEXTS) for name, folder in parts.items()
+    }
+    words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
+    length = length or usual_length(words["train"])
+    facts = {"length": length, "ngrams": ngrams, "buckets": buckets}
+    splits = {
+        name: Arrays(tokens(words[name], **facts), torch.tensor([label for _, label in rows]))
+        for name, rows in listed.items()
+    }
+    return Source(
+        splits,
+        "classification",
+        classes,
+        vocabulary=buckets + RESERVED,
+        facts={"texts": facts},
+        outputs=len(classes),
+    )
+
+
+def split(content: str) -> list[str]:
+    """Words and marks, in lower case.
+
+    >>> split("It's 3 o'clock!")
+    ['it', "'", 's', '3', 'o', "'", 'clock', '!']
+    """
+    return _WORD.findall(content.lower())
+
+
+def usual_length(texts: Sequence[Sequence[str]]) -> int:
+    """The number of words that 95 % of the texts do not exceed, from 8 to 512."""
+    lengths = sorted(len(words) for words in texts)
+    return max(8, min(512, lengths[int(0.95 * (len(lengths) - 1))]))
+
+
+def tokens(texts: Sequence[Sequence[str]], length: int, ngrams: int, buckets: int) -> Tensor:
+    """Whole numbers [N, ngrams * length]: the first ``length`` words, then the pairs of neighbours,
+    …, each hashed into ``buckets`` (CRC-32, so nothing is fitted); 0 where a text is shorter.
+
+    >>> tokens([["a", "b"], ["b"]], length=3, ngrams=1, buckets=1000).tolist()
+    [[908, 682, 0], [682, 0, 0]]
+    """
+    rows = torch.zeros(len(texts), ngrams * length, dtype=torch.int64)
+    for i, words in enumerate(texts):
+        kept = list(words[:length])
+        for n in range(1, ngrams + 1):
+            grams = [" ".join(kept[k : k + n]) for k in range(len(kept) - n + 1)]
+            found = [RESERVED + zlib.crc32(gram.encode()) % buckets for gram in grams]
+            start = (n - 1) * length
+            rows[i, start : start + len(found)] = torch.tensor(found, dtype=torch.int64)
+    return rows
+
+
+def read_new(path: Path, facts: dict[str, int]) -> tuple[Tensor, list[str]]:
+    """New texts for prediction: a file, or every text file under a folder, and a name for each."""
+    files = [path] if path.is_file() else by_class.files(path, TEXTS)
+    if not files:
+        raise InputError(str(path), got="no text files", expected=f"files ending in {TEXTS[0]}")
+    root = path if path.is_dir() else path.parent
+    names = [str(file.relative_to(root)) for file in files]
+    return tokens([split(text.read(file)) for file in files], **facts), names

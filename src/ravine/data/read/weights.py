@@ -1,0 +1,56 @@
+"""Weights that a person names: a safetensors file, a PyTorch checkpoint, or a name on the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ravine.data.read import hub
+from ravine.errors import InputError
+
+CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
+_INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights
+_EXPECTED = "a run directory, a safetensors file, a PyTorch checkpoint of weights, or hf:OWNER/NAME"
+
+
+def read_weights(name: str) -> dict[str, Tensor]:
+    """The tensors by name.
+
+    PyTorch checkpoints are read with ``weights_only``: tensors and plain containers; a file that
+    names any other Python object is refused, and nothing of it runs.
+
+    Errors: no such file, a damaged one, one that holds more than weights.
+    """
+    path = hub.weights(name) if hub.is_hub(name) else Path(name)
+    if not path.is_file():
+        raise InputError("start.weights", got=name, expected=_EXPECTED)
+    try:
+        if path.suffix.lower() in CHECKPOINTS:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            return _state(found, path)
+        return load_file(path)
+    except InputError:
+        raise
+    except Exception as error:  # of an unpickler that met anything but weights, or a damaged file
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            "start.weights", got=str(path), expected=_EXPECTED, repair=reason
+        ) from None
+
+
+def _state(found: Any, path: Path) -> dict[str, Tensor]:
+    for inside in _INSIDE:
+        if isinstance(found, dict) and isinstance(found.get(inside), dict):
+            found = found[inside]
+    if not isinstance(found, dict) or not any(isinstance(v, Tensor) for v in found.values()):
+        raise InputError("start.weights", got=f"{path} without tensors by name", expected=_EXPECTED)
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
+    # DataParallel and Lightning put a prefix before every name.
+    for prefix in ("module.", "model."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors

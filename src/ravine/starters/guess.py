@@ -1,0 +1,106 @@
+"""What lies at a path: a recipe, a table, a text, photographs, texts by class, IDX files or arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ravine.catalogue import table
+from ravine.data.endings import IMAGES, RECIPES, TABLES, TEXTS
+from ravine.errors import InputError, nearest
+
+_PARTS = ("train", "training")
+_MOST_FILES = 200  # that are looked at in a folder
+_CHOICES = (
+    "a recipe (.toml, .json), a table (.csv, .tsv), a text (.txt), arrays (.npz), or a folder with "
+    "one folder of images for each class"
+)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """``source``: the recipe's data.source; ``words``: what was found, for people."""
+
+    source: dict[str, Any]
+    words: str
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a path names a recipe file."""
+    return path.suffix.lower() in RECIPES
+
+
+def guess(path: Path) -> Guess:
+    """The source that reads what lies at ``path``.
+
+    Errors: nothing there, a run directory, a folder without folders of classes, or a file of no
+    known kind.
+
+    >>> place = tmp / "houses.csv"
+    >>> _ = place.write_text("size,price\\n1,2\\n")
+    >>> guess(place).source["kind"], guess(place).words
+    ('csv', 'a table')
+    """
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        repair = nearest(path.name, table("source"))
+        raise InputError(str(path), got="nothing at this place", expected=_CHOICES, repair=repair)
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        suffix = Path(path.stem).suffix.lower()
+    if suffix in TABLES:
+        return Guess({"kind": "csv", "path": str(path)}, "a table")
+    if suffix in TEXTS:
+        return Guess({"kind": "text", "path": str(path)}, "a text")
+    if suffix == ".npz":
+        return Guess({"kind": "npz", "path": str(path)}, "arrays")
+    if "idx3" in path.name or "idx1" in path.name:
+        return Guess({"kind": "idx", "path": str(path)}, "IDX images")
+    if suffix in IMAGES:
+        repair = f"put images into a folder for each class and name the folder above: {path.parent}"
+        raise InputError(str(path), got="one image", expected=_CHOICES, repair=repair)
+    raise InputError(str(path), got=f"a file ending in {suffix or 'nothing'}", expected=_CHOICES)
+
+
+def _folder(path: Path) -> Guess:
+    if (path / "recipe.json").is_file():
+        repair = f"ravine resume {path}, ravine predict {path} … use runs"
+        raise InputError(str(path), got="a run directory", expected=_CHOICES, repair=repair)
+    if any("idx3" in file.name for file in path.iterdir()):
+        return Guess({"kind": "idx", "path": str(path)}, "IDX images")
+    classes = _classes(path)
+    endings = [_ending(file) for folder in classes for file in _some_files(folder)]
+    if endings and sum(ending in TEXTS for ending in endings) > len(endings) / 2:
+        return Guess({"kind": "texts", "path": str(path)}, f"texts of {len(classes)} classes")
+    if any(ending in IMAGES for ending in endings):
+        return Guess({"kind": "folder", "path": str(path)}, f"images of {len(classes)} classes")
+    flat = [file for file in path.iterdir() if _ending(file) in IMAGES]
+    got = f"{len(flat)} images without classes" if flat else "neither images nor texts"
+    repair = f"move the images of each class into a folder of its own: {path}/CLASS/*.jpg"
+    raise InputError(str(path), got=got, expected=_CHOICES, repair=repair)
+
+
+def _classes(path: Path) -> list[Path]:
+    folders = _visible(path)
+    training = [folder for folder in folders if folder.name.lower() in _PARTS]
+    return _visible(training[0]) if training else folders
+
+
+def _visible(path: Path) -> list[Path]:
+    return sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _some_files(folder: Path) -> list[Path]:
+    found = []
+    for file in folder.rglob("*"):
+        if file.is_file():
+            found.append(file)
+        if len(found) >= _MOST_FILES:
+            break
+    return found
+
+
+def _ending(file: Path) -> str:
+    return file.suffix.lower()

@@ -1,0 +1,73 @@
+"""How long a run is, and how large its network: what fits into the time there is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ravine.errors import InputError
+from ravine.starters.rules import LEAST_STEPS, Draft
+
+MINUTES = 3.0  # where none are given: as long as a coffee takes
+SHARE = 0.9  # of the time is planned; starting, evaluating and the report take the rest
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was measured of the draft's first network: seconds of one training step and of one look
+    at the validation part, at ``flops`` operations a sample."""
+
+    step: float
+    evaluation: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The network and the number of epochs, with the reasons."""
+
+    model: dict[str, Any]
+    epochs: int
+    why_model: str
+    why_epochs: str
+
+
+def plan(
+    made: Draft, cost: Cost, flops: list[float], epoch_steps: int, minutes: float | None
+) -> Plan:
+    """The largest network of the draft that has LEAST_STEPS twice over within the time, and as many
+    epochs as fit, but no more than the data has use for.
+
+    ``flops``: operations a sample of each of the draft's networks; a step of another network is
+    taken to cost in proportion. With ``minutes`` given all the time is used; without, MINUTES.
+
+    >>> made = Draft(models=[{"kind": "small"}, {"kind": "large"}], most_steps=4000)
+    >>> found = plan(made, Cost(0.01, 0.1, 1.0), [1.0, 4.0], epoch_steps=20, minutes=None)
+    >>> found.model["kind"], found.epochs
+    ('large', 134)
+    """
+    if minutes is not None and not minutes > 0:
+        raise InputError("minutes", got=minutes, expected="more than 0")
+    seconds = 60 * SHARE * (minutes or MINUTES)
+    costs = [_epoch(cost, one / cost.flops, epoch_steps) for one in flops]
+    wanted = 2 * LEAST_STEPS / epoch_steps
+    chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
+    fit = max(1, int(seconds / costs[chosen]))
+    most = fit if minutes else max(1, math.ceil(made.most_steps / epoch_steps))
+    epochs = min(fit, most)
+    given = f"{minutes or MINUTES:g} minutes"
+    why_epochs = (
+        f"what fits into {given} at {1e3 * costs[chosen] / epoch_steps:.3g} ms a step"
+        if fit <= most
+        else f"{epochs * epoch_steps:,} steps: data of this size has no use for more"
+    )
+    if epochs * epoch_steps < LEAST_STEPS:
+        why_epochs += f"; under {LEAST_STEPS:,} steps is short, more minutes will help"
+    larger = len(flops) > 1
+    why_model = f"the largest of {len(flops)} sizes that trains well in {given}" if larger else ""
+    return Plan(made.models[chosen], epochs, why_model, why_epochs)
+
+
+def _epoch(cost: Cost, ratio: float, epoch_steps: int) -> float:
+    return ratio * (epoch_steps * cost.step + cost.evaluation)

@@ -1,0 +1,173 @@
+"""The rules: which recipe an expert would begin with, from the facts of the data.
+
+Each rule sets fields of the recipe by path and says why in one phrase; the phrases are written
+beside the fields. Nothing here is fitted to one data set: the numbers are the usual ones of the
+sources named, and `bench/own_data.py` measures them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+LEAST_STEPS = 1000  # under which a plan is too short to judge anything
+EPOCH_BATCHES = 10  # at least so many batches an epoch
+SMALL_IMAGE = 32  # pixels of the longer side up to which images are taken as they are
+LARGE_IMAGE = 64  # the longer side of photographs on a processor
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rules know: of the training part, before anything is trained."""
+
+    kind: str  # images, table, text, texts, sequences
+    samples: int
+    shape: tuple[int, ...]  # of one raw sample
+    task: str  # classification, regression, multilabel, sequence
+    outputs: int
+    gray: bool = False
+    sizes: tuple[int, int] | None = None  # (height, width) that images have by themselves
+    device: str = "cpu"
+
+
+@dataclass
+class Draft:
+    """Fields by path, the reason of each, and what the plan may do with the length of the run."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    most_steps: int = 20_000  # more has no use for data of this size
+    models: list[dict[str, Any]] = field(default_factory=list)  # from cheap to dear
+    averaged: bool = False  # whether averaged weights are to be evaluated and kept
+
+    def set(self, path: str, value: Any, why: str) -> None:
+        self.fields[path], self.why[path] = value, why
+
+
+def draft(facts: Facts) -> Draft:
+    """The fields for these facts, all but the length of the run.
+
+    >>> made = draft(Facts("images", 300, (3, 64, 64), "classification", 3))
+    >>> made.fields["data.batch"], made.models[0]["kind"]
+    (16, 'resnet')
+    """
+    made = Draft()
+    made.set("data.batch", batch_of(facts.samples), _why_batch(facts.samples))
+    RULES[facts.kind](facts, made)
+    return made
+
+
+def batch_of(samples: int, most: int = 128) -> int:
+    """A power of two from 8 to ``most`` that leaves at least EPOCH_BATCHES an epoch.
+
+    >>> [batch_of(n) for n in (50, 300, 1000, 60000)]
+    [8, 16, 64, 128]
+    """
+    return max(8, min(most, 2 ** int(math.log2(max(8, samples / EPOCH_BATCHES)))))
+
+
+def _why_batch(samples: int) -> str:
+    return f"{math.ceil(samples / batch_of(samples))} batches an epoch of {samples:,} samples"
+
+
+# --- one rule for each kind of data ---------------------------------------------------------------
+
+
+def images(facts: Facts, made: Draft) -> None:
+    """A residual network from scratch; augmentation, label smoothing and averaged weights against
+    overfitting (He et al., 2016; Szegedy et al., 2016; Loshchilov and Hutter, 2017)."""
+    height, width = facts.shape[-2:]
+    made.set(
+        "data.preprocess",
+        [{"kind": "standardize", "per": "channel"}],
+        "mean 0, deviation 1 a channel",
+    )
+    shift = max(1, round(max(height, width) / 8))
+    augment: list[dict[str, Any]] = [{"kind": "crop", "padding": shift}]
+    why = f"random shifts by up to {shift} pixels"
+    if not facts.gray:
+        augment.append({"kind": "flip"})
+        augment.append({"kind": "brightness", "amount": 0.1})
+        augment.append({"kind": "contrast", "amount": 0.2})
+        why += ", mirror images, brightness and contrast, as photographs differ"
+    made.set("data.augment", augment, why)
+    made.models = [
+        {"kind": "resnet", "depth": depth, "width": wide, "projection": True}
+        for depth, wide in ((8, 16), (8, 32), (14, 32), (20, 32), (20, 64))
+    ]
+    _classified(facts, made)
+    _adamw(made, lr=3e-3, decay=0.05)
+    made.averaged = True
+    made.most_steps = max(
+        2 * LEAST_STEPS, 200 * math.ceil(facts.samples / made.fields["data.batch"])
+    )
+
+
+def table(facts: Facts, made: Draft) -> None:
+    """A perceptron over standardised columns (Holzmüller et al., 2024, for the kind of network)."""
+    steps = [{"kind": "standardize"}]
+    if facts.task == "regression":
+        steps += [{"kind": kind, "of": "targets"} for kind in ("yeo_johnson", "standardize")]
+    made.set("data.preprocess", steps, "mean 0, deviation 1 a column; answers come back in units")
+    made.models = [{"kind": "mlp", "hidden": [128, 128], "activation": "silu", "dropout": 0.1}]
+    _adamw(made, lr=2e-3, decay=0.02)
+    made.most_steps = max(
+        2 * LEAST_STEPS, 100 * math.ceil(facts.samples / made.fields["data.batch"])
+    )
+
+
+def text(facts: Facts, made: Draft) -> None:
+    """A small transformer that reads character by character (Radford et al., 2019)."""
+    batch = batch_of(facts.samples, most=32)
+    made.set("data.batch", batch, f"{math.ceil(facts.samples / batch)} batches an epoch of windows")
+    made.models = [
+        {"kind": "gpt", "units": units, "layers": layers, "heads": 4}
+        for units, layers in ((64, 2), (128, 3), (128, 4), (192, 6))
+    ]
+    _adamw(made, lr=2e-3, decay=0.1)
+    made.set("clip.norm", 1.0, "a rare large gradient must not undo the rest")
+
+
+def texts(facts: Facts, made: Draft) -> None:
+    """Averaged vectors of words and word pairs (Joulin et al., 2017)."""
+    made.models = [{"kind": "word_bag", "units": 64}]
+    _classified(facts, made)
+    _adamw(made, lr=5e-3, decay=0.01)
+    made.most_steps = max(
+        2 * LEAST_STEPS, 60 * math.ceil(facts.samples / made.fields["data.batch"])
+    )
+
+
+def sequences(facts: Facts, made: Draft) -> None:
+    """A recurrent network that reads steps or tokens (Cho et al., 2014)."""
+    made.models = [{"kind": "gru", "units": 64}]
+    _adamw(made, lr=3e-3, decay=0.01)
+    made.set("clip.norm", 1.0, "gradients through many steps can explode")
+
+
+RULES: dict[str, Callable[[Facts, Draft], None]] = {
+    "images": images,
+    "table": table,
+    "text": text,
+    "texts": texts,
+    "sequences": sequences,
+}
+
+
+def _classified(facts: Facts, made: Draft) -> None:
+    if facts.task == "classification" and facts.outputs > 1:
+        loss = {"kind": "cross_entropy", "label_smoothing": 0.1}
+        made.set(
+            "loss", loss, "labels smoothed by 0.1: a network should not be certain of few samples"
+        )
+
+
+def _adamw(made: Draft, lr: float, decay: float) -> None:
+    made.set("optimizer", {"kind": "adamw", "lr": lr, "weight_decay": decay}, "robust at this rate")
+    made.set(
+        "schedule",
+        {"kind": "cosine", "warmup": "5%"},
+        "warms up over the first steps and falls to 0 at the end of the plan",
+    )

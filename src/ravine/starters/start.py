@@ -1,0 +1,87 @@
+"""What a person names, a recipe or data, as the recipe that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ravine.catalogue import table
+from ravine.errors import InputError
+from ravine.recipe import Data, Recipe, keyword_edit, parse_value
+from ravine.starters.guess import guess, is_recipe
+from ravine.starters.starter import starter
+from ravine.starters.written import Starter
+
+DIGITS = Path(__file__).parent.parent / "digits.toml"
+
+
+def start(
+    subject: Recipe | str | Path | None,
+    edits: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
+) -> Starter:
+    """The recipe, with the reasons of what a starter has chosen.
+
+    ``subject`` is a recipe, the path of a recipe file, or the path of data: a table, a text, arrays,
+    a folder of images or of texts. None is the source that ``edits`` name, or else the handwritten
+    digits. ``edits`` are fields by path, as ``--set`` has them; ``minutes`` is the time that
+    training may take: a starter makes its plan for it, a recipe stops at it.
+
+    Errors: what ``guess`` refuses; an edit of no field.
+
+    >>> place = tmp / "houses.csv"
+    >>> _ = place.write_text("size,price\\n" + "\\n".join(f"{i},{3 * i}" for i in range(100)))
+    >>> start(place, {"stop.after": "2ep"}).recipe.stop.after
+    '2ep'
+    """
+    edits = dict(edits or {})
+    if isinstance(subject, str | Path) and not is_recipe(Path(subject)):
+        found = guess(Path(subject))
+        edits = source_edits(found.source) | edits
+        return starter(_source(edits), edits, minutes, f"{subject}: {found.words}")
+    if subject is None and "data.source" in {path[:11] for path in edits}:
+        return starter(_source(edits), edits, minutes)
+    if minutes is not None:
+        edits["stop.minutes"] = minutes
+    if isinstance(subject, Recipe):
+        return Starter(subject.edit(edits), {}, subject.name)
+    place = Path(subject or DIGITS)
+    return Starter(Recipe.load(place).edit(edits), {}, f"{place.stem}, as it was trained")
+
+
+def start_with(
+    path: str | Path, model: Any, keywords: Mapping[str, Any]
+) -> tuple[Starter, dict[str, Any]]:
+    """The start from a path with ``train``'s keywords; those that are fields of the starter's own
+    choices alone, or functions, are given back, to be applied to its recipe."""
+    edits: dict[str, Any] = {} if model is None else {"model": model}
+    rest: dict[str, Any] = {}
+    for name, value in keywords.items():
+        try:
+            found = {} if callable(value) else keyword_edit(name, value, Recipe())
+        except InputError:
+            found = {}
+        edits |= found
+        if not found:
+            rest[name] = value
+    return start(path, edits, keywords.get("minutes")), rest
+
+
+def named_data(subject: str, edits: Mapping[str, Any]) -> Data:
+    """The data that a recipe file, a path or a source such as ``csv:houses.csv`` names."""
+    if is_recipe(Path(subject)):
+        return Recipe.load(subject).edit(edits).data
+    if subject.startswith("{") or subject.partition(":")[0] in table("source"):
+        return Recipe().edit({"data.source": parse_value(subject), **edits}).data
+    return Recipe().edit(source_edits(guess(Path(subject)).source) | dict(edits)).data
+
+
+def source_edits(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A source's fields by path."""
+    return {f"data.source.{key}": value for key, value in source.items()}
+
+
+def _source(edits: Mapping[str, Any]) -> dict[str, Any]:
+    of_source = {path: value for path, value in edits.items() if path.startswith("data.source")}
+    return dict(Recipe().edit(of_source).to_dict(explicit=True)["data"]["source"])

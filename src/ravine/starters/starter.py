@@ -1,0 +1,157 @@
+"""A person's data -> the recipe to begin with, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ravine import durations
+from ravine.data.pipeline import Pipeline, read_ahead
+from ravine.data.read.cache import data_root
+from ravine.data.read.files import find
+from ravine.data.read.folders import median_size
+from ravine.engine.programs import programs_of
+from ravine.engine.step_time import FORWARD, seconds_per_step
+from ravine.nn.build import build
+from ravine.nn.layer_table import summarise
+from ravine.recipe import Recipe
+from ravine.starters.plan import Cost, plan
+from ravine.starters.rules import LARGE_IMAGE, SMALL_IMAGE, Draft, Facts, draft
+from ravine.starters.written import Starter
+
+AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
+LEAST_AVERAGED = 200  # steps, under which an average would lag behind
+
+
+def starter(
+    source: Mapping[str, Any],
+    edits: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
+    found: str = "",
+) -> Starter:
+    """The recipe that fits the data of a source, a machine like this one and ``minutes``.
+
+    ``source`` is a recipe's data.source; ``edits`` are fields that the person has chosen, by path:
+    the rules leave them alone; ``found`` is kept as it is. Training the recipe gives what training the written file gives.
+
+    >>> made = starter({"kind": "digits"}, minutes=0.1)
+    >>> made.recipe.model.kind, made.recipe.data.batch
+    ('resnet', 128)
+    """
+    edits = dict(edits or {})
+    base = Recipe(data={"source": _bounded(dict(source))})
+    base = base.edit({path: value for path, value in edits.items() if path.startswith("data.")})
+    read_ahead(base.data, pipelines=3)  # to know the data, to time a step, and to train
+    pipeline = Pipeline(base.data)
+    facts = facts_of(pipeline)
+    made = draft(facts)
+    batch = edits.get("data.batch", made.fields["data.batch"])
+    if batch != "full" and pipeline.size("train") % int(batch) == 1:
+        left = "one sample would be left over, too few for batch normalisation"
+        made.set("data.last_batch", "drop", left)
+    made.models = [_with_own(model, edits) for model in made.models]
+    recipe = base.edit({"name": _name(source)} | _open(made.fields, edits)).edit(
+        {path: value for path, value in edits.items() if not path.startswith("model")}
+    )
+    recipe, more = _planned(recipe, made, edits, minutes)
+    why = {
+        path: reason
+        for path, reason in _open(made.why | more, edits).items()
+        if reason and not any(own.startswith(f"{path}.") for own in edits)
+    }
+    return Starter(recipe.edit(edits), why, _title(source, facts), found)
+
+
+def facts_of(pipeline: Pipeline) -> Facts:
+    """The facts of data as they were read."""
+    shape = pipeline.raw_shape
+    if pipeline.data.source.kind in ("text", "shakespeare"):
+        kind = "text"
+    elif pipeline.data.source.kind == "texts":
+        kind = "texts"
+    elif len(shape) == 3:
+        kind = "images"
+    elif len(shape) == 2 or pipeline.vocabulary:
+        kind = "sequences"
+    else:
+        kind = "table"
+    return Facts(
+        kind,
+        pipeline.size("train"),
+        tuple(shape),
+        pipeline.task,
+        pipeline.outputs,
+        gray=len(shape) == 3 and shape[0] == 1,
+    )
+
+
+def _planned(
+    recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: float | None
+) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with its network and its length."""
+    recipe = recipe.edit({"model": made.models[0]})
+    program = programs_of([recipe], test=False)[0]
+    pipeline = program.pipeline
+    step = seconds_per_step(program)
+    held = pipeline.size("validation") if pipeline.has("validation") else 0
+    flops = [_flops(model, pipeline) for model in made.models]
+    cost = Cost(step, FORWARD * step * held / pipeline.batch_size, flops[0])
+    found = plan(made, cost, flops, pipeline.epoch_steps, minutes)
+    fields: dict[str, Any] = {"model": found.model, "stop.after": f"{found.epochs}ep"}
+    why = {"model": found.why_model, "stop.after": found.why_epochs}
+    steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
+    if made.averaged and steps >= LEAST_AVERAGED:
+        fields["average.ema"] = round(1 - AVERAGED / steps, 4)
+        why["average.ema"] = f"an average over about 1/{AVERAGED} of the run has less noise"
+    if pipeline.has("validation"):
+        monitor = "val_loss" if pipeline.task == "regression" else "val_accuracy"
+        monitor = "val_loss" if pipeline.task == "sequence" else monitor
+        fields |= {"stop.best": True, "stop.monitor": monitor}
+        why["stop.best"] = "the weights of the best epoch, by the validation part, are the result"
+    return recipe.edit({"model": found.model} | _open(fields, edits)), why
+
+
+def _with_own(model: dict[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """A network of the rules with what the person has chosen of it."""
+    own = {path: value for path, value in edits.items() if path.startswith("model")}
+    return Recipe(model=model).edit(own).to_dict(explicit=True)["model"] if own else model
+
+
+def _flops(model: Mapping[str, Any], pipeline: Pipeline) -> float:
+    net = build(dict(model), pipeline.input_shape, pipeline.outputs, vocabulary=pipeline.vocabulary)
+    found = summarise(net, pipeline.input_shape, vocabulary=pipeline.vocabulary)
+    return max(float(found["flops"]), 1.0)
+
+
+def _bounded(source: dict[str, Any]) -> dict[str, Any]:
+    """Photographs from a folder at a size that a processor can train on; their shape is kept."""
+    if source["kind"] == "folder" and "size" not in source:
+        height, width = median_size(find(source["path"], data_root(), "a folder", folder=True))
+        scale = min(1.0, LARGE_IMAGE / max(height, width))
+        if max(height, width) > SMALL_IMAGE:
+            source["size"] = [max(8, round(height * scale)), max(8, round(width * scale))]
+    return source
+
+
+def _open(fields: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that no person has chosen as a whole: a chosen ``optimizer.lr`` leaves the rules'
+    optimizer, a chosen ``optimizer.kind`` does not."""
+    return {
+        path: value
+        for path, value in fields.items()
+        if not any(own in (path, f"{path}.kind") or path.startswith(f"{own}.") for own in edits)
+    }
+
+
+def _name(source: Mapping[str, Any]) -> str:
+    return Path(str(source.get("path", source["kind"]))).stem or str(source["kind"])
+
+
+def _title(source: Mapping[str, Any], facts: Facts) -> str:
+    shape = " x ".join(map(str, facts.shape))
+    what = {"table": "columns", "text": "characters a window"}.get(facts.kind, f"{facts.kind}")
+    return (
+        f"{_name(source)}: {facts.samples:,} samples for training ({shape} {what}), {facts.task}\n"
+        "Made by ravine from the data and this machine's speed; edit and train it again."
+    )

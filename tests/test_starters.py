@@ -1,0 +1,235 @@
+"""Starters: what a path holds, the rules, the plan in minutes, the written recipe, and training from
+it with one line."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ravine.app.cli import app
+from ravine.data.pipeline import Pipeline
+from ravine.engine.run import Run
+from ravine.errors import InputError
+from ravine.recipe import Data, Recipe
+from ravine.starters.guess import guess
+from ravine.starters.plan import Cost, plan
+from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, draft
+from ravine.starters.starter import starter
+
+KINDS = {
+    "images": Facts("images", 300, (3, 48, 48), "classification", 3),
+    "gray images": Facts("images", 5000, (1, 28, 28), "classification", 10, gray=True),
+    "table": Facts("table", 800, (12,), "regression", 1),
+    "classes": Facts("table", 20_000, (40,), "classification", 4),
+    "text": Facts("text", 12_000, (64,), "sequence", 65),
+    "texts": Facts("texts", 400, (80,), "classification", 2),
+    "sequences": Facts("sequences", 400, (30, 4), "classification", 2),
+}
+
+
+def write_images(root, count=8, size=(40, 30)):
+    random = np.random.default_rng(0)
+    for k, name in enumerate(("dark", "light")):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(120 * k, 120 * k + 100, (*size[::-1], 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+
+
+# --- what lies there ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("houses.csv", "csv"),
+        ("HOUSES.CSV", "csv"),
+        ("a.tsv", "csv"),
+        ("book.txt", "text"),
+        ("notes.md", "text"),
+        ("arrays.npz", "npz"),
+        ("train-images-idx3-ubyte.gz", "idx"),
+    ],
+)
+def test_files_are_told_by_their_names(name, kind, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    found = guess(tmp_path / name)
+    assert found.source == {"kind": kind, "path": str(tmp_path / name)}
+    assert found.words
+
+
+def test_folders_are_told_by_what_they_hold(tmp_path):
+    write_images(tmp_path / "photos")
+    assert guess(tmp_path / "photos").source["kind"] == "folder"
+    write_images(tmp_path / "parts" / "train")
+    write_images(tmp_path / "parts" / "test")
+    assert guess(tmp_path / "parts").words == "images of 2 classes"
+    for name in ("a", "b"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        (tmp_path / "texts" / name / "1.txt").write_text("words")
+    assert guess(tmp_path / "texts").source["kind"] == "texts"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda at: None, "nothing at this place"),
+        (lambda at: at.mkdir(), "neither images nor texts"),
+        (lambda at: at.write_text("x"), "a file ending in"),
+        (lambda at: (at.mkdir(), (at / "recipe.json").write_text("{}")), "a run directory"),
+        (
+            lambda at: (at.mkdir(), Image.new("RGB", (4, 4)).save(at / "1.png")),
+            "1 images without classes",
+        ),
+    ],
+)
+def test_what_is_no_data_is_refused_with_the_repair(make, said, tmp_path):
+    make(tmp_path / "it")
+    with pytest.raises(InputError, match=said):
+        guess(tmp_path / "it")
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def test_there_is_a_rule_for_every_kind():
+    assert {facts.kind for facts in KINDS.values()} == set(RULES)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_field_of_a_draft_is_a_field_and_has_its_reason(name):
+    made = draft(KINDS[name])
+    recipe = Recipe().edit(made.fields)
+    for model in made.models:
+        recipe.edit({"model": model})
+    assert set(made.why) == set(made.fields)
+    assert all(made.why.values())
+    assert made.most_steps >= LEAST_STEPS
+
+
+@pytest.mark.parametrize("samples", [20, 100, 300, 1000, 5000, 60_000])
+def test_an_epoch_has_ten_batches_where_the_data_allow_it(samples):
+    batch = batch_of(samples)
+    assert 8 <= batch <= 128
+    assert samples / batch >= 10 or batch == 8
+    assert samples / (2 * batch) < 10 or batch == 128
+
+
+def test_gray_images_are_not_mirrored():
+    """Characters and digits change their meaning in a mirror."""
+    kinds = [part["kind"] for part in draft(KINDS["gray images"]).fields["data.augment"]]
+    assert "flip" not in kinds
+    assert "flip" in [p["kind"] for p in draft(KINDS["images"]).fields["data.augment"]]
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+MODELS = [{"kind": "small"}, {"kind": "middle"}, {"kind": "large"}]
+
+
+@pytest.mark.parametrize("minutes", [0.5, 2.0, 30.0])
+@pytest.mark.parametrize("step", [0.001, 0.02, 0.2])
+@pytest.mark.parametrize("epoch_steps", [5, 40, 500])
+def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
+    flops = [1.0, 3.0, 9.0]
+    made = Draft(models=MODELS)
+    found = plan(made, Cost(step, 0.0, 1.0), flops, epoch_steps, minutes)
+    ratio = flops[MODELS.index(found.model)]
+    seconds = found.epochs * epoch_steps * step * ratio
+    assert found.epochs == 1 or seconds <= 60 * minutes
+    one_more = (found.epochs + 1) * epoch_steps * step * ratio
+    assert one_more > 0.85 * 60 * minutes  # and uses them
+    if found.model != MODELS[0]:  # a larger network only where it gets its steps
+        assert found.epochs * epoch_steps >= 2 * LEAST_STEPS - epoch_steps
+
+
+def test_without_minutes_the_data_bound_the_plan():
+    made = Draft(models=MODELS[:1], most_steps=1500)
+    found = plan(made, Cost(0.001, 0.0, 1.0), [1.0], 10, None)
+    assert found.epochs == 150
+    assert "1,500 steps" in found.why_epochs
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
+def test_minutes_must_be_above_zero(minutes):
+    with pytest.raises(InputError, match="minutes"):
+        plan(Draft(models=MODELS), Cost(1, 1, 1), [1.0, 2.0, 3.0], 10, minutes)
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    place = tmp_path_factory.mktemp("data") / "photos"
+    write_images(place, count=12)
+    return place
+
+
+def test_the_written_recipe_is_the_recipe(photos):
+    made = starter({"kind": "folder", "path": str(photos)}, {"stop.after": "2ep"})
+    text = made.to_toml()
+    assert Recipe.from_toml(text) == made.recipe
+    for path, reason in made.why.items():
+        assert f"# {reason}" in text, path
+    assert made.recipe.stop.after == "2ep"
+    assert made.recipe.data.source.arguments["size"] == (30, 40)
+
+
+def test_what_a_person_chose_is_left_alone(photos):
+    edits = {"model": "softmax", "optimizer.lr": 0.5, "data.batch": 4, "stop.after": "1ep"}
+    made = starter({"kind": "folder", "path": str(photos)}, edits)
+    assert made.recipe.model.kind == "softmax"
+    assert (made.recipe.optimizer.lr, made.recipe.data.batch) == (0.5, 4)
+    assert not {"model", "optimizer", "data.batch", "stop.after"} & set(made.why)
+
+
+def test_the_data_are_read_once(photos, monkeypatch, tmp_path):
+    from ravine.data.read import folders
+
+    calls = []
+    original = folders.load
+    monkeypatch.setattr(folders, "load", lambda *a: calls.append(1) or original(*a))
+    result = CliRunner().invoke(
+        app, ["train", str(photos), "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 0, result.output
+    assert len(calls) == 1
+    run = Run(tmp_path / "run")
+    assert run.recipe.model.kind == "resnet"
+    written = Recipe.load(tmp_path / "run" / "recipe.toml")
+    assert written == run.recipe
+    assert "# " in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+def test_one_line_for_a_table(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(120, 2))
+    rows = [f"{a:.3f},{b:.3f},{3 * a - b:.3f}" for a, b in x]
+    (tmp_path / "houses.csv").write_text("size,age,price\n" + "\n".join(rows) + "\n")
+    command = ["train", str(tmp_path / "houses.csv"), "--target", "size", "--epochs", "2"]
+    options = ["--lr", "0.01", "--batch", "16", "--seed", "3", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*command, *options, "--quiet"])
+    assert result.exit_code == 0, result.output
+    recipe = Run(tmp_path / "run").recipe
+    assert recipe.data.source.arguments["target"] == "size"
+    assert (recipe.optimizer.lr, recipe.data.batch, recipe.seed) == (0.01, 16, 3)
+    assert recipe.stop.after == "2ep"
+
+
+def test_a_path_that_is_no_data_ends_with_code_2(tmp_path):
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert re.search("nothing at this place", result.output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_facts_of_the_digits():
+    from ravine.starters.starter import facts_of
+
+    facts = facts_of(Pipeline(Data(source="digits")))
+    assert (facts.kind, facts.gray, facts.outputs) == ("images", True, 10)
