@@ -36,6 +36,12 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+# ``train``'s keywords that are fields of the recipe, written out so that editors complete them
+_NAMED = (
+    "target epochs lr batch minutes optimizer schedule loss metrics preprocess augment validation seed"
+).split()
+
+
 def train(
     recipe: Recipe | str | Path | None = None,
     *,
@@ -79,21 +85,7 @@ def train(
     >>> run.result["test_accuracy"] > 0.8
     True
     """
-    named = {
-        "target": target,
-        "epochs": epochs,
-        "lr": lr,
-        "batch": batch,
-        "minutes": minutes,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "loss": loss,
-        "metrics": metrics,
-        "preprocess": preprocess,
-        "augment": augment,
-        "validation": validation,
-        "seed": seed,
-    }
+    named = {name: value for name, value in locals().items() if name in _NAMED}
     fields = {name: value for name, value in named.items() if value is not None} | fields
     written = None
     if isinstance(recipe, str | Path):
