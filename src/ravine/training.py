@@ -37,9 +37,21 @@ _T = TypeVar("_T")
 
 
 # ``train``'s keywords that are fields of the recipe, written out so that editors complete them
-_NAMED = (
-    "target epochs lr batch minutes optimizer schedule loss metrics preprocess augment validation seed"
-).split()
+_NAMED = [
+    "target",
+    "epochs",
+    "lr",
+    "batch",
+    "minutes",
+    "optimizer",
+    "schedule",
+    "loss",
+    "metrics",
+    "preprocess",
+    "augment",
+    "validation",
+    "seed",
+]
 
 
 def train(
