@@ -45,6 +45,8 @@ KINDS = {
     "schedule": "Multipliers of the learning rate over the run. Figures: 20 epochs; dashed, the same behind a warm-up. "
     "Instead of a rate that shrinks the batch may grow: `data.grow` (Smith et al., 2018). When the batch changes, "
     "`ravine.scaled_lr` gives the rate that goes with it, lr * batch / base_batch (Goyal et al., 2017).",
+    "step": "How a batch becomes a loss, where it is not the loss of the model's output: a function of your own, "
+    "`step=function` of (model, batch). The package has none by name: see [your own code](../own-code.md).",
     "constraint": "Projections of the weights after each step. Figures: weights before and after, two for each unit.",
 }
 

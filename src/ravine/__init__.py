@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ravine.interop.watch import watch
     from ravine.optim.scaling import scaled_lr
     from ravine.recipe import Recipe
+    from ravine.registering import technique
     from ravine.study.advise.study import advise
     from ravine.study.babysit.study import babysit
     from ravine.study.compare.study import compare
@@ -41,6 +42,7 @@ _HOMES = {
     "prove": "doctor.api",
     "resume": "training",
     "scaled_lr": "optim.scaling",
+    "technique": "registering",
     "train": "training",
     "train_many": "training",
     "watch": "interop.watch",
@@ -68,6 +70,7 @@ __all__ = [
     "scaled_lr",
     "search",
     "signals",
+    "technique",
     "train",
     "train_many",
     "watch",

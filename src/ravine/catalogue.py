@@ -11,15 +11,11 @@ function.
 
 from __future__ import annotations
 
-import ast
 import importlib
-import inspect
-import tomllib
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -34,9 +30,11 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
-from ravine import durations
-from ravine.errors import InputError, unknown
+from ravine import durations, measures
+from ravine.errors import InputError, unknown, unnamed_file
+from ravine.own import PREFIX, RECEIVES, Own, describe, missing
 from ravine.part import Part
+from ravine.signatures import parse_value, signatures
 
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
@@ -57,6 +55,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),
+    "step": (),  # a person's own alone
 }
 
 _T = TypeVar("_T")
@@ -122,6 +121,7 @@ Model = Annotated[Any, Holds("model")]
 Optimizer = Annotated[Any, Holds("optimizer")]
 Schedule = Annotated[Any, Holds("schedule")]
 Constraint = Annotated[Any, Holds("constraint")]
+Step = Annotated[Any, Holds("step")]
 
 
 class Init(Part):
@@ -255,31 +255,94 @@ class Technique:
         return getattr(importlib.import_module(self.module), self.name)
 
 
+@dataclass(frozen=True, eq=False)
+class OwnTechnique(Technique):
+    """A technique of a person's own; ``own`` is None where a recipe names it and nobody has
+    brought it to this process."""
+
+    own: Own | None = None
+
+    @cached_property
+    def part(self) -> type[Part]:
+        return _make_part(self)
+
+    def function(self) -> Callable[..., Any]:
+        if self.own is None:
+            raise missing(self.kind, self.name)
+        return self.own.function
+
+
+# (kind, "own:NAME") -> hash of the source -> technique; the last is the one that a name means
+_OWN: dict[tuple[str, str], dict[str, OwnTechnique]] = {}
+
+
+def enter(own: Own) -> OwnTechnique:
+    """Put a person's object into the catalogue of this process."""
+    common = COMMON.get(own.kind, Part).model_fields
+    if own.name in table(own.kind) and own.kind == "metric":
+        repair = "give the function another name"
+        raise InputError("metrics", got=own.name, expected="a new name", repair=repair)
+    clash = [name for name in own.fields if name in common or name in ("kind", "code")]
+    if own.contract and clash:
+        expected = f"other names than those that every {own.kind} has"
+        raise InputError(own.name, got=", ".join(clash), expected=expected)
+    fields = {
+        name: (Annotated[a, MEMBER] if own.kind in ALWAYS_PER_MEMBER else a, default)
+        for name, (a, default) in own.fields.items()
+        if name not in clash
+    }
+    if "torch" in own.marks and "lr" not in fields:
+        # it says its own rates; the recipe's multiplies them
+        fields["lr"] = (Annotated[Positive, MEMBER], 1.0)
+    name, versions = PREFIX + own.name, _OWN.setdefault((own.kind, PREFIX + own.name), {})
+    known = versions.pop(own.code, None)
+    if known is None or known.own is None or known.own.contract != own.contract:
+        known = OwnTechnique(own.kind, name, "", own.doc, fields, own.marks, own)
+    versions[own.code] = known  # the last
+    return known
+
+
+def adopt(kind: str, target: Any) -> dict[str, Any]:
+    """A person's object as a table of a recipe; one that was registered is that technique."""
+    entered = (t for (of, _), found in _OWN.items() if of == kind for t in found.values())
+    same = (each for each in entered if each.own and each.own.target is target)
+    own = next(same, None) or enter(describe(kind, target))
+    return {"kind": own.name, "code": own.own.code if own.own else None}
+
+
+def known(kind: str) -> dict[str, Technique]:
+    """Every technique of one kind in this process: the package's, then a person's own."""
+    own = {name: list(versions.values())[-1] for (of, name), versions in _OWN.items() if of == kind}
+    return {**table(kind), **own}
+
+
 @cache
 def table(kind: str) -> dict[str, Technique]:
-    """Every technique of one kind, by name."""
+    """Every technique of the package of one kind, by name."""
     if kind not in FILES:
         raise unknown("kind", kind, FILES)
-    return {t.name: t for file in FILES[kind] for t in _read(kind, file)}
+    return {t.name: t for file in FILES[kind] for t in _techniques(kind, file)}
 
 
-def find(kind: str, name: str) -> Technique:
-    """The technique of that name; an unknown one is answered with the nearest."""
+def find(kind: str, name: str, code: str | None = None) -> Technique:
+    """The technique of that name; an unknown one is answered with the nearest. ``code``: of several
+    of a person's own with that name the one with this source."""
     rows = table(kind)
+    if name.startswith(PREFIX):
+        versions = _OWN.get((kind, name))
+        if versions is None:
+            return _absent(kind, name)
+        return versions.get(code or "") or list(versions.values())[-1]
     if name not in rows:
-        raise (_named_file(name) if kind == "source" else None) or unknown("kind", name, rows)
+        raise (unnamed_file(name) if kind == "source" else None) or unknown(
+            "kind", name, known(kind)
+        )
     return rows[name]
 
 
-def _named_file(name: str) -> InputError | None:
-    """The error for a file or folder given as a source without saying what it is."""
-    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "text", ".npz": "npz", ".gz": "idx"}
-    kind = kinds.get(Path(name).suffix.lower()) or ("folder" if "/" in name else None)
-    if kind is None:
-        return None
-    return InputError(
-        "kind", got=name, expected="the kind of data before it", repair=f"write {kind}:{name}"
-    )
+@cache
+def _absent(kind: str, name: str) -> OwnTechnique:
+    return OwnTechnique(kind, name, "", "", {})
 
 
 def make(kind: str, value: Any) -> Part:
@@ -293,9 +356,18 @@ def make(kind: str, value: Any) -> Part:
     fields = as_table(kind, value)
     if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
         raise InputError(
-            "", got=value, expected=f"the name of a technique ({kind}) or a table with kind = NAME"
+            "",
+            got=value,
+            expected=f"the name of a technique ({kind}), a table with kind = NAME, or "
+            f"{RECEIVES[kind]}",
         )
-    return find(kind, fields["kind"]).part(**fields)
+    found = find(kind, fields["kind"], fields.get("code"))
+    if isinstance(found, OwnTechnique) and found.own is not None:
+        fields = {"code": found.own.code, **fields}
+    part = found.part(**fields)
+    if kind == "metric" and found.name.startswith(PREFIX):
+        measures.declare(found.name.removeprefix(PREFIX), part.better)
+    return part
 
 
 def as_table(kind: str, value: Any) -> Any:
@@ -303,11 +375,13 @@ def as_table(kind: str, value: Any) -> Any:
     layers likewise."""
     if isinstance(value, Part):
         return value.explicit()
+    if callable(value) or hasattr(value, "param_groups"):
+        return adopt(kind, value)
     if isinstance(value, str):
-        name, colon, argument = value.partition(":")
-        return (
-            {"kind": value} if not colon else {"kind": name, **_first_field(kind, name, argument)}
-        )
+        own = PREFIX if value.startswith(PREFIX) else ""
+        name, colon, argument = value.removeprefix(own).partition(":")
+        name = own + name
+        return {"kind": name, **(_first_field(kind, name, argument) if colon else {})}
     if kind == "model" and isinstance(value, list | tuple):
         return {"kind": "layers", "layers": value}
     if kind == "model" and isinstance(value, dict) and "layers" in value:
@@ -329,66 +403,32 @@ def _first_field(kind: str, name: str, argument: str) -> dict[str, Any]:
     return {field: argument}
 
 
-def parse_value(text: str) -> Any:
-    """A value as typed in ``--set key=value``: TOML where it is TOML, else the text itself; nothing
-    is the default.
-
-    >>> parse_value("0.1"), parse_value("true"), parse_value("5ep"), parse_value("")
-    (0.1, True, '5ep', None)
-    """
-    try:
-        table = tomllib.loads(f"x = {text}")
-    except tomllib.TOMLDecodeError:
-        return text.strip() or None
-    return table["x"] if set(table) == {"x"} else text
-
-
 @cache
 def _part(kind: str, name: str) -> type[Part]:
-    technique = find(kind, name)
+    return _make_part(find(kind, name))
+
+
+def _make_part(technique: Technique) -> type[Part]:
+    name = technique.name
     fields: dict[str, Any] = {"kind": (Literal[name], name), **technique.fields}
-    base, options = COMMON.get(kind, Part), {"technique": technique}
+    options: dict[str, Any] = {"technique": technique}
+    if isinstance(technique, OwnTechnique):
+        fields |= {"code": (str | None, Field(None, description="sha256 of the source"))}
+        if technique.kind == "metric":
+            better = technique.own.better if technique.own else None
+            fields |= {"better": (Literal["min", "max"] | None, better)}
+        if technique.own is None:  # its fields are not known here; what is stored is kept
+            options |= {"extra": "allow"}
+    base = COMMON.get(technique.kind, Part)
     return create_model(
         name, __base__=base, __doc__=technique.summary, __cls_kwargs__=options, **fields
     )
 
 
-def _read(kind: str, file: str) -> Iterator[Technique]:
-    path = Path(__file__).parent.joinpath(*file.split(".")).with_suffix(".py")
-    vocabulary = dict(_VOCABULARY)
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
-            vocabulary |= _aliases(node, vocabulary)
-        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            doc = inspect.cleandoc(ast.get_docstring(node) or "")
-            fields = _fields(kind, node, vocabulary)
-            marks = frozenset(d.id for d in node.decorator_list if isinstance(d, ast.Name))
-            yield Technique(kind, node.name, f"ravine.{file}", doc, fields, marks)
-
-
-def _aliases(node: ast.Assign, vocabulary: dict[str, Any]) -> dict[str, Any]:
-    """``Average = Literal["macro", "micro"]`` in a file of techniques; what is no annotation is
-    passed over."""
-    try:
-        value = eval(ast.unparse(node.value), dict(vocabulary))
-    except (NameError, TypeError):
-        return {}
-    return {target.id: value for target in node.targets if isinstance(target, ast.Name)}
-
-
-def _fields(
-    kind: str, node: ast.FunctionDef, vocabulary: dict[str, Any]
-) -> dict[str, tuple[Any, Any]]:
-    fields = {}
-    for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        assert argument.annotation is not None, f"{node.name}.{argument.arg} wants an annotation"
-        annotation = eval(
-            ast.unparse(argument.annotation), dict(vocabulary)
-        )  # our own source, a closed vocabulary
-        if kind in ALWAYS_PER_MEMBER:
-            annotation = Annotated[annotation, MEMBER]
-        fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
-    return fields
+def _techniques(kind: str, file: str) -> Iterator[Technique]:
+    own = (MEMBER,) if kind in ALWAYS_PER_MEMBER else ()
+    for name, doc, fields, marks in signatures(file, _VOCABULARY, own):
+        yield Technique(kind, name, f"ravine.{file}", doc, fields, marks)
 
 
 def per_member(field: FieldInfo, inherited: bool = False) -> bool:

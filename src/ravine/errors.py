@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class RavineError(Exception):
@@ -46,6 +47,17 @@ def unknown(where: str, name: str, known: Iterable[str]) -> InputError:
     listed = ", ".join(known) if len(known) <= 40 else ", ".join(known[:40]) + ", …"
     return InputError(
         where, got=name, expected=f"one of {listed}" if known else "", repair=nearest(name, known)
+    )
+
+
+def unnamed_file(name: str) -> InputError | None:
+    """The error for a file or folder given as a source without saying what it is."""
+    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "text", ".npz": "npz", ".gz": "idx"}
+    kind = kinds.get(Path(name).suffix.lower()) or ("folder" if "/" in name else None)
+    if kind is None:
+        return None
+    return InputError(
+        "kind", got=name, expected="the kind of data before it", repair=f"write {kind}:{name}"
     )
 
 

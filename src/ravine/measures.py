@@ -58,6 +58,17 @@ MEASURES = {
     "brier": Measure("Brier score", "min"),
 }
 
+
+def declare(name: str, better: Better | None) -> None:
+    """Say in which direction a metric of a person's own improves; None leaves it to its name.
+
+    >>> declare("misfit", "min"); better_is("val_misfit")
+    'min'
+    """
+    if better is not None:
+        MEASURES[name] = Measure(name.replace("_", " "), better)
+
+
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _JUDGES = ("accuracy", "f1", "r2", "rmse", "mae", "loss")  # a run is judged by the first it has
 

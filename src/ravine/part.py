@@ -54,11 +54,8 @@ class Part(BaseModel):
         """Plain data with whatever was said, and every ``kind``; what was left to its default is
         left out."""
         own = dict.fromkeys(("kind", *self.technique.fields)) if self.technique else {}
-        names = [
-            name
-            for name in own | type(self).model_fields
-            if name in self.model_fields_set or name == "kind"
-        ]
+        known = own | type(self).model_fields | (self.model_extra or {})
+        names = [name for name in known if name in self.model_fields_set or name == "kind"]
         found = {name: _explicit(getattr(self, name)) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 

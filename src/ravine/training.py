@@ -25,10 +25,12 @@ from ravine.engine.loop.loop import Interrupted, TrainingLoop
 from ravine.engine.programs import Model, Program, Rows, programs_of
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
+from ravine.engine.stored import open_with
 from ravine.errors import InputError
 from ravine.files import write_text
 from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
+from ravine.registering import differences
 from ravine.rundir import RunDir
 from ravine.starters.start import start_with
 
@@ -51,6 +53,11 @@ _NAMED = [
     "augment",
     "validation",
     "seed",
+    "steps",
+    "step",
+    "precision",
+    "device",
+    "name",
 ]
 
 
@@ -61,17 +68,22 @@ def train(
     data: Any = None,
     target: str | float | None = None,
     epochs: float | None = None,
+    steps: int | None = None,
     lr: float | None = None,
     batch: int | Literal["full"] | None = None,
     minutes: float | None = None,
     optimizer: Any = None,
     schedule: Any = None,
     loss: Any = None,
+    step: Any = None,
     metrics: Any = None,
     preprocess: Any = None,
     augment: Any = None,
     validation: float | None = None,
     seed: int | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+    name: str | None = None,
     out: str | Path | None = None,
     quiet: bool = False,
     doctor: bool = True,
@@ -79,20 +91,16 @@ def train(
 ) -> Run:
     """Train one network and give back its run.
 
-    ``recipe`` says everything; or it is the path of a recipe file or of your data (a table, a text,
-    arrays, a folder of images or texts), for which a recipe is made that fits it. Any field of the
-    recipe may be given by keyword instead: those above, and every other (``precision=``,
-    ``weight_decay=``, ``ema=``, …). ``target`` is the column of a table to predict (or, as a number, the value
-    of the monitored metric at which to end); ``minutes`` is
-    the time that training may take. ``model`` is a technique's name, a list of layers, an
-    ``nn.Module`` (trained from the weights it has) or a function that makes one; ``data`` is
-    ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``;
-    ``schedule`` may be a function of (epoch, lr). The run directory is ``out``, or a new one under
-    ``runs/``. ``doctor`` examines the recipe before the first step and the run at its end, and
-    changes no number of it: its findings are stored with the run.
+    ``recipe`` says everything; or it is the path of a recipe file or of your data, for which a
+    recipe is made that fits it. Any field may be given by keyword instead: those above, and every
+    other (``weight_decay=``, …). ``target``: the column of a table to predict, or the value of the
+    monitored metric at which to end. ``model``: a technique's name, a list of layers, an
+    ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
+    ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
+    and classes of your own stand where names do: docs/own-code.md. The run directory is ``out``, or
+    a new one under ``runs/``. ``doctor`` examines recipe and run, and changes no number.
 
-    Errors: a field that no recipe has, or a value that it cannot take; data that cannot be read.
-
+    Errors: an unknown field, a value that it cannot take, data that cannot be read.
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
     >>> run.result["test_accuracy"] > 0.8
     True
@@ -182,6 +190,7 @@ def resume(
     *,
     model: Any = None,
     data: Any = None,
+    own: Any = (),
     after: str | None = None,
     quiet: bool = False,
     report: Report | None = None,
@@ -190,14 +199,17 @@ def resume(
     a later end.
 
     Percentages are then of the new total; a jump of the learning rate that follows from this is
-    recorded and shown.
+    recorded and shown. ``own`` are the functions and classes of your own that the recipe names, in a
+    list or by name: no file holds them.
     """
-    rundir = RunDir.open(Path(directory))
+    rundir = open_with(directory, own, None if isinstance(model, str) else model)
     look_also_in(rundir.facts.get("directory"))
     module, recipes, facts = None if isinstance(model, str) else model, rundir.recipes, rundir.facts
     if after is not None:
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
-    check_given_again(recipes[0], module, data)
+    check_given_again(recipes[0], module, data, directory)
+    for text in differences(recipes):
+        rundir.add_event(0, None, "own", text)
     width, halving = facts.get("width"), facts.get("halving")
     programs = programs_of(recipes, module, data, test=facts.get("test", True), width=width)
     for program in programs:

@@ -16,8 +16,9 @@ from ravine.data.objects.arrays import from_python
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order
+from ravine.data.own import technique
 from ravine.data.parts import divide, is_said
-from ravine.data.preparation import Preparation, Prepare, technique
+from ravine.data.preparation import Preparation, Prepare
 from ravine.data.read import reading
 from ravine.data.read.cache import data_root
 from ravine.data.source import Arrays, Batch, Source, Split

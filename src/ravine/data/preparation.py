@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ravine.catalogue import Part, find
+from ravine.catalogue import Part
+from ravine.data.own import technique
 from ravine.data.source import Source, Split
 from ravine.data.statistics import Rows
 from ravine.data.tables.encoder import Encoder
@@ -212,11 +213,6 @@ class Prepare:
         return (
             plain and not self._padded and x.dtype == self.input_dtype and x.device == self.device
         )
-
-
-def technique(kind: str, part: Part) -> Any:
-    """The function of a part."""
-    return find(kind, _kind(part)).function()
 
 
 def count_classes(split: Split, outputs: int) -> Tensor:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ravine import durations
 from ravine.engine import finetune
 from ravine.engine.programs import Model
 from ravine.errors import InputError
-from ravine.optim.plan import tabulate
+from ravine.optim.plan import tabulate, tabulate_torch
+from ravine.own import model_code, name_of
+from ravine.part import Part
 from ravine.recipe import Recipe, from_keywords
+from ravine.registering import require
 
 _NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -30,12 +35,7 @@ def resolve_inputs(
         callable(model) and not isinstance(model, str | dict | list)
     ):
         module = model
-        name = (
-            type(model).__name__
-            if isinstance(model, nn.Module)
-            else getattr(model, "__name__", "model")
-        )
-        model = {"kind": "module", "name": name}
+        model = {"kind": "module", "name": name_of(model), "code": model_code(model)}
     if (
         data is not None
         and not isinstance(data, str)
@@ -55,17 +55,41 @@ def resolve_inputs(
 def _with_keywords(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
     """The recipe with ``train``'s keywords; a schedule that is a function of (epoch, lr) is
     tabulated over the epochs."""
-    function = fields.get("schedule")
-    if not callable(function):
+    function: Any = fields.get("schedule")
+    form = _schedule_form(function)
+    if form is None:
         return from_keywords(recipe, fields)
     recipe = from_keywords(
         recipe, {name: value for name, value in fields.items() if name != "schedule"}
     )
     amount, unit = durations.parse(recipe.stop.after)
+    lr = recipe.optimizer.lr
+    if form == "optimizer":
+        return recipe.edit({"schedule": tabulate_torch(function, math.ceil(amount), unit, lr)})
     if unit != "ep":
         got = f"a function of (epoch, lr), and an end after {recipe.stop.after}"
         raise InputError("schedule", got=got, expected="an end in epochs", repair="set epochs")
-    return recipe.edit({"schedule": tabulate(function, math.ceil(amount), recipe.optimizer.lr)})
+    return recipe.edit({"schedule": tabulate(function, math.ceil(amount), lr)})
+
+
+def _schedule_form(function: Any) -> str | None:
+    """``epoch`` for a function of (epoch, lr), ``optimizer`` for one of an optimiser and for a class
+    of PyTorch's: both are tabulated, so that the recipe says it all. None for anything else."""
+    if not callable(function) or isinstance(function, Part):
+        return None
+    if isinstance(function, type) and issubclass(function, LRScheduler):
+        return "optimizer"
+    try:
+        needs = [p.name for p in inspect.signature(function).parameters.values() if _needed(p)]
+    except (TypeError, ValueError):
+        return "epoch"
+    if len(needs) == 1 and (needs[0].startswith("opt") or isinstance(function, functools.partial)):
+        return "optimizer"
+    return "epoch" if len(needs) == 2 else None
+
+
+def _needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind in _NEEDED
 
 
 def _check_model(model: Any) -> None:
@@ -77,11 +101,7 @@ def _check_model(model: Any) -> None:
             repair="script it after training",
         )
     if callable(model) and not isinstance(model, nn.Module):
-        needs = [
-            p.name
-            for p in inspect.signature(model).parameters.values()
-            if p.default is p.empty and p.kind in _NEEDED
-        ]
+        needs = [p.name for p in inspect.signature(model).parameters.values() if _needed(p)]
         if needs:
             expected = "a module, or a function without arguments that makes one"
             raise InputError(
@@ -92,7 +112,9 @@ def _check_model(model: Any) -> None:
             )
 
 
-def check_given_again(recipe: Recipe, module: Model, arrays: Any) -> None:
+def check_given_again(recipe: Recipe, module: Model, arrays: Any, directory: Any) -> None:
+    """What no file holds must be given again: the model, the arrays, and the recipe's own parts."""
+    require([recipe], f"ravine.resume({str(directory)!r}, own=[{{}}])")
     if recipe.model.kind == "module" and module is None:
         raise InputError(
             "model",

@@ -25,6 +25,7 @@ from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
 from ravine.nn.randomized import seeded
 from ravine.recipe import Recipe
+from ravine.registering import own_parts
 
 Model = nn.Module | Callable[[], nn.Module] | None
 
@@ -193,7 +194,7 @@ def populate(
     population = Population(
         objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype
     )
-    if module is not None:
+    if module is not None or any(own_parts([recipes[0].model, recipes[0].loss, recipes[0].step])):
         population.global_seeds = [recipe.seed for recipe in recipes]
     return population
 

@@ -23,6 +23,7 @@ from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 from ravine.nn.randomized import monte_carlo
 from ravine.nn.stack import example
+from ravine.registering import require
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +33,7 @@ class Run(Stored):
     """One member of a run directory.
 
     ``module`` is the module, or the function that makes one, of a run whose model was given in
-    Python.
+    Python; ``own`` are functions and classes of your own that its recipe names.
     """
 
     def __repr__(self) -> str:
@@ -152,6 +153,8 @@ class Run(Stored):
         """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y)
         of your own."""
         source = self.recipe.data
+        parts = [self.recipe.loss, self.recipe.metrics, self.recipe.step]
+        require(parts, f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
         if data is not None:
             pipeline = Pipeline.of_test(
                 source,

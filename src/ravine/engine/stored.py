@@ -3,6 +3,7 @@ not be there."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,10 @@ from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.population import Objective, view
 from ravine.errors import InputError, RavineError
 from ravine.layout import Layout
-from ravine.nn.build import build, layout
+from ravine.nn.build import build, build_loss, layout
+from ravine.own import model_code
 from ravine.recipe import Recipe
+from ravine.registering import bring, differences, require
 from ravine.rundir import RunDir
 
 
@@ -31,12 +34,17 @@ def layout_of(model: nn.Module) -> Layout:
 
 
 def with_weights(
-    model: nn.Module, theta: Tensor, buffers: Mapping[str, Tensor] = MappingProxyType({})
+    model: nn.Module,
+    theta: Tensor,
+    buffers: Mapping[str, Tensor] = MappingProxyType({}),
+    loss: Callable[[], nn.Module] = nn.Identity,
 ) -> nn.Module:
     """The network with these weights [D] and buffers (``model.NAME`` -> tensor) written into it, in
-    evaluation mode."""
+    evaluation mode. ``loss`` makes the loss of a row that is longer: it has parameters too."""
     named = dict(model.named_parameters())
     places = layout_of(model)
+    if places.size < len(theta):
+        places = layout(Objective(model, loss()))
     if places.size != len(theta):
         raise InputError(
             "module",
@@ -44,7 +52,7 @@ def with_weights(
             expected=f"the run's own, which has {len(theta)}",
         )
     with torch.no_grad():
-        for entry in places.entries:
+        for entry in (e for e in places.entries if e.name.startswith("model.")):
             named[entry.name.removeprefix("model.")].copy_(view(theta, entry))
         for name, buffer in model.named_buffers():
             if f"model.{name}" in buffers:
@@ -52,11 +60,32 @@ def with_weights(
     return model.eval()
 
 
+def open_with(directory: str | Path, own: Any = (), module: Any = None) -> RunDir:
+    """A run directory, with what a person brings for the ``own:`` parts of its recipes; a source that
+    is not the stored one is warned of."""
+    rundir = RunDir.open(Path(directory))
+    if own:
+        bring(own, rundir.recipes)
+        rundir = RunDir.open(Path(directory))  # its recipes are read with what was brought
+    model = rundir.recipes[0].model
+    changed = differences(rundir.recipes)
+    if (
+        module is not None
+        and model.kind == "module"
+        and model.code not in (None, model_code(module))
+    ):
+        changed.append(f"the source of {model.name} (model) differs from that of the stored run")
+    for text in changed:
+        warnings.warn(f"{directory}: {text}", stacklevel=3)
+    return rundir
+
+
 class Stored:
     """Member ``member`` of a run directory.
 
     ``module`` is the module, or the function that makes one, of a run whose model was given in
-    Python.
+    Python; ``own`` are functions and classes of your own that its recipe names, in a list or by
+    name.
     """
 
     def __init__(
@@ -65,8 +94,9 @@ class Stored:
         member: int = 0,
         *,
         module: nn.Module | Callable[[], nn.Module] | None = None,
+        own: Any = (),
     ):
-        self._rundir = RunDir.open(Path(directory))
+        self._rundir = open_with(directory, own, module)
         look_also_in(self._rundir.facts.get("directory"))
         recipes = self._rundir.recipes
         if not 0 <= member < len(recipes):
@@ -134,7 +164,12 @@ class Stored:
             for name, values in arrays.items()
             if name.startswith(prefix)
         }
-        return with_weights(self._blank().to(self._dtype), self.theta, buffers)
+        return with_weights(self._blank().to(self._dtype), self.theta, buffers, self._loss)
+
+    def _loss(self) -> nn.Module:
+        require([self.recipe.loss], f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
+        counts = self.pipeline.class_counts().int().tolist()
+        return build_loss(self.recipe.loss, self.pipeline.task, counts=counts)
 
     @property
     def theta(self) -> Tensor:
@@ -163,6 +198,7 @@ class Stored:
                 expected="that module again",
                 repair=f"open it in Python: ravine.Run({str(self.directory)!r}, module=...)",
             )
+        require([self.recipe.model], f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
         p = self.pipeline
         return build(
             fitted_model(self.recipe, p.outputs),

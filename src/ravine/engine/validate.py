@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ravine.catalogue import table
+from ravine.catalogue import PREFIX, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions
 from ravine.engine.rows.frozen import frozen
 from ravine.engine.rows.population import Objective, Population, joined
+from ravine.engine.rows.torch_rows import check_optimizer, is_torch
 from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.answers import Answers
 from ravine.nn.traits import Trait, any_layer
@@ -61,7 +62,10 @@ def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
             measured += [
                 "_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))
             ]
+    _check_one_number(recipe, objective)
     for each in recipes:
+        if is_torch(each.optimizer):
+            check_optimizer(each.optimizer, objective)
         _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
     return answers
@@ -168,6 +172,8 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
 def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
     """What is measured on classes says nothing about numbers, and the other way round."""
     for part in recipe.metrics:
+        if part.kind.startswith(PREFIX):
+            continue
         of_numbers = part.kind in _OF_NUMBERS
         if of_numbers != (pipeline.task == "regression") and pipeline.task != "multilabel":
             known = [
@@ -187,6 +193,20 @@ def _check_monitor(recipe: Recipe, pipeline: Pipeline, metrics: list[str]) -> No
         raise InputError(
             "stop.monitor", got=recipe.stop.monitor, expected=f"one of {', '.join(known)}"
         )
+
+
+def _check_one_number(recipe: Recipe, objective: Objective) -> None:
+    """One number for a batch cannot be weighed sample by sample."""
+    if not getattr(objective.loss, "one_number", False):
+        return
+    for path in ("regularize.hard_negatives", "data.bootstrap"):
+        if recipe.get(path) != Recipe().get(path):
+            raise InputError(
+                path,
+                got="a loss that gives one number for a batch",
+                expected="a loss for each sample",
+                repair='give [B], for example with reduction="none"',
+            )
 
 
 def _check_class_weights(recipe: Recipe, pipeline: Pipeline) -> None:

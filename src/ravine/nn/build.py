@@ -3,6 +3,7 @@ layout of a row."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import Init, Part, make
+from ravine.catalogue import MEMBER, Init, Part, make
 from ravine.errors import InputError
 from ravine.layout import Layout
 from ravine.nn.convolution import LocallyConnected
 from ravine.nn.criterion import SampleLoss
+from ravine.nn.own_loss import OwnLoss
 from ravine.nn.randomized import settle
 from ravine.nn.stack import Shape, Stack, call, evaluated, example
 from ravine.nn.traits import Trait, traits
@@ -121,7 +123,13 @@ def build_loss(
     made: Any = _made("loss", part)
     if made.kind == "auto" and task in _LOSSES:
         made = make("loss", {**made.model_dump(exclude_unset=True), "kind": _LOSSES[task]})
-    loss: SampleLoss = call("loss", made)
+    loss: Any = call("loss", made)
+    if not isinstance(loss, SampleLoss):
+        annotations = made.technique.fields
+        members = [
+            n for n, (a, _) in annotations.items() if MEMBER in getattr(a, "__metadata__", ())
+        ]
+        loss = OwnLoss(copy.deepcopy(loss), task, members)
     weights = _class_weights(made.class_weights, counts)
     if weights is not None:
         if not loss.weighable:

@@ -31,8 +31,11 @@ def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
     return stack(layers, shape)[0]
 
 
-def module(shape: Shape, outputs: int, *, name: Text = "module") -> nn.Module:
-    """A module that was given in Python; a recipe can name it, not hold it.
+def module(
+    shape: Shape, outputs: int, *, name: Text = "module", code: Text | None = None
+) -> nn.Module:
+    """A module that was given in Python; a recipe can name it, not hold it. ``code`` is the sha256 of
+    its source.
 
     Errors: always, in a recipe that is trained without ``model``.
     """

@@ -4,6 +4,7 @@ it cannot take it."""
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.catalogue import Init, Part, find, make
+from ravine.catalogue import Init, Part, make
 from ravine.errors import InputError, first_line
 
 Shape = tuple[int, ...]
@@ -99,8 +100,9 @@ def stack(
 
 def call(kind: str, part: Any, *given: Any) -> Any:
     """A part's function on what its kind receives, with the technique's own fields."""
-    technique = find(kind, part.kind)
-    return technique.function()(*given, **{name: getattr(part, name) for name in technique.fields})
+    found = part.technique.function()(*given, **part.arguments)
+    # a layer that was given as a module is every member's own
+    return copy.deepcopy(found) if "copied" in part.technique.marks else found
 
 
 def build_layer(

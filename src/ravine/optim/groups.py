@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.catalogue import Part, find
+from ravine.catalogue import Part
 from ravine.layout import Layout
 
 Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbours, else an index
@@ -53,7 +53,7 @@ class Group:
         first = parts[0]
         self.rows = list(rows)  # rows of theta; position i of the group is rows[i]
         self.kind: str = first.kind
-        technique = find("optimizer", self.kind)
+        technique = first.technique
         self.formula, self.marks = technique.function(), technique.marks
         self.flags = {
             name: value for name, value in own(first).items() if not isinstance(value, float)
@@ -141,8 +141,7 @@ def on_host(device: torch.device) -> bool:
 
 def own(part: Any) -> dict[str, Any]:
     """The technique's own fields of an optimiser part, without those that all optimisers share."""
-    fields = find("optimizer", part.kind).fields
-    return {name: getattr(part, name) for name in fields}
+    return part.arguments
 
 
 def key(part: Any) -> tuple[Any, ...]:
@@ -169,7 +168,8 @@ def grouped(
     """The groups of a population, in the order of their first rows."""
     members: dict[tuple[Any, ...], list[int]] = {}
     for row, part in enumerate(parts):
-        members.setdefault(key(part), []).append(row)
+        if "torch" not in part.technique.marks:  # those are objects, which step by themselves
+            members.setdefault(key(part), []).append(row)
     return [
         Group(rows, [parts[r] for r in rows], layout, device, dtype) for rows in members.values()
     ]

@@ -4,15 +4,17 @@ observed."""
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from ravine import durations
-from ravine.catalogue import Part, find, make
-from ravine.errors import InputError
+from ravine.catalogue import Part, make
+from ravine.errors import InputError, first_line
 from ravine.measures import better_is
 from ravine.optim.cycle import one_cycle_momentum
 
@@ -115,11 +117,10 @@ class Schedules:
 
     def _curve(self, part: Any, total: int, t: np.ndarray) -> np.ndarray:
         warmup = durations.steps(part.warmup, self.epoch_steps, total)
-        technique = find("schedule", part.kind)
-        fields = {name: getattr(part, name) for name in technique.fields}
-        curve = technique.function()(
-            np.maximum(t - warmup, 0), max(1, total - warmup), self.epoch_steps, **fields
-        )
+        function = part.technique.function()
+        own, rest = np.maximum(t - warmup, 0), max(1, total - warmup)
+        curve = np.asarray(function(own, rest, self.epoch_steps, **part.arguments), float)
+        curve = np.broadcast_to(curve, t.shape)
         if warmup == 0:
             return curve
         rise = t / warmup if part.warmup_kind == "linear" else 0.0
@@ -178,6 +179,45 @@ def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) ->
             )
         values.append(rate / lr)
     return make("schedule", {"kind": "table", "values": tuple(values)})
+
+
+def tabulate_torch(make_scheduler: Callable[[Any], Any], amount: int, unit: str, lr: float) -> Part:
+    """A scheduler of PyTorch's as a schedule: run once on an optimiser of one number, and written
+    down. It steps once an epoch, in a run of steps once a step.
+
+    >>> step_lr = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2)
+    >>> [round(v, 6) for v in tabulate_torch(step_lr, 4, "ep", 0.1).values]
+    [1.0, 1.0, 0.1, 0.1]
+
+    Errors: a scheduler that waits for a metric, and one that cannot be made.
+    """
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
+    each_step = (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.CyclicLR)
+    try:
+        scheduler = make_scheduler(optimizer)
+    except (TypeError, ValueError) as error:
+        repair = "for example schedule=lambda optimizer: StepLR(optimizer, step_size=10)"
+        got = f"a scheduler that cannot be made: {first_line(error)}"
+        expected = "a function of an optimiser that gives a scheduler"
+        raise InputError("schedule", got=got, expected=expected, repair=repair) from None
+    name = type(scheduler).__name__
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        repair = 'schedule={"kind": "on_plateau", "factor": 0.1, "patience": "10ep"} does the same'
+        raise InputError("schedule", got=name, expected="rates known beforehand", repair=repair)
+    if isinstance(scheduler, each_step) and unit == "ep":
+        repair = 'set steps instead of epochs, or use schedule="one_cycle" or "triangular"'
+        raise InputError(
+            "schedule", got=f"{name}, which steps with every batch", expected="", repair=repair
+        )
+    rates = []
+    with warnings.catch_warnings():  # the optimiser does not step
+        warnings.simplefilter("ignore")
+        for _ in range(amount):
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+            scheduler.step()
+    values = tuple(rate / lr for rate in rates)
+    every = "1ep" if unit == "ep" else "1it"
+    return make("schedule", {"kind": "table", "values": values, "every": every})
 
 
 def _check(part: Any, epoch_steps: int, total: int) -> None:

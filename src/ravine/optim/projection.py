@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.catalogue import find
 from ravine.layout import Layout
 from ravine.optim.groups import Rows, selection
 
@@ -51,7 +50,7 @@ class _Group:
 
     def __init__(self, rows: list[int], parts: Sequence[Any], device: torch.device):
         self.rows: Rows = selection(rows, device)
-        self.project = find("constraint", parts[0].kind).function()
+        self.project = parts[0].technique.function()
         self.arguments = _flags(parts[0])
         for name, value in parts[0].arguments.items():
             if isinstance(value, float):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -74,13 +74,14 @@ class RowOptimizer:
         alive: Tensor,
         t: Tensor,
         momentum: Tensor | None = None,
+        others: Callable[[Now], None] | None = None,
     ) -> None:
         """Update theta [P, D] in place from grad [P, D], which stays as it is.
 
         ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1,
         ``momentum`` [P] float64 sets momentum or beta1 (NaN: the row's own stands; a row without
         momentum stays without). Rows not ``alive`` [P] do not change in a single bit, nor do their
-        slots.
+        slots. ``others`` steps the rows whose optimisers are no formulas.
         """
         now = Now(lr, alive, t, momentum, [], [], [], None)
         if on_host(self.device):
@@ -92,6 +93,8 @@ class RowOptimizer:
             self.lookahead.before(theta, now)
         for runner in self._runners:
             runner.step(theta, grad, now)
+        if others is not None:
+            others(now)
         if self.lookahead.rows:
             self.lookahead.after(theta, now)
 

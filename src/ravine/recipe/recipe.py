@@ -25,14 +25,17 @@ from ravine.catalogue import (
     Optimizer,
     PerMember,
     Schedule,
+    Step,
     Text,
     as_table,
     find,
     held,
+    known,
     per_member,
     table,
 )
 from ravine.errors import InputError, unknown
+from ravine.own import PREFIX
 from ravine.part import Part, table_class
 from ravine.recipe.sections import Average, Clip, Data, Regularize, Several, Start, Stop
 
@@ -50,6 +53,10 @@ class Recipe(Part):
     data: Data = Field(default_factory=Data)
     model: Model = "mlp"
     loss: Loss = "auto"
+    step: Step | None = Field(
+        None,
+        description="how a batch becomes a loss, in Python of your own; none: model, then loss",
+    )
     optimizer: PerMember[Optimizer] = "adam"
     schedule: PerMember[Schedule] = "constant"
     clip: Clip = Field(default_factory=Clip)
@@ -207,9 +214,10 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def _class(kind: str, name: str, path: str) -> type[Part]:
-    if name not in table(kind):
-        raise unknown(path, name, table(kind))
-    return find(kind, name).part
+    try:
+        return find(kind, name).part
+    except InputError:
+        raise unknown(path, name, known(kind)) from None
 
 
 def _known_to(new: type[BaseModel], old: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
@@ -301,10 +309,13 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema()
     definitions = schema.setdefault("$defs", {})
     for kind in FILES:
+        names = "|".join([*sorted(table(kind)), f"{PREFIX}.+"])
+        own_part = {"properties": {"kind": {"type": "string", "pattern": f"^{PREFIX}"}}}
         choices: list[dict[str, Any]] = [
-            {"type": "string", "pattern": f"^({'|'.join(sorted(table(kind)))})(:.*)?$"}
+            {"type": "string", "pattern": f"^({names})(:.*)?$"},
+            {"type": "object", "required": ["kind"], **own_part},
         ]
-        for name, row in sorted(table(kind).items()):
+        for name, row in sorted(known(kind).items()):
             own = row.part.model_json_schema()
             definitions.update(own.pop("$defs", {}))
             unnamed = (kind, name) == ("model", "layers")  # a list of layers says what it is

@@ -56,7 +56,9 @@ class Several:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return core_schema.no_info_before_validator_function(
-            lambda value: [value] if isinstance(value, str | dict | Part) else value,
+            lambda value: (
+                [value] if isinstance(value, str | dict | Part) or callable(value) else value
+            ),
             handler(source),
         )
 

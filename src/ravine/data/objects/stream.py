@@ -61,7 +61,7 @@ class Items:
         return len(self.index)
 
     def take(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        with _seeded(key(self.seed, "dataset", "row", int(index[0]))):
+        with seeded(key(self.seed, "dataset", "row", int(index[0]))):
             return self.fetch(index)
 
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ class _Steps(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         rows = self.order.rows(step)
-        with _seeded(key(self.items.seed, "dataset", step)):
+        with seeded(key(self.items.seed, "dataset", step)):
             x, y = self.items.fetch(rows)
         return x, y, rows
 
@@ -153,10 +153,10 @@ class Ordered:
 
     def _epoch(self, epoch: int | str) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass, its draws a function of the epoch and the place in it."""
-        with _seeded(key(self.seed, "loader", epoch)):
+        with seeded(key(self.seed, "loader", epoch)):
             iterator = iter(self.loader)
         for place in itertools.count():
-            with _seeded(key(self.seed, "loader", epoch, place)):
+            with seeded(key(self.seed, "loader", epoch, place)):
                 batch = next(iterator, None)
             if batch is None:
                 return
@@ -243,7 +243,7 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
     probe = torch.linspace(0, len(items) - 1, min(_PROBE, len(items))).long()
     twice = []
     for time in range(2):
-        with _seeded(key("probe", time)):
+        with seeded(key("probe", time)):
             twice.append(items.fetch(probe))
     same = all(
         torch.equal(
@@ -352,7 +352,7 @@ def _value(value: Any) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Python's, NumPy's and PyTorch's global random numbers seeded, and put back afterwards."""
     python, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

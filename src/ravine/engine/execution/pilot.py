@@ -19,6 +19,7 @@ from ravine.engine.execution.device import device, kernel_threads, multiplies_bf
 from ravine.engine.execution.memory import keep_freed_memory
 from ravine.engine.execution.record import Execution
 from ravine.engine.rows.population import Population
+from ravine.engine.rows.torch_rows import is_torch
 from ravine.engine.rows.ways import WAYS, Dense, OneByOne, Parts, Threads, Way, Workload
 from ravine.engine.rows.ways.dense import SMALL
 from ravine.recipe import Recipe
@@ -133,7 +134,7 @@ def _graphable(recipe: Recipe, population: Population) -> bool:
     what takes the time."""
     small = population.theta.numel() <= GRAPHED
     same = recipe.optimizer.accumulate == 1 and not recipe.regularize.weight_noise
-    return small and same and population.global_seeds is None
+    return small and same and population.global_seeds is None and not is_torch(recipe.optimizer)
 
 
 # --- timing ---------------------------------------------------------------------------------------

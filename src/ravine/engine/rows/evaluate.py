@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import Part, find
+from ravine.catalogue import PREFIX, Part, find
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.objective import Objective, joined
 from ravine.nn.answers import Answers
@@ -40,7 +40,7 @@ def metric_functions(
         }
     else:
         own = {name: _bind(find("metric", name).part(), answers) for name in _own_names(task, loss)}
-    return own | {part.kind: _bind(part, answers) for part in parts}
+    return own | {metric_name(part): _bind(part, answers) for part in parts}
 
 
 def metric_names(task: str, parts: Sequence[Part], loss: Part | None = None) -> list[str]:
@@ -50,7 +50,12 @@ def metric_names(task: str, parts: Sequence[Part], loss: Part | None = None) -> 
         own = [f"head{h}_{_of_head(each)}" for h, each in enumerate(heads.losses)]
     else:
         own = [*_own_names(task, loss)]
-    return list(dict.fromkeys([*own, *(part.kind for part in parts)]))
+    return list(dict.fromkeys([*own, *map(metric_name, parts)]))
+
+
+def metric_name(part: Part) -> str:
+    """What a metric is called in a run."""
+    return part.kind.removeprefix(PREFIX)
 
 
 def _own_names(task: str, loss: Part | None) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ def _at_head(answers: Answers, heads: Any, h: int) -> Metric:
 
 
 def _bind(part: Part, answers: Answers) -> Metric:
-    function = functools.partial(find("metric", part.kind).function(), **part.arguments)
+    function = functools.partial(part.technique.function(), **part.arguments)
     return lambda output, target: function(answers.scores(output), answers.truth(target))
 
 

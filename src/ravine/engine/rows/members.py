@@ -335,7 +335,8 @@ class Members:
         """Return a member to a state that ``take`` gave."""
         for column in self.columns.values():
             for name, tensor in column.row(row).items():
-                tensor.copy_(arrays[name])
+                if name in arrays:  # else it came later, and goes with the values
+                    tensor.copy_(arrays[name])
             column.put(row, values)
 
     def changed_by_step(self) -> list[Tensor]:

@@ -20,6 +20,7 @@ from ravine.data.pipeline import Batch
 from ravine.engine.rows.frozen import depth_factors, frozen
 from ravine.engine.rows.members import Members, Slots, Tensors
 from ravine.engine.rows.population import Population
+from ravine.engine.rows.torch_rows import TorchRows
 from ravine.optim.clipping import clip
 from ravine.optim.groups import on_host
 from ravine.optim.penalties import add_penalty_gradients, soft_threshold
@@ -68,6 +69,7 @@ class Stepper:
             dtype=theta.dtype,
             compiled=theta.is_cuda and theta.numel() >= FORMULA_COMPILED and has_triton(),
         )
+        self.torch_rows = TorchRows(population, recipes)
         self.accumulate: int = recipes[0].optimizer.accumulate
         self.alive = torch.ones(len(recipes), dtype=torch.bool, device=theta.device)  # [P]
         # the running average of the weights [P, D]
@@ -84,6 +86,7 @@ class Stepper:
     def _register(self, members: Members) -> None:
         self.population.register(members)
         members.add(Slots(self.optimizer))
+        members.add(self.torch_rows)
         alive = Tensors(
             "alive", self, "alive", lambda new: torch.ones(len(new), dtype=torch.bool), stepped=True
         )
@@ -222,7 +225,8 @@ class Stepper:
         )  # [P], before clipping
         # a row whose numbers are not finite does not move, and nothing of the others changes
         moves = self._moves(losses, norms)
-        self.optimizer.step(theta, population.grad, rate, moves, t, momentum)
+        others = self.torch_rows.step if self.torch_rows else None
+        self.optimizer.step(theta, population.grad, rate, moves, t, momentum, others)
         # decay and momentum move weights without a gradient too: scale the whole step, not the
         # gradient alone
         if scale is not None and before is not None:

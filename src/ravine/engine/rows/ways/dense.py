@@ -25,6 +25,7 @@ from ravine.engine.rows.ways.workload import Workload
 from ravine.layout import Layout
 from ravine.nn.criterion import above_zero
 from ravine.nn.losses import Auto, CrossEntropy
+from ravine.nn.own_loss import OwnLoss
 from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Stack
 
@@ -139,6 +140,8 @@ class DenseNetwork:
         for layer in found.values():
             if type(layer) not in passes.LAYERS or _hooked(layer):
                 return f"{type(layer).__name__} is not among the dense layers"
+        if isinstance(first.loss, OwnLoss):
+            return "a loss of one's own may look at several samples together"
         if not any(isinstance(layer, nn.Linear) for layer in found.values()):
             return "no dense layer"
         losses = [dict(objective.loss.named_buffers()) for objective in objectives]

@@ -1,0 +1,77 @@
+"""A person's functions where data are read, prepared and augmented: called as the package's own
+techniques are, and drawing from global random numbers that are a function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.catalogue import Part, find
+from ravine.data.draw import Draw, Samples
+from ravine.data.objects.arrays import from_python
+from ravine.data.objects.stream import seeded
+from ravine.data.source import Source
+from ravine.data.statistics import Rows
+from ravine.data.transform import Transform
+from ravine.errors import InputError
+from ravine.randomness import key
+
+
+class OwnTransform(Transform):
+    """A person's function of inputs [N, ...]; ``settings`` name it, and never bring it: what is not
+    in this process is asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        settings = self.settings
+        found = find("preprocess", settings["kind"], settings["code"]).function()
+        prepared = torch.as_tensor(found(x, **settings["fields"]))
+        if prepared.dim() == 0 or len(prepared) != len(x):
+            raise InputError(
+                "data.preprocess",
+                got=f"{settings['kind']}, which makes {tuple(prepared.shape)} of {tuple(x.shape)}",
+                expected=f"as many rows as it was given, [{len(x)}, ...]",
+            )
+        return prepared
+
+
+def technique(kind: str, part: Part) -> Callable[..., Any]:
+    """The function of a part, called as the techniques of its kind are."""
+    function, own = part.technique.function(), getattr(part.technique, "own", None)
+    if own is None:
+        return function
+    if kind == "preprocess" and not own.contract:
+        return lambda rows, **fields: _transform(part, rows)
+    if kind == "augment" and own.takes[1:] != ("draw",):
+        return lambda batch, draw, **fields: _augment(function, own.takes, batch, draw, fields)
+    if kind == "source":
+        return lambda root, **fields: _source(function, root, fields)
+    return function
+
+
+def _transform(part: Part, rows: Rows) -> Transform:
+    settings = {"kind": part.kind, "code": part.code, "fields": part.arguments}
+    return OwnTransform(settings)
+
+
+def _augment(
+    function: Callable[..., Any],
+    takes: tuple[str, ...],
+    batch: Samples,
+    draw: Draw,
+    fields: dict[str, Any],
+) -> Samples:
+    with seeded(key(*draw.parts)):
+        if len(takes) == 1:
+            return batch.with_x(torch.as_tensor(function(batch.x, **fields)).to(batch.device))
+        x, y = function(batch.x, batch.y, **fields)
+    batch.y = y
+    return batch.with_x(x)
+
+
+def _source(function: Callable[..., Any], root: Path, fields: dict[str, Any]) -> Source:
+    found = function(root, **fields)
+    return found if isinstance(found, Source) else from_python(found)

@@ -1,0 +1,205 @@
+"""Members whose optimiser is one of PyTorch's kind: an object of their own that updates the
+parameters of their row."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ravine.catalogue import Part
+from ravine.engine.rows.matrix import ParameterMatrix
+from ravine.engine.rows.members import Arrays, Column, Facts, Newcomers
+from ravine.engine.rows.nested import pack, unpack
+from ravine.errors import InputError, RavineError, first_line
+from ravine.optim.groups import Now
+from ravine.recipe import Recipe
+
+
+def is_torch(part: Part) -> bool:
+    """Whether an optimiser is a person's, or PyTorch's, and not a formula over rows."""
+    return "torch" in part.technique.marks
+
+
+class Own:
+    """The optimisers of one member, and the rates at which its parameter groups began."""
+
+    def __init__(self, part: Part, objective: nn.Module):
+        self.part = part
+        self.optimizers = _made(part, objective)
+        # a function that takes no rate says its own: the recipe's multiplies it
+        self.lr = float(part.lr) if "lr" in part.technique.own.fields else 1.0
+        self.began = [[float(g["lr"]) for g in o.param_groups] for o in self.optimizers]
+
+    def step(self, lr: float, momentum: float | None) -> None:
+        for optimizer, rates in zip(self.optimizers, self.began, strict=True):
+            for group, began in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = lr if began == self.lr else began * (lr / self.lr)
+                if momentum is not None and momentum == momentum:
+                    _set_momentum(group, momentum)
+            optimizer.step()
+
+    def state(self) -> tuple[Any, dict[str, Tensor]]:
+        return pack([optimizer.state_dict() for optimizer in self.optimizers])
+
+    def load(self, plain: Any, tensors: Mapping[str, Tensor]) -> None:
+        stored = unpack(plain, tensors)
+        for optimizer, state in zip(self.optimizers, stored, strict=True):
+            optimizer.load_state_dict(copy.deepcopy(state))
+            _exactly(optimizer, state)
+
+
+def _made(part: Part, objective: nn.Module) -> list[Optimizer]:
+    function, own = part.technique.function(), part.technique.own
+    named = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]
+    first = own.takes[0] if own.takes else ""
+    given: Any = [parameter for _, parameter in named]
+    if first in ("model", "module"):
+        given = objective.model
+    elif first == "named_parameters":
+        given = [(name.removeprefix("model."), parameter) for name, parameter in named]
+    fields = {name: value for name, value in part.arguments.items() if name in own.fields}
+    found = function(given, **fields)
+    optimizers = list(found) if isinstance(found, list | tuple) else [found]
+    if not optimizers or not all(isinstance(one, Optimizer) for one in optimizers):
+        raise InputError(
+            "optimizer",
+            got=f"{own.name}, which gives {type(found).__name__}",
+            expected="a torch.optim.Optimizer, or a list of them",
+            repair="for a formula over rows register a function of (w, g, state, t, layout, *, lr) "
+            'with @ravine.technique("optimizer")',
+        )
+    return optimizers
+
+
+def _set_momentum(group: dict[str, Any], momentum: float) -> None:
+    if "betas" in group:
+        group["betas"] = (momentum, *group["betas"][1:])
+    elif group.get("momentum"):
+        group["momentum"] = momentum
+
+
+def _exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """PyTorch casts what it loads to the parameter's dtype: put back what was in another one."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for place, slots in state.get("state", {}).items():
+        if not isinstance(place, int) or place >= len(parameters):
+            continue
+        held = optimizer.state.get(parameters[place], {})
+        for name, value in slots.items():
+            now = held.get(name)
+            if isinstance(value, Tensor) and isinstance(now, Tensor) and now.dtype != value.dtype:
+                held[name] = value.clone().to(now.device)
+
+
+class TorchRows(Column):
+    """One optimiser, or several, for each member whose recipe names a person's own; None for the
+    others, whose formulas `RowOptimizer` runs."""
+
+    name = "torch_optimizers"
+
+    def __init__(self, population: ParameterMatrix, recipes: Sequence[Recipe]):
+        self.population = population
+        self.held = _of(recipes, population.objectives)
+
+    def __bool__(self) -> bool:
+        return any(own is not None for own in self.held)
+
+    def step(self, now: Now) -> None:
+        """A step of every live row from its row of ``grad``."""
+        rows = self.population
+        lives = now.lives or now.alive.tolist()
+        rates = now.lrs or now.lr.tolist()
+        momenta = now.momenta if now.momentum is None else now.momentum.tolist()
+        for i, own in enumerate(self.held):
+            if own is None or not lives[i]:
+                continue
+            for parameter, gradient in zip(rows.parameters[i], rows.gradients_of[i], strict=True):
+                parameter.grad = gradient
+            own.step(rates[i], None if momenta is None else momenta[i])
+            for parameter in rows.parameters[i]:
+                parameter.grad = None
+
+    # --- a column ---------------------------------------------------------------------------------
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.held = [self.held[row] for row in rows]
+
+    def grow(self, new: Newcomers) -> None:
+        self.held = [*self.held, *_of(new.recipes, new.objectives)]
+
+    def arrays(self, rows: Sequence[int]) -> Arrays:
+        found: Arrays = {}
+        for place, row in enumerate(rows):
+            own = self.held[row]
+            if own is not None:
+                found |= {f"{self.name}/{place}.{n}": t for n, t in own.state()[1].items()}
+        return found
+
+    def facts(self, rows: Sequence[int]) -> Facts:
+        held = [self.held[row] for row in rows]
+        if not any(held):
+            return {}
+        return {self.name: [own and own.state()[0] for own in held]}
+
+    def load(self, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        for place, (own, plain) in enumerate(
+            zip(self.held, facts.get(self.name, ()), strict=False)
+        ):
+            if own is not None:
+                prefix = f"{self.name}/{place}."
+                own.load(plain, {n.removeprefix(prefix): t for n, t in arrays.items()})
+
+    def row(self, row: int) -> Arrays:
+        own = self.held[row]
+        return {} if own is None else {f"{self.name}/{n}": t for n, t in own.state()[1].items()}
+
+    def value(self, row: int) -> Facts:
+        own = self.held[row]
+        return {} if own is None else {self.name: own.state()[0]}
+
+    def put(self, row: int, values: Mapping[str, Any]) -> None:
+        own = self.held[row]
+        if own is not None:  # its tensors are those of then already
+            own.load(values[self.name], own.state()[1])
+
+
+def _of(recipes: Sequence[Recipe], objectives: Sequence[nn.Module]) -> list[Own | None]:
+    return [
+        Own(recipe.optimizer, objective) if is_torch(recipe.optimizer) else None
+        for recipe, objective in zip(recipes, objectives, strict=True)
+    ]
+
+
+def check_optimizer(part: Part, objective: nn.Module) -> None:
+    """Make the optimiser for a copy of the network, take a step and store it, so that what is wrong
+    is found before anything is written."""
+    name = part.technique.name.removeprefix("own:")
+    objective = copy.deepcopy(objective)
+    for parameter in objective.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3) if parameter.requires_grad else None
+    try:
+        own = Own(part, objective)
+        with torch.no_grad():
+            own.step(own.lr, None)
+    except RavineError:
+        raise
+    except Exception as error:  # a person's code may fail in any way
+        closure = "closure" in str(error)
+        raise InputError(
+            "optimizer",
+            got=f"{name}, whose first step fails ({type(error).__name__}: {first_line(error)})",
+            expected="an optimiser whose step() works from the gradients",
+            repair="one that asks for a closure needs a loop of its own: ravine.watch(model, "
+            "optimizer) goes with it"
+            if closure
+            else "",
+        ) from None
+    try:
+        own.state()
+    except InputError as error:
+        raise error.under(f"optimizer: the state of {name}") from None

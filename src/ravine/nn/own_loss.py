@@ -1,0 +1,84 @@
+"""A person's function or module as a loss of each sample."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from typing import Any
+
+from torch import Tensor, nn
+
+from ravine.errors import InputError
+from ravine.nn.criterion import SampleLoss, number
+
+# What outputs are to the losses of torch.nn, which one of a person's own may subclass.
+_READS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
+    ("log_probabilities", (nn.NLLLoss, nn.KLDivLoss)),
+    ("probabilities", (nn.BCELoss,)),
+    ("targets", (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)),
+)
+
+
+class OwnLoss(SampleLoss):
+    """``function(output, target)``, which gives a loss for each sample [B, ...] or one number for all.
+
+    One number is the mean over the batch, and counts as each sample's loss. ``members`` are the
+    fields of a partial function that may differ between members: buffers, which reach the function
+    as tensors of no extent. ``reads``: what outputs are to the loss (see `SampleLoss.reads`); where
+    the function has no such attribute they are ``targets`` in a regression, else ``scores``.
+    """
+
+    weighable = False
+    takes_classes = True
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        task: str | None = None,
+        members: Collection[str] = (),
+    ):
+        super().__init__()
+        self.own = function  # a module becomes a child of this one
+        if isinstance(function, functools.partial):
+            per_member = {n: v for n, v in function.keywords.items() if n in members}
+            per_member = {n: v for n, v in per_member.items() if isinstance(v, float)}
+            rest = {n: v for n, v in function.keywords.items() if n not in per_member}
+            self.own = functools.partial(function.func, *function.args, **rest)
+            for name, value in per_member.items():
+                self.register_buffer(f"field_{name}", number(value), persistent=False)
+            self._members = list(per_member)
+        else:
+            self._members = []
+        self.reads = getattr(function, "reads", _reads(function, task))
+        self.one_number = False  # whether the function gave one number for all samples
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        target = _alike(target, output)
+        fields = {name: getattr(self, f"field_{name}") for name in self._members}
+        losses = self.own(output, target, **fields)
+        if not isinstance(losses, Tensor):
+            expected = "a tensor: [B], or one number"
+            raise InputError("loss", got=type(losses).__name__, expected=expected)
+        if losses.dim() == 0:
+            self.one_number = True
+            return losses.expand(len(target))
+        if len(losses) != len(target):
+            got = f"a loss of shape {tuple(losses.shape)} for {len(target)} samples"
+            raise InputError("loss", got=got, expected="[B], or one number")
+        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
+
+def _reads(function: Callable[..., Any], task: str | None) -> str:
+    for reads, kinds in _READS:
+        if isinstance(function, kinds):
+            return reads
+    return "targets" if task == "regression" else "scores"
+
+
+def _alike(target: Tensor, output: Any) -> Tensor:
+    """Numbers [B, 1] for outputs [B] and the other way round, so that nothing is broadcast to
+    [B, B]."""
+    if not isinstance(output, Tensor) or not target.is_floating_point():
+        return target
+    same = target.shape == output.shape or target.numel() != output.numel()
+    return target if same or len(target) != len(output) else target.view_as(output)

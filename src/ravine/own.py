@@ -1,0 +1,346 @@
+"""What a Python object of a person's own is to a recipe: a name, fields, and the hash of its source.
+
+A recipe is data and cannot hold a function. It holds ``own:NAME``, the numbers, and the hash; this
+process holds the object, because a person has given it in Python or has named the file that brings
+it on the command line. Nothing that is read from a file leads to an import.
+
+``describe`` reads an object once. What it gives is called as the package's own technique of that
+kind is called, so that nothing behind it has to know who wrote it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import re
+import textwrap
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ravine.errors import InputError
+
+PREFIX = "own:"
+_NUMBER = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_WHOLE = Annotated[int, Field(strict=True)] | _NUMBER
+_FLAG = Annotated[bool, Field(strict=True)]
+_NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+FORMULA = ("w", "g", "state", "t", "layout")  # what an optimiser's formula over rows receives
+# speed switches of torch's optimisers, and what a recipe has its own fields for
+_NOT_FIELDS = {
+    "optimizer": {"foreach", "fused", "capturable", "differentiable", "decay", "lookahead"},
+}
+# What a function of each kind receives: shown where something else is given.
+RECEIVES = {
+    "source": "a function of (root) that gives (x, y) or a Source",
+    "preprocess": "a function of (x) that gives the inputs as the network shall see them",
+    "augment": "a function of (x), of (x, y), or of (batch, draw)",
+    "layer": "a module, or a function of (shape) that gives one",
+    "initializer": "a function of (w, fans, generator) that fills w in place",
+    "loss": "a function of (output, target) that gives [B] or one number, or an nn.Module",
+    "metric": "a function of (output, target) that gives a number",
+    "model": "a function of (shape, outputs) that gives a module",
+    "optimizer": "a class of torch.optim, or a function of the parameters that gives an optimiser",
+    "schedule": "a function of (epoch, lr), of (t, total, epoch), or of an optimiser",
+    "constraint": "a function of (w, layout) that changes w in place",
+    "step": "a function of (model, batch) that gives the loss, or a dictionary with it",
+}
+_FEWEST = {  # positional parameters, where a call with fewer or more could not be meant
+    "metric": (2, 2),
+    "step": (2, 2),
+    "initializer": (3, 3),
+    "constraint": (2, 2),
+    "schedule": (3, 3),
+    "augment": (1, 2),
+    "preprocess": (1, 1),
+    "source": (1, 1),
+    "layer": (1, 1),
+    "model": (2, 2),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """An object of a person's own, described."""
+
+    kind: str
+    name: str  # without the prefix
+    doc: str
+    code: str  # sha256 of its source and of what it has captured
+    fields: dict[str, tuple[Any, Any]]  # name -> (annotation, default or ...)
+    function: Callable[..., Any] = field(repr=False)  # called as a technique of its kind is
+    target: Any = field(repr=False)  # the object as it was given
+    takes: tuple[str, ...] = ()  # what it receives in its place
+    marks: frozenset[str] = frozenset()
+    contract: bool = False  # written as the package's own techniques are
+    better: str | None = None  # of a metric: the direction in which it improves
+
+
+def describe(
+    kind: str,
+    target: Any,
+    *,
+    name: str | None = None,
+    contract: bool = False,
+    better: str | None = None,
+) -> Own:
+    """Read a person's object: a function, a class, a module, or anything that can be called.
+
+    ``contract``: it is written as the package's own techniques of that kind are, so that its
+    annotations are in the vocabulary of ``ravine.catalogue``.
+
+    >>> def tilted(output, target, slope=2.0):
+    ...     "An absolute error."
+    >>> own = describe("loss", tilted)
+    >>> own.name, own.doc, own.fields["slope"][1]
+    ('tilted', 'An absolute error.', 2.0)
+
+    Raises `InputError` for what cannot be an object of that kind.
+    """
+    _check_sort(kind, target)
+    given, fields = _parameters(kind, target, contract)
+    _check(kind, target, given)
+    function, marks = _as_technique(kind, target, given)
+    return Own(
+        kind,
+        name or name_of(target),
+        inspect.cleandoc(_doc(target)),
+        code_of(target),
+        fields,
+        function,
+        target,
+        tuple(given),
+        marks,
+        contract,
+        better or getattr(target, "better", None),
+    )
+
+
+def name_of(target: Any) -> str:
+    """The name of a function or class, or of the class of anything else.
+
+    >>> name_of(lambda output, target: 0.0), name_of(describe)
+    ('lambda', 'describe')
+    """
+    target = target.func if isinstance(target, functools.partial) else target
+    name = getattr(target, "__name__", None) or type(target).__name__
+    return re.sub(r"\W+", "_", name).strip("_") or "own"
+
+
+def _doc(target: Any) -> str:
+    named = isinstance(target, type) or inspect.isroutine(target)
+    return (target.__doc__ if named else type(target).__doc__) or ""
+
+
+# --- signatures -----------------------------------------------------------------------------------
+
+
+def _parameters(
+    kind: str, target: Any, contract: bool
+) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
+    """What an object must be given in its place, and what it may be given by name: its fields."""
+    if not isinstance(target, type) and not inspect.isroutine(target) and _is_module(target):
+        return ["output", "target"] if kind == "loss" else ["x"], {}
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # of a builtin
+        return ["output", "target"], {}
+    hints = _hints(target) if contract else {}
+    needed, fields = [], {}
+    for each in parameters:
+        if each.default is each.empty and each.kind in _NEEDED:
+            needed.append(each.name)
+        elif each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            needed += ["*"] if each.kind is each.VAR_POSITIONAL else []
+        elif each.name not in _NOT_FIELDS.get(kind, ()):
+            annotation = hints.get(each.name, _annotation(each.default))
+            if annotation is not None:
+                default = ... if each.default is each.empty else each.default
+                fields[each.name] = (annotation, default)
+    return needed, fields
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except NameError as error:
+        raise InputError(
+            f"@ravine.technique {name_of(target)}",
+            got=str(error),
+            expected="annotations that can be read",
+            repair="from ravine.catalogue import Positive, Probability, PerMember, …",
+        ) from None
+
+
+def _annotation(default: Any) -> Any:
+    """What a field may be, by its default; None where it is no number or text."""
+    if isinstance(default, bool):
+        return _FLAG
+    if isinstance(default, int):
+        return _WHOLE
+    if isinstance(default, float):
+        return _NUMBER
+    if isinstance(default, str):
+        return str
+    if isinstance(default, tuple) and default:
+        inner = [_annotation(item) for item in default]
+        return None if None in inner else tuple[tuple(inner)]  # type: ignore[misc]
+    return Any if default is inspect.Parameter.empty else None
+
+
+def _check_sort(kind: str, target: Any) -> None:
+    if kind == "optimizer" and hasattr(target, "param_groups"):
+        own = f"torch.optim.{type(target).__name__}"
+        raise InputError(
+            "",
+            got=f"an optimiser that holds parameters ({type(target).__name__})",
+            expected=RECEIVES[kind],
+            repair=f"each member gets its own: optimizer={own}, or "
+            f"optimizer=lambda parameters: {own}(parameters, …)",
+        )
+    if not callable(target):
+        raise InputError("", got=type(target).__name__, expected=RECEIVES[kind])
+    if kind in ("metric", "step", "augment", "preprocess") and isinstance(target, type):
+        got, repair = f"the class {target.__name__}", "give an instance of it"
+        raise InputError("", got=got, expected=RECEIVES[kind], repair=repair)
+
+
+def _check(kind: str, target: Any, given: list[str]) -> None:
+    """A function that could not be called as functions of its kind are."""
+    repair = ""
+    if kind == "schedule" and len(given) in (1, 2):
+        repair = "ravine.train(schedule=…) tabulates a function of (epoch, lr), or of an optimiser"
+    fewest, most = _FEWEST.get(kind, (0, 99))
+    count = len([name for name in given if name != "*"])
+    if "*" not in given and not fewest <= count <= most:
+        raise InputError(
+            "",
+            got=f"{name_of(target)}, a function of ({', '.join(given)})",
+            expected=RECEIVES[kind],
+            repair=repair,
+        )
+
+
+def _as_technique(
+    kind: str, target: Any, given: list[str]
+) -> tuple[Callable[..., Any], frozenset[str]]:
+    """The object as a function that is called as the techniques of its kind are; and its marks."""
+    marks = frozenset(getattr(target, "marks", ()))
+    if kind == "loss":
+        if isinstance(target, type) or not given:
+            return target, marks
+        return lambda **fields: functools.partial(target, **fields) if fields else target, marks
+    if kind == "optimizer" and tuple(given[:5]) != FORMULA:
+        return target, marks | {"torch"}
+    if kind == "layer" and _is_module(target):
+        return lambda shape: target, marks | {"copied"}
+    return target, marks
+
+
+def _is_module(target: Any) -> bool:
+    """Whether an object is an ``nn.Module``: its class says so, and torch need not be imported."""
+    kinds = type(target).__mro__
+    return any(c.__name__ == "Module" and c.__module__.startswith("torch.nn") for c in kinds)
+
+
+def missing(kind: str, name: str, call: str = "ravine.Run(run, own=[{}])") -> InputError:
+    """The error for a recipe that names an object which this process does not hold."""
+    bare = name.removeprefix(PREFIX)
+    return InputError(
+        kind,
+        got=f"{name}, which is Python of your own and stands in no file",
+        expected=f"{bare} itself",
+        repair=f"bring it: in Python {call.format(bare)}; on the command line --with FILE.py, "
+        f'where @ravine.technique("{kind}") stands above it',
+    )
+
+
+# --- the hash of the source -----------------------------------------------------------------------
+
+
+def code_of(target: Any) -> str:
+    """sha256 of the source of an object and of the plain values that it has captured.
+
+    Functions that it calls are not part of it. Where no source is to be had (a session typed in),
+    the compiled code counts.
+
+    >>> def scaled(k):
+    ...     return lambda x: k * x
+    >>> code_of(scaled(2)) == code_of(scaled(2)), code_of(scaled(2)) == code_of(scaled(3))
+    (True, False)
+    """
+    return hashlib.sha256("\n".join(_told(target, 0)).encode()).hexdigest()
+
+
+def model_code(model: Any) -> str:
+    """The hash of a module's class, whatever weights it has; or of a function that makes one."""
+    return code_of(type(model) if _is_module(model) else model)
+
+
+def _told(target: Any, depth: int) -> list[str]:
+    if isinstance(target, functools.partial):
+        arguments = [_value(v, depth) for v in (*target.args, *target.keywords.values())]
+        return [*_told(target.func, depth), *target.keywords, *arguments]
+    if isinstance(target, type) or inspect.isroutine(target):
+        return [_source(target), *_captured(target, depth)]
+    return [_source(type(target)), _value(target, depth)]
+
+
+def _source(target: Any) -> str:
+    target = getattr(target, "__func__", target)
+    if (getattr(target, "__module__", None) or "").split(".")[0] in ("torch", "ravine"):
+        return f"{target.__module__}.{target.__qualname__}"  # versions stand beside the recipes
+    try:
+        text = textwrap.dedent(inspect.getsource(target)).strip()
+    except (OSError, TypeError):
+        text = getattr(target, "__qualname__", repr(target))
+        compiled = getattr(target, "__code__", None)
+        return text if compiled is None else text + _compiled(compiled)
+    # two lambdas may stand in one line
+    anonymous = getattr(target, "__name__", "") == "<lambda>"
+    return text + _compiled(target.__code__) if anonymous else text
+
+
+def _compiled(code: Any) -> str:
+    constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    return f"{code.co_code.hex()} {constants!r} {code.co_names!r}"
+
+
+def _captured(target: Any, depth: int) -> list[str]:
+    """The values that a function holds besides its source: of enclosing functions, and defaults."""
+    target = getattr(target, "__func__", target)
+    cells = getattr(target, "__closure__", None) or ()
+    held = []
+    for cell in cells:
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # not bound yet
+            continue
+    held += getattr(target, "__defaults__", None) or ()
+    held += (getattr(target, "__kwdefaults__", None) or {}).values()
+    return [_value(value, depth + 1) for value in held]
+
+
+def _value(value: Any, depth: int) -> str:
+    """A captured value: numbers, text and arrays by what they are, functions by their source."""
+    if isinstance(value, bool | int | float | str | bytes | None | type(...)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return str([(str(k), _value(v, depth)) for k, v in value.items()])
+    if isinstance(value, list | tuple | set | frozenset):
+        return str([_value(item, depth) for item in value])
+    if hasattr(value, "state_dict") and not isinstance(value, type):
+        return _ADDRESS.sub("", repr(value)) + _value(dict(value.state_dict()), depth)
+    if hasattr(value, "detach"):  # a tensor
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    if hasattr(value, "tobytes"):
+        return f"{value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if depth < 3 and (isinstance(value, type) or inspect.isroutine(value)):
+        return str(_told(value, depth + 1))
+    return _ADDRESS.sub("", repr(value))
