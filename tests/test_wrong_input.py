@@ -335,7 +335,7 @@ PYTHON = {
         ["one sample", "last_batch"],
     ),
     "a class as a model": ({"model": 3}, ["model", "3"]),
-    "a PyTorch loss": ({"loss": nn.CrossEntropyLoss()}, ["loss", "name"]),
+    "a PyTorch loss": ({"loss": nn.Linear(2, 2)}, ["loss"]),
     "a PyTorch optimiser": (
         {"optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)},
         ["optimizer"],
