@@ -110,7 +110,7 @@ FILES = {
     "d/m/Y by the file": (file(sep=";", a=list(EARLY.strftime("%d/%m/%Y"))), {"a": "date"}, ("a", EARLY)),
     "3 Jan 2020": (file(a=iso("%-d %b %Y"), b=iso("%B %-d, %Y"), c=iso("%a, %d %b %Y")), dict.fromkeys("abc", "date"), ("a", DAYS)),
     "dates with gaps": (file(a=some(iso("%d.%m.%Y"), "unknown"), b=some(iso("%Y-%m-%d"), "")), {"a": "date", "b": "date"}, None),
-    "not dates": (file(a=[f"{i % 3}.{i % 2}.5.1" for i in EVERY], b=[f"{12 + i % 3}:30" for i in EVERY]), {"a": "category", "b": "category"}, None),
+    "not dates": (file(a=[f"{i % 3}.{i % 2}.5.1" for i in EVERY], b=[f"{12 + i % 3}" + "h" * (i % 2) for i in EVERY]), {"a": "category", "b": "category"}, None),
     "flags": (
         file(a=Y, b=RNG.choice(["true", "False"], N), c=RNG.integers(0, 2, N), d=RNG.choice(["Y", "N"], N), y=FLOATS),
         dict.fromkeys("abcd", "flag"), ("a", [float(v == "yes") for v in Y]),

@@ -10,9 +10,10 @@ from sklearn.preprocessing import PowerTransformer, RobustScaler
 
 from ravine.data import distribution
 from ravine.data.pipeline import Pipeline
+from ravine.engine.rows.objective import Objective
 from ravine.layout import Features
 from ravine.nn import tabular
-from ravine.nn.build import build
+from ravine.nn.build import build, build_loss
 from ravine.recipe import Data
 
 G = torch.Generator().manual_seed(0)
@@ -35,11 +36,24 @@ def test_periodic_embedding_is_its_formula():
             np.testing.assert_allclose(found[b, f].detach().numpy(), [value, *expected], rtol=1e-12)
 
 
-def test_linear_maps_and_activations_are_their_formulas():
+def test_shared_weights_are_each_members_own_linear_map():
+    """W with a member's factors in front and behind is that member's weight."""
+    layer = tabular.SharedLinear(3, 5, 4).double()
+    assert set(layer.before_bias.unique().tolist()) == {-1.0, 1.0}
+    torch.nn.init.normal_(layer.behind_bias)
+    x = torch.randn(3, 7, 5, generator=G).double()
+    for m in range(3):
+        own = layer.behind_bias[m].T * layer.weight * layer.before_bias[m] / 5**0.5
+        plain = torch.nn.functional.linear(x[m], own, layer.bias[m, 0])
+        torch.testing.assert_close(layer(x)[m], plain)
+    head = tabular.MemberLinear(3, 5, 2).double()
+    for m in range(3):
+        plain = torch.nn.functional.linear(x[m], head.weight[m] / (10 * 5**0.5), head.bias[m, 0])
+        torch.testing.assert_close(head(x)[m], plain)
+
+
+def test_activations_are_their_formulas():
     x = torch.randn(7, 5, generator=G).double()
-    linear = tabular.ScaledLinear(5, 4).double()
-    plain = torch.nn.functional.linear(x, linear.weight / 5**0.5, linear.bias)
-    torch.testing.assert_close(linear(x), plain)
     for kind, reference in (
         ("mish", torch.nn.Mish()),
         ("selu", torch.nn.SELU()),
@@ -52,6 +66,24 @@ def test_linear_maps_and_activations_are_their_formulas():
     scale = tabular.FeatureScale(5).double()
     torch.nn.init.constant_(scale.bias, 0.5)
     torch.testing.assert_close(scale(x), 4 * x)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss"), [(3, "cross_entropy"), (1, "squared"), (2, "squared"), (1, "huber")]
+)
+def test_each_member_has_its_own_loss(outputs, loss):
+    """Training makes the mean of the members' losses small, evaluation measures their mean answer."""
+    network = build({"kind": "tabular", "dropout": 0.0, "members": 4}, (5,), outputs).double()
+    criterion = build_loss(loss, None)
+    objective = Objective(network, criterion)
+    x = torch.randn(6, 5, generator=G).double()
+    y = torch.arange(6) % 3 if outputs == 3 else torch.randn(6, outputs, generator=G).double()
+    each = network(x)
+    assert each.shape == (6, 4, outputs)
+    own = [criterion(each[:, m], y).mean() for m in range(4)]
+    torch.testing.assert_close(objective(x, y), torch.stack(own).mean())
+    torch.testing.assert_close(network.eval()(x), each.mean(1))
+    torch.testing.assert_close(objective.eval()(x, y), criterion(each.mean(1), y).mean())
 
 
 def test_a_category_is_its_row_of_the_table():
@@ -72,7 +104,7 @@ def test_features_go_where_they_belong():
     assert network.numbers == [slice(0, 1), slice(2, 4)]
     assert network.categories == [slice(4, 13)]
     assert network.rest == [slice(1, 2), slice(13, 14)]
-    assert network(torch.zeros(3, 14)).shape == (3, 2)
+    assert network(torch.zeros(3, 14)).shape == (3, 16, 2)
     moved = [torch.zeros(1, 14) for _ in range(15)]
     for place in range(14):
         moved[place][0, place] = 1.0

@@ -1,5 +1,5 @@
-"""A network made for tables: embeddings of numbers and categories, and a perceptron whose defaults
-are those of RealMLP.
+"""A network made for tables: embeddings of numbers and categories, and an ensemble of perceptrons
+that share their weights, with the defaults of RealMLP and the ensemble of TabM.
 
 Linear maps are in the neural tangent parametrisation, y = W x / sqrt(F) + b with W standard normal
 at first, so that one learning rate suits every width. What learns at another rate than the rest is
@@ -29,45 +29,59 @@ def tabular(
     shape: Shape,
     outputs: int,
     *,
-    hidden: tuple[Count, ...] = (256, 256, 256),
+    members: Count = 16,
+    hidden: tuple[Count, ...] = (128, 128, 128),
     activation: Literal["mish", "selu", "relu"] = "mish",
     dropout: PerMember[Probability] = 0.15,
     embedding: Literal["periodic", "none"] = "periodic",
     frequency: PerMember[Positive] = 0.1,
     category_size: Count = 8,
 ) -> nn.Module:
-    """A perceptron for rows of a table (F,), with embeddings of its numbers and categories.
+    """An ensemble of perceptrons for rows of a table (F,), with embeddings of numbers and
+    categories.
 
     Each number x becomes (x, V cos(2 pi w x + b) + c) in 4 dimensions, with 16 frequencies w of
     standard deviation ``frequency`` (``embedding = "none"``: x alone); each category of a column
     with more than 8 a vector of ``category_size``. Then a factor for each feature, and for each
     width of ``hidden`` a linear map, ``activation`` in the form (1 - a) x + a f(x) with a learned
-    for each unit, and ``dropout``; then the outputs. Which features are numbers and which columns
-    belong to one category it knows from the table (``csv``); elsewhere all are numbers. Made for
-    numbers of about unit scale (``robust``), adamw with lr 0.04, beta2 0.95 and decay 0.02.
+    for each unit, and ``dropout``; then the outputs.
+
+    The ``members`` share the embeddings and the weights W of the hidden layers; each has factors of
+    its own before and behind each W, its own biases and its own output layer. While it trains each
+    member has its own loss, and the mean of these is made small; the answer is the mean of the
+    members' outputs.
+
+    Which features are numbers and which columns belong to one category it knows from the table
+    (``csv``); elsewhere all are numbers. Made for numbers of about unit scale (``robust``), adamw
+    with lr 0.04, beta2 0.95 and decay 0.02.
 
     >>> tabular((3,), 2, hidden=(16,))(torch.zeros(5, 3)).shape
+    torch.Size([5, 16, 2])
+    >>> tabular((3,), 2, hidden=(16,)).eval()(torch.zeros(5, 3)).shape
     torch.Size([5, 2])
 
     Source: Holzmüller, Grinsztajn and Steinwart, "Better by default: strong pre-tuned MLPs and
-    boosted trees on tabular data", 2024; Gorishniy, Rubachev and Babenko, "On embeddings for
-    numerical features in tabular deep learning", 2022.
+    boosted trees on tabular data", 2024; Gorishniy, Kotelnikov and Babenko, "TabM: advancing
+    tabular deep learning with parameter-efficient ensembling", 2025; Gorishniy, Rubachev and
+    Babenko, "On embeddings for numerical features in tabular deep learning", 2022.
     """
     need_rank(shape, (1,), "rows of a table (F,)", "put images into a convolutional network")
     groups = getattr(shape, "groups", ()) or (("number", shape[0]),)
     return TabularNetwork(
-        groups, outputs, hidden, activation, dropout, embedding == "periodic", frequency,
+        groups, outputs, members, hidden, activation, dropout, embedding == "periodic", frequency,
         category_size,
     )  # fmt: skip
 
 
 class TabularNetwork(nn.Module):
-    """Features in ``groups`` of (what, width), one behind the other -> outputs [B, K]."""
+    """Features in ``groups`` of (what, width), one behind the other -> outputs [B, K], the mean of
+    M ``members``; while training, those of each member [B, M, K]."""
 
     def __init__(
         self,
         groups: Sequence[tuple[str, int]],
         outputs: int,
+        members: int,
         hidden: Sequence[int],
         activation: str,
         dropout: float,
@@ -76,6 +90,7 @@ class TabularNetwork(nn.Module):
         category_size: int,
     ):
         super().__init__()
+        self.members = members
         self.numbers, self.categories, self.rest = _places(groups)
         count = sum(place.stop - place.start for place in self.numbers)
         self.embedding = PeriodicEmbedding(count, frequency) if periodic and count else None
@@ -87,10 +102,10 @@ class TabularNetwork(nn.Module):
         width += sum(place.stop - place.start for place in self.rest)
         self.scale = FeatureScale(width)
         self.layers = nn.ModuleList(
-            nn.Sequential(ScaledLinear(a, b), MixedActivation(b, activation), Dropout(dropout))
+            nn.Sequential(SharedLinear(members, a, b), MixedActivation(b, activation), Dropout(dropout))
             for a, b in pairwise((width, *hidden))
-        )
-        self.head = ScaledLinear(hidden[-1] if hidden else width, outputs, gain=0.1)
+        )  # fmt: skip
+        self.head = MemberLinear(members, hidden[-1] if hidden else width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)  # [B, F]
@@ -101,10 +116,13 @@ class TabularNetwork(nn.Module):
         for place, table in zip(self.categories, self.tables, strict=True):
             parts.append(table(x[:, place]))
         parts += [x[:, place] for place in self.rest]
-        x = self.scale(torch.cat(parts, 1))
+        x = self.scale(torch.cat(parts, 1)).expand(self.members, -1, -1)  # [M, B, W]
         for layer in self.layers:
             x = layer(x)
-        return self.head(x)
+        outputs = self.head(x)  # [M, B, K]
+        if self.training and self.members > 1:
+            return outputs.transpose(0, 1)
+        return outputs.mean(0)
 
 
 def _places(
@@ -195,27 +213,57 @@ class FeatureScale(nn.Module):
         return x * (1 + self.RATE * self.bias)
 
 
-class ScaledLinear(nn.Module):
-    """y = ``gain`` W x / sqrt(F) + b, W [units, F] standard normal and b normal with deviation 1/2
-    at first (b zero where ``gain`` is not 1).
+class SharedLinear(nn.Module):
+    """y_m = s_m * (W (r_m * x_m)) / sqrt(F) + b_m of each of M members: [M, B, F] -> [M, B, units].
+    W [units, F] is the members' own together, standard normal at first; r is 1 or -1 at random, s
+    is 1, b normal with deviation 1/2.
 
-    Source: Jacot, Gabriel and Hongler, "Neural tangent kernel", 2018.
+    Source: Wen, Tran and Ba, "BatchEnsemble", 2020; Gorishniy et al., "TabM", 2025; Jacot, Gabriel
+    and Hongler, "Neural tangent kernel", 2018.
     """
 
-    def __init__(self, features: int, units: int, gain: float = 1.0):
+    def __init__(self, members: int, features: int, units: int):
         super().__init__()
-        self.gain = gain / math.sqrt(features)
-        self.plain = gain == 1.0
+        self.gain = 1 / math.sqrt(features)
         self.weight = nn.Parameter(torch.empty(units, features))
-        self.bias = nn.Parameter(torch.empty(units))
+        self.bias = nn.Parameter(torch.empty(members, 1, units))
+        self.before_bias = nn.Parameter(torch.empty(members, 1, features))  # r; it does not decay
+        self.behind_bias = nn.Parameter(torch.empty(members, 1, units))  # s
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight)
-        nn.init.normal_(self.bias, std=0.5 if self.plain else 0.0)
+        nn.init.normal_(self.bias, std=0.5)
+        nn.init.uniform_(self.before_bias, -1, 1)
+        nn.init.ones_(self.behind_bias)
+        with torch.no_grad():
+            self.before_bias.copy_(torch.where(self.before_bias < 0, -1.0, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x * self.gain, self.weight, self.bias)
+        product = F.linear(x * (self.gain * self.before_bias), self.weight)
+        return product * self.behind_bias + self.bias
+
+
+class MemberLinear(nn.Module):
+    """y_m = W_m x_m / (10 sqrt(F)) + b_m of each of M members: [M, B, F] -> [M, B, units]. W
+    [M, units, F] is standard normal and b zero at first."""
+
+    unit_axes = 2
+    GAIN = 0.1
+
+    def __init__(self, members: int, features: int, units: int):
+        super().__init__()
+        self.gain, self.fans = self.GAIN / math.sqrt(features), (features, units)
+        self.weight = nn.Parameter(torch.empty(members, units, features))
+        self.bias = nn.Parameter(torch.empty(members, 1, units))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x * self.gain, self.weight.mT)
 
 
 class MixedActivation(nn.Module):

@@ -32,9 +32,10 @@ from ravine.nn.stack import Stack, call
 from ravine.nn.tabular import (
     CategoryTable,
     FeatureScale,
+    MemberLinear,
     MixedActivation,
     PeriodicEmbedding,
-    ScaledLinear,
+    SharedLinear,
     TabularNetwork,
 )
 from ravine.nn.transformers import LanguageModel, Normal, NormalEmbedding, SequenceTransformer
@@ -88,8 +89,11 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     (Trait.RECURRENT, (nn.RNNBase,)),
     (Trait.RECURRENT | _PRODUCT, (nn.RNN, nn.LSTM, nn.GRU)),
     (_PRODUCT, (nn.Embedding, NormalEmbedding)),
-    (Trait.DENSE | Trait.SAMPLES_ALONE, (ScaledLinear, CategoryTable)),
-    (Trait.SAMPLES_ALONE, (TabularNetwork, PeriodicEmbedding, FeatureScale)),
+    (Trait.DENSE | Trait.SAMPLES_ALONE, (CategoryTable,)),
+    (
+        Trait.SAMPLES_ALONE,
+        (TabularNetwork, PeriodicEmbedding, FeatureScale, SharedLinear, MemberLinear),
+    ),
     (Trait.SAMPLES_ALONE, (LocallyConnected,)),
     # --- activations
     (_POINTWISE | Trait.RECTIFIES, (nn.ReLU, nn.ReLU6)),

@@ -76,7 +76,7 @@ def read(
             rows_by,  # it brings pandas, which other data do not need
         )
 
-        return _numbered(rows_by(path, facts["columns"]), path)
+        return _numbered(rows_by(path, facts), path)
     if kind in ("text", "shakespeare"):
         tokens = text.encode(text.read(path), classes).long()
         if not len(tokens):

@@ -13,24 +13,15 @@ import pandas as pd
 
 from ravine.data.tables import dates, numbers
 from ravine.data.tables.file import Cells, Table
+from ravine.data.tables.words import FALSE, NAMES_SOMETHING, TRUE, UUID, named_like_an_id
 from ravine.errors import InputError
 
 MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
 TEXT_WIDTH = 128  # features of a text column
+_PLAIN_MARKS = {"decimal": ".", "thousands": ""}
 _COUNTED = 50_000  # rows in which different numbers are counted
 
-_TRUE = ("true", "yes", "y", "t", "1", "on", "ja", "wahr", "oui", "vrai", "si", "sí", "x", "✓")
-_FALSE = ("false", "no", "n", "f", "0", "off", "nein", "falsch", "non", "faux")
-_UUID = re.compile(r"\{?[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\}?")
-_ID_NAME = re.compile(
-    r"(^|[\s_\-.])(id|ids|uid|uuid|guid|key|nr|no|num|number|nummer|index|idx|pk|row|rownum|"
-    r"reference|ref|isbn|ean|sku|serial)$|^(unnamed: ?\d+|id|index)\b|[a-z]I[dD]$|(kunden?|"
-    r"customer|account|order|invoice|ticket|record|patient|passenger|member)[\s_-]?(id|nr|no|"
-    r"number|nummer)",
-    re.IGNORECASE,
-)
-_FOLDED_ID = re.compile(r"[a-z]I[dD]$")
-_CODE_NAME = re.compile(r"(^|[\s_\-.])(zip|zipcode|plz|postcode|postal|code)s?($|[\s_\-.])", re.IGNORECASE)  # fmt: skip
+_SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
 
 
 def decide_columns(
@@ -73,6 +64,7 @@ class _Column:
     def __init__(self, cells: Cells):
         self.cells, self.name = cells, cells.name
         self._written: numbers.Written | None = None
+        self.large = False  # k and M are factors, not units
         self.marks: numbers.Marks | None = None
         self.unit: str | None = ""
         self.code = False  # digits with zeros in front, which numbers do not have
@@ -97,6 +89,7 @@ class _Column:
         if not self._mostly_digits():
             return None
         self._written = numbers.taken_apart(self.cells.texts, self.counts)
+        self.large = numbers.multiplied(self._written)
         self.unit = numbers.unit_of(self._written)
         if self.unit is None:
             return None
@@ -138,20 +131,50 @@ def _decided(c: _Column, comma: bool, why: str, day_first: bool) -> dict[str, An
     if not known:
         return _decision(c, "constant", "empty")
     if cells.numbers is not None:
-        return _numeric(c, cells.numbers, {"decimal": ".", "thousands": ""}, "numbers")
+        return _compact_dates(c) or _numeric(c, cells.numbers, _PLAIN_MARKS, "numbers")
     flag = _flag(c)
     if flag is not None:
         return flag
     if len(cells.texts) == 1:
-        return _decision(c, "constant", f"always {cells.texts[0]!r}")
-    if c.marks is not None:
-        found = _number(c, comma, why)
-        if found is not None:
-            return found
+        return _constant(c, str(cells.texts[0]))
+    found = _number(c, comma, why) if c.marks is not None else None
+    if found is not None:
+        return found
     found_dates = dates.dates_of(cells.texts, c.counts, day_first)
     if found_dates is not None:
         return _date(c, found_dates)
-    return _worded(c)
+    return _clock(c) or _worded(c)
+
+
+def _constant(c: _Column, value: str) -> dict[str, Any]:
+    """One value: says something where it is missing in some rows."""
+    if 0.05 <= c.cells.missing.mean() <= 0.95:
+        return _decision(c, "flag", f"{value!r} or empty", true=[value.lower()], false=[])
+    return _decision(c, "constant", f"always {value!r}")
+
+
+def _compact_dates(c: _Column) -> dict[str, Any] | None:
+    """Whole numbers such as 20200131 that all name days."""
+    values = c.cells.numbers
+    assert values is not None
+    known = values[~np.isnan(values)]
+    if known.min() < 18000101 or known.max() > 21991231 or (known != np.round(known)).any():
+        return None
+    different = np.unique(known)
+    days, _ = dates.parsed(np.array([f"{value:.0f}" for value in different], dtype=object), "Ymd")
+    if np.isnan(days).any() or len(different) < 3:
+        return None
+    return _decision(c, "date", "Ymd", form="Ymd", times=False)
+
+
+def _clock(c: _Column) -> dict[str, Any] | None:
+    """Times of the day and durations, as hours."""
+    values, counts = dates.hours(c.cells.texts), c.counts
+    good = ~np.isnan(values)
+    if counts[good].sum() < 0.9 * counts.sum():
+        return None
+    rows = c.cells.rows_of(values, np.nan)
+    return _numeric(c, rows, {**_PLAIN_MARKS, "clock": True}, "times, in hours")
 
 
 def _decision(c: _Column, kind: str, why: str, **more: Any) -> dict[str, Any]:
@@ -191,13 +214,15 @@ def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
         said.append("decimal ,")
     if c.unit:
         said.append(f"unit {c.unit}")
+    if c.large:
+        said.append("k, M and the like are factors")
     if marks.why:
         said.append(marks.why)
     if words:
         lost = int(counts[~good].sum())
         shown = ", ".join(map(repr, words[:3])) + (", …" if len(words) > 3 else "")
         said.append(f"{lost} {'cell' if lost == 1 else 'cells'} missing: {shown}")
-    facts = {**marks.facts(), "unit": c.unit}
+    facts = {**marks.facts(), "unit": c.unit, "large": c.large}
     rows = c.cells.rows_of(values, np.nan)
     return _numeric(c, rows, facts, "; ".join(said) or "numbers")
 
@@ -207,18 +232,55 @@ def _mark(mark: str) -> str:
 
 
 def _numeric(c: _Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> dict[str, Any]:
-    """A column of numbers [N]: a number, unless it is constant, a flag, or counts the rows."""
+    """A column of numbers [N]: a number, unless it is constant, a flag, or names the rows."""
+    gone = _sentinel(rows)
+    if gone:
+        rows = np.where(rows == gone, np.nan, rows)
+        facts, why = facts | {"gone": gone}, f"{why}; {gone:g} taken as missing"
     missing = np.isnan(rows)
     different = pd.Series(rows[:_COUNTED]).nunique()
     found = _decision(c, "number", why, **facts, different=different)
     found["missing"] = int(missing.sum())
     low, high = np.nanmin(rows), np.nanmax(rows)
     if low == high:
-        return found | {"kind": "constant", "why": f"always {low:g}"}
+        return found | _constant_number(low, missing)
     if low == 0 and high == 1 and ((rows == 0) | (rows == 1) | missing).all():
         return found | {"kind": "flag", "why": "0 and 1", "true": ["1"], "false": ["0"]}
     running = _running_number(c.name, rows)
-    return found | {"kind": "identifier", "why": running} if running else found
+    if running:
+        return found | {"kind": "identifier", "why": running}
+    return _named_codes(c, rows, different) or found
+
+
+def _constant_number(value: float, missing: np.ndarray) -> dict[str, Any]:
+    if 0.05 <= missing.mean() <= 0.95:
+        why = f"{value:g} or empty"
+        return {"kind": "flag", "why": why, "true": [f"{value:g}"], "false": []}
+    return {"kind": "constant", "why": f"always {value:g}"}
+
+
+def _sentinel(rows: np.ndarray) -> float:
+    """The number that stands for a missing one, such as -999 among numbers above 0; 0 for none."""
+    low = np.nanmin(rows)
+    if low not in _SENTINELS:
+        return 0.0
+    rest = rows[rows > low]
+    return float(low) if len(rest) and rest.min() >= 0 else 0.0
+
+
+def _named_codes(c: _Column, rows: np.ndarray, different: int) -> dict[str, Any] | None:
+    """Whole numbers whose name says that they are identifiers, of something that comes again: a
+    shop, a user."""
+    known = rows[~np.isnan(rows)]
+    if not NAMES_SOMETHING.search(c.name) or (known != np.round(known)).any():
+        return None
+    if different > 0.5 * len(known):
+        return _decision(c, "identifier", "its name says so, and most rows have their own number")
+    if different > MOST_CATEGORIES:
+        return None
+    if c.cells.numbers is not None:
+        c.cells = c.cells.raw()
+    return _category(c, f"{different} different numbers, which name something by its name")
 
 
 def _running_number(name: str, rows: np.ndarray) -> str:
@@ -230,15 +292,15 @@ def _running_number(name: str, rows: np.ndarray) -> str:
         return "a running number: each row has the next one"
     different = len(pd.unique(rows))
     spread = rows.max() - rows.min() + 1
-    if different == len(rows) and spread <= 1.05 * len(rows) and len(rows) >= 30:
-        return "a running number: each from the first to the last once"
-    if _named_like_an_id(name) and different >= 0.95 * len(rows):
+    if different == len(rows) and len(rows) >= 30:
+        if spread <= 1.05 * len(rows):
+            return "a running number: each from the first to the last once"
+        mostly_next = abs(np.median(steps)) == 1 or named_like_an_id(name)
+        if ((steps > 0).all() or (steps < 0).all()) and spread <= 3 * len(rows) and mostly_next:
+            return "a running number with gaps"
+    if named_like_an_id(name) and different >= 0.95 * len(rows):
         return "its name says so, and each row has its own number"
     return ""
-
-
-def _named_like_an_id(name: str) -> bool:
-    return bool(_ID_NAME.search(name)) or bool(_FOLDED_ID.search(name))
 
 
 # --- flags, dates, words --------------------------------------------------------------------------
@@ -249,7 +311,7 @@ def _flag(c: _Column) -> dict[str, Any] | None:
     if len(c.cells.texts) > 20:
         return None
     texts = {str(text).lower() for text in c.cells.texts}
-    true, false = sorted(texts & set(_TRUE)), sorted(texts & set(_FALSE))
+    true, false = sorted(texts & set(TRUE)), sorted(texts & set(FALSE))
     if len(true) + len(false) < len(texts) or not true:
         return None
     if false:
@@ -265,7 +327,9 @@ def _date(c: _Column, found: dates.Dates) -> dict[str, Any]:
     counts = c.counts
     lost = int(counts[np.isnan(found.days)].sum())
     said = [found.form + (" with times" if found.times else "")]
-    if not found.sure:
+    if not found.sure and " or " in found.form:
+        said.append("where a day could also be a month, the first is taken")
+    elif not found.sure:
         said.append("day and month could be the other way round")
     if lost:
         said.append(f"{lost} cells missing that are no dates")
@@ -282,7 +346,7 @@ def _worded(c: _Column) -> dict[str, Any]:
     texts, counts = c.cells.texts, c.counts
     known, different = int(counts.sum()), len(texts)
     probe = [str(text) for text in texts[:: max(1, different // 500)]]
-    if sum(bool(_UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
+    if sum(bool(UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
         return _decision(c, "identifier", "UUIDs")
     repeated = 1 - different / known
     if repeated < 0.5 and len({re.sub(r"\d+", "#", text) for text in probe}) < 0.02 * len(probe):
@@ -295,7 +359,7 @@ def _worded(c: _Column) -> dict[str, Any]:
         return _category(c, f"{different} different texts{mixed}")
     if words >= 3 and repeated < 0.5:
         return _decision(c, "text", f"{words:.0f} words a cell, most of them different", width=TEXT_WIDTH)  # fmt: skip
-    if repeated >= 0.05 and not (_named_like_an_id(c.name) and repeated < 0.5):
+    if repeated >= 0.05 and not (named_like_an_id(c.name) and repeated < 0.5):
         return _category(c, f"{different:,} different texts{mixed}")
     if words >= 2 and not any(any(map(str.isdigit, text)) for text in probe):
         return _decision(c, "text", "names of several words, nearly all different", width=TEXT_WIDTH)  # fmt: skip
@@ -333,9 +397,9 @@ def _wanted(
     if kind == "text":
         return _decision(c, "text", said, width=TEXT_WIDTH)
     texts = sorted(str(text).lower() for text in c.cells.texts)
-    true = [text for text in texts if text in _TRUE] or texts[-1:]
+    true = [text for text in texts if text in TRUE] or texts[-1:]
     false = [text for text in texts if text not in true]
-    if len(false) > 1 and not set(false) <= set(_FALSE):
+    if len(false) > 1 and not set(false) <= set(FALSE):
         raise InputError(place, got=f"{len(texts)} different texts", expected="two, for a flag")
     return _decision(c, "flag", said, true=true, false=false)
 
@@ -359,7 +423,7 @@ def _wanted_number(c: _Column, kind: str, comma: bool, why: str, place: str) -> 
             expected="numbers",
         )
     rows = c.cells.rows_of(values, np.nan)
-    facts = {**marks.facts(), "unit": c.unit or ""}
+    facts = {**marks.facts(), "unit": c.unit or "", "large": c.large}
     return _decision(c, "number", "", **facts) | {"missing": int(np.isnan(rows).sum())}
 
 

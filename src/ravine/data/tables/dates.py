@@ -10,22 +10,26 @@ import numpy as np
 import pandas as pd
 
 _TIME = r"(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|UTC|[+-]\d{2}:?\d{2}))?)?"
-_MONTH_NUMBER = {  # English, German, French, Spanish
+_MONTH_NUMBER = {  # English, German, French, Spanish, Italian, …
     name: number
     for number, names in enumerate(
-        ("jan janv ene", "feb févr", "mar mär mrz mars", "apr avr abr", "may mai", "jun juin",
-         "jul juil", "aug août ago", "sep sept", "oct okt", "nov", "dec dez déc dic"), 1
+        ("jan janv ene gen", "feb févr fév fev", "mar mär mrz mars mrt maa", "apr avr abr",
+         "may mai maj mei mag", "jun juin giu", "jul juil lug", "aug août aou ago",
+         "sep sept set", "oct okt out ott", "nov", "dec dez déc dic des"), 1
     )
     for name in names.split()
 }  # fmt: skip
 _YEAR = r"(?P<y>\d{4}|\d{2})"
 _FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
-    "Y-m-d": rf"(?P<y>\d{{4}})[-/.](?P<m>\d{{1,2}})(?:[-/.](?P<d>\d{{1,2}}))?(?P<t>{_TIME})",
+    "Y-m-d": rf"(?P<y>\d{{4}})[-/.年](?P<m>\d{{1,2}})(?:[-/.月](?P<d>\d{{1,2}}))?[月日]?(?P<t>{_TIME})",
+    "Ymd": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?P<t>)",
     "d.m.Y": rf"(?P<d>\d{{1,2}})\.\s?(?P<m>\d{{1,2}})\.\s?{_YEAR}(?P<t>{_TIME})",
     "d/m/Y": rf"(?P<d>\d{{1,2}})[/-](?P<m>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
     "m/d/Y": rf"(?P<m>\d{{1,2}})[/-](?P<d>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
     "d b Y": rf"(?:\w+,? )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\.?[ -]?(?P<b>[^\W\d]{{3,9}})\.?,?[ -]?{_YEAR}(?P<t>{_TIME})",
     "b d Y": rf"(?:\w+,? )?(?P<b>[^\W\d]{{3,9}})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? {_YEAR}(?P<t>{_TIME})",
+    "b Y": r"(?P<b>[^\W\d]{3,9})\.?,?[ -](?P<y>\d{4})(?P<t>)",
+    "m/Y": r"(?P<m>\d{1,2})[/-](?P<y>\d{4})(?P<t>)",
 }
 FORMS = {name: re.compile(form) for name, form in _FORMS.items()}
 ORDERS = ("d/m/Y", "m/d/Y")  # cells of the same look
@@ -45,27 +49,25 @@ def dates_of(texts: np.ndarray, counts: np.ndarray, day_first: bool) -> Dates | 
     """The dates among the texts, where at least nine of ten rows hold one; else None.
 
     Of d/m/Y and m/d/Y the one that fits more cells; where all fit both, the one in whose order
-    the texts rise, else ``day_first``.
+    the texts rise, else ``day_first``. Where no form alone fits, several together, each cell in the
+    first of them that it has.
 
     >>> dates_of(np.array(["3/25/2021", "4/1/2021"]), np.array([1, 1]), True).form
     'm/d/Y'
     """
     rows = counts.sum()
     probe = texts[:: max(1, len(texts) // 200)]
-    likely = [
-        form
+    seen = {
+        form: sum(bool(expression.fullmatch(text)) for text in probe) / max(1, len(probe))
         for form, expression in FORMS.items()
-        if sum(bool(expression.fullmatch(text)) for text in probe) > 0.5 * len(probe)
-    ]
+    }
     found: list[tuple[float, Dates]] = []
-    for form in likely:
+    for form in (form for form, share in seen.items() if share > 0.05):
         days, times = parsed(texts, form)
-        fit = counts[~np.isnan(days)].sum() / rows
-        if fit >= 0.9:
-            found.append((fit, Dates(days, form, times)))
-    if not found:
-        return None
-    best = max(fit for fit, _ in found)
+        found.append((float(counts[~np.isnan(days)].sum() / rows), Dates(days, form, times)))
+    best = max((fit for fit, _ in found), default=0.0)
+    if best < 0.9:
+        return _mixed(texts, counts, [d.form for fit, d in sorted(found, key=lambda f: -f[0])])
     alike = [dates for fit, dates in found if fit == best]
     if len(alike) == 1:
         return alike[0]
@@ -77,16 +79,32 @@ def dates_of(texts: np.ndarray, counts: np.ndarray, day_first: bool) -> Dates | 
     return chosen
 
 
+def _mixed(texts: np.ndarray, counts: np.ndarray, forms: list[str]) -> Dates | None:
+    """Dates in several forms; the first has most cells."""
+    if len(forms) < 2:
+        return None
+    form = " or ".join(forms)
+    days, times = parsed(texts, form)
+    if counts[~np.isnan(days)].sum() < 0.9 * counts.sum():
+        return None
+    return Dates(days, form, times, sure=not set(ORDERS) <= set(forms))
+
+
 def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
-    """Days since 1970 [U], NaN where a text has not this form or names no day; whether any has a
-    time."""
-    expression = FORMS[form]
+    """Days since 1970 [U], NaN where a text has not this form ("d.m.Y", or "Y-m-d or d.m.Y": the
+    first that it has) or names no day; whether any has a time."""
+    expressions = [FORMS[one] for one in form.split(" or ")]
     plain: list[str | None] = []
     times = False
     for text in texts:
-        match = expression.fullmatch(text)
-        plain.append(_iso(match) if match else None)
-        times = times or bool(match and match["t"])
+        iso = None
+        for expression in expressions:
+            match = expression.fullmatch(text)
+            iso = _iso(match) if match else None
+            if match and iso:
+                times = times or bool(match["t"])
+                break
+        plain.append(iso)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stamps = pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce", utc=True)  # fmt: skip
@@ -94,10 +112,32 @@ def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
     return seconds.to_numpy(dtype=np.float64), times
 
 
+_CLOCK = re.compile(
+    r"(\d{1,3}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,6}))?)?(?: ?([AaPp])\.?[Mm]\.?)?"
+)
+
+
+def hours(texts: np.ndarray) -> np.ndarray:
+    """Times of the day, or durations, in hours [U]; NaN where a text is none.
+
+    >>> hours(np.array(["6:30", "12:15:00", "1:00 pm", "noon"]))
+    array([ 6.5 , 12.25, 13.  ,   nan])
+    """
+    found = np.full(len(texts), np.nan)
+    for place, text in enumerate(texts):
+        match = _CLOCK.fullmatch(text)
+        if match:
+            hour, minute, second, part, half = match.groups()
+            whole = int(hour) % 12 + (12 if half in "Pp" else 0) if half else int(hour)
+            seconds = int(second or 0) + float(f"0.{part or 0}")
+            found[place] = whole + int(minute) / 60 + seconds / 3600
+    return found
+
+
 def _iso(match: re.Match[str]) -> str | None:
     parts = match.groupdict()
     month = int(parts["m"]) if parts.get("m") else _month(parts["b"])
-    day, year = int(parts["d"] or 1), int(parts["y"])
+    day, year = int(parts.get("d") or 1), int(parts["y"])
     if len(parts["y"]) == 2:
         year += 2000 if year < 69 else 1900  # as POSIX reads them
     if not (1 <= month <= 12 and 1 <= day <= 31):

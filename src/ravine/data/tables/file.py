@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import os
 import re
 import stat
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ravine.data.tables.arrangement import is_header, layout_of, rows_of
 from ravine.errors import InputError
 
 # Cells that count as missing in every column, compared in lower case.
@@ -25,7 +28,6 @@ MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--"
 MOST_BYTES = 4 << 30
 MOST_CELL = 1 << 20  # characters of a cell
 MOST_COLUMNS = 20_000
-_SEPARATORS = ",;\t|"
 _HEAD = 1_000  # rows that are also read as text, to see how numbers are written
 _SNIFFED = 1 << 18  # characters from which the separator is found
 _MARKS = {  # byte order marks; those of UTF-32 begin with those of UTF-16
@@ -35,7 +37,11 @@ _MARKS = {  # byte order marks; those of UTF-32 begin with those of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?")
+_FOREIGN = {
+    b"PK\x03\x04": "a zip file or a spreadsheet of Excel",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of Excel",
+    b"PAR1": "a Parquet file",
+}
 
 
 @dataclass
@@ -79,9 +85,9 @@ class Table:
         return next(iter(self.columns.values())).size
 
 
-def read(path: Path, *, texts: bool = False) -> Table:
+def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Table:
     """Read a file. ``texts``: no column is turned into numbers, for a file that is read by
-    decisions made before.
+    decisions made before. ``header``: whether there is one; None: found from the file.
 
     Raises InputError where it is no regular file, too large, not text, without rows, or rows differ
     in their number of cells.
@@ -91,15 +97,22 @@ def read(path: Path, *, texts: bool = False) -> Table:
     sample = data[:_SNIFFED].decode("utf-8", "ignore")
     if not sample.strip():
         raise InputError(where, got="an empty file", expected="a header line and rows")
-    skipped, separator = _separator(sample)
-    rows = _first_rows(sample, separator, skipped, where)
-    header = _is_header(rows)
-    names = _names(rows[0], where) if header else [f"column{i + 1}" for i in range(len(rows[0]))]
+    found = layout_of(sample, len(data) <= _SNIFFED)
+    if found.top:
+        data = data.split(b"\n", found.top)[-1]
+    if found.separator == " ":
+        data, found.separator = _tabs_for_spaces(data), "\t"
+    if found.top or found.separator == "\t":
+        sample = data[:_SNIFFED].decode("utf-8", "ignore")
+    rows = _first_rows(sample, found.separator, where)
+    if header is None:
+        header = found.short_header or is_header(rows)
+    names = _names(rows, where) if header else [f"column{i + 1}" for i in range(len(rows[0]))]
     _check_widths(rows, len(names), where, header)
     if header and len(rows) < 2 and len(data) < _SNIFFED:
         raise InputError(where, got="a header without rows", expected="at least one row")
-    source = _Source(data, where, separator, skipped + header, names)
-    return Table(_columns(source, texts), where, encoding, separator, header)
+    source = _Source(data, where, found.separator, int(header), names)
+    return Table(_columns(source, texts), where, encoding, found.separator, header)
 
 
 # --- bytes and text -------------------------------------------------------------------------------
@@ -117,9 +130,25 @@ def _bytes_of(path: Path) -> bytes:
                 expected=f"at most {MOST_BYTES >> 30} GB",
                 repair="take a sample of its rows",
             )
-        return path.read_bytes()
+        return _unpacked(path.read_bytes(), path.name)
     except OSError as error:
         raise InputError(path.name, expected="a file that can be read", repair=str(error)) from None
+
+
+def _unpacked(data: bytes, where: str) -> bytes:
+    """The bytes of a file that gzip may have packed; spreadsheets are named."""
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                data = packed.read(MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                where, got="a damaged gzip file", expected="a table of text", repair=str(error)
+            ) from None
+    foreign = next((name for mark, name in _FOREIGN.items() if data.startswith(mark)), "")
+    if foreign:
+        raise InputError(where, got=foreign, expected="a table of text", repair="save it as CSV")
+    return data
 
 
 def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
@@ -142,43 +171,12 @@ def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
         raise InputError(
             where, got="no text in a known encoding", expected="text", repair="save it as UTF-8"
         )
-    return (data[3:] if encoding == "utf-8-sig" else text.encode()), encoding
+    plain = data[3:] if encoding == "utf-8-sig" else text.encode()
+    return (plain if b"\n" in plain else plain.replace(b"\r", b"\n")), encoding
 
 
-def _separator(sample: str) -> tuple[int, str]:
-    """Lines to leave out at the top, and the separator: the one that cuts the first rows into the
-    most cells, equally many in each."""
-    skipped = 0
-    named = re.match(r"sep=(.)\r?\n", sample)
-    if named and named[1] in _SEPARATORS:
-        return 1, named[1]  # as Excel writes and reads it
-    widths = {s: [len(row) for row in _rows(sample, s, 100)] for s in _SEPARATORS}
-    fits = {s: max(found) for s, found in widths.items() if found and len(set(found)) == 1}
-    if max(fits.values(), default=1) > 1:
-        return skipped, max(fits, key=lambda s: fits[s])
-    line = next(line for line in sample.splitlines() if line.strip())
-    return skipped, max(_SEPARATORS, key=line.count)
-
-
-def _rows(sample: str, separator: str, most: int) -> list[list[str]]:
-    """The first rows of a sample; blank lines are left out."""
-    rows = []
-    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator, skipinitialspace=True)
-    try:
-        for row in reader:
-            if len(row) > 1 or (row and row[0].strip()):
-                rows.append(row)
-            if len(rows) == most:
-                return rows
-    except csv.Error:
-        pass  # a huge cell; what came before it is sample enough
-    whole = len(sample) < _SNIFFED or len(rows) < 2
-    return rows if whole else rows[:-1]  # the sample may end within a row
-
-
-def _first_rows(sample: str, separator: str, skipped: int, where: str) -> list[list[str]]:
-    text = sample.split("\n", 1)[1] if skipped else sample
-    rows = _rows(text, separator, 200)
+def _first_rows(sample: str, separator: str, where: str) -> list[list[str]]:
+    rows = rows_of(sample, separator, 200, len(sample) < _SNIFFED)
     if not rows:
         raise InputError(
             where, got="a cell of over 131,072 characters at its start", expected="a table of text",
@@ -191,35 +189,26 @@ def _first_rows(sample: str, separator: str, skipped: int, where: str) -> list[l
     return rows
 
 
+def _tabs_for_spaces(data: bytes) -> bytes:
+    """Columns between runs of spaces, between tabs."""
+    lines = (line.strip() for line in data.decode().splitlines())
+    packed = io.StringIO(newline="")
+    rows = csv.reader(lines, delimiter=" ", skipinitialspace=True)
+    csv.writer(packed, delimiter="\t", lineterminator="\n").writerows(rows)
+    return packed.getvalue().encode()
+
+
 # --- the header -----------------------------------------------------------------------------------
 
 
-def _is_header(rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns: not where it holds numbers as the rows below do,
-    other than years or 0, 1, 2, …"""
-    first = [cell.strip() for cell in rows[0]]
+def _names(rows: list[list[str]], where: str) -> list[str]:
+    names = [re.sub(r"\s+", " ", name.strip()) for name in rows[0]]
     below = rows[1:]
-    plain = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
-    if not plain:
-        return True
-    values = [first[place] for place in plain]
-    counted = len(values) > 1 and values in (
-        [str(i) for i in range(len(values))], [str(i + 1) for i in range(len(values))]
-    )  # fmt: skip
-    years = all(re.fullmatch(r"(19|20)\d\d", value) for value in values)
-    if (counted or years) and len(set(first)) == len(first) and below:
-        return True
-    if len(plain) == len(first):
-        return False
-    alike = [
-        sum(bool(_NUMBER.fullmatch(row[place].strip())) for row in below if place < len(row))
-        for place in plain
-    ]
-    return not any(count >= 0.9 * len(below) for count in alike)
-
-
-def _names(cells: list[str], where: str) -> list[str]:
-    names = [re.sub(r"\s+", " ", name.strip()) for name in cells]
+    if below and all(len(row) == len(names) + 1 for row in below):
+        # each row ends with a separator, or begins with a name of its own as R writes it
+        ends = not any(row[-1].strip() for row in below)
+        names = [*names, ""] if ends else ["row", *names]
+        rows[0] = names
     if names[-1] == "" and names.count("") == 1 and len(names) > 1:
         names[-1] = " "  # each line ends with a separator; the column is empty
     names = [name or f"column{place + 1}" for place, name in enumerate(names)]

@@ -85,9 +85,10 @@ def from_csv(
     )
 
 
-def rows_by(path: Path, columns: Sequence[dict[str, Any]]) -> Tensor:
-    """The raw matrix of another file, by decisions made before."""
-    return matrix(file.read(path, texts=True), columns)
+def rows_by(path: Path, facts: Mapping[str, Any]) -> Tensor:
+    """The raw matrix of another file, by the decisions in a source's ``facts``."""
+    header = facts.get("written", {}).get("header", True) and None  # a table without one has none
+    return matrix(file.read(path, texts=True, header=header), facts["columns"])
 
 
 def all_numbers(path: Path) -> Tensor:

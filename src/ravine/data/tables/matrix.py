@@ -45,11 +45,14 @@ def matrix(table: Table, columns: Sequence[Mapping[str, Any]]) -> Tensor:
 def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     kind = column["kind"]
     if cells.numbers is not None:
+        if kind == "flag" and not column["false"]:
+            return np.where(np.isnan(cells.numbers), 0.0, 1.0)  # an empty cell says no
         if kind in ("number", "flag") and not column.get("thousands"):
-            return _finite(cells.numbers, where)
+            return _known(_finite(cells.numbers, where), column)
         cells = cells.raw()
     if kind == "number":
-        return _finite(cells.rows_of(_numbers(cells, column, where), np.nan), where)
+        found = _finite(cells.rows_of(_numbers(cells, column, where), np.nan), where)
+        return _known(found, column)
     if kind == "flag":
         return cells.rows_of(_flags(cells, column, where), np.nan if column["false"] else 0.0)
     if kind == "date":
@@ -57,6 +60,11 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     if kind == "text":
         return _hashed(cells, width_of(column))
     return cells.rows_of(_codes(cells, column, where), np.nan)
+
+
+def _known(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
+    """NaN for the number that stands for a missing one."""
+    return np.where(values == column["gone"], np.nan, values) if "gone" in column else values
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
@@ -73,8 +81,12 @@ def _finite(values: np.ndarray, where: str) -> np.ndarray:
 def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     """The number of each different text, by the marks of the decision; where these do not fit a new
     file, by its own."""
+    if column.get("clock"):
+        return dates.hours(cells.texts)
     counts = np.bincount(cells.codes[cells.codes >= 0], minlength=len(cells.texts))
     written = numbers.taken_apart(cells.texts, counts)
+    if column.get("large"):
+        numbers.multiplied(written)
     marks = numbers.Marks(column["decimal"], column["thousands"], True)
     values = numbers.values_of(written, marks)
     if np.isnan(values).mean() > 0.5 and len(values):

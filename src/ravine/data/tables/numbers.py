@@ -11,16 +11,22 @@ from typing import Any
 import numpy as np
 
 _CURRENCY = (
-    r"[$€£¥₹₽]|US\$|R\$|A\$|C\$|USD|EUR|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|Fr\.?|kr\.?|zł"
+    r"[$€£¥₹₽₺₩₫₴₦฿₪]|(?:US|R|A|C|AU|CA|NZ|HK|NT|MX|S)\$|USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|"
+    r"PLN|CZK|HUF|RON|RUB|TRY|AUD|CAD|NZD|SGD|HKD|KRW|BRL|MXN|ZAR|Euro|Rs\.?|Fr\.?|kr\.?|zł|Kč"
 )
+_LARGE = {"k": 1e3, "K": 1e3, "Tsd": 1e3, "M": 1e6, "Mio": 1e6, "mio": 1e6, "million": 1e6}
+_LARGE |= {"Mn": 1e6, "mn": 1e6, "B": 1e9, "Bn": 1e9, "bn": 1e9, "Mrd": 1e9, "billion": 1e9}
 _SPACES = " \u00a0\u202f\u2009'’"
 _CELL = re.compile(
     rf"(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
     rf"(?P<core>\d[\d.,{_SPACES}]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
-    r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?\s*(?P<close>\))?"
+    r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?(?P<trailing>-)?\s*(?P<close>\))?"
 )
 _PLAIN = re.compile(r"[-+]?\d[\d.,]*+(?:\n[-+]?\d[\d.,]*+)*+")
-_GROUPED = {mark: re.compile(rf"\d{{1,3}}({re.escape(mark)}\d{{3}})+") for mark in ".,"}
+_GROUPED = {  # 1,234,567; with a comma also 12,34,567 as in India
+    ".": re.compile(r"\d{1,3}(\.\d{3})+"),
+    ",": re.compile(r"\d{1,3}(,\d{3})+|\d{1,2}(,\d{2})+,\d{3}"),
+}
 _SPACED = re.compile(rf"\d{{1,3}}([{_SPACES}]\d{{3}})+([.,]\d*)?")
 _GAP = re.compile(rf"[{_SPACES}]")
 
@@ -67,14 +73,35 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
         units.append("")
         if not core or found is None:
             continue
-        units[-1] = (found["before"] or found["after"] or "").strip().rstrip(".")
-        negative = (found["sign"] in "-−–" and found["sign"]) or (
-            found["sign2"] in "-−–" and found["sign2"]
-        )
-        factors[place] = -1.0 if bool(negative) != bool(found["open"]) else 1.0
+        units[-1] = f"{found['before'] or ''}{found['after'] or ''}".strip().rstrip(".")
+        negative = any(found[sign] in ("-", "−", "–") for sign in ("sign", "sign2", "trailing"))
+        factors[place] = -1.0 if negative != bool(found["open"]) else 1.0
         if found["power"]:
             factors[place] *= float("1" + found["power"])
     return Written(cores, factors, units, counts)
+
+
+def multiplied(written: Written) -> bool:
+    """Take k, M and the like, where several of them or bare numbers are mixed, as factors; whether
+    that was so: 350k beside 1.2M, €565K beside €1.1M."""
+    ends = [
+        next((end for end in sorted(_LARGE, key=len, reverse=True) if unit.endswith(end)), "")
+        for unit in written.units
+    ]
+    if not any(ends):
+        return False
+    own = [
+        (unit, end)
+        for unit, end, core in zip(written.units, ends, written.cores, strict=True)
+        if core
+    ]
+    rest = {unit.removesuffix(end).strip() for unit, end in own}
+    if len({_LARGE.get(end, 1.0) for _, end in own}) < 2 or len(rest - {""}) > 1:
+        return False
+    for place, end in enumerate(ends):
+        written.factors[place] *= _LARGE.get(end, 1.0)
+        written.units[place] = written.units[place].removesuffix(end).strip()
+    return True
 
 
 def unit_of(written: Written) -> str | None:
@@ -165,6 +192,8 @@ def values_of(written: Written, marks: Marks) -> np.ndarray:
     separated = re.escape(marks.thousands) if marks.thousands else ""
     decimal = re.escape(marks.decimal)
     whole = rf"\d{{1,3}}(?:{separated}\d{{3}})+|\d+" if separated else r"\d+"
+    if marks.thousands == ",":
+        whole = rf"\d{{1,2}}(?:,\d{{2}})+,\d{{3}}|{whole}"
     form = rf"(?:(?:{whole})(?:{decimal}\d*)?|{decimal}\d+)"
     lines = "\n".join(written.cores)
     if re.fullmatch(rf"{form}(?:\n{form})*+", lines):  # all of them: one match in C

@@ -36,9 +36,18 @@ class Objective(nn.Module):
 
     def mean(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """The batch's mean loss of the model's output; weight [B] or None."""
-        losses = self.loss(output, y)  # [B]
+        losses = self._losses(output, y)  # [B]
         kept = self._hardest(losses.detach()) if self.mines else None
         return self.loss.batch_mean(losses, y, weight, kept)
+
+    def _losses(self, output: Tensor, y: Tensor) -> Tensor:
+        """Each sample's loss [B]: of a network of several members, which gives [B, M, ...] while it
+        trains, the mean of theirs."""
+        members = getattr(self.model, "members", 1) if self.training else 1
+        if members == 1:
+            return self.loss(output, y)
+        each = self.loss(output.flatten(0, 1), y.repeat_interleave(members, 0))
+        return each.view(-1, members).mean(1)
 
     def _hardest(self, losses: Tensor) -> Tensor:
         """Which samples are among the hardest [B]."""

@@ -1,0 +1,125 @@
+"""How a file of text is laid out as a table: its separator, lines above the table, its header."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+
+_SEPARATORS = ",;\t|"
+_MOST_TOP = 20  # lines above the table
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?")
+
+
+@dataclass
+class Arrangement:
+    """``separator`` (" " for runs of spaces); ``top``: lines above the table; ``short_header``: the
+    header has one name fewer than the rows have cells."""
+
+    separator: str
+    top: int = 0
+    short_header: bool = False
+
+
+def layout_of(sample: str, whole: bool = True) -> Arrangement:
+    """The separator that cuts the first rows into the most cells, equally many in each, titles and
+    comments above them aside.
+
+    >>> layout_of("# made in May\\na;b\\n1,5;2\\n")
+    Arrangement(separator=';', top=1, short_header=False)
+    """
+    named = re.match(r"sep=(.)\r?\n", sample)
+    if named and named[1] in _SEPARATORS:
+        return Arrangement(named[1], 1)  # as Excel writes and reads it
+    found = {}
+    for separator in _SEPARATORS:
+        rows, ends = _numbered_rows(sample, separator, 100, whole)
+        fit = _fit(rows, ends)
+        if fit is not None:
+            found[separator] = (len(rows[-1]), Arrangement(separator, *fit))
+    if found:
+        return max(found.values(), key=lambda one: (one[0], -one[1].top))[1]
+    stripped = "\n".join(line.strip() for line in sample.splitlines())
+    rows, ends = _numbered_rows(stripped, " ", 100, whole)
+    fit = _fit(rows, ends)
+    if fit is not None and len(rows) > 2:
+        return Arrangement(" ", *fit)
+    line = next(line for line in sample.splitlines() if line.strip())
+    return Arrangement(max(_SEPARATORS, key=line.count))
+
+
+def _fit(rows: list[list[str]], ends: list[int]) -> tuple[int, bool] | None:
+    """The number of lines above the table and whether its header is one short; None where rows
+    differ in another way, or have one cell."""
+    width = len(rows[-1]) if rows else 0
+    if width < 2:
+        return None
+    start = next(place for place, row in enumerate(rows) if len(row) == width)
+    if any(len(row) != width for row in rows[start:]) or start > _MOST_TOP:
+        return None
+    few = start and len(rows) - start < 3 and not rows[0][0].startswith("#")
+    if few or any(len(row) > width for row in rows[:start]):
+        return None
+    while width > 2 and start + 2 < len(rows) and sum(bool(c.strip()) for c in rows[start]) == 1:
+        start += 1  # a title, and empty cells behind it
+    above = rows[start - 1] if start else []
+    short = len(rows) - start > 1 and len(above) == width - 1 > 1 and all(map(str.strip, above))
+    top = start - short
+    return (ends[top - 1] if top else 0), short
+
+
+def rows_of(sample: str, separator: str, most: int, whole: bool) -> list[list[str]]:
+    """The first rows of a sample; blank lines are left out, and the last row where the sample may
+    end within it."""
+    return _numbered_rows(sample, separator, most, whole)[0]
+
+
+def _numbered_rows(
+    sample: str, separator: str, most: int, whole: bool
+) -> tuple[list[list[str]], list[int]]:
+    """The rows, and the number of lines up to the end of each."""
+    rows: list[list[str]] = []
+    ends: list[int] = []
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                rows.append(row)
+                ends.append(reader.line_num)
+            if len(rows) == most:
+                return rows, ends
+    except csv.Error:
+        pass  # a huge cell; what came before it is sample enough
+    if whole or len(rows) < 2:
+        return rows, ends
+    return rows[:-1], ends[:-1]
+
+
+def is_header(rows: list[list[str]]) -> bool:
+    """Whether the first row names the columns: not where it holds numbers as the rows below do
+    (other than years or 0, 1, 2, …), nor where most of its words come again below it."""
+    first = [cell.strip() for cell in rows[0]]
+    below = rows[1:]
+    plain = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
+    if not plain:
+        again = [
+            sum(place < len(row) and row[place].strip() == cell for row in below) > 1
+            for place, cell in enumerate(first)
+            if cell
+        ]
+        return len(again) < 2 or sum(again) <= len(again) / 2
+    values = [first[place] for place in plain]
+    counted = len(values) > 1 and values in (
+        [str(i) for i in range(len(values))], [str(i + 1) for i in range(len(values))]
+    )  # fmt: skip
+    years = all(re.fullmatch(r"(19|20)\d\d", value) for value in values)
+    if (counted or years) and len(set(first)) == len(first) and below:
+        return True
+    if len(plain) == len(first):
+        return False
+    alike = [
+        sum(bool(_NUMBER.fullmatch(row[place].strip())) for row in below if place < len(row))
+        for place in plain
+    ]
+    return not any(count >= 0.9 * len(below) for count in alike)
