@@ -15,6 +15,7 @@ from typing import Any
 LEAST_STEPS = 1000  # under which a plan is too short to judge anything
 EPOCH_BATCHES = 10  # at least so many batches an epoch
 SMALL_IMAGE = 32  # pixels of the longer side up to which images are taken as they are
+MANY_ROWS = 10_000  # from which an ensemble gains less and costs more
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
 
 
@@ -106,15 +107,20 @@ def images(facts: Facts, made: Draft) -> None:
 
 
 def table(facts: Facts, made: Draft) -> None:
-    """A perceptron over standardised columns (Holzmüller et al., 2024, for the kind of network)."""
-    steps = [{"kind": "standardize"}]
+    """An ensemble of perceptrons with embeddings (Holzmüller et al., 2024; Gorishniy et al., 2025)."""
+    steps = [{"kind": "robust"}]
     if facts.task == "regression":
         steps += [{"kind": kind, "of": "targets"} for kind in ("yeo_johnson", "standardize")]
-    made.set("data.preprocess", steps, "mean 0, deviation 1 a column; answers come back in units")
-    made.models = [{"kind": "mlp", "hidden": [128, 128], "activation": "silu", "dropout": 0.1}]
-    _adamw(made, lr=2e-3, decay=0.02)
+    made.set(
+        "data.preprocess", steps, "median and quartiles, far-off values held; answers come in units"
+    )
+    made.models = [{"kind": "tabular", "members": 16 if facts.samples < MANY_ROWS else 8}]
+    _classified(facts, made)
+    optimizer = {"kind": "adamw", "lr": 0.04, "beta2": 0.95, "weight_decay": 0.02}
+    made.set("optimizer", optimizer, "the rate that this network's parametrisation is made for")
+    _cosine(made)
     made.most_steps = max(
-        2 * LEAST_STEPS, 100 * math.ceil(facts.samples / made.fields["data.batch"])
+        LEAST_STEPS, min(4000, 100 * math.ceil(facts.samples / made.fields["data.batch"]))
     )
 
 
@@ -166,6 +172,10 @@ def _classified(facts: Facts, made: Draft) -> None:
 
 def _adamw(made: Draft, lr: float, decay: float) -> None:
     made.set("optimizer", {"kind": "adamw", "lr": lr, "weight_decay": decay}, "robust at this rate")
+    _cosine(made)
+
+
+def _cosine(made: Draft) -> None:
     made.set(
         "schedule",
         {"kind": "cosine", "warmup": "5%"},
