@@ -3,13 +3,21 @@ it asks for."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from ravine.catalogue import FILES, OwnTechnique, enter
-from ravine.errors import InputError, unknown
+from ravine.errors import InputError, first_line, unknown
 from ravine.own import PREFIX, describe, missing, name_of
 from ravine.part import Part
+from ravine.recipe import Recipe
+
+GROUP = "ravine.techniques"  # of entry points
 
 
 def technique(
@@ -42,6 +50,59 @@ def technique(
         return target
 
     return register
+
+
+def load(place: str) -> None:
+    """Run a Python file, or load a package's entry points, so that the techniques which stand there
+    are registered. A person names it; nothing that is read from a file does.
+
+    A package lists its modules in its ``pyproject.toml``:
+    ``[project.entry-points."ravine.techniques"]``.
+
+    Errors: a file that is not there, or fails; a package without such entry points.
+    """
+    if place.endswith(".py"):
+        _run_file(Path(place))
+        return
+    found = [
+        point
+        for point in importlib.metadata.entry_points(group=GROUP)
+        if place in (point.name, point.dist.name if point.dist else "")
+    ]
+    if not found:
+        raise InputError(
+            "--with",
+            got=place,
+            expected=f"a file NAME.py, or an installed package with entry points {GROUP}",
+        )
+    for point in found:
+        point.load()
+
+
+def _run_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError("--with", got=str(path), expected="a Python file")
+    name = path.stem if path.stem not in sys.modules else f"with_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where the sources of its classes are looked for
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:  # a person's file may fail in any way
+        lines = [
+            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise InputError(
+            "--with",
+            got=where,
+            expected="Python that runs",
+            repair=f"{type(error).__name__}: {first_line(error)}",
+        ) from None
 
 
 def bring(objects: Any, recipes: Iterable[Part]) -> None:
@@ -90,3 +151,19 @@ def differences(recipes: Iterable[Part]) -> list[str]:
         if part.technique.own is not None and part.code not in (None, part.technique.own.code)
     }
     return sorted(found)
+
+
+def renewed(recipe: Recipe) -> Recipe:
+    """A recipe that is trained anew holds the hashes of the sources that it is trained with."""
+    if not differences([recipe]):
+        return recipe
+    return type(recipe)(**_without_hashes(recipe.to_dict(explicit=True)))
+
+
+def _without_hashes(plain: Any) -> Any:
+    if isinstance(plain, list):
+        return [_without_hashes(item) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    own = str(plain.get("kind", "")).startswith(PREFIX)
+    return {n: _without_hashes(v) for n, v in plain.items() if not (own and n == "code")}

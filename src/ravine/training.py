@@ -21,6 +21,7 @@ from ravine.engine.execute import Report, execute
 from ravine.engine.execution.memory import give_back_freed_memory
 from ravine.engine.inputs import check_given_again, resolve_inputs
 from ravine.engine.loop.halving import Halving
+from ravine.engine.loop.hooks import Hook, Hooks
 from ravine.engine.loop.loop import Interrupted, TrainingLoop
 from ravine.engine.programs import Model, Program, Rows, programs_of
 from ravine.engine.resume import check_data, continued, forget_later
@@ -84,6 +85,8 @@ def train(
     precision: str | None = None,
     device: str | None = None,
     name: str | None = None,
+    on_epoch: Hook | None = None,
+    on_step: Hook | None = None,
     out: str | Path | None = None,
     quiet: bool = False,
     doctor: bool = True,
@@ -107,20 +110,29 @@ def train(
     """
     named = {name: value for name, value in locals().items() if name in _NAMED}
     fields = {name: value for name, value in named.items() if value is not None} | fields
-    written = None
-    if isinstance(recipe, str | Path):
-        named_model = model if isinstance(model, str | dict) else None
-        begun, fields = start_with(recipe, named_model, fields)
-        recipe, written = begun.recipe, begun.to_toml()
-        if begun.found and not quiet:
-            print(begun.found, file=sys.stderr)
-    recipe, module, arrays = resolve_inputs(recipe or Recipe(), model, data, fields)
+    recipe, fields, written = _started(recipe, model, fields, quiet)
+    recipe, module, arrays = resolve_inputs(recipe, model, data, fields)
+    options: dict[str, Any] = {"written": written, "hooks": Hooks(on_epoch, on_step)}
     runs = train_many(
-        [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, written=written
+        [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, **options
     )
     if not quiet:
         print_outcome(runs)
     return runs[0]
+
+
+def _started(
+    recipe: Recipe | str | Path | None, model: Any, fields: dict[str, Any], quiet: bool
+) -> tuple[Recipe, dict[str, Any], str | None]:
+    """The recipe, the fields that remain to be set, and the text of a recipe that was made from
+    data."""
+    if not isinstance(recipe, str | Path):
+        return recipe or Recipe(), fields, None
+    named_model = model if isinstance(model, str | dict) else None
+    begun, fields = start_with(recipe, named_model, fields)
+    if begun.found and not quiet:
+        print(begun.found, file=sys.stderr)
+    return begun.recipe, fields, begun.to_toml()
 
 
 def _own_random_state(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -152,6 +164,7 @@ def train_many(
     report: Report | None = None,
     doctor: bool = False,
     written: str | None = None,
+    hooks: Hooks | None = None,
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the
     recipes' order.
@@ -170,6 +183,7 @@ def train_many(
     programs = programs_of(recipes, module, arrays, test=test, width=width)
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
     facts = _facts(programs, **options) | {"doctor": doctor}
+    options["hooks"] = hooks
     rundir = RunDir.create(None if out is None else Path(out), recipes, facts=facts)
     if written is not None:
         write_text(rundir.path / "recipe.toml", written)
@@ -192,6 +206,8 @@ def resume(
     data: Any = None,
     own: Any = (),
     after: str | None = None,
+    on_epoch: Hook | None = None,
+    on_step: Hook | None = None,
     quiet: bool = False,
     report: Report | None = None,
 ) -> list[Run]:
@@ -227,6 +243,7 @@ def resume(
             width=width,
             halving=Halving(**halving) if halving else None,
             trace=facts.get("trace", ()),
+            hooks=Hooks(on_epoch, on_step),
         )
 
     loops = [

@@ -3,6 +3,7 @@ need it."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -22,12 +23,15 @@ from ravine.app.options import (
     RecipeArgument,
     RunArgument,
     Seed,
+    With,
     edits_from,
+    keyword,
     print_json,
     starter_from,
     with_shortcuts,
 )
 from ravine.errors import RavineError
+from ravine.registering import load
 
 app = typer.Typer(
     name="ravine",
@@ -43,16 +47,22 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     the input was wrong."""
 
     @wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> None:
+    def guarded(*args: Any, with_: list[str] | None, **kwargs: Any) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
+                for place in with_ or ():
+                    load(place)
                 function(*args, **kwargs)
         except RavineError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             _fail("interrupted", 1)
 
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [*signature.parameters.values(), keyword("with_", With, None)]
+    guarded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = {each.name: each.annotation for each in parameters}
     return app.command(function.__name__.rstrip("_").replace("_", "-"))(guarded)
 
 

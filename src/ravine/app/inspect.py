@@ -11,8 +11,9 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from ravine.app.options import cell
-from ravine.catalogue import FILES, Technique, table
+from ravine.catalogue import FILES, Technique, known
 from ravine.errors import unknown
+from ravine.own import PREFIX
 from ravine.recipe import Recipe, json_schema
 from ravine.reference import markdown, rows
 
@@ -57,14 +58,19 @@ def show_catalogue(name: str | None) -> dict[str, Any]:
         kinds = [name] if name else list(FILES)
         for kind in kinds:
             _print_kind(kind)
-        return {kind: {t.name: t.summary for t in table(kind).values()} for kind in kinds}
+        return {kind: {t.name: t.summary for t in known(kind).values()} for kind in kinds}
     kind, _, short = name.rpartition(".")
-    rows = [t for k in ([kind] if kind else FILES) for t in table(k).values() if t.name == short]
+    rows = [
+        t
+        for k in ([kind] if kind else FILES)
+        for t in known(k).values()
+        if t.name in (short, PREFIX + short)
+    ]
     if not rows:
         raise unknown(
             "catalogue",
             name,
-            {t.name for k in FILES for t in table(k).values()} | set(FILES) | {"recipe"},
+            {t.name for k in FILES for t in known(k).values()} | set(FILES) | {"recipe"},
         )
     for row in rows:
         _print_technique(row)
@@ -74,7 +80,7 @@ def show_catalogue(name: str | None) -> dict[str, Any]:
 def _print_kind(kind: str) -> None:
     shown = Table(title=kind, title_justify="left", show_header=False, box=None)
     shown.add_column(style="bold", no_wrap=True)
-    for technique in table(kind).values():
+    for technique in known(kind).values():
         shown.add_row(technique.name, technique.summary)
     Console().print(shown)
 

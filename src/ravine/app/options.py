@@ -42,6 +42,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summar
 Json = Annotated[
     bool, typer.Option("--json", help="The last line on standard output is one JSON object.")
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="FILE.py|PACKAGE",
+        help="Techniques of your own: a file with @ravine.technique, or a package that has them.",
+    ),
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 

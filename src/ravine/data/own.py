@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.catalogue import Part, find
+from ravine.catalogue import find
 from ravine.data.draw import Draw, Samples
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.stream import seeded
@@ -18,6 +18,8 @@ from ravine.data.source import Source
 from ravine.data.statistics import Rows
 from ravine.data.transform import Transform
 from ravine.errors import InputError
+from ravine.own import PREFIX
+from ravine.part import Part
 from ravine.randomness import key
 
 
@@ -27,7 +29,8 @@ class OwnTransform(Transform):
 
     def forward(self, x: Tensor) -> Tensor:
         settings = self.settings
-        found = find("preprocess", settings["kind"], settings["code"]).function()
+        name = f"{PREFIX}{str(settings['kind']).removeprefix(PREFIX)}"  # never one of the package's
+        found = find("preprocess", name, settings["code"]).function()
         prepared = torch.as_tensor(found(x, **settings["fields"]))
         if prepared.dim() == 0 or len(prepared) != len(x):
             raise InputError(

@@ -19,7 +19,7 @@ from ravine.optim.plan import tabulate, tabulate_torch
 from ravine.own import model_code, name_of
 from ravine.part import Part
 from ravine.recipe import Recipe, from_keywords
-from ravine.registering import require
+from ravine.registering import renewed, require
 
 _NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -49,7 +49,8 @@ def resolve_inputs(
         )
     if data is not None:
         changes["data.source"] = data
-    return finetune.adopt(_with_keywords(recipe.edit(changes), fields)), module, arrays
+    recipe = finetune.adopt(_with_keywords(renewed(recipe).edit(changes), fields))
+    return recipe, module, arrays
 
 
 def _with_keywords(recipe: Recipe, fields: dict[str, Any]) -> Recipe:

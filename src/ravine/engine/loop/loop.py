@@ -23,6 +23,7 @@ from ravine.engine.loop.divergence import Rollback, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.halving import Halving
+from ravine.engine.loop.hooks import Hooks
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
 from ravine.engine.loop.stopping import Stopping, depends_on_validation
@@ -62,8 +63,10 @@ class TrainingLoop:
         trace: Sequence[str] = (),
         mask: Tensor | None = None,
         sparing: bool = False,
+        hooks: Hooks | None = None,
     ):
         self.program, self.record, self.halving = program, record, halving
+        self.hooks = hooks or Hooks()
         self.pipeline, self.population = program.pipeline, program.population
         live = len(self.population)
         recipes = program.recipes[:live]
@@ -158,6 +161,8 @@ class TrainingLoop:
         places = [place for place in self.trace if place > self.step]
         due = min([self.calendar.end(self.step), *ends, *places])
         steps = int(self._rate * BLOCK_SECONDS) if self._rate else 8
+        if self.hooks.on_step is not None:  # it may end a member after any step
+            steps = 1
         return min(due, self.step + max(1, steps))
 
     def _ends(self) -> list[int]:
@@ -191,6 +196,19 @@ class TrainingLoop:
             numbers = [self.members.numbers[row] for row in rows]
             losses, norms = self.epoch.losses[-1][:, rows], self.epoch.norms[-1][:, rows]
             self.record.add_steps(first - int(start), numbers, losses, norms)
+        if self.hooks.on_step is not None:
+            self._after_step(last)
+
+    def _after_step(self, last: int) -> None:
+        """Show ``on_step`` the step; a member that it ends has no more of them."""
+        rates = self.learning_rates(last - 1, last)[0]
+        losses, norms = self.epoch.losses[-1][-1], self.epoch.norms[-1][-1]
+        for row, number in enumerate(self.members.numbers):
+            own = last - self.schedules.starts[row]
+            seen = {"member": number, "step": own, "lr": float(rates[row])}
+            seen |= {"loss": float(losses[row]), "grad_norm": float(norms[row])}
+            if self.hooks.step(seen):
+                self.stops[row].total = own
 
     def learning_rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]."""
@@ -264,6 +282,9 @@ class TrainingLoop:
             for row, metrics, lives in zip(due, measured, alive, strict=True)
             if lives and self.stops[row].observe(metrics["step"], metrics, self.seconds)
         ]
+        for row, metrics in zip(due, measured, strict=True):
+            self.hooks.epoch(metrics)
+            self.stops[row].reason = self.hooks.asked.get(metrics["member"], self.stops[row].reason)
         self.weights.keep_best(improved)
 
     def _handle_trouble(self, due: list[int]) -> None:

@@ -1,0 +1,187 @@
+"""Code that a person brings to the command line, hooks, and directories that bring none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import ravine
+from ravine.app.cli import app
+
+BLOBS = {"data": "blobs", "model": "mlp", "epochs": 3, "quiet": True, "doctor": False}
+CODE = '''
+import ravine
+from torch.nn import functional as F
+from ravine.catalogue import NonNegative, PerMember
+
+@ravine.technique("loss")
+def NAME(output, target, *, gamma: PerMember[NonNegative] = 1.0):
+    """A focal loss of a file."""
+    lp = F.log_softmax(output, 1).gather(1, target[:, None])[:, 0]
+    return -((1 - lp.exp()) ** gamma) * lp
+'''
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def brought(tmp_path, monkeypatch):
+    """A recipe file that names a loss, and the file that brings it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mycode.py").write_text(CODE.replace("NAME", "from_file"))
+    (tmp_path / "recipe.toml").write_text(
+        'model = "mlp"\ndata = { source = "blobs" }\nstop = { after = "2ep" }\n'
+        'loss = { kind = "own:from_file", gamma = 2.0 }\n'
+    )
+    return tmp_path
+
+
+def test_a_file_that_is_named_brings_its_techniques(brought):
+    named = ["recipe.toml", "--quiet", "--no-doctor"]
+    refused = invoke("train", *named, "--out", "none", "--set", "loss=own:nobody_has_this")
+    assert refused.exit_code == 2
+    assert "--with FILE.py" in refused.output
+    assert "own=[nobody_has_this]" in refused.output
+    assert not (brought / "none").exists()
+    done = invoke("train", *named, "--out", "run", "--with", "mycode.py", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["test_accuracy"] > 0.5
+    shown = invoke("catalogue", "from_file", "--with", "mycode.py", "--json")
+    found = json.loads(shown.stdout.splitlines()[-1])["techniques"][0]
+    assert found["fields"][0]["name"] == "gamma"
+    assert found["doc"] == "A focal loss of a file."
+    schema = invoke("catalogue", "recipe", "--json", "--with", "mycode.py").stdout
+    assert "loss.own:from_file" in json.loads(schema.splitlines()[-1])["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("no.py", "a Python file"),
+        ("nopackage", "entry points"),
+        ("bad.py", "line 3: .*ZeroDiv|Zero"),
+    ],
+)
+def test_what_cannot_be_brought_is_said(place, text, brought):
+    (brought / "bad.py").write_text("a = 1\nb = 0\na / b\n")
+    done = invoke("train", "recipe.toml", "--with", place)
+    assert done.exit_code == 2
+    assert "--with" in done.output
+    import re
+
+    assert re.search(text, done.output.replace("\n", " "))
+
+
+def test_a_package_brings_its_techniques_by_entry_points(brought, monkeypatch):
+    (brought / "package_of_mine.py").write_text(CODE.replace("NAME", "from_package"))
+    info = brought / "package_of_mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: package-of-mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ravine.techniques]\nmine = package_of_mine\n")
+    monkeypatch.syspath_prepend(brought)
+    done = invoke("catalogue", "loss", "--json", "--with", "package-of-mine")
+    assert "own:from_package" in json.loads(done.stdout.splitlines()[-1])["loss"]
+
+
+# --- hooks ----------------------------------------------------------------------------------------
+
+
+def test_hooks_see_every_epoch_and_step_and_change_nothing(tmp_path):
+    rows, steps = [], []
+    plain = ravine.train(out=tmp_path / "plain", **BLOBS)
+
+    def spoil(row):
+        rows.append(dict(row))
+        row.clear()
+
+    run = ravine.train(
+        on_epoch=spoil, on_step=lambda step: steps.append(step), out=tmp_path / "run", **BLOBS
+    )
+    assert np.array_equal(plain.losses, run.losses)
+    assert [step["loss"] for step in steps] == run.losses.tolist()
+    assert [row["val_loss"] for row in rows] == run.metrics["val_loss"].tolist()
+
+
+def test_hooks_end_a_member_where_they_say(tmp_path):
+    run = ravine.train(
+        on_step=lambda s: "stop" if s["step"] == 5 else None, out=tmp_path / "step", **BLOBS
+    )
+    assert run.result["steps"] == 5
+    assert run.result["stopped"] == 'on_step gave "stop"'
+    run = ravine.train(
+        on_epoch=lambda row: "stop" if row["epoch"] == 2 else None, out=tmp_path / "epoch", **BLOBS
+    )
+    assert run.result["epochs"] == 2
+    assert run.result["stopped"] == 'on_epoch gave "stop"'
+    with pytest.raises(ravine.InputError, match=r'on_step: got 3; expected None, or "stop"'):
+        ravine.train(on_step=lambda s: 3, out=tmp_path / "bad", **BLOBS)
+
+
+# --- a stranger's directory -----------------------------------------------------------------------
+
+OPEN = """
+import sys, json, contextlib, warnings
+warnings.simplefilter("ignore")
+run, marker = sys.argv[1:]
+import ravine, torch, numpy as np
+from ravine.app.cli import app
+import ravine.engine.run, ravine.training, ravine.report.run_page
+from typer.testing import CliRunner
+seen = []
+def hook(event, arguments):
+    if event in ("import", "exec", "compile", "os.system", "subprocess.Popen", "os.exec", "os.fork",
+                 "os.posix_spawn", "pickle.find_class", "ctypes.dlopen"):
+        seen.append((event, str(arguments[0])))
+sys.addaudithook(hook)
+tries = [
+    lambda: ravine.Run(run).result,
+    lambda: ravine.Run(run).predict(np.zeros((2, 2))),
+    lambda: ravine.Run(run).evaluate(),
+    lambda: ravine.resume(run, after="9ep", quiet=True),
+    lambda: ravine.train(ravine.Recipe.from_json(json.dumps(
+        json.load(open(run + "/recipe.json"))["recipes"][0])), quiet=True, out=run + "-again"),
+    *[lambda a=a: CliRunner().invoke(app, a) for a in (
+        ["evaluate", run], ["resume", run], ["report", run], ["doctor", run], ["predict", run])],
+]
+for each in tries:
+    with contextlib.suppress(Exception):
+        each()
+print(json.dumps([pair for pair in seen if "evil" in pair[1].lower() or pair[0] in
+                  ("os.system", "subprocess.Popen", "os.exec", "pickle.find_class")]))
+"""
+
+
+def test_a_strangers_directory_makes_ravine_run_nothing(tmp_path):
+    """Whatever a directory names, nothing is imported or run."""
+    marker = tmp_path / "marker"
+    evil = f"open({str(marker)!r}, 'w').write('ran')\ndef loss(output, target): return output\n"
+    run = ravine.train(out=tmp_path / "run", preprocess="standardize", **BLOBS)
+    for place in (tmp_path, run.directory):
+        (place / "evil.py").write_text(evil)
+    about = json.loads((run.directory / "recipe.json").read_text())
+    for recipe in (*about["explicit"], *about["recipes"]):
+        recipe["loss"] = {"kind": "own:evil.loss", "code": "evil.py", "module": "evil"}
+        recipe["metrics"] = [{"kind": "own:os.system", "code": "evil"}]
+        recipe["optimizer"] = {"kind": "own:evil:loss", "lr": 0.1, "with": "evil.py"}
+        recipe["step"] = {"kind": "own:__import__('evil')", "code": "evil"}
+        recipe["model"] = {"kind": "own:evil.Net", "code": "x", "file": "evil.py"}
+        recipe["data"]["augment"] = [{"kind": "own:evil", "code": "evil.py"}]
+    (run.directory / "recipe.json").write_text(json.dumps(about))
+    script = tmp_path / "open.py"
+    script.write_text(OPEN)
+    done = subprocess.run(
+        [sys.executable, script, run.directory, marker],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    assert not marker.exists()
