@@ -40,7 +40,7 @@ ORDER = (
     {"engine"},
     {"starters"},
     {"doctor"},
-    {"training", "progress", "outcome"},
+    {"training", "progress_bar", "outcome"},
     {"study"},
     {"interop", "bench"},
     {"app"},

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ravine
-from ravine.engine.execution.record import Execution
+from ravine.engine.execution.execution import Execution
 from ravine.engine.rows.ways import WAYS, Dense, Workload, compiled
 from ravine.recipe import Recipe
 

@@ -18,7 +18,7 @@ import ravine.study
 from ravine import InputError, Recipe
 from ravine.app import studies
 from ravine.study.declare import Common, resume_study
-from ravine.study.options import declarations
+from ravine.study.signature import declarations
 
 RUNNER = CliRunner()
 BLOBS = Recipe(data={"source": "blobs"}, model="softmax", stop={"after": "1ep"})
@@ -33,7 +33,7 @@ from ravine.catalogue import Count, Positive
 from ravine.recipe import Recipe
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
-from ravine.study.options import Names, Numbers
+from ravine.study.signature import Names, Numbers
 from ravine.study.page import Page
 
 

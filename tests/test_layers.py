@@ -480,7 +480,7 @@ def test_seeded_replaces_torchs_dropout_in_a_copy():
 def test_settle_spares_only_what_no_member_uses():
     net = nn.Sequential(randomized.Dropout(0.0), randomized.GaussianNoise(0.0))
     buffers = {"0.rate": torch.tensor([0.0, 0.5]), "1.std": torch.zeros(2)}
-    randomized.settle(net, buffers)
+    randomized.mark_idle_layers(net, buffers)
     assert [layer.idle for layer in net] == [False, True]
 
 

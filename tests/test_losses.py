@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ravine.catalogue import table
 from ravine.errors import InputError
-from ravine.nn.build import build_loss, settle
+from ravine.nn.build import build_loss, mark_idle_layers
 
 B, K, T = 7, 4, 5
 DRAWS = torch.Generator().manual_seed(0)
@@ -422,7 +422,7 @@ def test_mixed_targets_give_the_mixed_loss(name, weights):
 def test_settled_cross_entropy_is_the_plain_one():
     loss = loss_of("cross_entropy", {})
     before = loss(SCORES, CLASSES)
-    settle(nn.ModuleDict({"loss": loss}), {"loss.label_smoothing": torch.zeros(3)})
+    mark_idle_layers(nn.ModuleDict({"loss": loss}), {"loss.label_smoothing": torch.zeros(3)})
     assert loss.idle
     assert torch.equal(loss(SCORES, CLASSES), before)
 

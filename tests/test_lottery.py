@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import ravine
 from ravine import InputError, Recipe
 from ravine.engine.points import initial_rows
-from ravine.engine.programs import Rows
+from ravine.engine.programs import StartRows
 from ravine.layout import Layout
 from ravine.study.lottery.pruning import full_mask, pruned, shuffled
 from ravine.study.lottery.study import DENSE, ONE_SHOT, RANDOM, REINIT, TICKET, lottery
@@ -65,7 +65,7 @@ def test_pruned_weights_stay_zero(kind, tmp_path):
     ]
     theta = initial_rows(recipes, pipeline_of(recipes[0]))
     mask = torch.rand(theta.shape, generator=torch.Generator().manual_seed(0)) > 0.5
-    runs = ravine.train_many(recipes, rows=Rows(theta, mask), quiet=True, out=tmp_path / "run")
+    runs = ravine.train_many(recipes, rows=StartRows(theta, mask), quiet=True, out=tmp_path / "run")
     for i, run in enumerate(runs):
         assert (run.slots["final"][~mask[i]] == 0).all()
         assert (run.slots["final"][mask[i]] != theta[i][mask[i]]).any()
@@ -74,7 +74,7 @@ def test_pruned_weights_stay_zero(kind, tmp_path):
 def test_masks_are_part_of_a_snapshot(tmp_path):
     theta = initial_rows([BLOBS], pipeline_of(BLOBS))
     mask = torch.rand(theta.shape, generator=torch.Generator().manual_seed(1)) > 0.3
-    ravine.train_many([BLOBS], rows=Rows(theta, mask), quiet=True, out=tmp_path / "run")
+    ravine.train_many([BLOBS], rows=StartRows(theta, mask), quiet=True, out=tmp_path / "run")
     run = ravine.resume(tmp_path / "run", after="6ep", quiet=True)[0]
     assert run.result["epochs"] == 6
     assert (run.slots["final"][~mask[0]] == 0).all()
@@ -82,7 +82,9 @@ def test_masks_are_part_of_a_snapshot(tmp_path):
 
 def test_rows_of_another_size_are_refused(tmp_path):
     with pytest.raises(InputError, match="theta of shape"):
-        ravine.train_many([BLOBS], rows=Rows(torch.zeros(1, 3)), quiet=True, out=tmp_path / "run")
+        ravine.train_many(
+            [BLOBS], rows=StartRows(torch.zeros(1, 3)), quiet=True, out=tmp_path / "run"
+        )
 
 
 def test_a_lottery(tmp_path):
@@ -148,7 +150,7 @@ def test_an_exported_ticket_holds_its_zeros(tmp_path):
     theta = initial_rows([BLOBS], pipeline_of(BLOBS))
     mask = full_mask(theta)
     mask[:, :10] = False
-    ravine.train_many([BLOBS], rows=Rows(theta, mask), quiet=True, out=tmp_path / "run")
+    ravine.train_many([BLOBS], rows=StartRows(theta, mask), quiet=True, out=tmp_path / "run")
     assert export(tmp_path / "run", out=tmp_path / "there")["zeros"] >= 10
 
 

@@ -9,8 +9,8 @@ import torch
 import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
-from ravine.engine.execution import pilot, trials
-from ravine.engine.execution.record import Execution
+from ravine.engine.execution import pilot, timing
+from ravine.engine.execution.execution import Execution
 from ravine.engine.programs import populate
 
 CONV = [
@@ -102,7 +102,7 @@ def refuse(*args, **kwargs):
 def test_given_precision_and_threads_or_a_short_run_the_rules_decide(
     members, fields, expected, monkeypatch
 ):
-    monkeypatch.setattr(trials, "fastest", refuse)
+    monkeypatch.setattr(timing, "fastest", refuse)
     _, execution = prepared(members, **fields)
     assert {name: getattr(execution, name) for name in expected} == expected
     assert execution == prepared(members, **fields)[1]
@@ -117,7 +117,7 @@ def two_threads():
 
 
 def test_a_choice_is_timed_once_and_then_remembered(monkeypatch, two_threads):
-    monkeypatch.setattr(trials.os, "getloadavg", lambda: (0.5, 0.5, 0.5))
+    monkeypatch.setattr(timing.os, "getloadavg", lambda: (0.5, 0.5, 0.5))
     rows, first = prepared(precision="float32")
     assert any("timed here: float32 x2" in why for why in first.why)
     fresh, _ = prepared(precision="float32", threads=1)
@@ -125,7 +125,7 @@ def test_a_choice_is_timed_once_and_then_remembered(monkeypatch, two_threads):
         assert torch.equal(stacked, fresh.buffers[name]), f"timing has changed {name}"
     assert torch.equal(rows.theta, fresh.theta)
     assert torch.get_num_threads() == 2
-    monkeypatch.setattr(trials, "fastest", refuse)
+    monkeypatch.setattr(timing, "fastest", refuse)
     assert prepared(precision="float32")[1] == first
 
 
@@ -151,9 +151,9 @@ def test_a_run_in_parts_that_is_extended_goes_on_in_parts(tmp_path, two_threads)
 
 
 def test_a_busy_machine_remembers_nothing(monkeypatch, two_threads):
-    monkeypatch.setattr(trials.os, "getloadavg", lambda: (1e3, 1.0, 1.0))
-    monkeypatch.setattr(trials, "remembered", lambda *program: None)
-    monkeypatch.setattr(trials, "remember", refuse)
+    monkeypatch.setattr(timing.os, "getloadavg", lambda: (1e3, 1.0, 1.0))
+    monkeypatch.setattr(timing, "remembered", lambda *program: None)
+    monkeypatch.setattr(timing, "remember", refuse)
     _, execution = prepared(precision="float32")
     assert any("timed here" in why for why in execution.why)
 
@@ -163,12 +163,12 @@ def timed(monkeypatch, cost: dict[str, list[float]]) -> tuple[int, list[float]]:
     first to warm up."""
     clock, now = [0.0], []
     rounds = {name: iter(seconds) for name, seconds in cost.items()}
-    monkeypatch.setattr(trials.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
     def step() -> None:
         clock[0] += next(rounds[now[-1]])
 
-    return trials.fastest(list(cost), now.append, step)
+    return timing.fastest(list(cost), now.append, step)
 
 
 def test_the_fastest_in_every_round_is_taken(monkeypatch):
@@ -191,10 +191,10 @@ def test_a_busy_moment_decides_nothing(monkeypatch):
 
 
 def test_what_is_remembered_belongs_to_the_program(tmp_path):
-    assert trials.remembered("program", 1) is None
-    trials.remember({"threads": 1}, "program", 1)
-    assert trials.remembered("program", 1) == {"threads": 1}
-    assert trials.remembered("program", 2) is None
+    assert timing.remembered("program", 1) is None
+    timing.remember({"threads": 1}, "program", 1)
+    assert timing.remembered("program", 1) == {"threads": 1}
+    assert timing.remembered("program", 2) is None
     for path in (tmp_path / "cache").rglob("*.json"):
         path.write_text("{")
-    assert trials.remembered("program", 1) is None
+    assert timing.remembered("program", 1) is None

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ravine.layout import Layout
-from ravine.optim import columns, optimizers
+from ravine.optim import arithmetic, optimizers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -143,7 +143,7 @@ def test_the_technique_of_the_contributing_page():
     """Its code block is an optimiser that does what its docstring says."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     code = textwrap.dedent(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
-    made: dict = {**vars(columns), **vars(optimizers)}
+    made: dict = {**vars(arithmetic), **vars(optimizers)}
     exec(compile("from __future__ import annotations\n" + code, "CONTRIBUTING.md", "exec"), made)
     w, state = torch.zeros(2, 3, dtype=torch.float64), {"v": torch.zeros(2, 3, dtype=torch.float64)}
     g = torch.tensor([[1.0, -2.0, 3.0], [-1.0, 2.0, 0.5]], dtype=torch.float64)

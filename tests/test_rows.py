@@ -14,7 +14,7 @@ from torch import Tensor
 from descents import LAYOUT, part
 from ravine.errors import RavineError
 from ravine.optim import fused, tiles
-from ravine.optim.groups import Group, Now
+from ravine.optim.groups import Now, RowGroup
 from ravine.optim.rows import RowOptimizer
 from test_optimizers import CASES, IDS
 
@@ -59,8 +59,8 @@ def now_at(
     )
 
 
-def group_of(parts: list[Any], dtype: torch.dtype) -> Group:
-    return Group(range(P), parts, LAYOUT, torch.device("cpu"), dtype)
+def group_of(parts: list[Any], dtype: torch.dtype) -> RowGroup:
+    return RowGroup(range(P), parts, LAYOUT, torch.device("cpu"), dtype)
 
 
 def run(way: Any, parts: list[Any], dtype: torch.dtype, momentum: Tensor | None = None) -> Tensor:

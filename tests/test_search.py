@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from ravine import InputError, Recipe
 from ravine.engine.loop.halving import Halving
 from ravine.rundir import RunDir
-from ravine.study.options import split_values
 from ravine.study.search import budget
 from ravine.study.search.default_space import default_space
 from ravine.study.search.methods import points_of
@@ -27,6 +26,7 @@ from ravine.study.search.space import (
     Variable,
 )
 from ravine.study.search.study import CONFIRMED, confirmation, search
+from ravine.study.signature import split_values
 
 BLOBS = Recipe(
     name="blobs",
@@ -416,8 +416,8 @@ def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
     """The clock is given: a member's whole run costs one second, the finals nine."""
     monkeypatch.setattr(budget, "seconds_of", lambda recipes, *_: float(len(recipes)))
     monkeypatch.setattr(budget.time, "monotonic", lambda: 0.0)
-    monkeypatch.setattr(budget.Budget, "trained", lambda self: spend(self))
-    monkeypatch.setattr(budget.Budget, "spent", property(lambda self: spent[0]))
+    monkeypatch.setattr(budget.TimeBudget, "trained", lambda self: spend(self))
+    monkeypatch.setattr(budget.TimeBudget, "spent", property(lambda self: spent[0]))
     spent = [0.0]
 
     def spend(self):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ravine import InputError, Recipe
-from ravine.engine.execution.record import Execution
+from ravine.engine.execution.execution import Execution
 from ravine.engine.rows.members import Members
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.rows.ways import (

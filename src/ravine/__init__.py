@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"ravine.{_HOMES[name]}"), name)
     place = Path(__file__).parent / name
     if not (name.startswith("_") or place.is_dir() or place.with_suffix(".py").is_file()):
-        studies = import_module("ravine.study.options").declarations()
+        studies = import_module("ravine.study.signature").declarations()
         if name in studies:
             return studies[name].function()
     raise AttributeError(f"module 'ravine' has no attribute {name!r}")

@@ -100,18 +100,18 @@ def takes(annotation: Any) -> str:
 
 
 def _open(annotation: Any) -> tuple[Any, list[Any]]:
-    """The type within ``Annotated`` and pydantic's fields, and all that is said of it."""
+    """The type within ``Annotated`` and pydantic's fields, and its marks."""
     if isinstance(annotation, FieldInfo):
         base, marks = _open(annotation.annotation)
         return base, [*marks, *annotation.metadata]
     if typing.get_origin(annotation) is Annotated:
         base, marks = _open(typing.get_args(annotation)[0])
-        said = typing.get_args(annotation)[1:]
+        own = typing.get_args(annotation)[1:]
         return base, [
             *marks,
             *(
                 m
-                for mark in said
+                for mark in own
                 for m in (mark.metadata if isinstance(mark, FieldInfo) else [mark])
             ),
         ]

@@ -16,14 +16,14 @@ from torch import nn
 
 from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
-from ravine.engine.directory import describe, record_of
+from ravine.engine.directory_record import describe, record_of
 from ravine.engine.execute import Report, execute
 from ravine.engine.execution.memory import give_back_freed_memory
 from ravine.engine.inputs import check_given_again, resolve_inputs
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hook, Hooks
 from ravine.engine.loop.loop import Interrupted, TrainingLoop
-from ravine.engine.programs import Model, Program, Rows, programs_of
+from ravine.engine.programs import Model, Program, StartRows, programs_of
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
 from ravine.engine.stored import open_with
@@ -159,7 +159,7 @@ def train_many(
     test: bool = True,
     width: int | None = None,
     halving: Halving | None = None,
-    rows: Rows | None = None,
+    rows: StartRows | None = None,
     trace: Sequence[str] = (),
     report: Report | None = None,
     doctor: bool = False,
@@ -190,7 +190,7 @@ def train_many(
     for program in programs:
         describe(program, rundir)
     if rows is not None:
-        rows.enter(programs)
+        rows.write_to(programs)
         options["mask"] = rows.mask
     checkup = _examined(programs, module, rundir) if doctor else None
     record = record_of(rundir)
@@ -271,7 +271,7 @@ def _run(
     checkup: Checkup | None,
 ) -> list[Run]:
     """Run the loops, then the doctor's checkup and the report; the runs that came out."""
-    from ravine.progress import progress_bar
+    from ravine.progress_bar import progress_bar
 
     with progress_bar(quiet or report is not None) as bar:
         try:

@@ -40,8 +40,7 @@ def bench(
     """Time Ravine against its peers on this machine: interleaved, medians and ratios."""
     import torch
 
-    from ravine.bench import report
-    from ravine.bench import target as to_target
+    from ravine.bench import report, time_to_target
     from ravine.bench.measure import measure
     from ravine.bench.peers import PEERS
     from ravine.bench.works import POPULATIONS, WORKS
@@ -58,15 +57,20 @@ def bench(
         raise InputError("--out", got=str(out), expected="a directory")
     count = threads or torch.get_num_threads()
 
-    def told(text: str) -> None:
+    def progress(text: str) -> None:
         typer.echo(text, err=True)
 
     if target:
-        found: Any = to_target.race(chosen, rounds=rounds, threads=count, told=told)
+        found: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=progress)
         print_json(json_, report.write_race(found, out, count))
         return
     timings = measure(
-        works or [*WORKS, *POPULATIONS], chosen, rounds=rounds, threads=count, bf16=bf16, told=told
+        works or [*WORKS, *POPULATIONS],
+        chosen,
+        rounds=rounds,
+        threads=count,
+        bf16=bf16,
+        report=progress,
     )
     print_json(json_, report.write(timings, out, count))
 

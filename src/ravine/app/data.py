@@ -83,7 +83,7 @@ def _sheet(pipeline: Pipeline, name: str) -> Figure:
 
 
 def _augmented_sheet(
-    pipeline: Pipeline, groups: Sequence[examples.Group], seen: Any, title: str
+    pipeline: Pipeline, groups: Sequence[examples.ClassSamples], seen: Any, title: str
 ) -> Figure:
     view = examples.view_of(pipeline)
     rows = [(group.title, group.x, group.captions) for group in groups]

@@ -21,7 +21,7 @@ from ravine.app.options import (
     starter_from,
 )
 from ravine.errors import RavineError
-from ravine.study.options import Declaration, Option, Subject, declarations
+from ravine.study.signature import Option, StudySignature, Subject, declarations
 
 Out = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ def resume_command(directory: Path, quiet: bool, json_: bool) -> None:
     _finish(resume_study(directory, quiet=quiet or json_), json_)
 
 
-def _command(declaration: Declaration) -> Callable[..., None]:
+def _command(declaration: StudySignature) -> Callable[..., None]:
     of_recipe = [] if declaration.of_runs else shortcuts(declaration.options)
 
     def command(**given: Any) -> None:

@@ -57,12 +57,12 @@ class Worker:
             "KERAS_HOME": os.environ.get("KERAS_HOME", "/tmp/keras"),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process is)
+        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process is)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.said,
+            stderr=self.stderr,
             text=True,
             env=env,
         )
@@ -72,9 +72,9 @@ class Worker:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            self.said.seek(0)
-            said = self.said.read().strip().splitlines()
-            raise RavineError(said[-1] if said else "it ended without a word")
+            self.stderr.seek(0)
+            lines = self.stderr.read().strip().splitlines()
+            raise RavineError(lines[-1] if lines else "it ended without a word")
         return json.loads(line)
 
     def take(self, epochs: int, steps: int, counts: bool) -> None:
@@ -95,7 +95,7 @@ class Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
-        self.said.close()
+        self.stderr.close()
 
 
 def installed(peer: str) -> bool:
@@ -109,7 +109,7 @@ def measure(
     rounds: int = 5,
     threads: int = 2,
     bf16: bool = False,
-    told: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> list[Timing]:
     """Time the competitors that are installed; the first round of each warms up and is not
     counted."""
@@ -127,7 +127,7 @@ def measure(
             for worker in workers:
                 worker.close()
         for timing in timings:
-            told(
+            report(
                 f"{work:16} {PEERS[timing.peer][0]:30} {timing.median:9.4f} ms {timing.peak_mb:7.0f} MB {timing.failed}"
             )
         found += timings

@@ -35,13 +35,13 @@ def ravine(name: str, bf16: bool = False, precision: str = "auto") -> Fit:
     folder = Path(tempfile.mkdtemp())
 
     def fit(epochs: int) -> list[float]:
-        said = {
+        fields = {
             "data": data,
             "model": work.model,
             "precision": precision,
             "stop": {"after": f"{epochs}ep"},
         }
-        recipes = [Recipe(seed=i, **said) for i in range(members)]
+        recipes = [Recipe(seed=i, **fields) for i in range(members)]
         run = train_many(
             recipes, data=(x, y), out=folder / str(len(list(folder.iterdir()))), quiet=True
         )[0]

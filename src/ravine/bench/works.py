@@ -130,7 +130,7 @@ def _lstm() -> Any:
 def _resnet20() -> Any:
     from torch import nn
 
-    class Block(nn.Module):
+    class ConvBlock(nn.Module):
         def __init__(self, inputs: int, channels: int, stride: int):
             super().__init__()
             self.body = nn.Sequential(
@@ -154,7 +154,7 @@ def _resnet20() -> Any:
     inputs = 16
     for channels, stride in ((16, 1), (32, 2), (64, 2)):
         for i in range(3):
-            layers.append(Block(inputs, channels, stride if i == 0 else 1))
+            layers.append(ConvBlock(inputs, channels, stride if i == 0 else 1))
             inputs = channels
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 

@@ -22,7 +22,7 @@ def is_run(weights: str | None) -> bool:
     return weights is not None and Path(weights).is_dir()
 
 
-def adopt(recipe: Recipe) -> Recipe:
+def with_stored_model(recipe: Recipe) -> Recipe:
     """A recipe that starts from a run and names no model takes that run's model."""
     if not is_run(recipe.start.weights) or "model" in recipe.model_fields_set:
         return recipe

@@ -22,10 +22,10 @@ def fitted_model(recipe: Recipe, outputs: int) -> Part:
     dense = [i for i, layer in enumerate(layers) if layer.kind == "dense"]
     if not dense:
         return part
-    said = part.explicit()
-    said["layers"] = [layer.explicit() for layer in layers]
-    said["layers"][dense[-1]]["units"] = outputs
-    return make("model", said)
+    stored = part.explicit()
+    stored["layers"] = [layer.explicit() for layer in layers]
+    stored["layers"][dense[-1]]["units"] = outputs
+    return make("model", stored)
 
 
 def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module:

@@ -15,11 +15,11 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import device, theta_dtype
-from ravine.engine.execution.record import Execution
+from ravine.engine.execution.execution import Execution
 from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective, Population
-from ravine.engine.validate import rehearse
+from ravine.engine.validate import validate
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
@@ -47,13 +47,13 @@ class Program:
 
 
 @dataclass
-class Rows:
+class StartRows:
     """Where members start, instead of at their initialisers; all must share one program."""
 
     theta: Tensor | None = None  # [P, D]
     mask: Tensor | None = None  # [P, D] bool; pruned weights are False, and stay zero
 
-    def enter(self, programs: Sequence[Program]) -> None:
+    def write_to(self, programs: Sequence[Program]) -> None:
         population = programs[0].population
         for name, rows in (("theta", self.theta), ("mask", self.mask)):
             if rows is not None and (len(programs) != 1 or rows.shape != population.theta.shape):
@@ -118,7 +118,7 @@ def program_of(
     dtype = theta_dtype(first.precision)
     population = populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
     if check:
-        answers = rehearse(recipes, pipeline, population)
+        answers = validate(recipes, pipeline, population)
         _check_adversarial(recipes, pipeline)
     else:
         answers = _answers_of(population.objectives[0], pipeline)

@@ -12,7 +12,7 @@ import torch
 
 from ravine.engine import snapshot
 from ravine.engine.execution import pilot
-from ravine.engine.execution.record import Execution
+from ravine.engine.execution.execution import Execution
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.programs import Program, program_of

@@ -80,12 +80,12 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise _damaged(directory, f"{manifest['file']}: {error}") from None
     arrays = {}
-    for name, said in manifest["arrays"].items():
+    for name, entry in manifest["arrays"].items():
         if name not in stored:
             raise _damaged(directory, f"array {name!r} is missing")
-        if _hash(stored[name]) != said["sha256"]:
+        if _hash(stored[name]) != entry["sha256"]:
             raise _damaged(directory, f"array {name!r} is not what was written (sha256 differs)")
-        arrays[name] = _typed(stored[name], getattr(torch, said["dtype"])).reshape(said["shape"])
+        arrays[name] = _typed(stored[name], getattr(torch, entry["dtype"])).reshape(entry["shape"])
     return arrays, manifest["facts"]
 
 
@@ -121,12 +121,12 @@ def prune(paths: Sequence[Path], keep: int = 2) -> None:
 def _manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        said = manifest.pop("sha256")
+        digest = manifest.pop("sha256")
     except FileNotFoundError:
         raise _damaged(directory, "it has no manifest: its writing was interrupted") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, f"manifest.json: {error}") from None
-    if _digest(manifest) != said:
+    if _digest(manifest) != digest:
         raise _damaged(directory, "manifest.json is not what was written (sha256 differs)")
     return manifest
 

@@ -26,7 +26,7 @@ _OF_NUMBERS = ("mse", "rmse", "mae", "r2")
 _ALWAYS = ("train_loss", "grad_norm", "lr")
 
 
-def rehearse(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> Answers:
+def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> Answers:
     """Run model, loss and metrics of one member on a few samples; what does not fit is an
     InputError. Gives what the outputs mean."""
     recipe = recipes[0]

@@ -69,20 +69,20 @@ class _Estimator(BaseEstimator):
         state = {
             name: value for name, value in super().__getstate__().items() if name != "network_"
         }
-        said = {
+        recipes = {
             name: {"recipe": value.to_dict(explicit=True)}
             for name, value in state.items()
             if isinstance(value, Recipe)
         }
-        return state | said
+        return state | recipes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        said = {
+        recipes = {
             name: Recipe(**value["recipe"])
             for name, value in state.items()
             if name in ("recipe", "recipe_") and isinstance(value, dict)
         }
-        super().__setstate__(state | said)
+        super().__setstate__(state | recipes)
         if "state_" in state:
             self.network_ = self._network()
 
@@ -150,8 +150,8 @@ class _Estimator(BaseEstimator):
         }
         if self.preprocess is not None:
             changes["data.preprocess"] = self.preprocess
-        said = {"optimizer": self.optimizer, "optimizer.lr": self.lr, "data.batch": self.batch}
-        changes |= {path: value for path, value in said.items() if value is not None}
+        given = {"optimizer": self.optimizer, "optimizer.lr": self.lr, "data.batch": self.batch}
+        changes |= {path: value for path, value in given.items() if value is not None}
         if self.epochs is not None:
             changes["stop.after"] = f"{self.epochs}ep"
         if self.model is not None and not _is_module(self.model):

@@ -68,7 +68,7 @@ def export(
         _torch_program(model, inputs, folder / "model.pt2")
     if form == "onnx":
         _onnx(model, inputs, folder / "model.onnx")
-    said = {
+    description = {
         "form": form,
         "input_shape": shape,
         "outputs": opened.pipeline.outputs,
@@ -79,7 +79,7 @@ def export(
         "torch": torch.__version__,
         "result": None if isinstance(opened, Ensemble) else opened.result,
     }
-    (folder / "export.json").write_text(to_json(said, indent=1), encoding="utf-8")
+    (folder / "export.json").write_text(to_json(description, indent=1), encoding="utf-8")
     return {
         "path": str(folder),
         "form": form,

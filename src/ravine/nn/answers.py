@@ -156,8 +156,8 @@ class Answers:
         if self.kind == "classes":
             ordered = self.link in ("softmax", "log")  # scores in the probabilities' own order
             return (output if ordered else self.probabilities(output)).argmax(-1)
-        said = (self._columns(output) > self.threshold).long()
-        return said if self.kind == "labels" else said[..., 0]
+        labels = (self._columns(output) > self.threshold).long()
+        return labels if self.kind == "labels" else labels[..., 0]
 
     def values(self, output: Tensor) -> Tensor:
         """Numbers in the target's units. A regression trained on a loss of probabilities

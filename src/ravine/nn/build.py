@@ -18,12 +18,12 @@ from ravine.layout import Layout
 from ravine.nn.convolution import LocallyConnected
 from ravine.nn.criterion import SampleLoss
 from ravine.nn.own_loss import OwnLoss
-from ravine.nn.randomized import settle
+from ravine.nn.randomized import mark_idle_layers
 from ravine.nn.stack import Shape, Stack, call, evaluated, example
 from ravine.nn.traits import Trait, traits
 from ravine.randomness import generator, key
 
-__all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "settle"]
+__all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "mark_idle_layers"]
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # of a name: in_proj_bias, attentionBias
 _A_NORM = re.compile(r"Norm(\d*d)?$")  # RMSNorm, LayerNorm2d
@@ -55,7 +55,7 @@ def build(
     >>> bool((build("mlp", (4,), 3, seed=1)[1].weight == net[1].weight).all())
     True
     """
-    made: Any = _told(_made("model", part), vocabulary)
+    made: Any = _with_vocabulary(_made("model", part), vocabulary)
     with torch.random.fork_rng(devices=[]):
         module: nn.Module = call("model", made, shape, outputs)
     module = module.double()
@@ -290,7 +290,7 @@ def _made(kind: str, part: Part | str | dict[str, Any]) -> Part:
         raise error.under(kind) from None
 
 
-def _told(part: Part, vocabulary: int | None) -> Part:
+def _with_vocabulary(part: Part, vocabulary: int | None) -> Part:
     """The part with the data's vocabulary in each ``vocabulary`` field that was left open, nested
     layers included."""
     if vocabulary is None:
@@ -301,10 +301,11 @@ def _told(part: Part, vocabulary: int | None) -> Part:
         if name == "vocabulary" and value is None:
             changes[name] = vocabulary
         elif isinstance(value, Part):
-            changes[name] = _told(value, vocabulary)
+            changes[name] = _with_vocabulary(value, vocabulary)
         elif isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
             changes[name] = tuple(
-                _told(item, vocabulary) if isinstance(item, Part) else item for item in value
+                _with_vocabulary(item, vocabulary) if isinstance(item, Part) else item
+                for item in value
             )
     return part.model_copy(update=changes) if changes else part
 

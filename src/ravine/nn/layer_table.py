@@ -104,7 +104,7 @@ def _on_meta(module: nn.Module) -> Iterator[None]:
 def _hooks(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]]) -> list[Any]:
     before: list[int] = []
 
-    def enter(layer: nn.Module, given: Any) -> None:
+    def remember_input(layer: nn.Module, given: Any) -> None:
         before.append(tracer.flops)
 
     def leave(layer: nn.Module, given: Any, output: Any, name: str = "") -> None:
@@ -127,7 +127,7 @@ def _hooks(module: nn.Module, tracer: _Tracer, rows: list[dict[str, Any]]) -> li
     hooks = []
     for name, layer in _layers(module):
         owned[layer] = list(layer.parameters())
-        hooks.append(layer.register_forward_pre_hook(enter))
+        hooks.append(layer.register_forward_pre_hook(remember_input))
         hooks.append(layer.register_forward_hook(lambda m, i, o, name=name: leave(m, i, o, name)))
     return hooks
 

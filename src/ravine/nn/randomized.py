@@ -5,7 +5,7 @@ The contract, in four lines. A random layer subclasses `Randomized`. The engine 
 layer's buffer ``key`` before each step, and the layer's draws are then functions of that key alone,
 alike under ``torch.func.vmap`` and in a direct call. A layer whose key was never set draws from
 PyTorch's global generator, as ``torch.nn`` does. A buffer that makes a layer the identity for one
-value names it in ``idle_at``; ``settle`` spares the work where all members have it.
+value names it in ``idle_at``; ``mark_idle_layers`` spares the work where all members have it.
 """
 
 from __future__ import annotations
@@ -172,12 +172,12 @@ def release(module: nn.Module) -> nn.Module:
     return module
 
 
-def settle(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+def mark_idle_layers(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     """Spare the work of layers that do nothing in any member. ``buffers``: all members', by name
     ([P, ...]).
 
     >>> net = nn.Sequential(Dropout(0.0))
-    >>> settle(net, dict(net.named_buffers())); net[0].idle
+    >>> mark_idle_layers(net, dict(net.named_buffers())); net[0].idle
     True
     """
     for name, layer in module.named_modules():

@@ -20,7 +20,7 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """relu(body(x) + shortcut(x)), or relu(body(x)) without shortcut."""
 
     body: nn.Sequential
@@ -42,7 +42,7 @@ class Block(nn.Module):
         return F.relu(y if self.shortcut is None else y + self.shortcut(x))
 
 
-class BasicBlock(Block):
+class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions."""
 
     def __init__(self, inputs: int, width: int, stride: int, shortcuts: bool, projection: bool):

@@ -116,12 +116,11 @@ def build_layer(
     try:
         return layer, output_shape(layer, shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        said = first_line(error)
         raise InputError(
             "",
             got=f"an input of shape {shape} for {part.kind}",
             expected="a shape that this layer can take",
-            repair=said,
+            repair=first_line(error),
         ) from None
 
 

@@ -38,7 +38,7 @@ from ravine.nn.tabular import (
     SharedLinear,
     TabularNetwork,
 )
-from ravine.nn.transformers import LanguageModel, Normal, NormalEmbedding, SequenceTransformer
+from ravine.nn.transformers import LanguageModel, NormalEmbedding, NormalLinear, SequenceTransformer
 
 
 class Trait(Flag):
@@ -83,7 +83,7 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     (_PROMISES, (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)),
     (_PRODUCT, (nn.Flatten, nn.Unflatten, Transpose, ChannelPool, PadShortcut)),
     # --- layers with weights
-    (Trait.DENSE | _PRODUCT, (nn.Linear, Normal)),
+    (Trait.DENSE | _PRODUCT, (nn.Linear, NormalLinear)),
     (Trait.CONVOLUTION | _PRODUCT, (nn.Conv1d, nn.Conv2d)),
     (Trait.CONVOLUTION, (nn.Conv3d, nn.modules.conv._ConvTransposeNd)),
     (Trait.RECURRENT, (nn.RNNBase,)),

@@ -92,7 +92,7 @@ def transformer(
     return SequenceTransformer(shape, outputs, units, layers, heads, dropout, vocabulary, padding)
 
 
-class Normal(nn.Linear):
+class NormalLinear(nn.Linear):
     """A dense layer without bias whose weights begin normal with deviation ``std``."""
 
     def __init__(self, inputs: int, outputs: int, std: float = STD):
@@ -144,7 +144,7 @@ class LanguageModel(nn.Module):
             )
         )
         self.norm = nn.LayerNorm(units, bias=False)
-        self.head = Normal(units, outputs)
+        self.head = NormalLinear(units, outputs)
         if tied:
             self.head.weight = self.embedding.weight
 
@@ -156,9 +156,9 @@ class LanguageModel(nn.Module):
 def _block(units: int, heads: int, rotary: bool, dropout: float, std: float) -> TransformerBlock:
     """A causal block with GPT-2's initial weights; ``std``: of the layers that end in a shortcut."""
     attend = SelfAttention(units, heads, causal=True, rotary=rotary, bias=False)
-    attend.qkv, attend.out = Normal(units, 3 * units), Normal(units, units, std)
+    attend.qkv, attend.out = NormalLinear(units, 3 * units), NormalLinear(units, units, std)
     block = TransformerBlock(attend, 4, "gelu", before=True, dropout=dropout, bias=False)
-    block.mlp[0], block.mlp[2] = Normal(units, 4 * units), Normal(4 * units, units, std)
+    block.mlp[0], block.mlp[2] = NormalLinear(units, 4 * units), NormalLinear(4 * units, units, std)
     return block
 
 

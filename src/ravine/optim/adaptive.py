@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ravine.catalogue import Decay, Flag, NonNegative, Positive
 from ravine.layout import Layout
-from ravine.optim.columns import (
+from ravine.optim.arithmetic import (
     Column,
     State,
     adaptive,

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.optim.columns import cast
-from ravine.optim.groups import Group, Now, Rows, on_host, selection
+from ravine.optim.arithmetic import cast
+from ravine.optim.groups import Now, RowGroup, Rows, on_host, selection
 
 
 class Ahead:
     """Rows that take their gradient where the velocity alone would lead them."""
 
-    def __init__(self, group: Group):
+    def __init__(self, group: RowGroup):
         self.group = group
         self.fixed = group.columns(range(len(group.rows)))
         self.home: Tensor | None = None  # the rows before they moved

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ravine.catalogue import Positive
 from ravine.layout import Layout
-from ravine.optim.columns import Column, tensor
+from ravine.optim.arithmetic import Column, tensor
 
 Over = Literal["all", "tensor", "unit"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.optim.groups import Group, Now, on_host
+from ravine.optim.groups import Now, RowGroup, on_host
 
 _Call = Callable[["_Pieces", dict[str, float], float, float], None]
 
@@ -81,7 +81,7 @@ def _adagrad(p: _Pieces, numbers: dict[str, float], weight_decay: float, t: floa
     )
 
 
-def _kernel(group: Group) -> tuple[_Call, tuple[str, ...]] | None:
+def _kernel(group: RowGroup) -> tuple[_Call, tuple[str, ...]] | None:
     """The fused call of a group, and the slots that it works on; none where PyTorch has none for
     these flags."""
     flags = group.flags
@@ -107,7 +107,7 @@ def _kernel(group: Group) -> tuple[_Call, tuple[str, ...]] | None:
     return (call, slots) if fits and group.dtype in (torch.float32, torch.float64) else None
 
 
-def fits(group: Group) -> bool:
+def fits(group: RowGroup) -> bool:
     """Whether PyTorch has a fused kernel for this kind with these flags."""
     return on_host(group.device) and _kernel(group) is not None
 
@@ -124,7 +124,7 @@ class _Bucket:
 class FusedRows:
     """The fused kernel over the live rows of a group."""
 
-    def __init__(self, group: Group):
+    def __init__(self, group: RowGroup):
         found = _kernel(group)
         assert found is not None
         self.group = group
@@ -201,7 +201,7 @@ class FusedRows:
         )
 
 
-def _column_parts(group: Group) -> list[tuple[slice, bool]]:
+def _column_parts(group: RowGroup) -> list[tuple[slice, bool]]:
     """The columns that decay and those that do not; one part where there is nothing to tell
     apart."""
     weights, size = group.layout.weights, group.layout.size

@@ -39,7 +39,7 @@ class Now:
         return all(column[row] == column[first] for column in columns for row in rows)
 
 
-class Group:
+class RowGroup:
     """The rows of one kind whose flags, and whose numbers that are zero, agree."""
 
     def __init__(
@@ -147,12 +147,12 @@ def own(part: Any) -> dict[str, Any]:
 def key(part: Any) -> tuple[Any, ...]:
     """Rows with equal keys form one group."""
     fields = own(part)
-    told = tuple(
+    values = tuple(
         (name, value == 0.0 if isinstance(value, float) else value)
         for name, value in fields.items()
     )
     decay = part.decay if fields.get("weight_decay") else "weights"
-    return (part.kind, decay, *told)
+    return (part.kind, decay, *values)
 
 
 def selection(rows: Sequence[int], device: torch.device) -> Rows:
@@ -164,12 +164,12 @@ def selection(rows: Sequence[int], device: torch.device) -> Rows:
 
 def grouped(
     parts: Sequence[Part], layout: Layout, device: torch.device, dtype: torch.dtype
-) -> list[Group]:
+) -> list[RowGroup]:
     """The groups of a population, in the order of their first rows."""
     members: dict[tuple[Any, ...], list[int]] = {}
     for row, part in enumerate(parts):
         if "torch" not in part.technique.marks:  # those are objects, which step by themselves
             members.setdefault(key(part), []).append(row)
     return [
-        Group(rows, [parts[r] for r in rows], layout, device, dtype) for rows in members.values()
+        RowGroup(rows, [parts[r] for r in rows], layout, device, dtype) for rows in members.values()
     ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ravine.catalogue import Decay, Flag, NonNegative, Positive
 from ravine.layout import Entry, Layout
-from ravine.optim.columns import (
+from ravine.optim.arithmetic import (
     TILE,
     Column,
     State,

@@ -32,7 +32,8 @@ class RowConstraints:
             if part is not None:
                 members.setdefault((part.kind, *_flags(part).items()), []).append(row)
         self._groups = [
-            _Group(rows, [parts[r] for r in rows], self.device) for rows in members.values()
+            _ConstraintGroup(rows, [parts[r] for r in rows], self.device)
+            for rows in members.values()
         ]
 
     def apply(self, theta: Tensor, alive: Tensor) -> None:
@@ -45,7 +46,7 @@ class RowConstraints:
         self.__init__([self.parts[row] for row in rows], self.layout, device=self.device)  # type: ignore[misc]
 
 
-class _Group:
+class _ConstraintGroup:
     """The rows of one constraint with the same flags."""
 
     def __init__(self, rows: list[int], parts: Sequence[Any], device: torch.device):

@@ -11,9 +11,9 @@ from ravine.catalogue import Part
 from ravine.errors import RavineError
 from ravine.layout import Layout
 from ravine.optim.ahead import Ahead, SlowWeights
-from ravine.optim.columns import TILE
+from ravine.optim.arithmetic import TILE
 from ravine.optim.fused import FusedRows, fits
-from ravine.optim.groups import Group, Now, grouped, on_host
+from ravine.optim.groups import Now, RowGroup, grouped, on_host
 from ravine.optim.tiles import DeviceRows, LongRows, ShortRows
 
 
@@ -175,7 +175,7 @@ class RowOptimizer:
         self._prepare()
 
 
-def _runner(group: Group, compiled: bool) -> FusedRows | LongRows | ShortRows | DeviceRows:
+def _runner(group: RowGroup, compiled: bool) -> FusedRows | LongRows | ShortRows | DeviceRows:
     if fits(group):
         return FusedRows(group)
     if compiled or not on_host(group.device):

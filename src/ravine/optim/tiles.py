@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ravine.layout import Layout
-from ravine.optim.columns import TILE
-from ravine.optim.groups import Group, Now, selection
+from ravine.optim.arithmetic import TILE
+from ravine.optim.groups import Now, RowGroup, selection
 
 RUN = 8 * TILE  # elements of one matrix that a thread takes at a time
 
@@ -32,7 +32,7 @@ _Tile = tuple[
 class LongRows:
     """Each live row by itself, over tiles of its columns, its numbers plain floats."""
 
-    def __init__(self, group: Group):
+    def __init__(self, group: RowGroup):
         self.group = group
         self.pieces = by_tensor(group.layout) if group.whole else by_tile(group.layout)
         self.bound = (0, 0)  # the matrices that the tiles are views of
@@ -89,7 +89,7 @@ class ShortRows:
     Their numbers are float64 columns, or plain floats in a block whose rows all have the same.
     """
 
-    def __init__(self, group: Group):
+    def __init__(self, group: RowGroup):
         self.group = group
         self.height = max(1, TILE // group.layout.size)
         self.live: list[int] = []
@@ -118,7 +118,7 @@ class ShortRows:
 class _Block:
     """Some rows of a group: where they are, and their numbers."""
 
-    def __init__(self, group: Group, positions: list[int]):
+    def __init__(self, group: RowGroup, positions: list[int]):
         self.group, self.first = group, positions[0]
         self.members = [group.rows[p] for p in positions]
         self.rows, self.positions = (
@@ -145,7 +145,7 @@ class DeviceRows:
     seconds to a minute). Where there is no compiler the formula runs as it is.
     """
 
-    def __init__(self, group: Group, compiled: bool = False):
+    def __init__(self, group: RowGroup, compiled: bool = False):
         self.group = group
         self.fixed = group.columns(range(len(group.rows)))
         self.plain = partial(_advance, partial(group.formula, **group.flags), group.layout)

@@ -16,7 +16,7 @@ FEW = 8  # members that are still drawn one by one
 
 
 @dataclass(frozen=True)
-class Group:
+class CourseGroup:
     """Members drawn together: values [members, points] over x [points], NaN where a member has
     none."""
 
@@ -29,7 +29,7 @@ class Group:
         return len(self.values)
 
 
-def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> Group:
+def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> CourseGroup:
     """The course of a metric for a run directory, or for (run directory, member) pairs, on a common
     x."""
     courses = []
@@ -40,21 +40,21 @@ def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> G
     if x == "seconds" and len(grid) > 400:
         grid = np.linspace(grid[0], grid[-1], 400)
     if not len(grid):
-        return Group(label, grid, np.empty((len(courses), 0)))
-    return Group(label, grid, np.array([_at(grid, *course) for course in courses]))
+        return CourseGroup(label, grid, np.empty((len(courses), 0)))
+    return CourseGroup(label, grid, np.array([_at(grid, *course) for course in courses]))
 
 
-def gather_steps(run: RunDir, points: int = 600) -> Group:
+def gather_steps(run: RunDir, points: int = 600) -> CourseGroup:
     """The running mean of each member's step losses over 4 % of the run, at about ``points``
     steps."""
     losses = [run.steps(member) for member in range(len(run.recipes))]
     steps = max(map(len, losses))
     if steps == 0:
-        return Group("", np.empty(0), np.empty((len(losses), 0)))
+        return CourseGroup("", np.empty(0), np.empty((len(losses), 0)))
     smooth = [smoothed(loss, max(1, steps // 25)) for loss in losses]
     at = np.unique(np.linspace(0, steps - 1, min(steps, points)).astype(int))
     values = np.array([np.append(loss, np.full(steps - len(loss), np.nan))[at] for loss in smooth])
-    return Group("", at + 1, values)
+    return CourseGroup("", at + 1, values)
 
 
 def smoothed(values: np.ndarray, width: int) -> np.ndarray:

@@ -23,7 +23,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ravine import measures
 from ravine.errors import InputError
-from ravine.report.courses import FEW, Group, confidence, envelope, gather, gather_steps, quantiles
+from ravine.report.courses import (
+    FEW,
+    CourseGroup,
+    confidence,
+    envelope,
+    gather,
+    gather_steps,
+    quantiles,
+)
 from ravine.rundir import RunDir
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508f", "#c98a00", "#3d9fd8", "#5a5a5a", "#7a6a00")
@@ -178,7 +186,7 @@ def by_field(path: str, values: Sequence[float], results: Sequence[float], metri
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def draw_members(axes: Axes, group: Group) -> None:
+def draw_members(axes: Axes, group: CourseGroup) -> None:
     """Up to eight members as lines, more as their median and bands."""
     scaled = _scale(_metric_of(axes), group.values)
     if group.size <= FEW:
@@ -210,7 +218,7 @@ def _draw_steps(axes: Axes, losses: np.ndarray) -> None:
     )
 
 
-def _draw_mean(axes: Axes, group: Group, i: int) -> None:
+def _draw_mean(axes: Axes, group: CourseGroup, i: int) -> None:
     scaled = _scale(_metric_of(axes), group.values)
     count = np.isfinite(scaled).sum(0)
     enough = count >= max(1, group.size / 2)
@@ -227,7 +235,7 @@ def _draw_mean(axes: Axes, group: Group, i: int) -> None:
         axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
 
 
-def _draw_faintly(axes: Axes, group: Group) -> None:
+def _draw_faintly(axes: Axes, group: CourseGroup) -> None:
     scaled = _scale(_metric_of(axes), group.values)
     if group.size > FEW:
         middle = quantiles(scaled, (50,))[0]

@@ -19,7 +19,7 @@ from ravine.errors import InputError, RavineError
 from ravine.files import plain
 from ravine.recipe import Recipe
 from ravine.report import overview
-from ravine.report.courses import FEW, Group, gather, gather_steps, quantiles
+from ravine.report.courses import FEW, CourseGroup, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
             yield from _lines(gather(run, name, x=x), split, name)
 
 
-def _lines(group: Group, split: str, name: str) -> Iterator[dict[str, Any]]:
+def _lines(group: CourseGroup, split: str, name: str) -> Iterator[dict[str, Any]]:
     common = {
         "split": split,
         "metric": name,

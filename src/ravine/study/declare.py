@@ -20,8 +20,8 @@ from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
 from ravine.study.directory import Study, read_request
-from ravine.study.options import Declaration, declaration_of, declarations
 from ravine.study.page import Page, print_page, write_page
+from ravine.study.signature import StudySignature, declaration_of, declarations
 
 P = ParamSpec("P")
 Conclusion = tuple[dict[str, Any], Page]
@@ -163,4 +163,4 @@ def _run(place: Sequence[Any], model: Any) -> Run:
     return Run(place[0], place[1], module=model)
 
 
-__all__ = ["Common", "Conclusion", "Declaration", "Study", "resume_study", "study"]
+__all__ = ["Common", "Conclusion", "Study", "StudySignature", "resume_study", "study"]

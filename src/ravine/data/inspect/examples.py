@@ -24,7 +24,7 @@ _POOL = 20_000
 
 
 @dataclass
-class Group:
+class ClassSamples:
     """Raw samples that belong together, such as those of one class."""
 
     title: str
@@ -33,7 +33,7 @@ class Group:
 
 
 @dataclass
-class Column:
+class TableColumn:
     """A column of a table: numbers, or codes of categories; NaN where a value is missing."""
 
     name: str
@@ -53,11 +53,11 @@ class Column:
 
 
 @dataclass
-class Table:
+class TableSamples:
     """Rows of a table: input columns, and the targets of the same rows."""
 
-    columns: list[Column]
-    targets: list[Column] = field(default_factory=list)
+    columns: list[TableColumn]
+    targets: list[TableColumn] = field(default_factory=list)
 
 
 def view_of(pipeline: Pipeline) -> View:
@@ -70,7 +70,7 @@ def view_of(pipeline: Pipeline) -> View:
     return "sequences" if rank == 2 else "table"
 
 
-def by_class(pipeline: Pipeline, each: int, most: int) -> list[Group]:
+def by_class(pipeline: Pipeline, each: int, most: int) -> list[ClassSamples]:
     """Up to ``each`` raw training samples of each of the first ``most`` classes, drawn by the
     data's seed; for a regression, one group in the order of the targets."""
     x, y = _pool(pipeline, each, most)
@@ -78,23 +78,23 @@ def by_class(pipeline: Pipeline, each: int, most: int) -> list[Group]:
         order = y.flatten(1)[:, 0].argsort()
         order = order[torch.linspace(0, len(order) - 1, min(len(order), 4 * each)).long()]
         return [
-            Group(
+            ClassSamples(
                 "",
                 x[order].numpy(),
                 [", ".join(f"{v:.4g}" for v in row.flatten()[:3]) for row in y[order]],
             )
         ]
     if pipeline.task == "sequence":
-        return [Group("", x[: 2 * each].numpy())]
+        return [ClassSamples("", x[: 2 * each].numpy())]
     belongs = _belonging(y, pipeline.outputs)  # [n, K]
     return [
-        Group(name, x[belongs[:, k]][:each].numpy())
+        ClassSamples(name, x[belongs[:, k]][:each].numpy())
         for k, name in enumerate(pipeline.classes[:most])
         if bool(belongs[:, k].any())
     ]
 
 
-def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
+def table_of(pipeline: Pipeline, first: int | None = None) -> TableSamples:
     """Raw training rows as a table, the first ones or some of all; arrays as one with a column for
     each number."""
     x, y = pipeline.raw("train", first) if first else _take(pipeline, _shuffled(pipeline)[:_POOL])
@@ -103,7 +103,7 @@ def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
         {"name": f"x{i}", "kind": "number"} for i in range(values.shape[1])
     ]
     columns = [
-        Column(c["name"], values[:, place.start], tuple(c.get("categories", ())), c["kind"])
+        TableColumn(c["name"], values[:, place.start], tuple(c.get("categories", ())), c["kind"])
         for c, place in places_of(described)
         if c["kind"] != "text"
     ]
@@ -113,9 +113,12 @@ def table_of(pipeline: Pipeline, first: int | None = None) -> Table:
     found = y.double().numpy().reshape(len(y), -1)
     names = names if len(names) == found.shape[1] else [f"y{i}" for i in range(found.shape[1])]
     coded = pipeline.task == "classification" and not y.is_floating_point()
-    return Table(
+    return TableSamples(
         columns,
-        [Column(n, found[:, i], pipeline.classes if coded else ()) for i, n in enumerate(names)],
+        [
+            TableColumn(n, found[:, i], pipeline.classes if coded else ())
+            for i, n in enumerate(names)
+        ],
     )
 
 
@@ -149,7 +152,9 @@ def line(tokens: Sequence[float], characters: Sequence[str]) -> str:
     )
 
 
-def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], np.ndarray | None]:
+def augmented(
+    pipeline: Pipeline, count: int, draws: int
+) -> tuple[list[ClassSamples], np.ndarray | None]:
     """Training samples, each beside ``draws`` augmentations of it: groups of 1 + draws raw rows;
     and the last draw as the network sees it, where that still is an image."""
     if not pipeline.data.augment:
@@ -166,7 +171,7 @@ def augmented(pipeline: Pipeline, count: int, draws: int) -> tuple[list[Group], 
         [x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1
     )  # [n, 1 + draws, ...]
     groups = [
-        Group(
+        ClassSamples(
             name,
             rows[i].numpy(),
             ["original", *(_mixed(soft[i], name, pipeline.classes) for _, soft in drawn)],

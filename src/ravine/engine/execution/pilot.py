@@ -14,10 +14,10 @@ import torch
 
 from ravine import durations
 from ravine.data.pipeline import Batch, Pipeline
-from ravine.engine.execution import trials
+from ravine.engine.execution import timing
 from ravine.engine.execution.device import device, kernel_threads, multiplies_bfloat16
+from ravine.engine.execution.execution import Execution
 from ravine.engine.execution.memory import keep_freed_memory
-from ravine.engine.execution.record import Execution
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import is_torch
 from ravine.engine.rows.ways import WAYS, Dense, OneByOne, Parts, Threads, Way, Workload
@@ -147,16 +147,16 @@ def _timed(
     other, or no time to try."""
     work = workload(recipe, population, pipeline)
     variants = _variants(rule, recipe, work)
-    if not trials.worth_it(variants, work.steps):
+    if not timing.worth_it(variants, work.steps):
         return rule
     batch = pipeline.batch(0)
     shape = tuple(batch.x.shape)
     program = (recipe.program, population.layout, len(population), shape, VERSION, sorted(WAYS))
-    found = trials.remembered(*program)
+    found = timing.remembered(*program)
     if found is None:
         found = _try(variants, population, batch)
-        if trials.quiet():
-            trials.remember(found, *program)
+        if timing.quiet():
+            timing.remember(found, *program)
     changes = {name: found[name] for name in ("precision", "way", "memory_format", "threads")}
     return replace(rule, **changes, why=[*rule.why, f"timed here: {found['seconds']}"])
 
@@ -191,7 +191,7 @@ def _mixes(rule: Execution, work: Workload) -> bool:
 def _try(variants: list[Execution], population: Population, batch: Batch) -> dict[str, Any]:
     buffers = {name: stacked.clone() for name, stacked in population.buffers.items()}
 
-    def enter(variant: Execution) -> None:
+    def apply(variant: Execution) -> None:
         torch.set_num_threads(variant.step_threads)
         replay(population, variant)
 
@@ -201,7 +201,7 @@ def _try(variants: list[Execution], population: Population, batch: Batch) -> dic
     population.train()
     try:
         with kernel_threads(torch.get_num_threads()):
-            place, seconds = trials.fastest(variants, enter, step)
+            place, seconds = timing.fastest(variants, apply, step)
     finally:
         population.restore(buffers)
     in_parts = [" in parts" if variant.way == Parts.name else "" for variant in variants]

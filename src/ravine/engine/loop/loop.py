@@ -18,12 +18,12 @@ from torch import Tensor
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
-from ravine.engine.loop.columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.divergence import Rollback, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hooks
+from ravine.engine.loop.member_columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
 from ravine.engine.loop.stopping import Stopping, depends_on_validation
@@ -33,7 +33,7 @@ from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values
 from ravine.engine.rows.step import Measured, Stepper
 from ravine.errors import RavineError
-from ravine.optim.plan import Schedules
+from ravine.optim.row_schedules import Schedules
 
 BLOCK_SECONDS = 0.4
 SNAPSHOT_SECONDS = 10.0

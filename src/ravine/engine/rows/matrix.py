@@ -15,7 +15,7 @@ from ravine.engine.rows.members import Members, Newcomers, Tensors, Values
 from ravine.engine.rows.objective import Objective
 from ravine.layout import Entry, Layout
 from ravine.nn.build import layout as layout_of
-from ravine.nn.randomized import Randomized, settle
+from ravine.nn.randomized import Randomized, mark_idle_layers
 from ravine.randomness import key
 from ravine.recipe import Recipe
 
@@ -77,7 +77,7 @@ class ParameterMatrix:
             self.parameters.append([named[entry.name] for entry in self.layout.entries])
             self.gradients_of.append([view(self.grad[i], entry) for entry in self.layout.entries])
             self._bind_buffers(i)
-            settle(objective, self.buffers)
+            mark_idle_layers(objective, self.buffers)
         self._draws = any(
             isinstance(m, Randomized) and not getattr(m, "idle", False)
             for m in self.objectives[0].modules()

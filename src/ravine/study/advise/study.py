@@ -97,7 +97,7 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
         for part in ("train", "validation", "test")
         if pipeline.has(part)
     }
-    held = study.options["train_dev"]
+    held = study.signature["train_dev"]
     if held is not None:
         apart = measuring.pipeline_of(
             run.recipe.edit({"data.source": held, "data.validation": 0.0, "data.test": 0.0})
@@ -112,7 +112,9 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
         ),
     ]
     known = [
-        value for value in (study.options["human"], study.options["target"]) if value is not None
+        value
+        for value in (study.signature["human"], study.signature["target"])
+        if value is not None
     ]
     return Errors(
         unit,

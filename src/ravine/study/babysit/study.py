@@ -22,8 +22,8 @@ from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lr.figures import final_figure
 from ravine.study.lr.study import judge
-from ravine.study.options import Several
 from ravine.study.page import Page, Table
+from ravine.study.signature import Several
 
 FACTORS = (0.1, 1.0, 10.0)  # of the recipe's own rate, at which one batch is overfitted
 OVERFITTED = 0.02  # of the constant predictor's loss
@@ -111,8 +111,8 @@ def first_loss(
 
 def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable) -> dict[str, Any]:
     """The same few samples again and again."""
-    steps = study.options["steps"]
-    x, y = few_samples(pipeline, study.options["samples"])
+    steps = study.signature["steps"]
+    x, y = few_samples(pipeline, study.signature["samples"])
     own = study.recipe.edit(
         {
             **OFF,
@@ -173,7 +173,7 @@ def _without_dropout(recipe: Recipe) -> dict[str, Any]:
 
 
 def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
-    values = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10, study.options["rates"])]
+    values = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10, study.signature["rates"])]
     base = study.recipe.edit({"schedule": "constant", "stop": {"after": "100it"}})
     recipes = [base.edit({"optimizer.lr": value}) for value in values]
     runs = study.train(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ravine import measures
-from ravine.report.courses import Group, confidence, gather
+from ravine.report.courses import CourseGroup, confidence, gather
 from ravine.study.compare.significance import LEVEL, MOST
 from ravine.study.directory import Study
 from ravine.study.page import Page, Table, cell
@@ -187,7 +187,7 @@ def _lines(labels: Iterable[str]) -> int:
     return max(len(textwrap.wrap(label, TITLE)) for label in labels)
 
 
-def _mean(group: Group, metric: str) -> np.ndarray:
+def _mean(group: CourseGroup, metric: str) -> np.ndarray:
     values = scaled(metric, group.values)
     enough = np.isfinite(values).sum(0) * 2 >= max(1, group.size)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -197,7 +197,7 @@ def _mean(group: Group, metric: str) -> np.ndarray:
 
 def _draw(
     axes: Axes,
-    group: Group,
+    group: CourseGroup,
     mean: np.ndarray,
     metric: str,
     colour: str,

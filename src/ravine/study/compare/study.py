@@ -24,7 +24,7 @@ from ravine.study.compare.significance import paired_tests
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
-from ravine.study.options import Numbers, split_values
+from ravine.study.signature import Numbers, split_values
 from ravine.study.step_time import seconds_per_epoch
 
 FRESH = 1000  # from the seed that tunes to the first that compares
@@ -118,7 +118,7 @@ def _names_rate(variant: Variant, path: str) -> bool:
 
 def _on_seeds(study: Study, variants: list[Variant], live: LiveTable) -> dict[str, list[Any]]:
     """The runs of every variant, on the same fresh seeds."""
-    count, resample = study.options["seeds"], study.options["resample"]
+    count, resample = study.signature["seeds"], study.signature["resample"]
     seeds = [study.recipe.seed + FRESH + i for i in range(count)]
     recipes = [_seeded(v.recipe, seed, resample) for v in variants for seed in seeds]
     labels = [{"variant": v.label, "seed": seed} for v in variants for seed in seeds]
@@ -235,12 +235,14 @@ def _conclude(
         final = metric
     scores = {label: [_value(run, final) for run in runs] for label, runs in groups.items()}
     pairs = paired_tests(scores) if len(scores) > 1 else []
-    target = study.options["target"]
+    target = study.signature["target"]
     target = _middle(groups, metric) if target is None else target
     sign = 1 if better_is(final) == "min" else -1
     order = sorted(variants, key=lambda v: sign * _mean(scores[v.label]))
     table = _table(study, order, groups, pairs, (metric, final), target, path)
-    rows = study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
+    rows = (
+        study.once("baselines", lambda: _baselines(study)) if study.signature["baselines"] else []
+    )
     summary = {
         "metric": metric,
         "final": final,
@@ -251,7 +253,7 @@ def _conclude(
         "pairs": pairs,
         "tuning": tuning,
         "baselines": rows,
-        "seeds": study.options["seeds"],
+        "seeds": study.signature["seeds"],
         "runs": sum(map(len, groups.values())) + len(tuning),
         "programs": len({run.recipe.program for runs in groups.values() for run in runs}),
         "seconds": study.seconds,
@@ -294,7 +296,7 @@ def _rates(study: Study, variants: list[Variant], path: str | None) -> str:
     """How the rates came about: ``tuned``, ``compared`` (they are what differs), ``not tuned``."""
     if path is not None:
         return "tuned"
-    rate = _tunable(study.recipe, study.options["tune"] or "lr")
+    rate = _tunable(study.recipe, study.signature["tune"] or "lr")
     return "compared" if all(rate in v.values for v in variants) else "not tuned"
 
 

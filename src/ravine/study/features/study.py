@@ -16,7 +16,7 @@ from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.features.figures import page_of
-from ravine.study.options import Split
+from ravine.study.signature import Split
 
 _WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 

@@ -38,9 +38,9 @@ def page_of(
     plane = len(found[0]["y"]) > 1
     surfaces = summary["surfaces"]
     roughest = max(surfaces, key=lambda row: row["roughness"])
-    said = "; ".join(f"{row['roughness']:.3f} for {row['name']}" for row in surfaces)
+    listed = "; ".join(f"{row['roughness']:.3f} for {row['name']}" for row in surfaces)
     sentences = [
-        f"Roughness {said}."
+        f"Roughness {listed}."
         if kind != "line" or roughest["roughness"]
         else "The loss only falls and then only rises."
     ]

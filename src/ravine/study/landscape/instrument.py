@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ravine.data.pipeline import Pipeline
 from ravine.data.source import Batch
-from ravine.engine.execution import trials
+from ravine.engine.execution import timing
 from ravine.engine.points import Points
 from ravine.engine.programs import Model
 from ravine.recipe import Recipe
@@ -70,7 +70,7 @@ class Instrument:
         ways, few = self.ways(len(theta)), list(batches[:1])
         entered: list[Points] = []
 
-        def enter(way: str) -> None:
+        def apply(way: str) -> None:
             entered[:] = [self.points(way)]
 
         def step() -> None:
@@ -80,7 +80,7 @@ class Instrument:
             """Points a step, the last turn's empty rows among its costs."""
             return len(theta) / math.ceil(len(theta) / self.points(way).width)
 
-        place, least = trials.fastest(ways, enter, step, units)
+        place, least = timing.fastest(ways, apply, step, units)
         return {"way": ways[place], "seconds a point": dict(zip(ways, least, strict=True))}
 
 

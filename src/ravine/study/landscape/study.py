@@ -28,7 +28,7 @@ from ravine.study.landscape.directions import filter_normalised, principal, roug
 from ravine.study.landscape.figures import page_of, write_interactive
 from ravine.study.landscape.instrument import ALONE, Instrument
 from ravine.study.live import LiveTable
-from ravine.study.options import Split
+from ravine.study.signature import Split
 
 
 @dataclass(frozen=True)
@@ -251,8 +251,8 @@ def _conclude(
     )
     samples = sum(len(batch.y) for batch in solutions[0].batches)
     summary = {
-        "landscape": study.options["kind"],
-        "split": study.options["split"],
+        "landscape": study.signature["kind"],
+        "split": study.signature["split"],
         "samples": samples,
         "surfaces": [
             {

@@ -14,7 +14,7 @@ from ravine.catalogue import Count, Duration
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
 from ravine.engine.points import initial_rows
-from ravine.engine.programs import Rows
+from ravine.engine.programs import StartRows
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.layout import Layout
@@ -26,7 +26,7 @@ from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lottery import pruning
 from ravine.study.lottery.figures import page_of
-from ravine.study.options import Fraction
+from ravine.study.signature import Fraction
 
 OTHER = 5000  # from a member's seed to that of its random re-initialisation
 TICKET, REINIT, RANDOM, ONE_SHOT, DENSE = (
@@ -100,13 +100,13 @@ def lottery(
 def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
     """Train the dense networks, and keep the weights to which tickets are rewound."""
     recipes = [
-        study.recipe.edit({"seed": study.recipe.seed + i}) for i in range(study.options["seeds"])
+        study.recipe.edit({"seed": study.recipe.seed + i}) for i in range(study.signature["seeds"])
     ]
     others = [recipe.edit({"seed": recipe.seed + OTHER}) for recipe in recipes]
     runs = study.train(
         "dense",
         recipes,
-        trace=[study.options["rewind"]],
+        trace=[study.signature["rewind"]],
         test=True,
         report=live.stage("dense", recipes, _labels(recipes)),
     )
@@ -115,7 +115,7 @@ def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
     if not trace:
         raise InputError(
             "--rewind",
-            got=study.options["rewind"],
+            got=study.signature["rewind"],
             expected="a step of the run: its schedule ends before",
         )
     origin = snapshot.read(trace[0])[0]["theta"]
@@ -134,11 +134,11 @@ def _round(
     n = len(base.recipes)
     others = [recipe.edit({"seed": recipe.seed + OTHER}) for recipe in base.recipes]
     arms = [(TICKET, base.recipes, base.origin, mask)]
-    if round_ % study.options["controls_every"] == 0 or round_ == study.options["rounds"]:
+    if round_ % study.signature["controls_every"] == 0 or round_ == study.signature["rounds"]:
         random = pruning.shuffled(mask, base.layout, [recipe.seed for recipe in base.recipes])
         arms += [(REINIT, others, base.fresh, mask), (RANDOM, base.recipes, base.origin, random)]
     recipes = [recipe for _, own, _, _ in arms for recipe in own]
-    start = Rows(
+    start = StartRows(
         torch.cat([theta for _, _, theta, _ in arms]), torch.cat([m for _, _, _, m in arms])
     )
     labels = [{"arm": name, "seed": recipe.seed} for name, own, _, _ in arms for recipe in own]
@@ -162,13 +162,17 @@ def _one_shot(
     for round_ in range(1, len(masks) + 1):
         rate = 1 - float(pruning.left(masks[round_ - 1], base.layout).mean())
         mask = pruning.pruned(
-            base.trained, pruning.full_mask(base.trained), base.layout, rate, study.options["scope"]
+            base.trained,
+            pruning.full_mask(base.trained),
+            base.layout,
+            rate,
+            study.signature["scope"],
         )
         recipes += base.recipes
         starts.append(base.origin)
         kept.append(mask)
     labels = [{"arm": ONE_SHOT, "round": i // len(base.recipes) + 1} for i in range(len(recipes))]
-    start = Rows(torch.cat(starts), torch.cat(kept))
+    start = StartRows(torch.cat(starts), torch.cat(kept))
     runs = study.train(
         "one-shot", recipes, rows=start, test=True, report=live.stage("one-shot", recipes, labels)
     )
@@ -247,8 +251,8 @@ def _conclude(study: Study, rows: list[dict[str, Any]]) -> Conclusion:
         "rows": rows,
         "smallest": best[-1],
         "dense": table[0],
-        "scope": study.options["scope"],
-        "rewind": study.options["rewind"],
+        "scope": study.signature["scope"],
+        "rewind": study.signature["rewind"],
         "seconds": study.seconds,
     }
     return summary, page_of(study, summary)

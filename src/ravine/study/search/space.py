@@ -15,7 +15,7 @@ from scipy.special import ndtr, ndtri
 
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
-from ravine.study.options import split_values
+from ravine.study.signature import split_values
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
-from ravine.study.options import Names, Several
-from ravine.study.search.budget import Budget
+from ravine.study.search.budget import TimeBudget
 from ravine.study.search.default_space import default_space
 from ravine.study.search.figures import page_of
 from ravine.study.search.methods import Search, check_methods
 from ravine.study.search.space import Space
 from ravine.study.search.trials import Outcome, Trial, best_of, finalists_of, rank
+from ravine.study.signature import Names, Several
 
 FRESH = 1000  # from a recipe's own seed to the first fresh one
 CONFIRMED = 0.1  # a one-sided p-value under which fresh seeds confirm an architecture
@@ -84,7 +84,7 @@ def search(
     check_methods(list(method), first, eta, minutes)
     space = _space(study, vary)
     recipe, metric = study.recipe, measuring.judged_by(recipe, metric, study.data)
-    budget = Budget(study, len(method)) if minutes is not None else None
+    budget = TimeBudget(study, len(method)) if minutes is not None else None
     stages = sum(1 if m in ("grid", "asha") else rounds for m in method) + 1
     trials: list[Trial] = []
     spaces: dict[str, list[list[str]]] = {}
@@ -134,7 +134,7 @@ def _on_fresh_seeds(
         *((t, t.recipe) for t in finalists),
         (None, study.recipe),
     ]
-    seeds = [study.recipe.seed + FRESH + i for i in range(study.options["finals"])]
+    seeds = [study.recipe.seed + FRESH + i for i in range(study.signature["finals"])]
     recipes = [recipe.edit({"seed": seed}) for _, recipe in entries for seed in seeds]
     labels = [
         {**(trial.values if trial else {}), "seed": seed} for trial, _ in entries for seed in seeds
@@ -210,7 +210,9 @@ def _conclude(
     summary = {
         "metric": metric,
         "table": _table(trials, metric),
-        "methods": [_of_method(name, trials, outcomes, metric) for name in study.options["method"]],
+        "methods": [
+            _of_method(name, trials, outcomes, metric) for name in study.signature["method"]
+        ],
         "spaces": spaces,
         "finals": [
             {
@@ -232,7 +234,7 @@ def _conclude(
         "not confirmed": rejected,
         "default": {metric: measuring.mean_sd(base.scores)},
         "runs": len(trials),
-        "minutes": study.options["minutes"],
+        "minutes": study.signature["minutes"],
         "seconds": study.seconds,
     }
     return summary, page_of(study, summary, trials, metric)

@@ -24,8 +24,8 @@ from ravine.recipe import Recipe
 from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
-from ravine.study.options import Names, Several
 from ravine.study.signals.figures import page_of
+from ravine.study.signature import Names, Several
 
 SATURATED = 0.02  # a derivative below this part of its largest value is saturated
 BINS = 41
@@ -36,7 +36,7 @@ NODES, FINEST, REACH = 4000, 1e-4, 12.0  # of Gaussian integrals: points, and si
 
 
 @dataclass
-class Layer:
+class LayerSignal:
     """What one linear layer and the activation behind it carry."""
 
     name: str
@@ -137,13 +137,15 @@ def _initializer(text: str) -> dict[str, Any]:
         ) from None
 
 
-def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None) -> list[Layer]:
+def passed(
+    recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None
+) -> list[LayerSignal]:
     """The layers of a recipe's untrained network after one batch has gone forward and back."""
     net = objective(recipe, pipeline, module, torch.float32)
     batch = next(pipeline.split("train", limit=samples, batch=samples))
     net.train()
     activations = _activations(net.model, batch.x)
-    layers: list[Layer] = []
+    layers: list[LayerSignal] = []
     handles = [
         part.register_forward_hook(_recorder(name, activations, layers))
         for name, part in net.model.named_modules()
@@ -157,12 +159,12 @@ def passed(recipe: Recipe, pipeline: Pipeline, samples: int, module: Any = None)
     return layers
 
 
-def _recorder(name: str, activations: set[str], layers: list[Layer]) -> Any:
-    """A forward hook: each call of a weighted layer begins a Layer, the next activation belongs to
+def _recorder(name: str, activations: set[str], layers: list[LayerSignal]) -> Any:
+    """A forward hook: each call of a weighted layer begins a LayerSignal, the next activation belongs to
     it."""
 
     def linear(module: nn.Module, _: Any, output: Tensor) -> None:
-        layer = Layer(name, module, z=output.detach())
+        layer = LayerSignal(name, module, z=output.detach())
         layer.a = layer.z
         layers.append(layer)
         if output.requires_grad:
@@ -288,7 +290,7 @@ def gaussian_moments(
 # --- what is measured -----------------------------------------------------------------------------
 
 
-def _statistics(layer: Layer) -> dict[str, Any]:
+def _statistics(layer: LayerSignal) -> dict[str, Any]:
     a = layer.a.double()
     seen = a.numpy().ravel()
     if 0 < (seen == 0).mean() < 1 and (seen == 0).mean() > MANY:
@@ -310,7 +312,7 @@ def _statistics(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _idle(layer: Layer) -> tuple[float | None, float | None]:
+def _idle(layer: LayerSignal) -> tuple[float | None, float | None]:
     """The part of units whose derivative is zero for every sample, where one end of the activation
     is flat; the part of values where it is under 2 % of its largest, where both ends are."""
     if layer.activation is None or _crosses(layer.activation):
@@ -336,7 +338,7 @@ def _idle(layer: Layer) -> tuple[float | None, float | None]:
 # --- theory ---------------------------------------------------------------------------------------
 
 
-def theory(layers: Sequence[Layer]) -> dict[str, list[float]] | None:
+def theory(layers: Sequence[LayerSignal]) -> dict[str, list[float]] | None:
     """Variances of z forward and of the gradient backward for wide layers, from the first layer's z
     and the last one's gradient; None where an activation does not work entry by entry."""
     if any(_crosses(layer.activation) for layer in layers):
@@ -353,13 +355,13 @@ def theory(layers: Sequence[Layer]) -> dict[str, list[float]] | None:
     return {"z variance": q, "gradient variance": back[::-1]}
 
 
-def _gain(layer: Layer, side: int) -> float:
+def _gain(layer: LayerSignal, side: int) -> float:
     """fan_in (side 1) or fan_out (side 0) times the mean square of the weights."""
     weight: Tensor = layer.linear.weight.detach().double()  # type: ignore[operator]
     return weight.shape[side] * float((weight**2).mean())
 
 
-def _offset(layer: Layer) -> float:
+def _offset(layer: LayerSignal) -> float:
     """The mean square of the biases."""
     bias = layer.linear.bias
     return 0.0 if bias is None else float((bias.detach().double() ** 2).mean())  # type: ignore[operator]

@@ -85,7 +85,7 @@ class DenseNetwork:
         objectives, buffers = population.objectives, population.buffers
         theta, grad, layout = population.theta, population.grad, population.layout
         self.loss, self.precision = objectives[0].loss, precision
-        self._rows = rows = passes.Rows(theta, grad, layout)
+        self._rows = rows = passes.RowViews(theta, grad, layout)
         self._low = low = passes.Lowered(rows, precision)
         self._forward: list[passes.Pass] = []
         self._backward: list[passes.Pass] = []  # the last first; none below the first dense layer

@@ -42,7 +42,7 @@ UNCHANGED = (nn.Flatten, nn.Identity)  # samples are columns already
 LAYERS = frozenset((nn.Linear, Dropout, *UNCHANGED, *ACTIVATIONS))
 
 
-class Rows:
+class RowViews:
     """Each entry's columns of theta and of grad."""
 
     def __init__(self, theta: Tensor, grad: Tensor, layout: Layout):
@@ -61,7 +61,7 @@ class Rows:
         )
 
 
-class Lowered(Rows):
+class Lowered(RowViews):
     """Entries in lower precision: their values cast once a step, their gradients raised once a
     step.
 
@@ -69,7 +69,7 @@ class Lowered(Rows):
     short ones.
     """
 
-    def __init__(self, rows: Rows, dtype: torch.dtype):
+    def __init__(self, rows: RowViews, dtype: torch.dtype):
         super().__init__(rows.theta, rows.grad, rows.layout)
         self.dtype = dtype
         self.values: list[tuple[Tensor, Tensor]] = []  # lowered, full
@@ -106,7 +106,7 @@ class Lowered(Rows):
 
 
 def affine(
-    held: Rows, name: str, layer: nn.Linear, *, first: bool, shared: bool
+    held: RowViews, name: str, layer: nn.Linear, *, first: bool, shared: bool
 ) -> tuple[Pass, Pass]:
     """y = W a + b: a [P, I, B], or [I, B] where all members share it -> [P, H, B]. Backward stores
     the gradients, and gives that of a unless the layer is the ``first``.

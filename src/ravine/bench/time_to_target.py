@@ -2,7 +2,7 @@
 Adam, batches of 128.
 
 Every competitor looks at the test set after each epoch and stops at the first that reaches the
-target. ``python -m ravine.bench.target PEER THREADS SEED`` is one run; ``race`` runs them all in
+target. ``python -m ravine.bench.time_to_target PEER THREADS SEED`` is one run; ``race`` runs them all in
 turn.
 """
 
@@ -25,7 +25,7 @@ def race(
     *,
     rounds: int,
     threads: int,
-    told: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Each competitor in turn, round after round, each round another seed."""
     from ravine.bench.measure import installed
@@ -40,7 +40,7 @@ def race(
             command = [
                 sys.executable,
                 "-m",
-                "ravine.bench.target",
+                "ravine.bench.time_to_target",
                 row["peer"],
                 str(threads),
                 str(seed),
@@ -50,12 +50,12 @@ def race(
             if done.returncode:
                 row["failed"] = (done.stderr.strip().splitlines() or ["it failed"])[-1]
                 continue
-            said = json.loads(done.stdout.strip().splitlines()[-1])
+            found = json.loads(done.stdout.strip().splitlines()[-1])
             row["seconds"].append(seconds)
-            row["accuracy"].append(said["accuracy"])
-            row["epochs"].append(said["epochs"])
-            told(
-                f"{row['peer']:16} seed {seed} {seconds:7.1f} s, {said['epochs']} epochs, {100 * said['accuracy']:.2f} %"
+            row["accuracy"].append(found["accuracy"])
+            row["epochs"].append(found["epochs"])
+            report(
+                f"{row['peer']:16} seed {seed} {seconds:7.1f} s, {found['epochs']} epochs, {100 * found['accuracy']:.2f} %"
             )
     return rows
 

@@ -129,7 +129,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Declaration:
+class StudySignature:
     """One study, as its signature and docstring say."""
 
     name: str
@@ -152,7 +152,7 @@ class Declaration:
         return getattr(import_module(self.module), self.name)
 
 
-def declarations() -> dict[str, Declaration]:
+def declarations() -> dict[str, StudySignature]:
     """Every study, by name."""
     files: list[tuple[Path, str]] = []
     for place in map(Path, ravine.study.__path__):
@@ -164,7 +164,7 @@ def declarations() -> dict[str, Declaration]:
     return {found.name: found for file, module in files for found in _read(file, module)}
 
 
-def declaration_of(function: Callable[..., Any]) -> Declaration:
+def declaration_of(function: Callable[..., Any]) -> StudySignature:
     """The declaration of one study's function."""
     file = Path(function.__code__.co_filename)
     return next(
@@ -173,7 +173,7 @@ def declaration_of(function: Callable[..., Any]) -> Declaration:
 
 
 @cache
-def _read(file: Path, module: str) -> tuple[Declaration, ...]:
+def _read(file: Path, module: str) -> tuple[StudySignature, ...]:
     text = file.read_text(encoding="utf-8")
     if "@study" not in text:
         return ()
@@ -185,7 +185,7 @@ def _read(file: Path, module: str) -> tuple[Declaration, ...]:
     )
 
 
-def _declaration(node: ast.FunctionDef, module: str) -> Declaration:
+def _declaration(node: ast.FunctionDef, module: str) -> StudySignature:
     doc = inspect.cleandoc(ast.get_docstring(node) or "")
     described = dict(_described(doc))
     subjects: list[Subject] = []
@@ -206,7 +206,7 @@ def _declaration(node: ast.FunctionDef, module: str) -> Declaration:
         flag, text = described[name]
         value = ast.literal_eval(default)
         options[name] = Option(name, flag, kind, value, text)
-    return Declaration(node.name, module, doc, tuple(subjects), options)
+    return StudySignature(node.name, module, doc, tuple(subjects), options)
 
 
 def _arguments(node: ast.FunctionDef) -> Iterator[tuple[ast.arg, ast.expr | None]]:

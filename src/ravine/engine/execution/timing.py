@@ -36,7 +36,7 @@ def worth_it(candidates: Sequence[Any], steps: int) -> bool:
 
 def fastest(
     candidates: Sequence[Any],
-    enter: Callable[[Any], None],
+    apply: Callable[[Any], None],
     step: Callable[[], Any],
     units: Callable[[Any], float] = lambda candidate: 1.0,
 ) -> tuple[int, list[float]]:
@@ -51,7 +51,7 @@ def fastest(
     while len(rounds) <= ROUNDS and (len(rounds) < 2 or time.perf_counter() - began < SECONDS):
         seconds = []
         for candidate in candidates:
-            enter(candidate)
+            apply(candidate)
             at = time.perf_counter()
             step()
             seconds.append((time.perf_counter() - at) / units(candidate))
