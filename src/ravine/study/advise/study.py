@@ -97,7 +97,7 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
         for part in ("train", "validation", "test")
         if pipeline.has(part)
     }
-    held = study.signature["train_dev"]
+    held = study.options["train_dev"]
     if held is not None:
         apart = measuring.pipeline_of(
             run.recipe.edit({"data.source": held, "data.validation": 0.0, "data.test": 0.0})
@@ -113,7 +113,7 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
     ]
     known = [
         value
-        for value in (study.signature["human"], study.signature["target"])
+        for value in (study.options["human"], study.options["target"])
         if value is not None
     ]
     return Errors(

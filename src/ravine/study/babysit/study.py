@@ -111,8 +111,8 @@ def first_loss(
 
 def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable) -> dict[str, Any]:
     """The same few samples again and again."""
-    steps = study.signature["steps"]
-    x, y = few_samples(pipeline, study.signature["samples"])
+    steps = study.options["steps"]
+    x, y = few_samples(pipeline, study.options["samples"])
     own = study.recipe.edit(
         {
             **OFF,
@@ -173,7 +173,7 @@ def _without_dropout(recipe: Recipe) -> dict[str, Any]:
 
 
 def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
-    values = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10, study.signature["rates"])]
+    values = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10, study.options["rates"])]
     base = study.recipe.edit({"schedule": "constant", "stop": {"after": "100it"}})
     recipes = [base.edit({"optimizer.lr": value}) for value in values]
     runs = study.train(

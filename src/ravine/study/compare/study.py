@@ -118,7 +118,7 @@ def _names_rate(variant: Variant, path: str) -> bool:
 
 def _on_seeds(study: Study, variants: list[Variant], live: LiveTable) -> dict[str, list[Any]]:
     """The runs of every variant, on the same fresh seeds."""
-    count, resample = study.signature["seeds"], study.signature["resample"]
+    count, resample = study.options["seeds"], study.options["resample"]
     seeds = [study.recipe.seed + FRESH + i for i in range(count)]
     recipes = [_seeded(v.recipe, seed, resample) for v in variants for seed in seeds]
     labels = [{"variant": v.label, "seed": seed} for v in variants for seed in seeds]
@@ -235,13 +235,13 @@ def _conclude(
         final = metric
     scores = {label: [_value(run, final) for run in runs] for label, runs in groups.items()}
     pairs = paired_tests(scores) if len(scores) > 1 else []
-    target = study.signature["target"]
+    target = study.options["target"]
     target = _middle(groups, metric) if target is None else target
     sign = 1 if better_is(final) == "min" else -1
     order = sorted(variants, key=lambda v: sign * _mean(scores[v.label]))
     table = _table(study, order, groups, pairs, (metric, final), target, path)
     rows = (
-        study.once("baselines", lambda: _baselines(study)) if study.signature["baselines"] else []
+        study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
     )
     summary = {
         "metric": metric,
@@ -253,7 +253,7 @@ def _conclude(
         "pairs": pairs,
         "tuning": tuning,
         "baselines": rows,
-        "seeds": study.signature["seeds"],
+        "seeds": study.options["seeds"],
         "runs": sum(map(len, groups.values())) + len(tuning),
         "programs": len({run.recipe.program for runs in groups.values() for run in runs}),
         "seconds": study.seconds,
@@ -296,7 +296,7 @@ def _rates(study: Study, variants: list[Variant], path: str | None) -> str:
     """How the rates came about: ``tuned``, ``compared`` (they are what differs), ``not tuned``."""
     if path is not None:
         return "tuned"
-    rate = _tunable(study.recipe, study.signature["tune"] or "lr")
+    rate = _tunable(study.recipe, study.options["tune"] or "lr")
     return "compared" if all(rate in v.values for v in variants) else "not tuned"
 
 

@@ -163,7 +163,7 @@ def ensemble(
 
 def _train(study: Study, live: LiveTable) -> None:
     """Train what the ensemble is made of, and save it as one."""
-    recipe, count, method = study.recipe, study.signature["members"], study.signature["method"]
+    recipe, count, method = study.recipe, study.options["members"], study.options["method"]
     if method == "snapshot":
         amount, unit = durations.parse(recipe.stop.after)
         ends = [f"{float(amount * k / count):.6g}{unit}" for k in range(1, count + 1)]
@@ -200,7 +200,7 @@ def _train(study: Study, live: LiveTable) -> None:
         arrays = _finals([run for run in runs if run.member not in lost])
     facts = {
         "recipe": runs[0].recipe.to_dict(explicit=True),
-        "combine": study.signature["combine"],
+        "combine": study.options["combine"],
         "method": method,
         "answers": runs[0].answers.to_dict(),
     }
@@ -238,7 +238,7 @@ def _conclude(study: Study) -> Conclusion:
     found = study.once("measured", lambda: compared(outputs, whole, saved.combine))
     summary = {
         "split": split,
-        "method": study.signature["method"],
+        "method": study.options["method"],
         "combine": saved.combine,
         "members": len(saved),
         **found,

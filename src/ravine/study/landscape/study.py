@@ -251,8 +251,8 @@ def _conclude(
     )
     samples = sum(len(batch.y) for batch in solutions[0].batches)
     summary = {
-        "landscape": study.signature["kind"],
-        "split": study.signature["split"],
+        "landscape": study.options["kind"],
+        "split": study.options["split"],
         "samples": samples,
         "surfaces": [
             {

@@ -100,13 +100,13 @@ def lottery(
 def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
     """Train the dense networks, and keep the weights to which tickets are rewound."""
     recipes = [
-        study.recipe.edit({"seed": study.recipe.seed + i}) for i in range(study.signature["seeds"])
+        study.recipe.edit({"seed": study.recipe.seed + i}) for i in range(study.options["seeds"])
     ]
     others = [recipe.edit({"seed": recipe.seed + OTHER}) for recipe in recipes]
     runs = study.train(
         "dense",
         recipes,
-        trace=[study.signature["rewind"]],
+        trace=[study.options["rewind"]],
         test=True,
         report=live.stage("dense", recipes, _labels(recipes)),
     )
@@ -115,7 +115,7 @@ def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
     if not trace:
         raise InputError(
             "--rewind",
-            got=study.signature["rewind"],
+            got=study.options["rewind"],
             expected="a step of the run: its schedule ends before",
         )
     origin = snapshot.read(trace[0])[0]["theta"]
@@ -134,7 +134,7 @@ def _round(
     n = len(base.recipes)
     others = [recipe.edit({"seed": recipe.seed + OTHER}) for recipe in base.recipes]
     arms = [(TICKET, base.recipes, base.origin, mask)]
-    if round_ % study.signature["controls_every"] == 0 or round_ == study.signature["rounds"]:
+    if round_ % study.options["controls_every"] == 0 or round_ == study.options["rounds"]:
         random = pruning.shuffled(mask, base.layout, [recipe.seed for recipe in base.recipes])
         arms += [(REINIT, others, base.fresh, mask), (RANDOM, base.recipes, base.origin, random)]
     recipes = [recipe for _, own, _, _ in arms for recipe in own]
@@ -166,7 +166,7 @@ def _one_shot(
             pruning.full_mask(base.trained),
             base.layout,
             rate,
-            study.signature["scope"],
+            study.options["scope"],
         )
         recipes += base.recipes
         starts.append(base.origin)
@@ -251,8 +251,8 @@ def _conclude(study: Study, rows: list[dict[str, Any]]) -> Conclusion:
         "rows": rows,
         "smallest": best[-1],
         "dense": table[0],
-        "scope": study.signature["scope"],
-        "rewind": study.signature["rewind"],
+        "scope": study.options["scope"],
+        "rewind": study.options["rewind"],
         "seconds": study.seconds,
     }
     return summary, page_of(study, summary)

@@ -33,7 +33,7 @@ class TimeBudget:
     """The seconds of one method of a search."""
 
     def __init__(self, study: Study, methods: int):
-        whole = 60 * study.signature["minutes"]
+        whole = 60 * study.options["minutes"]
         self.study = study
         self.seconds = whole * (1 - RESERVE) - min(CLOSING, whole / 4)
         self.methods = methods
@@ -76,7 +76,7 @@ class TimeBudget:
         shares: tuple[float, float],
     ) -> dict[str, Any]:
         (coarse, last), study = shares, self.study
-        members = study.signature["members"]
+        members = study.options["members"]
         drawn = draw(members)
         finals = self.ratio * (FINALISTS + 1) * self._dearest(drawn)
         end = (self.seconds - finals * self.methods) * (place + 1) / self.methods
@@ -90,7 +90,7 @@ class TimeBudget:
                 least = (self.spent + whole * last + finals) / (1 - RESERVE) + CLOSING
                 raise InputError(
                     "--minutes",
-                    got=study.signature["minutes"],
+                    got=study.options["minutes"],
                     expected=f"at least {math.ceil(10 * least / 60) / 10:g}",
                     repair=f"the smallest search of this recipe takes so long; {study.recipe.stop.after} "
                     "a run may be more than it needs (stop.after)",
@@ -104,7 +104,7 @@ class TimeBudget:
     def _dearest(self, recipes: Sequence[Recipe]) -> float:
         """The seconds of the final seeds of the architecture that takes longest."""
         programs = {recipe.program: recipe for recipe in recipes}.values()
-        seeds = range(self.study.signature["finals"])
+        seeds = range(self.study.options["finals"])
         return max(
             seconds_of(
                 [recipe.edit({"seed": recipe.seed + i}) for i in seeds],

@@ -28,7 +28,7 @@ EARLY = (1 / 15, 1 / 5)  # of a run: where hopeless members are dropped
 
 @dataclass
 class Search:
-    """What the methods of one search share; its options are ``study.signature``."""
+    """What the methods of one search share; its options are ``study.options``."""
 
     study: Study
     space: Space
@@ -39,7 +39,7 @@ class Search:
     def run(self, name: str) -> tuple[list[Trial], list[list[str]]]:
         """All trials of one method, and what each of its rounds drew from."""
         if name == "grid":
-            points = self.space.grid(self.study.signature["points"], self.study.recipe)
+            points = self.space.grid(self.study.options["points"], self.study.recipe)
             return self.train(name, 0, points), [self.space.say()]
         if name == "asha":
             return self._asha(), [self.space.say()]
@@ -61,7 +61,7 @@ class Search:
         ]
 
     def _asha(self) -> list[Trial]:
-        options, recipe = self.study.signature, self.study.recipe
+        options, recipe = self.study.options, self.study.recipe
         count = options["members"] * options["rounds"]
         points = points_of("random", count, len(self.space.variables), recipe.seed, 0)
         values = [self.space.values(point, recipe) for point in points]
@@ -84,7 +84,7 @@ class Search:
             trials += self.train(name, len(drawn_from), values, halving=halving)
             drawn_from.append(space.say())
             best = sorted(trials, key=lambda trial: rank(trial, self.metric))
-            keep = self.study.signature["keep"]
+            keep = self.study.options["keep"]
             space = space.tightened([trial.values for trial in best[:keep]])
         return trials, drawn_from
 
@@ -104,7 +104,7 @@ class Search:
 
     def _next(self, name: str, number: int, space: Space, rule: Halving | None) -> Round:
         """The size of the next round, by ``rounds`` or by the minutes that are left."""
-        options, recipe = self.study.signature, self.study.recipe
+        options, recipe = self.study.options, self.study.recipe
         if self.budget is None:
             more = number < options["rounds"]
             return Round(options["members"] if more else 0, number + 1 < options["rounds"])
@@ -126,7 +126,7 @@ class Search:
 
     def _early(self) -> Halving | None:
         """The rule by which hopeless members are dropped early; none for short runs."""
-        options = self.study.signature
+        options = self.study.options
         amount, unit = durations.parse(self.study.recipe.stop.after)
         if not options["drop"] or (unit == "ep" and amount < 20):
             return None

@@ -134,7 +134,7 @@ def _on_fresh_seeds(
         *((t, t.recipe) for t in finalists),
         (None, study.recipe),
     ]
-    seeds = [study.recipe.seed + FRESH + i for i in range(study.signature["finals"])]
+    seeds = [study.recipe.seed + FRESH + i for i in range(study.options["finals"])]
     recipes = [recipe.edit({"seed": seed}) for _, recipe in entries for seed in seeds]
     labels = [
         {**(trial.values if trial else {}), "seed": seed} for trial, _ in entries for seed in seeds
@@ -211,7 +211,7 @@ def _conclude(
         "metric": metric,
         "table": _table(trials, metric),
         "methods": [
-            _of_method(name, trials, outcomes, metric) for name in study.signature["method"]
+            _of_method(name, trials, outcomes, metric) for name in study.options["method"]
         ],
         "spaces": spaces,
         "finals": [
@@ -234,7 +234,7 @@ def _conclude(
         "not confirmed": rejected,
         "default": {metric: measuring.mean_sd(base.scores)},
         "runs": len(trials),
-        "minutes": study.signature["minutes"],
+        "minutes": study.options["minutes"],
         "seconds": study.seconds,
     }
     return summary, page_of(study, summary, trials, metric)
