@@ -248,7 +248,7 @@ def test_resume_of_an_own_optimizer_is_bit_for_bit(tmp_path):
         for s in range(3)
     ]
     whole = ravine.train_many(recipes, out=tmp_path / "whole", quiet=True)
-    from ravine.engine.directory import describe, record_of
+    from ravine.engine.directory_record import describe, record_of
     from ravine.engine.loop.loop import TrainingLoop
     from ravine.engine.programs import programs_of
     from ravine.rundir import RunDir

@@ -112,9 +112,7 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
         ),
     ]
     known = [
-        value
-        for value in (study.options["human"], study.options["target"])
-        if value is not None
+        value for value in (study.options["human"], study.options["target"]) if value is not None
     ]
     return Errors(
         unit,

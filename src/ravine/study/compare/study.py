@@ -240,9 +240,7 @@ def _conclude(
     sign = 1 if better_is(final) == "min" else -1
     order = sorted(variants, key=lambda v: sign * _mean(scores[v.label]))
     table = _table(study, order, groups, pairs, (metric, final), target, path)
-    rows = (
-        study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
-    )
+    rows = study.once("baselines", lambda: _baselines(study)) if study.options["baselines"] else []
     summary = {
         "metric": metric,
         "final": final,

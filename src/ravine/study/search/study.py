@@ -210,9 +210,7 @@ def _conclude(
     summary = {
         "metric": metric,
         "table": _table(trials, metric),
-        "methods": [
-            _of_method(name, trials, outcomes, metric) for name in study.options["method"]
-        ],
+        "methods": [_of_method(name, trials, outcomes, metric) for name in study.options["method"]],
         "spaces": spaces,
         "finals": [
             {
