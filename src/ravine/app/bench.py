@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,22 +57,13 @@ def bench(
     if out.exists() and not out.is_dir():
         raise InputError("--out", got=str(out), expected="a directory")
     count = threads or torch.get_num_threads()
-
-    def progress(text: str) -> None:
-        typer.echo(text, err=True)
-
+    shown = partial(typer.echo, err=True)
     if target:
-        found: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=progress)
+        found: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)
         print_json(json_, report.write_race(found, out, count))
         return
-    timings = measure(
-        works or [*WORKS, *POPULATIONS],
-        chosen,
-        rounds=rounds,
-        threads=count,
-        bf16=bf16,
-        report=progress,
-    )
+    works = works or [*WORKS, *POPULATIONS]
+    timings = measure(works, chosen, rounds=rounds, threads=count, bf16=bf16, report=shown)
     print_json(json_, report.write(timings, out, count))
 
 
