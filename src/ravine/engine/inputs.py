@@ -49,7 +49,7 @@ def resolve_inputs(
         )
     if data is not None:
         changes["data.source"] = data
-    recipe = finetune.adopt(_with_keywords(renewed(recipe).edit(changes), fields))
+    recipe = finetune.with_stored_model(_with_keywords(renewed(recipe).edit(changes), fields))
     return recipe, module, arrays
 
 
