@@ -40,7 +40,7 @@ ORDER = (
     {"engine"},
     {"starters"},
     {"doctor"},
-    {"training", "progress_bar", "outcome"},
+    {"training", "progress_bar", "outcome", "classical"},
     {"study"},
     {"interop", "bench"},
     {"app"},

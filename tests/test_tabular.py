@@ -1,12 +1,15 @@
 """The network made for tables: each layer against its formula, written as a loop."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import PowerTransformer, RobustScaler
+from typer.testing import CliRunner
 
 from ravine.data import distribution
 from ravine.data.pipeline import Pipeline
@@ -190,3 +193,38 @@ def test_what_is_not_skewed_stays():
     x = torch.randn(500, 1, generator=G).double()
     assert distribution.yeo_johnson(x).power.item() == 1.0
     torch.testing.assert_close(distribution.yeo_johnson(x)(x), x)
+
+
+# --- beside it ------------------------------------------------------------------------------------
+
+
+def test_the_last_line_says_what_classical_models_have(tmp_path, capsys):
+    """The scores are those of scikit-learn's own models on the same rows."""
+    import ravine
+    from ravine.app.cli import app
+
+    x = torch.randn(300, 3, generator=G).numpy()
+    y = np.where(x[:, 0] + x[:, 1] ** 2 > 0.5, "high", "low")
+    rows = "\n".join(f"{a:.4f},{b:.4f},{c:.4f},{k}" for (a, b, c), k in zip(x, y, strict=True))
+    (tmp_path / "t.csv").write_text(f"a,b,c,y\n{rows}\n")
+    more = ["--set", "stop.after=2ep", "--out"]
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "t.csv"), *more, str(tmp_path / "a")])
+    last = done.stderr.strip().splitlines()[-1]
+    found = re.fullmatch(
+        r"a linear model has ([\d.]+)%, gradient boosting has ([\d.]+)% "
+        r"\(accuracy; scikit-learn on the same split, [\d.]+ s\)",
+        last,
+    )
+    assert found, last
+    pipeline = Pipeline(ravine.Run(tmp_path / "a").recipe.data)
+    held = [torch.cat(part).numpy() for part in zip(*pipeline.part("test").chunks(), strict=True)]
+    fit = [
+        torch.cat([c[i] for name in ("train", "validation") for c in pipeline.part(name).chunks()])
+        for i in (0, 1)
+    ]
+    own = HistGradientBoostingClassifier(random_state=0).fit(*fit).score(*held)
+    assert float(found[2]) == pytest.approx(100 * own, abs=0.01)
+    none = ["train", str(tmp_path / "t.csv"), "--no-baselines", *more, str(tmp_path / "b")]
+    assert "linear model" not in CliRunner().invoke(app, none).stderr
+    ravine.train(tmp_path / "t.csv", epochs=1, out=tmp_path / "c")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("a linear model has")

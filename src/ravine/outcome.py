@@ -44,8 +44,8 @@ def outcome(runs: list[Any]) -> dict[str, Any]:
     } | ({"results": results} if len(runs) > 1 else {})
 
 
-def print_outcome(runs: list[Any]) -> None:
-    """The end of ``ravine train``, for people."""
+def print_outcome(runs: list[Any], last: str = "") -> None:
+    """The end of ``ravine train``, for people; ``last`` is the last line."""
     found = outcome(runs)
     many = f" (mean of {len(runs)} members)" if len(runs) > 1 else ""
     names = [
@@ -74,6 +74,8 @@ def print_outcome(runs: list[Any]) -> None:
         _console.print(f"[yellow]{event['text']}[/]", highlight=False)
     print_findings([event["data"] for event in runs[0].events_of("finding")])
     _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+    if last:
+        _console.print(last, highlight=False, soft_wrap=True)
 
 
 def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:

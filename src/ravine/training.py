@@ -90,6 +90,7 @@ def train(
     out: str | Path | None = None,
     quiet: bool = False,
     doctor: bool = True,
+    baselines: bool = True,
     **fields: Any,
 ) -> Run:
     """Train one network and give back its run.
@@ -100,8 +101,8 @@ def train(
     monitored metric at which to end. ``model``: a technique's name, a list of layers, an
     ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
     ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
-    and classes of your own stand where names do: docs/own-code.md. The run directory is ``out``, or
-    a new one under ``runs/``. ``doctor`` examines recipe and run, and changes no number.
+    and classes of your own stand where names do: docs/own-code.md. ``out``: the run directory, else
+    a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets two classical models beside.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
@@ -117,7 +118,7 @@ def train(
         [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, **options
     )
     if not quiet:
-        print_outcome(runs)
+        print_outcome(runs, _beside(recipe) if baselines else "")
     return runs[0]
 
 
@@ -133,6 +134,15 @@ def _started(
     if begun.found and not quiet:
         print(begun.found, file=sys.stderr)
     return begun.recipe, fields, begun.to_toml()
+
+
+def _beside(recipe: Recipe) -> str:
+    """What classical models reach on a table."""
+    if recipe.data.source.kind != "csv":
+        return ""
+    from ravine.classical import beside, sentence  # they bring scikit-learn
+
+    return sentence(beside(recipe))
 
 
 def _own_random_state(function: Callable[_P, _T]) -> Callable[_P, _T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,8 +101,7 @@ def train(
     runs = train_many(
         recipes, out=out, quiet=quiet or json_, doctor=doctor, written=start.to_toml()
     )
-    beside = _classical(first, quiet) if baselines and first.data.source.kind == "csv" else []
-    _finish(runs, quiet, json_, beside)
+    _finish(runs, quiet, json_, baselines=baselines)
 
 
 @command
@@ -313,26 +312,18 @@ def _opened(path: Path, member: int) -> Any:
     return opened(path, member)
 
 
-def _classical(recipe: Any, quiet: bool) -> list[Any]:
-    """What classical models reach on a table, on the same split."""
-    from ravine.data.pipeline import Pipeline
-    from ravine.study.compare.classical import classical_scores
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the table has been read before, and its warnings shown
-        return [] if quiet else classical_scores(Pipeline(recipe.data), recipe.seed)
-
-
-def _finish(runs: list[Any], quiet: bool, as_json: bool, beside: Sequence[Any] = ()) -> None:
+def _finish(runs: list[Any], quiet: bool, as_json: bool, *, baselines: bool = False) -> None:
     from ravine.outcome import outcome, print_outcome
 
-    if not quiet and not as_json:
-        print_outcome(runs)
-    if beside and not as_json:
-        from ravine.study.compare.classical import sentence
+    scores, last = [], ""
+    if baselines and not quiet and runs[0].recipe.data.source.kind == "csv":
+        from ravine.classical import beside, sentence  # they bring scikit-learn
 
-        typer.echo(f"beside it, on the same split: {sentence(list(beside))}", err=True)
-    more = {"baselines": [vars(score) for score in beside]} if beside else {}
+        scores = beside(runs[0].recipe)
+        last = sentence(scores)
+    if not quiet and not as_json:
+        print_outcome(runs, last)
+    more = {"baselines": [vars(score) for score in scores]} if scores else {}
     print_json(as_json, outcome(runs) | more)
     if all(run.result["stopped"] == "diverged" for run in runs):
         raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")

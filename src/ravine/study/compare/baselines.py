@@ -8,14 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, Perceptron, Ridge
-from sklearn.multioutput import MultiOutputRegressor
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.svm import SVC, SVR
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from ravine.classical import plain_models
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.evaluate import metric_functions
 from ravine.errors import InputError
@@ -24,31 +18,13 @@ from ravine.nn.answers import Answers
 MOST = 20_000  # training samples: kernels and neighbours grow with their square
 
 
-def models(task: str, seed: int, outputs: int = 1) -> dict[str, BaseEstimator]:
-    """The models for a task, with scikit-learn's own defaults."""
-    if task == "classification":
-        return {
-            "logistic regression": LogisticRegression(max_iter=1000),
-            "perceptron": Perceptron(random_state=seed),
-            "k-nearest neighbours": KNeighborsClassifier(),
-            "support vector machine": SVC(random_state=seed),
-            "decision tree": DecisionTreeClassifier(random_state=seed),
-            "random forest": RandomForestClassifier(random_state=seed),
-        }
-    if task == "regression":
-        return {
-            "ridge regression": Ridge(),
-            "k-nearest neighbours": KNeighborsRegressor(),
-            "support vector machine": MultiOutputRegressor(SVR()) if outputs > 1 else SVR(),
-            "decision tree": DecisionTreeRegressor(random_state=seed),
-            "random forest": RandomForestRegressor(random_state=seed),
-        }
-    raise InputError("--baselines", got=f"a {task} task", expected="classification or regression")
-
-
 def baselines(pipeline: Pipeline, seed: int) -> list[dict[str, Any]]:
     """One row for each model: its metrics on validation and test data, and the seconds of its
     fit."""
+    if pipeline.task not in ("classification", "regression"):
+        raise InputError(
+            "--baselines", got=f"a {pipeline.task} task", expected="classification or regression"
+        )
     x, y = _part(pipeline, "train")
     if len(x) > MOST:
         chosen = np.random.default_rng(seed).choice(len(x), MOST, replace=False)
@@ -57,7 +33,7 @@ def baselines(pipeline: Pipeline, seed: int) -> list[dict[str, Any]]:
     answers = Answers(kind, "softmax" if kind == "classes" else "values")
     metrics = metric_functions(answers, pipeline.task, ())
     rows = []
-    for name, model in models(pipeline.task, seed, pipeline.outputs).items():
+    for name, model in plain_models(pipeline.task, seed, pipeline.outputs).items():
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
