@@ -20,7 +20,7 @@ from rich.progress import (
 from ravine.app.options import starter_from
 from ravine.doctor.api import prove
 from ravine.doctor.cures import trial
-from ravine.doctor.cures.trial import Cure
+from ravine.doctor.cures.cure import Cure
 from ravine.doctor.examination import examine
 from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
@@ -71,6 +71,7 @@ def consult(
         if not quiet:
             lines = [
                 proof.text,
+                *proof.edits_needed,
                 *proof.besides,
                 *([f"written to {place}"] if proof.accepted else []),
             ]

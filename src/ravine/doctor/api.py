@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine.doctor.cures import trial
-from ravine.doctor.cures.trial import Cure
+from ravine.doctor.cures.cure import Cure
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Diagnosis

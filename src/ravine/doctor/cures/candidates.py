@@ -35,6 +35,9 @@ class Move:
     factor: float | None = None
     edits: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     why: str = field(default="", compare=False)
+    tried: bool = field(
+        default=False, compare=False
+    )  # whether an experiment has shown that it helps
 
     @property
     def longer(self) -> bool:
@@ -59,6 +62,7 @@ class Candidate:
     edits: Edits
     why: str
     recipe: Recipe
+    parts: tuple[tuple[Move, str], ...] = ()  # the moves that count, each in words
     scores: list[float] = field(default_factory=list)  # of the samples that choose, at each rung
     metrics: list[list[float]] = field(default_factory=list)  # the metric of each seed there
 
@@ -67,10 +71,13 @@ def untouched(case: Case) -> Candidate:
     return Candidate((), {}, "the untouched recipe", case.recipe)
 
 
-def candidates(case: Case, findings: Sequence[Finding], most: int) -> list[Candidate]:
-    """The first ``most`` different recipes that are proposed."""
+def candidates(
+    case: Case, findings: Sequence[Finding], most: int, *, few: bool = False
+) -> list[Candidate]:
+    """The first ``most`` different recipes that are proposed; where they are ``few``, compounds
+    first."""
     found: dict[str, Candidate] = {}
-    for moves in _proposals(case, findings):
+    for moves in _few(case, findings) if few else _proposals(case, findings):
         made = made_of(case, moves)
         if made is not None and made.recipe.hash != case.recipe.hash:
             found.setdefault(made.recipe.hash, made)
@@ -103,37 +110,31 @@ def nearby(
 def made_of(case: Case, moves: Sequence[Move]) -> Candidate | None:
     """The recipe after some moves, each made for what those before it leave."""
     edits: Edits = {}
-    why: list[tuple[Edits, str]] = []
+    why: list[tuple[Move, Edits, str]] = []
     here = case
     for move in moves:
         own = dict(move.edits)
-        made = (
-            (own, move.why)
-            if own and not any(_meet(a, b) for a in own for b in edits)
-            else move.of(here)
-        )
+        free = own and not any(_meet(a, b) for a in own for b in edits)
+        made = (own, move.why) if free else move.of(here)
         if made is None:
             # the moves before have done it already, or it does not apply to what they leave
             continue
-        edits = {
-            path: value
-            for path, value in edits.items()
-            if not any(_within(path, new) for new in made[0])
-        } | made[0]
-        counting = [(old, words) for old, words in why if not _overruled(old, made[0])]
-        if len(counting) < len(why) and set(made[0]) == {
-            "optimizer.lr"
-        }:  # its factor is of a rate that counts no more
+        kept = {k: v for k, v in edits.items() if not any(_within(k, new) for new in made[0])}
+        edits = kept | made[0]
+        counting = [one for one in why if not _overruled(one[1], made[0])]
+        if len(counting) < len(why) and set(made[0]) == {"optimizer.lr"}:
+            # its factor is of a rate that counts no more
             made = made[0], f"lr {made[0]['optimizer.lr']:g}"
-        why = [*counting, made]
+        why = [*counting, (move, *made)]
         try:
             here = replace(case, recipe=case.recipe.edit(edits))
         except InputError:
             return None
-    return (
-        Candidate(tuple(moves), edits, "; ".join(words for _, words in why), here.recipe)
-        if edits
-        else None
+    if not edits:
+        return None
+    parts = tuple((move, words) for move, _, words in why)
+    return Candidate(
+        tuple(moves), edits, "; ".join(words for _, words in parts), here.recipe, parts
     )
 
 
@@ -153,12 +154,34 @@ def _meet(one: str, other: str) -> bool:
     return _within(one, other) or _within(other, one)
 
 
-def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, ...]]:
+def _few(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, ...]]:
+    """What a small budget tries: all that was found at once, remedies that an experiment has shown
+    to help first; a sound recipe; the first two findings."""
     listed = [
+        sorted(moves, key=lambda move: not move.tried) for moves in _listed(findings) if moves
+    ]
+    compounded = _compounded(listed)
+    if any(moves[0].code == Overfitting.code for moves in listed):
+        yield from ((Move(Overfitting.code, i),) for i in range(MOST_REMEDIES))
+    yield tuple(compounded)
+    starved = any(Kind.STARVED in declaration(moves[0].code).kinds for moves in listed)
+    yield (*([Move(TOO_DEEP)] if starved else []), *_sound(case, activation=True))
+    yield _sound(case, activation=False)
+    yield tuple(compounded[:2])
+    yield tuple(compounded[:1])
+
+
+def _listed(findings: Sequence[Finding]) -> list[list[Move]]:
+    """The remedies of the first findings that have any."""
+    return [
         [_move(finding, i) for i in range(len(finding.remedies))]
         for finding in findings[:4]
         if finding.remedies
     ]
+
+
+def _proposals(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, ...]]:
+    listed = _listed(findings)
     firsts = [moves[0] for moves in listed]
     codes = [moves[0].code for moves in listed]
     compounded = _compounded(listed)
@@ -207,7 +230,9 @@ def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Mov
 
 def _move(finding: Finding, place: int) -> Move:
     remedy = finding.remedies[place]
-    return Move(finding.code, place, None, tuple(remedy["edits"].items()), remedy["why"])
+    return Move(
+        finding.code, place, None, tuple(remedy["edits"].items()), remedy["why"], "tried" in remedy
+    )
 
 
 def _sound(case: Case, *, activation: bool) -> tuple[Move, ...]:

@@ -9,15 +9,23 @@ winner beats the untouched recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ravine.doctor.cures.candidate_runs import Budget, CandidateRuns, SampleHalves
-from ravine.doctor.cures.candidates import Candidate, candidates, nearby, untouched
+from ravine.doctor.cures.candidates import (
+    Candidate,
+    Move,
+    candidates,
+    made_of,
+    nearby,
+    untouched,
+)
+from ravine.doctor.cures.cure import Cure
 from ravine.doctor.cures.scores import Score, paired
-from ravine.doctor.edits import Case, Edits, describe
+from ravine.doctor.edits import Case
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import Overfitting
@@ -25,92 +33,43 @@ from ravine.engine.programs import Model
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 
-SEEDS = 3
 MOST_SEEDS = 9  # of the decision, where the budget has room
-RUNGS = ((1 / 8, 4), (3 / 8, 2), (1.0, 2))  # (part of the plan, candidates that go on behind it)
 DECISION = 0.5  # of the budget that is kept for the decision
 NEAR = 0.1  # of score behind the best, that a candidate may be to be trained to its plan's end
-WAVE = 0.5  # candidates of the first wave for each run of the budget
-SECOND = 5  # candidates of the second wave
 FEW = 60  # training samples: under that none are held out
 HELD_OUT = 0.3
 # original runs of budget from which on an ensemble and half of the data are tried against
 # overfitting
-AMPLE = 14
+BESIDE = 14
 LEVEL = 0.025  # under which p must be
 LEAST = 0.005  # of score that a cure must bring
+PART_OF_PLAN = 3 / 8  # for which the cure without each of its edits is trained
+NEEDED = 0.01  # of metric that is lost without an edit that is needed
+FEW_ALIKE = 0.02  # the same, of one seed
 ALIKE = 0.002  # of score within which the cure of fewer remedies is taken
 
 Report = Callable[[float, str], None]
 
 
-@dataclass
-class Cure:
-    """What a trial found: the best candidate, its paired scores on samples and seeds that did not
-    choose it, and the verdict."""
+@dataclass(frozen=True)
+class Division:
+    """How a budget is divided between choosing a cure and deciding on it."""
 
-    edits: Edits
-    why: str
-    before: list[float]  # metric of the untouched recipe, by seed
-    after: list[float]
-    seeds: list[int]
-    accepted: bool
-    recipe: str  # TOML
-    score: str  # the metric's name
-    p: float
-    spent: float  # original runs
-    budget: float = 0.0
-    tried: list[dict[str, Any]] = field(default_factory=list)
-    also: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # what no edit of one recipe can be: an ensemble, more data
-    note: str = ""
+    seeds: int  # of each candidate, while they are chosen among
+    rungs: tuple[tuple[float, int], ...]  # (part of the plan, candidates that go on behind it)
+    first: float  # candidates of the first wave for each run of the budget
+    second: int  # candidates of the second wave
+    fewest: int  # fresh seeds of the decision, at least
+    least: float  # runs without which nothing can be decided
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {
-            "recipe": self.recipe if self.accepted else None,
-            "best_try": self.recipe,
-        }
+    @staticmethod
+    def of(budget: float) -> Division:
+        return AMPLE if budget >= AMPLE.least else SMALL
 
-    @property
-    def text(self) -> str:
-        """One line for people."""
-        what = f"verified cure: {self.why or describe(self.edits)}"
-        if not self.accepted:
-            what = (
-                f"no verified cure; the best try: {self.why}" if self.edits else "no verified cure"
-            )
-        change = f"{np.mean(self.before):.4g} -> {np.mean(self.after):.4g}"
-        note = f"; {self.note}" if self.note else ""
-        return f"{what} ({self.score} {change} on {len(self.seeds)} seeds, p = {self.p:.2g}; {self.spent:.1f} runs{note})"
 
-    @property
-    def besides(self) -> list[str]:
-        """What was measured that no edit of the recipe can be, one line each."""
-        return [
-            f"{one['remedy']}: {self.score} {one['before']:.4g} -> {one['after']:.4g}, p = {one['p']:.2g}"
-            + (
-                f" ({one['command']})"
-                if one["helps"] and one["command"]
-                else ""
-                if one["helps"]
-                else " (no proof that it helps)"
-            )
-            for one in self.also
-        ]
-
-    @property
-    def evidence(self) -> list[str]:
-        """What stands above the recipe in its file."""
-        table = [
-            f"seed {s}: {b:.6g} -> {a:.6g}"
-            for s, b, a in zip(self.seeds, self.before, self.after, strict=True)
-        ]
-        compared = f"{self.score} of the untouched recipe -> of this one:"
-        tried = (
-            f"{len(self.tried)} recipes were tried, {self.spent:.1f} of {self.budget:g} runs spent"
-        )
-        return [self.text, f"edits: {describe(self.edits)}", compared, *table, tried, *self.besides]
+AMPLE = Division(3, ((1 / 8, 4), (3 / 8, 2), (1.0, 2)), 0.5, 5, 3, 12.0)
+# the findings' remedies, compounded, and sound recipes; two pairs of runs decide
+SMALL = Division(1, ((1 / 8, 1),), 0.8, 0, 2, 5.0)
 
 
 def prove(
@@ -125,12 +84,12 @@ def prove(
 ) -> Cure:
     """Search and verify a cure for a recipe within a budget of training steps; ``report`` is told
     the part that is spent."""
-    if budget < 8:
+    if budget < SMALL.least:
         raise InputError(
             "--budget",
             got=budget,
-            expected="at least 8 original runs",
-            repair="3 seeds of two recipes to the end are 6 already",
+            expected=f"at least {SMALL.least:g} original runs",
+            repair="2 seeds of two recipes to the end are 4 already",
         )
     shared = SharedData(module, arrays)
     held = held_out(recipe, shared)
@@ -167,12 +126,13 @@ class Trial:
             unit,
             report,
         )
+        self.division = Division.of(budget)
         self.what = "first candidates"
         self.budget = Budget(budget * unit, on_spend=lambda part: report(part, self.what))
         self.halves = SampleHalves.of(shared.pipeline(case.recipe))
         self.seed = case.recipe.seed
         self.candidates = CandidateRuns(
-            shared, self.halves, [self.seed + i for i in range(SEEDS)], self.budget
+            shared, self.halves, [self.seed + i for i in range(self.division.seeds)], self.budget
         )
         self.listed: list[Candidate] = []
         self.beside = 0  # runs of the winner that are kept for what no edit can be
@@ -181,15 +141,14 @@ class Trial:
 
     def run(self, findings: Sequence[Finding], original: Recipe) -> Cure:
         overfits = self.halves.held_out and any(f.code == Overfitting.code for f in findings)
-        self.beside = SEEDS if overfits and self.original_runs >= AMPLE else 0
-        self._enter(
-            [
-                untouched(self.case),
-                *candidates(self.case, findings, round(WAVE * self.original_runs)),
-            ]
-        )
-        (part, left), *later = RUNGS
-        alive = self._rung(range(len(self.listed)), part, "first candidates")
+        self.beside = self.division.seeds if overfits and self.original_runs >= BESIDE else 0
+        most = round(self.division.first * self.original_runs)
+        found = candidates(self.case, findings, most, few=self.division is SMALL)
+        self._enter([untouched(self.case), *found])
+        (part, left), *later = self.division.rungs
+        # with few runs the untouched recipe is met in the decision alone
+        first = range(1 if self.division is SMALL and found else 0, len(self.listed))
+        alive = self._rung(first, part, "first candidates") or self._rung([0], part, "the recipe")
         alive += self._rung(self._second_wave(alive), part, "second candidates")
         alive = self._ranked(alive)[:left]
         for part, left in later:
@@ -209,6 +168,8 @@ class Trial:
         return self.candidates.add([candidate.recipe for candidate in new])
 
     def _second_wave(self, alive: Sequence[int]) -> list[int]:
+        if not self.division.second:
+            return []
         ranked = self._ranked(alive)
         best = self.listed[ranked[0]]
         others = [
@@ -216,9 +177,8 @@ class Trial:
             for i in ranked[1:4]
             if self.listed[i].moves and self._last(i) > self._last(0)
         ]
-        return self._enter(
-            nearby(self.case, best, others, SECOND, {c.recipe.hash for c in self.listed})
-        )
+        known, most = {c.recipe.hash for c in self.listed}, self.division.second
+        return self._enter(nearby(self.case, best, others, most, known))
 
     def _rung(self, wanted: Sequence[int], part: float, what: str) -> list[int]:
         """Train candidates to a part of their plans; those that can be afforded beside a decision,
@@ -248,7 +208,7 @@ class Trial:
     def _reserve(self, i: int) -> float:
         """Steps of the decision on a candidate, which must stay affordable."""
         return (
-            max(SEEDS * self._pair(i), DECISION * self.budget.total)
+            max(self.division.fewest * self._pair(i), DECISION * self.budget.total)
             + self.beside * self.candidates.plans[i]
         )
 
@@ -262,12 +222,12 @@ class Trial:
     def _ranked(self, places: Sequence[int]) -> list[int]:
         """Best first; of those that are as good, the one of fewest steps and remedies."""
 
+        few = self.division is SMALL  # an eighth of the plan with one seed: the first ones lead
+
         def rank(i: int) -> tuple[float, int, int]:
-            return (
-                -round(self._last(i) / ALIKE),
-                self.candidates.plans[i],
-                len(self.listed[i].moves),
-            )
+            size = i if few else len(self.listed[i].moves)
+            alike = FEW_ALIKE if few else ALIKE
+            return -round(self._last(i) / alike), self.candidates.plans[i], size
 
         return sorted(places, key=rank)
 
@@ -277,10 +237,10 @@ class Trial:
         """Fresh seeds of the untouched recipe and of the winner, as many as are affordable, on
         samples that did not choose."""
         chosen = self.listed[winner]
-        affordable = (self.budget.left - self.beside * self.candidates.plans[winner]) / self._pair(
-            winner
-        )
-        fresh = [self.seed + 101 + k for k in range(max(SEEDS, min(MOST_SEEDS, int(affordable))))]
+        kept = self.beside * self.candidates.plans[winner] + self._cost_of_parts(winner)
+        affordable = (self.budget.left - kept) / self._pair(winner)
+        count = max(self.division.fewest, min(MOST_SEEDS, int(affordable)))
+        fresh = [self.seed + 101 + k for k in range(count)]
         self.what = f"{len(fresh)} fresh seeds"
         pair = CandidateRuns(self.shared, self.halves, fresh, self.budget)
         pair.add([self.case.recipe, chosen.recipe])
@@ -288,16 +248,49 @@ class Trial:
         before, after = (pair.scores(i, deciding=True) for i in (0, 1))
         accepted, p = _better(before, after, held_out=self.halves.held_out)
         also = self._beside(pair, 1)
-        return self._cure(
-            chosen,
-            original,
-            [s.metric for s in before],
-            [s.metric for s in after],
-            fresh,
-            accepted,
-            p,
-            also,
-        )
+        needed = self._parts_needed(winner) if accepted else []
+        metrics = [[score.metric for score in scores] for scores in (before, after)]
+        return self._cure(chosen, original, *metrics, fresh, accepted, p, also, needed)
+
+    def _cost_of_parts(self, winner: int) -> float:
+        """Steps that leaving out each edit costs, where the budget has room for more than that."""
+        count = len(self.listed[winner].parts)
+        cost = count * PART_OF_PLAN * self.candidates.plans[winner] if count > 1 else 0.0
+        return cost if self.division is not SMALL else 0.0
+
+    def _parts_needed(self, winner: int) -> list[dict[str, Any]]:
+        """What is left of the cure without each of its edits: on samples and seeds of the choice,
+        for as large a part of the plan as the winner was seen and the budget allows."""
+        chosen = self.listed[winner]
+        without = [self._without(chosen, part) for part in chosen.parts]
+        if len(without) < 2:
+            return []
+        for place in reversed(range(len(chosen.metrics))):
+            part, seeds = self.division.rungs[place][0], self.candidates.seeds
+            while seeds:
+                runs = CandidateRuns(self.shared, self.halves, seeds, self.budget)
+                places = runs.add([one.recipe for one in without])
+                if sum(runs.cost(i, part) for i in places) <= self.budget.left:
+                    self.what = f"which of {len(places)} edits are needed"
+                    runs.advance(places, part)
+                    own = float(np.mean(chosen.metrics[place][: len(seeds)]))
+                    return [
+                        self._part(words, own, [s.metric for s in runs.scores(i)], part)
+                        for i, (_, words) in zip(places, chosen.parts, strict=True)
+                    ]
+                seeds = seeds[:-1]
+        return []
+
+    def _without(self, chosen: Candidate, part: tuple[Move, str]) -> Candidate:
+        """The cure without one of its edits."""
+        left = made_of(self.case, [move for move, _ in chosen.parts if move is not part[0]])
+        return left or untouched(self.case)
+
+    @staticmethod
+    def _part(words: str, own: float, without: list[float], part: float) -> dict[str, Any]:
+        mean = float(np.mean(without))
+        facts = {"edit": words, "with": own, "without": mean, "needed": own - mean > NEEDED}
+        return facts | {"part": part, "seeds": len(without)}
 
     def _no_better(self, original: Recipe) -> Cure:
         """The untouched recipe stood up to all: the best of the others is the best try."""
@@ -306,9 +299,9 @@ class Trial:
         rung = min(len(best.metrics), len(self.listed[0].metrics)) - 1
         before, after = self.listed[0].metrics[rung], best.metrics[rung]
         also = self._beside(self.candidates, 0)
-        note = f"nothing beat the untouched recipe in choosing; at {RUNGS[rung][0]:.0%} of the plan"
+        note = f"nothing beat the untouched recipe in choosing; at {self.division.rungs[rung][0]:.0%} of the plan"
         return self._cure(
-            best, original, before, after, self.candidates.seeds, False, 1.0, also, note
+            best, original, before, after, self.candidates.seeds, False, 1.0, also, note=note
         )
 
     def _cure(
@@ -321,6 +314,7 @@ class Trial:
         accepted: bool,
         p: float,
         also: list[dict[str, Any]],
+        needed: list[dict[str, Any]] | None = None,
         note: str = "",
     ) -> Cure:
         if not self.halves.held_out:
@@ -354,6 +348,7 @@ class Trial:
             self.original_runs,
             tried,
             also,
+            needed or [],
             note,
         )
 
@@ -375,7 +370,9 @@ class Trial:
                 [trained.ensemble(i)] * n,
             )
         ]
-        half = CandidateRuns(self.shared, self.halves, trained.seeds[:SEEDS], self.budget)
+        half = CandidateRuns(
+            self.shared, self.halves, trained.seeds[: self.division.seeds], self.budget
+        )
         half.add([trained.recipes[i]])
         if half.cost(0, 1.0) <= self.budget.left:
             half.weigh(0, 0.5)
