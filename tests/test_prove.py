@@ -152,17 +152,20 @@ def test_where_the_untouched_recipe_is_the_best_nothing_is_decided(monkeypatch):
     assert found.spent < 4, "no seeds are spent on what is not better"
 
 
-def test_a_cure_of_several_edits_says_which_are_needed():
-    """The rate alone holds this recipe back; what else is tried beside it is not needed."""
+def test_a_cure_of_several_edits_says_which_are_needed(monkeypatch):
+    """The rate alone holds this recipe back; what is changed beside it is not needed."""
     recipe = BLOBS.edit(FAULTS)
-    case = program(recipe)
-    lower = Finding("lr_too_low", "lr", "1e-6", table.remedies("lr_too_low", case, 30000.0)[:1])
-    noise = {"edits": {"data.order": "fixed"}, "why": "in order"}
-    found = trial.prove(recipe, [lower, Finding("not_shuffled", "x", "y", (noise,))], case, budget=5)
+    rate = proposals.Move("lr_too_low", 0, None, (("optimizer.lr", 0.03),), "a higher rate")
+    order = proposals.Move("not_shuffled", 0, None, (("data.order", "fixed"),), "in order")
+    both = lambda case, *_, **__: [proposals.made_of(case, [order, rate])]  # noqa: E731
+    monkeypatch.setattr(trial, "candidates", both)
+    found = prove(recipe, budget=5)
     assert found.accepted
     assert set(found.edits) == {"optimizer.lr", "data.order"}
-    told = {one["edit"]: one["needed"] for one in found.needed}
-    assert told == {lower.remedies[0]["why"]: True, "in order": False}
+    assert {one["edit"]: one["needed"] for one in found.needed} == {
+        "a higher rate": True,
+        "in order": False,
+    }
     assert found.spent <= 5
     assert sum("not needed: in order" in line for line in found.evidence) == 1
 

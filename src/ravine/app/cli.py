@@ -140,7 +140,7 @@ def doctor(
     budget: Annotated[
         float,
         typer.Option(
-            min=8,
+            min=5,
             help="Limit of --prove: training steps of all its members, in units of the original run.",
         ),
     ] = 20.0,
