@@ -9,6 +9,7 @@ buggy); without a verified cure it is 0, for then the recipe stays as it was.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -213,7 +214,8 @@ def measured(case: Case, recipe: Recipe, arrays: Any, seeds: Sequence[int]) -> l
                 for run in runs
             ]
             answers = runs[0].answers
-        except RavineError:  # a recipe that cannot be trained
+        except RavineError as error:  # a recipe that cannot be trained
+            print(f"{case.id}: {error}", file=sys.stderr)
             outputs = [torch.full((len(y), 1), torch.nan)] * len(seeds)
             answers = Answers("binary", "sigmoid")
     truth = torch.as_tensor(np.asarray(y))
@@ -226,6 +228,8 @@ def _metric(
     """NaN is the first class, as Keras counts it; of an error, ten times the variance."""
     task, lower, lost = _task(recipe), lower_is_better(case), not bool(torch.isfinite(output).all())
     if not lower:
+        if task == "classification" and y.dim() > 1 and y.shape[1] > 1:
+            y = y.argmax(-1)  # rows of 0 and one 1
         return accuracy(output.nan_to_num(-1.0) if lost else output, y, task, answers)
     if task == "regression":
         said, truth = output, y.double()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from planted import Arrays, Program, _dense, digits, sorted_stream, spend, table
+from planted import Arrays, Program, _dense, chars, digits, sorted_stream, spend, table
 
 from ravine.doctor.examination import examine
 
@@ -238,6 +238,125 @@ def _per_cent() -> Program:
 
     layers = [*table().layers[:-1], _dense(1)]
     return changed(table(), cents, model__layers=layers, loss="binary_cross_entropy")
+
+
+@fault("the logarithm of the price among the features", "target_leak")
+def _leak_of_logarithm() -> Program:
+    def leaking(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        low = min(y.min(), w.min()) - 1
+        x, v = np.hstack([x, np.log(y - low)]), np.hstack([v, np.log(w - low)])
+        return x.astype("f4"), y, v.astype("f4"), w
+
+    return changed(spend(), leaking)
+
+
+@fault("the classes as indicators among the features", "target_leak")
+def _leak_of_indicators() -> Program:
+    def leaking(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        each = np.eye(3, dtype="f4")
+        return np.hstack([x, each[y]]), y, np.hstack([v, each[w]]), w
+
+    return changed(table(), leaking)
+
+
+@fault("a sequence whose target is its own input", "target_leak")
+def _own_input() -> Program:
+    return changed(chars(), lambda x, y, v, w: (x, x, v, v))
+
+
+@fault("the row number as a feature of rows sorted by class", "identifier_feature")
+def _row_number() -> Program:
+    def numbered(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        x, y = np.concatenate([x, v]), np.concatenate([y, w])
+        order = np.argsort(y, kind="stable")
+        x = np.hstack([x[order], np.arange(len(y), dtype="f4")[:, None]])
+        mixed, cut = draw().permutation(len(y)), int(0.8 * len(y))
+        a, b = mixed[:cut], mixed[cut:]
+        return x[a], y[order][a], x[b], y[order][b]
+
+    return changed(table(), numbered)
+
+
+@fault("a customer number as the target, rows shuffled", "target_identifier")
+def _customer_number() -> Program:
+    def numbered(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        mixed = draw().permutation(len(y) + len(w)).astype("f4")[:, None] + 10_000
+        return x, mixed[: len(y)], v, mixed[len(y) :]
+
+    return changed(spend(), numbered)
+
+
+@fault("the numbers of the columns as the first row", "header_row")
+def _header() -> Program:
+    def headed(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        first = np.arange(x.shape[1], dtype="f4")[None]
+        return np.concatenate([first, x]), np.concatenate([y[:1], y]), v, w
+
+    return changed(table(), headed)
+
+
+@fault("targets of -999 where none is known", "placeholder_values")
+def _target_placeholders() -> Program:
+    def coded(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        return x, np.where(draw().random(y.shape) < 0.03, -999, y).astype("f4"), v, w
+
+    return changed(spend(), coded)
+
+
+@fault("one cell with a slip of the decimal mark", "placeholder_values")
+def _slip() -> Program:
+    def slipped(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        x = x.copy()
+        x[5, 0] *= 1e6
+        return x, y, v, w
+
+    return changed(table(), slipped)
+
+
+@fault("copies with a little noise made before the split", "validation_leak")
+def _noisy_copies() -> Program:
+    def copied(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        some = draw().permutation(len(y))[: len(w) // 4]
+        noisy = x[some] + 0.1 * draw().normal(size=x[some].shape).astype("f4")
+        return x, y, np.concatenate([v, noisy]), np.concatenate([w, y[some]])
+
+    return changed(digits(), copied)
+
+
+@fault("validation classes numbered in another order", "split_mismatch")
+def _other_numbers() -> Program:
+    return changed(digits(), lambda x, y, v, w: (x, y, v, (w + 1) % 10))
+
+
+@fault("one column of the validation part in other units", "split_mismatch")
+def _other_units() -> Program:
+    def other(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        v = v.copy()
+        v[:, 0] *= 1000
+        return x, y, v, w
+
+    return changed(table(), other)
+
+
+@fault("prices of the validation part in other units", "split_mismatch")
+def _other_currency() -> Program:
+    return changed(spend(), lambda x, y, v, w: (x, y, v, 100 * w))
+
+
+@fault("the test part from another camera", "split_mismatch")
+def _test_camera() -> Program:
+    def other(x: Any, y: Any, v: Any, w: Any) -> Any:
+        half = len(v) // 2
+        test = 0.85 * v[half:]
+        test[..., 0] += 2.0
+        return (x, y), (v[:half], w[:half]), (test, w[half:])
+
+    return changed(digits(), other)
+
+
+@fault("pixels upside down in scale: 0 to 255 in training, 0 to 1 in validation", "split_mismatch")
+def _two_scales() -> Program:
+    return changed(digits(), lambda x, y, v, w: (255 / 16 * x, y, v / 16, w))
 
 
 def main() -> None:

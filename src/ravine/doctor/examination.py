@@ -19,6 +19,7 @@ from ravine.doctor.experiments.variants import FEWEST, LONGEST, PATIENCE, SPEED,
 from ravine.doctor.experiments.whatif import try_out
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.labels import NoSignal
+from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.probes import look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
@@ -103,6 +104,7 @@ def _diagnosed(
                 seconds=0.4 * seconds,
                 work=work,
             )
+        course.simple = lambda: explained(program)
         stages.end("run")
         found += given_course(program, course)
         trials = _trials(course, found, shared, seconds, work)

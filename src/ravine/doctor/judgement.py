@@ -17,6 +17,7 @@ from torch import nn
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
 from ravine.doctor.finding import Diagnosis, Finding
+from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.baseline import Baseline, baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
@@ -103,7 +104,7 @@ def course_of(
             if (seen := _final(rundir, member, untrained, module)) is not None
         ]
 
-    return Course(untrained.case, curves, last, first)
+    return Course(untrained.case, curves, last, first, simple=lambda: explained(untrained))
 
 
 def _baseline(untrained: Untrained) -> Baseline:

@@ -10,6 +10,7 @@ from ravine.doctor.edits import Case
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings import (
     behaviour,
+    columns,
     fit,
     initial,
     labels,
@@ -19,6 +20,7 @@ from ravine.doctor.findings import (
     records,
     samples,
     scales,
+    splits,
     units,
 )
 from ravine.doctor.measure.course import Course
@@ -26,7 +28,21 @@ from ravine.doctor.measure.untrained import Untrained
 from ravine.errors import unknown
 
 RATE_ALONE = {"optimizer.lr"}
-FAMILIES = (labels, records, outputs, scales, initial, samples, rates, units, plan, fit, behaviour)
+FAMILIES = (
+    labels,
+    records,
+    columns,
+    outputs,
+    scales,
+    initial,
+    samples,
+    splits,
+    rates,
+    units,
+    plan,
+    fit,
+    behaviour,
+)
 
 
 def declarations() -> list[type[Declaration]]:

@@ -126,6 +126,13 @@ class Facts:
         return [found] if found else []
 
     @property
+    def noisy(self) -> bool:
+        """Whether it learned what simple learners do, and nothing but the loss speaks against it."""
+        found = [*self.shown, *(f for f in self.suspicions if f.strength >= SUSPECTED)]
+        loss_alone = all(is_of(f, Kind.LOSS_ALONE) for f in self.symptoms)
+        return not found and loss_alone and self.seen.as_far_as_simple
+
+    @property
     def failed(self) -> bool:
         """Whether the program had its chance and did not learn."""
         course = self.seen
@@ -202,6 +209,12 @@ RULES = (
         "healthy",
         lambda facts: [*facts.suspicions, *facts.late],
         _how_far,
+    ),
+    Rule(
+        lambda facts: facts.noisy,
+        "healthy",
+        lambda facts: [*facts.suspicions, *facts.symptoms],
+        lambda facts: f"{_how_far(facts)}, as far as simple learners get: the rest may be noise",
     ),
     Rule(
         lambda facts: facts.too_short and bool(facts.ended_falling),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ravine.doctor.declaration import Kind
-from ravine.doctor.edits import Case, Edits
+from ravine.doctor.edits import WEIGHTED, Case, Edits, layers_of
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import CapacityTooSmall, Overfitting
 from ravine.doctor.findings.initial import NoHiddenNonlinearity
@@ -22,6 +22,7 @@ from ravine.recipe import Recipe
 
 NEARBY = (4.0, 0.25)  # learning rates tried around the best of the first wave
 MOST_REMEDIES = 9  # of overfitting, the longest list
+NARROW = 16  # units of a hidden layer, under which four times as many are tried at once
 TOO_DEEP = "too_deep"  # no finding of its own: a move of trials
 
 
@@ -165,10 +166,20 @@ def _few(case: Case, findings: Sequence[Finding]) -> Iterator[tuple[Move, ...]]:
         yield from ((Move(Overfitting.code, i),) for i in range(MOST_REMEDIES))
     yield tuple(compounded)
     starved = any(Kind.STARVED in declaration(moves[0].code).kinds for moves in listed)
-    yield (*([Move(TOO_DEEP)] if starved else []), *_sound(case, activation=True))
-    yield _sound(case, activation=False)
+    narrow = [Move(CapacityTooSmall.code)] if _is_narrow(case) else []
+    yield (*([Move(TOO_DEEP)] if starved else []), *_sound(case, activation=True), *narrow)
+    yield (*_sound(case, activation=False), *narrow)
     yield tuple(compounded[:2])
     yield tuple(compounded[:1])
+
+
+def _is_narrow(case: Case) -> bool:
+    """Whether a hidden layer has so few units that some seeds lose all of them."""
+    layers = layers_of(case.recipe) or []
+    weighted = [layer for layer in layers if layer["kind"] in WEIGHTED]
+    return any(
+        layer.get("units", layer.get("channels", NARROW)) < NARROW for layer in weighted[:-1]
+    )
 
 
 def _listed(findings: Sequence[Finding]) -> list[list[Move]]:

@@ -41,7 +41,6 @@ HELD_OUT = 0.3
 # original runs of budget from which on an ensemble and half of the data are tried against
 # overfitting
 BESIDE = 14
-LEVEL = 0.025  # under which p must be
 LEAST = 0.005  # of score that a cure must bring
 PART_OF_PLAN = 3 / 8  # for which the cure without each of its edits is trained
 NEEDED = 0.01  # of metric that is lost without an edit that is needed
@@ -61,15 +60,16 @@ class Division:
     second: int  # candidates of the second wave
     fewest: int  # fresh seeds of the decision, at least
     least: float  # runs without which nothing can be decided
+    level: float  # under which p must be
 
     @staticmethod
     def of(budget: float) -> Division:
         return AMPLE if budget >= AMPLE.least else SMALL
 
 
-AMPLE = Division(3, ((1 / 8, 4), (3 / 8, 2), (1.0, 2)), 0.5, 5, 3, 12.0)
+AMPLE = Division(3, ((1 / 8, 4), (3 / 8, 2), (1.0, 2)), 0.5, 5, 3, 12.0, 0.025)
 # the findings' remedies, compounded, and sound recipes; two pairs of runs decide
-SMALL = Division(1, ((1 / 8, 1),), 0.8, 0, 2, 5.0)
+SMALL = Division(1, ((1 / 8, 1),), 0.8, 0, 2, 5.0, 0.05)
 
 
 def prove(
@@ -246,7 +246,9 @@ class Trial:
         pair.add([self.case.recipe, chosen.recipe])
         pair.advance([0, 1], 1.0)
         before, after = (pair.scores(i, deciding=True) for i in (0, 1))
-        accepted, p = _better(before, after, held_out=self.halves.held_out)
+        accepted, p = _better(
+            before, after, held_out=self.halves.held_out, level=self.division.level
+        )
         also = self._beside(pair, 1)
         needed = self._parts_needed(winner) if accepted else []
         metrics = [[score.metric for score in scores] for scores in (before, after)]
@@ -388,7 +390,7 @@ class Trial:
 
 
 def _better(
-    before: Sequence[Score], after: Sequence[Score], *, held_out: bool
+    before: Sequence[Score], after: Sequence[Score], *, held_out: bool, level: float
 ) -> tuple[bool, float]:
     """Whether the metric gains, or the probabilities do at equal metric, and the test's p."""
     gains = np.stack(
@@ -396,13 +398,13 @@ def _better(
     )  # [seeds, N]
     p = paired(gains, samples=held_out)
     metric = float(np.mean([a.metric - b.metric for a, b in zip(after, before, strict=True)]))
-    return bool(metric >= 0 and gains.mean() >= LEAST and p < LEVEL), p
+    return bool(metric >= 0 and gains.mean() >= LEAST and p < level), p
 
 
 def _remedy(
     name: str, command: str, without: Sequence[Score], with_it: Sequence[Score]
 ) -> dict[str, Any]:
-    better, p = _better(without, with_it, held_out=True)
+    better, p = _better(without, with_it, held_out=True, level=AMPLE.level)
     return {
         "remedy": name,
         "command": command,

@@ -22,7 +22,7 @@ from ravine.doctor.experiments.whatif import TRIES, Extent, try_remedy
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import AugmentationDestructive
 from ravine.doctor.findings.plan import BatchTooLarge, TooFewEpochs
-from ravine.doctor.findings.rates import LrTooLow
+from ravine.doctor.findings.rates import LrTooHigh, LrTooLow
 from ravine.doctor.measure.course import UNFINISHED
 from ravine.doctor.table import is_of
 from ravine.doctor.verdict import GAIN, WhatIf
@@ -30,32 +30,56 @@ from ravine.doctor.verdict import GAIN, WhatIf
 FAR = 0.7  # skill from which nothing holds a program back
 HEAVY = 1.0  # seconds of all members, from which only one other rate is tried
 FASTER = (5.0, 20.0)  # multiples of the rate at which a plan that ends early is tried
-AHEAD = (3.0, 10.0)  # multiples that may stand for the rest of a plan
+RATES = (0.1, 3.0, 10.0, 100.0)  # multiples; higher ones may stand for the rest of a plan
 SURE = 0.6  # of the best gain, from which a cause is as likely as the best one
 LEAST = 0.03, 0.15  # skill that a rate, and that a remedy, must bring at least
 
 
 def held_back(setting: Setting, found: Sequence[Finding]) -> Iterator[WhatIf]:
-    """Whether what is unusual in a program that learns limits it.
+    """Whether another rate, or a program without what is unusual in it, gets much further.
 
-    Without it the skill must double, or half of the loss that is left must go.
+    The skill must double, or half of the loss that is left must go.
     """
     course = setting.course
     suspects = [f for f in found if is_of(f, Kind.LIMIT) and f.remedies]
-    too_dear = setting.expected() * (1 + TRIES * len(suspects)) > setting.seconds
-    if not suspects or course.skill > FAR or too_dear:
+    variants = len(RATES) + TRIES * len(suspects)
+    if course.skill > FAR or setting.expected() * (1 + variants) > setting.seconds:
         return
     steps, seconds = course.steps, PATIENCE * setting.seconds
-    multiples = [f for f in AHEAD if f <= 2 * course.total / steps]
-    higher = setting.curves([setting.at_rate(f) for f in multiples], steps) if multiples else []
-    projected = max([course.skill, *(curve.skill for curve in higher)])
+    curves = setting.curves([setting.at_rate(f) for f in RATES], steps, seconds)
+    skills = {f: curve.skill for f, curve in zip(RATES, curves, strict=True)}
+    # k times the rate for n steps is about the rate itself for k n steps
+    of_plan = [f for f in skills if 1 < f <= 2 * course.total / steps]
+    projected = max([course.skill, *(skills[f] for f in of_plan)])
+    needed = max(LEAST[1], min((1 - projected) / 2, projected))
+    for kind, rates in (
+        (LrTooHigh, [f for f in skills if f < 1]),
+        (LrTooLow, [f for f in skills if f > 2 * course.total / steps]),
+    ):
+        factor = max(rates, key=lambda f: skills[f], default=1.0)
+        if factor != 1 and skills[factor] - projected >= needed:
+            yield _at_other_rate(setting, kind, factor, projected, needed)
     extent = Extent(steps, False, 1.0, seconds, seconds)
     for suspect in suspects:
         what_if = try_remedy(setting, suspect, extent, course.skill, projected, 1.0)
-        needed = max(LEAST[1], min((1 - projected) / 2, projected))
-        if suspect.code == AugmentationDestructive.code:
-            needed = what_if.needed
-        yield replace(what_if, needed=needed)
+        own = what_if.needed if suspect.code == AugmentationDestructive.code else needed
+        yield replace(what_if, needed=own)
+
+
+def _at_other_rate(
+    setting: Setting, kind: type[Declaration], factor: float, against: float, needed: float
+) -> WhatIf:
+    """All seeds at a multiple of the rate, for the same steps."""
+    course, lr = setting.course, setting.lr
+    recipes = [setting.at_rate(factor, {"seed": curve.recipe.seed}) for curve in course.curves]
+    skill = setting.skill(recipes, course.steps, PATIENCE * setting.seconds)
+    words = (
+        f"with lr {lr * factor:.3g} the same {course.steps} steps {reach(skill)}, with "
+        f"lr {lr:.3g} {percent(course.skill)}"
+    )
+    evidence = Evidence("optimizer.lr", f"lr is {lr:.3g}", 1.0, factor)
+    what_if = WhatIf(kind.finding(evidence, course.subject), skill - against, skill, words, needed)
+    return steps_first(setting, what_if, factor) if factor > 1 else what_if
 
 
 def ended_early(setting: Setting) -> list[WhatIf]:
@@ -74,20 +98,10 @@ def ended_early(setting: Setting) -> list[WhatIf]:
 
 
 def _faster(setting: Setting) -> Iterator[WhatIf]:
-    course, run, lr = setting.course, setting.recipe, setting.lr
-    seeds = [curve.recipe.seed for curve in course.curves]
+    course = setting.course
     needed = max(LEAST[0], (1 - course.skill) / 3)
-    for factor in (10.0,) if setting.expected() * len(seeds) > HEAVY else FASTER:
-        recipes = [run.edit({"optimizer.lr": lr * factor, "seed": seed}) for seed in seeds]
-        skill = setting.skill(recipes, course.steps, PATIENCE * setting.seconds)
-        words = (
-            f"with lr {lr * factor:.3g} the same {course.steps} steps {reach(skill)}, with "
-            f"lr {lr:.3g} {percent(course.skill)}"
-        )
-        evidence = Evidence("optimizer.lr", f"lr is {lr:.3g}", 1.0, factor)
-        finding = LrTooLow.finding(evidence, course.subject)
-        what_if = WhatIf(finding, skill - course.skill, skill, words, needed)
-        yield steps_first(setting, what_if, factor)
+    for factor in (10.0,) if setting.expected() * len(course.curves) > HEAVY else FASTER:
+        yield _at_other_rate(setting, LrTooLow, factor, course.skill, needed)
 
 
 def _further(setting: Setting) -> Iterator[WhatIf]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ravine.data.pipeline import Batch
 from ravine.doctor.measure.untrained import COMPARED, Untrained
 
 ENOUGH = 200  # samples without which nothing can be said
@@ -33,27 +34,54 @@ def correlation_found(program: Untrained, shift: int = 0) -> Correlation | None:
     With a ``shift``, the targets of the rows so many behind. None where there are too few samples,
     or nothing that varies.
     """
-    features, targets = _plain_table(program, shift)
+    features, targets = _plain_table(program, *program.sample(shift))
     n = len(features) // 2
     if 2 * n < ENOUGH:
         return None
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
     a, b = order[:n], order[n : 2 * n]
-    mean, spread = features[a].mean(0), features[a].std(0, correction=0)
+    return _found(program, features[a], targets[a], features[b], targets[b])
+
+
+def explained(program: Untrained) -> float | None:
+    """The share of the targets' variance that simple learners explain on samples not fitted to; None
+    where that cannot be told from chance."""
+    found = correlation_found(program)
+    return found.best**2 if found is not None and found.best > found.by_chance else None
+
+
+def correlation_across(program: Untrained, held: Batch) -> Correlation | None:
+    """Fit simple learners to training samples and predict those of another part."""
+    fitted = _plain_table(program, *program.sample())
+    asked = _plain_table(program, held.x, held.y)
+    if len(fitted[0]) < ENOUGH / 2 or fitted[0].shape[1] != asked[0].shape[1]:
+        return None
+    return _found(program, *fitted, *asked)
+
+
+def _found(
+    program: Untrained, x: Tensor, t: Tensor, asked: Tensor, truth: Tensor
+) -> Correlation | None:
+    """The best correlation of what learners fitted to x and t predict for the samples asked."""
+    mean, spread = x.mean(0), x.std(0, correction=0)
     live = spread > 1e-9
-    z = ((features - mean) / spread.clamp_min(1e-9))[:, live].clamp(-LARGEST, LARGEST)
-    t = targets - targets[a].mean(0)
-    if not z.shape[1] or float(t[b].abs().max()) == 0:
+    x, asked = (
+        ((part - mean) / spread.clamp_min(1e-9))[:, live].clamp(-LARGEST, LARGEST)
+        for part in (x, asked)
+    )
+    truth, t = truth - t.mean(0), t - t.mean(0)
+    if not x.shape[1] or float(truth.abs().max()) == 0:
         return None
     free = max(1, t.shape[1] - (1 if program.task == "classification" and t.shape[1] > 1 else 0))
-    noise = (n * free) ** -0.5  # the standard deviation of the correlation where there is no signal
-    best = max(_correlation(guess, t[b]) for guess in _predictions(z[a], t[a], z[b]))
-    return Correlation(best, 4 * noise, n)
+    # the standard deviation of the correlation where there is no signal
+    noise = (len(asked) * free) ** -0.5
+    best = max(_correlation(guess, truth) for guess in _predictions(x, t, asked))
+    return Correlation(best, 4 * noise, len(asked))
 
 
-def _plain_table(program: Untrained, shift: int) -> tuple[Tensor, Tensor]:
-    """Some training samples as features [n, f] and targets [n, t], float64 on the CPU."""
-    x, y = (part.cpu() for part in program.sample(shift))
+def _plain_table(program: Untrained, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples as features [n, f] and targets [n, t], float64 on the CPU."""
+    x, y = x.cpu(), y.cpu()
     if program.task == "sequence":
         return _steps_of(x, y, program.pipeline.outputs)
     if not x.is_floating_point() and x.dim() == 2:

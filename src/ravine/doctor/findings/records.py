@@ -1,5 +1,5 @@
-"""Findings about the rows of people's own data: which label belongs to which sample, what a column
-holds, and samples that are no samples."""
+"""Findings about the rows of people's own data: which label belongs to which sample, and samples
+that are no samples."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ravine.doctor.measure.untrained import Untrained
 
 SURE = 0.92
 FEWEST = 100  # samples
+GAPS = 3.0  # steps that row numbers take for each one that is in use
+WHOLE = 0.02  # by which the steps of standardised whole numbers may miss a multiple of the smallest
 
 
 class LabelsShifted(Declaration):
@@ -60,83 +62,45 @@ class TargetIdentifier(Declaration):
     leads_to = "There is nothing in the inputs that could predict them."
     consequences = ("no_signal", "stuck", "underfitting", "overfitting", "targets_unscaled")
     seen_by = (
-        "nearly as many classes as samples; or whole numbers that rise by one from row to row."
+        "nearly as many classes as samples; or numbers that are all different and fill a range "
+        "without large gaps, which simple learners cannot predict."
     )
     what_to_do = "Name the column that is to be predicted."
     kinds = frozenset({Kind.DATA})
 
     CLASSES = 0.5  # of the number of samples
-    GAPS = 3.0  # numbers that are passed over for each one that is there
+    PREDICTED = 0.7  # correlation of predictions, from which the targets are no mere numbers
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
+        y = program.targets.flatten()
+        named = program.task == "classification" and not y.is_floating_point()
+        classes = len(y.unique()) if named else 0
+        if len(y) >= FEWEST and classes > cls.CLASSES * len(y):
+            yield Evidence("targets", f"{classes} classes for {len(y)} samples", SURE)
+
+    @classmethod
+    def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:
         y, n = program.targets.flatten(), len(program.targets)
-        if n < FEWEST or program.task not in ("classification", "regression") or len(y) != n:
+        if program.task != "regression" or len(y) != n or not numbers_in_use(y):
             return
-        if program.task == "classification" and not y.is_floating_point():
-            if (classes := len(y.unique())) > cls.CLASSES * n:
-                yield Evidence("targets", f"{classes} classes for {n} samples", SURE)
-            return
-        steps = y.double().diff()
-        smallest = float(steps.min()) if len(steps) else 0.0
-        whole = smallest > 0 and bool((steps / smallest % 1 < 1e-6).all())
-        if whole and float(steps.sum()) < cls.GAPS * n * smallest:
+        found = correlation_found(program)
+        if found is None or found.best < cls.PREDICTED:
             text = (
-                f"the targets of {n} samples rise from row to row in steps of {smallest:.3g}, from "
-                f"{float(y[0]):.4g} to {float(y[-1]):.4g}"
+                f"the targets of {n} samples are all different, from {float(y.min()):.4g} to "
+                f"{float(y.max()):.4g} in equal steps with few left out"
             )
             yield Evidence("targets", text, SURE)
 
 
-class TargetLeak(Declaration):
-    code = "target_leak"
-    rank = 285
-    title = "A feature is the target."
-    cause = "The answer is among the inputs, directly or as another name for it."
-    leads_to = "The network is right on these data, and useless where the answer is not known."
-    seen_by = (
-        "a feature of a table whose correlation with the target is 1, or whose values name the "
-        "classes one to one."
-    )
-    what_to_do = "Leave the feature out."
-    kinds = frozenset({Kind.DATA})
-
-    CORRELATION = 0.99999
-
-    @classmethod
-    def before(cls, program: Untrained) -> Iterator[Evidence]:
-        x, y = program.sample()
-        y = y.reshape(len(y), -1)
-        table = x.is_floating_point() and x.dim() == 2 and x.shape[1] > 1
-        if len(x) < FEWEST or not table or y.shape[1] != 1:
-            return
-        if program.task == "regression":
-            names = cls._lines(x.double(), y.double())
-            how = "is the target but for a factor and a constant"
-        elif program.task == "classification" and not y.is_floating_point():
-            names, how = cls._names(x, y.flatten()), "has one value for each class"
-        else:
-            return
-        for name in names[:1]:
-            yield Evidence(f"input feature {name}", f"input feature {name} {how}", SURE)
-
-    @classmethod
-    def _lines(cls, x: Tensor, y: Tensor) -> list[int]:
-        x, y = x - x.mean(0), y - y.mean(0)
-        alike = (x * y).sum(0).abs() / (x.norm(dim=0) * y.norm(dim=0)).clamp_min(1e-12)
-        return [int(i) for i in (alike > cls.CORRELATION).nonzero().flatten()]
-
-    @staticmethod
-    def _names(x: Tensor, y: Tensor) -> list[int]:
-        classes, found = len(y.unique()), []
-        for i in range(x.shape[1] if classes > 1 else 0):
-            values, places = x[:, i].unique(return_inverse=True)
-            if (
-                len(values) == classes
-                and len((places * (int(y.max()) + 1) + y).unique()) == classes
-            ):
-                found.append(i)
-        return found
+def numbers_in_use(values: Tensor) -> bool:
+    """Whether values [n] are all different and fill a range in equal steps, as row numbers do."""
+    steps = values.double().sort().values.diff()
+    if len(values) < FEWEST or float(steps.min()) <= 0:
+        return False
+    smallest = float(steps.min())
+    whole = (steps / smallest - (steps / smallest).round()).abs().max()
+    return bool(whole < WHOLE) and float(steps.sum()) < GAPS * len(values) * smallest
 
 
 class ConflictingLabels(Declaration):
@@ -196,43 +160,38 @@ class BlankSamples(Declaration):
             yield Evidence("inputs", f"{most} of {n} training images are equal", SURE)
 
 
-class PlaceholderValues(Declaration):
-    code = "placeholder_values"
-    rank = 55
-    title = "A column holds a number that stands for a missing value."
-    cause = "A code such as -999 is read as a measurement."
-    leads_to = "It is far from all real values, and moves the mean and the scale of the column."
-    consequences = ("inputs_unscaled", "underfitting")
+class DuplicatedSamples(Declaration):
+    code = "duplicated_samples"
+    rank = 288
+    title = "Samples are in the training part several times."
+    cause = "A class or a file was read twice, or samples were copied on purpose."
+    leads_to = "They count as often as they are there, and a split behind the copying leaks."
     seen_by = (
-        "the largest or smallest number of a column, in at least 1 % of the rows, over ten "
-        "interquartile ranges away from the median, and far from all other numbers of the column."
+        "samples that are equal digit for digit and of one label, where inputs do not repeat by "
+        "chance. It is a note: copies may be meant."
     )
-    what_to_do = "Leave the cell empty; the reader fills it in."
+    what_to_do = "Keep each sample once; weigh classes by `loss.class_weights`."
     kinds = frozenset({Kind.DATA})
+    surer_by = 0.0
 
-    SHARE, AWAY, DISTINCT = 0.01, 10.0, 20
-    GAP = 0.5  # to the nearest other number, as a part of the range of the others
+    SHARE = 0.02  # of the samples
+    NOTE = 0.4
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
-        x = program.probe.x
-        if not x.is_floating_point() or x.dim() != 2 or len(x) < FEWEST:
+        y = program.targets
+        if len(y) < FEWEST or not program.varied or program.task == "sequence":
             return
-        x = program.sample()[0].double()
-        for i in range(x.shape[1]):
-            for odd in (float(x[:, i].min()), float(x[:, i].max())):
-                there = x[:, i] == odd
-                rest, share = x[~there, i], float(there.double().mean())
-                if not cls.SHARE <= share < 0.5 or len(rest.unique()) < cls.DISTINCT:
-                    continue
-                low, middle, high = (float(rest.quantile(q)) for q in (0.25, 0.5, 0.75))
-                gap = float((rest - odd).abs().min())
-                isolated = gap > cls.GAP * float(rest.max() - rest.min())
-                if high > low and isolated and abs(odd - middle) > cls.AWAY * (high - low):
-                    away = abs(odd - middle) / (high - low)
-                    text = (
-                        f"{share:.0%} of input feature {i} are one number, {away:.0f} interquartile "
-                        "ranges away from the median"
-                    )
-                    yield Evidence(f"input feature {i}", text, SURE)
-                    return
+        _, places, counts = program.keys(program.inputs).unique(
+            return_inverse=True, return_counts=True
+        )
+        again = counts[places] > 1
+        share = float(again.double().mean())
+        if share < cls.SHARE or int(counts.max()) > 0.5 * int(again.sum()):
+            return
+        text = f"{share:.0%} of the training samples are there more than once"
+        if program.task == "classification" and not y.is_floating_point():
+            of = y.flatten()[again].bincount()
+            if int(of.max()) > 0.9 * int(again.sum()):
+                text += f", nearly all of class {int(of.argmax())}"
+        yield Evidence("samples", text, cls.NOTE)

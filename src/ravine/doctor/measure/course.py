@@ -21,6 +21,8 @@ from ravine.recipe import Recipe
 
 LOWEST = -99.0  # skill that is shown
 PLAIN = 0.1  # skill from which learning is plain
+LITTLE = 0.01  # skill under which nothing was learned
+NEARLY = 0.8  # of what simple learners explain
 UNFINISHED = 0.06  # skill that the second half of a plan still gains where it ends too early
 FAR = 0.9  # skill from which the end of a plan is not called too early
 MAJORITY = 0.5  # of the seeds
@@ -53,6 +55,8 @@ class Course:
     look_first: Callable[[], list[Seen]] = list
     run: Recipe | None = None  # what was run, where that is the recipe on smaller batches
     loop: Loop | None = None
+    # the share of the targets' variance that simple learners explain on samples not fitted to
+    simple: Callable[[], float | None] = lambda: None
 
     @property
     def subject(self) -> Case:
@@ -135,6 +139,16 @@ class Course:
     def plain(self) -> bool:
         """Whether most members plainly beat the constant predictor and their own beginning."""
         return sum(learned(curve) for curve in self.curves) > MAJORITY * len(self.curves)
+
+    @property
+    def as_far_as_simple(self) -> bool:
+        """Whether the members learned a little, and as much as simple learners do: what is left of
+        the loss may be noise."""
+        rises = self.skill - self.skill_at(0.0)
+        if not self.finite or self.skill < LITTLE or rises < LITTLE:
+            return False
+        explained = self.simple()
+        return explained is not None and self.skill >= NEARLY * explained
 
     @property
     def falling(self) -> float:

@@ -65,10 +65,9 @@ class Untrained:
             [batch.y for batch in self.pipeline.split("train", limit=FIRST, batch=4096)]
         )
 
-    @property
-    def validation(self) -> Batch:
-        """The first validation samples."""
-        return next(iter(self.pipeline.split("validation", limit=COMPARED, batch=COMPARED)))
+    def held(self, part: str) -> Batch:
+        """The first samples of the validation or the test part."""
+        return next(iter(self.pipeline.split(part, limit=COMPARED, batch=COMPARED)))
 
     @property
     def inputs(self) -> Tensor:
