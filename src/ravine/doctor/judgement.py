@@ -138,6 +138,7 @@ def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> C
     named = [name for name in ("accuracy", "r2") if epochs and f"val_{name}" in epochs[0]]
     if epochs and "val_loss" in epochs[0]:
         curve.val_loss = [row["val_loss"] for row in epochs]
+        curve.val_samples = pipeline.size("validation") if pipeline.has("validation") else 0
         curve.val_metric = [row[f"val_{named[0]}"] if named else -row["val_loss"] for row in epochs]
     return curve
 

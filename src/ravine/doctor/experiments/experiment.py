@@ -169,6 +169,7 @@ class Group:
                     loss, metric = self.judge(objective, self.validation)
                     curve.val_loss.append(loss)
                     curve.val_metric.append(metric)
+                    curve.val_samples = len(self.validation.y)
 
     def lost(self, member: int) -> bool:
         """Whether a member has diverged, and does not train any more."""

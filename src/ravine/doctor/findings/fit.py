@@ -137,7 +137,9 @@ class Overfitting(Declaration):
     leads_to = "Validation gets worse while training gets better."
     seen_by = (
         "validation was best early and has lost over 15 % of the constant predictor's loss since (5 %, "
-        "where it ends worse than that predictor), while training went on falling. Needs the run."
+        "where it ends worse than that predictor), while training went on falling: needs the run. Or "
+        "training goes well, and validation is no better than the constant predictor, within the "
+        "noise of so many samples."
     )
     what_to_do = "Early stopping, weight decay, dropout, augmentation, fewer units, more data."
 
@@ -145,20 +147,29 @@ class Overfitting(Declaration):
     LOST, LOST_BELOW = 0.15, 0.05  # of validation skill since its best; where it ends under 0
     AHEAD, AHEAD_BELOW = 0.3, 0.5  # of training skill over validation skill
     FEWEST = 5  # epochs with validation
+    OWN, HELD = (
+        0.3,
+        0.02,
+    )  # metric of training, and skill of validation, where the latter is at chance
 
     @classmethod
     def while_learning(cls, course: Course) -> Iterator[Evidence]:
+        yield from cls._worse(course) or cls._at_chance(course)
+
+    @classmethod
+    def _worse(cls, course: Course) -> list[Evidence]:
+        """Whether validation gets worse while training gets better."""
         found = []
         for curve in course.curves:
             if len(curve.val_loss) < cls.FEWEST or not curve.finite:
-                return
+                return []
             skills = [curve.base.skill(value) for value in curve.val_loss]
             best, last = int(np.argmax(skills)), skills[-1]
             lost, ahead = skills[best] - last, curve.skill - last
             below = lost > cls.LOST_BELOW and last < 0 and ahead > cls.AHEAD_BELOW
             found.append((lost, ahead, best, (lost > cls.LOST or below) and ahead > cls.AHEAD))
         if sum(late for *_, late in found) <= MAJORITY * len(found):
-            return
+            return []
         lost, ahead, best, _ = sorted(found)[len(found) // 2]
         part = best / max(1, len(course.curves[0].val_loss) - 1)
         text = (
@@ -166,11 +177,33 @@ class Overfitting(Declaration):
             f"constant predictor's since; training is ahead of it by {ahead:.0%}"
         )
         if keeps_best(course.recipe):
-            yield Evidence(
-                "validation loss", f"{text}; the best epoch's weights are kept", cls.CURED
-            )
-        else:
-            yield Evidence("validation loss", text, cls.STRENGTH)
+            text += "; the best epoch's weights are kept"
+            return [Evidence("validation loss", text, cls.CURED)]
+        return [Evidence("validation loss", text, cls.STRENGTH)]
+
+    @classmethod
+    def _at_chance(cls, course: Course) -> list[Evidence]:
+        """Whether training goes well and validation is where the constant predictor is."""
+        found = []
+        for curve in course.finite:
+            if not curve.val_metric or not curve.val_samples:
+                return []
+            # of classes, two standard errors of the most frequent one's share among so many samples
+            share = curve.base.accuracy
+            noise = 2 * (max(share * (1 - share), 0.0) / curve.val_samples) ** 0.5
+            held = max(curve.val_metric)
+            own = curve.metric_skill if curve.metric else curve.skill
+            at_chance = held <= share + noise and curve.base.skill(min(curve.val_loss)) < cls.HELD
+            found.append((held, own, share, at_chance and own > cls.OWN))
+        if sum(one[-1] for one in found) <= MAJORITY * max(1, len(found)):
+            return []
+        held, own, share, _ = sorted(found)[len(found) // 2]
+        text = (
+            f"training reaches {own:.0%} of the way from the constant predictor to no error, but "
+            f"validation {held:.3g} at best: the constant predictor's {share:.3g}, within the noise "
+            f"of {course.curves[0].val_samples} validation samples"
+        )
+        return [Evidence("validation", text, cls.STRENGTH)]
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:

@@ -25,6 +25,7 @@ class Curve:
     metric: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_metric: list[float] = field(default_factory=list)
+    val_samples: int = 0
     base: Baseline = field(default_factory=lambda: Baseline(1.0, 0.0, 1.0))
     failed: str | None = None
 

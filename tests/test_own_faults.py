@@ -1,0 +1,149 @@
+"""Faults that people make with their own data: each of bench/own_faults.py is named, and sound data
+are left alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from ravine import Recipe
+from ravine.doctor.examination import examine
+from ravine.doctor.experiments.experiment import SharedData
+from ravine.doctor.findings.records import numbers_in_use
+from ravine.doctor.findings.splits import distances
+from ravine.doctor.measure.untrained import inspect_program
+from ravine.doctor.table import before_training
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+
+def _bench(name: str):
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+    sys.path.insert(0, str(BENCH))
+    try:
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCH))
+    return module
+
+
+FAULTS = _bench("own_faults").FAULTS
+SEEN_IN_TRAINING = {
+    "no_signal",
+    "labels_shifted",
+    "target_identifier",
+    "inputs_unscaled",
+    "targets_unscaled",
+    "class_imbalance",
+}
+
+
+def static_codes(program) -> set[str]:
+    """The codes of what is sure before the first step."""
+    shared = SharedData(None, program.arrays)
+    made = shared.program([program.recipe], [0])
+    objective = made.population.objectives[0]
+    looked = inspect_program(program.recipe, made.pipeline, objective.model, objective.loss)
+    return {finding.code for finding in before_training(looked) if finding.strength >= 0.9}
+
+
+QUICK = [
+    name
+    for name, (codes, _) in FAULTS.items()
+    if not SEEN_IN_TRAINING & set(codes) and "numbered in another" not in name
+]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_fault_in_data_is_named_before_the_first_step(name):
+    codes, make = FAULTS[name]
+    assert set(codes) & static_codes(make())
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in QUICK])
+def test_a_fault_in_data_is_named(name):
+    codes, make = FAULTS[name]
+    program = make()
+    found = examine(program.recipe, arrays=program.arrays)
+    assert found.verdict == "sick"
+    assert set(codes) & set(found.codes)
+
+
+@pytest.mark.parametrize("task", ["digits", "table", "spend", "text", "chars"])
+def test_sound_data_are_left_alone(task):
+    assert not static_codes(getattr(_bench("planted"), task)())
+
+
+@pytest.mark.parametrize(
+    ("values", "row_numbers"),
+    [
+        (np.arange(200), True),
+        (np.random.default_rng(0).permutation(200) * 2 + 1000, True),
+        ((np.arange(200) - 99.5) / 57.7, True),
+        (np.random.default_rng(0).choice(300, 150, replace=False), True),
+        (np.random.default_rng(0).choice(2000, 150, replace=False), False),
+        (np.random.default_rng(0).integers(0, 300, 200), False),
+        (np.random.default_rng(0).normal(size=200), False),
+        (np.arange(50), False),
+    ],
+)
+def test_row_numbers_are_told_from_measurements(values, row_numbers):
+    assert numbers_in_use(torch.tensor(values, dtype=torch.float32)) == row_numbers
+
+
+def test_distances_of_distributions_are_scipys():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(80, 3)), draw.normal(0.5, 2, size=(50, 3))
+    a[:, 2], b[:, 2] = a[:, 2].round(), b[:, 2].round()  # many are equal
+    wanted = [stats.ks_2samp(a[:, i], b[:, i]).statistic for i in range(3)]
+    np.testing.assert_allclose(distances(torch.tensor(a), torch.tensor(b)), wanted, atol=1e-12)
+
+
+NOISE = Recipe(
+    data={"source": "arrays", "batch": 32},
+    model={"kind": "mlp", "hidden": [32]},
+    optimizer={"kind": "adam", "lr": 1e-3},
+    stop={"after": "20ep"},
+    threads=1,
+)
+
+
+def test_a_noisy_regression_is_not_called_stuck():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(3000, 8)).astype(np.float32)
+    y = (0.25 * x[:, :1] + draw.normal(size=(3000, 1))).astype(np.float32)
+    found = examine(NOISE, arrays=(x, y))
+    assert (found.verdict, found.codes) == ("healthy", [])
+    assert "may be noise" in found.why
+    slow = examine(NOISE.edit({"optimizer.lr": 1e-7}), arrays=(x, y))
+    assert slow.verdict != "healthy", "what learns nothing is not excused by noise"
+
+
+def test_what_learns_a_little_is_not_healthy_where_another_rate_gets_much_further():
+    planted = _bench("planted")
+    program = planted.digits().edit({"optimizer": {"kind": "sgd", "lr": 0.02}, "data.batch": 32})
+    found = examine(program.recipe.edit({"stop.after": "5ep"}), arrays=program.arrays)
+    assert found.measured["skill"][0] > 0.1, "it does learn"
+    assert found.codes[:1] == ["lr_too_low"]
+
+
+def test_what_is_at_chance_on_validation_is_not_healthy():
+    """Few pictures of noise and a network that learns them by heart: training alone looks well."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(150, 60)).astype(np.float32)
+    y = (x[:, 0] + 0.3 * draw.normal(size=150) > 0).astype(np.int64)
+    x[:, 0] *= 0.05  # there is a signal, but too faint for this network
+    recipe = NOISE.edit({"stop.after": "150ep", "optimizer.lr": 3e-3, "data.preprocess": []})
+    recipe = recipe.edit({"data.validation": 0.4, "data.test": 0.0, "data.batch": 16})
+    found = examine(recipe, arrays=(x, y))
+    assert found.measured["skill"][0] > 0.5
+    assert (found.verdict, found.codes) == ("sick", ["overfitting"])
+    assert "noise of 60 validation samples" in found.findings[0].evidence
