@@ -251,8 +251,8 @@ class Trial:
         )
         also = self._beside(pair, 1)
         needed = self._parts_needed(winner) if accepted else []
-        metrics = [[score.metric for score in scores] for scores in (before, after)]
-        return self._cure(chosen, original, *metrics, fresh, accepted, p, also, needed)
+        old, new = ([score.metric for score in scores] for scores in (before, after))
+        return self._cure(chosen, original, old, new, fresh, accepted, p, also, needed)
 
     def _cost_of_parts(self, winner: int) -> float:
         """Steps that leaving out each edit costs, where the budget has room for more than that."""
