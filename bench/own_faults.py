@@ -66,6 +66,14 @@ def _doubled() -> Program:
     return changed(digits(), twice)
 
 
+@fault("a class twice in the training part", "duplicated_samples")
+def _doubled_in_training() -> Program:
+    def twice(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        return np.concatenate([x, x[y == 3]]), np.concatenate([y, y[y == 3]]), v, w
+
+    return changed(digits(), twice)
+
+
 @fault("a class under two names", "conflicting_labels")
 def _two_names() -> Program:
     def named(x: Any, y: Any, v: Any, w: Any) -> Arrays:

@@ -616,21 +616,62 @@ def _target_identifier() -> Iterator[Pair]:
         yield name, task.edit(arrays=numbered(task.arrays)), task
 
 
+def as_table(program: Program) -> Program:
+    """The same with inputs of one axis, standardised."""
+    x, y, v, w = program.arrays
+    x, v = (part.reshape(len(part), -1).astype(np.float32) for part in (x, v))
+    return program.edit({"data.preprocess": ["standardize"]}, (x, y, v, w))
+
+
+def tables() -> dict[str, Program]:
+    return {name: as_table(task()) for name, task in TABLES.items()}
+
+
+TABLES = {"table": table, "digits": digits, "spend": spend}
+
+
 @plants("target_leak")
 def _target_leak() -> Iterator[Pair]:
-    """The answer as one more feature: of tables, and of digits and text as tables."""
-
-    def table_of(part: np.ndarray) -> np.ndarray:
-        return part.reshape(len(part), -1).astype(np.float32)
+    """The answer as one more feature: of tables, and of digits as tables."""
 
     def leaking(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.concatenate([table_of(x), 3.0 + 2.0 * y.reshape(len(y), -1)], 1, dtype=np.float32)
+        return np.concatenate([x, 3.0 + 2.0 * y.reshape(len(y), -1)], 1, dtype=np.float32)
 
-    plain = {"data.preprocess": ["standardize"]}
-    for name, task in (("table", table()), ("digits", digits()), ("spend", spend())):
+    for name, task in tables().items():
         x, y, v, w = task.arrays
-        sick = task.edit(plain, (leaking(x, y), y, leaking(v, w), w))
-        yield name, sick, task.edit(plain, (table_of(x), y, table_of(v), w))
+        yield name, task.edit(arrays=(leaking(x, y), y, leaking(v, w), w)), task
+
+
+@plants("identifier_feature")
+def _identifier_feature() -> Iterator[Pair]:
+    """The number of the row as one more feature, of rows in the order of their targets."""
+    for name, task in tables().items():
+        x, y, v, w = task.arrays
+        place = np.concatenate([y, w]).ravel().argsort(kind="stable").argsort().astype(np.float32)
+        rows = np.split(place[:, None], [len(y)])
+        x, v = (np.concatenate([part, row], 1) for part, row in zip((x, v), rows, strict=True))
+        yield name, task.edit(arrays=(x, y, v, w)), task
+
+
+@plants("header_row")
+def _header_row() -> Iterator[Pair]:
+    """The numbers of the columns as the first sample."""
+    for name, task in tables().items():
+        x, y, v, w = task.arrays
+        head = np.arange(x.shape[1], dtype=np.float32)[None]
+        arrays = np.concatenate([head, x]), np.concatenate([y[:1], y]), v, w
+        yield name, task.edit(arrays=arrays), task
+
+
+@plants("duplicated_samples")
+def _duplicated_samples() -> Iterator[Pair]:
+    """The samples of one class twice."""
+
+    def doubled(arrays: Arrays) -> Arrays:
+        x, y, v, w = arrays
+        return np.concatenate([x, x[y == 1]]), np.concatenate([y, y[y == 1]]), v, w
+
+    return data(doubled, {"digits": digits, "mnist": mnist, "table": table})
 
 
 @plants("conflicting_labels")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from ravine.doctor.declaration import Declaration, Evidence, Kind
@@ -168,7 +169,8 @@ class DuplicatedSamples(Declaration):
     leads_to = "They count as often as they are there, and a split behind the copying leaks."
     seen_by = (
         "samples that are equal digit for digit and of one label, where inputs do not repeat by "
-        "chance. It is a note: copies may be meant."
+        "chance. It is an alarm where one class was copied that was not rare; else a note: copies may be "
+        "meant."
     )
     what_to_do = "Keep each sample once; weigh classes by `loss.class_weights`."
     kinds = frozenset({Kind.DATA})
@@ -176,6 +178,8 @@ class DuplicatedSamples(Declaration):
 
     SHARE = 0.02  # of the samples
     NOTE = 0.4
+    ONE_CLASS = 0.9  # of the copies
+    ENOUGH = 0.7  # of the other classes' samples, that a class has which needs no copies
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -190,8 +194,15 @@ class DuplicatedSamples(Declaration):
         if share < cls.SHARE or int(counts.max()) > 0.5 * int(again.sum()):
             return
         text = f"{share:.0%} of the training samples are there more than once"
+        strength = cls.NOTE
         if program.task == "classification" and not y.is_floating_point():
-            of = y.flatten()[again].bincount()
-            if int(of.max()) > 0.9 * int(again.sum()):
-                text += f", nearly all of class {int(of.argmax())}"
-        yield Evidence("samples", text, cls.NOTE)
+            of = y.flatten()[again].bincount(minlength=program.pipeline.outputs)
+            which = int(of.argmax())
+            if int(of[which]) > cls.ONE_CLASS * int(again.sum()):
+                text += f", nearly all of class {which}"
+                each = y.flatten().bincount(minlength=len(of)).double()
+                copies = int(again.sum()) - len(places[again].unique())
+                others = each[torch.arange(len(each), device=each.device) != which]
+                if each[which] - copies >= cls.ENOUGH * others.median():
+                    text, strength = f"{text}, which had enough without copies", SURE
+        yield Evidence("samples", text, strength)
