@@ -35,7 +35,7 @@ def made_up(monkeypatch):
 
     class UnluckySeed(Declaration):
         code = "unlucky_seed"
-        rank = 5
+        rank = 4
         title = "The seed is unlucky."
         cause = "Thirteen brings bad luck."
         leads_to = "Nothing goes well."

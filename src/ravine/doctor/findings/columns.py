@@ -226,7 +226,7 @@ class PlaceholderValues(Declaration):
 
 class HeaderRow(Declaration):
     code = "header_row"
-    rank = 9
+    rank = 5
     title = "A header was read as a sample, or a sample as the header."
     cause = "The file was read as if it had no header, or as if it had one."
     leads_to = "One row is not what it says, and the columns may have the wrong names."
