@@ -66,7 +66,7 @@ def cure():
 
 def test_a_fault_is_cured_and_the_cure_trains(cure, tmp_path):
     assert cure.accepted
-    assert cure.p < trial.LEVEL
+    assert cure.p < trial.AMPLE.level
     assert np.mean(cure.after) > np.mean(cure.before) + 0.2
     cured = Recipe.from_toml(cure.recipe)
     assert cured.data == BLOBS.data or "data.preprocess" in cure.edits or "data.batch" in cure.edits
@@ -514,7 +514,7 @@ def test_the_paired_test_keeps_its_level(between, within, lucky):
     for _ in range(n):
         seeds = drawn.normal(size=(5, 1)) * between + lucky * drawn.choice([-1, 1], size=(5, 1))
         gains = seeds + drawn.normal(size=(1, 60)) * 0.3 + drawn.normal(size=(5, 60)) * within
-        alarms += paired(gains) < trial.LEVEL
+        alarms += paired(gains) < trial.AMPLE.level
     assert alarms / n < 0.05
 
 
@@ -534,7 +534,7 @@ def test_the_paired_test_finds_a_gain():
 def test_surer_probabilities_do_not_make_up_for_a_lower_metric():
     wins = [Score(np.array([1.0, 1, 1, 0] * 20), np.ones(80))] * 3
     loses = [Score(np.ones(80), np.full(80, -1.0))] * 3
-    assert not trial._better(loses, wins, held_out=True)[0]
+    assert not trial._better(loses, wins, held_out=True, level=trial.AMPLE.level)[0]
 
 
 # --- the command line -----------------------------------------------------------------------------
