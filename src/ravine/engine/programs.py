@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from ravine.engine.execution.execution import Execution
 from ravine.engine.heads import fitted_model, fitted_module, shaped
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective, Population
-from ravine.engine.validate import validate
+from ravine.engine.validate import step_answers, validate
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
@@ -130,6 +131,8 @@ def program_of(
 def _answers_of(objective: Objective, pipeline: Pipeline) -> Answers:
     """What the outputs of a program mean that was not checked; of one that refuses its data,
     nothing."""
+    if objective.own_step is not None:
+        return step_answers(objective, pipeline)
     try:
         x = pipeline.batch(0).x[:4]
         return Answers.of(objective.model, objective.loss, pipeline.task, x, pipeline.target_units)
@@ -221,7 +224,11 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             model = fitted_module(seeded(own), recipe, pipeline.outputs)
     finetune.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
-    return Objective(model, loss, recipe.regularize.hard_negatives, recipe.regularize.adversarial)
+    step = recipe.step and functools.partial(
+        recipe.step.technique.function(), **recipe.step.arguments
+    )
+    perturbed = recipe.regularize
+    return Objective(model, loss, perturbed.hard_negatives, perturbed.adversarial, step)
 
 
 def class_counts(recipe: Recipe, pipeline: Pipeline) -> list[int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,7 +186,12 @@ class Run(Stored):
         metrics = metric_functions(
             self.answers, pipeline.task, self.recipe.metrics, self.recipe.loss
         )
-        objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
+        step = self.recipe.step and partial(
+            self.recipe.step.technique.function(), **self.recipe.step.arguments
+        )
+        objective = Objective(self.model, loss, own_step=step).to(
+            next(self.model.parameters()).dtype
+        )
         return {
             name: float(value[0])
             for name, value in evaluate([objective], pipeline, split, metrics).items()

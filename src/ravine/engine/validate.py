@@ -11,12 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from ravine.catalogue import PREFIX, table
-from ravine.data.pipeline import Pipeline
+from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.loop.calendar import Calendar
-from ravine.engine.rows.evaluate import evaluation, metric_functions
+from ravine.engine.rows.evaluate import evaluation, metric_functions, metric_name, metric_names
 from ravine.engine.rows.frozen import frozen
+from ravine.engine.rows.own_step import check_step, is_in_parts
 from ravine.engine.rows.population import Objective, Population, joined
-from ravine.engine.rows.torch_rows import check_optimizer, is_torch
+from ravine.engine.rows.torch_rows import check_optimizer, check_parts, is_torch
 from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.answers import Answers
 from ravine.nn.traits import Trait, any_layer
@@ -46,6 +47,8 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
     batch = pipeline.batch(0)
     x, y = batch.x[:4], batch.y[:4]
     objective = population.objectives[0]
+    if objective.own_step is not None:
+        return _validate_step(recipes, pipeline, objective)
     with evaluation([objective]):
         output = _output(objective, x, several=recipe.loss.kind == "multi_task")
         _check_output(output, y, pipeline)
@@ -69,6 +72,56 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
     return answers
+
+
+def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Objective) -> Answers:
+    """A step of one's own on a few samples. Outputs have a meaning where they fit the targets."""
+    recipe, batch = recipes[0], pipeline.batch(0)
+    few = Batch(batch.x[:4], batch.y[:4], batch.index[:4])
+    measured = check_step(objective, few)
+    if is_in_parts(objective.own_step):
+        check_parts(recipe)
+    answers = step_answers(objective, pipeline)
+    if answers.kind == "loss" and recipe.metrics:
+        raise InputError(
+            "metrics",
+            got=", ".join(metric_name(part) for part in recipe.metrics),
+            expected="a model whose output fits the targets",
+            repair='return the number from the step: {"loss": loss, "NAME": number}',
+        )
+    names = metric_names(pipeline.task, recipe.metrics, recipe.loss)
+    known = [*measured, *(names if answers.kind != "loss" else ())]
+    for each in recipes:
+        if is_torch(each.optimizer):
+            check_optimizer(each.optimizer, objective)
+        for path in ("regularize.hard_negatives", "regularize.adversarial", "loss.class_weights"):
+            if each.get(path) != Recipe().get(path):
+                repair = "do it in the step itself"
+                got = "a step of one's own"
+                raise InputError(path, got=got, expected="loss=, not step=", repair=repair)
+        _check_monitor(each, pipeline, known, [f"train_{name}" for name in measured])
+    return answers
+
+
+def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
+    """What the model's outputs mean beside a step of one's own: what they would mean under the loss of
+    the task, where they are as many as the targets; else nothing."""
+    nothing = Answers("loss", "values")
+    batch = pipeline.batch(0)
+    try:
+        with evaluation([objective]):
+            output = objective.model(batch.x[:4])
+    except Exception:  # a model may be made for its step alone
+        return nothing
+    if not isinstance(output, Tensor) or len(output) != len(batch.x[:4]):
+        return nothing
+    fits = output.shape[-1] == pipeline.outputs and output.dim() == 2
+    if pipeline.task == "sequence":
+        fits = output.shape == (*batch.y[:4].shape, pipeline.outputs)
+    if not fits:
+        return nothing
+    units = pipeline.target_units
+    return Answers.of(objective.model, objective.loss, pipeline.task, batch.x[:4], units)
 
 
 def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
@@ -186,9 +239,11 @@ def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
             )
 
 
-def _check_monitor(recipe: Recipe, pipeline: Pipeline, metrics: list[str]) -> None:
+def _check_monitor(
+    recipe: Recipe, pipeline: Pipeline, metrics: list[str], more: Sequence[str] = ()
+) -> None:
     validation = [f"val_{name}" for name in metrics] if pipeline.has("validation") else ["val_loss"]
-    known = [*_ALWAYS, *validation]
+    known = [*_ALWAYS, *validation, *more]
     if recipe.stop.monitor not in known:
         raise InputError(
             "stop.monitor", got=recipe.stop.monitor, expected=f"one of {', '.join(known)}"

@@ -12,6 +12,7 @@ from ravine.engine.loop.stopping import Stopping
 from ravine.engine.loop.weights import Final, Weights, held
 from ravine.engine.programs import Program
 from ravine.engine.rows.evaluate import evaluate, metric_functions
+from ravine.engine.rows.own_step import recorded_means
 
 Rows = list[dict[str, Any]]
 
@@ -39,6 +40,8 @@ class Evaluation:
             "grad_norm": self.steps.grad_norm[rows],
             "lr": learning_rates,
         }
+        objectives = [self.population.objectives[row] for row in rows]
+        columns |= {f"train_{name}": v for name, v in recorded_means(objectives).items()}
         if self.validates:
             # a running average is what would be used, so it is what is judged
             with held(self.population, self.weights.evaluated()):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ravine.catalogue import PREFIX, Part, find
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.objective import Objective, joined
+from ravine.engine.rows.own_step import evaluate_steps
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 
@@ -32,7 +33,9 @@ def metric_functions(
 ) -> dict[str, Metric]:
     """The task's own metrics and those that the recipe names, as functions of raw outputs and of
     targets in their units; of several heads, one for each head's own task."""
-    if answers.kind == "heads":
+    if answers.kind == "loss":  # nothing can be said of the outputs
+        own: dict[str, Metric] = {}
+    elif answers.kind == "heads":
         heads: Any = build_loss(loss, None)  # type: ignore[arg-type]
         own = {
             f"head{h}_{_of_head(each)}": _at_head(answers, heads, h)
@@ -107,6 +110,10 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch
     is read once."""
+    own_step = bool(modules) and modules[0].own_step is not None
+    found = evaluate_steps(modules, pipeline.split(split)) if own_step else {}
+    if own_step and not metrics:
+        return found
     run = run or (lambda model, x: model(x))
     outputs: list[list[Tensor]] = [[] for _ in modules]
     targets: list[Tensor] = []
@@ -118,9 +125,10 @@ def evaluate(
             count += modules[0].loss.total(batch.y) if modules else 0.0
             for i, objective in enumerate(modules):
                 output = joined(run(objective.model, batch.x))
-                losses[i] += objective.loss(output, batch.y).double().sum().cpu()
+                if not own_step:
+                    losses[i] += objective.loss(output, batch.y).double().sum().cpu()
                 outputs[i].append(output)
-        found = {"loss": (losses / (count or 1.0)).numpy()}
+        found = found or {"loss": (losses / (count or 1.0)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
         for name, function in metrics.items():
             each = [function(torch.cat(own), target) for own in outputs]

@@ -6,7 +6,7 @@ run by calling its module, and an update of theta needs no copying back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class ParameterMatrix:
         self.device = device
         self.objectives = [objective.to(device=device, dtype=dtype) for objective in objectives]
         self.layout: Layout = layout_of(self.objectives[0])
+        # steps the optimiser of one part of a row's model, while a run is trained
+        self.step_part: Callable[..., None] | None = None
         self.global_seeds: list[int] | None = None  # of members whose modules draw globally
         self._random = [
             name

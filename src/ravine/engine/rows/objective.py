@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,9 +22,12 @@ class Objective(nn.Module):
         loss: nn.Module,
         hard_negatives: float = 1.0,
         adversarial: float = 0.0,
+        own_step: Callable[..., Any] | None = None,
     ):
         super().__init__()
         self.model, self.loss = model, loss
+        self.own_step = own_step  # takes the place of the loss of the model's output
+        self.recorded: dict[str, list[float]] = {}  # by it, since the last epoch's end
         # buffers, not attributes: members of a population may differ in them
         for name, value in (("hard_negatives", hard_negatives), ("adversarial", adversarial)):
             number = torch.tensor(value, dtype=torch.float64)

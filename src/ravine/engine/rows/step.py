@@ -19,6 +19,7 @@ from torch.utils._triton import has_triton
 from ravine.data.pipeline import Batch
 from ravine.engine.rows.frozen import depth_factors, frozen
 from ravine.engine.rows.members import Members, Slots, Tensors
+from ravine.engine.rows.own_step import Recorded, is_in_parts
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import TorchRows
 from ravine.optim.clipping import clip
@@ -70,6 +71,8 @@ class Stepper:
             compiled=theta.is_cuda and theta.numel() >= FORMULA_COMPILED and has_triton(),
         )
         self.torch_rows = TorchRows(population, recipes)
+        if is_in_parts(population.objectives[0].own_step):
+            population.step_part = self.torch_rows.step_part
         self.accumulate: int = recipes[0].optimizer.accumulate
         self.alive = torch.ones(len(recipes), dtype=torch.bool, device=theta.device)  # [P]
         # the running average of the weights [P, D]
@@ -87,6 +90,7 @@ class Stepper:
         self.population.register(members)
         members.add(Slots(self.optimizer))
         members.add(self.torch_rows)
+        members.add(Recorded(self.population))
         alive = Tensors(
             "alive", self, "alive", lambda new: torch.ones(len(new), dtype=torch.bool), stepped=True
         )
@@ -207,6 +211,8 @@ class Stepper:
         point = theta.clone() if self._noisy else None
         if point is not None:
             self._add_noise(step)
+        if self.population.step_part is not None:
+            self.torch_rows.begin(rate, momentum, self.alive)
         losses = self._gradients(micro, step, seed)  # [P]
         if point is not None:
             theta.copy_(point)

@@ -15,6 +15,7 @@ from ravine.catalogue import Part
 from ravine.engine.rows.matrix import ParameterMatrix
 from ravine.engine.rows.members import Arrays, Column, Facts, Newcomers
 from ravine.engine.rows.nested import pack, unpack
+from ravine.engine.rows.own_step import is_in_parts
 from ravine.errors import InputError, RavineError, first_line
 from ravine.optim.groups import Now
 from ravine.recipe import Recipe
@@ -30,13 +31,16 @@ class Own:
 
     def __init__(self, part: Part, objective: nn.Module):
         self.part = part
-        self.optimizers = _made(part, objective)
+        named = _made(part, objective)
+        self.names, self.optimizers = list(named), list(named.values())
         # a function that takes no rate says its own: the recipe's multiplies it
         self.lr = float(part.lr) if "lr" in part.technique.own.fields else 1.0
         self.began = [[float(g["lr"]) for g in o.param_groups] for o in self.optimizers]
 
-    def step(self, lr: float, momentum: float | None) -> None:
-        for optimizer, rates in zip(self.optimizers, self.began, strict=True):
+    def step(self, lr: float, momentum: float | None, name: str | None = None) -> None:
+        """A step of all optimisers, or of that of one part of the model."""
+        every = zip(self.names, self.optimizers, self.began, strict=True)
+        for optimizer, rates in [(o, r) for n, o, r in every if name in (None, n)]:
             for group, began in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = lr if began == self.lr else began * (lr / self.lr)
                 if momentum is not None and momentum == momentum:
@@ -53,7 +57,8 @@ class Own:
             _exactly(optimizer, state)
 
 
-def _made(part: Part, objective: nn.Module) -> list[Optimizer]:
+def _made(part: Part, objective: Any) -> dict[str, Optimizer]:
+    """The optimisers by their names: the names of parts of the model where a step is in parts."""
     function, own = part.technique.function(), part.technique.own
     named = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]
     first = own.takes[0] if own.takes else ""
@@ -63,9 +68,18 @@ def _made(part: Part, objective: nn.Module) -> list[Optimizer]:
     elif first == "named_parameters":
         given = [(name.removeprefix("model."), parameter) for name, parameter in named]
     fields = {name: value for name, value in part.arguments.items() if name in own.fields}
-    found = function(given, **fields)
-    optimizers = list(found) if isinstance(found, list | tuple) else [found]
-    if not optimizers or not all(isinstance(one, Optimizer) for one in optimizers):
+    if is_in_parts(objective.own_step) and first not in ("model", "module"):
+        children = objective.model.named_children()
+        found = {
+            name: function([p for p in child.parameters() if p.requires_grad], **fields)
+            for name, child in children
+            if any(p.requires_grad for p in child.parameters())
+        }
+    else:
+        found = function(given, **fields)
+    listed = list(found) if isinstance(found, list | tuple) else [found]
+    named_ones = found if isinstance(found, dict) else {str(i): o for i, o in enumerate(listed)}
+    if not named_ones or not all(isinstance(one, Optimizer) for one in named_ones.values()):
         raise InputError(
             "optimizer",
             got=f"{own.name}, which gives {type(found).__name__}",
@@ -73,7 +87,7 @@ def _made(part: Part, objective: nn.Module) -> list[Optimizer]:
             repair="for a formula over rows register a function of (w, g, state, t, layout, *, lr) "
             'with @ravine.technique("optimizer")',
         )
-    return optimizers
+    return named_ones
 
 
 def _set_momentum(group: dict[str, Any], momentum: float) -> None:
@@ -112,6 +126,8 @@ class TorchRows(Column):
     def step(self, now: Now) -> None:
         """A step of every live row from its row of ``grad``."""
         rows = self.population
+        if rows.step_part is not None:
+            return  # each part has stepped already
         lives = now.lives or now.alive.tolist()
         rates = now.lrs or now.lr.tolist()
         momenta = now.momenta if now.momentum is None else now.momentum.tolist()
@@ -123,6 +139,25 @@ class TorchRows(Column):
             own.step(rates[i], None if momenta is None else momenta[i])
             for parameter in rows.parameters[i]:
                 parameter.grad = None
+
+    def begin(self, rate: Tensor, momentum: Tensor | None, alive: Tensor) -> None:
+        """The rates of the step in which parts are going to be stepped."""
+        momenta = [None] * len(rate) if momentum is None else momentum.tolist()
+        self._now = list(zip(rate.tolist(), momenta, alive.tolist(), strict=True))
+
+    def step_part(
+        self, row: int, name: str, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]
+    ) -> None:
+        """The optimiser of one part of a row's model, in the middle of a step."""
+        own, (lr, momentum, alive) = self.held[row], self._now[row]
+        if own is None or not alive:
+            return
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        with torch.no_grad():
+            own.step(lr, momentum, name)
+        for parameter in parameters:
+            parameter.grad = None
 
     # --- a column ---------------------------------------------------------------------------------
 
@@ -173,6 +208,28 @@ def _of(recipes: Sequence[Recipe], objectives: Sequence[nn.Module]) -> list[Own 
         Own(recipe.optimizer, objective) if is_torch(recipe.optimizer) else None
         for recipe, objective in zip(recipes, objectives, strict=True)
     ]
+
+
+def check_parts(recipe: Recipe) -> None:
+    """A step in parts steps their optimisers itself: what comes between gradient and step has no
+    place."""
+    if not is_torch(recipe.optimizer):
+        raise InputError(
+            "optimizer",
+            got=f"{recipe.optimizer.kind}, a formula over whole rows",
+            expected="an optimiser for each part that the step yields",
+            repair="optimizer=torch.optim.Adam, or a function of (model) that gives a dictionary "
+            "of optimisers by the names of the parts",
+        )
+    between = [recipe.clip.norm, recipe.clip.tensor_norm, recipe.clip.value]
+    between += [recipe.loss.l1, recipe.loss.l2, recipe.loss.lp, recipe.optimizer.accumulate - 1]
+    if any(between) or recipe.constraint or recipe.optimizer.lookahead or recipe.start.freeze:
+        raise InputError(
+            "step",
+            got="a step in parts beside clipping, penalties, constraints, lookahead or frozen parts",
+            expected="none of them: each part's optimiser steps at once",
+            repair="do it in the step itself, for example with torch.nn.utils.clip_grad_norm_",
+        )
 
 
 def check_optimizer(part: Part, objective: nn.Module) -> None:
