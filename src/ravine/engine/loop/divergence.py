@@ -139,3 +139,12 @@ def skipped(losses: np.ndarray, norms: np.ndarray) -> str | None:
         if bad.any()
         else None
     )
+
+
+def frozen_at(losses: Tensor, norms: Tensor, began: int) -> tuple[int, str, dict[str, str]]:
+    """The step at which a member with these losses and norms [n] was frozen, and its event;
+    ``began``: the member's step before the first of them."""
+    at = int((~(losses.isfinite() & norms.isfinite())).cpu().nonzero()[0])
+    step, loss, norm = began + at, float(losses[at]), float(norms[at])
+    text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
+    return step, text, {"loss": str(loss), "grad_norm": str(norm)}

@@ -1,8 +1,8 @@
-"""The loop over one program's population: blocks of steps, epochs' ends, stops, compaction,
+"""The training loop of one program's population: blocks of steps, epochs' ends, stops, compaction,
 refilling, snapshots.
 
-Nothing that depends on the clock changes a number: where blocks end and snapshots fall is timed,
-what is computed is not. What happens is told to a record; the loop knows nothing of files.
+The clock decides where blocks end and when snapshots are written; it never changes a number. The
+loop reports what happens to a record and knows nothing of files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
-from ravine.engine.loop.divergence import Rollback, skipped
+from ravine.engine.loop.divergence import Rollback, frozen_at, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.halving import Halving
@@ -40,17 +40,17 @@ SNAPSHOT_SECONDS = 10.0
 
 
 class Interrupted(RavineError):
-    """Training was asked to stop; a snapshot stands and the run can be resumed."""
+    """Training was asked to stop. A snapshot has been written, so the run can be resumed."""
 
 
 class TrainingLoop:
     """Trains a program's members to their ends, from the beginning or from a snapshot.
 
-    The program's population holds its first members; the others wait, and take the rows of those
-    that end, so that at most ``width`` members train at a time. ``halving`` drops members on the
-    way; ``trace`` names places of the run (``"0it"``, ``"2ep"``) whose weights are recorded;
-    ``mask`` [P, D] is False for pruned weights. ``sparing`` leaves the validation part alone at
-    epochs' ends where no member's schedule, stop or best weights depend on it.
+    The population holds the first members. The others wait and take the rows of members that have
+    ended, so that at most ``width`` members train at a time. ``halving`` drops members before their
+    end; ``trace`` names places of the run (``"0it"``, ``"2ep"``) whose weights are recorded;
+    ``mask`` [P, D] is False for pruned weights. ``sparing`` skips validation at epochs' ends if no
+    member's schedule, stop or best weights depend on it.
     """
 
     def __init__(
@@ -73,19 +73,21 @@ class TrainingLoop:
         self.waiting = list(zip(program.members[live:], program.recipes[live:], strict=True))
         self.width = width or live
         self.lead = program.members[0]
-        # inputs that the network rounds first come rounded: they are gathered once, used often
+        # a network that rounds its inputs to bfloat16 first gets them rounded already: the rows of
+        # the training part are rounded once, and used in every epoch
         low = self.population.way.input_dtype
         self.calendar = Calendar(
             recipes[0], self.pipeline if low is None else self.pipeline.lowered(low)
         )
         self.stops = [Stopping(recipe, self.calendar) for recipe in recipes]
         longest = max(stop.total for stop in self.stops)
-        # everything that a member owns is entered into this one table
+        # the table of everything that a member owns: compaction, refilling, roll-back, snapshots and
+        # graph replay go through it, so each object below registers its own columns there
         self.members = Members(recipes, program.members[:live])
         drawn = bootstrap_counts(program, recipes)
         self.stepper = Stepper(self.population, self.members, sample_weights=drawn, mask=mask)
-        unfreeze = recipes[0].start.unfreeze
-        self.stepper.unfreeze = None if unfreeze is None else self.calendar.steps(unfreeze, longest)
+        if (unfreeze := recipes[0].start.unfreeze) is not None:
+            self.stepper.unfreeze = self.calendar.steps(unfreeze, longest)
         self.graphed = GraphedSteps(self.stepper) if program.execution.graphs else None
         self.schedules = Schedules(
             [r.schedule for r in recipes],
@@ -94,7 +96,14 @@ class TrainingLoop:
         )
         self.members.add(ScheduleColumn(self.schedules, self.calendar))
         self.members.add(
-            Values("stops", self, "stops", self._new_stops, state=Stopping.state, restore=_restored)
+            Values(
+                "stops",
+                self,
+                "stops",
+                self._new_stops,
+                state=Stopping.state,
+                restore=Stopping.restored,
+            )
         )
         self.weights = Weights(self.stepper, self.members, program.recipes[live:])
         self.epoch = EpochSteps(self.members)
@@ -124,6 +133,7 @@ class TrainingLoop:
         while not self.over:
             self._block(self._block_end())
             report(self._progress())
+            # signals are answered between blocks: all rows then stand at the same step
             if not self.over and interrupted():
                 self.save()
                 raise Interrupted(f"interrupted after step {self.step}")
@@ -147,7 +157,8 @@ class TrainingLoop:
         self.population.train()
 
     def _block(self, last: int) -> None:
-        """Take steps up to step ``last``, and do what is due there."""
+        """Take steps up to step ``last``, and do what is due there. Within a block nothing is read
+        from the device, so that a GPU never waits for Python."""
         began, first = time.monotonic(), self.step
         self._take_steps(last)
         self._rate = (last - first) / max(time.monotonic() - began, 1e-9)
@@ -156,13 +167,13 @@ class TrainingLoop:
             self._end_epoch()
 
     def _block_end(self) -> int:
-        """The next step at which something is due, or fewer steps if these take long."""
+        """The next step at which something is due: an epoch's end, a member's end, a trace. Where
+        that is far, a step about BLOCK_SECONDS from here, for progress and interrupts."""
         ends = [end for end in self._ends() if end > self.step]
         places = [place for place in self.trace if place > self.step]
         due = min([self.calendar.end(self.step), *ends, *places])
-        steps = int(self._rate * BLOCK_SECONDS) if self._rate else 8
-        if self.hooks.on_step is not None:  # it may end a member after any step
-            steps = 1
+        steps = int(self._rate * BLOCK_SECONDS) if self._rate else 8  # the first block measures
+        steps = steps if self.hooks.on_step is None else 1  # it may end a member after any step
         return min(due, self.step + max(1, steps))
 
     def _ends(self) -> list[int]:
@@ -171,6 +182,7 @@ class TrainingLoop:
         return [stop.total + start for stop, start in zip(self.stops, starts, strict=True)]
 
     def _take_steps(self, last: int) -> None:
+        """Take the steps, and record their losses and what went wrong."""
         first, alive = self.step, self.stepper.alive.cpu().clone()
         starts = self.schedules.starts
         with kernel_threads(self.program.execution.step_threads):
@@ -186,11 +198,12 @@ class TrainingLoop:
         self._record_graphs()
         self.step = last
         if not bool(self.stepper.alive.any()) and not self.rollback.waits:
-            # nobody is left who could learn: what is left of the epoch is not computed
+            # every member has diverged and none may go back: skip the rest of the epoch
             self.step = min([self.calendar.end(first), *(e for e in self._ends() if e > first)])
             measured = without_rest(measured, alive, self.step - first)
         self.epoch.add(measured)
-        # the own steps of a member are counted from its start, which members may share
+        # a member counts its steps from its own start (it may have taken over a row); members with
+        # the same start are written together
         for start in np.unique(starts):
             rows = np.flatnonzero(np.array(starts) == start)
             numbers = [self.members.numbers[row] for row in rows]
@@ -211,19 +224,16 @@ class TrainingLoop:
                 self.stops[row].total = own
 
     def learning_rates(self, first: int, last: int) -> np.ndarray:
-        """The learning rates of steps first, …, last - 1 [n, P]."""
+        """The learning rates of steps first, …, last - 1 [n, P]: schedule x lr x what roll-backs have
+        left of it."""
         own = np.array([r.optimizer.lr for r in self.members.recipes]) * self.rollback.factors()
         return self.schedules.factors(first, last) * own
 
     def _record_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
-        """Say which members this block has lost, and at which step."""
+        """Record which members diverged in this block, and at which step."""
         for row in (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist():
-            losses, norms = measured.losses[:, row], measured.norms[:, row]
-            at = int((~(losses.isfinite() & norms.isfinite())).cpu().nonzero()[0])
-            loss, norm = float(losses[at]), float(norms[at])
-            step = first + at - self.schedules.starts[row]
-            text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
-            data = {"loss": str(loss), "grad_norm": str(norm)}
+            began = first - self.schedules.starts[row]
+            step, text, data = frozen_at(measured.losses[:, row], measured.norms[:, row], began)
             self.record.add_event(step, self.members.numbers[row], "frozen", text, data)
 
     def _record_graphs(self) -> None:
@@ -236,18 +246,20 @@ class TrainingLoop:
 
     def _end_epoch(self) -> None:
         """Average, evaluate, judge; members that are to end leave, and others join."""
+        # the modules' own buffers (running statistics) become rows of the stacked ones
         self.population.gather_buffers()
-        # a member whose plan ends within an epoch is due alone: the others' epochs go on
+        # a member whose plan ends within an epoch is judged alone: the epoch of the others goes on
         at_end = self.calendar.is_end(self.step)
         due = [row for row, end in enumerate(self._ends()) if at_end or end <= self.step]
         if averaged := [row for row in due if self._swa_has_begun(row)]:
             self.weights.average_epoch(averaged)
         rates = self.learning_rates(self.step - 1, self.step)[0][due]
         measured = self.evaluation.epoch(due, self._places(due), rates)
+        # who is alive is noted first: a roll-back brings a member back to life
         alive = [bool(self.stepper.alive[row]) for row in due]
         self._observe(due, measured, alive)
         self._handle_trouble(due)
-        if at_end:
+        if at_end:  # schedules that watch a metric see it once an epoch
             columns = {n: np.array([row.get(n, math.nan) for row in measured]) for n in measured[0]}
             self.schedules.observe(columns)
             self.epoch.clear()
@@ -315,7 +327,7 @@ class TrainingLoop:
         for row, metrics, lived, halved in zip(due, measured, alive, reasons, strict=True):
             lives, stop = bool(self.stepper.alive[row]), self.stops[row]
             if lives and not lived:
-                # it went back: what was measured is not of the weights that it goes on with
+                # it went back: the metrics above belong to weights that it no longer has
                 stop.observe(metrics["step"], dict.fromkeys(metrics, math.nan), self.seconds)
             reason = (stop.reason if lives else "diverged") or halved
             if reason is not None:
@@ -323,7 +335,7 @@ class TrainingLoop:
         return ended
 
     def keep(self, numbers: Sequence[int]) -> None:
-        """Only these members go on; the others leave without a result."""
+        """Drop all other members, without results."""
         staying = [row for row, number in enumerate(self.members.numbers) if number in numbers]
         if len(staying) == len(self.members):
             return
@@ -335,7 +347,7 @@ class TrainingLoop:
     # --- members end, others join -----------------------------------------------------------------
 
     def _end_members(self, ended: dict[int, str]) -> None:
-        """Evaluate and record those that have ended; the others go on without them."""
+        """Evaluate and record the members that have ended; the others train on without them."""
         rows = sorted(ended)
         for row in rows:
             self.stops[row].reason = ended[row]
@@ -345,7 +357,7 @@ class TrainingLoop:
         for number, result in zip(numbers, results, strict=True):
             if "train_loss" not in result:  # the epoch's losses have been recorded already
                 result["train_loss"] = last_train_loss(self.record, number)
-        # their whole state too, where a record lasts: a finished run may be extended
+        # their whole state is stored too, optimiser slots included: a finished run can be extended
         arrays, facts = self.state(rows) if self.record.lasts else ({}, {"members": numbers})
         arrays["final"] = final[0][rows]
         arrays |= {f"final_buffer/{name}": stacked[rows] for name, stacked in final[1].items()}
@@ -354,10 +366,11 @@ class TrainingLoop:
             self.record.set_result(number, result)
         staying = [row for row in range(len(self.members)) if row not in ended]
         if staying:
+            # compaction: the remaining rows move together, so that no work is done for the others
             self.members.keep(staying)
             self._refill()
         elif self.waiting:
-            # the next ones begin with an epoch, as everybody does
+            # the next members begin with an epoch, as all do
             if not self.calendar.is_end(self.step):
                 self.step = self.calendar.end(self.step)
             self.epoch.clear()
@@ -368,8 +381,8 @@ class TrainingLoop:
         self.save()
 
     def _refill(self, leaving: int = 0) -> bool:
-        """Between epochs: those that wait take the free rows, and begin. The first ``leaving`` rows
-        were kept until the others had joined: a population is never empty."""
+        """Between epochs, waiting members take the free rows and begin. The first ``leaving`` rows
+        leave only after the new ones have joined, because a population is never empty."""
         room = self.width - len(self.members) + leaving
         if not self.waiting or room < 1 or not self.calendar.is_end(self.step):
             return False
@@ -382,7 +395,7 @@ class TrainingLoop:
         if leaving:
             self.members.keep(range(leaving, len(self.members)))
         self.rollback.begin(range(len(self.members) - len(numbers), len(self.members)))
-        # how many rows there are may decide how they run
+        # the number of rows has changed: set up the recorded way of running again
         pilot.replay(self.population, self.program.execution)
         self.population.train()
         return True
@@ -393,23 +406,22 @@ class TrainingLoop:
     # --- snapshots --------------------------------------------------------------------------------
 
     def state(self, rows: Sequence[int] | None = None) -> tuple[Arrays, Facts]:
-        """All that resuming some members, or all, needs: arrays, and plain facts."""
+        """What resuming these members (all, unless given) needs: arrays, and plain facts."""
         arrays, facts = self.members.state(rows)
         execution = self.program.execution.to_dict()
         return arrays, facts | {"step": self.step, "execution": execution, "seconds": self.seconds}
 
     def save(self) -> None:
-        """Record the state of the members that are live, where the record lasts."""
+        """Record the state of the members that train, where the record lasts."""
         if not self.record.lasts:
             return
         self.population.gather_buffers()
-        self.record.sync()
+        self.record.sync()  # losses first: a snapshot promises that everything before it is stored
         self.record.snapshot("latest", self.step, self.lead, *self.state())
         self._saved = time.monotonic()
 
     def load(self, arrays: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Enter where a snapshot stands. The program must hold the snapshot's members, in its
-        order."""
+        """Continue from a snapshot. The program must hold the snapshot's members, in its order."""
         self.members.load(arrays, facts)
         self.step, self._seconds_before = facts["step"], facts["seconds"]
 
@@ -424,7 +436,7 @@ class TrainingLoop:
 
     @property
     def seconds(self) -> float:
-        """Of training, what a snapshot continues included."""
+        """Seconds of training, those before a resumed snapshot included."""
         return self._seconds_before + time.monotonic() - self._since
 
     def _progress(self) -> Progress:
@@ -435,8 +447,3 @@ class TrainingLoop:
         total = max(self._ends()) if live else self.step
         steps = self.calendar.epoch_steps
         return Progress(self.step, total, steps, live, self._rate, metrics, self._rows)
-
-
-def _restored(stop: Stopping, state: Mapping[str, Any]) -> Stopping:
-    stop.load_state(state)
-    return stop

@@ -93,9 +93,11 @@ class Stopping:
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _STATE}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def restored(self, state: Mapping[str, Any]) -> Stopping:
+        """Itself, with a stored state."""
         for name in _STATE:
             setattr(self, name, state[name])
+        return self
 
 
 def keeps_best(recipe: Recipe) -> bool:

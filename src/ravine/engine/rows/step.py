@@ -1,7 +1,7 @@
 """One step of every member: gradient, penalties, clipping, optimiser, constraints and masks,
 averages.
 
-Nothing here waits for the device: losses and gradient norms are kept there and read once per block.
+Nothing here waits for a GPU: losses and gradient norms stay on the device and are read once a block.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ StepFunction = Callable[..., tuple[Tensor, Tensor]]
 
 @dataclass
 class Measured:
-    """What a block of n steps gives: losses and gradient norms [n, P], NaN where a row was frozen,
-    and the samples of each step [n]."""
+    """The measurements of a block of n steps: losses and gradient norms [n, P], NaN where a row was
+    frozen, and the number of samples in each step [n]."""
 
     losses: Tensor
     norms: Tensor
@@ -49,7 +49,7 @@ class Measured:
 class Stepper:
     """The numeric core: it knows rows and columns, not epochs, files or members' names.
 
-    It enters all that rows own while they step into the table ``members``.
+    It registers everything that its rows own in the table ``members``.
     """
 
     def __init__(
@@ -106,13 +106,15 @@ class Stepper:
         members.when_changed(self._read_recipes)
 
     def _read_recipes(self) -> None:
-        """Read the members' numbers into columns [P]."""
+        """Read the members' recipes into columns [P], one number a row, and note which parts of a
+        step no member has: these are skipped. Called again when members leave or join."""
         recipes = self.members.recipes
         device = self.population.theta.device
 
         def column(values: Iterable[float]) -> Tensor:
             return torch.tensor(list(values), dtype=torch.float64, device=device)  # [P]
 
+        # L1 acts through the gradient, or behind the optimiser's step (proximal): never through both
         proximal = [r.loss.l1 if r.loss.l1_step == "proximal" else 0.0 for r in recipes]
         by_gradient = [r.loss.l1 - own for r, own in zip(recipes, proximal, strict=True)]
         self._proximal = column(proximal) if any(proximal) else None  # [P]
@@ -126,8 +128,8 @@ class Stepper:
             for name in ("norm", "tensor_norm", "value")
         ]
         self._clipped = any(r.clip.norm or r.clip.tensor_norm or r.clip.value for r in recipes)
-        # the part of the way to the new weights that a running average goes; none without one,
-        # where SWA may keep the average of the epochs' ends
+        # average += towards * (theta - average); 0 for members without an EMA, whose average may
+        # belong to SWA
         self._towards = column(1 - r.average.ema if r.average.ema else 0.0 for r in recipes)
         self._averages = any(r.average.ema for r in recipes)
         self._noise = column(r.regularize.weight_noise for r in recipes)
@@ -151,7 +153,7 @@ class Stepper:
         starts: Sequence[int] | None = None,
         take: StepFunction | None = None,
     ) -> Measured:
-        """Steps first, first + 1, …, one for each item of ``batches`` (its micro-batches).
+        """Take steps first, first + 1, …, one for each item of ``batches`` (its micro-batches).
 
         ``lr``: learning rates [n, P]. ``starts``: the step at which each row began [P]. ``take``
         takes a step in place of ``one``.
@@ -203,11 +205,12 @@ class Stepper:
         the step on the device."""
         population = self.population
         theta = population.theta  # [P, D]
-        # the part of its step that each column takes [P, D]: frozen 0, lower layers less
+        # a factor for each column's step [P, D]: 0 for frozen parameters, less for lower layers
         scale = self._scales[self.thawed(step)]
         before = None if scale is None else theta.clone()
-        # Nesterov's momentum takes its gradient ahead of where the weights are
+        # Nesterov's momentum takes the gradient at a point ahead of the weights
         self.optimizer.point(theta, momentum)
+        # weight noise: the gradient is taken at noisy weights, the step starts at the clean ones
         point = theta.clone() if self._noisy else None
         if point is not None:
             self._add_noise(step)
@@ -216,10 +219,10 @@ class Stepper:
         losses = self._gradients(micro, step, seed)  # [P]
         if point is not None:
             theta.copy_(point)
-        # penalties are no part of the loss that is reported, but of the gradient that is clipped
+        # penalties belong to the gradient, before it is clipped, but not to the reported loss
         if self._penalised:
             add_penalty_gradients(population.grad, theta, population.layout, *self._penalties)
-        # what is pruned or frozen has no gradient: it must not count in the norm that clips
+        # pruned and frozen columns have no gradient, so that they do not count in the clipped norm
         if self.mask is not None:
             population.grad.mul_(self.mask)
         if scale is not None:
@@ -229,12 +232,11 @@ class Stepper:
             population.layout,
             *(self._clips if self._clipped else (None, None, None)),
         )  # [P], before clipping
-        # a row whose numbers are not finite does not move, and nothing of the others changes
+        # a row with a loss or norm that is not finite does not move; the other rows are unaffected
         moves = self._moves(losses, norms)
         others = self.torch_rows.step if self.torch_rows else None
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum, others)
-        # decay and momentum move weights without a gradient too: scale the whole step, not the
-        # gradient alone
+        # weight decay and momentum move weights even without a gradient, so the whole step is scaled
         if scale is not None and before is not None:
             torch.lerp(before, theta, scale, out=theta)
         if self._proximal is not None:  # frozen columns and rows stay: their threshold is 0
@@ -242,13 +244,13 @@ class Stepper:
         if self._constrained:
             self._constraints.apply(theta, moves)
         if self._averages and self.average is not None:
-            towards = self._towards * self.alive  # a member that is lost rests, its average too
+            towards = self._towards * self.alive  # the average of a frozen member stays
             self.average.lerp_(theta, towards[:, None].to(theta.dtype))
         return losses, norms
 
     def _moves(self, losses: Tensor, norms: Tensor) -> Tensor:
-        """The rows that take this step [P]; those whose numbers are not finite are frozen, or skip
-        it alone."""
+        """The rows that take this step [P]. Rows whose numbers are not finite are frozen, or with
+        ``on_trouble = "report"`` skip this step alone."""
         if on_host(losses.device) and all(map(math.isfinite, losses.tolist() + norms.tolist())):
             return self.alive
         finite = losses.isfinite() & norms.isfinite()
@@ -259,8 +261,7 @@ class Stepper:
         return self.alive & finite
 
     def _column_scales(self) -> tuple[Tensor | None, Tensor | None]:
-        """The part of each step that a column takes [P, D], while parameters are frozen and once
-        they move."""
+        """The factors of each column's step [P, D]: while parameters are frozen, and afterwards."""
         theta, layout = self.population.theta, self.population.layout
         decays = [r.start.depth_decay for r in self.members.recipes]
         thawed = None
@@ -279,7 +280,8 @@ class Stepper:
             micro_step = step * self.accumulate + j
             population.seed_step(micro_step if seed is None else seed)
             weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
-            # a share of 0 has no gradient, and as a factor would mean that grad is filled anew
+            # factor 0 means: fill grad anew. So a later micro-batch of share 0, whose gradient is zero,
+            # is added with factor 1
             factor = 0.0 if j == 0 else share or 1.0
             losses = population.gradients(batch.x, batch.y, weight, micro_step, accumulate=factor)
             if len(micro) == 1:  # the usual step: no operation more than it needs
@@ -291,7 +293,7 @@ class Stepper:
         return torch.stack(found).sum(0) / len(micro)
 
     def _shares(self, micro: Sequence[Batch]) -> list[float]:
-        """What each micro-batch counts, by its samples or their class weights; 1 is the mean."""
+        """The weight of each micro-batch, by its samples or their class weights; the mean is 1."""
         if len(micro) == 1:
             return [1.0]
         loss = self.population.objectives[0].loss
