@@ -95,16 +95,8 @@ class TrainingLoop:
             totals=[stop.total for stop in self.stops],
         )
         self.members.add(ScheduleColumn(self.schedules, self.calendar))
-        self.members.add(
-            Values(
-                "stops",
-                self,
-                "stops",
-                self._new_stops,
-                state=Stopping.state,
-                restore=Stopping.restored,
-            )
-        )
+        stops = Values("stops", self, "stops", self._new_stops, Stopping.state, Stopping.restored)
+        self.members.add(stops)
         self.weights = Weights(self.stepper, self.members, program.recipes[live:])
         self.epoch = EpochSteps(self.members)
         self.rollback = Rollback(self.members)

@@ -179,9 +179,9 @@ class Values(Column):
         owner: Any,
         attribute: str,
         new: Callable[[Newcomers], Sequence[Any]],
-        *,
         state: Callable[[Any], Any] | None = None,
         restore: Callable[[Any, Any], Any] = lambda own, stored: stored,
+        *,
         returns: bool = False,
     ):
         self.name, self.owner, self.attribute, self.new = name, owner, attribute, new
