@@ -413,6 +413,7 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "resnet18": ((3, 224, 224), 1000, {}),
     "resnet34": ((3, 224, 224), 1000, {}),
     "resnet50": ((3, 224, 224), 1000, {}),
+    "resnet9": ((3, 32, 32), 10, {}),
     "transformer": ((28, 28), 10, {}),
     "word_bag": ((64,), 4, {}),
     "rnn": ((28, 28), 10, {}),

@@ -90,6 +90,7 @@ SAID: dict[str, dict[str, Any]] = {
         "resnet18": {"width": 2},
         "resnet34": {"width": 1},
         "resnet50": {"width": 1},
+        "resnet9": {"width": 2},
         "vgg": {"depth": 11, "width": 2, "dense": [6]},
     },
     "source": {
@@ -144,7 +145,7 @@ ON: dict[str, dict[str, str]] = {
     | {"feature_dropout": "vector", "saturation": "picture"},
     "preprocess": {"one_hot": "columns"},
     "model": dict.fromkeys(
-        ("alexnet", "all_cnn", "vgg", "resnet18", "resnet34", "resnet50"), "picture"
+        ("alexnet", "all_cnn", "vgg", "resnet18", "resnet34", "resnet50", "resnet9"), "picture"
     )
     | dict.fromkeys(("lenet", "resnet"), "image")
     | dict.fromkeys(

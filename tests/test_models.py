@@ -70,6 +70,8 @@ ROWS = [
     ("resnet18", {"width": 2}, IMAGE, (5,)),
     ("resnet34", {"width": 2}, IMAGE, (5,)),
     ("resnet50", {"width": 2}, IMAGE, (5,)),
+    ("resnet9", {"width": 2}, IMAGE, (5,)),
+    ("resnet9", {"width": 2}, (1, 8, 12), (5,)),
     ("gpt", {"units": 8, "layers": 2, "vocabulary": 5, "dropout": 0.1}, (7,), (7, 5)),
     (
         "gpt",
@@ -160,6 +162,7 @@ PUBLISHED = [
     ("resnet", {"depth": 20}, IMAGE, 10, 269_722, 40.55, 20),
     ("resnet", {"depth": 56}, IMAGE, 10, 853_018, 125.49, 56),
     ("resnet", {"depth": 110}, IMAGE, 10, 1_727_962, 252.89, 110),
+    ("resnet9", {}, IMAGE, 10, 6_573_120 + 10, None, 9),  # Page has no bias in the last layer
     ("resnet", {"depth": 18, "form": "imagenet"}, BIG, 1000, 11_689_512, 1814.07, 18),
     ("resnet", {"depth": 34, "form": "imagenet"}, BIG, 1000, 21_797_672, 3663.76, 34),
     ("resnet", {"depth": 50, "form": "imagenet"}, BIG, 1000, 25_557_032, 4089.18, 50),

@@ -200,7 +200,7 @@ def test_the_data_are_read_once(photos, monkeypatch, tmp_path):
     assert result.exit_code == 0, result.output
     assert len(calls) == 1
     run = Run(tmp_path / "run")
-    assert run.recipe.model.kind == "resnet"
+    assert run.recipe.model.kind == "resnet9"
     written = Recipe.load(tmp_path / "run" / "recipe.toml")
     assert written == run.recipe
     assert "# " in (tmp_path / "run" / "recipe.toml").read_text()

@@ -201,7 +201,7 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
             "test_models",
             "test_parameters_operations_and_depth_are_the_published_ones",
             "published counts",
-        ): "mlp lenet alexnet vgg all_cnn resnet resnet18 resnet34 resnet50",
+        ): "mlp lenet alexnet vgg all_cnn resnet resnet18 resnet34 resnet50 resnet9",
         (
             "test_models",
             "test_outputs_and_gradients",

@@ -51,7 +51,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "initializer": ("nn.initializers",),
     "loss": ("nn.losses", "nn.margins"),
     "metric": ("nn.metrics",),
-    "model": ("nn.models", "nn.sequences", "nn.transformers", "nn.tabular"),
+    "model": ("nn.models", "nn.resnet", "nn.sequences", "nn.transformers", "nn.tabular"),
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),

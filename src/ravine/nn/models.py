@@ -10,12 +10,9 @@ from typing import Literal
 
 from torch import nn
 
-from ravine.catalogue import Count, Flag, Layer, Layers, PerMember, Probability, Text, make
+from ravine.catalogue import Count, Layer, Layers, PerMember, Probability, Text, make
 from ravine.errors import InputError
-from ravine.nn.resnet import PublishedResNet, ResNet
-from ravine.nn.stack import Shape, need_rank, stack
-
-_IMAGES = "images of shape (C, H, W)"
+from ravine.nn.stack import Shape, need_images, stack
 
 
 def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
@@ -154,7 +151,7 @@ def lenet(
 
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
-    _images(shape)
+    need_images(shape)
     parts: list[object] = []
     for width in channels:
         parts += [
@@ -194,7 +191,7 @@ def alexnet(
     Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
     networks", 2012.
     """
-    _images(shape)
+    need_images(shape)
     full = size == "full" or (size == "auto" and min(shape[1:]) >= 67)
     pool = {"kind": "maxpool", "size": 3, "stride": 2, "padding": "valid" if full else "same"}
     of_paper = {"kind": "local_response_norm", "bias": 2.0, "alpha_on": "sum"}
@@ -235,7 +232,7 @@ def vgg(
     Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
     recognition", 2015.
     """
-    _images(shape)
+    need_images(shape)
     counts = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}[
         depth
     ]
@@ -270,7 +267,7 @@ def all_cnn(
 
     Source: Springenberg et al., "Striving for simplicity: the all convolutional net", 2015.
     """
-    _images(shape)
+    need_images(shape)
     drop = {"kind": "dropout", "rate": dropout}
     parts: list[object] = [{"kind": "dropout", "rate": min(dropout, 0.2)}]
     for maps in (width, 2 * width):
@@ -295,121 +292,6 @@ def all_cnn(
     return _stack(shape, *parts)
 
 
-def resnet(
-    shape: Shape,
-    outputs: int,
-    *,
-    form: Literal["cifar", "imagenet"] = "cifar",
-    depth: Count = 20,
-    width: Count | None = None,
-    shortcuts: Flag = True,
-    projection: Flag = False,
-) -> nn.Module:
-    """Residual network; ``shortcuts = false`` is the plain network of the same depth.
-
-    ``form`` cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks
-    of two convolutions with 16, 32, 64 maps (``width`` 16 is the first), the mean over all
-    positions, a dense layer. Where maps double, the shortcut takes every second position and pads
-    with zero maps (option A, no parameters), or with ``projection`` a 1x1 convolution (option B).
-    imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
-    the stride of a bottleneck is on its 3x3 convolution.
-
-    Errors: the input is no image (C, H, W); ``depth`` is none of those of ``form``.
-
-    >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
-    269722
-
-    Source: He et al., "Deep residual learning for image recognition", 2016.
-    """
-    _images(shape)
-    if form == "imagenet":
-        return _published(shape, outputs, depth, width or 64, shortcuts)
-    if depth < 8 or depth % 6 != 2:
-        repair = (
-            'set form = "imagenet"'
-            if depth in (18, 34, 101, 152)
-            else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
-        )
-        raise InputError(
-            "model.depth",
-            got=depth,
-            expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110",
-            repair=repair,
-        )
-    return ResNet(
-        shape[0],
-        outputs,
-        ((depth - 2) // 6,) * 3,
-        width or 16,
-        shortcuts,
-        projection,
-    )
-
-
-def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
-    """ResNet-18 for images of about 224 pixels: ``resnet`` of form imagenet, depth 18.
-
-    Its parameters are named as in the published checkpoints (conv1, bn1, layer1.0.conv1, …, fc), so
-    that ``start.weights`` takes such a safetensors file as it is. ``width``: maps of the first
-    stage; the published ones have 64.
-
-    Errors: the input is no image (C, H, W).
-
-    >>> sum(p.numel() for p in resnet18((3, 224, 224), 1000).parameters())
-    11689512
-
-    Source: He et al., "Deep residual learning for image recognition", 2016.
-    """
-    return resnet(shape, outputs, form="imagenet", depth=18, width=width)
-
-
-def resnet34(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
-    """ResNet-34 for images of about 224 pixels; ``width`` and names as for ``resnet18``.
-
-    Errors: the input is no image (C, H, W).
-
-    >>> sum(p.numel() for p in resnet34((3, 224, 224), 1000).parameters())
-    21797672
-
-    Source: He et al., "Deep residual learning for image recognition", 2016.
-    """
-    return resnet(shape, outputs, form="imagenet", depth=34, width=width)
-
-
-def resnet50(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
-    """ResNet-50 for images of about 224 pixels, the stride of a bottleneck on its 3x3 convolution.
-
-    ``width`` and names as for ``resnet18``.
-
-    Errors: the input is no image (C, H, W).
-
-    >>> sum(p.numel() for p in resnet50((3, 224, 224), 1000).parameters())
-    25557032
-
-    Source: He et al., "Deep residual learning for image recognition", 2016.
-    """
-    return resnet(shape, outputs, form="imagenet", depth=50, width=width)
-
-
-_BLOCKS = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
-
-
-def _published(
-    shape: Shape, outputs: int, depth: int, width: int, shortcuts: bool
-) -> PublishedResNet:
-    if depth not in _BLOCKS:
-        raise InputError(
-            "model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet"
-        )
-    return PublishedResNet(shape[0], outputs, _BLOCKS[depth], width, shortcuts, depth >= 50)
-
-
 def _stack(shape: Shape, *parts: object) -> nn.Module:
     return stack([make("layer", part) for part in parts], shape, "model")[0]
 
@@ -420,12 +302,3 @@ def _dense(units: int) -> dict[str, object]:
 
 def _conv(channels: int, kernel: int = 3) -> dict[str, object]:
     return {"kind": "conv", "channels": channels, "kernel": kernel, "padding": "same"}
-
-
-def _images(shape: Shape) -> None:
-    try:
-        need_rank(
-            shape, (3,), _IMAGES, "x[:, None] gives gray images their channel; tables want an mlp"
-        )
-    except InputError as error:
-        raise error.under("model") from None

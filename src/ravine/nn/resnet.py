@@ -1,12 +1,154 @@
-"""Residual networks: blocks and the network around them."""
+"""Residual networks: catalogue functions, and the modules that they make."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ravine.catalogue import Count, Flag
+from ravine.errors import InputError
+from ravine.nn.stack import Shape, need_images
+
+
+def resnet(
+    shape: Shape,
+    outputs: int,
+    *,
+    form: Literal["cifar", "imagenet"] = "cifar",
+    depth: Count = 20,
+    width: Count | None = None,
+    shortcuts: Flag = True,
+    projection: Flag = False,
+) -> nn.Module:
+    """Residual network; ``shortcuts = false`` is the plain network of the same depth.
+
+    ``form`` cifar: depth 6 n + 2 (20, 32, 44, 56, 110): a 3x3 convolution, three stages of n blocks
+    of two convolutions with 16, 32, 64 maps (``width`` 16 is the first), the mean over all
+    positions, a dense layer. Where maps double, the shortcut takes every second position and pads
+    with zero maps (option A, no parameters), or with ``projection`` a 1x1 convolution (option B).
+    imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
+    the stride of a bottleneck is on its 3x3 convolution.
+
+    Errors: the input is no image (C, H, W); ``depth`` is none of those of ``form``.
+
+    >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
+    269722
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    need_images(shape)
+    if form == "imagenet":
+        return _published(shape, outputs, depth, width or 64, shortcuts)
+    if depth < 8 or depth % 6 != 2:
+        repair = (
+            'set form = "imagenet"'
+            if depth in (18, 34, 101, 152)
+            else f"try {max(round((depth - 2) / 6), 1) * 6 + 2}"
+        )
+        raise InputError(
+            "model.depth",
+            got=depth,
+            expected="6 n + 2 for form = cifar: 8, 14, 20, 32, 44, 56, 110",
+            repair=repair,
+        )
+    return ResNet(
+        shape[0],
+        outputs,
+        ((depth - 2) // 6,) * 3,
+        width or 16,
+        shortcuts,
+        projection,
+    )
+
+
+def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """ResNet-18 for images of about 224 pixels: ``resnet`` of form imagenet, depth 18.
+
+    Its parameters are named as in the published checkpoints (conv1, bn1, layer1.0.conv1, …, fc), so
+    that ``start.weights`` takes such a safetensors file as it is. ``width``: maps of the first
+    stage; the published ones have 64.
+
+    Errors: the input is no image (C, H, W).
+
+    >>> sum(p.numel() for p in resnet18((3, 224, 224), 1000).parameters())
+    11689512
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return resnet(shape, outputs, form="imagenet", depth=18, width=width)
+
+
+def resnet34(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """ResNet-34 for images of about 224 pixels; ``width`` and names as for ``resnet18``.
+
+    Errors: the input is no image (C, H, W).
+
+    >>> sum(p.numel() for p in resnet34((3, 224, 224), 1000).parameters())
+    21797672
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return resnet(shape, outputs, form="imagenet", depth=34, width=width)
+
+
+def resnet50(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """ResNet-50 for images of about 224 pixels, the stride of a bottleneck on its 3x3 convolution.
+
+    ``width`` and names as for ``resnet18``.
+
+    Errors: the input is no image (C, H, W).
+
+    >>> sum(p.numel() for p in resnet50((3, 224, 224), 1000).parameters())
+    25557032
+
+    Source: He et al., "Deep residual learning for image recognition", 2016.
+    """
+    return resnet(shape, outputs, form="imagenet", depth=50, width=width)
+
+
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+def _published(
+    shape: Shape, outputs: int, depth: int, width: int, shortcuts: bool
+) -> PublishedResNet:
+    if depth not in _BLOCKS:
+        raise InputError(
+            "model.depth", got=depth, expected="18, 34, 50, 101 or 152 for form = imagenet"
+        )
+    return PublishedResNet(shape[0], outputs, _BLOCKS[depth], width, shortcuts, depth >= 50)
+
+
+def resnet9(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
+    """Residual network of nine layers that trains fast: 3x3 convolutions with batch norm, halved by
+    maxima.
+
+    A convolution of ``width`` maps; stages of a convolution with twice the maps of the stage before
+    (at most 8 ``width``) and a 2x2 maximum, until the sides are at most 4 pixels (three stages for
+    32 pixels, four for 64); x + f(x) with two convolutions behind the first and the last stage; the
+    maximum over all positions; a dense layer. Where small things matter wherever they are, maxima
+    learn from far fewer samples than means.
+
+    Errors: the input is no image (C, H, W).
+
+    >>> sum(p.numel() for p in resnet9((3, 32, 32), 10).parameters())
+    6573130
+
+    Source: Page, "How to train your ResNet", 2018; Coleman et al., "DAWNBench", 2017.
+    """
+    need_images(shape)
+    return ResNet9(shape, outputs, width)
 
 
 class PadShortcut(nn.Module):
@@ -152,6 +294,50 @@ class PublishedResNet(nn.Module):
         for stage in range(self.stages):
             y = getattr(self, f"layer{stage + 1}")(y)  # [B, C, H, W]
         return self.fc(torch.mean(y, (2, 3)))
+
+
+class ResNet9(nn.Module):
+    """Convolutions and maxima with two residual blocks: what ``resnet9`` gives."""
+
+    def __init__(self, shape: Shape, outputs: int, width: int):
+        super().__init__()
+        height, side = min(shape[1:]), max(shape[1:])
+        count = max(1, min(math.ceil(math.log2(max(side, 8) / 4)), int(math.log2(max(height, 2)))))
+        self.stem = nn.Sequential(_conv(shape[0], width, 3), nn.BatchNorm2d(width), nn.ReLU())
+        stages, inputs = [], width
+        for stage in range(1, count + 1):
+            maps = min(width * 2**stage, 8 * width)
+            parts: list[nn.Module] = [_conv(inputs, maps, 3), nn.BatchNorm2d(maps)]
+            # The maximum before the relu: the same values on a quarter of the entries.
+            parts += [nn.MaxPool2d(2), nn.ReLU()]
+            if stage in (1, count):
+                parts.append(_Residual(maps))
+            stages.append(nn.Sequential(*parts))
+            inputs = maps
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stages(self.stem(x))  # [B, C, H, W]
+        return self.head(torch.amax(y, (2, 3)))
+
+
+class _Residual(nn.Module):
+    """x + f(x), f two convolutions."""
+
+    def __init__(self, maps: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(maps, maps, 3),
+            nn.BatchNorm2d(maps),
+            nn.ReLU(),
+            _conv(maps, maps, 3),
+            nn.BatchNorm2d(maps),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

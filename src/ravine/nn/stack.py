@@ -213,3 +213,16 @@ def symbols(vocabulary: int | None) -> int:
             repair="set vocabulary",
         )
     return vocabulary
+
+
+def need_images(shape: Shape) -> None:
+    """Refuse a model whose input is no image (C, H, W)."""
+    try:
+        need_rank(
+            shape,
+            (3,),
+            "images of shape (C, H, W)",
+            "x[:, None] gives gray images their channel; tables want an mlp",
+        )
+    except InputError as error:
+        raise error.under("model") from None

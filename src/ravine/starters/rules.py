@@ -52,7 +52,7 @@ def draft(facts: Facts) -> Draft:
 
     >>> made = draft(Facts("images", 300, (3, 64, 64), "classification", 3))
     >>> made.fields["data.batch"], made.models[0]["kind"]
-    (16, 'resnet')
+    (16, 'resnet9')
     """
     made = Draft()
     made.set("data.batch", batch_of(facts.samples), _why_batch(facts.samples))
@@ -78,7 +78,7 @@ def _why_batch(samples: int) -> str:
 
 def images(facts: Facts, made: Draft) -> None:
     """A residual network from scratch; augmentation, label smoothing and averaged weights against
-    overfitting (He et al., 2016; Szegedy et al., 2016; Loshchilov and Hutter, 2017)."""
+    overfitting (Page, 2018; Szegedy et al., 2016; Loshchilov and Hutter, 2017)."""
     height, width = facts.shape[-2:]
     made.set(
         "data.preprocess",
@@ -86,7 +86,7 @@ def images(facts: Facts, made: Draft) -> None:
         "mean 0, deviation 1 a channel",
     )
     shift = max(1, round(max(height, width) / 8))
-    augment: list[dict[str, Any]] = [{"kind": "crop", "padding": shift}]
+    augment: list[dict[str, Any]] = [{"kind": "crop", "padding": shift, "fill": "reflect"}]
     why = f"random shifts by up to {shift} pixels"
     if not facts.gray:
         augment.append({"kind": "flip"})
@@ -94,10 +94,7 @@ def images(facts: Facts, made: Draft) -> None:
         augment.append({"kind": "contrast", "amount": 0.2})
         why += ", mirror images, brightness and contrast, as photographs differ"
     made.set("data.augment", augment, why)
-    made.models = [
-        {"kind": "resnet", "depth": depth, "width": wide, "projection": True}
-        for depth, wide in ((8, 16), (8, 32), (14, 32), (20, 32), (20, 64))
-    ]
+    made.models = [{"kind": "resnet9", "width": width} for width in (8, 16, 32, 64)]
     _classified(facts, made)
     _adamw(made, lr=3e-3, decay=0.05)
     made.averaged = True

@@ -37,7 +37,7 @@ def starter(
 
     >>> made = starter({"kind": "digits"}, minutes=0.1)
     >>> made.recipe.model.kind, made.recipe.data.batch
-    ('resnet', 128)
+    ('resnet9', 128)
     """
     edits = dict(edits or {})
     base = Recipe(data={"source": _bounded(dict(source))})
