@@ -5,7 +5,7 @@ The contract. Each file in ``FILES`` holds the techniques of one kind: every pub
 function there is one, its name the technique's name, its keyword-only arguments (annotated in this
 module's vocabulary, or aliases of it in the same file) its fields, its docstring the documentation,
 its decorators marks that say what it is (``find("optimizer", "adam").marks``).
-Anything else is underscored or stands in another file. To add a technique is to write that one
+Anything else starts with an underscore or is in another file. To add a technique is to write that one
 function.
 """
 
@@ -371,7 +371,7 @@ def make(kind: str, value: Any) -> Part:
 
 
 def as_table(kind: str, value: Any) -> Any:
-    """A part said shortly, at length: a name or ``"name:argument"`` as a table; a model's list of
+    """The table of a part that was written shortly: a name or ``"name:argument"`` as a table; a model's list of
     layers likewise."""
     if isinstance(value, Part):
         return value.explicit()
@@ -434,7 +434,7 @@ def _techniques(kind: str, file: str) -> Iterator[Technique]:
 def per_member(field: FieldInfo, inherited: bool = False) -> bool:
     """Whether a field may differ between members; ``inherited``: whether the place where its part
     stands may."""
-    options = typing.get_args(field.annotation)  # the mark may stand inside ``… | None``
+    options = typing.get_args(field.annotation)  # the mark may be inside ``… | None``
     marks = [
         *field.metadata,
         *(mark for option in options for mark in getattr(option, "__metadata__", ())),

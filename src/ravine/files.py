@@ -60,7 +60,7 @@ def write_text(to: Path, text: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Plain data for JSON, which has no NaN and no infinity: None stands for them. Arrays become
+    """Plain data for JSON, which has no NaN and no infinity: they become None. Arrays become
     lists, and what JSON does not know becomes text.
 
     >>> plain({"loss": float("nan"), 3: (1, Path("a"))})

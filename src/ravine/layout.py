@@ -1,4 +1,4 @@
-"""What stands where: the columns of each parameter tensor in a row of theta, and the features of a
+"""Which columns are what: the columns of each parameter tensor in a row of theta, and the features of a
 row of a table."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A lock that lets one process write a directory. It goes with the process, however that ends."""
+"""A lock that lets one process write a directory. It is released when the process ends, however it ends."""
 
 from __future__ import annotations
 

@@ -253,10 +253,10 @@ def missing(kind: str, name: str, call: str = "ravine.Run(run, own=[{}])") -> In
     bare = name.removeprefix(PREFIX)
     return InputError(
         kind,
-        got=f"{name}, which is Python of your own and stands in no file",
+        got=f"{name}, which is your own Python code and is stored in no file",
         expected=f"{bare} itself",
         repair=f"bring it: in Python {call.format(bare)}; on the command line --with FILE.py, "
-        f'where @ravine.technique("{kind}") stands above it',
+        f'where @ravine.technique("{kind}") is written above it',
     )
 
 
@@ -266,7 +266,7 @@ def missing(kind: str, name: str, call: str = "ravine.Run(run, own=[{}])") -> In
 def code_of(target: Any) -> str:
     """sha256 of the source of an object and of the plain values that it has captured.
 
-    Functions that it calls are not part of it. Where no source is to be had (a session typed in),
+    Functions that it calls are not part of it. Where the source is not available (an interactive session),
     the compiled code counts.
 
     >>> def scaled(k):
@@ -274,7 +274,7 @@ def code_of(target: Any) -> str:
     >>> code_of(scaled(2)) == code_of(scaled(2)), code_of(scaled(2)) == code_of(scaled(3))
     (True, False)
     """
-    return hashlib.sha256("\n".join(_told(target, 0)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(_digested(target, 0)).encode()).hexdigest()
 
 
 def model_code(model: Any) -> str:
@@ -282,10 +282,10 @@ def model_code(model: Any) -> str:
     return code_of(type(model) if _is_module(model) else model)
 
 
-def _told(target: Any, depth: int) -> list[str]:
+def _digested(target: Any, depth: int) -> list[str]:
     if isinstance(target, functools.partial):
         arguments = [_value(v, depth) for v in (*target.args, *target.keywords.values())]
-        return [*_told(target.func, depth), *target.keywords, *arguments]
+        return [*_digested(target.func, depth), *target.keywords, *arguments]
     if isinstance(target, type) or inspect.isroutine(target):
         return [_source(target), *_captured(target, depth)]
     return [_source(type(target)), _value(target, depth)]
@@ -294,14 +294,16 @@ def _told(target: Any, depth: int) -> list[str]:
 def _source(target: Any) -> str:
     target = getattr(target, "__func__", target)
     if (getattr(target, "__module__", None) or "").split(".")[0] in ("torch", "ravine"):
-        return f"{target.__module__}.{target.__qualname__}"  # versions stand beside the recipes
+        return (
+            f"{target.__module__}.{target.__qualname__}"  # versions are stored beside the recipes
+        )
     try:
         text = textwrap.dedent(inspect.getsource(target)).strip()
     except (OSError, TypeError):
         text = getattr(target, "__qualname__", repr(target))
         compiled = getattr(target, "__code__", None)
         return text if compiled is None else text + _compiled(compiled)
-    # two lambdas may stand in one line
+    # one line may hold two lambdas
     anonymous = getattr(target, "__name__", "") == "<lambda>"
     return text + _compiled(target.__code__) if anonymous else text
 
@@ -342,5 +344,5 @@ def _value(value: Any, depth: int) -> str:
     if hasattr(value, "tobytes"):
         return f"{value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if depth < 3 and (isinstance(value, type) or inspect.isroutine(value)):
-        return str(_told(value, depth + 1))
+        return str(_digested(value, depth + 1))
     return _ADDRESS.sub("", repr(value))

@@ -14,7 +14,7 @@ from ravine.errors import InputError, nearest, unknown
 
 
 class Part(BaseModel):
-    """A technique with its numbers, as it stands in a recipe: ``kind`` and the fields of that kind.
+    """A technique with its numbers, as part of a recipe: ``kind`` and the fields of that kind.
     Frozen."""
 
     model_config = ConfigDict(
@@ -51,7 +51,7 @@ class Part(BaseModel):
         }
 
     def explicit(self) -> dict[str, Any]:
-        """Plain data with whatever was said, and every ``kind``; what was left to its default is
+        """Plain data: the fields that were set, and every ``kind``; what was left to its default is
         left out."""
         own = dict.fromkeys(("kind", *self.technique.fields)) if self.technique else {}
         known = own | type(self).model_fields | (self.model_extra or {})

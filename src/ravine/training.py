@@ -101,7 +101,7 @@ def train(
     monitored metric at which to end. ``model``: a technique's name, a list of layers, an
     ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
     ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
-    and classes of your own stand where names do: docs/own-code.md. ``out``: the run directory, else
+    and classes of your own can be given in place of names: docs/own-code.md. ``out``: the run directory, else
     a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets two classical models beside.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.

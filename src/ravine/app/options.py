@@ -53,7 +53,7 @@ With = Annotated[
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 
-SHORTCUTS: dict[str, tuple[Any, str]] = {  # options that stand for a field of the recipe
+SHORTCUTS: dict[str, tuple[Any, str]] = {  # options that set a field of the recipe
     "target": (Target, "data.source.target"),
     "epochs": (Epochs, "stop.after"),
     "lr": (Rate, "optimizer.lr"),

@@ -1,5 +1,5 @@
 """Augmentation but for geometry: batched, on the device, each sample by its own draw, the label
-kept (mixing apart).
+kept (except where samples are mixed).
 
 Every function here is a technique: it receives the raw samples of a training batch, before
 preprocessing, and a ``Draw``, the only randomness. Amounts that depend on the data are in units of

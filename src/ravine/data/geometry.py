@@ -4,7 +4,7 @@ kept.
 Every function here is a technique: it receives the raw samples of a training batch, before
 preprocessing, and a ``Draw``, the only randomness. Those in a row are one affine map that is
 sampled once (bilinear); flips and whole-pixel shifts are exact, and bytes stay bytes. ``fill`` says
-what stands outside the image: the nearest pixel, a constant ``value``, or the image reflected at
+what fills the outside of the image: the nearest pixel, a constant ``value``, or the image reflected at
 its edge.
 """
 
@@ -61,7 +61,7 @@ def shift(
     ``fraction`` takes the place of ``pixels``: up to this part of the width across and of the height
     down, in whole pixels (Keras's shift ranges below 1).
 
-    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
     Errors: the samples are no images [C, H, W].
@@ -90,7 +90,7 @@ def crop(
 
     The same as ``shift`` by as many pixels.
 
-    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
     Errors: the samples are no images [C, H, W].
@@ -155,7 +155,7 @@ def rotate(
 ) -> Samples:
     """Turn images about their centre by an angle uniform in [-``degrees``, ``degrees``].
 
-    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
     Errors: the samples are no images [C, H, W].
@@ -185,7 +185,7 @@ def zoom(
 
     ``apart``: the width and the height by a factor each, as Keras's zoom range.
 
-    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
     Errors: the samples are no images [C, H, W]; ``low`` is above ``high``.
@@ -216,7 +216,7 @@ def shear(
     """Slant images horizontally and vertically, each by an angle uniform in [-``degrees``,
     ``degrees``] (below 90).
 
-    ``fill`` says what stands outside the image: the nearest pixel, a constant ``value`` (of the
+    ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
     Errors: the samples are no images [C, H, W]; ``degrees`` is 90 or more.

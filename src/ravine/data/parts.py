@@ -45,7 +45,7 @@ def divide(source: Source, data: recipe.Data) -> Source:
     return replace(source, parts={name: parts[name] for name in PARTS if name in parts})
 
 
-def is_said(data: recipe.Data, name: str) -> bool:
+def is_set(data: recipe.Data, name: str) -> bool:
     """Whether a field has another value than its default (a stored recipe names all fields)."""
     return getattr(data, name) != recipe.Data.model_fields[name].default
 
@@ -57,12 +57,12 @@ def _labels(train: Arrays | Items) -> Tensor | None:
 
 def _fractions(source: Source, data: recipe.Data) -> dict[str, float]:
     wanted = {"test": data.test, "validation": data.validation}
-    if "validation" in source.parts and not is_said(data, "test"):
+    if "validation" in source.parts and not is_set(data, "test"):
         wanted["test"] = 0.0
     if isinstance(
         source.parts["train"], Ordered
     ):  # it has no rows to choose from, so only what was asked for is an error
         wanted = {
-            name: fraction if is_said(data, name) else 0.0 for name, fraction in wanted.items()
+            name: fraction if is_set(data, name) else 0.0 for name, fraction in wanted.items()
         }
     return wanted

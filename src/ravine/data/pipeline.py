@@ -17,7 +17,7 @@ from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order
 from ravine.data.own import technique
-from ravine.data.parts import divide, is_said
+from ravine.data.parts import divide, is_set
 from ravine.data.preparation import Preparation, Prepare
 from ravine.data.read import reading
 from ravine.data.read.cache import data_root
@@ -400,7 +400,7 @@ def _load(data: recipe.Data, arrays: Any, root: Path) -> Source:
 
 
 def _batch_size(data: recipe.Data, size: int, loader_batch: int | None) -> int:
-    chosen = is_said(data, "batch")
+    chosen = is_set(data, "batch")
     if loader_batch and not chosen:
         return min(loader_batch, size)
     if data.batch == "full":

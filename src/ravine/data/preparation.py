@@ -1,4 +1,4 @@
-"""What stands between raw data and the network: fitted to the training part, stored with the
+"""Preprocessing between raw data and the network: fitted to the training part, stored with the
 run."""
 
 from __future__ import annotations

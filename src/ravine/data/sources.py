@@ -1,4 +1,4 @@
-"""Real data: what comes with scikit-learn, what is downloaded once, and the person's own files.
+"""Real data: sets that come with scikit-learn, sets that are downloaded once, and users' own files.
 
 Every function here is a technique: it receives ``root``, where data are looked for
 (``RAVINE_DATA``, else the cache), and gives a ``Source``. Relative paths are looked for in the
@@ -78,7 +78,7 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
     each step.
 
     Training, validation and test are contiguous pieces, in this order. The vocabulary is that of
-    the training piece; token 0 stands for characters it does not have. In training the windows
+    the training piece; token 0 means a character that it does not have. In training the windows
     begin at another place each epoch.
 
     ``path`` is the file.
@@ -106,7 +106,7 @@ def folder(
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with
     val and test beside train.
 
-    uint8 [C, height, width]. All come to ``size`` (default: the median of the training images, made
+    uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images, made
     smaller where a side is over 256 pixels). ``fit`` pad keeps the shape of what an image shows and
     fills the rest with the mean colour of its border; crop cuts off what does not fit; stretch
     resizes as it comes. ``mode``: auto is gray where all are gray, else RGB. Files

@@ -209,7 +209,7 @@ def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integ
     """The adding task: sequences [length, 2] of uniform numbers and marks; the target is the sum of
     the two that are marked.
 
-    One mark stands in each half. Always answering 1 has a squared error of 1/6.
+    Each half has one mark. Always answering 1 has a squared error of 1/6.
 
     ``seed`` decides the numbers and marks of the ``samples`` sequences.
 

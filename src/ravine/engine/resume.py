@@ -1,4 +1,4 @@
-"""Loops that continue where a run directory's snapshots stand."""
+"""Training loops that continue from a run directory's snapshots."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def continued(
     *,
     after: str | None = None,
 ) -> Iterator[TrainingLoop]:
-    """The loops of a program, each where its members' newest snapshot stands; made by ``loop_of``.
+    """The loops of a program, each restored from its members' newest snapshot; made by ``loop_of``.
 
     ``after`` is the later end towards which a finished run is extended.
     """
@@ -172,7 +172,7 @@ def extend(loop: TrainingLoop) -> None:
 
 
 def forget_later(loop: TrainingLoop, rundir: RunDir) -> None:
-    """Forget what was measured after the step at which the loop stands."""
+    """Delete the measurements after the loop's step."""
     starts = loop.schedules.starts
     for member, start in zip(loop.members.numbers, starts, strict=True):
         rundir.truncate(loop.step - start, [member])

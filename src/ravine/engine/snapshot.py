@@ -3,7 +3,7 @@ snapshot.
 
 ``arrays-*.safetensors`` is written and fsynced under a name of its own; then ``manifest.json``,
 which names that file and holds the sha256 of every array and of itself, is renamed into place. So a
-snapshot can be replaced, and a process killed, at any moment: what stands there is the old one or
+snapshot can be replaced, and a process killed, at any moment: the directory then holds the old one or
 the new one, never a mixture.
 """
 
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts (JSON) as one snapshot, durably; one that stands there is replaced in
+    """Write arrays and facts (JSON) as one snapshot, durably; an existing one is replaced in
     one move.
 
     >>> import tempfile
@@ -144,7 +144,7 @@ def _plain(array: Tensor) -> Tensor:
 
 
 def _storable(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors takes each storage once: the second array that stands in one is copied."""
+    """safetensors takes each storage once: a second array in the same storage is copied."""
     seen: set[int] = set()
     storable = {}
     for name, array in plain.items():

@@ -111,12 +111,12 @@ class _Estimator(BaseEstimator):
         return Pipeline.from_state(self.recipe_.data, *_tensors(self.pipeline_state_))
 
     def _fit(self, x: np.ndarray, y: np.ndarray, outputs: int) -> Any:
-        """Train on arrays [N, ...]; the run directory is ``out``, or a temporary one that goes with
+        """Train on arrays [N, ...]; the run directory is ``out``, or a temporary one, deleted with
         the estimator."""
         if self.out is None:
             self._folder = tempfile.TemporaryDirectory(
                 prefix="ravine-"
-            )  # kept, so that it goes with the estimator
+            )  # kept, so that it is deleted with the estimator
         place = Path(self._folder.name) / "run" if self.out is None else Path(self.out)
         run = train(
             self._recipe(len(x), outputs), data=(x, y), model=self._module(), out=place, quiet=True

@@ -20,7 +20,7 @@ def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]
     values.
 
     Each member is a TensorBoard run of its own, ``member-0`` and so on. Metrics of training and
-    validation data stand in one chart: ``loss/train`` beside ``loss/val``.
+    validation data share a chart: ``loss/train`` beside ``loss/val``.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

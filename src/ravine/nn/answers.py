@@ -168,7 +168,7 @@ class Answers:
         return self.units(output if self.link == "values" else self._linked(output))
 
     def columns(self, output: Tensor) -> list[Tensor]:
-        """The values of each head apart."""
+        """The values of each head separately."""
         widths = [
             size if head.kind == "numbers" else 1
             for head, size in zip(self.heads, self.sizes, strict=True)

@@ -283,5 +283,5 @@ def _sliced(field: _Field, dims: int, dim: int, step: int, output: Tensor) -> _F
 
 
 def _last(values: Sequence[int], axes: int) -> tuple[int, ...]:
-    """The last ``axes`` values; one value stands for all."""
+    """The last ``axes`` values; one value counts for all of them."""
     return tuple(values[-axes:]) if len(values) >= axes else (values[0],) * axes

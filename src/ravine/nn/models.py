@@ -16,7 +16,7 @@ from ravine.nn.stack import Shape, need_images, stack
 
 
 def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
-    """A list of layers, each told the shape that reaches it; parameters are named by the layer's
+    """A list of layers, each built for the shape of its input; parameters are named by the layer's
     place: ``0.weight``.
 
     The last layer's outputs are the model's. A relu right before a maxpool runs behind it: same
@@ -140,7 +140,7 @@ def lenet(
 
     The default is the modern form (5x5 kernels, 32 and 64 maps, 512 dense units); LeNet-5 as
     published has channels (6, 16), dense (120, 84), padding valid on 32x32 images, tanh and average
-    pooling. ``dropout`` stands behind each dense layer.
+    pooling. ``dropout`` follows each dense layer.
 
     ``kernel`` is the convolutions' side, ``pool`` maxpool or avgpool.
 
@@ -180,7 +180,7 @@ def alexnet(
     tower in place of the paper's two (whose second, fourth and fifth layers see half of the maps
     each: groups of 2). small, under 67 pixels: 64 maps 5x5 of stride 1, 192 maps 5x5, 384, 256 and
     256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
-    ``dropout`` stands before each hidden dense layer. The later one-tower version, 64-192-384-256-256
+    ``dropout`` precedes each hidden dense layer. The later one-tower version, 64-192-384-256-256
     maps without response normalisation (torchvision's, 61.1 million parameters), is another network.
 
     Errors: the input is no image (C, H, W), or too small.
@@ -221,7 +221,7 @@ def vgg(
     """VGG: blocks of 3x3 convolutions; from block to block the maps double and the sides halve.
 
     ``width`` is that of the first block; at most eight times as much is reached. Five blocks; a
-    pooling that images are too small for is left out. ``dropout`` stands behind each dense layer.
+    pooling that images are too small for is left out. ``dropout`` follows each dense layer.
     For images of 32 pixels dense (512,) and batch norm are usual.
 
     Errors: the input is no image (C, H, W).

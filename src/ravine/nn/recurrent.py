@@ -33,7 +33,7 @@ def rnn(
 ) -> nn.Module:
     """Simple (Elman) recurrence: h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0.
 
-    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
+    ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers. ``nonlinearity`` is tanh or relu.
 
     Errors: the input is no sequence (T, F).
@@ -62,7 +62,7 @@ def lstm(
     The gates i, f, o are sigmoid(W x_t + U h_{t-1} + b), each with weights of its own, g = tanh(W
     x_t + U h_{t-1} + b).
 
-    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
+    ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers.
 
     Errors: the input is no sequence (T, F).
@@ -91,7 +91,7 @@ def gru(
     This is PyTorch's form: the reset gate r acts behind the product with U (in the paper, before
     it).
 
-    ``layers`` stand one on the other, ``bidirectional`` ones read both ways, ``output`` is last or
+    ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers.
 
     Errors: the input is no sequence (T, F).

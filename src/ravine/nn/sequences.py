@@ -148,7 +148,7 @@ def word_bag(
     >>> word_bag((9,), 3, vocabulary=50)(torch.ones(2, 9, dtype=torch.int64)).shape
     torch.Size([2, 3])
 
-    Errors: samples that are no whole numbers (T,), or a vocabulary that nobody has stated.
+    Errors: samples that are no whole numbers (T,), or a vocabulary that neither the data nor the field gives.
 
     Source: Joulin et al., "Bag of tricks for efficient text classification", 2017.
     """

@@ -1,4 +1,4 @@
-"""A list of layers as one module: each layer is told the shape that reaches it, and says so where
+"""A list of layers as one module: each layer is built for the shape of its input, and raises an error where
 it cannot take it."""
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def observed_traits(layer: nn.Module) -> Trait:
         return known
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for shape in _SHAPES:
-            # a module that cannot be copied, or refuses this shape, says so in any way it likes
+            # a module that cannot be copied, or refuses this shape, may raise anything
             with contextlib.suppress(Exception):
                 return _tried(copy.deepcopy(layer).eval().cpu(), shape)
     return Trait.NONE

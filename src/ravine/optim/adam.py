@@ -134,7 +134,7 @@ def adamw(
 
     ``decay_by = "lr"`` (PyTorch): the decay is scaled by lr. ``"schedule"`` (the paper): w *= 1 -
     eta * weight_decay, where eta is the schedule's multiplier alone, so that lr and weight_decay
-    can be tuned apart (weight_decay is then smaller, by about lr); the formula receives eta *
+    can be tuned separately (weight_decay is then smaller, by about lr); the formula receives eta *
     weight_decay. ``beta1``, ``beta2`` and ``eps`` as in ``adam``. Slots: ``m``, ``v``.
 
     >>> from ravine.optim.descent import descend
@@ -167,7 +167,7 @@ def adamax(
 
     m = beta1 * m + (1 - beta1) * g;  u = max(beta2 * u, |g| + eps);  w -= lr / (1 - beta1^t) * m / u.
 
-    The paper has no eps; PyTorch has it where it stands here. g includes weight_decay * w. Slots:
+    The paper has no eps; it is added where PyTorch adds it. g includes weight_decay * w. Slots:
     ``m``, ``u``.
 
     >>> from ravine.optim.descent import descend

@@ -1,7 +1,7 @@
 """What formulas over rows are written with.
 
 A hyper-parameter is a plain float (one row, or the same for all) or a float64 column [P, 1] (one
-number a row). Both know ``+ - * / **``; what else a formula needs of them stands here. Coefficients
+number a row). Both know ``+ - * / **``; the other operations that formulas need are here. Coefficients
 are computed in float64 and cast where they meet the rows.
 """
 
@@ -23,14 +23,14 @@ TILE = (
 
 
 class State(Protocol):
-    """The slots of some rows: each name stands for a tensor like w, zero at first."""
+    """The slots of some rows: each name is a tensor like w, zero at first."""
 
     def __getitem__(self, name: str, /) -> Tensor: ...
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-# Marks: what is true of an optimiser stands at its function. ``find("optimizer", kind).marks`` reads
+# Marks: properties of an optimiser are decorators of its function. ``find("optimizer", kind).marks`` reads
 # them from the source, without importing torch.
 
 

@@ -65,7 +65,7 @@ class Schedules:
         return factors
 
     def momentum(self, first: int, last: int) -> np.ndarray | None:
-        """The momentum (or beta1) of these steps, [last - first, P]; NaN: the row's own stands,
+        """The momentum (or beta1) of these steps, [last - first, P]; NaN: the row's own number holds,
         None: all rows' do.
 
         ``momentum_points`` joins its points (place in the run, momentum) by straight lines and
@@ -163,7 +163,7 @@ class Schedules:
 def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) -> Part:
     """A user's function of (epoch, lr) as a schedule, so that the recipe says it all.
 
-    As in Keras, the function receives the epoch from 0 and the rate that stands, and gives the
+    As in Keras, the function receives the epoch from 0 and the present rate, and gives the
     epoch's rate: ``lr`` in epoch 0, then whatever it gave last.
 
     >>> tabulate(lambda epoch, lr: lr if epoch < 2 else lr / 2, epochs=4, lr=0.1).values

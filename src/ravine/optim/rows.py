@@ -79,7 +79,7 @@ class RowOptimizer:
         """Update theta [P, D] in place from grad [P, D], which stays as it is.
 
         ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1,
-        ``momentum`` [P] float64 sets momentum or beta1 (NaN: the row's own stands; a row without
+        ``momentum`` [P] float64 sets momentum or beta1 (NaN: the row's own number holds; a row without
         momentum stays without). Rows not ``alive`` [P] do not change in a single bit, nor do their
         slots. ``others`` steps the rows whose optimisers are no formulas.
         """

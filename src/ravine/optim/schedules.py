@@ -2,7 +2,7 @@
 
 ``t`` is an array of step numbers from 0, counted after the warm-up; ``total`` the steps after the
 warm-up; ``epoch`` the steps of an epoch. Durations in per cent are of ``total``. Warm-up, floor and
-momentum are the same for all schedules and stand in ``plan``.
+momentum are the same for all schedules and are in ``row_schedules``.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def on_plateau(
     metric to be maximised, than best * (1 - threshold) for one to be minimised; a value that is not
     finite is none. During the cooldown epochs without improvement do not count. ``mode = "auto"``
     is the way in which the metric improves. Where a run has no accuracy (regression),
-    ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``plan.Schedules``; this
+    ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``row_schedules.Schedules``; this
     function, without it, is 1.
 
     ``monitor`` names the metric; ``factor`` is what the multiplier falls by.
@@ -286,7 +286,7 @@ def table(
     """A multiplier for each epoch (or each ``every``), the last one from there on.
 
     ``train(schedule=function)`` makes one of a Python function of (epoch, lr), which gives each
-    epoch's rate from the epoch, counted from 0, and the rate that stands.
+    epoch's rate from the epoch, counted from 0, and the present rate.
 
     >>> table(np.arange(5), 5, 2, values=(1.0, 0.5)).tolist()
     [1.0, 1.0, 0.5, 0.5, 0.5]

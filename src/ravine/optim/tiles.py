@@ -84,7 +84,7 @@ class LongRows:
 
 
 class ShortRows:
-    """Blocks of rows that fill a tile together; rows apart are gathered and put back.
+    """Blocks of rows that fill a tile together; rows that are not neighbours are gathered and put back.
 
     Their numbers are float64 columns, or plain floats in a block whose rows all have the same.
     """

@@ -179,7 +179,7 @@ def _put(
 
 
 def _put_inside(field: Any, here: Any, places: list[str], value: Any, path: str) -> Any:
-    """What stands in a field, a list or a table or nothing yet, with the value at one place in
+    """The content of a field (a list, a table, or nothing yet) with the value set at one place in
     it."""
     if isinstance(here, list | tuple):
         index = _index(here, places[0], path)

@@ -52,7 +52,7 @@ def _durations_above_zero(value: object) -> object:
 
 
 class Several:
-    """One part alone stands for a list of one."""
+    """A single part is read as a list of one."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return core_schema.no_info_before_validator_function(

@@ -163,8 +163,8 @@ def step_losses(run: RunDir) -> Figure | None:
 
 
 def by_field(path: str, values: Sequence[float], results: Sequence[float], metric: str) -> Figure:
-    """What members came to, against the one number in which they differ; those without a finite
-    result stand apart."""
+    """The final metric of members against the field in which they differ; diverged members are drawn
+    separately."""
     x, y = np.array(values, float), _scale(metric, np.array(results, float))
     fine = np.isfinite(y)
     with style():

@@ -84,7 +84,7 @@ def summarise(run: RunDir) -> Summary:
 
 
 def varying(recipes: list[Recipe]) -> list[str]:
-    """The paths of the fields in which recipes differ, names apart."""
+    """The paths of the fields in which recipes differ; names are ignored."""
     explicit = [
         {path: value for path, value, _ in fields(recipe) if path != "name"} for recipe in recipes
     ]

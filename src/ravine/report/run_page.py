@@ -70,7 +70,7 @@ def _from_python(recipe: Recipe) -> bool:
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> Markup:
-    """A figure as SVG to stand in a page: it scales with it, takes its colours, and shares no id
+    """A figure as SVG for a page: it scales with it, takes its colours, and shares no id
     with another."""
     text = io.StringIO()
     with figures.style():
@@ -134,7 +134,7 @@ def _figures(run: RunDir, seen: overview.Summary) -> tuple[list[Drawn], list[Dra
 
 
 def _by_field(seen: overview.Summary) -> Iterator[tuple[str, Figure]]:
-    """Where members differ in one number alone: what they came to, against it."""
+    """If members differ in one number alone: their final metric against it."""
     metric = f"val_{seen.judged_by}"
     values = [row[path] for row in seen.members for path in seen.varies]
     if (

@@ -1,7 +1,7 @@
 """What a run measured, in ``metrics.sqlite``: every step's loss, every epoch's metrics, events, results.
 
 The losses of one member are indexed from 0; a ``step`` is a number of steps done. Two equal runs
-hold equal rows: no clock time stands beside a metric, and nothing depends on the blocks in which it
+hold equal rows: no clock time is stored beside a metric, and nothing depends on the blocks in which it
 was written.
 """
 
@@ -35,7 +35,7 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, step INTEGER, member INTEGER, kind 
 CREATE TABLE results (member INTEGER PRIMARY KEY, result TEXT);
 PRAGMA user_version = {FORMAT};
 """
-_NOBODY = -1  # stands for "no single member" in the events table
+_NOBODY = -1  # means "no single member" in the events table
 
 
 class Measurements:

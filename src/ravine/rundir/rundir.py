@@ -43,7 +43,7 @@ class RunDir(Measurements):
     def create(
         cls, path: str | Path | None, recipes: Sequence[Recipe], *, facts: dict[str, Any]
     ) -> RunDir:
-        """A new directory; ``None`` stands for ``runs/<name>-<date>-<time>``. An existing one is
+        """A new directory; ``None`` means ``runs/<name>-<date>-<time>``. An existing one is
         never overwritten."""
         if not recipes:
             raise InputError("run directory", got=[], expected="at least one recipe")

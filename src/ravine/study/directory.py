@@ -188,7 +188,7 @@ class Study:
 
     @property
     def seconds(self) -> float:
-        """The time that the stages' training took, interruptions apart."""
+        """The training time of the stages, without interruptions."""
         total = 0.0
         for stage in dict.fromkeys(self.stages):
             with RunDir.open(self.path / "runs" / stage) as found:
@@ -242,7 +242,7 @@ def read_request(path: Path) -> dict[str, Any]:
 
 
 def _begun(place: Path) -> bool:
-    """Whether a stage stands where it can be resumed; what was killed before its first snapshot
+    """Whether a stage can be resumed; one that was killed before its first snapshot
     begins anew."""
     try:
         with RunDir.open(place) as found:

@@ -111,7 +111,7 @@ def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
 
 
 def score(result: dict[str, Any], metric: str) -> tuple[float, float]:
-    """A key that sorts the best run first: by the metric, equals by validation loss; what is not
+    """A key that sorts the best run first: by the metric, ties by validation loss; what is not
     finite comes last."""
     value, loss = result.get(metric), result.get("val_loss")
     sign = 1.0 if better_is(metric) == "min" else -1.0

@@ -145,7 +145,7 @@ def lines_of(pipeline: Pipeline, count: int, *, first: bool = False) -> list[str
 
 
 def line(tokens: Sequence[float], characters: Sequence[str]) -> str:
-    """Tokens as characters, or as numbers where they stand for none."""
+    """Tokens as characters, or as numbers where they are not characters."""
     whole = [int(token) for token in tokens]
     return (
         "".join(characters[token] for token in whole) if characters else " ".join(map(str, whole))

@@ -83,7 +83,7 @@ class Items:
         """Raw batches of the steps from ``first`` on, without end."""
         workers = _workers() if self.workers is None else self.workers
         ahead: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
-        own = torch.Generator()  # the loader would take its seed from the person's random numbers
+        own = torch.Generator()  # else the loader draws its seed from the user's random numbers
         loader = DataLoader(
             _Steps(self, order),
             sampler=itertools.count(first),
@@ -110,7 +110,7 @@ class _Steps(Dataset):
 
 @dataclass
 class Ordered:
-    """A loader that only goes from front to back: an IterableDataset, or a sampler of the person's
+    """A loader that can only be read in order: an IterableDataset, or a sampler of the user's
     own."""
 
     loader: DataLoader

@@ -22,7 +22,7 @@ from ravine.machine import machine
 ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most
 BUSY = 1.5  # processes a core, over the last minute
-SECONDS = 4.0  # that trying may take, the round it is in apart
+SECONDS = 4.0  # limit of all trials; the round that has begun is finished
 
 
 def worth_it(candidates: Sequence[Any], steps: int) -> bool:

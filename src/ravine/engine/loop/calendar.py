@@ -73,7 +73,7 @@ class Calendar:
         return self.start(whole) + int(part + Fraction(1, 2))
 
     def batches(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
-        """The micro-batches of each step; an epoch's last step takes what is left of the epoch."""
+        """The micro-batches of each step; an epoch's last step takes the rest of the epoch."""
         if self.accumulate == 1 and len(self._starts) == 1:
             yield from ([batch] for batch in self._pipelines[0].batches(first, last))
             return

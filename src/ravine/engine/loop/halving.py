@@ -23,8 +23,8 @@ class Halving:
     """The rule, as data: at ``first``, ``first`` · eta, ``first`` · eta², … a member stays if it is
     among the best 1/eta.
 
-    It is judged by ``metric`` against every member that has reached the same age, so nobody waits
-    for anybody (ASHA in its stopping form). Equals are told apart by the mean of ``metric`` over
+    It is judged by ``metric`` against every member that has reached the same age, so that no member waits
+    for another (ASHA in its stopping form). Ties are broken by the mean of ``metric`` over
     the second half of their epochs, then by their places. In a ``coarse`` population the last of
     these ages is the end of all.
 
@@ -59,7 +59,7 @@ class Halving:
         """Whether ``value`` is among the best 1/eta (rounded up) of all values at a rung, its own
         included.
 
-        A value is a number, or several of which the later ones tell equals apart.
+        A value is a number, or several, of which the later ones break ties.
 
         >>> rule = Halving("val_accuracy", eta=2)
         >>> [rule.stays(v, [0.1, 0.5, 0.9, float("nan")]) for v in (0.1, 0.5, 0.9, float("nan"))]
@@ -87,7 +87,7 @@ class Halving:
         epoch_steps: int,
         totals: Sequence[int],
     ) -> list[str | None]:
-        """Record who stands at a rung; the reason why each member leaves, None for those that
+        """Record which members have reached a rung; the reason why each member leaves, None for those that
         stay."""
         at = [
             row["step"] if row["step"] in self.rungs(epoch_steps, total) else None

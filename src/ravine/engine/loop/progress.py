@@ -1,4 +1,4 @@
-"""Where a training loop stands, for a progress bar or a live table."""
+"""How far a training loop has come, for a progress bar or a live table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training loop tells of its members, and who may listen: a run directory, or lists in
+"""What a training loop reports about its members, and where it is kept: a run directory, or lists in
 memory."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Record(Protocol):
         ended, or a ``trace`` of weights on the way. ``lead`` is the first member of the loop."""
 
     def sync(self) -> None:
-        """Bring what was told to where it lasts: a snapshot implies it."""
+        """Write everything reported so far to the disk; called before a snapshot."""
 
     def epochs(self, member: int) -> list[dict[str, Any]]:
         """The metrics of a member so far, in order."""

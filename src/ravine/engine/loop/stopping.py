@@ -101,7 +101,7 @@ class Stopping:
 
 
 def keeps_best(recipe: Recipe) -> bool:
-    """Whether a member ends with its best weights: where the recipe says so, or with patience."""
+    """Whether a member ends with its best weights: if the recipe asks for it, or has a patience."""
     return recipe.stop.patience is not None if recipe.stop.best is None else recipe.stop.best
 
 

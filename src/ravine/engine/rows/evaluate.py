@@ -33,7 +33,7 @@ def metric_functions(
 ) -> dict[str, Metric]:
     """The task's own metrics and those that the recipe names, as functions of raw outputs and of
     targets in their units; of several heads, one for each head's own task."""
-    if answers.kind == "loss":  # nothing can be said of the outputs
+    if answers.kind == "loss":  # the outputs have no known meaning
         own: dict[str, Metric] = {}
     elif answers.kind == "heads":
         heads: Any = build_loss(loss, None)  # type: ignore[arg-type]

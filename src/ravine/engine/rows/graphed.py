@@ -123,9 +123,7 @@ class GraphedSteps:
             self.stepper.one([batch], step, rate, momentum, t)
             if not all(map(_close, replayed, self.stepper.members.changed_by_step())):
                 self.why = "a captured step gives other numbers"
-        except (
-            RuntimeError
-        ) as error:  # what cannot be captured says so in many ways, all of this kind
+        except RuntimeError as error:  # code that cannot be captured raises one of these
             self.why = f"steps cannot be captured: {first_line(error)}"
         self._restore(before)
         return held if self.why is None else None

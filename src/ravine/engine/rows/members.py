@@ -52,7 +52,7 @@ class Column:
         raise NotImplementedError
 
     def grow(self, new: Newcomers) -> None:
-        """More rows, behind those that are there."""
+        """Append rows."""
         raise NotImplementedError
 
     def arrays(self, rows: Sequence[int]) -> Arrays:
@@ -86,7 +86,7 @@ class Tensors(Column):
     """``owner.attribute``: a tensor [P, ...], or a dict of such tensors; None where no member has
     it.
 
-    ``new`` gives the rows of members that join. ``saved``: it stands in snapshots. ``returns``: a
+    ``new`` gives the rows of members that join. ``saved``: it is part of snapshots. ``returns``: a
     member that goes back to an earlier state gets its row of then. ``stepped``: a step changes it.
     ``derived`` names the entries of a dict that are computed anew and need no saving.
     """
@@ -296,7 +296,7 @@ class Members:
         self._tell()
 
     def grow(self, new: Newcomers) -> None:
-        """Refilling: members join, behind those that are there."""
+        """Refilling: append the rows of members that join."""
         for column in self.columns.values():
             column.grow(new)
         self._tell()

@@ -62,7 +62,7 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
         tables=tables,
         reading=[
             "Bias and variance may both be large: the shares say where most of the error is.",
-            "Work on the first large step of the staircase: what is right of it cannot get better than what is left of it.",
+            "Work on the first large step of the staircase: the errors to its right cannot fall below it.",
             "Without a human or target level the irreducible error counts as bias: give one where you can.",
             "Tag each mistake by its cause (blurred, mislabelled, rare). The tag that holds most is the next project.",
         ],

@@ -74,7 +74,7 @@ def advise(
         raise InputError(
             "--human and --target",
             got=[human, target],
-            expected="one of them: both stand for the irreducible error",
+            expected="one of them: both estimate the irreducible error",
         )
     most = math.inf if measuring.pipeline_of(run.recipe, study.data).task == "regression" else 1.0
     for option, value in (("--human", human), ("--target", target)):
@@ -248,7 +248,7 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
         steps.append(
             {
                 "problem": "no gap is larger than chance",
-                "do": "read the mistakes one by one; the labels may be what is left",
+                "do": "read the mistakes one by one; the remaining error may be wrong labels",
             }
         )
     return steps

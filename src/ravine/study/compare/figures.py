@@ -52,7 +52,7 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
             table,
             f"Mean ± standard deviation over {summary['seeds']} seeds. p: paired t-tests, "
             f"corrected for all pairs (Holm). Target: {measures.title(metric).lower()} {measures.show(metric, summary['target'])}; "
-            "seconds are those of one run alone, evaluation apart.",
+            "seconds are those of one run alone, without evaluation.",
             None if summary["rates"] == "not tuned" else 0,
         )
     ]
@@ -89,7 +89,7 @@ def _answer(summary: dict[str, Any]) -> list[str]:
         return [
             f"Rates are not tuned: at these rates, {measures.title(final).lower()} is {values}. "
             "Another rate may change the order, so no variant is called the best.",
-            *_not_told(summary),
+            *_no_difference(summary),
         ]
     rates = {"tuned": "each at its tuned rate", "compared": "rates being compared"}[
         summary["rates"]
@@ -97,9 +97,9 @@ def _answer(summary: dict[str, Any]) -> list[str]:
     best = table[0]
     like = [row["variant"] for row in table[1:] if (row["p against the best"] or 0) >= LEVEL]
     if len(like) == len(table) - 1:
-        return [f"No variant is shown to be the best, {rates}: {values}.", *_not_told(summary)]
+        return [f"No variant is shown to be the best, {rates}: {values}.", *_no_difference(summary)]
     rest = (
-        f"Not told apart from it at p = {LEVEL:g}: {'; '.join(like)}."
+        f"Not significantly different from it at p = {LEVEL:g}: {'; '.join(like)}."
         if like
         else f"Every other variant is worse at p = {LEVEL:g}."
     )
@@ -110,7 +110,7 @@ def _answer(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _not_told(summary: dict[str, Any]) -> list[str]:
+def _no_difference(summary: dict[str, Any]) -> list[str]:
     """If no pair differs: how many seeds the differences would need."""
     pairs = summary["pairs"]
     if any(row["p"] < LEVEL for row in pairs):
@@ -119,7 +119,7 @@ def _not_told(summary: dict[str, Any]) -> list[str]:
     needed = [row for row in pairs if row["seeds needed"] is not None]
     if not needed:
         return [
-            "No difference can be told: the runs are alike."
+            "No difference was found: the runs are alike."
             if summary["seeds"] > 1
             else "One seed cannot tell a difference: use at least 3 (--seeds)."
         ]
@@ -128,7 +128,7 @@ def _not_told(summary: dict[str, Any]) -> list[str]:
         f"{row['one']} and {row['other']} {_count(row['seeds needed'])}" for row in needed[:3]
     )
     return [
-        f"No difference can be told with {summary['seeds']} seeds. If the differences are as large as "
+        f"No significant difference with {summary['seeds']} seeds. If the differences are as large as "
         f"they seem, about so many seeds would show them (80 % power): {listed}."
     ]
 

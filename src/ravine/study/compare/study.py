@@ -60,8 +60,8 @@ def compare(
     ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; several fields give every
     combination. Each variant first gets its best learning rate (or other field, ``tune``) among
     ``rates``, chosen on validation data with a seed that is not used again; where every variant
-    names its rate itself, these stand. All pairs are tested by paired t-tests with Holm's
-    correction; where none can be told apart, the number of seeds that would is estimated. Without
+    names its rate itself, these rates are used. All pairs are tested by paired t-tests with Holm's
+    correction; where no pair differs significantly, the number of seeds that would show it is estimated. Without
     tuning no variant is called the best. All variants that share a program train as one population.
 
     Args:

@@ -50,7 +50,7 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
         reading=[
             "The gain comes from disagreement: members that make the same mistakes gain nothing from each other.",
             "In the reliability diagram, below the diagonal is over-confident. Averaging lowers confidence: one that is too sure "
-            "gains, one that was calibrated becomes too modest.",
+            "gains, one that was calibrated becomes underconfident.",
             "The curve of more members flattens early; where it is flat, further members only cost.",
         ],
     )

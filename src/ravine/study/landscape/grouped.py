@@ -71,7 +71,7 @@ def _known(part: nn.Module) -> bool:
 
 
 def _replaced(module: nn.Module, name: str, stacked: dict[str, Tensor], members: int) -> nn.Module:
-    """The module with every layer replaced that must know the members apart."""
+    """The module with every layer replaced that must keep the members separate."""
     layers: dict[type[nn.Module], type[_Members]] = {
         nn.Conv2d: _Convolution,
         nn.BatchNorm2d: _Norm,

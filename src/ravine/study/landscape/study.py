@@ -33,7 +33,7 @@ from ravine.study.signature import Split
 
 @dataclass(frozen=True)
 class Solution:
-    """A trained network as a point: its weights [D], what goes with them, and where to measure."""
+    """A trained network as a point: its weights [D], its buffers, and where to measure."""
 
     run: Run
     theta: Tensor
@@ -76,7 +76,7 @@ def landscape(
     from -``reach`` to ``reach``. ``line``: one such direction. ``between``: the straight line from
     ``run`` to ``other``, from half its length before to half after. ``path``: the plane of the two
     principal directions of the training path, which is trained again from the run's recipe. With
-    ``other``, planes and lines of both stand side by side on the same samples and scale. The loss
+    ``other``, planes and lines of both are drawn side by side on the same samples and scale. The loss
     is measured on the first ``samples`` of a part of the data, in evaluation mode, with the running
     statistics as they are (``between``: they change along with the weights). The fastest way to
     evaluate many points together is found by trying.

@@ -23,7 +23,7 @@ def pruned(
 ) -> Tensor:
     """The mask [P, D] without the ``rate`` smallest of each row's remaining weights, by magnitude.
 
-    ``scope``: over all weights together (``global``), or in each tensor apart (``layer``). Exactly
+    ``scope``: over all weights together (``global``), or in each tensor separately (``layer``). Exactly
     round(rate · remaining) are taken; of equals, the first.
 
     >>> layout = Layout.of([("w", (4,), "weight", 0), ("b", (1,), "bias", 0)])

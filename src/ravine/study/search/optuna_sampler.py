@@ -35,7 +35,7 @@ class Asker:
         options = {
             "seed": seed,
             "constant_liar": True,
-        }  # a population is asked before any of it is told
+        }  # the whole population is drawn before any result is known
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -58,7 +58,7 @@ class Asker:
         return [self._values(trial) for trial in self._asked]
 
     def tell(self, results: Sequence[float]) -> None:
-        """The metric of every member that was last asked; what is not finite has failed."""
+        """Report the metric of every member drawn last; a value that is not finite counts as failed."""
         for trial, value in zip(self._asked, results, strict=True):
             if math.isfinite(value):
                 self._study.tell(trial, value)

@@ -97,7 +97,7 @@ def search(
 
 
 def _space(study: Study, vary: Sequence[str]) -> Space:
-    """What is varied; without anything said, the default around the recipe, whose loss is then
+    """What is varied; unless given, the default space around the recipe, whose loss is then
     named."""
     if not vary:
         task = measuring.pipeline_of(study.recipe, study.data).task

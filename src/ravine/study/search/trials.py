@@ -25,7 +25,7 @@ class Trial:
     values: dict[str, Any]
     recipe: Recipe
     result: dict[str, Any]
-    recent: float  # the metric's mean over the second half of the epochs: tells equals apart
+    recent: float  # the metric's mean over the second half of the epochs: breaks ties
 
 
 @dataclass(frozen=True)

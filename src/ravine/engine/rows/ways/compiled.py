@@ -20,7 +20,7 @@ STEPS = 4000  # of a plan from which compiling, up to a minute, should pay; not 
 
 class Compiled(OneByOne):
     """The forward pass of a single network as kernels made for it, which join elementwise operations
-    with what stands before them. Used on a GPU where a plan is long enough to repay compiling; tried
+    with what comes before them. Used on a GPU where a plan is long enough to repay compiling; tried
     against direct calls first."""
 
     name = "compiled"

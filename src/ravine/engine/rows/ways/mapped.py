@@ -105,7 +105,7 @@ def _inside(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _apart(objective: Objective) -> Objective:
-    """What ``functional_call`` may run: a copy where a parameter stands under two names, which it
+    """What ``functional_call`` may run: a copy where a parameter has two names, which it
     would not put back."""
     names = [name for name, _ in objective.named_parameters(remove_duplicate=False)]
     tied = len(names) != len(list(objective.parameters()))

@@ -155,7 +155,7 @@ def affine(
 
 
 def activation(layer: nn.Module, fresh: bool) -> tuple[Pass, Pass]:
-    """An activation; over a ``fresh`` product, which nobody else needs, ReLU runs in place."""
+    """An activation; ReLU runs in place where its input is ``fresh``: a product that no other pass needs."""
     function, slope, keeps_output = ACTIVATIONS[type(layer)]
     if fresh and type(layer) is nn.ReLU:
         function = torch.relu_

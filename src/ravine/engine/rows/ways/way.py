@@ -120,7 +120,7 @@ def store(into: list[Tensor], found: Sequence[Tensor], accumulate: float) -> Non
 
 @torch.no_grad()
 def differs(one: Way, plain: Way, tool: str, x: Tensor, y: Tensor) -> str | None:
-    """Why one way must not stand in for the plain one, by trying both: gradients, losses and
+    """Why a way must not replace the plain one, found by trying both: gradients, losses and
     buffers must agree but for rounding. None: it may. The population is as before."""
     population = plain.population
     before = {name: stacked.clone() for name, stacked in population.buffers.items()}
