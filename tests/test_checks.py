@@ -472,3 +472,24 @@ def test_advice_reads_a_run(tmp_path):
     assert found["errors"]["reachable"] <= found["errors"]["train"]
     rows = (tmp_path / "a" / "mistakes.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + min(40, found["wrong"])
+
+
+def test_advice_and_the_doctor_have_one_voice(tmp_path):
+    from ravine.doctor.judgement import judge
+    from ravine.study.advise.study import advise
+
+    slow = BLOBS.edit({"optimizer": {"kind": "sgd", "lr": 1e-6}})
+    run = ravine.train(slow, quiet=True, out=tmp_path / "run")
+    found, diagnosis = advise(run, quiet=True, out=tmp_path / "a"), judge(run.directory)
+    assert diagnosis.verdict == found["diagnosis"]["verdict"] == "sick"
+    assert [one["code"] for one in found["diagnosis"]["findings"]] == diagnosis.codes
+    assert diagnosis.codes[0] in found["next"][0]["problem"]
+    assert not any("larger network" in step["do"] for step in found["next"][:1])
+
+
+def test_against_bias_stands_what_the_doctor_names_as_its_cause():
+    errors = Errors("error", train=0.3, validation=0.31, optimal=0.0)
+    finding = {"code": "lr_too_low", "title": "Too low.", "evidence": "seen", "remedies": []}
+    first, bias = next_steps(errors, 0.02, [finding])
+    assert "lr_too_low" in first["problem"]
+    assert bias["do"] == "first what holds training back: lr_too_low"

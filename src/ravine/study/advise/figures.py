@@ -71,13 +71,15 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
 
 def _answer(summary: dict[str, Any]) -> list[str]:
     """What is large and what to do about it; bias and variance together where both are."""
-    steps = summary["next"]
+    steps, diagnosis = summary["next"], summary["diagnosis"]
     both = [step for step in steps if "share" in step]
-    if len(both) < 2:
+    found = f"The doctor calls the run {diagnosis['verdict']}: {diagnosis['why']}."
+    if len(both) < 2 or diagnosis["findings"]:
         first = steps[0]
-        return [f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}."]
+        return [f"{first['problem'][0].upper()}{first['problem'][1:]}. Next: {first['do']}.", found]
     bias, variance = both
     return [
+        found,
         f"High bias and high variance: bias is {_show(summary, summary['bias'])} ({bias['share']} of the two), "
         f"variance {_show(summary, summary['variance'])} ({variance['share']}).",
         f"Against bias: {bias['do']}. Against variance: {variance['do']}.",

@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import torch
+from torch import nn
 
 from ravine.catalogue import Whole
+from ravine.doctor.declaration import Kind
+from ravine.doctor.finding import SUSPECTED
+from ravine.doctor.judgement import judge
+from ravine.doctor.table import declaration, diagnosis_table
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.study import measuring
@@ -22,6 +27,8 @@ from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 
 SHEET = 40  # worst mistakes that are listed
+FINDINGS = 3  # of the doctor's, that are listed
+HOLD_BACK = {Kind.RATE, Kind.PLAN, Kind.LIMIT}  # findings that keep the training error high
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,17 @@ def advise(
                 option, got=value, expected=expected, repair="" if most > 1 else "2 % is 0.02"
             )
     errors = Errors(**study.once("errors", lambda: vars(_errors(study, run, others))))
-    mistakes = _mistakes(study, run)
-    return _conclude(study, errors, mistakes)
+    diagnosis = study.once("diagnosis", lambda: _diagnosis(study, run))
+    return _conclude(study, errors, _mistakes(study, run), diagnosis)
+
+
+def _diagnosis(study: Study, run: Run) -> dict[str, Any]:
+    """What the doctor says of the run: its verdict and findings, as plain data."""
+    module = study.model if isinstance(study.model, nn.Module) or callable(study.model) else None
+    found = judge(run.directory, member=run.member, module=module, arrays=study.data)
+    table = diagnosis_table(found)
+    findings = [one for one in table["findings"] if one["strength"] >= SUSPECTED]
+    return {"verdict": found.verdict, "why": found.why, "findings": findings}
 
 
 def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
@@ -206,9 +222,15 @@ def _part(name: str, size: float | None, why: str) -> dict[str, Any]:
     return {"part": name, "size": size, "rests on": why}
 
 
-def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
+def next_steps(
+    errors: Errors, noise: float, findings: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, str]]:
     """The flow chart of bias and variance: what to do about every gap, from the training error on;
-    gaps under ``noise`` are no gaps. ``share``: of bias and variance together."""
+    gaps under ``noise`` are no gaps. ``share``: of bias and variance together.
+
+    What the doctor has found comes first, and is what to do against bias or variance where it is
+    their cause.
+    """
     low = errors.optimal if errors.optimal is not None else 0.0
     bias = errors.train - low
     middle = errors.validation if errors.train_dev is None else errors.train_dev
@@ -216,11 +238,12 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
     mismatch = errors.validation - errors.train_dev if errors.train_dev is not None else 0.0
     chosen = errors.test - errors.validation if errors.test is not None else 0.0
     total = max(bias, 0.0) + max(variance, 0.0)
-    steps = []
+    steps = [_step_of(finding) for finding in findings[:FINDINGS]]
+    codes = [finding["code"] for finding in findings]
     if bias > noise:
         problem = f"high bias: the training error is {_size(errors, bias)} above what is possible"
         steps.append(
-            {"problem": problem, "share": _share(bias, total), "do": _against_bias(errors)}
+            {"problem": problem, "share": _share(bias, total), "do": _against_bias(errors, codes)}
         )
     if variance > noise:
         steps.append(
@@ -254,6 +277,14 @@ def next_steps(errors: Errors, noise: float) -> list[dict[str, str]]:
     return steps
 
 
+def _step_of(finding: Mapping[str, Any]) -> dict[str, str]:
+    """What a finding of the doctor's asks for: the remedy that was tried, or what usually helps."""
+    tried = [remedy["why"] for remedy in finding["remedies"]]
+    problem = f"{finding['title'].rstrip('.')} ({finding['code']}: {finding['evidence']})"
+    usual = declaration(finding["code"]).what_to_do
+    return {"problem": problem, "do": tried[0] if tried else usual.rstrip(".").replace("`", "")}
+
+
 def _share(gap: float, total: float) -> str:
     return f"{100 * gap / total:.0f} %"
 
@@ -262,7 +293,10 @@ def _size(errors: Errors, gap: float) -> str:
     return f"{100 * gap:.1f} points" if errors.unit == "error" else f"{gap:.4g}"
 
 
-def _against_bias(errors: Errors) -> str:
+def _against_bias(errors: Errors, codes: Sequence[str] = ()) -> str:
+    causes = [code for code in codes if declaration(code).kinds & HOLD_BACK]
+    if causes:
+        return f"first what holds training back: {', '.join(causes)}"
     if errors.reachable is not None and errors.train - errors.reachable > 0.5 * (
         errors.train - (errors.optimal or 0.0)
     ):
@@ -334,7 +368,9 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> Conclusion:
+def _conclude(
+    study: Study, errors: Errors, mistakes: dict[str, Any], diagnosis: dict[str, Any]
+) -> Conclusion:
     noise = 0.0
     if errors.unit == "error":
         noise = 1.96 * math.sqrt(
@@ -342,7 +378,8 @@ def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> Conclus
         )
     low = errors.optimal or 0.0
     middle = errors.validation if errors.train_dev is None else errors.train_dev
-    parts, steps = parts_of(errors), next_steps(errors, noise or 0.02 * errors.validation)
+    least = noise or 0.02 * errors.validation
+    parts, steps = parts_of(errors), next_steps(errors, least, diagnosis["findings"])
     summary = {
         "errors": vars(errors),
         "parts": parts,
@@ -350,6 +387,7 @@ def _conclude(study: Study, errors: Errors, mistakes: dict[str, Any]) -> Conclus
         "bias": errors.train - low,
         "variance": middle - errors.train,
         "noise": noise,
+        "diagnosis": diagnosis,
         "mistakes": mistakes["rows"],
         "confusions": mistakes["common"],
         "wrong": mistakes["count"],
