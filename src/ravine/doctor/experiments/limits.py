@@ -28,6 +28,7 @@ from ravine.doctor.table import is_of
 from ravine.doctor.verdict import GAIN, WhatIf
 
 FAR = 0.7  # skill from which nothing holds a program back
+SEEN = 3  # times the steps seen: plans up to that length are judged by their rate
 HEAVY = 1.0  # seconds of all members, from which only one other rate is tried
 FASTER = (5.0, 20.0)  # multiples of the rate at which a plan that ends early is tried
 RATES = (0.1, 3.0, 10.0, 100.0)  # multiples; higher ones may stand for the rest of a plan
@@ -51,10 +52,11 @@ def held_back(setting: Setting, found: Sequence[Finding]) -> Iterator[WhatIf]:
     # k times the rate for n steps is about the rate itself for k n steps
     of_plan = [f for f in skills if 1 < f <= 2 * course.total / steps]
     projected = max([course.skill, *(skills[f] for f in of_plan)])
+    seen = course.total <= SEEN * steps  # a longer plan cannot be projected that surely
     needed = max(LEAST[1], min((1 - projected) / 2, projected))
     for kind, rates in (
         (LrTooHigh, [f for f in skills if f < 1]),
-        (LrTooLow, [f for f in skills if f > 2 * course.total / steps]),
+        (LrTooLow, [f for f in skills if f > 2 * course.total / steps and seen]),
     ):
         factor = max(rates, key=lambda f: skills[f], default=1.0)
         if factor != 1 and skills[factor] - projected >= needed:

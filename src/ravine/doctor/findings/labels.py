@@ -8,7 +8,7 @@ from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.learners import correlation_found
 from ravine.doctor.measure.course import Course
-from ravine.doctor.measure.untrained import DISTANCES, ENTROPIES, Untrained
+from ravine.doctor.measure.untrained import DISTANCES, Untrained
 from ravine.doctor.remedies import proper_output
 
 
@@ -86,7 +86,7 @@ class NoSignal(Declaration):
         elif len(y) > 3 and bool((y == y[:1]).all()):
             # the first of sorted samples may be alike, and a loss of one's own may read no targets;
             # one class alone is learned, which is of no use but no fault of the program
-            numbers = program.task == "regression" and program.loss_kind in (*ENTROPIES, *DISTANCES)
+            numbers = program.task == "regression" and program.loss_kind in DISTANCES
             sure = numbers and len(y) == program.pipeline.size("train")
             strength = cls.ALL_EQUAL if sure else cls.EQUAL_TARGETS
             yield Evidence("targets", f"all {len(y)} targets are equal", strength)
