@@ -68,9 +68,8 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Decay = Annotated[
-    float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)
-]  # a running average's memory
+# a running average's memory
+Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Integer = Annotated[int, Field(strict=True)]

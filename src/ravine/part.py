@@ -103,9 +103,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
     found = sorted(error.errors(), key=lambda c: c["type"] != "extra_forbidden")
     complaints = [c for c in found if c["loc"][:1] == found[0]["loc"][:1]]
     causes = [c for c in complaints if isinstance(c.get("ctx", {}).get("error"), InputError)]
-    of_value = [
-        c for c in complaints if not c["type"].endswith(("_type", "literal_error"))
-    ]  # right type, wrong value
+    # right type, wrong value
+    of_value = [c for c in complaints if not c["type"].endswith(("_type", "literal_error"))]
     first: Any = (causes or of_value or complaints)[0]
     where = _where(first, model)
     if causes:

@@ -58,9 +58,8 @@ def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tens
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    x = (
-        (x >> 16).bitwise_and_(0xFFFF).bitwise_xor_(x)
-    )  # in place where it can be: fresh memory costs more than the arithmetic
+    # in place where it can be: fresh memory costs more than the arithmetic
+    x = (x >> 16).bitwise_and_(0xFFFF).bitwise_xor_(x)
     x *= 0x7FEB352D
     x = (x >> 15).bitwise_and_(0x1FFFF).bitwise_xor_(x)
     x *= -0x7B935975  # 0x846CA68B as a signed 32-bit number

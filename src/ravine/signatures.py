@@ -45,9 +45,8 @@ def _fields(
     fields = {}
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         assert argument.annotation is not None, f"{node.name}.{argument.arg} wants an annotation"
-        annotation = eval(
-            ast.unparse(argument.annotation), dict(vocabulary)
-        )  # our own source, a closed vocabulary
+        # our own source, a closed vocabulary
+        annotation = eval(ast.unparse(argument.annotation), dict(vocabulary))
         for mark in marks:
             annotation = Annotated[annotation, mark]
         fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))

@@ -206,9 +206,8 @@ def keras(name: str, bf16: bool = False, backend: str = "jax") -> Fit:
     if bf16:
         k.mixed_precision.set_global_policy("mixed_bfloat16")
     x, y = arrays(work)
-    x = (
-        x.transpose(0, 2, 3, 1).copy() if len(work.shape) == 3 else x
-    )  # channels last, Keras's own order
+    # channels last, Keras's own order
+    x = x.transpose(0, 2, 3, 1).copy() if len(work.shape) == 3 else x
     model = k.Sequential([k.layers.Input(x.shape[1:], dtype=x.dtype), *work.keras(k.layers)])
     model.compile(
         optimizer=k.optimizers.Adam(1e-3),

@@ -136,9 +136,8 @@ def resized_crop(
     height, width = batch.shape[2:]
     area = draw.uniform(size, low=scale[0], high=scale[1])
     aspect = torch.exp(draw.uniform(size, low=math.log(ratio[0]), high=math.log(ratio[1])))
-    across = (
-        (area * aspect * height / width).sqrt().clamp(max=1.0)
-    )  # fractions of the width and of the height
+    # fractions of the width and of the height
+    across = (area * aspect * height / width).sqrt().clamp(max=1.0)
     down = (area / aspect * width / height).sqrt().clamp(max=1.0)
     right = draw.uniform(size, low=-0.5, high=0.5) * (1 - across) * width
     below = draw.uniform(size, low=-0.5, high=0.5) * (1 - down) * height

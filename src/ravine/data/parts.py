@@ -59,9 +59,8 @@ def _fractions(source: Source, data: recipe.Data) -> dict[str, float]:
     wanted = {"test": data.test, "validation": data.validation}
     if "validation" in source.parts and not is_set(data, "test"):
         wanted["test"] = 0.0
-    if isinstance(
-        source.parts["train"], Ordered
-    ):  # it has no rows to choose from, so only what was asked for is an error
+    # it has no rows to choose from, so only what was asked for is an error
+    if isinstance(source.parts["train"], Ordered):
         wanted = {
             name: fraction if is_set(data, name) else 0.0 for name, fraction in wanted.items()
         }

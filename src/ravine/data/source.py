@@ -123,9 +123,8 @@ class Source:
     """Parts of data and their meaning; from ``facts``, plain data kept with the run, new files are
     read alike."""
 
-    parts: dict[
-        str, Any
-    ]  # "train", perhaps "validation" and "test" -> Split, or a text (str) to be cut
+    # "train", perhaps "validation" and "test" -> Split, or a text (str) to be cut
+    parts: dict[str, Any]
     task: str
     classes: tuple[str, ...] = ()
     vocabulary: int | None = None

@@ -25,11 +25,12 @@ _ALPHABETS = {
     "digits": string.digits,
     "letters": string.ascii_letters,
 }
+# of the copying task; 0 stays free, as it is the padding of token sequences
 _BLANK, _GO, _SYMBOLS = (
     1,
     2,
     8,
-)  # of the copying task; 0 stays free, as it is the padding of token sequences
+)
 
 
 def blobs(

@@ -230,9 +230,8 @@ class _Network(nn.Module):
     def __init__(self, model: nn.Module, answer: Callable[[Tensor], Tensor]):
         super().__init__()
         self.model = model
-        self.__dict__["answer"] = lambda outputs: answer(
-            outputs
-        )  # copied by name, with the run that it belongs to
+        # copied by name, with the run that it belongs to
+        self.__dict__["answer"] = lambda outputs: answer(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.answer(joined(self.model(x)))  # type: ignore[operator]

@@ -28,12 +28,13 @@ from ravine.files import sync, write_text
 
 _FORMAT = 1
 _NATIVE = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
+# an array of any other dtype is kept as its bytes
 _NATIVE |= {
     torch.int8,
     torch.int16,
     torch.int32,
     torch.int64,
-}  # an array of any other dtype is kept as its bytes
+}
 
 
 class Found(NamedTuple):
@@ -112,9 +113,8 @@ def prune(paths: Sequence[Path], keep: int = 2) -> None:
     complete = [path for path in paths if (path / "manifest.json").exists()]
     for path in set(paths) - set(complete[:keep]):
         with suppress(FileNotFoundError):
-            (
-                path / "manifest.json"
-            ).unlink()  # first, so that half a removal is not half a snapshot
+            # first, so that half a removal is not half a snapshot
+            (path / "manifest.json").unlink()
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -164,15 +164,13 @@ def _describe(array: Tensor) -> dict[str, Any]:
 
 
 def _bytes(array: Tensor) -> Tensor:
-    return array.as_strided((array.numel(),), (1,)).view(
-        torch.uint8
-    )  # contiguous: this is all of it
+    # contiguous: this is all of it
+    return array.as_strided((array.numel(),), (1,)).view(torch.uint8)
 
 
 def _typed(array: Tensor, dtype: torch.dtype) -> Tensor:
-    return (
-        array if array.dtype == dtype else array.clone().view(dtype)
-    )  # a clone is aligned for every dtype
+    # a clone is aligned for every dtype
+    return array if array.dtype == dtype else array.clone().view(dtype)
 
 
 def _hash(array: Tensor) -> str:

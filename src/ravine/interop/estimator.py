@@ -114,9 +114,8 @@ class _Estimator(BaseEstimator):
         """Train on arrays [N, ...]; the run directory is ``out``, or a temporary one, deleted with
         the estimator."""
         if self.out is None:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="ravine-"
-            )  # kept, so that it is deleted with the estimator
+            # kept, so that it is deleted with the estimator
+            self._folder = tempfile.TemporaryDirectory(prefix="ravine-")
         place = Path(self._folder.name) / "run" if self.out is None else Path(self.out)
         run = train(
             self._recipe(len(x), outputs), data=(x, y), model=self._module(), out=place, quiet=True

@@ -105,10 +105,11 @@ def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, draft)
+    # the sample inputs, a pickle, are left empty
     with (
         zipfile.ZipFile(draft) as whole,
         zipfile.ZipFile(path, "w") as kept,
-    ):  # the sample inputs, a pickle, are left empty
+    ):
         for name in whole.namelist():
             kept.writestr(name, b"" if "/sample_inputs/" in name else whole.read(name))
     draft.unlink()

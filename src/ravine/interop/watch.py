@@ -31,9 +31,8 @@ from ravine.recipe import Recipe
 # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
 SHARE = 0.0015
 FIRST = (1, 16, 64)  # steps that are always measured
-LOOKED = (
-    2**17
-)  # numbers of a layer's output that are looked at: of convolutions some samples, of dense layers all
+# numbers of a layer's output that are looked at: of convolutions some samples, of dense layers all
+LOOKED = 2**17
 WAITING = 256  # losses that wait to be read
 KEPT = 4096  # losses kept; older ones are thinned to every second
 FEWEST = 20  # losses that say something
@@ -47,13 +46,11 @@ class Sample:
     step: int
     norm: float  # of the whole gradient
     lr: float
-    gradients: dict[str, float] = field(
-        default_factory=dict
-    )  # weight's name -> gradient over weight, root mean squares
+    # weight's name -> gradient over weight, root mean squares
+    gradients: dict[str, float] = field(default_factory=dict)
     update: float = 0.0  # how far one step moves the weights, over their norm
-    layers: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # layer -> kind, zero_units, flat
+    # layer -> kind, zero_units, flat
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Watch:

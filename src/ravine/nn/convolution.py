@@ -222,9 +222,8 @@ class ChannelPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         last = x.shape[1] - self.size
-        windows = torch.stack(
-            [x[:, i : last + i + 1 : self.stride] for i in range(self.size)]
-        )  # [size, B, C', ...]
+        # [size, B, C', ...]
+        windows = torch.stack([x[:, i : last + i + 1 : self.stride] for i in range(self.size)])
         return windows.amax(0) if self.maximum else windows.mean(0)
 
 

@@ -126,9 +126,8 @@ class ClassLoss(SampleLoss):
             rows = self.rows(output, target.clamp_min(0))
             return rows if weights is None else rows * weights[target.clamp_min(0)]
         count = output.shape[-1]
-        every = torch.arange(count, device=output.device).repeat(
-            len(output)
-        )  # 0 ... K-1 for each row
+        # 0 ... K-1 for each row
+        every = torch.arange(count, device=output.device).repeat(len(output))
         rows = self.rows(output.repeat_interleave(count, 0), every).view(-1, count)
         return (rows * (target if weights is None else target * weights)).sum(-1)
 

@@ -127,10 +127,11 @@ class BinaryHinge(EntryLoss):
         self.register_buffer("margin", number(margin), persistent=False)
 
     def entry(self, output: Tensor, target: Tensor) -> Tensor:
+        # -1 is the negative class too
         margin, positive = (
             self.margin.to(output.dtype),
             target.clamp_min(0),
-        )  # -1 is the negative class too
+        )
         if_positive, if_negative = (margin - output).clamp_min(0), (margin + output).clamp_min(0)
         return positive * if_positive.pow(self.power) + (1 - positive) * if_negative.pow(self.power)
 

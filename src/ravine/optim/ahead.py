@@ -48,9 +48,8 @@ class SlowWeights:
         self.every = [float(parts[row].lookahead) for row in self.rows]
         self.alpha = [float(parts[row].lookahead_alpha) for row in self.rows]
         self.size, self.device, self.dtype = size, device, dtype
-        self.slow = torch.zeros(
-            len(self.rows), size, device=device, dtype=dtype
-        )  # [rows that look ahead, D]
+        # [rows that look ahead, D]
+        self.slow = torch.zeros(len(self.rows), size, device=device, dtype=dtype)
         if self.rows and not on_host(device):
             self.select: Rows = selection(self.rows, device)
             self.every_column = torch.tensor(self.every, dtype=torch.float64, device=device)

@@ -17,9 +17,8 @@ from ravine.layout import Layout
 
 Column: TypeAlias = Any  # a float, or a float64 Tensor [P, 1]
 
-TILE = (
-    2**15
-)  # elements of one matrix in a core's part of a tile: w, g, two slots and a temporary stay in its cache
+# elements of one matrix in a core's part of a tile: w, g, two slots and a temporary stay in its cache
+TILE = 2**15
 
 
 class State(Protocol):
@@ -88,9 +87,8 @@ def tensor(x: Column, like: Tensor) -> Tensor:
     the rows."""
     if isinstance(x, Tensor):
         return x.to(like.dtype)
-    return torch.full(
-        (), x, dtype=like.dtype, device=like.device
-    )  # a fill, not a copy from the host
+    # a fill, not a copy from the host
+    return torch.full((), x, dtype=like.dtype, device=like.device)
 
 
 def add(x: Tensor, y: Tensor, factor: Column) -> Tensor:

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ravine.layout import Layout
 
-_LONG = (
-    2**16
-)  # numbers from which a dot product takes half the time of a norm on two threads, and no longer on one
+# numbers from which a dot product takes half the time of a norm on two threads, and no longer on one
+_LONG = 2**16
 _EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ adds to the norm
 
 

@@ -64,13 +64,11 @@ class RowGroup:
         ]
         self.layout = layout if first.decay == "weights" else replace(layout, weights=layout.size)
         self.device, self.dtype = device, dtype
-        self.slots = {
-            name: self.empty() for name in self._slot_names()
-        }  # name -> [rows of the group, D]
+        # name -> [rows of the group, D]
+        self.slots = {name: self.empty() for name in self._slot_names()}
         names = [name for name in ("momentum", "beta1") if self.numbers[0].get(name)]
-        self.momentum_name = (
-            names[0] if names else None
-        )  # the number that a momentum schedule sets; none: not used
+        # the number that a momentum schedule sets; none: not used
+        self.momentum_name = names[0] if names else None
 
     @cached_property
     def select(self) -> Rows:

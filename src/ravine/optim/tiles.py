@@ -24,9 +24,8 @@ from ravine.optim.groups import Now, RowGroup, selection
 
 RUN = 8 * TILE  # elements of one matrix that a thread takes at a time
 
-_Tile = tuple[
-    Tensor, Tensor, dict[str, Tensor], Layout
-]  # w, g, the slots, and the layout of these columns
+# w, g, the slots, and the layout of these columns
+_Tile = tuple[Tensor, Tensor, dict[str, Tensor], Layout]
 
 
 class LongRows:

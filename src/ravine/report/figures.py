@@ -289,9 +289,8 @@ def _metric_of(axes: Axes) -> str:
 
 
 def _scale(metric: str, values: np.ndarray) -> np.ndarray:
-    return (
-        100 * values if measures.is_percent(metric) else np.clip(values, -1e30, 1e30)
-    )  # beyond, axes overflow
+    # beyond, axes overflow
+    return 100 * values if measures.is_percent(metric) else np.clip(values, -1e30, 1e30)
 
 
 def _finish(
@@ -366,9 +365,8 @@ def _fit(axes: Axes, metric: str, drawn: np.ndarray) -> None:
         if top > 100 * high:
             axes.set_ylim(low / 1.5, high * 10)
         return
-    if high > low and top > low + 3 * (
-        high - low
-    ):  # a member that exploded must not flatten all the others
+    # a member that exploded must not flatten all the others
+    if high > low and top > low + 3 * (high - low):
         axes.set_ylim(low - 0.05 * (high - low), high + 0.5 * (high - low))
     if metric == "lr":
         axes.set_ylim(0, 1.05 * top if top > 0 else 1)

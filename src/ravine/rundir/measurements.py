@@ -52,9 +52,8 @@ class Measurements:
         """Store losses [n, P] of the steps from ``first_step`` (0-based), one column per member;
         one transaction."""
         self._lock.take()
-        losses = np.where(
-            np.isnan(losses), np.nan, np.asarray(losses, dtype="<f8")
-        )  # one NaN, whatever its bits
+        # one NaN, whatever its bits
+        losses = np.where(np.isnan(losses), np.nan, np.asarray(losses, dtype="<f8"))
         rows = [
             row
             for j, member in enumerate(members)

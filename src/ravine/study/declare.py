@@ -46,9 +46,8 @@ def study(function: Callable[Concatenate[Study, P], Conclusion]) -> Callable[P, 
         return _conduct(function, args, kwargs)
 
     call.__signature__ = _public(function)  # type: ignore[attr-defined]
-    examples = function.__globals__.setdefault(
-        "__test__", {}
-    )  # doctest passes over wrapped functions
+    # doctest passes over wrapped functions
+    examples = function.__globals__.setdefault("__test__", {})
     examples[function.__name__] = function.__doc__ or ""
     return call
 

@@ -46,9 +46,8 @@ class Page:
 
     title: str
     sentences: Sequence[str]
-    figures: Mapping[str, tuple[str, Figure]] = field(
-        default_factory=dict
-    )  # file name -> (caption, figure)
+    # file name -> (caption, figure)
+    figures: Mapping[str, tuple[str, Figure]] = field(default_factory=dict)
     tables: Sequence[Table] = ()
     reading: Sequence[str] = ()  # how to read it
     pictures: Sequence[str] = ()  # further files in figures/, such as an interactive page
@@ -177,9 +176,8 @@ def cell(value: Any, column: str) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if column.endswith(" error") and isinstance(
-        value, float
-    ):  # relative, of a derivative: no percentage
+    # relative, of a derivative: no percentage
+    if column.endswith(" error") and isinstance(value, float):
         return f"{value:.2g}"
     if "." in column and not isinstance(value, list | tuple | Mapping):
         return f"{value:.4g}" if isinstance(value, float) else show_value(value)

@@ -193,9 +193,8 @@ def _declaration(node: ast.FunctionDef, module: str) -> StudySignature:
     for argument, default in _arguments(node):
         name, annotation = argument.arg, argument.annotation
         assert annotation is not None, f"{node.name}.{name} wants an annotation"
-        kind = eval(
-            ast.unparse(annotation), dict(_VOCABULARY)
-        )  # our own source, a closed vocabulary
+        # our own source, a closed vocabulary
+        kind = eval(ast.unparse(annotation), dict(_VOCABULARY))
         inner = typing.get_args(kind) or (kind,)
         if _Run in inner or _Recipe in inner:
             many = typing.get_origin(kind) is not None and not _optional(kind)

@@ -167,9 +167,8 @@ def augmented(
     x, y, names = _one_of_each(pipeline, count)
     x = pipeline.encoded(x)
     drawn = [pipeline.augmented(x, y, step) for step in range(draws)]
-    rows = torch.stack(
-        [x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1
-    )  # [n, 1 + draws, ...]
+    # [n, 1 + draws, ...]
+    rows = torch.stack([x.double().cpu(), *(each.double().cpu() for each, _ in drawn)], 1)
     groups = [
         ClassSamples(
             name,
@@ -231,9 +230,8 @@ def _one_of_each(pipeline: Pipeline, count: int) -> tuple[Tensor, Tensor, list[s
             [", ".join(f"{v:.4g}" for v in row[:3]) if values else "" for row in y.flatten(1)],
         )
     belongs = _belonging(y, pipeline.outputs)
-    rank = (belongs.long().cumsum(0) * belongs).amax(
-        1
-    )  # 1 for the first of its class, 2 for the second, …
+    # 1 for the first of its class, 2 for the second, …
+    rank = (belongs.long().cumsum(0) * belongs).amax(1)
     order = torch.argsort(rank * pipeline.outputs + belongs.long().argmax(1), stable=True)[:count]
     names = [
         ", ".join(pipeline.classes[k] for k in row.nonzero().flatten().tolist())

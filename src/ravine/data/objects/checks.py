@@ -11,9 +11,8 @@ from ravine.errors import InputError
 def finite(x: Tensor, where: str, names: tuple[str, ...] = (), *, padded: bool = False) -> None:
     """No NaN, no infinity; whole time steps of NaN at the end of a sequence are padding where that
     is allowed."""
-    if not x.is_floating_point() or bool(
-        torch.isfinite(x.sum())
-    ):  # a float64 sum would copy the data
+    # a float64 sum would copy the data
+    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):
         return
     bad = ~torch.isfinite(x)
     if padded and x.ndim == 3:

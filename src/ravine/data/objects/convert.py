@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ravine.errors import InputError
 
-PADDED_TARGET = (
-    -100
-)  # a time step without a target, as in torch.nn.CrossEntropyLoss(ignore_index=-100)
+# a time step without a target, as in torch.nn.CrossEntropyLoss(ignore_index=-100)
+PADDED_TARGET = -100
 _WIDER = {"u2": "i4", "u4": "i8", "u8": "i8", "f2": "f4", "f16": "f8"}
 
 
@@ -102,9 +101,8 @@ def _from_numpy(value: Any, where: str) -> Tensor | np.ndarray:
         else np.asarray(array, dtype=kind)
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*not writable.*"
-        )  # mapped files: nothing here writes to them
+        # mapped files: nothing here writes to them
+        warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(array)
 
 

@@ -9,9 +9,8 @@ from functools import cache
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
-_KEPT = (
-    1 << 30
-)  # bytes: as much may lie free at the heap's end, and smaller blocks come from the heap
+# bytes: as much may lie free at the heap's end, and smaller blocks come from the heap
+_KEPT = 1 << 30
 
 
 @cache

@@ -32,9 +32,8 @@ class Calendar:
         self._pipelines = [held[size] for size in sizes]  # of each epoch; the last one's goes on
         lengths = [math.ceil(p.epoch_steps / self.accumulate) for p in self._pipelines]
         self.epoch_steps = lengths[0]
-        self._starts = [
-            sum(lengths[:epoch]) for epoch in range(len(lengths))
-        ]  # the first step of each epoch
+        # the first step of each epoch
+        self._starts = [sum(lengths[:epoch]) for epoch in range(len(lengths))]
         self._last = lengths[-1]
 
     def place(self, step: int) -> tuple[int, int]:

@@ -133,8 +133,7 @@ def evaluate(
         for name, function in metrics.items():
             each = [function(torch.cat(own), target) for own in outputs]
             values = np.array(each, dtype=np.float64)
-            for place in np.ndindex(
-                values.shape[1:]
-            ):  # a matrix: one number for each place, confusion_matrix_0_1
+            # a matrix: one number for each place, confusion_matrix_0_1
+            for place in np.ndindex(values.shape[1:]):
                 found["_".join([name, *map(str, place)])] = values[(slice(None), *place)]
     return found

@@ -227,11 +227,12 @@ class Stepper:
             population.grad.mul_(self.mask)
         if scale is not None:
             population.grad.masked_fill_(scale == 0, 0.0)
+        # [P], before clipping
         norms = clip(
             population.grad,
             population.layout,
             *(self._clips if self._clipped else (None, None, None)),
-        )  # [P], before clipping
+        )
         # a row with a loss or norm that is not finite does not move; the other rows are unaffected
         moves = self._moves(losses, norms)
         others = self.torch_rows.step if self.torch_rows else None

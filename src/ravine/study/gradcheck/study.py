@@ -148,9 +148,8 @@ def _tensors(
 ) -> Iterator[dict[str, Any]]:
     analytic, size = _analytic(recipe, population, batch)
     base = population.theta[0].detach().clone()
-    rounding = (
-        2 * torch.finfo(torch.float64).eps * size / STEP
-    )  # of a difference, where the gradient is next to nothing
+    # of a difference, where the gradient is next to nothing
+    rounding = 2 * torch.finfo(torch.float64).eps * size / STEP
     floor = max(
         FLOOR * float(analytic.abs().max()), rounding / RIGHT, torch.finfo(torch.float64).tiny
     )

@@ -50,9 +50,8 @@ class Grid:
     x: np.ndarray
     y: np.ndarray  # one value for a line
     at: Callable[[int], Tensor]
-    buffers: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # [points, ...] of a line, where they change along it
+    # [points, ...] of a line, where they change along it
+    buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
 @study

@@ -47,9 +47,8 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
     figures = {
         "accuracy": (f"{measures.title(metric)} against sparsity", sparsity_figure(summary, metric))
     }
-    if any(
-        row["early stop"][0] == row["early stop"][0] for row in table
-    ):  # else there is no validation part
+    # else there is no validation part
+    if any(row["early stop"][0] == row["early stop"][0] for row in table):
         figures["early_stop"] = (
             "Iterations to early stopping",
             sparsity_figure(summary, "early stop"),

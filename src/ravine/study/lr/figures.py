@@ -62,9 +62,8 @@ def curves_figure(
 ) -> Figure:
     """Smoothed loss over steps, coloured from the lowest rate to the highest; what diverged is
     dashed."""
-    colours = ListedColormap(
-        matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256))
-    )  # its lightest is lost on white
+    # its lightest is lost on white
+    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)))
     norm = LogNorm(rates[0], rates[-1])
     first = summary["first_loss"]
     with style():

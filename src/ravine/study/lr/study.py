@@ -135,8 +135,7 @@ def _conclude(
 ) -> Conclusion:
     found = judge(rates, losses, stopped)
     width = max(1, max(map(len, losses)) // 20)
-    courses = [
-        smoothed(loss, width)[: max(1, len(loss) - width // 2)] for loss in losses
-    ]  # the ends are means of few
+    # the ends are means of few
+    courses = [smoothed(loss, width)[: max(1, len(loss) - width // 2)] for loss in losses]
     summary = {**found, "steps": max(map(len, losses)), "seconds": study.seconds}
     return summary, page_of(study, summary, rates, courses)

@@ -32,10 +32,11 @@ class Asker:
             raise unknown("--method", name, [f"optuna:{n}" for n in known])
         kind = getattr(optuna.samplers, wanted)
         takes = inspect.signature(kind).parameters
+        # the whole population is drawn before any result is known
         options = {
             "seed": seed,
             "constant_liar": True,
-        }  # the whole population is drawn before any result is known
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -79,8 +79,7 @@ def recent_of(run: Any, metric: str) -> float:
 def best_of(outcomes: Sequence[Outcome], metric: str) -> Outcome:
     def place(outcome: Outcome) -> tuple[float, float]:
         recent = float(np.mean([recent_of(run, metric) for run in outcome.runs]))
-        return ranked(
-            float(np.mean(outcome.scores)), recent, metric
-        )  # one that is not finite comes last
+        # one that is not finite comes last
+        return ranked(float(np.mean(outcome.scores)), recent, metric)
 
     return min(outcomes, key=place)

@@ -195,9 +195,8 @@ class DenseNetwork:
                 *z.shape[:-2], 1, -1
             )
             total = losses.sum()
-        return losses.detach(), torch.autograd.grad(total, z)[
-            0
-        ].contiguous()  # a sum's gradient is one number, expanded
+        # a sum's gradient is one number, expanded
+        return losses.detach(), torch.autograd.grad(total, z)[0].contiguous()
 
 
 def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

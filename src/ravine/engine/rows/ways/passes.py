@@ -137,10 +137,11 @@ def affine(
 
     def backward(g: Tensor) -> Tensor:
         nonlocal given
+        # kept no longer than needed: the next step takes the same memory, still in the caches
         a, given = (
             given.mT,
             weight,
-        )  # kept no longer than needed: the next step takes the same memory, still in the caches
+        )
         if shared:
             slope.copy_(torch.mm(g.flatten(0, 1), a).view(slope.shape))
         elif whole:

@@ -104,9 +104,8 @@ class Parts(OneByOne):
         rows, parts = self.population, self.arithmetic.threads
         total = rows.objectives[0].loss.total  # of samples, or of their class weights
         whole = total(y)
-        others = rows.grad.new_empty(
-            parts - 1, rows.layout.size
-        )  # the first part fills grad itself
+        # the first part fills grad itself
+        others = rows.grad.new_empty(parts - 1, rows.layout.size)
         more = [[view(row, entry) for entry in rows.layout.entries] for row in others]
         into = [rows.gradients_of[0], *more]
 
