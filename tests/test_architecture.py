@@ -134,6 +134,24 @@ def test_nothing_reads_or_writes_pickle(file):
             assert pickles or called not in {"np.save", "numpy.save"}, "say allow_pickle=False"
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_texts_are_written_whole_or_not_at_all(file):
+    """By ``files.write_text``, or to the path that ``files.atomic`` lends; the lock's number alone is
+    written in place."""
+    if file.name in ("files.py", "locks.py"):
+        return
+    written = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == "write_text":
+                written.append(ast.unparse(node))
+            if node.func.attr == "open" and any(
+                isinstance(a, ast.Constant) and str(a.value)[:1] in ("w", "a") for a in node.args
+            ):
+                assert ast.unparse(node.func.value) == "partial", ast.unparse(node)
+    assert not written, written
+
+
 def test_what_is_imported_is_a_stated_dependency():
     project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))[
         "project"

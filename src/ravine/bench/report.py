@@ -14,6 +14,7 @@ from typing import Any
 from ravine.bench.measure import Timing
 from ravine.bench.peers import PEERS
 from ravine.bench.works import POPULATIONS, WORKS, operations
+from ravine.files import write_text
 from ravine.machine import machine as machine_facts
 from ravine.machine import versions
 
@@ -39,14 +40,14 @@ def write(timings: Sequence[Timing], out: Path, threads: int) -> dict[str, Any]:
         "timings": [t.to_dict() for t in timings],
         "ratios": ratios(timings),
     }
-    (out / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_text(out / "results.json", json.dumps(found, indent=1))
     lines = [
         tables(timings),
         of_peak(timings, found["machine"]["gemm_gflops"]),
         carried(found["machine"]),
         "",
     ]
-    (out / "speed.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(out / "speed.md", "\n".join(lines))
     draw(timings, out / "speed.svg", carried(found["machine"]))
     return {"out": str(out), "ratios": found["ratios"], "machine": found["machine"]}
 
@@ -63,9 +64,9 @@ def write_race(rows: list[dict[str, Any]], out: Path, threads: int) -> dict[str,
         lines.append(
             f"| {PEERS[row['peer']][0]} | {middle} | {each} | {row['epochs']} | {scores} |"
         )
-    (out / "target.md").write_text("\n".join([*lines, "", carried(facts), ""]), encoding="utf-8")
+    write_text(out / "target.md", "\n".join([*lines, "", carried(facts), ""]))
     found: dict[str, Any] = {"machine": facts, "rows": rows}
-    (out / "target.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_text(out / "target.json", json.dumps(found, indent=1))
     return {"out": str(out), **found}
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ravine.engine.run import Run
 from ravine.errors import InputError, first_line, unknown
-from ravine.files import new_directory, to_json
+from ravine.files import new_directory, to_json, write_text
 from ravine.nn.stack import example
 from ravine.study.ensemble.study import Ensemble
 from ravine.study.ensemble.study import opened as open_model
@@ -55,7 +55,7 @@ def export(
         {name: value.contiguous().clone() for name, value in model.state_dict().items()},
         folder / "model.safetensors",
     )
-    (folder / "recipe.toml").write_text(opened.recipe.to_toml(), encoding="utf-8")
+    write_text(folder / "recipe.toml", opened.recipe.to_toml())
     tensors, facts = opened.pipeline.state()
     save_file(
         {name: value.contiguous().cpu().clone() for name, value in tensors.items()},
@@ -79,7 +79,7 @@ def export(
         "torch": torch.__version__,
         "result": None if isinstance(opened, Ensemble) else opened.result,
     }
-    (folder / "export.json").write_text(to_json(description, indent=1), encoding="utf-8")
+    write_text(folder / "export.json", to_json(description, indent=1))
     return {
         "path": str(folder),
         "form": form,

@@ -12,6 +12,7 @@ from pathlib import Path
 from ravine.data.read.cache import cache_root
 from ravine.data.read.download import fetch
 from ravine.errors import InputError, RavineError
+from ravine.files import write_text
 
 PREFIX = "hf:"
 LIMIT = 8 << 30  # bytes
@@ -57,7 +58,7 @@ def weights(name: str, context: ssl.SSLContext | None = None) -> Path:
     fetch(url, to, sha256=None, limit=LIMIT, context=context)
     found = _sha256(to)
     if not digest.exists():
-        digest.write_text(found + "\n", encoding="ascii")
+        write_text(digest, found + "\n")
     elif digest.read_text(encoding="ascii").strip() != found:
         raise RavineError(
             f"{to}: the file is not the one that was fetched (its sha256 is {found}); "

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
-from ravine.files import atomic
+from ravine.files import write_text
 from ravine.machine import machine
 
 ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
@@ -86,8 +86,8 @@ def remembered(*parts: Any) -> dict[str, Any] | None:
 
 def remember(choice: dict[str, Any], *parts: Any) -> None:
     """Keep it for the next run; a cache that cannot be written is no failure."""
-    with contextlib.suppress(OSError), atomic(_path(parts)) as fresh:
-        fresh.write_text(json.dumps(choice), encoding="utf-8")
+    with contextlib.suppress(OSError):
+        write_text(_path(parts), json.dumps(choice))
 
 
 def _path(parts: Sequence[Any]) -> Path:

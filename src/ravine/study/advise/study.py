@@ -21,6 +21,7 @@ from ravine.doctor.judgement import judge
 from ravine.doctor.table import declaration, diagnosis_table
 from ravine.engine.run import Run
 from ravine.errors import InputError
+from ravine.files import atomic
 from ravine.study import measuring
 from ravine.study.advise.figures import page_of
 from ravine.study.declare import Common, Conclusion, study
@@ -362,7 +363,7 @@ def _far_off(outputs: measuring.Outputs) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["sample"])
         writer.writeheader()
         writer.writerows(rows)

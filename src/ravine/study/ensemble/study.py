@@ -19,6 +19,7 @@ from ravine.engine import snapshot
 from ravine.engine.rows.population import Objective, joined, view
 from ravine.engine.run import Run
 from ravine.errors import InputError
+from ravine.files import write_text
 from ravine.nn.answers import Answers
 from ravine.nn.build import layout
 from ravine.recipe import Recipe
@@ -245,9 +246,8 @@ def _conclude(study: Study) -> Conclusion:
         "ensemble": str(study.path),
         "seconds": study.seconds,
     }
-    (study.path / "ensemble.json").write_text(
-        json.dumps({"members": len(saved), "combine": saved.combine}), encoding="utf-8"
-    )
+    kept = {"members": len(saved), "combine": saved.combine}
+    write_text(study.path / "ensemble.json", json.dumps(kept))
     return summary, page_of(study, summary)
 
 

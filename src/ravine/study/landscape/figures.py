@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
 
-from ravine.study.directory import Study, plain, write_text
+from ravine.files import plain, write_text
+from ravine.study.directory import Study
 from ravine.study.page import Page, Table
 from ravine.study.panels import (
     COLOURS,

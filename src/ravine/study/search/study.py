@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from ravine.catalogue import Count, Duration, Positive
+from ravine.files import write_text
 from ravine.measures import better_is
 from ravine.recipe import Recipe, fields
 from ravine.study import measuring
@@ -204,7 +205,7 @@ def _conclude(
 ) -> Conclusion:
     chosen, rejected = _choice(outcomes, metric)
     test = study.once("test", lambda: _tested(chosen, study.data))
-    (study.path / "chosen.toml").write_text(chosen.recipe.to_toml(), encoding="utf-8")
+    write_text(study.path / "chosen.toml", chosen.recipe.to_toml())
     base = next(outcome for outcome in outcomes if outcome.trial is None)
     changed = architecture(chosen.recipe) != architecture(study.recipe)
     summary = {
