@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from ravine.engine.execution.device import kernel_threads
 from ravine.engine.programs import Program
 from ravine.engine.rows.members import Members
 from ravine.engine.rows.step import Stepper
@@ -24,10 +25,11 @@ def seconds_per_step(program: Program, timed: int = TIMED) -> float:
     program.population.train()
     rate = np.zeros((1, len(recipes)))
     times: list[float] = []
-    while len(times) < WARMUP + timed and (len(times) <= WARMUP or sum(times) < MOST_SECONDS):
-        batch = program.pipeline.batch(len(times))
-        began = time.perf_counter()
-        measured = stepper.run([[batch]], len(times), rate, None)
-        float(measured.losses[0, 0])  # waits for the device
-        times.append(time.perf_counter() - began)
+    with kernel_threads(program.execution.threads):
+        while len(times) < WARMUP + timed and (len(times) <= WARMUP or sum(times) < MOST_SECONDS):
+            batch = program.pipeline.batch(len(times))
+            began = time.perf_counter()
+            measured = stepper.run([[batch]], len(times), rate, None)
+            float(measured.losses[0, 0])  # waits for the device
+            times.append(time.perf_counter() - began)
     return float(np.median(times[WARMUP:]))

@@ -10,7 +10,7 @@ from ravine.errors import InputError
 from ravine.starters.rules import LEAST_STEPS, Draft
 
 MINUTES = 3.0  # where none are given: as long as a coffee takes
-SHARE = 0.9  # of the time is planned; starting, evaluating and the report take the rest
+SHARE = 0.9  # of the time is for planning and training; the doctor and the report take the rest
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,19 @@ class Plan:
 
 
 def plan(
-    made: Draft, cost: Cost, flops: list[float], epoch_steps: int, minutes: float | None
+    made: Draft,
+    cost: Cost,
+    flops: list[float],
+    epoch_steps: int,
+    minutes: float | None,
+    spent: float = 0.0,
 ) -> Plan:
     """The largest network of the draft that has LEAST_STEPS twice over within the time, and as many
     epochs as fit, but no more than the data has use for.
 
     ``flops``: operations a sample of each of the draft's networks; a step of another network is
-    taken to cost in proportion. With ``minutes`` given all the time is used; without, MINUTES.
+    taken to cost in proportion. ``spent``: seconds that are gone already. With ``minutes`` given all
+    the time is used; without, MINUTES.
 
     >>> made = Draft(models=[{"kind": "small"}, {"kind": "large"}], most_steps=4000)
     >>> found = plan(made, Cost(0.01, 0.1, 1.0), [1.0, 4.0], epoch_steps=20, minutes=None)
@@ -49,7 +55,7 @@ def plan(
     """
     if minutes is not None and not minutes > 0:
         raise InputError("minutes", got=minutes, expected="more than 0")
-    seconds = 60 * SHARE * (minutes or MINUTES)
+    seconds = max(60 * SHARE * (minutes or MINUTES) - spent, 1.0)
     costs = [_epoch(cost, one / cost.flops, epoch_steps) for one in flops]
     wanted = 2 * LEAST_STEPS / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def starter(
     >>> made.recipe.model.kind, made.recipe.data.batch
     ('resnet9', 128)
     """
-    edits = dict(edits or {})
+    began, edits = time.perf_counter(), dict(edits or {})
     base = Recipe(data={"source": _bounded(dict(source))})
     base = base.edit({path: value for path, value in edits.items() if path.startswith("data.")})
     read_ahead(base.data, pipelines=3)  # to know the data, to time a step, and to train
@@ -54,7 +55,7 @@ def starter(
     recipe = base.edit({"name": _name(source)} | _open(made.fields, edits)).edit(
         {path: value for path, value in edits.items() if not path.startswith("model")}
     )
-    recipe, more = _planned(recipe, made, edits, minutes)
+    recipe, more = _planned(recipe, made, edits, minutes, began)
     why = {
         path: reason
         for path, reason in _open(made.why | more, edits).items()
@@ -87,17 +88,19 @@ def facts_of(pipeline: Pipeline) -> Facts:
 
 
 def _planned(
-    recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: float | None
+    recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: float | None, began: float
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with its network and its length."""
     recipe = recipe.edit({"model": made.models[0]})
-    program = programs_of([recipe], test=False)[0]
+    # As for a long plan: the way to run it is then timed, not ruled.
+    program = programs_of([recipe.edit({"stop.after": f"{made.most_steps}it"})], test=False)[0]
     pipeline = program.pipeline
     step = seconds_per_step(program)
     held = pipeline.size("validation") if pipeline.has("validation") else 0
     flops = [_flops(model, pipeline) for model in made.models]
     cost = Cost(step, FORWARD * step * held / pipeline.batch_size, flops[0])
-    found = plan(made, cost, flops, pipeline.epoch_steps, minutes)
+    spent = time.perf_counter() - began
+    found = plan(made, cost, flops, pipeline.epoch_steps, minutes, spent)
     fields: dict[str, Any] = {"model": found.model, "stop.after": f"{found.epochs}ep"}
     why = {"model": found.why_model, "stop.after": found.why_epochs}
     steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
