@@ -22,6 +22,7 @@ from ravine.starters.rules import LARGE_IMAGE, SMALL_IMAGE, Draft, Facts, draft
 from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
+LEAST_CHOSEN_BY = 500  # validation images, under which the best epoch is the luckiest
 LEAST_AVERAGED = 200  # steps, under which an average would lag behind
 
 
@@ -107,7 +108,7 @@ def _planned(
     if made.averaged and steps >= LEAST_AVERAGED:
         fields["average.ema"] = round(1 - AVERAGED / steps, 4)
         why["average.ema"] = f"an average over about 1/{AVERAGED} of the run has less noise"
-    if pipeline.has("validation"):
+    if pipeline.has("validation") and not (made.averaged and held < LEAST_CHOSEN_BY):
         monitor = "val_loss" if pipeline.task == "regression" else "val_accuracy"
         monitor = "val_loss" if pipeline.task == "sequence" else monitor
         fields |= {"stop.best": True, "stop.monitor": monitor}
