@@ -28,7 +28,7 @@ from ravine.bench.works import WORKS, Work, arrays
 from ravine.catalogue import make
 from ravine.layout import Layout
 from ravine.machine import machine, versions
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 from ravine.rundir import RunDir
 
 FUSED = ("sgd", "adam", "adamw", "adagrad")

@@ -23,7 +23,7 @@ from torch import Tensor
 from ravine.catalogue import make, table
 from ravine.layout import Layout
 from ravine.machine import machine
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 
 FUSED = {"fused": True}
 THEIRS: dict[str, tuple[Any, dict[str, Any]]] = {

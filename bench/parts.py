@@ -27,7 +27,7 @@ from ravine.engine.execution.memory import keep_freed_memory
 from ravine.engine.programs import populate
 from ravine.engine.rows.ways import Arithmetic, OneByOne, Parts, Way
 from ravine.layout import Layout
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 from ravine.recipe import Recipe
 
 WIDTH, TURNS = 1_663_370, 15  # LeNet's weights; turns of each way

@@ -17,7 +17,7 @@ from ravine.catalogue import Technique, make
 from ravine.layout import Layout
 from ravine.nn.build import build
 from ravine.optim.descent import path
-from ravine.optim.row_schedules import Schedules
+from ravine.optim.rows.planned_rates import Schedules
 from ravine.report.figures import COLOURS, DASHES, FAINT, style
 
 SIZE = (6.4, 2.5)  # inches, two panels

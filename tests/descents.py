@@ -13,7 +13,7 @@ from torch import Tensor
 from ravine.catalogue import make
 from ravine.layout import Layout
 from ravine.optim.clipping import clip
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 
 LAYOUT = Layout.of(
     [

@@ -11,7 +11,7 @@ from torch import Tensor
 from descents import LAYOUT
 from ravine.catalogue import find, make, table
 from ravine.layout import Layout
-from ravine.optim.projection import RowConstraints
+from ravine.optim.rows.projections import RowConstraints
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("max_norm", {"limit": 1.0}),

@@ -13,7 +13,7 @@ from ravine.catalogue import make
 from ravine.engine.execution.denormals import denormals_flushed
 from ravine.engine.execution.device import kernel_threads
 from ravine.layout import Layout
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 
 MANY = 1 << 18
 pytestmark = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from ravine import Recipe, measures
 from ravine.catalogue import find, make, table
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.stopping import Stopping
-from ravine.optim.row_schedules import Schedules
+from ravine.optim.rows.planned_rates import Schedules
 from ravine.report import overview, run_page, server
 from ravine.rundir import RunDir
 from ravine.study import measuring

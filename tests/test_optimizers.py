@@ -14,7 +14,7 @@ from torch import Tensor
 
 from descents import LAYOUT, STEPS, Update, by_hand, by_torch, part, population, problem
 from ravine.catalogue import table
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 
 # --- references that PyTorch does not have, for one tensor: (w, g, memory, t, lr, decay, is_weight) -> new w ---
 
@@ -345,7 +345,7 @@ def test_tiles(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = population(parts, steps=20)
     for module in ("tiles", "rows", "layerwise"):
         monkeypatch.setattr(f"ravine.optim.{module}.TILE", tile)
-    monkeypatch.setattr("ravine.optim.rows.fits", lambda group: False)
+    monkeypatch.setattr("ravine.optim.rows.optimizer.fits", lambda group: False)
     doubled = population([p for p in parts for _ in range(3)], steps=20)
     torch.testing.assert_close(doubled, expected.repeat_interleave(3, 0), rtol=1e-11, atol=1e-11)
 

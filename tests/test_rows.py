@@ -13,9 +13,9 @@ from torch import Tensor
 
 from descents import LAYOUT, part
 from ravine.errors import RavineError
-from ravine.optim import fused, tiles
-from ravine.optim.groups import Now, RowGroup
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows import fused, tiles
+from ravine.optim.rows.groups import Now, RowGroup
+from ravine.optim.rows.optimizer import RowOptimizer
 from test_optimizers import CASES, IDS
 
 WAYS = [tiles.LongRows, tiles.ShortRows, tiles.DeviceRows, fused.FusedRows]

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler as theirs
 
 from ravine.catalogue import make, table
 from ravine.errors import InputError
-from ravine.optim.row_schedules import Schedules, tabulate
+from ravine.optim.rows.planned_rates import Schedules, tabulate
 from ravine.optim.scaling import batch_sizes, scaled_lr
 
 

@@ -15,7 +15,7 @@ from ravine import durations
 from ravine.engine import finetune
 from ravine.engine.programs import Model
 from ravine.errors import InputError
-from ravine.optim.row_schedules import tabulate, tabulate_torch
+from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
 from ravine.own import model_code, name_of
 from ravine.part import Part
 from ravine.recipe import Recipe, from_keywords

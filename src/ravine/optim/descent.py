@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ravine.catalogue import make
 from ravine.layout import Layout
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 
 
 def path(

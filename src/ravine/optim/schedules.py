@@ -2,7 +2,7 @@
 
 ``t`` is an array of step numbers from 0, counted after the warm-up; ``total`` the steps after the
 warm-up; ``epoch`` the steps of an epoch. Durations in per cent are of ``total``. Warm-up, floor and
-momentum are the same for all schedules and are in ``row_schedules``.
+momentum are the same for all schedules and are in ``planned_rates``.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def on_plateau(
     metric to be maximised, than best * (1 - threshold) for one to be minimised; a value that is not
     finite is none. During the cooldown epochs without improvement do not count. ``mode = "auto"``
     is the way in which the metric improves. Where a run has no accuracy (regression),
-    ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``row_schedules.Schedules``; this
+    ``val_accuracy`` stands for ``val_loss``. What was observed is kept by ``planned_rates.Schedules``; this
     function, without it, is 1.
 
     ``monitor`` names the metric; ``factor`` is what the multiplier falls by.

@@ -33,7 +33,7 @@ from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values
 from ravine.engine.rows.step import Measured, Stepper
 from ravine.errors import RavineError
-from ravine.optim.row_schedules import Schedules
+from ravine.optim.rows.planned_rates import Schedules
 
 BLOCK_SECONDS = 0.4
 SNAPSHOT_SECONDS = 10.0

@@ -13,7 +13,7 @@ from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.stopping import Stopping
 from ravine.engine.programs import Program
 from ravine.engine.rows.members import Column, Facts, Newcomers
-from ravine.optim.row_schedules import Schedules
+from ravine.optim.rows.planned_rates import Schedules
 from ravine.randomness import generator
 from ravine.recipe import Recipe
 

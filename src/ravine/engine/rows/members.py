@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.errors import InputError
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.optimizer import RowOptimizer
 from ravine.recipe import Recipe
 
 Arrays = dict[str, Tensor]

@@ -23,10 +23,10 @@ from ravine.engine.rows.own_step import Recorded, is_in_parts
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import TorchRows
 from ravine.optim.clipping import clip
-from ravine.optim.groups import on_host
 from ravine.optim.penalties import add_penalty_gradients, soft_threshold
-from ravine.optim.projection import RowConstraints
-from ravine.optim.rows import RowOptimizer
+from ravine.optim.rows.groups import on_host
+from ravine.optim.rows.optimizer import RowOptimizer
+from ravine.optim.rows.projections import RowConstraints
 from ravine.randomness import key, normal
 
 # numbers in theta from which, on a GPU, an optimiser's formula is compiled to one pass; not measured

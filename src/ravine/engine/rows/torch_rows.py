@@ -17,7 +17,7 @@ from ravine.engine.rows.members import Arrays, Column, Facts, Newcomers
 from ravine.engine.rows.nested import pack, unpack
 from ravine.engine.rows.own_step import is_in_parts
 from ravine.errors import InputError, RavineError, first_line
-from ravine.optim.groups import Now
+from ravine.optim.rows.groups import Now
 from ravine.recipe import Recipe
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.layout import Layout
-from ravine.optim.groups import Rows, selection
+from ravine.optim.rows.groups import Rows, selection
 
 
 class RowConstraints:

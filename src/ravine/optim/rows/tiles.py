@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ravine.layout import Layout
 from ravine.optim.arithmetic import TILE
-from ravine.optim.groups import Now, RowGroup, selection
+from ravine.optim.rows.groups import Now, RowGroup, selection
 
 RUN = 8 * TILE  # elements of one matrix that a thread takes at a time
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from ravine.catalogue import Part
 from ravine.errors import RavineError
 from ravine.layout import Layout
-from ravine.optim.ahead import Ahead, SlowWeights
 from ravine.optim.arithmetic import TILE
-from ravine.optim.fused import FusedRows, fits
-from ravine.optim.groups import Now, RowGroup, grouped, on_host
-from ravine.optim.tiles import DeviceRows, LongRows, ShortRows
+from ravine.optim.rows.ahead import Ahead, SlowWeights
+from ravine.optim.rows.fused import FusedRows, fits
+from ravine.optim.rows.groups import Now, RowGroup, grouped, on_host
+from ravine.optim.rows.tiles import DeviceRows, LongRows, ShortRows
 
 
 class RowOptimizer:

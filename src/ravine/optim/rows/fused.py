@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.optim.groups import Now, RowGroup, on_host
+from ravine.optim.rows.groups import Now, RowGroup, on_host
 
 _Call = Callable[["_Pieces", dict[str, float], float, float], None]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.optim.arithmetic import cast
-from ravine.optim.groups import Now, RowGroup, Rows, on_host, selection
+from ravine.optim.rows.groups import Now, RowGroup, Rows, on_host, selection
 
 
 class Ahead:
