@@ -231,8 +231,8 @@ def test_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     thetas = []
     for device in (False, True):
         if device:
-            for module in ("rows", "fused", "ahead"):
-                monkeypatch.setattr(f"ravine.optim.{module}.on_host", lambda device: False)
+            for module in ("optimizer", "fused", "ahead"):
+                monkeypatch.setattr(f"ravine.optim.rows.{module}.on_host", lambda device: False)
         optimizer, theta = fresh(parts, torch.float64)
         advance(optimizer, theta, range(1, 8))
         before = theta.clone()
