@@ -343,8 +343,8 @@ def test_tiles(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     the same."""
     parts = [ours(kind, fields, decays(kind, fields)) for kind, fields, _ in CASES]
     expected = population(parts, steps=20)
-    for module in ("tiles", "rows", "layerwise"):
-        monkeypatch.setattr(f"ravine.optim.rows.{module}.TILE", tile)
+    for module in ("rows.tiles", "rows.optimizer", "layerwise"):
+        monkeypatch.setattr(f"ravine.optim.{module}.TILE", tile)
     monkeypatch.setattr("ravine.optim.rows.optimizer.fits", lambda group: False)
     doubled = population([p for p in parts for _ in range(3)], steps=20)
     torch.testing.assert_close(doubled, expected.repeat_interleave(3, 0), rtol=1e-11, atol=1e-11)
