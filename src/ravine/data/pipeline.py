@@ -13,12 +13,13 @@ from torch import Tensor
 from ravine import recipe
 from ravine.data.draw import Draw, Samples, of_inputs
 from ravine.data.objects.arrays import from_python
+from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order
 from ravine.data.own import technique
 from ravine.data.parts import divide, is_set
-from ravine.data.preparation import Preparation, Prepare
+from ravine.data.preparation import Preparation, Prepare, refuse_several
 from ravine.data.read import reading
 from ravine.data.read.cache import data_root
 from ravine.data.source import Arrays, Batch, Source, Split
@@ -57,6 +58,8 @@ class Pipeline:
         whole numbers [N, T] may be tokens."""
         source = divide(_load(data, arrays, Path(root) if root else data_root()), data)
         source.vocabulary = source.vocabulary if tokens else None
+        if "fields" in source.facts and data.augment:
+            refuse_several("data.augment")
         carried = Preparation.from_state(*fitted) if fitted else None
         inputs = Rows.of_split(source.parts["train"], 0)
         preparation = Preparation.fit(source, inputs, data.preprocess, fitted=carried)
@@ -142,6 +145,9 @@ class Pipeline:
     def _rows(self, x: Any) -> Tensor:
         if isinstance(x, str):
             return reading.prompt(x, self.task, self.vocabulary, self.classes)
+        fields = self.preparation.facts.get("fields")
+        if fields is not None and several(x):
+            return Fields.from_dict(fields).pack(x)
         may_miss = "columns" in self.preparation.facts
         return reading.as_rows(x, self.raw_shape, self.preparation.tokens, may_miss=may_miss)
 

@@ -69,6 +69,8 @@ class Preparation:
                 expected="data whose preprocessing does not depend on columns",
             )
         first: list[Transform] = [source.encode(inputs)] if source.encode else []
+        if "fields" in source.facts and preprocess:
+            refuse_several("data.preprocess")
         of_inputs = [part for part in preprocess if part.arguments.get("of") != "targets"]
         of_targets = [part for part in preprocess if part.arguments.get("of") == "targets"]
         if of_targets and self.task != "regression":
@@ -213,6 +215,15 @@ class Prepare:
         return (
             plain and not self._padded and x.dtype == self.input_dtype and x.device == self.device
         )
+
+
+def refuse_several(path: str) -> None:
+    raise InputError(
+        path,
+        got="samples of several inputs",
+        expected="samples of one tensor",
+        repair="prepare the inputs in the Dataset or in collate_fn",
+    )
 
 
 def count_classes(split: Split, outputs: int) -> Tensor:

@@ -3,10 +3,15 @@ many units as the data has outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ravine.catalogue import Part, make
+from ravine.data.objects.fields import Fields
 from ravine.errors import InputError
 from ravine.randomness import key
 from ravine.recipe import Recipe
@@ -38,6 +43,29 @@ def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module
             module.eval()(torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32))
         module.train(training)
     return module
+
+
+def spread(module: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+    """The module; where samples have several inputs it is given them, by name or in order, for the
+    row of numbers in which they come. Calls in any other form stay as they are."""
+    if "fields" not in facts:
+        return module
+    fields = Fields.from_dict(facts["fields"])
+    for known in module._forward_pre_hooks.values():
+        if isinstance(known, partial) and known.func is _spread:
+            return module
+    module.register_forward_pre_hook(partial(_spread, fields), with_kwargs=True)
+    return module
+
+
+def _spread(
+    fields: Fields, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    packed = len(args) == 1 and isinstance(args[0], Tensor)
+    if not packed or args[0].dim() != 2 or args[0].shape[1] != fields.size:
+        return None
+    inputs, named = fields.unpack(args[0])
+    return inputs, {**named, **kwargs}
 
 
 def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:

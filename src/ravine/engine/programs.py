@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ravine import randomness
+from ravine.data.objects.fields import Fields
 from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import device, theta_dtype
 from ravine.engine.execution.execution import Execution
-from ravine.engine.heads import fitted_model, fitted_module, shaped
+from ravine.engine.heads import fitted_model, fitted_module, shaped, spread
 from ravine.engine.rows.evaluate import evaluation
+from ravine.engine.rows.own_step import gives_loss, model_loss
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import step_answers, validate
 from ravine.errors import InputError
@@ -167,9 +169,11 @@ def pipeline_of(
 
 def _check_adversarial(recipes: Sequence[Recipe], pipeline: Pipeline) -> None:
     attacks = any(recipe.regularize.adversarial for recipe in recipes)
-    if attacks and not pipeline.batch(0).x.is_floating_point():
+    several = "fields" in pipeline.preparation.facts
+    if attacks and (several or not pipeline.batch(0).x.is_floating_point()):
         expected = "inputs that are real numbers: they are moved uphill"
-        raise InputError("regularize.adversarial", got="tokens", expected=expected)
+        got = "several inputs" if several else "tokens"
+        raise InputError("regularize.adversarial", got=got, expected=expected)
 
 
 def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
@@ -204,6 +208,7 @@ def populate(
 
 def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dtype) -> Objective:
     """A member's model and loss."""
+    facts = pipeline.preparation.facts
     if module is None:
         model = build(
             fitted_model(recipe, pipeline.outputs),
@@ -216,19 +221,30 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
         )
     elif isinstance(module, nn.Module):
         own = copy.deepcopy(shaped(module, pipeline.input_shape, pipeline.vocabulary is not None))
-        model = fitted_module(seeded(own), recipe, pipeline.outputs)
+        model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
             own = shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
-            model = fitted_module(seeded(own), recipe, pipeline.outputs)
+            model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
     finetune.load(model, recipe.start)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
-    step = recipe.step and functools.partial(
-        recipe.step.technique.function(), **recipe.step.arguments
-    )
     perturbed = recipe.regularize
-    return Objective(model, loss, perturbed.hard_negatives, perturbed.adversarial, step)
+    made = Objective(model, loss, perturbed.hard_negatives, perturbed.adversarial)
+    return with_step(made, recipe, facts)
+
+
+def with_step(objective: Objective, recipe: Recipe, facts: Mapping[str, Any]) -> Objective:
+    """The objective with the step of the recipe, or with the loss that a model gives itself; ``facts``
+    are those of the data."""
+    if "fields" in facts:
+        objective.fields = Fields.from_dict(facts["fields"])
+    if recipe.step is not None:
+        function = recipe.step.technique.function()
+        objective.own_step = functools.partial(function, **recipe.step.arguments)
+    elif recipe.loss.kind == "auto" and gives_loss(objective.model, objective.fields):
+        objective.own_step = model_loss
+    return objective
 
 
 def class_counts(recipe: Recipe, pipeline: Pipeline) -> list[int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune, snapshot
-from ravine.engine.programs import class_counts
+from ravine.engine.programs import class_counts, with_step
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective, joined
 from ravine.engine.stored import Stored
@@ -186,12 +186,8 @@ class Run(Stored):
         metrics = metric_functions(
             self.answers, pipeline.task, self.recipe.metrics, self.recipe.loss
         )
-        step = self.recipe.step and partial(
-            self.recipe.step.technique.function(), **self.recipe.step.arguments
-        )
-        objective = Objective(self.model, loss, own_step=step).to(
-            next(self.model.parameters()).dtype
-        )
+        objective = Objective(self.model, loss).to(next(self.model.parameters()).dtype)
+        with_step(objective, self.recipe, pipeline.preparation.facts)
         return {
             name: float(value[0])
             for name, value in evaluate([objective], pipeline, split, metrics).items()

@@ -17,7 +17,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
 from ravine.engine import snapshot
 from ravine.engine.execution.device import theta_dtype
-from ravine.engine.heads import fitted_model, fitted_module, shaped
+from ravine.engine.heads import fitted_model, fitted_module, shaped, spread
 from ravine.engine.rows.population import Objective, view
 from ravine.errors import InputError, RavineError
 from ravine.layout import Layout
@@ -190,7 +190,8 @@ class Stored:
         if self._module is not None:
             module = self._module if isinstance(self._module, nn.Module) else self._module()
             module = shaped(module, self.pipeline.input_shape, self.pipeline.vocabulary is not None)
-            return fitted_module(module, self.recipe, self.pipeline.outputs)
+            fitted = fitted_module(module, self.recipe, self.pipeline.outputs)
+            return spread(fitted, self.pipeline.preparation.facts)
         if self.recipe.model.kind == "module":
             raise InputError(
                 "model",

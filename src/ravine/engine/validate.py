@@ -4,7 +4,7 @@ written."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,7 @@ def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
     try:
         with evaluation([objective]):
             output = objective.model(batch.x[:4])
+            output = joined(output) if isinstance(output, Mapping) else output
     except Exception:  # a model may be made for its step alone
         return nothing
     if not isinstance(output, Tensor) or len(output) != len(batch.x[:4]):
@@ -138,14 +139,15 @@ def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
             expected="a module for this data",
             repair=f"{type(error).__name__}: {first_line(error)}",
         ) from None
-    if several and isinstance(output, tuple | list):
+    if isinstance(output, Mapping) or (several and isinstance(output, tuple | list)):
         return joined(output)
     if not isinstance(output, Tensor):
         raise InputError(
             "model",
             got=f"an output of type {type(output).__name__}",
             expected="one tensor",
-            repair='return the scores alone; for several heads use loss = {kind = "multi_task", …}',
+            repair='return the scores alone, or a dictionary with "logits"; for several heads use '
+            'loss = {kind = "multi_task", …}, for anything else step=a function of (model, batch)',
         )
     return output
 

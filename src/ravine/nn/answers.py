@@ -8,7 +8,7 @@ the doctor, the scikit-learn estimator and exports all ask it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,8 @@ class Answers:
         """
         with evaluated(model), torch.random.fork_rng(devices=[]):
             output = model(x)
+        if isinstance(output, Mapping):  # whatever is called so answers; see objective.answer_in
+            output = next((v for v in output.values() if isinstance(v, Tensor) and v.dim()), None)
         layer = output_layer(model, x) if isinstance(output, Tensor) else "other"
         if isinstance(loss, MultiTask):
             heads = tuple(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from ravine.data.objects.fields import TARGETS, inputs_and_target, several
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.objects.stream import from_streams
 from ravine.data.source import Source
@@ -47,6 +48,9 @@ def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 1
 
 
 def _by_part(given: Any) -> dict[str, Any]:
+    if isinstance(given, Mapping) and not set(given) & set(_NAMES) and set(given) & set(TARGETS):
+        inputs, target = inputs_and_target(given)
+        return {"train": (inputs, given[target])}
     if isinstance(given, Mapping):
         for name in given:
             if name not in _NAMES:
@@ -57,6 +61,8 @@ def _by_part(given: Any) -> dict[str, Any]:
         return parts
     if isinstance(given, (Dataset, DataLoader)) or not isinstance(given, (tuple, list)):
         return {"train": given}
+    if len(given) == 2 and several(given[0]) and not several(given[1]):
+        return {"train": tuple(given)}
     whole = [
         isinstance(item, (Dataset, DataLoader)) or (isinstance(item, tuple) and len(item) == 2)
         for item in given
@@ -81,6 +87,9 @@ def _pair(part: Any, name: str) -> Any:
         return _tensors_of(part) or part
     if isinstance(part, (tuple, list)) and len(part) == 2:
         return tuple(part)
+    if isinstance(part, Mapping):
+        inputs, target = inputs_and_target(part)
+        return inputs, part[target]
     if isinstance(part, (Tensor, np.ndarray)):
         return part, None
     raise InputError(

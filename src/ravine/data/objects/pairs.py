@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import PADDED_TARGET, images, tensor
+from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.targets import interpret
 from ravine.data.source import Arrays, Source
 from ravine.errors import InputError
@@ -26,6 +27,12 @@ def from_pairs(
     where: str = "x",
 ) -> Source:
     """A source from raw (inputs, targets) of each part, everything checked."""
+    fields = None
+    like: Tensor | None = None  # the inputs beside which targets are read
+    if several(pairs["train"][0]):
+        fields = Fields.of(pairs["train"][0])
+        like = _first(pairs["train"][0])
+        pairs = {name: (fields.pack(x), y) for name, (x, y) in pairs.items()}
     xs = {name: _inputs(x, name, where) for name, (x, _) in pairs.items()}
     ys = {
         name: torch.zeros(len(xs[name])) if y is None else _targets(y)
@@ -49,10 +56,12 @@ def from_pairs(
                 got=f"{len(ys[name]) if ys[name].ndim else 'one'} target(s) for {len(x)} inputs",
                 expected="as many targets as inputs",
             )
-    found = interpret(ys, first, task, classes)
+    found = interpret(ys, first if like is None else like, task, classes)
     padded = any(x.is_floating_point() and bool(torch.isnan(x).any()) for x in xs.values())
     splits = {name: Arrays(x, found.parts[name].to(x.device)) for name, x in xs.items()}
-    facts = {"padded": True} if padded else {}
+    facts: dict[str, Any] = {"padded": True} if padded else {}
+    if fields is not None:
+        facts["fields"] = fields.to_dict()
     return Source(
         splits,
         found.task,
@@ -61,6 +70,12 @@ def from_pairs(
         facts,
         outputs=found.outputs,
     )
+
+
+def _first(inputs: Any) -> Tensor:
+    """The first of several inputs."""
+    named = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return torch.as_tensor(next(iter(named)))
 
 
 def vocabulary_of(xs: Iterable[Tensor]) -> int | None:

@@ -31,6 +31,7 @@ from torch.utils.data import (
 
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
+from ravine.data.objects.fields import Fields, inputs_and_target
 from ravine.data.objects.pairs import from_pairs, vocabulary_of
 from ravine.data.objects.targets import as_targets, interpret
 from ravine.data.order import Order
@@ -166,14 +167,19 @@ class Ordered:
 
 def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> Source:
     """A source from parts of which at least one is a Dataset or DataLoader; others are (x, y)."""
-    splits = {
+    opened = {
         name: part if isinstance(part, tuple) else _open(part, seed, batch)
         for name, part in parts.items()
     }
+    fields = _fields_of(opened["train"])
+    splits = {name: (isinstance(s, Items) and _kept(s)) or s for name, s in opened.items()}
     read = all(isinstance(split, tuple) for split in splits.values())
     source = from_pairs(splits, task) if read else _unread(splits, task)
     loaders = [part for part in parts.values() if isinstance(part, DataLoader)]
     source.batch = loaders[0].batch_size if loaders else None
+    if fields is not None:
+        source.vocabulary = None
+        source.facts["fields"] = fields.to_dict()
     return source
 
 
@@ -209,11 +215,11 @@ def _tokens(x: Tensor) -> bool:
 
 
 def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
-    """(x, y) where the samples can be kept; else a split that reads them."""
+    """A split that reads the samples of a Dataset or DataLoader."""
     if isinstance(part, IterableDataset):
         return Ordered(DataLoader(part, batch_size=batch), seed)
     if not isinstance(part, DataLoader):
-        return _kept(Items(part, _all(part), seed)) or Items(part, _all(part), seed)
+        return Items(part, _all(part), seed)
     sampled = part.sampler is not None and type(part.sampler) not in (
         RandomSampler,
         SequentialSampler,
@@ -221,8 +227,7 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
     if isinstance(part.dataset, IterableDataset) or part.batch_size is None or sampled:
         return Ordered(part, seed)
     collate = None if part.collate_fn is default_collate else part.collate_fn
-    items = Items(part.dataset, _all(part.dataset), seed, collate, part.num_workers or None)
-    return _kept(items) or items
+    return Items(part.dataset, _all(part.dataset), seed, collate, part.num_workers or None)
 
 
 def _all(dataset: Dataset) -> Tensor:
@@ -302,11 +307,16 @@ def _stack(items: list[Any]) -> tuple[Tensor, Tensor]:
 def _pair(batch: Any) -> tuple[Tensor, Tensor]:
     """A collated batch as (x, y)."""
     x, y = _parts_of(batch)
+    if _several(x):
+        return Fields.of(x).pack(x), _value(y)
     return _value(x), _value(y)
 
 
 def _parts_of(item: Any) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
+        if len(item) > 2:
+            inputs, target = inputs_and_target(item)
+            return inputs, item[target]
         x = next((item[name] for name in _INPUTS if name in item), None)
         y = next((item[name] for name in _TARGETS if name in item), None)
         if x is None or y is None:
@@ -318,10 +328,56 @@ def _parts_of(item: Any) -> tuple[Any, Any]:
         return x, y
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
+    if isinstance(item, (tuple, list)) and len(item) > 2:
+        return tuple(item[:-1]), item[-1]
     raise InputError("data", got=f"samples of type {type(item).__name__}", expected="pairs (x, y)")
 
 
+def _several(x: Any) -> bool:
+    """Whether the inputs of a sample, or of a batch, are several."""
+    return isinstance(x, Mapping) or (isinstance(x, tuple) and len(x) > 1)
+
+
+def _stacked(values: list[Any]) -> Any:
+    """Samples of several inputs as a batch of each."""
+    first = values[0]
+    names = list(first) if isinstance(first, Mapping) else range(len(first))
+    columns = {name: [_value(value[name]) for value in values] for name in names}
+    for name, column in columns.items():
+        if len({each.shape for each in column}) > 1:
+            raise InputError(
+                f"data: {name}",
+                got="samples of different shapes",
+                expected="one shape",
+                repair="pad to one length, as a tokenizer does with padding='max_length'",
+            )
+    stacked = {name: torch.stack(column) for name, column in columns.items()}
+    return stacked if isinstance(first, Mapping) else tuple(stacked.values())
+
+
+def _fields_of(part: Any) -> Fields | None:
+    """The fields of a part's samples, where these are of several inputs."""
+    with seeded(key("fields")):
+        if isinstance(part, Items):
+            items = [part.dataset[0]]
+            batch = part.collate(items) if part.collate else None
+            x = _parts_of(batch)[0] if batch is not None else _parts_of(items[0])[0]
+            x = x if batch is not None or not _several(x) else _stacked([x])
+            named = batch if batch is not None else items[0]
+        elif isinstance(part, Ordered):
+            named = next(iter(part.loader))
+            x = _parts_of(named)[0]
+        else:
+            return None
+    if not _several(x):
+        return None
+    return Fields.of(x, inputs_and_target(named)[1] if isinstance(named, Mapping) else "y")
+
+
 def _joined(values: list[Any]) -> Tensor:
+    if _several(values[0]):
+        batch = _stacked(values)
+        return Fields.of(batch).pack(batch)
     rows = [_value(value) for value in values]
     if len({row.shape for row in rows}) == 1:
         return torch.stack(rows)

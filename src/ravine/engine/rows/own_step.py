@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ravine.data.objects.fields import Fields
 from ravine.data.source import Batch
 from ravine.engine.rows.members import Column, Facts, Newcomers
 from ravine.errors import InputError, RavineError, first_line
@@ -25,7 +26,8 @@ OwnStep = Callable[[nn.Module, Any], Any]
 
 
 class StepBatch(Mapping[str, Tensor]):
-    """What a step is given: ``batch.x`` and ``batch.y``, ``x, y = batch``, or by name.
+    """What a step is given: ``batch.x`` and ``batch.y``, or ``x, y = batch``; samples of several inputs
+    by their names too: ``batch["input_ids"]``, ``model(**batch)``.
 
     >>> batch = StepBatch(Batch(torch.zeros(2, 3), torch.ones(2), torch.arange(2)))
     >>> x, y = batch
@@ -33,8 +35,9 @@ class StepBatch(Mapping[str, Tensor]):
     (torch.Size([2, 3]), 2, 2)
     """
 
-    def __init__(self, batch: Batch):
+    def __init__(self, batch: Batch, fields: Fields | None = None):
         self.x: Any = batch.x
+        self.fields = fields
         self.y: Any = batch.y
         self.index = batch.index  # the place of each sample in the training part
 
@@ -55,7 +58,24 @@ class StepBatch(Mapping[str, Tensor]):
         return 2
 
     def _named(self) -> dict[str, Tensor]:
-        return {"x": self.x, "y": self.y}
+        if self.fields is None:
+            return {"x": self.x, "y": self.y}
+        ordered, named = self.fields.unpack(self.x)
+        named = named or {f"x{place + 1}": each for place, each in enumerate(ordered)}
+        return {**named, self.fields.target: self.y}
+
+
+def gives_loss(model: nn.Module, fields: Fields | None) -> bool:
+    """Whether a model computes its loss itself from the ``labels`` of a dictionary batch, as those of
+    Hugging Face do (which may shift them first)."""
+    if fields is None or not fields.names or fields.target != "labels":
+        return False
+    return "labels" in inspect.signature(model.forward).parameters
+
+
+def model_loss(model: nn.Module, batch: Any) -> Any:
+    """The loss that a model gives for a dictionary with ``labels``."""
+    return model(**batch)["loss"]
 
 
 def is_in_parts(step: OwnStep | None) -> bool:
@@ -64,9 +84,11 @@ def is_in_parts(step: OwnStep | None) -> bool:
     return step is not None and inspect.isgeneratorfunction(function)
 
 
-def losses_of(step: OwnStep, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def losses_of(
+    step: OwnStep, model: nn.Module, batch: Batch, fields: Fields | None = None
+) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, a number or [B], and the other numbers of a step in one piece."""
-    found = step(model, StepBatch(batch))
+    found = step(model, StepBatch(batch, fields))
     loss = found.get("loss") if isinstance(found, Mapping) else found
     if not isinstance(loss, Tensor) or (loss.dim() and loss.shape != (len(batch.y),)):
         got = f"a {type(found).__name__}"
@@ -85,11 +107,11 @@ def losses_of(step: OwnStep, model: nn.Module, batch: Batch) -> tuple[Tensor, di
 
 
 def parts_of(
-    step: OwnStep, model: nn.Module, batch: Batch
+    step: OwnStep, model: nn.Module, batch: Batch, fields: Fields | None = None
 ) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """Name, part of the model, and loss of each turn of a step in parts."""
     parts = dict(model.named_children())
-    for turn in step(model, StepBatch(batch)):
+    for turn in step(model, StepBatch(batch, fields)):
         name, loss = turn if isinstance(turn, tuple) and len(turn) == 2 else (turn, None)
         if name not in parts or not isinstance(loss, Tensor) or loss.dim():
             raise InputError(
@@ -178,10 +200,10 @@ def _measured(objective: Any, batch: Batch, place: int) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(key("step", place))
             if is_in_parts(objective.own_step):
-                turns = parts_of(objective.own_step, objective.model, batch)
+                turns = parts_of(objective.own_step, objective.model, batch, objective.fields)
                 named = {f"{name}_loss": float(loss.detach()) for name, _, loss in turns}
                 return {"loss": sum(named.values()), **named}
-            loss, numbers = losses_of(objective.own_step, objective.model, batch)
+            loss, numbers = losses_of(objective.own_step, objective.model, batch, objective.fields)
             return {"loss": float(loss.detach().mean()), **numbers}
     finally:
         for part, mode in modes:

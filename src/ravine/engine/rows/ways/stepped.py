@@ -39,7 +39,9 @@ class Stepped(OneByOne):
         with self.casting():
             if is_in_parts(objective.own_step):
                 return self._parts(i, objective, batch)
-            losses, numbers = losses_of(objective.own_step, objective.model, batch)
+            losses, numbers = losses_of(
+                objective.own_step, objective.model, batch, objective.fields
+            )
         loss = losses.mean() if weight is None else (losses * weight).mean()
         found = torch.autograd.grad(loss, rows.parameters[i], materialize_grads=True)
         store(rows.gradients_of[i], found, accumulate)
@@ -52,7 +54,8 @@ class Stepped(OneByOne):
         places = {id(parameter): k for k, parameter in enumerate(rows.parameters[i])}
         assert objective.own_step is not None
         losses: dict[str, float] = {}
-        for name, part, loss in parts_of(objective.own_step, objective.model, batch):
+        turns = parts_of(objective.own_step, objective.model, batch, objective.fields)
+        for name, part, loss in turns:
             own = [p for p in part.parameters() if id(p) in places]
             found = torch.autograd.grad(loss, own, materialize_grads=True)
             store([rows.gradients_of[i][places[id(p)]] for p in own], found, 0.0)

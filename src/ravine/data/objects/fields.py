@@ -1,0 +1,157 @@
+"""Samples of several inputs, such as a dictionary batch of Hugging Face: as one row of numbers each, so
+that they are split, shuffled, stored and moved like any other data.
+
+``Fields`` says how a row [D] falls into the inputs again; the network is given those, by name or in
+order (`engine.heads.spread`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.errors import InputError
+
+TARGETS = ("y", "target", "targets", "label", "labels")
+_EXACT = 2**24  # whole numbers up to which float32 is exact
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The inputs of a sample: their names (empty where they are given in order), shapes and dtypes."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    target: str = "y"  # the name of the target in a dictionary
+
+    @classmethod
+    def of(cls, inputs: Any, target: str = "y") -> Fields:
+        """The fields of a batch of inputs, each [N, ...].
+
+        >>> fields = Fields.of({"ids": torch.zeros(4, 3, dtype=torch.int64), "size": torch.ones(4)})
+        >>> fields.names, fields.shapes, fields.pack({"ids": [[1, 2, 3]], "size": [0.5]}).tolist()
+        (('ids', 'size'), ((3,), ()), [[1.0, 2.0, 3.0, 0.5]])
+        """
+        named = _named(inputs)
+        tensors = [_tensor(value) for value in named.values()]
+        names = tuple(named) if isinstance(inputs, Mapping) else ()
+        shapes = tuple(tuple(each.shape[1:]) for each in tensors)
+        dtypes = tuple(str(t.dtype).removeprefix("torch.") for t in tensors)
+        return cls(names, shapes, dtypes, target)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Fields:
+        """What ``to_dict`` gave."""
+        shapes = tuple(tuple(shape) for shape in plain["shapes"])
+        return cls(tuple(plain["names"]), shapes, tuple(plain["dtypes"]), plain["target"])
+
+    def to_dict(self) -> dict[str, Any]:
+        lists = {"names": [*self.names], "dtypes": [*self.dtypes], "target": self.target}
+        return lists | {"shapes": [list(shape) for shape in self.shapes]}
+
+    def pack(self, inputs: Any) -> Tensor:
+        """Inputs, each [N, ...], as rows [N, D].
+
+        Errors: other names, shapes or lengths; whole numbers that float32 does not hold.
+        """
+        named = _named(inputs)
+        if len(named) != len(self.shapes) or (self.names and set(named) != set(self.names)):
+            expected = ", ".join(self.names) or f"{len(self.shapes)} inputs"
+            raise InputError("x", got=", ".join(named), expected=expected)
+        ordered = [named[name] for name in self.names] if self.names else list(named.values())
+        columns = []
+        for place, (value, shape) in enumerate(zip(ordered, self.shapes, strict=True)):
+            tensor = _tensor(value)
+            if tuple(tensor.shape[1:]) != shape:
+                raise InputError(
+                    f"x: {self.names[place] if self.names else place}",
+                    got=f"samples of shape {list(tensor.shape[1:])}",
+                    expected=f"{list(shape)} in every sample",
+                    repair="pad to one length, as a tokenizer does with padding='max_length'",
+                )
+            largest = 0 if tensor.is_floating_point() or not tensor.numel() else _largest(tensor)
+            if largest > _EXACT:
+                expected = f"whole numbers up to {_EXACT}"
+                raise InputError("x", got=largest, expected=expected)
+            columns.append(tensor.reshape(len(tensor), -1).float())
+        if len({len(column) for column in columns}) > 1:
+            lengths = [len(column) for column in columns]
+            raise InputError("x", got=f"inputs of {lengths} samples", expected="as many of each")
+        return torch.cat(columns, 1)
+
+    def unpack(self, rows: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """The inputs of rows [B, D]: in order, or by name."""
+        sizes = [torch.Size(shape).numel() for shape in self.shapes]
+        parts = [
+            _as(part, getattr(torch, dtype)).reshape(len(rows), *shape)
+            for part, shape, dtype in zip(
+                rows.split(sizes, 1), self.shapes, self.dtypes, strict=True
+            )
+        ]
+        if self.names:
+            return (), dict(zip(self.names, parts, strict=True))
+        return tuple(parts), {}
+
+    @property
+    def size(self) -> int:
+        return sum(torch.Size(shape).numel() for shape in self.shapes)
+
+
+def several(inputs: Any) -> bool:
+    """Whether inputs are several: a dictionary, or a tuple of arrays of as many samples each."""
+    if isinstance(inputs, Mapping):
+        return True
+    arrays = isinstance(inputs, tuple) and len(inputs) > 1
+    return arrays and all(isinstance(item, Tensor | np.ndarray) and item.ndim for item in inputs)
+
+
+def inputs_and_target(batch: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The inputs of a dictionary, and the name of its target.
+
+    Errors: a dictionary without a target, or with nothing else.
+    """
+    target = next((name for name in TARGETS if name in batch), None)
+    inputs = {name: value for name, value in batch.items() if name != target}
+    if target is None or not inputs:
+        raise InputError(
+            "data",
+            got=f"samples with the keys {sorted(map(str, batch))}",
+            expected=f"inputs, and a target called {', '.join(TARGETS)}",
+        )
+    return inputs, target
+
+
+def _named(inputs: Any) -> dict[str, Any]:
+    if isinstance(inputs, Mapping):
+        return {str(name): value for name, value in inputs.items()}
+    return {str(place): value for place, value in enumerate(inputs)}
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Sequence) and value and isinstance(value[0], Tensor):
+        return torch.stack([item.detach().cpu() for item in value])
+    try:
+        return torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError):
+        raise InputError(
+            "x",
+            got=f"an input of type {type(value).__name__} that is no array of numbers",
+            expected="numbers of one shape in every sample",
+            repair="turn text into numbers, and pad, in the Dataset or in collate_fn",
+        ) from None
+
+
+def _largest(whole: Tensor) -> int:
+    return int(whole.long().abs().max())
+
+
+def _as(part: Tensor, dtype: torch.dtype) -> Tensor:
+    return part if dtype.is_floating_point else part.round().to(dtype)
