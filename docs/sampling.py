@@ -18,10 +18,10 @@ from sklearn.datasets import load_digits, load_sample_image, make_moons
 from torch import Tensor, nn
 
 from ravine.catalogue import Technique, make
-from ravine.data.draw import Draw, Samples
+from ravine.data.augmentation.draw import Draw, Samples
 from ravine.data.objects.pairs import from_pairs
+from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build
-from ravine.nn.layer_table import summarise
 from ravine.report.figures import COLOURS, FAINT
 
 SIZE = (6.4, 2.6)

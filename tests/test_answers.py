@@ -19,10 +19,10 @@ from ravine.engine.rows.evaluate import metric_functions
 from ravine.errors import InputError
 from ravine.interop.estimator import RavineClassifier
 from ravine.interop.export import export
+from ravine.nn.analysis.output_layer import output_layer
 from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
 from ravine.nn.metrics import accuracy
-from ravine.nn.output_layer import output_layer
 from ravine.study.ensemble.study import Ensemble, EnsembleModel, ensemble
 
 RNG = np.random.default_rng(0)

@@ -9,11 +9,11 @@ import torch
 from scipy import ndimage
 
 from ravine.catalogue import find, table
-from ravine.data import augment, geometry
-from ravine.data import draw as draw_file
-from ravine.data.draw import Draw, Samples
+from ravine.data.augmentation import augment, geometry
+from ravine.data.augmentation import draw as draw_file
+from ravine.data.augmentation.draw import Draw, Samples
+from ravine.data.augmentation.warp import Warp, matrix, resolve
 from ravine.data.pipeline import Pipeline
-from ravine.data.warp import Warp, matrix, resolve
 from ravine.errors import InputError
 from ravine.recipe import Data
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from ravine.catalogue import find, make, table
 from ravine.errors import InputError
 from ravine.nn import randomized
+from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build, build_loss, layout
-from ravine.nn.layer_table import summarise
 from ravine.nn.stack import call
 from ravine.recipe import Recipe
 

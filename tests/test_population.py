@@ -12,7 +12,7 @@ from ravine import Recipe
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import populate
 from ravine.engine.rows.ways import Arithmetic, Mapped, OneByOne, Parts, Threads
-from ravine.nn.traits import sees_samples_alone
+from ravine.nn.analysis.traits import sees_samples_alone
 
 PROGRAMS = {
     "mlp": {

@@ -11,10 +11,8 @@ import torch
 from torch import nn
 
 from ravine.catalogue import make, table
-from ravine.nn import traits as module
-from ravine.nn.randomized import Randomized, seeded, set_keys
-from ravine.nn.stack import build_layer
-from ravine.nn.traits import (
+from ravine.nn.analysis import traits as module
+from ravine.nn.analysis.traits import (
     TABLE,
     Trait,
     catalogue_traits,
@@ -26,6 +24,8 @@ from ravine.nn.traits import (
     takes_bfloat16,
     traits,
 )
+from ravine.nn.randomized import Randomized, seeded, set_keys
+from ravine.nn.stack import build_layer
 
 GIVEN = {  # catalogue layers that must be given sizes
     "dense": {"units": 4},

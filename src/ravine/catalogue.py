@@ -39,7 +39,7 @@ from ravine.signatures import parse_value, signatures
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
     "preprocess": ("data.preprocess", "data.whitening", "data.distribution"),
-    "augment": ("data.geometry", "data.augment"),
+    "augment": ("data.augmentation.geometry", "data.augmentation.augment"),
     "layer": (
         "nn.layers",
         "nn.convolution",
@@ -49,7 +49,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "nn.activations",
     ),
     "initializer": ("nn.initializers",),
-    "loss": ("nn.losses", "nn.margins"),
+    "loss": ("nn.loss.losses", "nn.loss.margins"),
     "metric": ("nn.metrics",),
     "model": ("nn.models", "nn.resnet", "nn.sequences", "nn.transformers", "nn.tabular"),
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),

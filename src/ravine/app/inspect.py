@@ -23,8 +23,8 @@ _console = Console(stderr=True)
 def show_summary(recipe: Recipe) -> dict[str, Any]:
     """The layer table of a recipe's network on its own data."""
     from ravine.data.pipeline import Pipeline
+    from ravine.nn.analysis.layer_table import summarise
     from ravine.nn.build import build
-    from ravine.nn.layer_table import summarise
 
     pipeline = Pipeline(recipe.data)
     model = build(

@@ -39,7 +39,7 @@ def operations(work: Work) -> float:
     """
     from torch import nn
 
-    from ravine.nn.layer_table import summarise
+    from ravine.nn.analysis.layer_table import summarise
 
     network = work.torch()
     found = summarise(network, work.shape, vocabulary=work.vocabulary)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import find
-from ravine.data.draw import Draw, Samples
+from ravine.data.augmentation.draw import Draw, Samples
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.stream import seeded
 from ravine.data.source import Source

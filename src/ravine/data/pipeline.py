@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine import recipe
-from ravine.data.draw import Draw, Samples, of_inputs
+from ravine.data.augmentation.draw import Draw, Samples, of_inputs
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered

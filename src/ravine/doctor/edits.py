@@ -10,7 +10,7 @@ from typing import Any
 
 from ravine import durations
 from ravine.catalogue import Part
-from ravine.nn.traits import Trait, catalogue_traits
+from ravine.nn.analysis.traits import Trait, catalogue_traits
 from ravine.recipe import Recipe
 
 Edits = dict[str, Any]  # recipe path -> value

@@ -19,8 +19,8 @@ from ravine.engine.rows.own_step import check_step, is_in_parts
 from ravine.engine.rows.population import Objective, Population, joined
 from ravine.engine.rows.torch_rows import check_optimizer, check_parts, is_torch
 from ravine.errors import InputError, RavineError, first_line
+from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
-from ravine.nn.traits import Trait, any_layer
 from ravine.recipe import Recipe
 
 _OF_NUMBERS = ("mse", "rmse", "mae", "r2")

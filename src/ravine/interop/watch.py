@@ -25,7 +25,7 @@ from ravine.doctor.measure.course import Course, Loop
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Layer, Seen, measured_layer
 from ravine.doctor.table import is_of, ranked, symptoms
-from ravine.nn.traits import observed_traits
+from ravine.nn.analysis.traits import observed_traits
 from ravine.recipe import Recipe
 
 # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top

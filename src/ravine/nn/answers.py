@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravine.errors import InputError
-from ravine.nn.criterion import MultiTask
-from ravine.nn.output_layer import output_layer
+from ravine.nn.analysis.output_layer import output_layer
+from ravine.nn.loss.criterion import MultiTask
 from ravine.nn.stack import evaluated
 
 _SMALLEST = torch.finfo(torch.float64).eps  # probabilities nearer to 0 or 1 have no finite score

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from ravine.catalogue import MEMBER, Init, Part, make
 from ravine.errors import InputError
 from ravine.layout import Layout
+from ravine.nn.analysis.traits import Trait, traits
 from ravine.nn.convolution import LocallyConnected
-from ravine.nn.criterion import SampleLoss
-from ravine.nn.own_loss import OwnLoss
+from ravine.nn.loss.criterion import SampleLoss
+from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import mark_idle_layers
 from ravine.nn.stack import Shape, Stack, call, evaluated, example
-from ravine.nn.traits import Trait, traits
 from ravine.randomness import generator, key
 
 __all__ = ["build", "build_loss", "initialise", "kind_of", "layout", "mark_idle_layers"]

@@ -14,8 +14,8 @@ from ravine.data.read.files import find
 from ravine.data.read.folders import median_size
 from ravine.engine.programs import programs_of
 from ravine.engine.step_time import FORWARD, seconds_per_step
+from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build
-from ravine.nn.layer_table import summarise
 from ravine.recipe import Recipe
 from ravine.starters.plan import Cost, plan
 from ravine.starters.rules import LARGE_IMAGE, SMALL_IMAGE, Draft, Facts, draft

@@ -23,7 +23,7 @@ from ravine.engine.loop.weights import held
 from ravine.engine.programs import Model, Program, pipeline_of, program_of
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective
-from ravine.nn.traits import Trait, traits
+from ravine.nn.analysis.traits import Trait, traits
 from ravine.recipe import Recipe
 
 

@@ -11,7 +11,7 @@ from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.measure.untrained import ENTROPIES, Untrained
 from ravine.doctor.remedies import scaled_inputs, scaled_targets
-from ravine.nn.traits import Trait
+from ravine.nn.analysis.traits import Trait
 
 
 class InputsUnscaled(Declaration):

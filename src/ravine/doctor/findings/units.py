@@ -11,7 +11,7 @@ from ravine.doctor.edits import Case, Remedies, hidden_activation
 from ravine.doctor.measure.course import MAJORITY, Course, first_bad
 from ravine.doctor.measure.probes import Layer, Seen
 from ravine.doctor.remedies import clipped_gradients, fresh_start, larger_gradients, lower_rate
-from ravine.nn.traits import Trait
+from ravine.nn.analysis.traits import Trait
 
 NEARLY_ALL = 0.95  # of the units, from which the finding is surer
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.nn.output_layer import last_weighted
-from ravine.nn.traits import Trait, flat_ends, observed_traits, traits
+from ravine.nn.analysis.output_layer import last_weighted
+from ravine.nn.analysis.traits import Trait, flat_ends, observed_traits, traits
 
 SAMPLES = 256
 _ACTIVATIONS = Trait.ACTIVATION | Trait.CROSS_ACTIVATION

@@ -11,7 +11,7 @@ from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.edits import Case
 from ravine.doctor.measure.probes import Layer, Seen, look
 from ravine.errors import InputError
-from ravine.nn.output_layer import output_layer
+from ravine.nn.analysis.output_layer import output_layer
 from ravine.recipe import Recipe
 
 ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravine.engine.rows.population import Population, view
+from ravine.nn.analysis.traits import Trait, traits
 from ravine.nn.resnet import PadShortcut
-from ravine.nn.traits import Trait, traits
 
 
 class Grouped:

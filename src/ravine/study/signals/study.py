@@ -18,7 +18,7 @@ from ravine.catalogue import Whole, find, make, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import objective
 from ravine.errors import InputError, unknown
-from ravine.nn.traits import Trait, traits
+from ravine.nn.analysis.traits import Trait, traits
 from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.study import measuring

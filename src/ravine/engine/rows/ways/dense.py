@@ -23,9 +23,9 @@ from ravine.engine.rows.ways.one_by_one import OneByOne
 from ravine.engine.rows.ways.way import Way
 from ravine.engine.rows.ways.workload import Workload
 from ravine.layout import Layout
-from ravine.nn.criterion import above_zero
-from ravine.nn.losses import Auto, CrossEntropy
-from ravine.nn.own_loss import OwnLoss
+from ravine.nn.loss.criterion import above_zero
+from ravine.nn.loss.losses import Auto, CrossEntropy
+from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Stack
 

@@ -13,7 +13,7 @@ from ravine.engine.rows.matrix import ParameterMatrix, view
 from ravine.engine.rows.objective import Objective, attacked
 from ravine.engine.rows.ways.way import PLAIN, Arithmetic, Way, store
 from ravine.engine.rows.ways.workload import Workload
-from ravine.nn.traits import takes_bfloat16
+from ravine.nn.analysis.traits import takes_bfloat16
 from ravine.randomness import key
 
 

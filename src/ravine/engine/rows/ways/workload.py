@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ravine.engine.rows.matrix import ParameterMatrix
-from ravine.nn.traits import Trait, any_layer, sees_samples_alone
+from ravine.nn.analysis.traits import Trait, any_layer, sees_samples_alone
 
 
 @dataclass(frozen=True)

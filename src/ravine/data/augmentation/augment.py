@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Count, Positive, Probability
-from ravine.data.draw import Draw, Samples, need_images
+from ravine.data.augmentation.draw import Draw, Samples, need_images
 from ravine.errors import InputError
 
 # --- light ----------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> x = brightness(samples([[[[0.0, 1.0, 0.5]]]]), Draw(0), amount=0.3).x
     >>> bool((x >= 0).all() and (x <= 1).all())
     True
@@ -45,7 +45,7 @@ def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> x = contrast(samples([[[[0.4, 0.6, 0.0, 1.0]]]]), Draw(0), amount=0.1).x
     >>> round(float(x[0, 0, 0, :2].mean()), 4)
     0.5
@@ -64,7 +64,7 @@ def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
 
     Errors: the samples are no images of 3 channels.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> saturation(samples([[[[0.5]], [[0.5]], [[0.5]]]]), Draw(0)).x.flatten()
     tensor([0.5000, 0.5000, 0.5000])
     """
@@ -90,7 +90,7 @@ def noise(batch: Samples, draw: Draw, *, std: Positive = 0.1) -> Samples:
     sequences) or by feature (tables), so that it means the same before and after ``standardize``.
     Padding stays padding.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> noise(samples([[[[0.0, 1.0]]]]), Draw(0), std=0.1).x.shape
     torch.Size([1, 1, 1, 2])
 
@@ -115,7 +115,7 @@ def erase(
 
     Errors: the samples are no images [C, H, W]; ``scale`` or ``ratio`` is no (low, high).
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> erase(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), p=1.0, scale=(1.0, 1.0), ratio=(1.0, 1.0)).x.unique()
     tensor([0.5000])
 
@@ -141,7 +141,7 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> cutout(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), size=4).x.shape
     torch.Size([1, 1, 2, 2])
 
@@ -165,7 +165,7 @@ def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
 
     Errors: the samples are no sequences [T, F] or tokens [T]; a target at each step.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> time_shift(samples([[5, 6, 7]]), Draw(0), steps=1).x.shape
     torch.Size([1, 3])
     """
@@ -192,7 +192,7 @@ def time_mask(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
 
     Errors: the samples are no sequences [T, F] or tokens [T].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> time_mask(samples([[5, 6, 7]]), Draw(0), steps=2).x.shape
     torch.Size([1, 3])
 
@@ -224,7 +224,7 @@ def feature_dropout(batch: Samples, draw: Draw, *, rate: Probability = 0.1) -> S
 
     Errors: the samples are no rows of a table [D].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> feature_dropout(samples([[1.0, 5.0], [3.0, 5.0]]), Draw(0), rate=1.0).x
     tensor([[2., 5.],
             [2., 5.]])
@@ -251,7 +251,7 @@ def mixup(batch: Samples, draw: Draw, *, alpha: Positive = 0.2) -> Samples:
 
     Errors: tokens, or a target at each step.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> mixup(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0)).y
     tensor([[1., 0.]])
 
@@ -272,7 +272,7 @@ def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
 
     Errors: the samples are no images [C, H, W]; a target at each step.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> cutmix(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0)).y
     tensor([[1., 0.]])
 

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from ravine.catalogue import Loss, NonNegative, PerMember, make
-from ravine.nn.criterion import ClassLoss, EntryLoss, SampleLoss, entries, number, one_hot
+from ravine.nn.loss.criterion import ClassLoss, EntryLoss, SampleLoss, entries, number, one_hot
 from ravine.nn.stack import call
 
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine import randomness
+from ravine.data.augmentation.warp import Warp, resolve
 from ravine.data.statistics import Rows, moments
-from ravine.data.warp import Warp, resolve
 from ravine.errors import InputError
 
 

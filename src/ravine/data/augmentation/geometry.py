@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Count, Flag, Positive, Probability, Real
-from ravine.data.draw import Draw, Samples, need_images
-from ravine.data.warp import Warp, matrix
+from ravine.data.augmentation.draw import Draw, Samples, need_images
+from ravine.data.augmentation.warp import Warp, matrix
 from ravine.errors import InputError
 
 
@@ -36,7 +36,7 @@ def flip(
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> flip(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), p=1.0).x
     tensor([[[[2., 1.],
               [4., 3.]]]])
@@ -66,7 +66,7 @@ def shift(
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> shift(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), pixels=1).x.shape
     torch.Size([1, 1, 2, 2])
     """
@@ -95,7 +95,7 @@ def crop(
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), padding=1).x.shape
     torch.Size([1, 1, 2, 2])
 
@@ -119,7 +119,7 @@ def resized_crop(
     Errors: the samples are no images [C, H, W]; ``scale`` or ``ratio`` is no (low, high) with
     low > 0.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> resized_crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), scale=(0.5, 1.0)).x.shape
     torch.Size([1, 1, 2, 2])
 
@@ -159,7 +159,7 @@ def rotate(
 
     Errors: the samples are no images [C, H, W].
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> rotate(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=45.0).x.shape
     torch.Size([1, 1, 2, 2])
     """
@@ -189,7 +189,7 @@ def zoom(
 
     Errors: the samples are no images [C, H, W]; ``low`` is above ``high``.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> zoom(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), high=2.0).x.shape
     torch.Size([1, 1, 2, 2])
     """
@@ -220,7 +220,7 @@ def shear(
 
     Errors: the samples are no images [C, H, W]; ``degrees`` is 90 or more.
 
-    >>> from ravine.data.draw import samples
+    >>> from ravine.data.augmentation.draw import samples
     >>> shear(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=20.0).x.shape
     torch.Size([1, 1, 2, 2])
     """

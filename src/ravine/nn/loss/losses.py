@@ -30,7 +30,7 @@ from ravine.catalogue import (
     make,
 )
 from ravine.errors import InputError
-from ravine.nn.criterion import (
+from ravine.nn.loss.criterion import (
     ClassLoss,
     EntryLoss,
     MultiTask,

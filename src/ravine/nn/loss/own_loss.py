@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ravine.errors import InputError
-from ravine.nn.criterion import SampleLoss, number
+from ravine.nn.loss.criterion import SampleLoss, number
 
 # What outputs are to the losses of torch.nn, which one of a person's own may subclass.
 _READS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
