@@ -226,6 +226,15 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     }
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_every_import_of_ravine_names_a_module_that_exists(file):
+    """Also inside functions, which no other test may call."""
+    modules = {module_of(one) for one in FILES}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ravine":
+            assert node.module in modules, f"line {node.lineno}: {node.module}"
+
+
 def test_no_module_imports_itself_by_way_of_others():
     modules = {module_of(file) for file in FILES}
     graph = {module_of(file): arrows(file, modules) for file in FILES}

@@ -14,7 +14,7 @@ from ravine.errors import InputError
 class Objective(nn.Module):
     """Model and loss as one module: (x, y, sample weights) -> the batch's mean loss."""
 
-    loss: Any  # an nn.criterion.SampleLoss; anything where no loss is asked for
+    loss: Any  # a nn.loss.criterion.SampleLoss; anything where no loss is asked for
     hard_negatives: Tensor
     adversarial: Tensor
 
