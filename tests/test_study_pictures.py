@@ -11,12 +11,12 @@ from rich.console import Console
 
 from ravine.study.gradcheck.figures import errors_figure
 from ravine.study.landscape import figures as landscape
-from ravine.study.page import Table, _printed
+from ravine.study.page import PageTable, _printed
 from ravine.study.panels import legend, panels, style
 from ravine.study.search import figures as search
 
 
-def printed(table: Table, width: int = 80) -> str:
+def printed(table: PageTable, width: int = 80) -> str:
     console = Console(width=width)
     with console.capture() as captured:
         console.print(_printed(table, width))
@@ -25,11 +25,11 @@ def printed(table: Table, width: int = 80) -> str:
 
 def test_a_long_table_shows_the_rows_around_the_best():
     rows = [{"optimizer.lr": 10.0**-i, "final loss": float(i + 1)} for i in range(30)]
-    said = printed(Table("Rates", rows, best=20))
+    said = printed(PageTable("Rates", rows, best=20))
     assert "1e-20" in said
     assert "1e-05" not in said
     assert "18 further rows" in said
-    assert "further" not in printed(Table("Rates", rows[:12]))
+    assert "further" not in printed(PageTable("Rates", rows[:12]))
 
 
 def test_columns_that_say_nothing_are_left_to_the_report_and_words_stay_whole():
@@ -46,7 +46,7 @@ def test_columns_that_say_nothing_are_left_to_the_report_and_words_stay_whole():
         "seconds to target": 0.02,
         "diverged": 0,
     }
-    said = printed(Table("In the end", [row, {**row, "p against the best": None}]))
+    said = printed(PageTable("In the end", [row, {**row, "p against the best": None}]))
     assert "iverged" not in said
     for word in (
         "momentum",

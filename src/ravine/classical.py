@@ -40,7 +40,7 @@ _VALIDATED = 1_000_000  # cells of a table up to which a linear model chooses it
 
 
 @dataclass
-class Score:
+class ClassicalScore:
     """One model on the test part (validation, where there is no test part)."""
 
     model: str
@@ -96,7 +96,7 @@ def careful_models(task: str, outputs: int, seed: int, cells: int) -> dict[str, 
     }
 
 
-def beside(recipe: Recipe) -> list[Score]:
+def beside(recipe: Recipe) -> list[ClassicalScore]:
     """What a linear model and gradient boosting reach on a recipe's table, on the same split; an
     empty list for other data."""
     if recipe.data.source.kind != "csv":
@@ -108,7 +108,7 @@ def beside(recipe: Recipe) -> list[Score]:
 
 def classical_scores(
     pipeline: Pipeline, seed: int = 0, names: tuple[str, ...] = NAMES
-) -> list[Score]:
+) -> list[ClassicalScore]:
     """Fit each model to the training and validation parts of a table, which it needs no other use
     of, and score it on the test part; without a test part, fit to training and score on
     validation.
@@ -139,7 +139,7 @@ def _part(pipeline: Pipeline, name: str) -> tuple[np.ndarray, np.ndarray]:
     return x, y.ravel() if y.ndim > 1 and y.shape[1] == 1 else y
 
 
-def _score(name: str, model: Any, fit: Any, held: Any, task: str) -> Score:
+def _score(name: str, model: Any, fit: Any, held: Any, task: str) -> ClassicalScore:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -148,13 +148,13 @@ def _score(name: str, model: Any, fit: Any, held: Any, task: str) -> Score:
         metric, value = "accuracy", float((predicted == held[1]).mean())
     else:
         metric, value = "rmse", float(np.sqrt(((predicted - held[1]) ** 2).mean()))
-    return Score(name, metric, value, time.perf_counter() - began)
+    return ClassicalScore(name, metric, value, time.perf_counter() - began)
 
 
-def sentence(scores: list[Score]) -> str:
+def sentence(scores: list[ClassicalScore]) -> str:
     """The closing line; "" of no scores.
 
-    >>> sentence([Score("linear model", "rmse", 47603.2, 0.1)])
+    >>> sentence([ClassicalScore("linear model", "rmse", 47603.2, 0.1)])
     'a linear model has 47,603 (rmse; scikit-learn on the same split, 0.1 s)'
     """
     if not scores:
@@ -166,7 +166,7 @@ def sentence(scores: list[Score]) -> str:
     return f"{shown} ({scores[0].metric}; scikit-learn on the same split, {seconds:.1f} s)"
 
 
-def _shown(score: Score) -> str:
+def _shown(score: ClassicalScore) -> str:
     if score.metric == "accuracy":
         return f"{score.value:.2%}"
     return f"{score.value:,.0f}" if score.value >= 1000 else f"{score.value:.4g}"

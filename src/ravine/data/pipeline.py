@@ -17,7 +17,7 @@ from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order
-from ravine.data.own import technique
+from ravine.data.own_function import technique
 from ravine.data.parts import divide, is_set
 from ravine.data.preparation import Preparation, Prepare, refuse_several
 from ravine.data.read import reading

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Part
-from ravine.data.own import technique
+from ravine.data.own_function import technique
 from ravine.data.source import Source, Split
 from ravine.data.statistics import Rows
 from ravine.data.tables.encoder import Encoder

@@ -26,7 +26,7 @@ _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
 
 
 @dataclass
-class Table:
+class PageTable:
     """Rows of plain data under headings; numbers are shown as ``form`` says, or by the name of
     their column."""
 
@@ -48,7 +48,7 @@ class Page:
     sentences: Sequence[str]
     # file name -> (caption, figure)
     figures: Mapping[str, tuple[str, Figure]] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     reading: Sequence[str] = ()  # how to read it
     pictures: Sequence[str] = ()  # further files in figures/, such as an interactive page
 
@@ -97,7 +97,7 @@ def print_page(content: Page, path: Path) -> None:
     console.print(f"report: {path / 'report.html'}", soft_wrap=True)
 
 
-def _printed(table: Table, width: int, most: int = 12) -> RichTable:
+def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
     """Up to ``most`` rows, those around the best; columns that say nothing are left to the report,
     words stay whole."""
     first = max(0, min((table.best or 0) - most // 2, len(table.rows) - most))

@@ -18,10 +18,10 @@ from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.cures.scores import Score, lost, score
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.engine.execute import running
+from ravine.engine.loop.kept_weights import held
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.record import Memory
 from ravine.engine.loop.stopping import keeps_best
-from ravine.engine.loop.weights import held
 from ravine.engine.rows.evaluate import evaluation
 from ravine.errors import RavineError
 from ravine.recipe import Recipe

@@ -94,7 +94,7 @@ def prove(
     shared = SharedData(module, arrays)
     held = held_out(recipe, shared)
     steps = shared.steps(recipe)
-    trial = Trial(
+    trial = CureSearch(
         replace(case, recipe=held, steps=steps),
         shared,
         budget,
@@ -115,7 +115,7 @@ def held_out(recipe: Recipe, shared: SharedData) -> Recipe:
     )
 
 
-class Trial:
+class CureSearch:
     """One search: it trains candidates rung by rung and keeps count of the steps."""
 
     def __init__(self, case: Case, shared: SharedData, budget: float, unit: int, report: Report):

@@ -17,9 +17,9 @@ from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.untrained import PROBE, probe_batch
 from ravine.engine.execute import running
 from ravine.engine.loop.calendar import Calendar, plan_steps
+from ravine.engine.loop.kept_weights import held
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.record import Memory
-from ravine.engine.loop.weights import held
 from ravine.engine.programs import Model, Program, pipeline_of, program_of
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import Objective

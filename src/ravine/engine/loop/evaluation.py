@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ravine.engine.loop.epoch import EpochSteps
+from ravine.engine.loop.kept_weights import Final, Weights, held
 from ravine.engine.loop.stopping import Stopping
-from ravine.engine.loop.weights import Final, Weights, held
 from ravine.engine.programs import Program
 from ravine.engine.rows.evaluate import evaluate, metric_functions
 from ravine.engine.rows.own_step import recorded_means

@@ -23,11 +23,11 @@ from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hooks
+from ravine.engine.loop.kept_weights import Weights
 from ravine.engine.loop.member_columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
 from ravine.engine.loop.stopping import Stopping, depends_on_validation
-from ravine.engine.loop.weights import Weights
 from ravine.engine.programs import Program, objective
 from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.matrix import ParameterMatrix, view
 from ravine.engine.rows.objective import Objective, joined
+from ravine.engine.rows.theta import ParameterMatrix, view
 from ravine.engine.rows.ways import OneByOne, Way
 
 __all__ = ["Objective", "Population", "joined", "view"]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.catalogue import Part
-from ravine.engine.rows.matrix import ParameterMatrix
 from ravine.engine.rows.members import Arrays, Column, Facts, Newcomers
 from ravine.engine.rows.nested import pack, unpack
 from ravine.engine.rows.own_step import is_in_parts
+from ravine.engine.rows.theta import ParameterMatrix
 from ravine.errors import InputError, RavineError, first_line
 from ravine.optim.rows.groups import Now
 from ravine.recipe import Recipe
@@ -26,7 +26,7 @@ def is_torch(part: Part) -> bool:
     return "torch" in part.technique.marks
 
 
-class Own:
+class OwnOptimizer:
     """The optimisers of one member, and the rates at which its parameter groups began."""
 
     def __init__(self, part: Part, objective: nn.Module):
@@ -203,9 +203,9 @@ class TorchRows(Column):
             own.load(values[self.name], own.state()[1])
 
 
-def _of(recipes: Sequence[Recipe], objectives: Sequence[nn.Module]) -> list[Own | None]:
+def _of(recipes: Sequence[Recipe], objectives: Sequence[nn.Module]) -> list[OwnOptimizer | None]:
     return [
-        Own(recipe.optimizer, objective) if is_torch(recipe.optimizer) else None
+        OwnOptimizer(recipe.optimizer, objective) if is_torch(recipe.optimizer) else None
         for recipe, objective in zip(recipes, objectives, strict=True)
     ]
 
@@ -240,7 +240,7 @@ def check_optimizer(part: Part, objective: nn.Module) -> None:
     for parameter in objective.parameters():
         parameter.grad = torch.full_like(parameter, 1e-3) if parameter.requires_grad else None
     try:
-        own = Own(part, objective)
+        own = OwnOptimizer(part, objective)
         with torch.no_grad():
             own.step(own.lr, None)
     except RavineError:

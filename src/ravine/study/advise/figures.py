@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ravine.report.sheets import image_sheet
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.panels import COLOURS, FAINT, INK, panels, style
 
 _NAMES = {
@@ -30,13 +30,15 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
             mistakes_figure(summary["mistakes"], inputs),
         )
     tables = [
-        Table("What to do next", summary["next"]),
-        Table("Error decomposition", _shown(summary), best=None),
+        PageTable("What to do next", summary["next"]),
+        PageTable("Error decomposition", _shown(summary), best=None),
     ]
     if summary["confusions"]:
-        tables.append(Table("Most common confusions", summary["confusions"], best=None))
+        tables.append(PageTable("Most common confusions", summary["confusions"], best=None))
     if summary["mistakes"]:
-        tables.append(Table("Worst mistakes (mistakes.csv)", summary["mistakes"][:20], best=None))
+        tables.append(
+            PageTable("Worst mistakes (mistakes.csv)", summary["mistakes"][:20], best=None)
+        )
     known = {
         name: summary["errors"][key]
         for key, name in _NAMES.items()

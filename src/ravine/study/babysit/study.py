@@ -22,7 +22,7 @@ from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lr.figures import final_figure
 from ravine.study.lr.study import judge
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.signature import Several
 
 FACTORS = (0.1, 1.0, 10.0)  # of the recipe's own rate, at which one batch is overfitted
@@ -216,8 +216,8 @@ def _conclude(
             "rates": ("Loss after 100 steps against the rate", final_figure(rates, ladder)),
         },
         tables=[
-            Table("Checks", checks, best=None),
-            Table("Learning rates", ladder["table"], best=None),
+            PageTable("Checks", checks, best=None),
+            PageTable("Learning rates", ladder["table"], best=None),
         ],
         reading=[
             "A first loss far above ln K: scores start too large. Far below: the loss or the targets are not what you think.",

@@ -16,7 +16,7 @@ from ravine import measures
 from ravine.report.courses import CourseGroup, confidence, gather
 from ravine.study.compare.significance import LEVEL, MOST
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table, cell
+from ravine.study.page import Page, PageTable, cell
 from ravine.study.panels import (
     COLOURS,
     DASHES,
@@ -47,7 +47,7 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
             sensitivity_figure(summary["tuning"], path, metric),
         )
     tables = [
-        Table(
+        PageTable(
             "In the end, best first",
             table,
             f"Mean ± standard deviation over {summary['seeds']} seeds. p: paired t-tests, "
@@ -57,10 +57,12 @@ def page_of(study: Study, summary: dict[str, Any], groups: dict[str, list[Any]])
         )
     ]
     if summary["baselines"]:
-        tables.append(Table("Classical models on the same split", summary["baselines"], best=None))
-    tables.append(Table("All pairs", summary["pairs"], best=None))
+        tables.append(
+            PageTable("Classical models on the same split", summary["baselines"], best=None)
+        )
+    tables.append(PageTable("All pairs", summary["pairs"], best=None))
     if summary["tuning"]:
-        tables.append(Table("Tuning", summary["tuning"], best=None))
+        tables.append(PageTable("Tuning", summary["tuning"], best=None))
     together = f"{summary['programs']} programs" if summary["programs"] > 1 else "one population"
     return Page(
         title=f"Comparison on {study.recipe.name}",

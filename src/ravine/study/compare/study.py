@@ -25,7 +25,7 @@ from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.signature import Numbers, split_values
-from ravine.study.step_time import seconds_per_epoch
+from ravine.study.training_time import seconds_per_epoch
 
 FRESH = 1000  # from the seed that tunes to the first that compares
 RATES = tuple(float(f"{10**e:.4g}") for e in np.linspace(-5, 0.5, 12))

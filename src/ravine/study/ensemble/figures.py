@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ravine import measures
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.panels import (
     COLOURS,
     DASHES,
@@ -46,7 +46,7 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
         title=f"Ensemble for {study.recipe.name}",
         sentences=sentences,
         figures=figures,
-        tables=[Table(f"On the {summary['split']} data", summary["table"])],
+        tables=[PageTable(f"On the {summary['split']} data", summary["table"])],
         reading=[
             "The gain comes from disagreement: members that make the same mistakes gain nothing from each other.",
             "In the reliability diagram, below the diagonal is over-confident. Averaging lowers confidence: one that is too sure "

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.panels import COLOURS, style
 
 MOST = 64
@@ -53,7 +53,7 @@ def page_of(study: Study, summary: dict[str, Any], found: dict[str, Any]) -> Pag
         if "units" in found
         else [sentence],
         figures=figures,
-        tables=[Table("Units", summary["units"], best=None)] if summary["units"] else [],
+        tables=[PageTable("Units", summary["units"], best=None)] if summary["units"] else [],
         reading=[
             "Smooth, varied filters are a sign of good training; noisy ones of too little training or regularisation.",
             "Patches of one unit should have something in common: that is its feature. Units with the same patches are redundant.",

@@ -23,7 +23,7 @@ from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.gradcheck.figures import errors_figure
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 
 STEP = 2e-4
 # of the largest gradient: the least denominator of a relative error, unless rounding makes more
@@ -288,7 +288,7 @@ def _conclude(study: Study, summary: dict[str, Any]) -> Conclusion:
                 errors_figure(summary["table"], RIGHT, SUSPICIOUS),
             )
         },
-        tables=[Table("By tensor", summary["table"], best=None)],
+        tables=[PageTable("By tensor", summary["table"], best=None)],
         reading=[
             THRESHOLDS,
             (

@@ -16,7 +16,7 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from ravine.files import plain, write_text
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.panels import (
     COLOURS,
     DASHES,
@@ -73,7 +73,7 @@ def page_of(
         figures=figures,
         pictures=pictures,
         tables=[
-            Table(
+            PageTable(
                 "Surfaces",
                 surfaces,
                 "Roughness: excess variation of log loss over the grid's lines; 0 is a single valley.",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ravine import measures
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table, cell
+from ravine.study.page import Page, PageTable, cell
 from ravine.study.panels import (
     COLOURS,
     DASHES,
@@ -57,7 +57,7 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
         title=f"Lottery tickets of {study.recipe.name}",
         sentences=sentences,
         figures=figures,
-        tables=[Table("By arm and round", table, best=None)],
+        tables=[PageTable("By arm and round", table, best=None)],
         reading=[
             "A ticket that stays level to the right while its re-initialisation falls says that the mask fits these weights.",
             "If the random mask falls first, the structure that pruning found matters, not the number of weights alone.",

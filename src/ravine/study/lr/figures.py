@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.panels import COLOURS, FAINT, INK, brief, legend, log_axis, panels, style
 
 
@@ -42,7 +42,7 @@ def page_of(
             "final": ("Loss in the end", final_figure(rates, summary)),
         },
         tables=[
-            Table(
+            PageTable(
                 "Rates",
                 summary["table"],
                 "Fall: of the loss from its first value, in per cent of the best rate's fall.",

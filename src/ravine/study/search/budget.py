@@ -13,7 +13,7 @@ from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.study.directory import Study
 from ravine.study.search.trials import FINALISTS
-from ravine.study.step_time import seconds_of
+from ravine.study.training_time import seconds_of
 
 FEWEST, MOST = 4, 200  # members of a round
 ROUNDS = 5  # a round is about this part of the time, if so many members are allowed

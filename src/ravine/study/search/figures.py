@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from ravine import measures
 from ravine.report.overview import show_value
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table, cell
+from ravine.study.page import Page, PageTable, cell
 from ravine.study.panels import (
     COLOURS,
     DASHES,
@@ -46,16 +46,16 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
         for number, drawn_from in enumerate(spaces)
     ]
     tables = [
-        Table(
+        PageTable(
             "The best on fresh seeds",
             _sorted(summary["finals"], metric),
             "Mean ± standard deviation over the seeds.",
         ),
-        Table("All configurations, best first", summary["table"]),
-        Table("What each round drew from", rounds, best=None),
+        PageTable("All configurations, best first", summary["table"]),
+        PageTable("What each round drew from", rounds, best=None),
     ]
     if len(summary["methods"]) > 1:
-        tables.insert(0, Table("Methods", summary["methods"], best=None))
+        tables.insert(0, PageTable("Methods", summary["methods"], best=None))
     return Page(
         title=f"Search of {study.recipe.name}",
         sentences=[

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ravine.study.directory import Study
-from ravine.study.page import Page, Table
+from ravine.study.page import Page, PageTable
 from ravine.study.panels import (
     COLOURS,
     DASHES,
@@ -64,7 +64,7 @@ def page_of(study: Study, summary: dict[str, Any]) -> Page:
                 histogram_figure(summary["networks"]),
             ),
         },
-        tables=[Table("By initialiser and activation", table, best=None)],
+        tables=[PageTable("By initialiser and activation", table, best=None)],
         reading=[
             "Level lines train from the first step; falling ones vanish, rising ones explode with depth.",
             "Points are measured, dashes are the theory of wide layers: where they part, layers are narrow or inputs correlated.",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._triton import has_triton
 
-from ravine.engine.rows.matrix import ParameterMatrix
 from ravine.engine.rows.objective import Objective
+from ravine.engine.rows.theta import ParameterMatrix
 from ravine.engine.rows.ways.one_by_one import OneByOne
 from ravine.engine.rows.ways.way import Arithmetic, differs
 from ravine.engine.rows.ways.workload import Workload

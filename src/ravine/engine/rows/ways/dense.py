@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.matrix import ParameterMatrix
+from ravine.engine.rows.theta import ParameterMatrix
 from ravine.engine.rows.ways import passes
 from ravine.engine.rows.ways.mapped import Mapped
 from ravine.engine.rows.ways.one_by_one import OneByOne

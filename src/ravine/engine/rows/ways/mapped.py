@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ravine.engine.rows.matrix import ParameterMatrix, view
 from ravine.engine.rows.objective import Objective, attacked
+from ravine.engine.rows.theta import ParameterMatrix, view
 from ravine.engine.rows.ways.one_by_one import OneByOne
 from ravine.engine.rows.ways.way import Arithmetic, Way, differs, store
 from ravine.engine.rows.ways.workload import Workload

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.engine.rows.matrix import ParameterMatrix, view
 from ravine.engine.rows.objective import Objective, attacked
+from ravine.engine.rows.theta import ParameterMatrix, view
 from ravine.engine.rows.ways.way import PLAIN, Arithmetic, Way, store
 from ravine.engine.rows.ways.workload import Workload
 from ravine.nn.analysis.traits import takes_bfloat16

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.matrix import view
+from ravine.engine.rows.theta import view
 from ravine.engine.rows.ways.one_by_one import OneByOne
 from ravine.engine.rows.ways.way import store
 from ravine.engine.rows.ways.workload import Workload

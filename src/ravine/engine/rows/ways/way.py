@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.matrix import ParameterMatrix
 from ravine.engine.rows.objective import joined
+from ravine.engine.rows.theta import ParameterMatrix
 from ravine.engine.rows.ways.workload import Workload
 from ravine.errors import first_line
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ravine.engine.rows.matrix import ParameterMatrix
+from ravine.engine.rows.theta import ParameterMatrix
 from ravine.nn.analysis.traits import Trait, any_layer, sees_samples_alone
 
 
