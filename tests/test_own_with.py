@@ -185,3 +185,48 @@ def test_a_strangers_directory_makes_ravine_run_nothing(tmp_path):
     )
     assert json.loads(done.stdout.splitlines()[-1]) == []
     assert not marker.exists()
+
+
+TRAIN = """
+import sys
+import torch, ravine
+from torch.nn import functional as F
+
+def mine(output, target, gamma=2.0):
+    return F.cross_entropy(output, target, label_smoothing=gamma / 100)
+
+def halved(x):
+    return x / 2
+
+def optimizer(parameters, lr=0.01):
+    return torch.optim.NAdam(parameters, lr=lr)
+
+OWN = [mine, halved, optimizer]
+if __name__ == "__main__":
+    ravine.train(loss=mine, preprocess=halved, optimizer=optimizer, data="blobs", model="mlp",
+                 epochs=int(sys.argv[2]), quiet=True, out=sys.argv[1])
+"""
+
+
+def test_a_run_of_another_process_goes_on_with_what_is_brought(tmp_path, monkeypatch):
+    (tmp_path / "mine_and_more.py").write_text(TRAIN)
+    for name, epochs in (("whole", "4"), ("part", "2")):
+        script = [sys.executable, tmp_path / "mine_and_more.py", tmp_path / name, epochs]
+        subprocess.run(script, check=True)
+    run = ravine.Run(tmp_path / "part")
+    line = r"ravine.resume\('.*part', own=\[halved, mine, optimizer\]\); on the command line --with"
+    with pytest.raises(ravine.InputError, match=line):
+        ravine.resume(tmp_path / "part", after="4ep", quiet=True)
+    with pytest.raises(ravine.InputError, match=r"loss: .*own=\[mine\]"):
+        run.evaluate()
+    with pytest.raises(ravine.InputError, match=r"own: got 'nobody'; expected one of halved, mine"):
+        ravine.Run(tmp_path / "part", own={"nobody": print})
+    monkeypatch.syspath_prepend(tmp_path)
+    import mine_and_more
+
+    (again,) = ravine.resume(tmp_path / "part", own=mine_and_more.OWN, after="4ep", quiet=True)
+    whole = ravine.Run(tmp_path / "whole", own=mine_and_more.OWN)
+    assert np.array_equal(again.losses, whole.losses)
+    assert np.array_equal(again.theta, whole.theta)
+    assert whole.evaluate()["loss"] == whole.result["test_loss"]
+    assert ravine.Run(tmp_path / "whole").predict(np.zeros((2, 2))).shape == (2,)

@@ -280,7 +280,7 @@ def enter(own: Own) -> OwnTechnique:
     common = COMMON.get(own.kind, Part).model_fields
     if own.name in table(own.kind) and own.kind == "metric":
         repair = "give the function another name"
-        raise InputError("metrics", got=own.name, expected="a new name", repair=repair)
+        raise InputError("", got=own.name, expected="a new name", repair=repair)
     clash = [name for name in own.fields if name in common or name in ("kind", "code")]
     if own.contract and clash:
         expected = f"other names than those that every {own.kind} has"

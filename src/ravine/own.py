@@ -237,9 +237,16 @@ def _as_technique(
         return lambda **fields: functools.partial(target, **fields) if fields else target, marks
     if kind == "optimizer" and tuple(given[:5]) != FORMULA:
         return target, marks | {"torch"}
+    if kind == "preprocess" and (given[:1] == ["rows"] or "Transform" in _gives(target)):
+        return target, marks | {"fits"}
     if kind == "layer" and _is_module(target):
         return lambda shape: target, marks | {"copied"}
     return target, marks
+
+
+def _gives(target: Any) -> str:
+    """What a function's annotation says that it gives."""
+    return str(getattr(target, "__annotations__", {}).get("return", ""))
 
 
 def _is_module(target: Any) -> bool:

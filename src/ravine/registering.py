@@ -138,9 +138,11 @@ def own_parts(part: Any) -> Iterator[Part]:
 
 def require(parts: Iterable[Any], call: str = "ravine.resume(run, own=[{}])") -> None:
     """Every own part of these is in this process; ``call`` is the line that brings what is not."""
-    for part in own_parts(list(parts)):
-        if part.technique.own is None:
-            raise missing(part.technique.kind, part.kind, call)
+    absent = [part for part in own_parts(list(parts)) if part.technique.own is None]
+    if absent:
+        names = dict.fromkeys(part.kind.removeprefix(PREFIX) for part in absent)
+        line = call.format(", ".join(names))
+        raise missing(absent[0].technique.kind, absent[0].kind, line)
 
 
 def differences(recipes: Iterable[Part]) -> list[str]:

@@ -46,7 +46,7 @@ def technique(kind: str, part: Part) -> Callable[..., Any]:
     function, own = part.technique.function(), getattr(part.technique, "own", None)
     if own is None:
         return function
-    if kind == "preprocess" and not own.contract:
+    if kind == "preprocess" and "fits" not in own.marks:
         return lambda rows, **fields: _transform(part, rows)
     if kind == "augment" and own.takes[1:] != ("draw",):
         return lambda batch, draw, **fields: _augment(function, own.takes, batch, draw, fields)
