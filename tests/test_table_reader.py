@@ -333,3 +333,16 @@ def test_a_column_of_ambiguous_marks_says_so(tmp_path):
     (decision,) = pipeline.preparation.facts["decisions"]
     assert "thousands ." in decision["why"]
     assert "semicolons" in decision["why"]
+
+
+def test_rare_categories_are_none_of_them(tmp_path):
+    """Of many categories those get a column that come five times or more in the training part."""
+    cells = [f"c{i % 25}" if i < 300 else f"rare {i // 3}" for i in range(360)]
+    content = "\n".join(["a,b,y", *(f"{c},{i % 7},{i % 2}" for i, c in enumerate(cells))])
+    pipeline = read(tmp_path / "t.csv", content.encode())
+    names = [name for name in pipeline.preparation.inputs[0].names if name.startswith("a=")]
+    assert set(names) == {f"a=c{i}" for i in range(25)}
+    few = "\n".join(["a,b,y", *(f"c{i % 9 if i else 10},{i % 7},{i % 2}" for i in range(90))])
+    pipeline = read(tmp_path / "few.csv", few.encode())
+    names = [name for name in pipeline.preparation.inputs[0].names if name.startswith("a=")]
+    assert len(names) == 10  # of a few each

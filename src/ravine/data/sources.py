@@ -187,9 +187,10 @@ def csv(
 
     A missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training
     part; beside each column of which the training part misses some a flag says where. Categories
-    are one-hot or an index (``categorical``); one that training did not have gives zeros. Raises
-    InputError for files that are no table, for rows of unequal length, and for targets that are
-    missing in more than a fifth of the rows; fewer are left out.
+    are one-hot or an index (``categorical``); one that training did not have gives zeros, and so
+    does, among more than 20, one that comes under five times. Raises InputError for files that are
+    no table, for rows of unequal length, and for targets that are missing in more than a fifth of
+    the rows; fewer are left out.
 
     ``task`` and ``categorical`` (one_hot, or index: the category's number) decide for
     themselves where they are not auto.

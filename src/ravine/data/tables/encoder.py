@@ -12,6 +12,8 @@ from ravine.data.tables.decisions import DATE_PARTS, places_of
 from ravine.data.transform import Transform
 from ravine.errors import InputError
 
+_MANY, _LEAST = 20, 5  # categories of a column from which rare ones are none of them
+
 
 class Encoder(Transform):
     """Raw matrix -> features. Numbers and flags: the value, the median of the training part where
@@ -84,6 +86,14 @@ class Encoder(Transform):
         return tuple(found)
 
 
+def _kept_categories(codes: Tensor) -> Tensor:
+    """The categories that training can say something of: where there are many, those that come
+    ``_LEAST`` times or more."""
+    seen, counts = codes.unique(return_counts=True)
+    often = seen[counts >= _LEAST]
+    return often if len(seen) > _MANY and len(often) else seen
+
+
 def _date_parts(days: Tensor, times: bool) -> Tensor:
     """Year, month, weekday, days since 1970 and the hour [N, 4 or 5], by the calendar's own
     arithmetic (Hinnant, "chrono-compatible low-level date algorithms", 2013)."""
@@ -124,7 +134,7 @@ def fit_encoder(
             )
         kept = {"name": column["name"], "kind": column["kind"], "indicator": len(known) < len(raw)}
         if column["kind"] == "category":
-            seen = known[known >= 0].unique()
+            seen = _kept_categories(known[known >= 0])
             code[place.start, seen.long()] = torch.arange(len(seen), dtype=torch.float64)
             fill[place.start] = -1.0  # a missing category is none of them
             kept |= {"seen": len(seen), "kept": [column["categories"][int(c)] for c in seen]}
