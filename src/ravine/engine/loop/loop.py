@@ -73,8 +73,8 @@ class TrainingLoop:
         self.waiting = list(zip(program.members[live:], program.recipes[live:], strict=True))
         self.width = width or live
         self.lead = program.members[0]
-        # a network that rounds its inputs to bfloat16 first gets them rounded already: the rows of
-        # the training part are rounded once, and used in every epoch
+        # a network that rounds its inputs to bfloat16 first gets them rounded already, the batches of
+        # several steps at once: fewer kernels than rounding in each step
         low = self.population.way.input_dtype
         self.calendar = Calendar(
             recipes[0], self.pipeline if low is None else self.pipeline.lowered(low)
