@@ -61,12 +61,15 @@ MADE = {
     "Your own images": photos,
     "Your own table": houses,
     "Your own text": book,
+    "A recipe": book,
     "Your own module": nothing,
 }
 QUESTIONS = {"What is wrong with it": "sick ['lr_too_low'", "Many runs at once": ""}
 
 
 def run(language, code, place):
+    """As it is written, but that plans for three minutes are cut to two epochs."""
+    code = re.sub(r"^(ravine train (?:photos|book.txt))", r"\1 --epochs 2", code, flags=re.M)
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -118,7 +121,7 @@ def check(title, place, said):
         assert len((place / "sample.txt").read_text(encoding="utf-8")) >= 300
     elif title == "Your own table":
         assert float(re.search(r"'r2': ([\d.e+-]+)", said)[1]) > 0.8
-    else:
+    elif title == "Your own module":
         assert re.match(r"\[[01 ]{9}\]", said)
 
 
