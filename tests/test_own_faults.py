@@ -18,6 +18,7 @@ from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.findings.records import numbers_in_use
 from ravine.doctor.findings.splits import distances
 from ravine.doctor.measure.untrained import inspect_program
+from ravine.doctor.new_data import unlike_training
 from ravine.doctor.table import before_training
 
 BENCH = Path(__file__).parent.parent / "bench"
@@ -147,3 +148,24 @@ def test_what_is_at_chance_on_validation_is_not_healthy():
     assert found.measured["skill"][0] > 0.5
     assert (found.verdict, found.codes) == ("sick", ["overfitting"])
     assert "noise of 60 validation samples" in found.findings[0].evidence
+
+
+@pytest.mark.parametrize("kind", ["standardize", "robust"])
+def test_new_data_in_other_units_are_named(kind):
+    draw = np.random.default_rng(0)
+    x = draw.normal((45, 52_000, 0), (12, 9_000, 1), size=(400, 3))
+    y = (x[:, 0] > 45).astype(np.int64)
+    recipe = NOISE.edit({"data.preprocess": [kind], "model.hidden": [4], "stop.after": "1ep"})
+    pipeline = SharedData(None, (x.astype(np.float32), y)).pipeline(recipe)
+    new = draw.normal((45, 52_000, 0), (12, 9_000, 1), size=(60, 3)).astype(np.float32)
+    assert unlike_training(pipeline, new) == []
+    assert unlike_training(pipeline, new[:1]) == []
+    scaled = (new - new.mean(0)) / new.std(0)
+    named = unlike_training(pipeline, scaled)
+    assert [text.partition(":")[0] for text in named] == ["input feature 0", "input feature 1"]
+    other = new * np.array([1, 0.001, 1], dtype=np.float32)
+    assert [text.partition(":")[0] for text in unlike_training(pipeline, other)] == [
+        "input feature 1"
+    ]
+    raw = SharedData(None, (x.astype(np.float32), y)).pipeline(recipe.edit({"data.preprocess": []}))
+    assert unlike_training(raw, scaled) == [], "nothing is known of its training data"

@@ -4,11 +4,13 @@ file."""
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from ravine.data.read import text
+from ravine.doctor.new_data import unlike_training
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.files import atomic, new_file, write_text
@@ -25,6 +27,8 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
         raise InputError("predict", got=str(source), expected="a file or folder that exists")
     new_file(out)
     inputs, names = run.pipeline.read(source)
+    for warning in unlike_training(run.pipeline, inputs):
+        print(f"warning: {source.name}: {warning}", file=sys.stderr)
     predictions = run.predict(inputs)
     columns: dict[str, np.ndarray] = {"input": np.array(names)}
     if predictions.ndim > 1 and predictions.shape[1] > 1:
