@@ -10,8 +10,9 @@ from ravine.data.pipeline import Pipeline
 
 SCALED = {"standardize", "robust"}  # what brings training inputs to a spread of about 1
 FAR, NEARLY_ALL = 1.9, 0.95  # in units of that spread; share of the rows
+OFF, NARROW = 1.0, 0.1  # the middle of values that hardly spread
 VERY_FAR, MOST = 8.0, 0.5
-FEWEST = 10  # rows, for the first of the two
+FEWEST = 10  # rows, for all but the last of these
 
 
 def unlike_training(pipeline: Pipeline, x: Any) -> list[str]:
@@ -25,20 +26,22 @@ def unlike_training(pipeline: Pipeline, x: Any) -> list[str]:
     if not kinds & SCALED:
         return []
     z = pipeline.transform(x)
-    if not z.is_floating_point() or not len(z):
+    if not z.is_floating_point() or len(z) < 1:
         return []
     names = _names(pipeline)
     rows, named = _by_feature(z), "input feature" if z.dim() == 2 else "channel"
     far = (rows.abs() > FAR).double().mean(0) >= NEARLY_ALL
+    spread, middle = rows.std(0, correction=0), rows.median(0).values
+    far |= (spread > 0) & (spread < NARROW) & (middle.abs() > OFF)
     far &= len(rows) >= FEWEST
     far |= (rows.abs() > VERY_FAR).double().mean(0) > MOST
     found = []
     for i in far.nonzero().flatten().tolist():
         what = names[i] if len(names) == rows.shape[1] else f"{named} {i}"
-        middle = float(rows[:, i].median())
         found.append(
-            f"{what}: nearly every value is far from the training data (median {middle:+.1f} standard "
-            "units away); are they in the same units, and not scaled already?"
+            f"{what}: the values are {float(middle[i]):+.1f} units of the training data's spread away "
+            f"from its middle, and spread {float(spread[i]):.2g}; are they in the same units, and not "
+            "scaled already?"
         )
     return found
 
