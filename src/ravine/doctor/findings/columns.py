@@ -12,7 +12,7 @@ from torch import Tensor
 from ravine.data.tables.leaks import leak
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.findings.records import numbers_in_use
-from ravine.doctor.measure.untrained import Untrained
+from ravine.doctor.measure.untrained import FIRST, Untrained
 
 SURE, NOTE, HINT = 0.92, 0.4, 0.2
 SEPARATES = "separates the classes"  # honest features may do that
@@ -22,6 +22,16 @@ FEWEST = 100  # samples
 def _is_table(program: Untrained) -> bool:
     x = program.probe.x
     return x.is_floating_point() and x.dim() == 2 and x.shape[1] > 1
+
+
+def _raw(program: Untrained) -> tuple[Tensor, list[str]]:
+    """Raw training inputs of a table [n, columns], before anything is scaled or cut, and how each
+    column is called; missing values are NaN."""
+    x = program.pipeline.raw("train", FIRST)[0].double().cpu()
+    columns = program.pipeline.preparation.facts.get("columns") or ()
+    if len(columns) == x.shape[1]:
+        return x, [f"column {one['name']}" for one in columns]
+    return x, [f"input feature {i}" for i in range(x.shape[1])]
 
 
 class TargetLeak(Declaration):
@@ -60,7 +70,8 @@ class TargetLeak(Declaration):
                 yield Evidence("sequences", text, SURE)
             return
         one = y.reshape(len(y), -1).shape[1] == 1
-        if len(x) >= FEWEST and _is_table(program) and one:
+        read = "decisions" in program.pipeline.preparation.facts  # the reader has looked already
+        if len(x) >= FEWEST and _is_table(program) and one and not read:
             yield from cls._of_table(program, x, y)
 
     @classmethod
@@ -119,15 +130,17 @@ class IdentifierFeature(Declaration):
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         if not _is_table(program) or len(program.probe.x) < FEWEST:
             return
-        x, y = program.inputs, program.targets
-        for i in range(x.shape[1]):
+        (x, names), y = _raw(program), program.targets.cpu()
+        if x.dim() != 2 or len(x) != len(y):
+            return
+        for i, name in enumerate(names):
             if not numbers_in_use(x[:, i]):
                 continue
             alike = cls._alike(x[:, i], y)
-            text = f"input feature {i} is different in every row and leaves out few numbers"
+            text = f"{name} is different in every row and leaves out few numbers"
             if alike > cls.ALIKE:
                 text += f"; in its order, targets are alike by {alike:.0%} beyond chance"
-            yield Evidence(f"input feature {i}", text, SURE if alike > cls.ALIKE else NOTE)
+            yield Evidence(name, text, SURE if alike > cls.ALIKE else NOTE)
             return
 
     @staticmethod
@@ -167,14 +180,17 @@ class PlaceholderValues(Declaration):
         if len(program.targets) < FEWEST or program.task == "sequence":
             return
         if _is_table(program):
-            x = program.inputs.double()
-            for i in range(x.shape[1]):
-                if text := cls._odd(x[:, i]) or cls._slips(x[:, i]):
-                    yield Evidence(f"input feature {i}", f"input feature {i}: {text}", SURE)
+            x, names = _raw(program)
+            for i, name in enumerate(names if x.dim() == 2 else ()):
+                column = x[:, i][x[:, i].isfinite()]
+                if len(column) < FEWEST:
+                    continue
+                if text := cls._odd(column) or cls._slips(column):
+                    yield Evidence(name, f"{name}: {text}", SURE)
                     return
         y = program.targets
         if program.task == "regression" and y.numel() == len(y):
-            y = y.flatten().double()
+            y = program.pipeline.target_units(y).flatten().double()
             if text := cls._odd(y) or cls._slips(y):
                 yield Evidence("targets", f"targets: {text}", SURE)
 
@@ -188,7 +204,7 @@ class PlaceholderValues(Declaration):
             away, isolated = cls._distance(rest, odd)
             if isolated and away > cls.AWAY:
                 return (
-                    f"{share:.0%} of the rows hold one number, {away:.0f} interquartile ranges away "
+                    f"{share:.0%} of the rows hold {odd:.6g}, {away:.0f} interquartile ranges away "
                     "from the median"
                 )
         return ""

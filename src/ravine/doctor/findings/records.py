@@ -97,7 +97,7 @@ class TargetIdentifier(Declaration):
 def numbers_in_use(values: Tensor) -> bool:
     """Whether values [n] are all different and fill a range in equal steps, as row numbers do."""
     steps = values.double().sort().values.diff()
-    if len(values) < FEWEST or float(steps.min()) <= 0:
+    if len(values) < FEWEST or not bool(steps.isfinite().all()) or float(steps.min()) <= 0:
         return False
     smallest = float(steps.min())
     whole = (steps / smallest - (steps / smallest).round()).abs().max()
