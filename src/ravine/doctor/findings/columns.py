@@ -43,8 +43,9 @@ class TargetLeak(Declaration):
     seen_by = (
         "a feature of a table that is the target but for its units, rises with it everywhere, or has "
         "one value (or a narrow band) for each class; of a sequence, the input of the same step. "
-        "A feature that says much of the target without being a copy is a note, and so is a column "
-        "that the reader of tables has left out."
+        "A feature whose correlation with the targets is over 0.999 is an alarm, but for series in "
+        "time; one whose values each have one target is a note, and so is a column that the reader of "
+        "tables has left out."
     )
     what_to_do = "Leave the feature out."
     kinds = frozenset({Kind.DATA})
@@ -52,6 +53,9 @@ class TargetLeak(Declaration):
 
     SAME = 0.999  # share of the steps of sequences whose target is their input
     WIDEST = 2000  # features that are looked at
+    SERIES = (
+        0.5  # correlation of successive targets, from which the last value may nearly be the next
+    )
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -70,25 +74,28 @@ class TargetLeak(Declaration):
                 yield Evidence("sequences", text, SURE)
             return
         one = y.reshape(len(y), -1).shape[1] == 1
-        read = "decisions" in program.pipeline.preparation.facts  # the reader has looked already
-        if len(x) >= FEWEST and _is_table(program) and one and not read:
-            yield from cls._of_table(program, x, y)
+        if len(x) >= FEWEST and _is_table(program) and one:
+            yield from cls._of_table(program)
 
     @classmethod
-    def _of_table(cls, program: Untrained, x: Tensor, y: Tensor) -> Iterator[Evidence]:
+    def _of_table(cls, program: Untrained) -> Iterator[Evidence]:
         classes = program.pipeline.outputs if program.task == "classification" else 0
-        if classes and y.is_floating_point():
+        (x, names), y = _raw(program), program.pipeline.raw("train", FIRST)[1]
+        if (classes and y.is_floating_point()) or x.dim() != 2 or y.numel() != len(x):
             return
-        values, target = x.double().cpu().numpy(), y.double().flatten().cpu().numpy()
+        values, target = x.numpy(), y.double().flatten().cpu().numpy()
+        columns = program.pipeline.preparation.facts.get("columns") or ()
+        kinds = [one["kind"] for one in columns] if len(columns) == len(names) else []
         found = [
-            (i, leak({"kind": "number"}, values[:, i], target, classes))
-            for i in range(min(values.shape[1], cls.WIDEST))
+            (name, leak({"kind": kinds[i] if kinds else "number"}, values[:, i], target, classes))
+            for i, name in enumerate(names[: cls.WIDEST])
         ]
-        named = [(i, one) for i, one in found if one is not None]
-        for i, one in sorted(named, key=lambda pair: not pair[1].copy)[:1]:
-            where = f"input feature {i}"
-            strength = NOTE if SEPARATES not in one.why else HINT
-            yield Evidence(where, f"{where}: {one.why}", SURE if one.copy else strength)
+        named = [(name, one) for name, one in found if one is not None]
+        for name, one in sorted(named, key=lambda pair: not pair[1].copy)[:1]:
+            in_order = not classes and abs(_successive(target)) > cls.SERIES
+            near = not classes and not in_order
+            strength = SURE if one.copy or near else HINT if SEPARATES in one.why else NOTE
+            yield Evidence(name, f"{name}: {one.why}", strength)
             return
         shown = cls._indicators(values, target, classes)
         if shown:
@@ -106,6 +113,11 @@ class TargetLeak(Declaration):
                 if len(inside) == 1 and not (target[~high] == inside[0]).any():
                     found[int(inside[0])] = i
         return sorted(found.values()) if len(found) >= classes - 1 else []
+
+
+def _successive(values: np.ndarray) -> float:
+    """The correlation of each value with the next one: near 1 in a series in time."""
+    return float(np.corrcoef(values[1:], values[:-1])[0, 1]) if values.std() > 0 else 0.0
 
 
 class IdentifierFeature(Declaration):

@@ -46,7 +46,7 @@ class LrTooHigh(Declaration):
     opposite = "lr_too_low"
     generic = 5
 
-    ADAPTIVE, DESCENT = 0.03, 2.0  # rates above which they are unusual, and 10 times the default
+    ADAPTIVE, DESCENT = 0.05, 2.0  # rates above which they are unusual, and 10 times the default
     RISEN, BELOW = 0.3, 0.1  # of skill: from the best to the end, from the beginning to the end
     MOVED = 0.3  # part of the weights' size that one step moves them
     FAR = 0.1  # the same, from which a loss that rises is put down to the rate

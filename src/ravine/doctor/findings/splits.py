@@ -184,7 +184,8 @@ class ValidationLeak(Declaration):
     seen_by = (
         "the share of validation samples that are in the training part digit for digit, beyond what "
         "repeats by chance; or, of images and of tables of many columns, that are a tenth as far from "
-        "a training sample as from the tenth nearest."
+        "a training sample as from the tenth nearest, and far more so than training samples are from each "
+        "other."
     )
     what_to_do = "Split before copying, augmenting or oversampling."
     kinds = frozenset({Kind.DATA})
@@ -197,6 +198,7 @@ class ValidationLeak(Declaration):
         32,
     )  # features, samples that are looked at, and their projections
     NEAR, TENTH = 0.1, 10
+    MOST = 0.5  # of the samples, from which near ones are copies however many are among training samples
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -211,20 +213,25 @@ class ValidationLeak(Declaration):
                 text = f"{leak:.0%} of the {part} samples are in the training part, digit for digit"
                 yield Evidence(f"{part} part", text, SURE)
                 continue
-            near = cls._near(inputs, asked) if program.varied else 0.0
-            if near > cls.VARIED:
+            near, among = cls._near(inputs, asked) if program.varied else (0.0, 0.0)
+            if near > min(cls.VARIED + 3 * among, cls.MOST):
                 text = (
                     f"{near:.0%} of the {part} samples are nearly a training sample: changed copies"
                 )
                 yield Evidence(f"{part} part", text, SURE)
 
     @classmethod
-    def _near(cls, inputs: Tensor, asked: Tensor) -> float:
-        """The share of the asked rows that are far nearer to one training row than to others."""
-        if inputs.shape[1] < cls.WIDE or len(inputs) <= cls.TENTH:
-            return 0.0
+    def _near(cls, inputs: Tensor, asked: Tensor) -> tuple[float, float]:
+        """The share of the asked rows that are far nearer to one training row than to others; and of
+        training rows."""
+        if inputs.shape[1] < cls.WIDE or len(inputs) <= cls.TENTH + 1:
+            return 0.0, 0.0
         generator = torch.Generator().manual_seed(2)
         mix = torch.randn(inputs.shape[1], cls.MIX, generator=generator).to(inputs.device)
-        away = torch.cdist(asked[: cls.LOOKED_AT].float() @ mix, inputs.float() @ mix)
-        near = away.topk(cls.TENTH, largest=False).values  # [n, TENTH], nearest first
-        return float((near[:, 0] < cls.NEAR * near[:, -1]).double().mean())
+        there = inputs.float() @ mix
+        shares = []
+        for rows, first in ((asked[: cls.LOOKED_AT].float() @ mix, 0), (there[: cls.LOOKED_AT], 1)):
+            away = torch.cdist(rows, there)  # of training rows the nearest is the row itself
+            near = away.topk(cls.TENTH + first, largest=False).values[:, first:]
+            shares.append(float((near[:, 0] < cls.NEAR * near[:, -1]).double().mean()))
+        return shares[0], shares[1]
