@@ -84,5 +84,5 @@ def test_the_repair_of_a_missing_unit():
 
 
 def test_a_percentage_needs_a_whole():
-    with pytest.raises(InputError, match="a percentage needs a whole"):
+    with pytest.raises(InputError, match="there is no whole of which this could be a percentage"):
         steps("5%", 10)

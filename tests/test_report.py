@@ -40,7 +40,7 @@ SAID = [
     (
         "one",
         r"^Test accuracy 9\d\.\d\d %, after 24 epochs \(552 steps\) in 9\.8 s\. Its weights are those of epoch "
-        r"\d+, the best it had\. It stopped early: no better validation loss for 8 epochs\.$",
+        r"\d+, its best\. It stopped early: no better validation loss for 8 epochs\.$",
     ),
     (
         "five-seeds",

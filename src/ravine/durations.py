@@ -56,7 +56,7 @@ def steps(text: str, epoch_steps: int, total_steps: int | None = None) -> int:
             "",
             got=text,
             expected="epochs (ep) or iterations (it)",
-            repair="a percentage needs a whole",
+            repair="there is no whole of which this could be a percentage",
         )
     wholes: dict[str, int | Fraction] = {
         "ep": epoch_steps,

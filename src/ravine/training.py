@@ -308,7 +308,7 @@ def _run(
 
 def _examined(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
     if programs[0].population.objectives[0].own_step is not None:
-        text = "not examined: what a step of one's own does is not known to the doctor"
+        text = "not examined: the doctor does not know what your own step does"
         rundir.add_event(0, None, "doctor", text)
         return None
     with _doctor_may_fail(rundir):

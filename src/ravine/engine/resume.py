@@ -36,7 +36,7 @@ def check_data(program: Program, rundir: RunDir) -> None:
     if not same:
         raise InputError(
             "data",
-            got="other data than those that the run was trained on",
+            got="data that differ from those that the run was trained on",
             expected="the same data",
             repair=f"a new run can start from its weights: start.weights = {rundir.path}",
         )

@@ -33,7 +33,7 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
     recipe = recipes[0]
     _check_metrics(recipe, pipeline)
     if not population.layout.size:
-        expected = "a module with parameters that ask for gradients"
+        expected = "a module with parameters that require gradients"
         raise InputError(
             "model",
             got="nothing to train",

@@ -160,7 +160,7 @@ def kind_of(module: nn.Module, name: str) -> str:
 
 
 def layout(module: nn.Module) -> Layout:
-    """The columns of a row of theta: parameters that ask for gradients, tied ones once, layers
+    """The columns of a row of theta: parameters that require gradients, tied ones once, layers
     counted from the input.
 
     >>> [(e.name, e.kind, e.layer) for e in layout(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))).entries]

@@ -35,7 +35,7 @@ def _durations_only_ep_it(value: object) -> object:
             "",
             got=value,
             expected="epochs (ep) or iterations (it)",
-            repair="a percentage needs a whole",
+            repair="there is no whole of which this could be a percentage",
         )
     return value
 

@@ -202,7 +202,7 @@ def _result_of_one(summary: Summary) -> list[str]:
         else f"Trained {length}."
     ]
     if "best_epoch" in row and row["best_epoch"] != row["epochs"]:
-        found.append(f"Its weights are those of epoch {row['best_epoch']:g}, the best it had.")
+        found.append(f"Its weights are those of epoch {row['best_epoch']:g}, its best.")
     stopped = str(row.get("stopped", "finished"))
     if stopped != "finished":
         found.append(f"It stopped early: {in_words(stopped)}.")

@@ -249,7 +249,7 @@ def next_steps(
     if variance > noise:
         steps.append(
             {
-                "problem": f"high variance: held-out data cost {_size(errors, variance)} more than training data",
+                "problem": f"high variance: the error on held-out data is {_size(errors, variance)} higher than on training data",
                 "share": _share(variance, total),
                 "do": "more data or augmentation; weight decay, dropout, early stopping; an ensemble; a smaller network last",
             }
@@ -257,7 +257,7 @@ def next_steps(
     if mismatch > noise:
         steps.append(
             {
-                "problem": f"data mismatch: validation data cost {_size(errors, mismatch)} more than held-out training data",
+                "problem": f"data mismatch: the error on validation data is {_size(errors, mismatch)} higher than on held-out training data",
                 "do": "make the training data more like the validation data: collect, or synthesise what the mistakes show",
             }
         )

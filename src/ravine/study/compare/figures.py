@@ -123,7 +123,7 @@ def _no_difference(summary: dict[str, Any]) -> list[str]:
         return [
             "No difference was found: the runs are alike."
             if summary["seeds"] > 1
-            else "One seed cannot tell a difference: use at least 3 (--seeds)."
+            else "One seed cannot show a difference: use at least 3 (--seeds)."
         ]
     needed = sorted(needed, key=lambda row: row["seeds needed"])
     listed = "; ".join(
@@ -131,7 +131,7 @@ def _no_difference(summary: dict[str, Any]) -> list[str]:
     )
     return [
         f"No significant difference with {summary['seeds']} seeds. If the differences are as large as "
-        f"they seem, about so many seeds would show them (80 % power): {listed}."
+        f"they seem, about this many seeds would show them (80 % power): {listed}."
     ]
 
 

@@ -45,14 +45,14 @@ def page_of(
             PageTable(
                 "Rates",
                 summary["table"],
-                "Fall: of the loss from its first value, in per cent of the best rate's fall.",
+                "Fall: how far the loss fell from its first value, in per cent of the best rate's fall.",
                 best,
             )
         ],
         reading=[
             "Dark curves hardly move: too low. Bright ones fall fastest, until they shake, rise or leave (dashed: diverged).",
             "The suggested rate falls furthest in this short run. For a long run, start near it or up to three times lower.",
-            "A best rate close to the edge of divergence wants a warm-up or a smaller rate for safety.",
+            "If the best rate is close to the edge of divergence, use a warm-up or a smaller rate.",
         ],
     )
 

@@ -92,8 +92,8 @@ class TimeBudget:
                     "--minutes",
                     got=study.options["minutes"],
                     expected=f"at least {math.ceil(10 * least / 60) / 10:g}",
-                    repair=f"the smallest search of this recipe takes so long; {study.recipe.stop.after} "
-                    "a run may be more than it needs (stop.after)",
+                    repair=f"the smallest search of this recipe takes this long; runs of {study.recipe.stop.after} "
+                    "(stop.after) may be longer than needed",
                 )
         if coarse < last and whole * (coarse + last) <= left:
             return {"members": members, "coarse": True, "seconds": whole * coarse}
