@@ -257,7 +257,7 @@ def next_steps(
     if mismatch > noise:
         steps.append(
             {
-                "problem": f"data mismatch: the error on validation data is {_size(errors, mismatch)} higher than on held-out training data",
+                "problem": f"data mismatch: validation error is {_size(errors, mismatch)} above held-out training error",
                 "do": "make the training data more like the validation data: collect, or synthesise what the mistakes show",
             }
         )
