@@ -344,6 +344,9 @@ def test_keywords():
     optimizer, loss = {"kind": "sgd", "lr": 0.1, "momentum": 0.9}, {"kind": "auto", "l2": 1e-4}
     assert said == Recipe(optimizer=optimizer, loss=loss, stop={"after": "3ep"}, data={"batch": 32})
     assert keyword_path("precision", Recipe()) == "precision"
+    for name, ours in (("learning_rate", "lr"), ("batch_size", "batch"), ("max_epochs", "epochs")):
+        with pytest.raises(InputError, match=f"did you mean '{ours}'"):
+            from_keywords(Recipe(), {name: 3})
     with pytest.raises(InputError, match=r"train: got 'epoch'; .* did you mean .*'epochs'"):
         from_keywords(Recipe(), {"epoch": 3})
 

@@ -41,6 +41,41 @@ class InputError(RavineError, ValueError):
         return InputError(where, got=self.got, expected=self.expected, repair=self.repair)
 
 
+# Names in PyTorch, Keras, scikit-learn, Lightning and skorch -> Ravine's
+_ELSEWHERE = {
+    theirs: ours
+    for ours, names in {
+        ("lr",): "learning_rate learning_rate_init eta0 step_size",
+        ("batch",): "batch_size minibatch_size train_batch_size",
+        ("epochs", "after"): "n_epochs max_epochs num_epochs nb_epoch num_train_epochs max_iter",
+        ("steps", "after"): "max_steps n_steps num_steps",
+        ("loss",): "criterion objective loss_fn loss_function",
+        ("optimizer",): "optim solver optimiser",
+        ("schedule",): "scheduler lr_scheduler learning_rate_schedule",
+        ("seed",): "random_state random_seed manual_seed",
+        ("validation",): "validation_split val_split validation_fraction validation_size",
+        ("test",): "test_size test_split",
+        ("patience",): "early_stopping n_iter_no_change early_stopping_patience",
+        ("hidden", "units"): "hidden_layer_sizes hidden_sizes hidden_units hidden_size",
+        ("channels",): "filters out_channels",
+        ("kernel",): "kernel_size",
+        ("model",): "net network module architecture estimator",
+        ("augment",): "transforms transform augmentation",
+        ("preprocess",): "preprocessing scaler",
+        ("norm",): "max_grad_norm clipnorm gradient_clip_val grad_clip",
+        ("momentum",): "beta mu",
+        ("beta1", "beta2"): "betas",
+        ("eps",): "epsilon",
+        ("rate",): "p drop_rate",
+        ("precision",): "dtype amp mixed_precision",
+        ("threads",): "n_jobs num_workers num_threads",
+        ("best",): "restore_best_weights load_best_model_at_end save_best",
+        ("on_epoch", "on_step"): "callbacks callback",
+    }.items()
+    for theirs in names.split()
+}
+
+
 def unknown(where: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a closed list, with the nearest right ones."""
     known = sorted(known)
@@ -62,12 +97,15 @@ def unnamed_file(name: str) -> InputError | None:
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """The question that names the nearest of the known names; empty where none is near.
+    """The question that names the nearest of the known names, by its spelling or because another
+    library calls it so; empty where none is near.
 
-    >>> nearest("adma", ["sgd", "adam", "adamw"])
-    "did you mean 'adam' or 'adamw'?"
+    >>> nearest("adma", ["sgd", "adam", "adamw"]), nearest("learning_rate", ["lr", "beta1"])
+    ("did you mean 'adam' or 'adamw'?", "did you mean 'lr'?")
     """
-    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    known = list(known)
+    close = [ours for ours in _ELSEWHERE.get(str(name), ()) if ours in known][:1]
+    close = close or difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
