@@ -15,18 +15,26 @@ def export(
     run: RunArgument,
     member: Member = 0,
     form: Annotated[
-        str, typer.Option("--format", help="safetensors, torch (torch.export) or onnx.")
-    ] = "safetensors",
+        str | None,
+        typer.Option(
+            "--format",
+            help="safetensors, torch (torch.export) or onnx; of a file its ending says it.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="A new directory or file; default: RUN/export.")
     ] = None,
+    preprocess: Annotated[
+        bool,
+        typer.Option("--preprocess/--no-preprocess", help="Raw inputs are taken, and prepared."),
+    ] = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
     """Export a trained network: weights and recipe, a torch.export program, or ONNX."""
     from ravine.interop.export import export as write
 
-    found = write(run, member=member, form=form, out=out)
+    found = write(run, member=member, form=form, out=out, preprocess=preprocess)
     if not quiet:
         typer.echo(f"exported: {found['path']}", err=True)
     print_json(json_, found)

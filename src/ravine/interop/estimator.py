@@ -31,6 +31,7 @@ class _Estimator(BaseEstimator):
         recipe: Recipe | None = None,
         *,
         model: Any = None,
+        loss: Any = None,
         optimizer: Any = None,
         lr: float | None = None,
         epochs: int | None = None,
@@ -49,6 +50,7 @@ class _Estimator(BaseEstimator):
             epochs,
             batch,
         )
+        self.loss = loss
         self.validation, self.preprocess, self.random_state, self.out, self.edits = (
             validation,
             preprocess,
@@ -149,7 +151,12 @@ class _Estimator(BaseEstimator):
         }
         if self.preprocess is not None:
             changes["data.preprocess"] = self.preprocess
-        given = {"optimizer": self.optimizer, "optimizer.lr": self.lr, "data.batch": self.batch}
+        given = {
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "optimizer.lr": self.lr,
+            "data.batch": self.batch,
+        }
         changes |= {path: value for path, value in given.items() if value is not None}
         if self.epochs is not None:
             changes["stop.after"] = f"{self.epochs}ep"
@@ -186,7 +193,7 @@ class _Estimator(BaseEstimator):
 class RavineClassifier(ClassifierMixin, _Estimator):
     """A classifier for scikit-learn: pipelines, cross-validation, grid search.
 
-    ``recipe`` says everything; ``model``, ``optimizer``, ``lr``, ``epochs``, ``batch`` are its
+    ``recipe`` says everything; ``model``, ``loss``, ``optimizer``, ``lr``, ``epochs``, ``batch`` are its
     commonest fields, ``edits`` any other (``{"loss.l2": 1e-4}``). ``validation``: the part held
     back for early stopping and curves; ``random_state``: the seed.
 

@@ -1,13 +1,14 @@
 """Taking a trained network elsewhere: safetensors weights with the recipe, a ``torch.export``
 program, or ONNX.
 
-What is exported maps network inputs (already preprocessed) to outputs. ``preprocess.safetensors``
-beside it holds the fitted statistics, ``export.json`` the shapes, the classes and the measured
-metrics.
+What is exported maps network inputs (already preprocessed, unless ``preprocess`` says that it does
+that itself) to outputs. In a directory ``preprocess.safetensors`` beside it holds the fitted
+statistics, ``export.json`` the shapes, the classes and the measured metrics.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 import zipfile
 from pathlib import Path
@@ -25,29 +26,39 @@ from ravine.study.ensemble.study import Ensemble
 from ravine.study.ensemble.study import opened as open_model
 
 FORMS = ("safetensors", "torch", "onnx")
+ENDINGS = {".safetensors": "safetensors", ".pt2": "torch", ".onnx": "onnx"}
 
 
 def export(
     run: str | Path | Run,
     *,
     member: int = 0,
-    form: str = "safetensors",
+    form: str | None = None,
     out: str | Path | None = None,
+    preprocess: bool = False,
 ) -> dict[str, Any]:
-    """Write a trained network into a new directory; gives its path and files.
+    """Write a trained network into a new directory, or into one file whose ending says its form
+    (``x.onnx``, ``x.pt2``, ``x.safetensors``); gives its path and files.
 
     Always ``model.safetensors`` (the ``state_dict``; pruned weights are zeros), ``recipe.toml`` and
     what predicting needs. ``torch`` adds ``model.pt2`` (read by ``torch.export.load``), ``onnx``
-    adds ``model.onnx``; both take any batch size.
+    adds ``model.onnx``; both take any batch size. ``preprocess``: these two take raw inputs, as they
+    were given for training (as floats), and prepare them.
 
     >>> import ravine
     >>> run = ravine.train(data="blobs", model="softmax", epochs=1, quiet=True, out=tmp / "run")
     >>> sorted(export(run, out=tmp / "there")["files"])
     ['export.json', 'model.safetensors', 'preprocess.safetensors', 'recipe.toml']
     """
-    if form not in FORMS:
+    alone = None if out is None else ENDINGS.get(Path(out).suffix)
+    if form is not None and form not in FORMS:
         raise unknown("--format", form, FORMS)
+    if alone is not None and form not in (None, alone):
+        raise InputError("--format", got=form, expected=f"{alone}, as --out {out} ends")
+    form = form or alone or "safetensors"
     opened = run if isinstance(run, Run) else open_model(Path(run), member)
+    if alone is not None:
+        return _file(opened, form, Path(str(out)), preprocess)
     folder = Path(out) if out is not None else opened.directory / "export"
     new_directory(folder).mkdir(parents=True, exist_ok=True)
     model = opened.copy_model().eval().cpu()
@@ -61,16 +72,15 @@ def export(
         {name: value.contiguous().cpu().clone() for name, value in tensors.items()},
         folder / "preprocess.safetensors",
     )
-    shape = tuple(opened.pipeline.input_shape)
-    inputs = example(model, shape, 2)
-    inputs = inputs.to(next(model.parameters()).dtype) if inputs.is_floating_point() else inputs
+    whole, inputs = _with_inputs(opened, model, preprocess)
     if form == "torch":
-        _torch_program(model, inputs, folder / "model.pt2")
+        _torch_program(whole, inputs, folder / "model.pt2")
     if form == "onnx":
-        _onnx(model, inputs, folder / "model.onnx")
+        _onnx(whole, inputs, folder / "model.onnx")
     description = {
         "form": form,
-        "input_shape": shape,
+        "input_shape": tuple(inputs.shape[1:]),
+        "preprocesses": preprocess,
         "outputs": opened.pipeline.outputs,
         "task": opened.pipeline.task,
         "answers": opened.answers.to_dict() | {"threshold": opened.answers.threshold},
@@ -80,13 +90,58 @@ def export(
         "result": None if isinstance(opened, Ensemble) else opened.result,
     }
     write_text(folder / "export.json", to_json(description, indent=1))
+    return _facts(model, form, folder, sorted(path.name for path in folder.iterdir()))
+
+
+def _file(opened: Any, form: str, path: Path, preprocess: bool) -> dict[str, Any]:
+    """The network alone, in a new file."""
+    if path.exists():
+        raise InputError("--out", got=str(path), expected="a file that is not there yet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model = opened.copy_model().eval().cpu()
+    whole, inputs = _with_inputs(opened, model, preprocess)
+    if form == "torch":
+        _torch_program(whole, inputs, path)
+    elif form == "onnx":
+        _onnx(whole, inputs, path)
+    else:
+        state = model.state_dict().items()
+        save_file({name: value.contiguous().clone() for name, value in state}, path)
+    return _facts(model, form, path, [path.name])
+
+
+def _facts(model: nn.Module, form: str, path: Path, files: list[str]) -> dict[str, Any]:
     return {
-        "path": str(folder),
+        "path": str(path),
         "form": form,
-        "files": sorted(path.name for path in folder.iterdir()),
+        "files": files,
         "parameters": sum(p.numel() for p in model.parameters()),
         "zeros": sum(int((p == 0).sum()) for p in model.parameters()),
     }
+
+
+class Prepared(nn.Module):
+    """A network behind the preprocessing of its inputs."""
+
+    def __init__(self, preparation: nn.Module, model: nn.Module):
+        super().__init__()
+        self.preparation, self.model = preparation, model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(self.preparation(x))
+
+
+def _with_inputs(opened: Any, model: nn.Module, preprocess: bool) -> tuple[nn.Module, Tensor]:
+    """What is exported, and two inputs that it takes."""
+    pipeline = opened.pipeline
+    inputs = example(model, tuple(pipeline.input_shape), 2)
+    dtype = next(model.parameters()).dtype
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    chain = pipeline.preparation.inputs
+    if not preprocess or not len(chain):
+        return model, inputs
+    whole = Prepared(copy.deepcopy(chain).to(dtype), model).eval()
+    return whole, torch.rand(2, *pipeline.raw_shape, dtype=dtype)
 
 
 def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:

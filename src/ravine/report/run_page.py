@@ -66,7 +66,8 @@ def render(run: RunDir) -> str:
 
 
 def _from_python(recipe: Recipe) -> bool:
-    return recipe.get("model.kind") == "module" or recipe.get("data.source.kind") == "arrays"
+    given = recipe.get("model.kind") == "module" or recipe.get("data.source.kind") == "arrays"
+    return given or '"kind": "own:' in recipe.to_json()
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> Markup:
