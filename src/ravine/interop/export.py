@@ -60,6 +60,11 @@ def export(
     if alone is not None:
         return _file(opened, form, Path(str(out)), preprocess)
     folder = Path(out) if out is not None else opened.directory / "export"
+    return _folder(opened, form, folder, preprocess)
+
+
+def _folder(opened: Any, form: str, folder: Path, preprocess: bool) -> dict[str, Any]:
+    """The network, its recipe and what predicting needs, in a new directory."""
     new_directory(folder).mkdir(parents=True, exist_ok=True)
     model = opened.copy_model().eval().cpu()
     save_file(
