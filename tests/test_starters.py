@@ -18,6 +18,7 @@ from ravine.recipe import Data, Recipe
 from ravine.starters.guess import guess
 from ravine.starters.plan import Cost, plan
 from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, draft
+from ravine.starters.start import start
 from ravine.starters.starter import starter
 
 KINDS = {
@@ -233,3 +234,15 @@ def test_facts_of_the_digits():
 
     facts = facts_of(Pipeline(Data(source="digits")))
     assert (facts.kind, facts.gray, facts.outputs) == ("images", True, 10)
+
+
+@pytest.mark.parametrize(("rows", "chosen"), [(400, False), (7000, True)])
+def test_a_table_trains_an_ensemble(tmp_path, rows, chosen):
+    """Few validation rows do not choose the epoch: the last one's weights are the result."""
+    x = np.random.default_rng(0).normal(size=(rows, 3)).round(3)
+    lines = [f"{a},{b},{c},{a * b + c:.3f}" for a, b, c in x]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,y", *lines]))
+    made = start(tmp_path / "t.csv", {"stop.after": "2ep"}, minutes=0.05).recipe
+    assert made.model.kind == "tabular"
+    assert made.data.preprocess[0].kind == "robust"
+    assert bool(made.stop.best) is chosen
