@@ -1,4 +1,4 @@
-"""The facts that a figure must carry: the machine and the versions."""
+"""The machine and the versions: stored with every run, and beside every measured figure."""
 
 from __future__ import annotations
 

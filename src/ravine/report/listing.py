@@ -1,4 +1,4 @@
-"""A recipe as TOML lines that know whether they differ from the defaults."""
+"""A recipe as TOML lines, each marked where it differs from the default."""
 
 from __future__ import annotations
 

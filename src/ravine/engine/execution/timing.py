@@ -76,7 +76,7 @@ def quiet() -> bool:
 
 
 def remembered(*parts: Any) -> dict[str, Any] | None:
-    """What was found fastest for this program on this machine."""
+    """The choice that was fastest for this program on this machine; None where none is stored."""
     try:
         found = json.loads(_path(parts).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -85,7 +85,7 @@ def remembered(*parts: Any) -> dict[str, Any] | None:
 
 
 def remember(choice: dict[str, Any], *parts: Any) -> None:
-    """Keep it for the next run; a cache that cannot be written is no failure."""
+    """Keep the choice for the next run; a cache that cannot be written is ignored."""
     with contextlib.suppress(OSError):
         write_text(_path(parts), json.dumps(choice))
 

@@ -1,8 +1,8 @@
-"""What happens to a member that diverges: it rests (``stop``), skips the step (``report``), or goes
-back (``rollback``).
+"""What happens to a member that diverges: it is frozen (``stop``), skips the step (``report``), or
+goes back to an earlier state (``rollback``).
 
-Going back is decided at the end of epochs: what the clock decides (where blocks end) must not
-change a number.
+It goes back at the end of an epoch only. Within an epoch it could go back only where a block ends,
+which the clock decides, and the clock must not change a number.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FACTS = ("step", "loss", "factor", "returns", "first", "values")
 
 @dataclass
 class Good:
-    """Where a member goes back to: its whole state at the end of its last good epoch."""
+    """The state that a member goes back to: all it owned at the end of its last good epoch."""
 
     step: int
     loss: float | None = None  # the epoch's mean; none at the beginning
@@ -38,8 +38,8 @@ class Good:
 
 
 class Rollback(Column):
-    """The good states of the members whose recipes say ``on_trouble = "rollback"``; itself a column
-    of what members own."""
+    """The good states of the members with ``on_trouble = "rollback"``; a column of the members' table
+    itself."""
 
     name = "rollback"
 
@@ -49,7 +49,7 @@ class Rollback(Column):
         members.add(self)
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Remember where these rows begin."""
+        """Keep the state with which these rows begin."""
         for row in rows:
             if self.members.recipes[row].stop.on_trouble == "rollback":
                 arrays, values = self.members.take(row)
@@ -57,11 +57,11 @@ class Rollback(Column):
 
     @property
     def waits(self) -> bool:
-        """Whether a member that has diverged may yet go back."""
+        """Whether a diverged member may still go back."""
         return any(good is not None for good in self.good)
 
     def factors(self) -> np.ndarray:
-        """What the members' learning rates are multiplied by [P]."""
+        """The factors of the members' learning rates [P]."""
         return np.array([1.0 if good is None else good.factor for good in self.good])
 
     def judge(self, row: int, step: int, losses: np.ndarray, alive: Tensor) -> str | None:
@@ -132,7 +132,7 @@ class Rollback(Column):
 
 
 def skipped(losses: np.ndarray, norms: np.ndarray) -> str | None:
-    """What to report of a member that goes on over steps whose loss or gradient is not finite."""
+    """The report on a member that skipped steps with a loss or gradient that is not finite."""
     bad = ~(np.isfinite(losses) & np.isfinite(norms))
     return (
         f"{bad.sum()} of {len(losses)} steps had no finite loss or gradient and were skipped"

@@ -1,4 +1,4 @@
-"""What was measured since the last epoch's end: the losses and gradient norms of its steps."""
+"""The measurements since the last epoch's end: losses and gradient norms of its steps."""
 
 from __future__ import annotations
 
@@ -79,10 +79,11 @@ class EpochSteps(Column):
 
 
 def without_rest(measured: Measured, alive: Tensor, steps: int) -> Measured:
-    """Of members that all have been lost, of which those that were ``alive`` [P] were lost in these
-    steps: ``steps`` steps, NaN behind the one that lost the last of them.
+    """The measurements of members that have all diverged, the ``alive`` ones [P] in this block:
+    ``steps`` steps, NaN after the step in which the last one diverged.
 
-    How many more were taken before that was noticed depends on the clock, and must not show.
+    More steps may have been taken before this was noticed. Their number depends on the clock, so they
+    are left out.
     """
     bad = ~(measured.losses.isfinite() & measured.norms.isfinite()).cpu()  # [n, P]
     first_bad = [int(bad[:, row].nonzero()[0]) for row in alive.nonzero().flatten().tolist()]

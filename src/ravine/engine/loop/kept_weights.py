@@ -1,4 +1,4 @@
-"""Which weights of a member count: its last ones, their running average, or the best so far."""
+"""Which weights a member is evaluated and ends with: the last, their average, or the best so far."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Weights:
         return torch.where(torch.tensor(averages, device=theta.device)[:, None], average, theta)
 
     def keep_best(self, rows: Sequence[int]) -> None:
-        """What was evaluated just now is the best of these members so far."""
+        """Keep the weights that were just evaluated as the best of these members."""
         if self.best is None or not rows:
             return
         evaluated, buffers = self.evaluated(), self.population.saved_buffers()
@@ -135,7 +135,7 @@ def update_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def held(
     population: Population, theta: Tensor, buffers: dict[str, Tensor] | None = None
 ) -> Iterator[None]:
-    """Within it, the population holds other weights [P, D] (and buffers)."""
+    """A context in which the population holds other weights [P, D] (and buffers)."""
     if theta is population.theta:
         yield
         return

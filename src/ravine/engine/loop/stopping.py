@@ -42,8 +42,8 @@ class Stopping:
         self.reason: str | None = None
 
     def observe(self, step: int, metrics: Mapping[str, float], seconds: float) -> bool:
-        """Judge one evaluation after ``step`` steps; sets ``reason`` when the member ends, gives
-        whether it is the best."""
+        """Judge one evaluation after ``step`` steps: set ``reason`` if the member ends, and return
+        whether it is the best so far."""
         improved = self._improved(step, self._monitored(metrics))
         self.reason = self._reason(step, metrics, seconds)
         return improved
@@ -85,7 +85,7 @@ class Stopping:
         return None
 
     def extend(self, step: int) -> None:
-        """Go on after an end: patience that ran out begins anew."""
+        """Continue after an end: patience that ran out starts again."""
         if self.patience is not None and step - self.mark_step >= self.patience:
             self.mark_step = step
         self.reason = None
@@ -115,6 +115,5 @@ def depends_on_validation(recipe: Recipe) -> bool:
 
 
 def _named(recipe: Recipe) -> list[str]:
-    """What the recipe's stop watches, where it is not the default: it must be measured to be
-    found."""
+    """The metric that the recipe's stop watches, unless it is the default: it has to be measured."""
     return [] if recipe.stop.monitor == "val_loss" else [recipe.stop.monitor]
