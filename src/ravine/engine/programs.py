@@ -35,7 +35,7 @@ Model = nn.Module | Callable[[], nn.Module] | None
 
 @dataclass
 class Program:
-    """Recipes that train as one population, and what they share. Where they are more than the
+    """Recipes that train as one population, and what they share. If there are more of them than the
     population has rows, the last ones wait for their turn."""
 
     number: int  # its place in the run directory

@@ -24,7 +24,7 @@ Loops = Callable[[Program], TrainingLoop]
 
 
 def check_data(program: Program, rundir: RunDir) -> None:
-    """A run goes on with the data it began with."""
+    """Check that the data are those with which the run began."""
     stored, facts = snapshot.read(rundir.data_path(program.number))
     tensors, found = program.pipeline.state()
     same = found == json.loads(json.dumps(facts)) and all(
@@ -86,7 +86,7 @@ def _part(
     waiting: list[int],
     arrays: Any,
 ) -> Program:
-    """The program of some of its members, of which the last ones wait."""
+    """The program restricted to some of its members; the last of them wait."""
     chosen = [*members, *waiting]
     return program_of(
         program.number,
@@ -138,8 +138,7 @@ def _standing(
 
 
 def _goes_on(program: Program, recipes: dict[int, Any], final: Path, after: str | None) -> bool:
-    """Whether members that have ended are to go on: a run is extended, or its extension was
-    interrupted."""
+    """Whether ended members train on: the run is extended, or an extension was interrupted."""
     facts = snapshot.facts(final)
     recipe = recipes[facts["members"][0]]
     return (
@@ -149,7 +148,7 @@ def _goes_on(program: Program, recipes: dict[int, Any], final: Path, after: str 
 
 
 def extend(loop: TrainingLoop) -> None:
-    """Go on after an end, towards later ones; jumps of the learning rate are recorded."""
+    """Continue towards later ends; jumps of the learning rate are recorded."""
     numbers = loop.members.numbers
     if loop.calendar.is_end(loop.step):
         loop.epoch.clear()

@@ -124,7 +124,7 @@ class Stored:
 
     @cached_property
     def _final(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The snapshot that holds the member as it ended, or as it last was."""
+        """The snapshot of the member's end, or the newest one if it has not ended."""
         program = self._program
         for path in [
             *self._rundir.final_snapshots(program),
@@ -173,7 +173,7 @@ class Stored:
 
     @property
     def theta(self) -> Tensor:
-        """The weights [D] that count: the averaged or best ones where such were kept."""
+        """The weights [D] with which the member ended: averaged or best ones where they were kept."""
         slots = self.slots
         return slots["final"] if "final" in slots else slots["theta"]
 

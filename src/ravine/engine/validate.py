@@ -169,8 +169,8 @@ def _compare(
 
 
 def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:
-    """Classes that have no output unit cannot be learned; more units than classes are the doctor's
-    business."""
+    """Classes without an output unit cannot be learned. More units than classes are allowed; the
+    doctor reports them."""
     if (
         pipeline.task not in ("classification", "sequence")
         or y.is_floating_point()
@@ -225,7 +225,7 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
 
 
 def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
-    """What is measured on classes says nothing about numbers, and the other way round."""
+    """Metrics of classes do not apply to regressions, and the other way round."""
     for part in recipe.metrics:
         if part.kind.startswith(PREFIX):
             continue

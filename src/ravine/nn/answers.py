@@ -121,7 +121,7 @@ class Answers:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any], units: Units = _as_they_are) -> Answers:
-        """From what ``to_dict`` gave."""
+        """The answers that ``to_dict`` described."""
         heads = tuple(cls.from_dict(head) for head in plain.get("heads", ()))
         sizes = tuple(plain.get("sizes", ()))
         return cls(plain["kind"], plain["link"], plain["layer"], heads, sizes, units=units)
@@ -130,7 +130,7 @@ class Answers:
 
     @property
     def threshold(self) -> float:
-        """The output above which one output, or a label, says yes."""
+        """The output above which a single output, or a label, counts as positive."""
         return {"softmax": 0.0, "sigmoid": 0.0, "log": -math.log(2)}.get(self.link, 0.5)
 
     def probabilities(self, output: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ Conclusion = tuple[dict[str, Any], Page]
 
 
 class Common(TypedDict, total=False):
-    """What every study takes besides its own options."""
+    """The arguments that every study takes besides its own options."""
 
     model: Any  # a module, or a function that makes one, as for ``ravine.train``
     data: Any  # (x, y), a Dataset, …, as for ``ravine.train``

@@ -88,7 +88,7 @@ class Study:
         return self._request["facts"]
 
     def begin(self) -> None:
-        """Make the directory and write what was asked, once."""
+        """Make the directory and write ``study.json``, once."""
         if self._begun:
             return
         try:
@@ -105,7 +105,7 @@ class Study:
         self._begun = True
 
     def release(self) -> None:
-        """Let other processes write the directory."""
+        """Release the lock, so that other processes can write the directory."""
         self._lock.release()
 
     def _check_same(self, own: Mapping[str, Any]) -> None:
@@ -217,7 +217,7 @@ class Study:
 
 
 def read_request(path: Path) -> dict[str, Any]:
-    """What ``study.json`` says."""
+    """The content of ``study.json``."""
     try:
         request = json.loads((path / "study.json").read_text(encoding="utf-8"))
         missing = {

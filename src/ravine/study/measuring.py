@@ -1,5 +1,5 @@
-"""What studies measure of trained runs: metrics and outputs on a part of the data, and how runs are
-ranked."""
+"""Measurements of trained runs for studies: metrics and outputs on a part of the data, and the
+ranking of runs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def need(pipeline: Pipeline, split: str) -> None:
 def outputs_on(
     runs: Sequence[Run], split: str, *, data: Any = None, pipeline: Pipeline | None = None
 ) -> Outputs:
-    """What every run's network gives for every sample of a part."""
+    """The outputs of every run's network for every sample of a part."""
     pipeline = pipeline or pipeline_of(runs[0].recipe, data)
     need(pipeline, split)
     batches = list(pipeline.split(split))

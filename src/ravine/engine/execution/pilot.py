@@ -86,7 +86,7 @@ def choose(
 
 
 def workload(recipe: Recipe, population: Population, pipeline: Pipeline) -> Workload:
-    """What the rules look at."""
+    """The facts about a program that the rules depend on."""
     return Workload(
         population,
         device(recipe.device),

@@ -286,7 +286,7 @@ class Members:
         self.columns[column.name] = column
 
     def when_changed(self, listener: Callable[[], None]) -> None:
-        """Call this each time that members have left or joined."""
+        """Call this whenever members have left or joined."""
         self._listeners.append(listener)
 
     def keep(self, rows: Sequence[int]) -> None:
