@@ -246,3 +246,11 @@ def test_a_table_trains_an_ensemble(tmp_path, rows, chosen):
     assert made.model.kind == "tabular"
     assert made.data.preprocess[0].kind == "robust"
     assert bool(made.stop.best) is chosen
+
+
+def test_a_study_takes_the_path_of_data(photos, tmp_path):
+    import ravine
+
+    found = ravine.signals(photos, quiet=True, out=tmp_path / "signals")
+    assert found["report"]
+    assert '"resnet9"' in (tmp_path / "signals" / "study.json").read_text(encoding="utf-8")

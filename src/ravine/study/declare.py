@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypedDict
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
+from ravine.starters.start import start
 from ravine.study.directory import Study, read_request
 from ravine.study.page import Page, print_page, write_page
 from ravine.study.signature import StudySignature, declaration_of, declarations
@@ -132,9 +133,10 @@ def _subject(given: Any, is_run: bool, options: dict[str, Any], model: Any) -> A
     """A recipe, from a recipe or its file; a run, or several, from runs or their directories."""
     if not is_run:
         if isinstance(given, str | Path):
-            return Recipe.load(Path(given))
+            return start(given).recipe
         if not isinstance(given, Recipe):
-            raise InputError("recipe", got=given, expected="a Recipe, or the path of its file")
+            expected = "a Recipe, or the path of its file or of your data"
+            raise InputError("recipe", got=given, expected=expected)
         return given
     if given is None:
         return None
