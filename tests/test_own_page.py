@@ -1,22 +1,26 @@
-"""docs/own-code.md: its snippets run, one after the other."""
+"""Pages for people who bring code: their snippets run, one after the other."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "own-code.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = {"own-code.md": 8, "coming-from.md": 5}  # and how many snippets they have at least
 
 
-def test_the_snippets_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    text = (DOCS / page).read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     names: dict[str, object] = {}
-    for place, text in enumerate(SNIPPETS):
-        exec(compile(text, f"snippet {place + 1}", "exec"), names)
-    assert len(SNIPPETS) >= 8
-    assert names["run"].result["stopped"] == 'on_epoch gave "stop"'
+    for place, snippet in enumerate(snippets):
+        exec(compile(snippet, f"snippet {place + 1} of {page}", "exec"), names)
+    assert len(snippets) >= PAGES[page]
 
 
-def test_the_examples_that_it_names_exist():
-    assert (PAGE.parent / "../examples/own").is_dir()
+def test_the_examples_that_the_page_names_exist():
+    assert (DOCS / "../examples/own").is_dir()

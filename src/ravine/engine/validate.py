@@ -226,6 +226,15 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
 
 def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
     """Metrics of classes do not apply to regressions, and the other way round."""
+    names = [metric_name(part) for part in recipe.metrics]
+    for part in recipe.metrics:
+        if part.kind.startswith(PREFIX) and names.count(metric_name(part)) > 1:
+            raise InputError(
+                "metrics",
+                got=f"{metric_name(part)} twice",
+                expected="metrics of different names",
+                repair="define them with def",
+            )
     for part in recipe.metrics:
         if part.kind.startswith(PREFIX):
             continue
