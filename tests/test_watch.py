@@ -122,3 +122,50 @@ def test_no_tensor_of_the_loop_is_kept():
     assert all(reference() is None for reference in alive)
     eye.diagnose()
     assert not any(module._forward_hooks for module in net.modules())
+
+
+# --- losses that need not fall --------------------------------------------------------------------
+
+
+def test_an_adversarial_pair_is_not_called_stuck():
+    torch.manual_seed(0)
+    maker = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    judge = nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+    steps = [torch.optim.Adam(net.parameters(), lr=1e-3) for net in (maker, judge)]
+    eyes = [ravine.watch(net, step) for net, step in zip((maker, judge), steps, strict=True)]
+    loss = nn.BCEWithLogitsLoss()
+    for _ in range(200):
+        real, fake = torch.randn(64, 2) + 1, maker(torch.randn(64, 4))
+        own = loss(judge(real), torch.ones(64, 1)) + loss(judge(fake.detach()), torch.zeros(64, 1))
+        steps[1].zero_grad()
+        own.backward()
+        eyes[1].step(own)
+        steps[1].step()
+        fooled = loss(judge(fake), torch.ones(64, 1))
+        steps[0].zero_grad()
+        fooled.backward()
+        eyes[0].step(fooled)
+        steps[0].step()
+    assert [eye.diagnose().verdict for eye in eyes].count("sick") == 0
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "noise"])
+def test_a_loss_that_hardly_falls_is_not_called_stuck(kind):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8 if kind == "contrastive" else 1)
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    eye = ravine.watch(net, optimizer)
+    for _ in range(200):
+        x = torch.randn(64, 8)
+        if kind == "contrastive":  # pairs of two views are to be nearer than others
+            a, b = (nn.functional.normalize(net(x + torch.randn_like(x)), dim=1) for _ in range(2))
+            loss = nn.functional.cross_entropy(a @ b.T, torch.arange(64))
+        else:
+            loss = (net(x) - 0.1 * x[:, :1] - torch.randn(64, 1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        eye.step(loss)
+        optimizer.step()
+    assert eye.diagnose().verdict != "sick"

@@ -29,6 +29,7 @@ from ravine.doctor.verdict import GAIN, WhatIf
 
 FAR = 0.7  # skill from which nothing holds a program back
 SEEN = 3  # times the steps seen: plans up to that length are judged by their rate
+THIRD = 0.35  # of the loss that is left, which a rate must take away at a plan's end
 HEAVY = 1.0  # seconds of all members, from which only one other rate is tried
 FASTER = (5.0, 20.0)  # multiples of the rate at which a plan that ends early is tried
 RATES = (0.1, 3.0, 10.0, 100.0)  # multiples; higher ones may stand for the rest of a plan
@@ -39,7 +40,8 @@ LEAST = 0.03, 0.15  # skill that a rate, and that a remedy, must bring at least
 def held_back(setting: Setting, found: Sequence[Finding]) -> Iterator[WhatIf]:
     """Whether another rate, or a program without what is unusual in it, gets much further.
 
-    The skill must double, or half of the loss that is left must go.
+    Without what is unusual the skill must double, or half of the loss that is left must go; with
+    another rate, half of that loss.
     """
     course = setting.course
     suspects = [f for f in found if is_of(f, Kind.LIMIT) and f.remedies]
@@ -59,8 +61,9 @@ def held_back(setting: Setting, found: Sequence[Finding]) -> Iterator[WhatIf]:
         (LrTooLow, [f for f in skills if f > 2 * course.total / steps and seen]),
     ):
         factor = max(rates, key=lambda f: skills[f], default=1.0)
-        if factor != 1 and skills[factor] - projected >= needed:
-            yield _at_other_rate(setting, kind, factor, projected, needed)
+        most = max(needed, (1 - projected) / 2)  # sound programs, too, have better rates
+        if factor != 1 and skills[factor] - projected >= most:
+            yield _at_other_rate(setting, kind, factor, projected, most)
     extent = Extent(steps, False, 1.0, seconds, seconds)
     for suspect in suspects:
         what_if = try_remedy(setting, suspect, extent, course.skill, projected, 1.0)
@@ -88,7 +91,7 @@ def ended_early(setting: Setting) -> list[WhatIf]:
     """Where a whole plan may have ended in mid-descent: at higher rates, longer, on smaller
     batches.
 
-    A rate must take away a third of the loss that is left; more steps, which always help, a half.
+    A rate must take away 35 % of the loss that is left; more steps, which always help, a half.
     """
     course = setting.course
     if not course.over or (course.plain and not course.unfinished(UNFINISHED / 2)):
@@ -101,7 +104,7 @@ def ended_early(setting: Setting) -> list[WhatIf]:
 
 def _faster(setting: Setting) -> Iterator[WhatIf]:
     course = setting.course
-    needed = max(LEAST[0], (1 - course.skill) / 3)
+    needed = max(LEAST[0], THIRD * (1 - course.skill))
     for factor in (10.0,) if setting.expected() * len(course.curves) > HEAVY else FASTER:
         yield _at_other_rate(setting, LrTooLow, factor, course.skill, needed)
 
