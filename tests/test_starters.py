@@ -236,21 +236,17 @@ def test_facts_of_the_digits():
     assert (facts.kind, facts.gray, facts.outputs) == ("images", True, 10)
 
 
-@pytest.mark.parametrize(("rows", "chosen"), [(400, False), (7000, True)])
-def test_a_table_trains_an_ensemble(tmp_path, rows, chosen):
-    """Few validation rows do not choose the epoch: the last one's weights are the result."""
+@pytest.mark.parametrize(
+    ("rows", "classes", "epochs", "chosen"),
+    [(400, True, 2, False), (400, False, 2, True), (400, True, 200, True), (7000, True, 2, True)],
+)
+def test_a_table_trains_an_ensemble(tmp_path, rows, classes, epochs, chosen):
+    """Few validation rows do not choose the epoch of a classification that is not trained long."""
     x = np.random.default_rng(0).normal(size=(rows, 3)).round(3)
-    lines = [f"{a},{b},{c},{a * b + c:.3f}" for a, b, c in x]
+    y = ["pq"[int(a * b > 0)] if classes else f"{a * b + c:.3f}" for a, b, c in x]
+    lines = [f"{a},{b},{c},{t}" for (a, b, c), t in zip(x, y, strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c,y", *lines]))
-    made = start(tmp_path / "t.csv", {"stop.after": "2ep"}, minutes=0.05).recipe
+    made = start(tmp_path / "t.csv", {"stop.after": f"{epochs}ep"}, minutes=0.05).recipe
     assert made.model.kind == "tabular"
     assert made.data.preprocess[0].kind == "robust"
     assert bool(made.stop.best) is chosen
-
-
-def test_a_study_takes_the_path_of_data(photos, tmp_path):
-    import ravine
-
-    found = ravine.signals(photos, quiet=True, out=tmp_path / "signals")
-    assert found["report"]
-    assert '"resnet9"' in (tmp_path / "signals" / "study.json").read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ class Draft:
     most_steps: int = 20_000  # more has no use for data of this size
     models: list[dict[str, Any]] = field(default_factory=list)  # from cheap to dear
     averaged: bool = False  # whether averaged weights are to be evaluated and kept
-    ensemble: bool = False  # whether the network's answer is the mean of several members
+    steady: bool = False  # whether a run of most_steps ends as good as its best epoch
 
     def set(self, path: str, value: Any, why: str) -> None:
         self.fields[path], self.why[path] = value, why
@@ -113,7 +113,7 @@ def table(facts: Facts, made: Draft) -> None:
         "data.preprocess", steps, "median and quartiles, far-off values held; answers come in units"
     )
     made.models = [{"kind": "tabular", "members": 16 if facts.samples < MANY_ROWS else 8}]
-    made.ensemble = True
+    made.steady = facts.task == "classification"  # a regression on noise gets worse in the end
     _classified(facts, made)
     optimizer = {"kind": "adamw", "lr": 0.04, "beta2": 0.95, "weight_decay": 0.02}
     made.set("optimizer", optimizer, "the rate that this network's parametrisation is made for")

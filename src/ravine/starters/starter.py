@@ -108,7 +108,7 @@ def _planned(
     if made.averaged and steps >= LEAST_AVERAGED:
         fields["average.ema"] = round(1 - AVERAGED / steps, 4)
         why["average.ema"] = f"an average over about 1/{AVERAGED} of the run has less noise"
-    steady = made.averaged or made.ensemble  # little noise from epoch to epoch
+    steady = made.averaged or (made.steady and steps <= made.most_steps)
     if pipeline.has("validation") and not (steady and held < LEAST_CHOSEN_BY):
         monitor = "val_loss" if pipeline.task == "regression" else "val_accuracy"
         monitor = "val_loss" if pipeline.task == "sequence" else monitor
