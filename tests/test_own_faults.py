@@ -169,3 +169,10 @@ def test_new_data_in_other_units_are_named(kind):
     ]
     raw = SharedData(None, (x.astype(np.float32), y)).pipeline(recipe.edit({"data.preprocess": []}))
     assert unlike_training(raw, scaled) == [], "nothing is known of its training data"
+
+
+def test_a_line_through_numbers_in_equal_steps_is_no_row_number():
+    x = np.linspace(-1, 1, 240, dtype=np.float32)[:, None]
+    recipe = NOISE.edit({"optimizer.lr": 1e-2, "stop.after": "30ep"})
+    assert "target_identifier" not in examine(recipe, arrays=(x, 2 * x + 1)).codes
+    assert "target_identifier" not in examine(recipe, arrays=(x[:120], 2 * x[:120] + 1)).codes

@@ -86,7 +86,7 @@ class TargetIdentifier(Declaration):
         if program.task != "regression" or len(y) != n or not numbers_in_use(y):
             return
         found = correlation_found(program)
-        if found is None or found.best < cls.PREDICTED:
+        if found is not None and found.best < cls.PREDICTED:
             text = (
                 f"the targets of {n} samples are all different, from {float(y.min()):.4g} to "
                 f"{float(y.max()):.4g} in equal steps with few left out"
