@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ravine import durations
 from ravine.app.cli import app
 from ravine.data.pipeline import Pipeline
 from ravine.engine.run import Run
@@ -140,19 +141,19 @@ def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
     made = Draft(models=MODELS)
     found = plan(made, Cost(step, 0.0, 1.0), flops, epoch_steps, minutes)
     ratio = flops[MODELS.index(found.model)]
-    seconds = found.epochs * epoch_steps * step * ratio
-    assert found.epochs == 1 or seconds <= 60 * minutes
-    one_more = (found.epochs + 1) * epoch_steps * step * ratio
+    steps = durations.steps(found.after, epoch_steps)
+    assert steps * step * ratio <= 60 * minutes
+    one_more = (steps + epoch_steps * (not found.after.endswith("it"))) * step * ratio
     assert one_more > 0.85 * 60 * minutes  # and uses them
     if found.model != MODELS[0]:  # a larger network only where it gets its steps
-        assert found.epochs * epoch_steps >= 2 * LEAST_STEPS - epoch_steps
+        assert steps >= 2 * LEAST_STEPS - epoch_steps
 
 
 def test_without_minutes_the_data_bound_the_plan():
     made = Draft(models=MODELS[:1], most_steps=1500)
     found = plan(made, Cost(0.001, 0.0, 1.0), [1.0], 10, None)
-    assert found.epochs == 150
-    assert "1,500 steps" in found.why_epochs
+    assert found.after == "150ep"
+    assert "1,500 steps" in found.why_after
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])

@@ -12,6 +12,8 @@ from ravine.starters.rules import LEAST_STEPS, Draft
 MINUTES = 3.0  # where none are given: as long as a coffee takes
 SHARE = 0.9  # of the time is for planning and training; the doctor and the report take the rest
 
+FEW_EPOCHS = 10  # under which a whole epoch more or less is much of the time
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -25,12 +27,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The network and the number of epochs, with the reasons."""
+    """The network and the end of the run, with the reasons."""
 
     model: dict[str, Any]
-    epochs: int
+    after: str
     why_model: str
-    why_epochs: str
+    why_after: str
 
 
 def plan(
@@ -42,7 +44,7 @@ def plan(
     spent: float = 0.0,
 ) -> Plan:
     """The largest network of the draft that has LEAST_STEPS twice over within the time, and as many
-    epochs as fit, but no more than the data has use for.
+    epochs as fit (where few fit, steps), but no more than the data has use for.
 
     ``flops``: operations a sample of each of the draft's networks; a step of another network is
     taken to cost in proportion. ``spent``: seconds that are gone already. With ``minutes`` given all
@@ -50,8 +52,8 @@ def plan(
 
     >>> made = Draft(models=[{"kind": "small"}, {"kind": "large"}], most_steps=4000)
     >>> found = plan(made, Cost(0.01, 0.1, 1.0), [1.0, 4.0], epoch_steps=20, minutes=None)
-    >>> found.model["kind"], found.epochs
-    ('large', 134)
+    >>> found.model["kind"], found.after
+    ('large', '134ep')
     """
     if minutes is not None and not minutes > 0:
         raise InputError("minutes", got=minutes, expected="more than 0")
@@ -59,20 +61,22 @@ def plan(
     costs = [_epoch(cost, one / cost.flops, epoch_steps) for one in flops]
     wanted = 2 * LEAST_STEPS / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
-    fit = max(1, int(seconds / costs[chosen]))
+    fit = seconds / costs[chosen]
     most = fit if minutes else max(1, math.ceil(made.most_steps / epoch_steps))
     epochs = min(fit, most)
+    steps = max(1, int(epochs * epoch_steps))
     given = f"{minutes or MINUTES:g} minutes"
-    why_epochs = (
+    why_after = (
         f"what fits into {given} at {1e3 * costs[chosen] / epoch_steps:.3g} ms a step"
         if fit <= most
-        else f"{epochs * epoch_steps:,} steps: data of this size has no use for more"
+        else f"{steps:,} steps: data of this size has no use for more"
     )
-    if epochs * epoch_steps < LEAST_STEPS:
-        why_epochs += f"; under {LEAST_STEPS:,} steps is short, more minutes will help"
+    if steps < LEAST_STEPS:
+        why_after += f"; under {LEAST_STEPS:,} steps is short, more minutes will help"
     larger = len(flops) > 1
     why_model = f"the largest of {len(flops)} sizes that trains well in {given}" if larger else ""
-    return Plan(made.models[chosen], epochs, why_model, why_epochs)
+    after = f"{steps}it" if epochs < FEW_EPOCHS else f"{int(epochs)}ep"
+    return Plan(made.models[chosen], after, why_model, why_after)
 
 
 def _epoch(cost: Cost, ratio: float, epoch_steps: int) -> float:

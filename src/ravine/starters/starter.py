@@ -102,8 +102,8 @@ def _planned(
     cost = Cost(step, FORWARD * step * held / pipeline.batch_size, flops[0])
     spent = time.perf_counter() - began
     found = plan(made, cost, flops, pipeline.epoch_steps, minutes, spent)
-    fields: dict[str, Any] = {"model": found.model, "stop.after": f"{found.epochs}ep"}
-    why = {"model": found.why_model, "stop.after": found.why_epochs}
+    fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
+    why = {"model": found.why_model, "stop.after": found.why_after}
     steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
     if made.averaged and steps >= LEAST_AVERAGED:
         fields["average.ema"] = round(1 - AVERAGED / steps, 4)
