@@ -643,9 +643,9 @@ class Empty(Dataset):
         raise IndexError
 
 
-class Triples(Numbered):
+class Singles(Numbered):
     def __getitem__(self, i):
-        return 1, 2, 3
+        return (torch.zeros(2),)
 
 
 BAD = {
@@ -740,7 +740,7 @@ BAD = {
         ["every class", "8 samples of 4 classes"],
     ),
     "an empty Dataset": (Empty(), {}, ["empty Dataset"]),
-    "samples that are no pairs": (Triples(), {}, ["pairs"]),
+    "samples that are no pairs": (Singles(), {}, ["pairs"]),
     "a loader that cannot be split": (
         DataLoader(Streamed(), 10),
         {"validation": 0.2},
