@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,16 @@ def test_members_of_several_inputs_share_kernels(tmp_path):
     runs = ravine.train_many(recipes, model=Net, data=((NUMBERS, IDS), Y), out=tmp_path / "run",
                              quiet=True)  # fmt: skip
     assert "vmap" in runs[0].events_of("execution")[0]["text"]
+
+
+def test_remarks_beside_an_input_are_passed_over(tmp_path):
+    rows = [{"x": n, "label": int(y), "id": k, "name": f"row {k}"}
+            for k, (n, y) in enumerate(zip(NUMBERS, Y, strict=True))]  # fmt: skip
+    net = nn.Sequential(nn.Linear(3, 2))
+    for loader in (DataLoader(rows, batch_size=32), DataLoader(rows, sampler=range(300))):
+        run = ravine.train(model=copy.deepcopy(net), data=loader, validation=0, test=0, quiet=True,
+                           epochs=1, doctor=False, out=tmp_path / str(loader.batch_size))  # fmt: skip
+        assert run.predict(NUMBERS[:3]).shape == (3,)
 
 
 def test_outputs_by_name(tmp_path):

@@ -306,17 +306,23 @@ def _stack(items: list[Any]) -> tuple[Tensor, Tensor]:
 
 def _pair(batch: Any) -> tuple[Tensor, Tensor]:
     """A collated batch as (x, y)."""
-    x, y = _parts_of(batch)
+    x, y = _parts_of(batch, least=2)
     if _several(x):
         return Fields.of(x).pack(x), _value(y)
     return _value(x), _value(y)
 
 
-def _parts_of(item: Any) -> tuple[Any, Any]:
+def _parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:
+    """Inputs and target of a sample, or of a batch, whose arrays have ``least`` = 2 axes or more. Beside
+    an input that is called so, numbers and text alone are remarks."""
     if isinstance(item, Mapping):
-        if len(item) > 2:
+        named = any(name in item for name in _INPUTS)
+        arrays = [v for v in item.values() if getattr(v, "ndim", 0) >= least]
+        if len(item) > 2 and (not named or len(arrays) > 1):
             inputs, target = inputs_and_target(item)
-            return inputs, item[target]
+            if named:
+                inputs = {n: v for n, v in inputs.items() if getattr(v, "ndim", 0) >= least}
+            return (inputs if len(inputs) > 1 else next(iter(inputs.values()))), item[target]
         x = next((item[name] for name in _INPUTS if name in item), None)
         y = next((item[name] for name in _TARGETS if name in item), None)
         if x is None or y is None:
@@ -361,12 +367,12 @@ def _fields_of(part: Any) -> Fields | None:
         if isinstance(part, Items):
             items = [part.dataset[0]]
             batch = part.collate(items) if part.collate else None
-            x = _parts_of(batch)[0] if batch is not None else _parts_of(items[0])[0]
+            x = _parts_of(items[0])[0] if batch is None else _parts_of(batch, least=2)[0]
             x = x if batch is not None or not _several(x) else _stacked([x])
             named = batch if batch is not None else items[0]
         elif isinstance(part, Ordered):
             named = next(iter(part.loader))
-            x = _parts_of(named)[0]
+            x = _parts_of(named, least=2)[0]
         else:
             return None
     if not _several(x):
