@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 import warnings
@@ -207,7 +208,9 @@ def files(folder: Path) -> dict[str, tuple[Path, str | None]]:
     for name, target in PUBLIC.items():
         path = data_folder() / name
         if path.is_file():
-            found[path.stem.split("_")[-1]] = path, target
+            own = folder / f"{path.stem.split('_')[-1]}.csv"
+            shutil.copyfile(path, own)
+            found[own.stem] = own, target
     return found
 
 
