@@ -147,7 +147,8 @@ def texts(facts: Facts, made: Draft) -> None:
 
 def sequences(facts: Facts, made: Draft) -> None:
     """A recurrent network that reads steps or tokens (Cho et al., 2014)."""
-    made.models = [{"kind": "gru", "units": 64}]
+    every_step = facts.task == "sequence"
+    made.models = [{"kind": "char_gru" if every_step else "gru", "units": 64}]
     _adamw(made, lr=3e-3, decay=0.01)
     made.set("clip.norm", 1.0, "gradients through many steps can explode")
 
