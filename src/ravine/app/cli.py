@@ -31,7 +31,6 @@ from ravine.app.options import (
     with_shortcuts,
 )
 from ravine.errors import RavineError
-from ravine.registering import load
 
 app = typer.Typer(
     name="ravine",
@@ -51,8 +50,11 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
-                for place in with_ or ():
-                    load(place)
+                if with_:
+                    from ravine.registering import load
+
+                    for place in with_:
+                        load(place)
                 function(*args, **kwargs)
         except RavineError as error:
             _fail(str(error), error.exit_code)
