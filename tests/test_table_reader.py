@@ -346,3 +346,10 @@ def test_rare_categories_are_none_of_them(tmp_path):
     pipeline = read(tmp_path / "few.csv", few.encode())
     names = [name for name in pipeline.preparation.inputs[0].names if name.startswith("a=")]
     assert len(names) == 10  # of a few each
+
+
+def test_a_target_with_marks_for_missing_values_is_refused(tmp_path):
+    rows = [f"{i % 17}.5,{-999 if i % 20 == 3 else i / 8}" for i in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *rows]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"target y: got '-999 in 10 rows"):
+        Pipeline(Data(source={"kind": "csv", "path": str(tmp_path / "t.csv")}))

@@ -119,6 +119,10 @@ def _numbers(
     if len(odd):
         row = int(np.flatnonzero(kept)[int(odd[0])])
         cells = table.columns[name]
+        if cells.numbers is not None:  # a mark for missing values, such as -999
+            got = f"{cells.numbers[row]:g} in {len(odd)} rows, which looks like a missing value"
+            repair = f"remove those rows, or leave the cells empty; see data row {row + 1}"
+            raise InputError(where, got=got, expected="a value in every row", repair=repair)
         raise InputError(
             where, got=str(cells.texts[cells.codes[row]]), expected="a number",
             repair=f"see data row {row + 1}",
