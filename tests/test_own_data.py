@@ -570,3 +570,25 @@ def test_tables_are_augmented_behind_their_categories(augment, place):
     plain = Pipeline(Data(source="csv:t.csv", validation=0.0, test=0.0)).batch(0)
     assert not torch.equal(plain.x, batch.x)
     assert float((batch.x.mean(0) - plain.x.mean(0)).abs().max()) < 0.6
+
+
+def test_predictions_keep_identifiers_and_say_four_digits(place):
+    rows = [f"K-{5000 + i},{i % 9},{'ab'[i % 9 > 4]}" for i in range(120)]
+    (place / "t.csv").write_text("\n".join(["customer,x,y", *rows]) + "\n")
+    cli(
+        "train",
+        "t.csv",
+        "--epochs",
+        "2",
+        "--model",
+        "softmax",
+        "--no-doctor",
+        "--no-baselines",
+        "--out",
+        "run",
+    )
+    cli("predict", "run", "t.csv", "--out", "answers.csv")
+    answers = rows_of("answers.csv")
+    assert [row["customer"] for row in answers] == [f"K-{5000 + i}" for i in range(120)]
+    assert list(answers[0]) == ["input", "customer", "prediction", "p_a", "p_b"]
+    assert all(len(row["p_a"]) <= 6 for row in answers)

@@ -17,8 +17,8 @@ from ravine.files import atomic, new_file, write_text
 
 
 def predict_file(run: Run, source: Path | None, out: Path) -> int:
-    """Predict every input of a file or folder; write one CSV row each: input, prediction and, for
-    classes, probabilities."""
+    """Predict every input of a file or folder; write one CSV row each: input, a table's identifiers,
+    prediction and, for classes, probabilities in four digits."""
     if source is None:
         raise InputError(
             "predict", expected="INPUT: a file or folder in the form of the training data"
@@ -31,6 +31,7 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
         print(f"warning: {source.name}: {warning}", file=sys.stderr)
     predictions = run.predict(inputs)
     columns: dict[str, np.ndarray] = {"input": np.array(names)}
+    columns |= _identifiers(run, source)
     if predictions.ndim > 1 and predictions.shape[1] > 1:
         columns |= {f"prediction_{k}": predictions[:, k] for k in range(predictions.shape[1])}
     else:
@@ -39,10 +40,20 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
         probabilities = run.predict_proba(inputs)
         if probabilities.shape[1] == len(run.pipeline.classes):
             columns |= {
-                f"p_{name}": probabilities[:, k] for k, name in enumerate(run.pipeline.classes)
+                f"p_{name}": np.round(probabilities[:, k].astype(float), 4)
+                for k, name in enumerate(run.pipeline.classes)
             }
     _write_csv(out, columns)
     return len(names)
+
+
+def _identifiers(run: Run, source: Path) -> dict[str, np.ndarray]:
+    facts = run.pipeline.preparation.facts
+    if "decisions" not in facts:
+        return {}
+    from ravine.data.tables.load import identifiers  # it brings pandas
+
+    return {name: np.array(cells) for name, cells in identifiers(source, facts).items()}
 
 
 def prompt_of(source: Path) -> str:

@@ -91,6 +91,16 @@ def rows_by(path: Path, facts: Mapping[str, Any]) -> Tensor:
     return matrix(file.read(path, texts=True, header=header), facts["columns"])
 
 
+def identifiers(path: Path, facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The cells of the columns that were decided to be identifiers, as they are written, so that
+    answers can be found again; nothing where the file has none of them."""
+    wanted = [d["name"] for d in facts["decisions"] if d["kind"] == "identifier"]
+    header = facts.get("written", {}).get("header", True) and None
+    table = file.read(path, texts=True, header=header)
+    cells = [table.columns[name] for name in wanted if name in table.columns]
+    return {c.name: [str(text) for text in c.rows_of(c.texts.astype(object), "")] for c in cells}
+
+
 def all_numbers(path: Path) -> Tensor:
     """A file of numbers alone, for a run that was not trained on a table."""
     table = file.read(path)
