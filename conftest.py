@@ -4,6 +4,7 @@ repeat."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side are quicker with one thread each
@@ -14,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import hypothesis
 import pytest
 
+from ravine import catalogue
 from ravine.data.read import cache
 
 hypothesis.settings.register_profile("ravine", deadline=None, derandomize=True, print_blob=True)
@@ -49,6 +51,15 @@ def data_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             pytest.skip(reason)
     monkeypatch.setenv("RAVINE_DATA", str(root))  # a test may name another cache
     return root
+
+
+@pytest.fixture(autouse=True)
+def _own_techniques() -> Iterator[None]:
+    """What a test registers as a technique of its own is unknown to the next."""
+    before = {name: dict(versions) for name, versions in catalogue._OWN.items()}
+    yield
+    catalogue._OWN.clear()
+    catalogue._OWN.update(before)
 
 
 @pytest.fixture(autouse=True)

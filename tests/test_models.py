@@ -71,6 +71,8 @@ ROWS = [
     ("resnet34", {"width": 2}, IMAGE, (5,)),
     ("resnet50", {"width": 2}, IMAGE, (5,)),
     ("resnet9", {"width": 2}, IMAGE, (5,)),
+    # while it trains, the outputs of each of its members
+    ("tabular", {"hidden": [6], "members": 2, "dropout": 0.2}, (3,), (2, 5)),
     ("resnet9", {"width": 2}, (1, 8, 12), (5,)),
     ("gpt", {"units": 8, "layers": 2, "vocabulary": 5, "dropout": 0.1}, (7,), (7, 5)),
     (
@@ -88,7 +90,7 @@ SEQUENCES = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
 MAPPED = [
     row
     for row in ROWS
-    if row[0] not in (*SEQUENCES, "alexnet", "gpt", "resnet18", "resnet34", "resnet50")
+    if row[0] not in (*SEQUENCES, "alexnet", "gpt", "resnet18", "resnet34", "resnet50", "tabular")
     and row[1].get("depth") != 50
 ]
 

@@ -280,14 +280,6 @@ class Empty(torch.utils.data.Dataset):
         raise IndexError
 
 
-class Triples(torch.utils.data.Dataset):
-    def __len__(self):
-        return 40
-
-    def __getitem__(self, place):
-        return X[place], Y[place], place
-
-
 FRAME = pd.DataFrame(X, columns=list("abcd"))
 PYTHON = {
     "x and y of different lengths": ({"data": (X, Y[:30])}, ["30", "40"]),
@@ -304,7 +296,6 @@ PYTHON = {
     "dates": ({"data": (FRAME.assign(d=pd.Timestamp("2020-01-01")), Y)}, ["d", "numbers"]),
     "missing cells": ({"data": (FRAME.mask(X[3, 2] == FRAME), Y)}, ["NaN"]),
     "an empty Dataset": ({"data": Empty()}, ["empty"]),
-    "a Dataset of triples": ({"data": Triples()}, ["pairs"]),
     "labels from one": ({"data": (X, Y + 1)}, ["class 0", "from 0"]),
     "negative labels": ({"data": (X, Y - 1)}, ["-1", "0 to"]),
     "one class": ({"data": (X, Y * 0)}, ["one class"]),

@@ -185,6 +185,7 @@ def tabulate_torch(make_scheduler: Callable[[Any], Any], amount: int, unit: str,
     """A scheduler of PyTorch's as a schedule: run once on an optimiser of one number, and written
     down. It steps once an epoch, in a run of steps once a step.
 
+    >>> import functools
     >>> step_lr = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2)
     >>> [round(v, 6) for v in tabulate_torch(step_lr, 4, "ep", 0.1).values]
     [1.0, 1.0, 0.1, 0.1]
