@@ -19,11 +19,11 @@ from torch.utils.data import (
 )
 
 from ravine.data import pipeline as pipeline_file
+from ravine.data.holdout import hold_out
 from ravine.data.inspect.counts import summarize
 from ravine.data.objects import stream
 from ravine.data.order import Order
 from ravine.data.pipeline import Pipeline
-from ravine.data.splits import hold_out
 from ravine.errors import InputError
 from ravine.recipe import Data
 

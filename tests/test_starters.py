@@ -17,8 +17,8 @@ from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
 from ravine.starters.guess import guess
-from ravine.starters.plan import Cost, plan
 from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, draft
+from ravine.starters.sizing import Cost, plan
 from ravine.starters.start import start
 from ravine.starters.starter import starter
 

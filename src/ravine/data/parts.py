@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ravine import recipe
+from ravine.data.holdout import hold_out
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.read.text import Text
 from ravine.data.source import PARTS, Arrays, Source
-from ravine.data.splits import hold_out
 from ravine.errors import InputError
 
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 from ravine.catalogue import Columns, Count, Pair, Text
 from ravine.data.objects.pairs import from_pairs
-from ravine.data.read import files, published
+from ravine.data.read import formats, published
 from ravine.data.read import texts as by_words
-from ravine.data.read.files import find
+from ravine.data.read.formats import find
 from ravine.data.source import Source
 from ravine.errors import InputError
 
@@ -70,7 +70,7 @@ def shakespeare(root: Path, *, length: Count = 64) -> Source:
     >>> shakespeare(Path("data"), length=100).task  # doctest: +SKIP
     'sequence'
     """
-    return files.from_text(published.shakespeare(root), length)
+    return formats.from_text(published.shakespeare(root), length)
 
 
 def text(root: Path, *, path: Text, length: Count = 64) -> Source:
@@ -92,7 +92,7 @@ def text(root: Path, *, path: Text, length: Count = 64) -> Source:
     ...     text(Path(place), path="a.txt", length=4).task
     'sequence'
     """
-    return files.from_text(find(path, root, "a text file"), length)
+    return formats.from_text(find(path, root, "a text file"), length)
 
 
 def folder(
@@ -233,7 +233,7 @@ def npz(
     ...     npz(Path(place), path="a.npz").classes
     ('0', '1')
     """
-    return files.from_npz(find(path, root, "an npz file"), task)
+    return formats.from_npz(find(path, root, "an npz file"), task)
 
 
 def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
@@ -253,7 +253,7 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
     ...     idx(Path(place), path="x-images-idx3").parts["train"].x.shape
     torch.Size([2, 1, 2, 2])
     """
-    return files.from_idx(
+    return formats.from_idx(
         find(path, root, "an IDX file or a folder of them", folder=None), labels, root
     )
 

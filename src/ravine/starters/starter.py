@@ -10,15 +10,15 @@ from typing import Any
 from ravine import durations
 from ravine.data.pipeline import Pipeline, read_ahead
 from ravine.data.read.cache import data_root
-from ravine.data.read.files import find
 from ravine.data.read.folders import median_size
+from ravine.data.read.formats import find
 from ravine.engine.programs import programs_of
 from ravine.engine.step_time import FORWARD, seconds_per_step
 from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build
 from ravine.recipe import Recipe
-from ravine.starters.plan import Cost, plan
 from ravine.starters.rules import LARGE_IMAGE, SMALL_IMAGE, Draft, Facts, draft
+from ravine.starters.sizing import Cost, plan
 from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20

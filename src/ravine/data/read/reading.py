@@ -14,7 +14,7 @@ from ravine.data.endings import IMAGES, TABLES
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
 from ravine.data.read import classes as by_class
-from ravine.data.read import files, idx, text, texts
+from ravine.data.read import formats, idx, text, texts
 from ravine.errors import InputError
 
 
@@ -87,7 +87,7 @@ def read(
     if path.is_dir() or path.suffix.lower() in IMAGES:
         return _images(path, facts, shape)
     if path.suffix.lower() in (".npz", ".npy"):
-        stored = {name.lower(): array for name, array in files.read_npz(path).items()}
+        stored = {name.lower(): array for name, array in formats.read_npz(path).items()}
         array = stored.get("x", next(iter(stored.values())) if len(stored) == 1 else None)
         if array is None:
             raise InputError(
@@ -100,7 +100,7 @@ def read(
         return _numbered(all_numbers(path), path)
     data = idx.read_bytes(path)
     if data[:2] == b"\0\0":
-        return _numbered(tensor(files.idx_images(path), path.name), path)
+        return _numbered(tensor(formats.idx_images(path), path.name), path)
     raise InputError(str(path), expected="images, .npz, .npy, .csv or IDX")
 
 

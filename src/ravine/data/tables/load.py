@@ -15,7 +15,7 @@ from ravine.data.objects.targets import interpret
 from ravine.data.source import Arrays, Source
 from ravine.data.statistics import Rows
 from ravine.data.tables import file
-from ravine.data.tables.columns import decide_columns
+from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.decisions import places_of, used
 from ravine.data.tables.encoder import Encoder, fit_encoder
 from ravine.data.tables.leaks import leak

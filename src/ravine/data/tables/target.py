@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.tables.columns import decide_columns
+from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.file import Cells, Table
 from ravine.data.tables.matrix import matrix
 from ravine.errors import InputError, unknown
