@@ -90,6 +90,8 @@ class Stepper:
         self.population.register(members)
         members.add(Slots(self.optimizer))
         members.add(self.torch_rows)
+        # once: asking every step costs more than an empty step of members that have left
+        self._torch_step = self.torch_rows.step if self.torch_rows else None
         members.add(Recorded(self.population))
         alive = Tensors(
             "alive", self, "alive", lambda new: torch.ones(len(new), dtype=torch.bool), stepped=True
@@ -181,7 +183,7 @@ class Stepper:
                 # on a CPU plain numbers are kept: small tensors that stay would scatter the heap;
                 # on a GPU tensors are, since reading a number would wait for the device
                 measured += [one.tolist() for one in found] if host else found
-                samples.append(sum(len(batch.y) for batch in micro))
+                samples.append(sum([batch.y.shape[0] for batch in micro]))
         numbers = (
             torch.tensor(measured, dtype=torch.float64) if host else torch.stack(measured).double()
         )
@@ -235,7 +237,7 @@ class Stepper:
         )
         # a row with a loss or norm that is not finite does not move; the other rows are unaffected
         moves = self._moves(losses, norms)
-        others = self.torch_rows.step if self.torch_rows else None
+        others = self._torch_step
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum, others)
         # weight decay and momentum move weights even without a gradient, so the whole step is scaled
         if scale is not None and before is not None:
