@@ -251,3 +251,28 @@ def test_a_table_trains_an_ensemble(tmp_path, rows, classes, epochs, chosen):
     assert made.model.kind == "tabular"
     assert made.data.preprocess[0].kind == "robust"
     assert bool(made.stop.best) is chosen
+
+
+def test_the_command_line_and_python_stop_at_the_same_minutes(photos):
+    from ravine.app.options import starter_from
+    from ravine.starters.start import start_with
+
+    command = starter_from(photos, {"minutes": 0.05, "model": "softmax"}).recipe
+    python = start_with(photos, "softmax", {"minutes": 0.05})[0].recipe
+    assert command.stop.minutes == python.stop.minutes == 0.05
+
+
+def test_the_written_recipe_holds_what_was_set_beside_the_starter(photos, tmp_path):
+    import ravine
+
+    run = ravine.train(
+        str(photos),
+        model="resnet9",
+        width=2,
+        epochs=1,
+        quiet=True,
+        doctor=False,
+        out=tmp_path / "r",
+    )
+    assert Recipe.load(tmp_path / "r" / "recipe.toml") == run.recipe
+    assert run.recipe.model.width == 2

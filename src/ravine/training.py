@@ -8,6 +8,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -34,32 +35,25 @@ from ravine.recipe import Recipe
 from ravine.registering import differences
 from ravine.rundir import RunDir
 from ravine.starters.start import start_with
+from ravine.starters.written import Starter
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-# ``train``'s keywords that are fields of the recipe, written out so that editors complete them
-_NAMED = [
-    "target",
-    "epochs",
-    "lr",
-    "batch",
-    "minutes",
-    "optimizer",
-    "schedule",
-    "loss",
-    "metrics",
-    "preprocess",
-    "augment",
-    "validation",
-    "seed",
-    "steps",
-    "step",
-    "precision",
-    "device",
-    "name",
-]
+# What ``train`` takes that is no field of the recipe; every other keyword is one
+_NOT_FIELDS = {
+    "recipe",
+    "model",
+    "data",
+    "on_epoch",
+    "on_step",
+    "out",
+    "quiet",
+    "doctor",
+    "baselines",
+    "fields",
+}
 
 
 def train(
@@ -105,14 +99,16 @@ def train(
     a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets two classical models beside.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.
+
     >>> run = train(model="softmax", data="blobs", lr=0.1, epochs=3, quiet=True, out=tmp / "blobs")
     >>> run.result["test_accuracy"] > 0.8
     True
     """
-    named = {name: value for name, value in locals().items() if name in _NAMED}
+    named = {name: value for name, value in locals().items() if name not in _NOT_FIELDS}
     fields = {name: value for name, value in named.items() if value is not None} | fields
-    recipe, fields, written = _started(recipe, model, fields, quiet)
-    recipe, module, arrays = resolve_inputs(recipe, model, data, fields)
+    begun, fields = _started(recipe, model, fields, quiet)
+    recipe, module, arrays = resolve_inputs(begun.recipe, model, data, fields)
+    written = replace(begun, recipe=recipe).to_toml() if begun.title else None
     options: dict[str, Any] = {"written": written, "hooks": Hooks(on_epoch, on_step)}
     runs = train_many(
         [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, **options
@@ -124,16 +120,15 @@ def train(
 
 def _started(
     recipe: Recipe | str | Path | None, model: Any, fields: dict[str, Any], quiet: bool
-) -> tuple[Recipe, dict[str, Any], str | None]:
-    """The recipe, the fields that remain to be set, and the text of a recipe that was made from
-    data."""
+) -> tuple[Starter, dict[str, Any]]:
+    """The recipe to begin with, untitled where it was given in Python; the fields that remain to be
+    set."""
     if not isinstance(recipe, str | Path):
-        return recipe or Recipe(), fields, None
-    named_model = model if isinstance(model, str | dict) else None
-    begun, fields = start_with(recipe, named_model, fields)
+        return Starter(recipe or Recipe(), {}, ""), fields
+    begun, fields = start_with(recipe, model if isinstance(model, str | dict) else None, fields)
     if begun.found and not quiet:
         print(begun.found, file=sys.stderr)
-    return begun.recipe, fields, begun.to_toml()
+    return begun, fields
 
 
 def _beside(recipe: Recipe) -> str:

@@ -26,7 +26,7 @@ def start(
     ``subject`` is a recipe, the path of a recipe file, or the path of data: a table, a text, arrays,
     a folder of images or of texts. None is the source that ``edits`` name, or else the handwritten
     digits. ``edits`` are fields by path, as ``--set`` has them; ``minutes`` is the time that
-    training may take: a starter makes its plan for it, a recipe stops at it.
+    training may take: a starter makes its plan for it, and every run stops at it.
 
     Errors: what ``guess`` refuses; an edit of no field.
 
@@ -35,15 +35,13 @@ def start(
     >>> start(place, {"stop.after": "2ep"}).recipe.stop.after
     '2ep'
     """
-    edits = dict(edits or {})
+    edits = dict(edits or {}) | ({} if minutes is None else {"stop.minutes": minutes})
     if isinstance(subject, str | Path) and not is_recipe(Path(subject)):
         found = guess(Path(subject))
         edits = source_edits(found.source) | edits
         return starter(_source(edits), edits, minutes, f"{subject}: {found.words}")
-    if subject is None and "data.source" in {path[:11] for path in edits}:
+    if subject is None and any(path.startswith("data.source") for path in edits):
         return starter(_source(edits), edits, minutes)
-    if minutes is not None:
-        edits["stop.minutes"] = minutes
     if isinstance(subject, Recipe):
         return Starter(subject.edit(edits), {}, subject.name)
     place = Path(subject or DIGITS)
