@@ -85,7 +85,7 @@ def test_folders_are_told_by_what_they_hold(tmp_path):
         (lambda at: (at.mkdir(), (at / "recipe.json").write_text("{}")), "a run directory"),
         (
             lambda at: (at.mkdir(), Image.new("RGB", (4, 4)).save(at / "1.png")),
-            "1 images without classes",
+            r"1 image\(s\) without classes",
         ),
     ],
 )
@@ -276,3 +276,12 @@ def test_the_written_recipe_holds_what_was_set_beside_the_starter(photos, tmp_pa
     )
     assert Recipe.load(tmp_path / "r" / "recipe.toml") == run.recipe
     assert run.recipe.model.width == 2
+
+
+def test_few_validation_texts_choose_the_epoch_by_their_loss(tmp_path):
+    for name, word in (("a", "sun"), ("b", "rain")):
+        (tmp_path / "t" / name).mkdir(parents=True)
+        for i in range(30):
+            (tmp_path / "t" / name / f"{i}.txt").write_text(f"{word} number {i}")
+    made = start(tmp_path / "t", {"stop.after": "2ep"}).recipe
+    assert (made.stop.best, made.stop.monitor) == (True, "val_loss")

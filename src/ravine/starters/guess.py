@@ -14,7 +14,7 @@ _PARTS = ("train", "training")
 _MOST_FILES = 200  # that are looked at in a folder
 _CHOICES = (
     "a recipe (.toml, .json), a table (.csv, .tsv), a text (.txt), arrays (.npz), or a folder with "
-    "one folder of images for each class"
+    "one folder of images or texts for each class"
 )
 
 
@@ -77,7 +77,7 @@ def _folder(path: Path) -> Guess:
     if any(ending in IMAGES for ending in endings):
         return Guess({"kind": "folder", "path": str(path)}, f"images of {len(classes)} classes")
     flat = [file for file in path.iterdir() if _ending(file) in IMAGES]
-    got = f"{len(flat)} images without classes" if flat else "neither images nor texts"
+    got = f"{len(flat)} image(s) without classes" if flat else "neither images nor texts"
     repair = f"move the images of each class into a folder of its own: {path}/CLASS/*.jpg"
     raise InputError(str(path), got=got, expected=_CHOICES, repair=repair)
 

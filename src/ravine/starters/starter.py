@@ -22,7 +22,7 @@ from ravine.starters.sizing import Cost, plan
 from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
-LEAST_CHOSEN_BY = 500  # validation images, under which the best epoch is the luckiest
+LEAST_CHOSEN_BY = 500  # validation samples, under which the best epoch is the luckiest
 LEAST_AVERAGED = 200  # steps, under which an average would lag behind
 
 
@@ -110,8 +110,9 @@ def _planned(
         why["average.ema"] = f"an average over about 1/{AVERAGED} of the run has less noise"
     steady = made.averaged or (made.steady and steps <= made.most_steps)
     if pipeline.has("validation") and not (steady and held < LEAST_CHOSEN_BY):
-        monitor = "val_loss" if pipeline.task == "regression" else "val_accuracy"
-        monitor = "val_loss" if pipeline.task == "sequence" else monitor
+        # Of few samples the accuracy is coarse: many epochs share the best, the first of them early.
+        counted = pipeline.task == "classification" and held >= LEAST_CHOSEN_BY
+        monitor = "val_accuracy" if counted else "val_loss"
         fields |= {"stop.best": True, "stop.monitor": monitor}
         why["stop.best"] = "the weights of the best epoch, by the validation part, are the result"
     return recipe.edit({"model": found.model} | _open(fields, edits)), why
