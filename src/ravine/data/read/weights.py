@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ravine.data.read import hub
-from ravine.errors import InputError
+from ravine.errors import InputError, first_line
 
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights
@@ -36,9 +36,8 @@ def read_weights(name: str) -> dict[str, Tensor]:
     except InputError:
         raise
     except Exception as error:  # of an unpickler that met anything but weights, or a damaged file
-        reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            "start.weights", got=str(path), expected=_EXPECTED, repair=reason
+            "start.weights", got=str(path), expected=_EXPECTED, repair=first_line(error)
         ) from None
 
 
