@@ -7,7 +7,6 @@ import gzip
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from ravine.errors import InputError
@@ -20,13 +19,13 @@ from test_table_reader import (
     NOTES,
     N,
     Y,
+    check,
     file,
     iso,
     kinds,
     point,
     read,
     some,
-    values,
 )  # fmt: skip
 
 R = np.random.default_rng(11)
@@ -138,15 +137,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_kinds_and_values(tmp_path, name):
-    content, stated, checked = FILES[name]
-    pipeline = read(tmp_path / "t.csv", content, target="y")
-    assert kinds(pipeline) == stated
-    if checked:
-        column, expected = checked
-        if isinstance(expected, pd.DatetimeIndex):
-            expected = (expected - pd.Timestamp(0)) / pd.Timedelta(days=1)
-        found = values(pipeline, column)
-        np.testing.assert_allclose(found, np.asarray(expected, dtype=float), rtol=1e-12, atol=1e-9)
+    check(tmp_path / "t.csv", *FILES[name])
 
 
 @pytest.mark.parametrize("name", FILES)
