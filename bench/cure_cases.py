@@ -40,7 +40,7 @@ STEP, SPEED = (
     1e-3,
     3e10,
 )  # seconds that a step takes beside its operations, operations a second: to tell what is affordable
-IN_TURN = 50  # plans that are trained one behind the other: trial, fresh seeds, rivals
+IN_TURN = 50  # plans that are trained one after the other: trial, fresh seeds, rivals
 SHORTEST = 0.1  # of its plan that a case keeps; shorter, it would be another case
 
 

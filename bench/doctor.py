@@ -7,7 +7,7 @@ label and other tools'.
 Each case is examined as ``ravine doctor RECIPE`` does it. Where that says too little and the whole
 plan is affordable, the plan is run in memory and judged as ``ravine doctor RUN`` judges a finished
 run. ``--prove`` searches and verifies a cure for each fault. ``--log`` keeps every finished row as
-a JSON line: an interrupted bench goes on behind it.
+a JSON line: an interrupted bench goes on after the last one.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def wait(device: str) -> None:
 
 
 def seconds(step: Callable[[], Any], device: str, repeats: int) -> float:
-    """Median seconds of a call, behind three that warm up."""
+    """Median seconds of a call, after three that warm up."""
     times = []
     for number in range(repeats + 3):
         wait(device)
@@ -77,7 +77,7 @@ def written_by_hand(work: Work, device: str, compiled: bool) -> Callable[[], Non
 
 
 def with_ravine(work: Work, members: int, device: str, epochs: int) -> tuple[float, dict[str, Any]]:
-    """Seconds per member and step, of the epochs behind the first, and the execution record."""
+    """Seconds per member and step, of the epochs after the first, and the execution record."""
     data = {"batch": work.batch, "validation": 0.0, "test": 0.0}
     said = {"data": data, "model": work.model, "device": device, "stop": {"after": f"{epochs}ep"}}
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ WIDTH, TURNS = 1_663_370, 15  # LeNet's weights; turns of each way
 
 
 def milliseconds(ways: Sequence[Callable[[], Any]], each: int) -> list[float]:
-    """The ways take turns; the median of each, a turn being so many calls behind one that warms
+    """The ways take turns; the median of each, a turn being so many calls after one that warms
     up."""
     found: list[list[float]] = [[] for _ in ways]
     for _ in range(TURNS):

@@ -35,7 +35,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def separate(recipe: Recipe, seeds: range, folder: Path) -> list[float]:
-    """Validation accuracy of the recipe with other seeds, one run behind the other."""
+    """Validation accuracy of the recipe with other seeds, one run after the other."""
     runs = [
         ravine.train(recipe.edit({"seed": i}), quiet=True, doctor=False, out=folder / str(i))
         for i in seeds

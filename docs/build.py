@@ -42,7 +42,7 @@ KINDS = {
     "optimizer": "How a step follows from a gradient. Every number may differ between members. Figures: 60 steps in a "
     "ravine, f = (x^2 + 25 y^2) / 2, at the learning rate that ends lowest. Learned optimisers, networks that give the "
     "step, are out of scope.",
-    "schedule": "Multipliers of the learning rate over the run. Figures: 20 epochs; dashed, the same behind a warm-up. "
+    "schedule": "Multipliers of the learning rate over the run. Figures: 20 epochs; dashed, the same after a warm-up. "
     "Instead of a rate that shrinks the batch may grow: `data.grow` (Smith et al., 2018). When the batch changes, "
     "`ravine.scaled_lr` gives the rate that goes with it, lr * batch / base_batch (Goyal et al., 2017).",
     "step": "How a batch becomes a loss, where it is not the loss of the model's output: a function of your own, "

@@ -153,7 +153,7 @@ def schedule(technique: Technique) -> Figure:
     figure, (axes,) = panels(1, (8.0, 2.5))
     epochs, steps = 20, 50
     for warmup, dashes, label in (
-        ("10%", DASHES[1], "behind a warm-up of 10 %"),
+        ("10%", DASHES[1], "after a warm-up of 10 %"),
         ("0it", "-", technique.name),
     ):
         planned = Schedules(

@@ -28,7 +28,7 @@ class Cut(Exception):
 
 
 def cut_after(program, out, blocks):
-    """Run a program that ends, as if killed, behind its so many-th snapshot."""
+    """Run a program that ends, as if killed, after its so many-th snapshot."""
     original, count = loop.TrainingLoop.save, []
 
     def save(self):

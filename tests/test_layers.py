@@ -130,7 +130,7 @@ def inputs(shape, name="", batch=6, seed=0):
 
 
 def one(name, fields, shape, seed=0):
-    """A model of this one layer (a tied one behind the layer it repeats)."""
+    """A model of this one layer (a tied one after the layer it repeats)."""
     layers = [{"kind": name, **fields}]
     if name == "tied":
         layers = [{"kind": "dense", "units": shape[0]}, "tanh", *layers]

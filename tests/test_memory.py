@@ -1,4 +1,4 @@
-"""What the allocator keeps while networks train, and gives back behind it."""
+"""What the allocator keeps while networks train, and gives back afterwards."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_run_finds_its_file_from_elsewhere(place, monkeypatch):
 
 
 def test_a_folder_of_photos(place):
-    """Two classes of mixed sizes, forms and colours, and two files that are no images."""
+    """Two classes of mixed sizes, forms and colours, and two files that are not images."""
     for kind, colour in (("Köln", (200, 60, 40)), ("Zürich", (40, 80, 200))):
         folder = place / "photos" / kind
         folder.mkdir(parents=True)

@@ -82,7 +82,7 @@ def test_soft_threshold_is_the_proximal_step() -> None:
 
 
 def stepped(changes: list[dict[str, Any]], x: np.ndarray, y: np.ndarray, steps: int) -> Any:
-    """theta [P, D] of a linear model behind so many full-batch steps, one row for each change."""
+    """theta [P, D] of a linear model after so many full-batch steps, one row for each change."""
     base = Recipe(
         model="linear",
         loss="squared",

@@ -85,7 +85,7 @@ def test_the_trial_has_the_untouched_recipe_train_longer_and_compounds(cure):
     assert "train twice as long" in whys
     assert any(len(one["edits"]) > 1 and "; " in one["why"] for one in cure.tried)
     rungs = [len(one["scores"]) for one in cure.tried]
-    assert rungs.count(1) > rungs.count(2), "most are left behind at the first rung"
+    assert rungs.count(1) > rungs.count(2), "most end at the first rung"
 
 
 def test_fresh_seeds_decide(cure):

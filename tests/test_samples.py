@@ -90,7 +90,7 @@ def test_tables_show_columns_and_first_rows(place):
     assert sum(columns["Stadt"]["most"].values()) == train["samples"]
     decisions = {decision["name"]: decision["kind"] for decision in found["decisions"]}
     assert decisions == {"Größe": "number", "Stadt": "category", "fest": "constant"}
-    assert train["min"] >= 50  # the codes of categories are no numbers
+    assert train["min"] >= 50  # the codes of categories are not numbers
     assert found["task"] == "regression"
     assert train["target"]["max"] > 1000
     assert "Bonn; Süd" in said

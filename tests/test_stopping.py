@@ -79,7 +79,7 @@ def judged(losses, **stop):
             {"patience": "2ep", "monitor": "val_f1"},
             5,
             3,
-        ),  # more is better for what is no loss
+        ),  # more is better for what is not a loss
         ([3, 2, 1, 1, 0.5], {"patience": "0ep"}, 4, 3),  # the first check without improvement
         ([3, 2, 1, 0.5, 0.25], {"patience": "0ep"}, None, 5),
         ([3, 2, 1.95], {"patience": "0it", "min_delta": 0.1}, 3, 3),

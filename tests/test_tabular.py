@@ -40,7 +40,7 @@ def test_periodic_embedding_is_its_formula():
 
 
 def test_shared_weights_are_each_members_own_linear_map():
-    """W with a member's factors in front and behind is that member's weight."""
+    """W with a member's factors before and after it is that member's weight."""
     layer = tabular.SharedLinear(3, 5, 4).double()
     assert set(layer.before_bias.unique().tolist()) == {-1.0, 1.0}
     torch.nn.init.normal_(layer.behind_bias)

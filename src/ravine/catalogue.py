@@ -151,7 +151,7 @@ class _LossFields(Part):
     l1_step: PerMember[Literal["gradient", "proximal"]] = Field(
         "gradient",
         description="gradient: l1 * sign(w) is added to the gradient, and weights hover about zero; proximal: "
-        "behind the optimiser's step w = sign(w) max(|w| - lr * l1, 0) with the step's lr, and weights become "
+        "after the optimiser's step w = sign(w) max(|w| - lr * l1, 0) with the step's lr, and weights become "
         "exactly zero. With momentum or an adaptive optimiser the penalty then stays out of its averages and "
         "divisions, as decoupled weight decay does: with momentum m it weighs as l1 * (1 - m) beside the loss",
     )

@@ -50,7 +50,7 @@ class Layout:
         parameters: Iterable[tuple[str, tuple[int, ...], str, int]],
         unit_axes: Mapping[str, int] | None = None,
     ) -> Layout:
-        """Lay out (name, shape, kind, layer) one behind the other, the weights before all others.
+        """Lay out (name, shape, kind, layer) one after the other, the weights before all others.
 
         ``unit_axes`` names the parameters whose units are counted by more than one dimension.
 

@@ -5,7 +5,7 @@ process holds the object, because a person has given it in Python or has named t
 it on the command line. Nothing that is read from a file leads to an import.
 
 ``describe`` reads an object once. What it gives is called as the package's own technique of that
-kind is called, so that nothing behind it has to know who wrote it.
+kind is called, so that no other code has to know who wrote it.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _annotation(default: Any) -> Any:
-    """What a field may be, by its default; None where it is no number or text."""
+    """What a field may be, by its default; None where it is not a number or text."""
     if isinstance(default, bool):
         return _FLAG
     if isinstance(default, int):

@@ -22,7 +22,7 @@ def bench(
         typer.Option(help="Competitors by commas; default: all that are installed (extra: bench)."),
     ] = "",
     rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds in which all take turns, behind one that warms up.")
+        int, typer.Option(min=1, help="Rounds in which all take turns, after one that warms up.")
     ] = 5,
     threads: Annotated[
         int, typer.Option(min=0, help="Threads of each competitor; 0: one for each core.")

@@ -88,7 +88,7 @@ def edits_from(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_shortcuts(function: Callable[..., None]) -> Callable[..., None]:
-    """A command whose ``**given`` are the ``SHORTCUTS``, behind its first parameter."""
+    """A command whose ``**given`` are the ``SHORTCUTS``, after its first parameter."""
     first, *others = inspect.signature(function, eval_str=True).parameters.values()
     own = [p for p in others if p.kind is not p.VAR_KEYWORD]
     named = [first, *shortcuts({p.name for p in own}), *own]

@@ -144,7 +144,7 @@ def _resnet20() -> Any:
 
         def forward(self, x: Any) -> Any:
             shortcut = x
-            if self.more:  # no parameters: every second position, maps of zeros behind the old ones
+            if self.more:  # no parameters: every second position, maps of zeros after the old ones
                 shortcut = nn.functional.pad(
                     x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more)
                 )

@@ -112,7 +112,7 @@ class Preparation:
         return fitted.inputs
 
     def split(self) -> tuple[Chain, Chain]:
-        """What makes numbers of a table's cells, and the transforms behind it."""
+        """What makes numbers of a table's cells, and the transforms after it."""
         transforms = self.inputs.transforms
         first = [transform for transform in transforms[:1] if isinstance(transform, Encoder)]
         return Chain(first), Chain(transforms[len(first) :])

@@ -199,7 +199,7 @@ def one_hot(x: Tensor | Rows, *, per: Literal["feature", "step"] = "feature") ->
 
     ``per`` is feature or step.
 
-    Errors: numbers with a fraction; samples that are no rows [D]; over 1,000 values in one
+    Errors: numbers with a fraction; samples that are not rows [D]; over 1,000 values in one
     column.
 
     >>> one_hot(torch.tensor([[3, 0], [7, 1]]))(torch.tensor([[7.0, 0.0]]))
@@ -242,7 +242,7 @@ def polynomial(x: Tensor | Rows, *, degree: Count = 2, interactions: Flag = Fals
     With ``interactions`` no feature occurs twice in a product. The order is that of scikit-learn's
     PolynomialFeatures. Undoing takes the features themselves.
 
-    Errors: samples that are no rows [D]; over 100,000 products.
+    Errors: samples that are not rows [D]; over 100,000 products.
 
     >>> polynomial(torch.zeros(1, 2))(torch.tensor([[2.0, 3.0]]))
     tensor([[2., 3., 4., 6., 9.]])

@@ -109,7 +109,7 @@ def folder(
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images, made
     smaller where a side is over 256 pixels). ``fit`` pad keeps the shape of what an image shows and
     fills the rest with the mean colour of its border; crop cuts off what does not fit; stretch
-    resizes as it comes. ``mode``: auto is gray where all are gray, else RGB. Files
+    changes the shape. ``mode``: auto is gray where all are gray, else RGB. Files
     that cannot be read are named in one warning and left out.
 
     ``mode`` decides the channels.
@@ -187,13 +187,13 @@ def csv(
 
     A missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training
     part; beside each column of which the training part misses some a flag says where. Categories
-    are one-hot or an index (``categorical``); one that training did not have gives zeros, and so
-    does, among more than 20, one that comes under five times. Raises InputError for files that are
+    are one-hot or an index (``categorical``). A category that the training part does not have
+    gives zeros; in a column of more than 20 so does one that occurs fewer than five times. Raises InputError for files that are
     no table, for rows of unequal length, and for targets that are missing in more than a fifth of
     the rows; fewer are left out.
 
-    ``task`` and ``categorical`` (one_hot, or index: the category's number) decide for
-    themselves where they are not auto.
+    ``task`` overrides the rule above; ``categorical`` is one_hot, or index: the category's
+    number.
 
     Errors: the file is missing, or cannot be read as such; a column in ``target`` or ``drop``
     that the table does not have.

@@ -179,7 +179,7 @@ def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integ
 def copying(
     root: Path, *, samples: Count = 4000, symbols: Count = 10, delay: Count = 20, seed: Integer = 0
 ) -> Source:
-    """The copying task: remember ``symbols`` symbols over ``delay`` blanks, then say them again.
+    """The copying task: remember ``symbols`` symbols over ``delay`` blanks, then output them.
 
     Inputs are tokens [T], T = 2 symbols + delay: the symbols (3 to 10), blanks (1), a signal (2),
     blanks. The target at each step is a blank, and at the last ``symbols`` steps the symbols.

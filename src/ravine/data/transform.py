@@ -140,7 +140,7 @@ class OneHot(Transform):
     """Whole numbers [N, D] -> one-hot columns side by side, [N, sum K_d]; what was not seen in
     training gives zeros."""
 
-    categories: Tensor  # [D, K], NaN behind a column's last
+    categories: Tensor  # [D, K], NaN after a column's last
     places: Tensor  # [sum K_d] which of the D * K comparisons are columns of the result
 
     def forward(self, x: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ def fresh_weights(case: Case, kind: str | None = None) -> Edits:
 
 
 def hidden_activation(case: Case, kind: str) -> Edits | None:
-    """This activation behind every hidden layer with weights, in place of the activations there."""
+    """This activation after every hidden layer with weights, in place of the activations there."""
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
     if layers is None or last is None:
@@ -164,7 +164,7 @@ def describe(edits: Edits) -> str:
 
 
 def _named(value: Any) -> str:
-    """A technique by its name, its fields behind it."""
+    """A technique in words: its name, then its fields."""
     if isinstance(value, list | tuple):
         return ", ".join(map(_named, value)) or "none"
     if not isinstance(value, dict):

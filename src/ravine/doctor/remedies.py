@@ -95,7 +95,7 @@ def other_activation(case: Case) -> Remedies:
 
 
 def normalisation(case: Case) -> Remedies:
-    """Batch norm behind every hidden layer; layer norm where batches are too small for statistics
+    """Batch norm after every hidden layer; layer norm where batches are too small for statistics
     of their own."""
     layers = layers_of(case.recipe)
     last = None if layers is None else last_weighted(layers)
@@ -107,7 +107,7 @@ def normalisation(case: Case) -> Remedies:
         made.append(layer)
         if i < last and layer["kind"] in WEIGHTED:
             made.append({"kind": kind})
-    yield {"model.layers": made}, f"{kind.replace('_', ' ')} behind every hidden layer"
+    yield {"model.layers": made}, f"{kind.replace('_', ' ')} after every hidden layer"
 
 
 def larger_gradients(case: Case) -> Remedies:

@@ -56,7 +56,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Observations:
     """All that a verdict is made of."""
 
     static: Sequence[Finding]
@@ -144,18 +144,18 @@ class Facts:
 class Rule:
     """One row of the table: if the condition holds, this verdict on these findings, and why."""
 
-    holds: Callable[[Facts], bool]
+    holds: Callable[[Observations], bool]
     verdict: str
-    findings: Callable[[Facts], Iterable[Finding]]
-    why: Callable[[Facts], str]
+    findings: Callable[[Observations], Iterable[Finding]]
+    why: Callable[[Observations], str]
 
 
-def _few_steps(facts: Facts) -> str:
-    return f"the whole plan has {facts.seen.total} steps: too few to say"
+def _few_steps(observed: Observations) -> str:
+    return f"the whole plan has {observed.seen.total} steps: too few to say"
 
 
-def _how_it_failed(facts: Facts) -> str:
-    course = facts.seen
+def _how_it_failed(observed: Observations) -> str:
+    course = observed.seen
     if course.skill == -math.inf:
         return "the loss or its gradient was not a number"
     if course.skill < PLAIN:
@@ -165,8 +165,8 @@ def _how_it_failed(facts: Facts) -> str:
     return "most seeds fail"
 
 
-def _how_far(facts: Facts) -> str:
-    course = facts.seen
+def _how_far(observed: Observations) -> str:
+    course = observed.seen
     rest = f"{1 - course.skill:.0%} of the best constant predictor's"
     return f"the loss is {rest} after {course.steps} of {course.total} steps"
 
@@ -175,76 +175,83 @@ def _how_far(facts: Facts) -> str:
 # others are notes.
 RULES = (
     Rule(
-        lambda facts: facts.course is None and bool(facts.contradictions),
+        lambda observed: observed.course is None and bool(observed.contradictions),
         "sick",
-        lambda facts: [*facts.contradictions, *facts.suspicions],
-        lambda facts: "the program contradicts itself",
+        lambda observed: [*observed.contradictions, *observed.suspicions],
+        lambda observed: "the program contradicts itself",
     ),
     Rule(
-        lambda facts: facts.course is None,
+        lambda observed: observed.course is None,
         "uncertain",
-        lambda facts: facts.suspicions,
-        lambda facts: "nothing was run",
+        lambda observed: observed.suspicions,
+        lambda observed: "nothing was run",
     ),
     Rule(
-        lambda facts: bool(facts.contradictions) and facts.seen.plain,
+        lambda observed: bool(observed.contradictions) and observed.seen.plain,
         "sick",
-        lambda facts: [*facts.contradictions, *facts.shown],
-        lambda facts: "the program or its data contradict themselves",
+        lambda observed: [*observed.contradictions, *observed.shown],
+        lambda observed: "the program or its data contradict themselves",
     ),
     Rule(
-        lambda facts: bool(facts.contradictions),
+        lambda observed: bool(observed.contradictions),
         "sick",
-        lambda facts: [*facts.contradictions, *facts.shown, *facts.suspicions, *facts.symptoms],
-        lambda facts: "the program or its data contradict themselves",
+        lambda observed: [
+            *observed.contradictions,
+            *observed.shown,
+            *observed.suspicions,
+            *observed.symptoms,
+        ],
+        lambda observed: "the program or its data contradict themselves",
     ),
     Rule(
-        lambda facts: facts.seen.plain and bool(facts.held_back),
+        lambda observed: observed.seen.plain and bool(observed.held_back),
         "sick",
-        lambda facts: facts.held_back,
-        lambda facts: "it learns, but far from what it could",
+        lambda observed: observed.held_back,
+        lambda observed: "it learns, but far from what it could",
     ),
     Rule(
-        lambda facts: facts.seen.plain,
+        lambda observed: observed.seen.plain,
         "healthy",
-        lambda facts: [*facts.suspicions, *facts.late],
+        lambda observed: [*observed.suspicions, *observed.late],
         _how_far,
     ),
     Rule(
-        lambda facts: facts.noisy,
+        lambda observed: observed.noisy,
         "healthy",
-        lambda facts: [*facts.suspicions, *facts.symptoms],
-        lambda facts: f"{_how_far(facts)}, as far as simple learners get: the rest may be noise",
+        lambda observed: [*observed.suspicions, *observed.symptoms],
+        lambda observed: (
+            f"{_how_far(observed)}, as far as simple learners get: the rest may be noise"
+        ),
     ),
     Rule(
-        lambda facts: facts.too_short and bool(facts.ended_falling),
+        lambda observed: observed.too_short and bool(observed.ended_falling),
         "sick",
-        lambda facts: facts.ended_falling,
+        lambda observed: observed.ended_falling,
         _few_steps,
     ),
     Rule(
-        lambda facts: facts.too_short,
+        lambda observed: observed.too_short,
         "uncertain",
-        lambda facts: facts.suspicions,
+        lambda observed: observed.suspicions,
         _few_steps,
     ),
     Rule(
-        lambda facts: facts.failed,
+        lambda observed: observed.failed,
         "sick",
-        lambda facts: [*facts.shown, *map(_surer, facts.suspicions), *facts.symptoms],
+        lambda observed: [*observed.shown, *map(_surer, observed.suspicions), *observed.symptoms],
         _how_it_failed,
     ),
     Rule(
-        lambda facts: bool(facts.shown),
+        lambda observed: bool(observed.shown),
         "sick",
-        lambda facts: [*facts.shown, *facts.suspicions, *facts.symptoms],
-        lambda facts: "an experiment shows what is missing",
+        lambda observed: [*observed.shown, *observed.suspicions, *observed.symptoms],
+        lambda observed: "an experiment shows what is missing",
     ),
     Rule(
-        lambda facts: True,
+        lambda observed: True,
         "uncertain",
-        lambda facts: ranked([*facts.suspicions, *facts.symptoms]),
-        lambda facts: f"{facts.seen.steps} of {facts.seen.total} steps say too little",
+        lambda observed: ranked([*observed.suspicions, *observed.symptoms]),
+        lambda observed: f"{observed.seen.steps} of {observed.seen.total} steps say too little",
     ),
 )
 
@@ -254,9 +261,9 @@ def verdict(
 ) -> Diagnosis:
     """The diagnosis from everything that was seen; ``what_ifs`` is None where no experiment could
     be made."""
-    facts = Facts(static, course, what_ifs)
-    rule = next(rule for rule in RULES if rule.holds(facts))
-    found, why = list(rule.findings(facts)), rule.why(facts)
+    observed = Observations(static, course, what_ifs)
+    rule = next(rule for rule in RULES if rule.holds(observed))
+    found, why = list(rule.findings(observed)), rule.why(observed)
     if rule.verdict != "sick":
         return Diagnosis(rule.verdict, notes=found, why=why)
     findings = ranked(found)

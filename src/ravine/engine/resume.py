@@ -65,7 +65,7 @@ def continued(
     live = set(program.members[: len(program.population)])
     for held, facts, final in _standing(program, recipes, live, rundir, after):
         part, members = program, list(facts["members"])
-        # those that had not begun wait behind the members that had
+        # those that had not begun wait after the members that had
         waiting = [m for m in recipes if m > max(members) and m not in live]
         waiting = [m for m in waiting if rundir.result(m) is None]
         if members + waiting != program.members:

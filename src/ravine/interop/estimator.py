@@ -1,4 +1,4 @@
-"""scikit-learn estimators: a recipe behind ``fit``, ``predict`` and ``score``."""
+"""scikit-learn estimators: recipes trained by ``fit``, with ``predict`` and ``score``."""
 
 from __future__ import annotations
 

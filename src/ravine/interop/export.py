@@ -126,7 +126,7 @@ def _facts(model: nn.Module, form: str, path: Path, files: list[str]) -> dict[st
 
 
 class Prepared(nn.Module):
-    """A network behind the preprocessing of its inputs."""
+    """A network that preprocesses its inputs first."""
 
     def __init__(self, preparation: nn.Module, model: nn.Module):
         super().__init__()

@@ -18,7 +18,7 @@ def relu(shape: Shape) -> nn.Module:
     """Rectified linear unit.
 
     y = max(0, x); dy/dx = 1 for x > 0, 0 for x <= 0. In a list of layers, a relu right before a
-    maxpool runs behind it: values and gradients are the same, on a fraction of the entries.
+    maxpool is computed after it: values and gradients are the same, on a fraction of the entries.
 
     >>> relu((2,))(torch.tensor([-1.0, 2.0]))
     tensor([0., 2.])

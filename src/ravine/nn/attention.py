@@ -38,7 +38,7 @@ def attention(
     >>> attention((7, 8), heads=2)(torch.zeros(5, 7, 8)).shape
     torch.Size([5, 7, 8])
 
-    Errors: F that is no multiple of ``heads``, or for rotary positions of 2 ``heads``.
+    Errors: F is not a multiple of ``heads``, or, with rotary positions, of 2 ``heads``.
 
     Source: Vaswani et al., "Attention is all you need", 2017; Su et al., "RoFormer", 2021.
     """

@@ -1,7 +1,7 @@
 """Convolution and pooling over maps (C, L) and (C, H, W), channels first.
 
 Output extent of a kernel k with dilation d, stride s and padding p on each side: floor((n + 2 p - d
-(k - 1) - 1) / s) + 1. Padding: "valid" is none; "same" pads (more behind than before where odd) so
+(k - 1) - 1) / s) + 1. Padding: "valid" is none; "same" pads (more after than before where odd) so
 that the extent becomes ceil(n / s).
 """
 
@@ -43,7 +43,7 @@ def conv(
     channels into independent groups (C groups: depthwise). Parameters: weight [channels, C /
     groups, kernel...], bias [channels].
 
-    Errors: the input is no map (C, H, W) or (C, L); ``groups`` does not divide the channels;
+    Errors: the input is not a map (C, H, W) or (C, L); ``groups`` does not divide the channels;
     the map is smaller than the kernel.
 
     >>> conv((1, 28, 28), channels=8, kernel=5, padding="same")(torch.zeros(2, 1, 28, 28)).shape
@@ -74,7 +74,7 @@ def locally_connected(
 
     ``kernel`` and ``stride`` hold for both directions, or are a pair (height, width).
 
-    Errors: the input is no map (C, H, W), or smaller than the kernel.
+    Errors: the input is not a map (C, H, W), or smaller than the kernel.
 
     >>> locally_connected((1, 8, 8), channels=4, kernel=3)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 4, 6, 6])
@@ -96,7 +96,7 @@ def maxpool(
 ) -> nn.Module:
     """The greatest entry of each window. ``stride`` is ``size`` unless given; padding never wins.
 
-    Errors: the input is no map (C, H, W) or (C, L); it is smaller than the window; ``padding``
+    Errors: the input is not a map (C, H, W) or (C, L); it is smaller than the window; ``padding``
     over half the window.
 
     >>> maxpool((8, 28, 28))(torch.zeros(2, 8, 28, 28)).shape
@@ -117,7 +117,7 @@ def avgpool(
     """The mean of each window. ``stride`` is ``size`` unless given; padding counts as zeros, as in
     PyTorch.
 
-    Errors: the input is no map (C, H, W) or (C, L); it is smaller than the window; ``padding``
+    Errors: the input is not a map (C, H, W) or (C, L); it is smaller than the window; ``padding``
     over half the window.
 
     >>> avgpool((8, 28, 28))(torch.zeros(2, 8, 28, 28)).shape
@@ -134,7 +134,7 @@ def global_pool(shape: Shape, *, form: Literal["average", "max"] = "average") ->
     ``form`` is average or max. It takes the place of dense layers over whole maps and leaves the
     image size free.
 
-    Errors: the input is no map (C, H, W) or (C, L).
+    Errors: the input is not a map (C, H, W) or (C, L).
 
     >>> global_pool((8, 7, 7))(torch.zeros(2, 8, 7, 7)).shape
     torch.Size([2, 8])

@@ -115,8 +115,8 @@ def lecun_normal(
     truncate: Positive | None = None,
     rescale: Flag = False,
 ) -> None:
-    """Normal of variance gain^2 / fan_in. SELU networks want it. Some texts call it, 1 / fan_in,
-    Xavier's; the paper's is ``glorot_normal``.
+    """Normal of variance gain^2 / fan_in. SELU networks want it. Some texts call this variance, 1
+    / fan_in, Xavier's; Xavier Glorot's paper has ``glorot_normal``.
 
     ``mode`` names the fan: fan_in, fan_out, or fan_avg, their mean. ``gain`` multiplies the standard
     deviation. ``truncate`` redraws beyond that many standard deviations; ``rescale`` widens the
@@ -307,8 +307,7 @@ def lsuv(
     variance 1.
 
     From the input on, each layer's weights are divided by the standard deviation of its outputs
-    over a batch, again and again (at most ``iterations`` times) until their variance is 1 within
-    ``tolerance``.
+    over a batch, at most ``iterations`` times, until their variance is 1 within ``tolerance``.
 
     The batch is drawn from the training data where these are at hand, else standard normal (as
     standardised data are).

@@ -34,7 +34,7 @@ def dense(shape: Shape, *, units: Count, bias: Flag = True) -> nn.Module:
     (before batch norm, for instance, where it has no effect). Parameters: weight [units, F], bias
     [units].
 
-    Errors: the input is no row of features (F,) or sequence (T, F).
+    Errors: the input is not a row of features (F,) or sequence (T, F).
 
     >>> dense((3,), units=2)(torch.zeros(5, 3)).shape
     torch.Size([5, 2])
@@ -71,10 +71,10 @@ def reshape(shape: Shape, *, to: tuple[Integer, ...]) -> nn.Module:
 
 
 def transpose(shape: Shape) -> nn.Module:
-    """Swap the two axes of a sample: sequences (T, F) <-> maps (C, L), for a convolution behind an
+    """Swap the two axes of a sample: sequences (T, F) <-> maps (C, L), for a convolution after an
     embedding.
 
-    Errors: a sample has not two axes.
+    Errors: a sample does not have two axes.
 
     >>> transpose((7, 3))(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 3, 7])
@@ -133,7 +133,7 @@ def spatial_dropout(shape: Shape, *, rate: PerMember[Probability] = 0.5) -> nn.M
     """Zero whole channels with probability ``rate`` while training, the others divided by 1 - rate:
     maps (C, ...).
 
-    Errors: the input is no map (C, H, W) or (C, L).
+    Errors: the input is not a map (C, H, W) or (C, L).
 
     >>> bool((spatial_dropout((8, 4, 4))(torch.ones(2, 8, 4, 4)).std((2, 3)) == 0).all())
     True
@@ -145,7 +145,7 @@ def spatial_dropout(shape: Shape, *, rate: PerMember[Probability] = 0.5) -> nn.M
 
 
 def alpha_dropout(shape: Shape, *, rate: PerMember[Probability] = 0.1) -> nn.Module:
-    """Dropout that keeps mean 0 and variance 1 behind ``selu``: y = a (x m + s (1 - m)) + b, s =
+    """Dropout that keeps mean 0 and variance 1 after ``selu``: y = a (x m + s (1 - m)) + b, s =
     -1.7581.
 
     a = ((1 - rate) (1 + rate s^2))^(-1/2), b = -a rate s; y = x in evaluation.
@@ -189,8 +189,8 @@ def residual(
 
     identity: S(x) = x. projection: a learned linear map to the shape of F(x): a strided 1x1
     convolution for maps, a dense layer for features. auto (default): identity where the shapes
-    agree, else projection. none: y = F(x), the plain block. An activation behind the sum is a layer
-    behind this one.
+    agree, else projection. none: y = F(x), the plain block. An activation after the sum is a layer
+    after this one.
 
     Errors: the layers change the shape and ``shortcut`` does not make up for it.
 

@@ -19,7 +19,7 @@ def layers(shape: Shape, outputs: int, *, layers: Layers) -> nn.Module:
     """A list of layers, each built for the shape of its input; parameters are named by the layer's
     place: ``0.weight``.
 
-    The last layer's outputs are the model's. A relu right before a maxpool runs behind it: same
+    The last layer's outputs are the model's. A relu right before a maxpool is computed after it: same
     values and gradients.
 
     >>> layers((4,), 2, layers=({"kind": "dense", "units": 8}, "relu", {"kind": "dense", "units": 2}))[0]
@@ -107,7 +107,7 @@ def maxout_mlp(
     dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
     """Perceptron of maxout units: each is the maximum of ``pieces`` linear functions; dropout
-    behind each layer.
+    after each layer.
 
     >>> sum(p.numel() for p in maxout_mlp((4,), 2, hidden=(3,), pieces=2).parameters())
     38
@@ -144,7 +144,7 @@ def lenet(
 
     ``kernel`` is the convolutions' side, ``pool`` maxpool or avgpool.
 
-    Errors: the input is no image (C, H, W), or too small.
+    Errors: the input is not an image (C, H, W), or too small.
 
     >>> sum(p.numel() for p in lenet((1, 28, 28), 10).parameters())
     1663370
@@ -176,14 +176,14 @@ def alexnet(
     dropout.
 
     ``size`` full, for images of at least 67 pixels: 96 maps 11x11 of stride 4, 256 maps 5x5, 384,
-    384 and 256 maps 3x3, dense 4096 and 4096, response normalisation behind the first two; one
+    384 and 256 maps 3x3, dense 4096 and 4096, response normalisation after the first two; one
     tower in place of the paper's two (whose second, fourth and fifth layers see half of the maps
     each: groups of 2). small, under 67 pixels: 64 maps 5x5 of stride 1, 192 maps 5x5, 384, 256 and
     256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
     ``dropout`` precedes each hidden dense layer. The later one-tower version, 64-192-384-256-256
     maps without response normalisation (torchvision's, 61.1 million parameters), is another network.
 
-    Errors: the input is no image (C, H, W), or too small.
+    Errors: the input is not an image (C, H, W), or too small.
 
     >>> sum(p.numel() for p in alexnet((3, 16, 16), 10).parameters())
     4560714
@@ -224,7 +224,7 @@ def vgg(
     pooling that images are too small for is left out. ``dropout`` follows each dense layer.
     For images of 32 pixels dense (512,) and batch norm are usual.
 
-    Errors: the input is no image (C, H, W).
+    Errors: the input is not an image (C, H, W).
 
     >>> sum(p.numel() for p in vgg((3, 32, 32), 10, depth=11, width=8, dense=(64,)).parameters())
     149370
@@ -257,10 +257,10 @@ def all_cnn(
     """The all-convolutional net (All-CNN-C): convolutions of stride 2 in place of pooling, no dense
     layer.
 
-    Nine convolutions of ``width`` and 2 ``width`` maps; input dropout 0.2, ``dropout`` behind each
+    Nine convolutions of ``width`` and 2 ``width`` maps; input dropout 0.2, ``dropout`` after each
     one of stride 2; the mean over all positions of the last maps is the output.
 
-    Errors: the input is no image (C, H, W).
+    Errors: the input is not an image (C, H, W).
 
     >>> sum(p.numel() for p in all_cnn((3, 32, 32), 10).parameters())
     1369738

@@ -111,7 +111,7 @@ def instance_norm(shape: Shape, *, epsilon: Positive = 1e-5, affine: Flag = Fals
 
     ``epsilon`` is added to the variance, against division by zero.
 
-    Errors: the input is no map (C, H, W) or (C, L).
+    Errors: the input is not a map (C, H, W) or (C, L).
 
     >>> instance_norm((8, 5, 5))(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
@@ -137,7 +137,7 @@ def local_response_norm(
     Defaults are PyTorch's. The paper has ``bias`` 2, and ``alpha_on = "sum"``: alpha times the sum of
     the squares, ``size`` times as much; ``alexnet`` uses these.
 
-    Errors: the input is no map (C, L) or (C, H, W).
+    Errors: the input is not a map (C, L) or (C, H, W).
 
     >>> local_response_norm((8, 5, 5))(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])

@@ -1,6 +1,6 @@
 """Recurrent layers over sequences (T, F), by PyTorch's own kernels.
 
-Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state behind
+Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state after
 the last step, (units,) (default); all: the states of all steps, (T, units). A bidirectional layer
 gives both directions side by side: twice the units; its last output is each direction's state at
 its own end. ``dropout`` acts between the layers. Parameters of a layer: weight_ih [gates * units,
@@ -36,7 +36,7 @@ def rnn(
     ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers. ``nonlinearity`` is tanh or relu.
 
-    Errors: the input is no sequence (T, F).
+    Errors: the input is not a sequence (T, F).
 
     >>> rnn((7, 3), units=4, output="all")(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 7, 4])
@@ -65,7 +65,7 @@ def lstm(
     ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers.
 
-    Errors: the input is no sequence (T, F).
+    Errors: the input is not a sequence (T, F).
 
     >>> lstm((7, 3), units=4, layers=2)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 4])
@@ -88,13 +88,13 @@ def gru(
     """Gated recurrent unit: h_t = (1 - z) n + z h_{t-1}, n = tanh(W x_t + b + r (U h_{t-1} + c)),
     r, z sigmoid gates.
 
-    This is PyTorch's form: the reset gate r acts behind the product with U (in the paper, before
+    This is PyTorch's form: the reset gate r acts after the product with U (in the paper, before
     it).
 
     ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
     all, ``dropout`` acts between the layers.
 
-    Errors: the input is no sequence (T, F).
+    Errors: the input is not a sequence (T, F).
 
     >>> gru((7, 3), units=4, bidirectional=True)(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 8])
@@ -107,7 +107,7 @@ def gru(
 class Recurrent(nn.Module):
     """Recurrent layers one on the other, with stateless dropout between them.
 
-    ``forward(x, lengths)``: x [B, T, F]; with ``lengths`` [B] what lies behind a sequence's end is
+    ``forward(x, lengths)``: x [B, T, F]; with ``lengths`` [B] what lies after a sequence's end is
     not read.
     """
 

@@ -34,7 +34,7 @@ def resnet(
     imagenet: depth 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), width 64, always option B;
     the stride of a bottleneck is on its 3x3 convolution.
 
-    Errors: the input is no image (C, H, W); ``depth`` is none of those of ``form``.
+    Errors: the input is not an image (C, H, W); ``depth`` is none of those of ``form``.
 
     >>> sum(p.numel() for p in resnet((3, 32, 32), 10, depth=20).parameters())
     269722
@@ -73,7 +73,7 @@ def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
     that ``start.weights`` takes such a safetensors file as it is. ``width``: maps of the first
     stage; the published ones have 64.
 
-    Errors: the input is no image (C, H, W).
+    Errors: the input is not an image (C, H, W).
 
     >>> sum(p.numel() for p in resnet18((3, 224, 224), 1000).parameters())
     11689512
@@ -86,7 +86,7 @@ def resnet18(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
 def resnet34(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
     """ResNet-34 for images of about 224 pixels; ``width`` and names as for ``resnet18``.
 
-    Errors: the input is no image (C, H, W).
+    Errors: the input is not an image (C, H, W).
 
     >>> sum(p.numel() for p in resnet34((3, 224, 224), 1000).parameters())
     21797672
@@ -101,7 +101,7 @@ def resnet50(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
 
     ``width`` and names as for ``resnet18``.
 
-    Errors: the input is no image (C, H, W).
+    Errors: the input is not an image (C, H, W).
 
     >>> sum(p.numel() for p in resnet50((3, 224, 224), 1000).parameters())
     25557032
@@ -136,11 +136,11 @@ def resnet9(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
 
     A convolution of ``width`` maps; stages of a convolution with twice the maps of the stage before
     (at most 8 ``width``) and a 2x2 maximum, until the sides are at most 4 pixels (three stages for
-    32 pixels, four for 64); x + f(x) with two convolutions behind the first and the last stage; the
+    32 pixels, four for 64); x + f(x) with two convolutions after the first and the last stage; the
     maximum over all positions; a dense layer. Where small things matter wherever they are, maxima
     learn from far fewer samples than means.
 
-    Errors: the input is no image (C, H, W).
+    Errors: the input is not an image (C, H, W).
 
     >>> sum(p.numel() for p in resnet9((3, 32, 32), 10).parameters())
     6573130
@@ -152,7 +152,7 @@ def resnet9(shape: Shape, outputs: int, *, width: Count = 64) -> nn.Module:
 
 
 class PadShortcut(nn.Module):
-    """Option A: every stride-th position, new maps of zeros behind the old ones; no parameters."""
+    """Option A: every stride-th position, new maps of zeros after the old ones; no parameters."""
 
     def __init__(self, more: int, stride: int):
         super().__init__()

@@ -26,7 +26,7 @@ def rnn(
     vocabulary: Count | None = None,
     padding: Integer = 0,
 ) -> nn.Module:
-    """Sequence classifier of simple recurrent layers: the state behind a sequence's last step, then
+    """Sequence classifier of simple recurrent layers: the state after a sequence's last step, then
     a dense layer.
 
     Takes (T, F), or whole numbers (T,), which are embedded (``vocabulary`` symbols; none: those of
@@ -141,7 +141,7 @@ def word_bag(
     ``hidden`` widths, then a dense layer of logits.
 
     ``units`` is the size of the vectors, ``vocabulary`` the number of symbols (none: those of the
-    data); symbol ``padding`` is not counted. ``dropout`` acts on the mean and behind each hidden
+    data); symbol ``padding`` is not counted. ``dropout`` acts on the mean and after each hidden
     layer.
 
     >>> import torch
@@ -170,7 +170,7 @@ def char_lstm(
     """Character language model: embedding, LSTM layers, logits of the next character at each step:
     (T,) -> (T, K).
 
-    ``dropout`` acts behind the embedding and behind each LSTM layer. ``tied`` uses the embedding as
+    ``dropout`` acts after the embedding and after each LSTM layer. ``tied`` uses the embedding as
     output weights (then ``embedding`` must equal ``units``).
 
     >>> import torch

@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 
 class Stack(nn.Sequential):
-    """Layers one behind the other; ``inits`` holds the initialisers that single layers ask for, by
+    """Layers one after the other; ``inits`` holds the initialisers that single layers ask for, by
     the layer's name."""
 
     def __init__(self, children: dict[str, nn.Module], inits: dict[str, Init]):
@@ -41,7 +41,7 @@ class Tied(nn.Module):
         self.bias: nn.Parameter | None = None
 
     def bind(self, source: nn.Module | None, shape: Shape) -> Shape:
-        """Take the weights of ``source``; the shape behind this layer."""
+        """Take the weights of ``source``; the shape after this layer."""
         if source is None:
             raise InputError(
                 "layer", got=self.place, expected="the place of an earlier layer of the same list"
@@ -77,9 +77,9 @@ class Tied(nn.Module):
 def stack(
     parts: Sequence[Part | str | dict[str, Any]], shape: Shape, where: str = "model.layers"
 ) -> tuple[Stack, Shape]:
-    """The layers as one module, and the shape of one sample behind them.
+    """The layers as one module, and the shape of one sample after them.
 
-    Children are named by their place in the list. A ReLU right before a max pooling runs behind it:
+    Children are named by their place in the list. A ReLU right before a max pooling is computed after it:
     the same values and gradients on a fraction of the entries.
     """
     children: dict[str, nn.Module] = {}
@@ -108,7 +108,7 @@ def call(kind: str, part: Any, *given: Any) -> Any:
 def build_layer(
     part: Any, shape: Shape, before: Mapping[str, nn.Module] | None = None
 ) -> tuple[nn.Module, Shape]:
-    """One layer and the shape of one sample behind it; ``before`` are the layers that a tied one
+    """One layer and the shape of one sample after it; ``before`` are the layers that a tied one
     may name."""
     layer: nn.Module = call("layer", part, shape)
     if isinstance(layer, Tied):
@@ -125,7 +125,7 @@ def build_layer(
 
 
 def output_shape(module: nn.Module, shape: Shape) -> Shape:
-    """The shape of one sample behind a module, from a run on one sample of zeros.
+    """The shape of one sample after a module, from a run on one sample of zeros.
 
     >>> output_shape(nn.Conv2d(1, 8, 3), (1, 28, 28))
     (8, 26, 26)
@@ -192,7 +192,7 @@ def _order(kinds: Sequence[str]) -> list[int]:
 
 
 def need_sequences(shape: Shape, ranks: tuple[int, ...]) -> None:
-    """Refuse samples that are no sequences, for a model."""
+    """Refuse samples that are not sequences, for a model."""
     try:
         need_rank(
             shape,
@@ -216,7 +216,7 @@ def symbols(vocabulary: int | None) -> int:
 
 
 def need_images(shape: Shape) -> None:
-    """Refuse a model whose input is no image (C, H, W)."""
+    """Refuse a model whose input is not an image (C, H, W)."""
     try:
         need_rank(
             shape,

@@ -47,7 +47,7 @@ def tabular(
     for each unit, and ``dropout``; then the outputs.
 
     The ``members`` share the embeddings and the weights W of the hidden layers; each has factors of
-    its own before and behind each W, its own biases and its own output layer. While it trains each
+    its own before and after each W, its own biases and its own output layer. While it trains each
     member has its own loss, and the mean of these is made small; the answer is the mean of the
     members' outputs.
 
@@ -74,7 +74,7 @@ def tabular(
 
 
 class TabularNetwork(nn.Module):
-    """Features in ``groups`` of (what, width), one behind the other -> outputs [B, K], the mean of
+    """Features in ``groups`` of (what, width), one after the other -> outputs [B, K], the mean of
     M ``members``; while training, those of each member [B, M, K]."""
 
     def __init__(

@@ -33,7 +33,7 @@ def gpt(
     symbol at each step: (T,) -> (T, K).
 
     ``units`` is the size of the embedding and of every block, ``layers`` their number, ``heads``
-    those of each. ``positions`` are rotary, or learned for at most T steps. ``dropout`` acts behind
+    the number of heads of each. ``positions`` are rotary, or learned for at most T steps. ``dropout`` acts after
     the embedding and on what each half of a block adds. ``tied`` uses the embedding as output
     weights too. ``vocabulary`` is the number of symbols (none: that of the data). Weights begin as
     GPT-2's: normal with deviation 0.02, what is added to a shortcut 1 / sqrt(2 layers) of it; no
@@ -43,8 +43,8 @@ def gpt(
     >>> net(torch.zeros(2, 50, dtype=torch.int64)).shape
     torch.Size([2, 50, 65])
 
-    Errors: ``units`` that are no multiple of ``heads``; ``tied`` with as many outputs as there are
-    not symbols.
+    Errors: ``units`` is not a multiple of ``heads``; ``tied`` where the number of outputs is not
+    the number of symbols.
 
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019.
     """
@@ -84,7 +84,7 @@ def transformer(
     >>> sum(p.numel() for p in transformer((28, 28), 10, units=8, layers=1).parameters())
     1434
 
-    Errors: ``units`` that are no multiple of ``heads``; symbols of unknown number.
+    Errors: ``units`` is not a multiple of ``heads``; the number of symbols is unknown.
 
     Source: Vaswani et al., "Attention is all you need", 2017.
     """

@@ -57,8 +57,8 @@ def adam(
     ``bias_correction = false`` leaves out the two divisions, as some lectures do: with the default
     betas the first steps are then about three times as long. ``eps_in``: ``outside`` the root (the
     paper, PyTorch), ``inside`` it, or ``no_root``: m / (v + eps), a slip of some lectures. (Another is
-    eps = 10^8: it is 10^-8.) lr 1e-3 is the paper's; that 3e-4 were the best rate is a joke that is
-    often quoted. g includes weight_decay * w (coupled, as an L2 penalty; for the decoupled form see
+    eps = 10^8: it is 10^-8.) lr 1e-3 is the paper's; "3e-4 is the best learning rate for Adam" is
+    an often quoted joke. g includes weight_decay * w (coupled, as an L2 penalty; for the decoupled form see
     ``adamw``). Slots: ``m``, ``v``.
 
     >>> from ravine.optim.descent import descend
@@ -239,8 +239,7 @@ def radam(
     decoupled: Flag = False,
     weight_decay: NonNegative = 0.0,
 ) -> None:
-    """RAdam: Adam that waits with its division until the root mean square rests on enough
-    gradients.
+    """RAdam: Adam that divides by the root mean square only once enough gradients are in it.
 
     m, v as in ``adam``;  r_inf = 2 / (1 - beta2) - 1;  r = r_inf - 2 t beta2^t / (1 - beta2^t);
     r > 5:  w -= lr * rect * (m / (1 - beta1^t)) * sqrt(1 - beta2^t) / (sqrt(v) + eps), where

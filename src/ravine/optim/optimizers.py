@@ -168,7 +168,7 @@ def rprop(
 
     The sizes start at lr, the recipe's own number, which is not used afterwards: a schedule does
     nothing, neither its warm-up (PyTorch's Rprop starts at the first scheduled rate: near zero
-    behind a warm-up) nor its floor. Slots: ``size``, ``last``. There is no weight decay.
+    after a warm-up) nor its floor. Slots: ``size``, ``last``. There is no weight decay.
 
     >>> from ravine.optim.descent import descend
     >>> descend("rprop", lambda w: 2 * w, 1.0, steps=2, lr=0.1)

@@ -98,7 +98,7 @@ def inverse_time(t: Array, total: int, epoch: int, *, k: NonNegative = 1e-3) -> 
 def linear(
     t: Array, total: int, epoch: int, *, tau: Duration = "100%", end: NonNegative = 0.01
 ) -> Array:
-    """A straight line to ``end`` at step tau, and ``end`` from there on: (1 - t / tau) + t / tau *
+    """A straight line to ``end`` at step tau, then ``end``: (1 - t / tau) + t / tau *
     end.
 
     >>> linear(np.arange(4), 4, 1, tau="2it", end=0.2).tolist()
@@ -264,7 +264,7 @@ def on_plateau(
 
     ``monitor`` names the metric; ``factor`` is what the multiplier falls by.
 
-    Errors: ``monitor`` is no metric of the run.
+    Errors: ``monitor`` is not a metric of the run.
 
     >>> on_plateau(np.arange(2), 2, 1).tolist()
     [1.0, 1.0]

@@ -23,7 +23,7 @@ from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
 LEAST_CHOSEN_BY = 500  # validation samples, under which the best epoch is the luckiest
-LEAST_AVERAGED = 200  # steps, under which an average would lag behind
+LEAST_AVERAGED = 200  # with fewer steps an average would lag
 
 
 def starter(

@@ -25,7 +25,7 @@ def brightness(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
     """Add to each image a number uniform in [-``amount``, ``amount``] times the range of the data;
     cut to the range.
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> x = brightness(samples([[[[0.0, 1.0, 0.5]]]]), Draw(0), amount=0.3).x
@@ -43,7 +43,7 @@ def contrast(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples:
     """Move each image away from or towards its mean: m + f (x - m), f uniform in [1 - ``amount``, 1
     + ``amount``].
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> x = contrast(samples([[[[0.4, 0.6, 0.0, 1.0]]]]), Draw(0), amount=0.1).x
@@ -62,7 +62,7 @@ def saturation(batch: Samples, draw: Draw, *, amount: Positive = 0.2) -> Samples
 
     g = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); images of three channels.
 
-    Errors: the samples are no images of 3 channels.
+    Errors: the samples are not images of 3 channels.
 
     >>> from ravine.data.augmentation.draw import samples
     >>> saturation(samples([[[[0.5]], [[0.5]], [[0.5]]]]), Draw(0)).x.flatten()
@@ -113,7 +113,7 @@ def erase(
     Its area is the image's times a uniform number from ``scale``, its width over its height
     log-uniform from ``ratio``.
 
-    Errors: the samples are no images [C, H, W]; ``scale`` or ``ratio`` is no (low, high).
+    Errors: the samples are not images [C, H, W]; ``scale`` or ``ratio`` is no (low, high).
 
     >>> from ravine.data.augmentation.draw import samples
     >>> erase(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), p=1.0, scale=(1.0, 1.0), ratio=(1.0, 1.0)).x.unique()
@@ -139,7 +139,7 @@ def cutout(batch: Samples, draw: Draw, *, size: Count = 8) -> Samples:
 
     The square may reach over the edge, where it is cut.
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> cutout(samples([[[[0.0, 1.0], [0.0, 1.0]]]]), Draw(0), size=4).x.shape
@@ -163,7 +163,7 @@ def time_shift(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
     The first or last step is repeated where the sequence has moved away. For sequences [T, F] and
     tokens [T] with one target for the whole sequence.
 
-    Errors: the samples are no sequences [T, F] or tokens [T]; a target at each step.
+    Errors: the samples are not sequences [T, F] or tokens [T]; a target at each step.
 
     >>> from ravine.data.augmentation.draw import samples
     >>> time_shift(samples([[5, 6, 7]]), Draw(0), steps=1).x.shape
@@ -190,7 +190,7 @@ def time_mask(batch: Samples, draw: Draw, *, steps: Count = 2) -> Samples:
     """Mask a stretch of 0 to ``steps`` steps of each sequence: with the mean of the training part,
     tokens with 0.
 
-    Errors: the samples are no sequences [T, F] or tokens [T].
+    Errors: the samples are not sequences [T, F] or tokens [T].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> time_mask(samples([[5, 6, 7]]), Draw(0), steps=2).x.shape
@@ -222,7 +222,7 @@ def feature_dropout(batch: Samples, draw: Draw, *, rate: Probability = 0.1) -> S
 
     Nothing is scaled. What is missing in a CSV file stays missing.
 
-    Errors: the samples are no rows of a table [D].
+    Errors: the samples are not rows of a table [D].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> feature_dropout(samples([[1.0, 5.0], [3.0, 5.0]]), Draw(0), rate=1.0).x
@@ -270,7 +270,7 @@ def cutmix(batch: Samples, draw: Draw, *, alpha: Positive = 1.0) -> Samples:
     The rectangle takes the fraction 1 - l of the area, l from Beta(alpha, alpha), around a random
     pixel, cut at the edge.
 
-    Errors: the samples are no images [C, H, W]; a target at each step.
+    Errors: the samples are not images [C, H, W]; a target at each step.
 
     >>> from ravine.data.augmentation.draw import samples
     >>> cutmix(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0)).y

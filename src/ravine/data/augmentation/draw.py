@@ -135,7 +135,7 @@ class Samples:
 
 
 def need_images(batch: Samples, name: str) -> None:
-    """Refuse samples that are no images."""
+    """Refuse samples that are not images."""
     if len(batch.shape) != 4:
         shape = list(batch.shape[1:])
         raise InputError(

@@ -34,7 +34,7 @@ def flip(
 
     ``axis`` horizontal: left to right; vertical: upside down.
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> flip(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), p=1.0).x
@@ -64,7 +64,7 @@ def shift(
     ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> shift(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), pixels=1).x.shape
@@ -85,15 +85,15 @@ def crop(
     fill: Literal["nearest", "constant", "reflect"] = "constant",
     value: Real = 0.0,
 ) -> Samples:
-    """Pad each side by ``padding`` pixels and cut out a random part of the former size: the usual
-    one for CIFAR.
+    """Pad each side by ``padding`` pixels and cut out a random part of the original size: usual
+    for CIFAR-10.
 
     The same as ``shift`` by as many pixels.
 
     ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> crop(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), padding=1).x.shape
@@ -116,7 +116,7 @@ def resized_crop(
     Its area is the image's times a uniform number from ``scale``, its width over its height
     log-uniform from ``ratio`` (both cut to the image), its place uniform.
 
-    Errors: the samples are no images [C, H, W]; ``scale`` or ``ratio`` is no (low, high) with
+    Errors: the samples are not images [C, H, W]; ``scale`` or ``ratio`` is no (low, high) with
     low > 0.
 
     >>> from ravine.data.augmentation.draw import samples
@@ -157,7 +157,7 @@ def rotate(
     ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
-    Errors: the samples are no images [C, H, W].
+    Errors: the samples are not images [C, H, W].
 
     >>> from ravine.data.augmentation.draw import samples
     >>> rotate(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=45.0).x.shape
@@ -187,7 +187,7 @@ def zoom(
     ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
-    Errors: the samples are no images [C, H, W]; ``low`` is above ``high``.
+    Errors: the samples are not images [C, H, W]; ``low`` is above ``high``.
 
     >>> from ravine.data.augmentation.draw import samples
     >>> zoom(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), high=2.0).x.shape
@@ -218,7 +218,7 @@ def shear(
     ``fill`` says what fills the outside of the image: the nearest pixel, a constant ``value`` (of the
     raw samples), or the image reflected at its edge.
 
-    Errors: the samples are no images [C, H, W]; ``degrees`` is 90 or more.
+    Errors: the samples are not images [C, H, W]; ``degrees`` is 90 or more.
 
     >>> from ravine.data.augmentation.draw import samples
     >>> shear(samples([[[[1.0, 2.0], [3.0, 4.0]]]]), Draw(0), degrees=20.0).x.shape

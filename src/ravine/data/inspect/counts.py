@@ -72,7 +72,7 @@ def _raw_names(described: list[dict[str, Any]]) -> list[str]:
 def _range(
     inputs: Rows, seen: Moments, described: list[dict[str, Any]] | None
 ) -> dict[str, float | None]:
-    """Range, mean and deviation of all numbers; codes of categories are no numbers."""
+    """Range, mean and deviation of all numbers; codes of categories are not numbers."""
     if not described:
         return _spread(moments(inputs, "global"))
     numbers = [p.start for c, p in places_of(described) if c["kind"] == "number"]

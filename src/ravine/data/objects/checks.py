@@ -35,7 +35,7 @@ def finite(x: Tensor, where: str, names: tuple[str, ...] = (), *, padded: bool =
 
 
 def padding(x: Tensor) -> Tensor:
-    """[N, T]: steps that are NaN throughout, with nothing but such steps behind them, in sequences
+    """[N, T]: steps that are NaN throughout, with nothing but such steps after them, in sequences
     that begin."""
     empty = torch.isnan(x).flatten(2).all(2)
     tail = empty.flip(1).long().cumprod(1).flip(1).bool()

@@ -76,7 +76,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def header(file: Path) -> tuple[tuple[int, int], bool] | None:
-    """((height, width) as seen upright, whether it is gray), or None where the file is no image."""
+    """((height, width) as seen upright, whether it is gray), or None where the file is not an image."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)

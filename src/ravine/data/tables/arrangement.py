@@ -62,7 +62,7 @@ def _fit(rows: list[list[str]], ends: list[int]) -> tuple[int, bool] | None:
     if few or any(len(row) > width for row in rows[:start]):
         return None
     while width > 2 and start + 2 < len(rows) and sum(bool(c.strip()) for c in rows[start]) == 1:
-        start += 1  # a title, and empty cells behind it
+        start += 1  # a title, and empty cells after it
     above = rows[start - 1] if start else []
     short = len(rows) - start > 1 and len(above) == width - 1 > 1 and all(map(str.strip, above))
     top = start - short

@@ -332,7 +332,7 @@ def _date(c: _Column, found: dates.Dates) -> dict[str, Any]:
     elif not found.sure:
         said.append("day and month could be the other way round")
     if lost:
-        said.append(f"{lost} cells missing that are no dates")
+        said.append(f"{lost} cells missing that are not dates")
     rows = c.cells.rows_of(found.days, np.nan)
     gone = {"missing": int(np.isnan(rows).sum())}
     if len(np.unique(found.days[~np.isnan(found.days)])) == 1:

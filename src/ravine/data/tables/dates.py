@@ -91,7 +91,7 @@ def _mixed(texts: np.ndarray, counts: np.ndarray, forms: list[str]) -> Dates | N
 
 
 def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
-    """Days since 1970 [U], NaN where a text has not this form ("d.m.Y", or "Y-m-d or d.m.Y": the
+    """Days since 1970 [U], NaN where a text does not have this form ("d.m.Y", or "Y-m-d or d.m.Y": the
     first that it has) or names no day; whether any has a time."""
     expressions = [FORMS[one] for one in form.split(" or ")]
     plain: list[str | None] = []

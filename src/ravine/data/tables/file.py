@@ -89,7 +89,7 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
     """Read a file. ``texts``: no column is turned into numbers, for a file that is read by
     decisions made before. ``header``: whether there is one; None: found from the file.
 
-    Raises InputError where it is no regular file, too large, not text, without rows, or rows differ
+    Raises InputError where it is not a regular file, too large, not text, without rows, or rows differ
     in their number of cells.
     """
     where = path.name

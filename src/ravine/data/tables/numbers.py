@@ -35,7 +35,7 @@ _GAP = re.compile(rf"[{_SPACES}]")
 class Written:
     """The numbers among the different texts of a column, in parts."""
 
-    cores: list[str]  # digits and marks; empty where a text is no number
+    cores: list[str]  # digits and marks; empty where a text is not a number
     factors: np.ndarray  # sign and power of ten
     units: list[str]
     counts: np.ndarray  # rows that hold each text
@@ -124,7 +124,7 @@ def unit_of(written: Written) -> str | None:
 
 
 def without_other_units(written: Written, unit: str) -> None:
-    """Cells with another unit than the column's are no numbers."""
+    """Cells with another unit than the column's are not numbers."""
     for place, own in enumerate(written.units):
         if own and own != unit:
             written.cores[place] = ""

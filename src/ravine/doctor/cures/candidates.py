@@ -226,7 +226,7 @@ def _compounded(listed: Sequence[Sequence[Move]]) -> list[Move]:
 
 
 def _general(firsts: Sequence[Move], codes: Sequence[str]) -> Iterator[tuple[Move, ...]]:
-    """What helps most often, behind the first finding's remedy and alone; where nothing was found,
+    """What helps most often, after the first finding's remedy and alone; where nothing was found,
     against overfitting too."""
     others = [code for code in _in_order("generic") if code not in codes]
     if firsts:

@@ -35,7 +35,7 @@ from ravine.recipe import Recipe
 
 MOST_SEEDS = 9  # of the decision, where the budget has room
 DECISION = 0.5  # of the budget that is kept for the decision
-NEAR = 0.1  # of score behind the best, that a candidate may be to be trained to its plan's end
+NEAR = 0.1  # a candidate whose score is this close to the best is trained to its plan's end
 FEW = 60  # training samples: under that none are held out
 HELD_OUT = 0.3
 # original runs of budget from which on an ensemble and half of the data are tried against
@@ -55,7 +55,7 @@ class Division:
     """How a budget is divided between choosing a cure and deciding on it."""
 
     seeds: int  # of each candidate, while they are chosen among
-    rungs: tuple[tuple[float, int], ...]  # (part of the plan, candidates that go on behind it)
+    rungs: tuple[tuple[float, int], ...]  # (part of the plan, candidates that go on after it)
     first: float  # candidates of the first wave for each run of the budget
     second: int  # candidates of the second wave
     fewest: int  # fresh seeds of the decision, at least

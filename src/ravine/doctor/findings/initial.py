@@ -111,7 +111,7 @@ class NoHiddenNonlinearity(Declaration):
         "the input of the last layer, halfway between two samples, is the mean of its values at the "
         "two: the layers before it are an affine function."
     )
-    what_to_do = "An activation behind each hidden layer."
+    what_to_do = "An activation after each hidden layer."
     sound = 4
 
     @classmethod

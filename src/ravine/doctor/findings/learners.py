@@ -31,7 +31,7 @@ class Correlation:
 def correlation_found(program: Untrained, shift: int = 0) -> Correlation | None:
     """Fit simple learners to one half of some training samples and predict the other half.
 
-    With a ``shift``, the targets of the rows so many behind. None where there are too few samples,
+    With a ``shift``, the targets of the rows that many places later. None where there are too few samples,
     or nothing that varies.
     """
     features, targets = _plain_table(program, *program.sample(shift))
@@ -73,7 +73,7 @@ def _found(
     if not x.shape[1] or float(truth.abs().max()) == 0:
         return None
     free = max(1, t.shape[1] - (1 if program.task == "classification" and t.shape[1] > 1 else 0))
-    # the standard deviation of the correlation where there is no signal
+    # the standard deviation of the correlation without a signal
     noise = (len(asked) * free) ** -0.5
     best = max(_correlation(guess, truth) for guess in _predictions(x, t, asked))
     return Correlation(best, 4 * noise, len(asked))

@@ -29,7 +29,7 @@ class LabelsShifted(Declaration):
     consequences = ("no_signal", "stuck", "underfitting")
     seen_by = (
         "simple learners predict the targets no better than chance, but predict those of the row "
-        "before or behind."
+        "before or after."
     )
     what_to_do = "Read inputs and labels by the same rows."
     kinds = frozenset({Kind.DATA})
@@ -43,7 +43,7 @@ class LabelsShifted(Declaration):
         own = correlation_found(program)
         if own is None or own.best > own.by_chance:
             return
-        for shift, row in ((1, "behind"), (-1, "before")):
+        for shift, row in ((1, "after"), (-1, "before")):
             found = correlation_found(program, shift)
             if found is not None and found.best > cls.TIMES * found.by_chance:
                 text = (
@@ -166,7 +166,7 @@ class DuplicatedSamples(Declaration):
     rank = 288
     title = "Samples are in the training part several times."
     cause = "A class or a file was read twice, or samples were copied on purpose."
-    leads_to = "They count as often as they are there, and a split behind the copying leaks."
+    leads_to = "Each counts as often as it occurs; a split made after the copying puts copies on both sides."
     seen_by = (
         "samples that are equal digit for digit and of one label, where inputs do not repeat by "
         "chance. It is an alarm where one class was copied that was not rare; else a note: copies may be "

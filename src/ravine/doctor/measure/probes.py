@@ -72,14 +72,14 @@ class Seen:
         return 6.0 * sum(layer.products for layer in self.layers)
 
     def hidden(self) -> Iterator[tuple[Layer, Layer | None]]:
-        """(weighted layer, the activation behind it) for all weighted layers but the last."""
+        """(weighted layer, the activation after it) for all weighted layers but the last."""
         places = [i for i, layer in enumerate(self.layers) if layer.weighted]
         for here, following in itertools.pairwise(places):
             acts = [x for x in self.layers[here + 1 : following] if x.traits & _ACTIVATIONS]
             yield self.layers[here], acts[0] if acts else None
 
     def head(self) -> list[Layer]:
-        """What runs behind the last weighted layer, activations only."""
+        """What runs after the last weighted layer, activations only."""
         last = max((i for i, layer in enumerate(self.layers) if layer.weighted), default=-1)
         return [layer for layer in self.layers[last + 1 :] if layer.traits & _ACTIVATIONS]
 

@@ -94,7 +94,7 @@ class Untrained:
     def sample(self, shift: int = 0) -> tuple[Tensor, Tensor]:
         """Training samples without augmentation, drawn at random: inputs and targets.
 
-        With a ``shift`` each has the target of the row so many behind its own.
+        With a ``shift`` each has the target of the row that many places later.
         """
         parts = [(b.x, b.y) for b in self.pipeline.split("train", limit=FIRST, batch=4096)]
         x, y = (torch.cat(column) for column in zip(*parts, strict=True))

@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 from ravine.files import write_text
 from ravine.machine import machine
 
-ROUNDS = 4  # timed runs of each candidate, in turn, behind one that warms up
+ROUNDS = 4  # timed runs of each candidate, in turn, after one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most
 BUSY = 1.5  # processes a core, over the last minute
 SECONDS = 4.0  # limit of all trials; the round that has begun is finished

@@ -37,7 +37,7 @@ class Record(Protocol):
         text: str,
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Something that happened; None is no single member."""
+        """Something that happened; None is not a single member."""
 
     def set_result(self, member: int, result: dict[str, Any]) -> None:
         """How a member ended."""

@@ -116,7 +116,7 @@ class Stepper:
         def column(values: Iterable[float]) -> Tensor:
             return torch.tensor(list(values), dtype=torch.float64, device=device)  # [P]
 
-        # L1 acts through the gradient, or behind the optimiser's step (proximal): never through both
+        # L1 acts through the gradient, or after the optimiser's step (proximal): never through both
         proximal = [r.loss.l1 if r.loss.l1_step == "proximal" else 0.0 for r in recipes]
         by_gradient = [r.loss.l1 - own for r, own in zip(recipes, proximal, strict=True)]
         self._proximal = column(proximal) if any(proximal) else None  # [P]

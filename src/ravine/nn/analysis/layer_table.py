@@ -28,7 +28,7 @@ def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None)
     """The layers in the order in which they run, and the totals.
 
     ``layers``: one row for each call of a layer: name, layer (its class), shape of one sample
-    behind it, parameters (each counted once), flops, receptive_field (extent by axis, or None
+    after it, parameters (each counted once), flops, receptive_field (extent by axis, or None
     before any convolution). ``vocabulary`` says that the inputs are whole numbers, for a module
     that does not begin with an embedding.
 

@@ -179,7 +179,7 @@ def expected_cost(
 
     ``input`` says whether the model gives logits or probabilities.
 
-    Errors: ``costs`` is not square, or has not one row for each output.
+    Errors: ``costs`` is not square, or does not have one row for each output.
 
     >>> expected_cost(costs=((0.0, 1.0), (5.0, 0.0)))(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor([0.5000, 2.5000])

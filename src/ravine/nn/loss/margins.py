@@ -77,7 +77,7 @@ def one_vs_all(*, loss: Loss = "binary_cross_entropy") -> SampleLoss:
 
     ``loss`` is any loss of one output: binary_cross_entropy, binary_hinge, squared, absolute, huber.
 
-    Errors: ``loss`` is no loss of one output.
+    Errors: ``loss`` is not a loss of one output.
 
     >>> import torch
     >>> one_vs_all(loss="squared")(torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([0]))

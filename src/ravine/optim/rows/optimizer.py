@@ -81,7 +81,7 @@ class RowOptimizer:
         ``lr`` [P] float64 is already scheduled, ``t`` [P] float64 counts each row's steps from 1,
         ``momentum`` [P] float64 sets momentum or beta1 (NaN: the row's own number holds; a row without
         momentum stays without). Rows not ``alive`` [P] do not change in a single bit, nor do their
-        slots. ``others`` steps the rows whose optimisers are no formulas.
+        slots. ``others`` steps the rows whose optimisers are not formulas.
         """
         now = Now(lr, alive, t, momentum, [], [], [], None)
         if on_host(self.device):

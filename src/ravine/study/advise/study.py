@@ -1,4 +1,4 @@
-"""Advice: which error is large, and what to do next, with the numbers behind it."""
+"""Advice: which error is large, and what to do next, with the numbers that say so."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def features(
     *Patches*: for the ``units`` units of ``layer`` (default: the last convolution, else the first
     dense layer) that vary most, the parts of ``samples`` inputs that excite them most, cut to what
     the unit can see. *Saliency*: |d score of the class / d input| for one sample of each class; for
-    inputs that are no images, its mean for each feature.
+    inputs that are not images, its mean for each feature.
 
     Args:
         layer: The layer whose units are shown; none: the last convolution.
@@ -86,7 +86,7 @@ def _default_layer(names: dict[str, nn.Module]) -> str:
 
 
 def filters(layer: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
-    """The first layer's weights [units, C, h, w]; for inputs that are no images [units, 1, 1,
+    """The first layer's weights [units, C, h, w]; for inputs that are not images [units, 1, 1,
     inputs]."""
     weight: Tensor = layer.weight.detach().float().cpu()  # type: ignore[operator]
     if weight.dim() == 2 and len(shape) == 3 and weight.shape[1] == int(np.prod(shape)):

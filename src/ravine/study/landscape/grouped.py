@@ -1,7 +1,7 @@
 """Several networks of one architecture as one: where each had its own convolution, all have one
 grouped convolution.
 
-Activations hold the P members behind one another along the channels: [B, P C, H, W], or [B, P F]
+Activations hold the P members one after another along the channels: [B, P C, H, W], or [B, P F]
 where there are no positions.
 """
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers behind a space: asked for whole populations and given their results (extra:
+"""Optuna's samplers for a space: asked for whole populations and given their results (extra:
 optuna)."""
 
 from __future__ import annotations

@@ -37,13 +37,13 @@ NODES, FINEST, REACH = 4000, 1e-4, 12.0  # of Gaussian integrals: points, and si
 
 @dataclass
 class LayerSignal:
-    """What one linear layer and the activation behind it carry."""
+    """What one linear layer and the activation after it carry."""
 
     name: str
     linear: nn.Module
     activation: nn.Module | None = None
     z: Tensor = field(default_factory=lambda: torch.empty(0))  # before the activation
-    a: Tensor = field(default_factory=lambda: torch.empty(0))  # behind it
+    a: Tensor = field(default_factory=lambda: torch.empty(0))  # after it
     before: Tensor = field(default_factory=lambda: torch.empty(0))  # the activation's own input
     gradient: Tensor = field(default_factory=lambda: torch.empty(0))  # of the loss by z
 
@@ -69,7 +69,7 @@ def signals(
     ``normal:0.01`` is the normal initialiser with that standard deviation.
 
     Every module that works entry by entry, and not linearly, is an activation, built in or not; what
-    is measured lies behind it. Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
+    is measured lies after it. Theory (dashed): for wide layers z_l is normal with variance q_l = fan_in E[w^2]
     E[phi(sqrt(q_{l-1}) u)^2] + E[b^2], u standard normal, and the gradient's variance grows
     backwards by fan_out E[w^2] E[phi'(sqrt(q_l) u)^2] a layer. Glorot keeps both for slopes of one
     at zero, He for ReLU.
@@ -233,7 +233,7 @@ def is_elementwise(module: nn.Module, x: Tensor) -> bool:
         y = module(x)
         if y.shape != x.shape or not torch.equal(module(x), y):
             return False  # it draws, or changes with each call
-        # A kernel rounds the entries behind its last full vector differently: so close, not equal.
+        # A kernel rounds the entries after its last full vector differently: so close, not equal.
         if not torch.allclose(module(torch.where(kept, x, other))[kept], y[kept], rtol=1e-9):
             return False  # an entry depends on others
         if not torch.allclose(module(x.flip(0)), y.flip(0), rtol=1e-9):
