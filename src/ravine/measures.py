@@ -215,4 +215,5 @@ def best(rows: Iterable[Mapping[str, Any]], metric: str) -> Mapping[str, Any] | 
         for row in rows
         if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])
     ]
-    return min(finite, key=lambda row: sign(metric) * row[metric], default=None)
+    direction = sign(metric)
+    return min(finite, key=lambda row: direction * row[metric], default=None)

@@ -27,7 +27,7 @@ from ravine.engine.loop.loop import Interrupted, TrainingLoop
 from ravine.engine.programs import Model, Program, StartRows, programs_of
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
-from ravine.engine.stored import open_with
+from ravine.engine.stored import Opened, open_with
 from ravine.errors import InputError
 from ravine.files import write_text
 from ravine.outcome import print_outcome
@@ -295,8 +295,9 @@ def _run(
     members = len(rundir.recipes)
     # a module given in Python ends with the trained weights itself when it is the only member
     shared = members > 1 and isinstance(module, nn.Module)
+    opened = Opened(open_with(rundir.path))
     return [
-        Run(rundir.path, member, module=copy.deepcopy(module) if shared else module)
+        Run(opened, member, module=copy.deepcopy(module) if shared else module)
         for member in range(members)
     ]
 

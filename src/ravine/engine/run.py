@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
-from ravine.engine import finetune, snapshot
+from ravine.engine import finetune
 from ravine.engine.programs import class_counts, with_step
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective, joined
@@ -159,7 +159,7 @@ class Run(Stored):
             pipeline = Pipeline.of_test(
                 source,
                 data,
-                *snapshot.read(self._rundir.data_path(self._program)),
+                *self.preprocessing,
                 dtype=self._dtype,
             )
             split = "test"

@@ -4,7 +4,7 @@ not be there."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -80,6 +80,49 @@ def open_with(directory: str | Path, own: Any = (), module: Any = None) -> RunDi
     return rundir
 
 
+class Opened:
+    """A run directory that was opened once for all its members; what several of them need is read
+    once."""
+
+    def __init__(self, rundir: RunDir):
+        self.rundir = rundir
+        look_also_in(rundir.facts.get("directory"))
+        self._contents: dict[Path, tuple[dict[str, Tensor], dict[str, Any]]] = {}
+        self._ended: dict[int, Path] = {}
+        self._unread: dict[int, Iterator[Path]] = {}
+
+    def read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The arrays and facts of one of its snapshots."""
+        if path not in self._contents:
+            self._contents[path] = snapshot.read(path)
+        return self._contents[path]
+
+    @cached_property
+    def programs(self) -> dict[int, int]:
+        """Which program each member belongs to."""
+        programs = self.rundir.facts["programs"]
+        return {
+            member: number
+            for number, program in enumerate(programs)
+            for member in program["members"]
+        }
+
+    def end_of(self, member: int) -> Path:
+        """The snapshot of a member's end, or the newest one if it has not ended."""
+        program = self.programs[member]
+        if program not in self._unread:
+            self._unread[program] = iter(
+                [*self.rundir.final_snapshots(program), *self.rundir.latest_snapshots(program)]
+            )
+        while member not in self._ended:
+            path = next(self._unread[program], None)
+            if path is None:
+                raise RavineError(f"{self.rundir.path} holds no snapshot of member {member}")
+            for other in snapshot.facts(path)["members"]:
+                self._ended.setdefault(other, path)
+        return self._ended[member]
+
+
 class Stored:
     """Member ``member`` of a run directory.
 
@@ -90,20 +133,24 @@ class Stored:
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | Path | Opened,
         member: int = 0,
         *,
         module: nn.Module | Callable[[], nn.Module] | None = None,
         own: Any = (),
     ):
-        self._rundir = open_with(directory, own, module)
-        look_also_in(self._rundir.facts.get("directory"))
+        opened = (
+            directory
+            if isinstance(directory, Opened)
+            else Opened(open_with(directory, own, module))
+        )
+        self._opened, self._rundir = opened, opened.rundir
         recipes = self._rundir.recipes
         if not 0 <= member < len(recipes):
             raise InputError(
                 "member",
                 got=member,
-                expected=f"a number under {len(recipes)}: the members of {directory}",
+                expected=f"a number under {len(recipes)}: the members of {self._rundir.path}",
             )
         self.directory: Path = self._rundir.path
         self.member = member
@@ -122,29 +169,19 @@ class Stored:
             if tensor.dim() and len(tensor) == len(facts["members"])
         }
 
-    @cached_property
+    @property
     def _final(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The snapshot of the member's end, or the newest one if it has not ended."""
-        program = self._program
-        for path in [
-            *self._rundir.final_snapshots(program),
-            *self._rundir.latest_snapshots(program),
-        ]:
-            if self.member in snapshot.facts(path)["members"]:
-                return snapshot.read(path)
-        raise RavineError(f"{self.directory} holds no snapshot of member {self.member}")
+        return self._opened.read(self._opened.end_of(self.member))
 
-    @cached_property
+    @property
     def _program(self) -> int:
-        programs = self._rundir.facts["programs"]
-        return next(
-            number for number, program in enumerate(programs) if self.member in program["members"]
-        )
+        return self._opened.programs[self.member]
 
     @property
     def preprocessing(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The statistics fitted to the training data: tensors, and plain facts."""
-        return snapshot.read(self._rundir.data_path(self._program))
+        return self._opened.read(self._rundir.data_path(self._program))
 
     @cached_property
     def pipeline(self) -> Pipeline:

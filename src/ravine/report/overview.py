@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -34,7 +35,7 @@ class Summary:
     varies: list[str]  # the paths of the recipe fields in which members differ
     members: list[dict[str, Any]]
 
-    @property
+    @cached_property
     def best(self) -> Mapping[str, Any] | None:
         """The member that the validation data call best (the training data, where there are
         none)."""

@@ -21,6 +21,7 @@ from ravine.engine import snapshot
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
+from ravine.engine.stored import Opened, open_with
 from ravine.errors import InputError, RavineError
 from ravine.files import new_directory, plain, to_json, write_text
 from ravine.locks import Lock
@@ -167,7 +168,8 @@ class Study:
             raise Interrupted(
                 f"{str(error).partition(';')[0]}; ravine resume {self.path} continues the study"
             ) from None
-        return [Run(place, member, module=module) for member in range(len(recipes))]
+        opened = Opened(open_with(place))
+        return [Run(opened, member, module=module) for member in range(len(recipes))]
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """A piece of work whose result is plain data; computed once, then read."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def decide_columns(
     """The decisions for these columns; ``wanted`` are those that the recipe has made."""
     wanted = wanted or {}
     columns = [_Column(table.columns[name]) for name in names]
+    table.read_texts([c.name for c in columns if c.needs_texts])
     written = {c.name: c.number_marks() for c in columns if wanted.get(c.name, "number")[:6] == "number"}  # fmt: skip
     comma, why = _habit(table, written)
     day_first = comma or table.separator == ";"
@@ -75,16 +77,24 @@ class _Column:
         known = self.cells.codes[self.cells.codes >= 0]
         return np.bincount(known, minlength=len(self.cells.texts))
 
+    @cached_property
+    def needs_texts(self) -> bool:
+        """Whether numbers that pandas read must be looked at as they are written."""
+        if self.cells.numbers is None:
+            return False
+        head = [cell for cell in self.cells.head if cell]
+        self.code = numbers.leading_zeros(head) > 0.01
+        return self.code or self._could_be_thousands(head)
+
     def number_marks(self) -> numbers.Marks | None:
         """How its numbers are written; None where it holds none."""
         if self.cells.numbers is not None:
             head = [cell for cell in self.cells.head if cell]
-            self.code = numbers.leading_zeros(head) > 0.01
-            if not self._could_be_thousands(head) and not self.code:
+            if not self.needs_texts:
                 fraction = any("." in cell for cell in head)
                 self.marks = numbers.Marks(".", "", True, "fraction" if fraction else "")
                 return self.marks
-            self.cells = self.cells.raw()  # as it is written
+            self.cells = self.cells.raw()
             self.cells.head = head
         if not self._mostly_digits():
             return None
@@ -204,12 +214,13 @@ def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
     values, counts = c.numbers_by(marks), c.counts
     good = ~np.isnan(values)
     share = counts[good].sum() / counts.sum()
-    words = [c.cells.texts[place] for place in np.argsort(-counts) if not good[place]]
+    order = np.argsort(-counts)
+    words = c.cells.texts[order[~good[order]]].tolist()
     if share < 0.9 and not (share >= 0.5 and len(words) <= 2 and good.sum() >= 8):
         return None
     said = []
     if marks.thousands:
-        said.append(f"thousands {_mark(marks.thousands)}")
+        said.append(f"thousands {marks.thousands.replace(' ', 'space')}")
     if marks.decimal == ",":
         said.append("decimal ,")
     if c.unit:
@@ -225,10 +236,6 @@ def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
     facts = {**marks.facts(), "unit": c.unit, "large": c.large}
     rows = c.cells.rows_of(values, np.nan)
     return _numeric(c, rows, facts, "; ".join(said) or "numbers")
-
-
-def _mark(mark: str) -> str:
-    return {" ": "space"}.get(mark, mark)
 
 
 def _numeric(c: _Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> dict[str, Any]:

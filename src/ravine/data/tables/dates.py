@@ -32,6 +32,11 @@ _FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
     "m/Y": r"(?P<m>\d{1,2})[/-](?P<y>\d{4})(?P<t>)",
 }
 FORMS = {name: re.compile(form) for name, form in _FORMS.items()}
+_ONE_ISO = (
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)?"
+)
+_ISO = re.compile(rf"{_ONE_ISO}(?:\n{_ONE_ISO})*+")
 ORDERS = ("d/m/Y", "m/d/Y")  # cells of the same look
 
 
@@ -93,23 +98,43 @@ def _mixed(texts: np.ndarray, counts: np.ndarray, forms: list[str]) -> Dates | N
 def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
     """Days since 1970 [U], NaN where a text does not have this form ("d.m.Y", or "Y-m-d or d.m.Y": the
     first that it has) or names no day; whether any has a time."""
-    expressions = [FORMS[one] for one in form.split(" or ")]
-    plain: list[str | None] = []
-    times = False
-    for text in texts:
-        iso = None
-        for expression in expressions:
-            match = expression.fullmatch(text)
-            iso = _iso(match) if match else None
-            if match and iso:
-                times = times or bool(match["t"])
-                break
-        plain.append(iso)
+    lines = "\n".join(texts)
+    whole = lines.count("\n") == len(texts) - 1  # no cell holds a line break
+    if form.startswith("Y-m-d") and whole and _ISO.fullmatch(lines):  # one match in C
+        plain, times = texts, ":" in lines
+    else:
+        plain, times = _as_iso(texts, form)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stamps = pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce", utc=True)  # fmt: skip
     seconds = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
     return seconds.to_numpy(dtype=np.float64), times
+
+
+def _as_iso(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
+    """Each text in ISO 8601, None where it has none of the forms; whether any has a time. Days and
+    times that come again are read once."""
+    expressions = [FORMS[one] for one in form.split(" or ")]
+    plain = np.full(len(texts), None, dtype=object)
+    days: dict[tuple[str, ...], str | None] = {}
+    clocks: dict[str, str | None] = {"": ""}
+    times = False
+    for place, text in enumerate(texts):
+        for expression in expressions:
+            match = expression.fullmatch(text)
+            if match is None:
+                continue
+            *day, time = match.groups()
+            key = (expression.pattern, *day)
+            if key not in days:
+                days[key] = _day(match)
+            if time not in clocks:
+                clocks[time] = _time(time)
+            if days[key] is not None and clocks[time] is not None:
+                plain[place] = f"{days[key]}{clocks[time]}"
+                times = times or bool(time)
+                break
+    return plain, times
 
 
 _CLOCK = re.compile(
@@ -134,7 +159,7 @@ def hours(texts: np.ndarray) -> np.ndarray:
     return found
 
 
-def _iso(match: re.Match[str]) -> str | None:
+def _day(match: re.Match[str]) -> str | None:
     parts = match.groupdict()
     month = int(parts["m"]) if parts.get("m") else _month(parts["b"])
     day, year = int(parts.get("d") or 1), int(parts["y"])
@@ -142,8 +167,7 @@ def _iso(match: re.Match[str]) -> str | None:
         year += 2000 if year < 69 else 1900  # as POSIX reads them
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
-    time = _time(parts["t"]) if parts["t"] else ""
-    return None if time is None else f"{year:04d}-{month:02d}-{day:02d}{time}"
+    return f"{year:04d}-{month:02d}-{day:02d}"
 
 
 def _month(name: str) -> int:

@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ravine.errors import InputError
 
 # Cells that count as missing in every column, compared in lower case.
 MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "#n/a", "<na>")
+_MISSING = frozenset(MISSING)
 MOST_BYTES = 4 << 30
 MOST_CELL = 1 << 20  # characters of a cell
 MOST_COLUMNS = 20_000
@@ -54,6 +56,7 @@ class Cells:
     texts: np.ndarray  # [U] str
     codes: np.ndarray  # [N] place in texts
     head: Sequence[str]  # the first cells as they are written
+    # the same column with its numbers as they are written; read from the file the first time
     raw: Callable[[], Cells] = field(repr=False, default=lambda: None)  # type: ignore[assignment]
 
     @property
@@ -79,6 +82,8 @@ class Table:
     encoding: str
     separator: str
     header: bool
+    # reads columns as they are written, all in one pass over the file, so that ``Cells.raw`` has them
+    read_texts: Callable[[Sequence[str]], None] = field(repr=False, default=lambda names: None)
 
     @property
     def size(self) -> int:
@@ -112,7 +117,8 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
     if header and len(rows) < 2 and len(data) < _SNIFFED:
         raise InputError(where, got="a header without rows", expected="at least one row")
     source = _Source(data, where, found.separator, int(header), names)
-    return Table(_columns(source, texts), where, encoding, found.separator, header)
+    columns, texts_of = _columns(source, texts)
+    return Table(columns, where, encoding, found.separator, header, texts_of.read)
 
 
 # --- bytes and text -------------------------------------------------------------------------------
@@ -171,7 +177,8 @@ def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
         raise InputError(
             where, got="no text in a known encoding", expected="text", repair="save it as UTF-8"
         )
-    plain = data[3:] if encoding == "utf-8-sig" else text.encode()
+    kept = {"utf-8": 0, "utf-8-sig": 3}.get(encoding)  # bytes to leave out of what is UTF-8 already
+    plain = text.encode() if kept is None else data[kept:]
     return (plain if b"\n" in plain else plain.replace(b"\r", b"\n")), encoding
 
 
@@ -298,26 +305,46 @@ class _Source:
         return InputError(self.where, expected="a table", repair=text)
 
 
-def _columns(source: _Source, texts: bool) -> dict[str, Cells]:
-    words = sorted({form for w in MISSING for form in (w, w.upper(), w.title(), w.capitalize())})
-    frame = source.frame(na_values=words, **({"dtype": str} if texts else {}))
+class _Texts:
+    """Columns as they are written, each read from the file once."""
+
+    def __init__(self, source: _Source):
+        self.source = source
+        self.cells: dict[str, Cells] = {}
+
+    def read(self, names: Sequence[str]) -> None:
+        places = [p for p, n in enumerate(self.source.names) if n in names and n not in self.cells]
+        if places:
+            frame = self.source.frame(na_values=_missing_words(), dtype=str, usecols=places)
+            for place in places:
+                name = self.source.names[place]
+                self.cells[name] = _cells(name, frame.pop(name), self.source.where)
+
+    def of(self, name: str) -> Cells:
+        self.read([name])
+        return self.cells[name]
+
+
+def _missing_words() -> list[str]:
+    return sorted({form for w in MISSING for form in (w, w.upper(), w.title(), w.capitalize())})
+
+
+def _columns(source: _Source, texts: bool) -> tuple[dict[str, Cells], _Texts]:
+    frame = source.frame(na_values=_missing_words(), **({"dtype": str} if texts else {}))
     if not len(frame):
         raise InputError(source.where, got="a header without rows", expected="at least one row")
     _check_ends(source, frame)
     head = source.frame(dtype=str, nrows=_HEAD) if not texts else None
+    written = _Texts(source)
     found = {}
-    for place, name in enumerate(source.names):
+    for name in source.names:
         own = frame.pop(name)
         cells = _cells(name, own, source.where)
         if head is not None:
             cells.head = head[name].fillna("").tolist()
-            cells.raw = lambda place=place, name=name: _cells(  # type: ignore[misc]
-                name,
-                source.frame(na_values=words, dtype=str, usecols=[place])[name],
-                source.where,
-            )
+            cells.raw = partial(written.of, name)
         found[name] = cells
-    return {n: c for n, c in found.items() if n.strip() or not c.missing.all()}
+    return {n: c for n, c in found.items() if n.strip() or not c.missing.all()}, written
 
 
 def _cells(name: str, column: pd.Series, where: str) -> Cells:
@@ -337,7 +364,7 @@ def _cells(name: str, column: pd.Series, where: str) -> Cells:
             repair="is a quote opened and never closed?",
         )
     stripped = np.array([text.strip() for text in texts], dtype=object)
-    gone = np.array([text.lower() in MISSING for text in stripped], dtype=bool)
+    gone = np.array([text.lower() in _MISSING for text in stripped], dtype=bool)
     if len(texts) and (gone.any() or len(set(stripped)) < len(texts)):
         places, texts = pd.factorize(np.where(gone, np.array(None), stripped))  # None becomes -1
         codes = np.append(places, -1)[codes]

@@ -57,9 +57,26 @@ class Marks:
 
 def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
     """Split each text into sign, digits with marks, power, and unit."""
-    if _PLAIN.fullmatch("\n".join(texts)):  # one match in C, for long columns without units
+    lines = "\n".join(texts)
+    whole = lines.count("\n") == len(texts) - 1  # no cell holds a line break
+    if whole and _PLAIN.fullmatch(lines):  # one match in C, for long columns without units
         factors = np.array([-1.0 if text[0] == "-" else 1.0 for text in texts])
         return Written([text.lstrip("+-") for text in texts], factors, [""] * len(texts), counts)
+    around = (
+        re.fullmatch(r"([^\d\n]*)(\d[\d.,]*)([^\d\n]*)", texts[0])
+        if whole and len(texts) > 1
+        else None
+    )
+    if (
+        around
+    ):  # as fast where all have the same unit, such as $12.50: what holds of one holds of all
+        before, after = around[1], around[3]
+        one = rf"{re.escape(before)}\d[\d.,]*+{re.escape(after)}"
+        first = taken_apart(texts[:1], counts[:1])
+        if first.cores[0] == around[2] and re.fullmatch(rf"{one}(?:\n{one})*+", lines):
+            cores = [text[len(before) : len(text) - len(after)] for text in texts]
+            factors = np.full(len(texts), first.factors[0])
+            return Written(cores, factors, first.units * len(texts), counts)
     cores, units = [], []
     factors = np.ones(len(texts))
     for place, text in enumerate(texts):
@@ -84,12 +101,14 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
 def multiplied(written: Written) -> bool:
     """Take k, M and the like, where several of them or bare numbers are mixed, as factors; whether
     that was so: 350k beside 1.2M, €565K beside €1.1M."""
-    ends = [
-        next((end for end in sorted(_LARGE, key=len, reverse=True) if unit.endswith(end)), "")
-        for unit in written.units
-    ]
-    if not any(ends):
+    longest = sorted(_LARGE, key=len, reverse=True)
+    end_of = {
+        unit: next((end for end in longest if unit.endswith(end)), "")
+        for unit in set(written.units)
+    }
+    if not any(end_of.values()):
         return False
+    ends = [end_of[unit] for unit in written.units]
     own = [
         (unit, end)
         for unit, end, core in zip(written.units, ends, written.cores, strict=True)
