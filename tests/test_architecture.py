@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "ravine"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {
+    "bounded",
     "errors",
     "files",
     "durations",
@@ -52,6 +53,7 @@ for floor in ORDER:
     below = below | floor
     ALLOWED |= dict.fromkeys(floor, below)
 ALLOWED["report"] = {
+    "bounded",
     "errors",
     "durations",
     "files",

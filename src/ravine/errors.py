@@ -31,8 +31,8 @@ class InputError(RavineError, ValueError):
     def __str__(self) -> str:
         shown = f"got {_short(self.got)}" if self.got is not None else ""
         wanted = f"expected {self.expected}" if self.expected else ""
-        text = "; ".join(part for part in (shown, wanted, self.repair) if part)
-        return f"{self.where}: {text}" if self.where else text
+        text = "; ".join(part for part in (shown, wanted, _cut(self.repair, 1500)) if part)
+        return f"{_cut(self.where, 300)}: {text}" if self.where else text
 
     def under(self, prefix: str) -> InputError:
         """The same error, its place named from further out: ``lr`` under ``optimizer`` is
@@ -117,6 +117,12 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0][:limit] if lines else type(error).__name__
+
+
+def _cut(text: str, limit: int) -> str:
+    """A long text without its middle."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
 def _short(value: object, limit: int = 120) -> str:

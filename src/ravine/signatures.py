@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+
+from ravine.bounded import parse_toml
+from ravine.errors import InputError
 
 
 def signatures(
@@ -61,7 +63,7 @@ def parse_value(text: str) -> Any:
     (0.1, True, '5ep', None)
     """
     try:
-        table = tomllib.loads(f"x = {text}")
-    except tomllib.TOMLDecodeError:
+        table = parse_toml(f"x = {text}", "value")
+    except InputError:
         return text.strip() or None
     return table["x"] if set(table) == {"x"} else text

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ravine.bounded import MOST_SETTINGS, exists, parse_json, read_text
 from ravine.errors import RavineError
 from ravine.files import sync, write_text
 
@@ -119,11 +120,12 @@ def prune(paths: Sequence[Path], keep: int = 2) -> None:
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
+    if not exists(directory / "manifest.json"):
+        raise _damaged(directory, "it has no manifest: its writing was interrupted")
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        text = read_text(directory / "manifest.json", MOST_SETTINGS)
+        manifest = parse_json(text, "manifest.json")
         digest = manifest.pop("sha256")
-    except FileNotFoundError:
-        raise _damaged(directory, "it has no manifest: its writing was interrupted") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, f"manifest.json: {error}") from None
     if _digest(manifest) != digest:

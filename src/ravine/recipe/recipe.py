@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, Field
 
+from ravine.bounded import MOST_RECIPE, parse_json, parse_toml, read_text
 from ravine.catalogue import (
     FILES,
     Constraint,
@@ -74,17 +74,11 @@ class Recipe(Part):
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
-        try:
-            return cls(**tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise InputError("recipe", expected="TOML", repair=str(error)) from None
+        return cls(**parse_toml(text, "recipe"))
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError("recipe", expected="JSON", repair=str(error)) from None
+        found = parse_json(text, "recipe")
         if not isinstance(found, dict):
             raise InputError("recipe", got=found, expected="a JSON object")
         return cls(**found)
@@ -93,12 +87,7 @@ class Recipe(Part):
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe from a ``.toml`` or ``.json`` file."""
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                "recipe", got=str(path), expected="a file that can be read", repair=str(error)
-            ) from None
+        text = read_text(path, MOST_RECIPE, encoding="utf-8-sig")
         try:
             return cls.from_json(text) if path.suffix == ".json" else cls.from_toml(text)
         except InputError as error:

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ravine.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.errors import InputError
 from ravine.files import new_directory, write_text
 from ravine.machine import machine, versions
@@ -218,7 +219,7 @@ def _read_about(path: Path) -> dict[str, Any]:
             "run directory", got=str(path), expected=expected, repair="it has no recipe.json"
         )
     try:
-        about = json.loads(place.read_text(encoding="utf-8"))
+        about = parse_json(read_text(place, MOST_SETTINGS), "recipe.json")
         if "said" in about:  # the name in the first versions
             about["explicit"] = about["said"]
         missing = {"format", "created", "facts", "explicit", "recipes"} - set(about)

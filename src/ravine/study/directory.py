@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.engine import snapshot
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.loop.progress import Progress
@@ -178,7 +179,7 @@ class Study:
         if not place.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
             write_text(place, to_json(compute()))
-        return json.loads(place.read_text(encoding="utf-8"))
+        return parse_json(read_text(place, MOST_SETTINGS), place.name)
 
     def arrays(self, name: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """A piece of work whose result is tensors; computed once, then read."""
@@ -221,7 +222,7 @@ class Study:
 def read_request(path: Path) -> dict[str, Any]:
     """The content of ``study.json``."""
     try:
-        request = json.loads((path / "study.json").read_text(encoding="utf-8"))
+        request = parse_json(read_text(path / "study.json", MOST_SETTINGS), "study.json")
         missing = {
             "format",
             "kind",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ravine.bounded import exists
 from ravine.data.objects.pairs import from_pairs
-from ravine.data.read import idx, text
+from ravine.data.read import idx, npz, text
 from ravine.data.read.cache import also_looked_in
 from ravine.data.source import Source
 from ravine.errors import InputError
@@ -26,7 +26,7 @@ def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Pa
         else [given, root / given, *(folder / given for folder in also_looked_in())]
     )
     for candidate in candidates:
-        if candidate.exists():
+        if exists(candidate):
             if folder is not None and candidate.is_dir() != folder:
                 raise InputError(
                     "data.source.path",
@@ -42,39 +42,8 @@ def find(path: str, root: Path, what: str, *, folder: bool | None = False) -> Pa
     )
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file (or of an npy file, as "x"), without pickle."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(6)
-        if not head.startswith((b"PK", b"\x93NUMPY")):
-            raise InputError(
-                path.name,
-                got="a file of another format",
-                expected="an npz file: arrays saved by numpy.savez",
-            )
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise InputError(
-                path.name,
-                got="pickled data or objects",
-                expected="plain numeric arrays",
-                repair="save them with a numeric dtype; pickles are never read",
-            ) from None
-        raise InputError(path.name, expected="an npz file", repair=str(error)) from None
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            path.name, expected="an npz file that can be read", repair=str(error)
-        ) from None
-
-
 def from_npz(path: Path, task: str) -> Source:
-    stored = {name.lower(): array for name, array in read_npz(path).items()}
+    stored = {name.lower(): array for name, array in npz.read(path).items()}
     pairs: dict[str, tuple[Any, Any]] = {}
     for part, ends in {
         "train": ("", "_train"),

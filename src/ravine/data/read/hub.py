@@ -9,6 +9,7 @@ import re
 import ssl
 from pathlib import Path
 
+from ravine.bounded import open_file, read_text
 from ravine.data.read.cache import cache_root
 from ravine.data.read.download import fetch
 from ravine.errors import InputError, RavineError
@@ -59,7 +60,7 @@ def weights(name: str, context: ssl.SSLContext | None = None) -> Path:
     found = _sha256(to)
     if not digest.exists():
         write_text(digest, found + "\n")
-    elif digest.read_text(encoding="ascii").strip() != found:
+    elif read_text(digest, 1024).strip() != found:
         raise RavineError(
             f"{to}: the file is not the one that was fetched (its sha256 is {found}); "
             f"delete it, and it is fetched again"
@@ -68,5 +69,5 @@ def weights(name: str, context: ssl.SSLContext | None = None) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

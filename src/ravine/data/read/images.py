@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ravine import bounded
 from ravine.errors import InputError
 
-# A closed list: other formats of Pillow's are rare, and one of them (EPS) starts a program.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA")
+# A closed list: other formats of Pillow's are rare, and one of them (EPS) starts a program; TGA has no
+# mark, so that any file may look like it, and an ICO may hold an image of another size than it says.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 _GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
 BROKEN = (
     OSError,
@@ -32,14 +35,30 @@ def decode(
 ) -> Tensor:
     """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, brought to (height, width) where
     given, as ``fit`` says (see ``sized``)."""
-    given = io.BytesIO(file) if isinstance(file, bytes) else file
-    with Image.open(given, formats=FORMATS) as opened:
+    with _opened(file) as opened:
         turned = "exif" in opened.info or opened.format == "TIFF"
         picture = _eight_bits(ImageOps.exif_transpose(opened) if turned else opened).convert(mode)
         if size and picture.size != size[::-1]:
             picture = sized(picture, size, fit)
         pixels = torch.from_numpy(np.array(picture))  # [H, W] or [H, W, C]
     return pixels[None] if mode == "L" else pixels.movedim(2, 0)
+
+
+@contextmanager
+def _opened(file: Path | bytes) -> Iterator[Image.Image]:
+    """An image of a known format whose pixels take no more memory than its file may."""
+    with io.BytesIO(file) if isinstance(file, bytes) else bounded.open_file(file) as given:
+        limit = bounded.allowance(given.seek(0, io.SEEK_END))
+        given.seek(0)
+        with Image.open(given, formats=FORMATS) as image:
+            needed = image.width * image.height * (1 if image.mode in ("1", "L") else 4)
+            if needed > limit:
+                raise InputError(
+                    "an image" if isinstance(file, bytes) else str(file),
+                    got=f"{image.width:,} x {image.height:,} pixels",
+                    expected=f"at most {bounded.amount(limit)} of them in a file of its size",
+                )
+            yield image
 
 
 def sized(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
@@ -78,7 +97,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def header(file: Path) -> tuple[tuple[int, int], bool] | None:
     """((height, width) as seen upright, whether it is gray), or None where the file is not an image."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with _opened(file) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             size = image.size if turned else image.size[::-1]
             return (size[0], size[1]), image.mode in _GRAY

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ravine import bounded
 from ravine.data.read import idx
 from ravine.data.read.cache import cache_root
 from ravine.errors import InputError
@@ -124,7 +125,7 @@ def cifar10(root: Path) -> dict[str, tuple[Any, Any]]:
     binary = _first([root / "cifar-10-batches-bin", root / "cifar10" / "cifar-10-batches-bin"])
     if binary:
         return _cifar10_parts(
-            {f"{name}.bin": (binary / f"{name}.bin").read_bytes() for name in _cifar10_names()}
+            {f"{name}.bin": bounded.read_bytes(binary / f"{name}.bin") for name in _cifar10_names()}
         )
     packed = _first([root / "cifar-10-binary.tar.gz"])
     packed = packed or _fetch(

@@ -14,7 +14,7 @@ from ravine.data.endings import IMAGES, TABLES
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
 from ravine.data.read import classes as by_class
-from ravine.data.read import formats, idx, text, texts
+from ravine.data.read import formats, idx, npz, text, texts
 from ravine.errors import InputError
 
 
@@ -87,7 +87,7 @@ def read(
     if path.is_dir() or path.suffix.lower() in IMAGES:
         return _images(path, facts, shape)
     if path.suffix.lower() in (".npz", ".npy"):
-        stored = {name.lower(): array for name, array in formats.read_npz(path).items()}
+        stored = {name.lower(): array for name, array in npz.read(path).items()}
         array = stored.get("x", next(iter(stored.values())) if len(stored) == 1 else None)
         if array is None:
             raise InputError(

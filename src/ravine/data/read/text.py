@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine.bounded import read_text
 from ravine.data.source import Windows
 from ravine.errors import InputError
 
@@ -69,9 +70,5 @@ def encode(text: str, characters: tuple[str, ...]) -> Tensor:
 
 
 def read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            str(path), expected="text in UTF-8", repair=f"save it as UTF-8 ({error})"
-        ) from None
+    """A text in UTF-8."""
+    return read_text(path)

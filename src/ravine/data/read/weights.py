@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ravine import bounded
 from ravine.data.read import hub
 from ravine.errors import InputError, first_line
 
@@ -26,15 +27,20 @@ def read_weights(name: str) -> dict[str, Tensor]:
     Errors: no such file, a damaged one, one that holds more than weights.
     """
     path = hub.weights(name) if hub.is_hub(name) else Path(name)
-    if not path.is_file():
-        raise InputError("start.weights", got=name, expected=_EXPECTED)
     try:
-        if path.suffix.lower() in CHECKPOINTS:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            return _state(found, path)
-        return load_file(path)
-    except InputError:
-        raise
+        with bounded.open_file(path) as file:
+            packed = file.read(2) == b"PK"
+            file.seek(0)
+            if path.suffix.lower() not in CHECKPOINTS:
+                return load_file(path)
+            if packed:  # whose records may be larger than they look
+                bounded.open_zip(file, str(path))
+                file.seek(0)
+            return _state(torch.load(file, map_location="cpu", weights_only=True), path)
+    except InputError as error:
+        if error.where == "start.weights":
+            raise
+        raise InputError("start.weights", got=name, expected=_EXPECTED, repair=str(error)) from None
     except Exception as error:  # of an unpickler that met anything but weights, or a damaged file
         raise InputError(
             "start.weights", got=str(path), expected=_EXPECTED, repair=first_line(error)

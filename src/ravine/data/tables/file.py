@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
-import os
 import re
-import stat
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ravine import bounded
 from ravine.data.tables.arrangement import is_header, layout_of, rows_of
 from ravine.errors import InputError
 
@@ -125,32 +122,9 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
 
 
 def _bytes_of(path: Path) -> bytes:
-    try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(path.name, got="no regular file", expected="a file of text")
-        if found.st_size > MOST_BYTES:
-            raise InputError(
-                path.name,
-                got=f"{found.st_size / 2**30:.1f} GB",
-                expected=f"at most {MOST_BYTES >> 30} GB",
-                repair="take a sample of its rows",
-            )
-        return _unpacked(path.read_bytes(), path.name)
-    except OSError as error:
-        raise InputError(path.name, expected="a file that can be read", repair=str(error)) from None
-
-
-def _unpacked(data: bytes, where: str) -> bytes:
     """The bytes of a file that gzip may have packed; spreadsheets are named."""
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
-                data = packed.read(MOST_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                where, got="a damaged gzip file", expected="a table of text", repair=str(error)
-            ) from None
+    where = path.name
+    data = bounded.unpacked(bounded.read_bytes(path, MOST_BYTES, where), where, MOST_BYTES)
     foreign = next((name for mark, name in _FOREIGN.items() if data.startswith(mark)), "")
     if foreign:
         raise InputError(where, got=foreign, expected="a table of text", repair="save it as CSV")

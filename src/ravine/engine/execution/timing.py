@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
+from ravine.bounded import MIB, parse_json, read_text
 from ravine.files import write_text
 from ravine.machine import machine
 
@@ -78,7 +79,7 @@ def quiet() -> bool:
 def remembered(*parts: Any) -> dict[str, Any] | None:
     """The choice that was fastest for this program on this machine; None where none is stored."""
     try:
-        found = json.loads(_path(parts).read_text(encoding="utf-8"))
+        found = parse_json(read_text(_path(parts), MIB), "")
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -1,0 +1,181 @@
+"""Nobody gets in by a file: every reader meets files that were made to do harm, reads them or refuses
+them by one InputError, in bounded time and memory, and starts no program and opens no socket."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import hostile
+from ravine.data.read import images
+from ravine.errors import InputError
+
+SECONDS = 20  # for one file; a sound reader takes milliseconds
+MEMORY = 400 << 20  # bytes that a bomb of a few MB may take
+
+
+def reader(name: str):
+    from ravine.data import sources
+    from ravine.data.read import formats, npz, weights
+    from ravine.recipe import Recipe
+
+    def image(path: Path) -> None:
+        if images.header(path) is None:
+            raise InputError(str(path), expected="an image")
+        images.decode(path, "RGB", (8, 8))
+
+    def arrays(path: Path) -> None:
+        if "y" in npz.read(path):
+            sources.npz(Path(), path=str(path))
+
+    found = {
+        "idx": formats.idx_images,
+        "npz": arrays,
+        "recipe": Recipe.load,
+        "image": image,
+        "weights": lambda path: weights.read_weights(str(path)),
+    }
+    source = getattr(sources, name, None)
+    return found.get(name) or (lambda path: source(Path(), path=str(path)))
+
+
+@contextmanager
+def limited(seconds: int):
+    def stop(*_):
+        raise TimeoutError(f"over {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def tried(cases) -> tuple[dict[str, int], list[str]]:
+    """How many files were read and refused, and what else happened."""
+    counts, wrong = {"read": 0, "refused": 0}, []
+    for name, kind, path in cases:
+        try:
+            with limited(SECONDS):
+                reader(kind)(path)
+            counts["read"] += 1
+        except InputError as error:
+            counts["refused"] += 1
+            if len(str(error)) > 2000:
+                wrong.append(f"{name}: a message of {len(str(error))} letters")
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            if kind == "image" and isinstance(error, images.BROKEN):  # left out, with a warning
+                counts["refused"] += 1
+                continue
+            wrong.append(f"{name}: {type(error).__name__}: {str(error)[:120]}")
+    return counts, wrong
+
+
+FOREIGN = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.", "pty.")
+WATCHED: list[list[str]] = []  # the last one collects what is called
+
+
+def _watch(event: str, arguments: tuple) -> None:
+    if WATCHED and event.startswith(FOREIGN):
+        WATCHED[-1].append(f"{event}{arguments!r:.200}")
+
+
+sys.addaudithook(_watch)
+
+
+@contextmanager
+def nothing_started():
+    """No program is started and no socket opened in this block."""
+    WATCHED.append([])
+    try:
+        yield
+    finally:
+        called = WATCHED.pop()
+    assert not called, called
+
+
+def test_the_watch_sees_programs_and_sockets():
+    for act in (lambda: subprocess.run(["true"]), lambda: socket.socket().close()):
+        with pytest.raises(AssertionError), nothing_started():
+            act()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_made_to_harm_are_refused_and_start_nothing(tmp_path):
+    cases = list(hostile.files(tmp_path))
+    with nothing_started():
+        counts, wrong = tried(cases)
+    assert not wrong, "\n".join(wrong)
+    assert counts["refused"] > 150
+
+
+def test_an_image_of_an_open_format_is_left_out_whatever_its_name(tmp_path):
+    """Pillow reads EPS by Ghostscript, and names of files say nothing."""
+    for name in ("EPS", "EPS of DOS", "postscript", "WMF", "ICO of a PNG"):
+        (tmp_path / "a.png").write_bytes(hostile.IMAGES[name])
+        with nothing_started():
+            assert images.header(tmp_path / "a.png") is None
+            with pytest.raises(images.BROKEN):
+                images.decode(tmp_path / "a.png", "RGB")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_read_or_refused(tmp_path):
+    seeds = hostile.sound(tmp_path / "sound")
+    assert tried(seeds) == ({"read": len(seeds), "refused": 0}, [])
+    counts, wrong = tried(hostile.mutated(seeds, tmp_path / "changed", 340))
+    assert not wrong, "\n".join(wrong)
+    assert counts["refused"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_many_damaged_files_are_read_or_refused(tmp_path, seed):
+    seeds = hostile.sound(tmp_path / "sound")
+    counts, wrong = tried(hostile.mutated(seeds, tmp_path / "changed", 1500, seed))
+    assert not wrong, "\n".join(wrong)
+    print(f"hostile files, seed {seed}: {counts}")
+
+
+CHILD = """
+import resource, sys, warnings
+sys.path[:0] = [sys.argv[1]]
+warnings.simplefilter("ignore")
+from pathlib import Path
+import test_hostile
+from ravine.errors import InputError
+read = test_hostile.reader(sys.argv[2])
+import ravine.data.tables.load, pandas
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read(Path(sys.argv[3]))
+    told = "read"
+except InputError as error:
+    told = "refused"
+print(told, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_in_proportion_to_the_file(tmp_path):
+    for name, kind, path in hostile.bombs(tmp_path):
+        here = str(Path(__file__).parent)
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, here, kind, str(path)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{name}: {done.stderr[-500:]}"
+        told, grown = done.stdout.split()
+        print(f"{name}: {told}, {path.stat().st_size >> 10} KiB took {int(grown) >> 10} MiB")
+        assert told == "refused", name
+        assert int(grown) << 10 < MEMORY, f"{name}: {int(grown) >> 10} MiB"
