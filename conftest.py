@@ -15,7 +15,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import hypothesis
 import pytest
 
-from ravine import catalogue
+from ravine.catalogue.catalogue import _OWN
 from ravine.data.read import cache
 
 hypothesis.settings.register_profile("ravine", deadline=None, derandomize=True, print_blob=True)
@@ -56,10 +56,10 @@ def data_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(autouse=True)
 def _own_techniques() -> Iterator[None]:
     """What a test registers as a technique of its own is unknown to the next."""
-    before = {name: dict(versions) for name, versions in catalogue._OWN.items()}
+    before = {name: dict(versions) for name, versions in _OWN.items()}
     yield
-    catalogue._OWN.clear()
-    catalogue._OWN.update(before)
+    _OWN.clear()
+    _OWN.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,8 @@ import torch
 from keras_cases import Case
 from rivals import random_search
 
-from ravine import Recipe, durations
+from ravine import Recipe
+from ravine.catalogue import durations
 from ravine.doctor.cures.scores import probabilities
 from ravine.doctor.cures.trial import prove
 from ravine.doctor.edits import describe, longer

@@ -18,8 +18,8 @@ from typing import Any
 
 import ravine
 from ravine.catalogue import COMMON, FILES, Part, Technique, table
+from ravine.catalogue.reference import Row, markdown, rows
 from ravine.recipe import Recipe
-from ravine.reference import Row, markdown, rows
 
 PAGES = Path(__file__).parent / "catalogue"
 DOCTOR = Path(__file__).parent / "doctor.md"

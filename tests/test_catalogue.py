@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import ravine
-from ravine import catalogue
 from ravine.catalogue import ALWAYS_PER_MEMBER, COMMON, FILES, MEMBER, Part, find, held, make, table
+from ravine.catalogue.catalogue import _techniques
 from ravine.errors import InputError
 from ravine.recipe import fields
 
@@ -138,7 +138,7 @@ def test_per_member_and_structural_fields_of_a_part():
 
 def test_every_public_function_of_the_files_is_listed_once():
     for kind, files in FILES.items():
-        names = [t.name for file in files for t in catalogue._techniques(kind, file)]
+        names = [t.name for file in files for t in _techniques(kind, file)]
         assert len(names) == len(set(names)), f"two techniques of one name: {sorted(names)}"
 
 

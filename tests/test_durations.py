@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravine.durations import canonical, parse, steps
+from ravine.catalogue.durations import canonical, parse, steps
 from ravine.errors import InputError
 
 amounts = st.decimals(0, 10**9, places=9).map("{:f}".format) | st.integers(0, 10**30).map(str)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ravine import durations
 from ravine.app.cli import app
+from ravine.catalogue import durations
 from ravine.data.pipeline import Pipeline
 from ravine.engine.run import Run
 from ravine.errors import InputError

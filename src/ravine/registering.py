@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ravine.catalogue import FILES, OwnTechnique, enter
+from ravine.catalogue.own import PREFIX, describe, missing, name_of
+from ravine.catalogue.part import Part
 from ravine.errors import InputError, first_line, unknown
-from ravine.own import PREFIX, describe, missing, name_of
-from ravine.part import Part
 from ravine.recipe import Recipe
 
 GROUP = "ravine.techniques"  # of entry points

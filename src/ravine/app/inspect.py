@@ -12,10 +12,10 @@ from rich.table import Table
 
 from ravine.app.options import cell
 from ravine.catalogue import FILES, Technique, known
+from ravine.catalogue.own import PREFIX
+from ravine.catalogue.reference import markdown, rows
 from ravine.errors import unknown
-from ravine.own import PREFIX
 from ravine.recipe import Recipe, json_schema
-from ravine.reference import markdown, rows
 
 _console = Console(stderr=True)
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import find
+from ravine.catalogue.own import PREFIX
+from ravine.catalogue.part import Part
 from ravine.data.augmentation.draw import Draw, Samples
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.stream import seeded
@@ -18,8 +20,6 @@ from ravine.data.source import Source
 from ravine.data.statistics import Rows
 from ravine.data.transform import Transform
 from ravine.errors import InputError
-from ravine.own import PREFIX
-from ravine.part import Part
 from ravine.randomness import key
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ravine import durations
-from ravine.catalogue import Part
+from ravine.catalogue import Part, durations
 from ravine.nn.analysis.traits import Trait, catalogue_traits
 from ravine.recipe import Recipe
 

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from ravine import durations
+from ravine.catalogue import durations
+from ravine.catalogue.own import model_code, name_of
+from ravine.catalogue.part import Part
 from ravine.engine import finetune
 from ravine.engine.programs import Model
 from ravine.errors import InputError
 from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
-from ravine.own import model_code, name_of
-from ravine.part import Part
 from ravine.recipe import Recipe, from_keywords
 from ravine.registering import renewed, require
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ravine.catalogue.own import model_code
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
 from ravine.engine import snapshot
@@ -22,7 +23,6 @@ from ravine.engine.rows.population import Objective, view
 from ravine.errors import InputError, RavineError
 from ravine.layout import Layout
 from ravine.nn.build import build, build_loss, layout
-from ravine.own import model_code
 from ravine.recipe import Recipe
 from ravine.registering import bring, differences, require
 from ravine.rundir import RunDir

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.errors import InputError
 
 

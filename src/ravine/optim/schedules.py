@@ -12,8 +12,16 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ravine import durations
-from ravine.catalogue import Decay, Duration, Flag, NonNegative, Positive, Probability, Text
+from ravine.catalogue import (
+    Decay,
+    Duration,
+    Flag,
+    NonNegative,
+    Positive,
+    Probability,
+    Text,
+    durations,
+)
 from ravine.optim.cycle import between, one_cycle_edges
 
 Array = np.ndarray

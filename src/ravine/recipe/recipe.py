@@ -34,9 +34,9 @@ from ravine.catalogue import (
     per_member,
     table,
 )
+from ravine.catalogue.own import PREFIX
+from ravine.catalogue.part import Part, table_class
 from ravine.errors import InputError, unknown
-from ravine.own import PREFIX
-from ravine.part import Part, table_class
 from ravine.recipe.sections import Average, Clip, Data, Regularize, Several, Start, Stop
 
 

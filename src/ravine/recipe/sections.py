@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import core_schema
 
-from ravine import durations
 from ravine.catalogue import (
     Augment,
     Count,
@@ -24,9 +23,10 @@ from ravine.catalogue import (
     Real,
     Source,
     Text,
+    durations,
 )
+from ravine.catalogue.part import Part
 from ravine.errors import InputError
-from ravine.part import Part
 
 
 def _durations_only_ep_it(value: object) -> object:

@@ -11,7 +11,8 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from ravine import durations, measures
+from ravine import measures
+from ravine.catalogue import durations
 from ravine.recipe import Recipe, fields
 from ravine.rundir import RunDir
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.data.pipeline import Pipeline, read_ahead
 from ravine.data.read.cache import data_root
 from ravine.data.read.folders import median_size

@@ -27,8 +27,8 @@ from pydantic.fields import FieldInfo
 import ravine.study
 from ravine import catalogue
 from ravine.catalogue import parse_value
+from ravine.catalogue.part import plain
 from ravine.errors import InputError, nearest
-from ravine.part import plain
 
 BY_COMMAS = "values by commas"
 Names = Annotated[Sequence[str], BY_COMMAS]
@@ -47,9 +47,8 @@ class _Run:
 
 
 _VOCABULARY: dict[str, Any] = {
-    **{name: value for name, value in vars(catalogue).items() if name[0].isupper()},
-    **{"Names": Names, "Numbers": Numbers, "Several": Several, "Fraction": Fraction},
-    **{"Split": Split, "Sequence": Sequence, "Recipe": _Recipe, "Run": _Run},
+    **{name: v for name, v in (vars(catalogue) | globals()).items() if name[0].isupper()},
+    **{"Recipe": _Recipe, "Run": _Run},
 }
 
 

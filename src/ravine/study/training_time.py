@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.engine.inputs import resolve_inputs
 from ravine.engine.programs import programs_of
 from ravine.engine.step_time import FORWARD, QUICK, seconds_per_step

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.execution import timing
 from ravine.engine.execution.device import device, kernel_threads, multiplies_bfloat16

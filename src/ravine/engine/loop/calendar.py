@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.errors import InputError
 from ravine.optim.scaling import batch_sizes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.engine.loop.record import Record, metrics_of
 from ravine.errors import InputError
 from ravine.measures import better_is

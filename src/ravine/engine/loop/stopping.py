@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.engine.loop.calendar import Calendar
 from ravine.errors import InputError
 from ravine.measures import better_is

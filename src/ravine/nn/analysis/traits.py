@@ -23,13 +23,9 @@ from ravine.nn.activations import ELU, LeakyReLU, Maxout, PReLU
 from ravine.nn.attention import Positions, SelfAttention, SinusoidalPositions, TransformerBlock
 from ravine.nn.convolution import ChannelPool, GlobalPool, LocallyConnected
 from ravine.nn.layers import Parallel, Residual, Transpose
-from ravine.nn.normalization import BatchNorm
-from ravine.nn.randomized import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
-from ravine.nn.recurrent import Recurrent
-from ravine.nn.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
-from ravine.nn.sequences import CharacterModel, SequenceClassifier
-from ravine.nn.stack import Stack, call
-from ravine.nn.tabular import (
+from ravine.nn.models.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
+from ravine.nn.models.sequences import CharacterModel, SequenceClassifier
+from ravine.nn.models.tabular import (
     CategoryTable,
     FeatureScale,
     MemberLinear,
@@ -38,7 +34,16 @@ from ravine.nn.tabular import (
     SharedLinear,
     TabularNetwork,
 )
-from ravine.nn.transformers import LanguageModel, NormalEmbedding, NormalLinear, SequenceTransformer
+from ravine.nn.models.transformers import (
+    LanguageModel,
+    NormalEmbedding,
+    NormalLinear,
+    SequenceTransformer,
+)
+from ravine.nn.normalization import BatchNorm
+from ravine.nn.randomized import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
+from ravine.nn.recurrent import Recurrent
+from ravine.nn.stack import Stack, call
 
 
 class Trait(Flag):

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine import durations
-from ravine.catalogue import Part, make
+from ravine.catalogue import Part, durations, make
 from ravine.errors import InputError, first_line
 from ravine.measures import better_is
 from ravine.optim.cycle import one_cycle_momentum

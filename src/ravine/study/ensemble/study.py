@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
 from ravine.engine.rows.population import Objective, joined, view

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ravine.engine.rows.population import Population, view
 from ravine.nn.analysis.traits import Trait, traits
-from ravine.nn.resnet import PadShortcut
+from ravine.nn.models.resnet import PadShortcut
 
 
 class Grouped:

@@ -13,8 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ravine import durations
-from ravine.catalogue import Count, Positive, Whole
+from ravine.catalogue import Count, Positive, Whole, durations
 from ravine.data.source import Batch
 from ravine.engine import snapshot
 from ravine.engine.run import Run

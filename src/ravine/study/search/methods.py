@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from ravine import durations
+from ravine.catalogue import durations
 from ravine.engine.loop.halving import Halving
 from ravine.errors import InputError, unknown
 from ravine.randomness import key

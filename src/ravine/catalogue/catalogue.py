@@ -2,8 +2,8 @@
 importing torch.
 
 The contract. Each file in ``FILES`` holds the techniques of one kind: every public
-function there is one, its name the technique's name, its keyword-only arguments (annotated in this
-module's vocabulary, or aliases of it in the same file) its fields, its docstring the documentation,
+function there is one, its name the technique's name, its keyword-only arguments (annotated in the
+words of ``vocabulary.py`` and the kinds below, or aliases of them in the same file) its fields, its docstring the documentation,
 its decorators marks that say what it is (``find("optimizer", "adam").marks``).
 Anything else starts with an underscore or is in another file. To add a technique is to write that one
 function.
@@ -16,25 +16,37 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
     create_model,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
-from ravine import durations, measures
+from ravine import measures
+from ravine.catalogue import vocabulary
+from ravine.catalogue.own import PREFIX, RECEIVES, Own, describe, missing
+from ravine.catalogue.part import Part
+from ravine.catalogue.signatures import parse_value, signatures
+from ravine.catalogue.vocabulary import (
+    MEMBER,
+    STRUCTURAL,
+    Count,
+    Decay,
+    Duration,
+    NonNegative,
+    PerMember,
+    Positive,
+    Probability,
+    Real,
+    Whole,
+)
 from ravine.errors import InputError, unknown, unnamed_file
-from ravine.own import PREFIX, RECEIVES, Own, describe, missing
-from ravine.part import Part
-from ravine.signatures import parse_value, signatures
 
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
@@ -51,47 +63,18 @@ FILES: dict[str, tuple[str, ...]] = {
     "initializer": ("nn.initializers",),
     "loss": ("nn.loss.losses", "nn.loss.margins"),
     "metric": ("nn.metrics",),
-    "model": ("nn.models", "nn.resnet", "nn.sequences", "nn.transformers", "nn.tabular"),
+    "model": (
+        "nn.models.feedforward",
+        "nn.models.resnet",
+        "nn.models.sequences",
+        "nn.models.transformers",
+        "nn.models.tabular",
+    ),
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),
     "schedule": ("optim.schedules",),
     "constraint": ("optim.constraints",),
     "step": (),  # a person's own alone
 }
-
-_T = TypeVar("_T")
-MEMBER = "may differ between the members of one population"
-STRUCTURAL = "is the same for all members of one population"
-
-# The vocabulary of technique signatures.
-PerMember = Annotated[_T, MEMBER]
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-# a running average's memory
-Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
-Whole = Annotated[int, Field(strict=True, ge=0)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Integer = Annotated[int, Field(strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
-Pair = Count | tuple[Count, Count]  # one number for both directions, or (height, width)
-ColumnKind = Literal[  # what a column of a table is read as; the longer ones say how it is written
-    "number", "number 1,234.5", "number 1.234,5", "category", "flag", "text", "identifier",
-    "date", "date d/m/Y", "date m/d/Y",
-]  # fmt: skip
-Columns = dict[Text, ColumnKind]  # column -> kind, of the columns that the recipe decides
-
-
-def _duration(value: object) -> str:
-    amount, unit = durations.parse(value)
-    if unit == "%" and amount > 100:
-        raise InputError("", got=value, expected="at most 100%")
-    return durations.canonical(value)
-
-
-_DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ep|it|%)\s*$"}
-Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 
 
 @dataclass(frozen=True)
@@ -225,7 +208,7 @@ ALWAYS_PER_MEMBER = ("optimizer", "schedule", "initializer", "constraint")
 
 _VOCABULARY: dict[str, Any] = {
     name: value
-    for name, value in globals().items()
+    for name, value in (vars(vocabulary) | globals()).items()
     if not name.startswith("_") and name[0].isupper()
 }
 

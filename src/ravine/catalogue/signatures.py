@@ -20,7 +20,7 @@ def signatures(
 
     ``words``: what annotations may name; ``marks`` are added to every one.
     """
-    path = Path(__file__).parent.joinpath(*file.split(".")).with_suffix(".py")
+    path = Path(__file__).parents[1].joinpath(*file.split(".")).with_suffix(".py")
     vocabulary = dict(words)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
