@@ -28,6 +28,7 @@ BASE = {
     "locks",
     "measures",
     "machine",
+    "terminal",
     "version",
 }
 TECHNIQUES = {"data", "nn", "optim"}

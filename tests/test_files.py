@@ -88,6 +88,7 @@ def test_a_new_file_and_a_new_directory(tmp_path):
         (r"a file that does not exist yet|a new or empty directory", "files.py"),
         (r"splitlines\(\)\[0\]|lines\[0\]\[:", "errors.py"),
         (r"\bfcntl\b", "locks.py"),
+        (r"rich\.console|import.*TextColumn|from_markup", "terminal.py"),
     ],
 )
 def test_each_has_one_home(pattern, home):

@@ -10,9 +10,13 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 import hostile
+from ravine.app.cli import app
 from ravine.data.read import images
 from ravine.errors import InputError
 
@@ -179,3 +183,43 @@ def test_memory_is_in_proportion_to_the_file(tmp_path):
         print(f"{name}: {told}, {path.stat().st_size >> 10} KiB took {int(grown) >> 10} MiB")
         assert told == "refused", name
         assert int(grown) << 10 < MEMORY, f"{name}: {int(grown) >> 10} MiB"
+
+
+# --- what a person named is shown as it is written ------------------------------------------------
+
+MARK = "[/red][bold] :smile: [link=file:///x]a"
+
+
+def test_names_are_no_markup(tmp_path, monkeypatch):
+    """A path, a class, a column and a run that are called like the end of a style."""
+    monkeypatch.chdir(tmp_path)
+    folder, out = MARK.replace("/", ""), tmp_path / "[bold] run"
+    for name in ("[a] [red]", "[b]"):
+        (tmp_path / folder / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.full((8, 8, 3), 20 * number + len(name), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
+    (tmp_path / "[b].csv").write_text(
+        "[/red],[bold],target [/]\n" + "".join(f"{i},{i % 7},{'[/x]' if i % 2 else '[y]'}\n" for i in range(80)),
+    )  # fmt: skip
+    lines = [
+        ["data", folder],
+        ["data", "[b].csv"],
+        ["data", "[/red].csv"],
+        ["train", "[b].csv", "--set", "name=[/red]", "--epochs", "1", "--out", str(out)],
+        ["evaluate", str(out)],
+        ["summary", str(out)],
+        ["catalogue", "[/red]"],
+        ["train", "--set", "model=[/red]"],
+        ["compare", "[b].csv", "--set", "optimizer.lr=0.1", "--vary", "model=[/red]"],
+    ]
+    for line in lines:
+        done = CliRunner().invoke(app, line)
+        assert done.exception is None or isinstance(done.exception, SystemExit), (
+            line,
+            done.exc_info,
+        )
+        assert "Traceback" not in done.output
+    shown = CliRunner().invoke(app, ["data", "[b].csv"]).output
+    assert "[/red]" in shown
+    assert "[/x]" in shown

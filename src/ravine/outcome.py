@@ -6,17 +6,16 @@ import shlex
 import statistics
 from typing import Any
 
-from rich.console import Console
-
 from ravine import measures
 from ravine.report.listing import inline
+from ravine.terminal import console, styled
 
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 TYPED = 160  # characters of edits that are shown
 # strength up to which nothing but the course speaks for a finding; above it an experiment does
 SEEN = 0.9
 TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
-_console = Console(stderr=True)
+_console = console()
 
 
 def outcome(runs: list[Any]) -> dict[str, Any]:
@@ -57,7 +56,10 @@ def print_outcome(runs: list[Any], last: str = "") -> None:
         value = found[name]
         shown = f"{value:.2%}" if measures.is_percent(name) else f"{value:.4g}"
         _console.print(
-            f"[bold]{name.replace('val_', 'validation ').replace('test_', 'test ')}[/]: {shown}{many}",
+            styled(
+                (name.replace("val_", "validation ").replace("test_", "test "), "bold"),
+                f": {shown}{many}",
+            ),
             highlight=False,
         )
     stopped = (
@@ -71,7 +73,7 @@ def print_outcome(runs: list[Any], last: str = "") -> None:
     )
     _console.print(f"execution: {runs[0].events_of('execution')[0]['text']}", highlight=False)
     for event in [event for kind in TROUBLES for event in runs[0].events_of(kind)][:5]:
-        _console.print(f"[yellow]{event['text']}[/]", highlight=False)
+        _console.print(styled((event["text"], "yellow")), highlight=False)
     print_findings([event["data"] for event in runs[0].events_of("finding")])
     _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
     if last:
@@ -83,7 +85,7 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
     follows from."""
     for place, finding in enumerate(findings[:most]):
         _console.print(
-            f"[bold red]{finding['code']}[/] ({finding['where']}): {finding['evidence']}",
+            styled((finding["code"], "bold red"), f" ({finding['where']}): {finding['evidence']}"),
             highlight=False,
         )
         above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)

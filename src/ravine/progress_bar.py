@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Column
+
+from ravine.terminal import console, text_column
 
 if TYPE_CHECKING:
     from ravine.engine.loop.progress import Progress as Now
@@ -24,15 +25,15 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Now], None]]:
         yield lambda now: None
         return
     columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
+        text_column("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:3.0f} %"),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[metrics]}"),
+        text_column("{task.percentage:3.0f} %"),
+        text_column("{task.fields[rate]}"),
+        text_column("{task.fields[metrics]}"),
         TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)),
-        TextColumn("left"),
+        text_column("left"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console()) as bar:
         task = bar.add_task("", total=None, epoch="0", rate="", metrics="")
 
         def show(now: Now) -> None:

@@ -332,13 +332,14 @@ def _finish(runs: list[Any], quiet: bool, as_json: bool, *, baselines: bool = Fa
 
 
 def _table(title: str, rows: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from ravine.terminal import console
 
     table = Table(title=title, show_header=False)
     for name, value in rows.items():
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
-    Console(stderr=True).print(table)
+    console().print(table)
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -20,8 +19,9 @@ from ravine.data.pipeline import Pipeline
 from ravine.data.tables.decisions import LEFT_OUT
 from ravine.recipe import Data, Recipe
 from ravine.report import sheets as sheets
+from ravine.terminal import console
 
-_console = Console(stderr=True)
+_console = console()
 _MOST_CLASSES, _EACH = 20, 10  # rows and columns of a sheet by class
 _ROWS, _COLUMNS = 8, 10  # of a table in the terminal
 

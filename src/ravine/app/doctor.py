@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
     TaskProgressColumn,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -30,6 +28,7 @@ from ravine.files import new_file, write_text
 from ravine.outcome import print_findings
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
+from ravine.terminal import console, styled, text_column
 
 
 def consult(
@@ -75,7 +74,7 @@ def consult(
                 *proof.besides,
                 *([f"written to {place}"] if proof.accepted else []),
             ]
-            Console(stderr=True).print("\n".join(lines), highlight=False, markup=False)
+            console().print("\n".join(lines), highlight=False)
         found["cure"] = proof.to_dict() | {"file": str(place) if proof.accepted else None}
     return found
 
@@ -93,10 +92,10 @@ def _recipe_of(run: Path, member: int) -> Recipe:
 def _pulse(text: str, quiet: bool) -> Iterator[None]:
     """A bar that moves while something of unknown length goes on, and vanishes; on standard
     error."""
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
+    columns = text_column("{task.description}"), BarColumn(), TimeElapsedColumn()
+    out = console()
     with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
+        *columns, console=out, disable=quiet or not out.is_terminal, transient=True
     ) as bar:
         bar.add_task(text, total=None)
         yield
@@ -107,23 +106,22 @@ def _bar(quiet: bool) -> Iterator[trial.Report]:
     """The part of the budget that is spent, what is being trained, and the time left; on standard
     error."""
     columns = (
-        TextColumn("proof: {task.description}"),
+        text_column("proof: {task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("left"),
+        text_column("left"),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+    with Progress(*columns, console=console(), disable=quiet) as bar:
         task = bar.add_task("first candidates", total=1.0)
         yield lambda part, what: bar.update(task, completed=part, description=what)
 
 
 def _show(diagnosis: Diagnosis) -> None:
     colour = {"healthy": "green", "sick": "red"}.get(diagnosis.verdict, "yellow")
-    Console(stderr=True).print(
-        f"[bold {colour}]{diagnosis.verdict}[/] {diagnosis.why}", highlight=False
-    )
+    verdict = styled((diagnosis.verdict, f"bold {colour}"), f" {diagnosis.why}")
+    console().print(verdict, highlight=False)
     print_findings(as_tables(diagnosis.findings), most=10)
 
 

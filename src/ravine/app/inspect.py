@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
@@ -16,8 +15,9 @@ from ravine.catalogue.own import PREFIX
 from ravine.catalogue.reference import markdown, rows
 from ravine.errors import unknown
 from ravine.recipe import Recipe, json_schema
+from ravine.terminal import console, styled
 
-_console = Console(stderr=True)
+_console = console()
 
 
 def show_summary(recipe: Recipe) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def show_catalogue(name: str | None) -> dict[str, Any]:
     """The whole catalogue, one kind, one technique, or the recipe's JSON schema."""
     if name == "recipe":
         schema = json_schema()
-        Console().print_json(json.dumps(schema)) if _console.is_terminal else None
+        console(stderr=False).print_json(json.dumps(schema)) if _console.is_terminal else None
         return schema
     if name is None or name in FILES:
         kinds = [name] if name else list(FILES)
@@ -82,13 +82,13 @@ def _print_kind(kind: str) -> None:
     shown.add_column(style="bold", no_wrap=True)
     for technique in known(kind).values():
         shown.add_row(technique.name, technique.summary)
-    Console().print(shown)
+    console(stderr=False).print(shown)
 
 
 def _print_technique(technique: Technique) -> None:
-    console = Console()
-    console.print(f"[bold]{technique.name}[/] ({technique.kind})")
-    console.print(Markdown(markdown(technique.doc)))
+    out = console(stderr=False)
+    out.print(styled((technique.name, "bold"), f" ({technique.kind})"))
+    out.print(Markdown(markdown(technique.doc)))
     fields = Table(title="fields", title_justify="left")
     for column in ("field", "default", "value", "per member"):
         fields.add_column(column)
@@ -96,7 +96,7 @@ def _print_technique(technique: Technique) -> None:
         fields.add_row(
             row["name"], cell(row["default"]), row["value"], "yes" if row["per_member"] else ""
         )
-    console.print(fields)
+    out.print(fields)
 
 
 def _described(technique: Technique) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from ravine import measures
 from ravine.recipe import Recipe
 from ravine.report.overview import show_value
+from ravine.terminal import console
 
 if TYPE_CHECKING:
     from ravine.engine.loop.progress import Progress
@@ -34,7 +34,7 @@ class LiveTable:
 
     def __enter__(self) -> LiveTable:
         self._live = Live(
-            console=Console(stderr=True),
+            console=console(),
             refresh_per_second=2,
             get_renderable=self._table,
             transient=True,

@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from ravine import measures
@@ -21,6 +20,7 @@ from ravine.report import figures, run_page
 from ravine.report.overview import show_value
 from ravine.study.directory import Study
 from ravine.study.live import shortened
+from ravine.terminal import console
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
 
@@ -87,14 +87,14 @@ def write_page(study: Study, content: Page) -> None:
 
 def print_page(content: Page, path: Path) -> None:
     """The sentences and the first table, on standard error."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:  # a file has no width
-        console.width = 120
+    out = console(highlight=False)
+    if not out.is_terminal:  # a file has no width
+        out.width = 120
     for sentence in content.sentences:
-        console.print(sentence)
+        out.print(sentence)
     for table in content.tables[:1]:
-        console.print(_printed(table, console.width))
-    console.print(f"report: {path / 'report.html'}", soft_wrap=True)
+        out.print(_printed(table, out.width))
+    out.print(f"report: {path / 'report.html'}", soft_wrap=True)
 
 
 def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from ravine.errors import InputError, RavineError
 from ravine.files import atomic
+from ravine.terminal import console, text_column
 
 _BLOCK = 1 << 18
 
@@ -69,13 +69,13 @@ def _copy(response: Any, partial: Path, url: str, limit: int) -> str:
         raise too_large
     digest, size = hashlib.sha256(), 0
     columns = (
-        TextColumn("{task.description}"),
+        text_column("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
     )
     with (
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        Progress(*columns, console=console(), transient=True) as progress,
         partial.open("wb") as file,
     ):
         task = progress.add_task(Path(urlsplit(url).path).name, total=announced or None)

@@ -195,17 +195,17 @@ def _decoded(kept: Path) -> np.ndarray:
 
 
 def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
-    from rich.console import Console
     from rich.progress import track
 
     from ravine.data.read.images import load
+    from ravine.terminal import console
 
     joined, ends = stored[f"{part}_bytes"], stored[f"{part}_ends"]
     files = [joined[start:end].tobytes() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     pixels = np.empty((len(files), 3, 32, 32), np.uint8)
     shown: dict[str, Any] = {
         "description": f"decoding CIFAR-10 ({part}), once",
-        "console": Console(stderr=True),
+        "console": console(),
         "transient": True,
     }
     for start in track(range(0, len(files), 1000), **shown):
