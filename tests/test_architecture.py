@@ -25,6 +25,7 @@ BASE = {
     "recipe",
     "randomness",
     "rundir",
+    "claims",
     "locks",
     "measures",
     "machine",

@@ -8,7 +8,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -17,14 +17,14 @@ from torch import nn
 
 from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
-from ravine.engine.directory_record import describe, record_of
+from ravine.engine.directory_record import DirectoryRecord, describe, record_of
 from ravine.engine.execute import Report, execute
 from ravine.engine.execution.memory import give_back_freed_memory
 from ravine.engine.inputs import check_given_again, resolve_inputs
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hook, Hooks
 from ravine.engine.loop.loop import Interrupted, TrainingLoop
-from ravine.engine.programs import Model, Program, StartRows, programs_of
+from ravine.engine.programs import Model, Program, StartRows, groups_of, programs_of
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
 from ravine.engine.stored import Opened, open_with
@@ -153,6 +153,15 @@ def _own_random_state(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return call
 
 
+@dataclass(frozen=True)
+class Share:
+    """One program of a list of recipes, trained by one of several processes. Its members and its
+    number in the run directory are those that it has among all recipes."""
+
+    number: int
+    record: Callable[[DirectoryRecord], DirectoryRecord]  # what stands before the run directory
+
+
 @_own_random_state
 def train_many(
     recipes: Sequence[Recipe],
@@ -163,6 +172,7 @@ def train_many(
     quiet: bool = False,
     test: bool = True,
     width: int | None = None,
+    group: int | None = None,
     halving: Halving | None = None,
     rows: StartRows | None = None,
     trace: Sequence[str] = (),
@@ -170,37 +180,43 @@ def train_many(
     doctor: bool = False,
     written: str | None = None,
     hooks: Hooks | None = None,
+    share: Share | None = None,
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the
     recipes' order.
 
     ``test=False`` leaves the test part untouched, for searches that choose among the runs. At most
     ``width`` members of a program train at a time: the others take the rows of those that end, or
-    that ``halving`` drops. ``rows`` are the weights to start from and the pruning masks; ``trace``
-    are places of the run (``"0it"``, ``"2ep"``) whose weights are kept; ``report`` is called with
-    the progress instead of drawing a bar. ``doctor`` stores the doctor's findings with the run;
-    ``written`` is kept as recipe.toml: the recipe for people, with the reasons of its choices.
+    that ``halving`` drops. At most ``group`` members make a population, so that processes can share
+    a program. ``rows`` are the weights to start from and the pruning masks; ``trace`` are places of
+    the run (``"0it"``, ``"2ep"``) whose weights are kept; ``report`` is called with the progress
+    instead of drawing a bar. ``doctor`` stores the doctor's findings with the run; ``written`` is
+    kept as recipe.toml: the recipe for people, with the reasons of its choices. ``share`` trains one
+    program alone: the run directory is then a part of one.
     """
     if not recipes:
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
     resolved = [resolve_inputs(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [each[0] for each in resolved], resolved[0][1], resolved[0][2]
-    programs = programs_of(recipes, module, arrays, test=test, width=width)
+    only = share.number if share else None
+    programs = programs_of(recipes, module, arrays, test=test, width=width, group=group, only=only)
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
-    facts = _facts(programs, **options) | {"doctor": doctor}
+    facts = _facts(programs, groups_of(recipes, group), group=group, **options)
+    facts["doctor"] = doctor
     options["hooks"] = hooks
     rundir = RunDir.create(None if out is None else Path(out), recipes, facts=facts)
     if written is not None:
         write_text(rundir.path / "recipe.toml", written)
     for program in programs:
         describe(program, rundir)
-    if rows is not None:
-        rows.write_to(programs)
-        options["mask"] = rows.mask
     checkup = _examined(programs, module, rundir) if doctor else None
-    record = record_of(rundir)
-    loops = [TrainingLoop(program, record(program), **options) for program in programs]
-    return _run(loops, rundir, module, quiet, report, checkup)
+    record, loops = record_of(rundir, share.record if share else None), []
+    for program in programs:
+        if rows is not None:
+            rows.write_to(program)
+            options["mask"] = rows.of(program.members).mask
+        loops.append(TrainingLoop(program, record(program), **options))
+    return _run(loops, rundir, module, quiet, report, checkup, share)
 
 
 @_own_random_state
@@ -215,6 +231,7 @@ def resume(
     on_step: Hook | None = None,
     quiet: bool = False,
     report: Report | None = None,
+    share: Share | None = None,
 ) -> list[Run]:
     """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to
     a later end.
@@ -231,21 +248,16 @@ def resume(
     check_given_again(recipes[0], module, data, directory)
     for text in differences(recipes):
         rundir.add_event(0, None, "own", text)
-    width, halving = facts.get("width"), facts.get("halving")
-    programs = programs_of(recipes, module, data, test=facts.get("test", True), width=width)
-    for program in programs:
-        if rundir.data_path(program.number).exists():
-            check_data(program, rundir)
-        else:  # it was killed before it had begun
-            describe(program, rundir)
+    programs = _programs_of_stored(rundir, recipes, module, data, share)
+    halving = facts.get("halving")
     checkup = _examined(programs, module, rundir) if facts.get("doctor") else None
-    record = record_of(rundir)
+    record = record_of(rundir, share.record if share else None)
 
     def loop_of(program: Program) -> TrainingLoop:
         return TrainingLoop(
             program,
             record(program),
-            width=width,
+            width=facts.get("width"),
             halving=Halving(**halving) if halving else None,
             trace=facts.get("trace", ()),
             hooks=Hooks(on_epoch, on_step),
@@ -261,7 +273,7 @@ def resume(
     for loop in loops:
         loop.save()
         forget_later(loop, rundir)
-    return _run(loops, rundir, module, quiet, report, checkup)
+    return _run(loops, rundir, module, quiet, report, checkup, share)
 
 
 # --- around the loops -----------------------------------------------------------------------------
@@ -274,8 +286,10 @@ def _run(
     quiet: bool,
     report: Report | None,
     checkup: Checkup | None,
+    share: Share | None = None,
 ) -> list[Run]:
-    """Run the loops, then the doctor's checkup and the report; the runs that came out."""
+    """Run the loops, then the doctor's checkup and the report; the runs that came out. A share has
+    no report: the whole has."""
     from ravine.progress_bar import progress_bar
 
     with progress_bar(quiet or report is not None) as bar:
@@ -288,6 +302,9 @@ def _run(
         with _doctor_may_fail(rundir):
             checkup.conclude(rundir)
     give_back_freed_memory()
+    if share is not None:
+        rundir.close()
+        return []
     # what draws is not held in memory while networks train
     from ravine.report.run_page import write_report
 
@@ -300,6 +317,28 @@ def _run(
         Run(opened, member, module=copy.deepcopy(module) if shared else module)
         for member in range(members)
     ]
+
+
+def _programs_of_stored(
+    rundir: RunDir, recipes: Sequence[Recipe], module: Model, data: Any, share: Share | None
+) -> list[Program]:
+    """The programs of a run directory, or the one of a share; their data are those of the run."""
+    facts, only = rundir.facts, share.number if share else None
+    programs = programs_of(
+        recipes,
+        module,
+        data,
+        test=facts.get("test", True),
+        width=facts.get("width"),
+        group=facts.get("group"),
+        only=only,
+    )
+    for program in programs:
+        if rundir.data_path(program.number).exists():
+            check_data(program, rundir)
+        else:  # it was killed before it had begun
+            describe(program, rundir)
+    return programs
 
 
 def _examined(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
@@ -324,19 +363,23 @@ def _doctor_may_fail(rundir: RunDir) -> Iterator[None]:
 
 
 def _facts(
-    programs: Sequence[Program], width: int | None, halving: Halving | None, trace: Sequence[str]
+    programs: Sequence[Program],
+    groups: Sequence[list[int]],
+    *,
+    group: int | None,
+    width: int | None,
+    halving: Halving | None,
+    trace: Sequence[str],
 ) -> dict[str, Any]:
+    """What resuming needs beside the recipes; of programs that others train, their members alone."""
+    listed: list[dict[str, Any]] = [{"members": members} for members in groups]
+    for p in programs:
+        listed[p.number] |= {"execution": p.execution.to_dict(), "answers": p.answers.to_dict()}
     return {
-        "programs": [
-            {
-                "members": p.members,
-                "execution": p.execution.to_dict(),
-                "answers": p.answers.to_dict(),
-            }
-            for p in programs
-        ],
+        "programs": listed,
         "test": programs[0].test,
         "trace": list(trace),
         **({"width": width} if width else {}),
+        **({"group": group} if group else {}),
         **({"halving": halving.to_dict()} if halving else {}),
     }

@@ -30,7 +30,7 @@ from ravine.app.options import (
     starter_from,
     with_shortcuts,
 )
-from ravine.errors import RavineError
+from ravine.errors import InputError, RavineError
 
 app = typer.Typer(
     name="ravine",
@@ -114,12 +114,20 @@ def resume(
     after: Annotated[
         str | None, typer.Option("--after", help="Extend a finished run to this end, e.g. 40ep.")
     ] = None,
+    join: Annotated[
+        bool,
+        typer.Option("--join", help="Of a study: share the work with all who join, anywhere."),
+    ] = False,
+    workers: studies.Workers = None,
 ) -> None:
     """Continue an interrupted run or study (the result is bit for bit that of one that was not
     interrupted), or extend a finished run."""
     if (run / "study.json").is_file():
-        studies.resume_command(run, quiet, json_)
+        studies.resume_command(run, "join" if join else workers, quiet, json_)
         return
+    if join or workers:
+        option = "--join" if join else "--workers"
+        raise InputError(option, got=f"{run}, no study", expected="the directory of a study")
     from ravine.training import resume as resume_
 
     _finish(resume_(run, after=after, quiet=quiet or json_), quiet, json_)

@@ -29,8 +29,26 @@ Out = Annotated[
         "--out", help="The study directory; an interrupted one is continued by the same command."
     ),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="here|join",
+        help="Who trains: this process; every process that joins the study.",
+    ),
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        help="At most so many recipes of a program train together, so that workers can share one; "
+        "changes last digits.",
+    ),
+]
 COMMON: dict[str, tuple[Any, Any]] = {
     "out": (Out, None),
+    "workers": (Workers, None),
+    "group": (Group, None),
     "quiet": (Quiet, False),
     "json_": (Json, False),
 }
@@ -41,11 +59,11 @@ def commands() -> list[Callable[..., None]]:
     return [_command(declaration) for declaration in declarations().values()]
 
 
-def resume_command(directory: Path, quiet: bool, json_: bool) -> None:
+def resume_command(directory: Path, workers: str | None, quiet: bool, json_: bool) -> None:
     """Continue a study by what its directory says."""
     from ravine.study.declare import resume_study
 
-    _finish(resume_study(directory, quiet=quiet or json_), json_)
+    _finish(resume_study(directory, workers=workers, quiet=quiet or json_), json_)
 
 
 def _command(declaration: StudySignature) -> Callable[..., None]:
@@ -69,6 +87,8 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
             **subjects,
             **options,
             out=common["out"],
+            workers=common["workers"],
+            group=common["group"],
             quiet=common["quiet"] or common["json_"],
             command=command_line(),
         )

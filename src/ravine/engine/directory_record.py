@@ -49,9 +49,13 @@ class DirectoryRecord:
             snapshot.prune(self.rundir.latest_snapshots(self.number, lead), keep=2)
 
 
-def record_of(rundir: RunDir) -> Callable[[Program], DirectoryRecord]:
-    """What makes the record of a program in a run directory."""
-    return lambda program: DirectoryRecord(rundir, program.number)
+def record_of(
+    rundir: RunDir, before: Callable[[DirectoryRecord], DirectoryRecord] | None = None
+) -> Callable[[Program], DirectoryRecord]:
+    """What makes the record of a program in a run directory; ``before`` may look at what is
+    stored."""
+    before = before or (lambda record: record)
+    return lambda program: before(DirectoryRecord(rundir, program.number))
 
 
 def describe(program: Program, rundir: RunDir) -> None:

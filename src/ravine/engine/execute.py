@@ -14,6 +14,7 @@ from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.progress import Progress
 
 Report = Callable[[Progress], None]
+_ASKED: list[int] = []  # the signals noted while loops run
 
 
 def execute(loops: Sequence[TrainingLoop], report: Report = lambda progress: None) -> None:
@@ -32,11 +33,17 @@ def running(loop: TrainingLoop) -> Iterator[None]:
         yield
 
 
+def stop_asked() -> bool:
+    """Whether Ctrl-C or SIGTERM was noted while loops run: what waits within a block asks."""
+    return bool(_ASKED)
+
+
 @contextmanager
 def _deferred_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM are noted, so that the block ends, a snapshot is written and nothing is
     lost."""
-    asked: list[int] = []
+    asked = _ASKED
+    asked.clear()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
@@ -49,3 +56,4 @@ def _deferred_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        asked.clear()

@@ -51,24 +51,28 @@ class Program:
 
 @dataclass
 class StartRows:
-    """Where members start, instead of at their initialisers; all must share one program."""
+    """Where members start, instead of at their initialisers; all must be of one architecture."""
 
     theta: Tensor | None = None  # [P, D]
     mask: Tensor | None = None  # [P, D] bool; pruned weights are False, and stay zero
 
-    def write_to(self, programs: Sequence[Program]) -> None:
-        population = programs[0].population
-        for name, rows in (("theta", self.theta), ("mask", self.mask)):
-            if rows is not None and (len(programs) != 1 or rows.shape != population.theta.shape):
-                got = f"{name} of shape {tuple(rows.shape)} for {len(programs)} programs"
-                raise InputError(
-                    "rows", got=got, expected=f"one program and {tuple(population.theta.shape)}"
-                )
+    def of(self, members: Sequence[int]) -> StartRows:
+        """The rows of some of the members."""
+        chosen = [None if rows is None else rows[list(members)] for rows in (self.theta, self.mask)]
+        return StartRows(*chosen)
+
+    def write_to(self, program: Program) -> None:
+        """Let the members of a program start from their own among all rows."""
+        population, own = program.population, self.of(program.members)
+        for name, rows in (("theta", own.theta), ("mask", own.mask)):
+            if rows is not None and rows.shape != population.theta.shape:
+                expected = f"{tuple(population.theta.shape)}, one row for each member"
+                raise InputError("rows", got=f"{name} {tuple(rows.shape)}", expected=expected)
         with torch.no_grad():
-            if self.theta is not None:
-                population.theta.copy_(self.theta)
-            if self.mask is not None:
-                population.theta.mul_(self.mask.to(population.theta.device))
+            if own.theta is not None:
+                population.theta.copy_(own.theta)
+            if own.mask is not None:
+                population.theta.mul_(own.mask.to(population.theta.device))
 
 
 def programs_of(
@@ -79,12 +83,12 @@ def programs_of(
     test: bool = True,
     pipelines: dict[tuple[str, str], Pipeline] | None = None,
     width: int | None = None,
+    group: int | None = None,
+    only: int | None = None,
 ) -> list[Program]:
     """The recipes as programs: those that share one train as one population, of at most ``width``
-    rows. ``pipelines`` keeps data from call to call."""
-    groups: dict[str, list[int]] = {}
-    for member, recipe in enumerate(recipes):
-        groups.setdefault(recipe.program, []).append(member)
+    rows, and where there is a ``group`` of at most so many members. ``only`` is the number of the
+    one program that is made. ``pipelines`` keeps data from call to call."""
     pipelines = {} if pipelines is None else pipelines
     return [
         program_of(
@@ -97,7 +101,21 @@ def programs_of(
             test=test,
             width=width,
         )
-        for number, members in enumerate(groups.values())
+        for number, members in enumerate(groups_of(recipes, group))
+        if only in (None, number)
+    ]
+
+
+def groups_of(recipes: Sequence[Recipe], most: int | None = None) -> list[list[int]]:
+    """The places of the recipes that train together, in the order in which they come; at most
+    ``most`` in a group."""
+    found: dict[str, list[int]] = {}
+    for member, recipe in enumerate(recipes):
+        found.setdefault(recipe.program, []).append(member)
+    return [
+        members[first : first + (most or len(members))]
+        for members in found.values()
+        for first in range(0, len(members), most or len(members))
     ]
 
 

@@ -16,13 +16,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypedDict
 
+from ravine.catalogue import Count
+from ravine.claims import Claim
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
+from ravine.rundir.rundir import fresh_path
 from ravine.starters.start import start
 from ravine.study.directory import Study, read_request
 from ravine.study.page import Page, print_page, write_page
-from ravine.study.signature import StudySignature, declaration_of, declarations
+from ravine.study.signature import Option, StudySignature, declaration_of, declarations
+from ravine.study.workers.joined import join
 
 P = ParamSpec("P")
 Conclusion = tuple[dict[str, Any], Page]
@@ -36,6 +40,8 @@ class Common(TypedDict, total=False):
     out: str | Path | None  # the study directory; the same call continues an interrupted study
     quiet: bool  # no progress, no closing lines
     command: str  # how the study was called, for its report
+    workers: str | None  # who trains: "here", "join", "ray" or "ray:ADDRESS"
+    group: int | None  # at most so many recipes of a program train together
 
 
 def study(function: Callable[Concatenate[Study, P], Conclusion]) -> Callable[P, dict[str, Any]]:
@@ -54,9 +60,18 @@ def study(function: Callable[Concatenate[Study, P], Conclusion]) -> Callable[P, 
 
 
 def resume_study(
-    directory: str | Path, *, model: Any = None, data: Any = None, quiet: bool = False
+    directory: str | Path,
+    *,
+    model: Any = None,
+    data: Any = None,
+    quiet: bool = False,
+    workers: str | None = None,
 ) -> dict[str, Any]:
-    """Continue a study by what its directory says: what is finished is read, the rest is done."""
+    """Continue a study by what its directory says: what is finished is read, the rest is done.
+
+    ``workers``: who trains, unless as before; "join": together with every other process that calls
+    this on the same directory.
+    """
     request = read_request(Path(directory))
     known = declarations()
     if request["kind"] not in known:
@@ -69,6 +84,7 @@ def resume_study(
         recipe = next(s.name for s in known[request["kind"]].subjects if not s.is_run)
         subjects[recipe] = Recipe(**request["recipe"])
     common = {"model": model, "data": data, "out": directory, "quiet": quiet}
+    common |= {"workers": workers or request.get("workers"), "group": request.get("group")}
     return known[request["kind"]].function()(**subjects, **request["options"], **common)
 
 
@@ -91,25 +107,35 @@ def _conduct(
         subject.name: _subject(given[subject.name], subject.is_run, options, common["model"])
         for subject in declaration.subjects
     }
+    _check_group(common["group"])
     first = next(iter(subjects.values()))
+    recipe = first if isinstance(first, Recipe) else first.recipe
     runs = {name: found for name, found in subjects.items() if not isinstance(found, Recipe | None)}
-    opened = Study(
-        declaration.name,
-        first if isinstance(first, Recipe) else first.recipe,
-        options,
-        runs={name: _place(found) for name, found in runs.items()},
-        **common,
-    )
-    try:
-        summary, page = function(opened, **subjects, **options)
-        opened.begin()
-        write_page(opened, page)
-        summary = opened.write_summary(summary)
-    finally:
-        opened.release()
-    if not opened.quiet:
-        print_page(page, opened.path)
-    return summary
+
+    def whole(claim: Claim | None = None) -> dict[str, Any]:
+        places = {name: _place(found) for name, found in runs.items()}
+        name = declaration.name
+        opened = Study(name, recipe, options, runs=places, claim=claim, **common)
+        try:
+            summary, page = function(opened, **subjects, **options)
+            opened.begin()
+            write_page(opened, page)
+            summary = opened.write_summary(summary)
+        finally:
+            opened.release()
+        if not opened.quiet:
+            print_page(page, opened.path)
+        return summary
+
+    if common["workers"] != "join":
+        return whole()
+    common["out"] = Path(common["out"] or fresh_path(f"{declaration.name}-{recipe.name}"))
+    given = {name: common[name] for name in ("model", "data", "quiet")}
+    return join(common["out"], whole, **given)
+
+
+def _check_group(group: Any) -> None:
+    Option("group", "--group", Count | None, None, "").checked(group)
 
 
 def _public(function: Callable[..., Any]) -> inspect.Signature:

@@ -9,7 +9,6 @@ is missing is computed.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,25 @@ import torch
 from torch import Tensor
 
 from ravine.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.claims import Claim
 from ravine.engine import snapshot
 from ravine.engine.loop.loop import Interrupted
-from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
-from ravine.engine.stored import Opened, open_with
-from ravine.errors import InputError, RavineError
+from ravine.errors import InputError
 from ravine.files import new_directory, plain, to_json, write_text
 from ravine.locks import Lock
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir, environment, fresh_path
-from ravine.training import resume, train_many
+from ravine.study.workers.choice import executor_of
+from ravine.study.workers.executor import Here, Report, Stage
 
 FORMAT = 2
-Report = Callable[[Progress], None]
 
 
 class Study:
     """One study in its directory; ``model`` and ``data`` are what was given in Python, as for
-    ``train``.
+    ``train``. ``workers`` says who trains its stages; at most ``group`` members of a program then
+    train together, so that workers can share one.
 
     ``out`` may hold the same study, finished or interrupted. A new directory is written when the
     first work begins, so that a study may still refuse its input.
@@ -54,6 +53,9 @@ class Study:
         data: Any = None,
         quiet: bool = False,
         command: str = "",
+        workers: str | None = None,
+        group: int | None = None,
+        claim: Claim | None = None,
     ):
         self.kind, self.recipe, self.options = kind, recipe, dict(options)
         self.model, self.data, self.quiet = model, data, quiet
@@ -64,6 +66,7 @@ class Study:
             "recipe": recipe.to_dict(explicit=True),
             "runs": dict(runs or {}),
             "options": self.options,
+            "group": group,
         }
         given = [name for name, value in (("model", model), ("data", data)) if value is not None]
         self._request = {
@@ -71,8 +74,11 @@ class Study:
             **json.loads(json.dumps(own)),
             "command": command or f"ravine.{kind}(…)",
             "given": given,
+            "workers": workers,
             "facts": environment(),
         }
+        self._executor = executor_of(workers, given, self.path)
+        self._claim = claim
         self._lock = Lock(self.path)
         self._begun = (self.path / "study.json").is_file()
         if self._begun:
@@ -104,6 +110,8 @@ class Study:
             ) from None
         self._lock.take()
         write_text(self.path / "study.json", json.dumps(self._request, indent=1))
+        if self._claim is not None:
+            self._claim.take()
         self._begun = True
 
     def release(self) -> None:
@@ -112,7 +120,7 @@ class Study:
 
     def _check_same(self, own: Mapping[str, Any]) -> None:
         found = read_request(self.path)
-        different = [name for name in own if found[name] != self._request[name]]
+        different = [name for name in own if found.get(name) != self._request[name]]
         if different:
             raise InputError(
                 "--out",
@@ -145,32 +153,27 @@ class Study:
         """The runs of a stage, trained now, resumed, or read; ``how`` as for ``train_many``
         (``test`` is off). ``data`` is the stage's own, where it is not the study's."""
         self.begin()
-        place = self.path / "runs" / stage
         self.stages.append(stage)
-        module, arrays = self.model, self.data if data is None else data
+        handed = Stage(
+            stage,
+            self.path / "runs" / stage,
+            self.path / "shared" / stage,
+            recipes,
+            {"test": False, **how, "group": self._request["group"]},
+            self.model,
+            self.data if data is None else data,
+            self.quiet,
+            report,
+        )
         try:
-            if not _begun(place):
-                shutil.rmtree(place, ignore_errors=True)
-                how = {"test": False, **how}
-                return train_many(
-                    recipes,
-                    model=module,
-                    data=arrays,
-                    out=place,
-                    quiet=self.quiet,
-                    report=report,
-                    **how,
-                )
-            with RunDir.open(place) as found:
-                finished = found.state == "finished"
-            if not finished:
-                return resume(place, model=module, data=arrays, quiet=self.quiet, report=report)
+            if handed.finished:
+                return handed.runs()
+            # data of the stage's own are in this process alone
+            return (self._executor if data is None else Here()).train(handed)
         except Interrupted as error:
             raise Interrupted(
                 f"{str(error).partition(';')[0]}; ravine resume {self.path} continues the study"
             ) from None
-        opened = Opened(open_with(place))
-        return [Run(opened, member, module=module) for member in range(len(recipes))]
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """A piece of work whose result is plain data; computed once, then read."""
@@ -242,13 +245,3 @@ def read_request(path: Path) -> dict[str, Any]:
             "study", got=str(path), expected="a study that this version of Ravine reads"
         )
     return request
-
-
-def _begun(place: Path) -> bool:
-    """Whether a stage can be resumed; one that was killed before its first snapshot
-    begins anew."""
-    try:
-        with RunDir.open(place) as found:
-            return any(found.begun(program) for program in range(len(found.facts["programs"])))
-    except RavineError:
-        return False

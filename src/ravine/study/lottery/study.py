@@ -111,20 +111,27 @@ def _dense(study: Study, live: LiveTable, rows: list[dict[str, Any]]) -> Base:
         report=live.stage("dense", recipes, _labels(recipes)),
     )
     module = study.model if callable(study.model) else None
-    trace = RunDir.open(runs[0].directory).trace_snapshots(0)
-    if not trace:
-        raise InputError(
-            "--rewind",
-            got=study.options["rewind"],
-            expected="a step of the run: its schedule ends before",
-        )
-    origin = snapshot.read(trace[0])[0]["theta"]
+    origin = _traced(runs, study.options["rewind"])
     pipeline = measuring.pipeline_of(recipes[0], study.data)
     fresh = study.arrays("fresh", lambda: {"theta": initial_rows(others, pipeline, module)})[
         "theta"
     ]
     rows += _measured(DENSE, runs, [1.0] * len(runs), 0)
     return Base(recipes, runs[0].layout, origin, fresh, finals(runs))
+
+
+def _traced(runs: Sequence[Run], rewind: str) -> Tensor:
+    """The weights [seeds, D] of the dense networks at the step of ``rewind``."""
+    found: dict[int, Tensor] = {}
+    with RunDir.open(runs[0].directory) as rundir:
+        for program in range(len(rundir.facts["programs"])):
+            for place in rundir.trace_snapshots(program)[:1]:
+                arrays, facts = snapshot.read(place)
+                found |= dict(zip(facts["members"], arrays["theta"], strict=True))
+    if len(found) < len(runs):
+        expected = "a step of the run: its schedule ends before"
+        raise InputError("--rewind", got=rewind, expected=expected)
+    return torch.stack([found[run.member] for run in runs])
 
 
 def _round(
