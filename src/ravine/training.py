@@ -213,7 +213,7 @@ def train_many(
     record, loops = record_of(rundir, share.record if share else None), []
     for program in programs:
         if rows is not None:
-            rows.write_to(program)
+            rows.write_to(program, len(recipes))
             options["mask"] = rows.of(program.members).mask
         loops.append(TrainingLoop(program, record(program), **options))
     return _run(loops, rundir, module, quiet, report, checkup, share)

@@ -61,13 +61,15 @@ class StartRows:
         chosen = [None if rows is None else rows[list(members)] for rows in (self.theta, self.mask)]
         return StartRows(*chosen)
 
-    def write_to(self, program: Program) -> None:
-        """Let the members of a program start from their own among all rows."""
-        population, own = program.population, self.of(program.members)
-        for name, rows in (("theta", own.theta), ("mask", own.mask)):
-            if rows is not None and rows.shape != population.theta.shape:
-                expected = f"{tuple(population.theta.shape)}, one row for each member"
-                raise InputError("rows", got=f"{name} {tuple(rows.shape)}", expected=expected)
+    def write_to(self, program: Program, count: int) -> None:
+        """Let the members of a program start from their own among the rows of all ``count``."""
+        population = program.population
+        wanted = (count, *population.theta.shape[1:])
+        for name, rows in (("theta", self.theta), ("mask", self.mask)):
+            if rows is not None and rows.shape != wanted:
+                got = f"{name} of shape {tuple(rows.shape)}"
+                raise InputError("rows", got=got, expected=f"{wanted}: a row for each recipe")
+        own = self.of(program.members)
         with torch.no_grad():
             if own.theta is not None:
                 population.theta.copy_(own.theta)
