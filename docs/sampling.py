@@ -419,6 +419,12 @@ MODELS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "rnn": ((28, 28), 10, {}),
     "lstm": ((28, 28), 10, {}),
     "gru": ((28, 28), 10, {}),
+    "hf": (
+        (3, 224, 224),
+        1000,
+        {"name": "ViT", "config": '{"model_type": "vit", "num_hidden_layers": 2}'},
+    ),
+    "timm": ((3, 224, 224), 1000, {}),
 }
 
 
@@ -428,6 +434,8 @@ def model(technique: Technique) -> Figure:
     characters = technique.name.startswith(("char", "gpt", "word"))
     if technique.name == "module":
         module: nn.Module = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    elif technique.name == "timm":  # timm's resnet18 has the layers of ours
+        module = build("resnet18", shape, outputs)
     else:
         module = build(
             {"kind": technique.name, **said}, shape, outputs, vocabulary=65 if characters else None

@@ -221,6 +221,8 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ): "word_bag",
         ("test_attention", "test_gpt_begins_as_gpt2_does", "GPT-2's deviations"): "gpt",
         ("test_tabular", "test_periodic_embedding_is_its_formula", "closed form"): "tabular",
+        ("test_published", "test_logits_are_transformers_own", "transformers"): "hf",
+        ("test_published", "test_timm_is_asked_for_network_and_normalisation", "its calls"): "timm",
         (
             "test_attention",
             "test_a_transformer_does_not_read_padding",

@@ -69,6 +69,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "nn.models.sequences",
         "nn.models.transformers",
         "nn.models.tabular",
+        "nn.models.pretrained",
     ),
     "optimizer": ("optim.optimizers", "optim.adaptive", "optim.adam", "optim.layerwise"),
     "schedule": ("optim.schedules",),

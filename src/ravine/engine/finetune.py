@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ravine.catalogue.part import Part
 from ravine.data.read.weights import read_weights
+from ravine.engine import published
 from ravine.engine.heads import head_name
 from ravine.engine.stored import Stored
 from ravine.errors import InputError
@@ -37,12 +39,12 @@ def carried_over(recipe: Recipe) -> tuple[Mapping[str, Tensor], Mapping[str, Any
     return Stored(str(recipe.start.weights)).preprocessing
 
 
-def load(model: nn.Module, start: Start) -> None:
+def load(model: nn.Module, start: Start, part: Part, outputs: int) -> None:
     """Copy the source's tensors into a model by name; a replaced head keeps its own initial
-    values."""
+    values. ``part`` is the model's of the recipe, with so many outputs."""
     if start.weights is None:
         return
-    source = _tensors(start)
+    source = _tensors(start, part, outputs)
     head = head_name(model) if start.head == "replace" else ""
     own = model.state_dict()
     with torch.no_grad():
@@ -64,7 +66,9 @@ def load(model: nn.Module, start: Start) -> None:
             tensor.copy_(source[name])
 
 
-def _tensors(start: Start) -> dict[str, Tensor]:
+def _tensors(start: Start, part: Part, outputs: int) -> dict[str, Tensor]:
     if is_run(start.weights):
         return Stored(Path(str(start.weights))).model.state_dict()
+    if part.kind in published.KINDS:
+        return published.tensors(part, str(start.weights), outputs)
     return read_weights(str(start.weights))

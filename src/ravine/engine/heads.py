@@ -93,3 +93,21 @@ def head_name(model: nn.Module) -> str:
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     ][-1]
+
+
+def body_patterns(model: nn.Module) -> list[str]:
+    """Patterns (``features.*``) that match every parameter but the head's.
+
+    >>> body_patterns(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+    ['0.*']
+    """
+    head = head_name(model).split(".")
+    found = []
+    for name, _ in model.named_parameters():
+        places = name.split(".")
+        if places[: len(head)] == head:
+            continue
+        shared = next(i for i, place in enumerate(places) if head[i : i + 1] != [place])
+        whole = places[: shared + 1]
+        found.append(".".join(whole) + (".*" if len(whole) < len(places) else ""))
+    return list(dict.fromkeys(found))

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ravine.catalogue import durations
 from ravine.catalogue.own import model_code, name_of
 from ravine.catalogue.part import Part
-from ravine.engine import finetune
+from ravine.engine import finetune, published
 from ravine.engine.programs import Model
 from ravine.errors import InputError
 from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
@@ -50,7 +50,7 @@ def resolve_inputs(
     if data is not None:
         changes["data.source"] = data
     recipe = finetune.with_stored_model(_with_keywords(renewed(recipe).edit(changes), fields))
-    return recipe, module, arrays
+    return published.completed(recipe), module, arrays
 
 
 def _with_keywords(recipe: Recipe, fields: dict[str, Any]) -> Recipe:

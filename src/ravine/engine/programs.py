@@ -221,7 +221,9 @@ def populate(
     population = Population(
         objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype
     )
-    if module is not None or any(own_parts([recipes[0].model, recipes[0].loss, recipes[0].step])):
+    first = recipes[0]
+    theirs = "foreign" in first.model.technique.marks
+    if theirs or module is not None or any(own_parts([first.model, first.loss, first.step])):
         population.global_seeds = [recipe.seed for recipe in recipes]
     return population
 
@@ -247,7 +249,7 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             torch.manual_seed(randomness.key(recipe.seed, "init"))
             own = shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
             model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
-    finetune.load(model, recipe.start)
+    finetune.load(model, recipe.start, recipe.model, pipeline.outputs)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     perturbed = recipe.regularize
     made = Objective(model, loss, perturbed.hard_negatives, perturbed.adversarial)

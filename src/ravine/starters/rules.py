@@ -17,6 +17,8 @@ EPOCH_BATCHES = 10  # at least so many batches an epoch
 SMALL_IMAGE = 32  # pixels of the longer side up to which images are taken as they are
 MANY_ROWS = 10_000  # from which an ensemble gains less and costs more
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
+TUNED_IMAGE = 224  # the same for a network that was trained before, on photographs of this size
+TUNED_STEPS = 300  # that fine-tuning needs at least
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Draft:
 
     fields: dict[str, Any] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+    least_steps: int = LEAST_STEPS  # under which a plan is too short to judge anything
     most_steps: int = 20_000  # more has no use for data of this size
     models: list[dict[str, Any]] = field(default_factory=list)  # from cheap to dear
     averaged: bool = False  # whether averaged weights are to be evaluated and kept
@@ -151,6 +154,22 @@ def sequences(facts: Facts, made: Draft) -> None:
     made.models = [{"kind": "char_gru" if every_step else "gru", "units": 64}]
     _adamw(made, lr=3e-3, decay=0.01)
     made.set("clip.norm", 1.0, "gradients through many steps can explode")
+
+
+def tuned(facts: Facts, made: Draft, body: list[str], layers: int) -> None:
+    """A network that was trained before, on other data: its new head first, then all of it, the
+    first layers least (Howard and Ruder, 2018). ``body`` are patterns of all parameters but the
+    head's."""
+    made.set("start.freeze", body, "at first the new last layer learns alone")
+    made.set("start.unfreeze", "20%", "then everything moves")
+    decay = round(0.1 ** (1 / max(layers - 1, 1)), 4)
+    why = f"of {layers} layers the first moves at a tenth of the last one's rate"
+    made.set("start.depth_decay", decay, why)
+    _adamw(made, lr=1e-3, decay=0.05)
+    made.least_steps = TUNED_STEPS
+    made.most_steps = max(
+        2 * TUNED_STEPS, 30 * math.ceil(facts.samples / made.fields["data.batch"])
+    )
 
 
 RULES: dict[str, Callable[[Facts, Draft], None]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ravine.errors import InputError
-from ravine.starters.rules import LEAST_STEPS, Draft
+from ravine.starters.rules import Draft
 
 MINUTES = 3.0  # where none are given: as long as a coffee takes
 SHARE = 0.9  # of the time is for planning and training; the doctor and the report take the rest
@@ -43,7 +43,7 @@ def plan(
     minutes: float | None,
     spent: float = 0.0,
 ) -> Plan:
-    """The largest network of the draft that has LEAST_STEPS twice over within the time, and as many
+    """The largest network of the draft that has its least steps twice over within the time, and as many
     epochs as fit (where few fit, steps), but no more than the data has use for.
 
     ``flops``: operations a sample of each of the draft's networks; a step of another network is
@@ -59,7 +59,7 @@ def plan(
         raise InputError("minutes", got=minutes, expected="more than 0")
     seconds = max(60 * SHARE * (minutes or MINUTES) - spent, 1.0)
     costs = [_epoch(cost, one / cost.flops, epoch_steps) for one in flops]
-    wanted = 2 * LEAST_STEPS / epoch_steps
+    wanted = 2 * made.least_steps / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
     fit = seconds / costs[chosen]
     most = fit if minutes else max(1, math.ceil(made.most_steps / epoch_steps))
@@ -71,8 +71,8 @@ def plan(
         if fit <= most
         else f"{steps:,} steps: data of this size has no use for more"
     )
-    if steps < LEAST_STEPS:
-        why_after += f"; under {LEAST_STEPS:,} steps is short, more minutes will help"
+    if steps < made.least_steps:
+        why_after += f"; under {made.least_steps:,} steps is short, more minutes will help"
     larger = len(flops) > 1
     why_model = f"the largest of {len(flops)} sizes that trains well in {given}" if larger else ""
     after = f"{steps}it" if epochs < FEW_EPOCHS else f"{int(epochs)}ep"

@@ -12,12 +12,24 @@ from ravine.data.pipeline import Pipeline, read_ahead
 from ravine.data.read.cache import data_root
 from ravine.data.read.folders import median_size
 from ravine.data.read.formats import find
+from ravine.engine import finetune, published
+from ravine.engine.heads import body_patterns, fitted_model
 from ravine.engine.programs import programs_of
 from ravine.engine.step_time import FORWARD, seconds_per_step
+from ravine.engine.stored import Stored
 from ravine.nn.analysis.layer_table import summarise
-from ravine.nn.build import build
+from ravine.nn.build import build, layout
+from ravine.nn.models.published import pair
 from ravine.recipe import Recipe
-from ravine.starters.rules import LARGE_IMAGE, SMALL_IMAGE, Draft, Facts, draft
+from ravine.starters.rules import (
+    LARGE_IMAGE,
+    SMALL_IMAGE,
+    TUNED_IMAGE,
+    Draft,
+    Facts,
+    draft,
+    tuned,
+)
 from ravine.starters.sizing import Cost, plan
 from ravine.starters.written import Starter
 
@@ -42,8 +54,7 @@ def starter(
     ('resnet9', 128)
     """
     began, edits = time.perf_counter(), dict(edits or {})
-    base = Recipe(data={"source": _bounded(dict(source))})
-    base = base.edit({path: value for path, value in edits.items() if path.startswith("data.")})
+    base, edits = _before(dict(source), edits)
     read_ahead(base.data, pipelines=3)  # to know the data, to time a step, and to train
     pipeline = Pipeline(base.data)
     facts = facts_of(pipeline)
@@ -52,7 +63,10 @@ def starter(
     if batch != "full" and pipeline.size("train") % int(batch) == 1:
         left = "one sample would be left over, too few for batch normalisation"
         made.set("data.last_batch", "drop", left)
-    made.models = [_with_own(model, edits) for model in made.models]
+    if base.start.weights:
+        _tune(made, facts, base, pipeline)
+    else:
+        made.models = _with_own(made.models, edits)
     recipe = base.edit({"name": _name(source)} | _open(made.fields, edits)).edit(
         {path: value for path, value in edits.items() if not path.startswith("model")}
     )
@@ -88,6 +102,52 @@ def facts_of(pipeline: Pipeline) -> Facts:
     )
 
 
+def _before(source: dict[str, Any], edits: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """The data, and what the person has chosen; a network or weights that were trained before are
+    then part of the recipe."""
+    said = {p: value for p, value in edits.items() if p.startswith(("data.", "model", "start."))}
+    asked = Recipe(data={"source": source}).edit(said)
+    found = published.completed(finetune.with_stored_model(asked))
+    if not found.start.weights:
+        data = {path: value for path, value in said.items() if path.startswith("data.")}
+        return Recipe(data={"source": _bounded(source, LARGE_IMAGE)}).edit(data), edits
+    if "head" not in found.start.model_fields_set:
+        found = found.edit({"start.head": "replace"})
+    if finetune.is_run(found.start.weights):
+        stored = Stored(str(found.start.weights)).recipe.data.source
+        if stored.kind == source["kind"] == "folder":
+            source = {k: v for k, v in stored.explicit().items() if k != "path"} | source
+    elif source["kind"] == "folder":
+        source = _bounded({"mode": "rgb"} | source, TUNED_IMAGE)
+    kept = {path: value for path, value in edits.items() if not path.startswith("model")}
+    return found.edit({"data.source": source} | kept), kept
+
+
+def _tune(made: Draft, facts: Facts, base: Recipe, pipeline: Pipeline) -> None:
+    """The draft for a network that was trained before; a published one of several image sizes."""
+    part = base.model
+    net = build(
+        fitted_model(base, pipeline.outputs),
+        pipeline.input_shape,
+        pipeline.outputs,
+        vocabulary=pipeline.vocabulary,
+    )
+    layers = 1 + max(entry.layer for entry in layout(net).entries)
+    tuned(facts, made, body_patterns(net), layers)
+    for given in (made.fields, made.why):  # its own was taken over
+        given.pop("data.preprocess", None)
+    made.why |= {
+        "start.weights": "training goes on from these weights",
+        "start.head": f"a new last layer for {facts.outputs} outputs",
+    }
+    made.models = [part.explicit()]
+    size = pair(part.size) if part.kind in published.KINDS else None
+    if size and min(size) >= TUNED_IMAGE:  # smaller images are cheaper, and less is seen
+        height, width = size
+        sizes = [(height * k // 7, width * k // 7) for k in (3, 5)]
+        made.models = [{**part.explicit(), "size": list(size)} for size in sizes] + made.models
+
+
 def _planned(
     recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: float | None, began: float
 ) -> tuple[Recipe, dict[str, str]]:
@@ -118,10 +178,13 @@ def _planned(
     return recipe.edit({"model": found.model} | _open(fields, edits)), why
 
 
-def _with_own(model: dict[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
-    """A network of the rules with what the person has chosen of it."""
+def _with_own(models: list[dict[str, Any]], edits: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The networks of the rules with what the person has chosen of them."""
     own = {path: value for path, value in edits.items() if path.startswith("model")}
-    return Recipe(model=model).edit(own).to_dict(explicit=True)["model"] if own else model
+    if not own:
+        return models
+    found = [Recipe(model=model).edit(own).to_dict(explicit=True)["model"] for model in models]
+    return [model for i, model in enumerate(found) if model not in found[:i]]
 
 
 def _flops(model: Mapping[str, Any], pipeline: Pipeline) -> float:
@@ -130,11 +193,11 @@ def _flops(model: Mapping[str, Any], pipeline: Pipeline) -> float:
     return max(float(found["flops"]), 1.0)
 
 
-def _bounded(source: dict[str, Any]) -> dict[str, Any]:
+def _bounded(source: dict[str, Any], longest: int) -> dict[str, Any]:
     """Photographs from a folder at a size that a processor can train on; their shape is kept."""
     if source["kind"] == "folder" and "size" not in source:
         height, width = median_size(find(source["path"], data_root(), "a folder", folder=True))
-        scale = min(1.0, LARGE_IMAGE / max(height, width))
+        scale = min(1.0, longest / max(height, width))
         if max(height, width) > SMALL_IMAGE:
             source["size"] = [max(8, round(height * scale)), max(8, round(width * scale))]
     return source

@@ -1,5 +1,5 @@
-"""Published weights from the Hugging Face hub: one safetensors file, fetched once, its sha256 kept
-beside it."""
+"""Published weights from the Hugging Face hub: a safetensors file and its configuration, fetched
+once, their sha256 kept beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ravine.errors import InputError, RavineError
 from ravine.files import write_text
 
 PREFIX = "hf:"
-LIMIT = 8 << 30  # bytes
+LIMIT = 8 << 30  # bytes of weights
+SMALL = 1 << 20  # bytes of a configuration
 _FORM = re.compile(r"hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?:/([\w./-]+\.safetensors))?")
 _FILE = "model.safetensors"
 
@@ -40,6 +41,19 @@ def weights(name: str, context: ssl.SSLContext | None = None) -> Path:
 
     Errors: another form of name, no network, a file that is too large or was changed since.
     """
+    return _fetched(name, None, LIMIT, context)
+
+
+def beside(name: str, file: str, context: ssl.SSLContext | None = None) -> Path:
+    """A small file of the same repository and revision: config.json, preprocessor_config.json.
+    Fetched and checked as the weights are.
+
+    Errors: as ``weights``; the repository has no such file.
+    """
+    return _fetched(name, file, SMALL, context)
+
+
+def _fetched(name: str, other: str | None, limit: int, context: ssl.SSLContext | None) -> Path:
     matched = _FORM.fullmatch(name)
     if matched is None or ".." in name:
         raise InputError(
@@ -49,14 +63,14 @@ def weights(name: str, context: ssl.SSLContext | None = None) -> Path:
             repair="for example hf:timm/resnet18.a1_in1k",
         )
     owner, model, revision, file = matched.groups()
-    revision, file = revision or "main", file or _FILE
+    revision, file = revision or "main", other or file or _FILE
     server = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     to = cache_root().parent / "weights" / owner / model / revision / file
     digest = to.with_name(to.name + ".sha256")
     if not to.exists():
         digest.unlink(missing_ok=True)
     url = f"{server}/{owner}/{model}/resolve/{revision}/{file}"
-    fetch(url, to, sha256=None, limit=LIMIT, context=context)
+    fetch(url, to, sha256=None, limit=limit, context=context)
     found = _sha256(to)
     if not digest.exists():
         write_text(digest, found + "\n")
