@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side are quicker with one thread each
     for library in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(library, "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is imported
 
 import hypothesis
 import pytest
@@ -20,6 +22,13 @@ from ravine.data.read import cache
 
 hypothesis.settings.register_profile("ravine", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ravine")
+
+# callbacks for libraries that need not be installed: without them their files cannot be imported
+collect_ignore = [
+    f"src/ravine/interop/{library}.py"
+    for library in ("lightning", "transformers", "skorch", "keras", "accelerate")
+    if find_spec(library) is None
+]
 
 PUBLISHED = {  # files of which one must be there
     "mnist": ("mnist/train-images*",),

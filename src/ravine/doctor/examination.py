@@ -23,10 +23,11 @@ from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.probes import look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
+from ravine.doctor.own_steps import examine_steps
 from ravine.doctor.table import before_training, given_course, is_of
 from ravine.doctor.verdict import WhatIf, verdict
 from ravine.engine.execution.device import kernel_threads
-from ravine.engine.programs import Model
+from ravine.engine.programs import Model, Program
 from ravine.recipe import Recipe
 
 STEPS = 200
@@ -78,6 +79,14 @@ def _diagnosed(
     with kernel_threads(1):  # beside busy neighbours several can be ten times slower
         shared.pipeline(recipe)
         stages.end("data")
+        own = shared.program([recipe], [0])
+        if own.population.objectives[0].own_step is not None:
+            most = 10**9 if steps is None else steps
+
+            def again(edited: Recipe) -> Program:
+                return shared.program([edited], [0])
+
+            return stages.noted(examine_steps(own, again, steps=most, seconds=seconds))
         program, found, work = _static(recipe, shared)
     stages.end("static")
     if program.seen is None:

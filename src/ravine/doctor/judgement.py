@@ -7,7 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Seen, look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
+from ravine.doctor.own_steps import Stepped, judge_steps, step_course
 from ravine.doctor.table import as_tables, before_training, given_course, ranked
 from ravine.doctor.verdict import verdict
 from ravine.engine.loop.calendar import plan_steps
@@ -53,7 +54,9 @@ def judge(
         raise InputError("member", got=member, expected=f"a number under {len(rundir.recipes)}")
     recipe = rundir.recipes[member]
     program = programs_of([recipe], module, arrays, test=False)[0]
-    untrained = _inspect(program)
+    if program.population.objectives[0].own_step is not None:
+        return _judge_steps(rundir, member, Stepped.of(program), module)
+    untrained = inspected(program)
     found = before_training(untrained)
     clock = {"static": round(time.monotonic() - began, 3)}
     course = course_of(
@@ -69,7 +72,23 @@ def judge(
     return diagnosis
 
 
-def _inspect(program: Program) -> Untrained:
+def _judge_steps(rundir: RunDir, member: int, untrained: Stepped, module: Model) -> Diagnosis:
+    """The diagnosis of a member that trained by a step of one's own."""
+    model = Run(rundir.path, member, module=_copied(module)).model
+    recipe, losses, epochs = rundir.recipes[member], rundir.steps(member), rundir.epochs(member)
+    norms = [row["grad_norm"] for row in epochs if "grad_norm" in row]
+    model = model.to(untrained.probe.batch.x.device)
+    course = step_course(model, untrained, recipe, losses, norms)
+    total = len(losses) if rundir.result(member) is not None else untrained.steps
+    return judge_steps(course, untrained, total)
+
+
+def _copied(module: Model) -> Model:
+    return copy.deepcopy(module) if isinstance(module, nn.Module) else module
+
+
+def inspected(program: Program) -> Untrained:
+    """What the checks before the first step read of a program."""
     first = program.population.objectives[0]
     return inspect_program(
         program.recipes[0], program.pipeline, first.model, copy.deepcopy(first.loss)
@@ -94,7 +113,7 @@ def course_of(
     module: Model,
 ) -> Course:
     """How members went, from the losses of their steps and the metrics of their epochs."""
-    base = _baseline(untrained)
+    base = baseline_of(untrained)
     curves = [_curve(rundir, member, base, untrained.pipeline) for member in members]
 
     def last() -> list[Seen]:
@@ -107,14 +126,14 @@ def course_of(
     return Course(untrained.case, curves, last, first, simple=lambda: explained(untrained))
 
 
-def _baseline(untrained: Untrained) -> Baseline:
+def baseline_of(untrained: Untrained) -> Baseline:
+    """What the best constant predictor reaches."""
     return baseline(untrained.loss, untrained.probe.y.cpu(), untrained.outputs, untrained.task)
 
 
 def _final(rundir: RunDir, member: int, untrained: Untrained, module: Model) -> Seen | None:
     """What a probe sees in a member as it ended, or as it last stood."""
-    own = copy.deepcopy(module) if isinstance(module, nn.Module) else module
-    model = Run(rundir.path, member, module=own).model.to(untrained.probe.x.device)
+    model = Run(rundir.path, member, module=_copied(module)).model.to(untrained.probe.x.device)
     few = slice(0, 256 if untrained.probe.x[0].numel() < 500 else 32)
     return look(model, untrained.loss, untrained.probe.x[few], untrained.probe.y[few])
 
@@ -127,20 +146,25 @@ def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> C
     curve = Curve(recipe, max(total, 1), losses, _norms(epochs, seen), base=base)
     if not seen:
         return curve
-    finite = losses[np.isfinite(losses)]
-    for part in range(STRETCHES + 1):
-        stretch = losses[max(0, (part - 1) * seen // STRETCHES) : max(1, part * seen // STRETCHES)]
-        curve.at.append(max(1, part * seen // STRETCHES) if part else 0)
-        curve.loss.append(float(np.nanmean(stretch)) if np.isfinite(stretch).any() else math.nan)
-    curve.failed = (
-        "diverged" if (result or {}).get("stopped") == "diverged" or not len(finite) else None
-    )
+    stretched(curve)
+    if (result or {}).get("stopped") == "diverged":
+        curve.failed = "diverged"
     named = [name for name in ("accuracy", "r2") if epochs and f"val_{name}" in epochs[0]]
     if epochs and "val_loss" in epochs[0]:
         curve.val_loss = [row["val_loss"] for row in epochs]
         curve.val_samples = pipeline.size("validation") if pipeline.has("validation") else 0
         curve.val_metric = [row[f"val_{named[0]}"] if named else -row["val_loss"] for row in epochs]
     return curve
+
+
+def stretched(curve: Curve) -> None:
+    """Measure a curve by the mean losses of equal parts of its steps."""
+    losses, seen = curve.losses, curve.seen
+    for part in range(STRETCHES + 1):
+        stretch = losses[max(0, (part - 1) * seen // STRETCHES) : max(1, part * seen // STRETCHES)]
+        curve.at.append(max(1, part * seen // STRETCHES) if part else 0)
+        curve.loss.append(float(np.nanmean(stretch)) if np.isfinite(stretch).any() else math.nan)
+    curve.failed = None if np.isfinite(losses).any() else "diverged"
 
 
 def _norms(epochs: Sequence[dict[str, Any]], steps: int) -> np.ndarray:
@@ -163,12 +187,17 @@ class Checkup:
 
     looked: list[tuple[Untrained, list[Finding], list[int]]]  # of each program, with its members
     module: Model = None
+    # of programs with a step of one's own
+    stepped: list[tuple[Stepped, list[int]]] = field(default_factory=list)
 
     @classmethod
     def of(cls, programs: Sequence[Program], module: Model = None) -> Checkup:
-        looked = []
+        looked, stepped = [], []
         for program in programs:
-            untrained = _inspect(program)
+            if program.population.objectives[0].own_step is not None:
+                stepped.append((Stepped.of(program), sorted(program.members)))
+                continue
+            untrained = inspected(program)
             found = before_training(untrained)
             untrained.model = nn.Identity()  # what trains is not held on to
             looked.append(
@@ -178,12 +207,19 @@ class Checkup:
                     sorted(program.members),
                 )
             )
-        return cls(looked, module)
+        return cls(looked, module, stepped)
 
     def conclude(self, rundir: RunDir) -> list[Finding]:
         """Store the findings on every member that has ended as events, and give them back
         ranked."""
         whole: list[Finding] = []
+        for own, members in self.stepped:
+            for member in members[:LOOKED_AT]:
+                if rundir.result(member) is not None:
+                    judged = _judge_steps(rundir, member, own, self.module)
+                    whose = member if len(rundir.recipes) > 1 else None
+                    steps = len(rundir.steps(member))
+                    whole += self._store(rundir, judged.findings, steps, whose)
         for untrained, found, members in self.looked:
             kinds: dict[str, list[int]] = {}
             for member in members:
@@ -195,8 +231,14 @@ class Checkup:
                 seen = [] if untrained.seen is None else [untrained.seen]
                 course = course_of(rundir, alike, untrained, lambda seen=seen: seen, self.module)  # type: ignore[misc]
                 findings = verdict(found, course).findings
-                for finding, data in zip(findings, as_tables(findings), strict=True):
-                    whose = alike[0] if len(rundir.recipes) > len(alike) else None
-                    rundir.add_event(course.steps, whose, "finding", finding.text, data)
-                whole += findings
+                whose = alike[0] if len(rundir.recipes) > len(alike) else None
+                whole += self._store(rundir, findings, course.steps, whose)
         return ranked(whole)
+
+    @staticmethod
+    def _store(
+        rundir: RunDir, findings: list[Finding], steps: int, whose: int | None
+    ) -> list[Finding]:
+        for finding, data in zip(findings, as_tables(findings), strict=True):
+            rundir.add_event(steps, whose, "finding", finding.text, data)
+        return findings

@@ -14,19 +14,16 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.doctor.declaration import Kind
 from ravine.doctor.finding import Diagnosis
-from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.loops import FEWEST, judge_loop, loop_course, moved
 from ravine.doctor.measure.course import Course, Loop
-from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Layer, Seen, measured_layer
-from ravine.doctor.table import is_of, ranked, symptoms
+from ravine.doctor.subject import Observed, Subject
+from ravine.errors import InputError
 from ravine.nn.analysis.traits import observed_traits
-from ravine.recipe import Recipe
 
 # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
 SHARE = 0.0015
@@ -35,7 +32,6 @@ FIRST = (1, 16, 64)  # steps that are always measured
 LOOKED = 2**17
 WAITING = 256  # losses that wait to be read
 KEPT = 4096  # losses kept; older ones are thinned to every second
-FEWEST = 20  # losses that say something
 LATEST = 5  # samples whose layers and gradients are judged, by their medians
 
 
@@ -57,9 +53,20 @@ class Watch:
     """Watches a training loop; see ``watch``."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | None = None
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        *,
+        every: int | None = None,
+        subject: Subject | None = None,
+        total: int | None = None,
     ):
-        self.model, self.optimizer, self.every = model, optimizer, every
+        self.model, self.optimizer, self.every = model, unwrapped(optimizer), every
+        self.parts = model  # whose layers and parameters are measured
+        self.subject, self.total = subject, total  # what is trained, and the steps of the plan
+        self.validations: list[float] = []
+        kind = type(getattr(self.optimizer, "optimizer", self.optimizer)).__name__
+        self._by_gradient = "SGD" in kind
         self.steps = 0
         self.samples: list[Sample] = []
         self.losses: list[float] = []
@@ -86,6 +93,10 @@ class Watch:
             self._take(loss)
         if steps >= self._due:
             self._attend()
+
+    def validation(self, loss: Tensor | float) -> None:
+        """Tell the watch a validation loss, for example after each epoch."""
+        self.validations.append(float(loss))
 
     def _attend(self) -> None:
         began = time.perf_counter()
@@ -137,7 +148,7 @@ class Watch:
         """Norms of the gradients and weights as they are now, in one transfer."""
         named = [
             (n, p)
-            for n, p in self.model.named_parameters()
+            for n, p in self.parts.named_parameters()
             if p.grad is not None and p.grad.layout == torch.strided
         ]
         lr = max((float(group["lr"]) for group in self.optimizer.param_groups), default=0.0)
@@ -160,14 +171,14 @@ class Watch:
             for (n, p), g, w in zip(named, gradients, weights, strict=True)
             if p.dim() > 1
         }
-        by_gradient = "SGD" in type(self.optimizer).__name__
-        move = lr * (norm if by_gradient else math.sqrt(sum(p.numel() for _, p in named)))
-        return Sample(self.steps, norm, lr, ratios, move / max(size, 1e-12))
+        count = sum(p.numel() for _, p in named)
+        update = moved(lr, norm, size, count, self._by_gradient)
+        return Sample(self.steps, norm, lr, ratios, update)
 
     # --- layers, during one forward pass ----------------------------------------------------------
 
     def _hook(self, sample: Sample) -> None:
-        for name, module in self.model.named_modules():
+        for name, module in self.parts.named_modules():
             if not list(module.children()) and not list(module.parameters(recurse=False)):
                 self._handles.append(module.register_forward_hook(self._recorder(name, sample)))
 
@@ -197,10 +208,9 @@ class Watch:
     def diagnose(self) -> Diagnosis:
         """``healthy``, ``sick`` or ``uncertain`` (too little was seen), with findings.
 
-        The findings are those of ``ravine doctor``, by the same thresholds. A loop does not say
-        what a constant predictor would reach, so the loss is measured against its own beginning,
-        and what is read from the loss alone makes no alarm: the losses of adversarial pairs and
-        contrastive losses need not fall, and a noisy regression may have learned at once.
+        With ``data`` and ``loss`` the loop is judged as ``ravine doctor RUN`` judges a run: against the
+        best constant predictor, by its data and by its plan. Without them its loss is measured against
+        its own beginning, and what is read from the loss alone makes no alarm.
         """
         self._unhook()
         self._read()
@@ -210,59 +220,37 @@ class Watch:
             "share_of_time": round(self.share, 4),
         }
         finite = [loss for loss in self.losses if math.isfinite(loss)]
-        if self._bad is None and len(finite) < FEWEST:
-            return Diagnosis(
-                "uncertain", measured=measured, why=f"{self.steps} steps say too little"
-            )
-        course = self._course(finite)
-        findings = ranked(symptoms(course))
-        if self._bad is not None:
-            why = f"the loss is not a number at step {self._bad}"
-            return Diagnosis("sick", findings, measured=measured, why=why)
-        first, last = course.loss_at(0.0), course.loss_at(1.0)
-        if course.plain:
-            why = f"the loss has fallen from {first:.4g} to {last:.4g}"
-            return Diagnosis("healthy", notes=findings, measured=measured, why=why)
-        why = f"the loss went from {first:.4g} to {last:.4g}"
-        if all(is_of(finding, Kind.LOSS_ALONE) for finding in findings):
-            return Diagnosis("uncertain", notes=findings, measured=measured, why=why)
-        return Diagnosis("sick", findings, measured=measured, why=why)
+        if self.subject is not None and len(finite) >= FEWEST:
+            norms = [s.norm for s in self.samples]
+            seen = Observed(self.losses, norms, self.steps, self.total, self.validations)
+            diagnosis = self.subject.judge(self.model, seen)
+            diagnosis.measured |= measured
+            return diagnosis
+        return judge_loop(self._course(), len(finite), measured)
 
     @property
     def share(self) -> float:
         """The part of the time since the beginning that measuring took."""
         return self._spent / max(time.perf_counter() - self._began, 1e-9)
 
-    def _course(self, finite: list[float]) -> Course:
-        """What was measured as one member's course, its loss measured against its beginning."""
-        levels = _levels(finite) or [1.0]
-        lowest = min(min(levels), 0.0)  # of losses that may be negative: counted from the lowest
-        levels = [level - lowest for level in levels]
-        begin = Baseline(max(levels[0], 1e-12), 0.0, max(levels[0], 1e-12))
-        losses = np.asarray(self.losses, dtype=float) - lowest
+    def _course(self) -> Course:
         before = [s for s in self.samples if self._bad is None or s.step <= self._bad]
-        norms = np.array([s.norm for s in before if math.isfinite(s.norm)] or [0.0])
-        curve = Curve(
-            Recipe(),
-            self.steps,
-            losses,
-            np.repeat(norms, -(-len(losses) // len(norms)))[: len(losses)],
-            at=[round(self.steps * (i + 1) / len(levels)) for i in range(len(levels))],
-            loss=levels,
-            base=begin,
-            failed=None if self._bad is None else "diverged",
+        loop = Loop(
+            self.samples[-1].lr if self.samples else 0.0,
+            [sample.update for sample in before],
+            self._by_gradient,
+            [sample.norm for sample in before],
+            self._bad,
         )
-        lr = self.samples[-1].lr if self.samples else 0.0
-        by_gradient = "SGD" in type(self.optimizer).__name__
-        moved = [sample.update for sample in before]
-        loop = Loop(lr, moved, by_gradient, norms.tolist(), self._bad)
-        seens = [self._seen(sample) for sample in self.samples if sample.layers][-LATEST:]
-        return Course(None, [curve], lambda: seens, lambda: seens[:1], loop=loop)
+        # of layers that run without PyTorch's hooks, as Keras's do, the gradients alone are known
+        looked = [s for s in self.samples if s.layers] or [s for s in self.samples if s.gradients]
+        seens = [self._seen(sample) for sample in looked[-LATEST:]]
+        return loop_course(self.losses, self.steps, loop, lambda: seens, lambda: seens[:1])
 
     def _seen(self, sample: Sample) -> Seen:
         """A sample as a probe would show it: layers in the order in which the model names them."""
         layers = []
-        for name, module in self.model.named_modules():
+        for name, module in self.parts.named_modules():
             kind, known = type(module).__name__, observed_traits(module)
             if name in sample.layers:
                 shares = {key: sample.layers[name][key] for key in ("zero_units", "flat")}
@@ -277,10 +265,23 @@ class Watch:
         return Seen(layers, math.nan, torch.empty(0), norm=sample.norm)
 
 
-def watch(model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | None = None) -> Watch:
+def watch(
+    model: nn.Module,
+    optimizer: Any,
+    *,
+    data: Any = None,
+    loss: Any = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    every: int | None = None,
+) -> Watch:
     """Watch any PyTorch loop: call ``step(loss)`` once a step after ``backward``, ``diagnose()``
     whenever you like.
 
+    Given the ``data`` (as for ``ravine.train``), the ``loss``, a function of (output, target), and the
+    plan (``epochs`` or ``steps``), the loop is judged as ``ravine doctor RUN`` judges a run; validation
+    losses come by ``validation(loss)``. ``batch``: samples in a step, where ``data`` is no DataLoader.
     ``every`` measures gradients and layers at every so many steps; by default as often as a small
     part of the loop's time allows. The model, the optimiser and their numbers are not changed, and
     no tensor of theirs is kept.
@@ -295,11 +296,21 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int | No
     >>> eye.diagnose().verdict
     'healthy'
     """
-    return Watch(model, optimizer, every=every)
+    if data is None:
+        if loss is not None or epochs is not None or batch is not None:
+            given = "loss" if loss is not None else "epochs" if epochs is not None else "batch"
+            raise InputError("watch", got=f"{given} alone", expected="data beside it")
+        return Watch(model, optimizer, every=every, total=steps)
+    plan = {"epochs": epochs, "steps": steps, "batch": batch}
+    fields = {name: value for name, value in plan.items() if value is not None}
+    said = getattr(optimizer, "part", None) or unwrapped(optimizer)
+    subject = Subject.of(model, data, loss, said, fields)
+    planned = epochs is not None or steps is not None
+    total = subject.steps if planned else None
+    return Watch(model, optimizer, every=every, subject=subject, total=total)
 
 
-def _levels(losses: list[float], parts: int = 20) -> list[float]:
-    """Means of equal parts of the run."""
-    size = max(1, len(losses) // parts)
-    cut = [losses[i : i + size] for i in range(0, len(losses) - size + 1, size)]
-    return [sum(part) / len(part) for part in cut]
+def unwrapped(optimizer: Any) -> Any:
+    """The optimiser that another one wraps, as Accelerate's and Lightning's do."""
+    inner = getattr(optimizer, "optimizer", None)
+    return inner if isinstance(inner, torch.optim.Optimizer) else optimizer

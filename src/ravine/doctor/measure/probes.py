@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,22 +84,35 @@ class Seen:
         return [layer for layer in self.layers[last + 1 :] if layer.traits & _ACTIVATIONS]
 
 
+Run = Callable[[nn.Module], tuple[Tensor, Tensor]]  # a network -> the loss, and what is shown of it
+
+
 def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
     """Forward and backward on a copy of the network, without dropout, with batch statistics of
     these samples."""
-    model, loss = copy.deepcopy(model), copy.deepcopy(loss)
+    loss = copy.deepcopy(loss)
+
+    def run(network: nn.Module) -> tuple[Tensor, Tensor]:
+        output = network(x)
+        return loss(output, y).mean(), output[0] if isinstance(output, tuple) else output
+
+    return look_at(model, run, x.device)
+
+
+def look_at(model: nn.Module, run: Run, device: torch.device) -> Seen:
+    """As ``look``, where ``run`` is what is done with the copy of the network."""
+    model = copy.deepcopy(model)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.eval()
     for module in model.modules():
         if Trait.NORMALISES in traits(module):
             module.train()
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        return _look(model, loss, x, y)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return _look(model, run)
 
 
-def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
+def _look(model: nn.Module, run: Run) -> Seen:
     layers: list[Layer] = []
     owners: list[nn.Module] = []
     handles = []
@@ -108,8 +121,7 @@ def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
             handles.append(module.register_forward_hook(_hook(name, layers, owners)))
     try:
         with torch.enable_grad():
-            output = model(x)
-            value = loss(output, y).mean()
+            value, output = run(model)
             parameters = [p for p in model.parameters() if p.requires_grad]
             found = (
                 torch.autograd.grad(value, parameters, allow_unused=True)
@@ -123,7 +135,7 @@ def _look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
     for layer, owner in zip(layers, owners, strict=True):
         _weigh(layer, owner, gradients)
     square = sum(float(g.double().square().sum()) for g in found if g is not None)
-    shown = (output[0] if isinstance(output, tuple) else output).detach().float().cpu()
+    shown = output.detach().float().cpu()
     finite = bool(torch.isfinite(value)) and bool(torch.isfinite(shown).all()) and square == square
     return Seen(layers, float(value.detach()), shown, finite, square**0.5)
 
