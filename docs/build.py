@@ -19,9 +19,18 @@ from typing import Any
 import ravine
 from ravine.catalogue import COMMON, FILES, Part, Technique, table
 from ravine.catalogue.reference import Row, markdown, rows
+from ravine.gallery import collection as gallery
 from ravine.recipe import Recipe
 
 PAGES = Path(__file__).parent / "catalogue"
+GALLERY = Path(__file__).parent / "gallery"
+GALLERY_HEAD = """# The gallery
+
+What lectures say of training, each claim by a live run: a short script on the public interface, a figure, and numbers
+that the script checks over several seeds. `ravine gallery` runs all, `ravine gallery NAME` one, `--quick` the same
+claims on smaller sizes, `--list` says what there is. A claim that is false on your machine ends with exit code 1, and
+its line says what was seen.
+"""
 DOCTOR = Path(__file__).parent / "doctor.md"
 FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
 RASTER = ("source", "preprocess", "augment", "layer")  # figures of pixels, or of many points
@@ -102,6 +111,49 @@ def picture(to: Path) -> None:
         drawing.picture([run.metrics["val_accuracy"].to_numpy() for run in runs], to)
 
 
+def gallery_pages() -> dict[Path, str]:
+    """The gallery's index and a page for each item, from the scripts and docs/gallery/results.json,
+    which ``ravine gallery --out docs/gallery`` writes."""
+    results = json.loads((GALLERY / "results.json").read_text(encoding="utf-8"))
+    found = {item["name"]: item for item in results["items"]}
+    scripts = gallery.scripts()
+    index = [GALLERY_HEAD, f"Measured on {_machine(results)}.", ""]
+    index += ["| item | claim | true here | test |", "| --- | --- | --- | --- |"]
+    for script in scripts:
+        test = f"`tests/test_gallery_items.py -m '' -k {script.name}`"
+        here = "yes" if found[script.name]["true"] else "**no**"
+        link = f"[{script.number}. {script.title}]({script.path.stem}.md)"
+        index += [f"| {link} | {script.claim} | {here} | {test} |"]
+    pages = {GALLERY / f"{s.path.stem}.md": _gallery_page(s, found[s.name]) for s in scripts}
+    return {GALLERY / "index.md": "\n".join([*index, ""]), **pages}
+
+
+def _gallery_page(script: gallery.Script, found: dict[str, Any]) -> str:
+    numbers = ["| measured | mean and 95 % interval | rule | |", "| --- | --- | --- | --- |"]
+    for n in found["numbers"]:
+        interval = f" [{n['low']:.3g}, {n['high']:.3g}], n = {n['count']}" if n["count"] > 1 else ""
+        answer = "true" if n["true"] else "**false**"
+        numbers += [f"| {n['text']} | {n['mean']:.3g}{interval} | {n['rule']} | {answer} |"]
+    moving = GALLERY / "figures" / f"{script.path.stem}.gif"
+    parts = [
+        f"# {script.number}. {script.title}",
+        script.claim,
+        f"![{script.title}](figures/{script.path.stem}.svg)",
+        *([f"![{script.title}, moving](figures/{moving.name})"] if moving.exists() else []),
+        "\n".join(numbers),
+        f"`ravine gallery {script.name}` runs it. To see it fail: {script.to_fail}",
+        f"```python\n{gallery.code(script)}```",
+        "[The gallery](index.md)",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(results: dict[str, Any]) -> str:
+    facts, versions = results["machine"], results["versions"]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{facts['cores']} cores of {facts['cpu']}, {packages}"
+
+
 def techniques() -> list[Technique]:
     return [technique for kind in FILES for technique in table(kind).values()]
 
@@ -115,7 +167,7 @@ def pages() -> dict[Path, str]:
     """Every page, by its path."""
     found = {PAGES / f"{kind}.md": page(kind) for kind in FILES}
     found |= {PAGES / "index.md": index(), PAGES / "recipe.md": recipe_page()}
-    return {**found, DOCTOR: findings()}
+    return {**found, DOCTOR: findings(), **gallery_pages()}
 
 
 def index() -> str:

@@ -40,7 +40,7 @@ ORDER = (
     {"doctor"},
     {"training", "progress_bar", "outcome", "classical"},
     {"study"},
-    {"interop", "bench"},
+    {"interop", "bench", "gallery"},
     {"app"},
     {"__init__", "__main__"},
 )

@@ -27,7 +27,8 @@ def test_pages_are_what_the_sources_say(build):
         assert path.read_text(encoding="utf-8") == text, (
             f"{path.name} is out of date: run `make docs`"
         )
-    assert {*build.PAGES.glob("*.md"), build.DOCTOR} == set(build.pages())
+    generated = {*build.PAGES.glob("*.md"), *build.GALLERY.glob("*.md"), build.DOCTOR}
+    assert generated == set(build.pages())
 
 
 @pytest.mark.parametrize(("kind", "name"), ROWS, ids=[f"{kind}-{name}" for kind, name in ROWS])

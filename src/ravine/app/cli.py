@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ravine.app import bench as benches
+from ravine.app import gallery as galleries
 from ravine.app import interop as interop
 from ravine.app import studies as studies
 from ravine.app.options import (
@@ -308,7 +309,7 @@ def serve(
     serve_(directory, port=port)
 
 
-for function in (*studies.commands(), *interop.ALL, *benches.ALL):
+for function in (*studies.commands(), *interop.ALL, *galleries.ALL, *benches.ALL):
     command(function)
 
 
