@@ -28,8 +28,8 @@ BASE = {
     "claims",
     "locks",
     "measures",
-    "machine",
     "terminal",
+    "machine",
     "version",
 }
 TECHNIQUES = {"data", "nn", "optim"}

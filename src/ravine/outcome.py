@@ -7,15 +7,16 @@ import statistics
 from typing import Any
 
 from ravine import measures
+from ravine.report import overview
 from ravine.report.listing import inline
-from ravine.terminal import console, styled
+from ravine.rundir import RunDir
+from ravine.terminal import console, say, styled
 
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 TYPED = 160  # characters of edits that are shown
 # strength up to which nothing but the course speaks for a finding; above it an experiment does
 SEEN = 0.9
 TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
-_console = console()
 
 
 def outcome(runs: list[Any]) -> dict[str, Any]:
@@ -43,68 +44,62 @@ def outcome(runs: list[Any]) -> dict[str, Any]:
     } | ({"results": results} if len(runs) > 1 else {})
 
 
-def print_outcome(runs: list[Any], last: str = "") -> None:
-    """The end of ``ravine train``, for people; ``last`` is the last line."""
+def print_outcome(runs: list[Any], last: str = "", *, verbose: bool = False) -> None:
+    """The end of ``ravine train``, for people: the result, what was found and what to do, where
+    the report is; ``last`` is the last line. ``verbose`` adds how the run was computed."""
     found = outcome(runs)
-    many = f" (mean of {len(runs)} members)" if len(runs) > 1 else ""
-    names = [
-        name
-        for name in sorted(found)
-        if name.startswith(("test_", "val_")) and found[name] is not None
-    ]
-    for name in sorted(names, key=lambda n: (not n.startswith("test"), "accuracy" not in n, n)):
-        value = found[name]
-        shown = f"{value:.2%}" if measures.is_percent(name) else f"{value:.4g}"
-        _console.print(
-            styled(
-                (name.replace("val_", "validation ").replace("test_", "test "), "bold"),
-                f": {shown}{many}",
-            ),
-            highlight=False,
-        )
-    stopped = (
-        found["stopped"]
-        if isinstance(found["stopped"], str)
-        else ", ".join(sorted(set(found["stopped"])))
-    )
-    _console.print(
-        f"{stopped} after {found['epochs']:g} epochs, {found['steps']} steps, {found['seconds']:.1f} s",
-        highlight=False,
-    )
-    _console.print(f"execution: {runs[0].events_of('execution')[0]['text']}", highlight=False)
+    with RunDir.open(runs[0].directory) as run:
+        first, *others = overview.sentences(overview.summarise(run))
+        examined = run.facts.get("doctor") and not run.events("doctor")
+    out = console()
+    out.print(styled((first, "bold")), highlight=False, soft_wrap=True)
+    if measured := _also_measured(found, first):
+        others.append(f"Also: {measured}{' (means)' if len(runs) > 1 else ''}.")
+    say(*others)
+    if verbose:
+        say(f"Computed on: {runs[0].events_of('execution')[0]['text']}")
     for event in [event for kind in TROUBLES for event in runs[0].events_of(kind)][:5]:
-        _console.print(styled((event["text"], "yellow")), highlight=False)
-    print_findings([event["data"] for event in runs[0].events_of("finding")])
-    _console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+        out.print(styled((event["text"], "yellow")), highlight=False, soft_wrap=True)
+    findings = [event["data"] for event in runs[0].events_of("finding")]
+    if findings:
+        print_findings(findings)
+    elif examined:
+        say("The doctor found nothing wrong.")
+    say(f"report: {found['report']}")
     if last:
-        _console.print(last, highlight=False, soft_wrap=True)
+        say(last)
+
+
+def _also_measured(found: dict[str, Any], first: str) -> str:
+    """The other final numbers on data that were not trained on."""
+    names = [name for name in found if name.startswith(("test_", "val_"))]
+    names = [n for n in names if found[n] is not None and "confusion_matrix" not in n]
+    names.sort(key=lambda n: (not n.startswith("test"), n.endswith("_loss"), n))
+    shown = [f"{measures.title(n)} {measures.show(n, found[n])}" for n in names]
+    rest = [text for text in shown if not first.startswith(text)]
+    return ", ".join(text[:1].lower() + text[1:] for text in rest)
 
 
 def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
-    """The worst findings first: what, the numbers, and the first remedy; of a consequence, what it
+    """The worst findings first: what, the numbers, and what to do; of a consequence, what it
     follows from."""
+    out = console()
     for place, finding in enumerate(findings[:most]):
-        _console.print(
-            styled((finding["code"], "bold red"), f" ({finding['where']}): {finding['evidence']}"),
-            highlight=False,
+        line = styled(
+            (finding["code"], "bold red"), f" ({finding['where']}): {finding['evidence']}"
         )
+        out.print(line, highlight=False, soft_wrap=True)
         above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)
         if above is not None and finding["strength"] <= SEEN:
-            _console.print(
-                f"  {finding['cause']} It follows from {above}: repair that first.", highlight=False
-            )
+            say(f"  {finding['cause']} It follows from {above}: repair that first.")
         else:
-            _console.print(
-                f"  {finding['cause']} {finding['consequences'][0]}",
-                highlight=False,
-            )
             for remedy in finding["remedies"][:1]:
                 tried = f" ({remedy['tried']})" if remedy.get("tried") else ""
-                line = f"  remedy: {remedy['why']}{tried}  {_typed(remedy['edits'])}".rstrip()
-                _console.print(line, highlight=False, markup=False, soft_wrap=True)
-        _console.print(f"  more: {finding['docs']}", highlight=False)
+                say(f"  remedy: {remedy['why']}{tried}  {_typed(remedy['edits'])}".rstrip())
+            say(f"  {finding['cause']} {finding['consequences'][0]}")
+        say(f"  more: ravine catalogue {finding['code']}")
     if len(findings) > most:
-        _console.print(f"and {len(findings) - most} more in the report", highlight=False)
+        say(f"and {len(findings) - most} more in the report")
 
 
 def _follows(finding: dict[str, Any], other: dict[str, Any]) -> bool:

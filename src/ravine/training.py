@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from ravine.registering import differences
 from ravine.rundir import RunDir
 from ravine.starters.start import start_with
 from ravine.starters.written import Starter
+from ravine.terminal import say
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -127,7 +127,7 @@ def _started(
         return Starter(recipe or Recipe(), {}, ""), fields
     begun, fields = start_with(recipe, model if isinstance(model, str | dict) else None, fields)
     if begun.found and not quiet:
-        print(begun.found, file=sys.stderr)
+        say(begun.found)
     return begun, fields
 
 
@@ -268,6 +268,12 @@ def resume(
         for program in programs
         for loop in continued(program, rundir, data, loop_of, after=after)
     ]
+    if not loops and not quiet:
+        steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in range(len(recipes)))
+        say(
+            f"{directory} is finished: it has taken all its {steps:,} steps, nothing was trained. "
+            f"To train on: ravine resume {directory} --after END (such as 60ep)"
+        )
     if after is not None:
         rundir.set_recipes(recipes)
     for loop in loops:
@@ -292,7 +298,7 @@ def _run(
     no report: the whole has."""
     from ravine.progress_bar import progress_bar
 
-    with progress_bar(quiet or report is not None) as bar:
+    with progress_bar(quiet or report is not None or not loops, rundir.recipes) as bar:
         try:
             execute(loops, report or bar)
         except Interrupted as interrupted:

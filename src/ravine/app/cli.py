@@ -19,19 +19,23 @@ from ravine.app import studies as studies
 from ravine.app.options import (
     Json,
     Member,
+    Open,
     Out,
     Quiet,
     RecipeArgument,
     RunArgument,
     Seed,
+    Verbose,
     With,
     edits_from,
     keyword,
     print_json,
+    size_of,
     starter_from,
     with_shortcuts,
 )
 from ravine.errors import InputError, RavineError
+from ravine.version import VERSION
 
 app = typer.Typer(
     name="ravine",
@@ -42,15 +46,36 @@ app = typer.Typer(
 )
 
 
+GROUPS = {  # the help lists commands by what they are for; a study that is in none is a study
+    "Train": ("train", "resume"),
+    "Use a trained network": ("evaluate", "predict", "export"),
+    "Look": ("data", "show", "summary", "catalogue", "report", "serve", "tensorboard"),
+    "Find what is wrong": ("doctor", "advise", "babysit", "gradcheck", "signals"),
+    "Study many runs": (),
+    "Measure Ravine": tuple(each.__name__ for each in benches.ALL),
+}
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"ravine {VERSION}")
+        raise typer.Exit
+
+
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Register a command whose errors are one clear message and an exit code: 1 the run failed, 2
-    the input was wrong."""
+    the input was wrong. A warning is shown once, however often it is given."""
 
     @wraps(function)
     def guarded(*args: Any, with_: list[str] | None, **kwargs: Any) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _warn
+                warnings.showwarning = _once()
                 if with_:
                     from ravine.registering import load
 
@@ -66,7 +91,10 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     parameters = [*signature.parameters.values(), keyword("with_", With, None)]
     guarded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = {each.name: each.annotation for each in parameters}
-    return app.command(function.__name__.rstrip("_").replace("_", "-"))(guarded)
+    guarded.__doc__ = " ".join((function.__doc__ or "").split())  # wrapped by the terminal's width
+    name = function.__name__.rstrip("_").replace("_", "-")
+    group = next((g for g, names in GROUPS.items() if name in names), "Study many runs")
+    return app.command(name, rich_help_panel=group)(guarded)
 
 
 @command
@@ -92,6 +120,8 @@ def train(
             help="Of a table: say what a linear model and gradient boosting reach.",
         ),
     ] = True,
+    open_: Open = False,
+    verbose: Verbose = False,
     **given: Any,
 ) -> None:
     """Train a recipe, or your own data by a recipe that fits them; without either, a small network
@@ -104,7 +134,8 @@ def train(
     runs = train_many(
         recipes, out=out, quiet=quiet or json_, doctor=doctor, written=start.to_toml()
     )
-    _finish(runs, quiet, json_, baselines=baselines)
+    _finish(runs, quiet, json_, baselines=baselines, verbose=verbose)
+    _open_report(runs[0], open_)
 
 
 @command
@@ -120,6 +151,8 @@ def resume(
         typer.Option("--join", help="Of a study: share the work with all who join, anywhere."),
     ] = False,
     workers: studies.Workers = None,
+    open_: Open = False,
+    verbose: Verbose = False,
 ) -> None:
     """Continue an interrupted run or study (the result is bit for bit that of one that was not
     interrupted), or extend a finished run."""
@@ -131,7 +164,9 @@ def resume(
         raise InputError(option, got=f"{run}, no study", expected="the directory of a study")
     from ravine.training import resume as resume_
 
-    _finish(resume_(run, after=after, quiet=quiet or json_), quiet, json_)
+    runs = resume_(run, after=after, quiet=quiet or json_)
+    _finish(runs, quiet, json_, verbose=verbose)
+    _open_report(runs[0], open_)
 
 
 @command
@@ -228,9 +263,11 @@ def predict(
         count = sample_file(
             opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0
         )
+        what = "characters"
     else:
         count = predict_file(opened, input_, out)
-    typer.echo(f"{count} written to {out}", err=json_)
+        what = "prediction" if count == 1 else "predictions, a row each"
+    typer.echo(f"wrote {out}: {count:,} {what}", err=json_)
     print_json(json_, {"run": str(run), "out": str(out), "count": count})
 
 
@@ -294,7 +331,7 @@ def report(run: RunArgument, json_: Json = False) -> None:
     from ravine.rundir import RunDir
 
     path = write_report(RunDir.open(run))
-    typer.echo(f"report: {path}", err=json_)
+    typer.echo(f"wrote {path}: the report of {run}, {size_of(path)}", err=json_)
     print_json(json_, {"run": str(run), "report": str(path)})
 
 
@@ -323,7 +360,14 @@ def _opened(path: Path, member: int) -> Any:
     return opened(path, member)
 
 
-def _finish(runs: list[Any], quiet: bool, as_json: bool, *, baselines: bool = False) -> None:
+def _finish(
+    runs: list[Any],
+    quiet: bool,
+    as_json: bool,
+    *,
+    baselines: bool = False,
+    verbose: bool = False,
+) -> None:
     from ravine.outcome import outcome, print_outcome
 
     scores, last = [], ""
@@ -333,11 +377,16 @@ def _finish(runs: list[Any], quiet: bool, as_json: bool, *, baselines: bool = Fa
         scores = beside(runs[0].recipe)
         last = sentence(scores)
     if not quiet and not as_json:
-        print_outcome(runs, last)
+        print_outcome(runs, last, verbose=verbose)
     more = {"baselines": [vars(score) for score in scores]} if scores else {}
     print_json(as_json, outcome(runs) | more)
     if all(run.result["stopped"] == "diverged" for run in runs):
         raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")
+
+
+def _open_report(run: Any, wanted: bool) -> None:
+    if wanted:
+        run.open()
 
 
 def _table(title: str, rows: dict[str, Any]) -> None:
@@ -351,8 +400,16 @@ def _table(title: str, rows: dict[str, Any]) -> None:
     console().print(table)
 
 
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"ravine: warning: {message}", err=True)
+def _once() -> Callable[..., None]:
+    """What shows a warning, the same text once."""
+    seen: set[str] = set()
+
+    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in seen:
+            seen.add(str(message))
+            typer.echo(f"ravine: warning: {message}", err=True)
+
+    return warn
 
 
 def _fail(message: str, code: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich import box
 from rich.markdown import Markdown
 from rich.table import Table
 
@@ -15,7 +16,7 @@ from ravine.catalogue.own import PREFIX
 from ravine.catalogue.reference import markdown, rows
 from ravine.errors import unknown
 from ravine.recipe import Recipe, json_schema
-from ravine.terminal import console, styled
+from ravine.terminal import console, say, styled
 
 _console = console()
 
@@ -35,15 +36,23 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
         seed=recipe.seed,
     )
     found = summarise(model, pipeline.input_shape, vocabulary=pipeline.vocabulary)
-    shown = Table(title=f"{recipe.name}: {recipe.model.kind}")
+    title = f"{recipe.name}: {recipe.model.kind}"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in found["layers"][0]:
-        shown.add_column(name, justify="left" if name in ("name", "layer") else "right")
+        words = name in ("name", "layer")
+        title = {"flops": "FLOPs"}.get(name, name.replace("_", " "))
+        justify: Any = "left" if words else "right"
+        # what is too wide is folded, never cut; names stay in one piece as long as they can
+        shown.add_column(title, justify=justify, overflow="fold", no_wrap=words or None)
     for row in found["layers"]:
         shown.add_row(*(cell(value) for value in row.values()))
     _console.print(shown)
     totals = {name: value for name, value in found.items() if name != "layers"}
     _console.print(
-        ", ".join(f"{name} {cell(value)}" for name, value in totals.items()), highlight=False
+        f"{cell(totals['parameters'])} parameters ({cell(totals['trainable'])} trainable, "
+        f"{totals['memory_bytes'] / 1e6:.3g} MB), {cell(totals['flops'])} FLOPs for one sample",
+        highlight=False,
+        soft_wrap=True,
     )
     return found
 
@@ -66,6 +75,8 @@ def show_catalogue(name: str | None) -> dict[str, Any]:
         for t in known(k).values()
         if t.name in (short, PREFIX + short)
     ]
+    if not rows and (finding := _print_finding(name)):
+        return finding
     if not rows:
         raise unknown(
             "catalogue",
@@ -97,6 +108,19 @@ def _print_technique(technique: Technique) -> None:
             row["name"], cell(row["default"]), row["value"], "yes" if row["per_member"] else ""
         )
     out.print(fields)
+
+
+def _print_finding(code: str) -> dict[str, Any]:
+    """A finding of the doctor, as docs/doctor.md has it; empty where there is none of this code."""
+    from ravine.doctor.table import declarations  # it brings torch
+
+    found = {kind.code: kind for kind in declarations()}.get(code)
+    if found is None:
+        return {}
+    say(f"{code}: {found.title}", f"{found.cause} {found.leads_to}")
+    say(f"Seen by: {found.seen_by}", f"What to do: {found.what_to_do}")
+    names = ("title", "cause", "leads_to", "seen_by", "what_to_do")
+    return {"kind": "finding", "name": code} | {name: getattr(found, name) for name in names}
 
 
 def _described(technique: Technique) -> dict[str, Any]:

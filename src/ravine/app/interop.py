@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.app.options import Json, Member, Quiet, RunArgument, print_json
+from ravine.app.options import Json, Member, Quiet, RunArgument, print_json, size_of
 
 
 def export(
@@ -36,7 +36,10 @@ def export(
 
     found = write(run, member=member, form=form, out=out, preprocess=preprocess)
     if not quiet:
-        typer.echo(f"exported: {found['path']}", err=True)
+        place = Path(found["path"])
+        inside = ", ".join(sorted(each.name for each in place.iterdir())) if place.is_dir() else ""
+        what = f": {inside}, {size_of(place)}" if inside else f": {size_of(place)}"
+        typer.echo(f"wrote {place}{what}", err=True)
     print_json(json_, found)
 
 
@@ -53,7 +56,7 @@ def tensorboard(
 
     found = write_logs(run, out)
     if not quiet:
-        typer.echo(f"logs: {found['path']}; tensorboard --logdir {found['path']}", err=True)
+        typer.echo(f"wrote {found['path']}; tensorboard --logdir {found['path']}", err=True)
     print_json(json_, found)
 
 

@@ -39,6 +39,8 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write; never overwritten.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say too how the run was computed.")]
 Json = Annotated[
     bool, typer.Option("--json", help="The last line on standard output is one JSON object.")
 ]
@@ -138,6 +140,17 @@ def print_json(wanted: bool, result: dict[str, Any]) -> None:
     """The one line on standard output that ``--json`` promises."""
     if wanted:
         sys.stdout.write(to_json(result) + "\n")
+
+
+def size_of(path: Path) -> str:
+    """How large a file or a folder is, for people.
+
+    >>> size_of(tmp) if not list(tmp.iterdir()) else "0 kB"
+    '0 kB'
+    """
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    size = sum(each.stat().st_size for each in files)
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def command_line() -> str:

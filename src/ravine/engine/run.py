@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import webbrowser
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +68,25 @@ class Run(Stored):
     def events(self) -> list[dict[str, Any]]:
         """What happened: the execution record, frozen members, findings, roll-backs."""
         return [event for event in self._rundir.events() if event["member"] in (None, self.member)]
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the doctor found in this run, the worst first: code, where, evidence, cause,
+        consequences, remedies."""
+        return [event["data"] for event in self.events if event["kind"] == "finding"]
+
+    def report(self) -> Path:
+        """Write the report anew and give its path."""
+        from ravine.report.run_page import write_report  # it brings the drawing library
+
+        return write_report(self._rundir)
+
+    def open(self) -> Path:
+        """Open the report in the browser and give its path."""
+        path = self._rundir.report_path
+        path = path if path.is_file() else self.report()
+        webbrowser.open(path.resolve().as_uri())
+        return path
 
     def events_of(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind, the run directory's own included."""

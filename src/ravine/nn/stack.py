@@ -137,6 +137,19 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
 
 
 @contextlib.contextmanager
+def in_order(module: nn.Module) -> Iterator[None]:
+    """Stacks run their layers in the order in which they were given, as people read them."""
+    held = [(part, dict(part._modules)) for part in module.modules() if isinstance(part, Stack)]
+    try:
+        for part, children in held:
+            part._modules = dict(sorted(children.items(), key=lambda item: int(item[0])))
+        yield
+    finally:
+        for part, children in held:
+            part._modules = children
+
+
+@contextlib.contextmanager
 def evaluated(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, and the modes as before afterwards."""
     parts = list(module.modules())

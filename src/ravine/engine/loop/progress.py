@@ -25,7 +25,8 @@ class Progress:
 def shown_means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The members' mean of what a progress bar shows, of the rows of an epoch's end."""
     return {
-        name: float(np.nanmean([row[name] for row in rows]))
-        for name in ("train_loss", "val_loss", "val_accuracy")
-        if name in rows[0] and any(math.isfinite(row[name]) for row in rows)
+        name: float(np.nanmean([row.get(name, math.nan) for row in rows]))
+        for name in rows[0]
+        if (name == "train_loss" or name.startswith("val_"))
+        and any(math.isfinite(row.get(name, math.nan)) for row in rows)
     }

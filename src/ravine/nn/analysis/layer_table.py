@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ravine.nn.stack import Shape, evaluated, example
+from ravine.nn.stack import Shape, evaluated, example, in_order
 
 
 def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None) -> dict[str, Any]:
@@ -42,7 +42,8 @@ def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None)
     rows: list[dict[str, Any]] = []
     hooks = _hooks(module, tracer, rows)
     try:
-        _run(module, tracer, rows, shape, vocabulary)
+        with in_order(module):
+            _run(module, tracer, rows, shape, vocabulary)
     finally:
         for hook in hooks:
             hook.remove()
