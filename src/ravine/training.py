@@ -33,6 +33,7 @@ from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
 from ravine.registering import differences
 from ravine.rundir import RunDir
+from ravine.rundir.requests import requests_to
 from ravine.starters.start import start_with
 from ravine.starters.written import Starter
 from ravine.terminal import say
@@ -300,7 +301,7 @@ def _run(
 
     with progress_bar(quiet or report is not None or not loops, rundir.recipes) as bar:
         try:
-            execute(loops, report or bar)
+            execute(loops, report or bar, requests_to(rundir.path))
         except Interrupted as interrupted:
             place = f"{interrupted}; ravine resume {rundir.path} continues it"
             raise Interrupted(place) from None

@@ -28,6 +28,7 @@ from ravine.app.options import (
     Verbose,
     With,
     edits_from,
+    edits_of,
     keyword,
     print_json,
     size_of,
@@ -46,12 +47,13 @@ app = typer.Typer(
 )
 
 
+STUDIES = "Study many runs"
 GROUPS = {  # the help lists commands by what they are for; a study that is in none is a study
-    "Train": ("train", "resume"),
+    "Train": ("train", "resume", "set"),
     "Use a trained network": ("evaluate", "predict", "export"),
     "Look": ("data", "show", "summary", "catalogue", "report", "serve", "tensorboard"),
     "Find what is wrong": ("doctor", "advise", "babysit", "gradcheck", "signals"),
-    "Study many runs": (),
+    STUDIES: (),
     "Measure Ravine": tuple(each.__name__ for each in benches.ALL),
 }
 
@@ -93,7 +95,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     guarded.__annotations__ = {each.name: each.annotation for each in parameters}
     guarded.__doc__ = " ".join((function.__doc__ or "").split())  # wrapped by the terminal's width
     name = function.__name__.rstrip("_").replace("_", "-")
-    group = next((g for g, names in GROUPS.items() if name in names), "Study many runs")
+    group = next((g for g, names in GROUPS.items() if name in names), STUDIES)
     return app.command(name, rich_help_panel=group)(guarded)
 
 
@@ -167,6 +169,35 @@ def resume(
     runs = resume_(run, after=after, quiet=quiet or json_)
     _finish(runs, quiet, json_, verbose=verbose)
     _open_report(runs[0], open_)
+
+
+@command
+def set_(
+    run: RunArgument,
+    change: Annotated[
+        str, typer.Argument(metavar="FIELD=VALUE", help="For example optimizer.lr=0.001")
+    ],
+    json_: Json = False,
+) -> None:
+    """Change the learning rate of a run while it trains: from its next block of steps on, recorded
+    as an event, repeated exactly by resume."""
+    from ravine.rundir import RunDir
+    from ravine.rundir.requests import answered, ask
+
+    ((field, value),) = edits_of([change]).items()
+    with RunDir.open(run) as found:
+        request = ask(found, "set", field, value)
+        running = found.state == "running"
+        taken = running and answered(request)
+        text = found.events("set")[-1]["text"] if taken and found.events("set") else ""
+    if not taken:
+        text = (
+            "it takes effect at the next block of steps"
+            if running
+            else "it takes effect when the run is resumed"
+        )
+    typer.echo(f"{run}: {text}", err=json_)
+    print_json(json_, {"run": str(run), "field": field, "value": value, "taken": taken})
 
 
 @command

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from ravine.engine.execution.denormals import denormals_flushed
 from ravine.engine.execution.device import kernel_threads
@@ -15,15 +16,20 @@ from ravine.engine.loop.progress import Progress
 
 Report = Callable[[Progress], None]
 _ASKED: list[int] = []  # the signals noted while loops run
+Requests = Callable[[], Sequence[Mapping[str, Any]]]
 
 
-def execute(loops: Sequence[TrainingLoop], report: Report = lambda progress: None) -> None:
+def execute(
+    loops: Sequence[TrainingLoop],
+    report: Report = lambda progress: None,
+    requests: Requests = tuple,
+) -> None:
     """Run loops to their ends; what is asked to stop writes a snapshot and raises
-    ``Interrupted``."""
+    ``Interrupted``. ``requests`` gives what else is asked for from outside."""
     with _deferred_signals() as asked:
         for loop in loops:
             with running(loop):
-                loop.run(report, lambda: bool(asked))
+                loop.run(report, lambda: bool(asked), requests)
 
 
 @contextmanager

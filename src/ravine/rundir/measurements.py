@@ -118,7 +118,9 @@ class Measurements:
             for table in ("metrics", "clock"):
                 database.executemany(f"DELETE FROM {table} WHERE member = ? AND step > ?", who)
             gone = [*who, (_NOBODY, step)] if everyone else who
-            database.executemany("DELETE FROM events WHERE member = ? AND step > ?", gone)
+            # what was changed from outside is kept: the steps that are taken again need it
+            forget = "DELETE FROM events WHERE member = ? AND step > ? AND kind != 'set'"
+            database.executemany(forget, gone)
             database.executemany(
                 "DELETE FROM results WHERE member = ?", [(member,) for member, _ in who]
             )

@@ -18,6 +18,7 @@ from torch import Tensor
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
+from ravine.engine.loop.changes import KIND, Changes, wanted_rate
 from ravine.engine.loop.divergence import Rollback, frozen_at, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
@@ -100,6 +101,7 @@ class TrainingLoop:
         self.weights = Weights(self.stepper, self.members, program.recipes[live:])
         self.epoch = EpochSteps(self.members)
         self.rollback = Rollback(self.members)
+        self.changes = Changes(program.number, record.events(KIND))
         depends = halving is not None or any(map(depends_on_validation, program.recipes))
         validates = self.pipeline.has("validation") and (depends or not sparing)
         self.evaluation = Evaluation(program, self.weights, self.epoch, validates)
@@ -119,18 +121,32 @@ class TrainingLoop:
         self,
         report: Callable[[Progress], None] = lambda progress: None,
         interrupted: Callable[[], bool] = lambda: False,
+        requests: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
-        """Train until every member has ended."""
+        """Train until every member has ended; ``requests`` gives what others have asked for since:
+        to stop, a snapshot, another learning rate."""
         self.begin()
         while not self.over:
             self._block(self._block_end())
             report(self._progress())
-            # signals are answered between blocks: all rows then stand at the same step
-            if not self.over and interrupted():
+            # signals and requests are answered between blocks: all rows then stand at the same step
+            stop = [self._answer(request) for request in ([] if self.over else requests())]
+            if not self.over and (any(stop) or interrupted()):
                 self.save()
                 raise Interrupted(f"interrupted after step {self.step}")
             if not self.over and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
                 self.save()
+
+    def _answer(self, request: Mapping[str, Any]) -> bool:
+        """Do what was asked for from outside; gives whether training is to stop."""
+        if (value := wanted_rate(request)) is not None:
+            numbers = [*self.members.numbers, *(number for number, _ in self.waiting)]
+            text, data = self.changes.add(self.step, numbers, value)
+            self.record.add_event(self.step, None, KIND, text, data)
+        elif request.get("kind") == "snapshot":
+            self.save()
+            self.record.add_event(self.step, None, "snapshot", "a snapshot was asked for")
+        return request.get("kind") == "stop"
 
     def advance(self, to: int, deadline: float = math.inf) -> None:
         """Train to a step of the population, if the members let it, and at most until this process has
@@ -218,8 +234,9 @@ class TrainingLoop:
     def learning_rates(self, first: int, last: int) -> np.ndarray:
         """The learning rates of steps first, …, last - 1 [n, P]: schedule x lr x what roll-backs have
         left of it."""
-        own = np.array([r.optimizer.lr for r in self.members.recipes]) * self.rollback.factors()
-        return self.schedules.factors(first, last) * own
+        own = np.array([r.optimizer.lr for r in self.members.recipes], float)
+        base = self.changes.rates(first, last, self.members.numbers, own)
+        return self.schedules.factors(first, last) * (base * self.rollback.factors())
 
     def _record_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
         """Record which members diverged in this block, and at which step."""
