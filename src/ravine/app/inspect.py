@@ -43,7 +43,7 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
         title = {"flops": "FLOPs"}.get(name, name.replace("_", " "))
         justify: Any = "left" if words else "right"
         # what is too wide is folded, never cut; names stay in one piece as long as they can
-        shown.add_column(title, justify=justify, overflow="fold", no_wrap=words or None)
+        shown.add_column(title, justify=justify, overflow="fold", no_wrap=words)
     for row in found["layers"]:
         shown.add_row(*(cell(value) for value in row.values()))
     _console.print(shown)
