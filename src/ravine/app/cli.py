@@ -15,6 +15,7 @@ import typer
 from ravine.app import bench as benches
 from ravine.app import gallery as galleries
 from ravine.app import interop as interop
+from ravine.app import live as live
 from ravine.app import studies as studies
 from ravine.app.options import (
     Json,
@@ -28,7 +29,6 @@ from ravine.app.options import (
     Verbose,
     With,
     edits_from,
-    edits_of,
     keyword,
     print_json,
     size_of,
@@ -54,7 +54,7 @@ GROUPS = {  # the help lists commands by what they are for; a study that is in n
     "Look": ("data", "show", "summary", "catalogue", "report", "serve", "tensorboard"),
     "Find what is wrong": ("doctor", "advise", "babysit", "gradcheck", "signals"),
     STUDIES: (),
-    "Measure Ravine": tuple(each.__name__ for each in benches.ALL),
+    "Measure Ravine": tuple(each.__name__ for each in (*galleries.ALL, *benches.ALL)),
 }
 
 
@@ -169,35 +169,6 @@ def resume(
     runs = resume_(run, after=after, quiet=quiet or json_)
     _finish(runs, quiet, json_, verbose=verbose)
     _open_report(runs[0], open_)
-
-
-@command
-def set_(
-    run: RunArgument,
-    change: Annotated[
-        str, typer.Argument(metavar="FIELD=VALUE", help="For example optimizer.lr=0.001")
-    ],
-    json_: Json = False,
-) -> None:
-    """Change the learning rate of a run while it trains: from its next block of steps on, recorded
-    as an event, repeated exactly by resume."""
-    from ravine.rundir import RunDir
-    from ravine.rundir.requests import answered, ask
-
-    ((field, value),) = edits_of([change]).items()
-    with RunDir.open(run) as found:
-        request = ask(found, "set", field, value)
-        running = found.state == "running"
-        taken = running and answered(request)
-        text = found.events("set")[-1]["text"] if taken and found.events("set") else ""
-    if not taken:
-        text = (
-            "it takes effect at the next block of steps"
-            if running
-            else "it takes effect when the run is resumed"
-        )
-    typer.echo(f"{run}: {text}", err=json_)
-    print_json(json_, {"run": str(run), "field": field, "value": value, "taken": taken})
 
 
 @command
@@ -366,18 +337,7 @@ def report(run: RunArgument, json_: Json = False) -> None:
     print_json(json_, {"run": str(run), "report": str(path)})
 
 
-@command
-def serve(
-    directory: Annotated[Path, typer.Argument(help="A directory of runs.")] = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
-) -> None:
-    """Browse runs with live curves (extra: web)."""
-    from ravine.report.server import serve as serve_
-
-    serve_(directory, port=port)
-
-
-for function in (*studies.commands(), *interop.ALL, *galleries.ALL, *benches.ALL):
+for function in (*live.ALL, *studies.commands(), *interop.ALL, *galleries.ALL, *benches.ALL):
     command(function)
 
 

@@ -64,3 +64,15 @@ def wanted_rate(request: Mapping[str, Any]) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) and value >= 0 else None
+
+
+def answer(loop: Any, request: Mapping[str, Any]) -> bool:
+    """Do what was asked of a training loop from outside; gives whether it is to stop."""
+    if (value := wanted_rate(request)) is not None:
+        numbers = [*loop.members.numbers, *(number for number, _ in loop.waiting)]
+        text, data = loop.changes.add(loop.step, numbers, value)
+        loop.record.add_event(loop.step, None, KIND, text, data)
+    elif request.get("kind") == "snapshot":
+        loop.save()
+        loop.record.add_event(loop.step, None, "snapshot", "a snapshot was asked for")
+    return request.get("kind") == "stop"

@@ -18,7 +18,7 @@ from torch import Tensor
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
-from ravine.engine.loop.changes import KIND, Changes, wanted_rate
+from ravine.engine.loop.changes import KIND, Changes, answer
 from ravine.engine.loop.divergence import Rollback, frozen_at, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
@@ -130,23 +130,12 @@ class TrainingLoop:
             self._block(self._block_end())
             report(self._progress())
             # signals and requests are answered between blocks: all rows then stand at the same step
-            stop = [self._answer(request) for request in ([] if self.over else requests())]
+            stop = [answer(self, request) for request in ([] if self.over else requests())]
             if not self.over and (any(stop) or interrupted()):
                 self.save()
                 raise Interrupted(f"interrupted after step {self.step}")
             if not self.over and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
                 self.save()
-
-    def _answer(self, request: Mapping[str, Any]) -> bool:
-        """Do what was asked for from outside; gives whether training is to stop."""
-        if (value := wanted_rate(request)) is not None:
-            numbers = [*self.members.numbers, *(number for number, _ in self.waiting)]
-            text, data = self.changes.add(self.step, numbers, value)
-            self.record.add_event(self.step, None, KIND, text, data)
-        elif request.get("kind") == "snapshot":
-            self.save()
-            self.record.add_event(self.step, None, "snapshot", "a snapshot was asked for")
-        return request.get("kind") == "stop"
 
     def advance(self, to: int, deadline: float = math.inf) -> None:
         """Train to a step of the population, if the members let it, and at most until this process has

@@ -1,0 +1,52 @@
+"""Runs while they train, on the command line: to look at them, and to change their learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ravine.app.options import Json, RunArgument, edits_of, print_json
+
+
+def serve(
+    directory: Annotated[Path, typer.Argument(help="A directory of runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
+) -> None:
+    """Browse runs with live curves (extra: web)."""
+    from ravine.report.server import serve as serve_
+
+    serve_(directory, port=port)
+
+
+def set_(
+    run: RunArgument,
+    change: Annotated[
+        str, typer.Argument(metavar="FIELD=VALUE", help="For example optimizer.lr=0.001")
+    ],
+    json_: Json = False,
+) -> None:
+    """Change the learning rate of a run while it trains: from its next block of steps on, recorded
+    as an event, repeated exactly by resume."""
+    from ravine.rundir import RunDir
+    from ravine.rundir.requests import answered, ask
+
+    ((field, value),) = edits_of([change]).items()
+    with RunDir.open(run) as found:
+        request = ask(found, "set", field, value)
+        running = found.state == "running"
+        taken = running and answered(request)
+        text = found.events("set")[-1]["text"] if taken and found.events("set") else ""
+    if not taken:
+        text = (
+            "it takes effect at the next block of steps"
+            if running
+            else "it takes effect when the run is resumed"
+        )
+    typer.echo(f"{run}: {text}", err=json_)
+    print_json(json_, {"run": str(run), "field": field, "value": value, "taken": taken})
+
+
+ALL: tuple[Callable[..., Any], ...] = (serve, set_)
