@@ -27,9 +27,9 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
     return torch.Generator(device).manual_seed(key(*parts))
 
 
-def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
+def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int = 0) -> torch.Tensor:
     """float32 uniforms in [0, 1) as a pure function of a key (int64 scalar) and the index; keys [P]
-    give [P, *shape].
+    give [P, *shape]. ``first`` is the index of the first number: a part of a longer draw.
 
     Counter-based: the index is hashed with the two halves of the key by two rounds of a 32-bit
     finaliser (lowbias32, Wellons 2018).
@@ -41,7 +41,7 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Ten
     size = 1
     for extent in shape:
         size *= extent
-    index = torch.arange(size, dtype=torch.int32, device=key.device)
+    index = torch.arange(first, first + size, dtype=torch.int32, device=key.device)
     low, high = (
         (key & 0x7FFFFFFF).to(torch.int32).unsqueeze(-1),
         (key >> 32).to(torch.int32).unsqueeze(-1),
@@ -52,9 +52,9 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Ten
     )
 
 
-def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
+def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int = 0) -> torch.Tensor:
     """float32 standard normals from a key, by the inverse of the normal distribution function."""
-    return torch.special.ndtri(uniform(key, shape).double() + 2.0**-25).float()
+    return torch.special.ndtri(uniform(key, shape, first).double() + 2.0**-25).float()
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

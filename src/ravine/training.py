@@ -23,7 +23,11 @@ from ravine.engine.inputs import check_given_again, resolve_inputs
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hook, Hooks
 from ravine.engine.loop.loop import Interrupted, TrainingLoop
+from ravine.engine.loop.record import Memory
 from ravine.engine.programs import Model, Program, StartRows, groups_of, programs_of
+from ravine.engine.ranks.divide import divided
+from ravine.engine.ranks.launcher import silent
+from ravine.engine.ranks.ranks import Ranks, joined
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
 from ravine.engine.stored import Opened, open_with
@@ -114,7 +118,7 @@ def train(
     runs = train_many(
         [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, **options
     )
-    if not quiet:
+    if not quiet and not silent():
         print_outcome(runs, _beside(recipe) if baselines else "")
     return runs[0]
 
@@ -199,25 +203,34 @@ def train_many(
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
     resolved = [resolve_inputs(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [each[0] for each in resolved], resolved[0][1], resolved[0][2]
+    ranks = joined(recipes[0])
+    if (begun := ranks.begun()) is not None:  # a rank had died: all were started again
+        on = hooks or Hooks()
+        hook: dict[str, Any] = {"on_epoch": on.on_epoch, "on_step": on.on_step, "report": report}
+        return resume(begun, model=module, data=arrays, quiet=quiet, **hook)
     only = share.number if share else None
     programs = programs_of(recipes, module, arrays, test=test, width=width, group=group, only=only)
+    programs = [divided(program, ranks) for program in programs]
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
     facts = _facts(programs, groups_of(recipes, group), group=group, **options)
     facts["doctor"] = doctor
     options["hooks"] = hooks
-    rundir = RunDir.create(None if out is None else Path(out), recipes, facts=facts)
-    if written is not None:
+    place = None if out is None else Path(out)
+    rundir = ranks.directory(lambda: RunDir.create(place, recipes, facts=facts))
+    if ranks.writes and written is not None:
         write_text(rundir.path / "recipe.toml", written)
-    for program in programs:
-        describe(program, rundir)
-    checkup = _examined(programs, module, rundir) if doctor else None
-    record, loops = record_of(rundir, share.record if share else None), []
+    if ranks.writes:
+        for program in programs:
+            describe(program, rundir)
+    checkup = _examined(programs, module, rundir) if doctor and ranks.writes else None
+    record, loops = _record_of(rundir, ranks, share), []
+    options["ranks"] = ranks
     for program in programs:
         if rows is not None:
             rows.write_to(program, len(recipes))
             options["mask"] = rows.of(program.members).mask
         loops.append(TrainingLoop(program, record(program), **options))
-    return _run(loops, rundir, module, quiet, report, checkup, share)
+    return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
 
 
 @_own_random_state
@@ -247,21 +260,21 @@ def resume(
     if after is not None:
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
     check_given_again(recipes[0], module, data, directory)
-    for text in differences(recipes):
-        rundir.add_event(0, None, "own", text)
+    ranks = joined(recipes[0])
     programs = _programs_of_stored(rundir, recipes, module, data, share)
     halving = facts.get("halving")
-    checkup = _examined(programs, module, rundir) if facts.get("doctor") else None
-    record = record_of(rundir, share.record if share else None)
+    checkup = _taken_up(programs, module, rundir) if ranks.writes else None
+    record = _record_of(rundir, ranks, share)
 
     def loop_of(program: Program) -> TrainingLoop:
         return TrainingLoop(
-            program,
+            divided(program, ranks),
             record(program),
             width=facts.get("width"),
             halving=Halving(**halving) if halving else None,
             trace=facts.get("trace", ()),
             hooks=Hooks(on_epoch, on_step),
+            ranks=ranks,
         )
 
     loops = [
@@ -269,18 +282,41 @@ def resume(
         for program in programs
         for loop in continued(program, rundir, data, loop_of, after=after)
     ]
-    if not loops and not quiet:
+    if not loops and not quiet and ranks.writes:
         steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in range(len(recipes)))
         say(
             f"{directory} is finished: it has taken all its {steps:,} steps, nothing was trained. "
             f"To train on: ravine resume {directory} --after END (such as 60ep)"
         )
-    if after is not None:
-        rundir.set_recipes(recipes)
-    for loop in loops:
-        loop.save()
-        forget_later(loop, rundir)
-    return _run(loops, rundir, module, quiet, report, checkup, share)
+    ranks.meet(False)  # nothing is written before all ranks have read what they go on from
+    if ranks.writes:
+        if after is not None:
+            rundir.set_recipes(recipes)
+        for loop in loops:
+            loop.save()
+            forget_later(loop, rundir)
+    return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
+
+
+def _taken_up(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
+    """Check that a run goes on with its own data, and note what of a person's own has changed."""
+    for text in differences(rundir.recipes):
+        rundir.add_event(0, None, "own", text)
+    for program in programs:
+        if rundir.data_path(program.number).exists():
+            check_data(program, rundir)
+        else:  # it was killed before it had begun
+            describe(program, rundir)
+    return _examined(programs, module, rundir) if rundir.facts.get("doctor") else None
+
+
+def _record_of(
+    rundir: RunDir, ranks: Ranks, share: Share | None
+) -> Callable[[Program], Memory | DirectoryRecord]:
+    """What makes the record of a program: in the run directory, of the rank that writes."""
+    if not ranks.writes:
+        return lambda program: Memory()
+    return record_of(rundir, share.record if share else None)
 
 
 # --- around the loops -----------------------------------------------------------------------------
@@ -293,15 +329,17 @@ def _run(
     quiet: bool,
     report: Report | None,
     checkup: Checkup | None,
+    ranks: Ranks,
     share: Share | None = None,
 ) -> list[Run]:
     """Run the loops, then the doctor's checkup and the report; the runs that came out. A share has
     no report: the whole has."""
     from ravine.progress_bar import progress_bar
 
-    with progress_bar(quiet or report is not None or not loops, rundir.recipes) as bar:
+    hidden = quiet or report is not None or not loops or not ranks.writes
+    with progress_bar(hidden, rundir.recipes) as bar:
         try:
-            execute(loops, report or bar, requests_to(rundir.path))
+            execute(loops, report or bar, requests_to(rundir.path), ranks)
         except Interrupted as interrupted:
             place = f"{interrupted}; ravine resume {rundir.path} continues it"
             raise Interrupted(place) from None
@@ -312,10 +350,11 @@ def _run(
     if share is not None:
         rundir.close()
         return []
-    # what draws is not held in memory while networks train
-    from ravine.report.run_page import write_report
+    if ranks.writes:
+        # what draws is not held in memory while networks train
+        from ravine.report.run_page import write_report
 
-    write_report(rundir)
+        write_report(rundir)
     members = len(rundir.recipes)
     # a module given in Python ends with the trained weights itself when it is the only member
     shared = members > 1 and isinstance(module, nn.Module)
@@ -329,9 +368,9 @@ def _run(
 def _programs_of_stored(
     rundir: RunDir, recipes: Sequence[Recipe], module: Model, data: Any, share: Share | None
 ) -> list[Program]:
-    """The programs of a run directory, or the one of a share; their data are those of the run."""
+    """The programs of a run directory, or the one of a share."""
     facts, only = rundir.facts, share.number if share else None
-    programs = programs_of(
+    return programs_of(
         recipes,
         module,
         data,
@@ -340,12 +379,6 @@ def _programs_of_stored(
         group=facts.get("group"),
         only=only,
     )
-    for program in programs:
-        if rundir.data_path(program.number).exists():
-            check_data(program, rundir)
-        else:  # it was killed before it had begun
-            describe(program, rundir)
-    return programs
 
 
 def _examined(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:

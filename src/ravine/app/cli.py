@@ -4,6 +4,7 @@ need it."""
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -23,6 +24,7 @@ from ravine.app.options import (
     Open,
     Out,
     Quiet,
+    RanksOption,
     RecipeArgument,
     RunArgument,
     Seed,
@@ -35,6 +37,7 @@ from ravine.app.options import (
     starter_from,
     with_shortcuts,
 )
+from ravine.engine.ranks import launcher
 from ravine.errors import InputError, RavineError
 from ravine.version import VERSION
 
@@ -83,6 +86,8 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
                     for place in with_:
                         load(place)
+                if function.__name__ not in ("train", "resume"):
+                    launcher.refuse_ranks(function.__name__)
                 function(*args, **kwargs)
         except RavineError as error:
             _fail(str(error), error.exit_code)
@@ -124,10 +129,12 @@ def train(
     ] = True,
     open_: Open = False,
     verbose: Verbose = False,
+    ranks: RanksOption = None,
     **given: Any,
 ) -> None:
     """Train a recipe, or your own data by a recipe that fits them; without either, a small network
     on handwritten digits."""
+    _as_ranks(ranks)
     start = starter_from(recipe, given)
     from ravine.training import train_many
 
@@ -155,6 +162,7 @@ def resume(
     workers: studies.Workers = None,
     open_: Open = False,
     verbose: Verbose = False,
+    ranks: RanksOption = None,
 ) -> None:
     """Continue an interrupted run or study (the result is bit for bit that of one that was not
     interrupted), or extend a finished run."""
@@ -164,6 +172,7 @@ def resume(
     if join or workers:
         option = "--join" if join else "--workers"
         raise InputError(option, got=f"{run}, no study", expected="the directory of a study")
+    _as_ranks(ranks)
     from ravine.training import resume as resume_
 
     runs = resume_(run, after=after, quiet=quiet or json_)
@@ -344,6 +353,14 @@ for function in (*live.ALL, *studies.commands(), *interop.ALL, *galleries.ALL, *
 # --- pieces ---------------------------------------------------------------------------------------
 
 
+def _as_ranks(wanted: int | None) -> None:
+    """Run the command as so many ranks instead, where this process is not one of them already."""
+    if launcher.launched():
+        launcher.check_ranks(wanted)
+    elif wanted is not None:
+        raise typer.Exit(launcher.launch(sys.argv[1:], wanted))
+
+
 def _opened(path: Path, member: int) -> Any:
     """A run's member, or an ensemble, which is used in the same way; torch is loaded here."""
     from ravine.study.ensemble.study import opened
@@ -361,6 +378,8 @@ def _finish(
 ) -> None:
     from ravine.outcome import outcome, print_outcome
 
+    if launcher.silent():
+        return
     scores, last = [], ""
     if baselines and not quiet and runs[0].recipe.data.source.kind == "csv":
         from ravine.classical import beside, sentence  # they bring scikit-learn
@@ -404,7 +423,8 @@ def _once() -> Callable[..., None]:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"ravine: {message}", err=True)
+    if launcher.first_to_say(message):
+        typer.echo(f"ravine: {message}", err=True)
     raise typer.Exit(code)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ravine.engine.ranks import launcher
 from ravine.errors import InputError
 from ravine.files import to_json
 
@@ -52,6 +53,10 @@ With = Annotated[
         help="Techniques of your own: a file with @ravine.technique, or a package that has them.",
     ),
 ]
+RanksOption = Annotated[
+    int | None,
+    typer.Option("--ranks", min=1, help="Processes that train together on this machine."),
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 
@@ -74,7 +79,7 @@ def starter_from(path: Path | None, given: dict[str, Any]) -> Any:
 
     minutes = given.pop("minutes", None)
     found = start(path, edits_from(given), minutes)
-    if found.found:
+    if found.found and launcher.first_to_say(found.found):
         typer.echo(found.found, err=True)
     return found
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from ravine.engine.execution.denormals import denormals_flushed
 from ravine.engine.execution.device import kernel_threads
-from ravine.engine.loop.loop import TrainingLoop
+from ravine.engine.loop.loop import Interrupted, TrainingLoop
 from ravine.engine.loop.progress import Progress
+from ravine.engine.ranks.ranks import ALONE, Ranks
 
 Report = Callable[[Progress], None]
 _ASKED: list[int] = []  # the signals noted while loops run
@@ -23,13 +24,24 @@ def execute(
     loops: Sequence[TrainingLoop],
     report: Report = lambda progress: None,
     requests: Requests = tuple,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Run loops to their ends; what is asked to stop writes a snapshot and raises
+    """Run loops to their ends; what is asked to stop, on any rank, writes a snapshot and raises
     ``Interrupted``. ``requests`` gives what else is asked for from outside."""
+    stopped: Interrupted | None = None
     with _deferred_signals() as asked:
-        for loop in loops:
-            with running(loop):
-                loop.run(report, lambda: bool(asked), requests)
+        try:
+            for loop in loops:
+                with running(loop):
+                    loop.run(
+                        report, lambda: ranks.meet(bool(asked)), lambda: ranks.decide(requests)
+                    )
+        except Interrupted as interrupted:
+            stopped = interrupted
+        if ranks.finish() and stopped is None:
+            stopped = Interrupted("interrupted on another rank")
+    if stopped is not None:
+        raise stopped
 
 
 @contextmanager

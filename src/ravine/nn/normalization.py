@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ravine.catalogue import Count, Flag, Positive, Probability, Real, Whole
 from ravine.errors import InputError
@@ -204,7 +205,6 @@ class BatchNorm(nn.Module):
         return y.view_as(x)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        axes = [axis for axis in range(x.dim()) if axis != 1]
         count = x.shape[0] * math.prod(x.shape[2:])
         if count < 2:
             raise InputError(
@@ -212,7 +212,7 @@ class BatchNorm(nn.Module):
                 got=tuple(x.shape),
                 expected="more than one value per channel when training with batch norm",
             )
-        variance, mean = torch.var_mean(x.detach(), axes, correction=1)
+        variance, mean = batch_statistics(x.detach())
         self.num_batches_tracked.add_(1)
         step = (
             1 / self.num_batches_tracked.to(mean.dtype) if self.momentum is None else self.momentum
@@ -223,6 +223,14 @@ class BatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.running_mean.numel()}, momentum={self.momentum}, ghost={self.ghost}"
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance (by n - 1) and mean of each channel. Where a batch is divided among processes, these
+    may be taken over all parts (as ``torch.nn.functional.batch_norm`` by a torch function mode)."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(batch_statistics, (x,), x)
+    return torch.var_mean(x, [axis for axis in range(x.dim()) if axis != 1], correction=1)
 
 
 def _parts(x: Tensor, size: int) -> list[Tensor]:

@@ -11,7 +11,9 @@ value names it in ``idle_at``; ``mark_idle_layers`` spares the work where all me
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +32,8 @@ class Randomized(nn.Module):
         None  # (buffer, value): with this value the layer does nothing
     )
     idle = False
+    samples_axis = 0  # of what is drawn for
+    part: tuple[int, int, int] | None = None  # of a batch: see ``drawing_part``
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,15 +54,37 @@ class Randomized(nn.Module):
 
     def uniform(self, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
         """float32 uniforms in [0, 1)."""
-        return (
-            randomness.uniform(self.key, shape) if self.keyed else torch.rand(shape, device=device)
-        )
+        if not self.keyed:
+            return torch.rand(shape, device=device)
+        return self._drawn(randomness.uniform, shape)
 
     def normal(self, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
         """float32 standard normals."""
-        return (
-            randomness.normal(self.key, shape) if self.keyed else torch.randn(shape, device=device)
-        )
+        if not self.keyed:
+            return torch.randn(shape, device=device)
+        return self._drawn(randomness.normal, shape)
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: tuple[int, ...] | torch.Size) -> Tensor:
+        """What the whole batch draws, of which this may be a part."""
+        if self.part is None:
+            return draw(self.key, shape)
+        first, count, whole = self.part
+        if self.samples_axis == 0:  # samples lie one behind the other
+            return draw(self.key, shape, first * (math.prod(shape) // count))
+        axis = self.samples_axis
+        of_all = (*shape[:axis], whole, *shape[axis + 1 :])
+        return draw(self.key, of_all).narrow(axis, first, count)
+
+
+@contextmanager
+def drawing_part(part: tuple[int, int, int]) -> Iterator[None]:
+    """Within it random layers see a part of a batch, (first, count, whole) in samples, and draw for it
+    what they would draw for it in the whole batch."""
+    Randomized.part = part
+    try:
+        yield
+    finally:
+        Randomized.part = None
 
 
 class Dropout(Randomized):

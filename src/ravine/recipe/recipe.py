@@ -37,7 +37,7 @@ from ravine.catalogue import (
 from ravine.catalogue.own import PREFIX
 from ravine.catalogue.part import Part, table_class
 from ravine.errors import InputError, unknown
-from ravine.recipe.sections import Average, Clip, Data, Regularize, Several, Start, Stop
+from ravine.recipe.sections import Average, Clip, Data, Ranks, Regularize, Several, Start, Stop
 
 
 class Recipe(Part):
@@ -65,6 +65,7 @@ class Recipe(Part):
     average: Average = Field(default_factory=Average)
     start: Start = Field(default_factory=Start)
     stop: Stop = Field(default_factory=Stop)
+    ranks: Ranks = Field(default_factory=Ranks)
     metrics: Annotated[tuple[Metric, ...], Several()] = ()
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -234,7 +235,7 @@ def keyword_path(name: str, recipe: Recipe) -> str:
     ``optimizer.lr``.
 
     Looked for in this order: the recipe itself, data, stop, optimizer, schedule, loss, model, clip,
-    average, regularize, start.
+    average, regularize, start, ranks.
     """
     short = {"epochs": "stop.after", "steps": "stop.after", "ema": "average.ema"}
     if name in short:
@@ -250,6 +251,7 @@ def keyword_path(name: str, recipe: Recipe) -> str:
         "average",
         "regularize",
         "start",
+        "ranks",
     )
     known = list(Recipe.model_fields) + list(short)
     if name in Recipe.model_fields:

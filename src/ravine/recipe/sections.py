@@ -148,6 +148,21 @@ class Stop(Part):
     )
 
 
+class Ranks(Part):
+    """How several processes train one run, started by ``--ranks`` or torchrun. Their number is no part
+    of a recipe."""
+
+    sync_batch_norm: Flag = Field(
+        True, description="statistics of batch norm over all ranks, not over each rank's part"
+    )
+    reduce: Literal["exact", "bfloat16"] = Field(
+        "exact", description="in which precision gradients are added up between ranks"
+    )
+    timeout: Positive = Field(
+        600.0, description="seconds after which a rank that gives no answer ends the run"
+    )
+
+
 class Average(Part):
     """A running average of the weights, used for evaluation and kept as the run's model."""
 

@@ -11,6 +11,7 @@ from ravine.engine.loop.epoch import EpochSteps
 from ravine.engine.loop.kept_weights import Final, Weights, held
 from ravine.engine.loop.stopping import Stopping
 from ravine.engine.programs import Program
+from ravine.engine.ranks.ranks import ALONE, Ranks
 from ravine.engine.rows.evaluate import evaluate, metric_functions
 from ravine.engine.rows.own_step import recorded_means
 
@@ -21,7 +22,15 @@ class Evaluation:
     """Evaluates rows of a program's population. ``validates`` says whether the validation part is
     measured at epochs' ends."""
 
-    def __init__(self, program: Program, weights: Weights, epoch: EpochSteps, validates: bool):
+    def __init__(
+        self,
+        program: Program,
+        weights: Weights,
+        epoch: EpochSteps,
+        validates: bool,
+        ranks: Ranks = ALONE,
+    ):
+        self.ranks = ranks
         self.population, self.pipeline, self.test = (
             program.population,
             program.pipeline,
@@ -35,13 +44,23 @@ class Evaluation:
 
     def epoch(self, rows: Sequence[int], places: Rows, learning_rates: np.ndarray) -> Rows:
         """What the members in these rows reached by the end of an epoch, beside their places."""
+        objectives = [self.population.objectives[row] for row in rows]
+        recorded = recorded_means(objectives)
+        return self.ranks.decide(lambda: self._epoch(rows, places, learning_rates, recorded))
+
+    def _epoch(
+        self,
+        rows: Sequence[int],
+        places: Rows,
+        learning_rates: np.ndarray,
+        recorded: dict[str, np.ndarray],
+    ) -> Rows:
         columns = {
             "train_loss": self.steps.train_loss[rows],
             "grad_norm": self.steps.grad_norm[rows],
             "lr": learning_rates,
         }
-        objectives = [self.population.objectives[row] for row in rows]
-        columns |= {f"train_{name}": v for name, v in recorded_means(objectives).items()}
+        columns |= {f"train_{name}": v for name, v in recorded.items()}
         if self.validates:
             # a running average is what would be used, so it is what is judged
             with held(self.population, self.weights.evaluated()):
@@ -52,6 +71,11 @@ class Evaluation:
         self, final: Final, rows: Sequence[int], places: Rows, stops: Sequence[Stopping]
     ) -> Rows:
         """The results of the members that end, on every part of the data but the training part."""
+        return self.ranks.decide(lambda: self._final(final, rows, places, stops))
+
+    def _final(
+        self, final: Final, rows: Sequence[int], places: Rows, stops: Sequence[Stopping]
+    ) -> Rows:
         columns: dict[str, np.ndarray] = {}
         with held(self.population, *final):
             self.weights.refresh_statistics(self.pipeline, stops, rows, final)

@@ -30,6 +30,11 @@ class Hooks:
         """Whether ``on_epoch`` ends this member."""
         return self._call("on_epoch", self.on_epoch, row)
 
+    def ended(self, row: Mapping[str, Any]) -> str | None:
+        """Why ``on_epoch``, or ``on_step`` before, ends this member; None where neither does."""
+        self.epoch(row)
+        return self.asked.get(row["member"])
+
     def step(self, row: Mapping[str, Any]) -> bool:
         """Whether ``on_step`` ends this member."""
         return self._call("on_step", self.on_step, row)

@@ -7,6 +7,7 @@ loop reports what happens to a record and knows nothing of files.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
 from ravine.engine.loop.stopping import Stopping, depends_on_validation
 from ravine.engine.programs import Program, objective
+from ravine.engine.ranks.ranks import ALONE, Ranks
 from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values
 from ravine.engine.rows.step import Measured, Stepper
@@ -65,8 +67,9 @@ class TrainingLoop:
         mask: Tensor | None = None,
         sparing: bool = False,
         hooks: Hooks | None = None,
+        ranks: Ranks = ALONE,
     ):
-        self.program, self.record, self.halving = program, record, halving
+        self.program, self.record, self.halving, self.ranks = program, record, halving, ranks
         self.hooks = hooks or Hooks()
         self.pipeline, self.population = program.pipeline, program.population
         live = len(self.population)
@@ -77,16 +80,15 @@ class TrainingLoop:
         # a network that rounds its inputs to bfloat16 first gets them rounded already, the batches of
         # several steps at once: fewer kernels than rounding in each step
         low = self.population.way.input_dtype
-        self.calendar = Calendar(
-            recipes[0], self.pipeline if low is None else self.pipeline.lowered(low)
-        )
+        pipeline = self.pipeline if low is None else self.pipeline.lowered(low)
+        self.calendar = Calendar(recipes[0], pipeline)
         self.stops = [Stopping(recipe, self.calendar) for recipe in recipes]
         longest = max(stop.total for stop in self.stops)
         # the table of everything that a member owns: compaction, refilling, roll-back, snapshots and
         # graph replay go through it, so each object below registers its own columns there
         self.members = Members(recipes, program.members[:live])
-        drawn = bootstrap_counts(program, recipes)
-        self.stepper = Stepper(self.population, self.members, sample_weights=drawn, mask=mask)
+        given: dict[str, Any] = {"sample_weights": bootstrap_counts(program, recipes)}
+        self.stepper = Stepper(self.population, self.members, mask=mask, ranks=ranks, **given)
         if (unfreeze := recipes[0].start.unfreeze) is not None:
             self.stepper.unfreeze = self.calendar.steps(unfreeze, longest)
         self.graphed = GraphedSteps(self.stepper) if program.execution.graphs else None
@@ -104,7 +106,7 @@ class TrainingLoop:
         self.changes = Changes(program.number, record.events(KIND))
         depends = halving is not None or any(map(depends_on_validation, program.recipes))
         validates = self.pipeline.has("validation") and (depends or not sparing)
-        self.evaluation = Evaluation(program, self.weights, self.epoch, validates)
+        self.evaluation = Evaluation(program, self.weights, self.epoch, validates, ranks)
         self.trace = {self.calendar.steps(place, longest) for place in trace}
         self.step = 0
         self.over = False  # every member has ended
@@ -127,11 +129,11 @@ class TrainingLoop:
         to stop, a snapshot, another learning rate."""
         self.begin()
         while not self.over:
-            self._block(self._block_end())
+            self._block(self.ranks.decide(self._block_end))
             report(self._progress())
             # signals and requests are answered between blocks: all rows then stand at the same step
             stop = [answer(self, request) for request in ([] if self.over else requests())]
-            if not self.over and (any(stop) or interrupted()):
+            if not self.over and any([interrupted(), *stop]):  # asked in any case: ranks meet there
                 self.save()
                 raise Interrupted(f"interrupted after step {self.step}")
             if not self.over and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
@@ -217,7 +219,7 @@ class TrainingLoop:
             own = last - self.schedules.starts[row]
             seen = {"member": number, "step": own, "lr": float(rates[row])}
             seen |= {"loss": float(losses[row]), "grad_norm": float(norms[row])}
-            if self.hooks.step(seen):
+            if self.ranks.decide(lambda seen=seen: self.hooks.step(seen)):  # type: ignore[misc]
                 self.stops[row].total = own
 
     def learning_rates(self, first: int, last: int) -> np.ndarray:
@@ -290,11 +292,11 @@ class TrainingLoop:
         improved = [
             row
             for row, metrics, lives in zip(due, measured, alive, strict=True)
-            if lives and self.stops[row].observe(metrics["step"], metrics, self.seconds)
+            if lives and self.stops[row].observe(metrics["step"], metrics, metrics["seconds"])
         ]
-        for row, metrics in zip(due, measured, strict=True):
-            self.hooks.epoch(metrics)
-            self.stops[row].reason = self.hooks.asked.get(metrics["member"], self.stops[row].reason)
+        asked = self.ranks.decide(lambda: [self.hooks.ended(metrics) for metrics in measured])
+        for row, reason in zip(due, asked, strict=True):
+            self.stops[row].reason = reason or self.stops[row].reason
         self.weights.keep_best(improved)
 
     def _handle_trouble(self, due: list[int]) -> None:
@@ -320,13 +322,14 @@ class TrainingLoop:
         reasons: list[str | None] = [None] * len(due)
         if self.halving is not None:
             totals = [self.stops[row].total for row in due]
-            reasons = self.halving.judge(self.record, measured, self.calendar.epoch_steps, totals)
+            judged = (self.record, measured, self.calendar.epoch_steps, totals)
+            reasons = self.ranks.decide(functools.partial(self.halving.judge, *judged))
         ended = {}
         for row, metrics, lived, halved in zip(due, measured, alive, reasons, strict=True):
             lives, stop = bool(self.stepper.alive[row]), self.stops[row]
             if lives and not lived:
                 # it went back: the metrics above belong to weights that it no longer has
-                stop.observe(metrics["step"], dict.fromkeys(metrics, math.nan), self.seconds)
+                stop.observe(metrics["step"], dict.fromkeys(metrics, math.nan), metrics["seconds"])
             reason = (stop.reason if lives else "diverged") or halved
             if reason is not None:
                 ended[row] = reason

@@ -6,6 +6,7 @@ Nothing here waits for a GPU: losses and gradient norms stay on the device and a
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 
 from ravine.data.pipeline import Batch
+from ravine.engine.ranks.ranks import ALONE, Ranks
 from ravine.engine.rows.frozen import depth_factors, frozen
 from ravine.engine.rows.members import Members, Slots, Tensors
 from ravine.engine.rows.own_step import Recorded, is_in_parts
@@ -59,8 +61,9 @@ class Stepper:
         *,
         sample_weights: Tensor | None = None,
         mask: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ):
-        self.population, self.members = population, members
+        self.population, self.members, self.ranks = population, members, ranks
         theta = population.theta
         recipes = members.recipes
         self.optimizer = RowOptimizer(
@@ -286,14 +289,35 @@ class Stepper:
             # factor 0 means: fill grad anew. So a later micro-batch of share 0, whose gradient is zero,
             # is added with factor 1
             factor = 0.0 if j == 0 else share or 1.0
-            losses = population.gradients(batch.x, batch.y, weight, micro_step, accumulate=factor)
-            if len(micro) == 1:  # the usual step: no operation more than it needs
+            losses = self._gradient(batch, weight, micro_step, factor)
+            # the usual step: no operation more than it needs
+            if len(micro) == 1 and self.ranks.size == 1:
                 return losses
             if j == 0 and share != 1.0:
                 population.grad.mul_(share)
             found.append(losses * share)
-        population.grad.div_(len(micro))
-        return torch.stack(found).sum(0) / len(micro)
+        if len(micro) > 1:
+            population.grad.div_(len(micro))
+        losses = torch.stack(found).sum(0) / len(micro)
+        self.ranks.add(population.grad, losses)
+        return losses
+
+    def _gradient(
+        self, batch: Batch, weight: Tensor | None, step: int, accumulate: float
+    ) -> Tensor:
+        """The gradient and the losses [P] of a batch, or of this rank's part of it."""
+        population, ranks = self.population, self.ranks
+        if ranks.size == 1:
+            return population.gradients(batch.x, batch.y, weight, step, accumulate=accumulate)
+        before = [copy.deepcopy(objective.recorded) for objective in population.objectives]
+        total = population.objectives[0].loss.total
+        with ranks.divided(batch, weight, total, population.theta) as (part, weight):
+            found = population.gradients(part.x, part.y, weight, step, accumulate=accumulate)
+        ranks.add_recorded(population.objectives, before)
+        if ranks.averages:  # buffers that each rank has changed by its own part
+            population.gather_buffers()
+            ranks.average(population.saved_buffers())
+        return found
 
     def _shares(self, micro: Sequence[Batch]) -> list[float]:
         """The weight of each micro-batch, by its samples or their class weights; the mean is 1."""

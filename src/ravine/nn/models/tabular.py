@@ -105,6 +105,9 @@ class TabularNetwork(nn.Module):
             nn.Sequential(SharedLinear(members, a, b), MixedActivation(b, activation), Dropout(dropout))
             for a, b in pairwise((width, *hidden))
         )  # fmt: skip
+        for part in self.layers.modules():
+            if isinstance(part, Dropout):
+                part.samples_axis = 1  # of [M, B, W]
         self.head = MemberLinear(members, hidden[-1] if hidden else width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

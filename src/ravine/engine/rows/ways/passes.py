@@ -186,7 +186,9 @@ def dropout(layer: Dropout, keys: Tensor, rates: Tensor) -> tuple[Pass, Pass]:
 
     def forward(a: Tensor) -> Tensor:
         nonlocal mask
-        drawn = uniform(keys, (a.shape[-1], a.shape[-2])).mT  # [P, H, B], drawn sample by sample
+        units, samples = a.shape[-2:]
+        first = 0 if layer.part is None else layer.part[0] * units
+        drawn = uniform(keys, (samples, units), first).mT  # [P, H, B], drawn sample by sample
         mask = (((drawn[0] if single else drawn) >= limits) * scales).to(a.dtype)
         return a * mask
 

@@ -1,0 +1,1 @@
+"""Training over several processes: the folder that knows ``torch.distributed``."""

@@ -1,0 +1,99 @@
+"""A program whose batches are divided among ranks: how it runs then, and what cannot be divided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ravine.data.pipeline import Batch
+from ravine.engine.execution import pilot
+from ravine.engine.execution.execution import Execution
+from ravine.engine.programs import Program
+from ravine.engine.ranks.ranks import Joined, Ranks
+from ravine.engine.rows.own_step import is_in_parts
+from ravine.engine.rows.ways import OneByOne, Stepped
+from ravine.engine.rows.ways.way import close
+from ravine.errors import InputError
+from ravine.nn.analysis.traits import Trait, any_layer
+from ravine.nn.loss.own_loss import OwnLoss
+from ravine.nn.normalization import BatchNorm
+
+FEW = 8  # samples a rank on which dividing is tried
+
+
+def divided(program: Program, ranks: Ranks) -> Program:
+    """The program as it runs on several ranks: all in the way that the leading rank has chosen.
+
+    Raises `InputError` where a batch cannot be divided.
+    """
+    if not isinstance(ranks, Joined) or ranks.size == 1:
+        return program
+    population = program.population
+    objective = population.objectives[0]
+    _refuse(program)
+    own = population.global_seeds is not None or isinstance(objective.loss, OwnLoss)
+    own = own or objective.own_step is not None
+    statistics = any_layer(objective, Trait.BATCH_STATISTICS)
+    wanted = program.recipes[0].ranks.sync_batch_norm
+    ranks.synchronizes = wanted and (statistics or own)
+    ranks.averages = not wanted and bool(population.saved_buffers())
+    execution = Execution.from_dict(ranks.decide(program.execution.to_dict))
+    execution = replace(execution, graphs=False)
+    if ranks.synchronizes and execution.kind is not Stepped:  # ranks wait for each other in a pass
+        execution = replace(execution, way=OneByOne.name)
+    pilot.replay(population, execution)
+    if own and wanted:
+        _try(program, ranks)
+    return replace(program, execution=execution)
+
+
+def _refuse(program: Program) -> None:
+    """What is known to look at the samples of a batch together."""
+    objective = program.population.objectives[0]
+    repair = "train it in one process, or divide members: ranks.rows"
+    if any(each.mines for each in program.population.objectives):
+        expected = "1.0 where a batch is divided: the hardest are found among all samples"
+        raise InputError("regularize.hard_negatives", expected=expected, repair=repair)
+    if any(isinstance(m, BatchNorm) and m.ghost for m in objective.modules()):
+        expected = "whole batches: ghost batches would be other ones on each number of ranks"
+        raise InputError("model", got="batch norm with ghost", expected=expected, repair=repair)
+    if is_in_parts(objective.own_step):
+        expected = "a step with one loss where a batch is divided: parts step at once"
+        raise InputError("step", got="a step in parts", expected=expected, repair=repair)
+
+
+@torch.no_grad()
+def _try(program: Program, ranks: Joined) -> None:
+    """What is a person's own may do anything with a batch: few samples, divided, must have the gradient
+    that they have together."""
+    population, batch = program.population, program.pipeline.batch(0)
+    few = min(len(batch.y), FEW * ranks.size)
+    batch = Batch(batch.x[:few], batch.y[:few], batch.index[:few])
+    population.train()
+    population.seed_step(0)
+    before = {name: stacked.clone() for name, stacked in population.buffers.items()}
+    population.gradients(batch.x, batch.y, None, 0)
+    population.gather_buffers()
+    whole = population.grad.clone()
+    buffers = {name: stacked.clone() for name, stacked in population.saved_buffers().items()}
+    population.restore(before)
+    total = population.objectives[0].loss.total
+    with ranks.divided(batch, None, total, population.theta) as (part, weight):
+        losses = population.gradients(part.x, part.y, weight, 0)
+    ranks.add(population.grad, losses)
+    population.gather_buffers()
+    rounded = program.execution.arithmetic.products is not None
+    same = close(population.grad, whole, rounded)
+    same = same and all(close(population.buffers[n], b, rounded) for n, b in buffers.items())
+    population.restore(before)
+    for objective in population.objectives:
+        objective.recorded = {}
+    if ranks.meet(not same):
+        raise InputError(
+            "ranks",
+            got="a model, loss or step of your own whose gradient changes where a batch is divided",
+            expected="one that sees each sample alone and draws nothing from PyTorch's generator",
+            repair="draw in layers (nn.Dropout), give a loss for each sample, or train it in one "
+            "process; sync_batch_norm = false takes each rank's part as a batch of its own",
+        )

@@ -1,0 +1,277 @@
+"""The processes that train one run together. They are PyTorch's: torchrun starts them,
+``torch.distributed`` is what they speak through."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ravine.data.pipeline import Batch
+from ravine.engine.execution.device import device
+from ravine.engine.ranks import launcher
+from ravine.engine.ranks.batch_norm import SynchronizedStatistics
+from ravine.errors import RavineError, first_line
+from ravine.nn.randomized import drawing_part
+from ravine.recipe import Recipe
+from ravine.rundir import RunDir
+
+_T = TypeVar("_T")
+_calls = count()  # of training in this process: alike on all ranks
+Divided = tuple[Batch, Tensor | None]
+
+
+class RanksLost(RavineError):
+    """Other ranks have died or give no answer. torchrun starts all ranks again, and they go on from
+    the newest snapshot."""
+
+    exit_code = launcher.LOST
+
+
+class Ranks:
+    """One process that trains alone: it decides, it writes, and it takes every batch whole."""
+
+    size = 1  # ranks that divide each batch
+    leads = True  # decides for the ranks that divide a batch
+    writes = True  # has the run directory
+    averages = False  # buffers, where statistics of batches are not synchronised
+
+    def decide(self, choose: Callable[[], _T]) -> _T:
+        """What the leading rank chooses: what depends on a clock, or on a person's code, must be the
+        same for all. Numbers, texts, lists, and tables by text."""
+        return choose()
+
+    def meet(self, asked: bool, over: bool = False) -> bool:
+        """Whether any rank was asked to stop."""
+        return asked
+
+    def finish(self) -> bool:
+        """Wait until all ranks have ended; whether any was asked to stop."""
+        return False
+
+    def begun(self) -> str | None:
+        """The run directory that these ranks had begun in this call, before one of them died."""
+        return None
+
+    def directory(self, create: Callable[[], RunDir]) -> RunDir:
+        """The run directory, created by the rank that writes; the others read."""
+        return create()
+
+    def divided(
+        self, batch: Batch, weight: Tensor | None, total: Callable[[Tensor], float], theta: Tensor
+    ) -> Any:
+        """A context in which this rank's part of a batch is run, which is what the context gives, with
+        weights [P, B] by which the parts' mean losses add up to the batch's."""
+        raise AssertionError("one process takes batches whole")
+
+    def add(self, grad: Tensor, losses: Tensor) -> None:
+        """Add up what the ranks have found for their parts, in place: grad [P, D] and losses [P]."""
+
+    def add_recorded(self, objectives: Sequence[Any], before: Sequence[Mapping[str, Any]]) -> None:
+        """Add up what steps of a person's own have recorded since ``before``."""
+
+    def average(self, buffers: Mapping[str, Tensor]) -> None:
+        """Average buffers that each rank has changed by its own part of the batch."""
+
+
+ALONE = Ranks()
+
+
+class Joined(Ranks):
+    """One of several processes. Each takes its part of every batch."""
+
+    def __init__(self, recipe: Recipe):
+        self.timeout = recipe.ranks.timeout
+        _connect(device(recipe.device), self.timeout)
+        self.call = next(_calls)
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.group = None
+        self.leads = self.writes = self.rank == 0
+        self.rounded = torch.bfloat16 if recipe.ranks.reduce == "bfloat16" else None
+        self.synchronizes = False  # statistics of batches; see ``divide``
+
+    def __deepcopy__(self, memo: Any) -> Joined:
+        return self
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # of torch.distributed: there is no narrower class for all
+            slow = "timed out" in str(error).lower()
+            what = f"gave no answer for {self.timeout:g} s" if slow else "has ended"
+            raise RanksLost(
+                f"rank {self.rank} of {dist.get_world_size()}: another rank {what} "
+                f"({first_line(error)}); torchrun starts all of them again where it may, else "
+                f"ravine resume goes on from the newest snapshot"
+            ) from None
+
+    # --- decisions --------------------------------------------------------------------------------
+
+    def decide(self, choose: Callable[[], _T]) -> _T:
+        if not self.leads:
+            found = json.loads(self._broadcast(b""))
+            if "error" in found:
+                raise RavineError(found["error"])
+            return found["chosen"]
+        try:
+            chosen = choose()
+        except Exception as error:  # the others wait for an answer, whatever it is
+            self._broadcast(json.dumps({"error": str(error) or type(error).__name__}).encode())
+            raise
+        self._broadcast(json.dumps({"chosen": chosen}, default=float).encode())
+        return chosen
+
+    def _broadcast(self, text: bytes) -> bytes:
+        with self._answered():
+            size = torch.tensor(len(text))
+            dist.broadcast(size, self._lead, self.group)
+            held = torch.empty(int(size), dtype=torch.uint8)
+            if self.leads:
+                held.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+            dist.broadcast(held, self._lead, self.group)
+        return held.numpy().tobytes()
+
+    @property
+    def _lead(self) -> int:
+        return 0
+
+    def meet(self, asked: bool, over: bool = False) -> bool:
+        return self._meet(asked, over)[0]
+
+    def finish(self) -> bool:
+        asked, live = self._meet(False, True)
+        while live:
+            again, live = self._meet(False, True)
+            asked = asked or again
+        return asked
+
+    def _meet(self, asked: bool, over: bool) -> tuple[bool, bool]:
+        """Whether any rank was asked to stop, and whether any has not ended."""
+        flags = torch.tensor([asked, not over], dtype=torch.uint8)
+        with self._answered():
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags[0]), bool(flags[1])
+
+    def begun(self) -> str | None:
+        return self.decide(lambda: launcher.begun(self.call))
+
+    def directory(self, create: Callable[[], RunDir]) -> RunDir:
+        made: list[RunDir] = []
+
+        def path() -> str:
+            made.append(create())
+            return str(made[0].path.resolve())
+
+        found = self.decide(path)
+        launcher.remember(self.call, found)
+        return made[0] if made else RunDir.open(found)
+
+    # --- a batch in parts -------------------------------------------------------------------------
+
+    @contextmanager
+    def divided(
+        self, batch: Batch, weight: Tensor | None, total: Callable[[Tensor], float], theta: Tensor
+    ) -> Iterator[Divided]:
+        whole = len(batch.y)
+        if whole < self.size:  # too few samples for all: each rank takes them, and one counts
+            yield batch, _weighted(weight, float(self.leads), len(theta), whole, theta)
+            return
+        first, count = self._place(whole)
+        part = Batch(*(each[first : first + count] for each in (batch.x, batch.y, batch.index)))
+        share = total(part.y) / (total(batch.y) or 1.0)
+        weight = None if weight is None else weight[:, first : first + count]
+        with drawing_part((first, count, whole)), self._statistics():
+            yield part, _weighted(weight, share, len(theta), count, theta)
+
+    def _place(self, samples: int) -> tuple[int, int]:
+        """The first sample of this rank, and how many it takes: they differ by one at most."""
+        least, more = divmod(samples, self.size)
+        place = self.rank % self.size
+        return place * least + min(place, more), least + (place < more)
+
+    @contextmanager
+    def _statistics(self) -> Iterator[None]:
+        if not self.synchronizes:
+            yield
+            return
+        with SynchronizedStatistics(self._gather):
+            yield
+
+    def _gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all ranks that divide a batch [ranks, ...]."""
+        tensor = tensor.contiguous()
+        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        with self._answered():
+            dist.all_gather(found, tensor, self.group)
+        return torch.stack(found)
+
+    def _sum(self, tensor: Tensor) -> None:
+        with self._answered():
+            dist.all_reduce(tensor, group=self.group)
+
+    def add(self, grad: Tensor, losses: Tensor) -> None:
+        self._sum(losses)
+        if self.rounded is None:
+            self._sum(grad)
+            return
+        low = grad.to(self.rounded)
+        self._sum(low)
+        grad.copy_(low)
+
+    def add_recorded(self, objectives: Sequence[Any], before: Sequence[Mapping[str, Any]]) -> None:
+        for objective, past in zip(objectives, before, strict=True):
+            names = sorted(objective.recorded)
+            if not names:
+                continue
+            known = torch.tensor([past.get(n, [0.0, 0]) for n in names], dtype=torch.float64)
+            now = torch.tensor([objective.recorded[n] for n in names], dtype=torch.float64)
+            self._sum(new := now - known)
+            totals = (known + new).tolist()
+            objective.recorded = {n: [t, round(c)] for n, (t, c) in zip(names, totals, strict=True)}
+
+    def average(self, buffers: Mapping[str, Tensor]) -> None:
+        for buffer in buffers.values():
+            if buffer.is_floating_point():
+                self._sum(buffer)
+                buffer.div_(self.size)
+
+
+def _weighted(
+    weight: Tensor | None, share: float, members: int, samples: int, like: Tensor
+) -> Tensor:
+    """Weights of samples times the share of their part [P, B]."""
+    if weight is None:
+        return like.new_full((members, samples), share)
+    return weight * share
+
+
+def joined(recipe: Recipe) -> Ranks:
+    """The ranks of this run: those that torchrun has started, else this process alone."""
+    return Joined(recipe) if launcher.launched() else ALONE
+
+
+def _connect(where: str, timeout: float) -> None:
+    """Join the other ranks: by NCCL where each has a GPU of its own, else by gloo."""
+    local, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if where == "cuda":
+        torch.cuda.set_device(local % torch.cuda.device_count())
+    if dist.is_initialized():
+        return
+    own = where == "cuda" and dist.is_nccl_available() and here <= torch.cuda.device_count()
+    backend = "cpu:gloo,cuda:nccl" if own else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    except RuntimeError as error:
+        raise RanksLost(
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: not all ranks have come "
+            f"within {timeout:g} s ({first_line(error)})"
+        ) from None

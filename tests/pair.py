@@ -1,0 +1,80 @@
+"""What the tests of several ranks train: ``torchrun … pair.py CASES.json DIRECTORY`` trains every case
+in a directory of its own, or writes why it was refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ravine
+from ravine.errors import RavineError
+from ravine.report import run_page
+
+
+class Drawing(nn.Module):
+    """A module of a person's own that draws from PyTorch's generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.dense(torch.dropout(x.flatten(1), 0.5, self.training))
+
+
+def own_network():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(12, 10),
+    )  # fmt: skip
+
+
+def own_step(model, batch):
+    losses = nn.functional.cross_entropy(model(batch.x), batch.y, reduction="none")
+    return {"loss": losses, "largest": batch.x.mean()}
+
+
+def paired_step(model, batch):
+    """Compares neighbours in a batch."""
+    z = model(batch.x)
+    return (z[1:] - z[:-1]).square().mean() + nn.functional.cross_entropy(z, batch.y)
+
+
+OWN = {
+    "network": {"model": own_network},
+    "drawing": {"model": Drawing},
+    "step": {"model": own_network, "step": own_step},
+    "paired": {"model": own_network, "step": paired_step},
+    "torch": {"optimizer": torch.optim.Adam, "lr": 1e-2},
+}
+
+
+def train(case: dict, directory: Path) -> None:
+    """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python."""
+    recipe, own = ravine.Recipe(**case["recipe"]), OWN.get(case.get("own", ""), {})
+    recipes = [recipe.edit(edits) for edits in case.get("edits", [{}])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            run_page, "write_report", lambda rundir: None
+        )  # it takes longer than training
+        if own:
+            ravine.train(recipe, out=directory, quiet=True, doctor=False, **own)
+        else:
+            ravine.train_many(recipes, out=directory, quiet=True)
+
+
+def main(cases: Path, directory: Path) -> None:
+    for name, case in json.loads(cases.read_text()).items():
+        try:
+            train(case, directory / name)
+        except RavineError as error:
+            (directory / f"{name}.refused").write_text(str(error))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,162 @@
+"""Several processes train as one: the same numbers, whatever their number."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pair
+from ravine.catalogue import table
+from ravine.engine import snapshot
+from ravine.rundir import RunDir
+
+HERE = Path(__file__).parent
+DATA = {"source": "digits", "batch": 200}
+COMMON = {"precision": "float64", "threads": 1, "stop": {"after": "6it"}}
+DROPPED = {"kind": "mlp", "hidden": [8], "dropout": 0.3}
+NORMED = [
+    "flatten", {"kind": "dense", "units": 8}, "batch_norm", "relu", {"kind": "dropout", "rate": 0.2},
+    {"kind": "dense", "units": 10},
+]  # fmt: skip
+TECHNIQUES = {
+    "plain": {"model": "softmax"},
+    "augmented": {"data": {**DATA, "augment": ["shift", "mixup"]}},
+    "uneven": {"data": {**DATA, "batch": 201, "last_batch": "keep"}, "stop": {"after": "8it"}},
+    "few": {"data": {**DATA, "batch": 129}, "stop": {"after": "12it"}},  # a last batch of 1
+    "batch_norm": {"model": {"layers": NORMED}, "data": {**DATA, "batch": 201}},
+    "own_batch_norm": {
+        "model": {
+            "layers": [*NORMED[:2], {"kind": "batch_norm", "average": "cumulative"}, *NORMED[3:]]
+        }
+    },
+    "convolution": {
+        "model": {"kind": "resnet", "depth": 8, "width": 2},
+        "data": {**DATA, "batch": 100},
+        "stop": {"after": "3it"},
+    },
+    "clipping": {"clip": {"norm": 0.1, "tensor_norm": 0.05, "value": 0.02}},
+    "ema": {"average": {"ema": 0.8}},
+    "swa": {"average": {"swa": "0ep"}, "model": {"layers": NORMED}, "stop": {"after": "2ep"}},
+    "accumulate": {"optimizer": {"kind": "adam", "accumulate": 3}, "data": {**DATA, "batch": 90}},
+    "weights": {
+        "loss": {"kind": "cross_entropy", "class_weights": [0.5 * (i + 1) for i in range(10)]}
+    },
+    "penalties": {"loss": {"kind": "cross_entropy", "l1": 1e-3, "l2": 1e-3}},
+    "plateau": {
+        "schedule": {"kind": "on_plateau", "patience": "0ep", "factor": 0.5},
+        "optimizer": {"kind": "sgd", "lr": 3.0},
+        "stop": {"after": "4ep"},
+    },
+    "early": {
+        "stop": {"after": "30ep", "patience": "1ep"},
+        "optimizer": {"kind": "sgd", "lr": 3.0},
+    },
+    "rollback": {
+        "stop": {"after": "3ep", "on_trouble": "rollback"},
+        "optimizer": {"kind": "sgd", "lr": 1e30},
+    },
+    "noise": {"regularize": {"weight_noise": 0.01, "adversarial": 0.1}},
+    "bootstrap": {"data": {**DATA, "bootstrap": True}},
+    "sequences": {
+        "model": {"kind": "lstm", "units": 6, "layers": 2, "dropout": 0.3},
+        "data": {"source": {"kind": "adding", "samples": 200, "length": 8}, "batch": 50},
+    },
+    "table": {
+        "model": {"kind": "tabular", "members": 3, "hidden": [8]},
+        "data": {"source": "blobs", "batch": 60},
+    },
+}
+
+
+def complete(fields: dict) -> dict:
+    return {"data": DATA, "model": DROPPED, **COMMON, **fields}
+
+
+REFUSED = {
+    "drawing": {"own": "drawing", "recipe": complete({})},
+    "paired": {"own": "paired", "recipe": complete({})},
+    "hard": {"recipe": complete({"regularize": {"hard_negatives": 0.5}})},
+    "ghost": {
+        "recipe": complete({"model": {"layers": [{"kind": "batch_norm", "ghost": 8}, *NORMED]}})
+    },
+}
+
+
+CASES = {name: {"recipe": complete(fields)} for name, fields in TECHNIQUES.items()}
+CASES |= {
+    f"own-{name}": {"own": name, "recipe": complete({})} for name in ("network", "step", "torch")
+}
+EVERY = [
+    {"optimizer.kind": kind} for kind in sorted(table("optimizer"))
+]  # members of one population
+CASES["optimizers"] = {"edits": EVERY, "recipe": complete({})}
+
+
+def torchrun(
+    *arguments: object, ranks: int = 2, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [*command, str(ranks), *map(str, arguments)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> Path:
+    """Directories ``pair`` and ``one``: every case on two ranks, and what one process makes of it."""
+    folder = tmp_path_factory.mktemp("ranks")
+    cases = folder / "cases.json"
+    cases.write_text(json.dumps(CASES | REFUSED))
+    (folder / "pair").mkdir()
+    done = torchrun(HERE / "pair.py", cases, folder / "pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def assert_close(one: Path, other: Path, tolerance: float = 1e-9) -> None:
+    """Losses, metrics, results, and all that members ended with: weights, slots, averages, buffers."""
+    a, b = RunDir.open(one), RunDir.open(other)
+
+    def same(x: object, y: object) -> None:
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+    for member in range(len(a.recipes)):
+        same(a.steps(member), b.steps(member))
+        result, other_result = a.result(member), b.result(member)
+        assert result.keys() == other_result.keys()
+        for name in result.keys() - {"seconds", "stopped"}:
+            same(result[name], other_result[name])
+        assert result["stopped"] == other_result["stopped"]
+    rows = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in d.epochs()] for d in (a, b)
+    ]
+    assert len(rows[0]) == len(rows[1]) > 0
+    for row, other_row in zip(*rows, strict=True):
+        assert row.keys() == other_row.keys()
+        same(list(row.values()), list(other_row.values()))
+    for path, other_path in zip(a.final_snapshots(0), b.final_snapshots(0), strict=True):
+        arrays, others = snapshot.read(path)[0], snapshot.read(other_path)[0]
+        assert arrays.keys() == others.keys()
+        for name, tensor in arrays.items():
+            same(tensor.double().numpy(), others[name].double().numpy())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_ranks_train_as_one_process(name, both, tmp_path):
+    pair.train(CASES[name], tmp_path / "one")
+    assert_close(tmp_path / "one", both / "pair" / name)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_divided_is_refused_before_anything_is_written(name, both):
+    text = (both / "pair" / f"{name}.refused").read_text()
+    assert "one process" in text
+    assert not (both / "pair" / name).exists()
