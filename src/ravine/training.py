@@ -217,11 +217,8 @@ def train_many(
     options["hooks"] = hooks
     place = None if out is None else Path(out)
     rundir = ranks.directory(lambda: RunDir.create(place, recipes, facts=facts))
-    if ranks.writes and written is not None:
-        write_text(rundir.path / "recipe.toml", written)
     if ranks.writes:
-        for program in programs:
-            describe(program, rundir)
+        _describe(programs, rundir, written)
     checkup = _examined(programs, module, rundir) if doctor and ranks.writes else None
     record, loops = _record_of(rundir, ranks, share), []
     options["ranks"] = ranks
@@ -296,6 +293,14 @@ def resume(
             loop.save()
             forget_later(loop, rundir)
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
+
+
+def _describe(programs: Sequence[Program], rundir: RunDir, written: str | None) -> None:
+    """Store what is known of a run before it begins."""
+    if written is not None:
+        write_text(rundir.path / "recipe.toml", written)
+    for program in programs:
+        describe(program, rundir)
 
 
 def _taken_up(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
