@@ -13,10 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ravine.catalogue import Count, Flag, Positive, Probability, Real, Whole
 from ravine.errors import InputError
+from ravine.nn.batch_statistics import batch_statistics
 from ravine.nn.stack import Shape, by_rank, need_rank
 
 
@@ -223,14 +223,6 @@ class BatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.running_mean.numel()}, momentum={self.momentum}, ghost={self.ghost}"
-
-
-def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance (by n - 1) and mean of each channel. Where a batch is divided among processes, these
-    may be taken over all parts (as ``torch.nn.functional.batch_norm`` by a torch function mode)."""
-    if has_torch_function_unary(x):
-        return handle_torch_function(batch_statistics, (x,), x)
-    return torch.var_mean(x, [axis for axis in range(x.dim()) if axis != 1], correction=1)
 
 
 def _parts(x: Tensor, size: int) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ravine.nn.normalization import batch_statistics
+from ravine.nn.batch_statistics import batch_statistics
 
 Gather = Callable[[Tensor], Tensor]  # [...] -> [ranks, ...]
 
