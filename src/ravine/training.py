@@ -280,11 +280,7 @@ def resume(
         for loop in continued(program, rundir, data, loop_of, after=after)
     ]
     if not loops and not quiet and ranks.writes:
-        steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in range(len(recipes)))
-        say(
-            f"{directory} is finished: it has taken all its {steps:,} steps, nothing was trained. "
-            f"To train on: ravine resume {directory} --after END (such as 60ep)"
-        )
+        _say_finished(rundir)
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
     if ranks.writes:
         if after is not None:
@@ -293,6 +289,15 @@ def resume(
             loop.save()
             forget_later(loop, rundir)
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
+
+
+def _say_finished(rundir: RunDir) -> None:
+    members = range(len(rundir.recipes))
+    steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in members)
+    say(
+        f"{rundir.path} is finished: it has taken all its {steps:,} steps, nothing was trained. "
+        f"To train on: ravine resume {rundir.path} --after END (such as 60ep)"
+    )
 
 
 def _describe(programs: Sequence[Program], rundir: RunDir, written: str | None) -> None:
