@@ -16,15 +16,16 @@ import torch
 from typer.testing import CliRunner
 
 import ravine
-from ravine import InputError, Recipe, Run, claims
+from ravine import InputError, RavineError, Recipe, Run, claims
 from ravine.app.cli import app
 from ravine.claims import Claim
+from ravine.engine.loop.halving import Halving
 from ravine.engine.programs import groups_of
 from ravine.locks import Lock
 from ravine.rundir import RunDir
 from ravine.study.declare import resume_study
+from ravine.study.workers import on_ray, rungs
 from ravine.study.workers import order as orders
-from ravine.study.workers import rungs
 from ravine.study.workers.executor import Stage
 from ravine.study.workers.order import Order
 from ravine.training import train_many
@@ -235,6 +236,38 @@ class Stopping:
         self.before = progress.step
 
 
+@pytest.mark.parametrize("how", [{}, {"halving": Halving("val_loss", "1ep", 2)}])
+def test_a_worker_that_does_not_reach_the_directory_gives_bytes_back(how, tmp_path):
+    """In one process here, as Ray's workers do it in theirs."""
+    train_many(RECIPES, out=tmp_path / "one", quiet=True, **how)
+    given = stage(tmp_path, **how)
+    order = Order.of(given)
+    assert on_ray.train_shared(str(tmp_path / "unknown"), "abc", 0, []) == {"state": "elsewhere"}
+    for number in range(2):
+        found = on_ray.train_packed(*on_ray.pack(order, number), number, [])
+        assert on_ray._taken(order, number, found)
+    order.gather(given.place)
+    check_same_runs(tmp_path / "one", given.place)
+
+
+def test_what_is_wrong_on_a_worker_is_wrong_here(tmp_path):
+    order = Order.of(stage(tmp_path))
+    here = on_ray.fingerprint(order.path)
+    found = on_ray.train_shared(str(order.path), here, 0, [str(tmp_path / "own.py")])
+    with pytest.raises(RavineError, match=r"own\.py'; expected a Python file") as caught:
+        on_ray._taken(order, 0, found)
+    assert caught.value.exit_code == 2
+
+
+def test_ray_refuses_what_only_this_process_has(tmp_path):
+    data = torch.randn(40, 3), torch.arange(40) % 2
+    with pytest.raises(InputError, match=r"data given in Python.*npz:FILE"):
+        ravine.search(
+            Recipe(model="softmax"), data=data, workers="ray", out=tmp_path / "out", quiet=True
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_workers_of_another_version_are_refused(tmp_path, monkeypatch):
     order = Order.of(stage(tmp_path))
     monkeypatch.setattr(orders, "_versions", lambda: {"torch": "0.1"})
@@ -271,6 +304,42 @@ def test_two_processes_one_of_them_killed_are_one_process(alone, tmp_path):
         said, _ = other.communicate(timeout=300)
         assert other.returncode == 0, said
     check_same(alone, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["node", "driver"])
+def test_a_ray_cluster_that_loses_a_node_or_its_driver_is_one_process(killed, tmp_path):
+    """Fifty recipes on two nodes, of which one is killed with its units half trained; or the
+    driver is."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    words = [word.replace("=20ep", "=60ep") for word in SEARCH]
+    words[words.index("--members") + 1] = "25"
+    words[words.index("--rounds") + 1] = "2"
+    done = RUNNER.invoke(app, [*words, "--out", str(tmp_path / "alone"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    cluster = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={**small, "include_dashboard": False}
+    )
+    try:
+        node, out = cluster.add_node(**small), tmp_path / "study"
+        where = f"ray:{cluster.address}"
+        driver = process([*words, "--out", str(out), "--workers", where, "--quiet"])
+        units = out / "shared" / "random-1"
+        wait_for(lambda: len(list(units.glob("unit-*/run-*/snapshots"))) == 2, driver)
+        if killed == "node":
+            cluster.remove_node(node, allow_graceful=False)
+        else:
+            driver.kill()
+            driver.communicate()
+            driver = process(["resume", str(out), "--quiet"])
+        said, _ = driver.communicate(timeout=400)
+        assert driver.returncode == 0, said
+        check_same(tmp_path / "alone", out)
+        if killed == "node":
+            assert not list(out.rglob("run-00000*"))  # what was shared is gathered
+    finally:
+        cluster.shutdown()
 
 
 def wait_for(found, running: subprocess.Popen, seconds: float = 120) -> None:

@@ -18,6 +18,7 @@ from ravine.errors import InputError, first_line, unknown
 from ravine.recipe import Recipe
 
 GROUP = "ravine.techniques"  # of entry points
+_LOADED: list[str] = []  # what a person has named: other processes of a study load it too
 
 
 def technique(
@@ -63,6 +64,7 @@ def load(place: str) -> None:
     """
     if place.endswith(".py"):
         _run_file(Path(place))
+        _LOADED.append(str(Path(place).absolute()))
         return
     found = [
         point
@@ -77,6 +79,12 @@ def load(place: str) -> None:
         )
     for point in found:
         point.load()
+    _LOADED.append(place)
+
+
+def loaded() -> list[str]:
+    """The files and packages that were loaded, each once."""
+    return list(dict.fromkeys(_LOADED))
 
 
 def _run_file(path: Path) -> None:

@@ -33,8 +33,8 @@ Workers = Annotated[
     str | None,
     typer.Option(
         "--workers",
-        metavar="here|join",
-        help="Who trains: this process; every process that joins the study.",
+        metavar="here|join|ray|ray:ADDRESS",
+        help="Who trains: this process; every process that joins the study; a Ray cluster.",
     ),
 ]
 Group = Annotated[

@@ -116,6 +116,7 @@ class Study:
 
     def release(self) -> None:
         """Release the lock, so that other processes can write the directory."""
+        self._executor.close()
         self._lock.release()
 
     def _check_same(self, own: Mapping[str, Any]) -> None:

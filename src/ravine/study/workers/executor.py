@@ -69,6 +69,9 @@ class Executor(Protocol):
     def train(self, stage: Stage) -> list[Run]:
         """The runs of the stage's recipes, trained now or gone on with."""
 
+    def close(self) -> None:
+        """The study has ended, or was interrupted."""
+
 
 class Here:
     """Trains in this process, all programs one after the other."""
@@ -79,3 +82,6 @@ class Here:
             return resume(stage.place, report=stage.report, **given)
         shutil.rmtree(stage.place, ignore_errors=True)
         return train_many(stage.recipes, out=stage.place, report=stage.report, **given, **stage.how)
+
+    def close(self) -> None:
+        pass

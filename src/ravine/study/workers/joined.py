@@ -38,6 +38,9 @@ class Joined:
             order.gather(stage.place)
         return stage.runs()
 
+    def close(self) -> None:
+        pass
+
 
 def work(order: Order, model: Any, data: Any, report: Report) -> bool:
     """Train one unit of an order, if one is free; whether one was."""
