@@ -14,6 +14,7 @@ from PIL import Image
 
 import ravine
 from ravine.catalogue import make, table
+from ravine.data.inspect import examples
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import folders, images, published
 from ravine.errors import InputError
@@ -526,6 +527,14 @@ def test_texts_are_learnt_and_new_ones_predicted(tmp_path):
     found, names = run.pipeline.read(tmp_path / "new" / "x")
     assert names == ["0.txt", "1.txt"]
     assert run.predict(found).tolist() == ["sea", "land"]
+
+
+def test_texts_are_shown_as_words_with_their_classes(tmp_path):
+    contents = {"calm": ["A quiet\nday", "Sand"], "loud": ["Shout, shout!"]}
+    write_texts(tmp_path, {name: [*of, *["x"] * 9] for name, of in contents.items()})
+    pipeline = Pipeline(Data(source={"kind": "texts", "path": str(tmp_path)}))
+    found = examples.lines_of(pipeline, 3, first=True)
+    assert found == ["calm: A quiet day", "loud: Shout, shout!", "calm: Sand"]
 
 
 def test_texts_refused(tmp_path):

@@ -18,7 +18,7 @@ from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
 from ravine.starters.guess import guess
 from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, draft
-from ravine.starters.sizing import Cost, plan
+from ravine.starters.sizing import plan
 from ravine.starters.start import start
 from ravine.starters.starter import starter
 
@@ -139,7 +139,7 @@ MODELS = [{"kind": "small"}, {"kind": "middle"}, {"kind": "large"}]
 def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
     flops = [1.0, 3.0, 9.0]
     made = Draft(models=MODELS)
-    found = plan(made, Cost(step, 0.0, 1.0), flops, epoch_steps, minutes)
+    found = plan(made, [one * step * epoch_steps for one in flops], epoch_steps, minutes)
     ratio = flops[MODELS.index(found.model)]
     steps = durations.steps(found.after, epoch_steps)
     assert steps * step * ratio <= 60 * minutes
@@ -151,7 +151,7 @@ def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
 
 def test_without_minutes_the_data_bound_the_plan():
     made = Draft(models=MODELS[:1], most_steps=1500)
-    found = plan(made, Cost(0.001, 0.0, 1.0), [1.0], 10, None)
+    found = plan(made, [0.01], 10, None)
     assert found.after == "150ep"
     assert "1,500 steps" in found.why_after
 
@@ -159,7 +159,7 @@ def test_without_minutes_the_data_bound_the_plan():
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
 def test_minutes_must_be_above_zero(minutes):
     with pytest.raises(InputError, match="minutes"):
-        plan(Draft(models=MODELS), Cost(1, 1, 1), [1.0, 2.0, 3.0], 10, minutes)
+        plan(Draft(models=MODELS), [1.0, 2.0, 3.0], 10, minutes)
 
 
 # --- the whole ------------------------------------------------------------------------------------

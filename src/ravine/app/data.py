@@ -196,7 +196,8 @@ def _print_samples(pipeline: Pipeline) -> None:
     """The first rows of a table, the first lines of a text; pictures are on the sheet."""
     view = examples.view_of(pipeline)
     if view in ("text", "tokens"):
-        _console.print("the first lines", style="italic")
+        by_class = pipeline.data.source.kind == "texts"
+        _console.print("some texts" if by_class else "the first lines", style="italic")
         for line in examples.lines_of(pipeline, 10, first=True):
             _console.print(Text(line, overflow="ellipsis", no_wrap=True))
     elif view == "table":

@@ -59,7 +59,8 @@ def draft(facts: Facts) -> Draft:
     (16, 'resnet9')
     """
     made = Draft()
-    made.set("data.batch", batch_of(facts.samples), _why_batch(facts.samples))
+    batch = batch_of(facts.samples)
+    made.set("data.batch", batch, _why_batch(facts.samples, batch))
     RULES[facts.kind](facts, made)
     return made
 
@@ -73,8 +74,8 @@ def batch_of(samples: int, most: int = 128) -> int:
     return max(8, min(most, 2 ** int(math.log2(max(8, samples / EPOCH_BATCHES)))))
 
 
-def _why_batch(samples: int) -> str:
-    return f"{math.ceil(samples / batch_of(samples))} batches an epoch of {samples:,} samples"
+def _why_batch(samples: int, batch: int) -> str:
+    return f"{math.ceil(samples / batch)} batches an epoch of {samples:,} samples"
 
 
 # --- one rule for each kind of data ---------------------------------------------------------------
@@ -98,6 +99,9 @@ def images(facts: Facts, made: Draft) -> None:
         augment.append({"kind": "contrast", "amount": 0.2})
         why += ", mirror images, brightness and contrast, as photographs differ"
     made.set("data.augment", augment, why)
+    # Half the batch: with few pictures more steps are worth more than less noise in each.
+    batch = max(16, batch_of(facts.samples // 2))
+    made.set("data.batch", batch, _why_batch(facts.samples, batch))
     made.models = [{"kind": "resnet9", "width": width} for width in (8, 16, 32, 64)]
     _classified(facts, made)
     _adamw(made, lr=3e-3, decay=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,6 @@ MINUTES = 3.0  # where none are given: as long as a coffee takes
 SHARE = 0.9  # of the time is for planning and training; the doctor and the report take the rest
 
 FEW_EPOCHS = 10  # under which a whole epoch more or less is much of the time
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What was measured of the draft's first network: seconds of one training step and of one look
-    at the validation part, at ``flops`` operations a sample."""
-
-    step: float
-    evaluation: float
-    flops: float
 
 
 @dataclass(frozen=True)
@@ -37,8 +28,7 @@ class Plan:
 
 def plan(
     made: Draft,
-    cost: Cost,
-    flops: list[float],
+    costs: Sequence[float],
     epoch_steps: int,
     minutes: float | None,
     spent: float = 0.0,
@@ -46,19 +36,18 @@ def plan(
     """The largest network of the draft that has its least steps twice over within the time, and as many
     epochs as fit (where few fit, steps), but no more than the data has use for.
 
-    ``flops``: operations a sample of each of the draft's networks; a step of another network is
-    taken to cost in proportion. ``spent``: seconds that are gone already. With ``minutes`` given all
-    the time is used; without, MINUTES.
+    ``costs``: seconds of an epoch of each of the draft's networks, a look at the validation part
+    included. ``spent``: seconds that are gone already. With ``minutes`` given all the time is used;
+    without, MINUTES.
 
     >>> made = Draft(models=[{"kind": "small"}, {"kind": "large"}], most_steps=4000)
-    >>> found = plan(made, Cost(0.01, 0.1, 1.0), [1.0, 4.0], epoch_steps=20, minutes=None)
+    >>> found = plan(made, [0.3, 1.25], epoch_steps=20, minutes=None)
     >>> found.model["kind"], found.after
-    ('large', '134ep')
+    ('large', '129ep')
     """
     if minutes is not None and not minutes > 0:
         raise InputError("minutes", got=minutes, expected="more than 0")
     seconds = max(60 * SHARE * (minutes or MINUTES) - spent, 1.0)
-    costs = [_epoch(cost, one / cost.flops, epoch_steps) for one in flops]
     wanted = 2 * made.least_steps / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
     fit = seconds / costs[chosen]
@@ -73,11 +62,7 @@ def plan(
     )
     if steps < made.least_steps:
         why_after += f"; under {made.least_steps:,} steps is short, more minutes will help"
-    larger = len(flops) > 1
-    why_model = f"the largest of {len(flops)} sizes that trains well in {given}" if larger else ""
+    larger = len(costs) > 1
+    why_model = f"the largest of {len(costs)} sizes that trains well in {given}" if larger else ""
     after = f"{steps}it" if epochs < FEW_EPOCHS else f"{int(epochs)}ep"
     return Plan(made.models[chosen], after, why_model, why_after)
-
-
-def _epoch(cost: Cost, ratio: float, epoch_steps: int) -> float:
-    return ratio * (epoch_steps * cost.step + cost.evaluation)

@@ -30,7 +30,7 @@ from ravine.starters.rules import (
     draft,
     tuned,
 )
-from ravine.starters.sizing import Cost, plan
+from ravine.starters.sizing import Plan, plan
 from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
@@ -152,16 +152,8 @@ def _planned(
     recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: float | None, began: float
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with its network and its length."""
-    recipe = recipe.edit({"model": made.models[0]})
-    # As for a long plan: the way to run it is then timed, not ruled.
-    program = programs_of([recipe.edit({"stop.after": f"{made.most_steps}it"})], test=False)[0]
-    pipeline = program.pipeline
-    step = seconds_per_step(program)
+    found, pipeline = _measured_plan(recipe, made, minutes, began)
     held = pipeline.size("validation") if pipeline.has("validation") else 0
-    flops = [_flops(model, pipeline) for model in made.models]
-    cost = Cost(step, FORWARD * step * held / pipeline.batch_size, flops[0])
-    spent = time.perf_counter() - began
-    found = plan(made, cost, flops, pipeline.epoch_steps, minutes, spent)
     fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
     why = {"model": found.why_model, "stop.after": found.why_after}
     steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
@@ -176,6 +168,33 @@ def _planned(
         fields |= {"stop.best": True, "stop.monitor": monitor}
         why["stop.best"] = "the weights of the best epoch, by the validation part, are the result"
     return recipe.edit({"model": found.model} | _open(fields, edits)), why
+
+
+def _measured_plan(
+    recipe: Recipe, made: Draft, minutes: float | None, began: float
+) -> tuple[Plan, Pipeline]:
+    """A plan whose network was measured: from the cheapest on; those that were not yet measured are
+    taken to cost in proportion to their operations."""
+    pipelines: dict[tuple[str, str], Pipeline] = {}
+    # As for a long plan: the way to run it is then timed, not ruled.
+    long = recipe.edit({"stop.after": f"{made.most_steps}it"})
+    seconds: dict[int, float] = {}
+    flops: list[float] = []
+    place = 0
+    while place not in seconds:
+        trial = long.edit({"model": made.models[place]})
+        program = programs_of([trial], test=False, pipelines=pipelines)[0]
+        pipeline = program.pipeline
+        flops = flops or [_flops(model, pipeline) for model in made.models]
+        held = pipeline.size("validation") if pipeline.has("validation") else 0
+        looks = FORWARD * held / pipeline.batch_size  # of an epoch, in steps
+        seconds[place] = seconds_per_step(program) * (pipeline.epoch_steps + looks)
+        scale = seconds[place] / flops[place]
+        costs = [seconds.get(i, scale * one) for i, one in enumerate(flops)]
+        spent = time.perf_counter() - began
+        found = plan(made, costs, pipeline.epoch_steps, minutes, spent)
+        place = made.models.index(found.model)
+    return found, pipeline
 
 
 def _with_own(models: list[dict[str, Any]], edits: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,9 @@ from torch import Tensor
 from ravine import randomness
 from ravine.data.objects.stream import Ordered
 from ravine.data.pipeline import Pipeline
+from ravine.data.read import texts
+from ravine.data.read.cache import data_root
+from ravine.data.read.formats import find
 from ravine.data.tables.decisions import places_of
 from ravine.data.tables.encoder import Encoder
 from ravine.errors import InputError
@@ -133,7 +136,11 @@ def features_of(pipeline: Pipeline) -> list[str]:
 
 def lines_of(pipeline: Pipeline, count: int, *, first: bool = False) -> list[str]:
     """Stretches of a text, or rows of tokens: the first ones, or drawn over the whole training
-    part."""
+    part. Of texts by class the beginnings of some, with their classes."""
+    source = pipeline.data.source
+    if source.kind == "texts":
+        root = find(source.path, data_root(), "a folder", folder=True)
+        return texts.beginnings(root, count)
     size = min(count, pipeline.size("train"))
     if first:
         x, _ = pipeline.raw("train", size)

@@ -18,6 +18,7 @@ from ravine.errors import InputError
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 RESERVED = 1  # token 0 pads
+_SHOWN = 200  # characters of a text that are shown
 
 
 def load(root: Path, length: int | None, ngrams: int, buckets: int) -> Source:
@@ -42,6 +43,20 @@ def load(root: Path, length: int | None, ngrams: int, buckets: int) -> Source:
         facts={"texts": facts},
         outputs=len(classes),
     )
+
+
+def beginnings(root: Path, count: int) -> list[str]:
+    """How some of the training texts begin, of each class in turn: ``CLASS: the first words``."""
+    training = by_class.parts(root, "texts")["train"]
+    classes = by_class.names(training)
+    files = [by_class.files(training / name, TEXTS)[:count] for name in classes]
+    found = [
+        f"{name}: {' '.join(text.read(of_class[i]).split())[:_SHOWN]}"
+        for i in range(count)
+        for name, of_class in zip(classes, files, strict=True)
+        if i < len(of_class)
+    ]
+    return found[:count]
 
 
 def split(content: str) -> list[str]:
