@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.nn import functional as F
 
+import stored
 from ravine import Recipe, Run, train, train_many
 from ravine.doctor.measure.baseline import baseline
 from ravine.engine.rows.evaluate import metric_functions
@@ -359,14 +360,14 @@ def test_a_run_keeps_what_was_decided(name, tmp_path):
     recipe, y = case_of(name)
     train_many([recipe], data=(X, y), out=tmp_path / "r", quiet=True)
     decided = Run(tmp_path / "r").answers
-    about = tmp_path / "r" / "recipe.json"
-    facts = json.loads(about.read_text())
-    stored = facts["facts"]["programs"][0].pop("answers")
-    assert stored == decided.to_dict()
-    about.write_text(json.dumps(facts))
+    answers = {}
+    stored.edit(
+        tmp_path / "r", lambda about: answers.update(about["facts"]["programs"][0].pop("answers"))
+    )
+    assert answers == decided.to_dict()
     assert Run(tmp_path / "r").answers == decided  # a run from before answers were stored
-    facts["facts"]["programs"][0]["answers"] = {**stored, "layer": "constant"}
-    about.write_text(json.dumps(facts))
+    other = {"answers": {**answers, "layer": "constant"}}
+    stored.edit(tmp_path / "r", lambda about: about["facts"]["programs"][0].update(other))
     assert Run(tmp_path / "r").answers.layer == "constant"  # what is stored is not decided anew
 
 

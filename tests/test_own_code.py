@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import ravine
+import stored
 from ravine.catalogue import NonNegative, PerMember, find, make
 from ravine.engine.rows.nested import pack, unpack
 from ravine.recipe import Recipe
@@ -256,7 +257,11 @@ def test_resume_of_an_own_optimizer_is_bit_for_bit(tmp_path):
     from ravine.training import _facts
 
     programs = programs_of(recipes)
-    rundir = RunDir.create(tmp_path / "cut", recipes, facts=_facts(programs, None, None, ()))
+    rundir = RunDir.create(
+        tmp_path / "cut",
+        recipes,
+        facts=_facts(programs, [[0, 1, 2]], group=None, width=None, halving=None, trace=()),
+    )
     describe(programs[0], rundir)
     loop = TrainingLoop(programs[0], record_of(rundir)(programs[0]))
     loop.advance(11)  # in the middle of an epoch
@@ -425,8 +430,11 @@ def test_a_source_that_has_changed_is_said(tmp_path):
     def focal_(output, target, gamma=2.0):
         return focal(output, target, 2 * gamma)
 
-    stored = (run.directory / "recipe.json").read_text().replace(run.recipe.loss.code, "0" * 64)
-    (run.directory / "recipe.json").write_text(stored)
+    def change(about):
+        for recipe in (*about["recipes"], *about["explicit"]):
+            recipe["loss"]["code"] = "0" * 64
+
+    stored.edit(run.directory, change)
     with pytest.warns(UserWarning, match=r"the source of own:focal \(loss\) differs"):
         ravine.Run(run.directory)
     with warnings.catch_warnings():

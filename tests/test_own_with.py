@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ravine
+import stored
 from ravine.app.cli import app
 
 BLOBS = {"data": "blobs", "model": "mlp", "epochs": 3, "quiet": True, "doctor": False}
@@ -165,15 +166,17 @@ def test_a_strangers_directory_makes_ravine_run_nothing(tmp_path):
     run = ravine.train(out=tmp_path / "run", preprocess="standardize", **BLOBS)
     for place in (tmp_path, run.directory):
         (place / "evil.py").write_text(evil)
-    about = json.loads((run.directory / "recipe.json").read_text())
-    for recipe in (*about["explicit"], *about["recipes"]):
-        recipe["loss"] = {"kind": "own:evil.loss", "code": "evil.py", "module": "evil"}
-        recipe["metrics"] = [{"kind": "own:os.system", "code": "evil"}]
-        recipe["optimizer"] = {"kind": "own:evil:loss", "lr": 0.1, "with": "evil.py"}
-        recipe["step"] = {"kind": "own:__import__('evil')", "code": "evil"}
-        recipe["model"] = {"kind": "own:evil.Net", "code": "x", "file": "evil.py"}
-        recipe["data"]["augment"] = [{"kind": "own:evil", "code": "evil.py"}]
-    (run.directory / "recipe.json").write_text(json.dumps(about))
+
+    def change(about):
+        for recipe in (*about["explicit"], *about["recipes"]):
+            recipe["loss"] = {"kind": "own:evil.loss", "code": "evil.py", "module": "evil"}
+            recipe["metrics"] = [{"kind": "own:os.system", "code": "evil"}]
+            recipe["optimizer"] = {"kind": "own:evil:loss", "lr": 0.1, "with": "evil.py"}
+            recipe["step"] = {"kind": "own:__import__('evil')", "code": "evil"}
+            recipe["model"] = {"kind": "own:evil.Net", "code": "x", "file": "evil.py"}
+            recipe["data"]["augment"] = [{"kind": "own:evil", "code": "evil.py"}]
+
+    stored.edit(run.directory, change)
     script = tmp_path / "open.py"
     script.write_text(OPEN)
     done = subprocess.run(

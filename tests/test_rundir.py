@@ -1,4 +1,3 @@
-import json
 import math
 import os
 import signal
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stored
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import CHUNK, RunDir, environment
@@ -57,10 +57,8 @@ def test_what_is_created_is_what_opens(tmp_path):
 
 def test_a_default_that_changed_since_is_kept_as_it_was(tmp_path):
     RunDir.create(tmp_path / "run", recipes(1), facts={})
-    place = tmp_path / "run" / "recipe.json"
-    about = json.loads(place.read_text())
-    about["recipes"][0]["data"]["batch"] = 64  # as if 64 had been the default then
-    place.write_text(json.dumps(about))
+    # as if 64 had been the default then
+    stored.edit(tmp_path / "run", lambda about: about["recipes"][0]["data"].update(batch=64))
     assert RunDir.open(tmp_path / "run").recipes[0].data.batch == 64
 
 

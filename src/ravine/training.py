@@ -37,6 +37,7 @@ from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
 from ravine.registering import differences
 from ravine.rundir import RunDir
+from ravine.rundir.mark import trusting
 from ravine.rundir.requests import requests_to
 from ravine.starters.start import start_with
 from ravine.starters.written import Starter
@@ -216,9 +217,8 @@ def train_many(
     facts["doctor"] = doctor
     options["hooks"] = hooks
     place = None if out is None else Path(out)
-    rundir = ranks.directory(lambda: RunDir.create(place, recipes, facts=facts))
-    if ranks.writes:
-        _describe(programs, rundir, written)
+    fill = functools.partial(_describe, programs, written)
+    rundir = ranks.directory(lambda: RunDir.create(place, recipes, facts=facts, fill=fill))
     checkup = _examined(programs, module, rundir) if doctor and ranks.writes else None
     record, loops = _record_of(rundir, ranks, share), []
     options["ranks"] = ranks
@@ -243,15 +243,18 @@ def resume(
     quiet: bool = False,
     report: Report | None = None,
     share: Share | None = None,
+    trust: bool = False,
 ) -> list[Run]:
     """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to
     a later end.
 
     Percentages are then of the new total; a jump of the learning rate that follows from this is
-    recorded and shown. ``own`` are the functions and classes of your own that the recipe names, in a
-    list or by name: no file holds them.
+    recorded and shown. A directory that was made elsewhere reads the files that its recipe names
+    only with ``trust`` or where ``data`` are given. ``own`` are the functions and classes of your
+    own that the recipe names, in a list or by name: no file holds them.
     """
     rundir = open_with(directory, own, None if isinstance(model, str) else model)
+    _check_trust(rundir, trust or data is not None)
     look_also_in(rundir.facts.get("directory"))
     module, recipes, facts = None if isinstance(model, str) else model, rundir.recipes, rundir.facts
     if after is not None:
@@ -274,11 +277,8 @@ def resume(
             ranks=ranks,
         )
 
-    loops = [
-        loop
-        for program in programs
-        for loop in continued(program, rundir, data, loop_of, after=after)
-    ]
+    each = (continued(program, rundir, data, loop_of, after=after) for program in programs)
+    loops = [loop for found in each for loop in found]
     if not loops and not quiet and ranks.writes:
         _say_finished(rundir)
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
@@ -291,6 +291,11 @@ def resume(
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
 
 
+def _check_trust(rundir: RunDir, trust: bool) -> None:
+    with trusting(trust):
+        rundir.check_trust()
+
+
 def _say_finished(rundir: RunDir) -> None:
     members = range(len(rundir.recipes))
     steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in members)
@@ -300,7 +305,7 @@ def _say_finished(rundir: RunDir) -> None:
     )
 
 
-def _describe(programs: Sequence[Program], rundir: RunDir, written: str | None) -> None:
+def _describe(programs: Sequence[Program], written: str | None, rundir: RunDir) -> None:
     """Store what is known of a run before it begins."""
     if written is not None:
         write_text(rundir.path / "recipe.toml", written)
@@ -346,25 +351,25 @@ def _run(
     no report: the whole has."""
     from ravine.progress_bar import progress_bar
 
-    hidden = quiet or report is not None or not loops or not ranks.writes
-    with progress_bar(hidden, rundir.recipes) as bar:
-        try:
-            execute(loops, report or bar, requests_to(rundir.path), ranks)
-        except Interrupted as interrupted:
-            place = f"{interrupted}; ravine resume {rundir.path} continues it"
-            raise Interrupted(place) from None
-    if checkup is not None:
-        with _doctor_may_fail(rundir):
-            checkup.conclude(rundir)
-    give_back_freed_memory()
-    if share is not None:
-        rundir.close()
-        return []
-    if ranks.writes:
-        # what draws is not held in memory while networks train
-        from ravine.report.run_page import write_report
+    with rundir:  # at its end another process may write the run
+        hidden = quiet or report is not None or not loops or not ranks.writes
+        with progress_bar(hidden, rundir.recipes) as bar:
+            try:
+                execute(loops, report or bar, requests_to(rundir.path), ranks)
+            except Interrupted as interrupted:
+                place = f"{interrupted}; ravine resume {rundir.path} continues it"
+                raise Interrupted(place) from None
+        if checkup is not None:
+            with _doctor_may_fail(rundir):
+                checkup.conclude(rundir)
+        give_back_freed_memory()
+        if share is not None:
+            return []
+        if ranks.writes:
+            # what draws is not held in memory while networks train
+            from ravine.report.run_page import write_report
 
-        write_report(rundir)
+            write_report(rundir)
     members = len(rundir.recipes)
     # a module given in Python ends with the trained weights itself when it is the only member
     shared = members > 1 and isinstance(module, nn.Module)

@@ -28,6 +28,7 @@ from ravine.app.options import (
     RecipeArgument,
     RunArgument,
     Seed,
+    Trust,
     Verbose,
     With,
     edits_from,
@@ -77,7 +78,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     the input was wrong. A warning is shown once, however often it is given."""
 
     @wraps(function)
-    def guarded(*args: Any, with_: list[str] | None, **kwargs: Any) -> None:
+    def guarded(*args: Any, with_: list[str] | None, trust: bool, **kwargs: Any) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _once()
@@ -88,7 +89,13 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
                         load(place)
                 if function.__name__ not in ("train", "resume"):
                     launcher.refuse_ranks(function.__name__)
-                function(*args, **kwargs)
+                if trust:
+                    from ravine.rundir.mark import trusting
+
+                    with trusting():
+                        function(*args, **kwargs)
+                else:
+                    function(*args, **kwargs)
         except RavineError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
@@ -96,6 +103,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     signature = inspect.signature(function, eval_str=True)
     parameters = [*signature.parameters.values(), keyword("with_", With, None)]
+    parameters.append(keyword("trust", Trust, False))
     guarded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = {each.name: each.annotation for each in parameters}
     guarded.__doc__ = " ".join((function.__doc__ or "").split())  # wrapped by the terminal's width

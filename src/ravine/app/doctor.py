@@ -80,7 +80,9 @@ def consult(
 
 
 def _recipe_of(run: Path, member: int) -> Recipe:
-    recipes = RunDir.open(run).recipes
+    with RunDir.open(run) as rundir:
+        rundir.check_trust()
+        recipes = rundir.recipes
     if not 0 <= member < len(recipes):
         raise InputError(
             "--member", got=member, expected=f"a number under {len(recipes)}: the members of {run}"

@@ -57,6 +57,12 @@ RanksOption = Annotated[
     int | None,
     typer.Option("--ranks", min=1, help="Processes that train together on this machine."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Read the files that a run names which was not made here by this user."
+    ),
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 

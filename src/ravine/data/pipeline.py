@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ravine import recipe
 from ravine.data.augmentation.draw import Draw, Samples, of_inputs
+from ravine.data.digest import digest
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered
@@ -92,6 +94,11 @@ class Pipeline:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The fitted statistics: tensors, and plain data (classes, columns, categories, …)."""
         return self.preparation.state()
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the raw data: whole where they are small, else of a sample."""
+        return digest(self._parts)
 
     @classmethod
     def from_state(

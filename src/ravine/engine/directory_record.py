@@ -40,6 +40,7 @@ class DirectoryRecord:
         facts: Mapping[str, Any],
     ) -> None:
         """Write a snapshot; of the latest ones two are kept, the others for good."""
+        facts = {**facts, "recipe_sha256": [self.rundir.digests[m] for m in facts["members"]]}
         if kind == "trace":
             snapshot.write(self.rundir.trace_path(self.number, step), arrays, facts)
         elif kind == "final":
@@ -60,6 +61,8 @@ def record_of(
 
 def describe(program: Program, rundir: RunDir) -> None:
     """Store what predicting needs without the data: the fitted statistics."""
-    snapshot.write(rundir.data_path(program.number), *program.pipeline.state())
+    tensors, facts = program.pipeline.state()
+    facts = {**facts, "digest": program.pipeline.digest}
+    snapshot.write(rundir.data_path(program.number), tensors, facts)
     execution = program.execution
     rundir.add_event(0, None, "execution", execution.sentence(), execution.to_dict())

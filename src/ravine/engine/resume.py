@@ -27,11 +27,17 @@ def check_data(program: Program, rundir: RunDir) -> None:
     """Check that the data are those with which the run began."""
     stored, facts = snapshot.read(rundir.data_path(program.number))
     tensors, found = program.pipeline.state()
-    same = found == json.loads(json.dumps(facts)) and all(
-        name in stored
-        and stored[name].shape == tensor.shape
-        and torch.allclose(stored[name], tensor, equal_nan=True)
-        for name, tensor in tensors.items()
+    facts, digest = dict(facts), facts.get("digest")  # the first versions kept none
+    facts.pop("digest", None)
+    same = (
+        digest in (None, program.pipeline.digest)
+        and found == json.loads(json.dumps(facts))
+        and all(
+            name in stored
+            and stored[name].shape == tensor.shape
+            and torch.allclose(stored[name], tensor, equal_nan=True)
+            for name, tensor in tensors.items()
+        )
     )
     if not same:
         raise InputError(
@@ -128,6 +134,7 @@ def _standing(
         except RavineError as error:
             skipped.append(str(error))
             continue
+        rundir.check_recipes(path, facts)
         wanted -= members
         yield arrays, facts, final
     if wanted & live:

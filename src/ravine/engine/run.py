@@ -192,6 +192,7 @@ class Run(Stored):
                 repair="run.evaluate(data=(x, y))",
             )
         else:
+            self._rundir.check_trust()
             tokens = self.pipeline.preparation.tokens
             pipeline = Pipeline(
                 source, dtype=self._dtype, fitted=finetune.carried_over(self.recipe), tokens=tokens

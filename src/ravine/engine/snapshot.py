@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ravine.bounded import MOST_SETTINGS, exists, parse_json, read_text
-from ravine.errors import RavineError
+from ravine.errors import RavineError, first_line
 from ravine.files import sync, write_text
 
 _FORMAT = 1
@@ -62,8 +63,13 @@ def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any
     _make(directory)
     plain = {name: _plain(array) for name, array in arrays.items()}
     name = f"arrays-{secrets.token_hex(4)}.safetensors"
-    save_file(_storable(plain), directory / name)
-    sync(directory / name)
+    try:
+        save_file(_storable(plain), directory / name)
+        sync(directory / name)
+    except BaseException:  # a full disk keeps no half file
+        with suppress(OSError):
+            (directory / name).unlink()
+        raise
     described = {key: _describe(array) for key, array in plain.items()}
     body = {"format": _FORMAT, "file": name, "arrays": described, "facts": dict(facts)}
     write_text(directory / "manifest.json", json.dumps({**body, "sha256": _digest(body)}, indent=1))
@@ -87,7 +93,11 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise _damaged(directory, f"array {name!r} is missing")
         if _hash(stored[name]) != entry["sha256"]:
             raise _damaged(directory, f"array {name!r} is not what was written (sha256 differs)")
-        arrays[name] = _typed(stored[name], getattr(torch, entry["dtype"])).reshape(entry["shape"])
+        try:
+            typed = _typed(stored[name], getattr(torch, entry["dtype"]))
+            arrays[name] = typed.reshape(entry["shape"])
+        except RuntimeError as error:
+            raise _damaged(directory, f"array {name!r}: {first_line(error)}") from None
     return arrays, manifest["facts"]
 
 
@@ -125,12 +135,35 @@ def _manifest(directory: Path) -> dict[str, Any]:
     try:
         text = read_text(directory / "manifest.json", MOST_SETTINGS)
         manifest = parse_json(text, "manifest.json")
+        if not isinstance(manifest, dict):
+            raise ValueError("it is no table")
         digest = manifest.pop("sha256")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, f"manifest.json: {error}") from None
     if _digest(manifest) != digest:
         raise _damaged(directory, "manifest.json is not what was written (sha256 differs)")
+    if not _well_formed(manifest):
+        raise _damaged(directory, "manifest.json is not of a form that Ravine writes")
     return manifest
+
+
+def _well_formed(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest names a plain file beside it, and says of arrays what they can be."""
+    file, arrays, facts = (manifest.get(name) for name in ("file", "arrays", "facts"))
+    return (
+        isinstance(file, str)
+        and re.fullmatch(r"arrays-[0-9a-f]{8}\.safetensors", file) is not None
+        and isinstance(facts, dict)
+        and isinstance(arrays, dict)
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("sha256"), str)
+            and isinstance(getattr(torch, str(entry.get("dtype")), None), torch.dtype)
+            and isinstance(entry.get("shape"), list)
+            and all(type(size) is int and size >= 0 for size in entry["shape"])
+            for entry in arrays.values()
+        )
+    )
 
 
 def _make(directory: Path) -> None:

@@ -157,6 +157,10 @@ class Stored:
         self.recipe: Recipe = recipes[member]
         self._module = module
 
+    def check_trust(self) -> None:
+        """Refuse to read the data that the recipe names, of a directory that was made elsewhere."""
+        self._rundir.check_trust()
+
     @property
     def slots(self) -> dict[str, Tensor]:
         """The final arrays of the member: theta, optimiser slots, averages, buffers, each one

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,25 +17,57 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
+from ravine.bounded import parse_json
 from ravine.errors import InputError
 from ravine.locks import Lock
 
 FILE = "metrics.sqlite"
-FORMAT = 1
+FORMAT = 2  # each row has a checksum; format 1 had none
+FORMATS = (1, 2)
+MOST_BYTES = 64 << 30
 CHUNK = 512  # losses per stored row
-SCHEMA = f"""
-CREATE TABLE losses (member INTEGER, chunk INTEGER, losses BLOB, PRIMARY KEY (member, chunk)) WITHOUT ROWID;
-CREATE TABLE metrics (member INTEGER, step INTEGER, name TEXT, epoch REAL, value REAL,
-                      PRIMARY KEY (member, step, name)) WITHOUT ROWID;
-CREATE TABLE clock (member INTEGER, step INTEGER, seconds REAL, PRIMARY KEY (member, step)) WITHOUT ROWID;
-CREATE TABLE events (id INTEGER PRIMARY KEY, step INTEGER, member INTEGER, kind TEXT, text TEXT, data TEXT,
-                     UNIQUE (step, member, kind, text, data));
-CREATE TABLE results (member INTEGER PRIMARY KEY, result TEXT);
-PRAGMA user_version = {FORMAT};
-"""
+_TABLES = {  # columns with their types, and the key
+    "losses": (
+        "member INTEGER, chunk INTEGER, losses BLOB",
+        "PRIMARY KEY (member, chunk)) WITHOUT ROWID",
+    ),
+    "metrics": (
+        "member INTEGER, step INTEGER, name TEXT, epoch REAL, value REAL",
+        "PRIMARY KEY (member, step, name)) WITHOUT ROWID",
+    ),
+    "clock": (
+        "member INTEGER, step INTEGER, seconds REAL",
+        "PRIMARY KEY (member, step)) WITHOUT ROWID",
+    ),
+    "events": (
+        "id INTEGER PRIMARY KEY, step INTEGER, member INTEGER, kind TEXT, text TEXT, data TEXT",
+        "UNIQUE (step, member, kind, text, data))",
+    ),
+    "results": ("member INTEGER PRIMARY KEY, result TEXT", ""),
+}
+_TYPES: dict[str, Any] = {"INTEGER": int, "REAL": (float, type(None)), "TEXT": str, "BLOB": bytes}
+_COLUMNS = {  # of each table but its checksum: names and types
+    table: [(column.split()[0], _TYPES[column.split()[1]]) for column in columns.split(", ")]
+    for table, (columns, _) in _TABLES.items()
+}
+
+
+def _schema(form: int) -> dict[str, str]:
+    """The statement that makes each table."""
+    more = ", sum INTEGER" if form > 1 else ""
+    return {
+        table: f"CREATE TABLE {table} ({columns}{more}{', ' + key if key else ')'}"
+        for table, (columns, key) in _TABLES.items()
+    }
+
+
+SCHEMA = (
+    "".join(f"{made};" for made in _schema(FORMAT).values()) + f"PRAGMA user_version = {FORMAT};"
+)
 _NOBODY = -1  # means "no single member" in the events table
 
 
@@ -44,6 +77,8 @@ class Measurements:
     def __init__(self, path: Path, database: sqlite3.Connection, members: int):
         self.path, self._database, self._members = path, database, members
         self._mutex = threading.RLock()
+        (self._format,) = database.execute("PRAGMA user_version").fetchone()
+        self._within = False
         self._lock = Lock(path)  # held by the process that writes
 
     # --- writing ----------------------------------------------------------------------------------
@@ -59,26 +94,26 @@ class Measurements:
             for j, member in enumerate(members)
             for row in self._chunks(int(member), first_step, losses[:, j])
         ]
-        self._write("INSERT OR REPLACE INTO losses VALUES (?, ?, ?)", rows)
+        self._write("REPLACE", "losses", rows)
 
     def add_epochs(self, rows: Sequence[dict[str, Any]]) -> None:
         """Store metric rows: ``member``, ``epoch``, ``step``, optionally ``seconds``, and any
         metric name -> number."""
         keys = ("member", "epoch", "step", "seconds")
         metrics = [
-            (row["member"], row["step"], name, float(row["epoch"]), float(value))
+            (int(row["member"]), int(row["step"]), name, float(row["epoch"]), float(value))
             for row in rows
             for name, value in row.items()
             if name not in keys
         ]
         clock = [
-            (row["member"], row["step"], float(row["seconds"]))
+            (int(row["member"]), int(row["step"]), float(row["seconds"]))
             for row in rows
             if row.get("seconds") is not None
         ]
-        with self._transaction() as database:
-            database.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", metrics)
-            database.executemany("INSERT OR REPLACE INTO clock VALUES (?, ?, ?)", clock)
+        with self._transaction():
+            self._write("REPLACE", "metrics", metrics)
+            self._write("REPLACE", "clock", clock)
 
     def add_event(
         self,
@@ -90,10 +125,9 @@ class Measurements:
     ) -> None:
         """Store what happened; the same event twice is stored once, so that a resumed run repeats
         nothing."""
-        row = (step, _NOBODY if member is None else member, kind, text, json.dumps(data or {}))
+        who = _NOBODY if member is None else int(member)
         self._write(
-            "INSERT OR IGNORE INTO events (step, member, kind, text, data) VALUES (?, ?, ?, ?, ?)",
-            [row],
+            "IGNORE", "events", [(None, int(step), who, kind, text, json.dumps(data or {}))]
         )
 
     def truncate(self, step: int, members: Sequence[int]) -> None:
@@ -112,9 +146,7 @@ class Measurements:
                     "DELETE FROM losses WHERE member = ? AND chunk >= ?", (member, chunk)
                 )
                 if len(kept):
-                    database.execute(
-                        "INSERT INTO losses VALUES (?, ?, ?)", (member, chunk, kept.tobytes())
-                    )
+                    self._write("REPLACE", "losses", [(member, chunk, kept.tobytes())])
             for table in ("metrics", "clock"):
                 database.executemany(f"DELETE FROM {table} WHERE member = ? AND step > ?", who)
             gone = [*who, (_NOBODY, step)] if everyone else who
@@ -127,7 +159,7 @@ class Measurements:
 
     def set_result(self, member: int, result: dict[str, Any]) -> None:
         """Store how a member ended: its final metrics, and ``stopped``, why."""
-        self._write("INSERT OR REPLACE INTO results VALUES (?, ?)", [(member, json.dumps(result))])
+        self._write("REPLACE", "results", [(int(member), json.dumps(result))])
 
     def sync(self) -> None:
         """Bring all rows to the disk itself: before a snapshot, which then implies them even when
@@ -139,11 +171,15 @@ class Measurements:
 
     def steps(self, member: int, start: int = 0) -> np.ndarray:
         """The losses of one member from step ``start`` on, float64; NaN where none was stored."""
-        query = "SELECT chunk, losses FROM losses WHERE member = ? AND chunk >= ? ORDER BY chunk"
-        rows = self._read(query, (member, start // CHUNK))
+        base = start // CHUNK
+        where = "WHERE member = ? AND chunk >= ? ORDER BY chunk"
+        rows = [row[1:] for row in self._rows("losses", where, (member, base))]
         if not rows:
             return np.empty(0)
-        base = start // CHUNK
+        if rows[-1][0] - base > 64 * len(rows) + CHUNK or any(
+            len(b) % 8 or len(b) > 8 * CHUNK for _, b in rows
+        ):
+            raise damaged(self.path, f"{FILE}: losses that no run has")
         losses = np.full((rows[-1][0] - base) * CHUNK + len(rows[-1][1]) // 8, np.nan)
         for chunk, blob in rows:
             losses[(chunk - base) * CHUNK :][: len(blob) // 8] = np.frombuffer(blob, "<f8")
@@ -157,17 +193,17 @@ class Measurements:
         compare equal.
         """
         where, who = ("", ()) if member is None else ("WHERE member = ?", (member,))
-        query = f"SELECT member, step, epoch, name, value FROM metrics {where} ORDER BY member, step, name"
-        table = []
-        for (m, step), rows in groupby(self._read(query, who), lambda row: row[:2]):
+        order, table = "ORDER BY member, step, name", []
+        stored = self._rows("metrics", f"{where} {order}", who)
+        for (m, step), rows in groupby(stored, lambda row: row[:2]):
             found = [
                 (epoch, name, math.nan if value is None else value)
-                for _, _, epoch, name, value in rows
+                for _, _, name, epoch, value in rows
             ]
             row = {"member": m, "epoch": _whole(found[0][0]), "step": step}
             table.append({**row, **{name: value for _, name, value in found}})
         if clock:
-            times = {row[:2]: row[2] for row in self._read(f"SELECT * FROM clock {where}", who)}
+            times = {row[:2]: row[2] for row in self._rows("clock", where, who)}
             for row in table:
                 row["seconds"] = times.get((row["member"], row["step"]), math.nan)
         return table
@@ -180,23 +216,25 @@ class Measurements:
     def events(self, kind: str | None = None, member: int | None = None) -> list[dict[str, Any]]:
         """Events in the order of their steps; of one kind; or of one member, without those of the
         whole run."""
-        query = "SELECT step, member, kind, text, data FROM events ORDER BY step, id"
         found = [
             {
                 "step": step,
                 "member": None if m == _NOBODY else m,
                 "kind": k,
                 "text": text,
-                "data": json.loads(data),
+                "data": self._parsed(data),
             }
-            for step, m, k, text, data in self._read(query)
+            for _, step, m, k, text, data in self._rows("events", "ORDER BY step, id")
         ]
         return [e for e in found if kind in (None, e["kind"]) and member in (None, e["member"])]
 
     def result(self, member: int) -> dict[str, Any] | None:
         """How a member ended; None while it has not."""
-        rows = self._read("SELECT result FROM results WHERE member = ?", (member,))
-        return json.loads(rows[0][0]) if rows else None
+        rows = self._rows("results", "WHERE member = ?", (member,))
+        found = self._parsed(rows[0][1]) if rows else None
+        if rows and not (isinstance(found, dict) and isinstance(found.get("stopped"), str)):
+            raise damaged(self.path, f"{FILE}: the result of member {member}")
+        return found
 
     @property
     def done(self) -> int:
@@ -210,12 +248,43 @@ class Measurements:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._mutex, self._database:
-            yield self._database
+        with self._mutex:
+            if self._within:  # one transaction of several tables
+                yield self._database
+                return
+            self._within = True
+            try:
+                with self._database:
+                    yield self._database
+            finally:
+                self._within = False
 
-    def _write(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _write(self, otherwise: str, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert whole rows; ``otherwise``: what becomes of one whose key is there already."""
+        if self._format > 1:
+            rows = [(*row, _sum(table, row)) for row in rows]
+        marks = ", ".join("?" * (len(_COLUMNS[table]) + (self._format > 1)))
         with self._transaction() as database:
-            database.executemany(query, rows)
+            database.executemany(f"INSERT OR {otherwise} INTO {table} VALUES ({marks})", rows)
+
+    def _rows(
+        self, table: str, where: str = "", values: tuple[Any, ...] = ()
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a table without their checksums, which are compared."""
+        columns, found = _COLUMNS[table], []
+        for row in self._read(f"SELECT * FROM {table} {where}", values):
+            plain = row[: len(columns)]
+            good = all(isinstance(v, kind) for v, (_, kind) in zip(plain, columns, strict=True))
+            if not good or (self._format > 1 and row[-1] != _sum(table, plain)):
+                raise damaged(self.path, f"{FILE}: a row of {table} is not what was written")
+            found.append(plain)
+        return found
+
+    def _parsed(self, text: str) -> Any:
+        try:
+            return parse_json(text, FILE)
+        except InputError as error:
+            raise damaged(self.path, str(error)) from None
 
     def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -225,10 +294,8 @@ class Measurements:
             raise damaged(self.path, f"metrics.sqlite: {error}") from None
 
     def _chunk(self, member: int, chunk: int) -> np.ndarray:
-        rows = self._read(
-            "SELECT losses FROM losses WHERE member = ? AND chunk = ?", (member, chunk)
-        )
-        return np.frombuffer(rows[0][0], "<f8") if rows else np.empty(0)
+        rows = self._rows("losses", "WHERE member = ? AND chunk = ?", (member, chunk))
+        return np.frombuffer(rows[0][2], "<f8") if rows else np.empty(0)
 
     def _chunks(
         self, member: int, first: int, losses: np.ndarray
@@ -243,6 +310,34 @@ class Measurements:
             row[offset : offset + len(part)] = part
             yield member, chunk, row.tobytes()
             at += len(part)
+
+
+def _sum(table: str, row: tuple[Any, ...]) -> int:
+    """The checksum of a row; SQLite keeps NaN as nothing, and chooses the ids of events."""
+    row = row[1:] if table == "events" else row
+    return crc32(repr([None if value != value else value for value in row]).encode())
+
+
+def check_form(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database whose tables are not those that a run writes."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version not in FORMATS:
+        raise damaged(path, f"{FILE} has format {version}, not {FORMAT}")
+    made = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    tables = {name: _plain_sql(sql) for _, name, sql in made if not name.startswith("sqlite_")}
+    if tables != {name: _plain_sql(sql) for name, sql in _schema(version).items()}:
+        raise damaged(path, f"{FILE} holds other tables than a run's")
+
+
+def check_pages(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database of which a page is damaged: rows could be missing without a word."""
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise damaged(path, f"{FILE}: {' '.join(str(found).split())[:200]}")
+
+
+def _plain_sql(sql: Any) -> str:
+    return re.sub(r"\s*([(),])\s*", r"\1", " ".join(str(sql).split()))
 
 
 @contextmanager

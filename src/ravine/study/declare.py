@@ -21,6 +21,7 @@ from ravine.claims import Claim
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
+from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
 from ravine.starters.start import start
 from ravine.study.directory import Study, read_request
@@ -76,6 +77,8 @@ def resume_study(
     known = declarations()
     if request["kind"] not in known:
         raise unknown("study", request["kind"], known)
+    if data is None:
+        check_trust(Path(directory), request["made_here"], Recipe(**request["recipe"]))
     subjects: dict[str, Any] = {
         name: [_run(one, model) for one in found] if _several(found) else _run(found, model)
         for name, found in request["runs"].items()
@@ -111,6 +114,10 @@ def _conduct(
     first = next(iter(subjects.values()))
     recipe = first if isinstance(first, Recipe) else first.recipe
     runs = {name: found for name, found in subjects.items() if not isinstance(found, Recipe | None)}
+    if common["data"] is None:
+        for found in runs.values():
+            for run in found if isinstance(found, list | tuple) else [found]:
+                run.check_trust()
 
     def whole(claim: Claim | None = None) -> dict[str, Any]:
         places = {name: _place(found) for name, found in runs.items()}

@@ -26,6 +26,8 @@ from ravine.files import new_directory, plain, to_json, write_text
 from ravine.locks import Lock
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir, environment, fresh_path
+from ravine.rundir.contents import check_contents
+from ravine.rundir.mark import signed, verified
 from ravine.study.workers.choice import executor_of
 from ravine.study.workers.executor import Here, Report, Stage
 
@@ -109,7 +111,7 @@ class Study:
                 repair=str(error),
             ) from None
         self._lock.take()
-        write_text(self.path / "study.json", json.dumps(self._request, indent=1))
+        write_text(self.path / "study.json", json.dumps(signed(self._request), indent=1))
         if self._claim is not None:
             self._claim.take()
         self._begun = True
@@ -224,9 +226,11 @@ class Study:
 
 
 def read_request(path: Path) -> dict[str, Any]:
-    """The content of ``study.json``."""
+    """The content of ``study.json``, and ``made_here``: whether this user wrote it on this machine."""
+    check_contents(path)
     try:
         request = parse_json(read_text(path / "study.json", MOST_SETTINGS), "study.json")
+        made_here = "sha256" in request and verified(request, "study.json")
         missing = {
             "format",
             "kind",
@@ -245,4 +249,10 @@ def read_request(path: Path) -> dict[str, Any]:
         raise InputError(
             "study", got=str(path), expected="a study that this version of Ravine reads"
         )
-    return request
+    kinds = {"kind": str, "recipe": dict, "runs": dict, "options": dict, "facts": dict}
+    kinds |= {"command": str, "given": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(request[name], kind)]
+    if wrong:
+        got, expected = f"{wrong[0]} of another type", "a study that Ravine wrote"
+        raise InputError(str(path / "study.json"), got=got, expected=expected)
+    return request | {"made_here": made_here}

@@ -44,10 +44,10 @@ from ravine.training import Share, resume, train_many
 _VERSIONS = ("ravine", "torch")  # with others the numbers may differ
 _OF_A_PROGRAM = ("snapshots", "final", "data", "trace")
 _TABLES = {
-    "losses": "member, chunk, losses",
-    "metrics": "member, step, name, epoch, value",
-    "clock": "member, step, seconds",
-    "results": "member, result",
+    "losses": "member, chunk, losses, sum",
+    "metrics": "member, step, name, epoch, value, sum",
+    "clock": "member, step, seconds, sum",
+    "results": "member, result, sum",
 }
 
 
@@ -127,7 +127,15 @@ class Order:
         ):
             if before is not None:
                 _copy_run(before, place)
-                resume(place, model=model, data=data, quiet=True, report=report, share=share)
+                resume(
+                    place,
+                    model=model,
+                    data=data,
+                    quiet=True,
+                    report=report,
+                    share=share,
+                    trust=True,
+                )
             else:
                 shutil.rmtree(place, ignore_errors=True)
                 train_many(
@@ -195,7 +203,8 @@ class Order:
         facts["programs"] = [
             _about(run)["facts"]["programs"][number] for number, run in enumerate(runs)
         ]
-        RunDir.create(making, self.recipes, facts=facts).close()
+        with RunDir.open(runs[0]) as first:  # whose snapshots name its recipes
+            RunDir.create(making, first.recipes, facts=facts).close()
         for number, run in enumerate(runs):
             _add_measurements(making / FILE, run / FILE, self.groups[number])
             _copy_program(run, making, number)
@@ -286,7 +295,7 @@ def _add_measurements(to: Path, source: Path, members: list[int]) -> None:
                     f"INSERT INTO {table} ({columns}) SELECT {columns} FROM unit.{table} "
                     f"WHERE member IN ({who})"
                 )
-            columns = "step, member, kind, text, data"
+            columns = "step, member, kind, text, data, sum"
             database.execute(
                 f"INSERT OR IGNORE INTO events ({columns}) SELECT {columns} FROM unit.events "
                 f"WHERE member < 0 OR member IN ({who}) ORDER BY step, id"

@@ -1,0 +1,272 @@
+"""A run directory of a stranger, and one that was damaged: nothing outside it is touched, nothing changes
+silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ravine
+from ravine.engine import snapshot
+from ravine.errors import InputError, RavineError
+from ravine.rundir import RunDir, mark
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A finished run of a table, with its data beside it."""
+    place = tmp_path_factory.mktemp("trust")
+    draw = np.random.default_rng(0)
+    rows = [f"{a:.3f},{b:.3f},{'yn'[int(a > b)]}" for a, b in draw.random((90, 2))]
+    (place / "t.csv").write_text("\n".join(["a,b,target", *rows]), encoding="utf-8")
+    recipe = ravine.Recipe(
+        data={"source": {"kind": "csv", "path": str(place / "t.csv")}, "batch": 16},
+        model={"kind": "mlp", "hidden": [4]},
+        stop={"after": "3ep"},
+    )
+    ravine.train(recipe, out=place / "run", quiet=True, doctor=False, baselines=False)
+    return place
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    """A copy of the run, as a stranger could hand it on."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def resigned(place: Path, change) -> None:
+    """Change what a directory says, with a right sha256: all but the mark can be forged."""
+    file = place / ("manifest.json" if (place / "manifest.json").exists() else "recipe.json")
+    body = json.loads(file.read_text())
+    digest, own = body.pop("sha256"), body.pop("mark", None)
+    change(body)
+    text = json.dumps(body, sort_keys=True)
+    new = hashlib.sha256(text.encode()).hexdigest()
+    assert new != digest
+    file.write_text(json.dumps(body | {"sha256": new} | ({} if own is None else {"mark": own})))
+
+
+def edited_rate(body) -> None:
+    for one in (*body["recipes"], *body["explicit"]):
+        one.setdefault("optimizer", {"kind": "adam"})["lr"] = 0.5
+
+
+# --- links and special files ----------------------------------------------------------------------
+
+TRAPS = {
+    "a snapshot that is a link": lambda run, out: link(final(run), out),
+    "a folder of snapshots": lambda run, out: link(run / "snapshots", out),
+    "the draft of the report": lambda run, out: link(run / "report.draft", out / "precious"),
+    "the report": lambda run, out: link(run / "report.html", out / "precious"),
+    "the lock": lambda run, out: link(run / ".writer", out / "precious"),
+    "the lock's number": lambda run, out: link(run / ".writer-process", out / "precious"),
+    "the measurements": lambda run, out: link(run / "metrics.sqlite", out / "precious"),
+    "their log": lambda run, out: link(run / "metrics.sqlite-wal", out / "precious"),
+    "the recipe": lambda run, out: link(run / "recipe.json", out / "precious"),
+    "a pipe": lambda run, out: pipe(run / "metrics.sqlite"),
+    "a pipe for the recipe": lambda run, out: pipe(run / "recipe.json"),
+    "a pipe for a manifest": lambda run, out: pipe(final(run) / "manifest.json"),
+    "a second name": lambda run, out: second(run / ".writer-process", out / "precious"),
+}
+
+
+def final(run: Path) -> Path:
+    return next((run / "final").glob("*/*/step-*"))
+
+
+def link(place: Path, to: Path) -> None:
+    clear(place)
+    place.symlink_to(to)
+
+
+def pipe(place: Path) -> None:
+    clear(place)
+    os.mkfifo(place)
+
+
+def second(place: Path, of: Path) -> None:
+    clear(place)
+    os.link(of, place)
+
+
+def clear(place: Path) -> None:
+    shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_links_and_special_files_are_refused_and_nothing_outside_is_touched(run, tmp_path, trap):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "precious").write_text("keep me")
+    TRAPS[trap](run, tmp_path / "outside")
+    for act in (
+        lambda: ravine.resume(run, after="4ep", quiet=True),
+        lambda: ravine.Run(run),
+        lambda: RunDir.open(run),
+    ):
+        with pytest.raises(RavineError, match=r"a link|a device, a pipe or a socket|a second name"):
+            act()
+    assert [p.name for p in (tmp_path / "outside").iterdir()] == ["precious"]
+    assert (tmp_path / "outside" / "precious").read_text() == "keep me"
+
+
+def test_a_manifest_names_a_plain_file_beside_it(run, tmp_path):
+    place = final(run)
+    held = next(place.glob("arrays-*"))
+    (tmp_path / held.name).write_bytes(held.read_bytes())
+    for name in (
+        f"../../../../../{held.name}",
+        str(tmp_path / held.name),
+        "manifest.json",
+        3,
+        None,
+    ):
+        resigned(place, lambda body, name=name: body.update(file=name))
+        with pytest.raises(RavineError, match="not of a form that Ravine writes"):
+            snapshot.read(place)
+
+
+# --- whose run it is ------------------------------------------------------------------------------
+
+
+def strange(monkeypatch, key: bytes = b"x" * 32) -> None:
+    """From here on this is another person's machine."""
+    monkeypatch.setattr(mark, "_key", lambda: key)
+
+
+@pytest.mark.parametrize("key", [b"x" * 32, b""])
+def test_a_strangers_run_reads_no_file_unless_it_is_trusted(run, monkeypatch, key):
+    strange(monkeypatch, key)
+    for act in (
+        lambda **how: ravine.resume(run, after="4ep", quiet=True, **how),
+        lambda **how: ravine.Run(run).evaluate(),
+        lambda **how: ravine.advise(ravine.Run(run), out=run.parent / "advice", quiet=True),
+    ):
+        with pytest.raises(InputError, match=r"not made here, and that would read .*t\.csv"):
+            act()
+    assert ravine.Run(run).predict(np.array([[0.1, 0.2]])).shape == (1,)  # needs no data
+    (ended,) = ravine.resume(run, after="4ep", quiet=True, trust=True)
+    assert ended.result["epochs"] == 4
+    assert not RunDir.open(run).made_here  # trusting it once does not make it one's own
+
+
+def test_a_run_made_here_needs_no_trust(run):
+    with RunDir.open(run) as opened:
+        assert opened.made_here
+    assert ravine.Run(run).evaluate()["loss"] > 0
+
+
+# --- silent change --------------------------------------------------------------------------------
+
+
+def test_an_edited_rate_is_refused(run, monkeypatch):
+    text = (run / "recipe.json").read_text()
+    about = json.loads(text)
+    edited_rate(about)
+    (run / "recipe.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"recipe\.json is not what was written"):
+        ravine.resume(run, after="4ep", quiet=True)
+    (run / "recipe.json").write_text(text)
+    resigned(run, edited_rate)
+    with pytest.raises(RavineError, match="another recipe than the run's"):
+        ravine.resume(run, after="4ep", quiet=True, trust=True)
+
+
+def test_other_data_under_the_same_name_are_refused(trained, tmp_path):
+    """All labels inverted: every statistic of the inputs is the same."""
+    table = tmp_path / "t.csv"
+    text = (trained / "t.csv").read_text()
+    table.write_text(text)
+    recipe = ravine.Recipe(
+        data={"source": {"kind": "csv", "path": str(table)}}, stop={"after": "1ep"}
+    )
+    ravine.train(recipe, out=tmp_path / "run", quiet=True, doctor=False, baselines=False)
+    ravine.resume(tmp_path / "run", after="2ep", quiet=True)
+    head, _, rows = text.partition("\n")
+    table.write_text(head + "\n" + rows.translate(str.maketrans("yn", "ny")))
+    with pytest.raises(InputError, match="data that differ"):
+        ravine.resume(tmp_path / "run", after="3ep", quiet=True)
+
+
+def read_all(place: Path) -> object:
+    """All that a run says, or None where it is refused."""
+    try:
+        with RunDir.open(place) as run:
+            rows = [
+                run.steps(0).tolist(),
+                run.epochs(clock=True),
+                run.events(),
+                run.result(0),
+                run.done,
+            ]
+            return json.dumps([rows, [r.to_dict() for r in run.recipes], run.facts], default=str)
+    except RavineError:
+        return None
+
+
+def flips(place: Path, file: str, every: int, seed: int) -> tuple[int, int, list[int]]:
+    """Bit flips in a file: how many were tried, how many were refused, and where one changed what is
+    read without a word."""
+    sound, data = read_all(place), bytearray((place / file).read_bytes())
+    tried, refused, silent = 0, 0, []
+    draw = np.random.default_rng(seed)
+    for at in range(int(draw.integers(every)), len(data), every):
+        bit = 1 << int(draw.integers(8))
+        data[at] ^= bit
+        (place / file).write_bytes(bytes(data))
+        for left in ("-wal", "-shm"):
+            (place / (file + left)).unlink(missing_ok=True)
+        found = read_all(place)
+        tried, refused = tried + 1, refused + (found is None)
+        if found is not None and found != sound:
+            silent.append(at)
+        data[at] ^= bit
+    (place / file).write_bytes(bytes(data))
+    return tried, refused, silent
+
+
+@pytest.mark.parametrize(("file", "every"), [("recipe.json", 101), ("metrics.sqlite", 401)])
+def test_a_flipped_bit_changes_nothing_silently(run, file, every):
+    tried, refused, silent = flips(run, file, every, 0)
+    assert not silent
+    assert refused > tried // 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "every"), [("recipe.json", 2), ("metrics.sqlite", 23)])
+def test_no_flipped_bit_changes_anything_silently(run, file, every):
+    tried, refused, silent = flips(run, file, every, 1)
+    print(f"bit flips of {file}: {tried} tried, {refused} refused, {len(silent)} silent")
+    assert not silent
+
+
+FORGED = {
+    "a view": "DROP TABLE losses; CREATE VIEW losses AS WITH RECURSIVE n(member, chunk, losses) AS "
+    "(SELECT 0, 0, x'' UNION ALL SELECT 0, chunk + 1, x'' FROM n) SELECT * FROM n",
+    "a trigger": "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM losses; END",
+    "another table": "CREATE TABLE more (a)",
+    "no table": "DROP TABLE results",
+    "a text for losses": "UPDATE losses SET losses = 'text'",
+    "a huge chunk": "UPDATE losses SET chunk = 1000000000000",
+    "a text for an epoch": "UPDATE metrics SET epoch = 'a'",
+    "deep data": "UPDATE events SET data = '" + "[" * 100_000 + "'",
+    "a deep result": "UPDATE results SET result = '" + '{"a":' * 5000 + "'",
+    "a result that is a list": "UPDATE results SET result = '[]'",
+    "another format": "PRAGMA user_version = 77",
+}
+
+
+@pytest.mark.parametrize("change", FORGED)
+def test_forged_measurements_are_refused(run, change):
+    with sqlite3.connect(run / "metrics.sqlite") as database:
+        database.executescript(FORGED[change])
+    database.close()
+    with pytest.raises(RavineError), RunDir.open(run) as opened:
+        opened.steps(0), opened.epochs(), opened.events(), opened.result(0)
