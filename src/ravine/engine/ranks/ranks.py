@@ -268,10 +268,24 @@ def _connect(where: str, timeout: float) -> None:
         return
     own = where == "cuda" and dist.is_nccl_available() and here <= torch.cuda.device_count()
     backend = "cpu:gloo,cuda:nccl" if own else "gloo"
+    limit = timedelta(seconds=timeout)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        dist.init_process_group(backend, timeout=limit, **_meeting_place(limit))
     except RuntimeError as error:
         raise RanksLost(
             f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: not all ranks have come "
             f"within {timeout:g} s ({first_line(error)})"
         ) from None
+
+
+def _meeting_place(limit: timedelta) -> dict[str, Any]:
+    """Where ranks find each other. The agent's store outlives them: it still holds the addresses of
+    those that have died, so that every attempt has keys of its own."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=limit)
+    attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    found = dist.PrefixStore(f"ravine attempt {attempt}", store)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return {"store": found, "rank": rank, "world_size": size}

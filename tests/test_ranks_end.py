@@ -1,0 +1,85 @@
+"""Ranks that die or hang: the others end with a clear error, all start again, and the run comes to the
+numbers of an uninterrupted one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ravine
+from ravine.rundir import RunDir
+from test_ranks import HERE, assert_close, torchrun
+from test_resume import assert_same
+
+
+def train(
+    place: Path,
+    ranks: int,
+    attempts: int,
+    *,
+    seed: int = 0,
+    members: int = 1,
+    how: str = "killed",
+    restarts: int = 0,
+):
+    """A run of so many ranks, one of which ends in each of the first attempts."""
+    options = ["--max-restarts", restarts, HERE / "dying.py"]
+    return torchrun(*options, "digits", members, place, how, seed, attempts, ranks=ranks)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The uninterrupted run of two ranks."""
+    place = tmp_path_factory.mktemp("whole") / "run"
+    done = train(place, 2, 0)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return place
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+)
+def test_a_killed_rank_changes_no_number(seed, whole, tmp_path):
+    done = train(tmp_path / "run", 2, 1, seed=seed, restarts=1)
+    assert "exitcode: -9" in done.stderr
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same(whole, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_ten_deaths_in_one_run(whole, tmp_path):
+    done = train(tmp_path / "run", 2, 10, seed=7, restarts=10)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), (1, 2), pytest.param(2, 3, marks=pytest.mark.slow)]
+)
+def test_snapshots_do_not_know_how_many_ranks_wrote_them(before, after, whole, tmp_path):
+    assert train(tmp_path / "run", before, 1).returncode != 0
+    assert RunDir.open(tmp_path / "run").state == "interrupted"
+    if after == 1:
+        ravine.resume(tmp_path / "run", quiet=True)
+    else:
+        done = torchrun("-m", "ravine", "resume", tmp_path / "run", "--quiet", ranks=after)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert_close(whole, tmp_path / "run")
+
+
+def test_a_rank_that_hangs_ends_the_run_after_the_stated_time(tmp_path):
+    done = train(tmp_path / "run", 2, 1, how="hangs")
+    assert done.returncode != 0
+    assert "another rank gave no answer for 3 s" in done.stderr
+
+
+def test_wrong_input_is_said_once_and_starts_nothing_again(tmp_path):
+    command = [sys.executable, "-m", "ravine", "train", "--ranks", "2", "--out", tmp_path / "run"]
+    more = ["--set", "regularize.hard_negatives=0.5"]
+    done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.count("hard_negatives: expected 1.0") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
