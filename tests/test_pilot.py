@@ -3,13 +3,15 @@ remembered."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
-from ravine.engine.execution import pilot, timing
+from ravine.engine.execution import pilot, profile, timing
 from ravine.engine.execution.execution import Execution
 from ravine.engine.programs import populate
 
@@ -34,9 +36,48 @@ RECURRENT = {
 DROPPED = {"layers": [*LSTM[:2], {"kind": "dropout", "rate": 0.5}, LSTM[2]]}
 
 
+def profile_of(dense=1.0, conv=1.0, recurrent=1.0, parts=1.2, threads=1.5, last=1.0):
+    """A machine on which bfloat16 and the other choices are so many times as fast; dense layers in
+    bfloat16 from 256 units on."""
+    layers = {
+        str(n): {
+            "float32": dense if n >= 256 else 0.5,
+            "bfloat16": 1.0,
+            "one thread": threads if n >= 128 else 0.9,
+            "all threads": 1.0,
+        }
+        for n in profile.UNITS
+    }
+    shape = {
+        f"{precision} {layout} {step}": speed * (last if layout == "channels_last" else 1.0)
+        for precision, speed in (("float32", conv), ("bfloat16", 1.0))
+        for layout in ("channels_last", "contiguous")
+        for step in ("forward", "backward data", "backward weights")
+    }
+    lstm = {"float32": recurrent, "bfloat16": 1.0, "together": parts, "in parts": 1.0}
+    sections = {
+        "dense": layers,
+        "convolution": dict.fromkeys(profile._CONVOLUTIONS, shape),
+        "recurrent": {str(n): lstm for n in profile._RECURRENT},
+    }
+    return profile.Profile(sections)
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch):
+    """The machine's profile, which no test measures by itself."""
+
+    def use(found):
+        monkeypatch.setattr(pilot, "_profile", lambda work: found)
+
+    use(profile_of())
+    monkeypatch.setattr(pilot, "has_bfloat16", lambda device: True)
+    return use
 
 
 def prepared(members: int = 1, **fields):
@@ -198,3 +239,111 @@ def test_what_is_remembered_belongs_to_the_program(tmp_path):
     for path in (tmp_path / "cache").rglob("*.json"):
         path.write_text("{")
     assert timing.remembered("program", 1) is None
+
+
+# --- the machine's profile ------------------------------------------------------------------------
+
+MLP = {"kind": "mlp", "hidden": [256, 256]}
+
+
+@pytest.mark.parametrize(
+    ("machine", "fields", "expected"),
+    [
+        ({"conv": 1.05}, {"model": {"layers": CONV}}, {"precision": "float32"}),
+        ({"conv": 1.9}, {"model": {"layers": CONV}}, {"precision": "bfloat16"}),
+        ({"conv": 0.7, "dense": 3.0}, {"model": {"layers": CONV}}, {"precision": "float32"}),
+        ({"recurrent": 1.6}, {"model": {"layers": LSTM}}, {"precision": "bfloat16"}),
+        ({"recurrent": 0.9}, {"model": {"layers": LSTM}}, {"precision": "float32"}),
+        ({"dense": 1.5}, {"model": MLP}, {"precision": "bfloat16", "lowered_from": 256**2}),
+        ({"dense": 1.05}, {"model": MLP}, {"precision": "float32"}),
+        (
+            {"dense": 1.5},
+            {"model": {"kind": "mlp", "hidden": [32]}},
+            {"precision": "float32"},
+        ),
+        ({"last": 2.0}, {"model": {"layers": CONV}}, {"memory_format": "contiguous"}),
+        ({"last": 1.05}, {"model": {"layers": CONV}}, {"memory_format": "channels_last"}),
+    ],
+)
+def test_the_machines_profile_decides(machine, fields, expected, measured):
+    measured(profile_of(**machine))
+    _, execution = prepared(**fields, threads=1, stop={"after": "20it"})
+    assert {name: getattr(execution, name) for name in expected} == expected
+    if expected.get("precision") == "bfloat16":
+        assert "times as fast in bfloat16 here" in execution.why[0]
+
+
+def test_threads_that_gain_nothing_are_not_taken(measured, two_threads):
+    wide = {"model": MLP, "data": {"source": "digits", "batch": 256}, "stop": {"after": "20it"}}
+    for gain, count in ((1.5, 2), (0.8, 1)):
+        measured(profile_of(threads=gain))
+        assert prepared(**wide)[1].threads == count
+
+
+def test_a_machine_that_was_not_measured_rounds_nothing_without_tiles(measured, monkeypatch):
+    measured(None)
+    monkeypatch.setattr(profile, "profile", refuse)
+    for tiles, precision in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(pilot, "has_tiles", lambda device, tiles=tiles: tiles)
+        assert prepared(stop={"after": "20it"})[1].precision == precision
+        dense = prepared(model=MLP, stop={"after": "20it"})[1]
+        assert dense.precision == "float32"
+
+
+def test_only_a_long_run_measures_the_machine_and_only_once(monkeypatch):
+    monkeypatch.undo()
+    asked = []
+    section = profile_of(conv=2.0).sections["convolution"]
+    monkeypatch.setitem(profile.SECTIONS, "convolution", lambda: asked.append(1) or section)
+    monkeypatch.setattr(pilot, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(pilot, "has_tiles", lambda device: False)
+    held = {}
+    monkeypatch.setattr(timing, "remembered", lambda *key: held.get(str(key[:2])))
+    monkeypatch.setattr(timing, "remember", lambda found, *key: held.update({str(key[:2]): found}))
+    assert prepared(threads=1, stop={"after": "300it"})[1].precision == "float32"
+    assert not asked
+    monkeypatch.setattr(timing, "fastest", lambda variants, apply, step: (0, [1.0] * len(variants)))
+    first = prepared(threads=1, stop={"after": "5000000it"})[1]
+    assert first.precision == "bfloat16"
+    assert "convolutions are 2.00 times as fast in bfloat16 here" in first.why[0]
+    assert len(asked) == 1
+    assert prepared(threads=1, stop={"after": "5000000it"})[1] == first
+    assert prepared(threads=1, stop={"after": "300it"})[1].precision == "bfloat16"
+    assert len(asked) == 1
+
+
+def test_resume_replays_the_choice_whatever_the_profile_says_now(tmp_path, measured):
+    measured(profile_of(conv=2.0))
+    recipe = Recipe(model={"layers": CONV}, data={"source": "digits"}, stop={"after": "2ep"})
+    whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
+    first = recipe.edit({"stop.after": "1ep"})
+    ravine.train(first, out=tmp_path / "first", quiet=True, doctor=False)
+    measured(profile_of(conv=0.5, last=3.0))
+    (extended,) = ravine.resume(tmp_path / "first", after="2ep", quiet=True)
+    assert execution_of(extended).precision == "bfloat16"
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(extended.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("section", profile.SECTIONS)
+def test_a_section_is_measured_in_milliseconds(section, monkeypatch):
+    monkeypatch.setattr(profile, "SECONDS", 0.0)
+    found = profile.profile(section)
+    numbers = [
+        n
+        for held in found.sections[section].values()
+        for n in (held.values() if isinstance(held, dict) else [held])
+    ]
+    assert all(0 < n < math.inf for n in numbers)
+    monkeypatch.setitem(profile.SECTIONS, section, refuse)
+    assert profile.profile(section) == found  # from the cache
+
+
+def test_the_least_of_turns_is_kept_and_the_first_warms_up():
+    seconds = iter([9.0, 3.0, 2.0, 5.0, *[4.0] * 20])
+    now = [0.0]
+
+    def work():
+        now[0] += next(seconds)
+
+    assert profile.least({"work": work}, lambda: now[0]) == {"work": 2000.0}

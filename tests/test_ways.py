@@ -167,10 +167,12 @@ RECURRENT = {**LSTM, "layers": [LSTM["layers"][0], {"kind": "lstm", "units": 64}
         ({"population": population({"kind": "mlp", "norm": "batch"}, 1)}, "one by one"),
         ({"population": population(LSTM)}, "members on threads"),
         ({"population": population(LSTM), "threads": 1}, "one by one"),
-        ({"population": population(RECURRENT, 1)}, "parts on threads"),
-        ({"population": population(RECURRENT, 1), "batch": 127}, "one by one"),
-        ({"population": population(RECURRENT, 1), "device": "cuda"}, "one by one"),
-        ({"population": population(LSTM, 1)}, "one by one"),  # few units
+        ({"population": population(RECURRENT, 1), "parts_pay": True}, "parts on threads"),
+        ({"population": population(RECURRENT, 1)}, "one by one"),
+        (
+            {"population": population(RECURRENT, 1), "parts_pay": True, "device": "cuda"},
+            "one by one",
+        ),
     ],
 )
 def test_the_first_way_whose_rule_takes_a_program(changes, expected):

@@ -33,6 +33,12 @@ def bench(
     target: Annotated[
         bool, typer.Option("--target", help="Time to 99 % on MNIST instead, from process start.")
     ] = False,
+    machine: Annotated[
+        bool,
+        typer.Option(
+            "--machine", help="Show what this machine is quick at, measured if it was not yet."
+        ),
+    ] = False,
     out: Annotated[
         Path, typer.Option("--out", help="Where results.json, the tables and the figure go.")
     ] = Path("bench-results"),
@@ -41,6 +47,9 @@ def bench(
     """Time Ravine against its peers on this machine: interleaved, medians and ratios."""
     import torch
 
+    if machine:
+        shown_machine(json_)
+        return
     from ravine.bench import report, time_to_target
     from ravine.bench.measure import measure
     from ravine.bench.peers import PEERS
@@ -65,6 +74,20 @@ def bench(
     works = works or [*WORKS, *POPULATIONS]
     timings = measure(works, chosen, rounds=rounds, threads=count, bf16=bf16, report=shown)
     print_json(json_, report.write(timings, out, count))
+
+
+def shown_machine(as_json: bool) -> None:
+    """The machine's profile: what the rules read, and every number behind it."""
+    from ravine.engine.execution import profile
+    from ravine.machine import machine as facts
+
+    found = profile.profile(*profile.SECTIONS)
+    assert found is not None
+    about = facts()
+    typer.echo(f"{about['cpu']}, {about['cores']} cores: {', '.join(about['instructions'])}")
+    for line in found.lines():
+        typer.echo(line)
+    print_json(as_json, {"machine": about, "sections": found.sections})
 
 
 ALL: tuple[Callable[..., None], ...] = (bench,)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
 
 from ravine.errors import InputError
+from ravine.machine import machine
 
 
 def device(wanted: str) -> str:
@@ -46,8 +48,15 @@ def kernel_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device has units that multiply bfloat16 faster than float32: a GPU's, or AMX."""
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16: not that they are faster."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported()
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(machine()["instructions"]))
+
+
+def has_tiles(device: str) -> bool:
+    """Whether the processor multiplies bfloat16 in tiles (AMX), many times as fast as float32, and
+    the library may use them."""
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in ("", "DEFAULT", "ALL")
+    return device == "cpu" and "amx_bf16" in machine()["instructions"] and not limited

@@ -27,6 +27,8 @@ class Execution:
     memory_format: str = "contiguous"  # of images: or "channels_last"
     threads: int = 1
     graphs: bool = False  # whole steps are CUDA graphs
+    # weights of a dense layer from which its products are in a lower precision
+    lowered_from: int = Arithmetic.lowered_from
     why: list[str] = field(default_factory=list)
 
     @classmethod
@@ -36,6 +38,10 @@ class Execution:
         Raises `InputError` for one that another version of Ravine has written.
         """
         known = {each.name for each in fields(cls)}
+        facts = {
+            "lowered_from": Arithmetic.lowered_from,
+            **facts,
+        }  # as it was before it was a field
         if set(facts) != known or facts["way"] not in WAYS:
             raise InputError(
                 "execution record",
@@ -71,6 +77,7 @@ class Execution:
             products=torch.bfloat16 if self.precision == "bfloat16" else None,
             memory_format=_MEMORY_FORMATS[self.memory_format],
             threads=self.threads,
+            lowered_from=self.lowered_from,
         )
 
     @property

@@ -6,6 +6,7 @@ The choice is the execution record, `Execution`: stored, shown, replayed by resu
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,20 +15,18 @@ import torch
 
 from ravine.catalogue import durations
 from ravine.data.pipeline import Batch, Pipeline
-from ravine.engine.execution import timing
-from ravine.engine.execution.device import device, kernel_threads, multiplies_bfloat16
+from ravine.engine.execution import profile, timing
+from ravine.engine.execution.device import device, has_bfloat16, has_tiles, kernel_threads
 from ravine.engine.execution.execution import Execution
 from ravine.engine.execution.memory import keep_freed_memory
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import is_torch
 from ravine.engine.rows.ways import WAYS, Dense, OneByOne, Parts, Threads, Way, Workload
-from ravine.engine.rows.ways.dense import SMALL
 from ravine.recipe import Recipe
 from ravine.version import VERSION
 
-# Measured on two Intel cores with AMX (docs/speed.md); not on other processors.
-LITTLE = 2**22  # multiplications of a dense forward pass under which a second thread only waits
-WIDE = 2**16  # weights of a dense network from which on bfloat16 products pay for their casts
+PROFILED = 10.0  # seconds of a run from which the machine is measured first, where it was not yet
+GRAIN = 2**15  # numbers under which PyTorch gives none of a kernel's work to a second thread
 # Not measured on any GPU.
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
 
@@ -40,6 +39,16 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
     What needs trying is tried: a way that cannot run the program leaves it to the next.
     """
     keep_freed_memory()
+    execution = _by_rules(population, recipe, pipeline)
+    if _unmeasured(execution, population, recipe, pipeline):
+        execution = _by_rules(population, recipe, pipeline)
+    execution = _timed(execution, population, recipe, pipeline)
+    replay(population, execution)
+    return execution
+
+
+def _by_rules(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
+    """The record that the rules give, where what needs trying agrees."""
     refused: dict[str, str] = {}
     while True:
         execution = choose(recipe, population, pipeline, refused)
@@ -47,11 +56,8 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
         population.train()
         reason = execution.kind.why_not(population, execution.arithmetic, batch.x, batch.y)
         if reason is None:
-            break
+            return execution
         refused[execution.way] = reason
-    execution = _timed(execution, population, recipe, pipeline)
-    replay(population, execution)
-    return execution
 
 
 def replay(population: Population, execution: Execution) -> None:
@@ -71,15 +77,20 @@ def choose(
     """The execution record that the rules give; ``refused`` are ways that a trial has ruled out."""
     refused = refused or {}
     work = workload(recipe, population, pipeline)
+    measured = _profile(work)
+    if measured is not None and work.recurrent:
+        work = replace(work, parts_pay=_parts_pay(work, measured))
     way, reason = _way(work, refused)
-    precision, precise = _precision(recipe, work, way)
+    precision, precise = _precision(recipe, work, way, measured)
+    lowered = measured.lowered_from if measured is not None and way is Dense else None
     why = [precise, *(f"not {name}: {text}" for name, text in refused.items())]
     return Execution(
         device=work.device,
         precision=precision,
         way=way.name,
-        memory_format=_memory_format(work, way, precision),
-        threads=_threads(recipe, work, way),
+        memory_format=_memory_format(work, way, precision, measured),
+        threads=_threads(recipe, work, way, measured),
+        lowered_from=lowered or Execution.lowered_from,
         graphs=work.device == "cuda" and _graphable(recipe, population),
         why=[*why, f"{way.name}: {reason}"],
     )
@@ -105,28 +116,106 @@ def _way(work: Workload, refused: Mapping[str, str]) -> tuple[type[Way], str]:
     raise AssertionError("one by one takes every program")
 
 
-def _precision(recipe: Recipe, work: Workload, way: type[Way]) -> tuple[str, str]:
+def _section(work: Workload) -> str:
+    """The section of the machine's profile that tells most about a program."""
+    return "convolution" if work.convolutional else "recurrent" if work.recurrent else "dense"
+
+
+def _profile(work: Workload) -> profile.Profile | None:
+    """What was measured of this machine, if it was."""
+    return profile.profile(_section(work), measure=False) if work.device == "cpu" else None
+
+
+def _unmeasured(
+    execution: Execution, population: Population, recipe: Recipe, pipeline: Pipeline
+) -> bool:
+    """Measure this machine where it was not yet, and the run is so long that it pays; whether that
+    was done."""
+    work = workload(recipe, population, pipeline)
+    many = timing.worth_it([execution, execution], work.steps)
+    if work.device != "cpu" or not many or _profile(work) is not None:
+        return False
+    batch, seconds = pipeline.batch(0), []
+    buffers = {name: stacked.clone() for name, stacked in population.buffers.items()}
+    with kernel_threads(execution.step_threads):
+        replay(population, execution)
+        for _ in range(2):
+            began = time.perf_counter()
+            population.gradients(batch.x, batch.y, None, 0)
+            seconds.append(time.perf_counter() - began)
+    population.restore(buffers)
+    if min(seconds) * work.steps < PROFILED:
+        return False
+    profile.profile(_section(work))
+    return True
+
+
+def _precision(
+    recipe: Recipe, work: Workload, way: type[Way], measured: profile.Profile | None
+) -> tuple[str, str]:
     """The precision of products, and why."""
     if recipe.precision != "auto":
         return recipe.precision, f"{recipe.precision}: the recipe says so"
-    wide = way is Dense and work.population.layout.weights >= WIDE
-    if not multiplies_bfloat16(work.device):
-        return "float32", "float32: the processor has no faster units for bfloat16"
-    if not (work.convolutional or work.recurrent or wide):
+    if not has_bfloat16(work.device):
+        return "float32", "float32: the processor has no instructions for bfloat16"
+    large = work.convolutional or work.recurrent
+    if not large and way is not Dense:
         return "float32", "float32: products do not dominate"
-    return "bfloat16", "bfloat16: the processor multiplies it natively, and products dominate"
+    if measured is None:
+        if large and (work.device == "cuda" or has_tiles(work.device)):
+            return "bfloat16", "bfloat16: the processor has units for it, and products dominate"
+        return "float32", "float32: this machine has not been measured"
+    what, gain = _gain(work, measured)
+    precision = "bfloat16" if gain >= profile.GAIN else "float32"
+    return precision, f"{precision}: {what} are {gain:.2f} times as fast in bfloat16 here"
 
 
-def _memory_format(work: Workload, way: type[Way], precision: str) -> str:
-    """Channels last is the order that convolution libraries compute in; vmap cannot keep it."""
+def _gain(work: Workload, measured: profile.Profile) -> tuple[str, float]:
+    """What the machine's profile says of a program's products: float32 over bfloat16."""
+    if work.convolutional:
+        return "convolutions", measured.convolution_gain
+    if work.recurrent:
+        return f"recurrent layers of {work.units} units", measured.recurrent_gain(work.units)
+    return (
+        f"dense layers of {_widest(work):,} weights",
+        measured.dense_gain(_widest(work)) if measured.lowered_from else 0.0,
+    )
+
+
+def _widest(work: Workload) -> int:
+    """Weights of the largest layer."""
+    return max((math.prod(entry.shape) for entry in work.population.layout.entries), default=0)
+
+
+def _parts_pay(work: Workload, measured: profile.Profile) -> bool:
+    """Whether parts of a recurrent batch are faster than the whole; measured with 128 samples."""
+    if work.batch < profile.BATCH or not work.units:
+        return False
+    return (measured.parts_gain(work.units) or 0.0) > 1.0
+
+
+def _memory_format(
+    work: Workload, way: type[Way], precision: str, measured: profile.Profile | None
+) -> str:
+    """Channels last is the order that convolution libraries compute in, unless the machine's profile
+    says otherwise; vmap cannot keep it."""
     last = work.convolutional and way.calls_modules and precision != "float64"
+    if last and measured is not None:
+        kept, plain = (measured.convolution(precision, f) for f in ("channels_last", "contiguous"))
+        last = kept < profile.GAIN * plain
     return "channels_last" if last else "contiguous"
 
 
-def _threads(recipe: Recipe, work: Workload, way: type[Way]) -> int:
-    multiplications = work.population.layout.weights * work.members * work.batch
-    little = way is Dense and multiplications < LITTLE
-    return 1 if recipe.threads == "auto" and little else work.threads
+def _threads(
+    recipe: Recipe, work: Workload, way: type[Way], measured: profile.Profile | None
+) -> int:
+    if recipe.threads != "auto" or way is not Dense:
+        return work.threads
+    largest = _widest(work) * work.members * work.batch
+    gain = None if measured is None else measured.threads_gain(largest)
+    if gain is not None:
+        return work.threads if gain > 1.0 else 1
+    return work.threads if math.sqrt(_widest(work)) * work.members * work.batch >= GRAIN else 1
 
 
 def _graphable(recipe: Recipe, population: Population) -> bool:
@@ -167,7 +256,7 @@ def _variants(rule: Execution, recipe: Recipe, work: Workload) -> list[Execution
     if rule.device != "cpu":
         return [rule]
     precisions = [rule.precision]
-    if recipe.precision == "auto" and multiplies_bfloat16(rule.device) and _mixes(rule, work):
+    if recipe.precision == "auto" and has_bfloat16(rule.device) and _mixes(rule, work):
         precisions += ["float32"] if rule.precision == "bfloat16" else ["bfloat16"]
     ways = [(rule.way, rule.threads)]
     if recipe.threads == "auto":
@@ -184,7 +273,7 @@ def _variants(rule: Execution, recipe: Recipe, work: Workload) -> list[Execution
 
 def _mixes(rule: Execution, work: Workload) -> bool:
     """Whether bfloat16 products are open to a way: of dense networks, those with wide layers."""
-    wide = any(math.prod(entry.shape) >= SMALL for entry in work.population.layout.entries)
+    wide = _widest(work) >= rule.lowered_from
     return rule.kind.calls_modules or (rule.kind is Dense and wide)
 
 

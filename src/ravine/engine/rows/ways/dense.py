@@ -20,7 +20,7 @@ from ravine.engine.rows.theta import ParameterMatrix
 from ravine.engine.rows.ways import passes
 from ravine.engine.rows.ways.mapped import Mapped
 from ravine.engine.rows.ways.one_by_one import OneByOne
-from ravine.engine.rows.ways.way import Way
+from ravine.engine.rows.ways.way import PLAIN, Way
 from ravine.engine.rows.ways.workload import Workload
 from ravine.layout import Layout
 from ravine.nn.loss.criterion import above_zero
@@ -28,8 +28,6 @@ from ravine.nn.loss.losses import Auto, CrossEntropy
 from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Stack
-
-SMALL = 2**14  # weights of a layer under which a cast costs more than a bfloat16 product saves
 
 
 class Dense(Way):
@@ -50,7 +48,7 @@ class Dense(Way):
         self.network: DenseNetwork | None = None
         if DenseNetwork.refuses(rows.objectives, rows.layout) is None:
             precision = self.arithmetic.products or rows.theta.dtype
-            self.network = DenseNetwork(rows, precision)
+            self.network = DenseNetwork(rows, precision, self.arithmetic.lowered_from)
         # rows that came may have other losses: then all run as others do
         self._otherwise = None if self.network else OneByOne(rows, self.arithmetic)
         self._evaluating: Way | None = None
@@ -81,7 +79,12 @@ class Dense(Way):
 class DenseNetwork:
     """The layers of P members, bound to their rows of theta [P, D] and grad [P, D]."""
 
-    def __init__(self, population: ParameterMatrix, precision: torch.dtype):
+    def __init__(
+        self,
+        population: ParameterMatrix,
+        precision: torch.dtype,
+        lowered_from: int = PLAIN.lowered_from,
+    ):
         objectives, buffers = population.objectives, population.buffers
         theta, grad, layout = population.theta, population.grad, population.layout
         self.loss, self.precision = objectives[0].loss, precision
@@ -93,7 +96,8 @@ class DenseNetwork:
         dtype, weighted, wide, fresh = theta.dtype, False, rows.single, False
         for name, layer in _leaves("model", objectives[0].model):
             if isinstance(layer, nn.Linear):
-                held = low if precision != theta.dtype and layer.weight.numel() >= SMALL else rows
+                large = layer.weight.numel() >= lowered_from
+                held = low if precision != theta.dtype and large else rows
                 if held.dtype != dtype:
                     self.input_dtype = self.input_dtype if self._forward else held.dtype
                     self._add(passes.cast(dtype, held.dtype), weighted)

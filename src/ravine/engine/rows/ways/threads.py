@@ -7,16 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ravine.engine.rows.theta import view
 from ravine.engine.rows.ways.one_by_one import OneByOne
 from ravine.engine.rows.ways.way import store
 from ravine.engine.rows.ways.workload import Workload
-
-# Parts of a recurrent batch are faster than the whole on all threads from so many samples a part
-# and recurrent units on (bench/parts.py, two Intel cores with AMX; not measured elsewhere).
-PART, UNITS = 64, 64
 
 
 class _Pool:
@@ -82,11 +78,8 @@ class Parts(OneByOne):
 
     @classmethod
     def rule(cls, work: Workload) -> str | None:
-        if not cls.possible(work) or work.batch // work.threads < PART:
-            return None
-        modules = work.population.objectives[0].modules()
-        units = min(m.hidden_size for m in modules if isinstance(m, nn.RNNBase))
-        return "recurrent kernels share threads poorly" if units >= UNITS else None
+        pays = cls.possible(work) and work.parts_pay
+        return "recurrent kernels share threads poorly" if pays else None
 
     def bind(self) -> None:
         super().bind()

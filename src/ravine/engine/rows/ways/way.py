@@ -30,6 +30,9 @@ class Arithmetic:
     products: torch.dtype | None = None  # bfloat16 where they run in it; None: theta's dtype
     memory_format: torch.memory_format = torch.contiguous_format  # of images
     threads: int = 1  # that a way may start for its rows or parts
+    lowered_from: int = (
+        2**14
+    )  # weights of a dense layer from which its products are in ``products``
 
 
 PLAIN = Arithmetic()

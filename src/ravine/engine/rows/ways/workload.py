@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch import nn
+
 from ravine.engine.rows.theta import ParameterMatrix
 from ravine.nn.analysis.traits import Trait, any_layer, sees_samples_alone
 
@@ -18,6 +20,7 @@ class Workload:
     threads: int  # at most
     batch: int  # samples
     steps: int = 0  # of the whole plan
+    parts_pay: bool = False  # whether this machine gains where a recurrent batch is divided
 
     @property
     def members(self) -> int:
@@ -35,6 +38,12 @@ class Workload:
     @cached_property
     def recurrent(self) -> bool:
         return any_layer(self.population.objectives[0], Trait.RECURRENT)
+
+    @cached_property
+    def units(self) -> int:
+        """Of the smallest recurrent layer."""
+        modules = self.population.objectives[0].modules()
+        return min((m.hidden_size for m in modules if isinstance(m, nn.RNNBase)), default=0)
 
     @cached_property
     def divisible(self) -> bool:
