@@ -34,10 +34,7 @@ def bench(
         bool, typer.Option("--target", help="Time to 99 % on MNIST instead, from process start.")
     ] = False,
     machine: Annotated[
-        bool,
-        typer.Option(
-            "--machine", help="Show what this machine is quick at, measured if it was not yet."
-        ),
+        bool, typer.Option("--machine", help="Show what this machine is quick at instead.")
     ] = False,
     out: Annotated[
         Path, typer.Option("--out", help="Where results.json, the tables and the figure go.")
