@@ -5,14 +5,16 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
 
+import stored
 from ravine.errors import InputError
 from ravine.rundir import RunDir
-from synthetic import EPOCH_STEPS, make_all, measurements, recipe
+from synthetic import EPOCH_STEPS, make_all, make_run, measurements, recipe
 
 pytest.importorskip("starlette", reason="the extra web is not installed")
 from starlette.testclient import TestClient
@@ -185,28 +187,85 @@ def start(directory):
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True
     )
-    return process, re.search(r"http://\S+", process.stdout.readline())[0]
+    return process, re.search(r"http://\S+", process.stdout.readline())[0].split("/?")
 
 
 def test_serving_from_the_command_line(runs):
-    process, address = start(runs)
+    process, (address, token) = start(runs)
     try:
-        with urllib.request.urlopen(f"{address}/api/runs", timeout=20) as answer:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{address}/api/runs", timeout=20)
+        with urllib.request.urlopen(f"{address}/api/runs?{token}", timeout=20) as answer:
             assert len(json.load(answer)["runs"]) == 8
     finally:
         process.terminate()
         process.wait(20)
 
 
+def test_only_who_has_the_token_may_ask(runs):
+    client = TestClient(application(runs, ["testserver"], token="secret"))
+    assert client.get("/api/runs").status_code == 401
+    assert client.get("/api/runs?token=other").status_code == 401
+    assert client.get("/web/index.js").status_code == 401
+    first = client.get("/?token=secret")
+    assert first.status_code == 200
+    assert "HttpOnly; SameSite=Strict" in first.headers["set-cookie"]
+    assert client.get("/api/runs").status_code == 200  # the cookie
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "status"),
+    [
+        ({}, "", 200),
+        ({"origin": "http://testserver"}, "", 200),
+        ({"origin": "http://evil.example"}, "", 403),
+        ({"origin": "null"}, "", 403),
+        ({"sec-fetch-site": "cross-site"}, "", 403),
+        ({"host": "evil.example"}, "", 400),
+        ({"content-length": "99999999"}, "", 413),
+        ({"transfer-encoding": "chunked"}, "", 413),
+        ({}, "?run=" + "a" * 10_000, 414),
+    ],
+)
+def test_other_pages_and_large_requests_are_refused(client, headers, query, status):
+    assert client.get(f"/api/runs{query}", headers=headers).status_code == status
+
+
+POISON = {
+    "no recipes": lambda about: about.update(recipes=[], explicit=[]),
+    "recipes that are numbers": lambda about: about.update(recipes=[1], explicit=[1]),
+    "no table of facts": lambda about: about.update(facts=[]),
+    "programs of text": lambda about: about["facts"].update(programs="a"),
+    "members of nobody": lambda about: about["facts"].update(programs=[{"members": [99]}]),
+    "a date that is a list": lambda about: about.update(created=[1]),
+    "an unknown model": lambda about: [one.update(model="none") for one in about["recipes"]],
+    "other recipes": lambda about: about.update(explicit=[{"seed": "a"}]),
+    "a folder that is a list": lambda about: about["facts"].update(directory=[1]),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_damaged_run_leaves_the_list_as_it_is(tmp_path, poison):
+    for name in ("good", "bad"):
+        make_run(tmp_path / name, [recipe()], epochs=2).close()
+    stored.edit(tmp_path / "bad", POISON[poison])
+    client = TestClient(application(tmp_path, ["testserver"]), raise_server_exceptions=False)
+    listed = client.get("/api/runs")
+    assert listed.status_code == 200
+    assert "good" in {row["id"] for row in listed.json()["runs"]}
+    for page in ("/report?run=bad", "/api/curves?run=bad&metric=loss"):
+        assert client.get(page).status_code in (200, 404)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_a_browser_draws_the_curves_and_the_list(runs, tmp_path):
-    process, address = start(runs)
+    process, (address, token) = start(runs)
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --virtual-time-budget=8000 --dump-dom"
     try:
         time.sleep(0.5)
-        page = f"{address}/#run=study/adam&run=study/slow&show=accuracy&show=step_loss"
+        page = f"{address}/?{token}#run=study/adam&run=study/slow&show=accuracy&show=step_loss"
         command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path}", page]
         dom = subprocess.run(
             command, capture_output=True, text=True, timeout=120, check=True

@@ -3,11 +3,14 @@ silently."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 
 import ravine
 from ravine.engine import snapshot
+from ravine.engine.loop import loop
 from ravine.errors import InputError, RavineError
 from ravine.rundir import RunDir, mark
 
@@ -270,3 +274,119 @@ def test_forged_measurements_are_refused(run, change):
     database.close()
     with pytest.raises(RavineError), RunDir.open(run) as opened:
         opened.steps(0), opened.epochs(), opened.events(), opened.result(0)
+
+
+# --- an older snapshot is used aloud --------------------------------------------------------------
+
+
+class Stopped(Exception):
+    """What ends training in the middle."""
+
+
+def interrupted(place: Path, after: int = 40) -> None:
+    """A run that was killed after so many saves of its state."""
+    recipe = ravine.Recipe(data={"batch": 128}, model={"kind": "mlp", "hidden": [4]}, threads=1)
+    with pytest.MonkeyPatch.context() as patch:
+        saves = []
+        save = loop.TrainingLoop.save
+
+        def counted(self):
+            save(self)
+            saves.append(self.step)
+            if len(saves) == after:
+                raise Stopped
+
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+        patch.setattr(loop.TrainingLoop, "save", counted)
+        with pytest.raises(Stopped):
+            ravine.train(recipe, out=place, quiet=True, doctor=False)
+
+
+def test_an_older_snapshot_is_used_aloud(tmp_path):
+    interrupted(tmp_path / "run", after=5)
+    with RunDir.open(tmp_path / "run") as opened:
+        newest, older = opened.latest_snapshots(0)
+    held = next(newest.glob("arrays-*"))
+    data = bytearray(held.read_bytes())
+    data[-1] ^= 1
+    held.write_bytes(bytes(data))
+    with pytest.warns(
+        UserWarning, match=rf"{older.name}: an older snapshot is used.*{newest.name}"
+    ):
+        (run,) = ravine.resume(tmp_path / "run", quiet=True)
+    assert "an older snapshot is used" in run.events_of("snapshot")[0]["text"]
+
+
+# --- creation is one rename; nothing stays open ---------------------------------------------------
+
+MAKE = """
+import os, sys
+import ravine
+count, wanted = 0, int(sys.argv[1])
+def watch(event, arguments):
+    global count
+    names = " ".join(str(a) for a in arguments if isinstance(a, (str, bytes)))
+    if event in ("open", "os.rename", "os.mkdir", "os.remove", "sqlite3.connect") and sys.argv[2] in names:
+        count += 1
+        if count == wanted:
+            os.kill(os.getpid(), 9)
+recipe = ravine.Recipe(data={"batch": 512}, model={"kind": "mlp", "hidden": [4]}, stop={"after": "1ep"}, threads=1)
+from ravine.engine.programs import programs_of
+sys.addaudithook(watch)
+ravine.train(recipe, out=sys.argv[2], quiet=True, doctor=False)
+print(count)
+"""
+
+
+def made(place: Path, kill_at: int) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", MAKE, str(kill_at), str(place)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def whole_or_absent(place: Path) -> bool:
+    """Whether the run is there; what is there can be resumed, with its data and its recipe."""
+    if not place.exists():
+        return False
+    (run,) = ravine.resume(place, quiet=True)
+    assert run.result["stopped"] == "finished"
+    assert run.events_of("execution")
+    assert run.pipeline.outputs == 10
+    return True
+
+
+@pytest.mark.parametrize("kill_at", [4, 12, 18])
+def test_a_run_that_is_killed_while_it_is_made_is_whole_or_absent(tmp_path, kill_at):
+    assert made(tmp_path / "run", kill_at).returncode == -9
+    whole_or_absent(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_killed_at_every_file_operation_of_a_training(tmp_path):
+    operations = int(made(tmp_path / "whole", 0).stdout)
+    there = []
+    for number in range(1, operations + 1):
+        assert made(tmp_path / f"run{number}", number).returncode == -9
+        there.append(whole_or_absent(tmp_path / f"run{number}"))
+    print(
+        f"kills at every file operation of a training: {operations} survived, {sum(there)} with a run"
+    )
+    assert there == sorted(there)  # from one operation on it is there for good
+
+
+def test_a_run_leaves_nothing_open_and_another_process_may_go_on(tmp_path):
+    def opened() -> list[str]:
+        found = []
+        for place in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(place))
+        return [name for name in found if ".writer" in name]
+
+    runs = [
+        ravine.train(data="blobs", epochs=1, out=tmp_path / f"r{n}", quiet=True) for n in range(3)
+    ]
+    assert opened() == []
+    code = f"import ravine; ravine.resume({str(tmp_path / 'r0')!r}, after='2ep', quiet=True)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert runs[0].result["epochs"] == 2

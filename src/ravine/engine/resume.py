@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,8 @@ def _standing(
             skipped.append(str(error))
             continue
         rundir.check_recipes(path, facts)
+        if skipped:
+            _say_older(rundir, path, facts["step"], skipped)
         wanted -= members
         yield arrays, facts, final
     if wanted & live:
@@ -142,6 +145,13 @@ def _standing(
             f"no intact snapshot of members {sorted(wanted)}: "
             + ("; ".join(skipped) or "none was written yet")
         )
+
+
+def _say_older(rundir: RunDir, path: Path, step: int, skipped: list[str]) -> None:
+    """Say aloud that damaged snapshots were passed over."""
+    text = f"{path}: an older snapshot is used, of step {step}; passed over: {'; '.join(skipped)}"
+    rundir.add_event(step, None, "snapshot", text)
+    warnings.warn(text, stacklevel=2)
 
 
 def _goes_on(program: Program, recipes: dict[int, Any], final: Path, after: str | None) -> bool:

@@ -8,17 +8,20 @@ second.
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ravine import measures
-from ravine.errors import InputError, RavineError
+from ravine.errors import InputError, RavineError, first_line
 from ravine.files import plain
 from ravine.recipe import Recipe
 from ravine.report import overview
+from ravine.report.access import Access
 from ravine.report.courses import FEW, CourseGroup, gather, gather_steps, quantiles
 from ravine.rundir import RunDir
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _WEB = Path(__file__).parent / "web"
+_MOST_RUNS = 5000
 _DEPTH = 4  # studies hold runs: so far below the directory they are looked for
 _LISTED = ("model.kind", "data.source.kind", "optimizer.kind", "optimizer.lr", "data.batch", "seed")
 _OWN_FILES_ONLY = {"Content-Security-Policy": "default-src 'self'"}
@@ -42,7 +46,8 @@ def serve(directory: str | Path, *, port: int = 8700, host: str = "127.0.0.1") -
     if not directory.is_dir():
         repair = "train something first, or name the directory of your runs"
         raise InputError("serve", got=str(directory), expected="a directory of runs", repair=repair)
-    app = application(directory, [host, "localhost"])
+    token = secrets.token_urlsafe(24)
+    app = application(directory, [host, "localhost"], token=token)
     import uvicorn
 
     with socket.socket() as listener:
@@ -54,16 +59,20 @@ def serve(directory: str | Path, *, port: int = 8700, host: str = "127.0.0.1") -
             repair = f"try --port {port + 1} ({error.strerror})"
             raise InputError("serve", got=port, expected="a free port", repair=repair) from None
         print(
-            f"Ravine shows {directory} at http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends)",
+            f"Ravine shows {directory} at "
+            f"http://{host}:{listener.getsockname()[1]}/?token={token}  (Ctrl-C ends)",
             flush=True,
         )
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(
-            sockets=[listener]
-        )
+        uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=64)
+        ).run(sockets=[listener])
 
 
-def application(directory: str | Path, hosts: list[str] | None = None) -> Starlette:
-    """The server as an ASGI application; ``hosts`` are the names it answers to."""
+def application(
+    directory: str | Path, hosts: list[str] | None = None, *, token: str | None = None
+) -> Starlette:
+    """The server as an ASGI application; ``hosts`` are the names it answers to, ``token`` is what a
+    request must have."""
     try:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
@@ -87,7 +96,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
     def curves(request: Request) -> Response:
         asked = request.query_params
         x = asked.get("x", "epoch")
-        with listed.open(asked.get("run", "")) as run:
+        with listed.reading(asked.get("run", "")) as run:
             lines = series(
                 run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch"
             )
@@ -96,7 +105,7 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
     def report(request: Request) -> Response:
         from ravine.report.run_page import render
 
-        with listed.open(request.query_params.get("run", "")) as run:
+        with listed.reading(request.query_params.get("run", "")) as run:
             return HTMLResponse(render(run), headers=_NOTHING_ELSE)
 
     def absent(request: Request, error: Exception) -> Response:
@@ -110,8 +119,11 @@ def application(directory: str | Path, hosts: list[str] | None = None) -> Starle
     ]
     return Starlette(
         routes=[*routes, Mount("/web", StaticFiles(directory=_WEB))],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])],
-        exception_handlers={InputError: absent},
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"]),
+            Middleware(Access, token=token),
+        ],
+        exception_handlers={RavineError: absent},
     )
 
 
@@ -136,9 +148,11 @@ class RunIndex:
                 try:
                     with RunDir.open(path) as run:
                         self._known[name] = (stamp, {"id": name, **row(run)})
-                except RavineError:
-                    continue  # being made, being removed, or damaged
+                except Exception:  # being made, being removed, or damaged in whatever way
+                    continue
             rows.append(self._known[name][1])
+            if len(rows) >= _MOST_RUNS:
+                break
         return sorted(rows, key=lambda one: str(one["created"]), reverse=True)
 
     def open(self, name: str) -> RunDir:
@@ -147,6 +161,20 @@ class RunIndex:
         if path is None:
             raise InputError("run", got=name, expected="a run that is listed")
         return RunDir.open(path)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[RunDir]:
+        """A run by its name; whatever is wrong with it is one clear error."""
+        with self.open(name) as run:
+            try:
+                yield run
+            except RavineError:
+                raise
+            except Exception as error:
+                what = f"{type(error).__name__}: {first_line(error)}"
+                raise RavineError(
+                    f"run {name}: it cannot be shown, its files are damaged ({what})"
+                ) from None
 
     def _paths(self) -> Iterator[tuple[str, Path]]:
         top = str(self.directory)
