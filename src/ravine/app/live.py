@@ -8,14 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.app.options import Json, RunArgument, edits_of, print_json
+from ravine.app.options import Json, Member, RunArgument, edits_of, print_json
 
 
 def serve(
-    directory: Annotated[Path, typer.Argument(help="A directory of runs.")] = Path("runs"),
+    directory: Annotated[
+        Path, typer.Argument(help="A directory of runs; with --predict, a run.")
+    ] = Path("runs"),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="A page and an HTTP endpoint for a run's predictions.")
+    ] = False,
+    member: Member = 0,
 ) -> None:
-    """Browse runs with live curves (extra: web)."""
+    """Browse runs with live curves, or answer with a run's predictions (extra: web)."""
+    if predict:
+        from ravine.interop.serving import serve as serve_run
+        from ravine.study.ensemble.study import opened
+
+        serve_run(opened(directory, member), port=port)
+        return
     from ravine.report.server import serve as serve_
 
     serve_(directory, port=port)

@@ -50,6 +50,16 @@ def serve(directory: str | Path, *, port: int = 8700, host: str = "127.0.0.1") -
     app = application(directory, [host, "localhost"], token=token)
     import uvicorn
 
+    with listening(host, port) as listener:
+        address = f"http://{host}:{listener.getsockname()[1]}/?token={token}"
+        print(f"Ravine shows {directory} at {address}  (Ctrl-C ends)", flush=True)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=64)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens; InputError where the port is taken."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -58,14 +68,7 @@ def serve(directory: str | Path, *, port: int = 8700, host: str = "127.0.0.1") -
         except OSError as error:
             repair = f"try --port {port + 1} ({error.strerror})"
             raise InputError("serve", got=port, expected="a free port", repair=repair) from None
-        print(
-            f"Ravine shows {directory} at "
-            f"http://{host}:{listener.getsockname()[1]}/?token={token}  (Ctrl-C ends)",
-            flush=True,
-        )
-        uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=64)
-        ).run(sockets=[listener])
+        yield listener
 
 
 def application(

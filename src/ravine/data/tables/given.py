@@ -1,0 +1,67 @@
+"""Rows of a table given as values by column name, read by the decisions made for the training file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ravine.data.tables.file import Cells, Table
+from ravine.data.tables.matrix import matrix
+from ravine.errors import InputError, unknown
+
+Value = str | float | int | bool | None
+
+
+def rows_given(rows: Sequence[Mapping[str, Value]], facts: Mapping[str, Any]) -> Tensor:
+    """The raw matrix of rows: numbers as numbers or as they are written in the training file, all else as
+    it is written there; a column that is not given, or None, is missing.
+
+    Errors: a name that is no column; a value that is no number or text; no rows.
+    """
+    columns = list(facts["columns"])
+    names = [column["name"] for column in columns]
+    known = {*names, *(one["name"] for one in facts.get("decisions", ())), *facts["targets"]}
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise InputError("rows", got="no rows", expected="objects {column: value}")
+    for row in rows:
+        for name in row:
+            if name not in known:
+                raise unknown("rows", name, names)
+    cells, plain = {}, []
+    for column in columns:
+        name = column["name"]
+        cells[name] = _cells(column, [row.get(name) for row in rows])
+        # numbers that are given as such are not written with marks of thousands
+        plain.append(column | {"thousands": ""} if cells[name].numbers is not None else column)
+    return matrix(Table(cells, "rows", "utf-8", ",", True), plain)
+
+
+def _cells(column: Mapping[str, Any], values: list[Value]) -> Cells:
+    name = column["name"]
+    values = [None if isinstance(v, str) and not v.strip() else v for v in values]
+    numeric = all(
+        v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values
+    )
+    if numeric and column["kind"] in ("number", "flag"):
+        numbers = np.array([np.nan if v is None else float(v) for v in values])
+        return Cells(name, numbers, np.array([], dtype=str), np.zeros(0, int), ())
+    texts = [_text(name, column, value) for value in values]
+    different = sorted({text for text in texts if text is not None})
+    codes = np.array([-1 if text is None else different.index(text) for text in texts])
+    return Cells(name, None, np.array(different, dtype=str), codes, different[:8])
+
+
+def _text(name: str, column: Mapping[str, Any], value: Value) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) and column["kind"] == "flag":
+        words = column["true"] if value else column["false"]
+        return str(words[0]) if words else None
+    if isinstance(value, bool | int | str):
+        return str(value).strip()
+    if isinstance(value, float):
+        return f"{value:g}"
+    raise InputError(f"rows: {name}", got=type(value).__name__, expected="a number, a text or null")
