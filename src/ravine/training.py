@@ -30,9 +30,10 @@ from ravine.engine.ranks.launcher import silent
 from ravine.engine.ranks.ranks import Ranks, joined
 from ravine.engine.resume import check_data, continued, forget_later
 from ravine.engine.run import Run
-from ravine.engine.stored import Opened, open_with
+from ravine.engine.stored import Opened, how_to_resume, open_with
 from ravine.errors import InputError
 from ravine.files import write_text
+from ravine.following import Follows, followed
 from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
 from ravine.registering import differences
@@ -54,6 +55,7 @@ _NOT_FIELDS = {
     "data",
     "on_epoch",
     "on_step",
+    "track",
     "out",
     "quiet",
     "doctor",
@@ -87,6 +89,7 @@ def train(
     name: str | None = None,
     on_epoch: Hook | None = None,
     on_step: Hook | None = None,
+    track: Sequence[Follows] = (),
     out: str | Path | None = None,
     quiet: bool = False,
     doctor: bool = True,
@@ -101,7 +104,8 @@ def train(
     monitored metric at which to end. ``model``: a technique's name, a list of layers, an
     ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
     ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
-    and classes of your own can be given in place of names: docs/own-code.md. ``out``: the run directory, else
+    and classes of your own can be given in place of names: docs/own-code.md. ``track``: trackers of
+    ``ravine.interop`` that follow the run. ``out``: the run directory, else
     a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets two classical models beside.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.
@@ -115,7 +119,8 @@ def train(
     begun, fields = _started(recipe, model, fields, quiet)
     recipe, module, arrays = resolve_inputs(begun.recipe, model, data, fields)
     written = replace(begun, recipe=recipe).to_toml() if begun.title else None
-    options: dict[str, Any] = {"written": written, "hooks": Hooks(on_epoch, on_step)}
+    hooks = Hooks(on_epoch, on_step)
+    options: dict[str, Any] = {"written": written, "hooks": hooks, "track": track}
     runs = train_many(
         [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, **options
     )
@@ -187,6 +192,7 @@ def train_many(
     written: str | None = None,
     hooks: Hooks | None = None,
     share: Share | None = None,
+    track: Sequence[Follows] = (),
 ) -> list[Run]:
     """Train many recipes, those that share a program as one population; the runs come back in the
     recipes' order.
@@ -227,7 +233,7 @@ def train_many(
             rows.write_to(program, len(recipes))
             options["mask"] = rows.of(program.members).mask
         loops.append(TrainingLoop(program, record(program), **options))
-    return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
+    return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
 @_own_random_state
@@ -243,6 +249,7 @@ def resume(
     quiet: bool = False,
     report: Report | None = None,
     share: Share | None = None,
+    track: Sequence[Follows] = (),
     trust: bool = False,
 ) -> list[Run]:
     """Continue a run to the very bits of an uninterrupted one; ``after`` extends a finished run to
@@ -288,7 +295,7 @@ def resume(
         for loop in loops:
             loop.save()
             forget_later(loop, rundir)
-    return _run(loops, rundir, module, quiet, report, checkup, ranks, share)
+    return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
 def _check_trust(rundir: RunDir, trust: bool) -> None:
@@ -346,6 +353,7 @@ def _run(
     checkup: Checkup | None,
     ranks: Ranks,
     share: Share | None = None,
+    track: Sequence[Follows] = (),
 ) -> list[Run]:
     """Run the loops, then the doctor's checkup and the report; the runs that came out. A share has
     no report: the whole has."""
@@ -353,15 +361,18 @@ def _run(
 
     with rundir:  # at its end another process may write the run
         hidden = quiet or report is not None or not loops or not ranks.writes
-        with progress_bar(hidden, rundir.recipes) as bar:
+        track = track if ranks.writes else ()
+        with (
+            progress_bar(hidden, rundir.recipes) as bar,
+            followed(rundir, track, report or bar) as reports,
+        ):
             try:
-                execute(loops, report or bar, requests_to(rundir.path), ranks)
+                execute(loops, reports, requests_to(rundir.path), ranks)
             except Interrupted as interrupted:
-                place = f"{interrupted}; ravine resume {rundir.path} continues it"
-                raise Interrupted(place) from None
-        if checkup is not None:
-            with _doctor_may_fail(rundir):
-                checkup.conclude(rundir)
+                raise Interrupted(f"{interrupted}; {how_to_resume(rundir)} continues it") from None
+            if checkup is not None:
+                with _doctor_may_fail(rundir):
+                    checkup.conclude(rundir)
         give_back_freed_memory()
         if share is not None:
             return []

@@ -28,6 +28,7 @@ from ravine.app.options import (
     RecipeArgument,
     RunArgument,
     Seed,
+    Track,
     Trust,
     Verbose,
     With,
@@ -36,6 +37,7 @@ from ravine.app.options import (
     print_json,
     size_of,
     starter_from,
+    trackers,
     with_shortcuts,
 )
 from ravine.engine.ranks import launcher
@@ -138,6 +140,7 @@ def train(
     open_: Open = False,
     verbose: Verbose = False,
     ranks: RanksOption = None,
+    track: Track = None,
     **given: Any,
 ) -> None:
     """Train a recipe, or your own data by a recipe that fits them; without either, a small network
@@ -149,7 +152,12 @@ def train(
     first = start.recipe
     recipes = [first.edit({"seed": first.seed + i}) for i in range(seeds)] if seeds > 1 else [first]
     runs = train_many(
-        recipes, out=out, quiet=quiet or json_, doctor=doctor, written=start.to_toml()
+        recipes,
+        out=out,
+        quiet=quiet or json_,
+        doctor=doctor,
+        written=start.to_toml(),
+        track=trackers(track),
     )
     _finish(runs, quiet, json_, baselines=baselines, verbose=verbose)
     _open_report(runs[0], open_)
@@ -171,6 +179,7 @@ def resume(
     open_: Open = False,
     verbose: Verbose = False,
     ranks: RanksOption = None,
+    track: Track = None,
 ) -> None:
     """Continue an interrupted run or study (the result is bit for bit that of one that was not
     interrupted), or extend a finished run."""
@@ -183,7 +192,7 @@ def resume(
     _as_ranks(ranks)
     from ravine.training import resume as resume_
 
-    runs = resume_(run, after=after, quiet=quiet or json_)
+    runs = resume_(run, after=after, quiet=quiet or json_, track=trackers(track))
     _finish(runs, quiet, json_, verbose=verbose)
     _open_report(runs[0], open_)
 

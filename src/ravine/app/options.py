@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ravine.engine.ranks import launcher
-from ravine.errors import InputError
+from ravine.errors import InputError, unknown
 from ravine.files import to_json
 
 RecipeArgument = Annotated[
@@ -63,6 +63,12 @@ Trust = Annotated[
         "--trust", help="Read the files that a run names which was not made here by this user."
     ),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track", metavar="TRACKER", help="tensorboard, mlflow or wandb, while it trains."
+    ),
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 
@@ -88,6 +94,19 @@ def starter_from(path: Path | None, given: dict[str, Any]) -> Any:
     if found.found and launcher.first_to_say(found.found):
         typer.echo(found.found, err=True)
     return found
+
+
+def trackers(names: Collection[str] | None) -> list[Any]:
+    """Trackers by name, with their default settings."""
+    if not names:
+        return []
+    from importlib import import_module
+
+    known = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "WandB"}
+    for name in names:
+        if name not in known:
+            raise unknown("--track", name, known)
+    return [getattr(import_module(f"ravine.interop.{name}"), known[name])() for name in names]
 
 
 def edits_from(given: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ravine.engine import finetune
 from ravine.engine.programs import class_counts, with_step
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective, joined
-from ravine.engine.stored import Stored
+from ravine.engine.stored import Stored, how_to_resume
 from ravine.errors import InputError, RavineError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
@@ -47,7 +47,7 @@ class Run(Stored):
         found = self._rundir.result(self.member)
         if found is None:
             raise RavineError(
-                f"{self.directory}: member {self.member} has not ended; ravine resume {self.directory} continues it"
+                f"{self.directory}: member {self.member} has not ended; {how_to_resume(self._rundir)} continues it"
             )
         return found
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ravine.catalogue import PREFIX
 from ravine.catalogue.own import model_code
 from ravine.data.pipeline import Pipeline
 from ravine.data.read.cache import look_also_in
@@ -24,7 +25,7 @@ from ravine.errors import InputError, RavineError
 from ravine.layout import Layout
 from ravine.nn.build import build, build_loss, layout
 from ravine.recipe import Recipe
-from ravine.registering import bring, differences, require
+from ravine.registering import bring, differences, own_parts, require
 from ravine.rundir import RunDir
 
 
@@ -250,3 +251,17 @@ class Stored:
             seed=self.recipe.seed,
             dtype=self._dtype,
         )
+
+
+def how_to_resume(rundir: RunDir) -> str:
+    """The line that continues a run: what no file holds must be brought again."""
+    recipes = rundir.recipes
+    names = dict.fromkeys(part.kind.removeprefix(PREFIX) for r in recipes for part in own_parts(r))
+    again = [f"own=[{', '.join(names)}]"] if names else []
+    again += ["model=…"] if recipes[0].model.kind == "module" else []
+    again += ["data=…"] if recipes[0].data.source.kind == "arrays" else []
+    line = f"ravine resume {rundir.path}"
+    if not again:
+        return line
+    python = f"ravine.resume({str(rundir.path)!r}, {', '.join(again)})"
+    return python if len(again) > bool(names) else f"{line} --with FILE.py, or {python},"

@@ -2,72 +2,66 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ravine.errors import InputError
 from ravine.files import new_directory
+from ravine.interop.tracking import Tracker, final_numbers
 from ravine.rundir import RunDir
 
-LOSSES = 2000  # single steps at most, evenly spaced
+
+@dataclass(frozen=True)
+class TensorBoard(Tracker):
+    """Logs in ``folder`` (RUN/tensorboard), a TensorBoard run for each member: ``member-0`` and so on.
+    Metrics of training and validation data share a chart: ``loss/train`` beside ``loss/val``."""
+
+    folder: str | Path | None = None
+
+    def begin(self, rundir: RunDir, member: int) -> _Logs:
+        """An event file of its own for this member."""
+        folder = Path(self.folder) if self.folder is not None else rundir.path / "tensorboard"
+        logs = _Logs(folder / f"member-{member}")
+        logs.text("recipe", f"```toml\n{rundir.recipes[member].to_toml()}\n```", 0)
+        return logs
 
 
-def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]:
-    """Write every member's step losses, epoch metrics and events; gives the path and the number of
-    values.
+class _Logs:
+    def __init__(self, folder: Path):
+        self.writer = _summary_writer()(str(folder))
 
-    Each member is a TensorBoard run of its own, ``member-0`` and so on. Metrics of training and
-    validation data share a chart: ``loss/train`` beside ``loss/val``.
-    """
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        self.writer.add_text(name, text, step)
+
+    def close(self, result: Mapping[str, Any] | None) -> None:
+        for name, value in final_numbers(result).items():
+            self.writer.add_scalar(name, value)
+        self.writer.close()
+
+
+def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError(
-            "tensorboard", expected="TensorBoard", repair="pip install ravine[tensorboard]"
+            "tensorboard", expected="TensorBoard", repair="pip install 'ravine[tensorboard]'"
         ) from None
+    return SummaryWriter
+
+
+def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]:
+    """Write every member's step losses, epoch metrics and events into a new folder; gives the path and
+    the number of values."""
+    _summary_writer()
     with RunDir.open(run) as rundir:
         folder = Path(out) if out is not None else rundir.path / "tensorboard"
         new_directory(folder)
-        count = 0
-        for member in range(len(rundir.recipes)):
-            with SummaryWriter(str(folder / f"member-{member}")) as writer:
-                count += _member(rundir, member, writer)
-    return {"path": str(folder), "members": len(rundir.recipes), "values": count}
-
-
-def _member(rundir: RunDir, member: int, writer: Any) -> int:
-    count = 0
-    losses = rundir.steps(member)
-    for step in (
-        np.unique(np.linspace(0, len(losses) - 1, min(len(losses), LOSSES)).astype(int))
-        if len(losses)
-        else ()
-    ):
-        writer.add_scalar("loss/step", losses[step], int(step) + 1)
-        count += 1
-    for row in rundir.epochs(member):
-        for name, value in row.items():
-            if (
-                name not in ("member", "epoch", "step")
-                and isinstance(value, int | float)
-                and math.isfinite(value)
-            ):
-                writer.add_scalar(tag(name), value, row["step"])
-                count += 1
-    writer.add_text("recipe", f"```toml\n{rundir.recipes[member].to_toml()}\n```")
-    for event in rundir.events(member=member):
-        writer.add_text(f"event/{event['kind']}", event["text"], event["step"])
-    return count
-
-
-def tag(name: str) -> str:
-    """The chart and the line of a metric.
-
-    >>> tag("val_accuracy"), tag("lr")
-    ('accuracy/val', 'training/lr')
-    """
-    split, _, what = name.partition("_")
-    return f"{what}/{split}" if split in ("train", "val", "test") and what else f"training/{name}"
+        follower = TensorBoard(folder).follow(rundir)
+        follower.close()
+        return {"path": str(folder), "members": len(rundir.recipes), "values": follower.values}
