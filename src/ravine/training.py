@@ -104,9 +104,9 @@ def train(
     monitored metric at which to end. ``model``: a technique's name, a list of layers, an
     ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
     ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
-    and classes of your own can be given in place of names: docs/own-code.md. ``track``: trackers of
-    ``ravine.interop`` that follow the run. ``out``: the run directory, else
-    a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets two classical models beside.
+    and classes of your own can be given in place of names: docs/own-code.md. ``track``: trackers.
+    ``out``: the run directory, else a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets
+    two classical models beside.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.
 
@@ -119,11 +119,9 @@ def train(
     begun, fields = _started(recipe, model, fields, quiet)
     recipe, module, arrays = resolve_inputs(begun.recipe, model, data, fields)
     written = replace(begun, recipe=recipe).to_toml() if begun.title else None
-    hooks = Hooks(on_epoch, on_step)
-    options: dict[str, Any] = {"written": written, "hooks": hooks, "track": track}
-    runs = train_many(
-        [recipe], model=module, data=arrays, out=out, quiet=quiet, doctor=doctor, **options
-    )
+    more: dict[str, Any] = {"hooks": Hooks(on_epoch, on_step), "track": track, "written": written}
+    given: dict[str, Any] = {"model": module, "data": arrays, "out": out}
+    runs = train_many([recipe], **given, quiet=quiet, doctor=doctor, **more)
     if not quiet and not silent():
         print_outcome(runs, _beside(recipe) if baselines else "")
     return runs[0]
