@@ -105,8 +105,7 @@ def train(
     ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
     ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
     and classes of your own can be given in place of names: docs/own-code.md. ``track``: trackers.
-    ``out``: the run directory, else a new one under ``runs/``. ``doctor`` examines, ``baselines`` sets
-    two classical models beside.
+    ``out``: the run directory, else a new one under ``runs/``. ``baselines`` sets two classical models beside.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.
 

@@ -51,7 +51,7 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
         print(f"{opened.recipe.name} predicts at {address}  (Ctrl-C ends)", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=64)
         uvicorn.Server(config).run(sockets=[listener])
 
 
