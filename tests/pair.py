@@ -65,7 +65,7 @@ def train(case: dict, directory: Path) -> None:
         if own:
             ravine.train(recipe, out=directory, quiet=True, doctor=False, **own)
         else:
-            ravine.train_many(recipes, out=directory, quiet=True)
+            ravine.train_many(recipes, out=directory, quiet=True, group=case.get("group"))
 
 
 def main(cases: Path, directory: Path) -> None:

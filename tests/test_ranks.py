@@ -15,6 +15,7 @@ import pair
 from ravine.catalogue import table
 from ravine.engine import snapshot
 from ravine.rundir import RunDir
+from test_resume import assert_same
 
 HERE = Path(__file__).parent
 DATA = {"source": "digits", "batch": 200}
@@ -95,7 +96,11 @@ CASES |= {
 EVERY = [
     {"optimizer.kind": kind} for kind in sorted(table("optimizer"))
 ]  # members of one population
-CASES["optimizers"] = {"edits": EVERY, "recipe": complete({})}
+CASES["optimizers"] = {"edits": EVERY, "recipe": complete({"ranks": {"rows": 1}})}
+SEEDS = {
+    "edits": [{"seed": seed} for seed in range(4)],
+    "recipe": complete({"average": {"ema": 0.8}}),
+}
 
 
 def torchrun(
@@ -114,7 +119,7 @@ def both(tmp_path_factory) -> Path:
     """Directories ``pair`` and ``one``: every case on two ranks, and what one process makes of it."""
     folder = tmp_path_factory.mktemp("ranks")
     cases = folder / "cases.json"
-    cases.write_text(json.dumps(CASES | REFUSED))
+    cases.write_text(json.dumps({**CASES, **REFUSED, "rows": SEEDS}))
     (folder / "pair").mkdir()
     done = torchrun(HERE / "pair.py", cases, folder / "pair")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -153,6 +158,22 @@ def assert_close(one: Path, other: Path, tolerance: float = 1e-9) -> None:
 def test_two_ranks_train_as_one_process(name, both, tmp_path):
     pair.train(CASES[name], tmp_path / "one")
     assert_close(tmp_path / "one", both / "pair" / name)
+
+
+def test_members_on_two_ranks_are_those_of_one_process_of_that_width(both, tmp_path):
+    pair.train({**SEEDS, "group": 2}, tmp_path / "one")
+    assert_same(tmp_path / "one", both / "pair" / "rows")
+
+
+@pytest.mark.slow
+def test_members_and_batches_divided_on_four_ranks(tmp_path):
+    (tmp_path / "cases.json").write_text(
+        json.dumps({"mesh": {**SEEDS, "edits": SEEDS["edits"][:2]}})
+    )
+    done = torchrun(HERE / "pair.py", tmp_path / "cases.json", tmp_path, ranks=4)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pair.train({**SEEDS, "edits": SEEDS["edits"][:2], "group": 1}, tmp_path / "one")
+    assert_close(tmp_path / "one", tmp_path / "mesh")
 
 
 @pytest.mark.parametrize("name", REFUSED)

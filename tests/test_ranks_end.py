@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import dying
 import ravine
 from ravine.rundir import RunDir
 from test_ranks import HERE, assert_close, torchrun
@@ -54,6 +55,21 @@ def test_ten_deaths_in_one_run(whole, tmp_path):
     done = train(tmp_path / "run", 2, 10, seed=7, restarts=10)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(whole, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_members_divided_among_ranks_go_on_to_the_same_bits(ranks, tmp_path):
+    """On as many ranks, and on one: each group keeps its width."""
+    whole = dying.recipes("digits", 4, tmp_path / "one")
+    ravine.train_many(whole, out=tmp_path / "one", quiet=True, group=2)
+    if ranks == 2:
+        done = train(tmp_path / "run", 2, 2, members=4, restarts=2)
+        assert done.returncode == 0, done.stderr[-2000:]
+    else:
+        assert train(tmp_path / "run", 2, 1, members=4).returncode != 0
+        ravine.resume(tmp_path / "run", quiet=True)
+    assert_same(tmp_path / "one", tmp_path / "run")
 
 
 @pytest.mark.parametrize(

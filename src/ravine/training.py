@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,27 +17,25 @@ from torch import nn
 
 from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
-from ravine.engine.directory_record import DirectoryRecord, describe, record_of
+from ravine.engine.begin import RecordOf, check_taken_up, describe_all, facts_of, programs_of_stored
+from ravine.engine.directory_record import DirectoryRecord, record_of
 from ravine.engine.execute import Report, execute
 from ravine.engine.execution.memory import give_back_freed_memory
 from ravine.engine.inputs import check_given_again, resolve_inputs
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hook, Hooks
 from ravine.engine.loop.loop import Interrupted, TrainingLoop
-from ravine.engine.loop.record import Memory
 from ravine.engine.programs import Model, Program, StartRows, groups_of, programs_of
 from ravine.engine.ranks.divide import divided
 from ravine.engine.ranks.launcher import silent
 from ravine.engine.ranks.ranks import Ranks, joined
-from ravine.engine.resume import check_data, continued, forget_later
+from ravine.engine.resume import continued, forget_later
 from ravine.engine.run import Run
 from ravine.engine.stored import Opened, how_to_resume, open_with
 from ravine.errors import InputError
-from ravine.files import write_text
 from ravine.following import Follows, followed
 from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
-from ravine.registering import differences
 from ravine.rundir import RunDir
 from ravine.rundir.mark import trusting
 from ravine.rundir.requests import requests_to
@@ -207,24 +206,24 @@ def train_many(
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
     resolved = [resolve_inputs(recipe, model, data, {}) for recipe in recipes]
     recipes, module, arrays = [each[0] for each in resolved], resolved[0][1], resolved[0][2]
-    ranks = joined(recipes[0])
-    if (begun := ranks.begun()) is not None:  # a rank had died: all were started again
-        on = hooks or Hooks()
-        hook: dict[str, Any] = {"on_epoch": on.on_epoch, "on_step": on.on_step, "report": report}
-        return resume(begun, model=module, data=arrays, quiet=quiet, **hook)
-    only = share.number if share else None
+    ranks, group = _ranks_of(recipes, group, apart=not (width or halving or share))
+    if begun := ranks.begun():  # a rank had died: all were started again
+        again = {"model": module, "data": arrays, "quiet": quiet, "report": report, "track": track}
+        return _again(begun, hooks or Hooks(), **again)
+    only = _only(ranks, share)
     programs = programs_of(recipes, module, arrays, test=test, width=width, group=group, only=only)
     programs = [divided(program, ranks) for program in programs]
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
-    facts = _facts(programs, groups_of(recipes, group), group=group, **options)
+    facts = facts_of(programs, groups_of(recipes, group), ranks, group=group, **options)
     facts["doctor"] = doctor
-    options["hooks"] = hooks
     place = None if out is None else Path(out)
-    fill = functools.partial(_describe, programs, written)
+    fill = functools.partial(describe_all, programs, written)
     rundir = ranks.directory(lambda: RunDir.create(place, recipes, facts=facts, fill=fill))
-    checkup = _examined(programs, module, rundir) if doctor and ranks.writes else None
+    checkup = _examined(programs, module, rundir, ranks) if doctor else None
     record, loops = _record_of(rundir, ranks, share), []
-    options["ranks"] = ranks
+    if ranks.leads and not ranks.writes:
+        describe_all(programs, None, rundir, record)
+    options |= {"hooks": hooks, "ranks": ranks}
     for program in programs:
         if rows is not None:
             rows.write_to(program, len(recipes))
@@ -264,11 +263,12 @@ def resume(
     if after is not None:
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
     check_given_again(recipes[0], module, data, directory)
-    ranks = joined(recipes[0])
-    programs = _programs_of_stored(rundir, recipes, module, data, share)
-    halving = facts.get("halving")
-    checkup = _taken_up(programs, module, rundir) if ranks.writes else None
-    record = _record_of(rundir, ranks, share)
+    ranks = joined(recipes[0], len(groups_of(recipes, facts.get("group"))))
+    programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share))
+    halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
+    if ranks.leads:
+        check_taken_up(programs, rundir, ranks, record)
+    checkup = _examined(programs, module, rundir, ranks) if facts.get("doctor") else None
 
     def loop_of(program: Program) -> TrainingLoop:
         return TrainingLoop(
@@ -286,12 +286,11 @@ def resume(
     if not loops and not quiet and ranks.writes:
         _say_finished(rundir)
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
-    if ranks.writes:
-        if after is not None:
-            rundir.set_recipes(recipes)
-        for loop in loops:
-            loop.save()
-            forget_later(loop, rundir)
+    if ranks.writes and after is not None:
+        rundir.set_recipes(recipes)
+    for loop in loops if ranks.leads else ():
+        loop.save()
+        forget_later(loop, record(loop.program))
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
@@ -309,33 +308,31 @@ def _say_finished(rundir: RunDir) -> None:
     )
 
 
-def _describe(programs: Sequence[Program], written: str | None, rundir: RunDir) -> None:
-    """Store what is known of a run before it begins."""
-    if written is not None:
-        write_text(rundir.path / "recipe.toml", written)
-    for program in programs:
-        describe(program, rundir)
+def _record_of(rundir: RunDir, ranks: Ranks, share: Share | None) -> RecordOf:
+    """What makes the record of a program."""
+    if share is not None:
+        return record_of(rundir, share.record)
+    return lambda program: ranks.record(rundir, program.number)
 
 
-def _taken_up(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
-    """Check that a run goes on with its own data, and note what of a person's own has changed."""
-    for text in differences(rundir.recipes):
-        rundir.add_event(0, None, "own", text)
-    for program in programs:
-        if rundir.data_path(program.number).exists():
-            check_data(program, rundir)
-        else:  # it was killed before it had begun
-            describe(program, rundir)
-    return _examined(programs, module, rundir) if rundir.facts.get("doctor") else None
+def _ranks_of(
+    recipes: Sequence[Recipe], group: int | None, *, apart: bool
+) -> tuple[Ranks, int | None]:
+    """The ranks, and how many members train together: where members may train ``apart``, they are
+    divided among the ranks."""
+    ranks = joined(recipes[0], len(groups_of(recipes, group or 1)) if apart else 1)
+    if group is None and ranks.groups > 1:
+        group = math.ceil(len(recipes) / ranks.groups)
+    return ranks, group
 
 
-def _record_of(
-    rundir: RunDir, ranks: Ranks, share: Share | None
-) -> Callable[[Program], Memory | DirectoryRecord]:
-    """What makes the record of a program: in the run directory, of the rank that writes."""
-    if not ranks.writes:
-        return lambda program: Memory()
-    return record_of(rundir, share.record if share else None)
+def _again(begun: str, hooks: Hooks, **given: Any) -> list[Run]:
+    return resume(begun, on_epoch=hooks.on_epoch, on_step=hooks.on_step, **given)
+
+
+def _only(ranks: Ranks, share: Share | None) -> Callable[[int], bool]:
+    """Which programs this process trains."""
+    return ranks.mine if share is None else share.number.__eq__
 
 
 # --- around the loops -----------------------------------------------------------------------------
@@ -388,23 +385,18 @@ def _run(
     ]
 
 
-def _programs_of_stored(
-    rundir: RunDir, recipes: Sequence[Recipe], module: Model, data: Any, share: Share | None
-) -> list[Program]:
-    """The programs of a run directory, or the one of a share."""
-    facts, only = rundir.facts, share.number if share else None
-    return programs_of(
-        recipes,
-        module,
-        data,
-        test=facts.get("test", True),
-        width=facts.get("width"),
-        group=facts.get("group"),
-        only=only,
-    )
-
-
-def _examined(programs: Sequence[Program], module: Model, rundir: RunDir) -> Checkup | None:
+def _examined(
+    programs: Sequence[Program], module: Model, rundir: RunDir, ranks: Ranks
+) -> Checkup | None:
+    if not ranks.writes:
+        return None
+    if ranks.groups > 1:  # members that train elsewhere are judged with those that are like them
+        alike = {program.recipes[0].program: program for program in programs}
+        every = [(m, recipe.program) for m, recipe in enumerate(rundir.recipes)]
+        programs = [
+            replace(program, members=[m for m, own in every if own == of])
+            for of, program in alike.items()
+        ]
     with _doctor_may_fail(rundir):
         return Checkup.of(programs, module)
     return None
@@ -419,26 +411,3 @@ def _doctor_may_fail(rundir: RunDir) -> Iterator[None]:
     except Exception as error:
         text = f"the examination failed: {type(error).__name__}: {error}"
         rundir.add_event(0, None, "doctor", text)
-
-
-def _facts(
-    programs: Sequence[Program],
-    groups: Sequence[list[int]],
-    *,
-    group: int | None,
-    width: int | None,
-    halving: Halving | None,
-    trace: Sequence[str],
-) -> dict[str, Any]:
-    """What resuming needs beside the recipes; of programs that others train, their members alone."""
-    listed: list[dict[str, Any]] = [{"members": members} for members in groups]
-    for p in programs:
-        listed[p.number] |= {"execution": p.execution.to_dict(), "answers": p.answers.to_dict()}
-    return {
-        "programs": listed,
-        "test": programs[0].test,
-        "trace": list(trace),
-        **({"width": width} if width else {}),
-        **({"group": group} if group else {}),
-        **({"halving": halving.to_dict()} if halving else {}),
-    }

@@ -24,6 +24,18 @@ class DirectoryRecord:
         self.add_epochs, self.add_event = rundir.add_epochs, rundir.add_event
         self.set_result, self.sync = rundir.set_result, rundir.sync
         self.epochs, self.events = rundir.epochs, rundir.events
+        self.truncate = rundir.truncate
+
+    def describe(
+        self,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        sentence: str,
+        execution: dict[str, Any],
+    ) -> None:
+        """Store what predicting needs without the data, and how the program runs."""
+        snapshot.write(self.rundir.data_path(self.number), tensors, facts)
+        self.add_event(0, None, "execution", sentence, execution)
 
     def add_steps(
         self, first_step: int, members: Sequence[int], losses: np.ndarray, norms: np.ndarray
@@ -59,10 +71,8 @@ def record_of(
     return lambda program: before(DirectoryRecord(rundir, program.number))
 
 
-def describe(program: Program, rundir: RunDir) -> None:
+def describe(program: Program, record: DirectoryRecord) -> None:
     """Store what predicting needs without the data: the fitted statistics."""
     tensors, facts = program.pipeline.state()
     facts = {**facts, "digest": program.pipeline.digest}
-    snapshot.write(rundir.data_path(program.number), tensors, facts)
-    execution = program.execution
-    rundir.add_event(0, None, "execution", execution.sentence(), execution.to_dict())
+    record.describe(tensors, facts, program.execution.sentence(), program.execution.to_dict())

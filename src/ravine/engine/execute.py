@@ -30,12 +30,11 @@ def execute(
     ``Interrupted``. ``requests`` gives what else is asked for from outside."""
     stopped: Interrupted | None = None
     with _deferred_signals() as asked:
+        requests = ranks.requests(requests)
         try:
             for loop in loops:
                 with running(loop):
-                    loop.run(
-                        report, lambda: ranks.meet(bool(asked)), lambda: ranks.decide(requests)
-                    )
+                    loop.run(report, lambda: ranks.meet(bool(asked)), requests)
         except Interrupted as interrupted:
             stopped = interrupted
         if ranks.finish() and stopped is None:

@@ -86,11 +86,11 @@ def programs_of(
     pipelines: dict[tuple[str, str], Pipeline] | None = None,
     width: int | None = None,
     group: int | None = None,
-    only: int | None = None,
+    only: Callable[[int], bool] = lambda number: True,
 ) -> list[Program]:
     """The recipes as programs: those that share one train as one population, of at most ``width``
-    rows, and where there is a ``group`` of at most so many members. ``only`` is the number of the
-    one program that is made. ``pipelines`` keeps data from call to call."""
+    rows, and where there is a ``group`` of at most so many members. ``only`` says by its number
+    whether a program is made. ``pipelines`` keeps data from call to call."""
     pipelines = {} if pipelines is None else pipelines
     return [
         program_of(
@@ -104,7 +104,7 @@ def programs_of(
             width=width,
         )
         for number, members in enumerate(groups_of(recipes, group))
-        if only in (None, number)
+        if only(number)
     ]
 
 

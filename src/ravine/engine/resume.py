@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ravine.engine import snapshot
+from ravine.engine.directory_record import DirectoryRecord
 from ravine.engine.execution import pilot
 from ravine.engine.execution.execution import Execution
 from ravine.engine.loop.calendar import Calendar
@@ -187,10 +188,10 @@ def extend(loop: TrainingLoop) -> None:
             loop.record.add_event(loop.step, member, "lr_jump", text, data)
 
 
-def forget_later(loop: TrainingLoop, rundir: RunDir) -> None:
+def forget_later(loop: TrainingLoop, record: DirectoryRecord) -> None:
     """Delete the measurements after the loop's step."""
     starts = loop.schedules.starts
     for member, start in zip(loop.members.numbers, starts, strict=True):
-        rundir.truncate(loop.step - start, [member])
+        record.truncate(loop.step - start, [member])
     if not any(starts):
-        rundir.truncate(loop.step, loop.members.numbers)
+        record.truncate(loop.step, loop.members.numbers)

@@ -152,6 +152,11 @@ class Ranks(Part):
     """How several processes train one run, started by ``--ranks`` or torchrun. Their number is no part
     of a recipe."""
 
+    rows: Count | None = Field(
+        None,
+        description="groups of ranks among which the members of a population are divided, without "
+        "traffic; the ranks of a group divide each batch; none: as many groups as there are members for",
+    )
     sync_batch_norm: Flag = Field(
         True, description="statistics of batch norm over all ranks, not over each rank's part"
     )

@@ -89,7 +89,7 @@ def _try(program: Program, ranks: Joined) -> None:
     population.restore(before)
     for objective in population.objectives:
         objective.recorded = {}
-    if ranks.meet(not same):
+    if ranks.any(not same):
         raise InputError(
             "ranks",
             got="a model, loss or step of your own whose gradient changes where a batch is divided",

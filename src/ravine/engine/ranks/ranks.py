@@ -16,16 +16,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ravine.data.pipeline import Batch
+from ravine.engine.directory_record import DirectoryRecord
 from ravine.engine.execution.device import device
+from ravine.engine.loop.record import Memory
 from ravine.engine.ranks import launcher
 from ravine.engine.ranks.batch_norm import SynchronizedStatistics
-from ravine.errors import RavineError, first_line
+from ravine.engine.ranks.forwarded import Call, ForwardedRecord, encode, perform
+from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.randomized import drawing_part
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
 _T = TypeVar("_T")
 _calls = count()  # of training in this process: alike on all ranks
+Requests = Callable[[], Sequence[Any]]  # to a run, from outside: see rundir.requests
 Divided = tuple[Batch, Tensor | None]
 
 
@@ -42,6 +46,7 @@ class Ranks:
     size = 1  # ranks that divide each batch
     leads = True  # decides for the ranks that divide a batch
     writes = True  # has the run directory
+    groups = 1  # of ranks, each with its own members
     averages = False  # buffers, where statistics of batches are not synchronised
 
     def decide(self, choose: Callable[[], _T]) -> _T:
@@ -49,9 +54,25 @@ class Ranks:
         same for all. Numbers, texts, lists, and tables by text."""
         return choose()
 
-    def meet(self, asked: bool, over: bool = False) -> bool:
-        """Whether any rank was asked to stop."""
+    def meet(self, asked: bool) -> bool:
+        """Whether any rank was asked to stop; what other ranks have recorded is written."""
         return asked
+
+    def mine(self, number: int) -> bool:
+        """Whether this rank trains the program of this number."""
+        return True
+
+    def all_of(self, own: dict[str, Any]) -> list[dict[str, Any]]:
+        """Tables of all ranks, this one's among them."""
+        return [own]
+
+    def record(self, rundir: RunDir, number: int) -> DirectoryRecord | Memory:
+        """The record of a program."""
+        return DirectoryRecord(rundir, number)
+
+    def requests(self, take: Requests) -> Requests:
+        """What gives the requests to a run to every rank, from ``take``, which gives them to one."""
+        return take
 
     def finish(self) -> bool:
         """Wait until all ranks have ended; whether any was asked to stop."""
@@ -88,13 +109,20 @@ ALONE = Ranks()
 class Joined(Ranks):
     """One of several processes. Each takes its part of every batch."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, programs: int):
         self.timeout = recipe.ranks.timeout
         _connect(device(recipe.device), self.timeout)
-        self.call = next(_calls)
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.group = None
-        self.leads = self.writes = self.rank == 0
+        self.call = 0  # of training in this process
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.groups = _groups(recipe.ranks.rows, self.world, programs)
+        self.size = self.world // self.groups
+        self.place, self.index = divmod(self.rank, self.size)  # of its group, and in it
+        self.group = _own_group(self.groups, self.size, self.timeout)
+        self.leads, self.writes = self.index == 0, self.rank == 0
+        self.calls: list[Call] = []  # of records, to be sent
+        self.rundir: RunDir | None = None  # where this rank writes
+        self._take: Requests = tuple
+        self._taken: list[Any] = []
         self.rounded = torch.bfloat16 if recipe.ranks.reduce == "bfloat16" else None
         self.synchronizes = False  # statistics of batches; see ``divide``
 
@@ -109,7 +137,7 @@ class Joined(Ranks):
             slow = "timed out" in str(error).lower()
             what = f"gave no answer for {self.timeout:g} s" if slow else "has ended"
             raise RanksLost(
-                f"rank {self.rank} of {dist.get_world_size()}: another rank {what} "
+                f"rank {self.rank} of {self.world}: another rank {what} "
                 f"({first_line(error)}); torchrun starts all of them again where it may, else "
                 f"ravine resume goes on from the newest snapshot"
             ) from None
@@ -117,51 +145,101 @@ class Joined(Ranks):
     # --- decisions --------------------------------------------------------------------------------
 
     def decide(self, choose: Callable[[], _T]) -> _T:
-        if not self.leads:
-            found = json.loads(self._broadcast(b""))
+        if self.size == 1:
+            return choose()
+        return self._decided(choose, self.place * self.size, self.group)
+
+    def _decided(self, choose: Callable[[], _T], by: int, group: Any) -> _T:
+        """What rank ``by`` of a group chooses."""
+        if self.rank != by:
+            found = json.loads(self._broadcast(b"", by, group))
             if "error" in found:
                 raise RavineError(found["error"])
             return found["chosen"]
         try:
             chosen = choose()
         except Exception as error:  # the others wait for an answer, whatever it is
-            self._broadcast(json.dumps({"error": str(error) or type(error).__name__}).encode())
+            text = json.dumps({"error": str(error) or type(error).__name__})
+            self._broadcast(text.encode(), by, group)
             raise
-        self._broadcast(json.dumps({"chosen": chosen}, default=float).encode())
+        self._broadcast(json.dumps({"chosen": chosen}, default=float).encode(), by, group)
         return chosen
 
-    def _broadcast(self, text: bytes) -> bytes:
+    def _broadcast(self, text: bytes, by: int, group: Any) -> bytes:
         with self._answered():
             size = torch.tensor(len(text))
-            dist.broadcast(size, self._lead, self.group)
+            dist.broadcast(size, by, group)
             held = torch.empty(int(size), dtype=torch.uint8)
-            if self.leads:
+            if self.rank == by:
                 held.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-            dist.broadcast(held, self._lead, self.group)
+            dist.broadcast(held, by, group)
         return held.numpy().tobytes()
 
-    @property
-    def _lead(self) -> int:
-        return 0
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank that divides these batches."""
+        found = torch.tensor(float(flag), dtype=torch.float64)
+        self._sum(found)
+        return bool(found)
 
-    def meet(self, asked: bool, over: bool = False) -> bool:
-        return self._meet(asked, over)[0]
+    def all_of(self, own: dict[str, Any]) -> list[dict[str, Any]]:
+        return [self._decided(lambda: own, rank, None) for rank in range(self.world)]
+
+    # --- members on several groups of ranks -------------------------------------------------------
+
+    def mine(self, number: int) -> bool:
+        return number % self.groups == self.place
+
+    def record(self, rundir: RunDir, number: int) -> DirectoryRecord | Memory:
+        if not self.leads:
+            return Memory()
+        if not self.writes:
+            return ForwardedRecord(rundir, number, self.calls)
+        self.rundir = rundir
+        return DirectoryRecord(rundir, number)
+
+    def requests(self, take: Requests) -> Requests:
+        self._take = take
+        return self._requested if self.groups > 1 else lambda: self.decide(take)
+
+    def _requested(self) -> list[Any]:
+        taken, self._taken = self._taken, []
+        return taken
+
+    def meet(self, asked: bool) -> bool:
+        return self._meet(asked, False)[0]
 
     def finish(self) -> bool:
         asked, live = self._meet(False, True)
         while live:
             again, live = self._meet(False, True)
             asked = asked or again
-        return asked
+        return self._meet(asked, True)[0]  # all is written before any rank reads the run
 
     def _meet(self, asked: bool, over: bool) -> tuple[bool, bool]:
-        """Whether any rank was asked to stop, and whether any has not ended."""
-        flags = torch.tensor([asked, not over], dtype=torch.uint8)
+        """Whether any rank was asked to stop, and whether any has not ended. Rank 0 writes what the
+        others have recorded."""
+        sent = encode(self.calls) if self.calls else torch.empty(0, dtype=torch.uint8)
+        self.calls.clear()
+        flags = torch.tensor([asked, not over, len(sent)])
+        found = [torch.empty_like(flags) for _ in range(self.world)]
         with self._answered():
-            dist.all_reduce(flags, dist.ReduceOp.MAX)
-        return bool(flags[0]), bool(flags[1])
+            dist.all_gather(found, flags)
+            if len(sent):
+                dist.send(sent, 0)
+        for rank, (_, _, length) in enumerate(torch.stack(found).tolist()):
+            if self.writes and length:
+                received = torch.empty(length, dtype=torch.uint8)
+                with self._answered():
+                    dist.recv(received, rank)
+                assert self.rundir is not None
+                perform(received, self.rundir)
+        if self.groups > 1:
+            self._taken += self._decided(lambda: list(self._take()), 0, None)
+        asked_any, live, _ = torch.stack(found).amax(0).tolist()
+        return bool(asked_any), bool(live)
 
     def begun(self) -> str | None:
+        self.call = next(_calls)
         return self.decide(lambda: launcher.begun(self.call))
 
     def directory(self, create: Callable[[], RunDir]) -> RunDir:
@@ -171,7 +249,7 @@ class Joined(Ranks):
             made.append(create())
             return str(made[0].path.resolve())
 
-        found = self.decide(path)
+        found = self._decided(path, 0, None)
         launcher.remember(self.call, found)
         return made[0] if made else RunDir.open(found)
 
@@ -195,8 +273,7 @@ class Joined(Ranks):
     def _place(self, samples: int) -> tuple[int, int]:
         """The first sample of this rank, and how many it takes: they differ by one at most."""
         least, more = divmod(samples, self.size)
-        place = self.rank % self.size
-        return place * least + min(place, more), least + (place < more)
+        return self.index * least + min(self.index, more), least + (self.index < more)
 
     @contextmanager
     def _statistics(self) -> Iterator[None]:
@@ -254,9 +331,33 @@ def _weighted(
     return weight * share
 
 
-def joined(recipe: Recipe) -> Ranks:
-    """The ranks of this run: those that torchrun has started, else this process alone."""
-    return Joined(recipe) if launcher.launched() else ALONE
+def joined(recipe: Recipe, programs: int = 1) -> Ranks:
+    """The ranks of this run: those that torchrun has started, else this process alone.
+
+    Where the run has several ``programs``, or members that can be several, they are divided among as
+    many groups of ranks, or among ``ranks.rows``.
+    """
+    return Joined(recipe, programs) if launcher.launched() else ALONE
+
+
+def _groups(wanted: int | None, world: int, programs: int) -> int:
+    """The groups of ranks: the more, the less traffic."""
+    possible = [n for n in range(1, world + 1) if world % n == 0]
+    if wanted is not None and wanted not in possible:
+        expected = f"a divisor of the {world} ranks"
+        raise InputError("ranks.rows", got=wanted, expected=expected)
+    return max(n for n in possible if n <= min(programs, wanted or world))
+
+
+def _own_group(groups: int, size: int, timeout: float) -> Any:
+    """The ranks that divide batches with this one; None for all."""
+    if groups == 1 or size == 1:
+        return None
+    limit, own = timedelta(seconds=timeout), None
+    for first in range(0, groups * size, size):  # every rank makes every group
+        made = dist.new_group(list(range(first, first + size)), timeout=limit)
+        own = made if first <= dist.get_rank() < first + size else own
+    return own
 
 
 def _connect(where: str, timeout: float) -> None:
