@@ -34,6 +34,54 @@ def machine() -> dict[str, Any]:
     return found
 
 
+def memory() -> float:
+    """Bytes that this process may take yet: what the machine has free, within the limits of the
+    process (``ulimit -v``) and of its control group; infinite where nothing is known.
+
+    >>> memory() > 0
+    True
+    """
+    return min(_free(), _unreserved(), _of_group())
+
+
+def _free() -> float:
+    text = _text("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return 1024.0 * int(found[1]) if found else float("inf")
+
+
+def _unreserved() -> float:
+    """Address space under ``ulimit -v``."""
+    limit = re.search(r"^Max address space\s+(\d+)", _text("/proc/self/limits"), re.MULTILINE)
+    used = re.search(r"^VmSize:\s+(\d+) kB", _text("/proc/self/status"), re.MULTILINE)
+    if not limit or not used:
+        return float("inf")
+    return max(0.0, int(limit[1]) - 1024.0 * int(used[1]))
+
+
+def _of_group() -> float:
+    """What the control group leaves, its cache of files taken for free."""
+    group = re.search(r"^0::(/.*)$", _text("/proc/self/cgroup"), re.MULTILINE)
+    if not group:
+        return float("inf")
+    folder, least = Path("/sys/fs/cgroup") / group[1].lstrip("/"), float("inf")
+    for place in (folder, *folder.parents):
+        limit, used = _text(place / "memory.max").strip(), _text(place / "memory.current").strip()
+        if limit.isdigit() and used.isdigit():
+            cached = re.search(r"^file (\d+)", _text(place / "memory.stat"), re.MULTILINE)
+            left = int(limit) - int(used) + (int(cached[1]) if cached else 0)
+            least = min(least, float(max(0, left)))
+        if place == Path("/sys/fs/cgroup"):
+            break
+    return least
+
+
+def _text(path: str | Path) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """The versions of Python and of those packages that are installed, none of which is imported.
 

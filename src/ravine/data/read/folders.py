@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from ravine.data.objects.stream import MOST_BYTES, Items
+from ravine.data.objects.stream import Items
 from ravine.data.read import classes as by_class
 from ravine.data.read import images
-from ravine.data.source import Arrays, Source
+from ravine.data.read.row_file import fits, hold, on_disk, part_of, state_of
+from ravine.data.source import Source
 from ravine.errors import InputError
 
+CHUNK_FILES = 4096  # that are decoded together
 MOST_PIXELS = 256  # a side of images whose size the person did not choose
 Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
 
 
 def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) -> Source:
-    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what is larger than MOST_BYTES is decoded anew each
-    epoch."""
+    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what does not fit into memory is kept on the disk, and
+    where that has no room either it is decoded anew each epoch."""
     parts = by_class.parts(root, "images")
     classes = by_class.names(parts["train"])
     listed = {name: by_class.listed(folder, classes, "images") for name, folder in parts.items()}
@@ -30,7 +33,7 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) ->
     height, width = _pair(size) or _at_most(survey.median([file for file, _ in listed["train"]]))
     pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
     needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
-    read = _kept if needed <= MOST_BYTES else _streamed
+    read = _kept if fits(needed) or on_disk(needed) else _streamed
     splits, lost = read(listed, pillow_mode, (height, width), fit)
     images.warn_unreadable(sorted(broken | set(lost)), root)
     for name, split in splits.items():
@@ -52,14 +55,22 @@ def _kept(
 ) -> tuple[dict[str, Any], list[Path]]:
     """All images decoded, and the files that turned out to be damaged."""
     splits, damaged = {}, []
+    shape = (1 if mode == "L" else 3, *size)
     for name, rows in listed.items():
-        x, lost = images.load([file for file, _ in rows], mode, size, fit)
+        files = [file for file, _ in rows]
+
+        def chunks(lost: list[int], files: list[Path] = files) -> Iterator[torch.Tensor]:
+            for start in range(0, len(files), CHUNK_FILES):
+                x, broken = images.load(files[start : start + CHUNK_FILES], mode, size, fit)
+                lost += [start + place for place in broken]
+                yield x
+
+        about = {"files": state_of(files), "mode": mode, "fit": fit}
+        x, lost = hold(about, len(files), shape, torch.uint8, chunks)
         gone = set(lost)
-        damaged += [rows[place][0] for place in lost]
-        y = torch.tensor(
-            [label for place, (_, label) in enumerate(rows) if place not in gone], dtype=torch.int64
-        )
-        splits[name] = Arrays(x, y)
+        damaged += [files[place] for place in lost]
+        labels = [label for place, (_, label) in enumerate(rows) if place not in gone]
+        splits[name] = part_of(x, torch.tensor(labels, dtype=torch.int64))
     return splits, damaged
 
 

@@ -1,0 +1,317 @@
+"""Parquet and Arrow files: numbers, lists of numbers or images by column, of any size.
+
+A file is read some rows at a time. What does not fit into memory is written once as rows of numbers
+(``row_file.py``), since a Parquet file has no way to a single row: an epoch in random order would
+decode a whole group of rows for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.data.objects.checks import finite
+from ravine.data.objects.pairs import vocabulary_of
+from ravine.data.objects.targets import interpret
+from ravine.data.read import images
+from ravine.data.read.parts_by_name import files_by_part
+from ravine.data.read.row_file import hold, part_of, state_of
+from ravine.data.source import Source
+from ravine.errors import InputError, unknown
+
+ENDINGS = (".parquet", ".arrow", ".feather")
+ROWS = 4096  # that are decoded together
+_TARGETS = ("target", "label", "class", "y")
+_LEARNED = 256  # rows by which the form of lists and the size of images are known
+
+
+@dataclass
+class Form:
+    """What the inputs of a row are."""
+
+    names: list[str]
+    kind: str  # numbers, lists or images
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    mode: str = ""
+    fit: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """By which new files are read alike."""
+        found: dict[str, Any] = {"inputs": self.names}
+        if self.kind == "images":
+            found |= {"size": list(self.shape[1:]), "mode": self.mode, "fit": self.fit}
+        return found
+
+
+def load(
+    root: Path,
+    target: str | None,
+    drop: Sequence[str],
+    task: str,
+    size: tuple[int, int] | None,
+    fit: str,
+) -> Source:
+    """Read PATH, or the files of a folder by part."""
+    files = files_by_part(root, ENDINGS)
+    names = _columns(files["train"][0])
+    target = _target(target, names, root)
+    for name in drop:
+        if name not in names:
+            raise unknown("data.source.drop", name, names)
+    inputs = [name for name in names if name != target and name not in drop]
+    if not inputs:
+        raise InputError(str(root), got="a target alone", expected="at least one more column")
+    form = _form(files["train"][0], inputs, size, fit)
+    ys = {name: _targets(listed, target) for name, listed in files.items()}
+    held = {name: _inputs(listed, form, len(ys[name])) for name, listed in files.items()}
+    kept = {
+        name: torch.tensor(sorted(set(range(len(y))) - set(held[name][1])))
+        for name, y in ys.items()
+    }
+    ys = {name: y[kept[name].numpy()] if held[name][1] else y for name, y in ys.items()}
+    like = torch.zeros(1, *form.shape, dtype=form.dtype)
+    found = interpret({name: _as_numbers(y) for name, y in ys.items()}, like, task)
+    parts = {name: part_of(x, found.parts[name]) for name, (x, _) in held.items()}
+    whole = form.kind == "lists" and not form.dtype.is_floating_point and len(form.shape) == 1
+    xs = (x for part in parts.values() for x, _ in part.chunks())
+    vocabulary = vocabulary_of(xs) if whole and form.dtype != torch.uint8 else None
+    facts = form.facts() | {"target": target}
+    return Source(parts, found.task, found.classes, vocabulary, facts, outputs=found.outputs)
+
+
+def read_new(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> Tensor:
+    """The inputs of new rows, read as those of training were."""
+    names = _columns(path)
+    for name in facts["inputs"]:
+        if name not in names:
+            raise unknown(f"{path}: column", name, names)
+    size = tuple(facts["size"]) if "size" in facts else None
+    form = _form(path, facts["inputs"], size, facts.get("fit", "stretch"))
+    if form.kind == "images":
+        form.mode, form.shape = facts["mode"], shape
+    rows = [x for batch in _batches(path, form.names) for x in [_rows(batch, form, path, [], 0)]]
+    return torch.cat(rows)
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+def _target(asked: str | None, names: list[str], root: Path) -> str:
+    if asked is not None and asked not in names:
+        raise unknown("data.source.target", asked, names)
+    called = next((name for name in names if name.lower() in _TARGETS), names[-1])
+    return asked or called
+
+
+def _form(file: Path, names: list[str], size: tuple[int, int] | None, fit: str) -> Form:
+    """What the inputs are, by the columns' types and the first rows."""
+    import pyarrow
+
+    batch = next(_batches(file, names, _LEARNED), None)
+    if batch is None:
+        raise InputError(str(file), got="no rows", expected="at least one")
+    types = pyarrow.types
+    kinds = {name: batch.schema.field(name).type for name in names}
+    for name, kind in kinds.items():
+        if _images_of(batch.column(name)) is not None and len(names) == 1:
+            return _pictures(name, _images_of(batch.column(name)) or [], size, fit)
+        lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        if lists and len(names) == 1:
+            first = np.array(batch.column(name)[0].as_py())
+            return Form(names, "lists", first.shape, _dtype([first.dtype]))
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+            raise InputError(
+                f"{file}: column {name}",
+                got=f"{kind}{' beside other columns' if lists else ''}",
+                expected="numbers, or one column alone of lists of numbers or of images",
+                repair=f"leave it out (drop = [{name!r}]), or write a CSV file: its text, dates "
+                "and missing values are read",
+            )
+    dtypes = [np.dtype(kind.to_pandas_dtype()) for kind in kinds.values()]
+    wide = any(one.itemsize > (2 if one.kind in "iu" else 4) for one in dtypes)
+    return Form(names, "numbers", (len(names),), torch.float64 if wide else torch.float32)
+
+
+def _dtype(found: list[np.dtype]) -> torch.dtype:
+    whole = np.result_type(*found)
+    if whole.kind not in "iufb":
+        raise InputError("data", got=f"lists of {whole}", expected="lists of numbers of one length")
+    return torch.from_numpy(np.zeros(1, np.float32 if whole == np.float16 else whole)).dtype
+
+
+def _images_of(column: Any) -> list[bytes] | None:
+    """Encoded images: bytes, or as Hugging Face writes them, a structure that holds bytes."""
+    import pyarrow
+
+    kind = column.type
+    if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        column = column.field(kind.get_field_index("bytes"))
+        kind = column.type
+    binary = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+    return [value or b"" for value in column.to_pylist()] if binary else None
+
+
+def _pictures(name: str, first: list[bytes], size: tuple[int, int] | None, fit: str) -> Form:
+    found = [seen for each in first if (seen := images.header(each))]
+    if not found:
+        raise InputError(f"column {name}", got="bytes", expected="images in a known format")
+    mode = "L" if all(gray for _, gray in found) else "RGB"
+    median = np.median([seen for seen, _ in found], axis=0).round().astype(int).tolist()
+    height, width = size or median
+    shape = (1 if mode == "L" else 3, height, width)
+    return Form([name], "images", shape, torch.uint8, mode, fit)
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _inputs(files: Sequence[Path], form: Form, count: int) -> Any:
+    """The inputs of a part, in memory or in a file, and the rows that could not be read."""
+
+    def chunks(lost: list[int]) -> Iterator[Tensor]:
+        start = 0
+        for file in files:
+            for batch in _batches(file, form.names):
+                yield _rows(batch, form, file, lost, start)
+                start += batch.num_rows
+
+    about = {**form.facts(), "kind": form.kind, "files": state_of(files)}
+    return hold(about, count, form.shape, form.dtype, chunks)
+
+
+def _rows(batch: Any, form: Form, file: Path, lost: list[int], start: int) -> Tensor:
+    """The inputs of some rows [n, ...]."""
+    if form.kind == "images":
+        height, width = form.shape[1:]
+        encoded = _images_of(batch.column(form.names[0])) or []
+        x, broken = images.load(encoded, form.mode, (height, width), form.fit)
+        lost += [start + place for place in broken]
+        return x
+    for name in form.names:
+        if batch.column(name).null_count:
+            raise InputError(
+                f"{file}: column {name}",
+                got="missing values",
+                expected="a number in every row",
+                repair="fill them, or write a CSV file: missing values of tables are filled there",
+            )
+    if form.kind == "lists":
+        found = _lists(batch.column(form.names[0]), form, file)
+    else:
+        kind = torch.empty(0, dtype=form.dtype).numpy().dtype
+        columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in form.names]
+        found = np.stack([column.astype(kind) for column in columns], 1)
+    x = torch.from_numpy(np.ascontiguousarray(found))
+    finite(x, str(file), tuple(form.names))
+    return x
+
+
+def _lists(column: Any, form: Form, file: Path) -> np.ndarray:
+    values, depth = column, len(form.shape)
+    for _ in range(depth):
+        values = values.flatten()
+    kind = torch.empty(0, dtype=form.dtype).numpy().dtype
+    found = values.to_numpy(zero_copy_only=False).astype(kind)
+    if found.size != len(column) * int(np.prod(form.shape)):
+        expected = f"lists of shape {list(form.shape)}, as in the first row"
+        raise InputError(f"{file}: column {form.names[0]}", got="other lengths", expected=expected)
+    return found.reshape(len(column), *form.shape)
+
+
+def _targets(files: Sequence[Path], name: str) -> np.ndarray:
+    found = []
+    for file in files:
+        for batch in _batches(file, [name]):
+            column = batch.column(0)
+            if column.null_count:
+                expected = "a target in every row"
+                raise InputError(f"{file}: column {name}", got="missing values", expected=expected)
+            found.append(np.array(column.to_pylist()))
+    if not found:
+        raise InputError(str(files[0]), got="no rows", expected="at least one")
+    return np.concatenate(found)
+
+
+def _as_numbers(y: np.ndarray) -> Tensor | np.ndarray:
+    if y.dtype.kind in "US":
+        return y
+    return torch.from_numpy(y.astype(np.int64) if y.dtype == np.bool_ else y)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _columns(file: Path) -> list[str]:
+    with _opened(file) as table:
+        return list(table.names)
+
+
+def _batches(file: Path, names: Sequence[str], rows: int = ROWS) -> Iterator[Any]:
+    """Record batches of some columns, in order."""
+    with _opened(file) as table:
+        yield from table.batches(list(names), rows)
+
+
+class _opened:
+    """A Parquet or Arrow file: its columns, and its rows some at a time."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __enter__(self) -> _opened:
+        try:
+            import pyarrow
+            from pyarrow import ipc, parquet
+        except ImportError:
+            repair = "pip install 'ravine[parquet]'"
+            raise InputError(str(self.file), expected="pyarrow", repair=repair) from None
+        try:
+            if self.file.suffix.lower() == ".parquet":
+                self.reader: Any = parquet.ParquetFile(self.file)
+                self.names = self.reader.schema_arrow.names
+            else:
+                self.handle = pyarrow.OSFile(str(self.file))
+                try:
+                    self.reader = ipc.open_file(self.handle)
+                except pyarrow.ArrowInvalid:  # as Hugging Face writes them: a stream
+                    self.handle.seek(0)
+                    self.reader = ipc.open_stream(self.handle)
+                self.names = self.reader.schema.names
+        except (pyarrow.ArrowException, OSError) as error:
+            expected = "a Parquet or Arrow file"
+            raise InputError(str(self.file), expected=expected, repair=str(error)) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close = getattr(self.reader, "close", None)
+        if close is not None:
+            close()
+
+    def batches(self, names: list[str], rows: int) -> Iterator[Any]:
+        import pyarrow
+
+        for name in names:
+            if name not in self.names:
+                raise unknown(f"{self.file}: column", name, self.names)
+        try:
+            if self.file.suffix.lower() == ".parquet":
+                yield from self.reader.iter_batches(rows, columns=names, use_threads=False)
+                return
+            stream = hasattr(self.reader, "read_next_batch")
+            several = self.reader if stream else map(self.reader.get_batch, self._numbers())
+            for batch in several:
+                for start in range(0, batch.num_rows, rows):
+                    yield batch.select(names).slice(start, rows)
+        except pyarrow.ArrowException as error:
+            expected = "a whole file"
+            raise InputError(str(self.file), expected=expected, repair=str(error)) from None
+
+    def _numbers(self) -> range:
+        return range(self.reader.num_record_batches)
