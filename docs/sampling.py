@@ -3,12 +3,15 @@ maps in and out."""
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -102,6 +105,24 @@ def files(name: str, place: Path) -> dict[str, Any]:
         ]
         (place / "houses.csv").write_text("\n".join(["area,rooms,price", *lines]), encoding="utf-8")
         return {"path": str(place / "houses.csv"), "target": "price"}
+    if name == "parquet":
+        column = [row.flatten().tolist() for row in digits.images[:200]]
+        frame = pandas.DataFrame({"pixels": column, "digit": digits.target[:200]})
+        frame.to_parquet(place / "digits.parquet")
+        return {"path": str(place / "digits.parquet")}
+    if name == "shards":
+        with tarfile.open(place / "digits.tar", "w") as tar:
+            for i, image in enumerate(digits.images[:200]):
+                held = io.BytesIO()
+                Image.fromarray((image * 15.9).astype("uint8")).resize((24, 24)).save(held, "png")
+                for ending, content in (
+                    ("png", held.getvalue()),
+                    ("cls", b"%d" % digits.target[i]),
+                ):
+                    info = tarfile.TarInfo(f"{i:04d}.{ending}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        return {"path": str(place / "digits.tar")}
     if name == "npz":
         np.savez(
             place / "moons.npz",

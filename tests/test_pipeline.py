@@ -19,9 +19,9 @@ from torch.utils.data import (
 )
 
 from ravine.data import pipeline as pipeline_file
+from ravine.data import room
 from ravine.data.holdout import hold_out
 from ravine.data.inspect.counts import summarize
-from ravine.data.objects import stream
 from ravine.data.order import Order
 from ravine.data.pipeline import Pipeline
 from ravine.errors import InputError
@@ -569,7 +569,7 @@ def test_a_random_dataset_is_random_anew_each_epoch():
 
 def test_what_is_too_large_to_keep_is_streamed(monkeypatch):
     kept = Pipeline(Data(batch=16), arrays=Numbered())
-    monkeypatch.setattr(stream, "MOST_BYTES", 100)
+    monkeypatch.setattr(room, "MOST_BYTES", 100)
     streamed = Pipeline(Data(batch=16), arrays=Numbered())
     assert "Items" in type(streamed._parts["train"]).__name__
     assert "Arrays" in type(kept._parts["train"]).__name__

@@ -14,6 +14,7 @@ from PIL import Image
 
 import ravine
 from ravine.catalogue import make, table
+from ravine.data import room
 from ravine.data.inspect import examples
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import folders, images, published
@@ -658,7 +659,8 @@ def test_a_folder_that_is_too_large_is_streamed(tmp_path, monkeypatch):
         write_images(tmp_path / name, 10)
     data = Data(source=f"folder:{tmp_path}", preprocess=["rescale"], batch=4)
     kept = Pipeline(data)
-    monkeypatch.setattr(folders, "MOST_BYTES", 0)
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    monkeypatch.setattr(folders, "on_disk", lambda size: False)
     streamed = Pipeline(data)
     assert type(streamed._parts["train"]).__name__ == "Items"
     for a, b in zip(kept.batches(0, 6), streamed.batches(0, 6), strict=True):

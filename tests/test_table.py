@@ -26,6 +26,11 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
         ("test_sources", "test_texts_are_hashed_words_and_pairs", "zlib"): "texts",
         ("test_sources", "test_folder_by_class", "the images written"): "folder",
         ("test_sources", "test_csv_classification", "the rows written"): "csv",
+        (
+            "test_streams",
+            "test_what_does_not_fit_into_memory_has_the_same_order_and_bits",
+            "the rows written",
+        ): "parquet shards",
         ("test_sources", "test_npz", "the arrays written"): "npz",
         ("test_sources", "test_idx", "the bytes written"): "idx",
         ("test_pipeline", "test_what_targets_say", "the arrays given"): "arrays",

@@ -130,6 +130,92 @@ def folder(
     return folders.load(find(path, root, "a folder", folder=True), size, mode, fit)
 
 
+def shards(
+    root: Path,
+    *,
+    path: Text,
+    task: Literal["auto", "classification", "regression"] = "auto",
+    size: Pair | None = None,
+    fit: Literal["pad", "crop", "stretch"] = "pad",
+) -> Source:
+    """Tar files as WebDataset has them: neighbouring files of one name are a sample, such as
+    0001.jpg and 0001.cls.
+
+    The input is an image, resized as by ``folder``, or an array (.npy); the target stands in .cls
+    (a number or a name), .txt, or the field label, class, cls, target or y of a .json. ``path`` is one
+    file, or a folder: train-*.tar or train/*.tar, with val and test beside it, or all for training.
+    What does not fit into memory is decoded once, to a file in the cache; the order and the bits
+    are those of rows in memory.
+
+    ``size`` and ``fit`` are those of ``folder``; ``task`` says what the targets are.
+
+    Errors: no such file, a compressed tar file, an input without a target.
+
+    >>> import io, tarfile
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> def add(tar, name, content):
+    ...     info = tarfile.TarInfo(name)
+    ...     info.size = len(content)
+    ...     tar.addfile(info, io.BytesIO(content))
+    >>> with TemporaryDirectory() as place:
+    ...     with tarfile.open(Path(place) / "a.tar", "w") as tar:
+    ...         for i in range(4):
+    ...             held = io.BytesIO()
+    ...             np.save(held, np.ones(3))
+    ...             add(tar, f"{i}.npy", held.getvalue())
+    ...             add(tar, f"{i}.cls", b"cat" if i % 2 else b"dog")
+    ...     shards(Path(place), path="a.tar").classes
+    ('cat', 'dog')
+
+    Source: Aizman, Maltby and Breuel, "High performance I/O for large scale deep learning", 2019.
+    """
+    from ravine.data.read import shards as tars
+
+    return tars.load(
+        find(path, root, "a tar file or a folder of them", folder=None), task, size, fit
+    )
+
+
+def parquet(
+    root: Path,
+    *,
+    path: Text,
+    target: Text | None = None,
+    drop: tuple[Text, ...] = (),
+    task: Literal["auto", "classification", "regression"] = "auto",
+    size: Pair | None = None,
+    fit: Literal["pad", "crop", "stretch"] = "pad",
+) -> Source:
+    """Parquet and Arrow files (.parquet, .arrow, .feather): columns of numbers, or one column of lists of
+    numbers or of images.
+
+    ``path`` is one file, or a folder: train-*.parquet or train/*.parquet, with val and test beside it, or
+    all for training. ``target`` is the column to predict (default: one called target, label, class
+    or y, else the last); columns in ``drop`` are not used. Images are bytes, or a structure that holds
+    bytes, as Hugging Face writes them; ``size`` and ``fit`` are those of ``folder``. Numbers of at most 32
+    bits and whole numbers of at most 16 become float32, else all become float64. What does not fit
+    into memory is decoded once, to a file in the cache; the order and the bits are those of rows in
+    memory. It needs pyarrow: ``pip install 'ravine[parquet]'``.
+
+    ``task`` says what the targets are.
+
+    Errors: no such file, missing values, columns of text (a CSV file's are read).
+
+    >>> import pandas
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     table = pandas.DataFrame({"size": [1.0, 2.0], "price": [0.5, 1.5]})
+    ...     table.to_parquet(Path(place) / "a.parquet")
+    ...     parquet(Path(place), path="a.parquet").task
+    'regression'
+    """
+    from ravine.data.read import parquet as tables
+
+    found = find(path, root, "a Parquet file or a folder of them", folder=None)
+    return tables.load(found, target, drop, task, size, fit)
+
+
 def texts(
     root: Path,
     *,

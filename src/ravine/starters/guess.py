@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ravine.catalogue import table
-from ravine.data.endings import IMAGES, RECIPES, TABLES, TEXTS
+from ravine.data.endings import IMAGES, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
 from ravine.errors import InputError, nearest
 
 _PARTS = ("train", "training")
 _MOST_FILES = 200  # that are looked at in a folder
 _CHOICES = (
-    "a recipe (.toml, .json), a table (.csv, .tsv), a text (.txt), arrays (.npz), or a folder with "
+    "a recipe (.toml, .json), a table (.csv, .tsv, .parquet, .arrow), a text (.txt), arrays (.npz), "
+    "shards (.tar), or a folder of these or with "
     "one folder of images or texts for each class"
 )
 
@@ -54,6 +55,10 @@ def guess(path: Path) -> Guess:
         return Guess({"kind": "csv", "path": str(path)}, "a table")
     if suffix in TEXTS:
         return Guess({"kind": "text", "path": str(path)}, "a text")
+    if suffix in PARQUET:
+        return Guess({"kind": "parquet", "path": str(path)}, "a table")
+    if suffix in SHARDS:
+        return Guess({"kind": "shards", "path": str(path)}, "shards of samples")
     if suffix == ".npz":
         return Guess({"kind": "npz", "path": str(path)}, "arrays")
     if "idx3" in path.name or "idx1" in path.name:
@@ -70,6 +75,13 @@ def _folder(path: Path) -> Guess:
         raise InputError(str(path), got="a run directory", expected=_CHOICES, repair=repair)
     if any("idx3" in file.name for file in path.iterdir()):
         return Guess({"kind": "idx", "path": str(path)}, "IDX images")
+    for endings_, kind, words in (
+        (SHARDS, "shards", "shards of samples"),
+        (PARQUET, "parquet", "tables"),
+    ):
+        found = [_ending(file) in endings_ for file in _some_files(path)]
+        if sum(found) > len(found) / 2:
+            return Guess({"kind": kind, "path": str(path)}, words)
     classes = _classes(path)
     endings = [_ending(file) for folder in classes for file in _some_files(folder)]
     if endings and sum(ending in TEXTS for ending in endings) > len(endings) / 2:

@@ -1,7 +1,7 @@
 """PyTorch Datasets and DataLoaders, read as they are needed: by row number where they have one,
 else in their own order.
 
-A Dataset that gives the same samples twice and is at most MOST_BYTES large is read once and kept.
+A Dataset that gives the same samples twice and fits into memory is read once and kept.
 All else is read anew each epoch, a few batches ahead by a worker process, its own random numbers
 seeded by the step, so that any step can be entered.
 """
@@ -35,11 +35,11 @@ from ravine.data.objects.fields import Fields, inputs_and_target
 from ravine.data.objects.pairs import from_pairs, vocabulary_of
 from ravine.data.objects.targets import as_targets, interpret
 from ravine.data.order import Order
+from ravine.data.room import fits
 from ravine.data.source import Arrays, Source
 from ravine.errors import InputError
 from ravine.randomness import key
 
-MOST_BYTES = 1 << 30
 _PROBE = 16  # samples that are read twice
 _CHUNK_ROWS = 256
 _INPUTS = ("x", "input", "inputs", "image", "img", "pixel_values", "features", "data")
@@ -259,7 +259,7 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
     )
     x, y = twice[0]
     size = (x.numel() * x.element_size() + y.numel() * y.element_size()) / len(probe) * len(items)
-    if not same or size > MOST_BYTES:
+    if not same or not fits(size):
         return None
     xs, ys = zip(*items.chunks(), strict=True)
     if len({x.shape[1:] for x in xs}) > 1:

@@ -12,11 +12,12 @@ from torch.utils.data import Dataset
 from ravine.data.objects.stream import Items
 from ravine.data.read import classes as by_class
 from ravine.data.read import images
-from ravine.data.read.row_file import fits, hold, on_disk, part_of, state_of
+from ravine.data.read.row_file import hold, on_disk, part_of, state_of
+from ravine.data.room import fits
 from ravine.data.source import Source
 from ravine.errors import InputError
 
-CHUNK_FILES = 4096  # that are decoded together
+CHUNK_FILES = 1024  # that are decoded together
 MOST_PIXELS = 256  # a side of images whose size the person did not choose
 Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
 

@@ -94,7 +94,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def header(file: Path) -> tuple[tuple[int, int], bool] | None:
+def header(file: Path | bytes) -> tuple[tuple[int, int], bool] | None:
     """((height, width) as seen upright, whether it is gray), or None where the file is not an image."""
     try:
         with _opened(file) as image:

@@ -7,6 +7,7 @@ decode a whole group of rows for each.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine.data.endings import PARQUET
 from ravine.data.objects.checks import finite
 from ravine.data.objects.pairs import vocabulary_of
 from ravine.data.objects.targets import interpret
@@ -25,8 +27,8 @@ from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
 from ravine.errors import InputError, unknown
 
-ENDINGS = (".parquet", ".arrow", ".feather")
 ROWS = 4096  # that are decoded together
+_BUFFER = 1 << 18  # bytes of a column that are read at a time
 _TARGETS = ("target", "label", "class", "y")
 _LEARNED = 256  # rows by which the form of lists and the size of images are known
 
@@ -55,11 +57,11 @@ def load(
     target: str | None,
     drop: Sequence[str],
     task: str,
-    size: tuple[int, int] | None,
+    size: int | tuple[int, int] | None,
     fit: str,
 ) -> Source:
     """Read PATH, or the files of a folder by part."""
-    files = files_by_part(root, ENDINGS)
+    files = files_by_part(root, PARQUET)
     names = _columns(files["train"][0])
     target = _target(target, names, root)
     for name in drop:
@@ -71,11 +73,7 @@ def load(
     form = _form(files["train"][0], inputs, size, fit)
     ys = {name: _targets(listed, target) for name, listed in files.items()}
     held = {name: _inputs(listed, form, len(ys[name])) for name, listed in files.items()}
-    kept = {
-        name: torch.tensor(sorted(set(range(len(y))) - set(held[name][1])))
-        for name, y in ys.items()
-    }
-    ys = {name: y[kept[name].numpy()] if held[name][1] else y for name, y in ys.items()}
+    ys = {name: np.delete(y, held[name][1]) for name, y in ys.items()}
     like = torch.zeros(1, *form.shape, dtype=form.dtype)
     found = interpret({name: _as_numbers(y) for name, y in ys.items()}, like, task)
     parts = {name: part_of(x, found.parts[name]) for name, (x, _) in held.items()}
@@ -110,7 +108,7 @@ def _target(asked: str | None, names: list[str], root: Path) -> str:
     return asked or called
 
 
-def _form(file: Path, names: list[str], size: tuple[int, int] | None, fit: str) -> Form:
+def _form(file: Path, names: list[str], size: int | tuple[int, int] | None, fit: str) -> Form:
     """What the inputs are, by the columns' types and the first rows."""
     import pyarrow
 
@@ -158,13 +156,13 @@ def _images_of(column: Any) -> list[bytes] | None:
     return [value or b"" for value in column.to_pylist()] if binary else None
 
 
-def _pictures(name: str, first: list[bytes], size: tuple[int, int] | None, fit: str) -> Form:
+def _pictures(name: str, first: list[bytes], size: int | tuple[int, int] | None, fit: str) -> Form:
     found = [seen for each in first if (seen := images.header(each))]
     if not found:
         raise InputError(f"column {name}", got="bytes", expected="images in a known format")
     mode = "L" if all(gray for _, gray in found) else "RGB"
     median = np.median([seen for seen, _ in found], axis=0).round().astype(int).tolist()
-    height, width = size or median
+    height, width = (size, size) if isinstance(size, int) else size or median
     shape = (1 if mode == "L" else 3, height, width)
     return Form([name], "images", shape, torch.uint8, mode, fit)
 
@@ -266,6 +264,8 @@ class _opened:
         self.file = file
 
     def __enter__(self) -> _opened:
+        # the other allocators reserve a gigabyte of addresses, which may be limited
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         try:
             import pyarrow
             from pyarrow import ipc, parquet
@@ -274,7 +274,10 @@ class _opened:
             raise InputError(str(self.file), expected="pyarrow", repair=repair) from None
         try:
             if self.file.suffix.lower() == ".parquet":
-                self.reader: Any = parquet.ParquetFile(self.file)
+                # unless told otherwise, it reads all of the file at once
+                self.reader: Any = parquet.ParquetFile(
+                    self.file, pre_buffer=False, buffer_size=_BUFFER
+                )
                 self.names = self.reader.schema_arrow.names
             else:
                 self.handle = pyarrow.OSFile(str(self.file))

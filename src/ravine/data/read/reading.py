@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Part
-from ravine.data.endings import IMAGES, TABLES
+from ravine.data.endings import IMAGES, PARQUET, TABLES
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
 from ravine.data.read import classes as by_class
-from ravine.data.read import formats, idx, npz, text, texts
+from ravine.data.read import formats, idx, npz, parquet, text, texts
 from ravine.errors import InputError
 
 
@@ -84,6 +84,8 @@ def read(
         return tokens[None], [path.name]
     if kind == "texts":
         return texts.read_new(path, facts["texts"])
+    if path.suffix.lower() in PARQUET and "inputs" in facts:
+        return _numbered(parquet.read_new(path, facts, shape), path)
     if path.is_dir() or path.suffix.lower() in IMAGES:
         return _images(path, facts, shape)
     if path.suffix.lower() in (".npz", ".npy"):

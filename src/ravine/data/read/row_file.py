@@ -27,13 +27,11 @@ from ravine.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.data.objects.stream import Items
 from ravine.data.order import Order
 from ravine.data.read.cache import cache_root
+from ravine.data.room import fits
 from ravine.data.source import Arrays, rows_per_chunk
 from ravine.errors import InputError
 from ravine.files import atomic, write_text
-from ravine.machine import memory
 
-MOST_BYTES = 1 << 30  # of a source that is kept in memory, where the process has four times as much
-SHARE = 0.25  # of the memory that the process may have yet
 DISK_SHARE = 0.5  # of the free disk that one file may take
 BLOCK_BYTES = 1 << 20  # of the batches that are read in one go
 AHEAD = 4  # blocks that are read while earlier ones are trained on
@@ -123,12 +121,6 @@ class FileRows(Items):
                 yield from zip(x.split(sizes), y.split(sizes), rows, strict=True)
 
 
-def fits(size: int) -> bool:
-    """Whether data of so many bytes are kept in memory: the one place that decides it for sources
-    that can be read piece by piece."""
-    return size <= min(MOST_BYTES, SHARE * memory())
-
-
 def on_disk(size: int) -> bool:
     """Whether the disk of the cache has room for so many bytes."""
     folder = cache_root()
@@ -182,9 +174,7 @@ def part_of(x: Tensor | RowFile, y: Tensor, index: Tensor | None = None) -> Arra
     return FileRows(x, index, y=y, labels=y)
 
 
-def _write(
-    folder: Path, size: int, chunks: Callable[[list[int]], Iterable[Tensor]]
-) -> list[int]:
+def _write(folder: Path, size: int, chunks: Callable[[list[int]], Iterable[Tensor]]) -> list[int]:
     folder.mkdir(parents=True, exist_ok=True)
     if not on_disk(size):
         free = shutil.disk_usage(folder).free

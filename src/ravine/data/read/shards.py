@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ravine.bounded import parse_json
-from ravine.data.endings import IMAGES
+from ravine.data.endings import IMAGES, SHARDS
 from ravine.data.objects.targets import interpret
 from ravine.data.read import images
 from ravine.data.read.npz import parse_array
@@ -27,7 +27,6 @@ from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
 from ravine.errors import InputError
 
-ENDINGS = (".tar",)
 ROWS = 1024  # samples that are decoded together
 _LEARNED = 256  # samples by which the size of images is known
 _LABELS = ("label", "class", "cls", "target", "y")
@@ -55,12 +54,14 @@ class Form:
     facts: dict[str, Any] = field(default_factory=dict)  # of images
 
 
-def load(root: Path, task: str, size: tuple[int, int] | None, fit: str) -> Source:
+def load(root: Path, task: str, size: int | tuple[int, int] | None, fit: str) -> Source:
     """Read PATH, or the shards of a folder by part."""
-    shards = files_by_part(root, ENDINGS)
-    samples = {name: [s for file in files for s in _indexed(file)] for name, files in shards.items()}
-    for name, found in samples.items():
-        if not found:
+    shards = files_by_part(root, SHARDS)
+    samples = {
+        name: [s for file in files for s in _indexed(file)] for name, files in shards.items()
+    }
+    for name, listed in samples.items():
+        if not listed:
             raise InputError(str(shards[name][0]), got="no samples", expected="at least one")
     form = _form(samples["train"], size, fit)
     parts, ys = {}, {}
@@ -142,7 +143,7 @@ def _labels(samples: Sequence[Sample]) -> Tensor | np.ndarray:
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-def _form(samples: Sequence[Sample], size: tuple[int, int] | None, fit: str) -> Form:
+def _form(samples: Sequence[Sample], size: int | tuple[int, int] | None, fit: str) -> Form:
     first = list(_contents(samples[:_LEARNED]))
     if samples[0].ending == ".npy":
         array = parse_array(first[0], f"{samples[0].shard}: {samples[0].name}.npy")
@@ -153,7 +154,7 @@ def _form(samples: Sequence[Sample], size: tuple[int, int] | None, fit: str) -> 
         raise InputError(where, got="no image that can be read", expected="images, or .npy")
     mode = "L" if all(gray for _, gray in found) else "RGB"
     median = np.median([seen for seen, _ in found], axis=0).round().astype(int).tolist()
-    height, width = size or median
+    height, width = (size, size) if isinstance(size, int) else size or median
     facts = {"size": [height, width], "mode": mode, "fit": fit}
     return Form((1 if mode == "L" else 3, height, width), torch.uint8, facts)
 

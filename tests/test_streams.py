@@ -1,0 +1,336 @@
+"""Data larger than memory: the order and the bits of data in memory, in bounded memory, from any step."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import subprocess
+import sys
+import tarfile
+import textwrap
+import tracemalloc
+
+import numpy as np
+import pandas
+import pyarrow
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+
+import ravine
+from ravine import InputError, Recipe
+from ravine.data import room
+from ravine.data.pipeline import Pipeline
+from ravine.data.read.row_file import FileRows
+from ravine.recipe import Data
+from ravine.starters.guess import guess
+
+COUNT = 60
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 255, (COUNT, 7, 5, 3), dtype=np.uint8), rng.integers(0, 3, COUNT)
+
+
+def encoded(pixels) -> bytes:
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, "png")
+    return held.getvalue()
+
+
+def write_folder(place):
+    for i, (pixels, label) in enumerate(zip(*pictures(), strict=True)):
+        (place / f"class {label}").mkdir(parents=True, exist_ok=True)
+        (place / f"class {label}" / f"{i:03d}.png").write_bytes(encoded(pixels))
+    return f"folder:{place}"
+
+
+def write_tar(file, samples):
+    with tarfile.open(file, "w") as tar:
+        for name, content in samples:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def write_shards(place):
+    place.mkdir()
+    x, y = pictures()
+    for shard in range(3):
+        mine = range(shard * 20, shard * 20 + 20)
+        pairs = [
+            pair
+            for i in mine
+            for pair in ((f"a/{i:03d}.png", encoded(x[i])), (f"a/{i:03d}.cls", b"%d" % y[i]))
+        ]
+        write_tar(place / f"part-{shard}.tar", pairs)
+    return f"shards:{place}"
+
+
+def frame():
+    rng = np.random.default_rng(1)
+    columns = {f"c{i}": rng.normal(size=COUNT) for i in range(4)}
+    return pandas.DataFrame({**columns, "whole": np.arange(COUNT), "y": rng.normal(size=COUNT)})
+
+
+def write_parquet(place):
+    place.mkdir()
+    frame()[:25].to_parquet(place / "a.parquet", row_group_size=7)
+    frame()[25:].to_parquet(place / "b.parquet")
+    return f"parquet:{place}"
+
+
+def write_arrow(place):
+    place.mkdir()
+    frame().to_feather(place / "a.feather")
+    return f"parquet:{place}"
+
+
+def write_pictures_in_parquet(place):
+    place.mkdir()
+    x, y = pictures()
+    rows = [{"bytes": encoded(pixels), "path": "p"} for pixels in x]
+    pandas.DataFrame({"image": rows, "label": y}).to_parquet(place / "train-0.parquet")
+    return f"parquet:{place}"
+
+
+WRITTEN = {
+    "folder": write_folder,
+    "shards": write_shards,
+    "parquet": write_parquet,
+    "arrow": write_arrow,
+    "pictures in parquet": write_pictures_in_parquet,
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_what_does_not_fit_into_memory_has_the_same_order_and_bits(kind, tmp_path, monkeypatch):
+    source = WRITTEN[kind](tmp_path / "data")
+    data = Data(source=source, preprocess=["standardize"], batch=8)
+    kept = Pipeline(data)
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    streamed = Pipeline(data)
+    for part in ("train", "validation", "test"):
+        assert isinstance(streamed.part(part), FileRows)
+        pairs = zip(kept.split(part), streamed.split(part), strict=True)
+        assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in pairs)
+    check_same_batches(kept, streamed, 20)
+    check_same_batches(kept, Pipeline(data), 6, first=11)  # from the middle of an epoch
+    for name, statistic in kept.state()[0].items():
+        assert torch.equal(statistic, streamed.state()[0][name])
+
+
+def check_same_batches(one, other, count, first=0):
+    pairs = zip(one.batches(first, first + count), other.batches(first, first + count), strict=True)
+    for a, b in pairs:
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.y, b.y)
+        assert torch.equal(a.index, b.index)
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards", "pictures in parquet"])
+def test_rows_are_what_was_written(kind, tmp_path):
+    source = WRITTEN[kind](tmp_path / "data")
+    pipeline = Pipeline(Data(source=source, validation=0.0, test=0.0))
+    x, y = pictures()
+    order = np.argsort(y, kind="stable") if kind == "folder" else np.arange(COUNT)
+    found, targets = pipeline.raw("train", COUNT)
+    assert found.numpy().tolist() == x[order].transpose(0, 3, 1, 2).tolist()
+    assert targets.tolist() == y[order].tolist()
+
+
+def test_numbers_are_what_was_written(tmp_path):
+    source = write_parquet(tmp_path / "data")
+    pipeline = Pipeline(Data(source=source, validation=0.0, test=0.0))
+    x, y = pipeline.raw("train", COUNT)
+    assert x.dtype == torch.float64
+    assert x.numpy().tolist() == frame().drop(columns="y").to_numpy().tolist()
+    assert torch.allclose(y.double().flatten(), torch.tensor(frame()["y"].to_numpy()))
+    again = Pipeline.from_state(pipeline.data, *pipeline.state())
+    new, _ = again.read(tmp_path / "data" / "a.parquet")
+    assert torch.equal(new, x[:25])
+
+
+def test_a_run_of_data_on_the_disk_is_that_of_data_in_memory_and_resumes(tmp_path, monkeypatch):
+    source = write_shards(tmp_path / "data")
+    recipe = Recipe(
+        data={"source": source, "batch": 8, "augment": ["shift"], "preprocess": ["rescale"]},
+        model={"kind": "mlp", "hidden": [6]},
+        stop={"after": "13it"},
+    )
+    kept = ravine.train(recipe, out=tmp_path / "kept", quiet=True, doctor=False)
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    streamed = ravine.train(recipe, out=tmp_path / "streamed", quiet=True, doctor=False)
+    assert torch.equal(kept.theta, streamed.theta)
+    longer = ravine.resume(tmp_path / "streamed", after="22it", quiet=True)[0]
+    whole = ravine.train(
+        recipe.edit({"stop.after": "22it"}), out=tmp_path / "whole", quiet=True, doctor=False
+    )
+    assert torch.equal(longer.theta, whole.theta)
+
+
+def test_any_dataloader_is_read_in_the_order_of_memory(monkeypatch):
+    x, y = torch.randn(COUNT, 3), torch.arange(COUNT) % 2
+    loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
+    kept = Pipeline(Data(), arrays=loader)
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    streamed = Pipeline(Data(), arrays=loader)
+    check_same_batches(kept, streamed, 12)
+    check_same_batches(kept, Pipeline(Data(), arrays=loader), 3, first=7)
+
+
+def test_rows_are_written_once_and_anew_where_a_file_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    source = write_shards(tmp_path / "data")
+    cached = tmp_path / "cache" / "ravine" / "data" / "rows"
+    first = Pipeline(Data(source=source))
+    (written,) = cached.glob("*/rows.bin")
+    before = written.stat().st_mtime_ns
+    assert torch.equal(Pipeline(Data(source=source)).batch(0).x, first.batch(0).x)
+    assert written.stat().st_mtime_ns == before
+    write_tar(
+        tmp_path / "data" / "part-3.tar", [("1.png", encoded(pictures()[0][0])), ("1.cls", b"1")]
+    )
+    assert Pipeline(Data(source=source)).train_size > first.train_size
+    assert len(list(cached.glob("*/rows.bin"))) == 2
+
+
+def test_images_that_cannot_be_read_are_left_out_in_memory_and_on_the_disk(tmp_path, monkeypatch):
+    write_folder(tmp_path / "data")
+    broken = next((tmp_path / "data").glob("*/005.png"))
+    broken.write_bytes(broken.read_bytes()[:60])
+    data = Data(source=f"folder:{tmp_path / 'data'}", validation=0.0, test=0.0)
+    with pytest.warns(UserWarning, match=r"005\.png"):
+        kept = Pipeline(data)
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    for _ in range(2):  # when it is written, and when it is read
+        with pytest.warns(UserWarning, match=r"005\.png"):
+            streamed = Pipeline(data)
+        assert streamed.train_size == COUNT - 1
+        check_same_batches(kept, streamed, 3)
+
+
+def write_table(place, rows, columns):
+    rng = np.random.default_rng(0)
+    numbers = {f"c{i}": rng.normal(size=rows).astype("float32") for i in range(columns)}
+    table = pandas.DataFrame({**numbers, "y": rng.normal(size=rows)})
+    table.to_parquet(place, row_group_size=20_000)
+
+
+def test_reading_takes_memory_for_some_rows_whatever_the_size_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    write_table(tmp_path / "a.parquet", rows=200_000, columns=40)  # 32 MB of inputs
+    Pipeline(Data(source=write_arrow(tmp_path / "first")))  # what is imported is not counted
+    before = pyarrow.total_allocated_bytes()
+    tracemalloc.start()
+    data = Data(source=f"parquet:{tmp_path / 'a.parquet'}", batch=128)
+    pipeline = Pipeline(data, dtype=torch.float32)
+    for _ in pipeline.batches(0, 50):
+        pass
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 12e6  # targets and their numbers take 3 MB
+    assert pyarrow.total_allocated_bytes() - before < 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory")
+def test_a_table_larger_than_the_memory_of_the_process_trains(tmp_path):
+    """The limit is that of ``ulimit -v``: the table has 720 MB, the process 500 beside its code."""
+    write_table(tmp_path / "large.parquet", rows=900_000, columns=200)
+    code = f"""
+    import json, re, resource, torch
+    from pathlib import Path
+    from ravine.data.pipeline import Pipeline
+    from ravine.recipe import Data
+    torch.set_num_threads(1)
+    used = re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+    limit = 1024 * int(used) + 500 * 2**20
+    if LIMITED:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    pipeline = Pipeline(Data(source="parquet:{tmp_path / "large.parquet"}", batch=128))
+    batches = pipeline.batches(0, 200)
+    kind = type(pipeline.part("train")).__name__
+    print(json.dumps([kind, sum(float(batch.x.sum()) for batch in batches)]))
+    """
+    found = []
+    for limited in (True, False):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code).replace("LIMITED", str(limited))],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert [kind for kind, _ in found] == ["FileRows", "Arrays"]
+    assert found[0][1] == found[1][1]
+
+
+@pytest.mark.parametrize(
+    ("samples", "text"),
+    [
+        ([("1.png", b"x")], "got 'an input without a target'"),
+        ([("1.png", b"no image"), ("1.cls", b"1")], "no image that can be read"),
+        ([("1.cls", b"1")], "no samples"),
+    ],
+)
+def test_shards_that_cannot_be_read_get_one_message(samples, text, tmp_path):
+    write_tar(tmp_path / "a.tar", samples)
+    with pytest.raises(InputError, match=text):
+        Pipeline(Data(source=f"shards:{tmp_path / 'a.tar'}"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"a": ["x", "y"], "y": [1, 2]}, "column a: got 'large_string"),
+        ({"a": [1.0, None], "y": [1, 2]}, "column a: got 'missing values'"),
+        ({"a": [1.0, np.inf], "y": [1.5, 2]}, "infinite"),
+        ({"y": [1, 2]}, "a target alone"),
+        ({"a": [[1, 2], [3]], "y": [1, 2]}, "other lengths"),
+    ],
+)
+def test_tables_that_cannot_be_read_get_one_message(columns, text, tmp_path):
+    pandas.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError) as caught:
+        Pipeline(Data(source=f"parquet:{tmp_path / 'a.parquet'}"))
+    assert text in str(caught.value)
+
+
+def test_files_that_are_damaged_get_one_message(tmp_path):
+    for name, kind in (("a.parquet", "parquet"), ("a.feather", "parquet"), ("a.tar", "shards")):
+        (tmp_path / name).write_bytes(b"PAR1 and what is no table" * 40)
+        with pytest.raises(InputError, match=name):
+            Pipeline(Data(source=f"{kind}:{tmp_path / name}"))
+
+
+def test_what_lies_at_a_path_is_known(tmp_path):
+    for write, kind in ((write_shards, "shards"), (write_parquet, "parquet")):
+        write(tmp_path / kind)
+        assert guess(tmp_path / kind).source["kind"] == kind
+        first = next(iter(sorted((tmp_path / kind).iterdir())))
+        assert guess(first).source == {"kind": kind, "path": str(first)}
+
+
+def test_reading_ahead_holds_no_more_than_a_few_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    pipeline = Pipeline(Data(source=write_parquet(tmp_path / "data"), batch=4))
+    part = pipeline.part("train")
+    taken = []
+    monkeypatch.setattr(
+        FileRows, "fetch", lambda self, index: (taken.append(len(index)), (index, index))[1]
+    )
+    monkeypatch.setattr("ravine.data.read.row_file.BLOCK_BYTES", 1)
+    steps = part.steps(pipeline._order, 0)
+    for _ in itertools.islice(steps, 3):
+        pass
+    steps.close()
+    assert sum(taken) <= 4 * (3 + 6)
