@@ -63,7 +63,7 @@ class RowFile:
         out = np.empty((len(rows), *self.shape), self.dtype)
         if not len(rows):
             return torch.from_numpy(out)
-        into, size = memoryview(out.reshape(-1)).cast("B"), self.row_bytes
+        into, size = out.reshape(-1).view(np.uint8).data, self.row_bytes
         ends = np.flatnonzero(np.diff(rows) != 1) + 1  # where a run of neighbours ends
         starts = [0, *ends.tolist()]
         for start, end in zip(starts, [*ends.tolist(), len(rows)], strict=True):
@@ -187,5 +187,5 @@ def _write(folder: Path, size: int, chunks: Callable[[list[int]], Iterable[Tenso
     lost: list[int] = []
     with atomic(folder / "rows.bin") as partial, partial.open("wb") as file:
         for chunk in chunks(lost):
-            file.write(memoryview(chunk.contiguous().numpy().reshape(-1)).cast("B"))
+            file.write(chunk.contiguous().numpy().tobytes())
     return lost

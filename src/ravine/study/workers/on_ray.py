@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import sys
 import tarfile
 import tempfile
@@ -78,7 +79,7 @@ class OnRay:
                     address=self.address,
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 where = self.address or "a local cluster"
