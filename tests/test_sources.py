@@ -69,6 +69,8 @@ SYNTHETIC = {
     "adding": ((50, 2), "regression", 1),
 }
 OTHERS = {
+    "parquet",
+    "shards",
     "digits",
     "mnist",
     "cifar10",
