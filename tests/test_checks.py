@@ -474,6 +474,38 @@ def test_advice_reads_a_run(tmp_path):
     assert len(rows) == 1 + min(40, found["wrong"])
 
 
+def test_noise_is_of_samples_and_of_seeds(tmp_path):
+    """A coin of the validation error, and the scatter of seeds; a run of another recipe tells nothing of seeds."""
+    from ravine.study.advise.study import advise
+
+    runs = ravine.train_many(
+        [BLOBS.edit({"seed": seed}) for seed in range(3)], quiet=True, out=tmp_path / "seeds"
+    )
+    other = ravine.train(BLOBS.edit({"optimizer.lr": 1e-3}), quiet=True, out=tmp_path / "other")
+    found = advise(runs[0], others=[*runs[1:], other], quiet=True, out=tmp_path / "a")
+    errors = [1 - run.result["val_accuracy"] for run in runs]
+    noise, n = found["noise_of"], found["of"]
+    share = errors[0]
+    of_samples = 1.96 * np.sqrt(max(share * (1 - share), 1e-4) / n)
+    assert noise["of_samples"] == pytest.approx(of_samples, rel=1e-6)
+    assert noise["of_seeds"] == pytest.approx(1.96 * np.std(errors, ddof=1))
+    assert found["noise"] == pytest.approx(np.hypot(noise["of_samples"], noise["of_seeds"]))
+    assert noise["words"] == f"the noise of {n} validation samples and 3 seeds"
+    alone = advise(runs[0], quiet=True, out=tmp_path / "b")
+    assert alone["noise_of"]["of_seeds"] is None
+    assert f"the noise of {n} validation samples;" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_the_noise_of_a_regression_is_that_of_its_root():
+    from ravine.study.advise.noise import noise_of
+
+    rng = np.random.default_rng(0)
+    squares = rng.normal(size=(4000, 200)) ** 2
+    roots = np.sqrt(squares.mean(1))
+    told = np.mean([noise_of(row, "rmse", []).of_samples for row in squares[:200]])
+    assert told == pytest.approx(1.96 * roots.std(), rel=0.05)
+
+
 def test_advice_and_the_doctor_have_one_voice(tmp_path):
     from ravine.doctor.judgement import judge
     from ravine.study.advise.study import advise

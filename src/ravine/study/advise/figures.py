@@ -48,17 +48,14 @@ def page_of(study: Study, summary: dict[str, Any], inputs: np.ndarray | None) ->
     wrong = (
         f"{summary['wrong']} of {summary['of']} validation samples are wrong. "
         if summary["errors"]["unit"] == "error"
-        else ""
+        else "Errors are root mean squares in the target's unit. "
     )
     return Page(
         title=f"Advice for {study.recipe.name}",
         sentences=[
             *_answer(summary),
             f"Errors: {levels}.",
-            f"{wrong}Gaps smaller than {_show(summary, summary['noise'])} are within the noise of "
-            f"{summary['of']} validation samples."
-            if summary["noise"]
-            else wrong or "Errors are root mean squares in the target's unit.",
+            f"{wrong}{_noise(summary)}",
         ],
         figures=figures,
         tables=tables,
@@ -86,6 +83,16 @@ def _answer(summary: dict[str, Any]) -> list[str]:
         f"variance {_show(summary, summary['variance'])} ({variance['share']}).",
         f"Against bias: {bias['do']}. Against variance: {variance['do']}.",
     ]
+
+
+def _noise(summary: dict[str, Any]) -> str:
+    """How large a gap may be by chance, and of what."""
+    noise = summary["noise_of"]
+    said = f"Gaps smaller than {_show(summary, summary['noise'])} are within {noise['words']}"
+    if noise["of_seeds"] is None:
+        return f"{said}; what another seed would change is not known (give runs of other seeds as further runs)."
+    parts = (_show(summary, noise[name]) for name in ("of_samples", "of_seeds"))
+    return f"{said} ({' and '.join(parts)})."
 
 
 def _show(summary: dict[str, Any], value: float | None) -> str:

@@ -24,6 +24,7 @@ from ravine.errors import InputError
 from ravine.files import atomic
 from ravine.study import measuring
 from ravine.study.advise.figures import page_of
+from ravine.study.advise.noise import Noise, noise_of
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 
@@ -92,8 +93,9 @@ def advise(
                 option, got=value, expected=expected, repair="" if most > 1 else "2 % is 0.02"
             )
     errors = Errors(**study.once("errors", lambda: vars(_errors(study, run, others))))
+    noise = Noise(**study.once("noise", lambda: vars(_noise(study, run, others))))
     diagnosis = study.once("diagnosis", lambda: _diagnosis(study, run))
-    return _conclude(study, errors, _mistakes(study, run), diagnosis)
+    return _conclude(study, errors, noise, _mistakes(study, run), diagnosis)
 
 
 def _diagnosis(study: Study, run: Run) -> dict[str, Any]:
@@ -141,6 +143,27 @@ def _errors(study: Study, run: Run, others: Sequence[Run]) -> Errors:
         min(reachable) if same else None,
         _falling(run),
     )
+
+
+def _noise(study: Study, run: Run, others: Sequence[Run]) -> Noise:
+    """Of the validation samples, and of those other runs that differ from this one in their seed alone."""
+
+    def program(one: Run) -> str:
+        return one.recipe.edit({"seed": 0}).hash
+
+    pipeline = measuring.pipeline_of(run.recipe, study.data)
+    seeds = {run.recipe.seed: run}
+    for other in others:
+        if program(other) == program(run):
+            seeds.setdefault(other.recipe.seed, other)
+    outputs = measuring.outputs_on([run], "validation", pipeline=pipeline)
+    classes = pipeline.task == "classification"
+    errors = [_error(one, "validation", pipeline) for one in seeds.values()]
+    if classes:
+        wrong = outputs.probabilities[0].argmax(1) != outputs.targets.long().reshape(-1).numpy()
+        return noise_of(wrong.astype(float), "error", errors)
+    apart = (outputs.values[0].double() - outputs.targets.double()).flatten(1)  # [N, ...]
+    return noise_of(apart.square().mean(1).numpy(), "rmse", errors)
 
 
 def _error(run: Run, split: str, pipeline: Any) -> float:
@@ -224,10 +247,13 @@ def _part(name: str, size: float | None, why: str) -> dict[str, Any]:
 
 
 def next_steps(
-    errors: Errors, noise: float, findings: Sequence[Mapping[str, Any]] = ()
+    errors: Errors,
+    noise: float,
+    findings: Sequence[Mapping[str, Any]] = (),
+    by_chance: str = "chance",
 ) -> list[dict[str, str]]:
     """The flow chart of bias and variance: what to do about every gap, from the training error on;
-    gaps under ``noise`` are no gaps. ``share``: of bias and variance together.
+    gaps under ``noise`` are no gaps: they are within ``by_chance``. ``share``: of bias and variance together.
 
     What the doctor has found comes first, and is what to do against bias or variance where it is
     their cause.
@@ -271,7 +297,7 @@ def next_steps(
     if not steps:
         steps.append(
             {
-                "problem": "no gap is larger than chance",
+                "problem": f"no gap is larger than {by_chance}",
                 "do": "read the mistakes one by one; the remaining error may be wrong labels",
             }
         )
@@ -370,24 +396,24 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _conclude(
-    study: Study, errors: Errors, mistakes: dict[str, Any], diagnosis: dict[str, Any]
+    study: Study,
+    errors: Errors,
+    noise: Noise,
+    mistakes: dict[str, Any],
+    diagnosis: dict[str, Any],
 ) -> Conclusion:
-    noise = 0.0
-    if errors.unit == "error":
-        noise = 1.96 * math.sqrt(
-            max(errors.validation * (1 - errors.validation), 1e-4) / max(mistakes["of"], 1)
-        )
     low = errors.optimal or 0.0
     middle = errors.validation if errors.train_dev is None else errors.train_dev
-    least = noise or 0.02 * errors.validation
-    parts, steps = parts_of(errors), next_steps(errors, least, diagnosis["findings"])
+    parts = parts_of(errors)
+    steps = next_steps(errors, noise.size, diagnosis["findings"], noise.words)
     summary = {
         "errors": vars(errors),
         "parts": parts,
         "next": steps,
         "bias": errors.train - low,
         "variance": middle - errors.train,
-        "noise": noise,
+        "noise": noise.size,
+        "noise_of": {**vars(noise), "words": noise.words},
         "diagnosis": diagnosis,
         "mistakes": mistakes["rows"],
         "confusions": mistakes["common"],
