@@ -87,6 +87,20 @@ def run(tmp_path_factory) -> Path:
     return place
 
 
+@pytest.mark.parametrize("name", ["compare", "lr"])
+def test_target_names_the_column_of_a_table(name, tmp_path):
+    """Also where the study has a --target of its own, which is a number."""
+    rows = "\n".join(f"{i},{3 * i},{i % 7}" for i in range(60))
+    (tmp_path / "houses.csv").write_text(f"size,price,age\n{rows}\n")
+    words = {"compare": ["--over", "optimizer.lr=0.01,0.03", "--seeds", "2", "--no-tune"]}
+    command = [name, str(tmp_path / "houses.csv"), "--target", "price", "--epochs", "1"]
+    more = ["--model", "linear", "--out", str(tmp_path / "out"), "--quiet"]
+    result = RUNNER.invoke(app, [*command, *words.get(name, []), *more])
+    assert result.exit_code == 0, result.output
+    stored = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
+    assert '"target": "price"' in json.dumps(stored)
+
+
 @pytest.mark.parametrize("name", [*STUDIES, *ON_RUNS])
 def test_a_study_directory(name, run, tmp_path):
     words = [str(run) if word == "@run" else word for word in (STUDIES | ON_RUNS)[name]]

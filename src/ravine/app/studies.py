@@ -76,6 +76,7 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
             s.name: given.pop(s.name) or (() if s.many else None) for s in declaration.subjects
         }
         if not declaration.of_runs:
+            changes |= _column(given)
             ((name, path),) = subjects.items()
             subjects[name] = starter_from(path, changes).recipe
         options = {
@@ -96,7 +97,7 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
 
     parameters = [_argument(subject) for subject in declaration.subjects]
     own = list(declaration.options.values())
-    parameters += [keyword(option.name, *_typed(option)) for option in own]
+    parameters += [keyword(option.name, *_typed(option, declaration.of_runs)) for option in own]
     parameters += [_off(option) for option in own if option.can_be_off]
     parameters += of_recipe
     parameters += [keyword(name, kind, default) for name, (kind, default) in COMMON.items()]
@@ -105,6 +106,20 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def _column(given: dict[str, Any]) -> dict[str, Any]:
+    """A study's own ``--target`` is a number to reach; a text is the column to predict, as in
+    ``ravine train``, and is no option of the study."""
+    target = given.get("target")
+    if not isinstance(target, str):
+        return {}
+    try:
+        given["target"] = float(target)
+    except ValueError:
+        given["target"] = None
+        return {"target": target}
+    return {}
 
 
 def _finish(found: dict[str, Any], json_: bool) -> None:
@@ -127,21 +142,22 @@ def _argument(subject: Subject) -> inspect.Parameter:
     return keyword(subject.name, Annotated[kind, typer.Argument(metavar=label, help=help_)], None)
 
 
-def _typed(option: Option) -> tuple[Any, Any]:
+def _typed(option: Option, of_runs: bool) -> tuple[Any, Any]:
     """The annotation that Typer reads, and the default. What a value must be is checked by the
     study itself."""
     flags = [option.flag]
     if option.base is bool and option.default:
         flags = [f"{option.flag}/--no-{option.flag[2:]}"]
     kind: Any = str if option.by_commas else list[str] if option.base is list else option.base
+    help_ = option.help
+    if option.name == "target" and not of_runs:  # see _column
+        kind, help_ = str, f"{option.help} A text: the column of a table to predict."
     default = option.default
     if option.by_commas and default is not None:
         default = ",".join(map(str, default))
     if default is None or default == ():
         kind, default = kind | None, None
-    return Annotated[
-        kind, typer.Option(*flags, metavar=_metavar(option), help=option.help)
-    ], default
+    return Annotated[kind, typer.Option(*flags, metavar=_metavar(option), help=help_)], default
 
 
 def _off(option: Option) -> inspect.Parameter:
