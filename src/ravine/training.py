@@ -19,6 +19,7 @@ from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine.begin import RecordOf, check_taken_up, describe_all, facts_of, programs_of_stored
 from ravine.engine.directory_record import DirectoryRecord, record_of
+from ravine.engine.evidence import write_evidence
 from ravine.engine.execute import Report, execute
 from ravine.engine.execution.memory import give_back_freed_memory
 from ravine.engine.inputs import check_given_again, resolve_inputs
@@ -371,6 +372,9 @@ def _run(
         if share is not None:
             return []
         if ranks.writes:
+            if checkup is not None:
+                with _doctor_may_fail(rundir, "the evidence of the report"):
+                    write_evidence(loops, rundir, module)
             # what draws is not held in memory while networks train
             from ravine.report.run_page import write_report
 
@@ -403,11 +407,11 @@ def _examined(
 
 
 @contextmanager
-def _doctor_may_fail(rundir: RunDir) -> Iterator[None]:
+def _doctor_may_fail(rundir: RunDir, what: str = "the examination") -> Iterator[None]:
     """A person's module may be unlike any that the doctor knows: its failure is recorded and takes
     no run with it."""
     try:
         yield
     except Exception as error:
-        text = f"the examination failed: {type(error).__name__}: {error}"
+        text = f"{what} failed: {type(error).__name__}: {error}"
         rundir.add_event(0, None, "doctor", text)

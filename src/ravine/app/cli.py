@@ -57,7 +57,7 @@ STUDIES = "Study many runs"
 GROUPS = {  # the help lists commands by what they are for; a study that is in none is a study
     "Train": ("train", "resume", "set"),
     "Use a trained network": ("evaluate", "predict", "export"),
-    "Look": ("data", "show", "summary", "catalogue", "report", "serve", "tensorboard"),
+    "Look": ("data", "show", "summary", "catalogue", "report", "serve", "ui", "tensorboard"),
     "Find what is wrong": ("doctor", "advise", "babysit", "gradcheck", "signals"),
     STUDIES: (),
     "Measure Ravine": tuple(each.__name__ for each in (*galleries.ALL, *benches.ALL)),

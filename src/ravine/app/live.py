@@ -8,20 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.app.options import Json, Member, RunArgument, edits_of, print_json
+from ravine.app.options import Json, Member, Open, RunArgument, edits_of, print_json
 
 
 def serve(
     directory: Annotated[
         Path, typer.Argument(help="A directory of runs; with --predict, a run.")
     ] = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where it answers; 0: a free one.")
+    ] = 8700,
     predict: Annotated[
         bool, typer.Option("--predict", help="A page and an HTTP endpoint for a run's predictions.")
     ] = False,
     member: Member = 0,
+    open_: Open = False,
 ) -> None:
-    """Browse runs with live curves, or answer with a run's predictions (extra: web)."""
+    """Browse runs and studies with live curves, stop a run or change its learning rate; or answer
+    with a run's predictions (extra: web)."""
     if predict:
         from ravine.interop.serving import serve as serve_run
         from ravine.study.ensemble.study import opened
@@ -30,7 +34,16 @@ def serve(
         return
     from ravine.report.server import serve as serve_
 
-    serve_(directory, port=port)
+    serve_(directory, port=port, open_=open_)
+
+
+def ui(
+    directory: Annotated[Path, typer.Argument(help="A directory of runs.")] = Path("runs"),
+) -> None:
+    """The same as serve --open, at a free port."""
+    from ravine.report.server import serve as serve_
+
+    serve_(directory, port=0, open_=True)
 
 
 def set_(
@@ -61,4 +74,4 @@ def set_(
     print_json(json_, {"run": str(run), "field": field, "value": value, "taken": taken})
 
 
-ALL: tuple[Callable[..., Any], ...] = (serve, set_)
+ALL: tuple[Callable[..., Any], ...] = (serve, ui, set_)

@@ -3,15 +3,18 @@ summarised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ravine import measures
 from ravine.rundir import RunDir
 
+MOST = 3000  # points on a common x
+COLOURED = 100  # members that are drawn one by one where a hue tells them apart
 FEW = 8  # members that are still drawn one by one
 
 
@@ -31,14 +34,15 @@ class CourseGroup:
 
 def gather(members: Any, metric: str, *, x: str = "epoch", label: str = "") -> CourseGroup:
     """The course of a metric for a run directory, or for (run directory, member) pairs, on a common
-    x."""
+    x; of long runs about 1,500 points."""
     courses = []
+    column = {"step": 0, "epoch": 1, "seconds": 2}[x]
     for run, member in _pairs(members):
-        rows = [row for row in run.epochs(member, clock=x == "seconds") if metric in row]
-        courses.append(tuple(np.array([row[name] for row in rows], float) for name in (x, metric)))
+        found = run.course(member, metric)
+        courses.append((found[:, column], found[:, 3]))
     grid = np.unique(np.concatenate([at for at, _ in courses])) if courses else np.empty(0)
-    if x == "seconds" and len(grid) > 400:
-        grid = np.linspace(grid[0], grid[-1], 400)
+    if len(grid) > MOST or (x == "seconds" and len(grid) > 400):
+        grid = np.linspace(grid[0], grid[-1], 400 if x == "seconds" else MOST)
     if not len(grid):
         return CourseGroup(label, grid, np.empty((len(courses), 0)))
     return CourseGroup(label, grid, np.array([_at(grid, *course) for course in courses]))
@@ -130,3 +134,54 @@ def quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
         np.where(np.isfinite(values[:, here]), values[:, here], np.nan), levels, axis=0
     )
     return found
+
+
+def series(run: RunDir, what: str, x: str) -> Iterator[dict[str, Any]]:
+    """The lines to draw for what was measured: both splits of a metric, or one quantity of
+    training."""
+    if what == "step_loss":
+        yield from _lines(gather_steps(run), "train", what)
+        return
+    names = run.metrics
+    for name, split in ((f"train_{what}", "train"), (f"val_{what}", "val"), (what, "")):
+        if name in names:
+            yield from _lines(gather(run, name, x=x), split, name)
+
+
+def _lines(group: CourseGroup, split: str, name: str) -> Iterator[dict[str, Any]]:
+    common = {
+        "split": split,
+        "metric": name,
+        "title": measures.title(name),
+        "percent": measures.is_percent(name),
+    }
+    if group.size > FEW:
+        low, middle, high = quantiles(group.values, (5, 50, 95))
+        yield {
+            **common,
+            "label": f"median of {group.size}",
+            "x": group.x,
+            "y": middle,
+            "low": low,
+            "high": high,
+        }
+        return
+    for member, values in enumerate(group.values):
+        yield {
+            **common,
+            "label": f"member {member}" if group.size > 1 else "",
+            "x": group.x,
+            "y": values,
+        }
+
+
+def member_lines(
+    run: RunDir, metric: str, hues: Sequence[float | None]
+) -> Iterator[dict[str, Any]]:
+    """A line for each member, with the hue [0, 1] of its hyper-parameter; none of many members."""
+    if len(hues) > COLOURED:
+        return
+    group = gather(run, metric)
+    for line, hue, values in zip(range(group.size), hues, group.values, strict=True):
+        common = {"split": "val", "metric": metric, "percent": measures.is_percent(metric)}
+        yield {**common, "label": f"member {line}", "x": group.x, "y": values, "hue": hue}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -54,22 +55,19 @@ class Summary:
 
 def summarise(run: RunDir) -> Summary:
     """Read a run directory into its summary."""
-    rows = run.epochs(clock=True)
+    rows = run.last_epochs()
     last = {row["member"]: row for row in rows}
     results = {member: run.result(member) for member in range(len(run.recipes))}
     names = {name for row in rows for name in row} | {
         name for result in results.values() for name in result or {}
     }
     varies = varying(run.recipes)
-    epochs: dict[int, dict[int, float]] = {}
-    for row in rows:
-        epochs.setdefault(row["member"], {})[row["step"]] = row["epoch"]
     members = [
-        _member(recipe, m, varies, last.get(m, {}), results[m], epochs.get(m, {}))
+        _member(recipe, m, varies, last.get(m, {}), results[m], run)
         for m, recipe in enumerate(run.recipes)
     ]
     return Summary(
-        name=run.recipes[0].name,
+        name=useful_name(run.recipes[0]),
         state=run.state,
         created=run.created,
         steps=run.done,
@@ -85,6 +83,21 @@ def summarise(run: RunDir) -> Summary:
     )
 
 
+def useful_name(recipe: Recipe) -> str:
+    """What to call a run: its recipe's name, or what it trains on what.
+
+    >>> useful_name(Recipe(model="mlp", data={"source": "digits"})), useful_name(Recipe(name="one"))
+    ('mlp on digits', 'one')
+    """
+    if recipe.name != Recipe.model_fields["name"].default:
+        return recipe.name
+    kinds = str(recipe.get("model.kind")), str(recipe.get("data.source.kind"))
+    model, source = (kind.removeprefix("own:") for kind in kinds)
+    path = recipe.data.source.arguments.get("path")
+    source = Path(str(path)).name if path else {"arrays": "arrays of its own"}.get(source, source)
+    return f"{'module of its own' if model == 'module' else model} on {source}"
+
+
 def varying(recipes: list[Recipe]) -> list[str]:
     """The paths of the fields in which recipes differ; names are ignored."""
     explicit = [
@@ -93,6 +106,43 @@ def varying(recipes: list[Recipe]) -> list[str]:
     paths = dict.fromkeys(path for one in explicit for path in one)
     return [
         path for path in paths if any(one.get(path) != explicit[0].get(path) for one in explicit)
+    ]
+
+
+def hues(summary: Summary) -> list[float | None]:
+    """The place [0, 1] of each member by the one number in which they differ, in its logarithm where
+    it spans decades; empty where there is no such number."""
+    if len(summary.members) < 4 or len(summary.varies) != 1 or summary.varies == ["seed"]:
+        return []
+    return places([row[summary.varies[0]] for row in summary.members])
+
+
+def places(values: list[Any]) -> list[float | None]:
+    """Where values lie between their least and their largest [0, 1]; words in their own order.
+
+    >>> places([1e-4, 1e-3, 1e-2]), places(["a", "b", "a"]), places([2, None])
+    ([0.0, 0.5, 1.0], [0.0, 1.0, 0.0], [0.5, None])
+    """
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    known = [v for v in values if v is not None]
+    if len(numbers) < len(known):
+        order = sorted({str(v) for v in known})
+        ranks = {word: i / max(len(order) - 1, 1) for i, word in enumerate(order)}
+        return [None if v is None else ranks[str(v)] for v in values]
+    finite = [v for v in numbers if math.isfinite(v)]
+    if not finite:
+        return [None] * len(values)
+    logs = min(finite) > 0 and max(finite) > 20 * min(finite)
+    warp = math.log if logs else float
+    low, high = warp(min(finite)), warp(max(finite))
+    spread = high - low
+    return [
+        None
+        if v is None or not math.isfinite(v)
+        else round((warp(v) - low) / spread, 6)
+        if spread
+        else 0.5
+        for v in values
     ]
 
 
@@ -147,7 +197,7 @@ def _member(
     varies: list[str],
     last: Mapping[str, Any],
     result: Mapping[str, Any] | None,
-    epochs: Mapping[int, float],
+    run: RunDir,
 ) -> dict[str, Any]:
     """One row: which member, what is its own, and its final metrics, or its last ones while it
     runs."""
@@ -162,8 +212,9 @@ def _member(
         if name not in ("member", "step", "epoch")
     }
     found.setdefault("epochs", last.get("epoch", 0))
-    if result is not None and result.get("best_step") in epochs:
-        found["best_epoch"] = epochs[result["best_step"]]
+    if result is not None and isinstance(result.get("best_step"), int):
+        best = run.epoch_of(member, result["best_step"])
+        found |= {} if best is None else {"best_epoch": best}
     return found
 
 

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ravine import measures
-from ravine.files import write_text
+from ravine.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.errors import RavineError
+from ravine.files import plain, to_json, write_text
 from ravine.recipe import Recipe
 from ravine.report import figures, overview
+from ravine.report.courses import member_lines, series
 from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
 
 _WEB = Path(__file__).parent / "web"
-Drawn = tuple[str, Markup]  # caption and figure
+_FACTS = ("versions", "machine", "directory")  # what else is stored is no reader's business
 _EVENTS = 60  # at most so many are listed
 _WIDE = 160  # characters of an edit
 
@@ -38,7 +41,9 @@ def render(run: RunDir) -> str:
     """The report as HTML."""
     seen = overview.summarise(run)
     shown = (seen.best or {"member": 0})["member"]
-    events = [event for event in run.events() if event["kind"] not in ("finding", "execution")]
+    hidden = ("finding", "execution", "layers")
+    events = [event for event in run.events() if event["kind"] not in hidden]
+    curves, evidence = _curves(run, seen), _evidence(run)
     return (
         _templates()
         .get_template("report.html")
@@ -50,19 +55,60 @@ def render(run: RunDir) -> str:
             sentences=overview.sentences(seen),
             tiles=overview.tiles(seen),
             findings=[_finding(event) for event in run.events("finding")],
-            figures=_figures(run, seen),
+            curves=curves,
+            by_field=[
+                (f"By {path}", inline_svg(figure, f"f{i}", f"By {path}"))
+                for i, (path, figure) in enumerate(_by_field(seen))
+            ],
+            evidence=evidence,
+            held=held({"curves": curves, **_numbers_of(evidence)}),
+            speed=_speed(run, seen),
             columns=overview.columns(seen) if len(seen.members) > 1 else [],
             executions=[_execution(event) for event in run.events("execution")],
             events=events[-_EVENTS:],
             omitted=max(0, len(events) - _EVENTS),
             recipe_of=shown,
             recipe=listing(run.recipes[shown]),
-            facts=[
-                (name, line_of(value)) for name, value in run.facts.items() if name != "programs"
-            ],
+            facts=[(name, line_of(value)) for name, value in run.facts.items() if name in _FACTS],
             from_python=_from_python(run.recipes[0]),
         )
     )
+
+
+def _evidence(run: RunDir) -> dict[str, Any]:
+    """What was found sample by sample when training ended; nothing where that was not looked at."""
+    path = run.path / "evidence.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = parse_json(read_text(path, MOST_SETTINGS), path.name)
+    except (RavineError, ValueError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbers_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: evidence[n] for n in ("calibration", "residuals", "predicted") if n in evidence}
+
+
+def held(data: Mapping[str, Any]) -> Markup:
+    """Data inside a page's script element, where no text of it can end the element."""
+    return Markup(to_json(plain(data)).replace("<", "\\u003c"))
+
+
+def breaks(text: str) -> Markup:
+    """A name that may be broken after its dots and underscores."""
+    found = str(escape(text))
+    return Markup(found.replace(".", ".<wbr>").replace("_", "_<wbr>"))
+
+
+def _speed(run: RunDir, seen: overview.Summary) -> str:
+    """Where the time went."""
+    if not seen.seconds or not seen.steps:
+        return ""
+    epoch = f", {measures.duration(seen.seconds / seen.epochs)} an epoch" if seen.epochs else ""
+    each = 1000 * seen.seconds / seen.steps
+    return f"{measures.duration(seen.seconds)} of training, evaluation included: {each:.3g} ms a step{epoch}."
 
 
 def _from_python(recipe: Recipe) -> bool:
@@ -103,35 +149,42 @@ def _templates() -> Environment:
         "shown": _cell,
         "heading": _heading,
         "better": _better,
+        "breaks": breaks,
+        "percent": lambda value: "–" if value is None else f"{100 * value:.1f} %",
     }
     return environment
 
 
-def _figures(run: RunDir, seen: overview.Summary) -> tuple[list[Drawn], list[Drawn]]:
-    """Two large figures, the loss and what the run is judged by, and the small ones."""
+def _curves(run: RunDir, seen: overview.Summary) -> list[dict[str, Any]]:
+    """What is drawn, the loss and what the run is judged by first: a title, x, and lines."""
     names = run.metrics
     judged = measures.judged_by(names)
-    whats = dict.fromkeys(
-        what for split, what in map(measures.split_of, names) if split in ("train", "val")
-    )
-    others = [what for what in whats if what not in ("loss", judged)]
-    large: list[tuple[str, Figure | None]] = [("Loss", figures.training_curves(run, "loss"))]
-    if judged not in (None, "loss"):
-        large.append((measures.title(str(judged)), figures.training_curves(run, str(judged))))
-    small: list[tuple[str, Figure | None]] = [
-        (f"By {path}", figure) for path, figure in _by_field(seen)
-    ]
-    small += [("Loss of each step", figures.step_losses(run))]
-    single = [
-        name
-        for name in ("lr", "grad_norm")
-        if not (name == "lr" and seen.varies == ["optimizer.lr"])
-    ]
-    small += [(measures.title(name), figures.single_curve(run, name)) for name in single]
-    small += [
-        (measures.title(what), figures.training_curves(run, what, figures.SMALL)) for what in others
-    ]
-    return _drawn(large, "a"), _drawn(small, "b")
+    whats = [what for split, what in map(measures.split_of, names) if split in ("train", "val")]
+    shown = [what for what in dict.fromkeys(["loss", judged, *whats]) if what in whats]
+    shown = [what for what in shown if what is not None and "confusion_matrix" not in what]
+    shown += ["step_loss"] if seen.steps > 1 else []
+    shown += [name for name in ("lr", "grad_norm") if name in names]
+    hues = overview.hues(seen)
+    drawn = []
+    for what in shown:
+        lines = list(series(run, what, "epoch"))
+        if hues and what == judged:
+            lines = list(member_lines(run, f"val_{what}", hues)) or lines
+        found = [_line(line) for line in lines]
+        if any(line["x"] for line in found):
+            x = "step" if what == "step_loss" else "epoch"
+            drawn.append({"title": measures.title(what), "x": x, "lines": found})
+    return drawn
+
+
+def _line(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line as the page's script takes it."""
+    words = {"val": "validation", "train": "training", "": ""}
+    name = " ".join(filter(None, [line["label"], words[line["split"]]]))
+    kept = {
+        k: plain(line[k]) for k in ("x", "y", "low", "high", "hue", "percent", "split") if k in line
+    }
+    return {"name": name, **kept}
 
 
 def _by_field(seen: overview.Summary) -> Iterator[tuple[str, Figure]]:
@@ -153,14 +206,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _drawn(made: list[tuple[str, Figure | None]], prefix: str) -> list[Drawn]:
-    return [
-        (caption, inline_svg(figure, f"{prefix}{i}", caption))
-        for i, (caption, figure) in enumerate(made)
-        if figure is not None
-    ]
-
-
 def _finding(event: dict[str, Any]) -> dict[str, Any]:
     """A finding as the page shows it; fields that are not known here are kept."""
     data = {name: value for name, value in event["data"].items() if value not in (None, "", [], {})}
@@ -169,8 +214,9 @@ def _finding(event: dict[str, Any]) -> dict[str, Any]:
         data.pop("code", "finding"),
         [_remedy(one) for one in _list(data.pop("remedies", []))],
     )
+    data.pop("docs", None)  # a path that is not there where Ravine is installed
     known = [
-        (name, data.pop(name)) for name in ("where", "evidence", "consequences") if name in data
+        (name, data.pop(name)) for name in ("evidence", "where", "consequences") if name in data
     ]
     rows = [(name.replace("_", " "), _list(value)) for name, value in [*known, *data.items()]]
     if isinstance(strength, int | float):

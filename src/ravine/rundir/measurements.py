@@ -208,6 +208,53 @@ class Measurements:
                 row["seconds"] = times.get((row["member"], row["step"]), math.nan)
         return table
 
+    def last_epochs(self) -> list[dict[str, Any]]:
+        """The last evaluation of each member that has one, with ``seconds``: found by the index, so
+        that it takes as long for a million rows as for ten."""
+        found = []
+        for member in range(self._members):
+            query = "SELECT max(step) FROM metrics WHERE member = ?"
+            ((step,),) = self._read(query, (member,))
+            if step is not None:
+                found.append(self._epoch_at(member, step))
+        return found
+
+    def _epoch_at(self, member: int, step: int) -> dict[str, Any]:
+        where = "WHERE member = ? AND step = ?"
+        query = f"SELECT epoch, name, value FROM metrics {where} ORDER BY name"
+        rows = self._read(query, (member, step))
+        values = {name: math.nan if value is None else value for _, name, value in rows}
+        time = self._read(f"SELECT seconds FROM clock {where}", (member, step))
+        row = {"member": member, "epoch": _whole(rows[0][0]), "step": step, **values}
+        return row | {"seconds": time[0][0] if time else math.nan}
+
+    def epoch_of(self, member: int, step: int) -> float | None:
+        """The epoch that was over after so many steps of a member; None where none was."""
+        query = "SELECT epoch FROM metrics WHERE member = ? AND step = ? LIMIT 1"
+        rows = self._read(query, (member, step))
+        return _whole(rows[0][0]) if rows else None
+
+    def course(self, member: int, metric: str, points: int = 1500) -> np.ndarray:
+        """The course of a metric [n, 4]: step, epoch, seconds, value; of long runs about ``points``
+        of its rows, found by the index."""
+        where = "WHERE member = ? AND name = ?"
+        few = f"SELECT step, epoch, value FROM metrics {where} ORDER BY step LIMIT ?"
+        rows = self._read(few, (member, metric, 2 * points + 1))
+        if len(rows) > 2 * points:
+            query = "SELECT max(step) FROM metrics WHERE member = ?"
+            ((last,),) = self._read(query, (member,))
+            next_ = f"SELECT step, epoch, value FROM metrics {where} AND step >= ? ORDER BY step LIMIT 1"
+            at = np.unique(np.linspace(rows[0][0], last, points).astype(int)).tolist()
+            found = (self._read(next_, (member, metric, step)) for step in at)
+            rows = sorted({row for one in found for row in one})
+        clock = "SELECT seconds FROM clock WHERE member = ? AND step = ?"
+        times = [self._read(clock, (member, row[0])) for row in rows]
+        table = [
+            (step, epoch, time[0][0] if time else math.nan, math.nan if value is None else value)
+            for (step, epoch, value), time in zip(rows, times, strict=True)
+        ]
+        return np.array(table, float).reshape(-1, 4)
+
     @property
     def metrics(self) -> list[str]:
         """The names of all metrics that were measured."""

@@ -20,6 +20,7 @@ from ravine.report import figures, run_page
 from ravine.report.overview import show_value
 from ravine.study.directory import Study
 from ravine.study.live import shortened
+from ravine.study.members import members_of
 from ravine.terminal import console
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
@@ -69,6 +70,7 @@ def write_page(study: Study, content: Page) -> None:
         drawn.append(
             (caption, _inline(figure, f"s{number}", caption), figure.get_figwidth() > WIDE)
         )
+    members = members_of(study.path)
     html = (
         _templates()
         .get_template("study.html")
@@ -77,6 +79,8 @@ def write_page(study: Study, content: Page) -> None:
             content=content,
             figures=drawn,
             command=study.command,
+            members=members,
+            held=run_page.held(members),
             stages=list(dict.fromkeys(study.stages)),
             recipe=study.recipe.to_toml(),
             facts=[(name, run_page.line_of(value)) for name, value in study.facts.items()],
@@ -145,7 +149,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": cell, "heading": heading}
+    environment.filters |= {"shown": cell, "heading": heading, "breaks": run_page.breaks}
     return environment
 
 

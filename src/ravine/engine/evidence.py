@@ -1,0 +1,221 @@
+"""What a trained network does with data it was not trained on, sample by sample, as plain data for the
+report: confusion, best and worst samples, calibration, residuals, the layer table, the data."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ravine.data.inspect import examples
+from ravine.data.pipeline import Pipeline
+from ravine.data.tables.decisions import places_of
+from ravine.engine.loop.loop import TrainingLoop
+from ravine.engine.programs import Model
+from ravine.engine.rows.evaluate import evaluation
+from ravine.engine.rows.population import joined
+from ravine.engine.run import Run
+from ravine.files import to_json, write_text
+from ravine.nn.analysis.layer_table import summarise
+from ravine.report import overview
+from ravine.rundir import RunDir
+
+FILE = "evidence.json"
+MOST = 4000  # samples that are looked at
+SHOWN = 8  # best and worst samples
+CLASSES = 60  # of which a confusion matrix is shown
+_SIDE = 72  # pixels of a picture
+_BINS = 10
+_POINTS = 600  # of predictions against targets
+_COLUMNS = 8  # of a table's row
+
+
+def write_evidence(loops: Sequence[TrainingLoop], rundir: RunDir, module: Model) -> None:
+    """Look at single samples with the best member of a run, and store what is found."""
+    best = (overview.summarise(rundir).best or {"member": 0})["member"]
+    for loop in loops:
+        if best in loop.program.members:
+            run = Run(rundir.path, best, module=copy.deepcopy(module))
+            write_text(rundir.path / FILE, to_json(gather(run, loop.program.pipeline)))
+
+
+def gather(run: Run, pipeline: Pipeline) -> dict[str, Any]:
+    """The evidence of one trained member, on the test part, else on the validation part."""
+    found: dict[str, Any] = {"member": run.member, "layers": _layers(run, pipeline)}
+    found["data"] = _data(pipeline)
+    split = next((name for name in ("test", "validation") if pipeline.has(name)), None)
+    if split is None or pipeline.task == "sequence":
+        return found
+    found["split"] = split
+    outputs, y = _outputs(run, pipeline, split)
+    found["samples"] = len(y)
+    kind = run.answers.kind
+    if kind in ("classes", "binary") and y.numel() == len(y):
+        found |= _of_classes(run, pipeline, outputs, y.reshape(-1).long(), split)
+    elif kind not in ("classes", "binary", "labels") and outputs.numel() == y.numel():
+        found |= _of_values(run, pipeline, outputs, y, split)
+    return found
+
+
+def _outputs(run: Run, pipeline: Pipeline, split: str) -> tuple[Tensor, Tensor]:
+    outputs, targets = [], []
+    with evaluation([run.model]):
+        for batch in pipeline.split(split, MOST):
+            outputs.append(joined(run.model(batch.x)).float().cpu())
+            targets.append(batch.y.cpu())
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def _of_classes(
+    run: Run, pipeline: Pipeline, outputs: Tensor, y: Tensor, split: str
+) -> dict[str, Any]:
+    p = run.answers.probabilities(outputs).double()
+    p = torch.cat([1 - p, p], 1) if p.shape[1] == 1 else p  # [N, K]
+    names = [str(name) for name in pipeline.classes] or [str(k) for k in range(p.shape[1])]
+    predicted = run.answers.classes(outputs).reshape(-1).long()
+    counts = torch.zeros(len(names), len(names), dtype=torch.long)
+    counts.index_put_((y, predicted), torch.ones(len(y), dtype=torch.long), accumulate=True)
+    own = p[torch.arange(len(y)), y]
+    order = own.argsort(stable=True).tolist()
+    right, given, of_class = counts.diag(), counts.sum(0), counts.sum(1)
+    table = [
+        {
+            "class": name,
+            "samples": int(of_class[k]),
+            "recall": float(right[k] / of_class[k]) if of_class[k] else None,
+            "precision": float(right[k] / given[k]) if given[k] else None,
+        }
+        for k, name in enumerate(names)
+    ]
+    most, place = p.max(1)
+    said = [
+        {
+            "text": f"{names[int(y[i])]}"
+            if place[i] == y[i]
+            else f"{names[int(y[i])]} taken for {names[int(place[i])]}",
+            "note": f"probability {own[i]:.2g} of its class",
+        }
+        for i in range(len(y))
+    ]
+    return {
+        "confusion": {"classes": names, "counts": counts.tolist()}
+        if len(names) <= CLASSES
+        else None,
+        "per_class": table,
+        "calibration": _calibration(most, predicted == y),
+        "worst": _shown(pipeline, split, order[:SHOWN], said),
+        "best": _shown(pipeline, split, order[::-1][:SHOWN], said),
+    }
+
+
+def _calibration(confidence: Tensor, right: Tensor) -> dict[str, list[Any]]:
+    """In bins of confidence: its mean, how often the answer was right, and how many samples."""
+    places = (confidence * _BINS).long().clamp(max=_BINS - 1)
+    bins = [places == k for k in range(_BINS) if bool((places == k).any())]
+    return {
+        "confidence": [float(confidence[at].mean()) for at in bins],
+        "accuracy": [float(right[at].double().mean()) for at in bins],
+        "samples": [int(at.sum()) for at in bins],
+    }
+
+
+def _of_values(
+    run: Run, pipeline: Pipeline, outputs: Tensor, y: Tensor, split: str
+) -> dict[str, Any]:
+    values = run.answers.values(outputs).double().reshape(len(y), -1)[:, 0]
+    targets = pipeline.target_units(y.float().reshape(len(y), -1)).double()[:, 0]
+    residuals = values - targets
+    order = residuals.abs().argsort(stable=True).tolist()
+    said = [
+        {
+            "text": f"{targets[i]:.4g}, predicted {values[i]:.4g}",
+            "note": f"off by {residuals[i]:.3g}",
+        }
+        for i in range(len(y))
+    ]
+    counts, edges = np.histogram(residuals.numpy(), 24)
+    some = np.unique(np.linspace(0, len(y) - 1, min(len(y), _POINTS)).astype(int))
+    return {
+        "residuals": {"counts": counts.tolist(), "edges": edges.tolist()},
+        "predicted": {"target": targets[some].tolist(), "value": values[some].tolist()},
+        "worst": _shown(pipeline, split, order[::-1][:SHOWN], said),
+        "best": _shown(pipeline, split, order[:SHOWN], said),
+    }
+
+
+def _shown(
+    pipeline: Pipeline, split: str, rows: list[int], said: list[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Samples with their picture or their row of the table."""
+    x, _ = pipeline.raw(split, MOST)
+    view = examples.view_of(pipeline)
+    found = []
+    for i in rows:
+        one: dict[str, Any] = {"row": i, **said[i]}
+        if view == "images":
+            one["picture"] = picture(x[i].numpy())
+        elif view == "table":
+            one["cells"] = _cells(pipeline, x[i])
+        found.append(one)
+    return found
+
+
+def _cells(pipeline: Pipeline, row: Tensor) -> list[tuple[str, str]]:
+    values = row.flatten().double().numpy()[None]
+    described = pipeline.preparation.facts.get("columns") or [
+        {"name": f"x{i}", "kind": "number"} for i in range(values.shape[1])
+    ]
+    columns = [
+        examples.TableColumn(
+            c["name"], values[:, at.start], tuple(c.get("categories", ())), c["kind"]
+        )
+        for c, at in places_of(described)
+        if c["kind"] != "text"
+    ]
+    return [(column.name, column.cell(0)) for column in columns[:_COLUMNS]]
+
+
+def picture(pixels: np.ndarray) -> str:
+    """An image [C, H, W] or [H, W] as a data URL; between its least and largest value, bytes as they
+    are."""
+    image = pixels[None] if pixels.ndim == 2 else pixels
+    low, high = float(image.min()), float(image.max())
+    if image.dtype != np.uint8:
+        low, high = (0.0, 255.0) if low >= 0 and 16 < high <= 255 else (low, high)
+        image = ((image - low) / max(high - low, 1e-12) * 255).clip(0, 255).astype(np.uint8)
+    made = (
+        Image.fromarray(image[0]) if len(image) != 3 else Image.fromarray(image.transpose(1, 2, 0))
+    )
+    made.thumbnail((_SIDE, _SIDE))
+    held = io.BytesIO()
+    made.save(held, "PNG")
+    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+
+
+def _layers(run: Run, pipeline: Pipeline) -> dict[str, Any]:
+    return summarise(run.copy_model(), pipeline.input_shape, vocabulary=pipeline.vocabulary)
+
+
+def _data(pipeline: Pipeline) -> dict[str, Any]:
+    """How many samples the parts have, by class where there are classes, and some of them."""
+    names = ("train", "validation", "test")
+    found: dict[str, Any] = {"parts": {n: pipeline.size(n) for n in names if pipeline.has(n)}}
+    if pipeline.task != "classification":
+        return found
+    counts = pipeline.class_counts().flatten().tolist()
+    found["classes"] = [
+        {"class": str(n), "count": int(c)} for n, c in zip(pipeline.classes, counts, strict=False)
+    ]
+    if examples.view_of(pipeline) == "images":
+        groups = examples.by_class(pipeline, 4, 12)
+        found["pictures"] = [
+            {"class": group.title, "pictures": [picture(x) for x in group.x]} for group in groups
+        ]
+    return found

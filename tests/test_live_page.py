@@ -1,0 +1,255 @@
+"""The live page in a real browser, beside a real training: it draws and updates, switches, zooms and
+compares, changes the rate, stops a run with the token and not without it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from ravine.recipe import Recipe
+from ravine.rundir import RunDir
+from synthetic import make_all, recipe
+
+pytest.importorskip("starlette", reason="the extra web is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+HTML = "<img src=x onerror=alert(1)>&amp;"
+
+
+@contextmanager
+def served(folder):
+    command = [sys.executable, "-m", "ravine", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield re.search(r"http://\S+", process.stdout.readline())[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    make_all(root)
+    RunDir.create(root / "html", [recipe().edit({"name": HTML})], facts={}).close()
+    (root / "broken").mkdir()
+    (root / "broken" / "recipe.json").write_text("[" * 100_000)
+    (root / "broken" / "metrics.sqlite").write_text("")
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser, address, width=1400, scheme="light"):
+    """A page; that it logs no error and asks nobody else is held at its end."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    errors, outside = [], []
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda r: None if "//127.0.0.1" in r.url else outside.append(r.url))
+    page.goto(address)
+    page.wait_for_selector("#runs tbody tr")
+    page.wait_for_selector(".plot")
+    yield page
+    page.close()
+    assert errors == []
+    assert outside == []
+
+
+def test_the_page_at_every_width_in_both_themes(browser, runs):
+    with served(runs) as address:
+        for width, scheme in ((390, "dark"), (800, "light"), (1400, "dark")):
+            with opened(browser, address, width, scheme) as page:
+                page.wait_for_timeout(300)
+                assert page.evaluate("document.documentElement.scrollWidth") == width
+                assert page.locator("#runs tbody tr").count() == 9
+                assert HTML in page.locator("#runs").inner_text()  # as text
+                assert "broken cannot be read" in page.locator("#damaged").inner_text()
+                assert "token" not in page.url
+
+
+def test_switches_zoom_smoothing_and_comparison(browser, runs):
+    with served(runs) as address:
+        view = f"{address}#run=study/adam&run=study/slow&show=accuracy&show=step_loss"
+        with opened(browser, view) as page:
+            page.wait_for_selector(".chart-legend button")
+            first = "document.querySelector('.plot').ravine.plot"
+            assert page.evaluate(f"{first}.series.filter((s) => s.label && !s.edge).length") == 3
+            page.locator(".chart-legend button").first.click()
+            assert page.evaluate(f"{first}.series[1].show") is False
+            before = page.evaluate(f"[{first}.scales.x.min, {first}.scales.x.max]")
+            box = page.locator(".u-over").first.bounding_box()
+            page.mouse.move(box["x"] + 50, box["y"] + 60)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 200, box["y"] + 60, steps=5)
+            page.mouse.up()
+            after = page.evaluate(f"[{first}.scales.x.min, {first}.scales.x.max]")
+            assert after[1] - after[0] < 0.7 * (before[1] - before[0])
+            assert page.locator(".tip").first.is_visible()
+            page.locator(".u-wrap").first.focus()
+            page.keyboard.press("Escape")
+            assert page.evaluate(f"[{first}.scales.x.min, {first}.scales.x.max]") == before
+            page.keyboard.press("ArrowRight")
+            rough = page.evaluate(
+                "document.querySelectorAll('.plot')[1].ravine.plot.data[1].slice(0, 50)"
+            )
+            page.locator("#smooth").fill("0.9")
+            smooth = page.evaluate(
+                "document.querySelectorAll('.plot')[1].ravine.plot.data[1].slice(0, 50)"
+            )
+            assert np.abs(np.diff(np.diff(smooth))).sum() < np.abs(np.diff(np.diff(rough))).sum()
+            page.locator("#scale").select_option("log")
+            assert page.evaluate(f"{first}.scales.y.distr") == 3
+            page.locator("#runs tbody tr", has_text="regression").locator("input").check()
+            page.wait_for_timeout(300)
+            assert "regression" in page.url
+            page.locator("#none").click()
+            assert page.locator(".nothing").count() == 2
+
+
+def test_no_serious_fault_of_accessibility(browser, runs):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
+    with served(runs) as address:
+        for scheme in ("light", "dark"):
+            with opened(browser, address, 1400, scheme) as page:
+                found = axe.Axe().run(page).response["violations"]
+                serious = [
+                    (one["id"], one["nodes"][0]["html"][:200])
+                    for one in found
+                    if one["impact"] in ("serious", "critical")
+                ]
+                assert serious == []
+
+
+@contextmanager
+def trained(folder):
+    """A real training, in a process of its own."""
+    script = f"""
+import ravine, time
+ravine.train(model="softmax", data="blobs", optimizer="sgd", lr=0.01, epochs=100000, minutes=3, name="beside",
+             out={str(folder)!r}, quiet=True, doctor=False, on_epoch=lambda seen: time.sleep(0.01), threads=1)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_real_training_is_followed_changed_and_stopped(browser, tmp_path):
+    (tmp_path / "runs").mkdir()
+    with trained(tmp_path / "runs" / "beside") as process:
+        latest = time.monotonic() + 60
+        while (
+            not (tmp_path / "runs" / "beside" / "snapshots").is_dir() and time.monotonic() < latest
+        ):
+            time.sleep(0.2)
+        with served(tmp_path / "runs") as address, opened(browser, address) as page:
+            points = "document.querySelector('.plot').ravine.plot.data[0].length"
+            happened = "document.querySelector('#happened').textContent"
+            before = page.evaluate(points)
+            until(page, f"{points} > {before}")
+            page.wait_for_selector("#controls", state="visible")
+            page.locator("#rate").fill("0.002")
+            page.locator("#set-rate").click()
+            text = "optimizer.lr is 0.002"
+            until(page, f"{happened}.includes('{text}')")
+            page.locator("#snapshot").click()
+            until(page, f"{happened}.includes('snapshot was asked')")
+            assert asked(address, {"run": "beside", "kind": "stop"}, token="wrong") == 401
+            assert asked(address, {"run": "beside", "kind": "stop"}, token="") == 401
+            assert (
+                asked(address, {"run": "beside", "kind": "stop"}, origin="http://evil.example")
+                == 403
+            )
+            assert asked(address, {"run": "../beside", "kind": "stop"}) == 400
+            assert asked(address, {"run": "beside", "kind": "delete"}) == 400
+            assert asked(address, {"run": "beside", "kind": "set", "value": "x"}) == 400
+            assert asked(address, [1]) == 400
+            assert process.poll() is None
+            page.locator("#stop").click()
+            assert process.wait(30) == 1
+            page.wait_for_selector("#runs .state.interrupted", timeout=20_000)
+        assert "ravine resume" in process.stderr.read()
+    with RunDir.open(tmp_path / "runs" / "beside") as run:
+        assert run.epochs()[-1]["lr"] == 0.002
+
+
+def until(page, expression, seconds=20):
+    """Wait until an expression holds; the page's own rules forbid it to evaluate one itself."""
+    for _ in range(10 * seconds):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not within {seconds} s: {expression}")
+
+
+def asked(address, what, token=True, origin=None):
+    """The status of what is asked of the server."""
+    base, _, own = address.partition("?")
+    place = f"{base}api/act?{own if token is True else f'token={token}'}"
+    request = urllib.request.Request(place, json.dumps(what).encode(), method="POST")
+    if origin:
+        request.add_header("Origin", origin)
+    try:
+        return urllib.request.urlopen(request, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_million_rows_are_made_short(tmp_path):
+    """By what is sent, not by a clock: the server picks rows by the index."""
+    from starlette.testclient import TestClient
+
+    from ravine.report.server import application
+
+    made = Recipe(name="long", stop={"after": "100000ep"})
+    run = RunDir.create(tmp_path / "long", [made], facts={})
+    rng = np.random.default_rng(0)
+    run.add_steps(0, [0], rng.normal(size=(1_000_000, 1)) ** 2)
+    losses = rng.normal(size=100_000) ** 2
+    run.add_epochs(
+        [
+            {
+                "member": 0,
+                "epoch": e + 1,
+                "step": 10 * (e + 1),
+                "seconds": float(e),
+                "val_loss": loss,
+                "train_loss": 1.0,
+            }
+            for e, loss in enumerate(losses)
+        ]
+    )
+    run.close()
+    client = TestClient(application(tmp_path))
+    (row,) = client.get("/api/runs").json()["runs"]
+    assert (row["epochs"], row["steps"]) == (100_000, 1_000_000)
+    for metric, x in (("step_loss", "step"), ("loss", "epoch"), ("loss", "seconds")):
+        answer = client.get("/api/curves", params={"run": "long", "metric": metric, "x": x})
+        lines = answer.json()["series"]
+        assert lines
+        assert all(300 < len(line["x"]) <= 3000 for line in lines)
+        assert len(answer.content) < 300_000
+    (val,) = [line for line in lines if line["metric"] == "val_loss"]
+    assert val["x"][-1] == 99_999
