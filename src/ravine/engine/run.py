@@ -30,6 +30,8 @@ from ravine.registering import require
 if TYPE_CHECKING:
     import pandas
 
+    from ravine.report.notebook import Picture
+
 
 class Run(Stored):
     """One member of a run directory.
@@ -40,6 +42,43 @@ class Run(Stored):
 
     def __repr__(self) -> str:
         return f"<Run {self.recipe.name} member {self.member} in {self.directory}>"
+
+    def _repr_html_(self) -> str:
+        from ravine.report.notebook import run_html  # it brings the drawing library
+
+        return run_html(self._rundir, self.member)
+
+    def plot(self, metric: str = "loss") -> Picture:
+        """The curves of a metric (``"loss"``, ``"accuracy"``, ``"lr"``, ``"step_loss"``), which a
+        notebook shows; ``.save(path)`` writes them."""
+        from ravine.report.notebook import Picture, curve
+
+        figure = curve(self._rundir, metric)
+        if figure is None:
+            names = self._rundir.metrics
+            raise InputError("plot", got=metric, expected=f"one of {', '.join(names)}")
+        return Picture(figure)
+
+    def confusion(self, split: str = "test", *, data: Any = None) -> pandas.DataFrame:
+        """How often samples of each class (rows) were given each class (columns), on a part of the
+        data or on ``data`` = (x, y) of your own. InputError for a regression."""
+        import pandas
+
+        if self.pipeline.task != "classification":
+            expected = "a run of a classification"
+            raise InputError("confusion", got=self.pipeline.task, expected=expected)
+        pipeline, split = self._pipeline_of("confusion", split, data)
+        given, found = [], []
+        with evaluation([self.model]):
+            for batch in pipeline.split(split):
+                given.append(batch.y.reshape(-1).long().cpu())
+                found.append(self.answers.classes(joined(self.model(batch.x))).reshape(-1).cpu())
+        names = list(pipeline.classes)
+        counts = torch.zeros(len(names), len(names), dtype=torch.long)
+        places = (torch.cat(given), torch.cat(found).long())
+        counts.index_put_(places, torch.ones_like(places[0]), accumulate=True)
+        index, columns = (pandas.Index(names, name=name) for name in ("class", "answer"))
+        return pandas.DataFrame(counts.numpy(), index=index, columns=columns)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -173,35 +212,9 @@ class Run(Stored):
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
         """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y)
         of your own."""
-        source = self.recipe.data
         parts = [self.recipe.loss, self.recipe.metrics, self.recipe.step]
         require(parts, f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
-        if data is not None:
-            pipeline = Pipeline.of_test(
-                source,
-                data,
-                *self.preprocessing,
-                dtype=self._dtype,
-            )
-            split = "test"
-        elif source.source.kind == "arrays":
-            raise InputError(
-                "evaluate",
-                got="a run of arrays given in Python",
-                expected="data = (x, y)",
-                repair="run.evaluate(data=(x, y))",
-            )
-        else:
-            self._rundir.check_trust()
-            tokens = self.pipeline.preparation.tokens
-            pipeline = Pipeline(
-                source, dtype=self._dtype, fitted=finetune.carried_over(self.recipe), tokens=tokens
-            )
-        if not pipeline.has(split):
-            known = [name for name in ("train", "validation", "test") if pipeline.has(name)]
-            raise InputError(
-                "evaluate", got=split, expected=f"a part that the data has: {', '.join(known)}"
-            )
+        pipeline, split = self._pipeline_of("evaluate", split, data)
         loss = build_loss(
             self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline)
         )
@@ -214,6 +227,37 @@ class Run(Stored):
             name: float(value[0])
             for name, value in evaluate([objective], pipeline, split, metrics).items()
         }
+
+    def _pipeline_of(self, what: str, split: str, data: Any) -> tuple[Pipeline, str]:
+        """The data of a part, or of one's own as a test part."""
+        source = self.recipe.data
+        if data is not None:
+            pipeline = Pipeline.of_test(
+                source,
+                data,
+                *self.preprocessing,
+                dtype=self._dtype,
+            )
+            split = "test"
+        elif source.source.kind == "arrays":
+            raise InputError(
+                what,
+                got="a run of arrays given in Python",
+                expected="data = (x, y)",
+                repair=f"run.{what}(data=(x, y))",
+            )
+        else:
+            self._rundir.check_trust()
+            tokens = self.pipeline.preparation.tokens
+            pipeline = Pipeline(
+                source, dtype=self._dtype, fitted=finetune.carried_over(self.recipe), tokens=tokens
+            )
+        if not pipeline.has(split):
+            known = [name for name in ("train", "validation", "test") if pipeline.has(name)]
+            raise InputError(
+                what, got=split, expected=f"a part that the data has: {', '.join(known)}"
+            )
+        return pipeline, split
 
     def sample(
         self, length: int = 500, *, prompt: str = "\n", temperature: float = 0.8, seed: int = 0

@@ -25,7 +25,7 @@ from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
 from ravine.starters.start import start
 from ravine.study.directory import Study, read_request
-from ravine.study.page import Page, print_page, write_page
+from ravine.study.page import Findings, Page, print_page, write_page
 from ravine.study.signature import Option, StudySignature, declaration_of, declarations
 from ravine.study.workers.joined import join
 
@@ -127,7 +127,7 @@ def _conduct(
             summary, page = function(opened, **subjects, **options)
             opened.begin()
             write_page(opened, page)
-            summary = opened.write_summary(summary)
+            summary = Findings(opened.write_summary(summary), page)
         finally:
             opened.release()
         if not opened.quiet:

@@ -3,6 +3,7 @@ files."""
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,27 @@ class Page:
     tables: Sequence[PageTable] = ()
     reading: Sequence[str] = ()  # how to read it
     pictures: Sequence[str] = ()  # further files in figures/, such as an interactive page
+
+
+class Findings(dict[str, Any]):
+    """The summary of a study, plain data, which a notebook shows as its answer and first table."""
+
+    def __init__(self, summary: Mapping[str, Any], page: Page):
+        super().__init__(summary)
+        self._page = page
+
+    def _repr_html_(self) -> str:
+        from ravine.report.notebook import study_html
+
+        found = self._page.tables[0] if self._page.tables else PageTable("", [])
+        rows = [{heading(c): cell(row.get(c), c) for c in found.columns} for row in found.rows]
+        return study_html(self._page.sentences, rows, self["report"])
+
+    def open(self) -> Path:
+        """Open the report in the browser and give its path."""
+        path = Path(self["report"])
+        webbrowser.open(path.resolve().as_uri())
+        return path
 
 
 WIDE = 7.0  # inches: a figure that would be too small in one of two columns

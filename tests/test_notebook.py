@@ -1,0 +1,75 @@
+"""A real notebook, executed: runs and studies display themselves, progress is plain text, also where there
+are no ipywidgets."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ravine
+from ravine.errors import InputError
+
+CELLS = [
+    "import ravine, sys\nsys.modules['ipywidgets'] = None",  # as where they are not installed
+    "run = ravine.train(model='softmax', data='blobs', lr=0.1, epochs=4, out='run', threads=1)",
+    "run",
+    "run.plot('accuracy')",
+    "run.confusion()",
+    "print(run.findings, run.report())",
+    "found = ravine.lr(run.recipe, out='lr')\nfound",
+]
+
+
+def test_a_notebook_shows_runs_and_studies(tmp_path):
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    client = nbclient.NotebookClient(
+        made, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    outputs = [cell.outputs for cell in made.cells]
+    text = "".join(str(one) for one in outputs[1])
+    assert "epoch 4/4" in text  # the progress
+    assert "Test accuracy" in text  # the closing lines
+    assert "report: run/report.html" in text
+    kinds = {one["output_type"] for one in outputs[1]}
+    assert kinds <= {"display_data", "stream"}
+    assert all("widget" not in str(one) and one.get("name") != "stderr" for one in outputs[1])
+    shown = outputs[2][0]["data"]["text/html"]
+    assert shown.count("<svg") == 2
+    assert "Test accuracy" in shown
+    assert "<svg" in outputs[3][0]["data"]["image/svg+xml"]
+    assert "answer" in outputs[4][0]["data"]["text/html"]
+    assert "<table>" in outputs[6][-1]["data"]["text/html"]
+
+
+def test_confusion_counts_every_sample():
+    run = ravine.train(model="softmax", data="blobs", lr=0.1, epochs=2, quiet=True, threads=1)
+    counts = run.confusion()
+    assert counts.to_numpy().trace() / counts.to_numpy().sum() == pytest.approx(
+        run.result["test_accuracy"], abs=1e-6
+    )
+    x = np.random.default_rng(0).normal(size=(7, *run.pipeline.raw_shape)).astype("float32")
+    own = run.confusion(data=(x, np.zeros(7, int)))
+    assert own.to_numpy()[0].sum() == 7 == own.to_numpy().sum()
+    with pytest.raises(InputError, match="plot"):
+        run.plot("nothing")
+
+
+def test_an_editor_completes_every_public_name_and_the_studies_keywords():
+    """What editors read: the imports under TYPE_CHECKING and the signatures of the functions."""
+    tree = ast.parse(Path(ravine.__file__).read_text(encoding="utf-8"))
+    seen = {
+        a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names
+    }
+    assert set(ravine.__all__) <= seen
+    for name in ("search", "compare", "lr", "advise", "ensemble"):
+        keywords = inspect.signature(getattr(ravine, name)).parameters
+        assert {"out", "quiet", "data", "model"} <= set(keywords)
+        assert all(p.kind is not p.VAR_KEYWORD for p in keywords.values())
