@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ravine.data.objects.fields import Fields
+from ravine.engine.rows.population import joined
 from ravine.engine.run import Run
 from ravine.errors import InputError, first_line, unknown
 from ravine.files import new_directory, to_json, write_text
@@ -84,7 +87,11 @@ def _folder(opened: Any, form: str, folder: Path, preprocess: bool) -> dict[str,
         _onnx(whole, inputs, folder / "model.onnx")
     description = {
         "form": form,
-        "input_shape": tuple(inputs.shape[1:]),
+        "input_shape": tuple(inputs[0].shape[1:]),
+        "inputs": {
+            name: tuple(each.shape[1:])
+            for name, each in zip(_input_names(whole, inputs), inputs, strict=True)
+        },
         "preprocesses": preprocess,
         "outputs": opened.pipeline.outputs,
         "task": opened.pipeline.task,
@@ -136,24 +143,58 @@ class Prepared(nn.Module):
         return self.model(self.preparation(x))
 
 
-def _with_inputs(opened: Any, model: nn.Module, preprocess: bool) -> tuple[nn.Module, Tensor]:
-    """What is exported, and two inputs that it takes."""
+class InOrder(nn.Module):
+    """A network of several inputs, or one that gives a dictionary: inputs in order, the answer alone."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]):
+        super().__init__()
+        self.model, self.names = model, tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if self.names:
+            return joined(self.model(**dict(zip(self.names, inputs, strict=True))))
+        return joined(self.model(*inputs))
+
+
+def _with_inputs(
+    opened: Any, model: nn.Module, preprocess: bool
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """What is exported, and what it takes for two samples."""
     pipeline = opened.pipeline
     inputs = example(model, tuple(pipeline.input_shape), 2)
     dtype = next(model.parameters()).dtype
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    facts = pipeline.preparation.facts
+    if "fields" in facts:
+        fields = Fields.from_dict(facts["fields"])
+        ordered, named = fields.unpack(inputs)
+        return InOrder(model, fields.names).eval(), tuple(named.values()) or ordered
+    with torch.no_grad():
+        given = model(inputs)
+    model = model if isinstance(given, Tensor) else InOrder(model, ()).eval()
     chain = pipeline.preparation.inputs
     if not preprocess or not len(chain):
-        return model, inputs
+        return model, (inputs,)
     whole = Prepared(copy.deepcopy(chain).to(dtype), model).eval()
-    return whole, torch.rand(2, *pipeline.raw_shape, dtype=dtype)
+    return whole, (torch.rand(2, *pipeline.raw_shape, dtype=dtype),)
 
 
-def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:
+def _input_names(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
+    """What the inputs are called in an ONNX file."""
+    if isinstance(model, InOrder) and model.names:
+        return list(model.names)
+    return ["input"] if len(inputs) == 1 else [f"input_{i + 1}" for i in range(len(inputs))]
+
+
+def _batched(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """The first axis of every input may have any size."""
+    axes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    return (axes,) if isinstance(model, InOrder) else axes
+
+
+def _torch_program(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     try:
-        program = torch.export.export(
-            model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        program = torch.export.export(model, inputs, dynamic_shapes=_batched(model, inputs))
     except Exception as error:  # whatever torch.export refuses in a person's module
         raise InputError(
             "--format",
@@ -175,7 +216,7 @@ def _torch_program(model: nn.Module, inputs: Tensor, path: Path) -> None:
     draft.unlink()
 
 
-def _onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
+def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     try:
         import onnx
     except ImportError:
@@ -188,15 +229,16 @@ def _onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
         modern = True
     except ImportError:
         modern = False
-    names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"], "dynamo": modern}
+    called = _input_names(model, inputs)
+    names: dict[str, Any] = {"input_names": called, "output_names": ["output"], "dynamo": modern}
     if modern:
-        names["dynamic_shapes"] = ({0: torch.export.Dim("batch")},)
+        names |= {"dynamic_shapes": _batched(model, inputs), "verbose": False}
     else:
-        names["dynamic_axes"] = {"input": {0: "batch"}, "output": {0: "batch"}}
+        names["dynamic_axes"] = {name: {0: "batch"} for name in (*called, "output")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(model, (inputs,), str(path), **names)
+            torch.onnx.export(model, inputs, str(path), **names)
         except Exception as error:  # an operator that ONNX does not have
             raise InputError(
                 "--format",

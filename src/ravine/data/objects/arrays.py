@@ -3,7 +3,7 @@ DataLoaders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from ravine.data.objects.fields import TARGETS, inputs_and_target, several
+from ravine.data.objects.labelled import is_labelled, is_table, labelled
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.objects.stream import from_streams
 from ravine.data.source import Source
@@ -32,19 +33,36 @@ def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 1
     """The source that a person's own objects are.
 
     ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or
-    DataLoader; a tuple of up to three of any of those (training, validation, test); or a dict with
-    the keys ``train``, ``validation``, ``test``. Of a DataLoader its dataset, collate_fn, workers
-    and batch size are taken; the order is the recipe's, unless it has a sampler of its own.
+    DataLoader; a ``datasets`` table or a frame of pandas or polars with a column called as targets are;
+    a tuple of up to three of any of those (training, validation, test); or a dict with the keys
+    ``train``, ``validation``, ``test``. Of a DataLoader its dataset, collate_fn, workers and batch size
+    are taken; the order is the recipe's, unless it has a sampler of its own.
     ``batch`` is that of an IterableDataset.
 
     Bytes [N, H, W] and [N, H, W, C] are images and become [N, C, H, W]; whole numbers [N, T] of
     other types are tokens unless something is preprocessed; text, bool and whole numbers as targets
     are classes, floats a regression.
     """
-    pairs = {name: _pair(part, name) for name, part in _by_part(given).items()}
+    pairs = {name: _pair(_read(part), name) for name, part in _by_part(given).items()}
     if all(isinstance(pair, tuple) for pair in pairs.values()):
         return from_pairs(pairs, task)
     return from_streams(pairs, task, seed, batch)
+
+
+def _read(part: Any) -> Any:
+    """Tables of other libraries as pairs; anything else as it is."""
+    if isinstance(part, Tensor | np.ndarray | tuple | list | Mapping | DataLoader):
+        return part
+    if is_table(part):
+        return labelled(part)
+    if isinstance(part, Iterator):
+        raise InputError(
+            "data",
+            got=f"a {type(part).__name__}, which can be read once",
+            expected="what can be read once in every epoch",
+            repair="give an IterableDataset whose __iter__ begins again, or a list of its samples",
+        )
+    return part
 
 
 def _by_part(given: Any) -> dict[str, Any]:
@@ -64,7 +82,9 @@ def _by_part(given: Any) -> dict[str, Any]:
     if len(given) == 2 and several(given[0]) and not several(given[1]):
         return {"train": tuple(given)}
     whole = [
-        isinstance(item, (Dataset, DataLoader)) or (isinstance(item, tuple) and len(item) == 2)
+        isinstance(item, (Dataset, DataLoader))
+        or is_labelled(item)
+        or (isinstance(item, tuple) and len(item) == 2)
         for item in given
     ]
     if given and all(whole) and len(given) <= 3:

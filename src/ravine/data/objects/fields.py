@@ -7,7 +7,7 @@ order (`engine.heads.spread`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from ravine.errors import InputError
 
 TARGETS = ("y", "target", "targets", "label", "labels")
+_ALIKE = 32  # samples of one length, from which all are taken to have it
 _EXACT = 2**24  # whole numbers up to which float32 is exact
 
 
@@ -155,3 +156,29 @@ def _largest(whole: Tensor) -> int:
 
 def _as(part: Tensor, dtype: torch.dtype) -> Tensor:
     return part if dtype.is_floating_point else part.round().to(dtype)
+
+
+def longest(inputs_of: Callable[[int], Any], count: int) -> tuple[int, ...]:
+    """The places of the samples that are longest in each of several inputs; none where all that are
+    looked at have one length, or cannot be collated alone.
+
+    >>> longest(lambda place: {"ids": torch.zeros(1, 3 + place % 2), "mask": torch.zeros(1, 3)}, 9)
+    (0, 1)
+    """
+    best: dict[Any, tuple[int, int]] = {}
+    differ = False
+    for place in range(count):
+        if place == _ALIKE and not differ:
+            break
+        try:
+            x = inputs_of(place)
+        except Exception:  # a collate_fn may want more samples than one
+            return ()
+        if not isinstance(x, Mapping | tuple) or len(x) < 2:
+            return ()
+        for name, value in x.items() if isinstance(x, Mapping) else enumerate(x):
+            size = value.shape[1] if getattr(value, "ndim", 0) > 1 else 0
+            held = best.setdefault(name, (size, place))
+            differ = differ or size != held[0]
+            best[name] = (size, place) if size > held[0] else held
+    return tuple(sorted({place for _, place in best.values()})) if differ else ()

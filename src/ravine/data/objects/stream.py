@@ -31,7 +31,7 @@ from torch.utils.data import (
 
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
-from ravine.data.objects.fields import Fields, inputs_and_target
+from ravine.data.objects.fields import Fields, inputs_and_target, longest
 from ravine.data.objects.pairs import from_pairs, vocabulary_of
 from ravine.data.objects.targets import as_targets, interpret
 from ravine.data.order import Order
@@ -57,6 +57,8 @@ class Items:
     workers: int | None = None
     labels: Tensor | None = None
     encode: Any = None
+    # places of the longest samples, collated with every batch where collate pads each batch by itself
+    longest: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -69,7 +71,11 @@ class Items:
         places = self.index[index.cpu()].tolist()
         many = getattr(self.dataset, "__getitems__", None)
         items = many(places) if callable(many) else [self.dataset[place] for place in places]
-        x, y = _pair(self.collate(items)) if self.collate else _stack(items)
+        if self.collate is None:
+            x, y = _stack(items)
+        else:
+            x, y = _pair(self.collate([*items, *(self.dataset[place] for place in self.longest)]))
+            x, y = x[: len(items)], y[: len(items)]
         return x, self.encode(y) if self.encode else y
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -227,7 +233,16 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
     if isinstance(part.dataset, IterableDataset) or part.batch_size is None or sampled:
         return Ordered(part, seed)
     collate = None if part.collate_fn is default_collate else part.collate_fn
-    return Items(part.dataset, _all(part.dataset), seed, collate, part.num_workers or None)
+    rows, workers = _all(part.dataset), part.num_workers or None
+    found = Items(part.dataset, rows, seed, collate, workers)
+    if collate is None:
+        return found
+
+    def inputs(place: int) -> Any:
+        return _parts_of(collate([part.dataset[place]]), least=2)[0]
+
+    with seeded(key("longest")):
+        return replace(found, longest=longest(inputs, len(rows)))
 
 
 def _all(dataset: Dataset) -> Tensor:
@@ -365,7 +380,7 @@ def _fields_of(part: Any) -> Fields | None:
     """The fields of a part's samples, where these are of several inputs."""
     with seeded(key("fields")):
         if isinstance(part, Items):
-            items = [part.dataset[0]]
+            items = [part.dataset[place] for place in (0, *part.longest)]
             batch = part.collate(items) if part.collate else None
             x = _parts_of(items[0])[0] if batch is None else _parts_of(batch, least=2)[0]
             x = x if batch is not None or not _several(x) else _stacked([x])
