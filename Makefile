@@ -42,5 +42,5 @@ $(BIN)/python:
 	touch $@
 
 .venv/.dev: .venv/.ravine
-	$(INSTALL) -e '.[dev,web,tensorboard,mlflow,wandb,onnx,optuna,interop,frames]'
+	$(INSTALL) -e '.[dev,web,tensorboard,mlflow,wandb,onnx,optuna,interop,frames,parquet,ray]'
 	touch $@

@@ -20,10 +20,12 @@ from ravine import InputError, RavineError, Recipe, Run, claims
 from ravine.app.cli import app
 from ravine.claims import Claim
 from ravine.engine.loop.halving import Halving
+from ravine.engine.loop.loop import Interrupted
 from ravine.engine.programs import groups_of
 from ravine.locks import Lock
 from ravine.rundir import RunDir
 from ravine.study.declare import resume_study
+from ravine.study.directory import Study
 from ravine.study.workers import on_ray, rungs
 from ravine.study.workers import order as orders
 from ravine.study.workers.executor import Stage
@@ -375,6 +377,16 @@ def test_a_study_that_a_process_trains_alone_is_not_joined(alone):
     assert said.exit_code == 2
     assert "Ctrl-C, nothing is lost" in said.output
     assert RUNNER.invoke(app, ["resume", str(study), "--join", "--quiet"]).exit_code == 0
+
+
+def test_a_conductor_that_has_lost_its_claim_writes_no_more(tmp_path):
+    claim = Claim(tmp_path / "study" / "conductor")
+    study = Study("search", RECIPES[0], {}, out=tmp_path / "study", workers="join", claim=claim)
+    study.begin()
+    claim.lost = True
+    with pytest.raises(Interrupted, match="another process conducts"):
+        study.once("plan", lambda: 1)
+    study.release()
 
 
 @pytest.mark.parametrize(

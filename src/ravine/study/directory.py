@@ -98,7 +98,12 @@ class Study:
         return self._request["facts"]
 
     def begin(self) -> None:
-        """Make the directory and write ``study.json``, once."""
+        """Make the directory and write ``study.json``, once.
+
+        Raises: Interrupted where this process was suspended and another conducts the study now.
+        """
+        if self._claim is not None and self._claim.lost:
+            raise Interrupted("another process conducts this study now")
         if self._begun:
             return
         try:

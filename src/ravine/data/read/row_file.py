@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,8 @@ class RowFile:
 
     def __post_init__(self) -> None:
         self.row_bytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-        self._handle = os.open(self.path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            os.close(self._handle)
+        self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  closed with this object
+        self._one_reader = Lock()  # where a place cannot be named in the call that reads
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RowFile, (self.path, self.shape, self.dtype, self.count)  # a copy opens it again
@@ -72,11 +70,18 @@ class RowFile:
 
     def _fill(self, into: memoryview, offset: int) -> None:
         while len(into):
-            got = os.preadv(self._handle, [into], offset)
+            got = self._read_at(into, offset)
             if not got:
                 repair = f"delete {self.path.parent}: it is made again"
                 raise InputError(str(self.path), expected="all of its rows", repair=repair)
             into, offset = into[got:], offset + got
+
+    def _read_at(self, into: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [into], offset)
+        with self._one_reader:
+            self._file.seek(offset)
+            return self._file.readinto(into) or 0
 
 
 @dataclass

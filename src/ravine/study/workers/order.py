@@ -195,6 +195,8 @@ class Order:
 
     def gather(self, place: Path) -> None:
         """Make one run directory of all units, as one process would have written it."""
+        for left in place.parent.glob(f".{place.name}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         making = place.with_name(f".{place.name}.{token_hex(4)}")
         done = [self.done(number) for number in range(len(self.groups))]
         runs = [run for run in done if run is not None]
