@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+import ravine
 from ravine.catalogue import find, table
 from ravine.data.augmentation import augment, geometry
 from ravine.data.augmentation import draw as draw_file
@@ -542,3 +543,39 @@ def test_draws():
     assert abs(normal.std() - 1) < 0.03
     assert math.isclose(draw.chance(20_000, 0.25).float().mean(), 0.25, abs_tol=0.02)
     assert sorted(draw.permutation(100).tolist()) == list(range(100))
+
+
+# --- predictions averaged over augmentations ------------------------------------------------------
+
+
+def test_predictions_are_averaged_over_augmented_copies(tmp_path):
+    """Against the plain mean over the shifts that were drawn, and over flips in full."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits().images[:300, None].astype(np.float32), load_digits().target[:300]
+    options = {"quiet": True, "doctor": False, "data": (x, y), "epochs": 2, "model": "softmax"}
+    flip = {"kind": "flip", "p": 1.0}
+    run = ravine.train(augment=[flip], out=tmp_path / "flip", **options)
+    plain, flipped = run.predict_proba(x), run.predict_proba(np.ascontiguousarray(x[..., ::-1]))
+    for copies in (1, 3):  # every copy is the flipped one
+        expected = (plain + copies * flipped) / (1 + copies)
+        assert np.allclose(run.predict_proba(x, augment=copies), expected, atol=1e-6)
+    assert (run.predict(x, augment=1) == (plain + flipped).argmax(1)).all()
+
+    shift = ravine.train(
+        augment=[{"kind": "shift", "pixels": 1}, "mixup"], out=tmp_path / "s", **options
+    )
+    few = shift.predict_proba(x, augment=4)
+    assert np.array_equal(few, shift.predict_proba(x, augment=4))  # the same draws
+    assert not np.allclose(few, shift.predict_proba(x), atol=1e-3)
+    wide = shift.predict_proba(x, augment=60)
+    wide_x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    apart = [wide_x[:, :, a : a + 8, b : b + 8] for a in range(3) for b in range(3)]
+    mean = np.mean([shift.predict_proba(one) for one in apart], 0)
+    assert np.abs(wide - mean).mean() < 0.03
+
+    bare = ravine.train(out=tmp_path / "bare", **options)
+    with pytest.raises(ravine.InputError, match=r"data\.augment"):
+        bare.predict(x, augment=2)
+    with pytest.raises(ravine.InputError, match="at least 0"):
+        shift.predict(x, augment=-1)

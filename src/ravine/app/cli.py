@@ -280,6 +280,12 @@ def predict(
             min=1e-3, help="Sampling temperature; below 1 the most likely characters are preferred."
         ),
     ] = 0.8,
+    augment: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Mean over so many copies too, changed as data.augment of the recipe says."
+        ),
+    ] = 0,
 ) -> None:
     """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from
     the file's."""
@@ -293,7 +299,7 @@ def predict(
         )
         what = "characters"
     else:
-        count = predict_file(opened, input_, out)
+        count = predict_file(opened, input_, out, augment)
         what = "prediction" if count == 1 else "predictions, a row each"
     typer.echo(f"wrote {out}: {count:,} {what}", err=json_)
     print_json(json_, {"run": str(run), "out": str(out), "count": count})

@@ -16,9 +16,10 @@ from ravine.errors import InputError
 from ravine.files import atomic, new_file, write_text
 
 
-def predict_file(run: Run, source: Path | None, out: Path) -> int:
+def predict_file(run: Run, source: Path | None, out: Path, augment: int = 0) -> int:
     """Predict every input of a file or folder; write one CSV row each: input, a table's identifiers,
-    prediction and, for classes, probabilities in four digits."""
+    prediction and, for classes, probabilities in four digits. ``augment``: mean over so many
+    augmented copies too."""
     if source is None:
         raise InputError(
             "predict", expected="INPUT: a file or folder in the form of the training data"
@@ -29,7 +30,7 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
     inputs, names = run.pipeline.read(source)
     for warning in unlike_training(run.pipeline, inputs):
         print(f"warning: {source.name}: {warning}", file=sys.stderr)
-    predictions = run.predict(inputs)
+    predictions = run.predict(inputs, augment=augment)
     columns: dict[str, np.ndarray] = {"input": np.array(names)}
     columns |= _identifiers(run, source)
     if predictions.ndim > 1 and predictions.shape[1] > 1:
@@ -37,7 +38,7 @@ def predict_file(run: Run, source: Path | None, out: Path) -> int:
     else:
         columns["prediction"] = predictions.reshape(len(predictions))
     if run.pipeline.task == "classification":
-        probabilities = run.predict_proba(inputs)
+        probabilities = run.predict_proba(inputs, augment=augment)
         if probabilities.shape[1] == len(run.pipeline.classes):
             columns |= {
                 f"p_{name}": np.round(probabilities[:, k].astype(float), 4)

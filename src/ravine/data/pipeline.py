@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ravine import recipe
-from ravine.data.augmentation.draw import Draw, Samples, of_inputs
+from ravine.data.augmentation.draw import Draw, Samples, of_inputs, samples
 from ravine.data.digest import digest
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
@@ -336,6 +336,19 @@ class Pipeline:
             draw = Draw(self.data.seed, "augment", place, step, device=self.device)
             samples = technique("augment", part)(samples, draw, **part.arguments)
         return samples.x, samples.y
+
+    def augmented_copy(self, x: Any, seed: int, copy: int) -> Tensor:
+        """Raw inputs, augmented as the recipe says and preprocessed: another draw for each
+        ``copy``. What changes targets too (mixing) is left out."""
+        rows = self._prepare.encoded(self._rows(x)).to(self.device)
+        batch = samples(rows, outputs=self.outputs, task=self.task)
+        for place, part in enumerate(self.data.augment):
+            before, y = batch.x, batch.y
+            draw = Draw(seed, "prediction", place, copy, device=self.device)
+            batch = technique("augment", part)(batch, draw, **part.arguments)
+            if batch.y is not y:
+                batch = samples(before, outputs=self.outputs, task=self.task)
+        return self._prepare.inputs(batch.x, encoded=True)
 
     def split(self, name: str, limit: int | None = None, batch: int = 512) -> Iterator[Batch]:
         """A part in order, preprocessed, not augmented, at most ``limit`` rows."""

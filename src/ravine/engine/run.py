@@ -155,7 +155,12 @@ class Run(Stored):
         layer gives, in the target's units where targets were transformed."""
         return self.pipeline.target_units(self._outputs(x, batch))
 
-    def _outputs(self, x: Any, batch: int = 512) -> Tensor:
+    def _outputs(self, x: Any, batch: int = 512, augment: int = 0) -> Tensor:
+        if augment < 0:
+            raise InputError("augment", got=augment, expected="a whole number of at least 0")
+        if augment and not self.pipeline.data.augment:
+            expected = "a recipe with data.augment, which says how inputs may change"
+            raise InputError("augment", got="a run that was trained without", expected=expected)
         inputs = self.pipeline.transform(x)
         if inputs.shape[1:] != tuple(self.pipeline.input_shape):
             raise InputError(
@@ -163,14 +168,26 @@ class Run(Stored):
                 got=f"inputs of shape {tuple(inputs.shape[1:])}",
                 expected=f"{tuple(self.pipeline.input_shape)}",
             )
+        found = [self._network_outputs(inputs, batch)]
+        for copy_ in range(augment):
+            changed = self.pipeline.augmented_copy(x, self.recipe.data.seed, copy_)
+            found.append(self._network_outputs(changed, batch))
+        return found[0] if len(found) == 1 else self.answers.average(torch.stack(found))
+
+    def _network_outputs(self, inputs: Tensor, batch: int) -> Tensor:
         with evaluation([self.model]):
             return torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
 
-    def predict_proba(self, x: Any) -> np.ndarray:
+    def predict_proba(self, x: Any, *, augment: int = 0) -> np.ndarray:
         """Class probabilities [N, K], rows that sum to 1; of one output [N, 1], the probability of
         the second class; multilabel [N, K], of each label. ``answers`` says how they come from the
-        outputs. InputError for a regression."""
-        return self.answers.probabilities(self._outputs(x)).numpy()
+        outputs. InputError for a regression.
+
+        ``augment``: the mean over the inputs as they are and so many copies of them, each changed
+        as the recipe's ``data.augment`` changes training samples (test-time augmentation); what
+        mixes samples is left out, and ranges that it needs are those of these inputs.
+        """
+        return self.answers.probabilities(self._outputs(x, augment=augment)).numpy()
 
     def monte_carlo(
         self, x: Any, samples: int = 100, *, seed: int = 0, batch: int = 512
@@ -193,10 +210,11 @@ class Run(Stored):
         mean, deviation = (torch.cat(halves).numpy() for halves in zip(*parts, strict=True))
         return mean, deviation
 
-    def predict(self, x: Any) -> np.ndarray:
+    def predict(self, x: Any, *, augment: int = 0) -> np.ndarray:
         """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the
-        target's units; of several heads, columns as the targets have them."""
-        outputs = self._outputs(x)
+        target's units; of several heads, columns as the targets have them. ``augment`` as in
+        ``predict_proba``."""
+        outputs = self._outputs(x, augment=augment)
         if self.answers.kind not in ("classes", "binary", "labels"):
             return self.answers.values(outputs).numpy()
         found = self.answers.classes(outputs).numpy()

@@ -171,6 +171,7 @@ def alexnet(
     *,
     size: Literal["auto", "full", "small"] = "auto",
     dropout: PerMember[Probability] = 0.5,
+    version: Literal["paper", "later"] = "paper",
 ) -> nn.Module:
     """AlexNet: five convolutions, three overlapping 3x3 max poolings of stride 2, dense layers with
     dropout.
@@ -180,8 +181,9 @@ def alexnet(
     tower in place of the paper's two (whose second, fourth and fifth layers see half of the maps
     each: groups of 2). small, under 67 pixels: 64 maps 5x5 of stride 1, 192 maps 5x5, 384, 256 and
     256 maps 3x3, dense 1024 and 1024, every layer padded. auto chooses by the shorter side.
-    ``dropout`` precedes each hidden dense layer. The later one-tower version, 64-192-384-256-256
-    maps without response normalisation (torchvision's, 61.1 million parameters), is another network.
+    ``dropout`` precedes each hidden dense layer. ``version`` later is the one that most code builds
+    (torchvision's, 61.1 million parameters; Krizhevsky, "One weird trick", 2014): at full size
+    64-192-384-256-256 maps without response normalisation, the first convolution padded by 2.
 
     Errors: the input is not an image (C, H, W), or too small.
 
@@ -195,9 +197,13 @@ def alexnet(
     full = size == "full" or (size == "auto" and min(shape[1:]) >= 67)
     pool = {"kind": "maxpool", "size": 3, "stride": 2, "padding": "valid" if full else "same"}
     of_paper = {"kind": "local_response_norm", "bias": 2.0, "alpha_on": "sum"}
-    norm: list[object] = [of_paper] if full else []
-    maps, width = ((96, 256, 384, 384, 256), 4096) if full else ((64, 192, 384, 256, 256), 1024)
-    first = {"kernel": 11, "stride": 4} if full else {"kernel": 5, "padding": "same"}
+    published = full and version == "paper"
+    norm: list[object] = [of_paper] if published else []
+    maps = (96, 256, 384, 384, 256) if published else (64, 192, 384, 256, 256)
+    width = 4096 if full else 1024
+    first: dict[str, object] = {"kernel": 5, "padding": "same"}
+    if full:
+        first = {"kernel": 11, "stride": 4, "padding": "valid" if published else 2}
     parts: list[object] = [{"kind": "conv", "channels": maps[0], **first}, "relu", *norm, pool]
     parts += [_conv(maps[1], 5), "relu", *norm, pool]
     for channels in maps[2:]:
