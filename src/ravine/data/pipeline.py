@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ravine import recipe
-from ravine.data.augmentation.draw import Draw, Samples, of_inputs, samples
+from ravine.data.augmentation.draw import Draw, Samples, of_inputs
 from ravine.data.digest import digest
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
@@ -133,7 +133,7 @@ class Pipeline:
         self = cls.from_state(data, tensors, facts, device=device, dtype=dtype)
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
             raise InputError("data", got=type(arrays).__name__, expected="(x, y)")
-        x = self._rows(arrays[0])
+        x = self.rows(arrays[0])
         y = as_targets(arrays[1], task=self.task, classes=self.classes, outputs=self.outputs)
         if len(x) != len(y):
             raise InputError(
@@ -147,9 +147,10 @@ class Pipeline:
     def transform(self, x: Any) -> Tensor:
         """Raw inputs [N, ...] (a str where the source is a text) -> network inputs on the
         device."""
-        return self._prepare.inputs(self._rows(x))
+        return self._prepare.inputs(self.rows(x))
 
-    def _rows(self, x: Any) -> Tensor:
+    def rows(self, x: Any) -> Tensor:
+        """Raw inputs as rows, as preprocessing takes them."""
         if isinstance(x, str):
             return reading.prompt(x, self.task, self.vocabulary, self.classes)
         fields = self.preparation.facts.get("fields")
@@ -336,19 +337,6 @@ class Pipeline:
             draw = Draw(self.data.seed, "augment", place, step, device=self.device)
             samples = technique("augment", part)(samples, draw, **part.arguments)
         return samples.x, samples.y
-
-    def augmented_copy(self, x: Any, seed: int, copy: int) -> Tensor:
-        """Raw inputs, augmented as the recipe says and preprocessed: another draw for each
-        ``copy``. What changes targets too (mixing) is left out."""
-        rows = self._prepare.encoded(self._rows(x)).to(self.device)
-        batch = samples(rows, outputs=self.outputs, task=self.task)
-        for place, part in enumerate(self.data.augment):
-            before, y = batch.x, batch.y
-            draw = Draw(seed, "prediction", place, copy, device=self.device)
-            batch = technique("augment", part)(batch, draw, **part.arguments)
-            if batch.y is not y:
-                batch = samples(before, outputs=self.outputs, task=self.task)
-        return self._prepare.inputs(batch.x, encoded=True)
 
     def split(self, name: str, limit: int | None = None, batch: int = 512) -> Iterator[Batch]:
         """A part in order, preprocessed, not augmented, at most ``limit`` rows."""

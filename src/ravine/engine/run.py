@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine import finetune
+from ravine.engine.augmented import augmented_copy
 from ravine.engine.programs import class_counts, with_step
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective, joined
@@ -170,7 +171,7 @@ class Run(Stored):
             )
         found = [self._network_outputs(inputs, batch)]
         for copy_ in range(augment):
-            changed = self.pipeline.augmented_copy(x, self.recipe.data.seed, copy_)
+            changed = augmented_copy(self.pipeline, x, self.recipe.data.seed, copy_)
             found.append(self._network_outputs(changed, batch))
         return found[0] if len(found) == 1 else self.answers.average(torch.stack(found))
 
