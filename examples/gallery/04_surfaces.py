@@ -1,4 +1,4 @@
-"""Optimisers on Beale's function, a saddle, a long valley, and a slope that leads away.
+"""Optimisers on Beale's function, a saddle, a valley, and a slope that leads away.
 
 Claim: On a saddle the adaptive optimisers, which divide by the size of the gradient, leave first and plain descent
 last; where the slope leads away from the global minimum, every optimiser follows it.
