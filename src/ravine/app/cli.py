@@ -19,6 +19,7 @@ from ravine.app import interop as interop
 from ravine.app import live as live
 from ravine.app import studies as studies
 from ravine.app.options import (
+    Augment,
     Json,
     Member,
     Open,
@@ -280,12 +281,7 @@ def predict(
             min=1e-3, help="Sampling temperature; below 1 the most likely characters are preferred."
         ),
     ] = 0.8,
-    augment: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Mean over so many copies too, changed as data.augment of the recipe says."
-        ),
-    ] = 0,
+    augment: Augment = 0,
 ) -> None:
     """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from
     the file's."""

@@ -69,6 +69,12 @@ Track = Annotated[
         "--track", metavar="TRACKER", help="tensorboard, mlflow or wandb, while it trains."
     ),
 ]
+Augment = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Mean over so many copies too, changed as data.augment of the recipe says."
+    ),
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 
