@@ -283,8 +283,7 @@ def predict(
     ] = 0.8,
     augment: Augment = 0,
 ) -> None:
-    """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from
-    the file's."""
+    """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from the file's."""
     from ravine.app.predict import predict_file, prompt_of, sample_file
 
     opened = _opened(run, member)
