@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -101,6 +102,20 @@ def test_a_remedy_is_advised_only_if_it_was_tried_and_helps_or_is_certain():
     assert untried, "of three symptoms some remedies do not help"
     softmax = examine(HEALTHY.edit(FAULTS["loss_output_mismatch"]))
     assert softmax.findings[0].advised[0]["edits"]["loss"]["kind"] == "cross_entropy"
+
+
+def test_a_tanh_before_the_softmax_is_named_as_the_cap_on_probabilities():
+    """By hand: scores of 1 and -1 give e / (e + 2/e) of three classes; a plain softmax gives 1."""
+    loss = {"kind": "cross_entropy", "input": "probabilities"}
+    capped = examine(HEALTHY.edit({"model.layers": [*LAYERS, "tanh", "softmax"], "loss": loss}))
+    found = next(f for f in capped.findings if f.code == "loss_output_mismatch")
+    k = LAYERS[-1]["units"]
+    most = math.e / (math.e + (k - 1) / math.e)
+    assert f"no probability can exceed {most:.2f}" in found.evidence
+    layers = found.remedies[0]["edits"]["model.layers"]
+    assert layers[-1]["kind"] == "dense"
+    plain = examine(HEALTHY.edit({"model.layers": [*LAYERS, "softmax"], "loss": loss}))
+    assert "loss_output_mismatch" not in plain.codes
 
 
 @pytest.mark.parametrize("code", FAULTS)

@@ -13,8 +13,10 @@ from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.measure.untrained import DISTANCES, ENTROPIES, Untrained
 from ravine.doctor.remedies import proper_output, scaled_targets
+from ravine.nn.analysis.output_layer import largest_probability
 
 SURE, LIKELY, SUSPECT = 0.95, 0.6, 0.4
+CAPPED = 0.95  # a softmax whose largest probability is below cannot be sure of any class
 
 
 class WrongOutputUnits(Declaration):
@@ -165,7 +167,8 @@ class LossOutputMismatch(Declaration):
     )
     seen_by = (
         "the output layer's kind is found from what it returns for values of -50 to 50; a table says "
-        "what each loss can read."
+        "what each loss can read. A softmax behind a bounded activation is found by its largest "
+        "probability for scores of 50 and -50."
     )
     what_to_do = "Let the last layer give scores, and use the task's own loss on them."
     kinds = frozenset({Kind.SLOWS})
@@ -184,13 +187,26 @@ class LossOutputMismatch(Declaration):
             yield Evidence("output layer", text, 1.0)
             return
         pair = next((pair for pair in PAIRS if pair.fits(program)), None)
-        if pair is not None:
+        most = _largest_probability(program)
+        if most < CAPPED:
+            text = (
+                "what lies between the last weighted layer and the softmax bounds its scores (a tanh "
+                f"does): no probability can exceed {most:.2f}, however sure the network is"
+            )
+            yield Evidence("output layer", text, SURE)
+        elif pair is not None:
             text = pair.text.format(loss=_loss_name(program), labels=_counted(program.probe.y))
             yield Evidence("output layer and loss", text, pair.strength)
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
         yield from proper_output(case)
+
+
+def _largest_probability(program: Untrained) -> float:
+    if program.head != "softmax" or program.outputs < 2:
+        return 1.0
+    return largest_probability(program.model, program.probe.x[: max(16, program.outputs)])
 
 
 def _loss_name(program: Untrained) -> str:

@@ -116,6 +116,33 @@ def _form(out: Tensor) -> str | None:
     return None
 
 
+def largest_probability(model: nn.Module, x: Tensor) -> float:
+    """The largest output where one value of the last weighted layer is 50 and the others -50, in
+    each place once: 1 of a softmax, less where something between them bounds its scores.
+
+    >>> capped = nn.Sequential(nn.Linear(4, 10), nn.Tanh(), nn.Softmax(-1))
+    >>> round(largest_probability(capped, torch.zeros(10, 4)), 2)
+    0.45
+    """
+    last = last_weighted(model, x)
+    if last is None:
+        return 1.0
+
+    def one_high(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        low = torch.full_like(output, -50.0).flatten(1)
+        rows = torch.arange(len(low), device=low.device)
+        low[rows, rows % low.shape[1]] = 50.0
+        return low.view_as(output)
+
+    handle = last.register_forward_hook(one_high)
+    try:
+        with evaluated(model), torch.random.fork_rng(devices=[]):
+            output = model(x)
+    finally:
+        handle.remove()
+    return float(output.max()) if isinstance(output, Tensor) else 1.0
+
+
 def last_weighted(model: nn.Module, x: Tensor) -> nn.Module | None:
     """The dense or convolutional layer that runs last."""
     ran: list[nn.Module] = []
