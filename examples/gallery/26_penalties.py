@@ -1,8 +1,8 @@
 """Penalties: L1 and L2, bias and variance against ln lambda, early stopping beside decay.
 
 Claim: L1 makes weights exactly zero, L2 none; over resampled data sets a larger lambda raises the squared bias and
-lowers the variance, and their sum has its minimum between; stopping early reaches what the best L2 penalty reaches; with much data lambda
-hardly matters.
+lowers the variance, and their sum has its minimum between; stopping early reaches what the best L2 penalty reaches;
+with much data lambda hardly matters.
 
 To see it fail: give 100 times the samples in place of 25: variance, and with it the need for a penalty, is gone.
 """
