@@ -1,4 +1,4 @@
-"""Lottery tickets: a small part of the weights, from their own start, trains as well.
+"""Lottery tickets: few of the weights, from their own start, train as well.
 
 Claim: A quarter of the weights, those that end largest, reset to their first values, reaches the whole network's
 accuracy; the same mask with new weights or a random mask does not reach the ticket's.

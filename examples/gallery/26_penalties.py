@@ -1,4 +1,4 @@
-"""Penalties: L1 and L2, bias and variance against ln lambda, early stopping beside decay.
+"""Penalties: L1, L2, bias and variance against lambda, early stopping.
 
 Claim: L1 makes weights exactly zero, L2 none; over resampled data sets a larger lambda raises the squared bias and
 lowers the variance, and their sum has its minimum between; stopping early reaches what the best L2 penalty reaches;
