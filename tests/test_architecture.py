@@ -28,6 +28,7 @@ BASE = {
     "claims",
     "locks",
     "measures",
+    "stop_signals",
     "terminal",
     "machine",
     "version",

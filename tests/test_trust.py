@@ -4,6 +4,7 @@ silently."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,12 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import ravine
+from ravine import files
+from ravine.app.cli import app
 from ravine.engine import snapshot
 from ravine.engine.loop import loop
 from ravine.errors import InputError, RavineError
 from ravine.rundir import RunDir, mark
+from ravine.rundir.measurements import Measurements
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +395,90 @@ def test_a_run_leaves_nothing_open_and_another_process_may_go_on(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert runs[0].result["epochs"] == 2
+
+
+# --- a disk that is full or fails -----------------------------------------------------------------
+
+FAILING = ["ENOSPC", "EDQUOT", "EIO", "EROFS"]
+
+
+class Disk:
+    """A disk on which the operations ``from_`` to ``to`` of writing fail."""
+
+    def __init__(self, monkeypatch, code: str, from_: int, to: float):
+        self.count, self.number = 0, getattr(errno, code)
+        save, write, fsync = snapshot.save_file, files.atomic.__enter__, os.fsync
+
+        def failing(function):
+            def call(*given, **named):
+                self.count += 1
+                if from_ <= self.count < to:
+                    raise OSError(self.number, os.strerror(self.number), "somewhere")
+                return function(*given, **named)
+
+            return call
+
+        monkeypatch.setattr(snapshot, "save_file", failing(save))
+        monkeypatch.setattr(files.atomic, "__enter__", failing(write))
+        monkeypatch.setattr(os, "fsync", failing(fsync))
+        rows = Measurements._write
+        monkeypatch.setattr(Measurements, "_write", failing(rows))
+
+
+DIGITS = {"data": {"batch": 256}, "model": {"kind": "mlp", "hidden": [4]}, "threads": 1}
+
+
+@pytest.mark.parametrize("code", FAILING)
+def test_a_disk_that_fails_for_a_while_costs_a_warning(tmp_path, monkeypatch, code):
+    recipe = ravine.Recipe(**DIGITS, stop={"after": "4ep"})
+    whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+        disk = Disk(patch, code, 60, 80)
+        with pytest.warns(UserWarning, match="training goes on, the last snapshot is kept"):
+            run = ravine.train(recipe, out=tmp_path / "run", quiet=True, doctor=False)
+    assert disk.count > 80
+    assert run.losses.tolist() == whole.losses.tolist()
+    assert run.metrics.equals(whole.metrics)
+    assert run.slots["theta"].equal(whole.slots["theta"])
+
+
+def test_a_disk_that_stays_full_keeps_the_last_snapshot(tmp_path, monkeypatch):
+    recipe = ravine.Recipe(**DIGITS, stop={"after": "4ep"})
+    whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+        Disk(patch, "ENOSPC", 60, 1e9)
+        with (
+            pytest.warns(UserWarning, match="the disk is full"),
+            pytest.raises(
+                RavineError, match=r"the last snapshot is whole: make room, then ravine resume"
+            ),
+        ):
+            ravine.train(recipe, out=tmp_path / "run", quiet=True, doctor=False)
+    (run,) = ravine.resume(tmp_path / "run", quiet=True)
+    assert run.losses.tolist() == whole.losses.tolist()
+    assert run.slots["theta"].equal(whole.slots["theta"])
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Disk(monkeypatch, "ENOSPC", 1, 1e9)
+    for line in (
+        ["train", "--set", "data.source=blobs", "--epochs", "1", "--out", "run", "--quiet"],
+        ["lr", "--set", "data.source=blobs", "--epochs", "1", "--out", "study"],
+    ):
+        done = CliRunner().invoke(app, line)
+        assert done.exit_code == 1, done.output
+        assert "ravine: the disk is full" in done.output
+        assert "Traceback" not in done.output
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file() and p.name[:7] != ".writer"] == []
+
+
+def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.warns(UserWarning, match=r"needs about .* and 100 bytes are free"):
+        ravine.train(data="blobs", epochs=1, out=tmp_path / "run", quiet=True, doctor=False)

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import sys
 
+from ravine.stop_signals import raised
+
 # commands that never import PyTorch
 _LIGHT = {"catalogue", "report", "serve", "set", "ui"}
 _SILENT = {"--help", "--quiet", "--json", "--version"}
 
 
 def main() -> None:
-    """Run the command line."""
-    given = sys.argv[1:]
+    """Run the command line; Ctrl-C and SIGTERM end it with one line from here on."""
+    try:
+        with raised():
+            _announce(sys.argv[1:])
+            from ravine.app.cli import main as run
+
+            run()
+    except KeyboardInterrupt:  # before there was a command
+        print("ravine: interrupted", file=sys.stderr)
+        sys.exit(1)
+
+
+def _announce(given: list[str]) -> None:
     if (
         given
         and not given[0].startswith("-")
@@ -19,9 +32,6 @@ def main() -> None:
         and not _SILENT.intersection(given)
     ):
         print("loading PyTorch …", file=sys.stderr, flush=True)
-    from ravine.app.cli import main as run
-
-    run()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ write to. No torch here."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -51,6 +52,48 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_TROUBLES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EIO: "the disk does not answer",
+    errno.EROFS: "the disk may only be read",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EMFILE: "too many open files",
+    errno.ENOTDIR: "a file where a folder is needed",
+    errno.EISDIR: "a folder where a file is needed",
+    errno.ENAMETOOLONG: "a name that is too long",
+    errno.ENOENT: "a folder or a file is gone",
+}
+_SAYS = {  # SQLite and safetensors give no number
+    "database or disk is full": "the disk is full",
+    "os error 28": "the disk is full",
+    "os error 122": "the disk quota is used up",
+    "disk I/O error": "the disk does not answer",
+    "os error 5": "the disk does not answer",
+    "readonly database": "the disk may only be read",
+    "os error 30": "the disk may only be read",
+    "unable to open database file": "no permission",
+}
+
+
+def trouble(error: BaseException) -> str | None:
+    """What is wrong with the disk or a place on it, in one line; None where the error is of another
+    kind.
+
+    >>> trouble(OSError(errno.ENOSPC, "No space left on device", "runs/a"))
+    'the disk is full: runs/a'
+    """
+    if isinstance(error, OSError) and error.errno in _TROUBLES:
+        where = (
+            f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        )
+        return _TROUBLES[error.errno] + where
+    text = str(error)
+    found = next((what for says, what in _SAYS.items() if says in text), None)
+    return None if found is None else f"{found} ({' '.join(text.split())[:200]})"
 
 
 def write_text(to: Path, text: str) -> None:

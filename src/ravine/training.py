@@ -18,7 +18,7 @@ from torch import nn
 from ravine.data.read.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine.begin import RecordOf, check_taken_up, describe_all, facts_of, programs_of_stored
-from ravine.engine.directory_record import DirectoryRecord, record_of
+from ravine.engine.directory_record import DirectoryRecord, check_space, record_of
 from ravine.engine.evidence import write_evidence
 from ravine.engine.execute import Report, execute
 from ravine.engine.execution.memory import give_back_freed_memory
@@ -361,10 +361,14 @@ def _run(
             progress_bar(hidden, rundir.recipes) as bar,
             followed(rundir, track, report or bar) as reports,
         ):
+            if ranks.writes:
+                check_space(rundir, loops)
             try:
                 execute(loops, reports, requests_to(rundir.path), ranks)
             except Interrupted as interrupted:
                 raise Interrupted(f"{interrupted}; {how_to_resume(rundir)} continues it") from None
+            if ranks.writes:
+                DirectoryRecord(rundir, 0).settle()
             if checkup is not None:
                 with _doctor_may_fail(rundir):
                     checkup.conclude(rundir)

@@ -15,6 +15,7 @@ import typer
 
 from ravine.app import bench as benches
 from ravine.app import gallery as galleries
+from ravine.app import guard as guard
 from ravine.app import interop as interop
 from ravine.app import live as live
 from ravine.app import studies as studies
@@ -43,6 +44,7 @@ from ravine.app.options import (
 )
 from ravine.engine.ranks import launcher
 from ravine.errors import InputError, RavineError
+from ravine.stop_signals import raised
 from ravine.version import VERSION
 
 app = typer.Typer(
@@ -82,27 +84,16 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def guarded(*args: Any, with_: list[str] | None, trust: bool, **kwargs: Any) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _once()
-                if with_:
-                    from ravine.registering import load
+        with guard.guarded(trust), warnings.catch_warnings():
+            warnings.showwarning = _once()
+            if with_:
+                from ravine.registering import load
 
-                    for place in with_:
-                        load(place)
-                if function.__name__ not in ("train", "resume"):
-                    launcher.refuse_ranks(function.__name__)
-                if trust:
-                    from ravine.rundir.mark import trusting
-
-                    with trusting():
-                        function(*args, **kwargs)
-                else:
-                    function(*args, **kwargs)
-        except RavineError as error:
-            _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted", 1)
+                for place in with_:
+                    load(place)
+            if function.__name__ not in ("train", "resume"):
+                launcher.refuse_ranks(function.__name__)
+            function(*args, **kwargs)
 
     signature = inspect.signature(function, eval_str=True)
     parameters = [*signature.parameters.values(), keyword("with_", With, None)]
@@ -440,11 +431,8 @@ def _once() -> Callable[..., None]:
     return warn
 
 
-def _fail(message: str, code: int) -> None:
-    if launcher.first_to_say(message):
-        typer.echo(f"ravine: {message}", err=True)
-    raise typer.Exit(code)
-
-
 def main() -> None:
-    app()
+    """Run the command line. Ctrl-C and SIGTERM end every command with one line; a second one ends it
+    at once."""
+    with raised():
+        app()

@@ -3,8 +3,6 @@ between blocks."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +12,7 @@ from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.loop import Interrupted, TrainingLoop
 from ravine.engine.loop.progress import Progress
 from ravine.engine.ranks.ranks import ALONE, Ranks
+from ravine.stop_signals import noted
 
 Report = Callable[[Progress], None]
 _ASKED: list[int] = []  # the signals noted while loops run
@@ -59,18 +58,9 @@ def stop_asked() -> bool:
 def _deferred_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM are noted, so that the block ends, a snapshot is written and nothing is
     lost."""
-    asked = _ASKED
-    asked.clear()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {
-        number: signal.signal(number, lambda number, _: asked.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    _ASKED.clear()
     try:
-        yield asked
+        with noted(_ASKED):
+            yield _ASKED
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        asked.clear()
+        _ASKED.clear()

@@ -63,19 +63,29 @@ def write(directory: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any
     _make(directory)
     plain = {name: _plain(array) for name, array in arrays.items()}
     name = f"arrays-{secrets.token_hex(4)}.safetensors"
+    described = {key: _describe(array) for key, array in plain.items()}
+    body = {"format": _FORMAT, "file": name, "arrays": described, "facts": dict(facts)}
+    text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
     try:
         save_file(_storable(plain), directory / name)
         sync(directory / name)
-    except BaseException:  # a full disk keeps no half file
-        with suppress(OSError):
-            (directory / name).unlink()
+        write_text(directory / "manifest.json", text)
+    except BaseException:
+        _forget(directory, name)
         raise
-    described = {key: _describe(array) for key, array in plain.items()}
-    body = {"format": _FORMAT, "file": name, "arrays": described, "facts": dict(facts)}
-    write_text(directory / "manifest.json", json.dumps({**body, "sha256": _digest(body)}, indent=1))
     for stale in directory.iterdir():
         if stale.name not in (name, "manifest.json"):
             stale.unlink()
+
+
+def _forget(directory: Path, name: str) -> None:
+    """Take away what a failure left of a snapshot, such as a full disk: no half file stays."""
+    with suppress(OSError):
+        place = directory / "manifest.json"
+        if place.exists() and name in place.read_text(encoding="utf-8"):
+            return  # it was named before the failure: it counts
+        (directory / name).unlink(missing_ok=True)
+        directory.rmdir()  # unless an older snapshot is in it
 
 
 def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

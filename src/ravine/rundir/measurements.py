@@ -12,11 +12,11 @@ import math
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -71,6 +71,13 @@ SCHEMA = (
 _NOBODY = -1  # means "no single member" in the events table
 
 
+class Late(NamedTuple):
+    """Something that is still to be stored."""
+
+    store: Callable[[], None]
+    epochs: Sequence[dict[str, Any]] = ()  # where it is rows of metrics
+
+
 class Measurements:
     """The measurements of a run's members; they can be read while another process writes them."""
 
@@ -79,6 +86,7 @@ class Measurements:
         self._mutex = threading.RLock()
         (self._format,) = database.execute("PRAGMA user_version").fetchone()
         self._within = False
+        self.late: list[Late] = []  # what the disk has not taken yet, in order
         self._lock = Lock(path)  # held by the process that writes
 
     # --- writing ----------------------------------------------------------------------------------

@@ -35,7 +35,6 @@ class ForwardedRecord(DirectoryRecord):
     def __init__(self, rundir: RunDir, number: int, calls: list[Call]):
         super().__init__(rundir, number)
         self._epochs: dict[int, list[dict[str, Any]]] = {}
-        self.epochs = self._epochs_of
         for name in _WRITING:
             setattr(self, name, self._forward(name, calls))
 
@@ -48,7 +47,8 @@ class ForwardedRecord(DirectoryRecord):
 
         return forward
 
-    def _epochs_of(self, member: int) -> list[dict[str, Any]]:
+    def epochs(self, member: int) -> list[dict[str, Any]]:
+        """The epochs since this process began, or what is stored."""
         return self._epochs.get(member) or self.rundir.epochs(member)
 
 

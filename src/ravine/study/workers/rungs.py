@@ -72,7 +72,7 @@ class SharedRecord(DirectoryRecord):
         super().__init__(record.rundir, record.number)
         self.place, self.earlier = place, earlier
         self.claim_lost, self.forsaken = claim_lost, forsaken
-        self.set_result, self.events = self._set_result, self._events
+        self.events = self._events
 
     def add_steps(
         self, first_step: int, members: Sequence[int], losses: np.ndarray, norms: np.ndarray
@@ -82,8 +82,9 @@ class SharedRecord(DirectoryRecord):
             raise Superseded(f"another process goes on with program {self.number}")
         super().add_steps(first_step, members, losses, norms)
 
-    def _set_result(self, member: int, result: dict[str, Any]) -> None:
-        self.rundir.set_result(member, result)
+    def set_result(self, member: int, result: dict[str, Any]) -> None:
+        """Store how a member ended, and publish it."""
+        super().set_result(member, result)
         self._publish()
 
     def _events(self, kind: str | None = None, member: int | None = None) -> list[dict[str, Any]]:

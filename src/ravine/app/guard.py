@@ -1,0 +1,48 @@
+"""How every command ends: one line on standard error and an exit code.
+
+0: done. 1: the run failed, was interrupted, or the disk does not take what is to be written. 2: the input
+was wrong. 128 and the signal's number: a second Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from ravine.errors import RavineError
+from ravine.files import trouble
+
+
+@contextmanager
+def guarded(trust: bool) -> Iterator[None]:
+    """Errors that a person can repair are one line; a run made elsewhere is trusted if they say so."""
+    try:
+        with _trusting(trust):
+            yield
+    except RavineError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 1)
+    except Exception as error:
+        text = trouble(error)
+        if text is None:
+            raise
+        _fail(text, 1)
+
+
+@contextmanager
+def _trusting(trust: bool) -> Iterator[None]:
+    if not trust:
+        yield
+        return
+    from ravine.rundir.mark import trusting  # it brings numpy, which most help does not need
+
+    with trusting():
+        yield
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"ravine: {message}", err=True)
+    raise typer.Exit(code)
