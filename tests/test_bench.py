@@ -3,6 +3,7 @@ competitor."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ravine.bench import measure, report
+from ravine.bench import measure, population_peers, report
 from ravine.bench.measure import Timing
 from ravine.bench.peers import PEERS
 from ravine.bench.works import POPULATIONS, WORKS, arrays, operations
@@ -63,6 +64,62 @@ def test_ratios_are_to_the_best_peer_and_populations_to_solo_runs():
     assert found["small_mlp"]["best_peer"] == "keras_jax"
     assert found["small_mlp"]["ravine"] == pytest.approx(1.5)
     assert found["small_mlp_x25"]["ravine"] == pytest.approx(10.0)
+
+
+def test_a_population_is_held_against_those_who_train_populations_too():
+    more = [*timings(), Timing("jax_vmap", "small_mlp_x25", False, [0.06], 100.0)]
+    found = report.ratios(more)["small_mlp_x25"]
+    assert found["best_peer"] == "jax_vmap"
+    assert found["ravine"] == pytest.approx(2.0)
+    assert report.ratios(more)["small_mlp"]["best_peer"] == "keras_jax"
+
+
+@pytest.mark.parametrize(
+    ("peer", "work", "takes"),
+    [
+        ("ravine", "lenet_x8", True),
+        ("ravine_float32", "lenet_x8", False),
+        ("jax_vmap", "lenet_x8", True),
+        ("jax_vmap", "lenet", False),
+        ("torch_compiled", "lenet", True),
+        ("keras_jax", "small_mlp_x25", False),
+    ],
+)
+def test_who_trains_populations(peer, work, takes):
+    assert measure._takes(peer, work) is takes
+
+
+def test_results_of_machines_with_other_instructions_stay_apart(monkeypatch):
+    facts = {"cpu": "Some CPU (R)", "instructions": ["avx2", "avx512_bf16"]}
+    monkeypatch.setattr(report, "machine_facts", lambda: facts)
+    first = report.folder_of(2)
+    facts["instructions"] = [*facts["instructions"], "amx_bf16"]
+    assert first.name == "some-cpu-r-avx2-avx512-bf16-2-threads"
+    assert report.folder_of(2) != first
+
+
+def test_the_rival_in_jax_is_the_same_network():
+    jax = pytest.importorskip("jax")
+    work = WORKS["small_mlp"]
+    model, x = work.torch(), torch.randn(3, 64)
+    theirs = population_peers._network(list(model))
+    params = [p.detach().numpy() for p in model.parameters()]
+    assert torch.allclose(torch.tensor(theirs(params, x.numpy()).tolist()), model(x), atol=1e-5)
+    images = jax.numpy.zeros((2, 28, 28, 1))
+    lenet = WORKS["lenet"].torch()
+    params = [p.detach().numpy() for p in lenet.parameters()]
+    assert population_peers._network(list(lenet))(params, images).shape == (2, 10)
+
+
+@pytest.mark.parametrize("peer", ["jax_vmap", "torch_vmap"])
+def test_a_rival_of_populations_gives_the_seconds_of_each_epoch(peer, monkeypatch):
+    if peer == "jax_vmap":
+        pytest.importorskip("jax")
+    few = dataclasses.replace(WORKS["small_mlp"], samples=256)
+    monkeypatch.setitem(WORKS, "small_mlp", few)
+    seconds = PEERS[peer][1]("small_mlp_x25")(2)
+    assert len(seconds) == 2
+    assert all(0 < s < 60 for s in seconds)
 
 
 def test_tables_figure_and_json_are_written(tmp_path):

@@ -37,8 +37,8 @@ def bench(
         bool, typer.Option("--machine", help="Show what this machine is quick at instead.")
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", help="Where results.json, the tables and the figure go.")
-    ] = Path("bench-results"),
+        Path | None, typer.Option("--out", help="Where results go; default: by machine.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Time Ravine against its peers on this machine: interleaved, medians and ratios."""
@@ -60,9 +60,10 @@ def bench(
         for name in names:
             if name not in known:
                 raise unknown(where, name, known)
+    count = threads or torch.get_num_threads()
+    out = out or report.folder_of(count)
     if out.exists() and not out.is_dir():
         raise InputError("--out", got=str(out), expected="a directory")
-    count = threads or torch.get_num_threads()
     shown = partial(typer.echo, err=True)
     if target:
         found: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ravine.bench.peers import PEERS
+from ravine.bench.population_peers import POPULATION_PEERS
 from ravine.bench.works import POPULATIONS, WORKS
 from ravine.errors import RavineError
 
@@ -115,7 +116,7 @@ def measure(
     counted."""
     found: list[Timing] = []
     for work in works:
-        takes = [p for p in peers if installed(p) and (work not in POPULATIONS or p == "ravine")]
+        takes = [p for p in peers if installed(p) and _takes(p, work)]
         timings = [Timing(p, work, bf16 and p != "ravine") for p in takes]
         workers = _started(timings, threads)
         base = WORKS[POPULATIONS[work][0] if work in POPULATIONS else work]
@@ -132,6 +133,13 @@ def measure(
             )
         found += timings
     return found
+
+
+def _takes(peer: str, work: str) -> bool:
+    """Populations are for those that train several at once; a member alone for all but them."""
+    if work in POPULATIONS:
+        return peer == "ravine" or peer in POPULATION_PEERS
+    return peer not in POPULATION_PEERS or peer == "torch_compiled"
 
 
 def _started(timings: list[Timing], threads: int) -> list[Worker]:

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ravine.bench.population_peers import POPULATION_PEERS
 from ravine.bench.works import POPULATIONS, WORKS, Work, arrays
 
 Fit = Callable[[int], list[float]]
@@ -260,4 +261,5 @@ PEERS: dict[
     "skorch": ("skorch", skorch, ("skorch",)),
     "keras_torch": ("Keras on PyTorch", keras_torch, ("keras",)),
     "keras_jax": ("Keras on JAX", keras_jax, ("keras", "jax")),
+    **POPULATION_PEERS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -71,12 +72,13 @@ def write_race(rows: list[dict[str, Any]], out: Path, threads: int) -> dict[str,
 
 
 def ratios(timings: Sequence[Timing]) -> dict[str, dict[str, Any]]:
-    """The best peer's median over Ravine's, for each work; a population is held against solo runs
-    of its member."""
+    """The best peer's median over Ravine's, for each work; a population is held against those who
+    train populations and against solo runs of its member."""
     found: dict[str, dict[str, Any]] = {}
     for work in dict.fromkeys(t.work for t in timings):
         base = POPULATIONS[work][0] if work in POPULATIONS else work
-        peers = [t for t in timings if t.work == base and not t.peer.startswith("ravine") and t.ms]
+        own = [t for t in timings if not t.peer.startswith("ravine") and t.ms]
+        peers = [t for t in own if t.work in (base, work)]
         ours = {
             t.peer: t.median
             for t in timings
@@ -221,7 +223,15 @@ def carried(facts: dict[str, Any]) -> str:
     """The machine in one line."""
     held = ", ".join(f"{name} {facts[name]}" for name in ("python", *_PACKAGES) if name in facts)
     speeds = ", ".join(f"{name} {gflops} GFLOP/s" for name, gflops in facts["gemm_gflops"].items())
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads; products: {speeds}; {held}"
+    kinds = " ".join(facts["instructions"])
+    return f"{facts['cpu']} ({kinds}), {facts['cores']} cores, {facts['threads']} threads; products: {speeds}; {held}"
+
+
+def folder_of(threads: int) -> Path:
+    """Where this machine's results go by default: those of another machine stay apart."""
+    facts = machine_facts()
+    named = f"{facts['cpu']} {' '.join(facts['instructions'][-2:])} {threads} threads"
+    return Path("bench-results") / re.sub(r"[^a-z0-9]+", "-", named.lower()).strip("-")
 
 
 def _title(work: str) -> str:

@@ -38,6 +38,7 @@ from ravine.engine.rows.step import Measured, Stepper
 from ravine.errors import RavineError
 from ravine.optim.rows.planned_rates import Schedules
 
+STORING = 4e-4  # seconds of a block for each member: storing its losses takes a twentieth of them
 BLOCK_SECONDS = 0.4
 SNAPSHOT_SECONDS = 10.0
 
@@ -171,7 +172,8 @@ class TrainingLoop:
         ends = [end for end in self._ends() if end > self.step]
         places = [place for place in self.trace if place > self.step]
         due = min([self.calendar.end(self.step), *ends, *places])
-        steps = int(self._rate * BLOCK_SECONDS) if self._rate else 8  # the first block measures
+        seconds = max(BLOCK_SECONDS, STORING * len(self.members))
+        steps = int(self._rate * seconds) if self._rate else 8  # the first block measures
         steps = steps if self.hooks.on_step is None else 1  # it may end a member after any step
         return min(due, self.step + max(1, steps))
 
