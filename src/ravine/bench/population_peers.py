@@ -76,7 +76,7 @@ def jax_vmap(name: str, bf16: bool = False) -> Fit:
         return jax.random.permutation(key, work.samples).reshape(work.steps, work.batch)
 
     whole = jax.jit(lambda state, rows: jax.lax.scan(step, state, rows), donate_argnums=0)
-    held = [(params, zeros, [z.copy() for z in zeros], jnp.zeros(())), jax.random.key(0)]
+    held: list[Any] = [(params, zeros, [z.copy() for z in zeros], jnp.zeros(())), jax.random.key(0)]
 
     def epoch() -> None:
         held[1], key = jax.random.split(held[1])
