@@ -38,8 +38,7 @@ from ravine.engine.rows.step import Measured, Stepper
 from ravine.errors import RavineError
 from ravine.optim.rows.planned_rates import Schedules
 
-STORING = 4e-4  # seconds of a block for each member: storing its losses takes a twentieth of them
-BLOCK_SECONDS = 0.4
+BLOCK_SECONDS, STORING = 0.4, 4e-4  # and at least so many a member: to store is a twentieth of it
 SNAPSHOT_SECONDS = 10.0
 
 
@@ -170,10 +169,9 @@ class TrainingLoop:
         """The next step at which something is due: an epoch's end, a member's end, a trace. Where
         that is far, a step about BLOCK_SECONDS from here, for progress and interrupts."""
         ends = [end for end in self._ends() if end > self.step]
-        places = [place for place in self.trace if place > self.step]
-        due = min([self.calendar.end(self.step), *ends, *places])
-        seconds = max(BLOCK_SECONDS, STORING * len(self.members))
-        steps = int(self._rate * seconds) if self._rate else 8  # the first block measures
+        due = min([self.calendar.end(self.step), *ends, *(p for p in self.trace if p > self.step)])
+        block = max(BLOCK_SECONDS, STORING * len(self.members))
+        steps = int(self._rate * block) if self._rate else 8  # the first block measures
         steps = steps if self.hooks.on_step is None else 1  # it may end a member after any step
         return min(due, self.step + max(1, steps))
 
