@@ -15,7 +15,7 @@ from ravine.data import distribution
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.objective import Objective
 from ravine.layout import Features
-from ravine.nn import tabular
+from ravine.nn.models import tabular
 from ravine.nn.build import build, build_loss
 from ravine.recipe import Data
 
