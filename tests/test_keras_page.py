@@ -1,4 +1,4 @@
-"""docs/keras.md: every recipe in it is one."""
+"""docs/from-keras.md: every recipe in it is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from ravine import Recipe
 
-PAGE = (Path(__file__).parent.parent / "docs" / "keras.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent / "docs" / "from-keras.md").read_text(encoding="utf-8")
 CELLS = re.findall(r"^\| .+? \| `([a-z]+ = .+?)`(?: \(.*\))? \|$", PAGE, flags=re.MULTILINE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -159,22 +160,57 @@ print(json.dumps([pair for pair in seen if "evil" in pair[1].lower() or pair[0] 
 """
 
 
-def test_a_strangers_directory_makes_ravine_run_nothing(tmp_path):
-    """Whatever a directory names, nothing is imported or run."""
+class Evil:
+    """What a pickle would run when it is read."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (open, (self.marker, "w"))
+
+
+def own_parts(recipe, place):
+    recipe["loss"] = {"kind": "own:evil.loss", "code": "evil.py", "module": "evil"}
+    recipe["metrics"] = [{"kind": "own:os.system", "code": "evil"}]
+    recipe["optimizer"] = {"kind": "own:evil:loss", "lr": 0.1, "with": "evil.py"}
+    recipe["step"] = {"kind": "own:__import__('evil')", "code": "evil"}
+    recipe["model"] = {"kind": "own:evil.Net", "code": "x", "file": "evil.py"}
+    recipe["data"]["augment"] = [{"kind": "own:evil", "code": "evil.py"}]
+
+
+def modules(recipe, place):
+    recipe["model"] = {"kind": "module", "name": "evil.Net", "code": "evil.py"}
+
+
+def modules_by_path(recipe, place):
+    recipe["model"] = {"kind": "module", "name": str(place / "evil.py"), "code": "evil"}
+    recipe["data"]["source"] = {"kind": "arrays"}
+
+
+def weights(recipe, place):
+    recipe["start"] = {"weights": str(place / "evil.pt")}
+
+
+def sources(recipe, place):
+    recipe["data"]["source"] = {"kind": "npz", "path": str(place / "evil.npz")}
+
+
+@pytest.mark.parametrize("evil", [own_parts, modules, modules_by_path, weights, sources])
+def test_a_strangers_directory_makes_ravine_run_nothing(evil, tmp_path):
+    """Whatever a directory names, own parts, modules or files, nothing is imported or run."""
     marker = tmp_path / "marker"
-    evil = f"open({str(marker)!r}, 'w').write('ran')\ndef loss(output, target): return output\n"
+    code = f"open({str(marker)!r}, 'w').write('ran')\ndef loss(output, target): return output\n"
     run = ravine.train(out=tmp_path / "run", preprocess="standardize", **BLOBS)
     for place in (tmp_path, run.directory):
-        (place / "evil.py").write_text(evil)
+        (place / "evil.py").write_text(code)
+    with (tmp_path / "evil.pt").open("wb") as file:
+        pickle.dump({"model": Evil(str(marker))}, file)
+    np.savez(tmp_path / "evil.npz", x=np.array([Evil(str(marker))], dtype=object), y=np.zeros(1))
 
     def change(about):
         for recipe in (*about["explicit"], *about["recipes"]):
-            recipe["loss"] = {"kind": "own:evil.loss", "code": "evil.py", "module": "evil"}
-            recipe["metrics"] = [{"kind": "own:os.system", "code": "evil"}]
-            recipe["optimizer"] = {"kind": "own:evil:loss", "lr": 0.1, "with": "evil.py"}
-            recipe["step"] = {"kind": "own:__import__('evil')", "code": "evil"}
-            recipe["model"] = {"kind": "own:evil.Net", "code": "x", "file": "evil.py"}
-            recipe["data"]["augment"] = [{"kind": "own:evil", "code": "evil.py"}]
+            evil(recipe, tmp_path)
 
     stored.edit(run.directory, change)
     script = tmp_path / "open.py"
