@@ -15,8 +15,8 @@ from ravine.data import distribution
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.objective import Objective
 from ravine.layout import Features
-from ravine.nn.models import tabular
 from ravine.nn.build import build, build_loss
+from ravine.nn.models import tabular
 from ravine.recipe import Data
 
 G = torch.Generator().manual_seed(0)
