@@ -1,4 +1,4 @@
-"""Texts as people bring them: Ravine's one-liner against the same minutes of ``char_lstm``.
+"""Texts as people bring them: Ravine's one-liner against the same minutes of ``gpt``.
 
     python bench/own_texts.py [--seeds 1] [--minutes 1] [--only NAME,NAME]
 
@@ -25,7 +25,7 @@ from ravine.starters.start import start
 
 LETTERS = "abcdefghijklmnop"
 WORDS, LENGTH = 300, 60_000  # of the generated text: its vocabulary, its words
-RIVAL = "char_lstm"
+RIVAL = "gpt"
 
 
 def shakespeare() -> tuple[str, float | None]:

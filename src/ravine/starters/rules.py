@@ -131,14 +131,12 @@ def table(facts: Facts, made: Draft) -> None:
 
 
 def text(facts: Facts, made: Draft) -> None:
-    """A small transformer that reads character by character (Radford et al., 2019)."""
+    """A recurrent network that reads character by character (Graves, 2013): in minutes on a
+    processor it gets further than a transformer."""
     batch = batch_of(facts.samples, most=32)
     made.set("data.batch", batch, f"{math.ceil(facts.samples / batch)} batches an epoch of windows")
-    made.models = [
-        {"kind": "gpt", "units": units, "layers": layers, "heads": 4}
-        for units, layers in ((64, 2), (128, 3), (128, 4), (192, 6))
-    ]
-    _adamw(made, lr=2e-3, decay=0.1)
+    made.models = [{"kind": "char_lstm", "units": units} for units in (128, 256, 384, 512)]
+    _adamw(made, lr=5e-3, decay=0.1)
     made.set("clip.norm", 1.0, "a rare large gradient must not undo the rest")
 
 
