@@ -17,6 +17,7 @@ from PIL import Image
 
 from ravine.layout import Layout
 from ravine.optim import arithmetic, optimizers
+from ravine.rundir import RunDir
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,7 @@ MADE = {
     "Your own module": nothing,
 }
 QUESTIONS = {"What is wrong with it": "sick ['lr_too_low'", "Many runs at once": ""}
+SEVERAL = "Several processes"
 
 
 def run(language, code, place):
@@ -113,6 +115,17 @@ def test_the_questions_are_answered_as_written(title, tmp_path):
     assert QUESTIONS[title] in said
 
 
+def test_several_processes_train_as_written(tmp_path):
+    ((language, code),) = BLOCK.findall(SECTIONS[SEVERAL])
+    run(language, code, tmp_path)
+    two, members, others = (
+        RunDir.open(tmp_path / "runs" / name) for name in ("two", "members", "torchrun")
+    )
+    assert [len(each.recipes) for each in (two, members, others)] == [1, 4, 1]
+    assert {each.state for each in (two, members, others)} == {"finished"}
+    np.testing.assert_array_equal(two.steps(0), others.steps(0)[: len(two.steps(0))])
+
+
 def check(title, place, said):
     """That something was learned, and written where the example says."""
     if title == "Your own images":
@@ -128,7 +141,9 @@ def check(title, place, said):
 def test_every_block_is_run():
     languages = [language for title in MADE for language, _ in BLOCK.findall(SECTIONS[title])]
     others = [
-        block for title in ("Two commands", *QUESTIONS) for block in BLOCK.findall(SECTIONS[title])
+        block
+        for title in ("Two commands", SEVERAL, *QUESTIONS)
+        for block in BLOCK.findall(SECTIONS[title])
     ]
     assert len(BLOCK.findall(README)) == len(languages) + len(others)
 

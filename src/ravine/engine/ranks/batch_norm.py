@@ -51,7 +51,7 @@ class SynchronizedStatistics(TorchFunctionMode):
         shape = (1, -1, *(1 for _ in x.shape[2:]))
         y = _Normalise.apply(x, mean.view(shape), (variance + eps).rsqrt().view(shape), self.gather)
         y = y if weight is None else y * weight.view(shape)
-        return y if bias is None else y + bias.view(shape)
+        return (y if bias is None else y + bias.view(shape)).to(x.dtype)
 
 
 def moments(x: Tensor, gather: Gather) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,7 +76,7 @@ class _Normalise(torch.autograd.Function):
         y = (_wide(x) - mean) * scale
         ctx.save_for_backward(y, scale)
         ctx.gather, ctx.dtype = gather, x.dtype
-        return y.to(x.dtype)
+        return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
