@@ -5,7 +5,7 @@
 Each command runs in a process of its own. What counts is its processor time, so that a busy machine
 changes little, and its peak memory. Both are a start that every command pays, and a part that grows
 as size ** exponent; the exponent is fitted, and one above 1.1 fails. The figure shows all, with the
-machine's memory as a line. ``stream`` is data read as they are needed against the same in memory.
+machine's memory as a line. Data that a command needs are made in the same process, and counted.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def cost(name: str, size: int) -> dict[str, float]:
 
 
 def one(name: str, size: int, folder: str) -> None:
-    """The command in this process; its making of data is not counted."""
+    """The command in this process."""
     import torch  # what every command pays first
 
     assert torch
