@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side are quicker wi
     for library in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(library, "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is imported
 
 import hypothesis
