@@ -8,7 +8,7 @@ from ravine.stop_signals import raised
 
 # commands that never import PyTorch
 _LIGHT = {"catalogue", "report", "serve", "set", "ui"}
-_SILENT = {"--help", "--quiet", "--json", "--version"}
+_SILENT = {"--help", "--list", "--quiet", "--json", "--version"}
 
 
 def main() -> None:
