@@ -164,7 +164,7 @@ def draw(item):
     )
     half.legend(loc="lower left")
     half.set_xlim(-0.5, 1.5)
-    for i, (name, values) in enumerate(arms.items()):
+    for i, values in enumerate(arms.values()):
         errors.plot([i] * seeds, values, "o", color=COLOURS[i])
     errors.set(
         xticks=range(3),
