@@ -1,0 +1,149 @@
+"""Batch normalisation, and group, layer and instance norm.
+
+Claim: Four sigmoid layers that hardly learn without it learn in a few epochs with batch norm. That batch norm loses to
+group norm with two samples a batch does not show at this size: in as many epochs every norm ends lower there, since
+small batches take more steps.
+
+To see it fail: one hidden layer in place of four, ``DEPTH = 1``: little is left to gain.
+"""
+
+import numpy as np
+
+import ravine
+from ravine.gallery.drawing import COLOURS, DASHES, MARKERS, log_axis, panels
+
+RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+DEPTH = 4
+BATCHES = (64, 8, 2)
+NORMS = ("batch_norm", "group_norm", "layer_norm", "instance_norm")
+
+
+def convolutional(norm):
+    return {
+        "layers": [
+            {"kind": "conv", "channels": 8, "kernel": 3, "padding": "same"},
+            {"kind": norm, **({"groups": 2} if norm == "group_norm" else {})},
+            {"kind": "relu"},
+            {"kind": "conv", "channels": 8, "kernel": 3, "padding": "same"},
+            {"kind": norm, **({"groups": 2} if norm == "group_norm" else {})},
+            {"kind": "relu"},
+            {"kind": "maxpool", "size": 2},
+            {"kind": "flatten"},
+            {"kind": "dense", "units": 10},
+        ]
+    }
+
+
+def draw(item):
+    seeds, epochs = item.size(3, 2), item.size(12, 8)
+    recipe = ravine.Recipe(
+        data={"source": "digits", "batch": 64, "preprocess": ["standardize"]},
+        optimizer="sgd",
+        stop={"after": f"{epochs}ep", "on_trouble": "report"},
+    )
+    model = {
+        "kind": "mlp",
+        "hidden": [32] * DEPTH,
+        "activation": "sigmoid",
+        "init": {"weights": "glorot_normal"},
+    }
+    recipes = [
+        recipe.edit({"model": {**model, "norm": norm}, "optimizer.lr": lr, "seed": seed})
+        for norm in ("none", "batch")
+        for lr in RATES
+        for seed in range(seeds)
+    ]
+    runs = ravine.train_many(recipes, out=item.out("rates"), quiet=True)
+    accuracy = np.array([run.metrics["val_accuracy"] for run in runs]).reshape(
+        2, len(RATES), seeds, -1
+    )
+    last = accuracy[..., -1]
+    reached = np.where(accuracy >= 0.9, np.arange(1, epochs + 1), 3 * epochs).min(
+        -1
+    )  # [2, rates, S]: the first epoch
+    first = reached.mean(-1).argmin(-1)
+    factor = reached[0, first[0]] / reached[1, first[1]]
+    item.claim(
+        "epochs to 90 %, without / with batch norm, each at its best rate", factor, above=1.2
+    )
+    works = last.mean(-1) > 0.6 * last.max()
+    highest = [max(np.array(RATES)[works[n]], default=RATES[0]) for n in (0, 1)]
+    item.claim(
+        "highest rate that reaches 60 % of the best accuracy, with / without",
+        highest[1] / highest[0],
+        above=0.9,
+    )
+
+    small = ravine.Recipe(
+        data={"source": "digits", "validation": 0.75, "preprocess": ["standardize"]},
+        optimizer="momentum",
+        stop={"after": f"{item.size(5, 4)}ep"},
+    )
+    by_size = {}
+    for batch in BATCHES:
+        base = small.edit(
+            {"data.batch": batch, "optimizer.lr": 0.02 * batch / 64, "data.last_batch": "drop"}
+        )
+        arms = [
+            base.edit({"model": convolutional(norm), "seed": s})
+            for norm in NORMS
+            for s in range(seeds)
+        ]
+        found = ravine.train_many(arms, out=item.out(f"batch{batch}"), quiet=True, test=False)
+        by_size[batch] = 100 - 100 * np.array(
+            [run.result["val_accuracy"] for run in found]
+        ).reshape(len(NORMS), seeds)
+    errors = np.array(list(by_size.values()))  # [batches, norms, S]
+    item.claim(
+        "error of batch norm minus group norm with 2 samples, points",
+        errors[-1, 0] - errors[-1, 1],
+        below=5,
+    )
+    item.claim("the same with 64 samples", errors[0, 0] - errors[0, 1], below=3)
+
+    figure, (rates, course, sizes) = panels(1, 3, 3.7, 3.3)
+    for n, name in enumerate(("without", "batch norm")):
+        rates.plot(
+            RATES,
+            100 * last[n].mean(-1),
+            color=COLOURS[n],
+            marker=MARKERS[n],
+            ls=DASHES[n],
+            label=name,
+        )
+        curve = accuracy[n, first[n]].mean(0)
+        course.plot(
+            np.arange(1, epochs + 1),
+            100 * curve,
+            color=COLOURS[n],
+            ls=DASHES[n],
+            label=f"{name}, lr {RATES[first[n]]:g}",
+        )
+    log_axis(rates, "x", RATES)
+    rates.set(
+        xlabel="learning rate",
+        ylabel="validation accuracy in %",
+        title=f"four sigmoid layers, {epochs} epochs",
+    )
+    rates.legend(loc="center left")
+    course.set(xlabel="epoch", ylabel="validation accuracy in %", title="each at its best rate")
+    course.legend(loc="center right")
+    for k, norm in enumerate(NORMS):
+        sizes.plot(
+            BATCHES,
+            errors[:, k].mean(-1),
+            color=COLOURS[k + 2],
+            marker=MARKERS[k],
+            ls=DASHES[k],
+            label=norm.replace("_", " "),
+        )
+    log_axis(sizes, "x", BATCHES)
+    sizes.set(
+        xlabel="samples in a batch",
+        ylabel="validation error in %",
+        title="as many epochs each, lr by batch",
+        xticks=BATCHES,
+    )
+    sizes.set_xticklabels([str(b) for b in BATCHES])
+    sizes.legend()
+    return figure
