@@ -78,7 +78,7 @@ def save_animation(figure: Figure, frame: Callable[[int], object], count: int, t
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    moving = FuncAnimation(figure, frame, frames=count, init_func=lambda: ())  # type: ignore[arg-type,return-value]
+    moving = FuncAnimation(figure, frame, frames=count, init_func=lambda: ())  # type: ignore[arg-type]
     moving.save(to.with_suffix(".gif"), PillowWriter(fps=10), dpi=80)
 
 
