@@ -2,8 +2,8 @@
 
 ``python bench/streaming.py`` writes the data to a temporary folder, trains on them in processes that
 may take 640 MiB beside their code (``RLIMIT_AS``, as by ``ulimit -v``) and in processes without a
-limit, in turn, and prints for each the samples per second of its last epoch, and a sum of the weights, which is equal
-where order and bits were. The first limited process decodes the data; the others are warm.
+limit, in turn, and prints for each the samples per second of its steps, and a sum of the weights, which is equal
+where order and bits were. The data are read or decoded before the first step.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 LIMIT = 640  # MiB beside the code
+JPEG, TABLE = "JPEG files", "a Parquet table"
 WORKS: dict[str, dict[str, Any]] = {
-    "60,000 JPEG files": {
+    JPEG: {
+        "after": "400it",
         "data": {"source": "folder:{place}/images", "batch": 128, "augment": ["flip"]},
         "model": {
             "layers": [
@@ -36,7 +38,8 @@ WORKS: dict[str, dict[str, Any]] = {
             ]
         },
     },
-    "a Parquet table": {
+    TABLE: {
+        "after": "1500it",
         "data": {"source": "parquet:{place}/table.parquet", "batch": 256},
         "model": {"kind": "mlp", "hidden": [256, 256]},
     },
@@ -74,7 +77,7 @@ def write_table(place: Path, rows: int) -> None:
 
 
 def train(name: str, place: str, limit: int | None) -> dict[str, Any]:
-    """Two epochs in this process; the second one's speed."""
+    """Some steps in this process, and their speed."""
     import resource
 
     import torch
@@ -86,7 +89,8 @@ def train(name: str, place: str, limit: int | None) -> dict[str, Any]:
     torch.set_num_threads(1)
     work = json.loads(json.dumps(WORKS[name]).replace("{place}", place))
     work["data"] |= {"validation": 0.0, "test": 0.0, "last_batch": "drop"}
-    recipe = ravine.Recipe(**work, stop={"after": "2ep"}, precision="float32", threads=1)
+    after = work.pop("after")
+    recipe = ravine.Recipe(**work, stop={"after": after}, precision="float32", threads=1)
     if limit is not None:
         used = re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())
         most = 1024 * int(used[1] if used else 0) + (limit << 20)
@@ -94,9 +98,8 @@ def train(name: str, place: str, limit: int | None) -> dict[str, Any]:
     out = tempfile.mkdtemp(dir=place)
     (run,) = ravine.train_many([recipe], out=f"{out}/run", quiet=True)
     with RunDir.open(run.directory) as rundir:
-        first, last = (row["seconds"] for row in rundir.epochs(0, clock=True)[-2:])
-        steps = rundir.done // 2
-    speed = steps * work["data"]["batch"] / (last - first)
+        seconds = rundir.epochs(0, clock=True)[-1]["seconds"]
+        speed = rundir.done * work["data"]["batch"] / seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {"samples/s": round(speed), "MiB": peak, "weights": run.theta.double().sum().item()}
 
@@ -106,6 +109,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", choices=WORKS, nargs="+", default=list(WORKS))
     parser.add_argument("--one", nargs=2, metavar=("WORK", "PLACE"), help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -113,9 +117,11 @@ def main() -> None:
         print(json.dumps(train(*options.one, options.limit)))
         return
     with tempfile.TemporaryDirectory() as place:
-        write_images(Path(place) / "images", options.images)
-        write_table(Path(place) / "table.parquet", options.rows)
-        for name in WORKS:
+        for name in options.work:
+            if name == JPEG:
+                write_images(Path(place) / "images", options.images)
+            else:
+                write_table(Path(place) / "table.parquet", options.rows)
             for turn in range(options.rounds):
                 for limit in ([], ["--limit", str(LIMIT)]):
                     words = [sys.executable, __file__, "--one", name, place, *limit]
