@@ -23,7 +23,8 @@ import ravine
 from ravine import InputError, Recipe
 from ravine.data import room
 from ravine.data.pipeline import Pipeline
-from ravine.data.read.row_file import FileRows
+from ravine.data.read import row_file
+from ravine.data.read.row_file import FileRows, RowFile
 from ravine.recipe import Data
 from ravine.starters.guess import guess
 
@@ -320,17 +321,18 @@ def test_what_lies_at_a_path_is_known(tmp_path):
         assert guess(first).source == {"kind": kind, "path": str(first)}
 
 
-def test_reading_ahead_holds_no_more_than_a_few_blocks(tmp_path, monkeypatch):
+def test_reading_ahead_announces_a_few_blocks_and_holds_one(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "MOST_BYTES", 0)
     pipeline = Pipeline(Data(source=write_parquet(tmp_path / "data"), batch=4))
-    part = pipeline.part("train")
-    taken = []
+    part, announced, read = pipeline.part("train"), [], []
+    whole = RowFile.read
+    monkeypatch.setattr(RowFile, "announce", lambda self, places: announced.append(places))
     monkeypatch.setattr(
-        FileRows, "fetch", lambda self, index: (taken.append(len(index)), (index, index))[1]
+        RowFile, "read", lambda self, places: (read.append(places), whole(self, places))[1]
     )
-    monkeypatch.setattr("ravine.data.read.row_file.BLOCK_BYTES", 1)
-    steps = part.steps(pipeline._order, 0)
-    for _ in itertools.islice(steps, 3):
+    monkeypatch.setattr(row_file, "BLOCK_BYTES", 1)
+    for _ in itertools.islice(part.steps(pipeline._order, 0), 3):
         pass
-    steps.close()
-    assert sum(taken) <= 4 * (3 + 6)
+    assert len(read) == 3
+    assert len(announced) == 3 + row_file.AHEAD
+    assert all(torch.equal(a, b) for a, b in zip(announced, read, strict=False))

@@ -14,7 +14,6 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -35,7 +34,7 @@ from ravine.files import atomic, write_text
 
 DISK_SHARE = 0.5  # of the free disk that one file may take
 BLOCK_BYTES = 1 << 20  # of the batches that are read in one go
-AHEAD = 4  # blocks that are read while earlier ones are trained on
+AHEAD = 4  # blocks that the system brings from the disk while earlier ones are trained on
 
 
 @dataclass
@@ -67,6 +66,13 @@ class RowFile:
         for start, end in zip(starts, [*ends.tolist(), len(rows)], strict=True):
             self._fill(into[start * size : end * size], int(rows[start]) * size)
         return torch.from_numpy(out)
+
+    def announce(self, places: Tensor) -> None:
+        """Tell the system that rows will be read, where it takes such hints."""
+        if hasattr(os, "posix_fadvise"):
+            handle, size = self._file.fileno(), self.row_bytes
+            for place in places.tolist():
+                os.posix_fadvise(handle, place * size, size, os.POSIX_FADV_WILLNEED)
 
     def _fill(self, into: memoryview, offset: int) -> None:
         while len(into):
@@ -110,20 +116,21 @@ class FileRows(Items):
         return replace(self, index=self.index[index], y=self.y[index], labels=self.y[index])
 
     def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Raw batches of the steps from ``first`` on, without end; a thread reads ahead."""
+        """Raw batches of the steps from ``first`` on, without end. The system is told which rows
+        come next, and brings them from the disk while earlier ones are trained on; a thread that
+        reads would compete with the steps for the interpreter, row by row."""
         block = max(1, BLOCK_BYTES // max(1, self.dataset.row_bytes * order.batch))
-        with ThreadPoolExecutor(1) as pool:
-            ahead: deque[tuple[list[Tensor], Future]] = deque()
-            while True:
-                while len(ahead) <= AHEAD:
-                    # the order is this thread's
-                    rows = [order.rows(step).cpu() for step in range(first, first + block)]
-                    ahead.append((rows, pool.submit(self.fetch, torch.cat(rows))))
-                    first += block
-                rows, read = ahead.popleft()
-                sizes = [len(each) for each in rows]
-                x, y = read.result()
-                yield from zip(x.split(sizes), y.split(sizes), rows, strict=True)
+        ahead: deque[list[Tensor]] = deque()
+        while True:
+            while len(ahead) <= AHEAD:
+                rows = [order.rows(step).cpu() for step in range(first, first + block)]
+                self.dataset.announce(self.index[torch.cat(rows)])
+                ahead.append(rows)
+                first += block
+            rows = ahead.popleft()
+            sizes = [len(each) for each in rows]
+            x, y = self.fetch(torch.cat(rows))
+            yield from zip(x.split(sizes), y.split(sizes), rows, strict=True)
 
 
 def on_disk(size: int) -> bool:
