@@ -482,3 +482,58 @@ def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.warns(UserWarning, match=r"needs about .* and 100 bytes are free"):
         ravine.train(data="blobs", epochs=1, out=tmp_path / "run", quiet=True, doctor=False)
+
+
+# --- old runs, and what is refused before anything is made ----------------------------------------
+
+OLD = sorted((Path(__file__).parent / "old_runs").iterdir())
+
+
+@pytest.mark.parametrize("old", OLD, ids=lambda path: path.name)
+def test_a_run_of_every_form_opens(tmp_path, old):
+    """Form 1 was written at commit 5b0b5a9, form 2 signs recipe.json and the measurements."""
+    shutil.copytree(old, tmp_path / "run")
+    run = ravine.Run(tmp_path / "run")
+    assert run.result["test_accuracy"] == 0.585
+    assert run.predict(np.zeros((2, 2))).shape == (2,)
+    assert len(run.losses) == 12
+    if old.name == "form-1":  # of another way to run: it would not go on to the same bits
+        with pytest.raises(InputError, match="go on with the version of Ravine that began the run"):
+            ravine.resume(tmp_path / "run", after="3ep", quiet=True)
+        return
+    (longer,) = ravine.resume(tmp_path / "run", after="3ep", quiet=True)
+    assert len(longer.losses) == 18
+    assert longer.losses[:12].tolist() == run.losses[:12].tolist()
+
+
+def test_slots_are_a_members_own(tmp_path):
+    """Where a member would go back to is not a slot, though it may have as many rows."""
+    recipe = ravine.Recipe(
+        data={"source": "blobs"},
+        model="softmax",
+        stop={"after": "2ep", "on_trouble": "rollback"},
+    )
+    run = ravine.train(recipe, out=tmp_path / "run", quiet=True, doctor=False)
+    assert not [name for name in run.slots if name.startswith(("good/", "epoch_"))]
+    assert "theta" in run.slots
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["--set", "threads=100000"], ["threads", "100000", "at most 1024"]),
+        (["--set", "model.hidden=[100000000000]"], ["ravine:"]),
+        (["--out", "taken/run"], ["taken"]),
+        (["--out", "/proc/none/run"], ["/proc/none"]),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_anything_is_made(tmp_path, monkeypatch, line, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    model = ["--set", "model=mlp", "--set", "data.source=digits", "--epochs", "1"]
+    done = CliRunner().invoke(app, ["train", *model, *line, "--quiet"])
+    assert done.exit_code in (1, 2), done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    for word in words:
+        assert word in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

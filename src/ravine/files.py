@@ -92,6 +92,8 @@ def trouble(error: BaseException) -> str | None:
         )
         return _TROUBLES[error.errno] + where
     text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return f"not enough memory ({' '.join(text.split())[:200]}): a smaller model, batch or data fits"
     found = next((what for says, what in _SAYS.items() if says in text), None)
     return None if found is None else f"{found} ({' '.join(text.split())[:200]})"
 

@@ -171,7 +171,10 @@ class Stored:
         return {
             name: tensor[row]
             for name, tensor in arrays.items()
-            if tensor.dim() and len(tensor) == len(facts["members"])
+            # what belongs to single members (where one goes back to) or to steps has no rows
+            if not name.startswith(("good/", "epoch_"))
+            and tensor.dim()
+            and len(tensor) == len(facts["members"])
         }
 
     @property
