@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from ravine.bounded import MOST_RECIPE, parse_json, parse_toml, read_text
 from ravine.catalogue import (
@@ -39,13 +39,7 @@ from ravine.catalogue.part import Part, table_class
 from ravine.errors import InputError, unknown
 from ravine.recipe.sections import Average, Clip, Data, Ranks, Regularize, Several, Start, Stop
 
-MOST_THREADS = 1024
-
-
-def _as_many_as_machines_have(threads: Any) -> Any:
-    if threads != "auto" and threads > MOST_THREADS:  # PyTorch would end the process
-        raise InputError("", got=threads, expected=f'at most {MOST_THREADS}, or "auto"')
-    return threads
+MOST_THREADS = 1024  # with far more PyTorch ends the process
 
 
 class Recipe(Part):
@@ -77,7 +71,7 @@ class Recipe(Part):
     metrics: Annotated[tuple[Metric, ...], Several()] = ()
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[Count | Literal["auto"], AfterValidator(_as_many_as_machines_have)] = "auto"
+    threads: Annotated[Count, Field(le=MOST_THREADS)] | Literal["auto"] = "auto"
 
     # --- in and out -------------------------------------------------------------------------------
 
