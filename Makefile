@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: run test test-slow test-all lint docs clean
+.PHONY: run test test-slow test-all lint docs site clean
 
 run: .venv/.ravine
 	$(BIN)/ravine train
@@ -31,8 +31,11 @@ lint: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/python docs/build.py
 
+site: .venv/.dev
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv dist
+	rm -rf .venv dist site
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -42,5 +45,5 @@ $(BIN)/python:
 	touch $@
 
 .venv/.dev: .venv/.ravine
-	$(INSTALL) -e '.[dev,web,tensorboard,mlflow,wandb,onnx,optuna,interop,frames,parquet,ray]'
+	$(INSTALL) -e '.[dev,docs,web,tensorboard,mlflow,wandb,onnx,optuna,interop,frames,parquet,ray]'
 	touch $@

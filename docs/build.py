@@ -32,6 +32,7 @@ claims on smaller sizes, `--list` says what there is. A claim that is false on y
 its line says what was seen.
 """
 DOCTOR = Path(__file__).parent / "doctor.md"
+API_PAGE = Path(__file__).parent / "api.md"
 FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
 RASTER = ("source", "preprocess", "augment", "layer")  # figures of pixels, or of many points
 KINDS = {
@@ -167,7 +168,43 @@ def pages() -> dict[Path, str]:
     """Every page, by its path."""
     found = {PAGES / f"{kind}.md": page(kind) for kind in FILES}
     found |= {PAGES / "index.md": index(), PAGES / "recipe.md": recipe_page()}
-    return {**found, DOCTOR: findings(), **gallery_pages()}
+    return {**found, DOCTOR: findings(), API_PAGE: api(), **gallery_pages()}
+
+
+API = {  # every public name, by what it is for; tests/test_site.py compares the page with ravine.__all__
+    "Training": ("train", "train_many", "resume", "Run"),
+    "Recipes and techniques": ("Recipe", "technique", "scaled_lr"),
+    "The doctor": ("diagnose", "prove", "watch"),
+    "Studies": (
+        "search",
+        "compare",
+        "lr",
+        "ensemble",
+        "Ensemble",
+        "advise",
+        "babysit",
+        "features",
+        "gradcheck",
+        "landscape",
+        "lottery",
+        "signals",
+    ),
+}
+
+
+def api() -> str:
+    """The page of all public names: mkdocstrings writes it from the docstrings when the site is built."""
+    homes = {name: f"ravine.{home}.{name}" for name, home in ravine._HOMES.items()}
+    places = {name: homes.get(name, f"ravine.study.{name}.study.{name}") for name in ravine.__all__}
+    grouped = [name for names in API.values() for name in names]
+    groups = {**API, "With other libraries": tuple(n for n in ravine.__all__ if n not in grouped)}
+    parts = [
+        "# API",
+        "Every public name of the package `ravine`: `import ravine`, then `ravine.train(…)`.",
+    ]
+    for title, names in groups.items():
+        parts += [f"## {title}", *(f"::: {places[name]}" for name in names if name in places)]
+    return "\n\n".join(parts) + "\n"
 
 
 def index() -> str:

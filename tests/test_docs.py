@@ -27,7 +27,12 @@ def test_pages_are_what_the_sources_say(build):
         assert path.read_text(encoding="utf-8") == text, (
             f"{path.name} is out of date: run `make docs`"
         )
-    generated = {*build.PAGES.glob("*.md"), *build.GALLERY.glob("*.md"), build.DOCTOR}
+    generated = {
+        *build.PAGES.glob("*.md"),
+        *build.GALLERY.glob("*.md"),
+        build.DOCTOR,
+        build.API_PAGE,
+    }
     assert generated == set(build.pages())
 
 

@@ -253,3 +253,25 @@ def test_a_million_rows_are_made_short(tmp_path):
         assert len(answer.content) < 300_000
     (val,) = [line for line in lines if line["metric"] == "val_loss"]
     assert val["x"][-1] == 99_999
+
+
+def test_train_serves_itself_while_it_trains(tmp_path):
+    arguments = [
+        "train",
+        "--serve",
+        "--set",
+        "model.kind=mlp",
+        "--epochs",
+        "1",
+        "--out",
+        "runs/one",
+    ]
+    command = [sys.executable, "-m", "ravine", *arguments, "--set", "threads=1"]
+    said = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    address = re.search(
+        r"at http://127\.0\.0\.1:(\d+)/\?token=\S+  until training ends", said.stderr
+    )
+    with pytest.raises(urllib.error.URLError):  # it has ended with the training
+        urllib.request.urlopen(f"http://127.0.0.1:{address[1]}/", timeout=5)

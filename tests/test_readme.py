@@ -62,10 +62,9 @@ MADE = {
     "Your own images": photos,
     "Your own table": houses,
     "Your own text": book,
-    "A recipe": book,
     "Your own module": nothing,
 }
-QUESTIONS = {"What is wrong with it": "sick ['lr_too_low'", "Many runs at once": ""}
+QUESTIONS = {"What is wrong with it": "", "Many runs at once": ""}
 SEVERAL = "Several processes"
 
 

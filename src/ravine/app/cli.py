@@ -129,6 +129,7 @@ def train(
             help="Of a table: say what a linear model and gradient boosting reach.",
         ),
     ] = True,
+    serve: live.Serve = False,
     open_: Open = False,
     verbose: Verbose = False,
     ranks: RanksOption = None,
@@ -143,14 +144,9 @@ def train(
 
     first = start.recipe
     recipes = [first.edit({"seed": first.seed + i}) for i in range(seeds)] if seeds > 1 else [first]
-    runs = train_many(
-        recipes,
-        out=out,
-        quiet=quiet or json_,
-        doctor=doctor,
-        written=start.to_toml(),
-        track=trackers(track),
-    )
+    options: dict[str, Any] = {"doctor": doctor, "written": start.to_toml()}
+    with live.beside(out, serve):
+        runs = train_many(recipes, out=out, quiet=quiet or json_, track=trackers(track), **options)
     _finish(runs, quiet, json_, baselines=baselines, verbose=verbose)
     _open_report(runs[0], open_)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ravine.app.options import Json, Member, Open, RunArgument, edits_of, print_json
+
+Serve = Annotated[bool, typer.Option("--serve", help="Show it on a live page while it trains.")]
 
 
 def serve(
@@ -44,6 +49,24 @@ def ui(
     from ravine.report.server import serve as serve_
 
     serve_(directory, port=0, open_=True)
+
+
+@contextmanager
+def beside(out: Path | None, wanted: bool) -> Iterator[None]:
+    """Within it a process of its own serves the runs beside ``out``; its address is printed."""
+    if not wanted:
+        yield
+        return
+    folder = Path("runs") if out is None else out.absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ravine", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            typer.echo(line.replace("(Ctrl-C ends)", "until training ends").rstrip(), err=True)
+            yield
+        finally:
+            process.terminate()
 
 
 def set_(

@@ -50,6 +50,7 @@ def render(run: RunDir) -> str:
         .render(
             run=run,
             path=str(run.path),
+            has_recipe_file=(run.path / "recipe.toml").is_file(),
             state="diverged" if seen.diverged == len(seen.members) else seen.state,
             seen=seen,
             sentences=overview.sentences(seen),

@@ -172,7 +172,7 @@ def expected_cost(
     costs: tuple[tuple[NonNegative, ...], ...],
     input: Literal["logits", "probabilities"] = "logits",
 ) -> SampleLoss:
-    """A cost matrix: sum_k C[y][k] p_k, the expected cost of answering k by the model's
+    """A cost matrix: sum_k C_yk p_k, the expected cost of answering k by the model's
     probabilities when y is true.
 
     With C = 1 off the diagonal it is 1 - p_y, a smooth form of the 0/1 error.
@@ -195,7 +195,7 @@ def multi_task(
     sizes: tuple[Count, ...],
     weights: PerMember[tuple[NonNegative, ...]] | None = None,
 ) -> SampleLoss:
-    """A weighted sum of several targets' losses: sum_h weights[h] * losses[h](outputs of head h,
+    """A weighted sum of several targets' losses: sum_h weights_h * losses_h(outputs of head h,
     target h).
 
     The model's outputs, side by side, are cut into heads of ``sizes``; the target's columns

@@ -50,7 +50,8 @@ def lr(
 
     >>> recipe = Recipe(data={"source": "blobs"}, model="softmax", optimizer="sgd")
     >>> found = lr(recipe, rates=6, after="30it", quiet=True, out=tmp / "lr")
-    >>> found["range"][0] <= found["suggested"] <= found["range"][1]
+    >>> low, high = found["range"]
+    >>> low <= found["suggested"] <= high
     True
     """
     if not low < high:
