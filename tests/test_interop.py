@@ -33,6 +33,7 @@ QUICK = {
     "check_dont_overwrite_attributes",
     "check_n_features_in",
     "check_fit1d",
+    "check_estimators_unfitted",
     "check_estimators_nan_inf",
     "check_dict_unchanged",
     "check_estimators_pickle",

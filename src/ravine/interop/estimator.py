@@ -265,7 +265,8 @@ class RavineRegressor(RegressorMixin, _Estimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Values [N] or [N, K]."""
-        values = self._answers().values(self._outputs(X)).double().numpy()
+        outputs = self._outputs(X)
+        values = self._answers().values(outputs).double().numpy()
         found = values.reshape(-1, len(self._center)) * self._scale + self._center
         return found[:, 0] if self._flat else found
 
