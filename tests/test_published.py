@@ -10,6 +10,8 @@ import types
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -20,7 +22,9 @@ from ravine.engine.heads import body_patterns
 from ravine.engine.published import completed
 from ravine.errors import InputError
 from ravine.nn.models.published import Published
+from ravine.nn.models.resnet import resnet18
 from ravine.recipe import Recipe
+from ravine.starters.starter import starter
 
 transformers = pytest.importorskip("transformers")
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
@@ -238,3 +242,30 @@ def test_timm_is_asked_for_network_and_normalisation(images, tmp_path, monkeypat
     assert isinstance(run.model, Published)
     torch.testing.assert_close(run.model.body[0].weight, published[0].weight, atol=1e-6, rtol=0)
     assert run.model.body[3].weight.shape == (3, 4)
+
+
+@pytest.mark.parametrize(("config", "mean"), [(None, 0.485), ({"mean": MEAN, "std": STD}, 0.5)])
+def test_weights_of_the_catalogues_networks_bring_their_normalisation(config, mean, tmp_path):
+    """What lies beside the weights says it, as timm's repositories do; else it is ImageNet's."""
+    for name, value in (("cat", 40), ("dog", 200)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            colour = (value, number, 90)
+            Image.new("RGB", (20, 16), colour).save(tmp_path / "pets" / name / f"{number}.png")
+    weights = tmp_path / "published" / "model.safetensors"
+    weights.parent.mkdir()
+    save_file(resnet18((3, 64, 64), 5, width=8).state_dict(), weights)
+    if config:
+        weights.with_name("config.json").write_text(json.dumps({"pretrained_cfg": config}))
+    edits = {"model": {"kind": "resnet18", "width": 8}, "start.weights": str(weights)}
+    found = starter({"kind": "folder", "path": str(tmp_path / "pets")}, edits, minutes=0.1)
+    scale, normal = found.recipe.data.preprocess
+    assert scale.kind == "rescale"
+    assert normal.kind == "normalize"
+    assert normal.mean[0] == mean
+    own = starter(
+        {"kind": "folder", "path": str(tmp_path / "pets")},
+        edits | {"data.preprocess": ["standardize"]},
+        minutes=0.1,
+    )
+    assert [part.kind for part in own.recipe.data.preprocess] == ["standardize"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ravine import bounded
 from ravine.catalogue.part import Part
 from ravine.data.read import hub
 from ravine.data.read.weights import read_weights
@@ -18,6 +19,7 @@ from ravine.recipe import Recipe
 
 KINDS = ("hf", "timm")
 _WEIGHTS = "model.safetensors"
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # of config.json: what says nothing of the network's form, or is set for the data
 _LEFT_OUT = (
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "num_labels",
@@ -63,7 +65,7 @@ def _of_hf(part: Part) -> tuple[dict[str, Any], str]:
     directory = Path(part.name).expanduser()
     weights = str(directory / _WEIGHTS) if directory.is_dir() else hub.PREFIX + part.name
     config = json.loads(_file(part.name, weights, "config.json").read_text(encoding="utf-8"))
-    images = json.loads(_preprocessing(part.name, weights))
+    images = _optional(part.name, weights, "preprocessor_config.json")
     plain = {name: value for name, value in config.items() if name not in _LEFT_OUT}
     size = images.get("crop_size") or images.get("size") or config.get("image_size")
     return {
@@ -74,17 +76,26 @@ def _of_hf(part: Part) -> tuple[dict[str, Any], str]:
     }, weights
 
 
-def _preprocessing(name: str, weights: str) -> str:
-    """The content of preprocessor_config.json; of a repository without one, of nothing."""
-    file = "preprocessor_config.json"
+def image_statistics(weights: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, of images between 0 and 1, that published
+    weights were trained with: those of the config.json beside them (timm's ``pretrained_cfg``), or
+    ImageNet's, which nearly all published image networks have."""
+    config = _optional(weights, weights, "config.json")
+    config = config.get("pretrained_cfg", config)
+    return config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
+
+
+def _optional(name: str, weights: str, file: str) -> dict[str, Any]:
+    """The content of a JSON file beside the weights; of a place without it, nothing."""
     if not hub.is_hub(weights) and not Path(weights).with_name(file).is_file():
-        return "{}"
+        return {}
     try:
-        return _file(name, weights, file).read_text(encoding="utf-8")
+        found = bounded.parse_json(_file(name, weights, file).read_text(encoding="utf-8"), file)
     except RavineError as error:
         if "404" in str(error):
-            return "{}"
+            return {}
         raise
+    return found if isinstance(found, dict) else {}
 
 
 def _file(name: str, weights: str, file: str) -> Path:

@@ -136,6 +136,11 @@ def _tune(made: Draft, facts: Facts, base: Recipe, pipeline: Pipeline) -> None:
     tuned(facts, made, body_patterns(net), layers)
     for given in (made.fields, made.why):  # its own was taken over
         given.pop("data.preprocess", None)
+    if not finetune.is_run(base.start.weights) and part.kind not in published.KINDS:
+        mean, std = published.image_statistics(str(base.start.weights))
+        if facts.kind == "images" and pipeline.raw_shape[0] == len(mean) == len(std):
+            scaled = [{"kind": "rescale"}, {"kind": "normalize", "mean": mean, "std": std}]
+            made.set("data.preprocess", scaled, "as the images were that these weights learnt from")
     made.why |= {
         "start.weights": "training goes on from these weights",
         "start.head": f"a new last layer for {facts.outputs} outputs",
