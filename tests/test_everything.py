@@ -4,12 +4,16 @@ bit."""
 from __future__ import annotations
 
 import copy
+import tarfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import ravine
 from ravine import Recipe
@@ -105,6 +109,8 @@ SAID: dict[str, dict[str, Any]] = {
         "folder": {"path": "@images"},
         "idx": {"path": "@images.idx"},
         "npz": {"path": "@arrays.npz"},
+        "parquet": {"path": "@rows.parquet"},
+        "shards": {"path": "@shards.tar"},
         "text": {"path": "@text.txt", "length": 8},
         "texts": {"path": "@texts", "length": 6, "buckets": 50},
         "shakespeare": {"length": 8},
@@ -349,8 +355,6 @@ def recipes(kind: str, name: str, files: Path) -> tuple[list[Recipe], Any]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """What the sources read."""
-    from PIL import Image
-
     here = tmp_path_factory.mktemp("files")
     (here / "text.txt").write_text(TEXT)
     lines = [
@@ -359,12 +363,22 @@ def files(tmp_path_factory) -> Path:
     ]
     (here / "rows.csv").write_text("\n".join(["p,q,r,s,t,u,class", *lines]) + "\n")
     np.savez(here / "arrays.npz", x=INPUTS["vector"], y=CLASS)
+    columns = {f"x{k}": column for k, column in enumerate(INPUTS["vector"].T)}
+    pd.DataFrame({**columns, "class": CLASS}).to_parquet(here / "rows.parquet")
     pixels = DRAW.integers(0, 256, size=(N, 8, 8)).astype(np.uint8)
     header = bytes([0, 0, 8, 3]) + b"".join(int(n).to_bytes(4, "big") for n in pixels.shape)
     (here / "images.idx").write_bytes(header + pixels.tobytes())
     (here / "labels.idx").write_bytes(
         bytes([0, 0, 8, 1]) + N.to_bytes(4, "big") + CLASS.astype(np.uint8).tobytes()
     )
+    with tarfile.open(here / "shards.tar", "w") as shard:
+        for k in range(N):
+            picture = BytesIO()
+            Image.fromarray(pixels[k]).save(picture, "png")
+            for end, content in (("png", picture.getvalue()), ("cls", str(CLASS[k]).encode())):
+                member = tarfile.TarInfo(f"{k:04d}.{end}")
+                member.size = len(content)
+                shard.addfile(member, BytesIO(content))
     for k in range(N):
         folder = here / "images" / "abc"[CLASS[k]]
         folder.mkdir(parents=True, exist_ok=True)

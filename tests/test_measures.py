@@ -15,7 +15,7 @@ from ravine.catalogue import find, make, table
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.stopping import Stopping
 from ravine.optim.rows.planned_rates import Schedules
-from ravine.report import overview, run_page, server
+from ravine.report import overview, run_index, run_page
 from ravine.rundir import RunDir
 from ravine.study import measuring
 from ravine.study.live import LiveTable
@@ -183,7 +183,7 @@ def test_the_server_sends_titles_and_directions(tmp_path):
     with RunDir.create(tmp_path / "run", [Recipe()], facts={}) as run:
         row = {"member": 0, "epoch": 1.0, "step": 1, "seconds": 1.0, "train_loss": 1.0}
         run.add_epochs([row | dict.fromkeys(names, 0.5)])
-        sent = json.loads(json.dumps(server.row(run)))
+        sent = json.loads(json.dumps(run_index.row(run)))
     assert sent["headline"] == {"value": 0.5, "text": "50.00 % accuracy (val)"}
     for name in names:
         what = name.removeprefix("val_")
@@ -194,5 +194,5 @@ def test_the_server_sends_titles_and_directions(tmp_path):
             assert found["better"] == ("min" if good < bad else "max")
     assert sent["measures"]["lr"]["better"] is None
     assert sent["measures"]["top_k"]["percent"]
-    page = (server._WEB / "index.js").read_text(encoding="utf-8")
+    page = (run_page._WEB / "index.js").read_text(encoding="utf-8")
     assert "accuracy" not in page  # the page knows no metric of its own

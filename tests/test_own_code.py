@@ -250,20 +250,24 @@ def test_resume_of_an_own_optimizer_is_bit_for_bit(tmp_path):
         for s in range(3)
     ]
     whole = ravine.train_many(recipes, out=tmp_path / "whole", quiet=True)
+    from ravine.engine.begin import facts_of
     from ravine.engine.directory_record import describe, record_of
     from ravine.engine.loop.loop import TrainingLoop
     from ravine.engine.programs import programs_of
+    from ravine.engine.ranks.ranks import ALONE
     from ravine.rundir import RunDir
-    from ravine.training import _facts
 
     programs = programs_of(recipes)
     rundir = RunDir.create(
         tmp_path / "cut",
         recipes,
-        facts=_facts(programs, [[0, 1, 2]], group=None, width=None, halving=None, trace=()),
+        facts=facts_of(
+            programs, [[0, 1, 2]], ALONE, group=None, width=None, halving=None, trace=()
+        ),
     )
-    describe(programs[0], rundir)
-    loop = TrainingLoop(programs[0], record_of(rundir)(programs[0]))
+    record = record_of(rundir)(programs[0])
+    describe(programs[0], record)
+    loop = TrainingLoop(programs[0], record)
     loop.advance(11)  # in the middle of an epoch
     loop.save()
     rundir.close()

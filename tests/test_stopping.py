@@ -287,14 +287,14 @@ def interrupted(place, **said):
     def stop(progress):
         signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(RavineError, match=f"ravine resume {place / 'run'} continues it"):
+    with pytest.raises(RavineError, match=r"ravine\.resume\('.*run', data=…\) continues it"):
         ravine.train_many([recipe], data=(X, Y), out=place / "run", report=stop)
     return place / "run", recipe
 
 
 def test_sigterm_leaves_a_run_that_goes_on_to_the_same_bits(tmp_path):
     cut, recipe = interrupted(tmp_path, stop={"after": "2ep"})
-    with pytest.raises(RavineError, match="has not ended; ravine resume"):
+    with pytest.raises(RavineError, match=r"has not ended; ravine\.resume"):
         _ = ravine.Run(cut).result
     resumed = ravine.resume(cut, data=(X, Y), quiet=True)[0]
     whole = ravine.train(recipe, data=(X, Y), out=tmp_path / "whole", quiet=True)

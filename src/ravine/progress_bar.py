@@ -12,14 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from ravine import measures
 from ravine.recipe import Recipe, fields
 from ravine.report.overview import show_value, varying
-from ravine.terminal import GAP, Field, can_show, console, display, fitted, in_notebook, sparkline
+from ravine.terminal import (
+    GAP,
+    Console,
+    Field,
+    can_show,
+    console,
+    display,
+    fitted,
+    in_notebook,
+    sparkline,
+)
 
 if TYPE_CHECKING:
     from ravine.engine.loop.progress import Progress as Now

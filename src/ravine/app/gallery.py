@@ -9,6 +9,7 @@ import typer
 
 from ravine.app.options import Json, print_json
 from ravine.errors import InputError, RavineError
+from ravine.terminal import console
 
 
 def gallery(
@@ -68,7 +69,6 @@ def _line(found: dict[str, Any]) -> str:
 
 
 def _table(results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("", "item", show_lines=True)
@@ -85,7 +85,7 @@ def _table(results: list[dict[str, Any]]) -> None:
             "true" if found["true"] else "FALSE",
             f"{found['seconds']:.1f}",
         )
-    Console(stderr=True).print(table)
+    console().print(table)
 
 
 ALL = [gallery]

@@ -44,5 +44,8 @@ def _trusting(trust: bool) -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"ravine: {message}", err=True)
+    from ravine.engine.ranks.launcher import first_to_say  # it brings torch's launcher
+
+    if first_to_say(message):  # of several ranks one speaks for all
+        typer.echo(f"ravine: {message}", err=True)
     raise typer.Exit(code)

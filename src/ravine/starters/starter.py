@@ -51,7 +51,7 @@ def starter(
 
     >>> made = starter({"kind": "digits"}, minutes=0.1)
     >>> made.recipe.model.kind, made.recipe.data.batch
-    ('resnet9', 128)
+    ('resnet9', 64)
     """
     began, edits = time.perf_counter(), dict(edits or {})
     base, edits = _before(dict(source), edits)

@@ -211,7 +211,7 @@ class Order:
             _add_measurements(making / FILE, run / FILE, self.groups[number])
             _copy_program(run, making, number)
         shutil.rmtree(place, ignore_errors=True)
-        os.replace(making, place)
+        making.rename(place)
         with RunDir.open(place) as whole:
             write_report(whole)
         shutil.rmtree(self.path, ignore_errors=True)
