@@ -68,7 +68,7 @@ def test_members_share_one_opened_directory(
     alone = Run(tmp_path / "run", 3)
     assert (alone.theta == runs[3].theta).all()
     assert alone.result == runs[3].result
-    assert len(opened) == 2
+    assert len(opened) == 3
 
 
 def test_a_table_is_read_by_few_calls_a_cell(tmp_path: Path) -> None:
