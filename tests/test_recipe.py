@@ -355,6 +355,9 @@ def test_keywords():
 
 WRONG = [
     ({"optimizer.lrr": 1}, "optimizer.lrr: got 'lrr'; expected one of", "'lr'"),
+    ({"learning_rate": 0.1}, "learning_rate: got 'learning_rate'", "did you mean 'optimizer.lr'"),
+    ({"batch": 3}, "batch: got 'batch'", "did you mean 'data.batch'"),
+    ({"max_epochs": 3}, "max_epochs: got 'max_epochs'", "did you mean 'stop.after'"),
     ({"optimzer.lr": 1}, "optimzer.lr: got 'optimzer'", "did you mean 'optimizer'"),
     ({"optimizer.kind": "adamm"}, "optimizer.kind: got 'adamm'", "'adam'"),
     ({"optimizer": "adamm"}, "optimizer.kind: got 'adamm'", "'adam'"),

@@ -96,6 +96,11 @@ def unnamed_file(name: str) -> InputError | None:
     )
 
 
+def ours_of(name: object) -> tuple[str, ...]:
+    """The names that Ravine has for what another library calls so."""
+    return _ELSEWHERE.get(str(name), ())
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """The question that names the nearest of the known names, by its spelling or because another
     library calls it so; empty where none is near.
@@ -104,7 +109,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     ("did you mean 'adam' or 'adamw'?", "did you mean 'lr'?")
     """
     known = list(known)
-    close = [ours for ours in _ELSEWHERE.get(str(name), ()) if ours in known][:1]
+    close = [ours for ours in ours_of(name) if ours in known][:1]
     close = close or difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 

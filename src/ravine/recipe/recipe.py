@@ -3,6 +3,7 @@ recipes."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ from ravine.catalogue import (
 )
 from ravine.catalogue.own import PREFIX
 from ravine.catalogue.part import Part, table_class
-from ravine.errors import InputError, unknown
+from ravine.errors import InputError, ours_of, unknown
 from ravine.recipe.sections import Average, Clip, Data, Ranks, Regularize, Several, Start, Stop
 
 MOST_THREADS = 1024  # with far more PyTorch ends the process
@@ -131,6 +132,9 @@ class Recipe(Part):
         order of the changes does not matter.
         """
         edited = self.to_dict(explicit=True)
+        for path in changes:
+            if path.split(".")[0] not in type(self).model_fields:
+                raise _no_field(path, self)
         for path in sorted(changes, key=lambda path: (path.count("."), not path.endswith("kind"))):
             edited = _put(type(self), edited, path.split("."), changes[path], path)
         return type(self)(**edited)
@@ -264,6 +268,19 @@ def keyword_path(name: str, recipe: Recipe) -> str:
             return f"{section}.{name}"
         known.extend(fields)
     raise unknown("train", name, set(known) - {"kind"})
+
+
+def _no_field(path: str, recipe: Recipe) -> InputError:
+    """The error for a path that begins with no field of a recipe; with the right one, where a
+    section has a field of this name, or of the name that another library gives it."""
+    name = path.split(".")[0]
+    error = unknown(path, name, Recipe.model_fields)
+    for ours in (name, *ours_of(name)):
+        with contextlib.suppress(InputError):
+            right = keyword_path(ours, recipe) + path[len(name) :]
+            expected = "a path that begins with a section"
+            return InputError(path, got=name, expected=expected, repair=f"did you mean {right!r}?")
+    return error
 
 
 def from_keywords(recipe: Recipe, keywords: Mapping[str, Any]) -> Recipe:
