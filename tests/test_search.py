@@ -64,7 +64,7 @@ def test_distributions_are_read(text, distribution):
         (["optimizer.lr=loguniform:0:1"], "0 < LOW < HIGH"),
         (["optimizer.lr=normal:0:0"], "standard deviation > 0"),
         (["optimizer.lr=integer:0.5:2"], "whole numbers"),
-        (["optimiser.lr=uniform:0:1"], "did you mean 'optimizer'"),
+        (["optimiser.lr=uniform:0:1"], "did you mean 'optimizer.lr'"),
         (["optimizer.lr=uniform:-1:1"], "optimizer.lr"),
         ([LR, LR], "each field once"),
         (["optimizer.momentum=uniform:0:1 if optimizer.kind"], "if PATH=VALUE"),
