@@ -35,7 +35,7 @@ def convolutional(norm):
 
 
 def draw(item):
-    seeds, epochs = item.size(3, 2), item.size(12, 8)
+    seeds, epochs = item.size(5, 5), item.size(12, 8)
     recipe = ravine.Recipe(
         data={"source": "digits", "batch": 64, "preprocess": ["standardize"]},
         optimizer="sgd",

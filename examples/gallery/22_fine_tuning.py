@@ -57,12 +57,12 @@ def network(outputs):
 
 
 def draw(item):
-    seeds = item.size(8, 4)
+    seeds = item.size(8, 8)
     recipe = ravine.Recipe(
         model=network(13),
         data={"batch": 32},
         optimizer={"kind": "adam", "lr": 0.003},
-        stop={"after": f"{item.size(15, 12)}ep"},
+        stop={"after": f"{item.size(15, 15)}ep"},
     )
     related, (x, y) = letters()
     before = ravine.train(recipe, data=related, out=item.out("before"), quiet=True, doctor=False)

@@ -104,7 +104,7 @@ def draw(item):
                         "model": {"layers": CONVOLUTIONAL},
                         "data.augment": more,
                         "seed": seed,
-                        "stop.after": f"{item.size(4000, 2000) // samples * 2}ep",
+                        "stop.after": f"{4000 // samples * 2}ep",
                     }
                 ),
                 data=drawn(samples, seed),
