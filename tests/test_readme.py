@@ -65,7 +65,10 @@ MADE = {
     "Your own text": book,
     "Your own module": nothing,
 }
-QUESTIONS = {"What is wrong with it": "", "Many runs at once": ""}
+QUESTIONS = {
+    "What is wrong with it": "lr_too_low (optimizer.lr)",
+    "Many runs at once": "report: runs/lr-",
+}
 SEVERAL = "Several processes"
 
 
@@ -87,7 +90,7 @@ def run(language, code, place):
         check=False,
     )
     assert said.returncode == 0, f"{code}\n{said.stdout}\n{said.stderr}"
-    return said.stdout
+    return said.stdout + said.stderr
 
 
 @pytest.mark.parametrize("title", MADE)

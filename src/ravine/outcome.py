@@ -94,7 +94,8 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
             say(f"  {finding['cause']} It follows from {above}: repair that first.")
         else:
             for remedy in finding["remedies"][:1]:
-                tried = f" ({remedy['tried']})" if remedy.get("tried") else ""
+                tried = remedy.get("tried") or ""
+                tried = f" ({tried})" if tried not in finding["evidence"] else ""
                 say(f"  remedy: {remedy['why']}{tried}  {_typed(remedy['edits'])}".rstrip())
             say(f"  {finding['cause']} {finding['consequences'][0]}")
         say(f"  more: ravine catalogue {finding['code']}")

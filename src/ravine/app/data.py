@@ -160,7 +160,7 @@ def _print_columns(found: dict[str, Any]) -> None:
     measured = {column["name"]: column for column in found["columns"]}
     shown = Grid(title="columns", title_justify="left", expand=False)
     shown.add_column("column", max_width=18, overflow="fold")
-    shown.add_column("read as", style="bold", max_width=10)
+    shown.add_column("read as", style="bold", max_width=11)
     shown.add_column("missing", justify="right")
     shown.add_column("holds (training part) and why", ratio=1)
     for decision in found["decisions"][:60]:

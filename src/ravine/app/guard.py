@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import typer
 
+from ravine.engine.ranks.launcher import first_to_say
 from ravine.errors import RavineError
 from ravine.files import trouble
 
@@ -44,8 +45,6 @@ def _trusting(trust: bool) -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> None:
-    from ravine.engine.ranks.launcher import first_to_say  # it brings torch's launcher
-
     if first_to_say(message):  # of several ranks one speaks for all
         typer.echo(f"ravine: {message}", err=True)
     raise typer.Exit(code)
