@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 
 from ravine.catalogue.catalogue import _OWN
-from ravine.data.read import cache
+from ravine.data.download import cache
 
 hypothesis.settings.register_profile("ravine", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ravine")

@@ -31,7 +31,7 @@ from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.measure.baseline import accuracy
 from ravine.errors import RavineError
 from ravine.nn.answers import Answers
-from ravine.training import train_many
+from ravine.training.train import train_many
 
 FRESH = (501, 502, 503)  # seeds that no trial has used
 # gain of the human fix under which there is nothing to recover; of a loss, as a part of the buggy

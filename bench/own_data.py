@@ -31,9 +31,9 @@ from hand_loop import hand_tuned
 from published_data import data_folder
 
 import ravine
-from ravine.classical import classical_scores
 from ravine.data.pipeline import Pipeline
 from ravine.starters.start import start
+from ravine.training.classical import classical_scores
 
 RIVALS = ("linear model", "gradient boosting", "random forest")
 METHODS = ("ravine", *RIVALS, "PyTorch loop")

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ravine
+from ravine.data.download import published
+from ravine.data.download.cache import data_root
 from ravine.data.pipeline import Pipeline
-from ravine.data.read import published
-from ravine.data.read.cache import data_root
 from ravine.starters.start import start
 
 STEPS, BATCH, RATE = 3000, 32, 2e-3

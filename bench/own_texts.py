@@ -19,8 +19,8 @@ import numpy as np
 
 import ravine
 from ravine.catalogue import known
-from ravine.data.read import published
-from ravine.data.read.cache import data_root
+from ravine.data.download import published
+from ravine.data.download.cache import data_root
 from ravine.starters.start import start
 
 LETTERS = "abcdefghijklmnop"

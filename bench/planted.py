@@ -93,7 +93,7 @@ def digits() -> Program:
 
 @cache
 def mnist() -> Program:
-    from ravine.data.read.published import mnist as read
+    from ravine.data.download.published import mnist as read
 
     x, y = (np.asarray(part) for part in read(data_folder())["train"])
     x = x.reshape(-1, 1, 28, 28)[:4000, :, ::2, ::2].astype(np.float32)

@@ -64,7 +64,7 @@ def _f(x: np.ndarray) -> np.ndarray:
 
 @cache
 def _images(name: str) -> tuple[np.ndarray, ...]:
-    from ravine.data.read.published import cifar10, mnist
+    from ravine.data.download.published import cifar10, mnist
 
     root = data_folder()
     found = (mnist if name == "mnist" else cifar10)(root)

@@ -102,7 +102,7 @@ def picture(to: Path) -> None:
     population."""
     import drawing
 
-    from ravine.training import train_many
+    from ravine.training.train import train_many
 
     recipe = Recipe.load(Path(ravine.__file__).parent / "digits.toml")
     with tempfile.TemporaryDirectory() as folder:

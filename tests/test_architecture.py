@@ -16,17 +16,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "ravine"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {
-    "bounded",
     "errors",
-    "files",
+    "storage",
     "layout",
     "catalogue",
     "registering",
     "recipe",
     "randomness",
     "rundir",
-    "claims",
-    "locks",
     "measures",
     "stop_signals",
     "terminal",
@@ -39,7 +36,7 @@ ORDER = (
     {"engine"},
     {"starters"},
     {"doctor"},
-    {"training", "following", "progress_bar", "outcome", "classical"},
+    {"training"},
     {"study"},
     {"interop", "bench", "gallery"},
     {"app"},
@@ -51,9 +48,8 @@ for floor in ORDER:
     below = below | floor
     ALLOWED |= dict.fromkeys(floor, below)
 ALLOWED["report"] = {
-    "bounded",
+    "storage",
     "errors",
-    "files",
     "catalogue",
     "measures",
     "recipe",

@@ -31,8 +31,8 @@ from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import as_tables, codes, declaration, ranked, remedies, symptoms
-from ravine.outcome import print_findings
-from ravine.progress_bar import _metrics
+from ravine.training.outcome import print_findings
+from ravine.training.progress_bar import _metrics
 
 BENCH = Path(__file__).parent.parent / "bench"
 HEALTHY = Recipe(

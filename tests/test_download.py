@@ -10,11 +10,11 @@ import threading
 
 import pytest
 
-from ravine.data.read import hub
-from ravine.data.read.cache import cache_root, data_root
-from ravine.data.read.download import fetch
+from ravine.data.download import hub
+from ravine.data.download.cache import cache_root, data_root
+from ravine.data.download.download import fetch
 from ravine.errors import InputError, RavineError
-from ravine.files import atomic
+from ravine.storage.files import atomic
 
 CONTENT = b"0123456789" * 100_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -17,11 +17,11 @@ import torch
 from typer.testing import CliRunner
 
 import ravine
-from ravine import files
 from ravine.app.cli import app
 from ravine.data.tables import file as table_file
 from ravine.errors import InputError, first_line
-from ravine.locks import Lock
+from ravine.storage import files
+from ravine.storage.locks import Lock
 
 SOURCE = Path(ravine.__file__).parent
 
@@ -83,11 +83,11 @@ def test_a_new_file_and_a_new_directory(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "home"),
     [
-        (r"os\.replace\(|\.replace\((out|path|place)\)|mkstemp", "files.py"),
-        (r"allow_nan", "files.py"),
-        (r"a file that does not exist yet|a new or empty directory", "files.py"),
+        (r"os\.replace\(|\.replace\((out|path|place)\)|mkstemp", "storage/files.py"),
+        (r"allow_nan", "storage/files.py"),
+        (r"a file that does not exist yet|a new or empty directory", "storage/files.py"),
         (r"splitlines\(\)\[0\]|lines\[0\]\[:", "errors.py"),
-        (r"\bfcntl\b", "locks.py"),
+        (r"\bfcntl\b", "storage/locks.py"),
         (r"rich\.console|import.*TextColumn|from_markup", "terminal.py"),
     ],
 )
@@ -176,7 +176,7 @@ def test_train_reads_a_table_once(tmp_path, monkeypatch, target):
 HOLD = """
 import sys
 from pathlib import Path
-from ravine.locks import Lock
+from ravine.storage.locks import Lock
 lock = Lock(Path(sys.argv[1]))
 lock.take()
 print("held", flush=True)

@@ -14,7 +14,7 @@ from ravine.data.tables import load
 from ravine.engine.run import Run
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-from ravine.training import train_many
+from ravine.training.train import train_many
 
 BLOBS = {"source": {"kind": "blobs"}}
 

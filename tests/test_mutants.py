@@ -162,13 +162,13 @@ FAULTS = {
         "test_a_snapshot_is_on_the_disk",
     ),
     "no fsync of the manifest": (
-        "files.py",
+        "storage/files.py",
         "        sync(self.partial)\n",
         "",
         "test_a_snapshot_is_on_the_disk",
     ),
     "no fsync of its name": (
-        "files.py",
+        "storage/files.py",
         "        sync(self.to.parent)\n",
         "",
         "test_a_snapshot_is_on_the_disk",

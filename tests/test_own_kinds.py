@@ -9,7 +9,7 @@ from torch import nn
 
 import ravine
 from ravine.catalogue import FILES, Count, NonNegative, Positive, find, known
-from ravine.data.transform import Affine, Transform
+from ravine.data.preprocessing.transform import Affine, Transform
 from ravine.recipe import Recipe, json_schema
 
 

@@ -134,7 +134,7 @@ warnings.simplefilter("ignore")
 run, marker = sys.argv[1:]
 import ravine, torch, numpy as np
 from ravine.app.cli import app
-import ravine.engine.run, ravine.training, ravine.report.run_page
+import ravine.engine.run, ravine.training.train, ravine.report.run_page
 from typer.testing import CliRunner
 seen = []
 def hook(event, arguments):

@@ -14,10 +14,10 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from ravine.catalogue import table
-from ravine.data import preprocess, whitening
 from ravine.data.pipeline import Pipeline
-from ravine.data.statistics import Rows, covariance, moments
-from ravine.data.transform import Chain, fused, pack, unpack
+from ravine.data.preprocessing import preprocess, whitening
+from ravine.data.preprocessing.statistics import Rows, covariance, moments
+from ravine.data.preprocessing.transform import Chain, fused, pack, unpack
 from ravine.errors import InputError
 from ravine.recipe import Data
 

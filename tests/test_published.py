@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine.app.cli import app
-from ravine.data.read import hub
-from ravine.engine.heads import body_patterns
-from ravine.engine.published import completed
+from ravine.data.download import hub
+from ravine.engine.weights.heads import body_patterns
+from ravine.engine.weights.published import completed
 from ravine.errors import InputError
 from ravine.nn.models.published import Published
 from ravine.nn.models.resnet import resnet18

@@ -15,9 +15,10 @@ from PIL import Image
 import ravine
 from ravine.catalogue import make, table
 from ravine.data import room
+from ravine.data.download import published
 from ravine.data.inspect import examples
 from ravine.data.pipeline import Pipeline
-from ravine.data.read import folders, images, published
+from ravine.data.read import folders, images
 from ravine.errors import InputError
 from ravine.recipe import Data
 

@@ -11,8 +11,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import PowerTransformer, RobustScaler
 from typer.testing import CliRunner
 
-from ravine.data import distribution
 from ravine.data.pipeline import Pipeline
+from ravine.data.preprocessing import distribution
 from ravine.engine.rows.objective import Objective
 from ravine.layout import Features
 from ravine.nn.build import build, build_loss

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from ravine import VERSION
 from ravine.app import cli
 from ravine.engine.loop.progress import Progress
-from ravine.progress_bar import Course
 from ravine.terminal import Field, fitted, sparkline
+from ravine.training.progress_bar import Course
 
 SHORT = ["train", "--set", "model.kind=mlp", "--epochs", "12", "--set", "threads=1"]
 FIELD = (

@@ -140,7 +140,7 @@ def smooth(output, target):
 
 
 def test_an_interrupted_run_says_what_continues_it(tmp_path):
-    from ravine.engine.stored import how_to_resume
+    from ravine.engine.weights.stored import how_to_resume
     from ravine.rundir import RunDir
 
     ravine.train(loss=smooth, out=tmp_path / "own", **BLOBS)

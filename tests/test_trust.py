@@ -19,13 +19,13 @@ import pytest
 from typer.testing import CliRunner
 
 import ravine
-from ravine import files
 from ravine.app.cli import app
 from ravine.engine import snapshot
 from ravine.engine.loop import loop
 from ravine.errors import InputError, RavineError
 from ravine.rundir import RunDir, mark
 from ravine.rundir.measurements import Measurements
+from ravine.storage import files
 
 
 @pytest.fixture(scope="module")

@@ -16,21 +16,22 @@ import torch
 from typer.testing import CliRunner
 
 import ravine
-from ravine import InputError, RavineError, Recipe, Run, claims
+from ravine import InputError, RavineError, Recipe, Run
 from ravine.app.cli import app
-from ravine.claims import Claim
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.programs import groups_of
-from ravine.locks import Lock
 from ravine.rundir import RunDir
+from ravine.storage import claims
+from ravine.storage.claims import Claim
+from ravine.storage.locks import Lock
 from ravine.study.declare import resume_study
 from ravine.study.directory import Study
 from ravine.study.workers import on_ray, rungs
 from ravine.study.workers import order as orders
 from ravine.study.workers.executor import Stage
 from ravine.study.workers.order import Order
-from ravine.training import train_many
+from ravine.training.train import train_many
 
 RUNNER = CliRunner()
 # ten recipes of three programs, of which some are dropped; and their rounds before
@@ -133,7 +134,7 @@ def test_a_holder_that_wakes_up_knows_that_it_has_lost_its_claim(tmp_path, monke
 def test_a_holder_that_was_killed_is_known_at_once_on_its_machine(tmp_path):
     if not Path("/proc/self/stat").is_file():
         pytest.skip("processes are looked up in /proc")
-    words = f"from ravine.claims import Claim; from pathlib import Path; Claim(Path({str(tmp_path)!r})).take()"
+    words = f"from ravine.storage.claims import Claim; from pathlib import Path; Claim(Path({str(tmp_path)!r})).take()"
     subprocess.run([sys.executable, "-c", f"{words}; import os; os._exit(0)"], check=True)
     claim = Claim(tmp_path)
     assert claim.take()

@@ -11,8 +11,8 @@ import torch
 from sklearn.datasets import load_digits
 
 import ravine
-from ravine.data.preprocess import center, standardize
-from ravine.data.whitening import pca_whiten, zca
+from ravine.data.preprocessing.preprocess import center, standardize
+from ravine.data.preprocessing.whitening import pca_whiten, zca
 from ravine.gallery.drawing import COLOURS, log_axis, panels
 
 MIX, OFFSET = np.array([[3.0, 0.0], [0.8, 0.3]]), np.array([4.0, 2.0])

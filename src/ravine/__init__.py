@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ravine.study.lr.study import lr
     from ravine.study.search.study import search
     from ravine.study.signals.study import signals
-    from ravine.training import resume, train, train_many
+    from ravine.training.train import resume, train, train_many
 
 _HOMES = {
     "Ensemble": "study.ensemble.study",
@@ -40,11 +40,11 @@ _HOMES = {
     "Run": "engine.run",
     "diagnose": "doctor.api",
     "prove": "doctor.api",
-    "resume": "training",
+    "resume": "training.train",
     "scaled_lr": "optim.scaling",
     "technique": "registering",
-    "train": "training",
-    "train_many": "training",
+    "train": "training.train",
+    "train_many": "training.train",
     "watch": "interop.watch",
 }
 __all__ = [

@@ -140,7 +140,7 @@ def train(
     on handwritten digits."""
     _as_ranks(ranks)
     start = starter_from(recipe, given)
-    from ravine.training import train_many
+    from ravine.training.train import train_many
 
     first = start.recipe
     recipes = [first.edit({"seed": first.seed + i}) for i in range(seeds)] if seeds > 1 else [first]
@@ -178,7 +178,7 @@ def resume(
         option = "--join" if join else "--workers"
         raise InputError(option, got=f"{run}, no study", expected="the directory of a study")
     _as_ranks(ranks)
-    from ravine.training import resume as resume_
+    from ravine.training.train import resume as resume_
 
     runs = resume_(run, after=after, quiet=quiet or json_, track=trackers(track))
     _finish(runs, quiet, json_, verbose=verbose)
@@ -381,13 +381,13 @@ def _finish(
     baselines: bool = False,
     verbose: bool = False,
 ) -> None:
-    from ravine.outcome import outcome, print_outcome
+    from ravine.training.outcome import outcome, print_outcome
 
     if launcher.silent():
         return
     scores, last = [], ""
     if baselines and not quiet and runs[0].recipe.data.source.kind == "csv":
-        from ravine.classical import beside, sentence  # they bring scikit-learn
+        from ravine.training.classical import beside, sentence  # they bring scikit-learn
 
         scores = beside(runs[0].recipe)
         last = sentence(scores)

@@ -24,11 +24,11 @@ from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
 from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.errors import InputError
-from ravine.files import new_file, write_text
-from ravine.outcome import print_findings
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
+from ravine.storage.files import new_file, write_text
 from ravine.terminal import console, styled, text_column
+from ravine.training.outcome import print_findings
 
 
 def consult(

@@ -13,7 +13,7 @@ import typer
 
 from ravine.engine.ranks.launcher import first_to_say
 from ravine.errors import RavineError
-from ravine.files import trouble
+from ravine.storage.files import trouble
 
 
 @contextmanager

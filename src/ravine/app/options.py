@@ -14,7 +14,7 @@ import typer
 
 from ravine.engine.ranks import launcher
 from ravine.errors import InputError, unknown
-from ravine.files import to_json
+from ravine.storage.files import to_json
 
 RecipeArgument = Annotated[
     Path | None,

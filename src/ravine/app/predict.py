@@ -13,7 +13,7 @@ from ravine.data.read import text
 from ravine.doctor.new_data import unlike_training
 from ravine.engine.run import Run
 from ravine.errors import InputError
-from ravine.files import atomic, new_file, write_text
+from ravine.storage.files import atomic, new_file, write_text
 
 
 def predict_file(run: Run, source: Path | None, out: Path, augment: int = 0) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ravine.data.read.cache import data_root
+from ravine.data.download.cache import data_root
 from ravine.errors import InputError
 
 

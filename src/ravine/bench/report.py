@@ -15,9 +15,9 @@ from typing import Any
 from ravine.bench.measure import Timing
 from ravine.bench.peers import PEERS
 from ravine.bench.works import POPULATIONS, WORKS, operations
-from ravine.files import write_text
 from ravine.machine import machine as machine_facts
 from ravine.machine import versions
+from ravine.storage.files import write_text
 
 _PACKAGES = ("torch", "lightning", "skorch", "keras", "jax", "numpy")
 

@@ -50,7 +50,11 @@ from ravine.errors import InputError, unknown, unnamed_file
 
 FILES: dict[str, tuple[str, ...]] = {
     "source": ("data.sources", "data.synthetic"),
-    "preprocess": ("data.preprocess", "data.whitening", "data.distribution"),
+    "preprocess": (
+        "data.preprocessing.preprocess",
+        "data.preprocessing.whitening",
+        "data.preprocessing.distribution",
+    ),
     "augment": ("data.augmentation.geometry", "data.augmentation.augment"),
     "layer": (
         "nn.layers",

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from ravine.bounded import parse_toml
 from ravine.errors import InputError
+from ravine.storage.bounded import parse_toml
 
 
 def signatures(

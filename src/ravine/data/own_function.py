@@ -16,9 +16,9 @@ from ravine.catalogue.part import Part
 from ravine.data.augmentation.draw import Draw, Samples
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.stream import seeded
+from ravine.data.preprocessing.statistics import Rows
+from ravine.data.preprocessing.transform import Transform
 from ravine.data.source import Source
-from ravine.data.statistics import Rows
-from ravine.data.transform import Transform
 from ravine.errors import InputError
 from ravine.randomness import key
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ravine import recipe
 from ravine.data.augmentation.draw import Draw, Samples, of_inputs
 from ravine.data.digest import digest
+from ravine.data.download.cache import data_root
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered
@@ -21,11 +22,10 @@ from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order
 from ravine.data.own_function import technique
 from ravine.data.parts import divide, is_set
-from ravine.data.preparation import Preparation, Prepare, refuse_several
+from ravine.data.preprocessing.preparation import Preparation, Prepare, refuse_several
+from ravine.data.preprocessing.statistics import Rows
 from ravine.data.read import reading
-from ravine.data.read.cache import data_root
 from ravine.data.source import Arrays, Batch, Source, Split
-from ravine.data.statistics import Rows
 from ravine.errors import InputError
 
 __all__ = ["Batch", "Pipeline"]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from ravine.catalogue import Columns, Count, Pair, Text
+from ravine.data.download import published
 from ravine.data.objects.pairs import from_pairs
-from ravine.data.read import formats, published
+from ravine.data.read import formats
 from ravine.data.read import texts as by_words
 from ravine.data.read.formats import find
 from ravine.data.source import Source

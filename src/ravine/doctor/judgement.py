@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ravine.data.download.cache import look_also_in
 from ravine.data.pipeline import Pipeline
-from ravine.data.read.cache import look_also_in
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.baseline import Baseline, baseline

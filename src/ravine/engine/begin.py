@@ -10,10 +10,10 @@ from ravine.engine.loop.halving import Halving
 from ravine.engine.programs import Model, Program, programs_of
 from ravine.engine.ranks.ranks import Ranks
 from ravine.engine.resume import check_data
-from ravine.files import write_text
 from ravine.recipe import Recipe
 from ravine.registering import differences
 from ravine.rundir import RunDir
+from ravine.storage.files import write_text
 
 RecordOf = Callable[[Program], Any]  # DirectoryRecord, or what stands for it on other ranks
 

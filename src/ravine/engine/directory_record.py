@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ravine.bounded import amount
 from ravine.engine import snapshot
 from ravine.engine.loop.record import Kind
 from ravine.engine.programs import Program
 from ravine.errors import RavineError
-from ravine.files import trouble
 from ravine.rundir import RunDir
 from ravine.rundir.measurements import Late
+from ravine.storage.bounded import amount
+from ravine.storage.files import trouble
 
 
 class DirectoryRecord:

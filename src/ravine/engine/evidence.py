@@ -22,11 +22,11 @@ from ravine.engine.programs import Model
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import joined
 from ravine.engine.run import Run
-from ravine.engine.stored import Opened
-from ravine.files import to_json, write_text
+from ravine.engine.weights.stored import Opened
 from ravine.nn.analysis.layer_table import summarise
 from ravine.report import overview
 from ravine.rundir import RunDir
+from ravine.storage.files import to_json, write_text
 
 FILE = "evidence.json"
 MOST = 4000  # samples that are looked at

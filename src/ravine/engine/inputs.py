@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from ravine.catalogue import durations
 from ravine.catalogue.own import model_code, name_of
 from ravine.catalogue.part import Part
-from ravine.engine import finetune, published
 from ravine.engine.programs import Model
+from ravine.engine.weights import finetune, published
 from ravine.errors import InputError
 from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
 from ravine.recipe import Recipe, from_keywords

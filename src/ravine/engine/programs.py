@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from ravine import randomness
 from ravine.data.objects.fields import Fields
 from ravine.data.pipeline import Pipeline
-from ravine.engine import finetune
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import device, theta_dtype
 from ravine.engine.execution.execution import Execution
-from ravine.engine.heads import fitted_model, fitted_module, shaped, spread
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.own_step import gives_loss, model_loss
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import step_answers, validate
+from ravine.engine.weights import finetune
+from ravine.engine.weights.heads import fitted_model, fitted_module, shaped, spread
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
-from ravine.engine import finetune
 from ravine.engine.augmented import augmented_copy
 from ravine.engine.programs import class_counts, with_step
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective, joined
-from ravine.engine.stored import Stored, how_to_resume
+from ravine.engine.weights import finetune
+from ravine.engine.weights.stored import Stored, how_to_resume
 from ravine.errors import InputError, RavineError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss

@@ -24,9 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ravine.bounded import MOST_SETTINGS, exists, parse_json, read_text
 from ravine.errors import RavineError, first_line
-from ravine.files import sync, write_text
+from ravine.storage.bounded import MOST_SETTINGS, exists, parse_json, read_text
+from ravine.storage.files import sync, write_text
 
 _FORMAT = 1
 _NATIVE = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}

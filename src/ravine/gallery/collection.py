@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine.errors import InputError, unknown
-from ravine.files import to_json, write_text
+from ravine.storage.files import to_json, write_text
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ravine.files import write_text
 from ravine.report.figures import GRID, style
+from ravine.storage.files import write_text
 from ravine.study.panels import (
     COLOURS,
     DASHES,

@@ -18,7 +18,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.nn.answers import Answers
 from ravine.nn.build import build
 from ravine.recipe import Recipe
-from ravine.training import train
+from ravine.training.train import train
 
 
 class _Estimator(BaseEstimator):

@@ -23,8 +23,8 @@ from ravine.data.objects.fields import Fields
 from ravine.engine.rows.population import joined
 from ravine.engine.run import Run
 from ravine.errors import InputError, first_line, unknown
-from ravine.files import new_directory, to_json, write_text
 from ravine.nn.stack import example
+from ravine.storage.files import new_directory, to_json, write_text
 from ravine.study.ensemble.study import Ensemble
 from ravine.study.ensemble.study import opened as open_model
 

@@ -22,8 +22,8 @@ from ravine.data.tables.given import rows_given
 from ravine.doctor.new_data import unlike_training
 from ravine.engine.run import Run
 from ravine.errors import InputError, RavineError, first_line
-from ravine.files import plain
 from ravine.report.server import listening
+from ravine.storage.files import plain
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

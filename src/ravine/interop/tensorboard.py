@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ravine.errors import InputError
-from ravine.files import new_directory
 from ravine.interop.tracking import Tracker, final_numbers
 from ravine.rundir import RunDir
+from ravine.storage.files import new_directory
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, Field
 
-from ravine.bounded import MOST_RECIPE, parse_json, parse_toml, read_text
 from ravine.catalogue import (
     FILES,
     Constraint,
@@ -39,6 +38,7 @@ from ravine.catalogue.own import PREFIX
 from ravine.catalogue.part import Part, table_class
 from ravine.errors import InputError, ours_of, unknown
 from ravine.recipe.sections import Average, Clip, Data, Ranks, Regularize, Several, Start, Stop
+from ravine.storage.bounded import MOST_RECIPE, parse_json, parse_toml, read_text
 
 MOST_THREADS = 1024  # with far more PyTorch ends the process
 

@@ -20,10 +20,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ravine.errors import InputError
-from ravine.files import plain
 from ravine.report.courses import series
 from ravine.report.run_index import RunIndex, details
 from ravine.rundir.requests import ask
+from ravine.storage.files import plain
 
 _WEB = Path(__file__).parent / "web"
 _PULSE = 1.0  # seconds between two looks for what has changed

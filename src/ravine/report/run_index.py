@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ravine import measures
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.errors import InputError, RavineError, first_line
 from ravine.recipe import Recipe
 from ravine.report import overview
 from ravine.rundir import RunDir
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
 
 MOST = 5000  # runs and studies that are listed
 DEPTH = 4  # studies hold runs: so far below the directory they are looked for

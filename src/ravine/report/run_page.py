@@ -16,14 +16,14 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ravine import measures
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.errors import RavineError
-from ravine.files import plain, to_json, write_text
 from ravine.recipe import Recipe
 from ravine.report import figures, overview
 from ravine.report.courses import member_lines, series
 from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.files import plain, to_json, write_text
 
 _WEB = Path(__file__).parent / "web"
 _FACTS = ("versions", "machine", "directory")  # what else is stored is no reader's business

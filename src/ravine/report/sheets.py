@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine.errors import InputError
-from ravine.files import new_file
 from ravine.report.figures import COLOURS, FAINT, INK, style
+from ravine.storage.files import new_file
 
 _PICTURES = (".png", ".svg", ".pdf")
 Row = tuple[str, np.ndarray, Sequence[str]]  # a title, items [n, ...], captions of the items

@@ -17,8 +17,8 @@ from typing import Any
 
 from platformdirs import user_data_path
 
-from ravine.bounded import read_bytes
 from ravine.errors import InputError
+from ravine.storage.bounded import read_bytes
 
 _KEY_BYTES = 32
 _TRUST: ContextVar[bool] = ContextVar("trust", default=False)

@@ -21,9 +21,9 @@ from zlib import crc32
 
 import numpy as np
 
-from ravine.bounded import parse_json
 from ravine.errors import InputError
-from ravine.locks import Lock
+from ravine.storage.bounded import parse_json
+from ravine.storage.locks import Lock
 
 FILE = "metrics.sqlite"
 FORMAT = 2  # each row has a checksum; format 1 had none

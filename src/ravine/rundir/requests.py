@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ravine.errors import InputError
-from ravine.files import write_text
 from ravine.rundir.rundir import RunDir
+from ravine.storage.files import write_text
 
 FOLDER = "requests"
 KINDS = ("stop", "snapshot", "set")

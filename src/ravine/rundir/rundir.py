@@ -20,9 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ravine.bounded import MOST_SETTINGS, exists, parse_json, read_text
 from ravine.errors import InputError, first_line
-from ravine.files import new_directory, sync, write_text
 from ravine.machine import machine, versions
 from ravine.recipe import Recipe
 from ravine.rundir.contents import check_contents
@@ -36,6 +34,8 @@ from ravine.rundir.measurements import (
     connected,
     damaged,
 )
+from ravine.storage.bounded import MOST_SETTINGS, exists, parse_json, read_text
+from ravine.storage.files import new_directory, sync, write_text
 
 ABOUT = 2  # the form of recipe.json: signed; form 1 was not
 _PACKAGES = ("ravine", "torch", "numpy", "safetensors")

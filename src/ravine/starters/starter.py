@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ravine.catalogue import durations
+from ravine.data.download.cache import data_root
 from ravine.data.pipeline import Pipeline, read_ahead
-from ravine.data.read.cache import data_root
 from ravine.data.read.folders import median_size
 from ravine.data.read.formats import find
-from ravine.engine import finetune, published
-from ravine.engine.heads import body_patterns, fitted_model
 from ravine.engine.programs import programs_of
 from ravine.engine.step_time import FORWARD, seconds_per_step
-from ravine.engine.stored import Stored
+from ravine.engine.weights import finetune, published
+from ravine.engine.weights.heads import body_patterns, fitted_model
+from ravine.engine.weights.stored import Stored
 from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build, layout
 from ravine.nn.models.published import pair

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypedDict
 
 from ravine.catalogue import Count
-from ravine.claims import Claim
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
 from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
 from ravine.starters.start import start
+from ravine.storage.claims import Claim
 from ravine.study.directory import Study, read_request
 from ravine.study.page import Findings, Page, print_page, write_page
 from ravine.study.signature import Option, StudySignature, declaration_of, declarations

@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
-from ravine.claims import Claim
 from ravine.engine import snapshot
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.run import Run
 from ravine.errors import InputError
-from ravine.files import new_directory, plain, to_json, write_text
-from ravine.locks import Lock
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir, environment, fresh_path
 from ravine.rundir.contents import check_contents
 from ravine.rundir.mark import signed, verified
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.claims import Claim
+from ravine.storage.files import new_directory, plain, to_json, write_text
+from ravine.storage.locks import Lock
 from ravine.study.workers.choice import executor_of
 from ravine.study.workers.executor import Here, Report, Stage
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from ravine import measures
 from ravine.errors import RavineError
-from ravine.files import plain
 from ravine.recipe import fields
 from ravine.report.overview import places, show_value, summarise, varying
 from ravine.rundir import RunDir
+from ravine.storage.files import plain
 
 MOST = 200  # members that are drawn
 LEAST = 8  # members from which importance is estimated

@@ -16,9 +16,9 @@ from rich import box
 from rich.table import Table as RichTable
 
 from ravine import measures
-from ravine.files import write_text
 from ravine.report import figures, run_page
 from ravine.report.overview import show_value
+from ravine.storage.files import write_text
 from ravine.study.directory import Study
 from ravine.study.live import shortened
 from ravine.study.members import members_of

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ravine import randomness
 from ravine.data.augmentation.warp import Warp, resolve
-from ravine.data.statistics import Rows, moments
+from ravine.data.preprocessing.statistics import Rows, moments
 from ravine.errors import InputError
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ravine.data.pipeline import Pipeline
-from ravine.data.preparation import count_classes
-from ravine.data.statistics import Moments, Rows, moments
+from ravine.data.preprocessing.preparation import count_classes
+from ravine.data.preprocessing.statistics import Moments, Rows, moments
 from ravine.data.tables.decisions import places_of
 
 _MOST_NAMED = 100  # constant features, and columns of arrays

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ravine import randomness
+from ravine.data.download.cache import data_root
 from ravine.data.objects.stream import Ordered
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import texts
-from ravine.data.read.cache import data_root
 from ravine.data.read.formats import find
 from ravine.data.tables.decisions import places_of
 from ravine.data.tables.encoder import Encoder

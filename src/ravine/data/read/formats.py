@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ravine.bounded import exists
+from ravine.data.download.cache import also_looked_in
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.read import idx, npz, text
-from ravine.data.read.cache import also_looked_in
 from ravine.data.source import Source
 from ravine.errors import InputError
+from ravine.storage.bounded import exists
 
 _IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 

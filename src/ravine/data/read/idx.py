@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ravine.bounded import read_bytes as read_bytes_of
-from ravine.bounded import unpacked
 from ravine.errors import InputError
+from ravine.storage.bounded import read_bytes as read_bytes_of
+from ravine.storage.bounded import unpacked
 
 MOST_AXES = 8
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ravine import bounded
 from ravine.errors import InputError
+from ravine.storage import bounded
 
 # A closed list: other formats of Pillow's are rare, and one of them (EPS) starts a program; TGA has no
 # mark, so that any file may look like it, and an ICO may hold an image of another size than it says.

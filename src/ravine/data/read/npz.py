@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ravine import bounded
 from ravine.errors import InputError, first_line
+from ravine.storage import bounded
 
 MOST_AXES = 8
 

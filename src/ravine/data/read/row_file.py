@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.data.download.cache import cache_root
 from ravine.data.objects.stream import Items
 from ravine.data.order import Order
-from ravine.data.read.cache import cache_root
 from ravine.data.room import fits
 from ravine.data.source import Arrays, rows_per_chunk
 from ravine.errors import InputError
-from ravine.files import atomic, write_text
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.files import atomic, write_text
 
 DISK_SHARE = 0.5  # of the free disk that one file may take
 BLOCK_BYTES = 1 << 20  # of the batches that are read in one go

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.bounded import parse_json
 from ravine.data.endings import IMAGES, SHARDS
 from ravine.data.objects.targets import interpret
 from ravine.data.read import images
@@ -26,6 +25,7 @@ from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
 from ravine.errors import InputError
+from ravine.storage.bounded import parse_json
 
 ROWS = 1024  # samples that are decoded together
 _LEARNED = 256  # samples by which the size of images is known

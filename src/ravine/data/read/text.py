@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.bounded import read_text
 from ravine.data.source import Windows
 from ravine.errors import InputError
+from ravine.storage.bounded import read_text
 
 UNKNOWN = "\ufffd"
 

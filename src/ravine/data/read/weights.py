@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ravine import bounded
-from ravine.data.read import hub
+from ravine.data.download import hub
 from ravine.errors import InputError, first_line
+from ravine.storage import bounded
 
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights

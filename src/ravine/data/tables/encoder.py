@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.data.preprocessing.transform import Transform
 from ravine.data.tables.decisions import DATE_PARTS, places_of
-from ravine.data.transform import Transform
 from ravine.errors import InputError
 
 _MANY, _LEAST = 20, 5  # categories of a column from which rare ones are none of them

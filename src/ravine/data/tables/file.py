@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine import bounded
 from ravine.data.tables.arrangement import is_header, layout_of, rows_of
 from ravine.errors import InputError
+from ravine.storage import bounded
 
 # Cells that count as missing in every column, compared in lower case.
 MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "#n/a", "<na>")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ravine.data.objects.targets import interpret
+from ravine.data.preprocessing.statistics import Rows
 from ravine.data.source import Arrays, Source
-from ravine.data.statistics import Rows
 from ravine.data.tables import file
 from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.decisions import places_of, used

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
-from ravine.bounded import MIB, parse_json, read_text
-from ravine.files import write_text
 from ravine.machine import machine
+from ravine.storage.bounded import MIB, parse_json, read_text
+from ravine.storage.files import write_text
 
 ROUNDS = 4  # timed runs of each candidate, in turn, after one that warms up
 SHARE = 0.05  # of a run's steps that trying may take at most

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ravine.errors import InputError
-from ravine.files import write_text
+from ravine.storage.files import write_text
 
 RESTARTS = 3  # of all ranks, after one has died
 LOST = 75  # exit code of a rank that the others have left alone

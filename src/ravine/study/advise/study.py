@@ -21,7 +21,7 @@ from ravine.doctor.judgement import judge
 from ravine.doctor.table import declaration, diagnosis_table
 from ravine.engine.run import Run
 from ravine.errors import InputError
-from ravine.files import atomic
+from ravine.storage.files import atomic
 from ravine.study import measuring
 from ravine.study.advise.figures import page_of
 from ravine.study.advise.noise import Noise, noise_of

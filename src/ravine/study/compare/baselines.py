@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.classical import plain_models
 from ravine.data.pipeline import Pipeline
 from ravine.engine.rows.evaluate import metric_functions
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
+from ravine.training.classical import plain_models
 
 MOST = 20_000  # training samples: kernels and neighbours grow with their square
 

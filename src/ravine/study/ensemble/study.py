@@ -19,11 +19,11 @@ from ravine.engine import snapshot
 from ravine.engine.rows.population import Objective, joined, view
 from ravine.engine.run import Run
 from ravine.errors import InputError
-from ravine.files import write_text
 from ravine.nn.answers import Answers
 from ravine.nn.build import layout
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
+from ravine.storage.files import write_text
 from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
 
-from ravine.files import plain, write_text
+from ravine.storage.files import plain, write_text
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable
 from ravine.study.panels import (

@@ -20,9 +20,9 @@ import numpy as np
 from scipy import stats
 
 from ravine.catalogue import Count, Duration, Positive
-from ravine.files import write_text
 from ravine.measures import better_is
 from ravine.recipe import Recipe, fields
+from ravine.storage.files import write_text
 from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study

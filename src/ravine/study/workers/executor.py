@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
-from ravine.engine.stored import Opened, open_with
+from ravine.engine.weights.stored import Opened, open_with
 from ravine.errors import RavineError
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-from ravine.training import resume, train_many
+from ravine.training.train import resume, train_many
 
 Report = Callable[[Progress], None]
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
-from ravine.claims import Claim, holding
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
 from ravine.errors import InputError
-from ravine.locks import Lock
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.claims import Claim, holding
+from ravine.storage.locks import Lock
 from ravine.study.workers.executor import Report, Stage
 from ravine.study.workers.order import Order
 

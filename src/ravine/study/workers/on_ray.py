@@ -24,8 +24,8 @@ from ravine.engine.loop.loop import Interrupted
 from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
 from ravine.errors import InputError, RavineError
-from ravine.files import write_text
 from ravine.rundir import RunDir
+from ravine.storage.files import write_text
 from ravine.study.workers.executor import Stage
 from ravine.study.workers.order import Order
 

@@ -23,23 +23,23 @@ from typing import Any
 
 import torch
 
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
-from ravine.claims import Claim, holding
-from ravine.data.read.cache import look_also_in
+from ravine.data.download.cache import look_also_in
 from ravine.engine import snapshot
 from ravine.engine.execute import Report
 from ravine.engine.loop.halving import Halving
 from ravine.engine.programs import StartRows, groups_of
 from ravine.errors import InputError, RavineError
-from ravine.files import write_text
 from ravine.machine import versions
 from ravine.recipe import Recipe
 from ravine.report.run_page import write_report
 from ravine.rundir import RunDir
 from ravine.rundir.measurements import FILE
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.claims import Claim, holding
+from ravine.storage.files import write_text
 from ravine.study.workers import rungs
 from ravine.study.workers.executor import Stage
-from ravine.training import Share, resume, train_many
+from ravine.training.train import Share, resume, train_many
 
 _VERSIONS = ("ravine", "torch")  # with others the numbers may differ
 _OF_A_PROGRAM = ("snapshots", "final", "data", "trace")

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ravine.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.engine.directory_record import DirectoryRecord
 from ravine.engine.execute import stop_asked
 from ravine.engine.loop.loop import Interrupted
 from ravine.errors import InputError, RavineError
-from ravine.files import write_text
 from ravine.rundir import RunDir
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.files import write_text
 
 WAIT = 0.2  # seconds between two looks at another's progress
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ravine import bounded
+from ravine.data.download.cache import cache_root
 from ravine.data.read import idx
-from ravine.data.read.cache import cache_root
 from ravine.errors import InputError
-from ravine.files import atomic
+from ravine.storage import bounded
+from ravine.storage.files import atomic
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -62,7 +62,7 @@ _SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2
 
 
 def _fetch(url: str, to: Path, *, sha256: str, limit: int) -> Path:
-    from ravine.data.read.download import (
+    from ravine.data.download.download import (
         fetch,
     )  # it brings a progress bar, which most runs do not need
 

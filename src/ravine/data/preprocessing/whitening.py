@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Count, NonNegative, Probability
-from ravine.data.statistics import Rows, covariance
-from ravine.data.transform import Projection, Transform
+from ravine.data.preprocessing.statistics import Rows, covariance
+from ravine.data.preprocessing.transform import Projection, Transform
 from ravine.errors import InputError
 
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ravine.catalogue import PREFIX
 from ravine.catalogue.own import model_code
+from ravine.data.download.cache import look_also_in
 from ravine.data.pipeline import Pipeline
-from ravine.data.read.cache import look_also_in
 from ravine.engine import snapshot
 from ravine.engine.execution.device import theta_dtype
-from ravine.engine.heads import fitted_model, fitted_module, shaped, spread
 from ravine.engine.rows.population import Objective, view
+from ravine.engine.weights.heads import fitted_model, fitted_module, shaped, spread
 from ravine.errors import InputError, RavineError
 from ravine.layout import Layout
 from ravine.nn.build import build, build_loss, layout

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ravine import bounded
 from ravine.catalogue.part import Part
-from ravine.data.read import hub
+from ravine.data.download import hub
 from ravine.data.read.weights import read_weights
 from ravine.errors import InputError, RavineError
 from ravine.nn.models.published import BODY, hf_tensors, import_timm
 from ravine.recipe import Recipe
+from ravine.storage import bounded
 
 KINDS = ("hf", "timm")
 _WEIGHTS = "model.safetensors"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Count, Flag, Integer, NonNegative, Positive, Real
-from ravine.data.statistics import Rows, moments
-from ravine.data.transform import (
+from ravine.data.preprocessing.statistics import Rows, moments
+from ravine.data.preprocessing.transform import (
     Affine,
     Fourier,
     OneHot,

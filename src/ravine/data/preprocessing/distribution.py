@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import NonNegative
-from ravine.data.statistics import Rows, moments
-from ravine.data.transform import Power, SmoothClip, Transform
+from ravine.data.preprocessing.statistics import Rows, moments
+from ravine.data.preprocessing.transform import Power, SmoothClip, Transform
 
 
 def robust(x: Tensor | Rows, *, clip: NonNegative = 3.0) -> Transform:

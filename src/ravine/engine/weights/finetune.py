@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ravine.catalogue.part import Part
 from ravine.data.read.weights import read_weights
-from ravine.engine import published
-from ravine.engine.heads import head_name
-from ravine.engine.stored import Stored
+from ravine.engine.weights import published
+from ravine.engine.weights.heads import head_name
+from ravine.engine.weights.stored import Stored
 from ravine.errors import InputError
 from ravine.recipe import Recipe, Start
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from ravine.errors import InputError, RavineError
-from ravine.files import atomic
+from ravine.storage.files import atomic
 from ravine.terminal import console, text_column
 
 _BLOCK = 1 << 18

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ravine.catalogue import Part
 from ravine.data.own_function import technique
+from ravine.data.preprocessing.statistics import Rows
+from ravine.data.preprocessing.transform import FEATURE_WISE, Chain, Transform, fused, pack, unpack
 from ravine.data.source import Source, Split
-from ravine.data.statistics import Rows
 from ravine.data.tables.encoder import Encoder
-from ravine.data.transform import FEATURE_WISE, Chain, Transform, fused, pack, unpack
 from ravine.errors import InputError
 from ravine.layout import Features
 

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ravine.data.preprocessing.transform import Affine, Transform
 from ravine.data.source import Split, rows_per_chunk
-from ravine.data.transform import Affine, Transform
 
 Per = Literal["feature", "channel", "global"]
 

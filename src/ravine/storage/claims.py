@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ravine.bounded import MOST_RECIPE, parse_json, read_text
 from ravine.errors import InputError
-from ravine.files import write_text
+from ravine.storage.bounded import MOST_RECIPE, parse_json, read_text
+from ravine.storage.files import write_text
 
 LEASE = 30.0  # seconds without a beat after which a holder counts as dead
 BEAT = 5.0  # seconds between two beats

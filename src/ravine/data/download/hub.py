@@ -9,11 +9,11 @@ import re
 import ssl
 from pathlib import Path
 
-from ravine.bounded import open_file, read_text
-from ravine.data.read.cache import cache_root
-from ravine.data.read.download import fetch
+from ravine.data.download.cache import cache_root
+from ravine.data.download.download import fetch
 from ravine.errors import InputError, RavineError
-from ravine.files import write_text
+from ravine.storage.bounded import open_file, read_text
+from ravine.storage.files import write_text
 
 PREFIX = "hf:"
 LIMIT = 8 << 30  # bytes of weights

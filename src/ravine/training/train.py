@@ -15,7 +15,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import torch
 from torch import nn
 
-from ravine.data.read.cache import look_also_in
+from ravine.data.download.cache import look_also_in
 from ravine.doctor.judgement import Checkup
 from ravine.engine.begin import RecordOf, check_taken_up, describe_all, facts_of, programs_of_stored
 from ravine.engine.directory_record import DirectoryRecord, check_space, record_of
@@ -32,10 +32,8 @@ from ravine.engine.ranks.launcher import silent
 from ravine.engine.ranks.ranks import Ranks, joined
 from ravine.engine.resume import continued, forget_later
 from ravine.engine.run import Run
-from ravine.engine.stored import Opened, how_to_resume, open_with
+from ravine.engine.weights.stored import Opened, how_to_resume, open_with
 from ravine.errors import InputError
-from ravine.following import Follows, followed
-from ravine.outcome import print_outcome
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.rundir.mark import trusting
@@ -43,6 +41,8 @@ from ravine.rundir.requests import requests_to
 from ravine.starters.start import start_with
 from ravine.starters.written import Starter
 from ravine.terminal import say
+from ravine.training.following import Follows, followed
+from ravine.training.outcome import print_outcome
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -143,7 +143,7 @@ def _beside(recipe: Recipe) -> str:
     """What classical models reach on a table."""
     if recipe.data.source.kind != "csv":
         return ""
-    from ravine.classical import beside, sentence  # they bring scikit-learn
+    from ravine.training.classical import beside, sentence  # they bring scikit-learn
 
     return sentence(beside(recipe))
 
@@ -352,7 +352,7 @@ def _run(
 ) -> list[Run]:
     """Run the loops, then the doctor's checkup and the report; the runs that came out. A share has
     no report: the whole has."""
-    from ravine.progress_bar import progress_bar
+    from ravine.training.progress_bar import progress_bar
 
     with rundir:  # at its end another process may write the run
         hidden = quiet or report is not None or not loops or not ranks.writes
