@@ -3,7 +3,7 @@ figure for each technique, and the list of findings in docs/doctor.md from their
 
 ``python docs/build.py`` writes pages and figures; ``--pages`` the pages alone; names
 (``optimizer``, ``optimizer.adam``, ``picture`` for the README's) draw only those figures. Pages are
-a function of the sources, and tests/test_docs.py compares them; figures are not compared, since
+a function of the sources, and tests/project/test_docs.py compares them; figures are not compared, since
 their bytes depend on the drawing library's version.
 """
 
@@ -121,7 +121,7 @@ def gallery_pages() -> dict[Path, str]:
     index = [GALLERY_HEAD, f"Measured on {_machine(results)}.", ""]
     index += ["| item | claim | true here | test |", "| --- | --- | --- | --- |"]
     for script in scripts:
-        test = f"`tests/test_gallery_items.py -m '' -k {script.name}`"
+        test = f"`tests/project/test_gallery_items.py -m '' -k {script.name}`"
         here = "yes" if found[script.name]["true"] else "**no**"
         link = f"[{script.number}. {script.title}]({script.path.stem}.md)"
         index += [f"| {link} | {script.claim} | {here} | {test} |"]
@@ -171,7 +171,7 @@ def pages() -> dict[Path, str]:
     return {**found, DOCTOR: findings(), API_PAGE: api(), **gallery_pages()}
 
 
-API = {  # every public name, by what it is for; tests/test_site.py compares the page with ravine.__all__
+API = {  # every public name, by what it is for; tests/project/test_site.py compares the page with ravine.__all__
     "Training": ("train", "train_many", "resume", "Run"),
     "Recipes and techniques": ("Recipe", "technique", "scaled_lr"),
     "The doctor": ("diagnose", "prove", "watch"),

@@ -10,7 +10,7 @@ import pytest
 
 from ravine.catalogue import FILES, table
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 ROWS = [(kind, name) for kind in FILES for name in table(kind)]
 
 

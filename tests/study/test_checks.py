@@ -233,7 +233,7 @@ def test_summary_page_and_docs_say_the_same_thresholds(tmp_path):
     assert found["relative error"] == pytest.approx(1e-3, rel=0.2)
     assert found["verdict"] == "suspicious"
     assert found["thresholds"] == {"right": 1e-7, "suspicious": 1e-4, "wrong": 1e-2}
-    docs = Path(__file__).parent.parent / "docs" / "studies" / "gradcheck.md"
+    docs = Path(__file__).parents[2] / "docs" / "studies" / "gradcheck.md"
     for page in (tmp_path / "g" / "report.html", docs):
         assert THRESHOLDS in " ".join(page.read_text(encoding="utf-8").split())
 

@@ -17,7 +17,6 @@ from ravine.engine import snapshot
 from ravine.rundir import RunDir
 from test_resume import assert_same
 
-HERE = Path(__file__).parent
 DATA = {"source": "digits", "batch": 200}
 COMMON = {"precision": "float64", "threads": 1, "stop": {"after": "6it"}}
 DROPPED = {"kind": "mlp", "hidden": [8], "dropout": 0.3}
@@ -129,7 +128,7 @@ def both(tmp_path_factory) -> Path:
     cases = folder / "cases.json"
     cases.write_text(json.dumps({**CASES, **REFUSED, "rows": SEEDS}))
     (folder / "pair").mkdir()
-    done = torchrun(HERE / "pair.py", cases, folder / "pair")
+    done = torchrun(pair.__file__, cases, folder / "pair")
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -178,7 +177,7 @@ def test_members_and_batches_divided_on_four_ranks(tmp_path):
     (tmp_path / "cases.json").write_text(
         json.dumps({"mesh": {**SEEDS, "edits": SEEDS["edits"][:2]}})
     )
-    done = torchrun(HERE / "pair.py", tmp_path / "cases.json", tmp_path, ranks=4)
+    done = torchrun(pair.__file__, tmp_path / "cases.json", tmp_path, ranks=4)
     assert done.returncode == 0, done.stderr[-3000:]
     pair.train({**SEEDS, "edits": SEEDS["edits"][:2], "group": 1}, tmp_path / "one")
     assert_close(tmp_path / "one", tmp_path / "mesh")

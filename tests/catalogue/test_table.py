@@ -13,7 +13,7 @@ import pytest
 import ravine
 from ravine.catalogue import FILES, table
 
-HERE = Path(__file__).parent
+TESTS_BY_NAME = {path.stem: path for path in Path(__file__).parents[1].rglob("test_*.py")}
 
 # (test file, test, the reference) -> the techniques that the test holds against it.
 HELD: dict[str, dict[tuple[str, str, str], str]] = {
@@ -269,7 +269,7 @@ IDS = [f"{kind}-{test}" for kind, _, test, _ in TESTS]
 
 @cache
 def source(file: str) -> str:
-    return (HERE / f"{file}.py").read_text(encoding="utf-8")
+    return TESTS_BY_NAME[file].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {  # how many snippets they have at least, and the library that they need
     "own-code.md": (8, None),
     "from-a-loop.md": (3, None),

@@ -30,7 +30,7 @@ from ravine.engine.rows.step import Stepper
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
 
-BENCH = Path(__file__).parent.parent / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 DENSE = [{"kind": "dense", "units": 16}, "tanh", {"kind": "dense", "units": 3}]
 BLOBS = Recipe(
     data={"source": "blobs", "batch": 32, "validation": 0.3},

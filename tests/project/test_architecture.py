@@ -12,7 +12,7 @@ import pytest
 
 import ravine
 
-SOURCE = Path(__file__).parent.parent / "src" / "ravine"
+SOURCE = Path(__file__).parents[2] / "src" / "ravine"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 BASE = {

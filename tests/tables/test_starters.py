@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pictures import write_images
 from ravine.app.cli import app
 from ravine.catalogue import durations
 from ravine.data.pipeline import Pipeline
@@ -31,15 +32,6 @@ KINDS = {
     "texts": Facts("texts", 400, (80,), "classification", 2),
     "sequences": Facts("sequences", 400, (30, 4), "classification", 2),
 }
-
-
-def write_images(root, count=8, size=(40, 30)):
-    random = np.random.default_rng(0)
-    for k, name in enumerate(("dark", "light")):
-        (root / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = random.integers(120 * k, 120 * k + 100, (*size[::-1], 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{i}.png")
 
 
 # --- what lies there ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ravine.gallery.item import Item, plain
 
 SCRIPTS = scripts()
 QUICK = {"ravine", "gradient_check"}  # a few seconds together
-PAGES = Path(__file__).parent.parent / "docs" / "gallery"
+PAGES = Path(__file__).parents[2] / "docs" / "gallery"
 
 
 # --- claims ---------------------------------------------------------------------------------------

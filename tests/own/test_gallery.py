@@ -12,7 +12,7 @@ import torch
 import ravine
 from ravine.engine.loop import loop
 
-PLACE = Path(__file__).parent.parent / "examples" / "own"
+PLACE = Path(__file__).parents[2] / "examples" / "own"
 PROGRAMS = sorted(path.stem for path in PLACE.glob("*.py"))
 
 

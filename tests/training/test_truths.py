@@ -12,7 +12,7 @@ import pytest
 import ravine
 from ravine import Recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow

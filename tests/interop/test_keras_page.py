@@ -9,7 +9,7 @@ import pytest
 
 from ravine import Recipe
 
-PAGE = (Path(__file__).parent.parent / "docs" / "from-keras.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "from-keras.md").read_text(encoding="utf-8")
 CELLS = re.findall(r"^\| .+? \| `([a-z]+ = .+?)`(?: \(.*\))? \|$", PAGE, flags=re.MULTILINE)
 
 

@@ -164,7 +164,7 @@ def test_populations_name_works():
 
 @pytest.mark.slow
 def test_the_gpu_bench_runs_at_toy_sizes_on_a_cpu():
-    script = Path(__file__).parent.parent / "bench" / "gpu.py"
+    script = Path(__file__).parents[2] / "bench" / "gpu.py"
     done = subprocess.run(
         [sys.executable, str(script), "--device", "cpu", "--small"],
         capture_output=True,

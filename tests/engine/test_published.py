@@ -81,7 +81,7 @@ def test_logits_are_transformers_own(directory, images, tmp_path):
 
 
 def test_one_line_fine_tunes_it(directory, tmp_path):
-    from test_starters import write_images
+    from pictures import write_images
 
     write_images(tmp_path / "photos", count=12)
     command = ["train", str(tmp_path / "photos"), "--model", f"hf:{directory}", "--epochs", "5"]
@@ -203,7 +203,7 @@ def test_timm_beside_a_cpu_build_of_torch_is_one_clear_message(tmp_path, monkeyp
     )
     monkeypatch.syspath_prepend(place.parent)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    from test_starters import write_images
+    from pictures import write_images
 
     write_images(tmp_path / "photos", count=12)
     command = ["train", str(tmp_path / "photos"), "--model", "timm:resnet18"]

@@ -21,7 +21,7 @@ from ravine.doctor.measure.untrained import inspect_program
 from ravine.doctor.new_data import unlike_training
 from ravine.doctor.table import before_training
 
-BENCH = Path(__file__).parent.parent / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 
 
 def _bench(name: str):

@@ -154,7 +154,7 @@ def test_many_damaged_files_are_read_or_refused(tmp_path, seed):
 
 CHILD = """
 import resource, sys, warnings
-sys.path[:0] = [sys.argv[1]]
+sys.path[:0] = sys.argv[1].split(":")
 warnings.simplefilter("ignore")
 from pathlib import Path
 import test_hostile
@@ -174,7 +174,7 @@ print(told, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.slow
 def test_memory_is_in_proportion_to_the_file(tmp_path):
     for name, kind, path in hostile.bombs(tmp_path):
-        here = str(Path(__file__).parent)
+        here = f"{Path(__file__).parent}:{Path(hostile.__file__).parent}"
         done = subprocess.run(
             [sys.executable, "-c", CHILD, here, kind, str(path)], capture_output=True, text=True
         )

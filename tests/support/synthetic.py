@@ -1,7 +1,7 @@
 """Run directories with measurements such as training gives, made without training: for the tests of
 reports.
 
-``python tests/synthetic.py DIRECTORY`` makes one of each kind, to be looked at.
+``python tests/support/synthetic.py DIRECTORY`` makes one of each kind, to be looked at.
 """
 
 import math

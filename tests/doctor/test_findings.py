@@ -18,7 +18,7 @@ from ravine.doctor.examination import examine
 from ravine.doctor.table import codes, declaration, declarations
 from ravine.errors import InputError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BLOBS = Recipe(
     model="softmax",
     data={"source": "blobs", "batch": 32},

@@ -12,7 +12,7 @@ import pytest
 import dying
 import ravine
 from ravine.rundir import RunDir
-from test_ranks import HERE, assert_close, torchrun
+from test_ranks import assert_close, torchrun
 from test_resume import assert_same
 
 
@@ -27,7 +27,7 @@ def train(
     restarts: int = 0,
 ):
     """A run of so many ranks, one of which ends in each of the first attempts."""
-    options = ["--max-restarts", restarts, HERE / "dying.py"]
+    options = ["--max-restarts", restarts, dying.__file__]
     return torchrun(*options, "digits", members, place, how, seed, attempts, ranks=ranks)
 
 

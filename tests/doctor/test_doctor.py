@@ -34,7 +34,7 @@ from ravine.doctor.table import as_tables, codes, declaration, ranked, remedies,
 from ravine.training.outcome import print_findings
 from ravine.training.progress_bar import _metrics
 
-BENCH = Path(__file__).parent.parent / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 HEALTHY = Recipe(
     data={
         "source": "digits",
@@ -198,7 +198,7 @@ def test_a_run_that_went_back_and_learned_is_not_called_constant(tmp_path):
 
 
 def test_the_loop_of_the_docs_page(capsys):
-    page = (Path(__file__).parent.parent / "docs" / "doctor.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
     torch.manual_seed(0)
     exec(compile(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], "doctor.md", "exec"), {})
     said = capsys.readouterr().out
