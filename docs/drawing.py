@@ -32,6 +32,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "schedule.step": {"every": "5ep", "factor": 0.5},
     "schedule.exponential": {"gamma": 0.8},
     "schedule.on_plateau": {"patience": "3ep", "factor": 0.3},
+    "metric.mean_cost": {"costs": [[5.0 * (i != j) for j in range(10)] for i in range(10)]},
     "constraint.max_norm": {"limit": 1.0},
     "constraint.l2_ball": {"radius": 4.0},
     "constraint.l1_ball": {"radius": 6.0},

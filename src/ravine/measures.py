@@ -32,6 +32,7 @@ class Measure:
 MEASURES = {
     # metrics of the catalogue (nn/metrics.py)
     "accuracy": Measure("accuracy", "max", percent=True),
+    "mean_cost": Measure("mean cost", "min"),
     "balanced_accuracy": Measure("balanced accuracy", "max", percent=True),
     "top_k": Measure("top-k accuracy", "max", percent=True),
     "error": Measure("error", "min", percent=True),

@@ -17,7 +17,7 @@ from ravine.catalogue import make, table
 from ravine.errors import InputError
 from ravine.nn import randomized
 from ravine.nn.build import build
-from ravine.nn.stack import build_layer, output_shape
+from ravine.nn.stack import build_layer, output_shape, stack
 from ravine.recipe import Recipe
 
 MAP, FEATURES, SEQUENCE = (4, 6, 7), (12,), (5, 3)
@@ -564,3 +564,47 @@ def test_layers_stand_in_recipes_and_their_init_differs_by_member():
     other = recipe.edit({"model.layers.0.init": "he_normal", "model.layers.1.rate": 0.5})
     assert recipe.program == other.program != recipe.edit({"model.layers.0.units": 4}).program
     assert Recipe.from_toml(recipe.to_toml()) == recipe
+
+
+# --- padded sequences in a list of layers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("symbols", [False, True])
+def test_a_list_reads_each_sequence_to_its_own_end(symbols, bidirectional):
+    cells = [
+        {"kind": "lstm", "units": 4, "output": "all", "bidirectional": bidirectional},
+        "layer_norm",
+        {"kind": "gru", "units": 3, "layers": 2, "bidirectional": bidirectional},
+        {"kind": "dense", "units": 2},
+    ]
+    ends = [7, 4, 1]
+    if symbols:
+        net, _ = stack([{"kind": "embedding", "size": 5, "vocabulary": 9}, *cells], (7,))
+        x = torch.randint(1, 9, (3, 7))
+    else:
+        net, _ = stack(cells, (7, 2))
+        x = torch.randn(3, 7, 2)
+    for row, end in enumerate(ends):
+        x[row, end:] = 0
+    with torch.no_grad():
+        alone = torch.cat([net(x[r : r + 1, :end]) for r, end in enumerate(ends)])
+        torch.testing.assert_close(net(x), alone)
+
+
+def test_a_list_with_an_answer_at_every_step_reads_all_of_it():
+    layers = [{"kind": "gru", "units": 3, "output": "all"}, {"kind": "dense", "units": 2}]
+    net, _ = stack(layers, (5, 2))
+    x = torch.randn(2, 5, 2)
+    x[:, 3:] = 0  # blanks that are to be answered
+    assert net.read_to_end == 0
+    torch.testing.assert_close(net(x), net[1](net[0](x)))
+
+
+def test_steps_that_are_mixed_before_are_read_whole():
+    layers = [
+        {"kind": "conv", "channels": 4, "kernel": 3},
+        "transpose",
+        {"kind": "gru", "units": 3},
+    ]
+    assert stack(layers, (2, 9))[0].read_to_end == 0

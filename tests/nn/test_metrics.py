@@ -34,6 +34,23 @@ y, b, labels, s, t = (
 )
 positive, several = (LOGITS.numpy() > 0).astype(int), (SCORES.numpy() > 0).astype(int)
 
+COSTS = RNG.uniform(0, 5, (K, K)).tolist()
+
+
+def cost_of(p, right, answers=None):
+    """Elkan's definition, sample by sample."""
+    matrix = np.array(COSTS)[: p.shape[1], : p.shape[1]]
+    paid = []
+    for i, row in enumerate(p):
+        expected = [sum(row[c] * matrix[c, a] for c in range(len(row))) for a in range(len(row))]
+        answer = int(np.argmin(expected)) if answers is None else answers[i]
+        paid.append(matrix[right[i], answer])
+    return np.mean(paid)
+
+
+TWO = np.stack([1 - LOGITS.sigmoid().numpy(), LOGITS.sigmoid().numpy()], 1)
+TWO_COSTS = [row[:2] for row in COSTS[:2]]
+
 # (name, fields, output, target, expected)
 ROWS = [
     ("accuracy", {}, SCORES, CLASSES, scikit.accuracy_score(y, ANSWERS)),
@@ -48,6 +65,15 @@ ROWS = [
         STEP_CLASSES,
         (STEPS.argmax(-1) == STEP_CLASSES).double().mean().item(),
     ),
+    ("mean_cost", {"costs": COSTS}, SCORES, CLASSES, cost_of(P, y)),
+    (
+        "mean_cost",
+        {"costs": COSTS, "decision": "likeliest"},
+        SCORES,
+        CLASSES,
+        cost_of(P, y, ANSWERS),
+    ),
+    ("mean_cost", {"costs": TWO_COSTS}, LOGITS, BINARY, cost_of(TWO, b)),
     ("error", {}, SCORES, CLASSES, scikit.zero_one_loss(y, ANSWERS)),
     ("balanced_accuracy", {}, SCORES, CLASSES, scikit.balanced_accuracy_score(y, ANSWERS)),
     ("top_k", {"k": 2}, SCORES, CLASSES, scikit.top_k_accuracy_score(y, P, k=2)),
@@ -119,3 +145,16 @@ def test_what_cannot_be_measured_is_nan_not_an_error():
 def test_outputs_that_do_not_fit_are_refused(name, output, target):
     with pytest.raises(InputError):
         measured(name, output, target)
+
+
+@pytest.mark.parametrize(
+    ("costs", "output", "target"),
+    [
+        (((0.0, 1.0), (1.0, 0.0)), SCORES, CLASSES),  # two rows for four classes
+        (((0.0, 1.0, 2.0), (1.0, 0.0)), LOGITS, BINARY),
+        (((0.0, 1.0), (1.0, 0.0)), SCORES[:, :2], LABELS[:, :2]),  # labels, not one class
+    ],
+)
+def test_costs_that_do_not_fit_are_refused(costs, output, target):
+    with pytest.raises(InputError, match=r"costs|labels"):
+        measured("mean_cost", output, target, costs=costs)

@@ -269,6 +269,13 @@ def predict(
         ),
     ] = 0.8,
     augment: Augment = 0,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer with the class of least expected cost: a row for each true class, "
+            'a column for each answer, e.g. "0,1;5,0".'
+        ),
+    ] = None,
 ) -> None:
     """Predict a file or a folder of inputs; a text model writes sampled text, which goes on from the file's."""
     from ravine.app.predict import predict_file, prompt_of, sample_file
@@ -281,7 +288,7 @@ def predict(
         )
         what = "characters"
     else:
-        count = predict_file(opened, input_, out, augment)
+        count = predict_file(opened, input_, out, augment, costs)
         what = "prediction" if count == 1 else "predictions, a row each"
     typer.echo(f"wrote {out}: {count:,} {what}", err=json_)
     print_json(json_, {"run": str(run), "out": str(out), "count": count})

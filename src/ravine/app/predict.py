@@ -16,10 +16,13 @@ from ravine.errors import InputError
 from ravine.storage.files import atomic, new_file, write_text
 
 
-def predict_file(run: Run, source: Path | None, out: Path, augment: int = 0) -> int:
+def predict_file(
+    run: Run, source: Path | None, out: Path, augment: int = 0, costs: str | None = None
+) -> int:
     """Predict every input of a file or folder; write one CSV row each: input, a table's identifiers,
     prediction and, for classes, probabilities in four digits. ``augment``: mean over so many
-    augmented copies too."""
+    augmented copies too. ``costs``: the answers of least expected cost under this matrix."""
+    matrix = None if costs is None else costs_of(costs)
     if source is None:
         raise InputError(
             "predict", expected="INPUT: a file or folder in the form of the training data"
@@ -30,7 +33,7 @@ def predict_file(run: Run, source: Path | None, out: Path, augment: int = 0) -> 
     inputs, names = run.pipeline.read(source)
     for warning in unlike_training(run.pipeline, inputs):
         print(f"warning: {source.name}: {warning}", file=sys.stderr)
-    predictions = run.predict(inputs, augment=augment)
+    predictions = run.predict(inputs, augment=augment, costs=matrix)
     columns: dict[str, np.ndarray] = {"input": np.array(names)}
     columns |= _identifiers(run, source)
     if predictions.ndim > 1 and predictions.shape[1] > 1:
@@ -46,6 +49,20 @@ def predict_file(run: Run, source: Path | None, out: Path, augment: int = 0) -> 
             }
     _write_csv(out, columns)
     return len(names)
+
+
+def costs_of(text: str) -> list[list[float]]:
+    """A cost matrix from the command line: rows by semicolons, numbers by commas.
+
+    >>> costs_of("0,1; 5,0")
+    [[0.0, 1.0], [5.0, 0.0]]
+    """
+    try:
+        return [[float(cell) for cell in row.split(",")] for row in text.split(";")]
+    except ValueError:
+        raise InputError(
+            "--costs", got=text, expected='numbers: rows by semicolons, e.g. "0,1;5,0"'
+        ) from None
 
 
 def _identifiers(run: Run, source: Path) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ from ravine.engine.weights.stored import Stored, how_to_resume
 from ravine.errors import InputError, RavineError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
+from ravine.nn.decisions import Costs
 from ravine.nn.randomized import monte_carlo
 from ravine.nn.stack import example
 from ravine.registering import require
@@ -211,16 +212,25 @@ class Run(Stored):
         mean, deviation = (torch.cat(halves).numpy() for halves in zip(*parts, strict=True))
         return mean, deviation
 
-    def predict(self, x: Any, *, augment: int = 0) -> np.ndarray:
+    def predict(self, x: Any, *, augment: int = 0, costs: Costs | None = None) -> np.ndarray:
         """Classes (by name where they have names), labels [N, K] of 0 and 1, or values in the
         target's units; of several heads, columns as the targets have them. ``augment`` as in
-        ``predict_proba``."""
+        ``predict_proba``.
+
+        ``costs`` [K, K], a row for each true class and a column for each answer: the class of least
+        expected cost under the probabilities in place of the most probable one. InputError where the
+        network does not answer with one class.
+        """
         outputs = self._outputs(x, augment=augment)
+        if costs is not None:
+            return self._named(self.answers.cheapest(outputs, costs).numpy())
         if self.answers.kind not in ("classes", "binary", "labels"):
             return self.answers.values(outputs).numpy()
         found = self.answers.classes(outputs).numpy()
-        if self.answers.kind == "labels":
-            return found
+        return found if self.answers.kind == "labels" else self._named(found)
+
+    def _named(self, found: np.ndarray) -> np.ndarray:
+        """Class numbers as names, where classes have names."""
         names = self.pipeline.classes
         return (
             found

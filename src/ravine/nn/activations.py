@@ -31,6 +31,8 @@ def relu(shape: Shape) -> nn.Module:
 def sigmoid(shape: Shape) -> nn.Module:
     """Logistic sigmoid: y = 1 / (1 + exp(-x)), between 0 and 1; dy/dx = y (1 - y), at most 1/4.
 
+    A lecture's 1 / (1 + exp(x)) is a slip: it falls.
+
     >>> sigmoid((1,))(torch.tensor([0.0]))
     tensor([0.5000])
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ravine.errors import InputError
 from ravine.nn.analysis.output_layer import output_layer
+from ravine.nn.decisions import Costs, least_cost
 from ravine.nn.loss.criterion import MultiTask
 from ravine.nn.stack import evaluated
 
@@ -160,6 +161,17 @@ class Answers:
             return (output if ordered else self.probabilities(output)).argmax(-1)
         labels = (self._columns(output) > self.threshold).long()
         return labels if self.kind == "labels" else labels[..., 0]
+
+    def cheapest(self, output: Tensor, costs: Costs) -> Tensor:
+        """The class of least expected cost under the probabilities; ``costs`` as in
+        ``nn.decisions.least_cost``. InputError where the outputs are not one class a sample."""
+        if self.kind not in ("classes", "binary"):
+            raise InputError(
+                "costs",
+                got=f"a network for {self.kind}",
+                expected="a network that gives each sample one class",
+            )
+        return least_cost(self.by_class(output), costs)
 
     def values(self, output: Tensor) -> Tensor:
         """Numbers in the target's units. A regression trained on a loss of probabilities

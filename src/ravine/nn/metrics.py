@@ -15,11 +15,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ravine.catalogue import Count
+from ravine.catalogue import Count, NonNegative
 from ravine.errors import InputError
+from ravine.nn.decisions import least_cost
 
 Average = Literal["macro", "micro", "weighted"]
 
@@ -47,6 +49,43 @@ def error(output: Tensor, target: Tensor) -> float:
     Source: Vapnik, "The nature of statistical learning theory", 1995 (the 0/1 loss).
     """
     return 1.0 - accuracy(output, target)
+
+
+def mean_cost(
+    output: Tensor,
+    target: Tensor,
+    *,
+    costs: tuple[tuple[NonNegative, ...], ...],
+    decision: Literal["cheapest", "likeliest"] = "cheapest",
+) -> float:
+    """The mean cost of the answers: C_ya, where y is true and a is answered.
+
+    ``costs`` C has a row for each true class and a column for each answer. ``decision``: a is the
+    answer of least expected cost under the probabilities, argmin_a sum_y p_y C_ya (cheapest), or
+    the most probable class (likeliest). With C = 1 off the diagonal both are the 0/1 error.
+
+    Errors: ``costs`` is not square with a row for each class; outputs are labels that do not exclude
+    one another.
+
+    >>> import torch
+    >>> mean_cost(torch.zeros(2, 2), torch.tensor([0, 1]), costs=((0.0, 1.0), (5.0, 0.0)))
+    0.5
+
+    Source: Elkan, "The foundations of cost-sensitive learning", 2001.
+    """
+    if _by_label(output, target):
+        raise InputError(
+            "metrics.mean_cost",
+            got="labels that do not exclude one another",
+            expected="one class for each sample",
+        )
+    scores, right = _classes(output, target)
+    scores = scores.double()
+    p = scores.softmax(-1)
+    if scores.shape[1] == 1:
+        p = torch.cat([torch.sigmoid(-scores), torch.sigmoid(scores)], 1)
+    answer = least_cost(p, costs) if decision == "cheapest" else p.argmax(-1)
+    return float(torch.as_tensor(costs, dtype=torch.float64)[right.cpu(), answer.cpu()].mean())
 
 
 def balanced_accuracy(output: Tensor, target: Tensor) -> float:

@@ -3,7 +3,10 @@
 Each of the ``layers`` reads the whole output of the one below. ``output`` last: the state after
 the last step, (units,) (default); all: the states of all steps, (T, units). A bidirectional layer
 gives both directions side by side: twice the units; its last output is each direction's state at
-its own end. ``dropout`` acts between the layers. Parameters of a layer: weight_ih [gates * units,
+its own end. In a list of layers whose recurrent layers end in one with output last, sequences that are padded at
+their end (symbol 0 before an embedding, else rows of zeros) are read to their own end, as by the models ``rnn``,
+``lstm`` and ``gru``; layers between them must act on each step alone (embedding, dense, layer_norm, dropout,
+activations). ``dropout`` acts between the layers. Parameters of a layer: weight_ih [gates * units,
 F], weight_hh [gates * units, units] and two biases (PyTorch keeps both).
 """
 
@@ -136,6 +139,18 @@ class Recurrent(nn.Module):
         )
         self.drops = nn.ModuleList(Dropout(dropout) for _ in range(layers - 1))
         self.last = last
+
+    def to_ends(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``forward(x, lengths)``; read in one direction alone it does not branch on the data, so
+        that a list of layers can be exported."""
+        if self.cells[0].bidirectional:
+            return self(x, lengths)
+        for i, cell in enumerate(self.cells):
+            x, _ = cell(self.drops[i - 1](x) if i > 0 else x)
+        if not self.last:
+            return x  # [B, T, units]; what lies after the end is not looked at
+        ends = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
+        return x.gather(1, ends)[:, 0]
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         for i, cell in enumerate(self.cells):

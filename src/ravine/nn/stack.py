@@ -12,21 +12,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.catalogue import Init, Part, make
+from ravine.catalogue import Init, Part, make, table
 from ravine.errors import InputError, first_line
+from ravine.nn.padding import lengths_of
 
 Shape = tuple[int, ...]
 
 
 class Stack(nn.Sequential):
     """Layers one after the other; ``inits`` holds the initialisers that single layers ask for, by
-    the layer's name."""
+    the layer's name.
 
-    def __init__(self, children: dict[str, nn.Module], inits: dict[str, Init]):
+    ``read_to_end``: so many of the first layers read padded sequences to their own end; recurrent
+    ones among them get the lengths of the sequences that went in.
+    """
+
+    def __init__(
+        self, children: dict[str, nn.Module], inits: dict[str, Init], read_to_end: int = 0
+    ):
         super().__init__()
         for name, child in children.items():
             self.add_module(name, child)
-        self.inits = inits
+        self.inits, self.read_to_end = inits, read_to_end
+
+    def forward(self, x: Any) -> Any:
+        lengths = lengths_of(x) if self.read_to_end else None
+        for i, child in enumerate(self):
+            with_lengths = i < self.read_to_end and hasattr(child, "to_ends")
+            x = child.to_ends(x, lengths) if with_lengths else child(x)
+        return x
 
 
 class Tied(nn.Module):
@@ -85,6 +99,7 @@ def stack(
     children: dict[str, nn.Module] = {}
     inits: dict[str, Init] = {}
     kinds: list[str] = []
+    sequence = shape
     for i, given in enumerate(parts):
         try:
             part: Any = make("layer", given)
@@ -95,7 +110,31 @@ def stack(
         kinds.append(part.kind)
         if part.init is not None:
             inits[str(i)] = part.init
-    return Stack({str(i): children[str(i)] for i in _order(kinds)}, inits), shape
+    reads = _read_to_end(kinds, children, sequence)
+    return Stack({str(i): children[str(i)] for i in _order(kinds)}, inits, reads), shape
+
+
+# layers that act on each step of a sequence alone, besides activations
+_STEPWISE = ("embedding", "dense", "layer_norm", "dropout", "alpha_dropout", "gaussian_noise")
+
+
+def _read_to_end(kinds: Sequence[str], children: Mapping[str, nn.Module], shape: Shape) -> int:
+    """How many of the first layers read a padded sequence of this shape to its own end: up to the
+    recurrent layer that gives its last state; 0 where other layers stand before it."""
+    if len(shape) > 2 or (len(shape) == 1 and kinds[:1] != ["embedding"]):
+        return 0
+    for i, kind in enumerate(kinds):
+        recurrent = hasattr(children[str(i)], "to_ends")
+        if recurrent and getattr(children[str(i)], "last", False):
+            return i + 1
+        if not recurrent and kind not in _STEPWISE and not _activation(kind):
+            return 0
+    return 0
+
+
+def _activation(kind: str) -> bool:
+    known = table("layer").get(kind)
+    return known is not None and known.module.endswith("activations")
 
 
 def call(kind: str, part: Any, *given: Any) -> Any:

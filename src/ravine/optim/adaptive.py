@@ -120,8 +120,8 @@ def rmsprop(
     momentum * v +
     g / (sqrt(s) + eps);  w -= lr * v. ``eps_in``: ``outside`` the root (PyTorch), ``inside`` it, sqrt(s + eps), or
     ``no_root``: g / (s + eps), as some lectures print it (a slip: the smaller the gradient, the
-    longer the step). g includes weight_decay * w. Slots: ``s``; ``m`` if centered, ``v`` with
-    momentum.
+    longer the step; so is a step that is added, with a plus sign). g includes weight_decay * w.
+    Slots: ``s``; ``m`` if centered, ``v`` with momentum.
 
     >>> from ravine.optim.descent import descend
     >>> descend("rmsprop", lambda w: 2 * w, 1.0, steps=1, lr=0.1, alpha=0.75)

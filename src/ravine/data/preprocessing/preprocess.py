@@ -99,6 +99,8 @@ def center(
 ) -> Transform:
     """Subtract the mean of the training part: y = x - mean. Can be undone.
 
+    Lectures that print ``X = mean(X)`` mean X -= mean(X).
+
     ``per`` feature, channel, or global: one mean for everything. ``of`` targets: of a
     regression's targets, undone in predictions.
 

@@ -20,6 +20,9 @@ def pca(x: Tensor | Rows, *, components: Count | Probability | None = None) -> T
     gives the best approximation by those components. Signs as in scikit-learn: the largest entry of
     each eigenvector is positive.
 
+    Some lectures print ``X = mean(X)`` for the centring, a slip: the mean is subtracted, X -=
+    mean(X). The covariance divides by N - 1 (some lectures by N).
+
     Meant for tables and dense networks: components have no neighbours, so they are no input for
     convolutions, which profit from centring alone.
 
@@ -44,7 +47,7 @@ def pca_whiten(
     covariance of the result is lambda / (lambda + epsilon). Undoing gives the best approximation by
     the components kept.
 
-    As ``pca``, no input for convolutions.
+    As ``pca``, no input for convolutions; there too, of lectures' ``X = mean(X)``.
 
     Errors: more than 16,384 features; padded sequences.
 

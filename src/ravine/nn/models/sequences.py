@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ravine.catalogue import Count, Flag, Integer, PerMember, Probability
 from ravine.errors import InputError
+from ravine.nn.padding import lengths_of
 from ravine.nn.randomized import Dropout
 from ravine.nn.recurrent import Recurrent
 from ravine.nn.stack import Shape, need_sequences, symbols
@@ -264,9 +265,7 @@ class SequenceClassifier(nn.Module):
         self.head = nn.Linear(units * (2 if bidirectional else 1), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        used = x != self.padding if self.embedding is not None else (x != 0).any(-1)  # [B, T]
-        lengths = used.shape[1] - used.flip(1).int().argmax(1)  # up to the last step that is used
-        lengths = lengths.where(used.any(1), 1)
+        lengths = lengths_of(x, self.padding)
         if self.embedding is not None:
             x = self.embedding(x)
         full = x.device.type == "meta" or bool((lengths == x.shape[1]).all())
