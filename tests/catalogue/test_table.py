@@ -199,7 +199,7 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
             "test_metrics",
             "scikit-learn",
         ): "accuracy error balanced_accuracy top_k precision recall f1 "
-        "roc_auc log_loss perplexity confusion_matrix mse rmse mae r2",
+        "roc_auc log_loss mean_cost perplexity confusion_matrix mse rmse mae r2",
     },
     "model": {
         (

@@ -37,6 +37,7 @@ class Stack(nn.Sequential):
 
     def forward(self, x: Any) -> Any:
         lengths = lengths_of(x) if self.read_to_end else None
+        child: Any
         for i, child in enumerate(self):
             with_lengths = i < self.read_to_end and hasattr(child, "to_ends")
             x = child.to_ends(x, lengths) if with_lengths else child(x)
