@@ -7,9 +7,13 @@ import gzip
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from ravine.data.pipeline import Pipeline
+from ravine.data.tables.file import read as read_file
 from ravine.errors import InputError
+from ravine.recipe import Data
 from test_table_reader import (
     CITIES,
     DAYS,
@@ -55,10 +59,42 @@ def rows(line, *columns, end="\n"):
     return end.join(line.format(*cells) for cells in zip(*columns, strict=True)) + end
 
 
+BIG = R.integers(10, 9000, N)
+LOW = R.integers(1, 90, N)
+WIDTH = R.integers(1, 400, N)
+LINES = file(sep=";", a=[point(v, "", ",") for v in FLOATS], b=CITIES, y=Y) + b"\n"
+BELOW = {  # name -> (lines under a table of a; b; y, whether they are left out)
+    "a sum": ("Summe;;\n", True),
+    "a sum with values": ("Total:;x;yes\n", True),
+    "notes": ("\nSource: the town hall, 2021;;\n(60 rows)\n", True),
+    "empty rows": (";;\n;;\n", True),
+    "a row like the others": ("1,5;Bonn;no\n", False),
+    "a row with gaps": ("1,5;;no\n", False),
+}
+
 AB = {"a": "number", "b": "category"}
 
 # name -> (bytes, kinds, a column and its values)
 FILES = {
+    "several units": (
+        file(a=[f"{v} g" if v < 1000 else f"{v / 1000} kg" for v in BIG], b=[f"{v} min" if v < 60 else f"{v / 60:.4f} h" for v in WIDTH]),
+        {"a": "number", "b": "number"}, ("a", BIG / 1000 if (BIG >= 1000).sum() > N / 2 else BIG),
+    ),
+    "durations": (file(a=[f"{v // 60}h {v % 60:02d}m" for v in WIDTH], b=[f"{v // 60} Std. {v % 60} min" for v in WIDTH]), {"a": "number", "b": "number"}, ("b", WIDTH / 60)),
+    "ranges": (file(a=[f"{v} - {v + 10}" if i % 2 else f"{v}" for i, v in enumerate(BIG)], b=[f"{v}-{v + 4} km" for v in BIG]), {"a": "number", "b": "number"}, ("a", [v + 5 * (i % 2) for i, v in enumerate(BIG)])),
+    "ranges as groups": (file(a=of("18-24", "25-34", "35-44", "65+"), b=of("<20k", "20k-40k", ">40k")), dict.fromkeys("ab", "category"), None),
+    "several numbers": (file(a=[f"{v}/{w}" for v, w in zip(BIG, LOW, strict=True)], b=[f"{v} x {w} x {w + 1} cm" for v, w in zip(BIG, LOW, strict=True)], c=[f"{v}'{w % 12}\"" for v, w in zip(4 + LOW % 3, WIDTH, strict=True)]), dict.fromkeys("abc", "numbers"), ("a", BIG)),
+    "places": (file(a=[f"{47 + v / 1000:.4f}, {v / 100:.3f}" for v in BIG], b=[f"({v / 100:.2f} {-v / 70:.3f})" for v in BIG]), dict.fromkeys("ab", "numbers"), ("a", 47 + BIG / 1000)),
+    "days that no calendar has": (file(a=some(iso("%Y-%m-%d"), "9999-12-31"), b=some(iso("%d.%m.%Y"), "31.12.9999")), dict.fromkeys("ab", "date"), ("b", some((DAYS - pd.Timestamp(0)) / pd.Timedelta(days=1), np.nan))),
+    "out of five": (file(a=[f"{v / 20:.2f}/5" for v in LOW], b=[f"{v} of 100" for v in LOW]), {"a": "number", "b": "number"}, ("b", LOW)),
+    "about": (file(a=[f"~{v} cm" for v in BIG], b=[f"ca. {v}" if v % 2 else f"{v}" for v in BIG], c=some([f"{v}" for v in BIG], ">9000")), dict.fromkeys("abc", "number"), ("a", BIG)),
+    "months and quarters": (
+        file(a=[f"{d.year}-Q{d.quarter}" for d in DAYS], b=iso("%b-%y"), c=[f"{d.isocalendar()[0]}-W{d.isocalendar()[1]:02d}" for d in DAYS], d=iso("%Y%m"), changed_at=[int((d - DAYS[0].__class__(0)).total_seconds()) for d in DAYS]),
+        {**dict.fromkeys("abcd", "date"), "changed_at": "date"}, ("changed_at", DAYS),
+    ),
+    "errors of a spreadsheet": (file(a=[f"{v}" if i % 4 else ("#DIV/0!", "#VALUE!", "#REF!")[i % 3] for i, v in enumerate(FLOATS)], b=[f"{v}" if i % 5 else ("nd", "n.d.")[i % 2] for i, v in enumerate(FLOATS)]), {"a": "number", "b": "number"}, None),
+    "999 is no number": (file(a=[999 if i % 9 == 3 else v % 30 for i, v in enumerate(LOW)], b=np.minimum(BIG, 999)), {"a": "number", "b": "number"}, ("a", [np.nan if i % 9 == 3 else v % 30 for i, v in enumerate(LOW)])),
+    "postal codes": (file(zip_code=[f"{(7919 * i) % 90000 + 501:05d}" for i in EVERY], plz=of("01067", "04109", "20095")), {"zip_code": "number", "plz": "category"}, ("zip_code", [(7919 * i) % 90000 + 501 for i in EVERY])),
     "flags of other languages": (
         file(a=of("tak", "nie"), b=of("да", "нет"), c=of("sim", "não"), d=of("j", "n"), e=of("Sí", "No"), f=of("gut", "schlecht"), y=FLOATS),
         {**dict.fromkeys("abcde", "flag"), "f": "category"}, None,
@@ -177,3 +213,58 @@ def test_both_orders_of_day_and_month_are_named(tmp_path):
 def test_other_formats_are_named(tmp_path, content, said):
     with pytest.raises(InputError, match=said):
         read(tmp_path / "t.csv", content)
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_what_lies_under_a_table_is_left_out_and_said(tmp_path, name):
+    below, gone = BELOW[name]
+    (tmp_path / "t.csv").write_bytes(LINES + below.encode())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = read_file(tmp_path / "t.csv")
+    assert found.size == N + (not gone)
+    said = any("no rows of the table" in str(w.message) for w in caught)
+    assert said == (gone and bool(below.strip(";\n")))
+
+
+def test_a_word_that_comes_again_sums_nothing_up(tmp_path):
+    rows = [f"{('mean', 'max', 'total')[i % 3]},{i % 7},{i}" for i in EVERY]
+    (tmp_path / "t.csv").write_text("how,b,y\n" + "\n".join(rows) + "\n")
+    assert read_file(tmp_path / "t.csv").size == N
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,a,y\n" + rows("{},{},{},{}", FLOATS, CITIES, BIG, Y))
+    with pytest.warns(UserWarning, match=r"columns of one name: 'a'; the next is called a \(2\)"):
+        found = read_file(tmp_path / "t.csv")
+    assert list(found.columns) == ["a", "b", "a (2)", "y"]
+    with pytest.raises(InputError, match="a twice"):
+        read(tmp_path / "t.csv", (tmp_path / "t.csv").read_bytes(), target="a")
+
+
+def test_words_among_the_targets_are_no_targets(tmp_path):
+    prices = ["on request" if i % 11 == 2 else f"{v * 100:,} €" for i, v in enumerate(BIG)]
+    (tmp_path / "t.csv").write_bytes(file(a=FLOATS, y=prices))
+    data = Data(source={"kind": "csv", "path": str(tmp_path / "t.csv")}, validation=0, test=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = Pipeline(data)
+    assert any("'on request': no numbers" in str(w.message) for w in caught)
+    assert found.task == "regression"
+    assert found.size("train") == sum(p != "on request" for p in prices)
+
+
+def test_numbers_of_one_cell_become_features(tmp_path):
+    pressure = [f"{100 + v}/{w}" for v, w in zip(LOW, WIDTH, strict=True)]
+    content = file(pressure=some(pressure, ""), b=FLOATS)
+    pipeline = read(tmp_path / "t.csv", content, target="y")
+    encoder = pipeline.preparation.inputs[0]
+    assert encoder.names == ("pressure #0", "pressure #1", "pressure missing", "b")
+    assert encoder.groups == (("number", 2), ("flag", 1), ("number", 1))
+    features = pipeline.transform(pipeline.raw("train", N)[0])
+    gone = np.array([not p for p in some(pressure, "")])
+    for k, column in enumerate((100 + LOW, WIDTH)):
+        np.testing.assert_allclose(features[~gone, k], column[~gone])
+        np.testing.assert_allclose(features[gone, k], np.median(column[~gone]))
+    wanted = read(tmp_path / "t.csv", file(a=["3:1", "4:2"] * 30, b=FLOATS), target="y", columns={"a": "numbers"})  # fmt: skip
+    assert kinds(wanted)["a"] == "numbers"

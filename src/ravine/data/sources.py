@@ -265,9 +265,9 @@ def csv(
 
     What each other column holds is decided by all its values, and ``ravine data`` shows it: a
     number (marks of thousands and decimals by the whole column; units, currency and per cent signs
-    are taken off; rare words such as unknown are missing values), a category, a date (year, month,
-    weekday, days since 1970, and the hour where there are times), a flag (yes and no in any
-    spelling), a text (hashed words and letters), an identifier or a constant (both left out).
+    are taken off; rare words such as unknown are missing values), several numbers (120/80), a
+    category, a date (year, month, weekday, days since 1970, and the hour where there are times), a
+    flag (yes and no in any spelling), a text (hashed words and letters), an identifier or a constant (both left out).
     A copy of the target, in whatever units or names, is left out with a warning; a column that
     determines the target without being a copy is named and kept. ``columns`` decides otherwise:
     ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``.

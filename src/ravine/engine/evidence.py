@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ravine.data.inspect import examples
 from ravine.data.pipeline import Pipeline
-from ravine.data.tables.decisions import places_of
+from ravine.data.tables.decisions import WIDE, places_of
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.programs import Model
 from ravine.engine.rows.evaluate import evaluation
@@ -180,7 +180,7 @@ def _cells(pipeline: Pipeline, row: Tensor) -> list[tuple[str, str]]:
             c["name"], values[:, at.start], tuple(c.get("categories", ())), c["kind"]
         )
         for c, at in places_of(described)
-        if c["kind"] != "text"
+        if c["kind"] not in WIDE
     ]
     return [(column.name, column.cell(0)) for column in columns[:_COLUMNS]]
 

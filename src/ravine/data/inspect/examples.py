@@ -17,7 +17,7 @@ from ravine.data.objects.stream import Ordered
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import texts
 from ravine.data.read.formats import find
-from ravine.data.tables.decisions import places_of
+from ravine.data.tables.decisions import WIDE, places_of
 from ravine.data.tables.encoder import Encoder
 from ravine.errors import InputError
 
@@ -108,7 +108,7 @@ def table_of(pipeline: Pipeline, first: int | None = None) -> TableSamples:
     columns = [
         TableColumn(c["name"], values[:, place.start], tuple(c.get("categories", ())), c["kind"])
         for c, place in places_of(described)
-        if c["kind"] != "text"
+        if c["kind"] not in WIDE
     ]
     names = pipeline.preparation.facts.get("targets") or (
         ["y"] if y.ndim == 1 or y.shape[1] == 1 else []

@@ -7,8 +7,12 @@ import io
 import re
 from dataclasses import dataclass
 
+from ravine.data.tables.words import TOTALS
+
 _SEPARATORS = ",;\t|"
 _MOST_TOP = 20  # lines above the table
+_MOST_BELOW = 12  # lines under it
+_LONGEST = 50_000  # characters of such a line
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?")
 
 
@@ -35,6 +39,8 @@ def layout_of(sample: str, whole: bool = True) -> Arrangement:
     found = {}
     for separator in _SEPARATORS:
         rows, ends = _numbered_rows(sample, separator, 100, whole)
+        while len(rows) > 3 and sum(map(bool, map(str.strip, rows[-1]))) < 2:
+            rows, ends = rows[:-1], ends[:-1]  # a line under the table, perhaps
         fit = _fit(rows, ends)
         if fit is not None:
             found[separator] = (len(rows[-1]), Arrangement(separator, *fit))
@@ -123,3 +129,43 @@ def is_header(rows: list[list[str]]) -> bool:
         for place in plain
     ]
     return not any(count >= 0.9 * len(below) for count in alike)
+
+
+def end_of_table(data: bytes, separator: str, width: int) -> tuple[int, list[str]]:
+    """Where the rows of a table end in its file, and the lines below that say something: a row
+    that sums up, notes of one cell. Rows without any value are below it too.
+
+    >>> end_of_table(b"a;b;c\\nx;1;2\\ny;3;4\\nTotal;4;6\\n", ";", 3)
+    (18, ['Total;4;6'])
+    """
+    end, below = len(data), []
+    for _ in range(_MOST_BELOW):
+        start = data.rfind(b"\n", 0, len(data[:end].rstrip(b"\r\n"))) + 1
+        line = data[start:end].decode("utf-8", "ignore").strip("\r\n")
+        if start == 0 or not _is_below(line, separator, width, data):
+            break
+        if line.strip(separator + " "):
+            below.append(line.strip())
+        end = start
+    return end, below[::-1]
+
+
+def _is_below(line: str, separator: str, width: int, data: bytes) -> bool:
+    """Whether a line is none of the table's rows: no value; one text alone, in three columns or more; or
+    a first value such as Total, which no other row has in its place."""
+    if line.count('"') % 2 or len(line) > _LONGEST:
+        return False  # the end of a cell with line breaks; no note
+    cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    filled = [place for place, cell in enumerate(cells) if cell.strip()]
+    if not filled:
+        return True
+    first = cells[filled[0]].strip()
+    if len(filled) == 1:
+        short = len(cells) == 1 or filled[0] == 0
+        return width > 2 and short and not _NUMBER.fullmatch(first)
+    word = first.lower().rstrip(" :.")
+    if word not in TOTALS or width < 2:
+        return False
+    before = re.escape(separator) * filled[0]
+    again = rf'\n{before} *"? *{re.escape(first.rstrip(" :."))}[ :.]*"?{re.escape(separator)}'
+    return len(re.findall(again.encode(), data, re.I)) == 1

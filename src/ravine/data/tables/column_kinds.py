@@ -6,23 +6,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ravine.data.tables import dates, numbers
-from ravine.data.tables.file import Cells, Table
-from ravine.data.tables.words import FALSE, NAMES_SOMETHING, TRUE, UUID, named_like_an_id
+from ravine.data.tables import compounds, dates, numbers
+from ravine.data.tables.column import COUNTED, Column, decision
+from ravine.data.tables.file import Table
+from ravine.data.tables.words import (
+    FALSE,
+    NAMES_A_PLACE,
+    NAMES_A_TIME,
+    NAMES_SOMETHING,
+    TRUE,
+    UUID,
+    named_like_an_id,
+)
 from ravine.errors import InputError
 
 MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
+MOST_GROUPS = 20  # different texts that are taken for categories whatever they look like
 TEXT_WIDTH = 128  # features of a text column
 _PLAIN_MARKS = {"decimal": ".", "thousands": ""}
-_COUNTED = 50_000  # rows in which different numbers are counted
 
+_SINCE_1970 = {"unix": "seconds since 1970", "unix ms": "milliseconds since 1970"}
 _SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
+_FAR = 5  # times all others that 999 is, where it stands for that
 
 
 def decide_columns(
@@ -30,7 +40,7 @@ def decide_columns(
 ) -> list[dict[str, Any]]:
     """The decisions for these columns; ``wanted`` are those that the recipe has made."""
     wanted = wanted or {}
-    columns = [_Column(table.columns[name]) for name in names]
+    columns = [Column(table.columns[name]) for name in names]
     table.read_texts([c.name for c in columns if c.needs_texts])
     written = {c.name: c.number_marks() for c in columns if wanted.get(c.name, "number")[:6] == "number"}  # fmt: skip
     comma, why = _habit(table, written)
@@ -60,86 +70,12 @@ def _habit(table: Table, written: Mapping[str, Any]) -> tuple[bool, str]:
     return False, "as usual in files without semicolons"
 
 
-class _Column:
-    """A column's cells, and what was found out about them so far."""
-
-    def __init__(self, cells: Cells):
-        self.cells, self.name = cells, cells.name
-        self._written: numbers.Written | None = None
-        self.large = False  # k and M are factors, not units
-        self.marks: numbers.Marks | None = None
-        self.unit: str | None = ""
-        self.code = False  # digits with zeros in front, which numbers do not have
-
-    @property
-    def counts(self) -> np.ndarray:
-        """How many rows hold each different text."""
-        known = self.cells.codes[self.cells.codes >= 0]
-        return np.bincount(known, minlength=len(self.cells.texts))
-
-    @cached_property
-    def needs_texts(self) -> bool:
-        """Whether numbers that pandas read must be looked at as they are written."""
-        if self.cells.numbers is None:
-            return False
-        head = [cell for cell in self.cells.head if cell]
-        self.code = numbers.leading_zeros(head) > 0.01
-        return self.code or self._could_be_thousands(head)
-
-    def number_marks(self) -> numbers.Marks | None:
-        """How its numbers are written; None where it holds none."""
-        if self.cells.numbers is not None:
-            head = [cell for cell in self.cells.head if cell]
-            if not self.needs_texts:
-                fraction = any("." in cell for cell in head)
-                self.marks = numbers.Marks(".", "", True, "fraction" if fraction else "")
-                return self.marks
-            self.cells = self.cells.raw()
-            self.cells.head = head
-        if not self._mostly_digits():
-            return None
-        self._written = numbers.taken_apart(self.cells.texts, self.counts)
-        self.large = numbers.multiplied(self._written)
-        self.unit = numbers.unit_of(self._written)
-        if self.unit is None:
-            return None
-        numbers.without_other_units(self._written, self.unit)
-        self.code = numbers.leading_zeros(self.cells.texts.tolist()) > 0.01
-        self.marks = None if self.code else numbers.marks_of([c for c in self._written.cores if c])
-        return self.marks
-
-    def _could_be_thousands(self, head: Sequence[str]) -> bool:
-        """Whether every fraction could be a group of three digits: 1.004 and 12.500."""
-        values = self.cells.numbers
-        assert values is not None
-        with_mark = [cell for cell in head if "." in cell]
-        if not with_mark or not all(
-            re.fullmatch(r"[-+]?[1-9]\d{0,2}\.\d{3}", c) for c in with_mark
-        ):
-            return False
-        known = values[~np.isnan(values)]
-        thousands = known * 1000
-        return bool((np.abs(thousands - np.round(thousands)) < 1e-6).all())
-
-    def _mostly_digits(self) -> bool:
-        probe = self.cells.texts[:: max(1, len(self.cells.texts) // 500)]
-        if not len(probe):
-            return False
-        digits = sum(any(map(str.isdigit, text)) and len(text) < 64 for text in probe)
-        return digits >= 0.2 * len(probe)
-
-    def numbers_by(self, marks: numbers.Marks) -> np.ndarray:
-        """The number of each different text [U], NaN where it is none."""
-        assert self._written is not None
-        return numbers.values_of(self._written, marks)
-
-
-def _decided(c: _Column, comma: bool, why: str, day_first: bool) -> dict[str, Any]:
+def _decided(c: Column, comma: bool, why: str, day_first: bool) -> dict[str, Any]:
     """The kind of a column by the rules, the surest first."""
     cells = c.cells
     known = cells.size - int(cells.missing.sum())
     if not known:
-        return _decision(c, "constant", "empty")
+        return decision(c, "constant", "empty")
     if cells.numbers is not None:
         return _compact_dates(c) or _numeric(c, cells.numbers, _PLAIN_MARKS, "numbers")
     flag = _flag(c)
@@ -153,31 +89,37 @@ def _decided(c: _Column, comma: bool, why: str, day_first: bool) -> dict[str, An
     found_dates = dates.dates_of(cells.texts, c.counts, day_first)
     if found_dates is not None:
         return _date(c, found_dates)
-    return _clock(c) or _worded(c)
+    return _clock(c) or _compound(c, comma) or _worded(c)
 
 
-def _constant(c: _Column, value: str) -> dict[str, Any]:
+def _constant(c: Column, value: str) -> dict[str, Any]:
     """One value: says something where it is missing in some rows."""
     if 0.05 <= c.cells.missing.mean() <= 0.95:
-        return _decision(c, "flag", f"{value!r} or empty", true=[value.lower()], false=[])
-    return _decision(c, "constant", f"always {value!r}")
+        return decision(c, "flag", f"{value!r} or empty", true=[value.lower()], false=[])
+    return decision(c, "constant", f"always {value!r}")
 
 
-def _compact_dates(c: _Column) -> dict[str, Any] | None:
-    """Whole numbers such as 20200131 that all name days."""
+def _compact_dates(c: Column) -> dict[str, Any] | None:
+    """Whole numbers such as 20200131 or 202001 that all name days or months; seconds or
+    milliseconds since 1970, where the name says that they are times."""
     values = c.cells.numbers
     assert values is not None
     known = values[~np.isnan(values)]
-    if known.min() < 18000101 or known.max() > 21991231 or (known != np.round(known)).any():
+    low, high = known.min(), known.max()
+    if (known != np.round(known)).any() or low < 180001:
         return None
-    different = np.unique(known)
-    days, _ = dates.parsed(np.array([f"{value:.0f}" for value in different], dtype=object), "Ymd")
-    if np.isnan(days).any() or len(different) < 3:
-        return None
-    return _decision(c, "date", "Ymd", form="Ymd", times=False)
+    for form, unit in (("unix", 1), ("unix ms", 1000)):
+        if low > 3e8 * unit and high < 4.1e9 * unit and NAMES_A_TIME.search(c.name):
+            return decision(c, "date", _SINCE_1970[form], form=form, times=True)
+    for form, least, last, few in (("Ymd", 18000101, 21991231, 3), ("Ym", 180001, 219912, 6)):
+        different: Any = np.unique(known) if least <= low and high <= last else []
+        texts = np.array([f"{value:.0f}" for value in different], dtype=object)
+        if len(texts) >= few and not np.isnan(dates.parsed(texts, form)[0]).any():
+            return decision(c, "date", form, form=form, times=False)
+    return None
 
 
-def _clock(c: _Column) -> dict[str, Any] | None:
+def _clock(c: Column) -> dict[str, Any] | None:
     """Times of the day and durations, as hours."""
     values, counts = dates.hours(c.cells.texts), c.counts
     good = ~np.isnan(values)
@@ -187,26 +129,33 @@ def _clock(c: _Column) -> dict[str, Any] | None:
     return _numeric(c, rows, {**_PLAIN_MARKS, "clock": True}, "times, in hours")
 
 
-def _decision(c: _Column, kind: str, why: str, **more: Any) -> dict[str, Any]:
-    cells = c.cells
-    if cells.numbers is not None:
-        more = {"different": pd.Series(cells.numbers[:_COUNTED]).nunique()} | more
-    return {
-        "name": c.name,
-        "kind": kind,
-        "why": why,
-        "missing": int(cells.missing.sum()),
-        "different": len(cells.texts),
-        **more,
-    }
+def _compound(c: Column, comma: bool) -> dict[str, Any] | None:
+    """Numbers in several units, ranges, several numbers a cell: where too many differ to be
+    categories."""
+    if len(c.cells.texts) <= MOST_GROUPS:
+        return None
+    found = compounds.compound(c.cells.texts, c.counts, comma)
+    if found is None:
+        return None
+    if found.values.shape[1] > 1 and named_like_an_id(c.name):
+        return None
+    return _compound_decision(c, found)
+
+
+def _compound_decision(c: Column, found: compounds.Compound) -> dict[str, Any]:
+    facts = {"form": found.form, "decimal": found.decimal, "thousands": "", "unit": found.unit}
+    width = found.values.shape[1]
+    if width == 1:
+        return _numeric(c, c.cells.rows_of(found.values[:, 0], np.nan), facts, found.why)
+    return decision(c, "numbers", found.why, **facts, width=width)
 
 
 # --- numbers --------------------------------------------------------------------------------------
 
 
-def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
-    """A column of texts as numbers, where nearly all are: nine of ten rows, or all but one or two
-    words."""
+def _number(c: Column, comma: bool, why: str) -> dict[str, Any] | None:
+    """A column of texts as numbers, where nearly all are: nine of ten rows, or all but a few
+    different words."""
     marks = c.marks
     assert marks is not None
     if not marks.sure:
@@ -216,7 +165,8 @@ def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
     share = counts[good].sum() / counts.sum()
     order = np.argsort(-counts)
     words = c.cells.texts[order[~good[order]]].tolist()
-    if share < 0.9 and not (share >= 0.5 and len(words) <= 2 and good.sum() >= 8):
+    few = len(words) <= max(2, good.sum() // 25)  # against many different numbers: marks of gaps
+    if share < 0.9 and not (share >= 0.5 and few and good.sum() >= 8):
         return None
     said = []
     if marks.thousands:
@@ -238,15 +188,15 @@ def _number(c: _Column, comma: bool, why: str) -> dict[str, Any] | None:
     return _numeric(c, rows, facts, "; ".join(said) or "numbers")
 
 
-def _numeric(c: _Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> dict[str, Any]:
+def _numeric(c: Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> dict[str, Any]:
     """A column of numbers [N]: a number, unless it is constant, a flag, or names the rows."""
     gone = _sentinel(rows)
     if gone:
         rows = np.where(rows == gone, np.nan, rows)
         facts, why = facts | {"gone": gone}, f"{why}; {gone:g} taken as missing"
     missing = np.isnan(rows)
-    different = pd.Series(rows[:_COUNTED]).nunique()
-    found = _decision(c, "number", why, **facts, different=different)
+    different = pd.Series(rows[:COUNTED]).nunique()
+    found = decision(c, "number", why, **facts, different=different)
     found["missing"] = int(missing.sum())
     low, high = np.nanmin(rows), np.nanmax(rows)
     if low == high:
@@ -267,22 +217,25 @@ def _constant_number(value: float, missing: np.ndarray) -> dict[str, Any]:
 
 
 def _sentinel(rows: np.ndarray) -> float:
-    """The number that stands for a missing one, such as -999 among numbers above 0; 0 for none."""
-    low = np.nanmin(rows)
-    if low not in _SENTINELS:
-        return 0.0
+    """The number that stands for a missing one, such as -999 among numbers above 0, or 999, more
+    than once, far above all others; 0 for none."""
+    low, high = np.nanmin(rows), np.nanmax(rows)
     rest = rows[rows > low]
-    return float(low) if len(rest) and rest.min() >= 0 else 0.0
+    if low in _SENTINELS and len(rest) and rest.min() >= 0:
+        return float(low)
+    rest = rows[rows < high]
+    far = len(rest) and _FAR * np.abs(rest).max() < high and (rows == high).sum() > 1
+    return float(high) if -high in _SENTINELS and far else 0.0
 
 
-def _named_codes(c: _Column, rows: np.ndarray, different: int) -> dict[str, Any] | None:
+def _named_codes(c: Column, rows: np.ndarray, different: int) -> dict[str, Any] | None:
     """Whole numbers whose name says that they are identifiers, of something that comes again: a
     shop, a user."""
     known = rows[~np.isnan(rows)]
     if not NAMES_SOMETHING.search(c.name) or (known != np.round(known)).any():
         return None
     if different > 0.5 * len(known):
-        return _decision(c, "identifier", "its name says so, and most rows have their own number")
+        return decision(c, "identifier", "its name says so, and most rows have their own number")
     if different > MOST_CATEGORIES:
         return None
     if c.cells.numbers is not None:
@@ -313,7 +266,7 @@ def _running_number(name: str, rows: np.ndarray) -> str:
 # --- flags, dates, words --------------------------------------------------------------------------
 
 
-def _flag(c: _Column) -> dict[str, Any] | None:
+def _flag(c: Column) -> dict[str, Any] | None:
     """Two values that mean yes and no, in however many spellings."""
     if len(c.cells.texts) > 20:
         return None
@@ -322,15 +275,15 @@ def _flag(c: _Column) -> dict[str, Any] | None:
     if len(true) + len(false) < len(texts) or not true:
         return None
     if false:
-        return _decision(
+        return decision(
             c, "flag", f"{'/'.join(true)} and {'/'.join(false)}", true=true, false=false
         )
     if 0.05 <= c.cells.missing.mean() <= 0.95:
-        return _decision(c, "flag", f"{'/'.join(true)} or empty", true=true, false=[])
+        return decision(c, "flag", f"{'/'.join(true)} or empty", true=true, false=[])
     return None
 
 
-def _date(c: _Column, found: dates.Dates) -> dict[str, Any]:
+def _date(c: Column, found: dates.Dates) -> dict[str, Any]:
     counts = c.counts
     lost = int(counts[np.isnan(found.days)].sum())
     said = [found.form + (" with times" if found.times else "")]
@@ -343,56 +296,63 @@ def _date(c: _Column, found: dates.Dates) -> dict[str, Any]:
     rows = c.cells.rows_of(found.days, np.nan)
     gone = {"missing": int(np.isnan(rows).sum())}
     if len(np.unique(found.days[~np.isnan(found.days)])) == 1:
-        return _decision(c, "constant", "always the same day") | gone
+        return decision(c, "constant", "always the same day") | gone
     facts = {"form": found.form, "times": found.times}
-    return _decision(c, "date", "; ".join(said), **facts) | gone
+    return decision(c, "date", "; ".join(said), **facts) | gone
 
 
-def _worded(c: _Column) -> dict[str, Any]:
+def _worded(c: Column) -> dict[str, Any]:
     """Texts: categories where they come again, else an identifier or words to be read."""
     texts, counts = c.cells.texts, c.counts
     known, different = int(counts.sum()), len(texts)
+    if c.code and NAMES_A_PLACE.search(c.name) and different > max(MOST_GROUPS, 0.3 * known):
+        rows = c.cells.rows_of(c.numbers_by(numbers.Marks(".", "", True)), np.nan)
+        return _numeric(
+            c, rows, dict(_PLAIN_MARKS), "postal codes, too many for categories: numbers"
+        )
     probe = [str(text) for text in texts[:: max(1, different // 500)]]
     if sum(bool(UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
-        return _decision(c, "identifier", "UUIDs")
+        return decision(c, "identifier", "UUIDs")
     repeated = 1 - different / known
     if repeated < 0.5 and len({re.sub(r"\d+", "#", text) for text in probe}) < 0.02 * len(probe):
-        return _decision(
+        return decision(
             c, "identifier", f"{different:,} different texts, which differ in a number alone"
         )
     words = float(np.mean([len(text.split()) for text in probe]))
     mixed = " of numbers in several units" if c.unit is None else ""
-    if different <= 20 and repeated >= 0.25:
+    if different <= MOST_GROUPS and repeated >= 0.25:
         return _category(c, f"{different} different texts{mixed}")
     if words >= 3 and repeated < 0.5:
-        return _decision(c, "text", f"{words:.0f} words a cell, most of them different", width=TEXT_WIDTH)  # fmt: skip
+        return decision(c, "text", f"{words:.0f} words a cell, most of them different", width=TEXT_WIDTH)  # fmt: skip
     if repeated >= 0.05 and not (named_like_an_id(c.name) and repeated < 0.5):
         return _category(c, f"{different:,} different texts{mixed}")
     if words >= 2 and not any(any(map(str.isdigit, text)) for text in probe):
-        return _decision(c, "text", "names of several words, nearly all different", width=TEXT_WIDTH)  # fmt: skip
-    return _decision(c, "identifier", f"{different:,} different texts in {known:,} rows")
+        return decision(c, "text", "names of several words, nearly all different", width=TEXT_WIDTH)  # fmt: skip
+    return decision(c, "identifier", f"{different:,} different texts in {known:,} rows")
 
 
-def _category(c: _Column, why: str) -> dict[str, Any]:
+def _category(c: Column, why: str) -> dict[str, Any]:
     texts, counts = c.cells.texts, c.counts
     order = np.lexsort((texts.astype(str), -counts))[:MOST_CATEGORIES]
     categories = sorted(str(texts[place]) for place in order)
     if len(texts) > MOST_CATEGORIES:
         why += f", of which the {MOST_CATEGORIES} most frequent count"
-    return _decision(c, "category", why, categories=categories)
+    return decision(c, "category", why, categories=categories)
 
 
 # --- what the recipe says -------------------------------------------------------------------------
 
 
 def _wanted(
-    c: _Column, kind: str, comma: bool, why: str, day_first: bool, where: str
+    c: Column, kind: str, comma: bool, why: str, day_first: bool, where: str
 ) -> dict[str, Any]:
     """A column as the recipe wants it."""
     said = "set in the recipe"
     place = f"{where}: column {c.name}"
     if kind in ("identifier", "constant"):
-        return _decision(c, "identifier", said)
+        return decision(c, "identifier", said)
+    if kind == "numbers":
+        return _wanted_numbers(c, comma, place) | {"why": said}
     if kind.startswith("number"):
         return _wanted_number(c, kind, comma, why, place) | {"why": said}
     if kind.startswith("date"):
@@ -402,26 +362,36 @@ def _wanted(
     if kind == "category":
         return _category(c, said)
     if kind == "text":
-        return _decision(c, "text", said, width=TEXT_WIDTH)
+        return decision(c, "text", said, width=TEXT_WIDTH)
     texts = sorted(str(text).lower() for text in c.cells.texts)
     true = [text for text in texts if text in TRUE] or texts[-1:]
     false = [text for text in texts if text not in true]
     if len(false) > 1 and not set(false) <= set(FALSE):
         raise InputError(place, got=f"{len(texts)} different texts", expected="two, for a flag")
-    return _decision(c, "flag", said, true=true, false=false)
+    return decision(c, "flag", said, true=true, false=false)
 
 
-def _wanted_number(c: _Column, kind: str, comma: bool, why: str, place: str) -> dict[str, Any]:
+def _wanted_numbers(c: Column, comma: bool, place: str) -> dict[str, Any]:
+    if c.cells.numbers is not None:
+        c.cells = c.cells.raw()
+    found = compounds.compound(c.cells.texts, c.counts, comma)
+    if found is None:
+        got = str(c.cells.texts[0]) if len(c.cells.texts) else "no value"
+        raise InputError(place, got=got, expected="as many numbers in each cell, such as 120/80")
+    return _compound_decision(c, found)
+
+
+def _wanted_number(c: Column, kind: str, comma: bool, why: str, place: str) -> dict[str, Any]:
     chosen = {"number 1,234.5": (".", ","), "number 1.234,5": (",", ".")}.get(kind)
     if chosen is None and c.cells.numbers is not None and not c.code:
-        return _decision(c, "number", "", decimal=".", thousands="")
+        return decision(c, "number", "", decimal=".", thousands="")
     if c.cells.numbers is not None:
         c.cells = c.cells.raw()
     if chosen is None and c.marks is not None:
         marks = c.marks if c.marks.sure else numbers.settled(c.marks, comma, why)
     else:
         marks = numbers.Marks(*(chosen or (".", "")), sure=True)
-    c._written = c._written or numbers.taken_apart(c.cells.texts, c.counts)
+    c.written = c.written or numbers.taken_apart(c.cells.texts, c.counts)
     values = c.numbers_by(marks)
     if np.isnan(values).all():
         raise InputError(
@@ -431,10 +401,10 @@ def _wanted_number(c: _Column, kind: str, comma: bool, why: str, place: str) -> 
         )
     rows = c.cells.rows_of(values, np.nan)
     facts = {**marks.facts(), "unit": c.unit or "", "large": c.large}
-    return _decision(c, "number", "", **facts) | {"missing": int(np.isnan(rows).sum())}
+    return decision(c, "number", "", **facts) | {"missing": int(np.isnan(rows).sum())}
 
 
-def _wanted_date(c: _Column, kind: str, day_first: bool, place: str) -> dict[str, Any]:
+def _wanted_date(c: Column, kind: str, day_first: bool, place: str) -> dict[str, Any]:
     if c.cells.numbers is not None:
         c.cells = c.cells.raw()
     form = kind.removeprefix("date").strip()
@@ -446,4 +416,4 @@ def _wanted_date(c: _Column, kind: str, day_first: bool, place: str) -> dict[str
         raise InputError(
             place, got=str(c.cells.texts[0]) if len(c.cells.texts) else "no value", expected="dates"
         )
-    return _decision(c, "date", "", form=found.form, times=found.times)
+    return decision(c, "date", "", form=found.form, times=found.times)

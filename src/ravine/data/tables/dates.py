@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import warnings
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ _FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
     "d b Y": rf"(?:\w+,? )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\.?[ -]?(?P<b>[^\W\d]{{3,9}})\.?,?[ -]?{_YEAR}(?P<t>{_TIME})",
     "b d Y": rf"(?:\w+,? )?(?P<b>[^\W\d]{{3,9}})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? {_YEAR}(?P<t>{_TIME})",
     "b Y": r"(?P<b>[^\W\d]{3,9})\.?,?[ -](?P<y>\d{4})(?P<t>)",
+    "b-y": r"(?P<b>[^\W\d]{3,9})\.?[-/'’](?P<y>\d{2})(?P<t>)",
+    "Ym": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<t>)",
+    "q Y": r"(?:[QT](?P<q>[1-4])[ /-]?(?P<y>\d{4})|(?P<y2>\d{4})[ /-]?[QT](?P<q2>[1-4]))(?P<t>)",
+    "Y-W": r"(?P<y>\d{4})[ -]?[WK]W?(?P<w>\d{1,2})(?P<t>)",
     "m/Y": r"(?P<m>\d{1,2})[/-](?P<y>\d{4})(?P<t>)",
 }
 FORMS = {name: re.compile(form) for name, form in _FORMS.items()}
@@ -36,6 +41,7 @@ _ONE_ISO = (
     r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)?"
 )
+_YEARS = 1678, 2261  # that pandas' clock of nanoseconds has; 9999-12-31 says "no end"
 _ISO = re.compile(rf"{_ONE_ISO}(?:\n{_ONE_ISO})*+")
 ORDERS = ("d/m/Y", "m/d/Y")  # cells of the same look
 
@@ -98,9 +104,12 @@ def _mixed(texts: np.ndarray, counts: np.ndarray, forms: list[str]) -> Dates | N
 def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
     """Days since 1970 [U], NaN where a text does not have this form ("d.m.Y", or "Y-m-d or d.m.Y": the
     first that it has) or names no day; whether any has a time."""
+    if form.startswith("unix"):
+        return _since_1970(texts, 86_400.0 * (1000 if form.endswith("ms") else 1)), True
     lines = "\n".join(texts)
     whole = lines.count("\n") == len(texts) - 1  # no cell holds a line break
-    if form.startswith("Y-m-d") and whole and _ISO.fullmatch(lines):  # one match in C
+    ordinary = form.startswith("Y-m-d") and all("1700" < text[:4] < "2261" for text in texts)
+    if ordinary and whole and _ISO.fullmatch(lines):  # one match in C
         plain, times = texts, ":" in lines
     else:
         plain, times = _as_iso(texts, form)
@@ -109,6 +118,11 @@ def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
         stamps = pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce", utc=True)  # fmt: skip
     seconds = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
     return seconds.to_numpy(dtype=np.float64), times
+
+
+def _since_1970(texts: np.ndarray, a_day: float) -> np.ndarray:
+    numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
+    return numbers.to_numpy(dtype=np.float64) / a_day
 
 
 def _as_iso(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
@@ -161,13 +175,27 @@ def hours(texts: np.ndarray) -> np.ndarray:
 
 def _day(match: re.Match[str]) -> str | None:
     parts = match.groupdict()
+    parts["y"] = parts["y"] or parts.get("y2")
+    if parts.get("w"):
+        return _monday(int(parts["y"]), int(parts["w"]))
+    quarter = parts.get("q") or parts.get("q2")
+    if quarter:
+        return f"{parts['y']}-{3 * int(quarter) - 2:02d}-01"
     month = int(parts["m"]) if parts.get("m") else _month(parts["b"])
     day, year = int(parts.get("d") or 1), int(parts["y"])
     if len(parts["y"]) == 2:
         year += 2000 if year < 69 else 1900  # as POSIX reads them
-    if not (1 <= month <= 12 and 1 <= day <= 31):
+    if not (1 <= month <= 12 and 1 <= day <= 31 and _YEARS[0] <= year <= _YEARS[1]):
         return None
     return f"{year:04d}-{month:02d}-{day:02d}"
+
+
+def _monday(year: int, week: int) -> str | None:
+    """The first day of a week of ISO 8601."""
+    try:
+        return datetime.date.fromisocalendar(year, week, 1).isoformat()
+    except ValueError:
+        return None
 
 
 def _month(name: str) -> int:

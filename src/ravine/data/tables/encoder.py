@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ravine.data.preprocessing.transform import Transform
-from ravine.data.tables.decisions import DATE_PARTS, places_of
+from ravine.data.tables.decisions import DATE_PARTS, WIDE, places_of
 from ravine.errors import InputError
 
 _MANY, _LEAST = 20, 5  # categories of a column from which rare ones are none of them
@@ -56,7 +56,7 @@ class Encoder(Transform):
             name = column["name"]
             if column["kind"] == "date":
                 names += [f"{name} {part}" for part in (*DATE_PARTS, "hour")[: 4 + column["times"]]]
-            elif column["kind"] == "text":
+            elif column["kind"] in WIDE:
                 names += [f"{name} #{place}" for place in range(column["width"])]
             elif column["kind"] == "category" and self.settings["categorical"] == "one_hot":
                 names += [f"{name}={category}" for category in column["kept"]]
@@ -75,8 +75,8 @@ class Encoder(Transform):
             one_hot = column["kind"] == "category" and self.settings["categorical"] == "one_hot"
             if column["kind"] == "date":
                 found.append(("number", 4 + column["times"]))
-            elif column["kind"] == "text":
-                found.append(("text", column["width"]))
+            elif column["kind"] in WIDE:
+                found.append((column["kind"].removesuffix("s"), column["width"]))
             elif one_hot:
                 found.append(("category", column["seen"]))
             else:
@@ -84,6 +84,11 @@ class Encoder(Transform):
             if column["indicator"]:
                 found.append(("flag", 1))
         return tuple(found)
+
+
+def _median(values: Tensor) -> Tensor:
+    known = values[~torch.isnan(values)]
+    return known.quantile(0.5) if len(known) < 10_000_000 else known.median()
 
 
 def _kept_categories(codes: Tensor) -> Tensor:
@@ -141,7 +146,10 @@ def fit_encoder(
         elif column["kind"] == "text":
             kept["width"] = column["width"]
         else:
-            fill[place.start] = known.quantile(0.5) if len(known) < 10_000_000 else known.median()
+            if column["kind"] == "numbers":
+                kept["width"] = column["width"]
+            for at in range(place.start, place.stop):
+                fill[at] = _median(raw[:, at])
             kept["times"] = column.get("times", False)
         kept_columns.append(kept)
     return Encoder({"columns": kept_columns, "categorical": categorical}, fill=fill, code=code)

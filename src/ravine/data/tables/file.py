@@ -8,6 +8,7 @@ import csv
 import io
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.data.tables.arrangement import is_header, layout_of, rows_of
+from ravine.data.tables.arrangement import end_of_table, is_header, layout_of, rows_of
 from ravine.errors import InputError
 from ravine.storage import bounded
 
 # Cells that count as missing in every column, compared in lower case.
-MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "#n/a", "<na>")
+MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "#n/a", "<na>",
+           "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!",  # of spreadsheets
+           ".", "..", "…", "–", "—", "\\n", "(null)", "<null>", "(blank)", "k.a.")  # fmt: skip
 _MISSING = frozenset(MISSING)
 MOST_BYTES = 4 << 30
 MOST_CELL = 1 << 20  # characters of a cell
@@ -106,6 +109,8 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
         data, found.separator = _tabs_for_spaces(data), "\t"
     if found.top or found.separator == "\t":
         sample = data[:_SNIFFED].decode("utf-8", "ignore")
+    data = _without_end(data, found.separator, sample, where)
+    sample = data[:_SNIFFED].decode("utf-8", "ignore")
     rows = _first_rows(sample, found.separator, where)
     if header is None:
         header = found.short_header or is_header(rows)
@@ -143,17 +148,31 @@ def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
     except UnicodeDecodeError:
         encoding, text = "cp1252", data.decode("cp1252", "replace")
     # In cp1252 any bytes are letters; control characters tell that this is no text at all.
-    odd_signs = sum(map(text[:_SNIFFED].count, "\0\x01\x02\x03\x04\x05\x06\x0e\x0f\ufffd"))
+    odd_signs = sum(map(text[:_SNIFFED].count, "\0\x01\x02\x03\x04\x05\x06\x0e\x0f"))
     if "\0" in text or odd_signs > 3:
         raise InputError(where, got="no text", expected="text in UTF-8, UTF-16 or Latin-1")
     letters = sum(map(str.isalnum, sample := text[:4096]))
-    if encoding == "cp1252" and sum(ord(c) > 127 for c in sample) > max(8, letters // 2):
+    odd = sum(ord(c) > 127 for c in sample) > max(8, letters // 2)
+    if encoding == "cp1252" and (odd or text.count("\ufffd") > 3):
         raise InputError(
-            where, got="no text in a known encoding", expected="text", repair="save it as UTF-8"
+            where,
+            got="no text in a known encoding",
+            expected="UTF-8, UTF-16 or Latin-1",
+            repair="save it as UTF-8",
         )
     kept = {"utf-8": 0, "utf-8-sig": 3}.get(encoding)  # bytes to leave out of what is UTF-8 already
     plain = text.encode() if kept is None else data[kept:]
     return (plain if b"\n" in plain else plain.replace(b"\r", b"\n")), encoding
+
+
+def _without_end(data: bytes, separator: str, sample: str, where: str) -> bytes:
+    """The table without lines below it, of which a warning tells."""
+    rows = rows_of(sample, separator, 3, whole=False)
+    end, below = end_of_table(data, separator, len(rows[-1]) if len(rows) > 1 else 0)
+    if below:
+        shown = ", ".join(repr(line[:60]) for line in below[:3]) + (", …" if below[3:] else "")
+        warnings.warn(f"{where}: left out, as no rows of the table: {shown}", stacklevel=4)
+    return data[:end]
 
 
 def _first_rows(sample: str, separator: str, where: str) -> list[list[str]]:
@@ -193,12 +212,26 @@ def _names(rows: list[list[str]], where: str) -> list[str]:
     if names[-1] == "" and names.count("") == 1 and len(names) > 1:
         names[-1] = " "  # each line ends with a separator; the column is empty
     names = [name or f"column{place + 1}" for place, name in enumerate(names)]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    return _told_apart(names, where)
+
+
+def _told_apart(names: list[str], where: str) -> list[str]:
+    """Names of which none comes twice: the second a is "a (2)"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    twice = [name for name, count in seen.items() if count > 1]
+    if len(set(found)) < len(found):
+        got, expected = f"the column {twice[0]!r} twice", "a different name for each column"
+        raise InputError(where, got=got, expected=expected)
     if twice:
-        raise InputError(
-            where, got=f"the column {twice[0]!r} twice", expected="a different name for each column"
+        told = ", ".join(repr(name) for name in twice[:8])
+        warnings.warn(
+            f"{where}: columns of one name: {told}; the next is called {twice[0]} (2)", stacklevel=4
         )
-    return names
+    return found
 
 
 def _check_widths(rows: list[list[str]], width: int, where: str, header: bool) -> None:

@@ -16,7 +16,7 @@ from ravine.data.preprocessing.statistics import Rows
 from ravine.data.source import Arrays, Source
 from ravine.data.tables import file
 from ravine.data.tables.column_kinds import decide_columns
-from ravine.data.tables.decisions import places_of, used
+from ravine.data.tables.decisions import WIDE, places_of, used
 from ravine.data.tables.encoder import Encoder, fit_encoder
 from ravine.data.tables.leaks import leak
 from ravine.data.tables.matrix import matrix
@@ -149,7 +149,7 @@ def _without_leaks(
     y = goal.values.double().numpy()
     found = {}
     for column, place in places_of(chosen):
-        if column["kind"] != "text" and column["name"] not in wanted:
+        if column["kind"] not in WIDE and column["name"] not in wanted:
             one = leak(column, raw[:, place.start].numpy(), y, len(goal.classes))
             if one:
                 found[column["name"]] = one

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.tables import dates, numbers
+from ravine.data.tables import compounds, dates, numbers
 from ravine.data.tables.decisions import places_of, width_of
 from ravine.data.tables.file import Cells, Table
 from ravine.errors import InputError
@@ -50,6 +50,8 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
         if kind in ("number", "flag") and not column.get("thousands"):
             return _known(_finite(cells.numbers, where), column)
         cells = cells.raw()
+    if column.get("form") and kind in ("number", "numbers"):
+        return _compound(cells, column)
     if kind == "number":
         found = _finite(cells.rows_of(_numbers(cells, column, where), np.nan), where)
         return _known(found, column)
@@ -60,6 +62,15 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     if kind == "text":
         return _hashed(cells, width_of(column))
     return cells.rows_of(_codes(cells, column, where), np.nan)
+
+
+def _compound(cells: Cells, column: Mapping[str, Any]) -> np.ndarray:
+    """The numbers of each row [N, width]."""
+    width = width_of(column)
+    of_text = compounds.values_of(
+        cells.texts, column["form"], column["decimal"], column["unit"], parts=width
+    )
+    return np.concatenate([of_text, np.full((1, width), np.nan)])[cells.codes]
 
 
 def _known(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:

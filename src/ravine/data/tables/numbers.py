@@ -17,8 +17,9 @@ _CURRENCY = (
 _LARGE = {"k": 1e3, "K": 1e3, "Tsd": 1e3, "M": 1e6, "Mio": 1e6, "mio": 1e6, "million": 1e6}
 _LARGE |= {"Mn": 1e6, "mn": 1e6, "B": 1e9, "Bn": 1e9, "bn": 1e9, "Mrd": 1e9, "billion": 1e9}
 _SPACES = " \u00a0\u202f\u2009'’"
+_ABOUT = r"[~≈±]|[<>]=?|[≤≥]|(?:ca|approx|circa|about|around|etwa|env)\b\.?"
 _CELL = re.compile(
-    rf"(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
+    rf"(?:(?P<about>{_ABOUT})\s*)?(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
     rf"(?P<core>\d[\d.,{_SPACES}]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
     r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?(?P<trailing>-)?\s*(?P<close>\))?"
 )
@@ -38,6 +39,7 @@ class Written:
     cores: list[str]  # digits and marks; empty where a text is not a number
     factors: np.ndarray  # sign and power of ten
     units: list[str]
+    bounds: list[int]  # places of the texts that name a bound: <5, ≥100
     counts: np.ndarray  # rows that hold each text
 
 
@@ -61,7 +63,9 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
     whole = lines.count("\n") == len(texts) - 1  # no cell holds a line break
     if whole and _PLAIN.fullmatch(lines):  # one match in C, for long columns without units
         factors = np.array([-1.0 if text[0] == "-" else 1.0 for text in texts])
-        return Written([text.lstrip("+-") for text in texts], factors, [""] * len(texts), counts)
+        return Written(
+            [text.lstrip("+-") for text in texts], factors, [""] * len(texts), [], counts
+        )
     around = (
         re.fullmatch(r"([^\d\n]*)(\d[\d.,]*)([^\d\n]*)", texts[0])
         if whole and len(texts) > 1
@@ -73,11 +77,15 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
         before, after = around[1], around[3]
         one = rf"{re.escape(before)}\d[\d.,]*+{re.escape(after)}"
         first = taken_apart(texts[:1], counts[:1])
-        if first.cores[0] == around[2] and re.fullmatch(rf"{one}(?:\n{one})*+", lines):
+        if (
+            not first.bounds
+            and first.cores[0] == around[2]
+            and re.fullmatch(rf"{one}(?:\n{one})*+", lines)
+        ):
             cores = [text[len(before) : len(text) - len(after)] for text in texts]
             factors = np.full(len(texts), first.factors[0])
-            return Written(cores, factors, first.units * len(texts), counts)
-    cores, units = [], []
+            return Written(cores, factors, first.units * len(texts), [], counts)
+    cores, units, bounds = [], [], []
     factors = np.ones(len(texts))
     for place, text in enumerate(texts):
         found = _CELL.fullmatch(text)
@@ -90,12 +98,22 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
         units.append("")
         if not core or found is None:
             continue
+        if found["about"] and found["about"][0] in "<>≤≥":
+            bounds.append(place)
         units[-1] = f"{found['before'] or ''}{found['after'] or ''}".strip().rstrip(".")
         negative = any(found[sign] in ("-", "−", "–") for sign in ("sign", "sign2", "trailing"))
         factors[place] = -1.0 if negative != bool(found["open"]) else 1.0
         if found["power"]:
             factors[place] *= float("1" + found["power"])
-    return Written(cores, factors, units, counts)
+    return Written(cores, factors, units, bounds, counts)
+
+
+def without_bounds(written: Written) -> None:
+    """<5 and >100 are numbers where they are rare among numbers; else they are groups."""
+    total = sum(int(n) for core, n in zip(written.cores, written.counts, strict=True) if core)
+    if written.counts[written.bounds].sum() > 0.1 * total:
+        for place in written.bounds:
+            written.cores[place] = ""
 
 
 def multiplied(written: Written) -> bool:

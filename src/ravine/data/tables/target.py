@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -38,6 +39,9 @@ def target_names(table: Table, target: str | tuple[str, ...] | None) -> tuple[st
     for name in names:
         if name not in table.columns:
             raise unknown(f"{table.where}: target", name, table.columns)
+        if f"{name} (2)" in table.columns:
+            expected = "one column of this name, which is the target"
+            raise InputError(f"{table.where}: target", got=f"{name} twice", expected=expected)
     return names
 
 
@@ -114,7 +118,11 @@ def _numbers(
         column = decide_columns(table, [name], {name: "number"})[0]
     if "decimal" not in column:
         _refuse_texts(table.columns[name], where)
-    values = matrix(table, [column | {"kind": "number"}])[:, 0][torch.from_numpy(kept)]
+    values = matrix(table, [column | {"kind": "number"}])[:, 0]
+    gone = np.isnan(values.numpy()) & kept
+    if table.columns[name].numbers is None and gone.any() and gone.mean() <= FEW_ROWS:
+        _leave_out(table, name, kept, gone)
+    values = values[torch.from_numpy(kept)]
     odd = torch.isnan(values).nonzero().flatten()
     if len(odd):
         row = int(np.flatnonzero(kept)[int(odd[0])])
@@ -128,6 +136,17 @@ def _numbers(
             repair=f"see data row {row + 1}",
         )  # fmt: skip
     return values
+
+
+def _leave_out(table: Table, name: str, kept: np.ndarray, gone: np.ndarray) -> None:
+    """Rows whose target is a word among numbers have no target; ``kept`` is changed."""
+    cells = table.columns[name]
+    kept &= ~gone
+    words = sorted({str(cells.texts[code]) for code in cells.codes[gone]})
+    shown = ", ".join(map(repr, words[:3])) + (", …" if words[3:] else "")
+    warnings.warn(
+        f"{table.where}: target {name}: {shown}: no numbers, taken as missing", stacklevel=6
+    )
 
 
 def _refuse_texts(cells: Cells, where: str) -> NoReturn:

@@ -23,7 +23,23 @@ ID_NAME = re.compile(
     re.IGNORECASE,
 )
 FOLDED_ID = re.compile(r"[a-z]I[dD]$")
+NAMES_A_PLACE = re.compile(
+    r"zip|postal|postcode|post.?code|plz|postleitzahl|code.?post|c\.?p\.?$|^cap$|cep", re.I
+)
+NAMES_A_TIME = re.compile(
+    r"time|date|datum|zeit|fecha|hora|heure|unix|epoch|(^|[\s_\-.])ts$|_at$|created|updated|since",
+    re.IGNORECASE,
+)
 NAMES_SOMETHING = re.compile(r"(^|[\s_\-.])(id|uid)$|[a-z]I[dD]$", re.IGNORECASE)
+
+
+# Cells that sum up the rows above them, and lines under a table.
+TOTALS = (
+    "total", "totals", "grand total", "sum", "subtotal", "overall", "average", "mean", "all",
+    "summe", "gesamt", "gesamtsumme", "insgesamt", "mittelwert", "totaux", "somme", "moyenne",
+    "totale", "somma", "media", "suma", "promedio", "soma", "média", "totaal", "summa", "totalt",
+    "razem", "ogółem", "итого", "всего", "toplam", "celkem", "合計", "合计", "总计",
+)  # fmt: skip
 
 
 def named_like_an_id(name: str) -> bool:
