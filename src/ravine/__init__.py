@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ravine.doctor.api import diagnose, prove
     from ravine.engine.run import Run
     from ravine.errors import InputError, RavineError
+    from ravine.interop.cross_validation import cross_validate
     from ravine.interop.estimator import RavineClassifier, RavineRegressor
     from ravine.interop.watch import watch
     from ravine.optim.scaling import scaled_lr
@@ -38,6 +39,7 @@ _HOMES = {
     "RavineRegressor": "interop.estimator",
     "Recipe": "recipe",
     "Run": "engine.run",
+    "cross_validate": "interop.cross_validation",
     "diagnose": "doctor.api",
     "prove": "doctor.api",
     "resume": "training.train",
@@ -58,6 +60,7 @@ __all__ = [
     "advise",
     "babysit",
     "compare",
+    "cross_validate",
     "diagnose",
     "ensemble",
     "features",

@@ -18,11 +18,17 @@ CHUNK = 1 << 18  # numbers looked at in one go: in float64 they fit a second-lev
 @dataclass
 class Batch:
     """Rows as the network sees them. Read them, do not write: a batch may be a view of a larger
-    block."""
+    block. Where each member of a population has rows of its own, all three begin with an axis P."""
 
     x: Tensor  # [B, ...]
     y: Tensor  # [B] or [B, T] int64, or [B, outputs] floats
     index: Tensor  # [B] place of each row in the training part
+    weight: Tensor | None = None  # [P, B] of the rows in each member's mean; None: 1
+
+    @property
+    def size(self) -> int:
+        """Rows that a member sees."""
+        return self.index.shape[-1]
 
 
 class Split(Protocol):

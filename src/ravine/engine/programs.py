@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ class Program:
     answers: Answers  # what the outputs mean
     test: bool = True  # whether the test part is looked at when a member ends
     module: Model = None  # where the model was given in Python
+    folds: list[Pipeline] | None = None  # each member's own data; ``pipeline`` is the first
 
 
 @dataclass
@@ -132,22 +133,29 @@ def program_of(
     test: bool = True,
     width: int | None = None,
     check: bool = True,
+    folds: list[Pipeline] | None = None,
 ) -> Program:
     """Recipes of one program: data, population of the first ``width`` members, and execution
-    record. ``check`` tries model, loss and metrics on a few samples first."""
+    record. ``check`` tries model, loss and metrics on a few samples first. ``folds`` are data of
+    each member's own, instead of ``arrays``."""
     recipes, waiting = recipes[:width], recipes[len(recipes[:width]) :]
     first = recipes[0]
-    pipeline = pipeline_of(first, module, arrays, pipelines)
+    pipeline = folds[0] if folds else pipeline_of(first, module, arrays, pipelines)
     dtype = theta_dtype(first.precision)
-    population = populate(recipes, pipeline, module, device=pipeline.device, dtype=dtype)
+    own = folds or pipeline
+    population = populate(recipes, own, module, device=pipeline.device, dtype=dtype)
     if check:
         answers = validate(recipes, pipeline, population)
         _check_adversarial(recipes, pipeline)
     else:
         answers = _answers_of(population.objectives[0], pipeline)
     execution = pilot.prepare(population, first, pipeline)
+    if folds:  # CUDA graphs replay one batch's place in memory
+        execution, population.apart = replace(execution, graphs=False), True
+        pilot.replay(population, execution)
     recipes = [*recipes, *waiting]
-    return Program(number, recipes, members, pipeline, population, execution, answers, test, module)
+    given = (pipeline, population, execution, answers, test, module, folds)
+    return Program(number, recipes, members, *given)
 
 
 def _answers_of(objective: Objective, pipeline: Pipeline) -> Answers:
@@ -210,14 +218,19 @@ def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
 
 def populate(
     recipes: Sequence[Recipe],
-    pipeline: Pipeline,
+    data: Pipeline | Sequence[Pipeline],
     module: Model,
     *,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Population:
-    """The members' modules, each initialised by its own seed, as one population."""
-    objectives = [objective(recipe, pipeline, module, dtype) for recipe in recipes]
+    """The members' modules, each initialised by its own seed, as one population; ``data`` that they
+    share, or of each member."""
+    pipelines = [data] * len(recipes) if isinstance(data, Pipeline) else data
+    objectives = [
+        objective(recipe, pipeline, module, dtype)
+        for recipe, pipeline in zip(recipes, pipelines, strict=True)
+    ]
     population = Population(
         objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,11 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ravine.data.pipeline import Pipeline
+from ravine.engine.run import Run
 from ravine.nn.answers import Answers
 from ravine.nn.build import build
 from ravine.recipe import Recipe
+from ravine.training.folds import Trained, train_folds
 from ravine.training.train import train
 
 
@@ -113,28 +114,24 @@ class _Estimator(BaseEstimator):
         return Pipeline.from_state(self.recipe_.data, *_tensors(self.pipeline_state_))
 
     def _fit(self, x: np.ndarray, y: np.ndarray, outputs: int) -> Any:
-        """Train on arrays [N, ...]; the run directory is ``out``, or a temporary one, deleted with
-        the estimator."""
+        """Train on arrays [N, ...], in memory, or in the run directory ``out``."""
+        recipe, module = self._recipe(len(x), outputs), self._module()
         if self.out is None:
-            # kept, so that it is deleted with the estimator
-            self._folder = tempfile.TemporaryDirectory(prefix="ravine-")
-        place = Path(self._folder.name) / "run" if self.out is None else Path(self.out)
-        run = train(
-            self._recipe(len(x), outputs), data=(x, y), model=self._module(), out=place, quiet=True
-        )
-        self.state_ = {
-            name: value.detach().cpu().numpy().copy()
-            for name, value in run.model.state_dict().items()
-        }
-        self.pipeline_state_ = _arrays(run.pipeline.state())
-        self.recipe_, self.result_ = run.recipe, dict(run.result)
-        self.answers_ = run.answers.to_dict()
-        self.network_ = self._network()
-        self.n_iter_ = max(1, round(run.result["epochs"]))
-        if self.out is None:
-            self._folder.cleanup()
-            del self._folder
+            (trained,) = train_folds([recipe], [(x, y)], module)
+            self._take(trained, trained.state)
+        else:
+            run = train(recipe, data=(x, y), model=module, out=self.out, quiet=True)
+            self._take(run, run.model.state_dict())
         return self
+
+    def _take(self, trained: Run | Trained, state: dict[str, torch.Tensor]) -> None:
+        """Hold what a training gave."""
+        self.state_ = {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+        self.pipeline_state_ = _arrays(trained.pipeline.state())
+        self.recipe_, self.result_ = trained.recipe, dict(trained.result)
+        self.answers_ = trained.answers.to_dict()
+        self.network_ = self._network()
+        self.n_iter_ = max(1, round(trained.result["epochs"]))
 
     def _recipe(self, n: int, outputs: int) -> Recipe:
         seed = self.random_state
@@ -205,6 +202,10 @@ class RavineClassifier(ClassifierMixin, _Estimator):
 
     def fit(self, X: Any, y: Any) -> RavineClassifier:
         """Train on X [N, ...] and class labels y [N]."""
+        return self._fit(*self._samples(X, y))
+
+    def _samples(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
+        """Inputs and targets as they are trained on, and how many outputs the network has."""
         X, y = validate_data(self, X, y, allow_nd=True, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -212,7 +213,7 @@ class RavineClassifier(ClassifierMixin, _Estimator):
             raise ValueError(
                 f"Classifier can't train when only one class is present: {self.classes_[0]!r}."
             )
-        return self._fit(_float32(X), codes.astype(np.int64), len(self.classes_))
+        return _float32(X), codes.astype(np.int64), len(self.classes_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, K] in the order of ``classes_``."""
@@ -244,6 +245,10 @@ class RavineRegressor(RegressorMixin, _Estimator):
     def fit(self, X: Any, y: Any) -> RavineRegressor:
         """Train on X [N, ...] and values y [N] or [N, K]; they are standardised inside, predictions
         are in their unit."""
+        return self._fit(*self._samples(X, y))
+
+    def _samples(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
+        """Inputs and targets as they are trained on, and how many outputs the network has."""
         X, y = validate_data(
             self, X, y, allow_nd=True, multi_output=True, y_numeric=True, dtype=np.float64
         )
@@ -261,7 +266,7 @@ class RavineRegressor(RegressorMixin, _Estimator):
         self._center, self._scale = values.mean(0), values.std(0)
         self._scale = np.where(self._scale > 0, self._scale, 1.0)
         scaled = (values - self._center) / self._scale
-        return self._fit(_float32(X), _float32(scaled), values.shape[1])
+        return _float32(X), _float32(scaled), values.shape[1]
 
     def predict(self, X: Any) -> np.ndarray:
         """Values [N] or [N, K]."""
@@ -269,6 +274,21 @@ class RavineRegressor(RegressorMixin, _Estimator):
         values = self._answers().values(outputs).double().numpy()
         found = values.reshape(-1, len(self._center)) * self._scale + self._center
         return found[:, 0] if self._flat else found
+
+
+def fit_folds(estimators: Sequence[_Estimator], data: Sequence[tuple[Any, Any]]) -> list[int]:
+    """Fit each estimator to its own (X, y): those that fit together as one population. Gives of each how
+    many were trained together."""
+    samples = [each._samples(*own) for each, own in zip(estimators, data, strict=True)]
+    recipes = [
+        each._recipe(len(x), outputs)
+        for each, (x, _, outputs) in zip(estimators, samples, strict=True)
+    ]
+    arrays = [(x, y) for x, y, _ in samples]
+    trained = train_folds(recipes, arrays, estimators[0]._module())
+    for each, own in zip(estimators, trained, strict=True):
+        each._take(own, own.state)
+    return [own.beside for own in trained]
 
 
 def _is_module(model: Any) -> bool:
@@ -293,4 +313,4 @@ def _tensors(
     return {name: torch.from_numpy(value) for name, value in arrays.items()}, facts
 
 
-__all__ = ["RavineClassifier", "RavineRegressor"]
+__all__ = ["RavineClassifier", "RavineRegressor", "fit_folds"]

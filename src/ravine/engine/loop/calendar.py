@@ -7,9 +7,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 from ravine.catalogue import durations
 from ravine.data.pipeline import Batch, Pipeline
+from ravine.engine.loop.folds import Folds
 from ravine.errors import InputError
 from ravine.optim.scaling import batch_sizes
 from ravine.recipe import Recipe
@@ -22,10 +24,10 @@ class Calendar:
     themselves.
     """
 
-    def __init__(self, recipe: Recipe, pipeline: Pipeline):
+    def __init__(self, recipe: Recipe, pipeline: Pipeline | Folds):
         self.accumulate: int = recipe.optimizer.accumulate
         sizes = _sizes(recipe, pipeline)
-        held = {
+        held: dict[Any, Any] = {
             size: pipeline if size == pipeline.batch_size else pipeline.with_batch(size)
             for size in set(sizes)
         }
@@ -91,7 +93,7 @@ def plan_steps(recipe: Recipe, pipeline: Pipeline) -> int:
     return max(1, Calendar(recipe, pipeline).steps(recipe.stop.after))
 
 
-def _sizes(recipe: Recipe, pipeline: Pipeline) -> list[int]:
+def _sizes(recipe: Recipe, pipeline: Pipeline | Folds) -> list[int]:
     """The batch size of each epoch, up to where it no longer changes."""
     grow = recipe.data.grow
     if not grow.milestones:

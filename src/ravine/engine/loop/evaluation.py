@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ravine.data.pipeline import Pipeline
 from ravine.engine.loop.epoch import EpochSteps
+from ravine.engine.loop.folds import Folds
 from ravine.engine.loop.kept_weights import Final, Weights, held
 from ravine.engine.loop.stopping import Stopping
 from ravine.engine.programs import Program
 from ravine.engine.ranks.ranks import ALONE, Ranks
-from ravine.engine.rows.evaluate import evaluate, metric_functions
+from ravine.engine.rows.evaluate import Metric, evaluate, metric_functions
 from ravine.engine.rows.own_step import recorded_means
+from ravine.nn.answers import Answers
 
 Rows = list[dict[str, Any]]
 
@@ -29,18 +33,22 @@ class Evaluation:
         epoch: EpochSteps,
         validates: bool,
         ranks: Ranks = ALONE,
+        data: Pipeline | Folds | None = None,
     ):
-        self.ranks = ranks
+        self.ranks, self.answers = ranks, program.answers
+        self.folds = data if isinstance(data, Folds) else None
         self.population, self.pipeline, self.test = (
             program.population,
             program.pipeline,
             program.test,
         )
         self.weights, self.steps, self.validates = weights, epoch, validates
-        recipe = program.recipes[0]
-        self.metrics = metric_functions(
-            program.answers, self.pipeline.task, recipe.metrics, recipe.loss
-        )
+        self.recipe = program.recipes[0]
+        self.metrics = self._metrics(program.answers)
+
+    def _metrics(self, answers: Answers) -> dict[str, Metric]:
+        recipe = self.recipe
+        return metric_functions(answers, self.pipeline.task, recipe.metrics, recipe.loss)
 
     def epoch(self, rows: Sequence[int], places: Rows, learning_rates: np.ndarray) -> Rows:
         """What the members in these rows reached by the end of an epoch, beside their places."""
@@ -78,7 +86,7 @@ class Evaluation:
     ) -> Rows:
         columns: dict[str, np.ndarray] = {}
         with held(self.population, *final):
-            self.weights.refresh_statistics(self.pipeline, stops, rows, final)
+            self.weights.refresh_statistics(self._pipeline_of, stops, rows, final)
             for split, short in (("validation", "val"), ("test", "test")):
                 if self.pipeline.has(split) and (split != "test" or self.test):
                     columns |= self._split(split, short, rows)
@@ -94,8 +102,21 @@ class Evaluation:
 
     def _split(self, split: str, short: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
         objectives = [self.population.objectives[row] for row in rows]
-        found = evaluate(objectives, self.pipeline, split, self.metrics, self.population.call)
+        call = self.population.call
+        if self.folds is None:
+            found = evaluate(objectives, self.pipeline, split, self.metrics, call)
+        else:  # each member by its own samples
+            each = []
+            for row, objective in zip(rows, objectives, strict=True):
+                own = self.folds.pipelines[row]
+                metrics = self._metrics(replace(self.answers, units=own.target_units))
+                each.append(evaluate([objective], own, split, metrics, call))
+            found = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
         return {f"{short}_{name}": values for name, values in found.items()}
+
+    def _pipeline_of(self, row: int) -> Pipeline:
+        """The data that a member is trained on."""
+        return self.pipeline if self.folds is None else self.folds.pipelines[row]
 
 
 def _by_row(rows: Rows, columns: dict[str, np.ndarray]) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,10 +80,14 @@ class Weights:
         return rows, buffers
 
     def refresh_statistics(
-        self, pipeline: Pipeline, stops: Sequence[Stopping], rows: Sequence[int], final: Final
+        self,
+        pipeline_of: Callable[[int], Pipeline],
+        stops: Sequence[Stopping],
+        rows: Sequence[int],
+        final: Final,
     ) -> None:
-        """The running statistics of averaged networks, computed anew from the training data (SWA,
-        2018).
+        """The running statistics of averaged networks, computed anew from the training data of
+        each row (SWA, 2018).
 
         The population holds the final weights.
         """
@@ -92,7 +96,7 @@ class Weights:
         for row in rows:
             if self.swa_counts[row] > 0 and not stops[row].keeps_best:
                 model = self.population.objectives[row].model
-                update_statistics(model, (batch.x for batch in pipeline.split("train")))
+                update_statistics(model, (batch.x for batch in pipeline_of(row).split("train")))
                 self.population.gather_buffers()
                 for name, stacked in self.population.saved_buffers().items():
                     final[1][name][row].copy_(stacked[row])

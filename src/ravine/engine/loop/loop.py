@@ -23,6 +23,7 @@ from ravine.engine.loop.changes import KIND, Changes, answer
 from ravine.engine.loop.divergence import Rollback, frozen_at, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
+from ravine.engine.loop.folds import training_data
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hooks
 from ravine.engine.loop.kept_weights import Weights
@@ -77,16 +78,14 @@ class TrainingLoop:
         self.waiting = list(zip(program.members[live:], program.recipes[live:], strict=True))
         self.width = width or live
         self.lead = program.members[0]
-        # a network that rounds its inputs to bfloat16 first gets them rounded already, the batches of
-        # several steps at once: fewer kernels than rounding in each step
-        low = self.population.way.input_dtype
-        pipeline = self.pipeline if low is None else self.pipeline.lowered(low)
-        self.calendar = Calendar(recipes[0], pipeline)
-        self.stops = [Stopping(recipe, self.calendar) for recipe in recipes]
-        longest = max(stop.total for stop in self.stops)
         # the table of everything that a member owns: compaction, refilling, roll-back, snapshots and
         # graph replay go through it, so each object below registers its own columns there
         self.members = Members(recipes, program.members[:live])
+        low = self.population.way.input_dtype
+        data = training_data(self.pipeline, program.folds, low, self.members)
+        self.calendar = Calendar(recipes[0], data)
+        self.stops = [Stopping(recipe, self.calendar) for recipe in recipes]
+        longest = max(stop.total for stop in self.stops)
         given: dict[str, Any] = {"sample_weights": bootstrap_counts(program, recipes)}
         self.stepper = Stepper(self.population, self.members, mask=mask, ranks=ranks, **given)
         if (unfreeze := recipes[0].start.unfreeze) is not None:
@@ -106,7 +105,7 @@ class TrainingLoop:
         self.changes = Changes(program.number, record.events(KIND))
         depends = halving is not None or any(map(depends_on_validation, program.recipes))
         validates = self.pipeline.has("validation") and (depends or not sparing)
-        self.evaluation = Evaluation(program, self.weights, self.epoch, validates, ranks)
+        self.evaluation = Evaluation(program, self.weights, self.epoch, validates, ranks, data)
         self.trace = {self.calendar.steps(place, longest) for place in trace}
         self.step = 0
         self.over = False  # every member has ended

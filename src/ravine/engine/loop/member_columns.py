@@ -51,10 +51,11 @@ def bootstrap_counts(program: Program, recipes: Sequence[Recipe]) -> Tensor | No
     None where no member of the program has one."""
     if not any(recipe.data.bootstrap for recipe in program.recipes):
         return None
-    n = program.pipeline.train_size
-    counts = torch.ones(len(recipes), n)
-    for row, recipe in zip(counts, recipes, strict=True):
+    pipelines = program.folds or [program.pipeline] * len(recipes)
+    sizes = [pipeline.train_size for pipeline in pipelines]
+    counts = torch.ones(len(recipes), max(sizes))
+    for row, recipe, n in zip(counts, recipes, sizes, strict=False):
         if recipe.data.bootstrap:
             drawn = torch.randint(n, (n,), generator=generator(recipe.seed, "bootstrap"))
-            row.copy_(torch.bincount(drawn, minlength=n))
+            row[:n].copy_(torch.bincount(drawn, minlength=n))
     return counts.to(program.population.theta)

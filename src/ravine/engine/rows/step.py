@@ -186,7 +186,7 @@ class Stepper:
                 # on a CPU plain numbers are kept: small tensors that stay would scatter the heap;
                 # on a GPU tensors are, since reading a number would wait for the device
                 measured += [one.tolist() for one in found] if host else found
-                samples.append(sum([batch.y.shape[0] for batch in micro]))
+                samples.append(sum([batch.size for batch in micro]))
         numbers = (
             torch.tensor(measured, dtype=torch.float64) if host else torch.stack(measured).double()
         )
@@ -285,7 +285,7 @@ class Stepper:
         for j, (batch, share) in enumerate(zip(micro, self._shares(micro), strict=True)):
             micro_step = step * self.accumulate + j
             population.seed_step(micro_step if seed is None else seed)
-            weight = None if self.sample_weights is None else self.sample_weights[:, batch.index]
+            weight = self._weights_of(batch)
             # factor 0 means: fill grad anew. So a later micro-batch of share 0, whose gradient is zero,
             # is added with factor 1
             factor = 0.0 if j == 0 else share or 1.0
@@ -301,6 +301,15 @@ class Stepper:
         losses = torch.stack(found).sum(0) / len(micro)
         self.ranks.add(population.grad, losses)
         return losses
+
+    def _weights_of(self, batch: Batch) -> Tensor | None:
+        """How much each sample counts in each member's mean [P, B]; None: one each."""
+        if self.sample_weights is None:
+            return batch.weight
+        if batch.index.dim() == 1:
+            return self.sample_weights[:, batch.index]
+        drawn = self.sample_weights.gather(1, batch.index)
+        return drawn if batch.weight is None else drawn * batch.weight
 
     def _gradient(
         self, batch: Batch, weight: Tensor | None, step: int, accumulate: float
@@ -324,7 +333,8 @@ class Stepper:
         if len(micro) == 1:
             return [1.0]
         loss = self.population.objectives[0].loss
-        totals = [loss.total(batch.y) for batch in micro]
+        # members with samples of their own share a step's sizes
+        totals = [loss.total(batch.y if batch.index.dim() == 1 else batch.y[0]) for batch in micro]
         whole = sum(totals)
         return [len(micro) * total / whole if whole else 1.0 for total in totals]
 

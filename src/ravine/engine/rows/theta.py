@@ -41,6 +41,7 @@ class ParameterMatrix:
         # steps the optimiser of one part of a row's model, while a run is trained
         self.step_part: Callable[..., None] | None = None
         self.global_seeds: list[int] | None = None  # of members whose modules draw globally
+        self.apart = False  # each row has samples of its own: x [P, B, ...], y [P, B, ...]
         self._random = [
             name
             for name, module in self.objectives[0].named_modules()

@@ -88,12 +88,14 @@ class DenseNetwork:
         objectives, buffers = population.objectives, population.buffers
         theta, grad, layout = population.theta, population.grad, population.layout
         self.loss, self.precision = objectives[0].loss, precision
+        self.apart = population.apart
         self._rows = rows = passes.RowViews(theta, grad, layout)
         self._low = low = passes.Lowered(rows, precision)
         self._forward: list[passes.Pass] = []
         self._backward: list[passes.Pass] = []  # the last first; none below the first dense layer
         self.input_dtype: torch.dtype | None = None  # that the inputs are rounded to first
-        dtype, weighted, wide, fresh = theta.dtype, False, rows.single, False
+        dtype, weighted, fresh = theta.dtype, False, False
+        wide = rows.single or self.apart  # what comes in is not shared by several members
         for name, layer in _leaves("model", objectives[0].model):
             if isinstance(layer, nn.Linear):
                 large = layer.weight.numel() >= lowered_from
@@ -155,19 +157,22 @@ class DenseNetwork:
 
     def gradients(self, x: Tensor, y: Tensor, weight: Tensor | None, accumulate: float) -> Tensor:
         """Fill grad with the gradient of the mean loss; the losses [P]. x [B, ...], y [B, ...],
-        weight [P, B] or None.
+        weight [P, B] or None; where rows have samples of their own x [P, B, ...], y [P, B, ...].
 
         ``accumulate`` other than 0 adds that multiple of the gradient to what grad holds.
         """
+        if self.apart and self._rows.single:
+            x, y = x[0], y[0]
+        several = self.apart and not self._rows.single
         before = self._rows.grad.clone() if accumulate else None
         for low, value in self._low.values:
             low.copy_(value)
-        a = (x if x.dim() == 2 else x.flatten(1)).t()  # [I, B]
+        first = 1 + several
+        a = (x if x.dim() == first + 1 else x.flatten(first)).mT  # [I, B] or [P, I, B]
         for forward in self._forward:
             a = forward(a)
         losses, g = self._loss(a, y)  # [P, 1, B], [P, K, B]
-        counts = self.loss.counts(y)  # as the loss's own mean: by samples, or by class weights
-        whole = x.shape[0] if counts is None else above_zero(counts.to(g.dtype).sum())
+        whole = self._counted(y, a, several)
         if weight is None:
             g.div_(whole)
         else:
@@ -180,13 +185,27 @@ class DenseNetwork:
             slope.copy_(low)
         if before is not None:
             self._rows.grad.mul_(accumulate).add_(before)
-        return losses.sum(-1).div_(whole).view(-1)
+        return losses.sum(-1, keepdim=True).div_(whole).view(-1)
+
+    def _counted(self, y: Tensor, like: Tensor, several: bool) -> Any:
+        """What sums over a batch are divided by, as in the loss's own mean: the samples, or the sum
+        of their class weights; [P, 1, 1] of ``several`` members with samples of their own."""
+        rows = y.flatten(0, 1) if several else y
+        counts = self.loss.counts(rows)
+        if counts is None:
+            return like.shape[-1]
+        counts = counts.to(like.dtype)
+        if several:
+            return above_zero(counts.view(len(y), 1, -1).sum(-1, keepdim=True))
+        return above_zero(counts.sum())
 
     def _loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [P, 1, B] and their gradients [P, K, B] at outputs z [P, K, B]."""
-        if self._plain and z.shape[-2] > 1 and y.dim() == 1 and not y.is_floating_point():
+        several = self.apart and not self._rows.single
+        classes = y.dim() == 1 + several and not y.is_floating_point()
+        if self._plain and z.shape[-2] > 1 and classes:
             log_p = z.log_softmax(-2)
-            target = y.expand(*z.shape[:-2], 1, -1)
+            target = y[:, None] if several else y.expand(*z.shape[:-2], 1, -1)
             losses = log_p.gather(-2, target).neg_()
             return losses, log_p.exp_().scatter_add_(
                 -2, target, self._minus_one.expand(target.shape)
@@ -195,9 +214,8 @@ class DenseNetwork:
         with torch.enable_grad():
             members = z.shape[0] if z.dim() == 3 else 1
             rows = z.mT.reshape(-1, z.shape[-2])  # [P B, K]
-            losses = self.loss(rows, y.repeat(members, *(1 for _ in y.shape[1:]))).view(
-                *z.shape[:-2], 1, -1
-            )
+            of_all = y.flatten(0, 1) if several else y.repeat(members, *(1 for _ in y.shape[1:]))
+            losses = self.loss(rows, of_all).view(*z.shape[:-2], 1, -1)
             total = losses.sum()
         # a sum's gradient is one number, expanded
         return losses.detach(), torch.autograd.grad(total, z)[0].contiguous()

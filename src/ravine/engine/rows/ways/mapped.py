@@ -64,7 +64,11 @@ class Mapped(Way):
         self._follow_mode(template, self.population.objectives[0])
 
         def loss(
-            leaves: dict[str, Tensor], buffers: dict[str, Tensor], weight: Tensor | None
+            leaves: dict[str, Tensor],
+            buffers: dict[str, Tensor],
+            weight: Tensor | None,
+            x: Tensor,
+            y: Tensor,
         ) -> Tensor:
             def at(x: Tensor) -> Tensor:
                 held = (leaves, buffers)
@@ -76,8 +80,9 @@ class Mapped(Way):
             slope = torch.func.grad(at)(x)
             return (at(x) + at(attacked(x, slope, buffers["adversarial"]))) / 2
 
-        mapped = vmap(loss, in_dims=(0, 0, None if weight is None else 0))
-        return mapped(self._leaves, self.population.buffers, weight)  # [P]
+        samples = 0 if self.population.apart else None
+        mapped = vmap(loss, in_dims=(0, 0, None if weight is None else 0, samples, samples))
+        return mapped(self._leaves, self.population.buffers, weight, x, y)  # [P]
 
     def outputs(self, x: Tensor) -> Tensor:
         model = self._template.model

@@ -61,8 +61,11 @@ class OneByOne(Way):
     def gradients(
         self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float = 0.0
     ) -> Tensor:
+        apart = self.population.apart
+
         def row(i: int) -> Tensor:
-            return self._row(i, x, y, None if weight is None else weight[i], step, accumulate)
+            own = (x[i], y[i]) if apart else (x, y)
+            return self._row(i, *own, None if weight is None else weight[i], step, accumulate)
 
         with torch.enable_grad():
             losses = list(self._each(row))

@@ -78,7 +78,8 @@ class Way(ABC):
     ) -> Tensor:
         """Fill grad [P, D] with the gradient of the mean loss; the losses [P].
 
-        x [B, ...], y [B, ...], weight [P, B] or None. ``accumulate`` other than 0 adds that
+        x [B, ...], y [B, ...], weight [P, B] or None; of a population whose rows have samples of
+        their own (``apart``) x [P, B, ...], y [P, B, ...]. ``accumulate`` other than 0 adds that
         multiple of the new gradient to what grad holds.
         """
 
