@@ -4,6 +4,7 @@ need it."""
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -84,7 +85,8 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def guarded(*args: Any, with_: list[str] | None, trust: bool, **kwargs: Any) -> None:
-        with guard.guarded(trust), warnings.catch_warnings():
+        place = kwargs.get("run") or kwargs.get("subject")
+        with guard.guarded(trust, place), warnings.catch_warnings():
             warnings.showwarning = _once()
             if with_:
                 from ravine.registering import load
@@ -437,5 +439,8 @@ def _once() -> Callable[..., None]:
 def main() -> None:
     """Run the command line. Ctrl-C and SIGTERM end every command with one line; a second one ends it
     at once."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what is no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with raised():
         app()

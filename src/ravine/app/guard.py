@@ -7,20 +7,24 @@ was wrong. 128 and the signal's number: a second Ctrl-C or SIGTERM.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from ravine.engine.ranks.launcher import first_to_say
 from ravine.errors import RavineError
+from ravine.storage.bounded import exists
 from ravine.storage.files import trouble
 
 
 @contextmanager
-def guarded(trust: bool) -> Iterator[None]:
-    """Errors that a person can repair are one line; a run made elsewhere is trusted if they say so."""
+def guarded(trust: bool, place: Any = None) -> Iterator[None]:
+    """Errors that a person can repair are one line; a run made elsewhere is trusted if they say so.
+    ``place`` is what the command is about: the files of a run or a study may be anybody's."""
     try:
-        with _trusting(trust):
+        with _trusting(trust), _of_directory(place):
             yield
     except RavineError as error:
         _fail(str(error), error.exit_code)
@@ -42,6 +46,15 @@ def _trusting(trust: bool) -> Iterator[None]:
 
     with trusting():
         yield
+
+
+def _of_directory(place: Any) -> AbstractContextManager[None]:
+    names = ("recipe.json", "study.json")
+    if not (isinstance(place, Path) and any(exists(place / name) for name in names)):
+        return nullcontext()
+    from ravine.rundir.contents import sound
+
+    return sound(place)
 
 
 def _fail(message: str, code: int) -> None:

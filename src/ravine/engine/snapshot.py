@@ -106,7 +106,7 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             typed = _typed(stored[name], getattr(torch, entry["dtype"]))
             arrays[name] = typed.reshape(entry["shape"])
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, OverflowError) as error:
             raise _damaged(directory, f"array {name!r}: {first_line(error)}") from None
     return arrays, manifest["facts"]
 

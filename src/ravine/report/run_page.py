@@ -22,6 +22,7 @@ from ravine.report import figures, overview
 from ravine.report.courses import member_lines, series
 from ravine.report.listing import inline, listing
 from ravine.rundir import RunDir
+from ravine.rundir.contents import sound
 from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.storage.files import plain, to_json, write_text
 
@@ -33,7 +34,8 @@ _WIDE = 160  # characters of an edit
 
 def write_report(run: RunDir) -> Path:
     """Write ``report.html`` into a run directory, in place of an older one, and give its path."""
-    write_text(run.report_path, render(run))
+    with sound(run.path):
+        write_text(run.report_path, render(run))
     return run.report_path
 
 

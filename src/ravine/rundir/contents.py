@@ -1,16 +1,30 @@
-"""What a directory of Ravine may hold: plain files and folders. Whatever else lies in it was put there to
-be written through or waited for. No torch here."""
+"""What a directory of Ravine may hold: plain files and folders, whose contents fit together. Whatever else
+lies in it was put there to be written through or waited for. No torch here."""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from ravine.errors import InputError
+from ravine import errors
+from ravine.errors import InputError, RavineError, first_line
+from ravine.storage.files import trouble
 
 _MOST_ENTRIES = 1_000_000
 _DEPTH = 12
+P = ParamSpec("P")
+T = TypeVar("T")
+# what code raises for data of other types and sizes than it was written for
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_PACKAGE = os.path.dirname(errors.__file__)
+_INSTALLED = (_PACKAGE, sys.prefix, sys.base_prefix, "<")
 _WRITTEN_IN_PLACE = (".writer", ".writer-process", "metrics.sqlite")
 
 
@@ -71,3 +85,39 @@ def _refused(place: Path, kind: str) -> InputError:
         expected="a plain file: Ravine writes no links, and follows none in a run directory",
         repair="remove it if you know what it is",
     )
+
+
+@contextmanager
+def sound(place: str | Path) -> Iterator[None]:
+    """In this block whatever fails because the files of a directory do not fit together is one InputError.
+    Errors of a person's own code pass: files that were forged cannot bring any."""
+    try:
+        yield
+    except RavineError:
+        raise
+    except _MISFITS as error:
+        calls = traceback.extract_tb(error.__traceback__)
+        if trouble(error) or not all(call.filename.startswith(_INSTALLED) for call in calls):
+            raise
+        last = [call for call in calls if call.filename.startswith(_PACKAGE)][-1]
+        at = f"{os.path.relpath(last.filename, _PACKAGE)}, line {last.lineno}"
+        raise InputError(
+            str(place),
+            got="files that do not fit together",
+            expected="what Ravine wrote",
+            repair=f"{type(error).__name__}: {first_line(error)[:300]} ({at})",
+        ) from error
+
+
+def of_sound(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of a directory whose files are ``sound``; where a model or parts of a person's own are
+    given, their errors may be of any kind."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        place: Any = args[0] if args else kwargs.get("directory", "")
+        given = kwargs.get("model") is not None or kwargs.get("own")
+        with nullcontext() if given else sound(place):
+            return function(*args, **kwargs)
+
+    return call

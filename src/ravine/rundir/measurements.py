@@ -277,7 +277,7 @@ class Measurements:
                 "member": None if m == _NOBODY else m,
                 "kind": k,
                 "text": text,
-                "data": self._parsed(data),
+                "data": self._table(data),
             }
             for _, step, m, k, text, data in self._rows("events", "ORDER BY step, id")
         ]
@@ -340,6 +340,12 @@ class Measurements:
             return parse_json(text, FILE)
         except InputError as error:
             raise damaged(self.path, str(error)) from None
+
+    def _table(self, text: str) -> dict[str, Any]:
+        found = self._parsed(text)
+        if not isinstance(found, dict):
+            raise damaged(self.path, f"{FILE}: an event whose data are no table")
+        return found
 
     def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:

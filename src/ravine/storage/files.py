@@ -99,9 +99,9 @@ def trouble(error: BaseException) -> str | None:
 
 
 def write_text(to: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all; what UTF-8 has no form for is written as ``\\udcff``."""
     with atomic(to) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def plain(value: Any) -> Any:

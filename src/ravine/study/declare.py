@@ -20,6 +20,7 @@ from ravine.catalogue import Count
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
 from ravine.recipe import Recipe
+from ravine.rundir.contents import of_sound
 from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
 from ravine.starters.start import start
@@ -60,6 +61,7 @@ def study(function: Callable[Concatenate[Study, P], Conclusion]) -> Callable[P, 
     return call
 
 
+@of_sound
 def resume_study(
     directory: str | Path,
     *,

@@ -254,9 +254,15 @@ def read_request(path: Path) -> dict[str, Any]:
         raise InputError(
             "study", got=str(path), expected="a study that this version of Ravine reads"
         )
-    kinds = {"kind": str, "recipe": dict, "runs": dict, "options": dict, "facts": dict}
-    kinds |= {"command": str, "given": list}
-    wrong = [name for name, kind in kinds.items() if not isinstance(request[name], kind)]
+    kinds: dict[str, Any] = {
+        "kind": str,
+        "recipe": dict,
+        "runs": dict,
+        "options": dict,
+        "facts": dict,
+    }
+    kinds |= {"command": str, "given": list, "workers": str | None, "group": int | None}
+    wrong = [name for name, kind in kinds.items() if not isinstance(request.get(name), kind)]
     if wrong:
         got, expected = f"{wrong[0]} of another type", "a study that Ravine wrote"
         raise InputError(str(path / "study.json"), got=got, expected=expected)

@@ -36,6 +36,7 @@ from ravine.engine.weights.stored import Opened, how_to_resume, open_with
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
+from ravine.rundir.contents import of_sound
 from ravine.rundir.mark import trusting
 from ravine.rundir.requests import requests_to
 from ravine.starters.start import start_with
@@ -234,6 +235,7 @@ def train_many(
 
 
 @_own_random_state
+@of_sound
 def resume(
     directory: str | Path,
     *,

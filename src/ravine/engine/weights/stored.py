@@ -27,6 +27,7 @@ from ravine.nn.build import build, build_loss, layout
 from ravine.recipe import Recipe
 from ravine.registering import bring, differences, own_parts, require
 from ravine.rundir import RunDir
+from ravine.rundir.contents import sound
 
 
 def layout_of(model: nn.Module) -> Layout:
@@ -195,7 +196,8 @@ class Stored:
     def pipeline(self) -> Pipeline:
         """What prepares inputs, from the statistics stored with the run; the data need not be
         there."""
-        return Pipeline.from_state(self.recipe.data, *self.preprocessing)
+        with sound(self.directory):
+            return Pipeline.from_state(self.recipe.data, *self.preprocessing)
 
     @cached_property
     def model(self) -> nn.Module:
