@@ -360,3 +360,28 @@ def test_synthetic_runs_are_as_long_as_they_say(runs):
     run = RunDir.open(runs / "regression")
     assert len(run.epochs(0)) == recipe_epochs(run.recipes[0]) == 30
     assert measures.judged_by(run.metrics) == "r2"
+
+
+def test_layers_over_training_are_shown_of_the_best_member_and_what_is_malformed_is_not(tmp_path):
+    run = make_run(tmp_path / "run", [recipe(seed=0), recipe(seed=1)], epochs=4)
+    part = {"counts": [1, 2, 1], "low": -1.0, "high": 1.0}
+    layer = {"name": "<b>first</b>", "kind": "Linear", "weights": part, "gradients": part}
+    layer |= {"activations": part, "gradient_norm": 0.5, "update_ratio": 0.001}
+    for member in (0, 1):
+        for step in range(1, 41):
+            data = {"epoch": step / 23, "layers": [layer]}
+            run.add_event(step, member, "layers", f"layers after {step} steps", data)
+    for bad in ({}, {"epoch": 1, "layers": 3}, {"epoch": 1, "layers": [{"name": 1}]}):
+        run.add_event(41, 0, "layers", "bad", bad)
+    worse = {"epoch": 1, "layers": [layer | {"weights": {"counts": ["<"], "low": 0, "high": 1}}]}
+    run.add_event(42, 0, "layers", "worse", worse)
+    found = overview.layer_records(run, 1)
+    assert {one["member"] for one in found} == {1}
+    assert [found[0]["step"], found[-1]["step"]] == [1, 40]
+    assert len(found) == 24
+    assert overview.layer_records(run, 7)[0]["member"] == 0  # of whom nothing was recorded
+    assert overview.layer_records(run, 0)[-1]["step"] == 40
+    page = run_page.render(run)
+    assert "Layers over training" in page
+    assert "<b>first" not in page
+    assert "layers after" not in page

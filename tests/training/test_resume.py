@@ -42,6 +42,7 @@ def train(program: str, members: int, directory: Path, crash_after: int | None =
 def assert_same(one: Path, other: Path) -> None:
     a, b = RunDir.open(one), RunDir.open(other)
     assert a.epochs() == b.epochs()
+    assert a.events("layers") == b.events("layers") != []
     for member in range(len(a.recipes)):
         np.testing.assert_array_equal(a.steps(member), b.steps(member))
         left, right = ravine.Run(one, member).slots, ravine.Run(other, member).slots

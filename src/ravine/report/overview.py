@@ -83,6 +83,45 @@ def summarise(run: RunDir) -> Summary:
     )
 
 
+def layer_records(run: RunDir, member: int = 0, most: int = 24) -> list[dict[str, Any]]:
+    """What was recorded of layers over training, of this member, or of the first of which something
+    was: the first record, the last, and some between. Records of another form are passed over."""
+    found = [event for event in run.events("layers") if _is_record(event["data"])]
+    members = {event["member"] for event in found}
+    chosen = member if member in members else min(members, default=0)
+    records = [
+        {"step": e["step"], "member": chosen, **e["data"]} for e in found if e["member"] == chosen
+    ]
+    many = len(records) > most
+    at = [round(i * (len(records) - 1) / (most - 1)) for i in range(most)]
+    return [records[i] for i in at] if many else records
+
+
+def _is_record(data: Any) -> bool:
+    layers = data.get("layers") if isinstance(data, Mapping) else None
+    return (
+        isinstance(layers, list)
+        and bool(layers)
+        and isinstance(data.get("epoch"), int | float)
+        and all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in layers)
+        and all(
+            _is_histogram(one[kind])
+            for one in layers
+            for kind in ("weights", "gradients", "activations")
+            if kind in one
+        )
+    )
+
+
+def _is_histogram(found: Any) -> bool:
+    return (
+        isinstance(found, Mapping)
+        and isinstance(found.get("counts"), list)
+        and all(isinstance(count, int) for count in found["counts"])
+        and all(isinstance(found.get(end), int | float) for end in ("low", "high"))
+    )
+
+
 def useful_name(recipe: Recipe) -> str:
     """What to call a run: its recipe's name, or what it trains on what.
 

@@ -178,7 +178,6 @@ def details(run: RunDir) -> dict[str, Any]:
     happened, the layers as they stood last."""
     findings = [event["data"] for event in run.events("finding")]
     events = [e for e in run.events() if e["kind"] not in _HIDDEN]
-    layers = run.events("layers")
     return {
         "findings": [
             {name: finding.get(name) for name in ("code", "where", "evidence", "cause", "remedies")}
@@ -187,7 +186,7 @@ def details(run: RunDir) -> dict[str, Any]:
         "events": [{name: e[name] for name in ("step", "member", "kind", "text")} for e in events][
             -20:
         ],
-        "layers": layers[-1]["data"] | {"step": layers[-1]["step"]} if layers else None,
+        "layers": overview.layer_records(run),
         "rate": run.recipes[0].get("optimizer.lr"),
         "report": run.report_path.is_file(),
     }

@@ -46,6 +46,7 @@ def render(run: RunDir) -> str:
     hidden = ("finding", "execution", "layers")
     events = [event for event in run.events() if event["kind"] not in hidden]
     curves, evidence = _curves(run, seen), _evidence(run)
+    layers = overview.layer_records(run, shown)
     return (
         _templates()
         .get_template("report.html")
@@ -64,7 +65,8 @@ def render(run: RunDir) -> str:
                 for i, (path, figure) in enumerate(_by_field(seen))
             ],
             evidence=evidence,
-            held=held({"curves": curves, **_numbers_of(evidence)}),
+            layers=layers,
+            held=held({"curves": curves, "layers": layers, **_numbers_of(evidence)}),
             speed=_speed(run, seen),
             columns=overview.columns(seen) if len(seen.members) > 1 else [],
             executions=[_execution(event) for event in run.events("execution")],

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ravine.engine.loop.record import Record
 from ravine.engine.rows.members import Arrays, Column, Facts, Members, Newcomers
+from ravine.engine.rows.step import Measured
 
 FACTOR = 0.2  # of the learning rate, at every return
 # times the last good epoch's mean loss, and TWICE the first step's: diverged, though finite
@@ -141,10 +143,20 @@ def skipped(losses: np.ndarray, norms: np.ndarray) -> str | None:
     )
 
 
-def frozen_at(losses: Tensor, norms: Tensor, began: int) -> tuple[int, str, dict[str, str]]:
-    """The step at which a member with these losses and norms [n] was frozen, and its event;
-    ``began``: the member's step before the first of them."""
-    at = int((~(losses.isfinite() & norms.isfinite())).cpu().nonzero()[0])
-    step, loss, norm = began + at, float(losses[at]), float(norms[at])
-    text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
-    return step, text, {"loss": str(loss), "grad_norm": str(norm)}
+def record_frozen(
+    record: Record,
+    rows: Sequence[int],
+    numbers: Sequence[int],
+    first: int,
+    starts: Sequence[int],
+    measured: Measured,
+) -> None:
+    """Record at which step of a block, and with which loss, these rows were frozen; ``first``: the
+    population's step before the block."""
+    for row in rows:
+        losses, norms = measured.losses[:, row], measured.norms[:, row]  # [n]
+        at = int((~(losses.isfinite() & norms.isfinite())).cpu().nonzero()[0])
+        step, loss, norm = first - starts[row] + at, float(losses[at]), float(norms[at])
+        text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
+        data = {"loss": str(loss), "grad_norm": str(norm)}
+        record.add_event(step, numbers[row], "frozen", text, data)

@@ -20,13 +20,14 @@ from ravine.engine.execution import pilot
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.changes import KIND, Changes, answer
-from ravine.engine.loop.divergence import Rollback, frozen_at, skipped
+from ravine.engine.loop.divergence import Rollback, record_frozen, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.folds import training_data
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.hooks import Hooks
 from ravine.engine.loop.kept_weights import Weights
+from ravine.engine.loop.layer_records import LayerRecords
 from ravine.engine.loop.member_columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
@@ -35,7 +36,7 @@ from ravine.engine.programs import Program, objective
 from ravine.engine.ranks.ranks import ALONE, Ranks
 from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Arrays, Facts, Members, Newcomers, Values
-from ravine.engine.rows.step import Measured, Stepper
+from ravine.engine.rows.step import Stepper
 from ravine.errors import RavineError
 from ravine.optim.rows.planned_rates import Schedules
 
@@ -107,14 +108,14 @@ class TrainingLoop:
         validates = self.pipeline.has("validation") and (depends or not sparing)
         self.evaluation = Evaluation(program, self.weights, self.epoch, validates, ranks, data)
         self.trace = {self.calendar.steps(place, longest) for place in trace}
+        self.layers = LayerRecords(program, record, self.calendar, self.members)
         self.step = 0
         self.over = False  # every member has ended
         self._begun = False
         self._rate = 0.0  # steps per second
         self._seconds_before = 0.0  # of what a snapshot continues
         self._since = self._saved = time.monotonic()
-        self._latest: dict[str, float] = {}
-        self._rows: list[dict[str, Any]] = []
+        self._latest, self._rows = dict[str, float](), list[dict[str, Any]]()
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -158,8 +159,11 @@ class TrainingLoop:
         """Take steps up to step ``last``, and do what is due there. Within a block nothing is read
         from the device, so that a GPU never waits for Python."""
         began, first = time.monotonic(), self.step
+        self.layers.before(first, last, self.stops, self.schedules.starts)
         self._take_steps(last)
-        self._rate = (last - first) / max(time.monotonic() - began, 1e-9)
+        if last > first + 1 or not self._rate:  # a single step says little
+            self._rate = (last - first) / max(time.monotonic() - began, 1e-9)
+        self.layers.after(self.step, self.schedules.starts, self.stepper.alive)
         self._keep_trace()
         if self.calendar.is_end(self.step) or any(end <= self.step for end in self._ends()):
             self._end_epoch()
@@ -168,7 +172,8 @@ class TrainingLoop:
         """The next step at which something is due: an epoch's end, a member's end, a trace. Where
         that is far, a step about BLOCK_SECONDS from here, for progress and interrupts."""
         ends = [end for end in self._ends() if end > self.step]
-        due = min([self.calendar.end(self.step), *ends, *(p for p in self.trace if p > self.step)])
+        places = [*self.trace, *self.layers.ends(self.step, self.stops, self.schedules.starts)]
+        due = min([self.calendar.end(self.step), *ends, *(p for p in places if p > self.step)])
         block = max(BLOCK_SECONDS, STORING * len(self.members))
         steps = int(self._rate * block) if self._rate else 8  # the first block measures
         steps = steps if self.hooks.on_step is None else 1  # it may end a member after any step
@@ -192,7 +197,8 @@ class TrainingLoop:
                 starts,
                 None if self.graphed is None else self.graphed.one,
             )
-        self._record_frozen(first, alive, measured)
+        dead = (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist()
+        record_frozen(self.record, dead, self.members.numbers, first, starts, measured)
         self._record_graphs()
         self.step = last
         if not bool(self.stepper.alive.any()) and not self.rollback.waits:
@@ -227,13 +233,6 @@ class TrainingLoop:
         own = np.array([r.optimizer.lr for r in self.members.recipes], float)
         base = self.changes.rates(first, last, self.members.numbers, own)
         return self.schedules.factors(first, last) * (base * self.rollback.factors())
-
-    def _record_frozen(self, first: int, alive: Tensor, measured: Measured) -> None:
-        """Record which members diverged in this block, and at which step."""
-        for row in (alive & ~self.stepper.alive.cpu()).nonzero().flatten().tolist():
-            began = first - self.schedules.starts[row]
-            step, text, data = frozen_at(measured.losses[:, row], measured.norms[:, row], began)
-            self.record.add_event(step, self.members.numbers[row], "frozen", text, data)
 
     def _record_graphs(self) -> None:
         if self.graphed is not None and self.graphed.why is not None:

@@ -230,26 +230,13 @@ async function look_at() {
   }));
   $("happened").hidden = !found.events.length;
   $("happened").querySelector("ul").replaceChildren(...found.events.map((event) => make("li", {}, `step ${event.step.toLocaleString("en")}${event.member === null ? "" : `, member ${event.member}`}: ${event.text}`)));
-  drawHistograms(found.layers);
+  state.layers = found.layers;
+  drawLayers(found.layers);
 }
 
-function drawHistograms(layers) {
-  const rows = layers?.layers?.filter((layer) => layer.activations) ?? [];
-  $("histograms").replaceChildren(...rows.map((layer) => {
-    const { counts, low, high } = layer.activations;
-    const most = Math.max(...counts, 1);
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", `0 0 ${counts.length} 1`);
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", `activations of ${layer.name}, from ${shown(low)} to ${shown(high)}`);
-    counts.forEach((count, i) => {
-      const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      for (const [key, value] of Object.entries({ x: i, y: 1 - count / most, width: 0.9, height: count / most })) bar.setAttribute(key, value);
-      svg.append(bar);
-    });
-    return make("figure", {}, svg, make("figcaption", {}, `${layer.name}: activations ${shown(low)} to ${shown(high)}`));
-  }));
+function drawLayers(records) {
+  $("layers-shown").hidden = !records?.length;
+  if ($("layers-shown").open) RavineLayers.all($("layers"), records);
 }
 
 async function act(kind, value = null) {
@@ -321,6 +308,7 @@ for (const id of ["scale", "training"]) $(id).addEventListener("change", drawCha
 $("smooth").addEventListener("input", () => { $("smooth-value").textContent = $("smooth").value; drawCharts(); });
 $("x").addEventListener("change", () => { remember(); refreshCurves(); });
 $("filter").addEventListener("input", drawList);
+$("layers-shown").addEventListener("toggle", () => drawLayers(state.layers));
 $("none").addEventListener("click", () => { state.touched = true; state.chosen = []; remember(); drawList(); refreshCurves(); });
 // the token comes with the address that the server printed; a cookie holds it from then on
 if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);

@@ -23,7 +23,7 @@
       draw(holder, [
         { name: "the network", x: found.confidence, y: found.accuracy, percent: true, colour: "--c0" },
         { name: "as sure as it is right", x: [0, 1], y: [0, 1], percent: true, colour: "--c6", dash: [5, 4], width: 1 },
-      ], { title: "how often it is right", x: "confidence", scale: "linear", height: 240 });
+      ], { title: "how often it is right", x: "confidence", scale: "linear", height: 320 });
     }
   }
 
@@ -80,6 +80,7 @@
     holder.append(box);
   }
 
+  if (held.layers?.length) RavineLayers.all(document.getElementById("layers"), held.layers);
   document.getElementById("smooth")?.addEventListener("input", curves);
   document.getElementById("log")?.addEventListener("change", curves);
   curves();
