@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: run test test-slow test-all lint docs site clean
+.PHONY: run test test-slow test-all promises lint docs site clean
 
 run: .venv/.ravine
 	$(BIN)/ravine train
@@ -22,6 +22,10 @@ test-slow: .venv/.dev
 
 test-all: .venv/.dev
 	$(PYTEST) -m "slow or not slow"
+
+promises: .venv/.dev # every matrix of docs/reliability.md, counted: an hour on two cores
+	RAVINE_COUNTS=docs/reliability.json $(PYTEST) -m slow tests/promises
+	$(BIN)/python docs/build.py --pages
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check --quiet .

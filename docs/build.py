@@ -33,6 +33,15 @@ its line says what was seen.
 """
 DOCTOR = Path(__file__).parent / "doctor.md"
 API_PAGE = Path(__file__).parent / "api.md"
+COUNTS = Path(__file__).parent / "reliability.json"
+RELIABILITY = COUNTS.with_suffix(".md")
+RELIABILITY_HEAD = """# Reliability
+
+What Ravine promises of runs, studies and files that others made, how each promise is tried, and how many trials passed.
+`make promises` runs all matrices (about an hour on two cores), stores the counts in `docs/reliability.json` and writes this
+page from them; `make test` runs a few of each. Under each proof stands what was broken in the code to see its test fail.
+What is promised against whom, and what is not, is in `SECURITY.md`.
+"""
 FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
 RASTER = ("source", "preprocess", "augment", "layer")  # figures of pixels, or of many points
 KINDS = {
@@ -168,7 +177,31 @@ def pages() -> dict[Path, str]:
     """Every page, by its path."""
     found = {PAGES / f"{kind}.md": page(kind) for kind in FILES}
     found |= {PAGES / "index.md": index(), PAGES / "recipe.md": recipe_page()}
-    return {**found, DOCTOR: findings(), API_PAGE: api(), **gallery_pages()}
+    found |= {DOCTOR: findings(), API_PAGE: api(), RELIABILITY: reliability()}
+    return {**found, **gallery_pages()}
+
+
+def reliability() -> str:
+    """The page of promises, from the counts of their trials."""
+    counts = json.loads(COUNTS.read_text(encoding="utf-8"))
+    lines = [RELIABILITY_HEAD, "| promise | trials | passed |", "|---|---:|---:|"]
+    parts = {
+        promise: [part for test in tests.values() for part in test["parts"].values()]
+        for promise, tests in counts.items()
+    }
+    for promise, each in parts.items():
+        lines.append(f"| {promise} | {_sum(each, 0):,} | {_sum(each, 1):,} |")
+    for promise, tests in counts.items():
+        lines += ["", f"## {promise}", ""]
+        for test, said in sorted(tests.items()):
+            each = list(said["parts"].values())
+            lines.append(f"- {said['proof']}<br>{said['broken']}<br>")
+            lines.append(f"  **{_sum(each, 1):,} of {_sum(each, 0):,}** trials passed (`{test}`).")
+    return "\n".join(lines) + "\n"
+
+
+def _sum(parts: list[list[int]], column: int) -> int:
+    return sum(part[column] for part in parts)
 
 
 API = {  # every public name, by what it is for; tests/project/test_site.py compares the page with ravine.__all__

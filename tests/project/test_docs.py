@@ -4,6 +4,7 @@ nothing is left over."""
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def test_pages_are_what_the_sources_say(build):
         *build.GALLERY.glob("*.md"),
         build.DOCTOR,
         build.API_PAGE,
+        build.RELIABILITY,
     }
     assert generated == set(build.pages())
 
@@ -48,3 +50,19 @@ def test_every_technique_has_an_entry_and_a_figure(build, kind, name):
 def test_no_figure_is_left_over(build):
     expected = {build.figure_path(technique) for technique in build.techniques()}
     assert set((build.PAGES / "figures").iterdir()) <= expected
+
+
+def test_the_page_of_promises_shows_the_stored_counts_of_tests_that_exist(build):
+    """Each test that was counted is there, says what was broken to see it fail, and passed every trial."""
+    counts = json.loads(build.COUNTS.read_text(encoding="utf-8"))
+    text = build.RELIABILITY.read_text(encoding="utf-8")
+    for tests in counts.values():
+        for test, said in tests.items():
+            file, _, name = test.partition("::")
+            source = (DOCS.parent / file).read_text(encoding="utf-8")
+            assert f"def {name}(" in source
+            assert said["proof"].split(":")[0][:60] in " ".join(source.split())
+            assert said["broken"].startswith("Broken")
+            assert all(trials == passed > 0 for trials, passed in said["parts"].values())
+            trials = sum(trials for trials, _ in said["parts"].values())
+            assert f"**{trials:,} of {trials:,}** trials passed (`{test}`)" in text

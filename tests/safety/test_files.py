@@ -209,3 +209,20 @@ def test_one_process_writes_a_directory(tmp_path):
     Lock(tmp_path).take()  # the same process may write by another handle
     lock.release()
     assert not Lock(tmp_path).taken
+
+
+def test_the_same_number_of_another_process_is_not_this_one(tmp_path):
+    """Two containers count their processes apart: the number beside the lock is no proof."""
+    code = HOLD.replace(
+        'print("held"',
+        '(Path(sys.argv[1]) / ".writer-process").write_text(sys.argv[2])\nprint("held"',
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(os.getpid())]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="no other process is writing"):
+            Lock(tmp_path).take()
+    finally:
+        other.kill()
+        other.wait()

@@ -323,60 +323,7 @@ def test_an_older_snapshot_is_used_aloud(tmp_path):
     assert "an older snapshot is used" in run.events_of("snapshot")[0]["text"]
 
 
-# --- creation is one rename; nothing stays open ---------------------------------------------------
-
-MAKE = """
-import os, sys
-import ravine
-count, wanted = 0, int(sys.argv[1])
-def watch(event, arguments):
-    global count
-    names = " ".join(str(a) for a in arguments if isinstance(a, (str, bytes)))
-    if event in ("open", "os.rename", "os.mkdir", "os.remove", "sqlite3.connect") and sys.argv[2] in names:
-        count += 1
-        if count == wanted:
-            os.kill(os.getpid(), 9)
-recipe = ravine.Recipe(data={"batch": 512}, model={"kind": "mlp", "hidden": [4]}, stop={"after": "1ep"}, threads=1)
-from ravine.engine.programs import programs_of
-sys.addaudithook(watch)
-ravine.train(recipe, out=sys.argv[2], quiet=True, doctor=False)
-print(count)
-"""
-
-
-def made(place: Path, kill_at: int) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", MAKE, str(kill_at), str(place)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def whole_or_absent(place: Path) -> bool:
-    """Whether the run is there; what is there can be resumed, with its data and its recipe."""
-    if not place.exists():
-        return False
-    (run,) = ravine.resume(place, quiet=True)
-    assert run.result["stopped"] == "finished"
-    assert run.events_of("execution")
-    assert run.pipeline.outputs == 10
-    return True
-
-
-@pytest.mark.parametrize("kill_at", [4, 12, 18])
-def test_a_run_that_is_killed_while_it_is_made_is_whole_or_absent(tmp_path, kill_at):
-    assert made(tmp_path / "run", kill_at).returncode == -9
-    whole_or_absent(tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_killed_at_every_file_operation_of_a_training(tmp_path):
-    operations = int(made(tmp_path / "whole", 0).stdout)
-    there = []
-    for number in range(1, operations + 1):
-        assert made(tmp_path / f"run{number}", number).returncode == -9
-        there.append(whole_or_absent(tmp_path / f"run{number}"))
-    print(
-        f"kills at every file operation of a training: {operations} survived, {sum(there)} with a run"
-    )
-    assert there == sorted(there)  # from one operation on it is there for good
+# --- nothing stays open ---------------------------------------------------------------------------
 
 
 def test_a_run_leaves_nothing_open_and_another_process_may_go_on(tmp_path):

@@ -283,4 +283,4 @@ def test_a_directory_that_cannot_be_made_is_bad_input(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     result = RUNNER.invoke(app, ["lr", *SMALL, "--out", str(tmp_path / "file" / "out")])
     assert result.exit_code == 2, result.output
-    assert "expected a directory that can be made" in result.output
+    assert "expected a place for a new directory" in result.output

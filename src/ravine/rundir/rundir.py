@@ -347,22 +347,20 @@ def _new_path(path: Path) -> Path:
 
 
 @contextmanager
-def draft_of(path: Path) -> Iterator[Path]:
+def draft_of(path: Path, option: str = "run directory") -> Iterator[Path]:
     """A directory beside ``path``, which one rename brings there if all went well; otherwise it
     vanishes."""
     here = Path(os.path.abspath(path))
     if here.exists() and here.samefile(Path.cwd()):
         expected = "another place than the folder in which you are"
-        raise InputError("run directory", got=str(path), expected=expected)
+        raise InputError(option, got=str(path), expected=expected)
     draft = here.with_name(f".{here.name}.{secrets.token_hex(4)}")
     try:
         here.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
     except OSError as error:
         expected = "a place for a new directory"
-        raise InputError(
-            "run directory", got=str(path), expected=expected, repair=str(error)
-        ) from None
+        raise InputError(option, got=str(path), expected=expected, repair=str(error)) from None
     try:
         yield draft
         for folder in draft.iterdir():
@@ -372,7 +370,7 @@ def draft_of(path: Path) -> Iterator[Path]:
             os.rename(draft, here)  # an empty directory gives way, no other does
         except OSError as error:
             raise InputError(
-                "run directory",
+                option,
                 got=str(path),
                 expected="a place for a new directory",
                 repair=str(error),

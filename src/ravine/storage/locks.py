@@ -11,6 +11,9 @@ from filelock import FileLock, Timeout
 from ravine.errors import InputError
 
 _PATIENCE = 2.0  # seconds: a reader that asks whether the lock is held holds it for a moment
+_HELD: set[tuple[int, str]] = (
+    set()
+)  # process and directory: a child does not hold what its parent does
 
 
 class Lock:
@@ -33,7 +36,7 @@ class Lock:
             with suppress(Timeout):
                 self._lock.acquire(timeout=0)
             if not self._lock.is_locked:
-                if self._writer() == str(os.getpid()):
+                if self._own in _HELD and self._writer() == str(os.getpid()):
                     return  # by another handle of this process
                 self._lock.acquire(timeout=_PATIENCE, poll_interval=0.02)
         except Timeout:
@@ -43,11 +46,19 @@ class Lock:
                 expected="a run that no other process is writing",
                 repair=f"wait for process {writer}, or stop it",
             ) from None
+        _HELD.add(self._own)
         self._number.write_text(str(os.getpid()), encoding="utf-8")
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
+        if self._lock.is_locked:
+            _HELD.discard(self._own)
         self._lock.release()
+
+    @property
+    def _own(self) -> tuple[int, str]:
+        # the number in the file is not enough: in two containers two processes may have the same
+        return os.getpid(), os.path.realpath(self.directory)
 
     @property
     def taken(self) -> bool:

@@ -24,6 +24,7 @@ from ravine.recipe import Recipe
 from ravine.rundir import RunDir, environment, fresh_path
 from ravine.rundir.contents import check_contents
 from ravine.rundir.mark import signed, verified
+from ravine.rundir.rundir import draft_of
 from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
 from ravine.storage.claims import Claim
 from ravine.storage.files import new_directory, plain, to_json, write_text
@@ -98,7 +99,8 @@ class Study:
         return self._request["facts"]
 
     def begin(self) -> None:
-        """Make the directory and write ``study.json``, once.
+        """Make the directory with ``study.json`` in it, once: by one rename, so that it is there whole
+        or not at all.
 
         Raises: Interrupted where this process was suspended and another conducts the study now.
         """
@@ -106,17 +108,9 @@ class Study:
             raise Interrupted("another process conducts this study now")
         if self._begun:
             return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                "--out",
-                got=str(self.path),
-                expected="a directory that can be made",
-                repair=str(error),
-            ) from None
+        with draft_of(self.path, "--out") as draft:
+            write_text(draft / "study.json", json.dumps(signed(self._request), indent=1))
         self._lock.take()
-        write_text(self.path / "study.json", json.dumps(signed(self._request), indent=1))
         if self._claim is not None:
             self._claim.take()
         self._begun = True
