@@ -15,8 +15,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -26,6 +25,7 @@ import torch
 from ravine.data.download.cache import look_also_in
 from ravine.engine import snapshot
 from ravine.engine.execute import Report
+from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.halving import Halving
 from ravine.engine.programs import StartRows, groups_of
 from ravine.errors import InputError, RavineError
@@ -122,7 +122,7 @@ class Order:
         look_also_in(self.about["directory"])
         with (
             holding(claim),
-            _threads(self.about["threads"]),
+            kernel_threads(self.about["threads"]),
             suppress(rungs.Yielded, rungs.Superseded),
         ):
             if before is not None:
@@ -302,14 +302,3 @@ def _add_measurements(to: Path, source: Path, members: list[int]) -> None:
                 f"INSERT OR IGNORE INTO events ({columns}) SELECT {columns} FROM unit.events "
                 f"WHERE member < 0 OR member IN ({who}) ORDER BY step, id"
             )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as the process that made the order has: their number changes last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
