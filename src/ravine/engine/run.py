@@ -114,7 +114,8 @@ class Run(Stored):
     def findings(self) -> list[dict[str, Any]]:
         """What the doctor found in this run, the worst first: code, where, evidence, cause,
         consequences, remedies."""
-        return [event["data"] for event in self.events if event["kind"] == "finding"]
+        found = self._rundir.events("finding")
+        return [event["data"] for event in found if event["member"] in (None, self.member)]
 
     def report(self) -> Path:
         """Write the report anew and give its path."""

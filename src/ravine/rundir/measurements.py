@@ -86,6 +86,7 @@ class Measurements:
         self._mutex = threading.RLock()
         (self._format,) = database.execute("PRAGMA user_version").fetchone()
         self._within = False
+        self._events_whole = False  # whether every row's checksum was compared
         self.late: list[Late] = []  # what the disk has not taken yet, in order
         self._lock = Lock(path)  # held by the process that writes
 
@@ -271,7 +272,14 @@ class Measurements:
     def events(self, kind: str | None = None, member: int | None = None) -> list[dict[str, Any]]:
         """Events in the order of their steps; of one kind; or of one member, without those of the
         whole run."""
-        found = [
+        asked = {"kind": kind, "member": member}
+        limits = {column: value for column, value in asked.items() if value is not None}
+        if limits and not self._events_whole:  # else damage could hide a row from what is asked
+            self._rows("events")
+            self._events_whole = True
+        where = "WHERE " + " AND ".join(f"{column} = ?" for column in limits) if limits else ""
+        rows = self._rows("events", f"{where} ORDER BY step, id", tuple(limits.values()))
+        return [
             {
                 "step": step,
                 "member": None if m == _NOBODY else m,
@@ -279,9 +287,8 @@ class Measurements:
                 "text": text,
                 "data": self._table(data),
             }
-            for _, step, m, k, text, data in self._rows("events", "ORDER BY step, id")
+            for _, step, m, k, text, data in rows
         ]
-        return [e for e in found if kind in (None, e["kind"]) and member in (None, e["member"])]
 
     def result(self, member: int) -> dict[str, Any] | None:
         """How a member ended; None while it has not."""
