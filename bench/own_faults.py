@@ -223,6 +223,29 @@ def _sorted() -> Program:
     return table().edit(arrays=sorted_stream(table().arrays))
 
 
+@fault("yes and no as numbers, sorted and streamed", "not_shuffled")
+def _sorted_numbers() -> Program:
+    x, y, v, w = table().arrays
+    yes, held = ((part[:, None] == 0).astype("f4") for part in (y, w))
+    layers = [*table().layers[:-1], _dense(1)]
+    edits = {"model.layers": layers, "loss": "binary_cross_entropy"}
+    return table().edit(edits, sorted_stream((x, yes, v, held)))
+
+
+@fault("a softmax over one unit, with an absolute error", "loss_output_mismatch")
+def _one_unit() -> Program:
+    def yes(x: Any, y: Any, v: Any, w: Any) -> Arrays:
+        return x, 1 * (y == 0), v, 1 * (w == 0)
+
+    layers = [*table().layers[:-1], _dense(1), {"kind": "softmax"}]
+    return changed(table(), yes, model__layers=layers, loss="absolute")
+
+
+@fault("every layer frozen", "frozen_weights")
+def _frozen() -> Program:
+    return digits().edit({"start.freeze": ["*"]})
+
+
 @fault("one class hardly there", "class_imbalance")
 def _rare() -> Program:
     def rare(x: Any, y: Any, v: Any, w: Any) -> Arrays:

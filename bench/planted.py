@@ -277,7 +277,7 @@ def sorted_stream(arrays: Arrays, seed: int | None = None) -> Any:
     """The training part as a stream in the order of its classes; or in a random one."""
     x, y, v, w = arrays
     order = (
-        np.argsort(y, kind="stable")
+        np.argsort(y.ravel(), kind="stable")
         if seed is None
         else np.random.default_rng(seed).permutation(len(y))
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
-from ravine.doctor.declaration import Declaration, Evidence
+from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.scales import InputsUnscaled
 from ravine.doctor.measure.probes import Layer, is_affine
@@ -44,6 +45,46 @@ class SymmetricInit(Declaration):
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
         yield from fresh_start(case)
+
+
+class FrozenWeights(Declaration):
+    code = "frozen_weights"
+    rank = 75
+    certain = True
+    title = "Weights are frozen as they were drawn."
+    cause = "What does not move does not learn; frozen layers are of use where they were trained before."
+    leads_to = "The layers that move must make do with random features."
+    consequences = ("stuck", "underfitting", "capacity_too_small", "vanishing_gradient")
+    seen_by = (
+        "`start.freeze` without `start.weights` and `start.unfreeze`: an alarm where no weight moves, or "
+        "where the same steps without it get much further."
+    )
+    what_to_do = 'No `start.freeze`; or weights to start from, or `start.unfreeze = "20%"`.'
+    kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
+
+    @classmethod
+    def before(cls, program: Untrained) -> Iterator[Evidence]:
+        start = program.recipe.start
+        if not start.freeze or start.unfreeze is not None:
+            return
+        weights = [(name, p) for name, p in program.model.named_parameters() if p.dim() > 1]
+        still = [
+            name for name, _ in weights if any(fnmatchcase(name, each) for each in start.freeze)
+        ]
+        drawn = start.weights is None and program.recipe.model.kind != "module"
+        if weights and len(still) == len(weights):
+            text = f"none of the {len(weights)} weight tensors of the network moves"
+            yield Evidence("start.freeze", text, SURE)
+        elif still and drawn:
+            text = (
+                f"{len(still)} of {len(weights)} weight tensors are frozen as the initialisers drew them "
+                f"({', '.join(still[:3])}{', …' if len(still) > 3 else ''})"
+            )
+            yield Evidence("start.freeze", text, SUSPECT)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield {"start.freeze": []}, "let every weight move"
 
 
 class InitScale(Declaration):

@@ -37,7 +37,7 @@ class NotShuffled(Declaration):
         if program.task == "sequence" or len(y) < cls.FEWEST:
             return
         if y.is_floating_point():
-            alike = _successive(y.double().reshape(len(y), -1))
+            alike = _successive(y.double().reshape(len(y), -1), program.targets.double())
             text = f"in the order in which they come, successive targets correlate by {alike:.2f}"
         else:
             share = program.pipeline.class_counts().double().to(y.device)
@@ -54,8 +54,13 @@ class NotShuffled(Declaration):
         yield {"data.order": "shuffle"}, "a new order every epoch"
 
 
-def _successive(y: Tensor) -> float:
-    """The correlation of each row with the next, over all columns that vary."""
-    y = y - y.mean(0)
-    y = y / y.square().mean(0).sqrt().clamp_min(1e-12)
-    return float((y[1:] * y[:-1]).mean())
+def _successive(y: Tensor, everything: Tensor) -> float:
+    """The correlation of each row of y [n, t] with the next, over all columns that vary.
+
+    The variance is that of all targets: the first of sorted samples may all be alike.
+    """
+    variance = everything.reshape(len(everything), -1).var(0, correction=0)
+    if not bool((variance > 0).any()):
+        return 0.0
+    apart = (y[1:] - y[:-1]).square().mean(0)
+    return float((1 - apart / (2 * variance))[variance > 0].mean())

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ravine.nn.analysis.output_layer import last_weighted
 from ravine.nn.analysis.traits import Trait, flat_ends, observed_traits, traits
 
-SAMPLES = 256
+STEPWISE = 4.0  # times as long as its products a recurrent layer takes: one step after the other
 _ACTIVATIONS = Trait.ACTIVATION | Trait.CROSS_ACTIVATION
 
 
@@ -68,8 +68,10 @@ class Seen:
 
     @property
     def work(self) -> float:
-        """Floating-point operations of one sample in training, forwards and backwards."""
-        return 6.0 * sum(layer.products for layer in self.layers)
+        """Floating-point operations of one sample in training, forwards and backwards; those of
+        recurrent layers counted by the time that they take."""
+        times = (STEPWISE if Trait.RECURRENT in layer.traits else 1.0 for layer in self.layers)
+        return 6.0 * sum(t * layer.products for t, layer in zip(times, self.layers, strict=True))
 
     def hidden(self) -> Iterator[tuple[Layer, Layer | None]]:
         """(weighted layer, the activation after it) for all weighted layers but the last."""
