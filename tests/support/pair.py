@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 import ravine
+from ravine.engine.loop.loop import Interrupted
 from ravine.errors import RavineError
 from ravine.report import run_page
+from ravine.rundir import RunDir
+from ravine.rundir.requests import ask
 
 
 class Drawing(nn.Module):
@@ -54,16 +57,43 @@ OWN = {
 }
 
 
+class Asked:
+    """A hook that asks something of the run at the ends of some epochs: ``{"2": [["stop"]]}``."""
+
+    def __init__(self, asked: dict, directory: Path):
+        self.asked, self.directory = asked, directory
+
+    def __call__(self, seen: dict) -> None:
+        for request in self.asked.get(str(round(seen["epoch"])), ()):
+            with RunDir.open(self.directory) as run:
+                ask(run, *request)
+
+
+STOPPING = {
+    "on_epoch": lambda seen: "stop" if seen["epoch"] > 1.5 else None,
+    "on_step": lambda seen: "stop" if seen["step"] == 7 else None,
+}
+
+
 def train(case: dict, directory: Path) -> None:
-    """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python."""
-    recipe, own = ravine.Recipe(**case["recipe"]), OWN.get(case.get("own", ""), {})
+    """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python;
+    ``asked`` of the run while it trains, which is resumed where it was stopped so; ``stopping``, the
+    hook that ends it."""
+    recipe, own = ravine.Recipe(**case["recipe"]), dict(OWN.get(case.get("own", ""), {}))
+    if "asked" in case:
+        own["on_epoch"] = Asked(case["asked"], directory)
+    if "stopping" in case:
+        own[case["stopping"]] = STOPPING[case["stopping"]]
     recipes = [recipe.edit(edits) for edits in case.get("edits", [{}])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             run_page, "write_report", lambda rundir: None
         )  # it takes longer than training
         if own:
-            ravine.train(recipe, out=directory, quiet=True, doctor=False, **own)
+            try:
+                ravine.train(recipe, out=directory, quiet=True, doctor=False, **own)
+            except Interrupted:
+                ravine.resume(directory, quiet=True)
         else:
             ravine.train_many(recipes, out=directory, quiet=True, group=case.get("group"))
 

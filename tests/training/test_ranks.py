@@ -95,11 +95,47 @@ REFUSED = {
     },
 }
 
+UNSHARDED = {
+    "lars": {"optimizer": {"kind": "lars"}},
+    "constraint": {"constraint": {"kind": "max_norm"}},
+    "weight_noise": {"regularize": {"weight_noise": 0.01}},
+}
+UNSHARDED = {
+    f"sharded-{name}": {"recipe": complete({**fields, "ranks": {"shard": True}})}
+    for name, fields in UNSHARDED.items()
+}
+UNSHARDED["sharded-torch"] = {"own": "torch", "recipe": complete({"ranks": {"shard": True}})}
+UNSHARDED["sharded-step"] = {"own": "step", "recipe": complete({"ranks": {"shard": True}})}
+
 
 CASES = {name: {"recipe": complete(fields)} for name, fields in TECHNIQUES.items()}
 CASES |= {
     f"own-{name}": {"own": name, "recipe": complete({})} for name in ("network", "step", "torch")
 }
+ASKED = {"1": [["set", "optimizer.lr", 0.5]], "2": [["stop"]], "3": [["snapshot"]]}
+CASES["asked"] = {"asked": ASKED, "recipe": complete({"stop": {"after": "4ep"}})}
+LONG = {"stop": {"after": "4ep"}}
+CASES |= {hook: {"stopping": hook, "recipe": complete(LONG)} for hook in ("on_epoch", "on_step")}
+# parameters divided among the ranks
+SHARDED = {
+    "momentum": {"clip": {"norm": 0.1, "tensor_norm": 0.05, "value": 0.02}},
+    "adam": {"data": {**DATA, "batch": 90}, "optimizer": {"accumulate": 3, "lookahead": 2}},
+    "adamw": {"model": {"layers": NORMED}, "average": {"ema": 0.8}},
+    "nadam": {**TECHNIQUES["sequences"], "stop": {"after": "3ep", "patience": "0ep"}},
+    "nesterov": {**TECHNIQUES["rollback"], "optimizer": {"gradient": "ahead", "lr": 1e30}},
+}
+
+
+def sharded(kind: str, fields: dict) -> dict:
+    optimizer = {"kind": kind, **fields.get("optimizer", {})}
+    return complete({**fields, "optimizer": optimizer, "ranks": {"shard": True}})
+
+
+CASES |= {f"sharded-{kind}": {"recipe": sharded(kind, f)} for kind, f in SHARDED.items()}
+CASES["sharded-bfloat16"] = {
+    "recipe": {**complete(TECHNIQUES["bfloat16"]), "ranks": {"reduce": "bfloat16", "shard": True}}
+}
+ROUNDED = [name for name in CASES if "bfloat16" in name]
 EVERY = [
     {"optimizer.kind": kind} for kind in sorted(table("optimizer"))
 ]  # members of one population
@@ -126,7 +162,7 @@ def both(tmp_path_factory) -> Path:
     """Directories ``pair`` and ``one``: every case on two ranks, and what one process makes of it."""
     folder = tmp_path_factory.mktemp("ranks")
     cases = folder / "cases.json"
-    cases.write_text(json.dumps({**CASES, **REFUSED, "rows": SEEDS}))
+    cases.write_text(json.dumps({**CASES, **REFUSED, **UNSHARDED, "rows": SEEDS}))
     (folder / "pair").mkdir()
     done = torchrun(pair.__file__, cases, folder / "pair")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -164,12 +200,28 @@ def assert_close(one: Path, other: Path, tolerance: float = 1e-9) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_two_ranks_train_as_one_process(name, both, tmp_path):
     pair.train(CASES[name], tmp_path / "one")
-    assert_close(tmp_path / "one", both / "pair" / name, 3e-2 if name == "bfloat16" else 1e-9)
+    assert_close(tmp_path / "one", both / "pair" / name, 3e-2 if name in ROUNDED else 1e-9)
+    why = RunDir.open(both / "pair" / name).facts["programs"][0]["execution"]["why"]
+    divided = any("its parameters are divided among ranks" in reason for reason in why)
+    assert divided == name.startswith("sharded")
 
 
 def test_members_on_two_ranks_are_those_of_one_process_of_that_width(both, tmp_path):
     pair.train({**SEEDS, "group": 2}, tmp_path / "one")
     assert_same(tmp_path / "one", both / "pair" / "rows")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_every_optimizer_of_numbers_alone_on_divided_parameters(ranks, tmp_path):
+    kinds = [kind for kind in table("optimizer") if kind not in ("lars", "lamb")]
+    cases = {kind: {"recipe": sharded(kind, {})} for kind in kinds}
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    done = torchrun(pair.__file__, tmp_path / "cases.json", tmp_path, ranks=ranks)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for kind, case in cases.items():
+        pair.train(case, tmp_path / f"{kind}-one")
+        assert_close(tmp_path / f"{kind}-one", tmp_path / kind)
 
 
 @pytest.mark.slow
@@ -187,4 +239,10 @@ def test_members_and_batches_divided_on_four_ranks(tmp_path):
 def test_what_cannot_be_divided_is_refused_before_anything_is_written(name, both):
     text = (both / "pair" / f"{name}.refused").read_text()
     assert "one process" in text
+    assert not (both / "pair" / name).exists()
+
+
+@pytest.mark.parametrize("name", UNSHARDED)
+def test_what_sees_more_than_single_numbers_is_not_sharded(name, both):
+    assert (both / "pair" / f"{name}.refused").read_text().startswith("ranks.shard: got")
     assert not (both / "pair" / name).exists()

@@ -25,10 +25,13 @@ def train(
     members: int = 1,
     how: str = "killed",
     restarts: int = 0,
+    shard: bool = False,
 ):
     """A run of so many ranks, one of which ends in each of the first attempts."""
     options = ["--max-restarts", restarts, dying.__file__]
-    return torchrun(*options, "digits", members, place, how, seed, attempts, ranks=ranks)
+    return torchrun(
+        *options, "digits", members, place, how, seed, attempts, *(["shard"] * shard), ranks=ranks
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,13 @@ def test_a_killed_rank_changes_no_number(seed, whole, tmp_path):
     assert "exitcode: -9" in done.stderr
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(whole, tmp_path / "run")
+
+
+def test_a_killed_rank_of_a_sharded_network_changes_no_number(whole, tmp_path):
+    done = train(tmp_path / "run", 2, 1, seed=3, restarts=1, shard=True)
+    assert "exitcode: -9" in done.stderr
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_close(whole, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -88,10 +88,12 @@ def programs_of(
     width: int | None = None,
     group: int | None = None,
     only: Callable[[int], bool] = lambda number: True,
+    population: Callable[..., Population] = Population,
 ) -> list[Program]:
     """The recipes as programs: those that share one train as one population, of at most ``width``
     rows, and where there is a ``group`` of at most so many members. ``only`` says by its number
-    whether a program is made. ``pipelines`` keeps data from call to call."""
+    whether a program is made. ``pipelines`` keeps data from call to call; ``population`` makes rows of
+    objectives."""
     pipelines = {} if pipelines is None else pipelines
     return [
         program_of(
@@ -103,6 +105,7 @@ def programs_of(
             pipelines,
             test=test,
             width=width,
+            make=population,
         )
         for number, members in enumerate(groups_of(recipes, group))
         if only(number)
@@ -134,6 +137,7 @@ def program_of(
     width: int | None = None,
     check: bool = True,
     folds: list[Pipeline] | None = None,
+    make: Callable[..., Population] = Population,
 ) -> Program:
     """Recipes of one program: data, population of the first ``width`` members, and execution
     record. ``check`` tries model, loss and metrics on a few samples first. ``folds`` are data of
@@ -143,7 +147,7 @@ def program_of(
     pipeline = folds[0] if folds else pipeline_of(first, module, arrays, pipelines)
     dtype = theta_dtype(first.precision)
     own = folds or pipeline
-    population = populate(recipes, own, module, device=pipeline.device, dtype=dtype)
+    population = populate(recipes, own, module, device=pipeline.device, dtype=dtype, make=make)
     if check:
         answers = validate(recipes, pipeline, population)
         _check_adversarial(recipes, pipeline)
@@ -189,7 +193,7 @@ def pipeline_of(
         pipeline = pipelines[key].batched_as(data)
         if pipeline.vocabulary is None or not tokens:
             break
-        model = objective(recipe, pipeline, module, dtype).model.to(device=where, dtype=dtype)
+        model = objective(recipe, pipeline, module, dtype).model.to(dtype=dtype)
         if _takes_tokens(model, pipeline):
             break
     return pipeline
@@ -206,8 +210,8 @@ def _check_adversarial(recipes: Sequence[Recipe], pipeline: Pipeline) -> None:
 
 def _takes_tokens(model: nn.Module, pipeline: Pipeline) -> bool:
     """Whether a model runs on whole numbers, which may be tokens; dense layers and convolutions do
-    not."""
-    x = pipeline.batch(0).x[:2]
+    not. It is tried where it was made: it may be too large for the device."""
+    x = pipeline.batch(0).x[:2].cpu()
     try:
         with evaluation([model]):
             model(x)
@@ -223,6 +227,7 @@ def populate(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    make: Callable[..., Population] = Population,
 ) -> Population:
     """The members' modules, each initialised by its own seed, as one population; ``data`` that they
     share, or of each member."""
@@ -231,9 +236,7 @@ def populate(
         objective(recipe, pipeline, module, dtype)
         for recipe, pipeline in zip(recipes, pipelines, strict=True)
     ]
-    population = Population(
-        objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype
-    )
+    population = make(objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype)
     first = recipes[0]
     theirs = "foreign" in first.model.technique.marks
     if theirs or module is not None or any(own_parts([first.model, first.loss, first.step])):

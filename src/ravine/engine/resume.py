@@ -81,7 +81,7 @@ def continued(
         execution = Execution.from_dict(facts["execution"])
         pilot.replay(part.population, execution)
         loop = loop_of(replace(part, execution=execution, answers=answers))
-        loop.load(held, facts)
+        loop.load(part.population.parts_of(held), facts)
         if final or after is not None:
             extend(loop)
         yield loop

@@ -208,7 +208,7 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
     sample."""
     size = pipeline.train_size % pipeline.batch_size
     alone = pipeline.batch_size == 1 or (size == 1 and pipeline.data.last_batch == "keep")
-    if not alone or not any_layer(objective, Trait.BATCH_STATISTICS):
+    if objective.sharded or not alone or not any_layer(objective, Trait.BATCH_STATISTICS):
         return
     model = copy.deepcopy(objective.model).train()
     try:

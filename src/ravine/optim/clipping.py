@@ -3,6 +3,7 @@ gradient. Zero is off."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeGuard
 
 import torch
@@ -21,6 +22,7 @@ def clip(
     norm: Tensor | None = None,
     tensor_norm: Tensor | None = None,
     value: Tensor | None = None,
+    norms_of: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Clip grad [P, D] in place, each row by its own limits [P], and give the norms [P] of the rows
     before clipping.
@@ -28,7 +30,8 @@ def clip(
     By value: g = min(max(g, -value), value). By the norm of each tensor, then of the whole gradient
     (after the others): g *= min(1, limit / (||g|| + 1e-6)), as PyTorch has it. A limit of 0, or
     None for all rows, is off. A row whose norm is not finite holds a number that is not (or whose
-    square is not); such rows are not to be used.
+    square is not); such rows are not to be used. ``norms_of`` gives the norms [P] of rows of which grad
+    holds a part.
 
     >>> grad = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
     >>> clip(grad, Layout((), 0), norm=torch.tensor([1.0, 0.0]))
@@ -39,7 +42,8 @@ def clip(
 
     Source: Pascanu, Mikolov and Bengio 2013.
     """
-    norms = row_norms(grad)
+    norms_of = norms_of or row_norms
+    norms = norms_of(grad)
     if _used(value):
         limit = _limits(value, grad)
         torch.minimum(torch.maximum(grad, -limit, out=grad), limit, out=grad)
@@ -47,9 +51,9 @@ def clip(
         limit = _limits(tensor_norm, grad)
         for entry in layout.entries:
             columns = grad[:, entry.start : entry.stop]
-            columns.mul_(_factor(row_norms(columns), limit))
+            columns.mul_(_factor(norms_of(columns), limit))
     if _used(norm):
-        now = row_norms(grad) if _used(value) or _used(tensor_norm) else norms
+        now = norms_of(grad) if _used(value) or _used(tensor_norm) else norms
         grad.mul_(_factor(now, _limits(norm, grad)))
     return norms
 

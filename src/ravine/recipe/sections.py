@@ -163,6 +163,11 @@ class Ranks(Part):
     reduce: Literal["exact", "bfloat16"] = Field(
         "exact", description="in which precision gradients are added up between ranks"
     )
+    shard: Flag = Field(
+        False,
+        description="divide parameters, gradients and optimiser slots of one member among the ranks "
+        "(FSDP2): for a network too large for one device",
+    )
     timeout: Positive = Field(
         600.0, description="seconds after which a rank that gives no answer ends the run"
     )

@@ -30,6 +30,7 @@ from ravine.engine.programs import Model, Program, StartRows, groups_of, program
 from ravine.engine.ranks.divide import divided
 from ravine.engine.ranks.launcher import silent
 from ravine.engine.ranks.ranks import Ranks, joined
+from ravine.engine.ranks.sharded import population_of, sharded_record
 from ravine.engine.resume import continued, forget_later
 from ravine.engine.run import Run
 from ravine.engine.weights.stored import Opened, how_to_resume, open_with
@@ -212,9 +213,9 @@ def train_many(
     if begun := ranks.begun():  # a rank had died: all were started again
         again = {"model": module, "data": arrays, "quiet": quiet, "report": report, "track": track}
         return _again(begun, hooks or Hooks(), **again)
-    only = _only(ranks, share)
-    programs = programs_of(recipes, module, arrays, test=test, width=width, group=group, only=only)
-    programs = [divided(program, ranks) for program in programs]
+    given: dict[str, Any] = {"test": test, "width": width, "group": group}
+    given |= {"only": _only(ranks, share), "population": population_of(ranks, recipes)}
+    programs = [divided(p, ranks) for p in programs_of(recipes, module, arrays, **given)]
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
     facts = facts_of(programs, groups_of(recipes, group), ranks, group=group, **options)
     facts["doctor"] = doctor
@@ -267,7 +268,8 @@ def resume(
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
     check_given_again(recipes[0], module, data, directory)
     ranks = joined(recipes[0], len(groups_of(recipes, facts.get("group"))))
-    programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share))
+    make = population_of(ranks, recipes)
+    programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share), make)
     halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
     if ranks.leads:
         check_taken_up(programs, rundir, ranks, record)
@@ -291,9 +293,10 @@ def resume(
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
     if ranks.writes and after is not None:
         rundir.set_recipes(recipes)
-    for loop in loops if ranks.leads else ():
+    for loop in loops:
         loop.save()
-        forget_later(loop, record(loop.program))
+        if ranks.leads:
+            forget_later(loop, record(loop.program))
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
@@ -315,6 +318,8 @@ def _record_of(rundir: RunDir, ranks: Ranks, share: Share | None) -> RecordOf:
     """What makes the record of a program."""
     if share is not None:
         return record_of(rundir, share.record)
+    if ranks.shards:
+        return lambda program: sharded_record(ranks, rundir, program)
     return lambda program: ranks.record(rundir, program.number)
 
 
@@ -399,6 +404,9 @@ def _examined(
     programs: Sequence[Program], module: Model, rundir: RunDir, ranks: Ranks
 ) -> Checkup | None:
     if not ranks.writes:
+        return None
+    if ranks.shards:  # the examination runs the whole network in one process
+        rundir.add_event(0, None, "doctor", "not examined: its parameters are divided among ranks")
         return None
     if ranks.groups > 1:  # members that train elsewhere are judged with those that are like them
         alike = {program.recipes[0].program: program for program in programs}

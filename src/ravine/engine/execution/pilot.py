@@ -109,6 +109,8 @@ def workload(recipe: Recipe, population: Population, pipeline: Pipeline) -> Work
 
 def _way(work: Workload, refused: Mapping[str, str]) -> tuple[type[Way], str]:
     """The first way whose rule takes the program."""
+    if work.population.sharded:
+        return OneByOne, "its parameters are divided among ranks"
     for way in WAYS.values():
         reason = way.rule(work)
         if reason is not None and way.name not in refused:
@@ -132,7 +134,7 @@ def _unmeasured(
     """Measure this machine where it was not yet, and the run is so long that it pays; whether that
     was done."""
     work = workload(recipe, population, pipeline)
-    many = timing.worth_it([execution, execution], work.steps)
+    many = timing.worth_it([execution, execution], work.steps) and not population.sharded
     if work.device != "cpu" or not many or _profile(work) is not None:
         return False
     batch, seconds = pipeline.batch(0), []
@@ -235,6 +237,8 @@ def _timed(
     """The fastest of the variants that the recipe leaves open: the rule's own where there is no
     other, or no time to try."""
     work = workload(recipe, population, pipeline)
+    if population.sharded:  # ranks wait for each other in each step: none may try by itself
+        return rule
     variants = _variants(rule, recipe, work)
     if not timing.worth_it(variants, work.steps):
         return rule

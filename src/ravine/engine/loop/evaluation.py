@@ -54,7 +54,7 @@ class Evaluation:
         """What the members in these rows reached by the end of an epoch, beside their places."""
         objectives = [self.population.objectives[row] for row in rows]
         recorded = recorded_means(objectives)
-        return self.ranks.decide(lambda: self._epoch(rows, places, learning_rates, recorded))
+        return self.ranks.measured(lambda: self._epoch(rows, places, learning_rates, recorded))
 
     def _epoch(
         self,
@@ -79,7 +79,7 @@ class Evaluation:
         self, final: Final, rows: Sequence[int], places: Rows, stops: Sequence[Stopping]
     ) -> Rows:
         """The results of the members that end, on every part of the data but the training part."""
-        return self.ranks.decide(lambda: self._final(final, rows, places, stops))
+        return self.ranks.measured(lambda: self._final(final, rows, places, stops))
 
     def _final(
         self, final: Final, rows: Sequence[int], places: Rows, stops: Sequence[Stopping]

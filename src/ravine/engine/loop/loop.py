@@ -136,7 +136,8 @@ class TrainingLoop:
             if not self.over and any([interrupted(), *stop]):  # asked in any case: ranks meet there
                 self.save()
                 raise Interrupted(f"interrupted after step {self.step}")
-            if not self.over and time.monotonic() - self._saved > SNAPSHOT_SECONDS:
+            due = self.ranks.decide(lambda: time.monotonic() - self._saved > SNAPSHOT_SECONDS)
+            if due and not self.over:
                 self.save()
 
     def advance(self, to: int, deadline: float = math.inf) -> None:

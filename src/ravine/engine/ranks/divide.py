@@ -40,7 +40,8 @@ def divided(program: Program, ranks: Ranks) -> Program:
     ranks.averages = not wanted and bool(population.saved_buffers())
     execution = Execution.from_dict(ranks.decide(program.execution.to_dict))
     execution = replace(execution, graphs=False)
-    if ranks.synchronizes and execution.kind is not Stepped:  # ranks wait for each other in a pass
+    waits = ranks.synchronizes and execution.kind is not Stepped  # for other ranks, in a pass
+    if waits or ranks.shards:
         execution = replace(execution, way=OneByOne.name)
     pilot.replay(population, execution)
     if own and wanted:
@@ -73,7 +74,8 @@ def _try(program: Program, ranks: Joined) -> None:
     population.train()
     population.seed_step(0)
     before = {name: stacked.clone() for name, stacked in population.buffers.items()}
-    population.gradients(batch.x, batch.y, None, 0)
+    share = population.theta.new_full((len(population), few), 1 / ranks.size)  # all add theirs
+    population.gradients(batch.x, batch.y, share if ranks.shards else None, 0)
     population.gather_buffers()
     whole = population.grad.clone()
     buffers = {name: stacked.clone() for name, stacked in population.saved_buffers().items()}

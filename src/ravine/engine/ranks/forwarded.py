@@ -1,5 +1,5 @@
-"""The record of members that train on other ranks than the one that writes: what happens to them is
-sent there, as JSON and safetensors."""
+"""Records of ranks beside the one that writes. What happens to members that train there is sent to it,
+as JSON and safetensors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ravine.engine.directory_record import DirectoryRecord
+from ravine.engine.loop.record import Memory
 from ravine.rundir import RunDir
 
 Call = tuple[int, str, tuple[Any, ...], dict[str, Any]]  # program, a record's method, its arguments
@@ -50,6 +51,15 @@ class ForwardedRecord(DirectoryRecord):
     def epochs(self, member: int) -> list[dict[str, Any]]:
         """The epochs since this process began, or what is stored."""
         return self._epochs.get(member) or self.rundir.epochs(member)
+
+
+class Unwritten(Memory):
+    """The record of a rank whose leading rank writes the same: kept in memory. What was stored before
+    this process began, such as a change of the learning rate, holds here too."""
+
+    def __init__(self, rundir: RunDir):
+        super().__init__()
+        self._events = rundir.events()
 
 
 def _copied(value: Any) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import count
 from typing import Any, TypeVar
@@ -21,9 +21,10 @@ from ravine.engine.execution.device import device
 from ravine.engine.loop.record import Memory
 from ravine.engine.ranks import launcher
 from ravine.engine.ranks.batch_norm import SynchronizedStatistics
-from ravine.engine.ranks.forwarded import Call, ForwardedRecord, encode, perform
+from ravine.engine.ranks.forwarded import Call, ForwardedRecord, Unwritten, encode, perform
 from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.randomized import drawing_part
+from ravine.optim.clipping import row_norms
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 
@@ -48,11 +49,21 @@ class Ranks:
     writes = True  # has the run directory
     groups = 1  # of ranks, each with its own members
     averages = False  # buffers, where statistics of batches are not synchronised
+    shards = False  # each rank has a part of every parameter; see ``sharded``
 
     def decide(self, choose: Callable[[], _T]) -> _T:
         """What the leading rank chooses: what depends on a clock, or on a person's code, must be the
         same for all. Numbers, texts, lists, and tables by text."""
         return choose()
+
+    def measured(self, measure: Callable[[], _T]) -> _T:
+        """What is measured by running the network: by the leading rank, or by all where each has a part
+        of it."""
+        return self.decide(measure)
+
+    def norms(self, rows: Tensor) -> Tensor:
+        """The Euclidean norms [P] of rows, of which each rank may have a part."""
+        return row_norms(rows)
 
     def meet(self, asked: bool) -> bool:
         """Whether any rank was asked to stop; what other ranks have recorded is written."""
@@ -125,15 +136,19 @@ class Joined(Ranks):
         self._taken: list[Any] = []
         self.rounded = torch.bfloat16 if recipe.ranks.reduce == "bfloat16" else None
         self.synchronizes = False  # statistics of batches; see ``divide``
+        self.shards = recipe.ranks.shard and self.size > 1
 
     def __deepcopy__(self, memo: Any) -> Joined:
         return self
 
     @contextmanager
-    def _answered(self) -> Iterator[None]:
+    def _answered(self, within: bool = False) -> Iterator[None]:
+        """``within`` what else may fail: a network's pass."""
         try:
             yield
         except RuntimeError as error:  # of torch.distributed: there is no narrower class for all
+            if within and not _of_ranks(error):
+                raise
             slow = "timed out" in str(error).lower()
             what = f"gave no answer for {self.timeout:g} s" if slow else "has ended"
             raise RanksLost(
@@ -175,6 +190,13 @@ class Joined(Ranks):
             dist.broadcast(held, by, group)
         return held.numpy().tobytes()
 
+    def measured(self, measure: Callable[[], _T]) -> _T:
+        if not self.shards:
+            return self.decide(measure)
+        with self._answered(within=True):
+            found = measure()
+        return self.decide(lambda: found)
+
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank that divides these batches."""
         found = torch.tensor(float(flag), dtype=torch.float64)
@@ -191,7 +213,7 @@ class Joined(Ranks):
 
     def record(self, rundir: RunDir, number: int) -> DirectoryRecord | Memory:
         if not self.leads:
-            return Memory()
+            return Unwritten(rundir)
         if not self.writes:
             return ForwardedRecord(rundir, number, self.calls)
         self.rundir = rundir
@@ -261,13 +283,14 @@ class Joined(Ranks):
     ) -> Iterator[Divided]:
         whole = len(batch.y)
         if whole < self.size:  # too few samples for all: each rank takes them, and one counts
-            yield batch, _weighted(weight, float(self.leads), len(theta), whole, theta)
+            with self._passes():
+                yield batch, _weighted(weight, float(self.leads), len(theta), whole, theta)
             return
         first, count = self._place(whole)
         part = Batch(*(each[first : first + count] for each in (batch.x, batch.y, batch.index)))
         share = total(part.y) / (total(batch.y) or 1.0)
         weight = None if weight is None else weight[:, first : first + count]
-        with drawing_part((first, count, whole)), self._statistics():
+        with drawing_part((first, count, whole)), self._statistics(), self._passes():
             yield part, _weighted(weight, share, len(theta), count, theta)
 
     def _place(self, samples: int) -> tuple[int, int]:
@@ -280,10 +303,14 @@ class Joined(Ranks):
         if not self.synchronizes:
             yield
             return
-        with SynchronizedStatistics(self._gather):
+        with SynchronizedStatistics(self.gathered):
             yield
 
-    def _gather(self, tensor: Tensor) -> Tensor:
+    def _passes(self) -> AbstractContextManager[None]:
+        """What surrounds a pass: where parameters are divided, ranks send them to each other in it."""
+        return self._answered(within=True) if self.shards else nullcontext()
+
+    def gathered(self, tensor: Tensor) -> Tensor:
         """The tensors of all ranks that divide a batch [ranks, ...]."""
         tensor = tensor.contiguous()
         found = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -295,8 +322,26 @@ class Joined(Ranks):
         with self._answered():
             dist.all_reduce(tensor, group=self.group)
 
+    def gather_rows(self, rows: Tensor, widths: Sequence[int]) -> list[Tensor]:
+        """The ranks' rows [P, D_r], of these widths, on the one that writes; nothing on the others."""
+        padded = torch.nn.functional.pad(rows, (0, max(widths) - rows.shape[1]))
+        found = [torch.empty_like(padded) for _ in widths] if self.writes else None
+        with self._answered():
+            dist.gather(padded, found)
+        pairs = zip(found or [], widths, strict=False)
+        return [each[:, :width] for each, width in pairs]
+
+    def norms(self, rows: Tensor) -> Tensor:
+        norms = row_norms(rows)
+        if not self.shards:
+            return norms
+        self._sum(squares := norms.double().square())
+        return squares.sqrt().to(norms.dtype)
+
     def add(self, grad: Tensor, losses: Tensor) -> None:
         self._sum(losses)
+        if self.shards:  # the backward pass has added gradients up
+            return
         if self.rounded is None:
             self._sum(grad)
             return
@@ -320,6 +365,12 @@ class Joined(Ranks):
             if buffer.is_floating_point():
                 self._sum(buffer)
                 buffer.div_(self.size)
+
+
+def _of_ranks(error: RuntimeError) -> bool:
+    """Whether an error is of the messages between ranks, not of what is computed."""
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text
 
 
 def _weighted(

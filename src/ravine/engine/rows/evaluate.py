@@ -94,7 +94,10 @@ def evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
     for module in modules:
         module.eval()
     try:
-        with torch.inference_mode():
+        # FSDP2 keeps the storage into which it gathers parameters: training could not use what was made
+        # in inference mode
+        sharded = any(getattr(module, "sharded", False) for module in modules)
+        with torch.no_grad() if sharded else torch.inference_mode():
             yield
     finally:
         for part, mode in before:

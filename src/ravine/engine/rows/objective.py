@@ -17,6 +17,7 @@ class Objective(nn.Module):
     loss: Any  # a nn.loss.criterion.SampleLoss; anything where no loss is asked for
     hard_negatives: Tensor
     adversarial: Tensor
+    sharded = False  # whether its parameters are divided among ranks
 
     def __init__(
         self,

@@ -233,11 +233,8 @@ class Stepper:
         if scale is not None:
             population.grad.masked_fill_(scale == 0, 0.0)
         # [P], before clipping
-        norms = clip(
-            population.grad,
-            population.layout,
-            *(self._clips if self._clipped else (None, None, None)),
-        )
+        limits = self._clips if self._clipped else [None] * 3
+        norms = clip(population.grad, population.layout, *limits, norms_of=self.ranks.norms)
         # a row with a loss or norm that is not finite does not move; the other rows are unaffected
         moves = self._moves(losses, norms)
         others = self._torch_step

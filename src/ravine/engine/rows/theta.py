@@ -27,6 +27,8 @@ class ParameterMatrix:
     """theta [P, D], grad [P, D] and the stacked buffers (name -> [P, ...]), with the members'
     modules bound to their rows by views."""
 
+    sharded = False  # whether theta holds this rank's part of each parameter alone
+
     def __init__(
         self,
         objectives: Sequence[Objective],
@@ -36,8 +38,8 @@ class ParameterMatrix:
         dtype: torch.dtype,
     ):
         self.device = device
-        self.objectives = [objective.to(device=device, dtype=dtype) for objective in objectives]
-        self.layout: Layout = layout_of(self.objectives[0])
+        self.objectives = [self._placed(objective, dtype) for objective in objectives]
+        self.layout: Layout = self._layout()
         # steps the optimiser of one part of a row's model, while a run is trained
         self.step_part: Callable[..., None] | None = None
         self.global_seeds: list[int] | None = None  # of members whose modules draw globally
@@ -51,7 +53,7 @@ class ParameterMatrix:
         for row, objective in zip(self.theta, self.objectives, strict=True):
             named = dict(objective.named_parameters())
             for entry in self.layout.entries:
-                row[entry.start : entry.stop] = named[entry.name].detach().reshape(-1)
+                row[entry.start : entry.stop] = self._own(named[entry.name]).reshape(-1)
         self.buffers = _stack_buffers(self.objectives)
         bases = [[key(seed, "layer", i) for i in range(len(self._random))] for seed in seeds]
         self._key_bases = torch.tensor(bases, dtype=torch.int64, device=device)  # [P, layers]
@@ -59,6 +61,24 @@ class ParameterMatrix:
 
     def __len__(self) -> int:
         return self.theta.shape[0]
+
+    def _placed(self, objective: Objective, dtype: torch.dtype) -> Objective:
+        return objective.to(device=self.device, dtype=dtype)
+
+    def _layout(self) -> Layout:
+        return layout_of(self.objectives[0])
+
+    def _own(self, parameter: Tensor) -> Tensor:
+        """What theta holds of a parameter."""
+        return parameter.detach()
+
+    def _point(self, parameter: nn.Parameter, row: Tensor) -> None:
+        """Let a module's parameter be this part of its row."""
+        parameter.data = row
+
+    def slopes(self, i: int, loss: Tensor) -> Sequence[Tensor]:
+        """The gradients of a loss with respect to row i, in the layout's order."""
+        return torch.autograd.grad(loss, self.parameters[i], materialize_grads=True)
 
     # --- views ------------------------------------------------------------------------------------
 
@@ -76,7 +96,7 @@ class ParameterMatrix:
         for i, objective in enumerate(self.objectives):
             named = dict(objective.named_parameters())
             for entry in self.layout.entries:
-                named[entry.name].data = view(self.theta[i], entry)
+                self._point(named[entry.name], view(self.theta[i], entry))
             self.parameters.append([named[entry.name] for entry in self.layout.entries])
             self.gradients_of.append([view(self.grad[i], entry) for entry in self.layout.entries])
             self._bind_buffers(i)
@@ -115,6 +135,12 @@ class ParameterMatrix:
         """The buffers that belong to the state: all but the random layers' keys."""
         keys = {f"{name}.key" for name in self._random}
         return {name: stacked for name, stacked in self.buffers.items() if name not in keys}
+
+    # --- a rank's part of each parameter ---------------------------------------------------------
+
+    def parts_of(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What these rows take of a snapshot's arrays."""
+        return arrays
 
     # --- rows that leave and join -----------------------------------------------------------------
 

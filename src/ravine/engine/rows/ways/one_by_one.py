@@ -46,7 +46,7 @@ class OneByOne(Way):
     def bind(self) -> None:
         rows, products = self.population, self.arithmetic.products
         self.low: Tensor | None = None  # [P, D], theta in the precision of products
-        if products is None or not self._cast_once:
+        if products is None or not self._cast_once or rows.sharded:
             return
         if not takes_bfloat16(rows.objectives[0].model):
             return  # autocast decides for each operation
@@ -83,7 +83,7 @@ class OneByOne(Way):
             torch.manual_seed(key(rows.global_seeds[i], "module", step))
         with self._lowered(i):
             loss = self._training_loss(rows.objectives[i], x, y, weight)
-            found = torch.autograd.grad(loss, rows.parameters[i], materialize_grads=True)
+            found = rows.slopes(i, loss)
         store(rows.gradients_of[i], found, accumulate)
         return loss.detach()
 
