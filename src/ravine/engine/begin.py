@@ -9,8 +9,8 @@ from ravine.engine.directory_record import describe, record_of
 from ravine.engine.loop.halving import Halving
 from ravine.engine.programs import Model, Program, programs_of
 from ravine.engine.ranks.ranks import Ranks
+from ravine.engine.ranks.sharded import population_of
 from ravine.engine.resume import check_data
-from ravine.engine.rows.population import Population
 from ravine.recipe import Recipe
 from ravine.registering import differences
 from ravine.rundir import RunDir
@@ -51,7 +51,7 @@ def programs_of_stored(
     module: Model,
     data: Any,
     only: Callable[[int], bool],
-    population: Callable[..., Population],
+    ranks: Ranks,
 ) -> list[Program]:
     """The programs of a run directory that this process trains."""
     facts = rundir.facts
@@ -63,7 +63,7 @@ def programs_of_stored(
         width=facts.get("width"),
         group=facts.get("group"),
         only=only,
-        population=population,
+        population=population_of(ranks, recipes),
     )
 
 

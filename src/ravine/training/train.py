@@ -268,8 +268,7 @@ def resume(
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
     check_given_again(recipes[0], module, data, directory)
     ranks = joined(recipes[0], len(groups_of(recipes, facts.get("group"))))
-    make = population_of(ranks, recipes)
-    programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share), make)
+    programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share), ranks)
     halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
     if ranks.leads:
         check_taken_up(programs, rundir, ranks, record)
@@ -293,11 +292,16 @@ def resume(
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
     if ranks.writes and after is not None:
         rundir.set_recipes(recipes)
+    _begin_again(loops, ranks, record)
+    return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
+
+
+def _begin_again(loops: Sequence[TrainingLoop], ranks: Ranks, record: RecordOf) -> None:
+    """Forget what came after the snapshots that loops go on from, which are stored anew first."""
     for loop in loops:
         loop.save()
         if ranks.leads:
             forget_later(loop, record(loop.program))
-    return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
 def _check_trust(rundir: RunDir, trust: bool) -> None:
