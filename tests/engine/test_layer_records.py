@@ -43,6 +43,11 @@ def train(path, **how):
     return ravine.train(out=path, quiet=True, doctor=False, threads=1, lr=0.05, **how)
 
 
+def test_full_batches_are_counted_as_samples(tmp_path):
+    train(tmp_path / "run", epochs=2, batch="full")
+    assert records(tmp_path / "run")
+
+
 def test_what_is_recorded_is_what_the_step_did(tmp_path):
     """The last step of a run of plain gradient descent, computed here from the weights before it."""
     module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2)).double()

@@ -216,7 +216,7 @@ def _multiplications(program: Program) -> float:
     each = (
         math.prod(e.shape) * (places if of_all or len(e.shape) > 2 else 1) for e in layout.entries
     )
-    return float(sum(each) * program.recipes[0].data.batch)
+    return float(sum(each) * program.pipeline.batch_size)
 
 
 def _some(values: Tensor) -> Tensor:
