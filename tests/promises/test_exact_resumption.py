@@ -179,6 +179,24 @@ def test_a_few_programs_resume_to_the_bit(tmp_path_factory):
     assert _tried(tmp_path_factory, 4, 0) >= 2
 
 
+def test_ended_where_all_members_have_ended_and_the_next_have_no_snapshot(tmp_path):
+    """The members that wait are not forgotten: they take over the rows again."""
+    trials.four(tmp_path / "whole")
+    refill = loop.TrainingLoop._refill
+
+    def ended(self, leaving=0):
+        if leaving:
+            raise Ended
+        return refill(self, leaving)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.TrainingLoop, "_refill", ended)
+        with pytest.raises(Ended):
+            trials.four(tmp_path / "cut")
+    trials.four(tmp_path / "cut")
+    assert trials.numbers(tmp_path / "cut") == trials.numbers(tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, 9))
 def test_programs_of_every_kind_resume_to_the_bit(tmp_path_factory, counted, part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,14 @@ def continued(
     answers = program.answers if stored is None else Answers.from_dict(stored, units)
     recipes = dict(zip(program.members, program.recipes, strict=True))
     live = set(program.members[: len(program.population)])
+    begun: set[int] = set()
     for held, facts, final in _standing(program, recipes, live, rundir, after):
-        part, members = program, list(facts["members"])
+        members = list(facts["members"])
         # those that had not begun wait after the members that had
-        waiting = [m for m in recipes if m > max(members) and m not in live]
+        waiting = [m for m in recipes if m > max(members) and m not in live | begun]
         waiting = [m for m in waiting if rundir.result(m) is None]
+        begun |= {*members, *waiting}
+        part = program
         if members + waiting != program.members:
             part = _part(program, recipes, members, waiting, arrays)
         execution = Execution.from_dict(facts["execution"])
@@ -117,11 +121,16 @@ def _standing(
     Members go on when they have no result yet, or all of them when a run is extended.
     """
     wanted = {m for m in recipes if after is not None or rundir.result(m) is None}
+    if wanted and not wanted & _held(program, rundir):
+        # all that had begun have ended, and the next ones have no snapshot yet: they take over the rows
+        # again at the end of those that were the last
+        wanted |= _last_held(program, rundir)
     finals = rundir.final_snapshots(program.number)
     paths = sorted(
         [*finals, *rundir.latest_snapshots(program.number)], key=snapshot_step, reverse=True
     )
     skipped: list[str] = []
+    found = False
     for path in paths:
         if not wanted:
             return
@@ -139,13 +148,31 @@ def _standing(
         rundir.check_recipes(path, facts)
         if skipped:
             _say_older(rundir, path, facts["step"], skipped)
-        wanted -= members
+        wanted, found = wanted - members, True
         yield arrays, facts, final
-    if wanted & live:
+    if wanted & live or (wanted and not found):
         raise RavineError(
             f"no intact snapshot of members {sorted(wanted)}: "
             + ("; ".join(skipped) or "none was written yet")
         )
+
+
+def _held(program: Program, rundir: RunDir) -> set[int]:
+    """The members that have begun: those of whole snapshots."""
+    paths = [*rundir.final_snapshots(program.number), *rundir.latest_snapshots(program.number)]
+    return {m for path in paths for m in _members(path)}
+
+
+def _last_held(program: Program, rundir: RunDir) -> set[int]:
+    """The members of the newest whole snapshot of those that trained."""
+    found = (_members(path) for path in rundir.latest_snapshots(program.number))
+    return set(next((members for members in found if members), []))
+
+
+def _members(path: Path) -> list[int]:
+    with suppress(RavineError):
+        return snapshot.facts(path)["members"]
+    return []
 
 
 def _say_older(rundir: RunDir, path: Path, step: int, skipped: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -15,6 +16,23 @@ _MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
+
+# of the first versions, whose names have changed since
+_FIRST_FIELDS = {"device", "precision", "rows", "layout", "threads", "workers", "parts", "graphs"}
+_FIRST_FIELDS |= {"compiled", "why"}
+_FIRST_ROWS = {"written out": "dense", "together": "mapped", "one by one": "one by one"}
+
+
+def _of_first_version(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The record that says the same in the fields of this version."""
+    way = _FIRST_ROWS[facts["rows"]]
+    if way == "one by one":
+        way = "compiled" if facts["compiled"] else way
+        way = "members on threads" if facts["workers"] > 1 else way
+        way = "parts on threads" if facts["parts"] > 1 else way
+    same = {name: facts[name] for name in ("device", "precision", "graphs", "why")}
+    threads = max(facts["threads"], facts["workers"], facts["parts"])
+    return {**same, "way": way, "memory_format": facts["layout"], "threads": threads}
 
 
 @dataclass
@@ -33,10 +51,18 @@ class Execution:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Execution:
-        """The record that a run directory holds.
+        """The record that a run directory holds; that of a first version is read as the way that it
+        became, with a warning.
 
         Raises `InputError` for one that another version of Ravine has written.
         """
+        if set(facts) == _FIRST_FIELDS and facts["rows"] in _FIRST_ROWS:
+            warnings.warn(
+                "the run was begun by an earlier version of Ravine: it goes on in the same way, but its last "
+                "digits may differ from those that that version would have come to",
+                stacklevel=2,
+            )
+            facts = _of_first_version(facts)
         known = {each.name for each in fields(cls)}
         facts = {
             "lowered_from": Arithmetic.lowered_from,

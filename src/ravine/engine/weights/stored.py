@@ -120,6 +120,8 @@ class Opened:
             path = next(self._unread[program], None)
             if path is None:
                 raise RavineError(f"{self.rundir.path} holds no snapshot of member {member}")
+            if not (path / "manifest.json").is_file():
+                continue  # its writing was interrupted: the one before it counts
             for other in snapshot.facts(path)["members"]:
                 self._ended.setdefault(other, path)
         return self._ended[member]
