@@ -1,4 +1,4 @@
-"""Texts as people bring them: Ravine's one-liner against the same minutes of ``gpt``.
+"""Texts as people bring them: Ravine's one-liner against the same minutes of ``char_lstm`` and ``gpt``.
 
     python bench/own_texts.py [--seeds 1] [--minutes 1] [--only NAME,NAME]
 
@@ -25,7 +25,8 @@ from ravine.starters.start import start
 
 LETTERS = "abcdefghijklmnop"
 WORDS, LENGTH = 300, 60_000  # of the generated text: its vocabulary, its words
-RIVAL = "gpt"
+RIVALS = ("char_lstm", "gpt")  # the first with the starter's rate for its width
+METHODS = ("ravine", *RIVALS)
 
 
 def shakespeare() -> tuple[str, float | None]:
@@ -86,14 +87,14 @@ def main() -> None:
                 place = Path(folder) / f"{name}.txt"
                 place.write_text(content, encoding="utf-8")
                 edits = {"data.test": 0.1, "data.seed": seed, "seed": seed}
-                own = test_loss(place, edits, options.minutes, Path(folder) / "own")
-                other = test_loss(
-                    place, edits | {"model": RIVAL}, options.minutes, Path(folder) / "other"
-                )
-                rows.append((*own, *other))
-        own, seconds, other, others = np.mean(rows, axis=0)
-        shown = f"ravine {own:.3f} ({seconds:.0f} s)   {RIVAL} {other:.3f} ({others:.0f} s)"
-        print(f"{name:14s}", shown, f"possible {least:.3f}" if least else "", sep="  ", flush=True)
+                found = [test_loss(place, edits, options.minutes, Path(folder) / "own")]
+                for rival in RIVALS:
+                    more = edits | {"model": rival}
+                    found.append(test_loss(place, more, options.minutes, Path(folder) / rival))
+                rows.append(found)
+        means = np.mean(rows, axis=0)  # [methods, 2]
+        shown = [f"{m} {loss:.3f} ({t:.0f} s)" for m, (loss, t) in zip(METHODS, means, strict=True)]
+        print(f"{name:14s}", *shown, f"possible {least:.3f}" if least else "", sep="  ", flush=True)
 
 
 if __name__ == "__main__":

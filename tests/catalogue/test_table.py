@@ -224,6 +224,11 @@ HELD: dict[str, dict[tuple[str, str, str], str]] = {
             "test_a_bag_of_words_is_the_mean_of_its_vectors",
             "the formula",
         ): "word_bag",
+        (
+            "test_models",
+            "test_a_convolution_before_an_lstm_is_pytorchs",
+            "conv1d and LSTMCell",
+        ): "char_cnn_lstm",
         ("test_attention", "test_gpt_begins_as_gpt2_does", "GPT-2's deviations"): "gpt",
         ("test_tabular", "test_periodic_embedding_is_its_formula", "closed form"): "tabular",
         ("test_published", "test_logits_are_transformers_own", "transformers"): "hf",

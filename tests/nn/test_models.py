@@ -66,6 +66,12 @@ ROWS = [
     ("gru", {"units": 6}, (7, 3), (5,)),
     ("char_lstm", {"units": 6, "embedding": 4, "dropout": 0.2, "vocabulary": 5}, (7,), (7, 5)),
     ("char_rnn", {"units": 6, "embedding": 4, "vocabulary": 5}, (7,), (7, 5)),
+    (
+        "char_cnn_lstm",
+        {"units": 6, "embedding": 4, "context": 3, "dropout": 0.2, "vocabulary": 5},
+        (7,),
+        (7, 5),
+    ),
     ("char_gru", {"units": 6, "embedding": 6, "vocabulary": 5, "tied": True}, (7,), (7, 5)),
     ("resnet18", {"width": 2}, IMAGE, (5,)),
     ("resnet34", {"width": 2}, IMAGE, (5,)),
@@ -86,7 +92,7 @@ ROWS = [
     ("transformer", {"units": 8, "layers": 1}, (7, 3), (5,)),
 ]
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
-SEQUENCES = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru")
+SEQUENCES = ("rnn", "lstm", "gru", "char_lstm", "char_rnn", "char_gru", "char_cnn_lstm")
 MAPPED = [
     row
     for row in ROWS
@@ -318,6 +324,29 @@ def test_a_character_model_does_not_look_ahead():
     other[:, 5:] = (other[:, 5:] + 1) % 5
     torch.testing.assert_close(net(x)[:, :5], net(other)[:, :5])
     assert not torch.allclose(net(x)[:, 5], net(other)[:, 5])
+
+
+def test_a_convolution_before_an_lstm_is_pytorchs():
+    """Against PyTorch's own convolution, cell by cell of its LSTM; it does not look ahead."""
+    fields = {"kind": "char_cnn_lstm", "units": 6, "embedding": 3, "context": 4}
+    net = build(fields, (9,), 5, vocabulary=5, dtype=torch.float64)
+    x = torch.randint(5, (2, 9), generator=torch.Generator().manual_seed(0))
+    e = F.pad(net.embedding(x).mT, (3, 0))  # [B, 3, 12]
+    kernel = net.enter.weight.view(6, 4, 3).flip(1).mT  # [6, 3, 4], the newest step last
+    y = F.silu(F.conv1d(e, kernel, net.enter.bias)).mT
+    (layer,) = [m for m in net.modules() if isinstance(m, nn.LSTM)]
+    cell = nn.LSTMCell(6, 6, dtype=torch.float64)
+    cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.state_dict().items()})
+    state, states = (torch.zeros(2, 6), torch.zeros(2, 6)), []
+    state = tuple(part.double() for part in state)
+    for step in range(9):
+        state = cell(y[:, step], state)
+        states.append(state[0])
+    expected = net.head(net.norm(y + torch.stack(states, 1)))
+    torch.testing.assert_close(net(x), expected)
+    other = x.clone()
+    other[:, 5:] = (other[:, 5:] + 1) % 5
+    torch.testing.assert_close(net(x)[:, :5], net(other)[:, :5])
 
 
 def test_the_vocabulary_of_the_data_reaches_nested_layers():

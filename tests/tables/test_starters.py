@@ -68,6 +68,27 @@ def test_folders_are_told_by_what_they_hold(tmp_path):
     assert guess(tmp_path / "texts").source["kind"] == "texts"
 
 
+def test_a_folder_in_a_folder_is_found_as_archives_leave_it(tmp_path):
+    write_images(tmp_path / "photos" / "photos")
+    (tmp_path / "photos" / "__MACOSX" / "photos").mkdir(parents=True)
+    assert guess(tmp_path / "photos").source["path"] == str(tmp_path / "photos" / "photos")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_texts_are_read_as_they_were_saved(encoding, tmp_path):
+    content = "Größe und Maß, " * 200
+    (tmp_path / "t.txt").write_bytes(content.encode(encoding))
+    found = Pipeline(Data(source={"kind": "text", "path": str(tmp_path / "t.txt")}))
+    assert set(found.classes) - {"\ufffd"} == set(content)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_very_few_photographs_are_a_batch(count, tmp_path):
+    write_images(tmp_path / "photos", count=count)
+    made = start(tmp_path / "photos", {"stop.after": "1ep"}).recipe
+    assert made.data.batch <= Pipeline(made.data).size("train")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -78,6 +78,7 @@ SAID: dict[str, dict[str, Any]] = {
             "layers": [{"kind": "dense", "units": 4}, "tanh", {"kind": "dense", "units": 3}]
         },
         "all_cnn": {"width": 4},
+        "char_cnn_lstm": {"units": 4, "embedding": 3, "context": 2},
         "char_gru": {"units": 4, "embedding": 3},
         "char_lstm": {"units": 4, "embedding": 3},
         "char_rnn": {"units": 4, "embedding": 3, "layers": 2},
@@ -156,6 +157,7 @@ ON: dict[str, dict[str, str]] = {
     | dict.fromkeys(("lenet", "resnet"), "image")
     | dict.fromkeys(
         (
+            "char_cnn_lstm",
             "char_gru",
             "char_lstm",
             "char_rnn",

@@ -8,6 +8,7 @@ from typing import Any
 
 from ravine.catalogue import table
 from ravine.data.endings import IMAGES, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
+from ravine.data.read.classes import hidden
 from ravine.errors import InputError, nearest
 
 _PARTS = ("train", "training")
@@ -70,6 +71,7 @@ def guess(path: Path) -> Guess:
 
 
 def _folder(path: Path) -> Guess:
+    path = _unpacked(path)
     if (path / "recipe.json").is_file():
         repair = f"ravine resume {path}, ravine predict {path} … use runs"
         raise InputError(str(path), got="a run directory", expected=_CHOICES, repair=repair)
@@ -94,6 +96,15 @@ def _folder(path: Path) -> Guess:
     raise InputError(str(path), got=got, expected=_CHOICES, repair=repair)
 
 
+def _unpacked(path: Path) -> Path:
+    """The folder within a folder that holds nothing else but folders: photos/photos/cat/1.jpg, as
+    archives are unpacked."""
+    inner = _visible(path)
+    while len(inner) == 1 and _visible(inner[0]) and not any(map(Path.is_file, path.iterdir())):
+        path, inner = inner[0], _visible(inner[0])
+    return path
+
+
 def _classes(path: Path) -> list[Path]:
     folders = _visible(path)
     training = [folder for folder in folders if folder.name.lower() in _PARTS]
@@ -101,7 +112,7 @@ def _classes(path: Path) -> list[Path]:
 
 
 def _visible(path: Path) -> list[Path]:
-    return sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return sorted(f for f in path.iterdir() if f.is_dir() and not hidden(f))
 
 
 def _some_files(folder: Path) -> list[Path]:

@@ -161,6 +161,8 @@ def _planned(
     held = pipeline.size("validation") if pipeline.has("validation") else 0
     fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
     why = {"model": found.why_model, "stop.after": found.why_after}
+    if made.rate is not None:
+        fields["optimizer"] = made.fields["optimizer"] | {"lr": made.rate(found.model)}
     steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
     if made.averaged and steps >= LEAST_AVERAGED:
         fields["average.ema"] = round(1 - AVERAGED / steps, 4)

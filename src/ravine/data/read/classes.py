@@ -17,9 +17,14 @@ _PARTS = {
 }
 
 
+def hidden(path: Path) -> bool:
+    """Whether a folder or file is none that a person made: .git, what archives of a Mac bring."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
 def folders(path: Path) -> list[Path]:
     """The folders in a folder that are not hidden, by name."""
-    return sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return sorted(f for f in path.iterdir() if f.is_dir() and not hidden(f))
 
 
 def files(folder: Path, endings: tuple[str, ...] = ()) -> list[Path]:

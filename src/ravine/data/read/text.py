@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine.data.read.encoding import decoded
 from ravine.data.source import Windows
 from ravine.errors import InputError
-from ravine.storage.bounded import read_text
+from ravine.storage.bounded import MOST_TEXT, read_bytes
 
 UNKNOWN = "\ufffd"
 
@@ -70,5 +71,5 @@ def encode(text: str, characters: tuple[str, ...]) -> Tensor:
 
 
 def read(path: Path) -> str:
-    """A text in UTF-8."""
-    return read_text(path)
+    """A text in UTF-8, UTF-16 or Latin-1."""
+    return decoded(read_bytes(path, MOST_TEXT), str(path))[0]

@@ -3,7 +3,6 @@ file itself; everything odd is one InputError."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ravine.data.read.encoding import decoded
 from ravine.data.tables.arrangement import end_of_table, is_header, layout_of, rows_of
 from ravine.errors import InputError
 from ravine.storage import bounded
@@ -32,13 +32,6 @@ MOST_CELL = 1 << 20  # characters of a cell
 MOST_COLUMNS = 20_000
 _HEAD = 1_000  # rows that are also read as text, to see how numbers are written
 _SNIFFED = 1 << 18  # characters from which the separator is found
-_MARKS = {  # byte order marks; those of UTF-32 begin with those of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _FOREIGN = {
     b"PK\x03\x04": "a zip file or a spreadsheet of Excel",
     b"\xd0\xcf\x11\xe0": "a spreadsheet of Excel",
@@ -138,28 +131,7 @@ def _bytes_of(path: Path) -> bytes:
 
 def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
     """The text in UTF-8 without a byte order mark, and the encoding that it had."""
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "")
-    if not encoding:
-        even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
-        looks_wide = max(even, odd) > len(data[:4096]) // 4
-        encoding = ("utf-16-le" if odd > even else "utf-16-be") if looks_wide else "utf-8"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        encoding, text = "cp1252", data.decode("cp1252", "replace")
-    # In cp1252 any bytes are letters; control characters tell that this is no text at all.
-    odd_signs = sum(map(text[:_SNIFFED].count, "\0\x01\x02\x03\x04\x05\x06\x0e\x0f"))
-    if "\0" in text or odd_signs > 3:
-        raise InputError(where, got="no text", expected="text in UTF-8, UTF-16 or Latin-1")
-    letters = sum(map(str.isalnum, sample := text[:4096]))
-    odd = sum(ord(c) > 127 for c in sample) > max(8, letters // 2)
-    if encoding == "cp1252" and (odd or text.count("\ufffd") > 3):
-        raise InputError(
-            where,
-            got="no text in a known encoding",
-            expected="UTF-8, UTF-16 or Latin-1",
-            repair="save it as UTF-8",
-        )
+    text, encoding = decoded(data, where)
     kept = {"utf-8": 0, "utf-8-sig": 3}.get(encoding)  # bytes to leave out of what is UTF-8 already
     plain = text.encode() if kept is None else data[kept:]
     return (plain if b"\n" in plain else plain.replace(b"\r", b"\n")), encoding

@@ -24,7 +24,7 @@ from ravine.nn.attention import Positions, SelfAttention, SinusoidalPositions, T
 from ravine.nn.convolution import ChannelPool, GlobalPool, LocallyConnected
 from ravine.nn.layers import Parallel, Residual, Transpose
 from ravine.nn.models.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
-from ravine.nn.models.sequences import CharacterModel, SequenceClassifier
+from ravine.nn.models.sequences import CharacterModel, ConvolvedCharacters, SequenceClassifier
 from ravine.nn.models.tabular import (
     CategoryTable,
     FeatureScale,
@@ -81,7 +81,7 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     # --- containers, and layers that only move entries
     (_PROMISES, (nn.Sequential, nn.ModuleList, Stack, Residual)),
     (_PROMISES, (BasicBlock, ResNet, PublishedBlock, PublishedResNet)),
-    (_PRODUCT, (Parallel, Recurrent, CharacterModel, SequenceClassifier)),
+    (_PRODUCT, (Parallel, Recurrent, CharacterModel, ConvolvedCharacters, SequenceClassifier)),
     (_PRODUCT, (SelfAttention, TransformerBlock, LanguageModel, SequenceTransformer)),
     (_PRODUCT, (Positions, SinusoidalPositions)),
     (_PROMISES, (nn.Identity, GlobalPool, nn.MaxPool1d, nn.MaxPool2d)),

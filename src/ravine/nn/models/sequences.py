@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ravine.catalogue import Count, Flag, Integer, PerMember, Probability
 from ravine.errors import InputError
@@ -185,6 +187,38 @@ def char_lstm(
     )
 
 
+def char_cnn_lstm(
+    shape: Shape,
+    outputs: int,
+    *,
+    context: Count = 4,
+    embedding: Count = 48,
+    units: Count = 256,
+    layers: Count = 1,
+    dropout: PerMember[Probability] = 0.0,
+    vocabulary: Count | None = None,
+) -> nn.Module:
+    """Character language model: a causal convolution over the last ``context`` characters, LSTM
+    layers beside a shortcut, logits of the next character at each step: (T,) -> (T, K).
+
+    x_t = silu(W [e_t, e_{t-1}, …] + b) with the embeddings e (zeros before the first), then
+    layer_norm(x + lstm(x)) and a dense layer. The convolution sees all steps at once, which on a
+    processor costs little; what it learns of neighbours the LSTM need not keep in its state.
+    ``dropout`` acts after the convolution and after the shortcut.
+
+    >>> import torch
+    >>> net = char_cnn_lstm((50,), 65, vocabulary=65, units=32)
+    >>> net(torch.zeros(2, 50, dtype=torch.int64)).shape
+    torch.Size([2, 50, 65])
+
+    Source: after Kim, Jernite, Sontag and Rush, "Character-aware neural language models", 2016.
+    """
+    need_sequences(shape, (1,))
+    return ConvolvedCharacters(
+        outputs, context, embedding, units, layers, dropout, symbols(vocabulary or outputs)
+    )
+
+
 def char_rnn(
     shape: Shape,
     outputs: int,
@@ -299,6 +333,37 @@ class WordBag(nn.Module):
         used = (x != self.padding)[..., None].to(y.dtype)
         mean = (y * used).sum(1) / used.sum(1).clamp_min(1)  # [B, units]
         return self.head(self.between(mean))
+
+
+class ConvolvedCharacters(nn.Module):
+    """See ``char_cnn_lstm``."""
+
+    def __init__(
+        self,
+        outputs: int,
+        context: int,
+        embedding: int,
+        units: int,
+        layers: int,
+        dropout: float,
+        vocabulary: int,
+    ):
+        super().__init__()
+        self.context = context
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.enter = nn.Linear(context * embedding, units)
+        self.drop_in = Dropout(dropout)
+        self.recurrent = Recurrent(nn.LSTM, units, units, layers, dropout=dropout)
+        self.norm = nn.LayerNorm(units)
+        self.drop_out = Dropout(dropout)
+        self.head = nn.Linear(units, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        e = self.embedding(x)  # [B, T, embedding]
+        steps = e.shape[1]
+        past = [F.pad(e, (0, 0, k, 0))[:, :steps] for k in range(1, self.context)]
+        y = self.drop_in(F.silu(self.enter(torch.cat([e, *past], -1))))  # [B, T, units]
+        return self.head(self.drop_out(self.norm(y + self.recurrent(y))))  # [B, T, K]
 
 
 class CharacterModel(nn.Module):
