@@ -204,7 +204,9 @@ def char_cnn_lstm(
     x_t = silu(W [e_t, e_{t-1}, …] + b) with the embeddings e (zeros before the first), then
     layer_norm(x + lstm(x)) and a dense layer. The convolution sees all steps at once, which on a
     processor costs little; what it learns of neighbours the LSTM need not keep in its state.
-    ``dropout`` acts after the convolution and after the shortcut.
+    ``embedding`` is the size of e, ``units`` that of x and of each of the ``layers`` of LSTM;
+    ``dropout`` acts after the convolution and after the shortcut. ``vocabulary`` is the number of
+    symbols (none: that of the data).
 
     >>> import torch
     >>> net = char_cnn_lstm((50,), 65, vocabulary=65, units=32)
