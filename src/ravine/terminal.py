@@ -49,10 +49,10 @@ def in_notebook() -> bool:
 
 
 def say(*lines: str) -> None:
-    """Plain lines, as they are: never wrapped, no markup."""
+    """Plain lines without markup: in a file as they are, in a terminal wrapped between words."""
     out = console()
     for line in lines:
-        out.print(line, highlight=False, soft_wrap=True)
+        out.print(line, highlight=False, soft_wrap=not out.is_terminal)
 
 
 @dataclass(frozen=True)

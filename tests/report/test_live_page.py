@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -16,14 +15,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+import browsing
+from browsing import assert_fits, launched, serious_faults
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from synthetic import make_all, recipe
 
 pytest.importorskip("starlette", reason="the extra web is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+pytestmark = browsing.needed
 HTML = "<img src=x onerror=alert(1)>&amp;"
 
 
@@ -50,35 +49,24 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as found:
         yield found
-        found.close()
 
 
 @contextmanager
 def opened(browser, address, width=1400, scheme="light"):
-    """A page; that it logs no error and asks nobody else is held at its end."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    errors, outside = [], []
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda r: None if "//127.0.0.1" in r.url else outside.append(r.url))
-    page.goto(address)
-    page.wait_for_selector("#runs tbody tr")
-    page.wait_for_selector(".plot")
-    yield page
-    page.close()
-    assert errors == []
-    assert outside == []
+    """The live page, when it shows runs."""
+    with browsing.opened(browser, address, width, scheme) as page:
+        page.wait_for_selector("#runs tbody tr")
+        page.wait_for_selector(".plot")
+        yield page
 
 
 def test_the_page_at_every_width_in_both_themes(browser, runs):
     with served(runs) as address:
         for width, scheme in ((390, "dark"), (800, "light"), (1400, "dark")):
             with opened(browser, address, width, scheme) as page:
-                page.wait_for_timeout(300)
-                assert page.evaluate("document.documentElement.scrollWidth") == width
+                assert_fits(page, width)
                 assert page.locator("#runs tbody tr").count() == 9
                 assert HTML in page.locator("#runs").inner_text()  # as text
                 assert "broken cannot be read" in page.locator("#damaged").inner_text()
@@ -125,19 +113,10 @@ def test_switches_zoom_smoothing_and_comparison(browser, runs):
 
 
 def test_no_serious_fault_of_accessibility(browser, runs):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe is not installed"
-    )
     with served(runs) as address:
         for scheme in ("light", "dark"):
             with opened(browser, address, 1400, scheme) as page:
-                found = axe.Axe().run(page).response["violations"]
-                serious = [
-                    (one["id"], one["nodes"][0]["html"][:200])
-                    for one in found
-                    if one["impact"] in ("serious", "critical")
-                ]
-                assert serious == []
+                assert serious_faults(page) == []
 
 
 @contextmanager

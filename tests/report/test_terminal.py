@@ -15,6 +15,7 @@ import time
 import warnings
 
 import pytest
+import typer
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
@@ -175,3 +176,33 @@ def test_a_finding_is_explained_offline():
     said = CliRunner().invoke(cli.app, ["catalogue", "too_few_epochs"])
     assert said.exit_code == 0
     assert "What to do:" in said.stderr
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_help_cuts_no_word(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    whole = typer.main.get_command(cli.app)
+    shown = {}
+    for name, command in whole.commands.items():
+        with whole.context_class(command, info_name=name) as context:
+            print(command.get_help(context))
+        shown[name] = capsys.readouterr().out
+        assert max(map(cell_len, shown[name].splitlines())) <= int(columns)
+        # an ellipsis of ours follows a space, or a comma in a list
+        assert not re.search(r"\w…", shown[name]), shown[name]
+    for text in ("optimizer.lr=0.01", "--no-baselines", "@ravine.technique"):
+        assert text in shown["train"]
+
+
+def test_tables_and_sentences_of_a_narrow_terminal_keep_words_whole(tmp_path):
+    lines, _ = in_terminal(60, ["summary", "--set", "threads=1"], tmp_path)
+    assert all(cell_len(line) <= 60 for line in lines)
+    text = "\n".join(lines)
+    for whole in ("weights", "receptive", "1,179,648", "32×8×8", "BatchNorm2d", "trainable"):
+        assert whole in text
+    arguments = ["train", "--set", "optimizer.lr=1e-7", "--epochs", "1", "--out", "run"]
+    lines, _ = in_terminal(60, [*arguments, "--set", "model.kind=mlp"], tmp_path)
+    said = lines[next(i for i, line in enumerate(lines) if line.startswith("Test acc")) :]
+    assert all(cell_len(line) <= 60 for line in said)
+    words = set(" ".join(said).split())
+    assert {"validation", "report:", "run/report.html"} <= words

@@ -97,7 +97,8 @@ def test_an_axis_is_logarithmic_where_draws_were(said, values, scale):
         )
         for i, value in enumerate(values)
     ]
-    figure = search.fields_figure(trials, "val_accuracy", {"random": [[f"optimizer.x={said}"]]})
+    found = search.field_figures(trials, "val_accuracy", {"random": [[f"optimizer.x={said}"]]})
+    ((_, figure),) = found.values()
     assert figure.axes[0].get_xscale() == scale
 
 

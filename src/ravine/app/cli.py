@@ -105,7 +105,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     guarded.__doc__ = " ".join((function.__doc__ or "").split())  # wrapped by the terminal's width
     name = function.__name__.rstrip("_").replace("_", "-")
     group = next((g for g, names in GROUPS.items() if name in names), STUDIES)
-    return app.command(name, rich_help_panel=group)(guarded)
+    return app.command(name, cls=guard.Command, rich_help_panel=group)(guarded)
 
 
 @command

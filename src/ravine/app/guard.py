@@ -1,4 +1,4 @@
-"""How every command ends: one line on standard error and an exit code.
+"""How every command shows its help, and how it ends: one line on standard error and an exit code.
 
 0: done. 1: the run failed, was interrupted, or the disk does not take what is to be written. 2: the input
 was wrong. 128 and the signal's number: a second Ctrl-C or SIGTERM.
@@ -6,17 +6,30 @@ was wrong. 128 and the signal's number: a second Ctrl-C or SIGTERM.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from ravine.engine.ranks.launcher import first_to_say
 from ravine.errors import RavineError
 from ravine.storage.bounded import exists
 from ravine.storage.files import trouble
+
+NARROW = 80  # columns below which options and their help do not fit beside each other
+
+
+class Command(TyperCommand):
+    """A command whose help, in a narrow terminal, has no column that would cut words."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        if shutil.get_terminal_size().columns < NARROW:
+            self.rich_markup_mode = None
+        super().format_help(ctx, formatter)
 
 
 @contextmanager

@@ -37,24 +37,35 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
     )
     found = summarise(model, pipeline.input_shape, vocabulary=pipeline.vocabulary)
     title = f"{recipe.name}: {recipe.model.kind}"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in found["layers"][0]:
         words = name in ("name", "layer")
         title = {"flops": "FLOPs"}.get(name, name.replace("_", " "))
-        justify: Any = "left" if words else "right"
-        # what is too wide is folded, never cut; names stay in one piece as long as they can
-        shown.add_column(title, justify=justify, overflow="fold", no_wrap=words)
+        title = "weights" if name == "parameters" and _console.width < 72 else title
+        # headings are broken between words, what stands below not at all
+        shown.add_column(
+            title,
+            justify="left" if words else "right",
+            overflow="fold",
+            min_width=max(
+                map(len, [*title.split(), *(_short(row[name]) for row in found["layers"])])
+            ),
+        )
     for row in found["layers"]:
-        shown.add_row(*(cell(value) for value in row.values()))
+        shown.add_row(*(_short(value) for value in row.values()))
     _console.print(shown)
     totals = {name: value for name, value in found.items() if name != "layers"}
     _console.print(
         f"{cell(totals['parameters'])} parameters ({cell(totals['trainable'])} trainable, "
         f"{totals['memory_bytes'] / 1e6:.3g} MB), {cell(totals['flops'])} FLOPs for one sample",
         highlight=False,
-        soft_wrap=True,
+        soft_wrap=not _console.is_terminal,
     )
     return found
+
+
+def _short(value: Any) -> str:
+    return cell(value).replace(" x ", "×")
 
 
 def show_catalogue(name: str | None) -> dict[str, Any]:

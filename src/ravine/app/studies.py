@@ -157,7 +157,9 @@ def _typed(option: Option, of_runs: bool) -> tuple[Any, Any]:
         default = ",".join(map(str, default))
     if default is None or default == ():
         kind, default = kind | None, None
-    return Annotated[kind, typer.Option(*flags, metavar=_metavar(option), help=help_)], default
+    shown: Any = default.replace(",", ", ") if isinstance(default, str) else True  # may be wrapped
+    option_ = typer.Option(*flags, metavar=_metavar(option), help=help_, show_default=shown)
+    return Annotated[kind, option_], default
 
 
 def _off(option: Option) -> inspect.Parameter:

@@ -23,6 +23,7 @@ from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.population import joined
 from ravine.engine.run import Run
 from ravine.engine.weights.stored import Opened
+from ravine.measures import number
 from ravine.nn.analysis.layer_table import summarise
 from ravine.report import overview
 from ravine.rundir import RunDir
@@ -138,8 +139,8 @@ def _of_values(
     order = residuals.abs().argsort(stable=True).tolist()
     said = [
         {
-            "text": f"{targets[i]:.4g}, predicted {values[i]:.4g}",
-            "note": f"off by {residuals[i]:.3g}",
+            "text": f"{number(float(targets[i]))}, predicted {number(float(values[i]))}",
+            "note": f"off by {number(float(residuals[i]))}",
         }
         for i in range(len(y))
     ]

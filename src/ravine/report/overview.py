@@ -348,5 +348,11 @@ def _result_of_many(summary: Summary) -> list[str]:
 
 
 def show_value(value: Any) -> str:
-    """A recipe value in a table."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A recipe value in a table.
+
+    >>> show_value(0.0228353), show_value((128, 64)), show_value([0.5]), show_value("relu")
+    ('0.02284', '[128, 64]', '[0.5]', 'relu')
+    """
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(show_value, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

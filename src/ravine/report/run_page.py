@@ -179,6 +179,8 @@ def _curves(run: RunDir, seen: overview.Summary) -> list[dict[str, Any]]:
         if any(line["x"] for line in found):
             x = "step" if what == "step_loss" else "epoch"
             drawn.append({"title": measures.title(what), "x": x, "lines": found})
+            if what == "lr":  # a schedule that ends at 0 would be all decades
+                drawn[-1]["scale"] = "linear"
     return drawn
 
 
@@ -219,7 +221,8 @@ def _finding(event: dict[str, Any]) -> dict[str, Any]:
         data.pop("code", "finding"),
         [_remedy(one) for one in _list(data.pop("remedies", []))],
     )
-    data.pop("docs", None)  # a path that is not there where Ravine is installed
+    for name in ("docs", "title"):  # a path that is not installed; what the cause says at length
+        data.pop(name, None)
     known = [
         (name, data.pop(name)) for name in ("evidence", "where", "consequences") if name in data
     ]

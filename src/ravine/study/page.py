@@ -189,9 +189,14 @@ def heading(column: str) -> str:
 
 
 def cell(value: Any, column: str) -> str:
-    """A value as it is shown in a table; a pair is mean and standard deviation."""
+    """A value as it is shown in a table; a pair is mean and standard deviation, but of a recipe's field.
+
+    >>> cell([128, 64], "model.hidden"), cell([0.9051, 0.004], "val_accuracy")
+    ('[128, 64]', '90.51 ± 0.40 %')
+    """
     if (
         isinstance(value, list | tuple)
+        and "." not in column  # a recipe's field
         and len(value) == 2
         and all(isinstance(v, int | float) for v in value)
     ):
@@ -205,6 +210,6 @@ def cell(value: Any, column: str) -> str:
     # relative, of a derivative: no percentage
     if column.endswith(" error") and isinstance(value, float):
         return f"{value:.2g}"
-    if "." in column and not isinstance(value, list | tuple | Mapping):
-        return f"{value:.4g}" if isinstance(value, float) else show_value(value)
+    if "." in column and not isinstance(value, Mapping):
+        return show_value(value)
     return measures.show(column, value)

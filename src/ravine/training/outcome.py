@@ -52,14 +52,14 @@ def print_outcome(runs: list[Any], last: str = "", *, verbose: bool = False) -> 
         first, *others = overview.sentences(overview.summarise(run))
         examined = run.facts.get("doctor") and not run.events("doctor")
     out = console()
-    out.print(styled((first, "bold")), highlight=False, soft_wrap=True)
+    out.print(styled((first, "bold")), highlight=False, soft_wrap=not out.is_terminal)
     if measured := _also_measured(found, first):
         others.append(f"Also: {measured}{' (means)' if len(runs) > 1 else ''}.")
     say(*others)
     if verbose:
         say(f"Computed on: {runs[0].events_of('execution')[0]['text']}")
     for event in [event for kind in TROUBLES for event in runs[0].events_of(kind)][:5]:
-        out.print(styled((event["text"], "yellow")), highlight=False, soft_wrap=True)
+        out.print(styled((event["text"], "yellow")), highlight=False, soft_wrap=not out.is_terminal)
     findings = [event["data"] for event in runs[0].events_of("finding")]
     if findings:
         print_findings(findings)
@@ -88,7 +88,7 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
         line = styled(
             (finding["code"], "bold red"), f" ({finding['where']}): {finding['evidence']}"
         )
-        out.print(line, highlight=False, soft_wrap=True)
+        out.print(line, highlight=False, soft_wrap=not out.is_terminal)
         above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)
         if above is not None and finding["strength"] <= SEEN:
             say(f"  {finding['cause']} It follows from {above}: repair that first.")

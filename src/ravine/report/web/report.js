@@ -6,7 +6,7 @@
   const SVG = "http://www.w3.org/2000/svg";
 
   function colour(one, i) {
-    if (one.hue !== undefined) return `hsl(${Math.round(260 - 215 * one.hue)} 75% ${matchMedia("(prefers-color-scheme: dark)").matches ? 62 : 42}%)`;
+    if (one.hue !== undefined) return `hsl(${Math.round(260 - 235 * one.hue)} 75% ${matchMedia("(prefers-color-scheme: dark)").matches ? 62 : 42}%)`;
     return `--c${i % 8}`;
   }
 
@@ -15,7 +15,7 @@
       const found = held.curves[holder.dataset.curves];
       const several = found.lines.length > 9;
       const lines = found.lines.map((one, i) => ({ ...one, colour: colour(one, i), width: several ? 1.2 : one.split === "train" ? 1.1 : 2, dash: one.split === "train" ? [5, 3] : [] }));
-      draw(holder, lines, { title: found.title, x: found.x, scale: document.getElementById("log")?.checked ? "log" : "auto", smooth: Number(document.getElementById("smooth")?.value ?? 0), height: 240 });
+      draw(holder, lines, { title: found.title, x: found.x, scale: document.getElementById("log")?.checked ? "log" : found.scale ?? "auto", smooth: Number(document.getElementById("smooth")?.value ?? 0), height: 240 });
       if (several) holder.querySelector(".chart-legend")?.remove();
     }
     const found = held.calibration;
@@ -71,11 +71,12 @@
     }
     const head = document.createElement("div");
     head.className = "parallel-axes";
-    for (const axis of axes) {
+    axes.forEach((axis, i) => {
       const text = document.createElement("span");
+      text.append(Object.assign(document.createElement("i"), { textContent: String(i + 1) }));
       text.append(Object.assign(document.createElement("b"), { textContent: axis.name.replace(/([._])/g, "$1\u200b") }), Object.assign(document.createElement("span"), { textContent: axis.high }), Object.assign(document.createElement("span"), { textContent: axis.low }));
       head.append(text);
-    }
+    });
     box.append(head);
     holder.append(box);
   }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from ravine import measures
 from ravine.report.overview import show_value
@@ -68,7 +68,7 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
         ],
         figures={
-            "fields": ("What each field does", fields_figure(trials, metric, summary["spaces"])),
+            **field_figures(trials, metric, summary["spaces"]),
             "progress": ("Best so far", progress_figure(trials, metric)),
         },
         tables=tables,
@@ -110,34 +110,31 @@ def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     )
 
 
-def fields_figure(
+def field_figures(
     trials: Sequence[Trial], metric: str, spaces: Mapping[str, Sequence[Sequence[str]]]
-) -> Figure:
-    """The metric against each varied field; rounds and methods differ in colour and marker."""
+) -> dict[str, tuple[str, Figure]]:
+    """The metric against each varied field; rounds and methods differ in colour and marker. A figure
+    for each, so that a narrow page shows them one below the other."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))[:SHOWN]
-    columns = min(3, len(paths))
     groups = list(dict.fromkeys((trial.method, trial.round) for trial in trials))
-    with style():
-        figure, axes = panels(math.ceil(len(paths) / columns), columns, sharey=True)
-        for axis, path in zip(axes, paths, strict=False):
+    found = {}
+    for path in paths:
+        with style():
+            figure, (axes,) = panels(1, 1, 4.2, 2.9)
             for i, group in enumerate(groups):
                 own = [t for t in trials if (t.method, t.round) == group and path in t.values]
                 label = f"{group[0]}, round {group[1] + 1}" if len(groups) > 1 else None
-                _cloud(axis, path, trials, own, metric, i, label)
+                _cloud(axes, path, trials, own, metric, i, label)
             if _spread(path, trials, spaces):
-                log_axis(axis)
-            axis.set_xlabel(path)
-        for axis in axes[len(paths) :]:
-            axis.set_visible(False)
-        for row in range(0, len(paths), columns):
-            metric_axis(axes[row], metric)
-        _crop(axes[0], scaled(metric, [trial.result.get(metric) for trial in trials]), metric)
-        handles, labels = axes[0].get_legend_handles_labels()
-        if labels:
-            figure.legend(
-                handles, labels, loc="outside upper left", ncols=max(1, columns), frameon=False
-            )
-    return figure
+                log_axis(axes)
+            elif not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
+                axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.set_xlabel(path)
+            metric_axis(axes, metric)
+            _crop(axes, scaled(metric, [trial.result.get(metric) for trial in trials]), metric)
+            legend(axes, 2)
+        found[f"field-{path}"] = (f"What {path} does", figure)
+    return found
 
 
 def _cloud(

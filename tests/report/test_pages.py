@@ -1,0 +1,105 @@
+"""Reports of runs and of studies in a real browser: they draw, fit at every width, take names as text, fetch
+nothing, and are accessible in both themes."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+import ravine
+from browsing import LOOKS, assert_fits, launched, needed, opened, serious_faults
+from ravine.report.run_page import write_report
+from ravine.rundir import RunDir
+from synthetic import FINDING, make_run, recipe
+
+pytestmark = needed
+HTML = "<img src=x onerror=alert(1)>&amp;"
+LONG = "a_name_without_any_place_to_break_it_" * 3
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The reports of a trained run, of a population with findings, of one that diverged; a study."""
+    root = tmp_path_factory.mktemp("pages")
+    quiet = {"quiet": True, "threads": 1}
+    ravine.train(
+        model="mlp", data="digits", epochs=3, name=HTML, out=root / "one", doctor=False, **quiet
+    )
+    finding = {**FINDING, "cause": HTML, "evidence": LONG}
+    found = [(10, 0, "overfitting", finding)]
+    many = [recipe(lr=3e-3 * (i + 1), name=LONG) for i in range(9)]
+    runs = [
+        make_run(root / "many", many, epochs=12, findings=found),
+        make_run(root / "wild", [recipe(lr=1.0)], diverges_at={0: 31}),
+    ]
+    for run in runs:
+        write_report(run)
+        run.close()
+    small = ravine.Recipe(name="blobs", model="softmax", data={"source": "blobs"}, threads=1)
+    ravine.lr(small, after="2ep", rates=9, out=root / "lr", quiet=True)
+    return {name: root / name / "report.html" for name in ("one", "many", "wild", "lr")}
+
+
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["one", "many", slow("wild"), "lr"])
+def test_a_report_at_every_width(browser, pages, name):
+    for width, scheme in LOOKS:
+        with opened(browser, pages[name], width, scheme) as page:
+            page.wait_for_selector(".plot canvas")
+            assert_fits(page, width)
+            if width == 390:
+                assert page.evaluate("document.documentElement.scrollHeight") < 14_000
+
+
+def test_names_are_text_and_layers_are_drawn(browser, pages):
+    with opened(browser, pages["one"]) as page:
+        assert page.locator("h1").inner_text() == HTML
+        assert page.locator("img[src=x]").count() == 0
+        assert page.locator(".ridges").count() == 2  # a layer each
+        before = page.locator(".ridges polygon").first.get_attribute("points")
+        page.get_by_label("weights", exact=True).check()
+        assert page.locator(".ridges polygon").first.get_attribute("points") != before
+        names = "[...document.querySelectorAll('#layers .chart-legend button')].map((b) => b.textContent)"
+        assert page.evaluate(names)[:2] == ["1 Linear", "4 Linear"]
+    with opened(browser, pages["many"]) as page:
+        assert page.locator(".finding h3").inner_text().startswith(HTML)
+
+
+def test_switches_zoom_and_smoothing_of_a_report(browser, pages):
+    with opened(browser, pages["one"]) as page:
+        plot = "document.querySelector('.plot').ravine.plot"
+        page.locator(".chart-legend button").first.click()
+        assert page.evaluate(f"{plot}.series[1].show") is False
+        page.locator("#log").check()
+        assert page.evaluate(f"{plot}.scales.y.distr") == 3
+        page.locator(".u-wrap").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("+")
+        narrow = page.evaluate(f"{plot}.scales.x.max - {plot}.scales.x.min")
+        page.keyboard.press("Escape")
+        assert page.evaluate(f"{plot}.scales.x.max - {plot}.scales.x.min") > narrow
+
+
+@pytest.mark.parametrize("name", ["one", slow("many"), slow("lr")])
+def test_no_serious_fault_of_accessibility(browser, pages, name):
+    for scheme in ("light", "dark"):
+        with opened(browser, pages[name], 1400, scheme) as page:
+            assert serious_faults(page) == []
+
+
+def test_a_study_draws_every_run_by_its_field(browser, pages):
+    with opened(browser, pages["lr"]) as page:
+        with RunDir.open(next((pages["lr"].parent / "runs").iterdir())) as run:
+            members = len(run.recipes)
+        lines = "document.querySelector('[data-curves]').ravine.plot.series.length - 1"
+        assert 2 <= page.evaluate(lines) <= members
+        assert page.locator(".parallel .member").count() == members
