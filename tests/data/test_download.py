@@ -4,6 +4,7 @@ half done."""
 import hashlib
 import http.server
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -27,12 +28,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "http://localhost:1/file")
             self.end_headers()
             return
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", "https://" + self.path.removeprefix("/to/"))
+            self.end_headers()
+            return
         if self.path == "/none":
             self.send_error(404)
             return
         self.send_response(200)
         if self.path != "/unannounced":
-            self.send_header("Content-Length", str(len(CONTENT)))
+            said = "ten" if self.path == "/ten" else str(len(CONTENT))
+            self.send_header("Content-Length", said)
         self.end_headers()
         self.wfile.write(CONTENT[:5000] if self.path == "/cut" else CONTENT)
 
@@ -74,7 +81,7 @@ def get(server, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("path", ["/file", "/unannounced"])
+@pytest.mark.parametrize("path", ["/file", "/unannounced", "/ten"])
 def test_a_file_is_fetched_once(get, path, tmp_path, monkeypatch):
     assert get(path).read_bytes() == CONTENT
     monkeypatch.setattr("urllib.request.build_opener", lambda *_: pytest.fail("fetched twice"))
@@ -99,6 +106,64 @@ def test_nothing_is_kept_of_what_is_wrong(case, get, tmp_path):
         get(path, **settings)
     folder = tmp_path / "cache"
     assert not folder.exists() or not list(folder.iterdir())
+
+
+PRIVATE = ["127.0.0.1", "[::1]", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[fe80::1]", "0.0.0.0"]
+PRIVATE += ["[::ffff:127.0.0.1]", "100.64.0.1", "printer.lan", "LOCALHOST."]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+@pytest.mark.parametrize("proxy", [False, True])
+def test_nobody_is_sent_on_to_a_private_address(host, proxy, get, monkeypatch, tmp_path):
+    """No connection is begun there; whatever a name is said to mean."""
+    addresses, begun = socket.getaddrinfo, []
+
+    def named(name, *rest, **more):
+        name = "172.16.0.9" if name == "printer.lan" else name
+        return addresses(name, *rest, **more)
+
+    connect = socket.create_connection
+
+    def connected(address, *rest, **more):
+        begun.append(address[0])
+        return connect(address, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", named)
+    monkeypatch.setattr(socket, "create_connection", connected)
+    if proxy:  # it would look the name up: only what is plainly private can be refused here
+        if host == "printer.lan":
+            pytest.skip("the proxy knows what it means")
+        monkeypatch.setenv("https_proxy", "http://192.0.2.1:9")
+        monkeypatch.setenv("no_proxy", "localhost")
+    with pytest.raises(RavineError, match="an address of this machine or its network"):
+        get(f"/to/{host}:9/file")
+    assert begun == ["localhost"]
+    assert not list(tmp_path.glob("cache/*"))
+
+
+def test_the_host_that_was_named_may_send_on_to_itself(server, get):
+    port = server[0].rpartition(":")[2]
+    assert get(f"/to/localhost:{port}/file").read_bytes() == CONTENT
+
+
+def test_a_public_address_is_connected_to_by_what_was_looked_up(get, monkeypatch):
+    """A name that means something else at the second look-up gains nothing."""
+    found = [[(2, 1, 6, "", ("93.184.215.14", 9))], [(2, 1, 6, "", ("127.0.0.1", 9))]]
+    addresses, begun, connect = socket.getaddrinfo, [], socket.create_connection
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda name, *a, **k: found.pop(0) if name == "a.example" else addresses(name, *a, **k)
+    )  # fmt: skip
+
+    def connected(address, *rest, **more):
+        begun.append(address[0])
+        if address[0] != "localhost":
+            raise OSError("no network here")
+        return connect(address, *rest, **more)
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with pytest.raises(RavineError, match="no network here"):
+        get("/to/a.example:9/file")
+    assert begun == ["localhost", "93.184.215.14"]
 
 
 def test_a_server_that_is_not_trusted(server, tmp_path):

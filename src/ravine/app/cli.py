@@ -85,8 +85,8 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def guarded(*args: Any, with_: list[str] | None, trust: bool, **kwargs: Any) -> None:
-        place = kwargs.get("run") or kwargs.get("subject")
-        with guard.guarded(trust, place), warnings.catch_warnings():
+        about = kwargs.get("run") or kwargs.get("subject")
+        with guard.guarded(trust, about), warnings.catch_warnings():
             warnings.showwarning = _once()
             if with_:
                 from ravine.registering import load

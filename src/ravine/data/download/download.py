@@ -1,10 +1,12 @@
-"""Files fetched once into the cache: over https alone, capped in size, checked by sha256, moved
-into place whole."""
+"""Files fetched once into the cache: over https alone, from no private address but one that was named,
+capped in size, checked by sha256, moved into place whole."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import ipaddress
+import socket
 import ssl
 import urllib.request
 from pathlib import Path
@@ -26,6 +28,47 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _Guarded(urllib.request.HTTPSHandler):
+    """Connections to ``named``, the host that the person named, and elsewhere to public addresses alone:
+    whoever runs a server could otherwise send this machine on to services that trust it."""
+
+    def __init__(self, named: str | None, context: ssl.SSLContext):
+        super().__init__(context=context)
+        self._named, self._ssl = named, context
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        def connection(host: str, **how: Any) -> http.client.HTTPSConnection:
+            made: Any = http.client.HTTPSConnection(host, context=self._ssl, **how)
+            target = urlsplit(req.full_url).hostname
+            if target != self._named and made.host == target:  # a proxy looks names up itself
+                made._create_connection = _connected
+            elif target != self._named:
+                _require_public(target or "", target or "")
+            return made
+
+        return self.do_open(connection, req)
+
+
+def _connected(address: tuple[str, int], timeout: Any, source: Any = None) -> socket.socket:
+    """A connection to a host all of whose addresses are public; its name is looked up once."""
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    for *_, place in found:
+        _require_public(str(place[0]), address[0])
+    return socket.create_connection((str(found[0][4][0]), address[1]), timeout, source)
+
+
+def _require_public(address: str, host: str) -> None:
+    try:
+        public = ipaddress.ip_address(address.partition("%")[0]).is_global
+    except ValueError:  # a name
+        public = host.lower().rstrip(".") != "localhost"
+    if not public:
+        raise RavineError(
+            f"download: the server sends on to {host}, an address of this machine or its network; "
+            "nothing was fetched from there: if that is right, name that host yourself"
+        )
+
+
 def fetch(
     url: str, to: Path, *, sha256: str | None, limit: int, context: ssl.SSLContext | None = None
 ) -> Path:
@@ -35,7 +78,7 @@ def fetch(
         return to
     _require_https(url)
     opener = urllib.request.build_opener(
-        _HttpsOnly, urllib.request.HTTPSHandler(context=context or ssl.create_default_context())
+        _HttpsOnly, _Guarded(urlsplit(url).hostname, context or ssl.create_default_context())
     )
     request = urllib.request.Request(url, headers={"User-Agent": "ravine"})
     try:
@@ -61,7 +104,8 @@ def _require_https(url: str) -> None:
 
 
 def _copy(response: Any, partial: Path, url: str, limit: int) -> str:
-    announced = int(response.headers.get("Content-Length") or 0)
+    announced = response.headers.get("Content-Length", "")
+    announced = int(announced) if announced.isdecimal() and len(announced) < 20 else 0
     too_large = RavineError(
         f"{url}: more than the {limit:,} bytes that are allowed for it; nothing was kept"
     )
