@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: run test test-slow test-all promises lint docs site clean
+.PHONY: run test test-slow test-all promises lint docs site clean mutants mutants-map fuzz audit locks
 
 run: .venv/.ravine
 	$(BIN)/ravine train
@@ -37,6 +37,16 @@ docs: .venv/.dev
 
 site: .venv/.dev
 	$(BIN)/python -m mkdocs build --strict
+
+# Mutation testing: a sample of changes to the code, each of which some test has to see. COUNT and SEED choose
+# another sample; the map of what each test touches is made once (about an hour), and again when tests change.
+COUNT ?= 300
+SEED ?= 0
+mutants: .venv/.dev | .mutants/map
+	$(BIN)/python bench/mutants.py --count $(COUNT) --seed $(SEED)
+
+mutants-map .mutants/map: .venv/.dev
+	$(BIN)/python bench/mutants.py --map
 
 clean:
 	rm -rf .venv dist site

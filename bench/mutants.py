@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ravine"
 PACKAGES = ("engine", "optim", "nn", "data", "doctor", "study", "rundir", "recipe")
 STORE = ROOT / ".mutants"  # the map, and the last sample's results
+PAGES = [
+    "tests/project/test_docs.py::test_pages_are_what_the_sources_say"
+]  # they state all defaults
 MOST_TESTS = 25  # of a mutant: of the tests that touch a line those that touch the fewest lines
 SECONDS = 120  # a mutant that takes longer is killed: it hangs
 _WITHOUT = ("Variable", "RemoveDecorator")  # operators that need arguments, or only break imports
@@ -63,7 +66,15 @@ def make_map(files: list[str]) -> None:
     for file in files or sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("tests/*/test_*.py")):
         data = STORE / "map" / Path(file).stem
         data.unlink(missing_ok=True)
-        run = ["-m", "coverage", "run", f"--rcfile={settings}", f"--data-file={data}", "-m", "pytest"]
+        run = [
+            "-m",
+            "coverage",
+            "run",
+            f"--rcfile={settings}",
+            f"--data-file={data}",
+            "-m",
+            "pytest",
+        ]
         subprocess.run([sys.executable, *run, "-q", "-p", "no:xdist", file], cwd=ROOT, check=False)
         found = CoverageData(str(data))
         found.read()
@@ -97,7 +108,22 @@ def tests_of(file: str, line: int) -> list[str]:
         for one in maps()
         for name in one["lines"].get(file, {}).get(str(line), ())
     }
-    return sorted(found, key=lambda name: found[name])[:MOST_TESTS]
+    # what a technique's signature says is read without running it
+    stated = PAGES if found and file in techniques() else []
+    return sorted(found, key=lambda name: found[name])[:MOST_TESTS] + stated
+
+
+@cache
+def techniques() -> set[str]:
+    """The files of the catalogue; Ravine itself is imported in the forks alone."""
+    tree = ast.parse((SOURCE / "catalogue" / "catalogue.py").read_text())
+    (files,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "FILES"
+    )
+    named = [name for names in ast.literal_eval(files).values() for name in names]
+    return {f"{name.replace('.', '/')}.py" for name in named}
 
 
 # --- mutants --------------------------------------------------------------------------------------
@@ -109,7 +135,9 @@ def mutants(package: str, draw: random.Random) -> Iterator[Mutant]:
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    operators = [get_operator(n)() for n in operator_names() if not n.split("/")[1].startswith(_WITHOUT)]
+    operators = [
+        get_operator(n)() for n in operator_names() if not n.split("/")[1].startswith(_WITHOUT)
+    ]
     place = SOURCE / package
     files = sorted(place.rglob("*.py"))
     texts = {file: file.read_text() for file in files}
@@ -226,6 +254,11 @@ def _tested(tests: list[str], copy: Path) -> str:
     return "killed"
 
 
+def _keep(done: list[Mutant], seed: int) -> None:
+    rows = [asdict(mutant) | {"text": ""} for mutant in done]
+    (STORE / f"sample-{seed}.json").write_text(json.dumps(rows, indent=1))
+
+
 def known() -> dict[tuple[str, str, str], str]:
     """Mutants that no test can kill, with the reason."""
     rows = tomllib.loads((ROOT / "bench" / "mutants.toml").read_text())["equivalent"]
@@ -233,26 +266,41 @@ def known() -> dict[tuple[str, str, str], str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--map", nargs="*", help="map these test files (none: all)")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--packages", nargs="*", default=PACKAGES)
-    parser.add_argument("--touched", action="store_true", help="of a partial map: only lines that it has")
+    parser.add_argument(
+        "--touched", action="store_true", help="of a partial map: only lines that it has"
+    )
     given = parser.parse_args()
     if given.map is not None:
         make_map(given.map)
         return
     if not maps():
         sys.exit("first: python bench/mutants.py --map")
-    for heavy in ("torch", "numpy", "pandas", "pydantic", "matplotlib", "sklearn", "typer", "pytest"):
+    for heavy in (
+        "torch",
+        "numpy",
+        "pandas",
+        "pydantic",
+        "matplotlib",
+        "sklearn",
+        "typer",
+        "pytest",
+    ):
         __import__(heavy)  # the forks need not
     equivalent, done = known(), []
     with tempfile.TemporaryDirectory() as place:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(SOURCE, Path(place) / "ravine", ignore=ignore)
         for number, package in enumerate(given.packages):
-            share = given.count // len(given.packages) + (number < given.count % len(given.packages))
+            share = given.count // len(given.packages) + (
+                number < given.count % len(given.packages)
+            )
             drawn = mutants(package, random.Random(f"{given.seed} {package}"))
             while share:
                 mutant = next(drawn)
@@ -262,13 +310,23 @@ def main() -> None:
                 why = equivalent.get((mutant.file, mutant.before, mutant.after))
                 mutant.fate = "equivalent" if why else run(mutant, Path(place))
                 done.append(mutant)
+                _keep(done, given.seed)
                 if mutant.fate != "killed":
-                    print(f"{mutant.fate}: {mutant.file}:{mutant.line}", *(f"- {mutant.before}", f"+ {mutant.after}"), sep="\n    ", flush=True)
-    (STORE / f"sample-{given.seed}.json").write_text(json.dumps([asdict(m) | {"text": ""} for m in done], indent=1))
+                    print(
+                        f"{mutant.fate}: {mutant.file}:{mutant.line}",
+                        *(f"- {mutant.before}", f"+ {mutant.after}"),
+                        sep="\n    ",
+                        flush=True,
+                    )
+    (STORE / f"sample-{given.seed}.json").write_text(
+        json.dumps([asdict(m) | {"text": ""} for m in done], indent=1)
+    )
     for package in given.packages:
         fates = Counter(m.fate for m in done if m.package == package)
         of = sum(fates.values()) - fates["equivalent"]
-        print(f"{package}: {fates['killed']} of {of} killed ({fates['killed'] / max(of, 1):.0%}); {dict(fates)}")
+        print(
+            f"{package}: {fates['killed']} of {of} killed ({fates['killed'] / max(of, 1):.0%}); {dict(fates)}"
+        )
 
 
 if __name__ == "__main__":

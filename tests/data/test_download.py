@@ -108,7 +108,15 @@ def test_nothing_is_kept_of_what_is_wrong(case, get, tmp_path):
     assert not folder.exists() or not list(folder.iterdir())
 
 
-PRIVATE = ["127.0.0.1", "[::1]", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[fe80::1]", "0.0.0.0"]
+PRIVATE = [
+    "127.0.0.1",
+    "[::1]",
+    "10.1.2.3",
+    "192.168.0.1",
+    "169.254.169.254",
+    "[fe80::1]",
+    "0.0.0.0",
+]
 PRIVATE += ["[::ffff:127.0.0.1]", "100.64.0.1", "printer.lan", "LOCALHOST."]
 
 

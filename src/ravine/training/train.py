@@ -29,7 +29,7 @@ from ravine.engine.loop.loop import Interrupted, TrainingLoop
 from ravine.engine.programs import Model, Program, StartRows, groups_of, programs_of
 from ravine.engine.ranks.divide import divided
 from ravine.engine.ranks.launcher import silent
-from ravine.engine.ranks.ranks import Ranks, joined
+from ravine.engine.ranks.ranks import ALONE, Ranks, joined
 from ravine.engine.ranks.sharded import population_of, sharded_record
 from ravine.engine.resume import continued, forget_later
 from ravine.engine.run import Run
@@ -45,6 +45,7 @@ from ravine.starters.written import Starter
 from ravine.terminal import say
 from ravine.training.following import Follows, followed
 from ravine.training.outcome import print_outcome
+from ravine.training.repeated import say_level
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -289,6 +290,11 @@ def resume(
     loops = [loop for found in each for loop in found]
     if not loops and not quiet and ranks.writes:
         _say_finished(rundir)
+    elif loops and ranks.writes and share is None:
+        again = functools.partial(
+            programs_of_stored, rundir, rundir.recipes, module, data, (0).__eq__
+        )
+        say_level(rundir, None if ranks is not ALONE or module is not None else again, quiet)
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
     if ranks.writes and after is not None:
         rundir.set_recipes(recipes)
