@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: run test test-slow test-all promises lint docs site clean mutants mutants-map fuzz audit locks
+.PHONY: run test test-slow test-all promises lint docs site clean mutants mutants-map fuzz audit locks install-locked
 
 run: .venv/.ravine
 	$(BIN)/ravine train
@@ -38,14 +38,29 @@ docs: .venv/.dev
 site: .venv/.dev
 	$(BIN)/python -m mkdocs build --strict
 
+# The versions of constraints.txt: their files by sha256, their licences, their known weaknesses (bench/locks.py)
+locks: .venv/.dev
+	$(BIN)/python bench/locks.py
+
+install-locked: | $(BIN)/python
+	$(INSTALL) torch
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+
+audit: .venv/.dev
+	$(INSTALL) -e '.[audit]'
+	$(BIN)/python -m pip_audit --skip-editable
+
 # Mutation testing: a sample of changes to the code, each of which some test has to see. COUNT and SEED choose
 # another sample; the map of what each test touches is made once (about an hour), and again when tests change.
 COUNT ?= 300
 SEED ?= 0
 mutants: .venv/.dev | .mutants/map
+	$(INSTALL) -e '.[mutants]'
 	$(BIN)/python bench/mutants.py --count $(COUNT) --seed $(SEED)
 
 mutants-map .mutants/map: .venv/.dev
+	$(INSTALL) -e '.[mutants]'
 	$(BIN)/python bench/mutants.py --map
 
 clean:

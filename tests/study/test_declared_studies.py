@@ -17,6 +17,7 @@ import ravine
 import ravine.study
 from ravine import InputError, Recipe
 from ravine.app import studies
+from ravine.app.cli import app
 from ravine.study.declare import Common, resume_study
 from ravine.study.signature import declarations
 
@@ -173,3 +174,23 @@ def test_every_study_is_public_with_keywords_that_an_editor_completes(name):
     assert typing.get_type_hints(Common)
     assert declared.summary
     assert all(option.help for option in declared.options.values())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lr --rates 100000000",
+        "compare --over optimizer=adam,sgd --seeds 1000000000",
+        "ensemble --members 1000000000",
+        "search --members 1000000000",
+        "lottery --rounds 1000000000",
+        "train --seeds 1000000000",
+    ],
+)
+def test_a_slip_of_the_key_is_not_waited_for(line, tmp_path, monkeypatch):
+    """Recipes without end would be made before the first is trained."""
+    monkeypatch.chdir(tmp_path)
+    done = RUNNER.invoke(app, [*line.split(), "--set", "data.source=blobs", "--out", "there"])
+    assert done.exit_code == 2
+    assert "10000" in done.output.replace(",", "")
+    assert list(tmp_path.iterdir()) == []

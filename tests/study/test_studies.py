@@ -172,7 +172,7 @@ def test_a_study_directory(name, run, tmp_path):
         (["lr", *SMALL, "--low", "1", "--high", "0.1"], "0 < low < high"),
         (["lr", *SMALL, "--after", "20"], 'write "20ep" for epochs'),
         (["ensemble", *SMALL, "--method", "boosting"], "one of seed, bagging, snapshot"),
-        (["ensemble", *SMALL, "--members", "1"], "at least 2"),
+        (["ensemble", *SMALL, "--members", "1"], "from 2 to 10000"),
         (["lottery", *SMALL, "--rate", "1.5"], "between 0 and 1"),
         (["lottery", *SMALL, "--scope", "row"], "one of global, layer"),
         (["lottery", *SMALL, "--rewind", "soon"], "--rewind: got 'soon'"),

@@ -116,7 +116,8 @@ def train(
     quiet: Quiet = False,
     json_: Json = False,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Train this many seeds as one population.")
+        int,
+        typer.Option("--seeds", min=1, max=10_000, help="Train this many seeds as one population."),
     ] = 1,
     doctor: Annotated[
         bool,

@@ -33,7 +33,10 @@ from ravine.errors import InputError, nearest
 BY_COMMAS = "values by commas"
 Names = Annotated[Sequence[str], BY_COMMAS]
 Numbers = Annotated[Sequence[float], BY_COMMAS]
+MOST_TRAINED = 10_000  # recipes of a stage: a slip of the key is not waited for
+Trained = Annotated[int, Field(strict=True, ge=1, le=MOST_TRAINED)]
 Several = Annotated[int, Field(strict=True, ge=2)]
+SeveralTrained = Annotated[int, Field(strict=True, ge=2, le=MOST_TRAINED)]
 Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Split = Literal["train", "validation", "test"]
 

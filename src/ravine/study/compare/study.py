@@ -12,7 +12,6 @@ from typing import Any, Unpack
 import numpy as np
 
 from ravine import measures
-from ravine.catalogue import Count
 from ravine.errors import InputError
 from ravine.measures import better_is
 from ravine.recipe import Recipe, keyword_path
@@ -24,7 +23,7 @@ from ravine.study.compare.significance import paired_tests
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
-from ravine.study.signature import Numbers, split_values
+from ravine.study.signature import Numbers, Trained, split_values
 from ravine.study.training_time import seconds_per_epoch
 
 FRESH = 1000  # from the seed that tunes to the first that compares
@@ -46,7 +45,7 @@ def compare(
     recipe: Recipe,
     over: Sequence[str] = (),
     *,
-    seeds: Count = 10,
+    seeds: Trained = 10,
     tune: str | None = "lr",
     rates: Numbers | None = None,
     target: float | None = None,

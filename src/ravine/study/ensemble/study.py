@@ -30,7 +30,7 @@ from ravine.study.directory import Study
 from ravine.study.ensemble.calibration import calibration
 from ravine.study.ensemble.figures import page_of
 from ravine.study.live import LiveTable
-from ravine.study.signature import Several
+from ravine.study.signature import SeveralTrained
 
 
 class EnsembleModel(nn.Module):
@@ -137,7 +137,7 @@ def ensemble(
     study: Study,
     recipe: Recipe,
     *,
-    members: Several = 10,
+    members: SeveralTrained = 10,
     method: Literal["seed", "bagging", "snapshot"] = "seed",
     combine: Literal["mean", "vote"] = "mean",
     **common: Unpack[Common],

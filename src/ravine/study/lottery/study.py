@@ -26,7 +26,7 @@ from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lottery import pruning
 from ravine.study.lottery.figures import page_of
-from ravine.study.signature import Fraction
+from ravine.study.signature import Fraction, Trained
 
 OTHER = 5000  # from a member's seed to that of its random re-initialisation
 TICKET, REINIT, RANDOM, ONE_SHOT, DENSE = (
@@ -54,11 +54,11 @@ def lottery(
     study: Study,
     recipe: Recipe,
     *,
-    rounds: Count = 10,
+    rounds: Trained = 10,
     rate: Fraction = 0.2,
     scope: Literal["global", "layer"] = "global",
     rewind: Duration = "0it",
-    seeds: Count = 3,
+    seeds: Trained = 3,
     one_shot: bool = True,
     controls_every: Count = 1,
     **common: Unpack[Common],

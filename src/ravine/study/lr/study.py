@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ravine.catalogue import Count, Duration, Positive
+from ravine.catalogue import Duration, Positive
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.report.courses import smoothed
@@ -16,6 +16,7 @@ from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lr.figures import page_of
+from ravine.study.signature import Trained
 
 # a rate is in the range where its loss has fallen by all but this part of the best rate's fall
 NEAR = 0.1
@@ -29,7 +30,7 @@ def lr(
     *,
     low: Positive = 1e-6,
     high: Positive = 10.0,
-    rates: Count = 24,
+    rates: Trained = 24,
     after: Duration = "200it",
     **common: Unpack[Common],
 ) -> Conclusion:

@@ -33,7 +33,7 @@ from ravine.study.search.figures import page_of
 from ravine.study.search.methods import Search, check_methods
 from ravine.study.search.space import Space
 from ravine.study.search.trials import Outcome, Trial, best_of, finalists_of, rank
-from ravine.study.signature import Names, Several
+from ravine.study.signature import Names, Several, Trained
 
 FRESH = 1000  # from a recipe's own seed to the first fresh one
 CONFIRMED = 0.1  # a one-sided p-value under which fresh seeds confirm an architecture
@@ -47,11 +47,11 @@ def search(
     *,
     method: Names = ("random",),
     minutes: Positive | None = None,
-    members: Count = 25,
-    rounds: Count = 2,
+    members: Trained = 25,
+    rounds: Trained = 2,
     keep: Count = 3,
-    finals: Count = 3,
-    points: Count = 5,
+    finals: Trained = 3,
+    points: Trained = 5,
     first: Duration = "1ep",
     eta: Several = 3,
     drop: bool = True,
