@@ -26,11 +26,11 @@ HEAD = """# Written by bench/locks.py (make locks): the files that CI's versions
 """
 TEXT = """# Dependencies
 
-What `make test` and the other commands install: the versions of `constraints.txt`, written by `make locks`. `requirements.lock` holds
-the sha256 of their files: `make install-locked` installs these and nothing else, after torch, whose build depends on the machine. The
-lock was made with Python 3.11 on Linux (x86-64); `make locks` elsewhere adds the files of that Python and processor. CI installs
-by version and not by hash: its machines may take other files of the same versions. `make audit` asks pip-audit whether a weakness of
-one of them is known; it needs the network.
+What `make test` and the other commands install: the versions of `constraints.txt`, written by `make locks`.
+`requirements.lock` holds the sha256 of their files: `make install-locked` installs these and nothing else, after torch,
+whose build depends on the machine. The lock was made with Python 3.11 on Linux (x86-64); `make locks` elsewhere adds the
+files of that Python and processor. CI installs by version and not by hash: its machines may take other files of the same
+versions. `make audit` asks pip-audit whether a weakness of one of them is known; it needs the network.
 
 | package | version | licence |
 |---|---|---|
