@@ -288,13 +288,8 @@ def resume(
 
     each = (continued(program, rundir, data, loop_of, after=after) for program in programs)
     loops = [loop for found in each for loop in found]
-    if not loops and not quiet and ranks.writes:
-        _say_finished(rundir)
-    elif loops and ranks.writes and share is None:
-        again = functools.partial(
-            programs_of_stored, rundir, rundir.recipes, module, data, (0).__eq__
-        )
-        say_level(rundir, None if ranks is not ALONE or module is not None else again, quiet)
+    if ranks.writes and share is None:
+        _say_before(loops, rundir, data, quiet, ranks is ALONE and module is None)
     ranks.meet(False)  # nothing is written before all ranks have read what they go on from
     if ranks.writes and after is not None:
         rundir.set_recipes(recipes)
@@ -313,6 +308,16 @@ def _begin_again(loops: Sequence[TrainingLoop], ranks: Ranks, record: RecordOf) 
 def _check_trust(rundir: RunDir, trust: bool) -> None:
     with trusting(trust):
         rundir.check_trust()
+
+
+def _say_before(
+    loops: Sequence[TrainingLoop], rundir: RunDir, data: Any, quiet: bool, alone: bool
+) -> None:
+    if loops:
+        given = (rundir, rundir.recipes, None, data, (0).__eq__, ALONE)
+        say_level(rundir, functools.partial(programs_of_stored, *given) if alone else None, quiet)
+    elif not quiet:
+        _say_finished(rundir)
 
 
 def _say_finished(rundir: RunDir) -> None:
