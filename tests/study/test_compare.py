@@ -282,7 +282,13 @@ def test_nothing_is_estimated_from_nothing():
     assert seeds_needed([1e-9, -1e-3, 1e-3]) == MOST
 
 
-def told(scores: dict[str, list[float]], rates: str = "tuned") -> str:
+def told(
+    scores: dict[str, list[float]],
+    rates: str = "tuned",
+    tuned: str | None = None,
+    tuning: list[dict[str, float]] | None = None,
+    rates_of: dict[str, float] | None = None,
+) -> str:
     """What a comparison with these scores says first."""
     pairs = paired_tests(scores)
     order = sorted(scores, key=lambda name: -np.mean(scores[name]))
@@ -292,11 +298,12 @@ def told(scores: dict[str, list[float]], rates: str = "tuned") -> str:
             "variant": name,
             "val_accuracy": [float(np.mean(scores[name])), 0.01],
             "p against the best": against.get(frozenset((order[0], name))),
+            "lr": (rates_of or {}).get(name),
         }
         for name in order
     ]
     summary = {"final": "val_accuracy", "table": table, "pairs": pairs, "rates": rates}
-    return " ".join(_answer(summary | {"tuned": None, "tuning": [], "seeds": 4}))
+    return " ".join(_answer(summary | {"tuned": tuned, "tuning": tuning or [], "seeds": 4}))
 
 
 CLEAR = {"adam": [0.95, 0.96, 0.95, 0.96], "sgd": [0.90, 0.91, 0.905, 0.91]}
@@ -311,6 +318,14 @@ def test_a_variant_is_called_the_best_only_if_rates_are_tuned_and_it_can_be_told
         assert untuned.startswith("Rates are not tuned")
         assert "finishes best" not in untuned
     assert "adam and sgd differ" not in told(ALIKE, "not tuned")
+
+
+def test_no_variant_is_best_beside_one_whose_rate_is_at_the_edge_of_those_tried():
+    tried = [{"lr": 0.1}, {"lr": 1.0}, {"lr": 10.0}]
+    for rate, edge in ((1.0, False), (10.0, True)):
+        said = told(CLEAR, tuned="lr", tuning=tried, rates_of={"adam": 1.0, "sgd": rate})
+        assert ("adam finishes best" in said) != edge
+        assert ("not called the best: the best lr of sgd is at the edge" in said) == edge
 
 
 def test_the_seeds_that_would_be_needed_are_said():

@@ -76,6 +76,7 @@ class Findings(dict[str, Any]):
         return path
 
 
+FEWEST = 3  # columns of a table that are shown, however narrow the terminal is
 WIDE = 7.0  # inches: a figure that would be too small in one of two columns
 
 
@@ -124,8 +125,9 @@ def print_page(content: Page, path: Path) -> None:
 
 
 def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
-    """Up to ``most`` rows, those around the best; columns that say nothing are left to the report,
-    words stay whole."""
+    """Up to ``most`` rows, those around the best. Columns that say nothing are left to the report, and
+    the last ones where the width is too small: words stay whole, and so does a mean with its
+    deviation."""
     first = max(0, min((table.best or 0) - most // 2, len(table.rows) - most))
     rows = [
         {column: cell(row.get(column), column) for column in table.columns}
@@ -139,10 +141,20 @@ def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
         zip(fields, shortened(fields), strict=True)
     )
     words = {
-        c: max(len(word) for text in (heads[c], *(row[c] for row in rows)) for word in text.split())
+        c: max(
+            *(len(word) for word in heads[c].split()),
+            *(len(part) for row in rows for part in _unbroken(row[c])),
+        )
         for c in columns
     }
-    fits = sum(words.values()) + 2 * len(words) <= width
+    room = width - 1  # the table's left edge
+    while not (fits := sum(words[c] + 2 for c in columns) <= room) and len(columns) > FEWEST:
+        columns.pop()
+    spare = room - sum(words[c] + 2 for c in columns)
+    for column in columns if fits else ():
+        whole = max(len(heads[column]), *(len(row[column]) for row in rows)) - words[column]
+        words[column] += min(spare, whole)
+        spare -= min(spare, whole)
     left_out = len(table.rows) - len(rows)
     shown = RichTable(
         title=table.caption,
@@ -153,10 +165,15 @@ def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
         padding=(0, 1, 0, 0),
     )
     for column in columns:
-        shown.add_column(heads[column], overflow="fold", min_width=words[column] if fits else None)
+        shown.add_column(heads[column], overflow="fold", width=words[column] if fits else None)
     for row in rows:
         shown.add_row(*(row[column] for column in columns))
     return shown
+
+
+def _unbroken(text: str) -> list[str]:
+    """The parts of a cell that stay on one line."""
+    return [text] if "±" in text else text.split()
 
 
 def _inline(figure: Figure, prefix: str, caption: str) -> Markup:

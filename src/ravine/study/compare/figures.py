@@ -100,13 +100,25 @@ def _answer(summary: dict[str, Any]) -> list[str]:
     like = [row["variant"] for row in table[1:] if (row["p against the best"] or 0) >= LEVEL]
     if len(like) == len(table) - 1:
         return [f"No variant is shown to be the best, {rates}: {values}.", *_no_difference(summary)]
+    ahead = f"{measures.title(final).lower()} {cell(best[final], final)}"
+    if open_ends := [name for name in _at_edges(summary) if name != best["variant"]]:
+        listed = ", ".join(open_ends)
+        return [
+            f"{best['variant']} is ahead: {ahead}. It is not called the best: the best "
+            f"{summary['tuned']} of {listed} is at the edge of those tried, and a better one may "
+            "lie beyond: widen --rates.",
+            *(
+                [f"Not significantly different from it at p = {LEVEL:g}: {'; '.join(like)}."]
+                * bool(like)
+            ),
+        ]
     rest = (
         f"Not significantly different from it at p = {LEVEL:g}: {'; '.join(like)}."
         if like
         else f"Every other variant is worse at p = {LEVEL:g}."
     )
     return [
-        f"{best['variant']} finishes best, {rates}: {measures.title(final).lower()} {cell(best[final], final)}.",
+        f"{best['variant']} finishes best, {rates}: {ahead}.",
         rest,
         *_edges(summary),
     ]
@@ -140,15 +152,20 @@ def _count(seeds: int) -> str:
 
 
 def _edges(summary: dict[str, Any]) -> list[str]:
+    if not (found := _at_edges(summary)):
+        return []
+    return [
+        f"The best {summary['tuned']} of {', '.join(found)} is at the edge of those tried: widen --rates."
+    ]
+
+
+def _at_edges(summary: dict[str, Any]) -> list[str]:
     """Variants whose best rate is the least or the greatest that was tried."""
     path, rows = summary["tuned"], summary["tuning"]
     if path is None or len(tried := {row[path] for row in rows}) < 3:
         return []
     ends = (min(tried), max(tried))
-    found = [row["variant"] for row in summary["table"] if row[path] in ends]
-    if not found:
-        return []
-    return [f"The best {path} of {', '.join(found)} is at the edge of those tried: widen --rates."]
+    return [row["variant"] for row in summary["table"] if row[path] in ends]
 
 
 def curves_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
