@@ -99,7 +99,8 @@ def _judgement(summary: dict[str, Any], metric: str) -> list[str]:
 
 
 def _time(summary: dict[str, Any]) -> str:
-    return f" within {summary['minutes']:g} minutes" if summary["minutes"] else ""
+    minutes = summary["minutes"]
+    return f" within {minutes:g} minute{'s' * (minutes != 1)}" if minutes else ""
 
 
 def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
