@@ -71,6 +71,22 @@ _ELSEWHERE = {
         ("threads",): "n_jobs num_workers num_threads",
         ("best",): "restore_best_weights load_best_model_at_end save_best",
         ("on_epoch", "on_step"): "callbacks callback",
+        # classes of PyTorch, and Keras's names, whose spelling is another
+        ("cross_entropy",): "CrossEntropyLoss categorical_crossentropy "
+        "sparse_categorical_crossentropy",
+        ("binary_cross_entropy",): "BCEWithLogitsLoss BCELoss binary_crossentropy",
+        ("squared",): "MSELoss mse mean_squared_error l2",
+        ("absolute",): "L1Loss mae mean_absolute_error",
+        ("huber",): "SmoothL1Loss HuberLoss smooth_l1",
+        ("nll",): "NLLLoss GaussianNLLLoss",
+        ("kl",): "KLDivLoss",
+        ("cosine",): "CosineAnnealingLR cosine_annealing",
+        ("step",): "StepLR",
+        ("multistep",): "MultiStepLR",
+        ("exponential",): "ExponentialLR",
+        ("one_cycle",): "OneCycleLR",
+        ("on_plateau",): "ReduceLROnPlateau",
+        ("warm_restarts",): "CosineAnnealingWarmRestarts",
     }.items()
     for theirs in names.split()
 }
@@ -109,7 +125,9 @@ def nearest(name: object, known: Iterable[str]) -> str:
     ("did you mean 'adam' or 'adamw'?", "did you mean 'lr'?")
     """
     known = list(known)
-    close = [ours for ours in ours_of(name) if ours in known][:1]
+    last = str(name).rpartition(".")[2]  # of torch.optim.AdamW
+    close = [ours for each in (name, last) for ours in ours_of(each) if ours in known][:1]
+    close = close or [ours for ours in known if ours == last.lower()]
     close = close or difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 

@@ -133,7 +133,7 @@ def test_two_metrics_of_one_name_are_refused(tmp_path):
     [
         ("loss", lambda *, l1=0.0: None, "other names than those that every loss has"),
         ("metric", find("metric", "f1").function(), "expected a new name"),
-        ("schedule", lambda t: 1.0, "tabulates a function"),
+        ("schedule", lambda t: 1.0, "tabulates lambda epoch"),
         ("lsos", lambda: None, "did you mean 'loss'"),
     ],
     ids=["field", "name", "signature", "kind"],

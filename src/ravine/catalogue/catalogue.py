@@ -30,7 +30,15 @@ from pydantic_core import core_schema
 
 from ravine import measures
 from ravine.catalogue import vocabulary
-from ravine.catalogue.own import PREFIX, RECEIVES, Own, describe, missing
+from ravine.catalogue.own import (
+    PREFIX,
+    RECEIVES,
+    Own,
+    describe,
+    holds_optimizer,
+    in_place_of,
+    missing,
+)
 from ravine.catalogue.part import Part
 from ravine.catalogue.signatures import parse_value, signatures
 from ravine.catalogue.vocabulary import (
@@ -283,7 +291,7 @@ def enter(own: Own) -> OwnTechnique:
         fields["lr"] = (Annotated[Positive, MEMBER], 1.0)
     name, versions = PREFIX + own.name, _OWN.setdefault((own.kind, PREFIX + own.name), {})
     known = versions.pop(own.code, None)
-    if known is None or known.own is None or known.own.contract != own.contract:
+    if known is None or known.own is None or known.own.target is not own.target:
         known = OwnTechnique(own.kind, name, "", own.doc, fields, own.marks, own)
     versions[own.code] = known  # the last
     return known
@@ -347,6 +355,7 @@ def make(kind: str, value: Any) -> Part:
             got=value,
             expected=f"the name of a technique ({kind}), a table with kind = NAME, or "
             f"{RECEIVES[kind]}",
+            repair=in_place_of(kind, value),
         )
     found = find(kind, fields["kind"], fields.get("code"))
     if isinstance(found, OwnTechnique) and found.own is not None:
@@ -362,7 +371,7 @@ def as_table(kind: str, value: Any) -> Any:
     layers likewise."""
     if isinstance(value, Part):
         return value.explicit()
-    if callable(value) or hasattr(value, "param_groups"):
+    if callable(value) or hasattr(value, "param_groups") or holds_optimizer(kind, value):
         return adopt(kind, value)
     if isinstance(value, str):
         own = PREFIX if value.startswith(PREFIX) else ""

@@ -145,7 +145,7 @@ def _parameters(
 ) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
     """What an object must be given in its place, and what it may be given by name: its fields."""
     if not isinstance(target, type) and not inspect.isroutine(target) and _is_module(target):
-        return ["output", "target"] if kind == "loss" else ["x"], {}
+        return ["output", "target"] if kind in ("loss", "metric") else ["x"], {}
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # of a builtin
@@ -203,6 +203,14 @@ def _check_sort(kind: str, target: Any) -> None:
             repair=f"each member gets its own: optimizer={own}, or "
             f"optimizer=lambda parameters: {own}(parameters, …)",
         )
+    if holds_optimizer(kind, target):
+        name = type(target).__name__
+        raise InputError(
+            "",
+            got=f"a scheduler that holds an optimiser ({name})",
+            expected=RECEIVES[kind],
+            repair=f"schedule=lambda optimizer: torch.optim.lr_scheduler.{name}(optimizer, …)",
+        )
     if not callable(target):
         raise InputError("", got=type(target).__name__, expected=RECEIVES[kind])
     if kind in ("metric", "step", "augment", "preprocess") and isinstance(target, type):
@@ -214,7 +222,10 @@ def _check(kind: str, target: Any, given: list[str]) -> None:
     """A function that could not be called as functions of its kind are."""
     repair = ""
     if kind == "schedule" and len(given) in (1, 2):
-        repair = "ravine.train(schedule=…) tabulates a function of (epoch, lr), or of an optimiser"
+        repair = (
+            "ravine.train(schedule=…) tabulates lambda epoch, lr: …, and "
+            "lambda optimizer: …, whose argument is called so"
+        )
     fewest, most = _FEWEST.get(kind, (0, 99))
     count = len([name for name in given if name != "*"])
     if "*" not in given and not fewest <= count <= most:
@@ -235,6 +246,8 @@ def _as_technique(
         if isinstance(target, type) or not given:
             return target, marks
         return lambda **fields: functools.partial(target, **fields) if fields else target, marks
+    if kind == "metric" and all(hasattr(target, n) for n in ("update", "compute", "reset")):
+        return functools.partial(_afresh, target), marks
     if kind == "optimizer" and tuple(given[:5]) != FORMULA:
         return target, marks | {"torch"}
     if kind == "preprocess" and (given[:1] == ["rows"] or "Transform" in _gives(target)):
@@ -242,6 +255,15 @@ def _as_technique(
     if kind == "layer" and _is_module(target):
         return lambda shape: target, marks | {"copied"}
     return target, marks
+
+
+def _afresh(metric: Any, output: Any, target: Any) -> Any:
+    """A metric that gathers from call to call, as torchmetrics' do, of one part of the data alone."""
+    metric.reset()
+    metric.update(output, target)
+    found = metric.compute()
+    metric.reset()
+    return found
 
 
 def _gives(target: Any) -> str:
@@ -253,6 +275,25 @@ def _is_module(target: Any) -> bool:
     """Whether an object is an ``nn.Module``: its class says so, and torch need not be imported."""
     kinds = type(target).__mro__
     return any(c.__name__ == "Module" and c.__module__.startswith("torch.nn") for c in kinds)
+
+
+def in_place_of(kind: str, value: Any) -> str:
+    """What to write instead of something that is no part."""
+    if isinstance(value, dict) and any(map(callable, value.values())):
+        return "a list of functions, each called by the name that def gives it: metrics=[f, g]"
+    if kind == "loss" and isinstance(value, list | tuple):
+        return 'several losses are one function, or loss={"kind": "multi_task", "losses": […]}'
+    if kind == "preprocess" and hasattr(value, "transform"):
+        return (
+            'preprocess="standardize" and others are fitted to the training part by themselves; '
+            "before RavineClassifier in a Pipeline scikit-learn fits its own"
+        )
+    return ""
+
+
+def holds_optimizer(kind: str, value: Any) -> bool:
+    """Whether an object is one of PyTorch's schedulers, which are not called."""
+    return kind == "schedule" and hasattr(value, "optimizer") and hasattr(value, "step")
 
 
 def missing(kind: str, name: str, call: str = "ravine.Run(run, own=[{}])") -> InputError:
@@ -339,17 +380,30 @@ def _value(value: Any, depth: int) -> str:
     """A captured value: numbers, text and arrays by what they are, functions by their source."""
     if isinstance(value, bool | int | float | str | bytes | None | type(...)):
         return repr(value)
+    if inspect.ismodule(value):
+        return value.__name__
     if isinstance(value, Mapping):
         return str([(str(k), _value(v, depth)) for k, v in value.items()])
     if isinstance(value, list | tuple | set | frozenset):
         return str([_value(item, depth) for item in value])
     if hasattr(value, "state_dict") and not isinstance(value, type):
-        return _ADDRESS.sub("", repr(value)) + _value(dict(value.state_dict()), depth)
-    if hasattr(value, "detach"):  # a tensor
+        parts = value.modules() if hasattr(value, "modules") else [value]
+        settings = "".join(_settings(part, depth) for part in parts)
+        return _ADDRESS.sub("", repr(value)) + _value(dict(value.state_dict()), depth) + settings
+    if hasattr(value, "detach") and not isinstance(value, type):  # a tensor
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()
-    if hasattr(value, "tobytes"):
+    if hasattr(value, "tobytes") and not isinstance(value, type):
         return f"{value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if depth < 3 and (isinstance(value, type) or inspect.isroutine(value)):
         return str(_digested(value, depth + 1))
-    return _ADDRESS.sub("", repr(value))
+    shown = _ADDRESS.sub("", repr(value))
+    return shown + _settings(value, depth) if depth < 3 else shown
+
+
+def _settings(value: Any, depth: int) -> str:
+    """What an object says of itself besides its source: ``label_smoothing`` of a loss, say, which its
+    ``repr`` does not show."""
+    named = vars(value) if hasattr(value, "__dict__") else {}
+    kept = {n: v for n, v in named.items() if not n.startswith("_") and n != "training"}
+    return str([(name, _value(kept[name], depth + 1)) for name in sorted(kept)]) if kept else ""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import find
-from ravine.catalogue.own import PREFIX
+from ravine.catalogue.own import PREFIX, name_of
 from ravine.catalogue.part import Part
 from ravine.data.augmentation.draw import Draw, Samples
 from ravine.data.objects.arrays import from_python
@@ -69,10 +69,23 @@ def _augment(
 ) -> Samples:
     with seeded(key(*draw.parts)):
         if len(takes) == 1:
-            return batch.with_x(torch.as_tensor(function(batch.x, **fields)).to(batch.device))
+            x = torch.as_tensor(function(batch.x, **fields)).to(batch.device)
+            _check_augmented(function, x, len(batch.x))
+            return batch.with_x(x)
         x, y = function(batch.x, batch.y, **fields)
+    _check_augmented(function, x, len(y))
     batch.y = y
     return batch.with_x(x)
+
+
+def _check_augmented(function: Any, x: Any, samples: int) -> None:
+    if len(x) != samples:
+        raise InputError(
+            "data.augment",
+            got=f"{name_of(function)}, which gives {len(x)} inputs for {samples} targets",
+            expected="as many samples as the batch has",
+            repair="a function of (x, y) that gives both may change their number",
+        )
 
 
 def _source(function: Callable[..., Any], root: Path, fields: dict[str, Any]) -> Source:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ravine.catalogue import durations
 from ravine.catalogue.own import model_code, name_of
 from ravine.catalogue.part import Part
+from ravine.engine.given_model import unwrapped, warn_of_steps
 from ravine.engine.programs import Model
 from ravine.engine.weights import finetune, published
 from ravine.errors import InputError
@@ -30,7 +31,9 @@ def resolve_inputs(
     """The recipe with everything given in keywords; the module and the arrays that no recipe can
     hold."""
     module, arrays = None, None
+    model = unwrapped(model)
     _check_model(model)
+    warn_of_steps(model, fields.get("step") or recipe.step)
     if isinstance(model, nn.Module) or (
         callable(model) and not isinstance(model, str | dict | list)
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine.execution import pilot
 from ravine.engine.execution.device import device, theta_dtype
 from ravine.engine.execution.execution import Execution
+from ravine.engine.given_model import check_model, copied
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.own_step import gives_loss, model_loss
 from ravine.engine.rows.population import Objective, Population
@@ -258,12 +258,14 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             batch=lambda: pipeline.batch(0).x,
         )
     elif isinstance(module, nn.Module):
-        own = copy.deepcopy(shaped(module, pipeline.input_shape, pipeline.vocabulary is not None))
+        tokens = pipeline.vocabulary is not None
+        own = copied(shaped(check_model(module), pipeline.input_shape, tokens))
         model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
-            own = shaped(module(), pipeline.input_shape, pipeline.vocabulary is not None)
+            tokens = pipeline.vocabulary is not None
+            own = shaped(check_model(module()), pipeline.input_shape, tokens)
             model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
     finetune.load(model, recipe.start, recipe.model, pipeline.outputs)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ravine.catalogue import PREFIX, table
 from ravine.data.pipeline import Batch, Pipeline
+from ravine.engine.given_model import check_gradient
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions, metric_name, metric_names
 from ravine.engine.rows.frozen import frozen
@@ -22,6 +23,7 @@ from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
 from ravine.recipe import Recipe
+from ravine.registering import own_parts
 
 _OF_NUMBERS = ("mse", "rmse", "mae", "r2")
 _ALWAYS = ("train_loss", "grad_norm", "lr")
@@ -38,7 +40,7 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
             "model",
             got="nothing to train",
             expected=expected,
-            repair="requires_grad_() lets them move",
+            repair="requires_grad_() lets them move; a function must give a module of layers",
         )
     frozen(population.layout, recipe.start)
     for each in recipes:
@@ -49,6 +51,7 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
     objective = population.objectives[0]
     if objective.own_step is not None:
         return _validate_step(recipes, pipeline, objective)
+    _check_targets(recipe, pipeline)
     with evaluation([objective]):
         output = _output(objective, x, several=recipe.loss.kind == "multi_task")
         _check_output(output, y, pipeline)
@@ -62,10 +65,13 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         measured = ["loss"]
         for name, function in metrics.items():
             value = _compare(f"metrics.{name}", function, output, targets, pipeline.task)
+            _check_number(name, value)
             measured += [
                 "_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))
             ]
     _check_one_number(recipe, objective)
+    if any(own_parts([recipe.model, recipe.loss])) or recipe.model.kind == "module":
+        check_gradient(objective, x, y)
     for each in recipes:
         if is_torch(each.optimizer):
             check_optimizer(each.optimizer, objective)
@@ -149,6 +155,13 @@ def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
             repair='return the scores alone, or a dictionary with "logits"; for several heads use '
             'loss = {kind = "multi_task", …}, for anything else step=a function of (model, batch)',
         )
+    if output.dim() and len(output) != len(x):
+        raise InputError(
+            "model",
+            got=f"outputs {_shape(output)} for {len(x)} samples",
+            expected=f"a row for each sample: {len(x)} x …",
+            repair="keep the first axis of the inputs; what needs whole batches is a step=",
+        )
     return output
 
 
@@ -164,8 +177,48 @@ def _compare(
             where,
             got=f"outputs {_shape(output)} for targets {_shape(y)} ({y.dtype})",
             expected=f"outputs that it can compare with the targets of {task}",
-            repair=first_line(error),
+            repair="; ".join(filter(None, (first_line(error), _advice(where, error, output, y)))),
         ) from None
+
+
+def _advice(where: str, error: Exception, output: Tensor, y: Tensor) -> str:
+    """What usually helps where a loss or a metric cannot compare outputs with targets."""
+    if where.startswith("metrics"):
+        return "it is given scores and targets: lambda output, target: f(target, output.argmax(1))"
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return "a loss of anything but (output, target) is computed in a step= of (model, batch)"
+    whole = not y.is_floating_point() or bool((y == y.round()).all())
+    if y.is_floating_point() and whole and output.dim() == 2 and output.shape[1] > 1:
+        return "targets that are floats are values; classes are whole numbers: y.long()"
+    if not y.is_floating_point() and output.shape[1:] == (1,):
+        return 'one output for two classes: y.float(), or loss="binary_cross_entropy" by name'
+    if not y.is_floating_point() and y.dim() == 1 and output.dim() == 2:
+        return "targets are the classes [B] (rows with a single 1 are read so): cross_entropy"
+    return ""
+
+
+def _check_targets(recipe: Recipe, pipeline: Pipeline) -> None:
+    """Inputs alone have nothing that a loss of the task could compare with."""
+    if recipe.loss.kind == "auto" and pipeline.preparation.facts.get("unlabelled"):
+        repair = "data=(x, y); what is learned from inputs alone is a step= of (model, batch)"
+        raise InputError(
+            "data", got="inputs without targets", expected="(x, y), or a loss", repair=repair
+        )
+
+
+def _check_number(name: str, value: Any) -> None:
+    """A metric gives a number, or a matrix of them."""
+    try:
+        whole = value is not None and np.asarray(value, np.float64) is not None
+    except (TypeError, ValueError, RuntimeError):
+        whole = False
+    if not whole:
+        raise InputError(
+            f"metrics.{name}",
+            got=f"a {type(value).__name__}",
+            expected="a number",
+            repair="for several numbers give several functions, metrics=[one, other], or a tensor",
+        )
 
 
 def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:

@@ -259,7 +259,8 @@ def keyword_path(name: str, recipe: Recipe) -> str:
         "start",
         "ranks",
     )
-    known = list(Recipe.model_fields) + list(short)
+    # train's own keywords beside the fields
+    known = [*Recipe.model_fields, *short, "on_epoch", "on_step", "track", "out", "quiet"]
     if name in Recipe.model_fields:
         return name
     for section in sections:

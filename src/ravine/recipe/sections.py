@@ -56,9 +56,7 @@ class Several:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return core_schema.no_info_before_validator_function(
-            lambda value: (
-                [value] if isinstance(value, str | dict | Part) or callable(value) else value
-            ),
+            lambda value: value if isinstance(value, list | tuple) else [value],
             handler(source),
         )
 

@@ -409,10 +409,13 @@ def _run(
     # a module given in Python ends with the trained weights itself when it is the only member
     shared = members > 1 and isinstance(module, nn.Module)
     opened = Opened(open_with(rundir.path))
-    return [
+    runs = [
         Run(opened, member, module=copy.deepcopy(module) if shared else module)
         for member in range(members)
     ]
+    if isinstance(module, nn.Module) and not shared:
+        runs[0].model  # noqa: B018  # which writes the weights into it
+    return runs
 
 
 def _examined(

@@ -3,7 +3,7 @@ DataLoaders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,11 +94,30 @@ def _by_part(given: Any) -> dict[str, Any]:
             name: (given[2 * i], given[2 * i + 1])
             for i, name in enumerate(_ORDER[: len(given) // 2])
         }
+    if len(given) > len(_ORDER) and all(isinstance(i, Mapping) or _is_sample(i) for i in given):
+        return {"train": Samples(given)}
     raise InputError(
         "data",
         got=f"{len(given)} objects",
         expected="(x, y), (x, y, x_val, y_val), up to three Datasets or pairs, or a dict of parts",
     )
+
+
+def _is_sample(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2
+
+
+class Samples(Dataset[Any]):
+    """A list of samples (x, y), or of dictionaries."""
+
+    def __init__(self, samples: Sequence[Any]):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.samples[place]
 
 
 def _pair(part: Any, name: str) -> Any:

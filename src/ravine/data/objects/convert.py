@@ -148,3 +148,27 @@ def _padded(items: list[Any], where: str, padding: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         [item.long() if whole else item for item in items], batch_first=True, padding_value=fill
     )
+
+
+def value_of(value: Any) -> Tensor:
+    """A tensor from what a Dataset gives: tensors, arrays, numbers, Pillow images (bytes [C, H,
+    W])."""
+    from PIL import Image
+
+    if isinstance(value, Image.Image):
+        pixels = np.array(value if value.mode in ("L", "RGB") else value.convert("RGB"))
+        return torch.from_numpy(
+            pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy()
+        )
+    if isinstance(value, str):
+        raise InputError(
+            "data",
+            got=f"the text {value!r} in a sample",
+            expected="numbers or images",
+            repair="make it tokens in the Dataset; folders of texts by class: texts:FOLDER",
+        )
+    if isinstance(value, float):
+        return torch.tensor(value)
+    found = tensor(value, "data")
+    assert isinstance(found, Tensor)
+    return found

@@ -60,6 +60,8 @@ def from_pairs(
     padded = any(x.is_floating_point() and bool(torch.isnan(x).any()) for x in xs.values())
     splits = {name: Arrays(x, found.parts[name].to(x.device)) for name, x in xs.items()}
     facts: dict[str, Any] = {"padded": True} if padded else {}
+    if pairs["train"][1] is None:
+        facts["unlabelled"] = True
     if fields is not None:
         facts["fields"] = fields.to_dict()
     return Source(

@@ -8,6 +8,7 @@ seeded by the step, so that any step can be entered.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import multiprocessing
 import random
@@ -33,6 +34,16 @@ from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
 from ravine.data.objects.fields import Fields, inputs_and_target, longest
 from ravine.data.objects.pairs import from_pairs, vocabulary_of
+from ravine.data.objects.samples import (
+    WithLongest,
+    check_width,
+    has_several,
+    joined,
+    pair,
+    parts_of,
+    stack,
+    stacked_inputs,
+)
 from ravine.data.objects.targets import as_targets, interpret
 from ravine.data.order import Order
 from ravine.data.room import fits
@@ -42,8 +53,6 @@ from ravine.randomness import key
 
 _PROBE = 16  # samples that are read twice
 _CHUNK_ROWS = 256
-_INPUTS = ("x", "input", "inputs", "image", "img", "pixel_values", "features", "data")
-_TARGETS = ("y", "target", "targets", "label", "labels")
 
 
 @dataclass
@@ -72,9 +81,9 @@ class Items:
         many = getattr(self.dataset, "__getitems__", None)
         items = many(places) if callable(many) else [self.dataset[place] for place in places]
         if self.collate is None:
-            x, y = _stack(items)
+            x, y = stack(items)
         else:
-            x, y = _pair(self.collate([*items, *(self.dataset[place] for place in self.longest)]))
+            x, y = pair(self.collate([*items, *(self.dataset[place] for place in self.longest)]))
             x, y = x[: len(items)], y[: len(items)]
         return x, self.encode(y) if self.encode else y
 
@@ -126,6 +135,7 @@ class Ordered:
     epoch_steps: int = 0
     labels: Tensor | None = None
     encode: Any = None
+    width: int | None = None  # numbers of a sample of several inputs
 
     def __len__(self) -> int:
         return self.count
@@ -167,7 +177,9 @@ class Ordered:
                 batch = next(iterator, None)
             if batch is None:
                 return
-            x, y = _pair(batch)
+            x, y = pair(batch)
+            if self.width is not None:
+                check_width(x, self.width)
             yield x, self.encode(y) if self.encode else y
 
 
@@ -178,6 +190,9 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
         for name, part in parts.items()
     }
     fields = _fields_of(opened["train"])
+    for split in opened.values():
+        if isinstance(split, Ordered) and fields is not None:
+            split.width = fields.size
     splits = {name: (isinstance(s, Items) and _kept(s)) or s for name, s in opened.items()}
     read = all(isinstance(split, tuple) for split in splits.values())
     source = from_pairs(splits, task) if read else _unread(splits, task)
@@ -230,19 +245,39 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
         RandomSampler,
         SequentialSampler,
     )
-    if isinstance(part.dataset, IterableDataset) or part.batch_size is None or sampled:
-        return Ordered(part, seed)
     collate = None if part.collate_fn is default_collate else part.collate_fn
+    if isinstance(part.dataset, IterableDataset) or part.batch_size is None or sampled:
+        if collate is not None and part.batch_sampler is not None:
+            part = _evenly(part)
+        return Ordered(part, seed)
     rows, workers = _all(part.dataset), part.num_workers or None
     found = Items(part.dataset, rows, seed, collate, workers)
     if collate is None:
         return found
 
+    return replace(found, longest=_longest(part))
+
+
+def _longest(loader: DataLoader) -> tuple[int, ...]:
+    """The places of the longest samples of a loader whose collate_fn pads each batch by itself."""
+
     def inputs(place: int) -> Any:
-        return _parts_of(collate([part.dataset[place]]), least=2)[0]
+        return parts_of(loader.collate_fn([loader.dataset[place]]), least=2)[0]
 
     with seeded(key("longest")):
-        return replace(found, longest=longest(inputs, len(rows)))
+        return longest(inputs, len(_all(loader.dataset)))
+
+
+def _evenly(loader: DataLoader) -> DataLoader:
+    """The loader, whose batches are all as wide as the longest sample."""
+    if isinstance(loader.dataset, IterableDataset):
+        return loader
+    places = _longest(loader)
+    if not places:
+        return loader
+    even = copy.copy(loader)
+    even.collate_fn = WithLongest(loader.collate_fn, loader.dataset, places)
+    return even
 
 
 def _all(dataset: Dataset) -> Tensor:
@@ -278,7 +313,7 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
         return None
     xs, ys = zip(*items.chunks(), strict=True)
     if len({x.shape[1:] for x in xs}) > 1:
-        return _joined([row for x in xs for row in x]), torch.cat(ys)
+        return joined([row for x in xs for row in x]), torch.cat(ys)
     return torch.cat(xs), torch.cat(ys)
 
 
@@ -310,122 +345,23 @@ def _required(value: Any) -> Tensor:
     return found
 
 
-# --- samples --------------------------------------------------------------------------------------
-
-
-def _stack(items: list[Any]) -> tuple[Tensor, Tensor]:
-    """Samples (x, y) of a Dataset as a batch."""
-    xs, ys = zip(*(_parts_of(item) for item in items), strict=True)
-    return _joined(list(xs)), _joined(list(ys))
-
-
-def _pair(batch: Any) -> tuple[Tensor, Tensor]:
-    """A collated batch as (x, y)."""
-    x, y = _parts_of(batch, least=2)
-    if _several(x):
-        return Fields.of(x).pack(x), _value(y)
-    return _value(x), _value(y)
-
-
-def _parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:
-    """Inputs and target of a sample, or of a batch, whose arrays have ``least`` = 2 axes or more. Beside
-    an input that is called so, numbers and text alone are remarks."""
-    if isinstance(item, Mapping):
-        named = any(name in item for name in _INPUTS)
-        arrays = [v for v in item.values() if getattr(v, "ndim", 0) >= least]
-        if len(item) > 2 and (not named or len(arrays) > 1):
-            inputs, target = inputs_and_target(item)
-            if named:
-                inputs = {n: v for n, v in inputs.items() if getattr(v, "ndim", 0) >= least}
-            return (inputs if len(inputs) > 1 else next(iter(inputs.values()))), item[target]
-        x = next((item[name] for name in _INPUTS if name in item), None)
-        y = next((item[name] for name in _TARGETS if name in item), None)
-        if x is None or y is None:
-            raise InputError(
-                "data",
-                got=f"samples with the keys {sorted(map(str, item))}",
-                expected="an input (x, image, …) and a target (y, label, …)",
-            )
-        return x, y
-    if isinstance(item, (tuple, list)) and len(item) == 2:
-        return item[0], item[1]
-    if isinstance(item, (tuple, list)) and len(item) > 2:
-        return tuple(item[:-1]), item[-1]
-    raise InputError("data", got=f"samples of type {type(item).__name__}", expected="pairs (x, y)")
-
-
-def _several(x: Any) -> bool:
-    """Whether the inputs of a sample, or of a batch, are several."""
-    return isinstance(x, Mapping) or (isinstance(x, tuple) and len(x) > 1)
-
-
-def _stacked(values: list[Any]) -> Any:
-    """Samples of several inputs as a batch of each."""
-    first = values[0]
-    names = list(first) if isinstance(first, Mapping) else range(len(first))
-    columns = {name: [_value(value[name]) for value in values] for name in names}
-    for name, column in columns.items():
-        if len({each.shape for each in column}) > 1:
-            raise InputError(
-                f"data: {name}",
-                got="samples of different shapes",
-                expected="one shape",
-                repair="pad to one length, as a tokenizer does with padding='max_length'",
-            )
-    stacked = {name: torch.stack(column) for name, column in columns.items()}
-    return stacked if isinstance(first, Mapping) else tuple(stacked.values())
-
-
 def _fields_of(part: Any) -> Fields | None:
     """The fields of a part's samples, where these are of several inputs."""
     with seeded(key("fields")):
         if isinstance(part, Items):
             items = [part.dataset[place] for place in (0, *part.longest)]
             batch = part.collate(items) if part.collate else None
-            x = _parts_of(items[0])[0] if batch is None else _parts_of(batch, least=2)[0]
-            x = x if batch is not None or not _several(x) else _stacked([x])
+            x = parts_of(items[0])[0] if batch is None else parts_of(batch, least=2)[0]
+            x = x if batch is not None or not has_several(x) else stacked_inputs([x])
             named = batch if batch is not None else items[0]
         elif isinstance(part, Ordered):
             named = next(iter(part.loader))
-            x = _parts_of(named, least=2)[0]
+            x = parts_of(named, least=2)[0]
         else:
             return None
-    if not _several(x):
+    if not has_several(x):
         return None
     return Fields.of(x, inputs_and_target(named)[1] if isinstance(named, Mapping) else "y")
-
-
-def _joined(values: list[Any]) -> Tensor:
-    if _several(values[0]):
-        batch = _stacked(values)
-        return Fields.of(batch).pack(batch)
-    rows = [_value(value) for value in values]
-    if len({row.shape for row in rows}) == 1:
-        return torch.stack(rows)
-    found = tensor(rows, "x")
-    assert isinstance(found, Tensor)
-    return found
-
-
-def _value(value: Any) -> Tensor:
-    """A tensor from what a Dataset gives: tensors, arrays, numbers, Pillow images (bytes [C, H,
-    W])."""
-    from PIL import Image
-
-    if isinstance(value, Image.Image):
-        pixels = np.array(value if value.mode in ("L", "RGB") else value.convert("RGB"))
-        return torch.from_numpy(
-            pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy()
-        )
-    if isinstance(value, str):
-        raise InputError(
-            "data", got=f"the text {value!r} in a sample", expected="numbers or images"
-        )
-    if isinstance(value, float):
-        return torch.tensor(value)
-    found = tensor(value, "data")
-    assert isinstance(found, Tensor)
-    return found
 
 
 @contextmanager

@@ -247,6 +247,7 @@ def in_range(labels: Tensor, count: int, part: str) -> None:
             where,
             got=f"label {labels[place].item()} at row {place[0]} ({len(wrong)} out of range)",
             expected=f"classes 0 to {count - 1}",
+            repair="leave out samples without a class; in sequences [B, T] steps of -100 do not count",
         )
 
 

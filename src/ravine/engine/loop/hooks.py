@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,15 @@ class Hooks:
     on_step: Hook | None = None
     asked: dict[int, str] = field(default_factory=dict)  # why members end, by their numbers
 
+    def __post_init__(self) -> None:
+        for name in ("on_epoch", "on_step"):
+            hook = getattr(self, name)
+            if hook is not None and not _takes_one(hook):
+                expected = "a function of (row), a dictionary of numbers"
+                got = hook if not callable(hook) else "a function of other arguments"
+                repair = 'def seen(row): return "stop" if row["step"] > 100 else None'
+                raise InputError(name, got=got, expected=expected, repair=repair)
+
     def epoch(self, row: Mapping[str, Any]) -> bool:
         """Whether ``on_epoch`` ends this member."""
         return self._call("on_epoch", self.on_epoch, row)
@@ -47,3 +57,16 @@ class Hooks:
         if given == "stop":
             self.asked[row["member"]] = f'{name} gave "stop"'
         return given == "stop"
+
+
+def _takes_one(hook: Any) -> bool:
+    """Whether it can be called with a row."""
+    if not callable(hook):
+        return False
+    try:
+        inspect.signature(hook).bind({})
+    except TypeError:
+        return False
+    except ValueError:  # of a builtin, which does not say
+        return True
+    return True

@@ -210,10 +210,34 @@ def _measured(objective: Any, batch: Batch, place: int) -> dict[str, float]:
             part.training = mode
 
 
+def _check_gradient(objective: Any, batch: Batch) -> None:
+    """The loss of a step has a gradient, and the step leaves taking it to Ravine."""
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    for parameter in parameters:  # of the run that measured
+        parameter.grad = None
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(key("step", 0))
+        losses, _ = losses_of(objective.own_step, objective.model, batch, objective.fields)
+        stepped = any(parameter.grad is not None for parameter in parameters)
+        if stepped or not losses.requires_grad:
+            raise InputError(
+                "step",
+                got="a step that calls backward()"
+                if stepped
+                else "a loss that does not depend on the parameters",
+                expected="the loss alone, as a tensor that the model's parameters are in",
+                repair="return the loss; gradients and the optimiser's step are taken afterwards, "
+                "for several parts yield (name, loss)",
+            )
+
+
 def check_step(objective: Any, batch: Batch) -> list[str]:
     """Run a step on a few samples; what it measures. What fails is an InputError."""
     try:
-        return list(_measured(objective, batch, 0))
+        measured = list(_measured(objective, batch, 0))
+        if not is_in_parts(objective.own_step):
+            _check_gradient(objective, batch)
+        return measured
     except RavineError:
         raise
     except Exception as error:  # a person's step may fail in any way

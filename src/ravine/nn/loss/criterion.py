@@ -234,7 +234,8 @@ def entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         "loss",
         got=f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}",
         expected="one target for each output",
-        repair=f"give the model {target.shape[-1] if target.dim() > 1 else 1} outputs",
+        repair=f"give the model {target.shape[-1] if target.dim() > 1 else 1} outputs"
+        + ("" if target.shape[1:] != (1,) else ", or where targets are classes y.long()"),
     )
 
 
