@@ -218,8 +218,10 @@ class Hostile:
 
 def test_a_checkpoint_that_holds_more_than_weights_is_refused_and_runs_nothing(tmp_path):
     torch.save({"a": Hostile(str(tmp_path / "made"))}, tmp_path / "hostile.pt")
-    with pytest.raises(ravine.InputError, match=r"start.weights: got .*hostile.pt"):
+    with pytest.raises(ravine.InputError, match=r"start.weights: got .*hostile.pt") as caught:
         read_weights(str(tmp_path / "hostile.pt"))
+    assert "never run" in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # PyTorch advises to switch it off
     assert not (tmp_path / "made").exists()
 
 

@@ -180,7 +180,7 @@ WRONG = {
     ),
     "a model of texts": (
         lambda place: (place / "config.json").write_text('{"model_type": "gpt2"}'),
-        "an image classifier",
+        "a model of type gpt2.*an image classifier.*texts are trained from scratch",
     ),
 }
 

@@ -19,7 +19,7 @@ from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
 from ravine.starters.guess import guess
 from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, draft
-from ravine.starters.sizing import plan
+from ravine.starters.sizing import CLOSING, plan
 from ravine.starters.start import start
 from ravine.starters.starter import starter
 
@@ -160,6 +160,16 @@ def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
     assert one_more > 0.85 * 60 * minutes  # and uses them
     if found.model != MODELS[0]:  # a larger network only where it gets its steps
         assert steps >= 2 * LEAST_STEPS - epoch_steps
+
+
+@pytest.mark.parametrize("minutes", [0.5, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("spent", [0.5, 3.0, 8.0])
+@pytest.mark.parametrize(("step", "epoch_steps"), [(0.002, 8), (0.02, 100), (0.1, 2000)])
+def test_the_minutes_are_kept_within_a_tenth(minutes, spent, step, epoch_steps):
+    """By a simulated clock: planning, whole epochs or steps, and what comes after."""
+    found = plan(Draft(models=MODELS[:1]), [step * epoch_steps], epoch_steps, minutes, spent)
+    seconds = spent + step * durations.steps(found.after, epoch_steps) + CLOSING
+    assert 0.9 * 60 * minutes <= seconds <= 1.1 * 60 * minutes
 
 
 def test_without_minutes_the_data_bound_the_plan():

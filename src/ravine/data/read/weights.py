@@ -17,6 +17,11 @@ CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights
 _EXPECTED = "a run directory, a safetensors file, a PyTorch checkpoint of weights, or hf:OWNER/NAME"
 
+_WEIGHTS_ALONE = (
+    "Python objects in a file are never run; where you trust it, save its weights alone: "
+    "torch.save(model.state_dict(), PATH)"
+)
+
 
 def read_weights(name: str) -> dict[str, Tensor]:
     """The tensors by name.
@@ -42,9 +47,10 @@ def read_weights(name: str) -> dict[str, Tensor]:
             raise
         raise InputError("start.weights", got=name, expected=_EXPECTED, repair=str(error)) from None
     except Exception as error:  # of an unpickler that met anything but weights, or a damaged file
-        raise InputError(
-            "start.weights", got=str(path), expected=_EXPECTED, repair=first_line(error)
-        ) from None
+        got, repair = str(path), first_line(error)
+        if "weights_only" in str(error):  # PyTorch's own words advise to read it all the same
+            got, repair = f"{path}, which is damaged or holds more than weights", _WEIGHTS_ALONE
+        raise InputError("start.weights", got=got, expected=_EXPECTED, repair=repair) from None
 
 
 def _state(found: Any, path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from ravine.catalogue.part import Part
 from ravine.data.download import hub
 from ravine.data.read.weights import read_weights
 from ravine.errors import InputError, RavineError
-from ravine.nn.models.published import BODY, hf_tensors, import_timm
+from ravine.nn.models.published import BODY, classifies_images, hf_tensors, import_timm
 from ravine.recipe import Recipe
 from ravine.storage import bounded
 
@@ -66,6 +66,7 @@ def _of_hf(part: Part) -> tuple[dict[str, Any], str]:
     weights = str(directory / _WEIGHTS) if directory.is_dir() else hub.PREFIX + part.name
     config = json.loads(_file(part.name, weights, "config.json").read_text(encoding="utf-8"))
     images = _optional(part.name, weights, "preprocessor_config.json")
+    _check_images(part.name, config)
     plain = {name: value for name, value in config.items() if name not in _LEFT_OUT}
     size = images.get("crop_size") or images.get("size") or config.get("image_size")
     return {
@@ -74,6 +75,18 @@ def _of_hf(part: Part) -> tuple[dict[str, Any], str]:
         "mean": images.get("image_mean"),
         "std": images.get("image_std"),
     }, weights
+
+
+def _check_images(name: str, config: Any) -> None:
+    """Refuse a model of transformers that classifies no images, such as one of texts."""
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if classifies_images(kind) is False:
+        raise InputError(
+            "model.name", got=f"{name}, a model of type {kind}",
+            expected="an image classifier of transformers",
+            repair="texts are trained from scratch: leave --model out; to fine-tune a text model use "
+            "transformers' Trainer with ravine's callback (docs/elsewhere.md)",
+        )  # fmt: skip
 
 
 def image_statistics(weights: str) -> tuple[list[float], list[float]]:

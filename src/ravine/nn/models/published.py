@@ -105,6 +105,17 @@ def hf_tensors(config: str, directory: str, outputs: int) -> dict[str, Tensor]:
     return {BODY + n: t for n, t in network.state_dict().items() if n not in lacking}
 
 
+def classifies_images(kind: Any) -> bool | None:
+    """Whether transformers has an image classifier of this type of model; None where it does not
+    know the type."""
+    transformers()
+    from transformers.models.auto import configuration_auto, modeling_auto
+
+    if kind not in configuration_auto.CONFIG_MAPPING_NAMES:
+        return None
+    return kind in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+
 def import_timm() -> Any:
     """The library, or one message that says why it cannot be had."""
     try:
