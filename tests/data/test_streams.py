@@ -17,11 +17,12 @@ import pyarrow
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import ravine
 from ravine import InputError, Recipe
 from ravine.data import room
+from ravine.data.objects import stream
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import row_file
 from ravine.data.read.row_file import FileRows, RowFile
@@ -186,6 +187,56 @@ def test_any_dataloader_is_read_in_the_order_of_memory(monkeypatch):
     streamed = Pipeline(Data(), arrays=loader)
     check_same_batches(kept, streamed, 12)
     check_same_batches(kept, Pipeline(Data(), arrays=loader), 3, first=7)
+
+
+@pytest.mark.parametrize("kind", ["shards", "parquet", "dataset", "drawn", "in memory"])
+def test_each_of_several_processes_reads_its_part_of_a_batch(kind, tmp_path, monkeypatch):
+    """Rows that are drawn anew at each look are read by all, and so are those in memory."""
+    if kind != "in memory":
+        monkeypatch.setattr(room, "MOST_BYTES", 0)
+    monkeypatch.setattr(stream, "_workers", lambda: 0)
+    monkeypatch.setattr(row_file, "BLOCK_BYTES", 1)  # of rows that are read at a time
+    given = {"batch": 8, "validation": 0.0, "test": 0.0}
+    dataset = None if kind in WRITTEN else Counted(noise=kind == "drawn")
+    if kind in WRITTEN:
+        given["source"] = WRITTEN[kind](tmp_path / "data")
+    whole = Pipeline(Data(**given), arrays=dataset)
+    alone = kind not in ("drawn", "in memory")
+    assert whole.reads_parts == alone
+    if not alone:
+        return
+    ranks = [
+        whole.in_parts(lambda n, rank=rank: (n // 3 * rank, n // 3 + n % 3 * (rank == 2)))
+        for rank in range(3)
+    ]
+    for step in (0, 1, 5, 7, 19):
+        batch, parts = whole.batch(step), [rank.batch(step) for rank in ranks]
+        for name in ("x", "y", "index"):
+            joined = torch.cat([getattr(part, name) for part in parts])
+            assert torch.equal(joined, getattr(batch, name))
+        assert [part.size for part in parts] == [len(batch.y)] * 3
+    read = []
+    if dataset is None:
+        found = RowFile.read
+        monkeypatch.setattr(RowFile, "read", lambda self, p: (read.extend(p), found(self, p))[1])
+    else:
+        dataset.read = read
+    sizes = [ranks[0].batch(step).size for step in range(20, 24)]
+    assert len(read) == sum(size // 3 for size in sizes)
+
+
+class Counted(Dataset):
+    """A Dataset that notes which rows are read."""
+
+    def __init__(self, noise):
+        self.noise, self.read = noise, []
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, place):
+        self.read.append(place)
+        return torch.full((3,), float(place)) + self.noise * torch.randn(3), place % 2
 
 
 def test_rows_are_written_once_and_anew_where_a_file_has_changed(tmp_path, monkeypatch):

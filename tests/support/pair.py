@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils.data import Dataset
 
 import ravine
+from ravine.data import room
 from ravine.engine.loop.loop import Interrupted
 from ravine.errors import RavineError
 from ravine.report import run_page
@@ -57,14 +60,34 @@ OWN = {
 }
 
 
+class Rows(Dataset):
+    """Rows of digits, which a Dataset of a person's own reads; ``noise``: drawn anew at each look."""
+
+    def __init__(self, noise: float = 0.0):
+        found = load_digits()
+        self.x, self.targets = torch.tensor(found.data, dtype=torch.float32), found.target
+        self.noise = noise
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, place: int):
+        return self.x[place] + self.noise * torch.randn(64), int(self.targets[place])
+
+
+OWN |= {"rows": {"data": Rows()}, "noisy": {"data": Rows(0.1)}}
+
+
 class Asked:
-    """A hook that asks something of the run at the ends of some epochs: ``{"2": [["stop"]]}``."""
+    """A hook that asks something of the run at the ends of some epochs or steps: ``{"2": [["stop"]]}``,
+    ``{"9it": [["stop"]]}``."""
 
     def __init__(self, asked: dict, directory: Path):
         self.asked, self.directory = asked, directory
 
     def __call__(self, seen: dict) -> None:
-        for request in self.asked.get(str(round(seen["epoch"])), ()):
+        place = str(round(seen["epoch"])) if "epoch" in seen else f"{seen['step']}it"
+        for request in self.asked.get(place, ()):
             with RunDir.open(self.directory) as run:
                 ask(run, *request)
 
@@ -78,10 +101,11 @@ STOPPING = {
 def train(case: dict, directory: Path) -> None:
     """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python;
     ``asked`` of the run while it trains, which is resumed where it was stopped so; ``stopping``, the
-    hook that ends it."""
+    hook that ends it; ``streamed``: nothing fits into memory."""
     recipe, own = ravine.Recipe(**case["recipe"]), dict(OWN.get(case.get("own", ""), {}))
     if "asked" in case:
-        own["on_epoch"] = Asked(case["asked"], directory)
+        hook = "on_step" if "it" in "".join(case["asked"]) else "on_epoch"
+        own[hook] = Asked(case["asked"], directory)
     if "stopping" in case:
         own[case["stopping"]] = STOPPING[case["stopping"]]
     recipes = [recipe.edit(edits) for edits in case.get("edits", [{}])]
@@ -89,11 +113,13 @@ def train(case: dict, directory: Path) -> None:
         patch.setattr(
             run_page, "write_report", lambda rundir: None
         )  # it takes longer than training
+        if case.get("streamed"):
+            patch.setattr(room, "MOST_BYTES", 0)
         if own:
             try:
                 ravine.train(recipe, out=directory, quiet=True, doctor=False, **own)
             except Interrupted:
-                ravine.resume(directory, quiet=True)
+                ravine.resume(directory, quiet=True, data=own.get("data"))
         else:
             ravine.train_many(recipes, out=directory, quiet=True, group=case.get("group"))
 

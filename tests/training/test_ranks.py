@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
+from sklearn.datasets import load_digits
 
 import pair
 from ravine.catalogue import table
@@ -116,6 +118,24 @@ ASKED = {"1": [["set", "optimizer.lr", 0.5]], "2": [["stop"]], "3": [["snapshot"
 CASES["asked"] = {"asked": ASKED, "recipe": complete({"stop": {"after": "4ep"}})}
 LONG = {"stop": {"after": "4ep"}}
 CASES |= {hook: {"stopping": hook, "recipe": complete(LONG)} for hook in ("on_epoch", "on_step")}
+# rows read as they are needed; stopped in the middle of an epoch
+STREAMED = {
+    "rows": {"loss": TECHNIQUES["weights"]["loss"], "data": {"batch": 129}},  # a last batch of 1
+    "noisy": {"data": {"batch": 200}},
+    "table": {
+        "optimizer": TECHNIQUES["accumulate"]["optimizer"],
+        "data": {"batch": 101, "source": "parquet:TABLE", "order": "replacement"},
+    },
+}
+CASES |= {
+    f"streamed-{name}": {
+        "own": name,
+        "streamed": True,
+        "asked": {"4it": [["stop"]]},
+        "recipe": complete({"stop": {"after": "13it"}, **fields}),
+    }
+    for name, fields in STREAMED.items()
+}
 # parameters divided among the ranks
 SHARDED = {
     "momentum": {"clip": {"norm": 0.1, "tensor_norm": 0.05, "value": 0.02}},
@@ -161,8 +181,11 @@ def torchrun(
 def both(tmp_path_factory) -> Path:
     """Directories ``pair`` and ``one``: every case on two ranks, and what one process makes of it."""
     folder = tmp_path_factory.mktemp("ranks")
-    cases = folder / "cases.json"
-    cases.write_text(json.dumps({**CASES, **REFUSED, **UNSHARDED, "rows": SEEDS}))
+    cases, found = folder / "cases.json", load_digits()
+    digits = pandas.DataFrame(found.data[:300], columns=[f"c{i}" for i in range(64)])
+    digits.assign(y=found.target[:300]).to_parquet(folder / "table.parquet")
+    text = json.dumps({**CASES, **REFUSED, **UNSHARDED, "rows": SEEDS})
+    cases.write_text(text.replace("TABLE", str(folder / "table.parquet")))
     (folder / "pair").mkdir()
     done = torchrun(pair.__file__, cases, folder / "pair")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -199,7 +222,7 @@ def assert_close(one: Path, other: Path, tolerance: float = 1e-9) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_ranks_train_as_one_process(name, both, tmp_path):
-    pair.train(CASES[name], tmp_path / "one")
+    pair.train(json.loads((both / "cases.json").read_text())[name], tmp_path / "one")
     assert_close(tmp_path / "one", both / "pair" / name, 3e-2 if name in ROUNDED else 1e-9)
     why = RunDir.open(both / "pair" / name).facts["programs"][0]["execution"]["why"]
     divided = any("its parameters are divided among ranks" in reason for reason in why)

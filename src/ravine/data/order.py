@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,12 +10,15 @@ from torch import Tensor
 
 from ravine import randomness
 
+Place = Callable[[int], tuple[int, int]]
+
 
 class Order:
     """Batches of row numbers.
 
     ``shuffle`` draws a new permutation each epoch, ``fixed`` replays one permutation,
-    ``replacement`` draws each row anew.
+    ``replacement`` draws each row anew. ``place`` gives, of so many rows, the first and the number of
+    those that this process reads, one of several that divide each batch.
 
     >>> order = Order(size=5, batch=2, kind="shuffle", last="keep", seed=0)
     >>> order.epoch_steps, sorted(torch.cat([order.rows(step) for step in range(3)]).tolist())
@@ -29,15 +33,29 @@ class Order:
         last: Literal["keep", "drop"],
         seed: int,
         device: torch.device | str = "cpu",
+        place: Place | None = None,
     ):
         self.size, self.batch, self.kind, self.seed, self.device = size, batch, kind, seed, device
         self.epoch_steps = size // batch if last == "drop" else -(-size // batch)
+        self.place = place
         self._epoch, self._rows = -1, torch.empty(0, dtype=torch.int64)
 
     def rows(self, step: int) -> Tensor:
-        """Row numbers [B] of a step."""
+        """Row numbers [B] of a step, of which this process reads its part."""
         epoch, place = divmod(step, self.epoch_steps)
-        return self.epoch(epoch)[place * self.batch : (place + 1) * self.batch]
+        rows = self.epoch(epoch)[place * self.batch : (place + 1) * self.batch]
+        first, count, _ = self.part(step) or (0, len(rows), 0)
+        return rows[first : first + count]
+
+    def part(self, step: int) -> tuple[int, int, int] | None:
+        """The first row of this process, how many it reads, and how many all read together; None where
+        it reads all."""
+        left = self.size - step % self.epoch_steps * self.batch
+        whole = min(self.batch, left)
+        if self.place is None:
+            return None
+        first, count = self.place(whole)
+        return (first, count, whole) if count < whole else None
 
     def epoch(self, epoch: int) -> Tensor:
         """Row numbers of a whole epoch [N]; that of the epoch asked for last is kept."""

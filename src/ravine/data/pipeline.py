@@ -19,7 +19,7 @@ from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
-from ravine.data.order import Order
+from ravine.data.order import Order, Place
 from ravine.data.own_function import technique
 from ravine.data.parts import divide, is_set
 from ravine.data.preprocessing.preparation import Preparation, Prepare, refuse_several
@@ -88,6 +88,7 @@ class Pipeline:
         self._prepare = Prepare(preparation, device, dtype)
         self._ready: dict[str, Arrays] = {}
         self._rounded: torch.dtype | None = None
+        self._place_of: Place | None = None  # in each batch, where this process reads a part of it
 
     # --- with or without the data -----------------------------------------------------------------
 
@@ -195,24 +196,14 @@ class Pipeline:
                 self._ready[name] = self._prepared(part)
             elif not isinstance(part, (Items, Ordered)) and self._fits(part):
                 self._parts[name] = part.to(self.device)
-        at = (
-            self._ready["train"].x.device
-            if "train" in self._ready
-            else getattr(self._parts["train"], "device", "cpu")
-        )
+        at = getattr(self._ready.get("train", self._parts["train"]), "device", "cpu")
         self._arrange(at)
 
     def _arrange(self, at: Any) -> None:
         """The order of the training rows, and room for the batches that are gathered together."""
         train = self._parts["train"]
-        self._order = Order(
-            self.train_size,
-            self.batch_size,
-            self.data.order,
-            self.data.last_batch,
-            self.data.seed,
-            at,
-        )
+        drawn = self.data.order, self.data.last_batch, self.data.seed
+        self._order = Order(self.train_size, self.batch_size, *drawn, at, self._place_of)
         self.epoch_steps = (
             train.epoch_steps if isinstance(train, Ordered) else self._order.epoch_steps
         )
@@ -248,17 +239,28 @@ class Pipeline:
         parts = list(self.split(name, batch=4096))
         x, y = (torch.cat([getattr(part, field) for part in parts]) for field in ("x", "y"))
         chosen = Arrays(x[rows.to(x.device)], y[rows.to(y.device)])
-        other = copy.copy(self)
-        other._ready = {**self._ready, name: chosen}
-        other._parts = {**self._parts, name: chosen}
-        other._arrange(getattr(self._order, "device", self.device))
-        return other
+        held = {**self._ready, name: chosen}, {**self._parts, name: chosen}
+        return self._changed(_ready=held[0], _parts=held[1])
 
     def lowered(self, dtype: torch.dtype) -> Pipeline:
         """The same data for a network that rounds its inputs to ``dtype`` first: batches that are
         gathered together come so."""
+        return self._changed(_rounded=dtype)
+
+    @property
+    def reads_parts(self) -> bool:
+        """Whether batches are read from files or a Dataset, each row by itself: not augmented."""
+        train = self._parts["train"]
+        alone = isinstance(train, Items) and not self.data.augment
+        return alone and train.reads_alone(self._order.rows(0))
+
+    def in_parts(self, place: Place) -> Pipeline:
+        """The same data, of each of whose batches this process reads the part that ``place`` gives."""
+        return self._changed(_place_of=place)
+
+    def _changed(self, **changes: Any) -> Pipeline:
         other = copy.copy(self)
-        other._rounded = dtype
+        vars(other).update(changes)
         other._arrange(getattr(self._order, "device", self.device))
         return other
 
@@ -316,7 +318,8 @@ class Pipeline:
         if self.data.augment:
             x, y = self.augmented(self._prepare.encoded(x), y, step)
         x = self._prepare.inputs(x, encoded=bool(self.data.augment))
-        return Batch(x, self._prepare.targets(y), index.to(self.device))
+        y, part = self._prepare.targets(y), self._order.part(step)
+        return Batch(x, y, index.to(self.device), part=part)
 
     def _raw_batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         train = self._parts["train"]

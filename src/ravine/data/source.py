@@ -24,11 +24,13 @@ class Batch:
     y: Tensor  # [B] or [B, T] int64, or [B, outputs] floats
     index: Tensor  # [B] place of each row in the training part
     weight: Tensor | None = None  # [P, B] of the rows in each member's mean; None: 1
+    # where these are a rank's part of a batch: its first row, its rows, and those of all ranks
+    part: tuple[int, int, int] | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> int:
-        """Rows that a member sees."""
-        return self.index.shape[-1]
+        """Rows that a member sees, on all ranks together."""
+        return self.index.shape[-1] if self.part is None else self.part[2]
 
 
 class Split(Protocol):

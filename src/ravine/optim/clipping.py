@@ -22,6 +22,7 @@ def clip(
     norm: Tensor | None = None,
     tensor_norm: Tensor | None = None,
     value: Tensor | None = None,
+    *,
     norms_of: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Clip grad [P, D] in place, each row by its own limits [P], and give the norms [P] of the rows

@@ -46,7 +46,10 @@ def divided(program: Program, ranks: Ranks) -> Program:
     pilot.replay(population, execution)
     if own and wanted:
         _try(program, ranks)
-    return replace(program, execution=execution)
+    pipeline = program.pipeline
+    if program.folds is None and not ranks.any(not pipeline.reads_parts):
+        pipeline = pipeline.in_parts(ranks.part_of)
+    return replace(program, execution=execution, pipeline=pipeline)
 
 
 def _refuse(program: Program) -> None:

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 from itertools import count
 from typing import Any, TypeVar
 
@@ -21,8 +19,9 @@ from ravine.engine.execution.device import device
 from ravine.engine.loop.record import Memory
 from ravine.engine.ranks import launcher
 from ravine.engine.ranks.batch_norm import SynchronizedStatistics
+from ravine.engine.ranks.connection import RanksLost, connect, groups_of_ranks, own_group
 from ravine.engine.ranks.forwarded import Call, ForwardedRecord, Unwritten, encode, perform
-from ravine.errors import InputError, RavineError, first_line
+from ravine.errors import RavineError, first_line
 from ravine.nn.randomized import drawing_part
 from ravine.optim.clipping import row_norms
 from ravine.recipe import Recipe
@@ -32,13 +31,6 @@ _T = TypeVar("_T")
 _calls = count()  # of training in this process: alike on all ranks
 Requests = Callable[[], Sequence[Any]]  # to a run, from outside: see rundir.requests
 Divided = tuple[Batch, Tensor | None]
-
-
-class RanksLost(RavineError):
-    """Other ranks have died or give no answer. torchrun starts all ranks again, and they go on from
-    the newest snapshot."""
-
-    exit_code = launcher.LOST
 
 
 class Ranks:
@@ -104,6 +96,11 @@ class Ranks:
         weights [P, B] by which the parts' mean losses add up to the batch's."""
         raise AssertionError("one process takes batches whole")
 
+    def total(self, batch: Batch, total: Callable[[Tensor], float]) -> float:
+        """What the mean over a batch divides by, by ``total`` of targets."""
+        # members with samples of their own share a step's sizes
+        return total(batch.y if batch.index.dim() == 1 else batch.y[0])
+
     def add(self, grad: Tensor, losses: Tensor) -> None:
         """Add up what the ranks have found for their parts, in place: grad [P, D] and losses [P]."""
 
@@ -122,13 +119,13 @@ class Joined(Ranks):
 
     def __init__(self, recipe: Recipe, programs: int):
         self.timeout = recipe.ranks.timeout
-        _connect(device(recipe.device), self.timeout)
+        connect(device(recipe.device), self.timeout)
         self.call = 0  # of training in this process
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.groups = _groups(recipe.ranks.rows, self.world, programs)
+        self.groups = groups_of_ranks(recipe.ranks.rows, self.world, programs)
         self.size = self.world // self.groups
         self.place, self.index = divmod(self.rank, self.size)  # of its group, and in it
-        self.group = _own_group(self.groups, self.size, self.timeout)
+        self.group = own_group(self.groups, self.size, self.timeout)
         self.leads, self.writes = self.index == 0, self.rank == 0
         self.calls: list[Call] = []  # of records, to be sent
         self.rundir: RunDir | None = None  # where this rank writes
@@ -281,20 +278,32 @@ class Joined(Ranks):
     def divided(
         self, batch: Batch, weight: Tensor | None, total: Callable[[Tensor], float], theta: Tensor
     ) -> Iterator[Divided]:
-        whole = len(batch.y)
+        whole = batch.size
         if whole < self.size:  # too few samples for all: each rank takes them, and one counts
             with self._passes():
                 yield batch, _weighted(weight, float(self.leads), len(theta), whole, theta)
             return
-        first, count = self._place(whole)
-        part = Batch(*(each[first : first + count] for each in (batch.x, batch.y, batch.index)))
-        share = total(part.y) / (total(batch.y) or 1.0)
-        weight = None if weight is None else weight[:, first : first + count]
+        first, count = self.part_of(whole)
+        part = batch
+        if batch.part is None:  # it was read whole
+            rows = slice(first, first + count)
+            part = Batch(batch.x[rows], batch.y[rows], batch.index[rows])
+            weight = None if weight is None else weight[:, rows]
+        share = total(part.y) / (self.total(batch, total) or 1.0)
         with drawing_part((first, count, whole)), self._statistics(), self._passes():
             yield part, _weighted(weight, share, len(theta), count, theta)
 
-    def _place(self, samples: int) -> tuple[int, int]:
-        """The first sample of this rank, and how many it takes: they differ by one at most."""
+    def total(self, batch: Batch, total: Callable[[Tensor], float]) -> float:
+        if batch.part is None:
+            return super().total(batch, total)
+        self._sum(found := torch.tensor(total(batch.y), dtype=torch.float64))
+        return float(found)
+
+    def part_of(self, samples: int) -> tuple[int, int]:
+        """The first sample of this rank, and how many it takes: they differ by one at most. Too few for
+        all are taken by each."""
+        if samples < self.size:
+            return 0, samples
         least, more = divmod(samples, self.size)
         return self.index * least + min(self.index, more), least + (self.index < more)
 
@@ -389,55 +398,3 @@ def joined(recipe: Recipe, programs: int = 1) -> Ranks:
     many groups of ranks, or among ``ranks.rows``.
     """
     return Joined(recipe, programs) if launcher.launched() else ALONE
-
-
-def _groups(wanted: int | None, world: int, programs: int) -> int:
-    """The groups of ranks: the more, the less traffic."""
-    possible = [n for n in range(1, world + 1) if world % n == 0]
-    if wanted is not None and wanted not in possible:
-        expected = f"a divisor of the {world} ranks"
-        raise InputError("ranks.rows", got=wanted, expected=expected)
-    return max(n for n in possible if n <= min(programs, wanted or world))
-
-
-def _own_group(groups: int, size: int, timeout: float) -> Any:
-    """The ranks that divide batches with this one; None for all."""
-    if groups == 1 or size == 1:
-        return None
-    limit, own = timedelta(seconds=timeout), None
-    for first in range(0, groups * size, size):  # every rank makes every group
-        made = dist.new_group(list(range(first, first + size)), timeout=limit)
-        own = made if first <= dist.get_rank() < first + size else own
-    return own
-
-
-def _connect(where: str, timeout: float) -> None:
-    """Join the other ranks: by NCCL where each has a GPU of its own, else by gloo."""
-    local, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    if where == "cuda":
-        torch.cuda.set_device(local % torch.cuda.device_count())
-    if dist.is_initialized():
-        return
-    own = where == "cuda" and dist.is_nccl_available() and here <= torch.cuda.device_count()
-    backend = "cpu:gloo,cuda:nccl" if own else "gloo"
-    limit = timedelta(seconds=timeout)
-    try:
-        dist.init_process_group(backend, timeout=limit, **_meeting_place(limit))
-    except RuntimeError as error:
-        raise RanksLost(
-            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: not all ranks have come "
-            f"within {timeout:g} s ({first_line(error)})"
-        ) from None
-
-
-def _meeting_place(limit: timedelta) -> dict[str, Any]:
-    """Where ranks find each other. The agent's store outlives them: it still holds the addresses of
-    those that have died, so that every attempt has keys of its own."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return {}
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=limit)
-    attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
-    found = dist.PrefixStore(f"ravine attempt {attempt}", store)
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return {"store": found, "rank": rank, "world_size": size}

@@ -330,8 +330,7 @@ class Stepper:
         if len(micro) == 1:
             return [1.0]
         loss = self.population.objectives[0].loss
-        # members with samples of their own share a step's sizes
-        totals = [loss.total(batch.y if batch.index.dim() == 1 else batch.y[0]) for batch in micro]
+        totals = [self.ranks.total(batch, loss.total) for batch in micro]
         whole = sum(totals)
         return [len(micro) * total / whole if whole else 1.0 for total in totals]
 
