@@ -68,3 +68,13 @@ class Order:
                 rows = torch.randperm(self.size, generator=generator)
             self._epoch, self._rows = key, rows.to(self.device)
         return self._rows
+
+
+def each_by_itself(take: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor) -> bool:
+    """Whether each row is the same without the others: found by taking the second half of these again.
+    Samples that are drawn, or collated with regard to others, are not."""
+    half = len(rows) // 2
+    return all(
+        a.shape[1:] == b.shape[1:] and torch.equal(a[half:].nan_to_num(), b.nan_to_num())
+        for a, b in zip(take(rows), take(rows[half:]), strict=True)
+    )

@@ -19,7 +19,7 @@ from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
-from ravine.data.order import Order, Place
+from ravine.data.order import Order, Place, each_by_itself
 from ravine.data.own_function import technique
 from ravine.data.parts import divide, is_set
 from ravine.data.preprocessing.preparation import Preparation, Prepare, refuse_several
@@ -252,7 +252,7 @@ class Pipeline:
         """Whether batches are read from files or a Dataset, each row by itself: not augmented."""
         train = self._parts["train"]
         alone = isinstance(train, Items) and not self.data.augment
-        return alone and train.reads_alone(self._order.rows(0))
+        return alone and each_by_itself(train.take, self._order.rows(0))
 
     def in_parts(self, place: Place) -> Pipeline:
         """The same data, of each of whose batches this process reads the part that ``place`` gives."""

@@ -87,16 +87,6 @@ class Items:
             x, y = x[: len(items)], y[: len(items)]
         return x, self.encode(y) if self.encode else y
 
-    def reads_alone(self, index: Tensor) -> bool:
-        """Whether each of these rows is the same without the others: found by reading the second half
-        of them again. Samples that are drawn, or collated with regard to others, are not."""
-        half = len(index) // 2
-        whole, part = self.take(index), self.take(index[half:])
-        return all(
-            a.shape[1:] == b.shape[1:] and torch.equal(a[half:].nan_to_num(), b.nan_to_num())
-            for a, b in zip(whole, part, strict=True)
-        )
-
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index in torch.arange(len(self)).split(_CHUNK_ROWS):
             yield self.take(index)
