@@ -163,8 +163,16 @@ def test_pictures_that_are_none(pictures):
 def test_other_sites_and_names_are_refused(table):
     here = client(table)
     body = {"rows": [{"age": 1}]}
-    strange = here.post("/predict", json=body, headers={"Origin": "https://evil.example"})
-    assert strange.status_code == 403
+    for site in (
+        "https://evil.example",
+        "http://testserver:3000",
+        "http://testserver.evil",
+        "null",
+    ):
+        strange = here.post("/predict", json=body, headers={"Origin": site})
+        assert strange.status_code == 403, site
+    plain = {"Origin": "null", "Content-Type": "text/plain"}  # as a form of another site may send
+    assert here.post("/predict", content=b'{"rows": [{}]}', headers=plain).status_code == 403
     assert here.post("/predict", json=body, headers={"Origin": "http://testserver"}).is_success
     assert here.get("/schema", headers={"Host": "evil.example"}).status_code == 400
     assert here.get("/predict").status_code == 405

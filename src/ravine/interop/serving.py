@@ -79,7 +79,7 @@ def application(run: Run, hosts: Sequence[str]) -> Starlette:
         return JSONResponse(plain(predictor.schema()), headers=_HEADERS)
 
     async def predict(request: Request) -> Response:
-        _check_origin(request, hosts)
+        _check_origin(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await _body(request)
         found = await run_in_threadpool(predictor.answer, kind, body)
@@ -113,11 +113,11 @@ class Refused(InputError):
         self.status = status
 
 
-def _check_origin(request: Request, hosts: Sequence[str]) -> None:
+def _check_origin(request: Request) -> None:
     """Pages of other sites may not ask in a person's name."""
     origin = request.headers.get("origin")
-    name = "" if origin is None else origin.partition("://")[2].rpartition(":")[0]
-    if origin is not None and name not in hosts and origin.partition("://")[2] not in hosts:
+    # the host has been checked; a page of another port is another program's
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise Refused(403, got=f"a page of {origin[:80]}", expected="the page of this server")
 
 
@@ -165,7 +165,7 @@ class Predictor:
         else:
             answer["targets"] = list(run.pipeline.preparation.facts.get("targets", ()))
         return {
-            "name": run.recipe.name,
+            "name": run.recipe.name if run.recipe.name != "untitled" else run.directory.name,
             "form": form,
             "request": {
                 "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -26,12 +26,21 @@ function show(found) {
   }
   if (found.continuation !== undefined) answer.append(make("pre", { textContent: found.continuation }));
   (found.predictions ?? []).slice(0, 20).forEach((value, row) => {
-    const told = typeof value === "object" ? JSON.stringify(value) : String(value);
-    answer.append(make("h2", { textContent: told }));
+    answer.append(make("h2", {}, ...named(value)));
     const each = found.probabilities?.[row];
     if (each && !Array.isArray(each)) answer.append(bars(each));
   });
   for (const text of found.warnings ?? []) answer.append(make("p", { className: "faint", textContent: text }));
+}
+
+// An answer: a class, or numbers with the names of what they are.
+function named(value) {
+  const targets = schema.answer.targets ?? [];
+  return [value].flat().flatMap((each, place) => {
+    const text = typeof each === "number" ? String(Number(each.toPrecision(6))) : String(each);
+    const note = targets[place] ? make("small", { textContent: `${targets[place]} ` }) : "";
+    return [place ? ", " : "", note, text];
+  });
 }
 
 function bars(each) {
@@ -49,7 +58,7 @@ function picture() {
   const image = make("img", { alt: "", hidden: true });
   const file = make("input", { type: "file", accept: "image/*", hidden: true });
   const text = make("span", { textContent: "Drop a picture here, or click to choose one" });
-  const drop = make("div", { id: "drop", tabIndex: 0 }, text, image, file);
+  const drop = make("div", { id: "drop", tabIndex: 0, role: "button" }, text, image, file);
   const take = (chosen) => {
     if (!chosen) return;
     if (image.src) URL.revokeObjectURL(image.src);
