@@ -51,6 +51,11 @@ audit: .venv/.dev
 	$(INSTALL) -e '.[audit]'
 	$(BIN)/python -m pip_audit --skip-editable
 
+# Every group of readers for five minutes; findings are kept in tests/safety/findings
+fuzz: .venv/.dev
+	$(INSTALL) -e '.[fuzz]'
+	for group in idx npz recipe csv image text weights json; do $(BIN)/python bench/fuzz.py $$group || exit 1; done
+
 # Mutation testing: a sample of changes to the code, each of which some test has to see. COUNT and SEED choose
 # another sample; the map of what each test touches is made once (about an hour), and again when tests change.
 COUNT ?= 300

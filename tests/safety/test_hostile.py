@@ -19,6 +19,7 @@ import hostile
 from ravine.app.cli import app
 from ravine.data.read import images
 from ravine.errors import InputError
+from ravine.storage.bounded import parse_json, read_text
 
 SECONDS = 20  # for one file; a sound reader takes milliseconds
 MEMORY = 400 << 20  # bytes that a bomb of a few MB may take
@@ -42,6 +43,7 @@ def reader(name: str):
         "idx": formats.idx_images,
         "npz": arrays,
         "recipe": Recipe.load,
+        "json": lambda path: parse_json(read_text(path), str(path)),
         "image": image,
         "weights": lambda path: weights.read_weights(str(path)),
     }
@@ -140,6 +142,28 @@ def test_damaged_files_are_read_or_refused(tmp_path):
     counts, wrong = tried(hostile.mutated(seeds, tmp_path / "changed", 340))
     assert not wrong, "\n".join(wrong)
     assert counts["refused"] > 100
+
+
+FINDINGS = sorted((Path(__file__).parent / "findings").glob("*-*"))
+
+
+ENDS = {"csv": "t.csv", "npz": "a.npz", "recipe": "r.toml", "image": "p.png", "idx": "i-idx3"}
+ENDS |= {"text": "t.txt", "weights": "w.safetensors", "json": "j.json"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_fuzzing_found_is_read_or_refused(tmp_path):
+    """Inputs that once were neither: kept by bench/fuzz.py under KIND-…"""
+    cases = []
+    for number, found in enumerate(FINDINGS):
+        kind = found.name.partition("-")[0]
+        place = tmp_path / str(number) / ENDS[kind]
+        place.parent.mkdir()
+        place.write_bytes(found.read_bytes())
+        cases.append((found.name, kind, place))
+    counts, wrong = tried(cases)
+    assert not wrong, "\n".join(wrong)
+    assert sum(counts.values()) == len(FINDINGS) > 2
 
 
 @pytest.mark.slow

@@ -21,11 +21,13 @@ from typer.testing import CliRunner
 import ravine
 from ravine.app.cli import app
 from ravine.engine import snapshot
-from ravine.engine.loop import loop
+from ravine.engine.loop import kept_weights, loop
 from ravine.errors import InputError, RavineError
 from ravine.rundir import RunDir, mark
 from ravine.rundir.measurements import Measurements
 from ravine.storage import files
+
+BROKEN = kept_weights.Weights.broken
 
 
 @pytest.fixture(scope="module")
@@ -486,3 +488,56 @@ def test_what_can_be_refused_is_refused_before_anything_is_made(tmp_path, monkey
     for word in words:
         assert word in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_an_interrupted_plan_is_not_shortened(tmp_path):
+    """Its schedule has counted on the steps it had."""
+    interrupted(tmp_path / "run", after=4)
+    before = read_all(tmp_path / "run")
+    with pytest.raises(InputError, match=r"--after: got '2ep'; expected no earlier end than"):
+        ravine.resume(tmp_path / "run", after="2ep", quiet=True)
+    assert read_all(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_directory_that_is_gone_is_noticed_at_the_next_block(tmp_path, monkeypatch, how):
+    place, steps = tmp_path / "run", []
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
+
+    def gone(seen):
+        steps.append(seen["step"])
+        if len(steps) == 3:
+            if how == "deleted":
+                shutil.rmtree(place)
+            else:
+                place.rename(tmp_path / "elsewhere")
+            if how == "replaced":
+                shutil.copytree(tmp_path / "elsewhere", place)
+
+    with pytest.raises(RavineError, match="the run directory was deleted or moved"):
+        ravine.train(data="blobs", epochs=30, out=place, quiet=True, doctor=False, on_step=gone)
+    assert len(steps) <= 6
+    assert how == "replaced" or not place.exists()
+
+
+def test_an_average_that_broke_is_reported_once(tmp_path):
+    recipe = ravine.Recipe(
+        data={"source": "blobs", "batch": 64},
+        model="softmax",
+        stop={"after": "3ep"},
+        average={"ema": 0.9},
+    )
+
+    def broken(self, rows):
+        self.stepper.average[:, 0] = float("nan")
+        return BROKEN(self, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept_weights.Weights, "broken", broken)
+        with pytest.warns(UserWarning, match="the average of the weights has NaN or infinity"):
+            run = ravine.train(recipe, out=tmp_path / "run", quiet=True, doctor=False)
+    (event,) = run.events_of("average")
+    assert event["member"] == 0
+    assert "train without it" in event["text"]
+    whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
+    assert not whole.events_of("average")

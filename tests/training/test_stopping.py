@@ -304,8 +304,8 @@ def test_sigterm_leaves_a_run_that_goes_on_to_the_same_bits(tmp_path):
 
 
 def test_an_interrupted_run_takes_a_new_end(tmp_path):
-    cut, _ = interrupted(tmp_path, stop={"after": "99ep"})
-    with pytest.raises(InputError, match="expected an end after the"):
+    cut, _ = interrupted(tmp_path, stop={"after": "2ep"})
+    with pytest.raises(InputError, match="expected no earlier end than 2ep"):
         ravine.resume(cut, data=(X, Y), after="1it", quiet=True)
-    ended = ravine.resume(cut, data=(X, Y), after="2ep", quiet=True)[0]
-    assert ended.result["epochs"] == 2
+    ended = ravine.resume(cut, data=(X, Y), after="3ep", quiet=True)[0]
+    assert ended.result["epochs"] == 3

@@ -104,6 +104,7 @@ class DirectoryRecord:
         self, first_step: int, members: Sequence[int], losses: np.ndarray, norms: np.ndarray
     ) -> None:
         """Store the losses; of gradient norms a run directory holds the epochs' means."""
+        self.rundir.check_there()
         kept = losses.copy()
         self._store(lambda: self.rundir.add_steps(first_step, members, kept))
 

@@ -73,6 +73,8 @@ def continued(
     recipes = dict(zip(program.members, program.recipes, strict=True))
     live = set(program.members[: len(program.population)])
     begun: set[int] = set()
+    if after is not None:
+        _check_longer(program, recipes, rundir)
     for held, facts, final in _standing(program, recipes, live, rundir, after):
         members = list(facts["members"])
         # those that had not begun wait after the members that had
@@ -89,6 +91,22 @@ def continued(
         if final or after is not None:
             extend(loop)
         yield loop
+
+
+def _check_longer(program: Program, recipes: dict[int, Any], rundir: RunDir) -> None:
+    """A plan that was interrupted may become longer: its schedule has counted on the steps it had."""
+    for member in recipes:
+        old, new = rundir.recipes[member], recipes[member]
+        if rundir.result(member) is None:
+            calendar = Calendar(new, program.pipeline)
+            planned, wanted = (calendar.steps(r.stop.after) for r in (old, new))
+            if wanted < planned:
+                raise InputError(
+                    "--after",
+                    got=new.stop.after,
+                    expected=f"no earlier end than {old.stop.after}, for which the run was begun",
+                    repair=f"ravine resume {rundir.path} trains to that end; Ctrl-C stops it earlier",
+                )
 
 
 def _part(

@@ -7,6 +7,7 @@ One directory per ``train_many``: ``recipe.json`` (recipes, versions, machine), 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ravine.errors import InputError, first_line
+from ravine.errors import InputError, RavineError, first_line
 from ravine.machine import machine, versions
 from ravine.recipe import Recipe
 from ravine.rundir.contents import check_contents
@@ -48,6 +49,9 @@ class RunDir(Measurements):
         self, path: Path, about: dict[str, Any], database: sqlite3.Connection, made_here: bool
     ):
         super().__init__(path, database, len(about["recipes"]))
+        self._file = os.path.abspath(path / FILE)
+        found = os.stat(self._file)
+        self._identity = found.st_dev, found.st_ino
         self.made_here = made_here  # by this user on this machine
         self.recipes: list[Recipe] = [
             _recipe(*forms) for forms in zip(about["explicit"], about["recipes"], strict=True)
@@ -176,6 +180,20 @@ class RunDir(Measurements):
         if self._read("SELECT count(*) FROM results")[0][0] >= len(self.recipes):
             return "finished"
         return "running" if self._lock.taken else "interrupted"
+
+    def check_there(self) -> None:
+        """Refuse to go on where the directory was deleted, moved or replaced while this process writes it."""
+        try:
+            found = os.stat(self._file)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                return  # a disk that does not answer: whoever writes says so
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise RavineError(
+                f"{self.path}: the run directory was deleted or moved while it was written; training "
+                "ended here, and what was not copied before is lost"
+            )
 
     # --- places -----------------------------------------------------------------------------------
 

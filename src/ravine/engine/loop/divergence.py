@@ -8,6 +8,7 @@ which the clock decides, and the clock must not change a number.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,3 +161,16 @@ def record_frozen(
         text = f"frozen at step {step}: loss {loss:g}, gradient norm {norm:g}"
         data = {"loss": str(loss), "grad_norm": str(norm)}
         record.add_event(step, numbers[row], "frozen", text, data)
+
+
+def report_averages(record: Record, rows: Sequence[int], numbers: Sequence[int], step: int) -> None:
+    """Say of each of these rows, once, that the average it keeps is not finite any more."""
+    told = {event["member"] for event in record.events("average")} if rows else set()
+    for number in (numbers[row] for row in rows):
+        if number not in told:
+            text = (
+                f"the average of the weights has NaN or infinity from step {step} on, the weights "
+                "themselves have none: what is evaluated is the average; train without it"
+            )
+            record.add_event(step, number, "average", text)
+            warnings.warn(f"member {number}: {text}", stacklevel=2)

@@ -58,6 +58,14 @@ class Weights:
         ]
         return torch.where(torch.tensor(averages, device=theta.device)[:, None], average, theta)
 
+    def broken(self, rows: Sequence[int]) -> list[int]:
+        """Those of the rows whose average has NaN or infinity while their weights have none."""
+        if self.stepper.average is None:
+            return []
+        finite = [w.isfinite().all(1) for w in (self.population.theta, self.evaluated())]
+        bad = finite[0] & ~finite[1]
+        return [row for row in rows if bad[row]]
+
     def keep_best(self, rows: Sequence[int]) -> None:
         """Keep the weights that were just evaluated as the best of these members."""
         if self.best is None or not rows:

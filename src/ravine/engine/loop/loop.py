@@ -20,7 +20,7 @@ from ravine.engine.execution import pilot
 from ravine.engine.execution.device import kernel_threads
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.changes import KIND, Changes, answer
-from ravine.engine.loop.divergence import Rollback, record_frozen, skipped
+from ravine.engine.loop.divergence import Rollback, record_frozen, report_averages, skipped
 from ravine.engine.loop.epoch import EpochSteps, without_rest
 from ravine.engine.loop.evaluation import Evaluation
 from ravine.engine.loop.folds import training_data
@@ -254,6 +254,7 @@ class TrainingLoop:
             self.weights.average_epoch(averaged)
         rates = self.learning_rates(self.step - 1, self.step)[0][due]
         measured = self.evaluation.epoch(due, self._places(due), rates)
+        report_averages(self.record, self.weights.broken(due), self.members.numbers, self.step)
         # who is alive is noted first: a roll-back brings a member back to life
         alive = [bool(self.stepper.alive[row]) for row in due]
         self._observe(due, measured, alive)
