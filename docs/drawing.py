@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ravine.catalogue import Technique, make
+from ravine.gallery.drawing import in_both_themes
 from ravine.layout import Layout
 from ravine.nn.build import build
 from ravine.optim.descent import path
@@ -57,6 +58,14 @@ def save(technique: Technique, to: Path) -> None:
             figure.savefig(
                 to, dpi=96, metadata={"Date": None} if to.suffix == ".svg" else {"Software": None}
             )
+            follow_theme(to)
+
+
+def follow_theme(path: Path) -> None:
+    """A drawn SVG whose colours are those of the reader's theme, light or dark."""
+    if path.suffix == ".svg":
+        text = path.read_text(encoding="utf-8")
+        path.write_text(in_both_themes(text), encoding="utf-8")
 
 
 def panels(count: int = 2, size: tuple[float, float] = SIZE) -> tuple[Figure, list[Axes]]:
@@ -145,6 +154,7 @@ def picture(accuracies: list[np.ndarray], to: Path) -> None:
         course.set(xlabel="epoch", ylabel="validation accuracy in %", ylim=(80, 100.5))
         course.set_title(f"handwritten digits: {len(accuracies)} seeds, one population")
         figure.savefig(to, metadata={"Date": None})
+        follow_theme(to)
 
 
 # --- schedules ------------------------------------------------------------------------------------

@@ -3,11 +3,16 @@ and the first hour runs as it is written, in its order."""
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import re
 import subprocess
 import sys
+import threading
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -44,19 +49,114 @@ def test_the_api_page_has_every_public_name():
     assert named == set(ravine.__all__)
 
 
-def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built without a warning."""
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
     pytest.importorskip("mkdocstrings")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
     said = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert said.returncode == 0, said.stderr[-3000:]
-    assert (tmp_path / "search" / "search_index.json").is_file()
+    return place
+
+
+def test_the_site_fetches_nothing(site):
+    assert (site / "search" / "search_index.json").is_file()
     for place in ("index.html", "api.html", "catalogue/optimizer.html"):
-        text = (tmp_path / place).read_text(encoding="utf-8")
+        text = (site / place).read_text(encoding="utf-8")
         fetched = re.findall(
             r"""<(?:script|link|img)[^>]*(?:src|href)=["']?(https?://[^"' >]+)""", text
         )
         assert not [one for one in fetched if "canonical" not in one], place
-    assert "ravine.train" in (tmp_path / "api.html").read_text(encoding="utf-8")
+    assert "ravine.train" in (site / "api.html").read_text(encoding="utf-8")
+
+
+class Links(HTMLParser):
+    """What a page leads to, and what in it can be led to."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.links += [found[name] for name in ("href", "src") if found.get(name)]
+        self.anchors |= {found[name] for name in ("id", "name") if found.get(name)}
+
+
+def test_every_link_and_anchor_of_the_site_leads_somewhere(site):
+    pages = {
+        path: Links(path.read_text(encoding="utf-8"))
+        for path in site.rglob("*.html")
+        if path.name != "404.html"
+    }
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            where = urlsplit(link)
+            if where.scheme or where.netloc or link.startswith("//"):
+                continue
+            target = path if not where.path else (path.parent / unquote(where.path)).resolve()
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file():
+                broken.append(f"{path.name}: {link}")
+            elif where.fragment and target in pages:
+                known = pages[target].anchors
+                if unquote(where.fragment) not in known and not where.fragment.startswith("__"):
+                    broken.append(f"{path.name}: {link}")
+    assert len(pages) > 60
+    assert sorted(set(broken)) == []
+
+
+SEEN = ("index.html", "catalogue/optimizer.html", "studies/search.html", "api.html")
+# the theme's own: its search has no name, colours of code and of its foot are faint
+THEME = ("aria-dialog-name", "color-contrast", "scrollable-region-focusable")
+
+
+@pytest.fixture
+def address(site):
+    """The site, served: axe reads its style sheets."""
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SEEN, "first-hour.html", "gallery/index.html", "doctor.html"])
+def test_a_page_of_the_site_in_a_browser(address, name):
+    browsing = pytest.importorskip("browsing")
+    if browsing.BROWSER is None:
+        pytest.skip("no chromium on this machine")
+    page_at = f"{address}/{name}"
+    with browsing.launched() as browser:
+        for width, scheme in browsing.LOOKS:
+            with browsing.opened(browser, page_at, width, scheme) as page:
+                page.wait_for_timeout(300)
+                assert page.evaluate("document.documentElement.scrollWidth") == width
+        for scheme in ("light", "dark"):
+            with browsing.opened(browser, page_at, 1400, scheme) as page:
+                assert browsing.serious_faults(page, THEME) == []
+
+
+def test_figures_follow_the_theme():
+    """No white ground: of every drawn figure the colours are the reader's."""
+    figures = [*(ROOT / "docs").rglob("*.svg")]
+    assert len(figures) > 150
+    for figure in figures:
+        text = figure.read_text(encoding="utf-8")
+        assert "prefers-color-scheme" in text, figure.name
+        assert not re.search(r'<g id="patch_\d+">\s*<path d="[^"]*" style="fill: #ffffff"', text)

@@ -53,8 +53,8 @@ def opened(browser, address, width=1400, scheme="light"):
     page.goto(address)
     yield page
     page.close()
-    assert errors == []
-    assert outside == []
+    assert errors == [], errors
+    assert outside == [], outside
 
 
 def assert_fits(page, width):

@@ -50,6 +50,9 @@ _DARK = dict(
     )
 ) | {INK: "#e6e9ed", FAINT: "#98a2ae", GRID: "#2c323a"}
 
+# white patches without an outline: the grounds of a figure and of its axes
+_GROUND = re.compile(r'(<g id="patch_\d+">\s*<path d="[^"]*" style=")fill: #ffffff(?=")')
+
 
 def band(axes: Axes, x: Any, values: Any, label: str, i: int, **options: Any) -> None:
     """The mean of values [seeds, points] against x as line ``i``, and the range of the seeds."""
@@ -89,7 +92,9 @@ def in_both_themes(svg: str) -> str:
     True
     """
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    light, dark = "", ""
+    svg = _GROUND.sub(r"\1fill: none", svg).replace("#000000", INK)
+    svg = svg.replace("stroke: #ffffff", "stroke: var(--paper)")
+    light, dark = "--paper:#ffffff;", "--paper:#1b1f25;"
     for i, (colour, other) in enumerate(_DARK.items()):
         svg = svg.replace(colour, f"var(--c{i})")
         light, dark = f"{light}--c{i}:{colour};", f"{dark}--c{i}:{other};"
