@@ -4,6 +4,7 @@ recipes."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -343,15 +344,21 @@ def fields(
     part: BaseModel, prefix: str = "", inherited: bool = False
 ) -> Iterator[tuple[str, Any, bool]]:
     """(path, value, whether it may differ per member) of every field, leaves only."""
-    for name, field in type(part).model_fields.items():
+    for name, member in _members_fields(type(part), inherited):
         value, path = getattr(part, name), f"{prefix}{name}"
-        member = per_member(field, inherited)
         items = list(enumerate(value)) if isinstance(value, tuple) else [(None, value)]
         if any(isinstance(item, BaseModel) for _, item in items):
             for index, item in items:
                 yield from fields(item, f"{path}." if index is None else f"{path}.{index}.", member)
         else:
             yield path, value, member
+
+
+@functools.cache
+def _members_fields(kind: type[BaseModel], inherited: bool) -> list[tuple[str, bool]]:
+    """(name, whether it may differ per member) of the fields of a class: hashes of thousands of recipes
+    ask for them."""
+    return [(name, per_member(field, inherited)) for name, field in kind.model_fields.items()]
 
 
 def _digest(leaves: dict[str, Any]) -> str:
