@@ -880,7 +880,6 @@ BAD_FILES = {
         csv_file("a,b", ["1,2", "1,2,3"]),
         ["3 values in row 3", "2, as in"],
     ),
-    "column twice": ("csv:a.csv", csv_file("a,a", ["1,2"]), ["'a' twice"]),
     "csv that is none": ("csv:a.csv", file("a.csv", b"\xff\xfe\xfa" * 99), ["UTF-8"]),
     "infinite cell": (
         "csv:a.csv",
