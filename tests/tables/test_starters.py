@@ -172,6 +172,12 @@ def test_the_minutes_are_kept_within_a_tenth(minutes, spent, step, epoch_steps):
     assert 0.9 * 60 * minutes <= seconds <= 1.1 * 60 * minutes
 
 
+def test_a_plan_that_came_late_still_trains():
+    """Reading a long table on a busy machine may take all the minutes."""
+    found = plan(Draft(models=MODELS[:1]), [1.0], 100, 0.5, spent=60.0)
+    assert durations.steps(found.after, 100) >= 700
+
+
 def test_without_minutes_the_data_bound_the_plan():
     made = Draft(models=MODELS[:1], most_steps=1500)
     found = plan(made, [0.01], 10, None)

@@ -13,7 +13,7 @@ from ravine.starters.rules import Draft
 MINUTES = 3.0  # where none are given: as long as a coffee takes
 SHARE = 0.97  # of the time is for planning and training, less CLOSING
 CLOSING = 3.0  # seconds for what comes before and after: libraries, the doctor, the report
-
+LEAST_SHARE = 0.25  # of the time trains, however long reading and planning took
 FEW_EPOCHS = 10  # under which a whole epoch more or less is much of the time
 
 
@@ -49,7 +49,7 @@ def plan(
     if minutes is not None and not minutes > 0:
         raise InputError("minutes", got=minutes, expected="more than 0")
     whole = 60 * SHARE * (minutes or MINUTES)
-    seconds = max(whole - min(CLOSING, 0.1 * whole) - spent, 1.0)
+    seconds = max(whole - min(CLOSING, 0.1 * whole) - spent, LEAST_SHARE * whole)
     wanted = 2 * made.least_steps / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
     fit = seconds / costs[chosen]
