@@ -28,6 +28,31 @@ BLOBS = Recipe(
 )
 
 
+HINDERED = {
+    "noise in a layer": {"model.layers.0.std": 4.0},
+    "noise in weights": {"regularize.weight_noise": 5.0},
+}
+
+
+@pytest.mark.parametrize("name", HINDERED)
+def test_noise_that_drowns_what_is_learned_is_named(name):
+    layers = [{"kind": "gaussian_noise", "std": 0.0}, {"kind": "dense", "units": 16}, "relu"]
+    layers.append({"kind": "dense", "units": 3})
+    whole = BLOBS.edit(
+        {"model": {"kind": "layers", "layers": layers}, "data.preprocess": ["standardize"]}
+    )
+    assert examine(whole).verdict == "healthy"
+    found = examine(whole.edit(HINDERED[name]))
+    assert found.codes[0] == "over_regularised"
+    assert found.findings[0].advised[0]["edits"] == dict.fromkeys(HINDERED[name], 0.0)
+
+
+def test_mixed_labels_are_examined():
+    shapes = {"data": {"source": "digits", "batch": 64, "augment": [{"kind": "mixup"}]}}
+    recipe = Recipe(**shapes, model={"kind": "mlp", "hidden": [8]}, threads=1)
+    assert "not_shuffled" not in examine(recipe, steps=5).codes
+
+
 @pytest.fixture
 def made_up(monkeypatch):
     """A finding that exists in this test alone: one class, and no other line anywhere."""

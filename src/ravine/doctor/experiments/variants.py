@@ -73,13 +73,19 @@ class Setting:
         return self.recipe.edit({k: v for k, v in edits.items() if own or k != "data.batch"})
 
     def curves(
-        self, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf
+        self,
+        recipes: Sequence[Recipe],
+        steps: int,
+        seconds: float = math.inf,
+        *,
+        validation: bool = False,
     ) -> list[Curve]:
-        """The curves of recipes after so many steps, measured at the start and at the end."""
+        """The curves of recipes after so many steps, measured at the start and at the end; there on
+        validation samples too, where that is asked for."""
         experiment = Experiment(recipes, self.shared, steps=steps)
         experiment.measure()
         experiment.advance(steps, seconds=seconds)
-        experiment.measure()
+        experiment.measure(validation)
         return experiment.curves()
 
     def skill(self, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf) -> float:
@@ -111,7 +117,8 @@ def still_falls(course: Course) -> bool:
 
 
 def steps_first(setting: Setting, what_if: WhatIf, factor: float) -> WhatIf:
-    """A higher rate that helps a plan of few steps must also be ahead in a longer plan.
+    """A higher rate that helps a plan of few steps must also be ahead in a longer plan, and there on
+    validation samples as well: to learn the training samples by heart sooner is no help.
 
     Else, or where a longer plan cannot be afforded, the plan is too short: k times the rate for n
     steps is about the rate itself for k n steps.
@@ -124,11 +131,20 @@ def steps_first(setting: Setting, what_if: WhatIf, factor: float) -> WhatIf:
     if 2 * setting.expected(longer) <= setting.seconds:
         after = {"stop.after": f"{longer}it"}
         recipes = [setting.at_rate(1.0, after), setting.at_rate(factor, after)]
-        own, other = (curve.skill for curve in setting.curves(recipes, longer))
+        curves = setting.curves(recipes, longer, validation=True)
+        own, other = (curve.skill for curve in curves)
         compared = f"{longer} steps reach {percent(own)} with lr {lr:.3g}, {percent(other)} with lr {lr * factor:.3g}"
-        if own < FAR and other - limited(own) >= max(GAIN, (1 - own) / 3):
+        further = own < FAR and other - limited(own) >= max(GAIN, (1 - own) / 3)
+        if further and _held(curves[1]) >= _held(curves[0]):
             return replace(what_if, words=f"{what_if.words}; {compared}")
         words += f", and {compared}"
+        if further:
+            words += ", which is no better on validation samples"
     ends = Evidence("stop.after", f"the plan ends after {course.total} steps", 1.0)
     finding = TooFewEpochs.finding(ends, course.subject)
     return replace(what_if, finding=finding, words=words, first_tried=False)
+
+
+def _held(curve: Curve) -> float:
+    """The skill on validation samples; 0 where there are none."""
+    return curve.base.skill(curve.val_loss[-1]) if curve.val_loss else 0.0

@@ -38,6 +38,7 @@ FEW_RUNS = 8  # runs of the program's steps below which only a few variants can 
 AHEAD = 1.5  # rates up to so many times the rest of the plan stand for the plan itself
 RATES = (0.01, 0.1, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # multiples of the program's own
 UNMOVED = -0.05  # skill down to which a program is no worse than the constant predictor
+TAKEN = 0.75  # of the loss that augmentation leaves, which training without it must take away
 BEYOND = 1000.0  # multiple of a rate beyond the reach of the others
 
 
@@ -235,23 +236,27 @@ def gain_of(course: Course, curve: Curve, against: float) -> float:
 
 
 def _without_augmentation(setting: Setting, suspect: Finding, extent: Extent) -> WhatIf:
-    """With and without augmentation, both on samples as they are."""
+    """With and without augmentation, both on samples as they are; and on validation samples, for
+    which augmentation is meant."""
     recipe = setting.recipe
     recipes = [recipe, recipe.edit({"data.augment": []})]
     experiment = Experiment(recipes, setting.shared, steps=extent.steps)
     experiment.advance(extent.steps, seconds=extent.suspect_seconds)
     plain, skills = experiment.groups[-1], []
+    judged = [part for part in (plain.probe, plain.validation) if part is not None]
     for group in experiment.groups:
         (member,) = group.curves
         with group.objective(member) as objective:
-            skills.append(plain.base.skill(group.judge(objective, plain.probe)[0]))
-    own, without = skills
+            skills.append([plain.base.skill(group.judge(objective, part)[0]) for part in judged])
+    (own, *_), (without, *_) = skills
     words = (
         f"without it {extent.steps} steps {reach(without)} on samples as they are, with it "
         f"{percent(own)}"
     )
-    needed = max(0.15, (0.7 if setting.course.plain else 0.5) * without)
-    return WhatIf(suspect, without - limited(own), without, words, needed)
+    gain = min(b - limited(a) for a, b in zip(*skills, strict=True))
+    plain_needs = min(0.7 * without, TAKEN * (1 - own))
+    needed = max(0.15, plain_needs if setting.course.plain else 0.5 * without)
+    return WhatIf(suspect, gain, without, words, needed)
 
 
 # --- what is rarely suspected -------------------------------------------------------------------------

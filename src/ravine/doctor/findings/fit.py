@@ -34,17 +34,23 @@ HINT = 0.2  # strength of what only an experiment can judge
 class OverRegularised(Declaration):
     code = "over_regularised"
     rank = 190
-    title = "Penalties or dropout are too strong."
-    cause = "The penalties outweigh the data, or dropout leaves too little of the signal."
-    leads_to = "The weights are held near zero."
+    title = "Penalties, dropout or noise are too strong."
+    cause = "The penalties outweigh the data, or dropout and noise leave too little of the signal."
+    leads_to = "The weights are held near zero, or what they could use is drowned."
     consequences = ("underfitting", "stuck")
-    seen_by = "the same steps with weaker penalties and less dropout get much further."
-    what_to_do = "Smaller penalties, dropout of at most 0.5."
+    seen_by = (
+        "the same steps with weaker penalties, less dropout and no noise get much further: in layers, "
+        "in weights, against an adversary, or in labels (smoothing)."
+    )
+    what_to_do = "Smaller penalties, dropout of at most 0.5, less noise."
     kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
 
     PENALTY, RATE = 1e-3, 0.6  # from which an experiment is made
     STRONG_PENALTY, STRONG_RATE = 0.05, 0.8
     MILD = 0.2  # the dropout rate that is proposed
+    NOISE = 0.3  # standard deviation of a layer of noise, from which an experiment is made
+    SMOOTHING = 0.3  # of labels, likewise
+    STRONG_NOISE = (("std", 1.0), ("weight_noise", 0.1))
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -57,6 +63,30 @@ class OverRegularised(Declaration):
             text = f"the largest penalty is {penalty:g}, the largest dropout rate {rate:g}"
             strong = penalty >= cls.STRONG_PENALTY or rate >= cls.STRONG_RATE
             yield Evidence("penalties and dropout", text, 0.35 if strong else HINT)
+        elif noise := cls._noise(program.case):
+            listed = ", ".join(f"{path} = {value}" for path, value in noise.items())
+            strong = any(
+                value >= limit
+                for path, value in noise.items()
+                for end, limit in cls.STRONG_NOISE
+                if path.endswith(end)
+            )
+            yield Evidence("noise", f"training has {listed}", 0.35 if strong else HINT)
+
+    @classmethod
+    def _noise(cls, case: Case) -> dict[str, float]:
+        """What is added to signals, weights or labels, by its field."""
+        recipe, found = case.recipe, {}
+        for i, layer in enumerate(layers_of(recipe) or []):
+            if layer["kind"] == "gaussian_noise" and layer.get("std", 0.0) >= cls.NOISE:
+                found[f"model.layers.{i}.std"] = layer["std"]
+        for name in ("weight_noise", "adversarial"):
+            if value := getattr(recipe.regularize, name):
+                found[f"regularize.{name}"] = value
+        smoothing = recipe.loss.arguments.get("label_smoothing") or 0.0
+        if smoothing >= cls.SMOOTHING:
+            found["loss.label_smoothing"] = smoothing
+        return found
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
@@ -65,10 +95,11 @@ class OverRegularised(Declaration):
         if case.recipe.optimizer.arguments.get("weight_decay"):
             edits["optimizer.weight_decay"] = 0.0
         for i, layer in enumerate(layers_of(case.recipe) or []):
-            if layer["kind"] == "dropout":
+            if "dropout" in layer["kind"]:
                 edits[f"model.layers.{i}.rate"] = min(cls.MILD, layer.get("rate", 0.5))
+        edits |= dict.fromkeys(cls._noise(case), 0.0)
         if edits:
-            yield edits, "weaker penalties and less dropout"
+            yield edits, "weaker penalties, less dropout and noise"
 
 
 class AugmentationDestructive(Declaration):
@@ -80,7 +111,8 @@ class AugmentationDestructive(Declaration):
     consequences = ("underfitting",)
     seen_by = (
         "trained with and without augmentation, both judged on samples as they are: without it the "
-        "skill is over twice as high (over three times, where it learns all the same)."
+        "skill is over twice as high (where it learns all the same: over three times, or three quarters "
+        "of the loss that is left go), on validation samples too."
     )
     what_to_do = "Milder augmentation."
     kinds = frozenset({Kind.LIMIT, Kind.LEARNING})

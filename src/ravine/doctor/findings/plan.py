@@ -81,7 +81,9 @@ class BatchTooLarge(Declaration):
     @classmethod
     def text_of(cls, course: Course) -> str:
         """The evidence: how few steps the batch leaves."""
-        return f"batches of {course.recipe.data.batch} leave {course.total} steps in the whole plan"
+        batch = course.recipe.data.batch
+        size = "the whole training part" if batch == "full" else batch
+        return f"batches of {size} leave {course.total} steps in the whole plan"
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:

@@ -37,7 +37,9 @@ class NotShuffled(Declaration):
         if program.task == "sequence" or len(y) < cls.FEWEST:
             return
         if y.is_floating_point():
-            alike = _successive(y.double().reshape(len(y), -1), program.targets.double())
+            # mixed labels (mixup) are shares of classes; those of the training part are numbers of classes
+            every = program.targets if program.targets.is_floating_point() else y
+            alike = _successive(y.double().reshape(len(y), -1), every.double())
             text = f"in the order in which they come, successive targets correlate by {alike:.2f}"
         else:
             share = program.pipeline.class_counts().double().to(y.device)
