@@ -46,8 +46,13 @@ SEARCH = [
 def table(study: Path) -> str:
     """What a study found, without the places where it lies."""
     summary = json.loads((study / "summary.json").read_text(encoding="utf-8"))
-    own = {name: value for name, value in summary.items() if name != "seconds"}
-    return json.dumps(own).replace(str(study), "")
+    return json.dumps(without_times(summary)).replace(str(study), "")
+
+
+def without_times(found):
+    if isinstance(found, dict):
+        return {n: without_times(each) for n, each in found.items() if not n.startswith("seconds")}
+    return [without_times(each) for each in found] if isinstance(found, list) else found
 
 
 def check_same(one: Path, other: Path) -> None:
@@ -353,18 +358,41 @@ def wait_for(found, running: subprocess.Popen, seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
-def test_lottery_tickets_train_in_groups_as_in_one_process(tmp_path):
-    recipe = Recipe(
-        data={"source": "blobs"}, model={"kind": "mlp", "hidden": [8]}, stop={"after": "2ep"}
-    )
-    found = [
-        ravine.lottery(
-            recipe, rounds=1, seeds=2, group=1, workers=who, out=tmp_path / who, quiet=True
-        )
-        for who in ("here", "join")
-    ]
-    assert found[0]["table"] == found[1]["table"]
-    check_same(tmp_path / "here", tmp_path / "join")
+SMALL = Recipe(
+    data={"source": "blobs"}, model={"kind": "mlp", "hidden": [8]}, stop={"after": "2ep"}
+)
+
+
+def landscape(**how):
+    """Of a path: it is trained again, since the run keeps no weights on its way."""
+    place = how["out"].with_name("run")
+    if not place.exists():
+        ravine.train(SMALL, out=place, quiet=True, doctor=False)
+    run = Run(place)
+    del how["group"]  # of one run
+    return ravine.landscape(run, kind="path", points=3, samples=50, **how)
+
+
+def compare(**how):
+    return ravine.compare(SMALL, ["optimizer.lr=0.01,0.1"], seeds=2, **how)
+
+
+def ensemble(**how):
+    return ravine.ensemble(SMALL, members=2, method="bagging", **how)
+
+
+def lottery(**how):
+    return ravine.lottery(SMALL, rounds=1, seeds=2, **how)
+
+
+@pytest.mark.parametrize("study", [compare, ensemble, lottery, landscape])
+@pytest.mark.parametrize("who", ["join", pytest.param("ray", marks=pytest.mark.slow)])
+def test_every_study_is_that_of_one_process_whoever_trains_it(study, who, tmp_path):
+    if who == "ray":
+        pytest.importorskip("ray")
+    for each in ("here", who):
+        study(group=1, workers=each, out=tmp_path / each, quiet=True)
+    check_same(tmp_path / "here", tmp_path / who)
 
 
 def test_a_study_that_a_process_trains_alone_is_not_joined(alone):
