@@ -61,6 +61,18 @@ def test_a_killed_rank_of_a_sharded_network_changes_no_number(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_snapshots_of_a_sharded_network_hold_it_whole(before, after, whole, tmp_path):
+    assert train(tmp_path / "run", before, 1, seed=3, shard=True).returncode != 0
+    if after == 1:
+        ravine.resume(tmp_path / "run", quiet=True)
+    else:
+        done = torchrun("-m", "ravine", "resume", tmp_path / "run", "--quiet", ranks=after)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert_close(whole, tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_ten_deaths_in_one_run(whole, tmp_path):
     done = train(tmp_path / "run", 2, 10, seed=7, restarts=10)
     assert done.returncode == 0, done.stderr[-2000:]
