@@ -140,7 +140,15 @@ class Preparation:
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Preparation:
-        """What ``state`` gave."""
+        """What ``state`` gave.
+
+        Raises ValueError where the classes do not fit the outputs: files that were made up.
+        """
+        classes, outputs = facts["classes"], facts["outputs"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError("the names of classes are no texts")
+        if classes and len(classes) < max(2, outputs):
+            raise ValueError(f"{len(classes)} classes for {outputs} outputs")
         self = cls(
             facts["task"],
             tuple(facts["classes"]),
