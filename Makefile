@@ -23,7 +23,7 @@ test-slow: .venv/.dev
 test-all: .venv/.dev
 	$(PYTEST) -m "slow or not slow"
 
-promises: .venv/.dev # every matrix of docs/reliability.md, counted: an hour on two cores
+promises: .venv/.dev # every matrix of docs/reliability.md, counted: some hours of two cores
 	RAVINE_COUNTS=docs/reliability.json $(PYTEST) -m slow tests/promises
 	$(BIN)/python docs/build.py --pages
 

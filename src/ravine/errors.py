@@ -30,7 +30,7 @@ class InputError(RavineError, ValueError):
 
     def __str__(self) -> str:
         shown = f"got {_short(self.got)}" if self.got is not None else ""
-        wanted = f"expected {self.expected}" if self.expected else ""
+        wanted = f"expected {_cut(self.expected, 1500)}" if self.expected else ""
         text = "; ".join(part for part in (shown, wanted, _cut(self.repair, 1500)) if part)
         return f"{_cut(self.where, 300)}: {text}" if self.where else text
 

@@ -204,7 +204,7 @@ def test_programs_of_every_kind_resume_to_the_bit(tmp_path_factory, counted, par
     dropout, noise, averages, growing batch, plateau, roll-back, halving, width), ended after any step, once or
     twice, and resumed: losses, metrics, results, weights and slots are bit-equal to the uninterrupted run's.
 
-    Broken: a snapshot without the average's weights; the plateau's schedule not restored.
+    Broken: a snapshot without the average's weights (seen by the quick test of the same file).
     """
     tried = _tried(tmp_path_factory, 40, part)
     counted(EXACT, tried, tried)

@@ -22,6 +22,7 @@ from ravine.engine.programs import Program, program_of
 from ravine.errors import InputError, RavineError
 from ravine.nn.answers import Answers
 from ravine.rundir import RunDir, snapshot_step
+from ravine.rundir.contents import sound
 
 Loops = Callable[[Program], TrainingLoop]
 
@@ -69,7 +70,8 @@ def continued(
     # outputs are read as was decided when the run began
     stored = rundir.facts["programs"][program.number].get("answers")
     units = program.pipeline.target_units
-    answers = program.answers if stored is None else Answers.from_dict(stored, units)
+    with sound(rundir.path):
+        answers = program.answers if stored is None else Answers.from_dict(stored, units)
     recipes = dict(zip(program.members, program.recipes, strict=True))
     live = set(program.members[: len(program.population)])
     begun: set[int] = set()

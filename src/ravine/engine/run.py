@@ -28,6 +28,7 @@ from ravine.nn.decisions import Costs
 from ravine.nn.randomized import monte_carlo
 from ravine.nn.stack import example
 from ravine.registering import require
+from ravine.rundir.contents import sound
 
 if TYPE_CHECKING:
     import pandas
@@ -139,7 +140,8 @@ class Run(Stored):
         """What the network's outputs mean, as decided when the run was begun."""
         stored = self._rundir.facts["programs"][self._program].get("answers")
         if stored is not None:
-            return Answers.from_dict(stored, self.pipeline.target_units)
+            with sound(self.directory):
+                return Answers.from_dict(stored, self.pipeline.target_units)
         return self._derived_answers(self.model)
 
     def _derived_answers(self, model: nn.Module) -> Answers:

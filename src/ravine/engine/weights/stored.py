@@ -208,11 +208,12 @@ class Stored:
         arrays, facts = self._final
         row = facts["members"].index(self.member)
         prefix = "final_buffer/" if "final" in arrays else "buffer/"
-        buffers = {
-            name.removeprefix(prefix): values[row]
-            for name, values in arrays.items()
-            if name.startswith(prefix)
-        }
+        with sound(self.directory):
+            buffers = {
+                name.removeprefix(prefix): values[row]
+                for name, values in arrays.items()
+                if name.startswith(prefix)
+            }
         return with_weights(self._blank().to(self._dtype), self.theta, buffers, self._loss)
 
     def _loss(self) -> nn.Module:
