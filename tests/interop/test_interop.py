@@ -144,3 +144,41 @@ def test_tensorboard_logs(run, tmp_path):
         run.metrics["val_accuracy"].iloc[-1], rel=1e-6
     )
     assert found["values"] > len(run.metrics)
+
+
+RECURRENT = {
+    "both ways": {"kind": "lstm", "bidirectional": True, "layers": 2, "units": 6},
+    "one way": {"kind": "gru", "units": 6},
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        ("both ways", "torch"),
+        ("one way", "torch"),
+        pytest.param("both ways", "onnx", marks=pytest.mark.slow),
+    ],
+)
+def test_recurrent_networks_that_skip_padding_are_exported(case, form, tmp_path):
+    """What lies after a sequence's end changes nothing, in the program as in the network."""
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(1, 10, 160)
+    x = draw.integers(1, 12, (160, 9)) * (np.arange(9) < lengths[:, None])
+    run = ravine.train(
+        model=RECURRENT[case], data=(x, (x[:, 0] > 6).astype(int)), epochs=1,
+        quiet=True, doctor=False, out=tmp_path / "run",
+    )  # fmt: skip
+    expected, given = run.outputs(x[:100]).numpy(), run.pipeline.transform(x[:100])
+    if form == "torch":
+        export(run, out=tmp_path / "x.pt2")
+        program = torch.export.load(tmp_path / "x.pt2").module()
+        for rows in (slice(None), slice(1), slice(3, 50)):
+            found = program(given[rows]).detach().numpy()
+            np.testing.assert_allclose(found, expected[rows], atol=1e-5)
+    else:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        export(run, out=tmp_path / "x.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+        (found,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+        np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -29,6 +29,8 @@ from ravine.study.ensemble.study import Ensemble
 from ravine.study.ensemble.study import opened as open_model
 
 FORMS = ("safetensors", "torch", "onnx")
+_INSTEAD = "--out x.safetensors writes the weights; packed sequences are written as masks where "
+_INSTEAD += "torch.compiler.is_exporting()"
 ENDINGS = {".safetensors": "safetensors", ".pt2": "torch", ".onnx": "onnx"}
 
 
@@ -194,13 +196,15 @@ def _batched(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
 
 def _torch_program(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     try:
-        program = torch.export.export(model, inputs, dynamic_shapes=_batched(model, inputs))
+        with warnings.catch_warnings():  # of recurrent layers, that their weights are lists too
+            warnings.filterwarnings("ignore", message=".*assigned during export")
+            program = torch.export.export(model, inputs, dynamic_shapes=_batched(model, inputs))
     except Exception as error:  # whatever torch.export refuses in a person's module
         raise InputError(
             "--format",
             got="torch",
-            expected="a network that torch.export can trace",
-            repair=first_line(error),
+            expected="a network that torch.export can trace: nothing in it branches on its inputs",
+            repair=f"{_INSTEAD}; {first_line(error)}",
         ) from None
     draft = path.with_suffix(".draft.pt2")
     with warnings.catch_warnings():
@@ -244,6 +248,6 @@ def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
                 "--format",
                 got="onnx",
                 expected="a network that ONNX can express",
-                repair=first_line(error),
+                repair=f"{_INSTEAD}; {first_line(error)}",
             ) from None
     onnx.checker.check_model(onnx.load(str(path)))

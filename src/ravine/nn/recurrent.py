@@ -141,16 +141,22 @@ class Recurrent(nn.Module):
         self.last = last
 
     def to_ends(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """``forward(x, lengths)``; read in one direction alone it does not branch on the data, so
-        that a list of layers can be exported."""
-        if self.cells[0].bidirectional:
+        """``forward(x, lengths)`` without branching on the data, so that it can be exported; read both
+        ways it does so in an export alone, where each layer runs twice."""
+        both = self.cells[0].bidirectional
+        if both and not torch.compiler.is_exporting():
             return self(x, lengths)
         for i, cell in enumerate(self.cells):
-            x, _ = cell(self.drops[i - 1](x) if i > 0 else x)
+            x = self.drops[i - 1](x) if i > 0 else x
+            x = _both_ways(cell, x, lengths) if both else cell(x)[0]
         if not self.last:
             return x  # [B, T, units]; what lies after the end is not looked at
         ends = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
-        return x.gather(1, ends)[:, 0]
+        found = x.gather(1, ends)[:, 0]
+        if not both:
+            return found
+        units = self.cells[0].hidden_size
+        return torch.cat([found[:, :units], x[:, 0, units:]], 1)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         for i, cell in enumerate(self.cells):
@@ -161,6 +167,26 @@ class Recurrent(nn.Module):
             return x  # [B, T, units]
         hidden = state[0] if isinstance(state, tuple) else state  # [directions, B, units]
         return torch.cat(list(hidden), dim=1)
+
+
+def _both_ways(cell: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    """What a layer gives that is read both ways [B, T, 2 units]; right up to each sequence's end.
+
+    The way back begins at the last step: sequences are moved to the end, so that no padding is read
+    before it, and what was read is moved back.
+    """
+    steps = torch.arange(x.shape[1], device=x.device)[None]  # [1, T]
+    shift = x.shape[1] - lengths[:, None]  # [B, 1]
+    moved = _at(x, (steps - shift).clamp_min(0))
+    units = cell.hidden_size
+    back = cell(moved)[0][..., units:]
+    back = _at(back, (steps + shift).clamp_max(x.shape[1] - 1))
+    return torch.cat([cell(x)[0][..., :units], back], 2)
+
+
+def _at(x: Tensor, steps: Tensor) -> Tensor:
+    """x [B, T, F] at the steps [B, T] of each sequence."""
+    return x.gather(1, steps[..., None].expand(-1, -1, x.shape[2]))
 
 
 def _packed(cell: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -304,6 +304,8 @@ class SequenceClassifier(nn.Module):
         lengths = lengths_of(x, self.padding)
         if self.embedding is not None:
             x = self.embedding(x)
+        if torch.compiler.is_exporting():  # an export cannot ask how long the sequences are
+            return self.head(self.drop(self.recurrent.to_ends(x, lengths)))
         full = x.device.type == "meta" or bool((lengths == x.shape[1]).all())
         return self.head(self.drop(self.recurrent(x, None if full else lengths)))
 
