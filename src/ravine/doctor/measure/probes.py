@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ravine.engine.rows.objective import answer_in
 from ravine.nn.analysis.output_layer import last_weighted
 from ravine.nn.analysis.traits import Trait, flat_ends, observed_traits, traits
 
@@ -96,6 +97,7 @@ def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
 
     def run(network: nn.Module) -> tuple[Tensor, Tensor]:
         output = network(x)
+        output = answer_in(output) if isinstance(output, Mapping) else output
         return loss(output, y).mean(), output[0] if isinstance(output, tuple) else output
 
     return look_at(model, run, x.device)
