@@ -541,3 +541,13 @@ def test_an_average_that_broke_is_reported_once(tmp_path):
     assert "train without it" in event["text"]
     whole = ravine.train(recipe, out=tmp_path / "whole", quiet=True, doctor=False)
     assert not whole.events_of("average")
+
+
+def test_a_key_is_made_once_in_a_folder_that_is_there_already(tmp_path, monkeypatch):
+    monkeypatch.setattr(mark, "user_data_path", lambda name: tmp_path)
+    made = mark._key.__wrapped__()
+    assert len(made) == 32
+    assert mark._key.__wrapped__() == made
+    assert [path.name for path in tmp_path.iterdir()] == ["mark"]
+    if os.name != "nt":
+        assert (tmp_path / "mark").stat().st_mode & 0o077 == 0

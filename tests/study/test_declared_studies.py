@@ -185,6 +185,7 @@ def test_every_study_is_public_with_keywords_that_an_editor_completes(name):
         "search --members 1000000000",
         "lottery --rounds 1000000000",
         "train --seeds 1000000000",
+        "signals --depth 1000000000",
     ],
 )
 def test_a_slip_of_the_key_is_not_waited_for(line, tmp_path, monkeypatch):
@@ -192,5 +193,13 @@ def test_a_slip_of_the_key_is_not_waited_for(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = RUNNER.invoke(app, [*line.split(), "--set", "data.source=blobs", "--out", "there"])
     assert done.exit_code == 2
-    assert "10000" in done.output.replace(",", "")
+    assert re.search(r"(to|<=)\s*10000?\D", done.output)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_without_layers_to_follow_is_refused(tmp_path):
+    """That of tables: its layers hold several members, and take no other inputs than theirs."""
+    recipe = BLOBS.edit({"model": {"kind": "tabular", "members": 3}})
+    with pytest.raises(InputError, match="a network without layers whose signals are followed"):
+        ravine.signals(recipe, depth=0, samples=8, out=tmp_path / "there", quiet=True)
+    assert not (tmp_path / "there").exists()

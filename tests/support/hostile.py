@@ -353,6 +353,7 @@ def mutated(seeds: list[Case], folder: Path, count: int, seed: int = 0) -> Itera
 
 def sound(folder: Path) -> list[Case]:
     """One small sound file for each reader, to be changed."""
+    import pandas
     import torch
     from PIL import Image
     from safetensors.torch import save_file
@@ -376,6 +377,8 @@ def sound(folder: Path) -> list[Case]:
         "p.bmp": ("image", lambda p: Image.fromarray(draw.integers(0, 255, (9, 7), dtype=np.uint8)).save(p)),
         "p.webp": ("image", lambda p: Image.fromarray(draw.integers(0, 255, (9, 7, 3), dtype=np.uint8)).save(p)),
         "t.txt": ("text", lambda p: p.write_text("to be or not to be " * 20)),
+        "t.parquet": ("parquet", lambda p: pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "target": y}).to_parquet(p)),
+        "t.arrow": ("parquet", lambda p: pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "target": y}).to_feather(p, compression="uncompressed")),
         "w.safetensors": ("weights", lambda p: save_file({"a": torch.ones(3, 4)}, p)),
         "w.pt": ("weights", lambda p: torch.save({"a": torch.ones(3, 4)}, p)),
     }  # fmt: skip

@@ -37,6 +37,7 @@ MOST_TRAINED = 10_000  # recipes of a stage: a slip of the key is not waited for
 Trained = Annotated[int, Field(strict=True, ge=1, le=MOST_TRAINED)]
 Several = Annotated[int, Field(strict=True, ge=2)]
 SeveralTrained = Annotated[int, Field(strict=True, ge=2, le=MOST_TRAINED)]
+Depth = Annotated[int, Field(strict=True, ge=0, le=1000)]  # layers
 Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Split = Literal["train", "validation", "test"]
 

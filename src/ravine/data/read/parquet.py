@@ -26,6 +26,7 @@ from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
 from ravine.errors import InputError, unknown
+from ravine.storage.bounded import open_file
 
 ROWS = 4096  # that are decoded together
 _BUFFER = 1 << 18  # bytes of a column that are read at a time
@@ -264,6 +265,7 @@ class _opened:
         self.file = file
 
     def __enter__(self) -> _opened:
+        open_file(self.file).close()  # a pipe would be waited for
         # the other allocators reserve a gigabyte of addresses, which may be limited
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         try:
@@ -312,7 +314,7 @@ class _opened:
             for batch in several:
                 for start in range(0, batch.num_rows, rows):
                     yield batch.select(names).slice(start, rows)
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, OSError) as error:  # damaged pages are OSErrors
             expected = "a whole file"
             raise InputError(str(self.file), expected=expected, repair=str(error)) from None
 

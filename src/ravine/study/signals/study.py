@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import Whole, find, make, table
+from ravine.catalogue import find, make, table
 from ravine.data.pipeline import Pipeline
 from ravine.engine.programs import objective
 from ravine.errors import InputError, unknown
@@ -25,7 +25,7 @@ from ravine.study import measuring
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.signals.figures import page_of
-from ravine.study.signature import Names, Several
+from ravine.study.signature import Depth, Names, Several
 
 SATURATED = 0.02  # a derivative below this part of its largest value is saturated
 BINS = 41
@@ -55,7 +55,7 @@ def signals(
     *,
     initializers: Names = ("glorot_normal", "he_normal", "normal:0.01", "normal:0.3"),
     activations: Names = ("tanh", "relu", "sigmoid"),
-    depth: Whole = 10,
+    depth: Depth = 10,
     width: Several = 256,
     samples: Several = 256,
     **common: Unpack[Common],
@@ -230,7 +230,10 @@ def is_elementwise(module: nn.Module, x: Tensor) -> bool:
     kept = torch.rand(x.shape, generator=draw) < 0.5
     module = copy.deepcopy(module).double()
     with torch.no_grad():
-        y = module(x)
+        try:
+            y = module(x)
+        except RuntimeError:
+            return False  # it takes other inputs than it was seen to get, as layers of several members do
         if y.shape != x.shape or not torch.equal(module(x), y):
             return False  # it draws, or changes with each call
         # A kernel rounds the entries after its last full vector differently: so close, not equal.
@@ -368,6 +371,13 @@ def _offset(layer: LayerSignal) -> float:
 
 
 def _conclude(study: Study, found: list[dict[str, Any]]) -> Conclusion:
+    if not all(one["layers"] for one in found):
+        raise InputError(
+            "recipe",
+            got="a network without layers whose signals are followed",
+            expected="one with dense, convolutional or recurrent layers of the catalogue",
+            repair="--depth 10 follows a stack of dense layers on the same data",
+        )
     table = []
     for one in found:
         hidden = one["layers"][:-1] or one["layers"]
