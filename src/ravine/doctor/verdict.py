@@ -227,7 +227,9 @@ RULES = (
         lambda observed: observed.too_short and bool(observed.ended_falling),
         "sick",
         lambda observed: observed.ended_falling,
-        _few_steps,
+        lambda observed: (
+            f"the whole plan has {observed.seen.total} steps, and the loss still falls at its end"
+        ),
     ),
     Rule(
         lambda observed: observed.too_short,

@@ -25,7 +25,7 @@ class TooFewEpochs(Declaration):
         "the loss is still falling when the plan ends, on training and on validation samples; four "
         "times the plan takes away half of what is left."
     )
-    what_to_do = "Train longer, or with a higher rate."
+    what_to_do = "Train longer."
     kinds = frozenset({Kind.PLAN, Kind.LEARNING})
 
     STRENGTH = 0.62
