@@ -1,9 +1,10 @@
 """A cliff, and clipping.
 
-Claim: One step over a cliff throws plain descent far away, with the gradient clipped it stays; an exploding recurrent
-network that diverges trains once its gradient is clipped.
+Claim: One step over a cliff throws plain descent far away; with the gradient clipped it stays and arrives. The gradient
+through T steps of a linear recurrence grows as the T-th power of its largest eigenvalue. An exploding recurrent network
+is thrown to where it answers with a constant, and learns at the same rate once its gradient is clipped.
 
-To see it fail: ``SPECTRUM = 1.0``: recurrent weights that do not grow need no clipping.
+To see it fail: ``SPECTRUM = 0.9``: recurrent weights that shrink need no clipping.
 """
 
 import numpy as np
@@ -13,7 +14,8 @@ import ravine
 from ravine.gallery.drawing import COLOURS, DASHES, FAINT, band, log_axis, panels
 from ravine.optim.descent import path
 
-SPECTRUM, CLIP, TIMES = 1.4, 0.5, 30
+SPECTRUM, CLIP, TIMES, LENGTH = 1.3, 0.5, 30, 6
+SPECTRA = (0.8, 1.0, 1.3)
 
 
 def cliff(w):
@@ -33,20 +35,40 @@ def descend(start, clip, steps=600, lr=0.01):
     return path("sgd", gradient_at, start, steps, lr=lr)
 
 
+def growth(spectrum, seed, times, size=16):
+    """ln of the gradient's size at the first state through 1 ... T steps of a random matrix of this largest eigenvalue."""
+    random = np.random.default_rng(seed)
+    w = random.normal(size=(size, size))
+    w = torch.tensor(w * spectrum / np.abs(np.linalg.eigvals(w)).max())
+    first = torch.tensor(random.normal(size=size), requires_grad=True)
+    h, found = first, []
+    for _ in range(times):
+        h = w @ h
+        (g,) = torch.autograd.grad((h * torch.ones_like(h)).sum(), first, retain_graph=True)
+        found.append(float(g.norm().log()))
+    return found
+
+
 def draw(item):
     random = np.random.default_rng(0)
     starts = [
         (1.15 + 0.1 * random.random(), 0.05 * random.random()) for _ in range(item.size(20, 8))
     ]
     thrown = [float((descend(s, 1e30, 1)[1] - torch.tensor(s)).norm()) for s in starts]
-    item.claim("log10 of the first step's length, not clipped", np.log10(thrown), above=0.5)
-    item.claim(
-        "loss after 600 clipped steps",
-        [float(cliff(descend(s, CLIP)[-1])) for s in starts],
-        below=0.1,
-    )
+    item.claim("log10 of the first step's length, not clipped", np.log10(thrown), above=2)
+    ends = [float(cliff(descend(s, CLIP)[-1])) for s in starts]
+    item.claim("loss after 600 clipped steps", ends, below=0.1)
+    sizes = {r: np.array([growth(r, s, 60) for s in range(item.size(20, 10))]) for r in SPECTRA}
+    for r, found in sizes.items():
+        slopes = np.polyfit(np.arange(20, 60), found[:, 20:].T, 1)[0]
+        item.claim(
+            f"growth of ln |gradient| a step less ln {r}",
+            slopes - np.log(r),
+            above=-0.02,
+            below=0.02,
+        )
 
-    seeds = item.size(8, 4)
+    seeds = item.size(8, 5)
     recipe = ravine.Recipe(
         model={
             "layers": [
@@ -59,10 +81,10 @@ def draw(item):
                 {"kind": "dense", "units": 1},
             ]
         },
-        data={"source": {"kind": "adding", "length": 12, "samples": 1000}, "batch": 50},
-        optimizer={"kind": "sgd", "lr": 0.05},
+        data={"source": {"kind": "adding", "length": LENGTH, "samples": 1000}, "batch": 50},
+        optimizer={"kind": "momentum", "lr": 0.03},
         schedule="cosine",
-        stop={"after": f"{item.size(60, 40)}ep", "on_trouble": "report"},
+        stop={"after": "40ep", "on_trouble": "report"},
     )
     arms = {"not clipped": 0.0, "clipped at 1": 1.0}
     runs = ravine.train_many(
@@ -75,59 +97,43 @@ def draw(item):
         quiet=True,
     )
     losses = np.array([run.losses for run in runs]).reshape(2, seeds, -1)
-    last = np.nan_to_num(losses[..., -20:].mean(-1), nan=1e12).clip(max=1e12)  # [arms, S]
-    item.claim("log10 of the last loss, not clipped", np.log10(last[0]), above=2)
-    item.claim("last loss, clipped (always answering 1: 0.167)", last[1], below=0.3)
+    last = np.nan_to_num(losses[..., -20:].mean(-1), nan=1e12, posinf=1e12).clip(max=1e12)
+    item.claim("last loss, not clipped / always answering 1", 6 * last[0], above=0.9)
+    item.claim("the same, clipped", 6 * last[1], below=0.5)
 
-    figure, (plane, course) = panels(1, 2, 4.3, 3.4)
-    grid = np.stack(np.meshgrid(np.linspace(0.4, 1.4, 120), np.linspace(-0.3, 0.5, 120)), -1)
+    figure, (plane, power, course) = panels(1, 3, 3.6, 3.3)
+    grid = np.stack(np.meshgrid(np.linspace(0.9, 1.3, 120), np.linspace(-0.15, 0.2, 120)), -1)
     z = cliff(torch.tensor(grid)).numpy()
-    plane.contour(
-        grid[..., 0],
-        grid[..., 1],
-        z,
-        levels=np.geomspace(0.01, 1e9, 12),
-        colors=FAINT,
-        linewidths=0.5,
-    )
-    start = starts[0]
-    for i, (label, clip) in enumerate(
-        (("not clipped: one step leaves the picture", 1e30), (f"clipped at {CLIP}", CLIP))
-    ):
-        points = descend(start, clip)
-        plane.plot(
-            *points[: 2 if i == 0 else None].T,
-            color=COLOURS[1 - i],
-            ls=DASHES[i],
-            label=label,
-            marker="o",
-            ms=2,
-        )
+    levels = np.geomspace(0.01, 1e9, 12)
+    plane.contour(grid[..., 0], grid[..., 1], z, levels=levels, colors=FAINT, linewidths=0.5)
+    for i, (label, clip) in enumerate((("not clipped", 1e30), (f"clipped at {CLIP}", CLIP))):
+        points = descend(starts[0], clip)[: 2 if i == 0 else None].T
+        plane.plot(*points, color=COLOURS[1 - i], ls=DASHES[1 - i], label=label, marker="o", ms=2)
+    plane.plot(*starts[0], "*", color=COLOURS[3], ms=9, label="start")
     plane.set(
-        xlabel="weight",
-        ylabel="bias",
-        xlim=(0.4, 1.4),
-        ylim=(-0.3, 0.5),
+        xlabel="weight w",
+        ylabel="bias b",
+        xlim=(0.9, 1.3),
+        ylim=(-0.15, 0.2),
         title="a cliff: h = w h + b, 30 times",
     )
-    plane.legend(loc="upper right")
-    for i, label in enumerate(arms):
-        values = np.nan_to_num(losses[i], nan=1e12).clip(1e-3, 1e12)[
-            :, : losses.shape[-1] // 10 * 10
-        ]
-        band(
-            course,
-            10 * np.arange(values.shape[1] // 10),
-            values.reshape(seeds, -1, 10).mean(-1),
-            label,
-            1 - i,
-        )
-    log_axis(course, "y")
-    course.axhline(1 / 6, color=FAINT, ls=":", lw=1)
-    course.set(
-        xlabel="step",
-        ylabel="training loss",
-        title="adding task, a recurrent network that explodes",
+    plane.legend(loc="lower left")
+    for i, (r, found) in enumerate(sizes.items()):
+        band(power, np.arange(1, 61), np.exp(found), f"largest eigenvalue {r}", i)
+        power.plot(np.arange(1, 61), r ** np.arange(1.0, 61), color=FAINT, ls=":", lw=1)
+    log_axis(power, "y")
+    power.set(
+        xlabel="steps of time",
+        ylabel="size of the gradient",
+        title="linear recurrence; dots: powers",
     )
-    course.legend(loc="upper right", bbox_to_anchor=(1, 0.8))
+    power.legend()
+    for i, label in enumerate(arms):
+        values = np.nan_to_num(losses[i], nan=1e12, posinf=1e12).clip(1e-3, 1e12)
+        values = values[:, : losses.shape[-1] // 20 * 20].reshape(seeds, -1, 20).mean(-1)
+        band(course, 20 * np.arange(values.shape[1]), values, label, 1 - i)
+    log_axis(course, "y")
+    course.axhline(1 / 6, color=FAINT, ls=":", lw=1, label="always answering 1")
+    course.set(xlabel="step", ylabel="training loss", title="adding task, an exploding network")
+    course.legend(loc="center right")
     return figure

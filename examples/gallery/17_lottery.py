@@ -42,7 +42,7 @@ def draw(item):
     item.claim(
         f"ticket of {small} % of the weights minus the whole network, points",
         np.mean(by_arm["winning ticket"][small]) - np.array(dense),
-        above=-2.5,
+        above=-1.5,
     )
     for name in names:
         if name not in ("dense", "winning ticket"):

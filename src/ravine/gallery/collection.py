@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import shutil
 import time
@@ -92,7 +93,7 @@ def run(script: Script, out: Path, *, quick: bool = False, keep: bool = False) -
     runs = out / "runs" / script.path.stem
     shutil.rmtree(runs, ignore_errors=True)
     item = Item(runs, quick)
-    begun, error = time.perf_counter(), ""
+    begun, used, error = time.perf_counter(), _processor_seconds(), ""
     try:
         with style(), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # some runs diverge on purpose
@@ -115,8 +116,14 @@ def run(script: Script, out: Path, *, quick: bool = False, keep: bool = False) -
         "true": bool(item.numbers) and all(n.true for n in item.numbers) and not error,
         **({"error": error} if error else {}),
         "seconds": round(time.perf_counter() - begun, 1),
+        "processor_seconds": round(_processor_seconds() - used, 1),
         "figure": f"figures/{script.path.stem}.svg",
     }
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def run_all(
