@@ -1,4 +1,4 @@
-"""The straight line from a run's start to its end, and averages of the weights on the way.
+"""The line from a run's start to its end, and averages on the way.
 
 Claim: The loss falls all along the straight line from a network's first weights to its last, though the run did not go
 that way; at a constant high rate the average of the weights of the last epochs has a lower loss than the last weights.
