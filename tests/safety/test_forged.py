@@ -155,3 +155,13 @@ def test_errors_of_ones_own_code_pass_and_those_of_files_do_not(tmp_path):
         own()
     with pytest.raises(InputError, match=r"3: got .*do not fit together.*files\.py"):
         of_sound(files.new_file)(3)
+
+
+@pytest.mark.parametrize("command", ["show", "data"])
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, command):
+    (tmp_path / "file").write_text("mine")
+    subject = ["blobs"] if command == "data" else []
+    done = CliRunner().invoke(app, [command, *subject, "--out", str(tmp_path / "file")])
+    assert isinstance(done.exception, SystemExit), done.exc_info
+    assert "a file is there already" in done.output
+    assert (tmp_path / "file").read_text() == "mine"

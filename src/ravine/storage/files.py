@@ -63,6 +63,7 @@ _TROUBLES = {
     errno.EPERM: "no permission",
     errno.EMFILE: "too many open files",
     errno.ENOTDIR: "a file where a folder is needed",
+    errno.EEXIST: "a file is there already",
     errno.EISDIR: "a folder where a file is needed",
     errno.ENAMETOOLONG: "a name that is too long",
     errno.ENOENT: "a folder or a file is gone",
