@@ -1,8 +1,9 @@
 """PCA and ZCA of images.
 
 Claim: Half of the principal components of the digits hold over 95 % of their variance; whitening by PCA and by ZCA both
-take away every correlation, and of the two ZCA stays closer to the image, so that it can still be read. Components have
-no neighbours: on them a convolutional network makes more errors than on the images.
+take away every correlation, and of the two ZCA stays closer to the image, so that it can still be read. On components a
+convolutional network makes more errors than on the images; on ZCA's images too, so that lost neighbours are not the
+only reason.
 
 To see it fail: whiten with a large epsilon, ``EPSILON = 1000.0``: correlations stay.
 """
