@@ -425,6 +425,11 @@ def _lr_too_low() -> Iterator[Pair]:
         yield name, twin.edit({"optimizer.lr": 1e-5}), twin
 
 
+@plants("frozen_weights")
+def _frozen_weights() -> Iterator[Pair]:
+    return over(lambda p: {"start.freeze": ["*"]}, ANY)
+
+
 @plants("init_scale")
 def _init_scale() -> Iterator[Pair]:
     small = {"model.init": {"weights": {"kind": "normal", "std": 1e-4}}}

@@ -1,10 +1,10 @@
 """Batch normalisation, and group, layer and instance norm.
 
-Claim: Four sigmoid layers that hardly learn without it learn in a few epochs with batch norm. That batch norm loses to
-group norm with two samples a batch does not show at this size: in as many epochs every norm ends lower there, since
-small batches take more steps.
+Claim: Three sigmoid layers need fewer epochs with batch norm, and learn at more of the learning rates. That
+batch norm loses to group norm with two samples a batch does not show at this size: in as many epochs every norm ends
+lower there, since small batches take more steps.
 
-To see it fail: one hidden layer in place of four, ``DEPTH = 1``: little is left to gain.
+To see it fail: one hidden layer in place of three, ``DEPTH = 1``: little is left to gain.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ import ravine
 from ravine.gallery.drawing import COLOURS, DASHES, MARKERS, log_axis, panels
 
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
-DEPTH = 4
+DEPTH = 3
 BATCHES = (64, 8, 2)
 NORMS = ("batch_norm", "group_norm", "layer_norm", "instance_norm")
 
@@ -66,12 +66,11 @@ def draw(item):
     item.claim(
         "epochs to 90 %, without / with batch norm, each at its best rate", factor, above=1.2
     )
-    works = last.mean(-1) > 0.6 * last.max()
-    highest = [max(np.array(RATES)[works[n]], default=RATES[0]) for n in (0, 1)]
+    works = (last > 0.9 * last.max((0, 1))).sum(1)  # [2, S]: rates close to the best, of each seed
     item.claim(
-        "highest rate that reaches 60 % of the best accuracy, with / without",
-        highest[1] / highest[0],
-        above=0.9,
+        "rates of five within 10 % of the best accuracy, with minus without",
+        works[1] - works[0],
+        above=0.5,
     )
 
     small = ravine.Recipe(
@@ -123,7 +122,7 @@ def draw(item):
     rates.set(
         xlabel="learning rate",
         ylabel="validation accuracy in %",
-        title=f"four sigmoid layers, {epochs} epochs",
+        title=f"three sigmoid layers, {epochs} epochs",
     )
     rates.legend(loc="center left")
     course.set(xlabel="epoch", ylabel="validation accuracy in %", title="each at its best rate")

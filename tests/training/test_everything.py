@@ -116,7 +116,10 @@ SAID: dict[str, dict[str, Any]] = {
         "texts": {"path": "@texts", "length": 6, "buckets": 50},
         "shakespeare": {"length": 8},
     },
-    "metric": {"top_k": {"k": 2}},
+    "metric": {
+        "top_k": {"k": 2},
+        "mean_cost": {"costs": [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [4.0, 1.0, 0.0]]},
+    },
 }
 ON: dict[str, dict[str, str]] = {
     "layer": dict.fromkeys(

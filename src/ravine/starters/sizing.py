@@ -44,7 +44,7 @@ def plan(
     >>> made = Draft(models=[{"kind": "small"}, {"kind": "large"}], most_steps=4000)
     >>> found = plan(made, [0.3, 1.25], epoch_steps=20, minutes=None)
     >>> found.model["kind"], found.after
-    ('large', '129ep')
+    ('large', '137ep')
     """
     if minutes is not None and not minutes > 0:
         raise InputError("minutes", got=minutes, expected="more than 0")

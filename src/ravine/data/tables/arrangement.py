@@ -131,9 +131,11 @@ def is_header(rows: list[list[str]]) -> bool:
     return not any(count >= 0.9 * len(below) for count in alike)
 
 
-def end_of_table(data: bytes, separator: str, width: int) -> tuple[int, list[str]]:
+def end_of_table(
+    data: bytes, separator: str, width: int, *, empty: bool = True
+) -> tuple[int, list[str]]:
     """Where the rows of a table end in its file, and the lines below that say something: a row
-    that sums up, notes of one cell. Rows without any value are below it too.
+    that sums up, notes of one cell. Rows without any value are below it too, if ``empty``.
 
     >>> end_of_table(b"a;b;c\\nx;1;2\\ny;3;4\\nTotal;4;6\\n", ";", 3)
     (18, ['Total;4;6'])
@@ -142,23 +144,22 @@ def end_of_table(data: bytes, separator: str, width: int) -> tuple[int, list[str
     for _ in range(_MOST_BELOW):
         start = data.rfind(b"\n", 0, len(data[:end].rstrip(b"\r\n"))) + 1
         line = data[start:end].decode("utf-8", "ignore").strip("\r\n")
-        if start == 0 or not _is_below(line, separator, width, data):
+        says = bool(line.strip(separator + " "))
+        if start == 0 or not (_is_below(line, separator, width, data) if says else empty):
             break
-        if line.strip(separator + " "):
+        if says:
             below.append(line.strip())
         end = start
     return end, below[::-1]
 
 
 def _is_below(line: str, separator: str, width: int, data: bytes) -> bool:
-    """Whether a line is none of the table's rows: no value; one text alone, in three columns or more; or
+    """Whether a line that holds something is none of the table's rows: one text alone, in three columns or more; or
     a first value such as Total, which no other row has in its place."""
     if line.count('"') % 2 or len(line) > _LONGEST:
         return False  # the end of a cell with line breaks; no note
     cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     filled = [place for place, cell in enumerate(cells) if cell.strip()]
-    if not filled:
-        return True
     first = cells[filled[0]].strip()
     if len(filled) == 1:
         short = len(cells) == 1 or filled[0] == 0

@@ -102,7 +102,7 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
         data, found.separator = _tabs_for_spaces(data), "\t"
     if found.top or found.separator == "\t":
         sample = data[:_SNIFFED].decode("utf-8", "ignore")
-    data = _without_end(data, found.separator, sample, where)
+    data = _without_end(data, found.separator, sample, where, empty=not texts)
     sample = data[:_SNIFFED].decode("utf-8", "ignore")
     rows = _first_rows(sample, found.separator, where)
     if header is None:
@@ -137,10 +137,12 @@ def _decoded(data: bytes, where: str) -> tuple[bytes, str]:
     return (plain if b"\n" in plain else plain.replace(b"\r", b"\n")), encoding
 
 
-def _without_end(data: bytes, separator: str, sample: str, where: str) -> bytes:
-    """The table without lines below it, of which a warning tells."""
+def _without_end(data: bytes, separator: str, sample: str, where: str, *, empty: bool) -> bytes:
+    """The table without lines below it, of which a warning tells. ``empty``: without empty rows at its
+    end too; rows to predict keep them, each has its answer."""
     rows = rows_of(sample, separator, 3, whole=False)
-    end, below = end_of_table(data, separator, len(rows[-1]) if len(rows) > 1 else 0)
+    width = len(rows[-1]) if len(rows) > 1 else 0
+    end, below = end_of_table(data, separator, width, empty=empty)
     if below:
         shown = ", ".join(repr(line[:60]) for line in below[:3]) + (", …" if below[3:] else "")
         warnings.warn(f"{where}: left out, as no rows of the table: {shown}", stacklevel=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from typing import Any
@@ -57,6 +58,13 @@ def connect(where: str, timeout: float) -> None:
             f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: not all ranks have come "
             f"within {timeout:g} s ({first_line(error)})"
         ) from None
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Before the process ends: a group that still has threads then can abort it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _meeting_place(limit: timedelta) -> dict[str, Any]:
