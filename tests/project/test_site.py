@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow  # a minute; .ci/run runs it
 def test_the_first_hour_runs_as_written(tmp_path):
     page = (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")
     blocks = BLOCK.findall(page)

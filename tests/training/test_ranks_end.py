@@ -53,6 +53,7 @@ def test_a_killed_rank_changes_no_number(seed, whole, tmp_path):
     assert_same(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_killed_rank_of_a_sharded_network_changes_no_number(whole, tmp_path):
     done = train(tmp_path / "run", 2, 1, seed=3, restarts=1, shard=True)
     assert "exitcode: -9" in done.stderr
