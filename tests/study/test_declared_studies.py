@@ -203,3 +203,9 @@ def test_a_network_without_layers_to_follow_is_refused(tmp_path):
     with pytest.raises(InputError, match="a network without layers whose signals are followed"):
         ravine.signals(recipe, depth=0, samples=8, out=tmp_path / "there", quiet=True)
     assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("given", [(), (ravine.Recipe(), "houses.csv")])
+def test_a_call_without_its_subject_says_how_to_call(given):
+    with pytest.raises(InputError, match=r"recipe first, then options by name; call ravine.lr\("):
+        ravine.lr(*given)

@@ -93,17 +93,34 @@ def resume_study(
     return known[request["kind"]].function()(**subjects, **request["options"], **common)
 
 
+def _given(
+    declaration: StudySignature,
+    signature: inspect.Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a call gives, by name, with the defaults."""
+    where = f"{declaration.name}(…)"
+    for name in kwargs:
+        if name not in signature.parameters:
+            raise unknown(where, name, signature.parameters)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        first = declaration.subjects[0]
+        made = "run" if first.is_run else "ravine.Recipe(optimizer='adam')"
+        expected = f"{first.name} first, then options by name"
+        repair = f"call ravine.{declaration.name}({made}, …)"
+        raise InputError(where, got=str(error), expected=expected, repair=repair) from None
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
 def _conduct(
     function: Callable[..., Conclusion], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     declaration = declaration_of(function)
-    signature = _public(function)
-    for name in kwargs:
-        if name not in signature.parameters:
-            raise unknown(f"{declaration.name}(…)", name, signature.parameters)
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    given = dict(bound.arguments)
+    given = _given(declaration, _public(function), args, kwargs)
     common: Any = {name: given.pop(name) for name in Common.__annotations__}
     options = {
         name: option.checked(given.pop(name)) for name, option in declaration.options.items()
