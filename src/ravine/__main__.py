@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ravine.stop_signals import raised
@@ -20,8 +21,8 @@ def main() -> None:
 
             run()
     except KeyboardInterrupt:  # before there was a command
-        print("ravine: interrupted", file=sys.stderr)
-        sys.exit(1)
+        print("ravine: interrupted", file=sys.stderr, flush=True)
+        os._exit(1)  # Python would end by the signal where it interrupted code that an extension ran
 
 
 def _announce(given: list[str]) -> None:

@@ -69,9 +69,12 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def get(server, tmp_path):
-    """Fetch a path into an empty folder."""
+def get(server, tmp_path, monkeypatch):
+    """Fetch a path into an empty folder, without the proxy of the machine."""
     address, context = server
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
     def run(path, *, sha256=SHA256, limit=2_000_000):
         return fetch(

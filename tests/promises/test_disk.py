@@ -48,7 +48,6 @@ def test_a_few_of_each_matrix(tried):
         "kills:study:5:900",
         "power:one:9:41",
         "failing:one:7:140",
-        "races:one:1:150",
     ]
     for found in tried(*matrices):
         assert found["trials"]
@@ -106,7 +105,8 @@ def test_races_of_eight(tried, counted, subject, part):
     and without file operations that take up to 20 ms as over a network: one does it, the others are refused by a
     typed error or find it done, the lock of a killed writer holds nobody up, and the numbers are the same.
 
-    Broken: not yet; it has only been seen to pass.
+    Open: once, in some thirty races, two of those that went on with a killed run wrote at one time, and both
+    ended with an error; it did not come again in four repeats of that race, and its cause is not known.
     """
     (found,) = tried(f"races:{subject}:{part}:{ {'one': 12, 'four': 30, 'study': 30}[subject] }")
     counted(WRITER, found["trials"], found["passed"], found["wrong"])
