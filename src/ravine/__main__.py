@@ -22,7 +22,8 @@ def main() -> None:
             run()
     except KeyboardInterrupt:  # before there was a command
         print("ravine: interrupted", file=sys.stderr, flush=True)
-        os._exit(1)  # Python would end by the signal where it interrupted code that an extension ran
+        # by sys.exit Python would end by the signal, where that met code which an extension ran
+        os._exit(1)
 
 
 def _announce(given: list[str]) -> None:
