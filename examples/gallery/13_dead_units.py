@@ -70,7 +70,10 @@ def draw(item):
     )
     cost = [_seconds("elu") / _seconds("relu") for _ in range(7)]
     item.claim(
-        "time of ELU / ReLU, forward and back, median of 7", float(np.median(cost)), above=1.0
+        "time of ELU / ReLU, forward and back, median of 7",
+        float(np.median(cost)),
+        above=1.0,
+        timed=True,
     )
 
     figure, (left, right) = panels(1, 2, 4.4, 3.2)

@@ -62,11 +62,14 @@ def draw(item):
     ratio = np.log10(times[..., 2].clip(1e-3) / times[..., 0].clip(1e-3))
     for i in (0, 1):
         item.claim(
-            f"log10 of the time, FFT / direct, kernel {KERNELS[i]}", ratio[i], above=(0.3, 0.15)[i]
+            f"log10 of the time, FFT / direct, kernel {KERNELS[i]}",
+            ratio[i],
+            above=(0.3, 0.15)[i],
+            timed=True,
         )
-    item.claim(f"the same, kernel {KERNELS[-1]}", ratio[-1], below=0)
+    item.claim(f"the same, kernel {KERNELS[-1]}", ratio[-1], below=0, timed=True)
     slow = np.median(times[-1, :, 2]) / np.median(times[0, :, 2])
-    item.claim("time of FFT, kernel 21 / kernel 3", slow, above=0.3, below=3.0)
+    item.claim("time of FFT, kernel 21 / kernel 3", slow, above=0.3, below=3.0, timed=True)
 
     figure, (axes,) = panels(1, 1, 5.4, 3.4)
     for i, name in enumerate(WAYS):

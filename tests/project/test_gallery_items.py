@@ -54,6 +54,14 @@ def test_the_interval_is_students():
     assert item.numbers[0].high == pytest.approx(high)
 
 
+def test_a_time_is_judged_at_full_size_alone():
+    quick, full = Item(Path(), quick=True), Item(Path())
+    for item in (quick, full):
+        assert not item.claim("a ratio of times", 0.5, above=1, timed=True)
+    assert [quick.numbers[0].judged, full.numbers[0].judged] == [False, True]
+    assert quick.numbers[0].shown() == "0.5 > 1 (a time: not judged in quick mode)"
+
+
 def test_sizes_and_places(tmp_path):
     assert Item(tmp_path).size(10, 2) == 10
     assert Item(tmp_path, quick=True).size(10, 2) == 2
@@ -136,8 +144,17 @@ def test_items_run_and_the_others_go_on(folder, tmp_path):
     assert [i["name"] for i in stored["items"]] == ["item0", "item1", "item2"]
     assert stored["quick"] is True
     figures = {p.name for p in (tmp_path / "out" / "figures").iterdir()}
+    assert [i["quick"] for i in stored["items"]] == [True, False, True]
     assert figures == {f"0{i}_item{i - 1}.{e}" for i in (1, 2) for e in ("svg", "png", "gif")}
     assert not (tmp_path / "out" / "runs" / "01_item0").exists()
+
+
+def test_what_quick_sizes_do_not_show_is_run_at_full_size(folder, tmp_path):
+    path = folder / "02_item1.py"
+    path.write_text(path.read_text().replace("0.5", "item.size(3.0, 0.5)"))
+    result = CliRunner().invoke(app, ["gallery", "2", "--quick", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"2 item1 +true .* s, at full size", result.stderr)
 
 
 def test_the_command(folder, tmp_path):

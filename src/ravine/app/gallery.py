@@ -18,7 +18,11 @@ def gallery(
         typer.Argument(metavar="[NAME]...", help="Items by name or number; none: all."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The same claims on smaller sizes.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="The same claims on smaller sizes; what these do not show, at full size.",
+        ),
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Say what there is; run nothing.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Where figures and results.json go.")] = Path(
@@ -48,7 +52,8 @@ def gallery(
         raise InputError("--out", got=str(out), expected="a directory")
     results = []
     for found in run_all(names or (), out, quick=quick, keep=keep):
-        typer.echo(_line(found), err=True)
+        aside = ", at full size" if quick and not found["quick"] else ""
+        typer.echo(_line(found, aside), err=True)
         results.append(found)
     _table(results)
     print_json(json_, {"quick": quick, "out": str(out), "items": results})
@@ -57,13 +62,14 @@ def gallery(
         raise RavineError(f"not true here: {', '.join(false)}; the lines above say what was seen")
 
 
-def _line(found: dict[str, Any]) -> str:
-    """One item as it ends; of a false one, every number."""
-    head = f"{found['number']:2d} {found['name']:22s} {'true' if found['true'] else 'FALSE'} {found['seconds']:6.1f} s"
+def _line(found: dict[str, Any], aside: str) -> str:
+    """One item as it ends; of a false one, what is wrong."""
+    answer = "true" if found["true"] else "FALSE"
+    head = f"{found['number']:2d} {found['name']:22s} {answer:5s}{found['seconds']:6.1f} s{aside}"
     wrong = [
         n["text"] + f": {n['mean']:.4g} [{n['low']:.4g}, {n['high']:.4g}], not {n['rule']}"
         for n in found["numbers"]
-        if not n["true"]
+        if n["judged"] and not n["true"]
     ]
     return "\n   ".join([head, *wrong, *([found["error"]] if "error" in found else [])])
 
