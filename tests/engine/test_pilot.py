@@ -11,7 +11,7 @@ import torch
 import ravine
 from ravine import Recipe
 from ravine.data.pipeline import Pipeline
-from ravine.engine.execution import pilot, profile, timing
+from ravine.engine.execution import device, pilot, profile, timing
 from ravine.engine.execution.execution import Execution
 from ravine.engine.programs import populate
 
@@ -347,3 +347,13 @@ def test_the_least_of_turns_is_kept_and_the_first_warms_up():
         now[0] += next(seconds)
 
     assert profile.least({"work": work}, lambda: now[0]) == {"work": 2000.0}
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [("", True), ("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True)],
+)
+def test_a_limited_library_has_no_bfloat16(limit, found, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr(device, "machine", lambda: {"instructions": ["avx2", "avx512_bf16"]})
+    assert device.has_bfloat16("cpu") is found

@@ -48,10 +48,17 @@ def kernel_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+# limits of oneDNN under which it has no products in bfloat16
+_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
 def has_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for bfloat16: not that they are faster."""
+    """Whether the device has instructions for bfloat16, and the library may use them: not that
+    they are faster."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported()
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16:
+        return False  # its recurrent networks fail in bfloat16 then
     return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(machine()["instructions"]))
 
 
