@@ -57,6 +57,48 @@ def assert_same(one: Path, other: Path) -> None:
     assert unclocked[: len(a.recipes)] == unclocked[len(a.recipes) :]
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ravine.storage.locks import Lock
+lock = Lock(Path(sys.argv[1]))
+lock.take()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_that_another_process_writes_is_not_touched(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Crash):
+        train("digits", 1, run, crash_after=1)
+    files = {p: p.stat().st_mtime_ns for p in run.rglob("step-*/*")}
+    assert files
+    command = [sys.executable, "-c", HOLDER, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(ravine.InputError, match=f"wait for process {holder.pid}"):
+                ravine.resume(run, quiet=True)
+        finally:
+            holder.kill()
+    assert files == {p: p.stat().st_mtime_ns for p in run.rglob("step-*/*")}
+    with pytest.raises(ravine.InputError):
+        ravine.resume(run, after="-1ep", quiet=True)  # what is refused leaves the run to others
+    assert RunDir.open(run).state == "interrupted"
+    ravine.resume(run, quiet=True)
+
+
+def test_a_run_whose_recipes_changed_since_it_was_opened_is_not_written(tmp_path):
+    run = tmp_path / "run"
+    train("digits", 1, run)
+    stale = RunDir.open(run)
+    with RunDir.open(run) as other:
+        other.set_facts(note="extended")
+    with pytest.raises(ravine.InputError, match="run the command again"):
+        stale.begin_writing()
+
+
 @pytest.mark.parametrize("members", [1, 8])
 @pytest.mark.parametrize("program", crash.PROGRAMS)
 def test_resumed_in_the_middle_of_an_epoch(program, members, tmp_path):

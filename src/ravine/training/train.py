@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -269,31 +269,36 @@ def resume(
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
     check_given_again(recipes[0], module, data, directory)
     ranks = joined(recipes[0], len(groups_of(recipes, facts.get("group"))))
-    programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share), ranks)
-    halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
-    if ranks.leads:
-        check_taken_up(programs, rundir, ranks, record)
-    checkup = _examined(programs, module, rundir, ranks) if facts.get("doctor") else None
+    with ExitStack() as refused:
+        refused.callback(rundir.close)  # where it fails, another process may write
+        if ranks.writes and share is None and (after is not None or rundir.state != "finished"):
+            rundir.begin_writing()
+        programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share), ranks)
+        halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
+        if ranks.leads:
+            check_taken_up(programs, rundir, ranks, record)
+        checkup = _examined(programs, module, rundir, ranks) if facts.get("doctor") else None
 
-    def loop_of(program: Program) -> TrainingLoop:
-        return TrainingLoop(
-            divided(program, ranks),
-            record(program),
-            width=facts.get("width"),
-            halving=Halving(**halving) if halving else None,
-            trace=facts.get("trace", ()),
-            hooks=Hooks(on_epoch, on_step),
-            ranks=ranks,
-        )
+        def loop_of(program: Program) -> TrainingLoop:
+            return TrainingLoop(
+                divided(program, ranks),
+                record(program),
+                width=facts.get("width"),
+                halving=Halving(**halving) if halving else None,
+                trace=facts.get("trace", ()),
+                hooks=Hooks(on_epoch, on_step),
+                ranks=ranks,
+            )
 
-    each = (continued(program, rundir, data, loop_of, after=after) for program in programs)
-    loops = [loop for found in each for loop in found]
-    if ranks.writes and share is None:
-        _say_before(loops, rundir, data, quiet, ranks is ALONE and module is None)
-    ranks.meet(False)  # nothing is written before all ranks have read what they go on from
-    if ranks.writes and after is not None:
-        rundir.set_recipes(recipes)
-    _begin_again(loops, ranks, record)
+        each = (continued(program, rundir, data, loop_of, after=after) for program in programs)
+        loops = [loop for found in each for loop in found]
+        if ranks.writes and share is None:
+            _say_before(loops, rundir, data, quiet, ranks is ALONE and module is None)
+        ranks.meet(False)  # nothing is written before all ranks have read what they go on from
+        if ranks.writes and after is not None:
+            rundir.set_recipes(recipes)
+        _begin_again(loops, ranks, record)
+        refused.pop_all()
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
