@@ -70,6 +70,16 @@ def print_outcome(runs: list[Any], last: str = "", *, verbose: bool = False) -> 
         say(last)
 
 
+def say_finished(rundir: RunDir) -> None:
+    """That there was nothing to train, and how to go on."""
+    members = range(len(rundir.recipes))
+    steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in members)
+    say(
+        f"{rundir.path} is finished: it has taken all its {steps:,} steps, nothing was trained. "
+        f"To train on: ravine resume {rundir.path} --after END (such as 60ep)"
+    )
+
+
 def _also_measured(found: dict[str, Any], first: str) -> str:
     """The other final numbers on data that were not trained on."""
     names = [name for name in found if name.startswith(("test_", "val_"))]

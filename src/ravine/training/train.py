@@ -44,7 +44,7 @@ from ravine.starters.start import start_with
 from ravine.starters.written import Starter
 from ravine.terminal import say
 from ravine.training.following import Follows, followed
-from ravine.training.outcome import print_outcome
+from ravine.training.outcome import print_outcome, say_finished
 from ravine.training.repeated import say_level
 
 _P = ParamSpec("_P")
@@ -322,16 +322,7 @@ def _say_before(
         given = (rundir, rundir.recipes, None, data, (0).__eq__, ALONE)
         say_level(rundir, functools.partial(programs_of_stored, *given) if alone else None, quiet)
     elif not quiet:
-        _say_finished(rundir)
-
-
-def _say_finished(rundir: RunDir) -> None:
-    members = range(len(rundir.recipes))
-    steps = max((rundir.result(m) or {"steps": 0})["steps"] for m in members)
-    say(
-        f"{rundir.path} is finished: it has taken all its {steps:,} steps, nothing was trained. "
-        f"To train on: ravine resume {rundir.path} --after END (such as 60ep)"
-    )
+        say_finished(rundir)
 
 
 def _record_of(rundir: RunDir, ranks: Ranks, share: Share | None) -> RecordOf:
