@@ -95,8 +95,8 @@ def test_a_run_whose_recipes_changed_since_it_was_opened_is_not_written(tmp_path
     stale = RunDir.open(run)
     with RunDir.open(run) as other:
         other.set_facts(note="extended")
-    with pytest.raises(ravine.InputError, match="run the command again"):
-        stale.begin_writing()
+    with pytest.raises(ravine.InputError, match="run the command again"), stale.begins_to_write():
+        pass
 
 
 @pytest.mark.parametrize("members", [1, 8])

@@ -123,16 +123,22 @@ class RunDir(Measurements):
         for recipe in self.recipes:
             check_trust(self.path, self.made_here, recipe)
 
-    def begin_writing(self) -> None:
-        """Be the one process that writes the directory, until it is closed: before what is stored is
-        read to go on from, for another process may have gone on since.
+    @contextmanager
+    def begins_to_write(self) -> Iterator[None]:
+        """Be the one process that writes the directory, until it is closed, as it is where the block
+        fails: before what is stored is read to go on from, for another process may have gone on.
 
         Errors: another process writes it, or changed its recipes since it was opened.
         """
-        self._lock.take()
-        if _read_about(self.path)[0]["facts"] != self.facts:
-            expected = "a run that no other process changes meanwhile"
-            raise InputError(str(self.path), expected=expected, repair="run the command again")
+        try:
+            self._lock.take()
+            if _read_about(self.path)[0]["facts"] != self.facts:
+                expected = "a run that no other process changes meanwhile"
+                raise InputError(str(self.path), expected=expected, repair="run the command again")
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the files; the directory can be opened again at any time."""

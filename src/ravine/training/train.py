@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -269,10 +269,8 @@ def resume(
         recipes = [recipe.edit({"stop.after": after}) for recipe in recipes]
     check_given_again(recipes[0], module, data, directory)
     ranks = joined(recipes[0], len(groups_of(recipes, facts.get("group"))))
-    with ExitStack() as refused:
-        refused.callback(rundir.close)  # where it fails, another process may write
-        if ranks.writes and share is None and (after is not None or rundir.state != "finished"):
-            rundir.begin_writing()
+    alone = ranks.writes and share is None and (after is not None or rundir.state != "finished")
+    with rundir.begins_to_write() if alone else nullcontext():
         programs = programs_of_stored(rundir, recipes, module, data, _only(ranks, share), ranks)
         halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
         if ranks.leads:
@@ -298,7 +296,6 @@ def resume(
         if ranks.writes and after is not None:
             rundir.set_recipes(recipes)
         _begin_again(loops, ranks, record)
-        refused.pop_all()
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 
