@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
-import time
 import warnings
 
 import pytest
@@ -24,6 +18,7 @@ from ravine.app import cli
 from ravine.engine.loop.progress import Progress
 from ravine.terminal import Field, fitted, sparkline
 from ravine.training.progress_bar import Course
+from terminals import in_terminals
 
 SHORT = ["train", "--set", "model.kind=mlp", "--epochs", "12", "--set", "threads=1"]
 FIELD = (
@@ -32,33 +27,28 @@ FIELD = (
 )
 
 
-def in_terminal(columns, arguments, folder):
-    """What a command writes to a terminal that is so wide, and when it first wrote."""
-    process, screen = pty.fork()
-    if process == 0:
-        environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "CI")}
-        os.chdir(folder)
-        command = [sys.executable, "-m", "ravine", *arguments]
-        os.execvpe(sys.executable, command, environment | {"TERM": "xterm", "PYTHONUTF8": "1"})
-    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    began, first, written = time.monotonic(), math.inf, b""
-    while True:
-        try:
-            piece = os.read(screen, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not piece:
-            break
-        first = min(first, time.monotonic() - began)
-        written += piece
-    assert os.waitpid(process, 0)[1] == 0, written.decode()
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode())
-    return [line for line in re.split(r"[\r\n]+", plain) if line], first
+PICTURES = {
+    60: [*SHORT, "--out", "run"],
+    80: [*SHORT, "--out", "run"],
+    120: [*SHORT, "--seeds", "3", "--out", "run"],
+    "summary": ["summary", "--set", "threads=1"],
+    "findings": [*SHORT, "--set", "optimizer.lr=1e-7", "--epochs", "1", "--out", "run"],
+}
+
+
+@pytest.fixture(scope="module")
+def terminals(tmp_path_factory):
+    """What each of these commands writes to a terminal that is so wide, else to one of 60 columns."""
+    wanted = [
+        (name if isinstance(name, int) else 60, arguments, tmp_path_factory.mktemp(f"at{name}"))
+        for name, arguments in PICTURES.items()
+    ]
+    return {name: lines for name, (lines, _) in zip(PICTURES, in_terminals(wanted), strict=True)}
 
 
 @pytest.mark.parametrize(("columns", "seeds"), [(60, 1), (80, 1), (120, 3)])
-def test_a_terminal_shows_whole_fields_in_one_line(columns, seeds, tmp_path):
-    lines, _ = in_terminal(columns, [*SHORT, "--seeds", str(seeds), "--out", "run"], tmp_path)
+def test_a_terminal_shows_whole_fields_in_one_line(columns, seeds, terminals):
+    lines = terminals[columns]
     assert lines[0] == "loading PyTorch …"
     frames = [line for line in lines if line.startswith("epoch ")]
     assert len(frames) > 1
@@ -86,8 +76,8 @@ def test_something_is_said_before_anything_heavy_is_imported(tmp_path):
 
 
 def test_a_log_has_a_line_every_ten_per_cent(tmp_path):
-    command = [sys.executable, "-m", "ravine", *SHORT, "--epochs", "20", "--out", "run"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    said = CliRunner().invoke(cli.app, [*SHORT, "--epochs", "20", "--out", str(tmp_path / "run")])
+    assert said.exit_code == 0
     lines = [line for line in said.stderr.splitlines() if line.startswith("epoch ")]
     parts = [int(re.search(r"  (\d+) %", line)[1]) // 10 for line in lines]
     assert parts == sorted(set(parts))
@@ -194,14 +184,13 @@ def test_help_cuts_no_word(columns, monkeypatch, capsys):
         assert text in shown["train"]
 
 
-def test_tables_and_sentences_of_a_narrow_terminal_keep_words_whole(tmp_path):
-    lines, _ = in_terminal(60, ["summary", "--set", "threads=1"], tmp_path)
+def test_tables_and_sentences_of_a_narrow_terminal_keep_words_whole(terminals):
+    lines = terminals["summary"]
     assert all(cell_len(line) <= 60 for line in lines)
     text = "\n".join(lines)
     for whole in ("weights", "receptive", "1,179,648", "32×8×8", "BatchNorm2d", "trainable"):
         assert whole in text
-    arguments = ["train", "--set", "optimizer.lr=1e-7", "--epochs", "1", "--out", "run"]
-    lines, _ = in_terminal(60, [*arguments, "--set", "model.kind=mlp"], tmp_path)
+    lines = terminals["findings"]
     said = lines[next(i for i, line in enumerate(lines) if line.startswith("Test acc")) :]
     assert all(cell_len(line) <= 60 for line in said)
     words = set(" ".join(said).split())

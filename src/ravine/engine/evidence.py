@@ -3,18 +3,16 @@ report: confusion, best and worst samples, calibration, residuals, the layer tab
 
 from __future__ import annotations
 
-import base64
 import copy
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ravine.data.inspect import examples
+from ravine.data.inspect.thumbnails import picture
 from ravine.data.pipeline import Pipeline
 from ravine.data.tables.decisions import WIDE, places_of
 from ravine.engine.loop.loop import TrainingLoop
@@ -164,7 +162,7 @@ def _shown(
     for i in rows:
         one: dict[str, Any] = {"row": i, **said[i]}
         if view == "images":
-            one["picture"] = picture(x[i].numpy())
+            one["picture"] = picture(x[i].numpy(), _SIDE)
         elif view == "table":
             one["cells"] = _cells(pipeline, x[i])
         found.append(one)
@@ -186,23 +184,6 @@ def _cells(pipeline: Pipeline, row: Tensor) -> list[tuple[str, str]]:
     return [(column.name, column.cell(0)) for column in columns[:_COLUMNS]]
 
 
-def picture(pixels: np.ndarray) -> str:
-    """An image [C, H, W] or [H, W] as a data URL; between its least and largest value, bytes as they
-    are."""
-    image = pixels[None] if pixels.ndim == 2 else pixels
-    low, high = float(image.min()), float(image.max())
-    if image.dtype != np.uint8:
-        low, high = (0.0, 255.0) if low >= 0 and 16 < high <= 255 else (low, high)
-        image = ((image - low) / max(high - low, 1e-12) * 255).clip(0, 255).astype(np.uint8)
-    made = (
-        Image.fromarray(image[0]) if len(image) != 3 else Image.fromarray(image.transpose(1, 2, 0))
-    )
-    made.thumbnail((_SIDE, _SIDE))
-    held = io.BytesIO()
-    made.save(held, "PNG")
-    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
-
-
 def _layers(run: Run, pipeline: Pipeline) -> dict[str, Any]:
     return summarise(run.copy_model(), pipeline.input_shape, vocabulary=pipeline.vocabulary)
 
@@ -220,6 +201,7 @@ def _data(pipeline: Pipeline) -> dict[str, Any]:
     if examples.view_of(pipeline) == "images":
         groups = examples.by_class(pipeline, 4, 12)
         found["pictures"] = [
-            {"class": group.title, "pictures": [picture(x) for x in group.x]} for group in groups
+            {"class": group.title, "pictures": [picture(x, _SIDE) for x in group.x]}
+            for group in groups
         ]
     return found

@@ -97,6 +97,46 @@ def layer_records(run: RunDir, member: int = 0, most: int = 24) -> list[dict[str
     return [records[i] for i in at] if many else records
 
 
+def sample_records(run: RunDir, member: int = 0) -> dict[str, Any]:
+    """What was answered for a few samples over training, of this member, or of the first that was
+    looked at: ``pictures`` of the samples, and ``records``. What has another form is passed over."""
+    found = [event for event in run.events("samples") if _is_answers(event["data"])]
+    members = {event["member"] for event in found}
+    chosen = member if member in members else min(members, default=0)
+    own = [event for event in found if event["member"] == chosen]
+    pictures = next((e["data"]["pictures"] for e in own if _are_pictures(e["data"])), [])
+    records = [
+        {"step": e["step"], **{name: e["data"][name] for name in ("epoch", "samples")}}
+        for e in own
+        if len(e["data"]["samples"]) == len(pictures)
+    ]
+    return {"pictures": pictures, "records": records}
+
+
+def _are_pictures(data: Mapping[str, Any]) -> bool:
+    found = data.get("pictures")
+    form = r"data:image/png;base64,[A-Za-z0-9+/=]+"
+    return isinstance(found, list) and all(
+        isinstance(one, str) and re.fullmatch(form, one) for one in found
+    )
+
+
+def _is_answers(data: Any) -> bool:
+    samples = data.get("samples") if isinstance(data, Mapping) else None
+    return (
+        isinstance(samples, list)
+        and bool(samples)
+        and isinstance(data.get("epoch"), int | float)
+        and all(
+            isinstance(one, Mapping)
+            and isinstance(one.get("truth"), str)
+            and isinstance(one.get("answer"), str)
+            and isinstance(one.get("sure", 0.0), int | float)
+            for one in samples
+        )
+    )
+
+
 def _is_record(data: Any) -> bool:
     layers = data.get("layers") if isinstance(data, Mapping) else None
     return (

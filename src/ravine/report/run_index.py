@@ -26,7 +26,7 @@ DEPTH = 4  # studies hold runs: so far below the directory they are looked for
 FRESH = 0.5  # seconds for which a list is not made again
 _LISTED = ("model.kind", "data.source.kind", "optimizer.kind", "optimizer.lr", "data.batch", "seed")
 _RUN = {"recipe.json", "metrics.sqlite"}
-_HIDDEN = ("layers", "finding", "execution")  # events that are shown elsewhere
+_HIDDEN = ("layers", "samples", "finding", "execution")  # events that are shown elsewhere
 
 
 class RunIndex:
@@ -187,6 +187,7 @@ def details(run: RunDir) -> dict[str, Any]:
             -20:
         ],
         "layers": overview.layer_records(run),
+        "samples": overview.sample_records(run),
         "rate": run.recipes[0].get("optimizer.lr"),
         "report": run.report_path.is_file(),
     }

@@ -43,10 +43,10 @@ def render(run: RunDir) -> str:
     """The report as HTML."""
     seen = overview.summarise(run)
     shown = (seen.best or {"member": 0})["member"]
-    hidden = ("finding", "execution", "layers")
+    hidden = ("finding", "execution", "layers", "samples")
     events = [event for event in run.events() if event["kind"] not in hidden]
     curves, evidence = _curves(run, seen), _evidence(run)
-    layers = overview.layer_records(run, shown)
+    layers, samples = overview.layer_records(run, shown), overview.sample_records(run, shown)
     return (
         _templates()
         .get_template("report.html")
@@ -66,7 +66,10 @@ def render(run: RunDir) -> str:
             ],
             evidence=evidence,
             layers=layers,
-            held=held({"curves": curves, "layers": layers, **_numbers_of(evidence)}),
+            samples=samples["records"],
+            held=held(
+                {"curves": curves, "layers": layers, "samples": samples, **_numbers_of(evidence)}
+            ),
             speed=_speed(run, seen),
             columns=overview.columns(seen) if len(seen.members) > 1 else [],
             executions=[_execution(event) for event in run.events("execution")],

@@ -12,6 +12,8 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine.loop.epoch import EpochSteps
 from ravine.engine.loop.folds import Folds
 from ravine.engine.loop.kept_weights import Final, Weights, held
+from ravine.engine.loop.record import Record
+from ravine.engine.loop.sample_records import SampleRecords
 from ravine.engine.loop.stopping import Stopping
 from ravine.engine.programs import Program
 from ravine.engine.ranks.ranks import ALONE, Ranks
@@ -29,6 +31,7 @@ class Evaluation:
     def __init__(
         self,
         program: Program,
+        record: Record,
         weights: Weights,
         epoch: EpochSteps,
         validates: bool,
@@ -43,6 +46,7 @@ class Evaluation:
             program.test,
         )
         self.weights, self.steps, self.validates = weights, epoch, validates
+        self.samples = SampleRecords(program, record)
         self.recipe = program.recipes[0]
         self.metrics = self._metrics(program.answers)
 
@@ -73,6 +77,7 @@ class Evaluation:
             # a running average is what would be used, so it is what is judged
             with held(self.population, self.weights.evaluated()):
                 columns |= self._split("validation", "val", rows)
+                self.samples.look(rows, places)
         return _by_row(places, columns)
 
     def final(

@@ -160,7 +160,7 @@ class LayerRecords:
         ]
         handles = [m.register_forward_hook(functools.partial(hook, name)) for name, m in leaves]
         try:
-            with _untouched(model, population.device), evaluation([model]):
+            with untouched(model, population.device), evaluation([model]):
                 population.call(model, self._x)
         finally:
             for handle in handles:
@@ -169,8 +169,8 @@ class LayerRecords:
 
 
 @contextmanager
-def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Buffers and the random state are afterwards what they were."""
+def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """A model that is only looked at: its buffers and the random state are afterwards what they were."""
     held = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()

@@ -106,11 +106,11 @@ class TrainingLoop:
         self.changes = Changes(program.number, record.events(KIND))
         depends = halving is not None or any(map(depends_on_validation, program.recipes))
         validates = self.pipeline.has("validation") and (depends or not sparing)
-        self.evaluation = Evaluation(program, self.weights, self.epoch, validates, ranks, data)
+        measured = (self.weights, self.epoch, validates, ranks, data)
+        self.evaluation = Evaluation(program, record, *measured)
         self.trace = {self.calendar.steps(place, longest) for place in trace}
         self.layers = LayerRecords(program, record, self.calendar, self.members)
-        self.step = 0
-        self.over = False  # every member has ended
+        self.step, self.over = 0, False  # over: every member has ended
         self._begun = False
         self._rate = 0.0  # steps per second
         self._seconds_before = 0.0  # of what a snapshot continues

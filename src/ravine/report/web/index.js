@@ -232,6 +232,8 @@ async function look_at() {
   $("happened").querySelector("ul").replaceChildren(...found.events.map((event) => make("li", {}, `step ${event.step.toLocaleString("en")}${event.member === null ? "" : `, member ${event.member}`}: ${event.text}`)));
   state.layers = found.layers;
   drawLayers(found.layers);
+  $("samples-shown").hidden = !found.samples.records.length;
+  RavineSamples.all($("samples"), { ...found.samples, id: run.id });
 }
 
 function drawLayers(records) {

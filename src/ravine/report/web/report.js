@@ -81,6 +81,7 @@
     holder.append(box);
   }
 
+  if (held.samples?.records.length) RavineSamples.all(document.getElementById("samples"), held.samples);
   if (held.layers?.length) RavineLayers.all(document.getElementById("layers"), held.layers);
   document.getElementById("smooth")?.addEventListener("input", curves);
   document.getElementById("log")?.addEventListener("change", curves);
