@@ -104,7 +104,7 @@ def sample_records(run: RunDir, member: int = 0) -> dict[str, Any]:
     members = {event["member"] for event in found}
     chosen = member if member in members else min(members, default=0)
     own = [event for event in found if event["member"] == chosen]
-    pictures = next((e["data"]["pictures"] for e in own if _are_pictures(e["data"])), [])
+    pictures: list[str] = next((e["data"]["pictures"] for e in own if _are_pictures(e["data"])), [])
     records = [
         {"step": e["step"], **{name: e["data"][name] for name in ("epoch", "samples")}}
         for e in own

@@ -97,7 +97,7 @@ class SampleRecords:
             return []
         if answers.kind == "numbers":
             values = answers.values(output).double().reshape(len(output), -1)[:, 0]
-            told = [{"answer": number(float(value))} for value in values]
+            told: list[dict[str, Any]] = [{"answer": number(float(value))} for value in values]
         else:
             p = answers.probabilities(output).double()
             p = torch.cat([1 - p, p], 1) if p.shape[1] == 1 else p  # [N, K]
