@@ -71,13 +71,14 @@ def draw(item):
         "spread of the adaptive rate, step 2 / step 100", float(spread[1] / spread[99]), above=5
     )
 
+    rates = item.size(LRS, LRS[::2])
     losses = np.array(
-        [_grid(seed, item) for seed in range(item.size(8, 5))]
+        [_grid(seed, item, rates) for seed in range(item.size(10, 12))]
     )  # [S, arms, lr, decay]
     moved = {}
     for a, (name, (_, decays)) in enumerate(ARMS.items()):
         moved[name] = [
-            np.polyfit(np.log10(LRS), best_decay(rows[a], decays), 1)[0] for rows in losses
+            np.polyfit(np.log10(rates), best_decay(rows[a], decays), 1)[0] for rows in losses
         ]
     text = "decades that the best decay moves in a decade of lr: "
     item.claim(text + "AdamW, decay alone", moved["AdamW, decay alone"], above=0.0)
@@ -104,10 +105,10 @@ def draw(item):
     )
     for a, (box, (name, (_, decays))) in enumerate(zip(axes[2:], ARMS.items(), strict=True)):
         box.pcolormesh(
-            LRS, decays, np.log(losses[:, a].mean(0)).T, cmap="viridis_r", shading="nearest"
+            rates, decays, np.log(losses[:, a].mean(0)).T, cmap="viridis_r", shading="nearest"
         )
         best = 10 ** np.mean([best_decay(rows[a], decays) for rows in losses], 0)
-        box.plot(LRS, best, "-o", color="white", ms=4)
+        box.plot(rates, best, "-o", color="white", ms=4)
         for axis in "xy":
             log_axis(box, axis)
         box.grid(False)
@@ -115,7 +116,7 @@ def draw(item):
     return figure
 
 
-def _grid(seed, item):
+def _grid(seed, item, rates):
     """Validation losses [arms, lr, decay] on one data set."""
     recipe = ravine.Recipe(
         model="linear",
@@ -128,8 +129,8 @@ def _grid(seed, item):
             {"optimizer": {**kind, "lr": float(lr), "weight_decay": float(decay)}, "seed": seed}
         )
         for kind, decays in ARMS.values()
-        for lr in LRS
+        for lr in rates
         for decay in decays
     ]
     runs = ravine.train_many(recipes, data=noisy(seed), out=item.out(f"grid{seed}"), quiet=True)
-    return np.array([run.result["val_loss"] for run in runs]).reshape(len(ARMS), len(LRS), -1)
+    return np.array([run.result["val_loss"] for run in runs]).reshape(len(ARMS), len(rates), -1)

@@ -25,7 +25,7 @@ SCHEDULES = {
 
 
 def draw(item):
-    seeds, epochs = item.size(8, 4), item.size(24, 16)
+    seeds, epochs = 8, item.size(24, 16)
     recipe = ravine.Recipe(
         model={"kind": "mlp", "hidden": [32]},
         data={

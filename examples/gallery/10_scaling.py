@@ -61,9 +61,9 @@ def draw(item):
     names = list(ARMS)
     for i in (1, 2, 3):
         item.claim(
-            f"steps to the target: {names[i - 1]} / {names[i]}",
-            steps[:, i - 1] / steps[:, i],
-            above=1.2,
+            f"log2 of the steps to the target, {names[i - 1]} / {names[i]}",
+            np.log2(steps[:, i - 1] / steps[:, i]),
+            above=0.5,
         )
     item.claim("condition number, whitened", condition[:, 3], below=1.1)
     images = load_digits().data.astype(np.float32)

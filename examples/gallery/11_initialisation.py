@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 import ravine
 from ravine.gallery.drawing import COLOURS, DASHES, MARKERS, log_axis, panels
 
-SHALLOW, DEEP = 20, 50
+SHALLOW, DEEP, STARTS = 20, 50, 5
 ARMS = {
     "small, tanh": ("tanh", {"kind": "normal", "std": 0.01}),
     "Xavier, tanh": ("tanh", {"kind": "glorot_normal"}),
@@ -32,11 +32,13 @@ def draw(item):
     starts = [
         still.edit({"model": _mlp(SHALLOW, *arm, width=128), "seed": s})
         for arm in ARMS.values()
-        for s in range(3)
+        for s in range(STARTS)
     ]
     runs = ravine.train_many(starts, out=item.out("starts"), quiet=True)
     images = load_digits().images[:256, None]
-    variances = np.array([_variances(run, images) for run in runs]).reshape(len(ARMS), 3, SHALLOW)
+    variances = np.array([_variances(run, images) for run in runs]).reshape(
+        len(ARMS), STARTS, SHALLOW
+    )
     seen = dict(zip(ARMS, variances, strict=True))  # {arm: [S, layers]}
     a_layer = {
         name: (found[:, SHALLOW - 1] / found[:, 0]) ** (1 / (SHALLOW - 1))
@@ -44,8 +46,8 @@ def draw(item):
     }
     item.claim("mean square kept a layer: small, tanh", a_layer["small, tanh"], below=0.1)
     item.claim("Xavier, tanh", a_layer["Xavier, tanh"], above=0.8, below=1.05)
-    item.claim("Xavier, ReLU", a_layer["Xavier, ReLU"], above=0.4, below=0.6)
-    item.claim("He, ReLU", a_layer["He, ReLU"], above=0.85, below=1.1)
+    item.claim("Xavier, ReLU", a_layer["Xavier, ReLU"], above=0.35, below=0.65)
+    item.claim("He, ReLU", a_layer["He, ReLU"], above=0.75, below=1.25)
 
     seeds, epochs = item.size(4, 3), item.size(20, 10)
     rates = (0.003, 0.01, 0.03)

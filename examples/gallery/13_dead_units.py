@@ -43,7 +43,7 @@ def draw(item):
     from sklearn.datasets import load_digits
 
     x = torch.tensor(load_digits().images[:, None], dtype=torch.float32)
-    seeds = item.size(8, 4)
+    seeds = item.size(8, 6)
     recipe = ravine.Recipe(
         data={"source": "digits", "batch": 64, "preprocess": ["standardize"]},
         optimizer={"kind": "adam", "lr": GOOD},
@@ -60,8 +60,8 @@ def draw(item):
     accuracy = 100 * np.array([run.result["test_accuracy"] for run in runs]).reshape(
         2, len(KINDS), seeds
     )
-    item.claim("dead ReLU units at the high rate, %", dead[1, 0], above=10)
-    item.claim("dead ReLU units at the good rate, %", dead[0, 0], below=10)
+    item.claim("dead ReLU units at the high rate, %", dead[1, 0], above=5)
+    item.claim("dead ReLU units at the good rate, %", dead[0, 0], below=2)
     item.claim("dead units of leaky and PReLU at the high rate, %", dead[1, 1:3].mean(0), below=1)
     item.claim(
         "largest difference of mean accuracies at the good rate, points",

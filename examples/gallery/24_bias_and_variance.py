@@ -18,7 +18,7 @@ FEW, HUMAN = 60, 0.02
 def draw(item):
     x, y = load_digits(return_X_y=True)
     x = x.astype(np.float32) / 16
-    seeds = item.size(5, 3)
+    seeds = item.size(8, 6)
     big = {"kind": "mlp", "hidden": [128]}
     weak = {
         "layers": [{"kind": "dense", "units": 1}, {"kind": "tanh"}, {"kind": "dense", "units": 10}]
@@ -53,7 +53,7 @@ def draw(item):
     names = list(situations)
     for i, (high, low) in {1: (bias, variance), 2: (variance, bias), 3: (bias, variance)}.items():
         item.claim(
-            f"{names[i]}: the larger part minus the other, points", high[i] - low[i], above=5
+            f"{names[i]}: the larger part minus the other, points", high[i] - low[i], above=4
         )
     item.claim("sound: the sum of both, points", bias[0] + variance[0], below=5)
 

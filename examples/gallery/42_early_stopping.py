@@ -30,22 +30,23 @@ def errors(seed):
 
 
 def draw(item):
-    found = [errors(seed) for seed in range(item.size(40, 20))]
+    found = [errors(seed) for seed in range(item.size(40, 30))]
     stopped, decayed = (np.array([one[k].min() for one in found]) for k in (0, 1))
     least = np.array([one[2] for one in found])
     item.claim(
-        "lowest error, stopped early / best L2 penalty", stopped / decayed, above=0.95, below=1.1
+        "lowest error, stopped early / best L2 penalty", stopped / decayed, above=0.9, below=1.1
     )
     item.claim("lowest error, stopped early / least squares", stopped / least, below=0.5)
-    item.claim("best step of descent", [one[0].argmin() for one in found], above=1, below=STEPS / 2)
+    steps = np.array([one[0].argmin() for one in found])
+    item.claim("log10 of the best step of descent", np.log10(steps), above=0.5, below=1.8)
 
     figure, (course, equal) = panels(1, 2, 4.2, 3.2)
     for i in range(5):
         label = {"label": "five regressions"} if i == 0 else {}
         course.plot(found[i][0], color=COLOURS[0], lw=1, **label)
-        best = found[i][0].argmin()
+        at = found[i][0].argmin()
         label = {"label": "the best step"} if i == 0 else {}
-        course.plot(best, found[i][0][best], "v", color=COLOURS[1], ms=6, **label)
+        course.plot(at, found[i][0][at], "v", color=COLOURS[1], ms=6, **label)
     course.set(
         xlabel="step of descent", ylabel="squared error of the weights", title="descent from zero"
     )

@@ -4,6 +4,7 @@ remembered."""
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -357,3 +358,17 @@ def test_a_limited_library_has_no_bfloat16(limit, found, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     monkeypatch.setattr(device, "machine", lambda: {"instructions": ["avx2", "avx512_bf16"]})
     assert device.has_bfloat16("cpu") is found
+
+
+def test_recurrent_layers_are_not_measured_in_bfloat16_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(profile, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(profile, "TURNS", 1)
+    monkeypatch.setattr(torch, "autocast", partial(_without_bfloat16, torch.autocast))
+    held = profile.SECTIONS["recurrent"]()
+    assert profile.Profile({"recurrent": held}).recurrent_gain(64) == 0
+    assert all("float32" in of and "bfloat16" not in of for of in held.values())
+
+
+def _without_bfloat16(autocast, device, dtype, enabled=True):
+    assert not enabled, "could not create a primitive"  # what such a processor answers
+    return autocast(device, dtype, enabled=False)

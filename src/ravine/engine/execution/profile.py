@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ravine.engine.execution import timing
-from ravine.engine.execution.device import kernel_threads
+from ravine.engine.execution.device import has_bfloat16, kernel_threads
 from ravine.version import VERSION
 
 GAIN = 1.1  # a choice that rounds more, or differs from the plain one, must be so much faster
@@ -75,8 +75,9 @@ class Profile:
         )
 
     def recurrent_gain(self, units: int) -> float:
+        """float32 over bfloat16 of a layer; 0 where the processor has no bfloat16."""
         held = self.sections["recurrent"][str(_nearest(units, _RECURRENT))]
-        return held["float32"] / held["bfloat16"]
+        return held["float32"] / held.get("bfloat16", math.inf)
 
     def parts_gain(self, units: int) -> float | None:
         """A batch on all threads together over its parts, a thread each; None where not measured."""
@@ -232,6 +233,7 @@ def _recurrent() -> Times:
             (str(units), name): partial(step, name == "bfloat16", slice(None))
             for units, step in steps.items()
             for name in _DTYPES
+            if name == "float32" or has_bfloat16("cpu")  # an error where it is missing
         }
         for (of, name), ms in _least_by(work).items():
             found[of][name] = ms
