@@ -112,7 +112,7 @@ REFUSALS = [
     ({"step": lambda model, batch: {"kl": model(batch.x)}}, "a dictionary with kl"),
     ({"step": lambda model, batch: model(batch.x)}, r"a loss of shape \(4, 3\) for 4 samples"),
     ({"step": lambda model, batch: {"loss": model(batch.x).sum(), "a": batch.x}}, "numbers beside"),
-    ({"step": lambda model, batch: model(batch.z)}, "where batch.x and batch.y are the samples"),
+    ({"step": lambda model, batch: model(batch.z)}, "batch.x and batch.y are the samples"),
     ({"step": lambda batch: 3.0}, r"a function of \(model, batch\)"),
     ({"step": plain, "hard_negatives": 0.5}, "do it in the step itself"),
     ({"step": plain, "class_weights": "balanced"}, "do it in the step itself"),

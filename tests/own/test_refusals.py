@@ -141,6 +141,10 @@ def quantised():
         return torch.ao.quantization.quantize_dynamic(net(), {nn.Linear}, dtype=torch.qint8)
 
 
+def accuracy(output, target, num_classes):
+    return float((output.argmax(1) == target).float().mean())
+
+
 def going_backwards(model, batch):
     loss = F.cross_entropy(model(batch.x), batch.y)
     loss.backward()
@@ -197,7 +201,23 @@ REFUSED = {
         r"f\(target, output.argmax\(1\)\)",
     ),
     "metrics by name": (lambda: {"metrics": {"mine": accuracy_score}}, r"metrics=\[f, g\]"),
-    "a tuple of outputs": (lambda: {"model": lambda: Own(lambda m, x: (m(x), x))}, "logits"),
+    "outputs without a tensor": (lambda: {"model": lambda: Own(lambda m, x: "x")}, "logits"),
+    "optimisers by part": (
+        lambda: {"optimizer": {"0": torch.optim.SGD, "2": torch.optim.Adam}},
+        r"lambda model: {'0': torch\.optim\.SGD\(model\.0\.parameters\(\)\)",
+    ),
+    "a metric called as one that is there": (
+        lambda: {"metrics": [functools.partial(accuracy, num_classes=2)]},
+        "def my_accuracy",
+    ),
+    "accuracy of numbers": (
+        lambda: {"data": (X, Y.float()), "metrics": ["accuracy"], "loss": "binary_cross_entropy"},
+        r"y\.long\(\)",
+    ),
+    "tensors beside the loss": (
+        lambda: {"step": lambda model, batch: {"loss": model(batch.x).mean(), "out": batch.x}},
+        r"\.mean\(\)",
+    ),
     "outputs of other rows": (
         lambda: {"model": lambda: Own(lambda m, x: m(x).mean(0, keepdim=True))},
         "keep the first axis",
@@ -240,10 +260,6 @@ REFUSED = {
     "classes as floats": (
         lambda: {"data": (X, Y.float()), "loss": nn.CrossEntropyLoss()},
         r"y\.long\(\)",
-    ),
-    "classes for one output": (
-        lambda: {"model": one, "loss": nn.BCEWithLogitsLoss(pos_weight=torch.tensor([3.0]))},
-        r"y\.float\(\)",
     ),
     "one label each for a loss of several": (
         lambda: {"data": (X, F.one_hot(Y, 2).float()), "loss": nn.BCEWithLogitsLoss()},

@@ -275,7 +275,7 @@ def enter(own: Own) -> OwnTechnique:
     """Put a person's object into the catalogue of this process."""
     common = COMMON.get(own.kind, Part).model_fields
     if own.name in table(own.kind) and own.kind == "metric":
-        repair = "give the function another name"
+        repair = f"give the function another name: def my_{own.name}(output, target): …"
         raise InputError("", got=own.name, expected="a new name", repair=repair)
     clash = [name for name in own.fields if name in common or name in ("kind", "code")]
     if own.contract and clash:

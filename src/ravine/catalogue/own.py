@@ -280,6 +280,11 @@ def _is_module(target: Any) -> bool:
 def in_place_of(kind: str, value: Any) -> str:
     """What to write instead of something that is no part."""
     if isinstance(value, dict) and any(map(callable, value.values())):
+        if kind == "optimizer":
+            each = ", ".join(
+                f"{name!r}: {_called(v)}(model.{name}.parameters())" for name, v in value.items()
+            )
+            return f"an optimiser for each part: optimizer=lambda model: {{{each}}}"
         return "a list of functions, each called by the name that def gives it: metrics=[f, g]"
     if kind == "loss" and isinstance(value, list | tuple):
         return 'several losses are one function, or loss={"kind": "multi_task", "losses": […]}'
@@ -289,6 +294,12 @@ def in_place_of(kind: str, value: Any) -> str:
             "before RavineClassifier in a Pipeline scikit-learn fits its own"
         )
     return ""
+
+
+def _called(value: Any) -> str:
+    """How a class or function is written in Python."""
+    torch_own = str(getattr(value, "__module__", "")).startswith("torch.optim")
+    return ("torch.optim." if torch_own else "") + name_of(value)
 
 
 def holds_optimizer(kind: str, value: Any) -> bool:

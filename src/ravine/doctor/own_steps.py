@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.data.objects.fields import Fields
+from ravine.data.objects.stream import seeded
 from ravine.data.source import Batch
 from ravine.doctor.declaration import Evidence, Kind
 from ravine.doctor.finding import SHOWN, Diagnosis, Finding
@@ -32,7 +32,7 @@ from ravine.engine.loop.calendar import plan_steps
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.record import Memory
 from ravine.engine.programs import Program
-from ravine.engine.rows.own_step import OwnStep, is_in_parts, losses_of, parts_of
+from ravine.engine.rows.own_step import OwnStep, SampleForm, is_in_parts, losses_of, parts_of
 from ravine.randomness import key
 from ravine.recipe import Recipe
 
@@ -53,7 +53,7 @@ class StepProbe:
     """A step of one's own, and the samples on which a network is looked at while it runs."""
 
     step: OwnStep
-    fields: Fields | None
+    form: SampleForm
     batch: Batch
 
     @classmethod
@@ -61,15 +61,15 @@ class StepProbe:
         """That of a program with a step of one's own."""
         first = program.population.objectives[0]
         assert first.own_step is not None
-        return cls(first.own_step, first.fields, probe_batch(program.pipeline, LOOKED_AT))
+        return cls(first.own_step, first.form, probe_batch(program.pipeline, LOOKED_AT))
 
     def look(self, model: nn.Module, y: Tensor | None = None) -> Seen:
         """What a probe sees in the layers while the step runs, perhaps with other targets."""
         batch = self.batch if y is None else Batch(self.batch.x, y, self.batch.index)
 
         def run(network: nn.Module) -> tuple[Tensor, Tensor]:
-            torch.manual_seed(key("step", 0))
-            value = self._loss(network, batch)
+            with seeded(key("step", 0)):
+                value = self._loss(network, batch)
             return value, value.reshape(1)
 
         seen = look_at(model, run, batch.x.device)
@@ -80,9 +80,9 @@ class StepProbe:
     def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """The loss of the batch; of a step in parts their sum."""
         if is_in_parts(self.step):
-            losses = [loss for _, _, loss in parts_of(self.step, network, batch, self.fields)]
+            losses = [loss for _, _, loss in parts_of(self.step, network, batch, self.form)]
             return sum(losses[1:], losses[0])
-        return losses_of(self.step, network, batch, self.fields)[0].mean()
+        return losses_of(self.step, network, batch, self.form)[0].mean()
 
     def uses_targets(self, model: nn.Module) -> bool:
         """Whether the step gives another loss for the same samples with each other's targets."""

@@ -18,11 +18,11 @@ from ravine.data.tables.decisions import WIDE, places_of
 from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.programs import Model
 from ravine.engine.rows.evaluate import evaluation
-from ravine.engine.rows.population import joined
 from ravine.engine.run import Run
 from ravine.engine.weights.stored import Opened
 from ravine.measures import number
 from ravine.nn.analysis.layer_table import summarise
+from ravine.nn.outputs import joined
 from ravine.report import overview
 from ravine.rundir import RunDir
 from ravine.storage.files import to_json, write_text
@@ -67,10 +67,10 @@ def gather(run: Run, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _outputs(run: Run, pipeline: Pipeline, split: str) -> tuple[Tensor, Tensor]:
-    outputs, targets = [], []
+    outputs, targets, heads = [], [], run.answers.kind == "heads"
     with evaluation([run.model]):
         for batch in pipeline.split(split, MOST):
-            outputs.append(joined(run.model(batch.x)).float().cpu())
+            outputs.append(joined(run.model(batch.x), heads=heads).float().cpu())
             targets.append(batch.y.cpu())
     return torch.cat(outputs), torch.cat(targets)
 

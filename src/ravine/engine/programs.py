@@ -18,7 +18,7 @@ from ravine.engine.execution.device import device, theta_dtype
 from ravine.engine.execution.execution import Execution
 from ravine.engine.given_model import check_model, copied
 from ravine.engine.rows.evaluate import evaluation
-from ravine.engine.rows.own_step import gives_loss, model_loss
+from ravine.engine.rows.own_step import SampleForm, gives_loss, model_loss
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import step_answers, validate
 from ravine.engine.weights import finetune
@@ -246,7 +246,7 @@ def populate(
 
 def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dtype) -> Objective:
     """A member's model and loss."""
-    facts = pipeline.preparation.facts
+    facts, always = pipeline.preparation.facts, recipe.step is None
     if module is None:
         model = build(
             fitted_model(recipe, pipeline.outputs),
@@ -260,13 +260,15 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
     elif isinstance(module, nn.Module):
         tokens = pipeline.vocabulary is not None
         own = copied(shaped(check_model(module), pipeline.input_shape, tokens))
-        model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
+        model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts, always=always)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(randomness.key(recipe.seed, "init"))
             tokens = pipeline.vocabulary is not None
             own = shaped(check_model(module()), pipeline.input_shape, tokens)
-            model = spread(fitted_module(seeded(own), recipe, pipeline.outputs), facts)
+            model = spread(
+                fitted_module(seeded(own), recipe, pipeline.outputs), facts, always=always
+            )
     finetune.load(model, recipe.start, recipe.model, pipeline.outputs)
     loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
     perturbed = recipe.regularize
@@ -277,12 +279,14 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
 def with_step(objective: Objective, recipe: Recipe, facts: Mapping[str, Any]) -> Objective:
     """The objective with the step of the recipe, or with the loss that a model gives itself; ``facts``
     are those of the data."""
-    if "fields" in facts:
-        objective.fields = Fields.from_dict(facts["fields"])
+    fields = Fields.from_dict(facts["fields"]) if "fields" in facts else None
+    objective.form = SampleForm(
+        fields, labelled=not facts.get("unlabelled"), one_each=bool(facts.get("one_each"))
+    )
     if recipe.step is not None:
         function = recipe.step.technique.function()
         objective.own_step = functools.partial(function, **recipe.step.arguments)
-    elif recipe.loss.kind == "auto" and gives_loss(objective.model, objective.fields):
+    elif recipe.loss.kind == "auto" and gives_loss(objective.model, fields):
         objective.own_step = model_loss
     return objective
 

@@ -18,13 +18,14 @@ from ravine.data.pipeline import Pipeline
 from ravine.engine.augmented import augmented_copy
 from ravine.engine.programs import class_counts, with_step
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
-from ravine.engine.rows.population import Objective, joined
+from ravine.engine.rows.population import Objective
 from ravine.engine.weights import finetune
 from ravine.engine.weights.stored import Stored, how_to_resume
 from ravine.errors import InputError, RavineError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 from ravine.nn.decisions import Costs
+from ravine.nn.outputs import joined
 from ravine.nn.randomized import monte_carlo
 from ravine.nn.stack import example
 from ravine.registering import require
@@ -75,7 +76,7 @@ class Run(Stored):
         with evaluation([self.model]):
             for batch in pipeline.split(split):
                 given.append(batch.y.reshape(-1).long().cpu())
-                found.append(self.answers.classes(joined(self.model(batch.x))).reshape(-1).cpu())
+                found.append(self.answers.classes(self._one(self.model(batch.x))).reshape(-1).cpu())
         names = list(pipeline.classes)
         counts = torch.zeros(len(names), len(names), dtype=torch.long)
         places = (torch.cat(given), torch.cat(found).long())
@@ -181,7 +182,10 @@ class Run(Stored):
 
     def _network_outputs(self, inputs: Tensor, batch: int) -> Tensor:
         with evaluation([self.model]):
-            return torch.cat([joined(self.model(part)) for part in inputs.split(batch)])
+            return torch.cat([self._one(self.model(part)) for part in inputs.split(batch)])
+
+    def _one(self, output: Any) -> Tensor:
+        return joined(output, heads=self.answers.kind == "heads")
 
     def predict_proba(self, x: Any, *, augment: int = 0) -> np.ndarray:
         """Class probabilities [N, K], rows that sum to 1; of one output [N, 1], the probability of
@@ -205,9 +209,8 @@ class Run(Stored):
         if samples < 1:
             raise InputError("samples", got=samples, expected="a whole number of at least 1")
         of_classes = self.answers.kind in ("classes", "binary", "labels")
-        network = _Network(
-            self.model, self.answers.probabilities if of_classes else self.answers.values
-        )
+        answer = self.answers.probabilities if of_classes else self.answers.values
+        network = _Network(self.model, lambda output: answer(self._one(output)))
         parts = [
             monte_carlo(network, part, samples, seed)
             for part in self.pipeline.transform(x).split(batch)
@@ -321,11 +324,11 @@ class Run(Stored):
 class _Network(nn.Module):
     """A network whose outputs are answers."""
 
-    def __init__(self, model: nn.Module, answer: Callable[[Tensor], Tensor]):
+    def __init__(self, model: nn.Module, answer: Callable[[Any], Tensor]):
         super().__init__()
         self.model = model
         # copied by name, with the run that it belongs to
         self.__dict__["answer"] = lambda outputs: answer(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.answer(joined(self.model(x)))  # type: ignore[operator]
+        return self.answer(self.model(x))  # type: ignore[operator]

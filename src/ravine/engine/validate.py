@@ -4,7 +4,7 @@ written."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions, metric_name, metric_names
 from ravine.engine.rows.frozen import frozen
 from ravine.engine.rows.own_step import check_step, is_in_parts
-from ravine.engine.rows.population import Objective, Population, joined
+from ravine.engine.rows.population import Objective, Population
 from ravine.engine.rows.torch_rows import check_optimizer, check_parts, is_torch
 from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
+from ravine.nn.loss.own_loss import OwnLoss
+from ravine.nn.outputs import joined
 from ravine.recipe import Recipe
 from ravine.registering import own_parts
 
@@ -51,15 +53,24 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
     objective = population.objectives[0]
     if objective.own_step is not None:
         return _validate_step(recipes, pipeline, objective)
-    _check_targets(recipe, pipeline)
+    _check_targets(recipe, pipeline, y)
     with evaluation([objective]):
-        output = _output(objective, x, several=recipe.loss.kind == "multi_task")
-        _check_output(output, y, pipeline)
+        given = _outputs(objective, x)
+        output = _one(objective, given, x)
+        own_loss = isinstance(objective.loss, OwnLoss)
+        if not own_loss:
+            _check_output(output, y, pipeline)
         _check_one_unit(recipe, output, pipeline)
-        _compare(f"loss.{recipe.loss.kind}", objective.loss, output, y, pipeline.task)
+
+        def loss(_: Tensor, target: Tensor) -> Any:
+            return objective.loss(objective.judged(given), target)
+
+        _compare(f"loss.{recipe.loss.kind}", loss, output, y, pipeline.task)
         answers = Answers.of(
             objective.model, objective.loss, pipeline.task, x, pipeline.target_units
         )
+        if own_loss and not _are_answers(output, y, pipeline):
+            answers = Answers("loss", "values", units=pipeline.target_units)
         metrics = metric_functions(answers, pipeline.task, recipe.metrics, recipe.loss)
         targets = pipeline.target_units(y)
         measured = ["loss"]
@@ -116,8 +127,7 @@ def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
     batch = pipeline.batch(0)
     try:
         with evaluation([objective]):
-            output = objective.model(batch.x[:4])
-            output = joined(output) if isinstance(output, Mapping) else output
+            output = joined(objective.model(batch.x[:4]), heads=False)
     except Exception:  # a model may be made for its step alone
         return nothing
     if not isinstance(output, Tensor) or len(output) != len(batch.x[:4]):
@@ -131,11 +141,10 @@ def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
     return Answers.of(objective.model, objective.loss, pipeline.task, batch.x[:4], units)
 
 
-def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
-    """The outputs for a few samples; those of several heads side by side, where the loss is for
-    them."""
+def _outputs(objective: Objective, x: Tensor) -> Any:
+    """What the model gives for a few samples."""
     try:
-        output = objective.model(x)
+        return objective.model(x)
     except RavineError:
         raise
     except Exception as error:  # a person's module may fail in any way
@@ -145,16 +154,11 @@ def _output(objective: Objective, x: Tensor, *, several: bool) -> Tensor:
             expected="a module for this data",
             repair=f"{type(error).__name__}: {first_line(error)}",
         ) from None
-    if isinstance(output, Mapping) or (several and isinstance(output, tuple | list)):
-        return joined(output)
-    if not isinstance(output, Tensor):
-        raise InputError(
-            "model",
-            got=f"an output of type {type(output).__name__}",
-            expected="one tensor",
-            repair='return the scores alone, or a dictionary with "logits"; for several heads use '
-            'loss = {kind = "multi_task", …}, for anything else step=a function of (model, batch)',
-        )
+
+
+def _one(objective: Objective, given: Any, x: Tensor) -> Tensor:
+    """The outputs as one tensor: those of several heads side by side, where the loss is for them."""
+    output = joined(given, heads=objective.heads)
     if output.dim() and len(output) != len(x):
         raise InputError(
             "model",
@@ -197,8 +201,15 @@ def _advice(where: str, error: Exception, output: Tensor, y: Tensor) -> str:
     return ""
 
 
-def _check_targets(recipe: Recipe, pipeline: Pipeline) -> None:
-    """Inputs alone have nothing that a loss of the task could compare with."""
+def _check_targets(recipe: Recipe, pipeline: Pipeline, y: Tensor) -> None:
+    """Inputs alone, and classes of pixels, have nothing that a loss of the task could compare with."""
+    if recipe.loss.kind == "auto" and y.dim() > 2 and not y.is_floating_point():
+        raise InputError(
+            "loss",
+            got=f"targets of whole numbers {_shape(y)}",
+            expected="a loss of your own for them",
+            repair="for a class of each pixel loss=torch.nn.CrossEntropyLoss(); floats are values",
+        )
     if recipe.loss.kind == "auto" and pipeline.preparation.facts.get("unlabelled"):
         repair = "data=(x, y); what is learned from inputs alone is a step= of (model, batch)"
         raise InputError(
@@ -238,6 +249,20 @@ def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:
             expected=f"{pipeline.outputs}: the data has {pipeline.outputs} classes",
             repair=f"give the last layer {pipeline.outputs} units",
         )
+
+
+def _are_answers(output: Tensor, y: Tensor, pipeline: Pipeline) -> bool:
+    """Whether outputs can be read as answers to the targets. Under a loss of one's own they may be
+    something else: quantiles of a number, thresholds between classes in order."""
+    if pipeline.task == "regression":
+        return output.numel() == y.numel()
+    if pipeline.task == "multilabel":
+        return output.shape == y.shape
+    steps = 2 if pipeline.task == "sequence" else 1
+    units = output.shape[-1] if output.dim() > steps else 1
+    if output.dim() not in (steps, steps + 1) or (steps == 2 and output.shape[:2] != y.shape[:2]):
+        return False
+    return units >= pipeline.outputs or (units == 1 and pipeline.outputs == 2)
 
 
 def _check_one_unit(recipe: Recipe, output: Tensor, pipeline: Pipeline) -> None:
@@ -298,8 +323,12 @@ def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
                 for name in table("metric")
                 if (name in _OF_NUMBERS) == (pipeline.task == "regression")
             ]
+            whole = pipeline.task == "regression"
             raise InputError(
-                "metrics", got=part.kind, expected=f"for {pipeline.task}: {', '.join(known)}"
+                "metrics",
+                got=part.kind,
+                expected=f"for {pipeline.task}: {', '.join(known)}",
+                repair="floats are values; classes are whole numbers: y.long()" if whole else "",
             )
 
 

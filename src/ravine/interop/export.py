@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ravine.data.objects.fields import Fields
-from ravine.engine.rows.population import joined
 from ravine.engine.run import Run
 from ravine.errors import InputError, first_line, unknown
+from ravine.nn.outputs import joined
 from ravine.nn.stack import example
 from ravine.storage.files import new_directory, to_json, write_text
 from ravine.study.ensemble.study import Ensemble
@@ -148,14 +148,13 @@ class Prepared(nn.Module):
 class InOrder(nn.Module):
     """A network of several inputs, or one that gives a dictionary: inputs in order, the answer alone."""
 
-    def __init__(self, model: nn.Module, names: Sequence[str]):
+    def __init__(self, model: nn.Module, names: Sequence[str], heads: bool):
         super().__init__()
-        self.model, self.names = model, tuple(names)
+        self.model, self.names, self.heads = model, tuple(names), heads
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        if self.names:
-            return joined(self.model(**dict(zip(self.names, inputs, strict=True))))
-        return joined(self.model(*inputs))
+        named = dict(zip(self.names, inputs, strict=True)) if self.names else {}
+        return joined(self.model(*(() if named else inputs), **named), heads=self.heads)
 
 
 def _with_inputs(
@@ -166,14 +165,14 @@ def _with_inputs(
     inputs = example(model, tuple(pipeline.input_shape), 2)
     dtype = next(model.parameters()).dtype
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
-    facts = pipeline.preparation.facts
+    facts, heads = pipeline.preparation.facts, opened.answers.kind == "heads"
     if "fields" in facts:
         fields = Fields.from_dict(facts["fields"])
         ordered, named = fields.unpack(inputs)
-        return InOrder(model, fields.names).eval(), tuple(named.values()) or ordered
+        return InOrder(model, fields.names, heads).eval(), tuple(named.values()) or ordered
     with torch.no_grad():
         given = model(inputs)
-    model = model if isinstance(given, Tensor) else InOrder(model, ()).eval()
+    model = model if isinstance(given, Tensor) else InOrder(model, (), heads).eval()
     chain = pipeline.preparation.inputs
     if not preprocess or not len(chain):
         return model, (inputs,)

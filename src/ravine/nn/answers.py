@@ -8,7 +8,7 @@ the doctor, the scikit-learn estimator and exports all ask it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from ravine.errors import InputError
 from ravine.nn.analysis.output_layer import output_layer
 from ravine.nn.decisions import Costs, least_cost
 from ravine.nn.loss.criterion import MultiTask
+from ravine.nn.outputs import answer_in
 from ravine.nn.stack import evaluated
 
 _SMALLEST = torch.finfo(torch.float64).eps  # probabilities nearer to 0 or 1 have no finite score
@@ -99,8 +100,8 @@ class Answers:
         """
         with evaluated(model), torch.random.fork_rng(devices=[]):
             output = model(x)
-        if isinstance(output, Mapping):  # whatever is called so answers; see objective.answer_in
-            output = next((v for v in output.values() if isinstance(v, Tensor) and v.dim()), None)
+        if not isinstance(output, Tensor) and not isinstance(loss, MultiTask):
+            output = answer_in(output)
         layer = output_layer(model, x) if isinstance(output, Tensor) else "other"
         if isinstance(loss, MultiTask):
             heads = tuple(

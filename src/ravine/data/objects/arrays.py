@@ -43,9 +43,12 @@ def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 1
     other types are tokens unless something is preprocessed; text, bool and whole numbers as targets
     are classes, floats a regression.
     """
-    pairs = {name: _pair(_read(part), name) for name, part in _by_part(given).items()}
+    parts = {name: _read(part) for name, part in _by_part(given).items()}
+    pairs = {name: _pair(part, name) for name, part in parts.items()}
     if all(isinstance(pair, tuple) for pair in pairs.values()):
-        return from_pairs(pairs, task)
+        first = given if _is_batch(given) else parts["train"]
+        target = inputs_and_target(first)[1] if isinstance(first, Mapping) else "y"
+        return from_pairs(pairs, task, target=target, flat=_count(first) > 2)
     return from_streams(pairs, task, seed, batch)
 
 
@@ -66,7 +69,7 @@ def _read(part: Any) -> Any:
 
 
 def _by_part(given: Any) -> dict[str, Any]:
-    if isinstance(given, Mapping) and not set(given) & set(_NAMES) and set(given) & set(TARGETS):
+    if _is_batch(given):
         inputs, target = inputs_and_target(given)
         return {"train": (inputs, given[target])}
     if isinstance(given, Mapping):
@@ -101,6 +104,12 @@ def _by_part(given: Any) -> dict[str, Any]:
         got=f"{len(given)} objects",
         expected="(x, y), (x, y, x_val, y_val), up to three Datasets or pairs, or a dict of parts",
     )
+
+
+def _is_batch(given: Any) -> bool:
+    """Whether a dictionary holds inputs and targets, not parts."""
+    mapping = isinstance(given, Mapping)
+    return mapping and not set(given) & set(_NAMES) and bool(set(given) & set(TARGETS))
 
 
 def _is_sample(item: Any) -> bool:
@@ -138,11 +147,25 @@ def _pair(part: Any, name: str) -> Any:
     )
 
 
-def _tensors_of(data: Any) -> tuple[Tensor, Tensor] | None:
-    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        return data.tensors[0], data.tensors[1]
+def _tensors_of(data: Any) -> tuple[Any, Tensor | None] | None:
+    """Inputs and targets of a TensorDataset, or of a part of one."""
+    tensors = _held(data)
+    if not tensors:
+        return None
+    if len(tensors) == 1:
+        return tensors[0], None
+    return (tensors[:-1] if len(tensors) > 2 else tensors[0]), tensors[-1]
+
+
+def _held(data: Any) -> tuple[Tensor, ...]:
+    if isinstance(data, TensorDataset):
+        return data.tensors
     if isinstance(data, Subset):
-        whole = _tensors_of(data.dataset)
         rows = torch.as_tensor(data.indices)
-        return (whole[0][rows], whole[1][rows]) if whole else None
-    return None
+        return tuple(each[rows] for each in _held(data.dataset))
+    return ()
+
+
+def _count(data: Any) -> int:
+    """How many tensors a sample of a Dataset of tensors has."""
+    return len(_held(data))

@@ -30,9 +30,10 @@ class Fields:
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
     target: str = "y"  # the name of the target in a dictionary
+    flat: bool = False  # whether a sample is (a, b, target), not ((a, b), target)
 
     @classmethod
-    def of(cls, inputs: Any, target: str = "y") -> Fields:
+    def of(cls, inputs: Any, target: str = "y", *, flat: bool = False) -> Fields:
         """The fields of a batch of inputs, each [N, ...].
 
         >>> fields = Fields.of({"ids": torch.zeros(4, 3, dtype=torch.int64), "size": torch.ones(4)})
@@ -44,16 +45,18 @@ class Fields:
         names = tuple(named) if isinstance(inputs, Mapping) else ()
         shapes = tuple(tuple(each.shape[1:]) for each in tensors)
         dtypes = tuple(str(t.dtype).removeprefix("torch.") for t in tensors)
-        return cls(names, shapes, dtypes, target)
+        return cls(names, shapes, dtypes, target, flat)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Fields:
         """What ``to_dict`` gave."""
         shapes = tuple(tuple(shape) for shape in plain["shapes"])
-        return cls(tuple(plain["names"]), shapes, tuple(plain["dtypes"]), plain["target"])
+        named = (tuple(plain["names"]), shapes, tuple(plain["dtypes"]), plain["target"])
+        return cls(*named, plain.get("flat", False))
 
     def to_dict(self) -> dict[str, Any]:
-        lists = {"names": [*self.names], "dtypes": [*self.dtypes], "target": self.target}
+        lists: dict[str, Any] = {"names": [*self.names], "dtypes": [*self.dtypes]}
+        lists |= {"target": self.target} | ({"flat": True} if self.flat else {})
         return lists | {"shapes": [list(shape) for shape in self.shapes]}
 
     def pack(self, inputs: Any) -> Tensor:

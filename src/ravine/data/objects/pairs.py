@@ -25,12 +25,15 @@ def from_pairs(
     *,
     classes: tuple[str, ...] = (),
     where: str = "x",
+    target: str = "y",
+    flat: bool = False,
 ) -> Source:
-    """A source from raw (inputs, targets) of each part, everything checked."""
+    """A source from raw (inputs, targets) of each part, everything checked. ``target`` and ``flat``: as in
+    ``Fields``."""
     fields = None
     like: Tensor | None = None  # the inputs beside which targets are read
     if several(pairs["train"][0]):
-        fields = Fields.of(pairs["train"][0])
+        fields = Fields.of(pairs["train"][0], target, flat=flat)
         like = _first(pairs["train"][0])
         pairs = {name: (fields.pack(x), y) for name, (x, y) in pairs.items()}
     xs = {name: _inputs(x, name, where) for name, (x, _) in pairs.items()}
@@ -62,6 +65,8 @@ def from_pairs(
     facts: dict[str, Any] = {"padded": True} if padded else {}
     if pairs["train"][1] is None:
         facts["unlabelled"] = True
+    if found.one_each:
+        facts["one_each"] = True
     if fields is not None:
         facts["fields"] = fields.to_dict()
     return Source(

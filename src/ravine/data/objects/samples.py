@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,9 @@ def parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:
         return x, y
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
+    if not is_labelled(item):
+        x = item[0] if isinstance(item, (tuple, list)) else item
+        return x, torch.zeros(len(x)) if least == 2 else 0.0
     if isinstance(item, (tuple, list)) and len(item) > 2:
         return tuple(item[:-1]), item[-1]
     raise InputError(
@@ -63,6 +67,13 @@ def parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:
         expected="pairs (x, y)",
         repair="return sample.x, sample.y from __getitem__, or from the DataLoader's collate_fn",
     )
+
+
+def is_labelled(item: Any) -> bool:
+    """Whether a sample, or a batch, is more than an input alone."""
+    if isinstance(item, (tuple, list)):
+        return len(item) != 1 or not hasattr(item[0], "shape")
+    return not isinstance(item, Tensor | np.ndarray)
 
 
 def has_several(x: Any) -> bool:

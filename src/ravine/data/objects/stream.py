@@ -38,6 +38,7 @@ from ravine.data.objects.samples import (
     WithLongest,
     check_width,
     has_several,
+    is_labelled,
     joined,
     pair,
     parts_of,
@@ -198,6 +199,8 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
     source = from_pairs(splits, task) if read else _unread(splits, task)
     loaders = [part for part in parts.values() if isinstance(part, DataLoader)]
     source.batch = loaders[0].batch_size if loaders else None
+    if not _labelled(opened["train"]):
+        source.facts["unlabelled"] = True
     if fields is not None:
         source.vocabulary = None
         source.facts["fields"] = fields.to_dict()
@@ -228,7 +231,8 @@ def _unread(splits: Mapping[str, Any], task: str) -> Source:
         if _tokens(first_x)
         else None
     )
-    return Source(parts, found.task, found.classes, vocabulary, outputs=found.outputs)
+    facts = {"one_each": True} if found.one_each else {}
+    return Source(parts, found.task, found.classes, vocabulary, facts, outputs=found.outputs)
 
 
 def _tokens(x: Tensor) -> bool:
@@ -345,6 +349,17 @@ def _required(value: Any) -> Tensor:
     return found
 
 
+def _labelled(part: Any) -> bool:
+    """Whether a part's samples have targets."""
+    if isinstance(part, tuple):
+        return part[1] is not None
+    with seeded(key("fields")):
+        if isinstance(part, Ordered):
+            return is_labelled(next(iter(part.loader)))
+        items = [part.dataset[place] for place in (0, *part.longest)]
+        return is_labelled(part.collate(items) if part.collate else items[0])
+
+
 def _fields_of(part: Any) -> Fields | None:
     """The fields of a part's samples, where these are of several inputs."""
     with seeded(key("fields")):
@@ -361,7 +376,8 @@ def _fields_of(part: Any) -> Fields | None:
             return None
     if not has_several(x):
         return None
-    return Fields.of(x, inputs_and_target(named)[1] if isinstance(named, Mapping) else "y")
+    target = inputs_and_target(named)[1] if isinstance(named, Mapping) else "y"
+    return Fields.of(x, target, flat=isinstance(named, tuple | list) and len(named) > 2)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 In this order, unless ``task`` says otherwise: text and whole numbers [N] are classes; whole numbers
 [N, T] beside sequences of T steps are a class per step; rows of 0 and 1 are several labels each, or
 one class where every row has a single 1; rows of floats that are shares (>= 0, sum 1) are soft
-classes; all other floats are the targets of a regression.
+classes; all other floats are the targets of a regression. Whole numbers of more axes, as a class for
+each pixel, stay whole numbers, for a loss of one's own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Targets:
     task: str
     classes: tuple[str, ...]
     outputs: int
+    one_each: bool = False  # whether numbers came as [N], and are [N, 1] here
 
 
 def interpret(
@@ -61,6 +63,8 @@ def _infer(y: Tensor, inputs: Tensor) -> str:
         return "classification" if y.ndim == 2 and _shares(y) else "regression"
     if _per_step(y, inputs):
         return "sequence"
+    if y.ndim > 2:
+        return "regression"  # a class of each place, as of each pixel, for a loss of one's own
     raise InputError(
         "y",
         got=f"whole numbers of shape {list(y.shape)}",
@@ -172,7 +176,7 @@ def _regression(parts: dict[str, Tensor]) -> Targets:
     width = parts["train"].shape[1:].numel() if parts["train"].ndim > 1 else 1
     shaped = {}
     for name, y in parts.items():
-        y = y if y.is_floating_point() else y.double()
+        y = y.double() if not y.is_floating_point() and y.ndim < 3 else y
         y = y[:, None] if y.ndim == 1 else y
         if y.shape[1:].numel() != width:
             raise InputError(
@@ -181,7 +185,7 @@ def _regression(parts: dict[str, Tensor]) -> Targets:
                 expected=f"{width} target(s) a row, as in training",
             )
         shaped[name] = y
-    return Targets(shaped, "regression", (), width)
+    return Targets(shaped, "regression", (), width, one_each=parts["train"].ndim == 1)
 
 
 def _named(parts: dict[str, Any]) -> Targets:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.objective import answer_in
 from ravine.nn.analysis.output_layer import last_weighted
 from ravine.nn.analysis.traits import Trait, flat_ends, observed_traits, traits
+from ravine.nn.loss.criterion import MultiTask
+from ravine.nn.loss.own_loss import OwnLoss
+from ravine.nn.outputs import answer_in
 
 STEPWISE = 4.0  # times as long as its products a recurrent layer takes: one step after the other
 _ACTIVATIONS = Trait.ACTIVATION | Trait.CROSS_ACTIVATION
@@ -97,8 +99,8 @@ def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
 
     def run(network: nn.Module) -> tuple[Tensor, Tensor]:
         output = network(x)
-        output = answer_in(output) if isinstance(output, Mapping) else output
-        return loss(output, y).mean(), output[0] if isinstance(output, tuple) else output
+        whole = isinstance(loss, OwnLoss | MultiTask)
+        return loss(output if whole else answer_in(output), y).mean(), answer_in(output)
 
     return look_at(model, run, x.device)
 

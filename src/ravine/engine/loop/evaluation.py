@@ -107,7 +107,7 @@ class Evaluation:
 
     def _split(self, split: str, short: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
         objectives = [self.population.objectives[row] for row in rows]
-        call = self.population.call
+        call = self.population.outputs_of
         if self.folds is None:
             found = evaluate(objectives, self.pipeline, split, self.metrics, call)
         else:  # each member by its own samples

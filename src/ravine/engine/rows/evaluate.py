@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from ravine.catalogue import PREFIX, Part, find
 from ravine.data.pipeline import Pipeline
-from ravine.engine.rows.objective import Objective, joined
+from ravine.engine.rows.objective import Objective
 from ravine.engine.rows.own_step import evaluate_steps
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
+from ravine.nn.loss.criterion import exact
+from ravine.nn.outputs import joined
 
 METRICS = {
     "classification": ("accuracy",),
@@ -109,7 +111,7 @@ def evaluate(
     pipeline: Pipeline,
     split: str,
     metrics: dict[str, Metric],
-    run: Callable[[nn.Module, Tensor], Tensor] | None = None,
+    run: Callable[[nn.Module, Tensor], Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """``{"loss": [P], "accuracy": [P], …}`` of objectives (model and loss) on a split; every batch
     is read once."""
@@ -127,9 +129,11 @@ def evaluate(
             targets.append(batch.y)
             count += modules[0].loss.total(batch.y) if modules else 0.0
             for i, objective in enumerate(modules):
-                output = joined(run(objective.model, batch.x))
+                given = run(objective.model, batch.x)
+                output = exact(joined(given, heads=objective.heads))
                 if not own_step:
-                    losses[i] += objective.loss(output, batch.y).double().sum().cpu()
+                    judged = output if isinstance(given, Tensor) else objective.judged(given)
+                    losses[i] += objective.loss(judged, batch.y).double().sum().cpu()
                 outputs[i].append(output)
         found = found or {"loss": (losses / (count or 1.0)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)

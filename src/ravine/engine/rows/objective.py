@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ravine.errors import InputError
+from ravine.nn.loss.criterion import MultiTask
+from ravine.nn.loss.own_loss import OwnLoss
+from ravine.nn.outputs import answer_in
 
 
 class Objective(nn.Module):
@@ -30,7 +32,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss = model, loss
         self.own_step = own_step  # takes the place of the loss of the model's output
-        self.fields: Any = None  # of samples of several inputs (data.objects.fields.Fields)
+        self.form: Any = None  # of samples, for it (engine.rows.own_step.SampleForm)
         self.recorded: dict[str, list[float]] = {}  # by it, since the last epoch's end
         # buffers, not attributes: members of a population may differ in them
         for name, value in (("hard_negatives", hard_negatives), ("adversarial", adversarial)):
@@ -43,11 +45,20 @@ class Objective(nn.Module):
 
     def mean(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """The batch's mean loss of the model's output; weight [B] or None."""
-        if isinstance(output, Mapping):
-            output = answer_in(output)
-        losses = self._losses(output, y)  # [B]
+        losses = self._losses(self.judged(output), y)  # [B]
         kept = self._hardest(losses.detach()) if self.mines else None
         return self.loss.batch_mean(losses, y, weight, kept)
+
+    def judged(self, output: Any) -> Any:
+        """What the loss is given of the model's outputs: one of a person's own takes what it can use."""
+        if isinstance(output, Tensor) or isinstance(self.loss, OwnLoss | MultiTask):
+            return output
+        return answer_in(output)
+
+    @property
+    def heads(self) -> bool:
+        """Whether several outputs are heads with a loss each."""
+        return isinstance(self.loss, MultiTask)
 
     def _losses(self, output: Tensor, y: Tensor) -> Tensor:
         """Each sample's loss [B]: of a network of several members, which gives [B, M, ...] while it
@@ -68,30 +79,3 @@ def attacked(x: Tensor, slope: Tensor, epsilon: Tensor) -> Tensor:
     """The batch moved uphill by the fast gradient sign method: x + epsilon sign(dL/dx) (Goodfellow
     et al., 2015)."""
     return (x + epsilon.to(x.dtype) * slope.sign()).detach()
-
-
-ANSWERS = ("logits", "scores", "output", "outputs", "prediction", "predictions")
-
-
-def answer_in(output: Mapping[str, Any]) -> Tensor:
-    """The answer in a dictionary of outputs: called ``logits``, ``scores``, ``output`` or
-    ``prediction``, or the only tensor."""
-    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
-    name = next((name for name in ANSWERS if name in tensors), None)
-    if name is None and len(tensors) != 1:
-        raise InputError(
-            "model",
-            got=f"a dictionary of {', '.join(map(str, output))}",
-            expected="one that holds its answer as logits",
-            repair="return {'logits': …}, or say what the loss is by step=",
-        )
-    return tensors[name] if name is not None else next(iter(tensors.values()))
-
-
-def joined(output: Tensor | Sequence[Tensor] | Mapping[str, Any]) -> Tensor:
-    """A network's outputs as one tensor: those of several heads side by side."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        return answer_in(output)
-    return torch.cat([head.reshape(len(head), -1) for head in output], 1)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.data.objects.fields import Fields
+from ravine.data.objects.stream import seeded
 from ravine.data.source import Batch
 from ravine.engine.rows.members import Column, Facts, Newcomers
 from ravine.errors import InputError, RavineError, first_line
@@ -25,44 +28,86 @@ from ravine.randomness import key
 OwnStep = Callable[[nn.Module, Any], Any]
 
 
-class StepBatch(Mapping[str, Tensor]):
-    """What a step is given: ``batch.x`` and ``batch.y``, or ``x, y = batch``; samples of several inputs
-    by their names too: ``batch["input_ids"]``, ``model(**batch)``.
+@dataclass(frozen=True)
+class SampleForm:
+    """In which form the data give a sample: of several inputs, with or without a target."""
+
+    fields: Fields | None = None
+    labelled: bool = True
+    one_each: bool = False  # targets are numbers [B], which the rest of Ravine holds as [B, 1]
+
+    def target(self, y: Tensor) -> Tensor:
+        """Targets as the data give them."""
+        return y[:, 0] if self.one_each and y.dim() == 2 else y
+
+
+LABELLED = SampleForm()
+
+
+class StepBatch(tuple[Any, ...]):
+    """The samples of a step, in the form in which the data give them: ``x, y = batch``,
+    ``anchor, positive, negative = batch``, without targets ``(x,) = batch``. ``batch.x`` and ``batch.y``
+    are the inputs and the targets in any form.
 
     >>> batch = StepBatch(Batch(torch.zeros(2, 3), torch.ones(2), torch.arange(2)))
     >>> x, y = batch
-    >>> x.shape, len(y), batch.size
-    (torch.Size([2, 3]), 2, 2)
+    >>> x.shape, len(y), batch.size, batch["x"] is batch[0]
+    (torch.Size([2, 3]), 2, 2, True)
     """
 
-    def __init__(self, batch: Batch, fields: Fields | None = None):
-        self.x: Any = batch.x
-        self.fields = fields
-        self.y: Any = batch.y
-        self.index = batch.index  # the place of each sample in the training part
+    x: Tensor
+    y: Tensor
+    index: Tensor  # type: ignore[assignment]  # the place of each sample in the training part
+    named: dict[str, Any]
+
+    def __new__(cls, batch: Batch, form: SampleForm = LABELLED) -> StepBatch:
+        made = super().__new__(cls, _in_order(batch, form))
+        made.x, made.y, made.index = batch.x, form.target(batch.y), batch.index
+        made.named = _by_name(batch, form)
+        return made
 
     @property
     def size(self) -> int:
         return len(self.y)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.x, self.y))
-
     def keys(self) -> Any:
-        return self._named().keys()
+        return self.named.keys()
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self._named()[name]
+    def __getitem__(self, place: Any) -> Any:
+        return self.named[place] if isinstance(place, str) else super().__getitem__(place)
 
-    def __len__(self) -> int:
-        return 2
 
-    def _named(self) -> dict[str, Tensor]:
-        if self.fields is None:
-            return {"x": self.x, "y": self.y}
-        ordered, named = self.fields.unpack(self.x)
-        named = named or {f"x{place + 1}": each for place, each in enumerate(ordered)}
-        return {**named, self.fields.target: self.y}
+class NamedBatch(dict[str, Any]):
+    """The samples of a step by name, as a dictionary batch of Hugging Face: ``batch["labels"]``,
+    ``batch.pop("labels")``, ``model(**batch)``; ``batch.x`` are the inputs as rows of numbers."""
+
+    def __init__(self, batch: Batch, form: SampleForm):
+        super().__init__(_by_name(batch, form))
+        self.x, self.y = batch.x, form.target(batch.y)
+        self.index, self.size = batch.index, len(batch.y)
+
+
+def in_form(batch: Batch, form: SampleForm) -> StepBatch | NamedBatch:
+    """A batch as a step is given it."""
+    by_name = form.fields is not None and form.fields.names
+    return NamedBatch(batch, form) if by_name else StepBatch(batch, form)
+
+
+def _by_name(batch: Batch, form: SampleForm) -> dict[str, Any]:
+    y, fields = form.target(batch.y), form.fields
+    if fields is None:
+        return {"x": batch.x, "y": y}
+    ordered, named = fields.unpack(batch.x)
+    named = named or {f"x{place + 1}": each for place, each in enumerate(ordered)}
+    return {**named, fields.target: y}
+
+
+def _in_order(batch: Batch, form: SampleForm) -> tuple[Any, ...]:
+    y, fields = form.target(batch.y), form.fields
+    if fields is None:
+        return (batch.x, y) if form.labelled else (batch.x,)
+    inputs, _ = fields.unpack(batch.x)
+    return (*inputs, y) if fields.flat else (inputs, y)
 
 
 def gives_loss(model: nn.Module, fields: Fields | None) -> bool:
@@ -85,10 +130,10 @@ def is_in_parts(step: OwnStep | None) -> bool:
 
 
 def losses_of(
-    step: OwnStep, model: nn.Module, batch: Batch, fields: Fields | None = None
+    step: OwnStep, model: nn.Module, batch: Batch, form: SampleForm
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, a number or [B], and the other numbers of a step in one piece."""
-    found = step(model, StepBatch(batch, fields))
+    found = step(model, in_form(batch, form))
     loss = found.get("loss") if isinstance(found, Mapping) else found
     if not isinstance(loss, Tensor) or (loss.dim() and loss.shape != (len(batch.y),)):
         got = f"a {type(found).__name__}"
@@ -107,11 +152,11 @@ def losses_of(
 
 
 def parts_of(
-    step: OwnStep, model: nn.Module, batch: Batch, fields: Fields | None = None
+    step: OwnStep, model: nn.Module, batch: Batch, form: SampleForm
 ) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """Name, part of the model, and loss of each turn of a step in parts."""
     parts = dict(model.named_children())
-    for turn in step(model, StepBatch(batch, fields)):
+    for turn in step(model, in_form(batch, form)):
         name, loss = turn if isinstance(turn, tuple) and len(turn) == 2 else (turn, None)
         if name not in parts or not isinstance(loss, Tensor) or loss.dim():
             raise InputError(
@@ -128,7 +173,10 @@ def _number(name: Any, value: Any) -> float:
         return float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
-            "step", got=f"{name} = {type(value).__name__}", expected="numbers beside the loss"
+            "step",
+            got=f"{name} = {type(value).__name__}",
+            expected="numbers beside the loss",
+            repair="leave it out, or give one number of it: .mean()",
         ) from None
 
 
@@ -183,13 +231,31 @@ def evaluate_steps(objectives: Sequence[Any], batches: Iterator[Batch]) -> dict[
     optimiser. Its random draws are a function of the batch's place."""
     sums: list[dict[str, float]] = [{} for _ in objectives]
     count = 0
-    for place, batch in enumerate(batches):
-        count += len(batch.y)
-        for own, objective in zip(sums, objectives, strict=True):
-            for name, value in _measured(objective, batch, place).items():
-                own[name] = own.get(name, 0.0) + value * len(batch.y)
+    with _untouched(objectives):
+        for place, batch in enumerate(batches):
+            count += len(batch.y)
+            for own, objective in zip(sums, objectives, strict=True):
+                for name, value in _measured(objective, batch, place).items():
+                    own[name] = own.get(name, 0.0) + value * len(batch.y)
     names = sums[0] if sums else {}
     return {name: np.array([own[name] / max(count, 1) for own in sums]) for name in names}
+
+
+@contextmanager
+def _untouched(objectives: Sequence[nn.Module]) -> Iterator[None]:
+    """What a step itself moves, as the weights of a teacher, is afterwards what it was."""
+    held = [
+        (tensor, tensor.detach().clone())
+        for objective in objectives
+        for tensor in (*objective.buffers(), *objective.parameters())
+        if not tensor.requires_grad
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in held:
+                tensor.copy_(before)
 
 
 def _measured(objective: Any, batch: Batch, place: int) -> dict[str, float]:
@@ -197,13 +263,12 @@ def _measured(objective: Any, batch: Batch, place: int) -> dict[str, float]:
     objective.eval()
     try:
         # a step may take derivatives of its own, by its inputs for example
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(key("step", place))
+        with seeded(key("step", place)), torch.enable_grad():
             if is_in_parts(objective.own_step):
-                turns = parts_of(objective.own_step, objective.model, batch, objective.fields)
+                turns = parts_of(objective.own_step, objective.model, batch, objective.form)
                 named = {f"{name}_loss": float(loss.detach()) for name, _, loss in turns}
                 return {"loss": sum(named.values()), **named}
-            loss, numbers = losses_of(objective.own_step, objective.model, batch, objective.fields)
+            loss, numbers = losses_of(objective.own_step, objective.model, batch, objective.form)
             return {"loss": float(loss.detach().mean()), **numbers}
     finally:
         for part, mode in modes:
@@ -215,9 +280,8 @@ def _check_gradient(objective: Any, batch: Batch) -> None:
     parameters = [p for p in objective.parameters() if p.requires_grad]
     for parameter in parameters:  # of the run that measured
         parameter.grad = None
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(key("step", 0))
-        losses, _ = losses_of(objective.own_step, objective.model, batch, objective.fields)
+    with seeded(key("step", 0)), torch.enable_grad():
+        losses, _ = losses_of(objective.own_step, objective.model, batch, objective.form)
         stepped = any(parameter.grad is not None for parameter in parameters)
         if stepped or not losses.requires_grad:
             raise InputError(
@@ -234,17 +298,30 @@ def _check_gradient(objective: Any, batch: Batch) -> None:
 def check_step(objective: Any, batch: Batch) -> list[str]:
     """Run a step on a few samples; what it measures. What fails is an InputError."""
     try:
-        measured = list(_measured(objective, batch, 0))
-        if not is_in_parts(objective.own_step):
-            _check_gradient(objective, batch)
+        with _untouched([objective]):
+            measured = list(_measured(objective, batch, 0))
+            if not is_in_parts(objective.own_step):
+                _check_gradient(objective, batch)
         return measured
     except RavineError:
         raise
     except Exception as error:  # a person's step may fail in any way
-        shape = tuple(batch.x.shape) if isinstance(batch.x, Tensor) else type(batch.x).__name__
+        given = in_form(batch, objective.form)
+        by_name = isinstance(given, dict)
+        what = _shapes(given) if by_name else f"({', '.join(map(_shapes, given))})"
         raise InputError(
             "step",
-            got=f"a step that fails on inputs {shape}",
-            expected="a function of (model, batch), where batch.x and batch.y are the samples",
+            got=f"a step that fails on a batch of {what}",
+            expected="a function of (model, batch), where batch is such a "
+            + ("dictionary" if by_name else "tuple, and batch.x and batch.y are the samples"),
             repair=f"{type(error).__name__}: {first_line(error)}",
         ) from None
+
+
+def _shapes(value: Any) -> str:
+    """What a batch holds."""
+    if isinstance(value, Tensor):
+        return f"[{', '.join(map(str, value.shape))}]"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shapes(each)}" for name, each in value.items())
+    return f"({', '.join(map(_shapes, value))})"

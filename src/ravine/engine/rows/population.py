@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.objective import Objective, joined
+from ravine.engine.rows.objective import Objective
 from ravine.engine.rows.theta import ParameterMatrix, view
 from ravine.engine.rows.ways import OneByOne, Way
 
-__all__ = ["Objective", "Population", "joined", "view"]
+__all__ = ["Objective", "Population", "view"]
 
 
 class Population(ParameterMatrix):
@@ -49,5 +50,9 @@ class Population(ParameterMatrix):
         return self.way.outputs(x)
 
     def call(self, model: nn.Module, x: Tensor) -> Tensor:
-        """A model's outputs in the way's arithmetic; float32 at least."""
+        """A model's outputs as one tensor, in the way's arithmetic; float32 at least."""
         return self.way.call(model, x)
+
+    def outputs_of(self, model: nn.Module, x: Tensor) -> Any:
+        """A model's outputs as it gives them, in the way's arithmetic."""
+        return self.way.outputs_of(model, x)

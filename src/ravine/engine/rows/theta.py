@@ -108,16 +108,20 @@ class ParameterMatrix:
 
     def _bind_buffers(self, i: int) -> None:
         for name, stacked in self.buffers.items():
-            owner, _, leaf = name.rpartition(".")
-            self.objectives[i].get_submodule(owner)._buffers[leaf] = stacked[i]
+            module, leaf = _place(self.objectives[i], name)
+            held = module._parameters.get(leaf)
+            if held is None:
+                module._buffers[leaf] = stacked[i]
+            else:  # one that only a step moves
+                held.data = stacked[i]
 
     def gather_buffers(self) -> None:
         """Take back buffers that a module has replaced rather than changed in place."""
         for i, objective in enumerate(self.objectives):
             strayed = False
             for name, stacked in self.buffers.items():
-                owner, _, leaf = name.rpartition(".")
-                now = objective.get_submodule(owner)._buffers[leaf]
+                module, leaf = _place(objective, name)
+                now = module._buffers[leaf] if leaf in module._buffers else module._parameters[leaf]
                 if now is not None and now.data_ptr() != stacked[i].data_ptr():
                     stacked[i].copy_(now)
                     strayed = True
@@ -209,6 +213,16 @@ def view(rows: Tensor, entry: Entry) -> Tensor:
     return rows[..., entry.start : entry.stop].view((*rows.shape[:-1], *entry.shape))
 
 
-def _stack_buffers(objectives: Sequence[nn.Module]) -> dict[str, Tensor]:
+def _place(objective: nn.Module, name: str) -> tuple[nn.Module, str]:
+    owner, _, leaf = name.rpartition(".")
+    return objective.get_submodule(owner), leaf
+
+
+def _stack_buffers(objectives: Sequence[Objective]) -> dict[str, Tensor]:
+    """The buffers of all rows; where a step of a person's own may move them, as those of a network that
+    follows the trained one, parameters without gradients too."""
     named = [dict(objective.named_buffers()) for objective in objectives]
+    for held, objective in zip(named, objectives, strict=True):
+        if objective.own_step is not None:
+            held |= {n: p.detach() for n, p in objective.named_parameters() if not p.requires_grad}
     return {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}

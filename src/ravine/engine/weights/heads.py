@@ -3,6 +3,7 @@ many units as the data has outputs."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -45,12 +46,15 @@ def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module
     return module
 
 
-def spread(module: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+def spread(module: nn.Module, facts: Mapping[str, Any], *, always: bool = True) -> nn.Module:
     """The module; where samples have several inputs it is given them, by name or in order, for the
-    row of numbers in which they come. Calls in any other form stay as they are."""
+    row of numbers in which they come. Calls in any other form stay as they are. Without ``always`` only a
+    module that takes so many inputs: a step of one's own may call it with something else."""
     if "fields" not in facts:
         return module
     fields = Fields.from_dict(facts["fields"])
+    if not always and not _takes(module, fields):
+        return module
     for known in module._forward_pre_hooks.values():
         if isinstance(known, partial) and known.func is _spread:
             return module
@@ -58,9 +62,21 @@ def spread(module: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
     return module
 
 
+def _takes(module: nn.Module, fields: Fields) -> bool:
+    """Whether a module can be called with the inputs of a sample."""
+    inputs = () if fields.names else fields.shapes
+    try:
+        inspect.signature(module.forward).bind(*inputs, **dict.fromkeys(fields.names))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _spread(
     fields: Fields, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    if len(args) == 1 and isinstance(args[0], tuple) and len(args[0]) == len(fields.shapes) > 1:
+        return args[0], kwargs  # as a step finds them in its batch
     packed = len(args) == 1 and isinstance(args[0], Tensor)
     if not packed or args[0].dim() != 2 or args[0].shape[1] != fields.size:
         return None

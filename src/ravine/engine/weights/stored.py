@@ -56,9 +56,9 @@ def with_weights(
     with torch.no_grad():
         for entry in (e for e in places.entries if e.name.startswith("model.")):
             named[entry.name.removeprefix("model.")].copy_(view(theta, entry))
-        for name, buffer in model.named_buffers():
+        for name, tensor in (*model.named_buffers(), *named.items()):
             if f"model.{name}" in buffers:
-                buffer.copy_(buffers[f"model.{name}"])
+                tensor.copy_(buffers[f"model.{name}"])
     return model.eval()
 
 
@@ -241,7 +241,8 @@ class Stored:
             module = self._module if isinstance(self._module, nn.Module) else self._module()
             module = shaped(module, self.pipeline.input_shape, self.pipeline.vocabulary is not None)
             fitted = fitted_module(module, self.recipe, self.pipeline.outputs)
-            return spread(fitted, self.pipeline.preparation.facts)
+            facts = self.pipeline.preparation.facts
+            return spread(fitted, facts, always=self.recipe.step is None)
         if self.recipe.model.kind == "module":
             raise InputError(
                 "model",

@@ -7,10 +7,15 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ravine.errors import InputError
 from ravine.nn.loss.criterion import SampleLoss, number
+from ravine.nn.outputs import answer_in
 
+# PyTorch's losses of one output for two classes, and of several labels
+_OF_ONE = (nn.BCELoss, nn.BCEWithLogitsLoss)
+_FUNCTIONS_OF_ONE = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 # What outputs are to the losses of torch.nn, which one of a person's own may subclass.
 _READS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("log_probabilities", (nn.NLLLoss, nn.KLDivLoss)),
@@ -26,6 +31,9 @@ class OwnLoss(SampleLoss):
     fields of a partial function that may differ between members: buffers, which reach the function
     as tensors of no extent. ``reads``: what outputs are to the loss (see `SampleLoss.reads`); where
     the function has no such attribute they are ``targets`` in a regression, else ``scores``.
+
+    Where the network gives several outputs, a dictionary or a tuple, the function is given them all
+    if it can use them so, else the answer among them.
     """
 
     weighable = False
@@ -51,11 +59,10 @@ class OwnLoss(SampleLoss):
             self._members = []
         self.reads = getattr(function, "reads", _reads(function, task))
         self.one_number = False  # whether the function gave one number for all samples
+        self.takes_all: bool | None = None  # of several outputs, once it is known
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        target = _alike(target, output)
-        fields = {name: getattr(self, f"field_{name}") for name in self._members}
-        losses = self.own(output, target, **fields)
+    def forward(self, output: Any, target: Tensor) -> Tensor:
+        losses = self._called(output, target)
         if not isinstance(losses, Tensor):
             expected = "a tensor: [B], or one number"
             raise InputError("loss", got=type(losses).__name__, expected=expected)
@@ -66,6 +73,38 @@ class OwnLoss(SampleLoss):
             got = f"a loss of shape {tuple(losses.shape)} for {len(target)} samples"
             raise InputError("loss", got=got, expected="[B], or one number")
         return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
+    def _called(self, output: Any, target: Tensor) -> Any:
+        fields = {name: getattr(self, f"field_{name}") for name in self._members}
+        if isinstance(output, Tensor):
+            return self.own(output, _alike(self._typed(target, output), output), **fields)
+        if self.takes_all is None:
+            self.takes_all = self._can_take(output, target, fields)
+        if self.takes_all:
+            return self.own(output, target, **fields)
+        return self._called(answer_in(output), target)
+
+    def _can_take(self, output: Any, target: Tensor, fields: dict[str, Any]) -> bool:
+        """Whether the function can use all outputs; where it cannot even use the answer alone, what is
+        wrong with it is shown on them."""
+        if isinstance(self.own, nn.Module) and type(self.own).__module__.startswith("torch.nn"):
+            return False
+        try:
+            self.own(output, target, **fields)
+        except Exception:  # a person's function may fail in any way
+            try:
+                self._called(answer_in(output), target)
+            except Exception:
+                return True
+            return False
+        return True
+
+    def _typed(self, target: Tensor, output: Tensor) -> Tensor:
+        """The two classes as 0.0 and 1.0, for PyTorch's losses of one output that want them so."""
+        function = self.own.func if isinstance(self.own, functools.partial) else self.own
+        of_one = isinstance(function, _OF_ONE) or function in _FUNCTIONS_OF_ONE
+        one = target.numel() == output.numel() and not target.is_floating_point()
+        return target.to(output.dtype) if of_one and one else target
 
 
 def _reads(function: Callable[..., Any], task: str | None) -> str:

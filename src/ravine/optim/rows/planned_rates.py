@@ -182,7 +182,7 @@ def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) ->
 
 def tabulate_torch(make_scheduler: Callable[[Any], Any], amount: int, unit: str, lr: float) -> Part:
     """A scheduler of PyTorch's as a schedule: run once on an optimiser of one number, and written
-    down. It steps once an epoch, in a run of steps once a step.
+    down. It steps once an epoch, in a run of steps once a step; one of transformers always once a step.
 
     >>> import functools
     >>> step_lr = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2)
@@ -209,6 +209,9 @@ def tabulate_torch(make_scheduler: Callable[[Any], Any], amount: int, unit: str,
         raise InputError(
             "schedule", got=f"{name}, which steps with every batch", expected="", repair=repair
         )
+    own_steps = _steps_of(scheduler)
+    if own_steps is not None:
+        amount, unit = own_steps, "it"
     rates = []
     with warnings.catch_warnings():  # the optimiser does not step
         warnings.simplefilter("ignore")
@@ -218,6 +221,21 @@ def tabulate_torch(make_scheduler: Callable[[Any], Any], amount: int, unit: str,
     values = tuple(rate / lr for rate in rates)
     every = "1ep" if unit == "ep" else "1it"
     return make("schedule", {"kind": "table", "values": values, "every": every})
+
+
+def _steps_of(scheduler: Any) -> int | None:
+    """How many steps a scheduler of transformers or diffusers plans: those step with every batch, and
+    say how long by their arguments. None for any other."""
+    for each in getattr(scheduler, "lr_lambdas", ()):
+        function = getattr(each, "func", each)
+        if getattr(function, "__module__", "").split(".")[0] not in ("transformers", "diffusers"):
+            continue
+        given = {n: v for n, v in getattr(each, "keywords", {}).items() if isinstance(v, int)}
+        planned = given.get("num_training_steps") or sum(
+            v for n, v in given.items() if n.startswith("num_") and n.endswith("_steps")
+        )
+        return planned + 1  # the last rate holds
+    return None
 
 
 def _check(part: Any, epoch_steps: int, total: int) -> None:

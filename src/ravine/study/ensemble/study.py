@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from ravine.catalogue import durations
 from ravine.data.pipeline import Pipeline
 from ravine.engine import snapshot
-from ravine.engine.rows.population import Objective, joined, view
+from ravine.engine.rows.population import Objective, view
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
 from ravine.nn.build import layout
+from ravine.nn.outputs import joined
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.storage.files import write_text
@@ -49,7 +50,9 @@ class EnsembleModel(nn.Module):
         self.answers = Answers.from_dict(answers.to_dict())  # without the data's units
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs = torch.stack([joined(member(x)) for member in self.members])  # [M, B, ...]
+        heads = self.answers.kind == "heads"
+        given = [joined(member(x), heads=heads) for member in self.members]
+        outputs = torch.stack(given)  # [M, B, ...]
         if self.combine == "mean" or self.answers.kind not in ("classes", "binary", "labels"):
             return self.answers.average(outputs)
         p = torch.stack([self.answers.probabilities(output) for output in outputs])
@@ -252,10 +255,11 @@ def _conclude(study: Study) -> Conclusion:
 
 
 def _member_outputs(saved: Ensemble, pipeline: Pipeline, split: str) -> measuring.Outputs:
-    batches = list(pipeline.split(split))
+    batches, heads = list(pipeline.split(split)), saved.answers.kind == "heads"
     with torch.inference_mode():
         outputs = [
-            torch.cat([joined(member(batch.x)) for batch in batches]) for member in saved.members
+            torch.cat([joined(member(batch.x), heads=heads) for batch in batches])
+            for member in saved.members
         ]
     targets = pipeline.target_units(torch.cat([batch.y for batch in batches]))
     return measuring.Outputs(torch.stack(outputs).clone(), targets.clone(), pipeline, saved.answers)

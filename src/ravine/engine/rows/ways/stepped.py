@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
+from ravine.data.objects.stream import seeded
 from ravine.data.source import Batch
 from ravine.engine.rows.objective import Objective
 from ravine.engine.rows.own_step import is_in_parts, losses_of, parts_of, record
@@ -34,14 +37,12 @@ class Stepped(OneByOne):
         if objective.own_step is None:
             return super()._row(i, x, y, weight, step, accumulate)
         batch = Batch(x, y, torch.arange(len(y), device=y.device))
-        if rows.global_seeds is not None:
-            torch.manual_seed(key(rows.global_seeds[i], "module", step))
-        with self.casting():
+        seeds = rows.global_seeds
+        draws = contextlib.nullcontext() if seeds is None else seeded(key(seeds[i], "module", step))
+        with draws, self.casting():
             if is_in_parts(objective.own_step):
                 return self._parts(i, objective, batch)
-            losses, numbers = losses_of(
-                objective.own_step, objective.model, batch, objective.fields
-            )
+            losses, numbers = losses_of(objective.own_step, objective.model, batch, objective.form)
         loss = losses.mean() if weight is None else (losses * weight).mean()
         found = torch.autograd.grad(loss, rows.parameters[i], materialize_grads=True)
         store(rows.gradients_of[i], found, accumulate)
@@ -54,7 +55,7 @@ class Stepped(OneByOne):
         places = {id(parameter): k for k, parameter in enumerate(rows.parameters[i])}
         assert objective.own_step is not None
         losses: dict[str, float] = {}
-        turns = parts_of(objective.own_step, objective.model, batch, objective.fields)
+        turns = parts_of(objective.own_step, objective.model, batch, objective.form)
         for name, part, loss in turns:
             own = [p for p in part.parameters() if id(p) in places]
             found = torch.autograd.grad(loss, own, materialize_grads=True)

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ravine.engine.rows.objective import joined
 from ravine.engine.rows.theta import ParameterMatrix
 from ravine.engine.rows.ways.workload import Workload
 from ravine.errors import first_line
+from ravine.nn.outputs import joined
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,17 @@ class Way(ABC):
         """Every row's outputs for the same inputs [P, B, ...], without gradients."""
 
     def call(self, model: nn.Module, x: Tensor) -> Tensor:
-        """A model's outputs in this arithmetic; float32 at least."""
-        with self.casting():
-            output = joined(model(self.laid_out(x)))
+        """A model's outputs as one tensor, in this arithmetic; float32 at least."""
+        heads = self.population.objectives[0].heads
+        output = joined(self.outputs_of(model, x), heads=heads)
         theta = self.population.theta.dtype
         cast = output.is_floating_point() and output.dtype != theta
         return output.to(theta) if cast else output
+
+    def outputs_of(self, model: nn.Module, x: Tensor) -> Any:
+        """A model's outputs as it gives them."""
+        with self.casting():
+            return model(self.laid_out(x))
 
     def casting(self) -> contextlib.AbstractContextManager[Any]:
         """Products in the arithmetic's precision."""

@@ -1,0 +1,70 @@
+"""What a network gives besides one tensor: dictionaries, tuples and objects of several."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.errors import InputError
+
+ANSWERS = ("logits", "scores", "output", "outputs", "prediction", "predictions")
+
+
+def answer_in(output: Any) -> Tensor:
+    """The answer in a network's outputs: by name ``logits``, ``scores``, ``output`` or ``prediction``,
+    or the only tensor of a dictionary, named tuple or dataclass; the first tensor of a tuple.
+
+    >>> a, b = torch.zeros(2), torch.ones(2)
+    >>> answer_in({"hidden": b, "logits": a}) is a, answer_in((a, b)) is a
+    (True, True)
+
+    Errors: outputs by name, of which none is called so.
+    """
+    if isinstance(output, Tensor):
+        return output
+    named = _by_name(output)
+    if named is None:
+        found = output if isinstance(output, tuple | list) else ()
+        first = next((each for each in found if isinstance(each, Tensor)), None)
+        if first is None:
+            raise InputError(
+                "model",
+                got=f"an output of type {type(output).__name__}",
+                expected="a tensor, or a dictionary or tuple of tensors",
+                repair='return the scores alone, or a dictionary with "logits"; for several heads '
+                'use loss = {kind = "multi_task", …}, for anything else step=a function of '
+                "(model, batch)",
+            )
+        return first
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    called = next((name for name in ANSWERS if name in tensors), None)
+    if called is None and len(tensors) != 1:
+        raise InputError(
+            "model",
+            got=f"outputs called {', '.join(map(str, named))}",
+            expected="one of them called logits, which is the answer",
+            repair="return {'logits': …}, or say what the loss is by step=",
+        )
+    return tensors[called] if called is not None else next(iter(tensors.values()))
+
+
+def joined(output: Any, *, heads: bool) -> Tensor:
+    """A network's outputs as one tensor: with ``heads`` those of all, side by side, else the answer."""
+    if heads and isinstance(output, tuple | list):
+        return torch.cat([head.reshape(len(head), -1) for head in output], 1)
+    return answer_in(output)
+
+
+def _by_name(output: Any) -> Mapping[str, Any] | None:
+    if isinstance(output, Mapping):
+        return output
+    if hasattr(output, "_asdict"):  # a named tuple
+        named: dict[str, Any] = output._asdict()
+        return named if any(name in named for name in ANSWERS) else None
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
+    return None
