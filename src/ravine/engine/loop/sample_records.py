@@ -18,7 +18,6 @@ from ravine.engine.loop.layer_records import untouched
 from ravine.engine.loop.record import Record
 from ravine.engine.programs import Program
 from ravine.engine.rows.evaluate import evaluation
-from ravine.engine.rows.objective import joined
 from ravine.measures import number
 
 KIND = "samples"  # of the events that hold the records
@@ -92,7 +91,7 @@ class SampleRecords:
         population, answers = self.program.population, self.program.answers
         model = population.objectives[row].model
         with untouched(model, population.device), evaluation([model]):
-            output = joined(population.call(model, self._x)).float().cpu()
+            output = population.call(model, self._x).float().cpu()
         if not bool(output.isfinite().all()):
             return []
         if answers.kind == "numbers":
