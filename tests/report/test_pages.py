@@ -4,13 +4,17 @@ nothing, and are accessible in both themes."""
 from __future__ import annotations
 
 import functools
+import re
 
 import pytest
 
 import ravine
 from browsing import LOOKS, assert_fits, launched, needed, opened, serious_faults
-from ravine.report.run_page import write_report
+from ravine.report.figures import style
+from ravine.report.run_page import inline_svg, write_report
 from ravine.rundir import RunDir
+from ravine.study.narrow import narrow
+from ravine.study.panels import panels
 from synthetic import FINDING, make_run, recipe
 
 pytestmark = needed
@@ -103,3 +107,58 @@ def test_a_study_draws_every_run_by_its_field(browser, pages):
         lines = "document.querySelector('[data-curves]').ravine.plot.series.length - 1"
         assert 2 <= page.evaluate(lines) <= members
         assert page.locator(".parallel .member").count() == members
+
+
+def test_a_wide_figure_has_its_panels_one_by_one_for_a_phone(browser, tmp_path):
+    with style():
+        figure, axes = panels(2, 3, 3.0, 2.5, sharex=True, sharey=True)
+        for i, one in enumerate(axes):
+            one.plot([0, 1], [i, i + 1])
+            one.set_title(f"panel {i}")
+        axes[0].set_ylabel("height")
+        figure.savefig(tmp_path / "figure.png")
+        figure.set_layout_engine("none")
+    views = narrow(figure, "s0")
+    inner = re.findall(r'viewBox="([-\d. ]+)"><use href="#s0-figure_1"', views)
+    boxes = [tuple(map(float, box.split())) for box in inner]
+    assert len(boxes) == 3 * len(axes)  # labels at the left, the panel, labels below
+    left, panel, below = boxes[
+        3:6
+    ]  # the second panel takes its labels from the first and the one below it
+    assert left == pytest.approx((boxes[0][0], left[1], boxes[0][2], left[3]))
+    assert below[1] > 2.5 * 72 > panel[1] + panel[3]
+    page = tmp_path / "page.html"
+    page.write_text(f"<body style='width: 340px'>{inline_svg(figure, 's0', 'six')}{views}")
+    with opened(browser, page, 390) as shown:
+        sizes = (
+            "[...document.querySelectorAll('.view')].map((v) => v.getBoundingClientRect().width)"
+        )
+        assert all(150 < width < 390 for width in shown.evaluate(sizes))
+        drawn = "[...document.querySelectorAll('.view')].every((v) => v.querySelector('use').getBBox().width > 0)"
+        assert shown.evaluate(drawn)
+
+
+def test_a_finding_has_its_remedy_second_a_picture_and_a_link_within_the_page(browser, tmp_path):
+    general = {"seen_by": "the loss", "what_to_do": "Ten times the rate.", "title": "Too low."}
+    bare = {
+        "code": "lr_too_low",
+        "cause": "It ends too soon.",
+        "remedies": [],
+        "evidence": "lr 1e-7",
+    }
+    found = [
+        (10, 0, "lr_too_low", {**bare, **general, "shown_by": "step_loss"}),
+        (10, 0, "overfitting", FINDING),
+    ]
+    with make_run(tmp_path / "run", [recipe()], epochs=6, findings=found) as run:
+        page_at = write_report(run)
+    with opened(browser, page_at, 800) as page:
+        first, second = page.locator(".finding").all()
+        assert first.locator("dt").all_inner_texts()[:2] == ["what to do", "evidence"]
+        assert first.locator("dd").first.inner_text().startswith("Ten times the rate.")
+        assert second.locator("dt").first.inner_text() == "what to do"
+        assert first.locator("canvas").count() == second.locator("canvas").count() == 1
+        first.get_by_role("link").click()
+        assert page.url.endswith("#about-lr_too_low")
+        assert page.locator("#about-lr_too_low").is_visible()
+        assert_fits(page, 800)

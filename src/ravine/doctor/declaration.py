@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from ravine.doctor.edits import Case, Remedies
-from ravine.doctor.finding import SHOWN, Finding
+from ravine.doctor.finding import SHOWN, Finding, Picture
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.untrained import Untrained
 
@@ -62,6 +62,7 @@ class Declaration:
     consequences: ClassVar[tuple[str, ...]] = ()  # codes that usually follow from it
     seen_by: ClassVar[str]  # how it is found, for the documentation
     what_to_do: ClassVar[str]  # for the documentation
+    shown_by: ClassVar[Picture] = "loss"  # the curve that a report puts beside it
     kinds: ClassVar[frozenset[Kind]] = frozenset()
     opposite: ClassVar[str] = ""  # a code that contradicts it: only the surer of the two is kept
     # place among the remedies that are tried where no finding says what to try; 0: not among them
@@ -140,4 +141,7 @@ class Declaration:
             cls.cause,
             (cls.leads_to,),
             seen.strength,
+            cls.seen_by,
+            cls.what_to_do,
+            cls.shown_by,
         )

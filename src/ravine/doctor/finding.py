@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 DOCS = "docs/doctor.md"
+# the curves that show findings: of a part's loss by epoch, of every step, of each layer's gradient
+Picture = Literal["loss", "step_loss", "gradient_norm"]
 SUSPECTED, SHOWN = 0.5, 0.9  # strengths: below the first a suspicion; from the second on shown
 
 
@@ -17,7 +19,8 @@ class Finding:
     first. One that an experiment has shown to help has ``"tried"``, what it reached; one that is
     right whatever an experiment shows has ``"certain"``. ``strength`` says how sure the finding is:
     from 0.9 on it is a contradiction in the program itself, or an experiment has shown it; under
-    0.5 it is a suspicion.
+    0.5 it is a suspicion. ``seen_by`` and ``what_to_do`` are what is known of the code in general,
+    ``shown_by`` the curve beside which a report puts it.
     """
 
     code: str
@@ -28,6 +31,9 @@ class Finding:
     cause: str = ""
     consequences: tuple[str, ...] = ()
     strength: float = 1.0
+    seen_by: str = ""
+    what_to_do: str = ""
+    shown_by: Picture = "loss"
 
     @property
     def advised(self) -> list[dict[str, Any]]:

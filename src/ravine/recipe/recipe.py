@@ -281,7 +281,10 @@ def _no_field(path: str, recipe: Recipe) -> InputError:
         with contextlib.suppress(InputError):
             right = keyword_path(ours, recipe) + path[len(name) :]
             expected = "a path that begins with a section"
-            return InputError(path, got=name, expected=expected, repair=f"did you mean {right!r}?")
+            repair = f"did you mean {right!r}?"
+            if "epochs" in (name, ours):
+                repair = "write --epochs 3, in a recipe stop.after = '3ep'"
+            return InputError(path, got=name, expected=expected, repair=repair)
     return error
 
 

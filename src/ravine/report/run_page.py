@@ -46,7 +46,9 @@ def render(run: RunDir) -> str:
     hidden = ("finding", "execution", "layers", "samples")
     events = [event for event in run.events() if event["kind"] not in hidden]
     curves, evidence = _curves(run, seen), _evidence(run)
+    findings = [_finding(event) for event in run.events("finding")]
     layers, samples = overview.layer_records(run, shown), overview.sample_records(run, shown)
+    _pictures(findings, curves, layers)
     return (
         _templates()
         .get_template("report.html")
@@ -58,7 +60,8 @@ def render(run: RunDir) -> str:
             seen=seen,
             sentences=overview.sentences(seen),
             tiles=overview.tiles(seen),
-            findings=[_finding(event) for event in run.events("finding")],
+            findings=findings,
+            about={one["code"]: one["about"] for one in findings if all(one["about"])},
             curves=curves,
             by_field=[
                 (f"By {path}", inline_svg(figure, f"f{i}", f"By {path}"))
@@ -181,7 +184,9 @@ def _curves(run: RunDir, seen: overview.Summary) -> list[dict[str, Any]]:
         found = [_line(line) for line in lines]
         if any(line["x"] for line in found):
             x = "step" if what == "step_loss" else "epoch"
-            drawn.append({"title": measures.title(what), "x": x, "lines": found})
+            validated = {line["split"] for line in lines} == {"val"}
+            title = measures.title(f"val_{what}" if validated else what)
+            drawn.append({"what": what, "title": title, "x": x, "lines": found})
             if what == "lr":  # a schedule that ends at 0 would be all decades
                 drawn[-1]["scale"] = "linear"
     return drawn
@@ -224,8 +229,9 @@ def _finding(event: dict[str, Any]) -> dict[str, Any]:
         data.pop("code", "finding"),
         [_remedy(one) for one in _list(data.pop("remedies", []))],
     )
-    for name in ("docs", "title"):  # a path that is not installed; what the cause says at length
-        data.pop(name, None)
+    data.pop("docs", None)  # a path that is not installed
+    about = [str(data.pop(name, "")) for name in ("title", "seen_by", "what_to_do")]
+    shown_by = data.pop("shown_by", "loss")
     known = [
         (name, data.pop(name)) for name in ("evidence", "where", "consequences") if name in data
     ]
@@ -243,7 +249,27 @@ def _finding(event: dict[str, Any]) -> dict[str, Any]:
                 ],
             )
         )
-    return {**event, "title": title, "code": code, "rows": rows, "remedies": remedies}
+    found = {"title": title, "code": code, "rows": rows, "remedies": remedies}
+    return {**event, **found, "about": about, "shown_by": shown_by}
+
+
+def _pictures(
+    findings: list[dict[str, Any]], curves: list[dict[str, Any]], layers: list[dict[str, Any]]
+) -> None:
+    """Say beside which finding which picture stands, each picture once: a curve by its place, or the
+    gradient norms of the layers."""
+    places = {curve["what"]: place for place, curve in enumerate(curves)}
+    used = set()
+    for finding in findings:
+        wanted = finding["shown_by"]
+        if wanted == "gradient_norm" and layers:
+            finding["picture"] = "layers"
+        else:
+            wanted = wanted if wanted in places else "loss"
+            finding["picture"] = places.get(wanted, places.get("step_loss"))
+        if finding["picture"] in used:
+            finding["picture"] = None
+        used.add(finding["picture"])
 
 
 def _remedy(remedy: Any) -> tuple[str, str]:

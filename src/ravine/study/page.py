@@ -22,6 +22,7 @@ from ravine.storage.files import write_text
 from ravine.study.directory import Study
 from ravine.study.live import shortened
 from ravine.study.members import members_of
+from ravine.study.narrow import narrow
 from ravine.terminal import console
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
@@ -84,15 +85,15 @@ def write_page(study: Study, content: Page) -> None:
     """Write ``figures/NAME.png``, ``figures/NAME.svg`` and ``report.html``."""
     folder = study.path / "figures"
     folder.mkdir(exist_ok=True)
-    drawn = []  # caption, picture, whether it takes the whole width
+    drawn = []  # caption, picture, whether it takes the whole width, its panels for a narrow page
     for number, (name, (caption, figure)) in enumerate(content.figures.items()):
         with figures.style():
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{suffix}")
                 figure.set_layout_engine("none")  # its layout is final
-        drawn.append(
-            (caption, _inline(figure, f"s{number}", caption), figure.get_figwidth() > WIDE)
-        )
+        wide = figure.get_figwidth() > WIDE
+        views = narrow(figure, f"s{number}") if wide else ""
+        drawn.append((caption, _inline(figure, f"s{number}", caption), wide, views))
     members = members_of(study.path)
     html = (
         _templates()
@@ -189,7 +190,18 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": cell, "heading": heading, "breaks": run_page.breaks}
+    environment.filters["numeric"] = _numeric
     return environment
+
+
+def _numeric(table: PageTable) -> set[str]:
+    """The columns that hold numbers, or lists of them, and nothing else."""
+    held = {c: [row[c] for row in table.rows if row.get(c) is not None] for c in table.columns}
+    return {
+        column
+        for column, values in held.items()
+        if values and not any(isinstance(value, str | bool) for value in values)
+    }
 
 
 def heading(column: str) -> str:

@@ -22,6 +22,7 @@ from ravine.doctor.remedies import clipped_gradients, higher_rate, lower_rate, o
 
 class NonFinite(Declaration):
     code = "non_finite"
+    shown_by = "step_loss"
     rank = 290
     title = "The loss or a gradient is not a number."
     cause = "A number has grown beyond what the precision can hold, or was divided by zero."
@@ -57,6 +58,7 @@ class NonFinite(Declaration):
 
 class Oscillating(Declaration):
     code = "oscillating"
+    shown_by = "step_loss"
     rank = 300
     title = "The loss swings up and down without settling."
     cause = "Each step overshoots, or each batch pulls the weights in another direction."
@@ -99,6 +101,7 @@ class Oscillating(Declaration):
 
 class Stuck(Declaration):
     code = "stuck"
+    shown_by = "step_loss"
     rank = 310
     title = "The loss stays where the constant predictor is."
     cause = "The steps do not lead to weights that use the inputs."

@@ -18,6 +18,7 @@ SURE, SUSPECT = 0.95, 0.4
 
 class SymmetricInit(Declaration):
     code = "symmetric_init"
+    shown_by = "gradient_norm"
     rank = 70
     certain = True
     title = "Units of a layer start with the same weights."
@@ -49,6 +50,7 @@ class SymmetricInit(Declaration):
 
 class FrozenWeights(Declaration):
     code = "frozen_weights"
+    shown_by = "gradient_norm"
     rank = 75
     certain = True
     title = "Weights are frozen as they were drawn."
@@ -89,6 +91,7 @@ class FrozenWeights(Declaration):
 
 class InitScale(Declaration):
     code = "init_scale"
+    shown_by = "gradient_norm"
     rank = 120
     title = "The initial weights are far too large or too small."
     cause = "The signal grows or shrinks from layer to layer."
@@ -142,6 +145,7 @@ def _gain(layer: Layer) -> float:
 
 class NoHiddenNonlinearity(Declaration):
     code = "no_hidden_nonlinearity"
+    shown_by = "gradient_norm"
     rank = 130
     certain = True
     title = "There is no activation between the layers."

@@ -16,6 +16,7 @@ HINT = 0.2  # strength of what only an experiment can judge
 
 class TooFewEpochs(Declaration):
     code = "too_few_epochs"
+    shown_by = "step_loss"
     rank = 230
     title = "The training is too short."
     cause = "The loss is still falling fast when the training ends."
@@ -56,6 +57,7 @@ class TooFewEpochs(Declaration):
 
 class BatchTooLarge(Declaration):
     code = "batch_too_large"
+    shown_by = "step_loss"
     rank = 210
     title = "The batches are too large for the number of epochs."
     cause = "So large a batch leaves only few steps."
@@ -95,6 +97,7 @@ class BatchTooLarge(Declaration):
 
 class BatchTooSmall(Declaration):
     code = "batch_too_small"
+    shown_by = "step_loss"
     rank = 220
     title = "The batches are too small."
     cause = "So small a batch gives gradients that are mostly noise."

@@ -24,6 +24,7 @@ def is_adaptive(kind: str) -> bool:
 
 class LrTooHigh(Declaration):
     code = "lr_too_high"
+    shown_by = "step_loss"
     rank = 100
     title = "The learning rate is too high."
     cause = "Each step goes further than the gradient is a good description of the loss."
@@ -96,6 +97,7 @@ class LrTooHigh(Declaration):
 
 class LrTooLow(Declaration):
     code = "lr_too_low"
+    shown_by = "step_loss"
     rank = 110
     title = "The learning rate is too low."
     cause = "The steps are so short that the training ends before it gets anywhere."
@@ -153,6 +155,7 @@ def _other_lr(lr: float, factor: float) -> dict[str, object]:
 
 class OptimizerUnsuited(Declaration):
     code = "optimizer_unsuited"
+    shown_by = "step_loss"
     rank = 180
     title = "Another optimiser gets much further in the same number of steps."
     cause = "The optimiser does not cope with the scales or the noise of these gradients."

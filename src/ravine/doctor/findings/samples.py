@@ -15,6 +15,7 @@ SURE = 0.95
 
 class NotShuffled(Declaration):
     code = "not_shuffled"
+    shown_by = "step_loss"
     rank = 200
     certain = True
     title = "The samples come in the order of their targets."

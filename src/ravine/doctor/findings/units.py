@@ -36,6 +36,7 @@ def _when(course: Course, seens: Sequence[Seen]) -> str:
 
 class DeadUnits(Declaration):
     code = "dead_units"
+    shown_by = "gradient_norm"
     rank = 140
     title = "Many ReLU units are zero for every sample."
     cause = "Such a unit has no gradient and does not recover."
@@ -77,6 +78,7 @@ class DeadUnits(Declaration):
 
 class SaturatedUnits(Declaration):
     code = "saturated_units"
+    shown_by = "gradient_norm"
     rank = 150
     title = "Sigmoid or tanh units are at the flat ends of their curve."
     cause = "There the derivative is nearly zero, and almost no gradient passes."
@@ -127,6 +129,7 @@ def _depths(seens: Sequence[Seen]) -> tuple[float, float] | None:
 
 class VanishingGradient(Declaration):
     code = "vanishing_gradient"
+    shown_by = "gradient_norm"
     rank = 160
     title = "Almost no gradient reaches the first layers."
     cause = "The gradient shrinks from layer to layer on its way back."
@@ -159,6 +162,7 @@ class VanishingGradient(Declaration):
 
 class ExplodingGradient(Declaration):
     code = "exploding_gradient"
+    shown_by = "gradient_norm"
     rank = 170
     title = "The gradient is very large, or has grown manyfold."
     cause = "It grows from layer to layer on its way back, or from step to step."

@@ -77,11 +77,15 @@ const RavineLayers = (() => {
     if (!layers.length) holder.append(make("p", "faint small", "Outputs could not be looked at: the model is not called with a batch."));
   }
 
+  function across(records) {
+    return records.at(-1).epoch < 3 ? "step" : "epoch";
+  }
+
   // records: [{step, epoch, layers: [{name, weights, gradients, activations, gradient_norm, update_ratio}]}]
   function all(holder, records) {
     holder.hidden = !records?.length;
     if (holder.hidden) return;
-    const x = records.at(-1).epoch < 3 ? "step" : "epoch";
+    const x = across(records);
     if (!holder.firstChild) {
       const charts = make("div", "figures"), tools = make("fieldset", "tools small kinds"), grid = make("div", "ridge-grid");
       for (const title of ["Gradient norm by layer", "Update beside the weights (ratio of norms)"]) {
@@ -106,5 +110,5 @@ const RavineLayers = (() => {
     lines(ratios, records, "update_ratio", { title: "update / weights", x, usual: 0.001 });
     histograms(grid, records, holder.ravineKind ?? "activations", x);
   }
-  return { all };
+  return { all, lines, across };
 })();

@@ -5,6 +5,15 @@
   const held = JSON.parse(document.getElementById("held").textContent);
   const SVG = "http://www.w3.org/2000/svg";
 
+  // as on the live page: validation in the first colour, training thin and dashed where both are drawn
+  function looks(lines) {
+    const both = new Set(lines.map((one) => one.split)).size > 1, two = both && lines.length === 2, several = lines.length > 9;
+    return lines.map((one, i) => {
+      const thin = both && one.split === "train";
+      return { ...one, colour: colour(one, two ? Number(thin) : i), width: several ? 1.2 : thin ? 1.1 : 2, dash: thin ? [5, 3] : [] };
+    });
+  }
+
   function colour(one, i) {
     if (one.hue !== undefined) return `hsl(${Math.round(260 - 235 * one.hue)} 75% ${matchMedia("(prefers-color-scheme: dark)").matches ? 62 : 42}%)`;
     return `--c${i % 8}`;
@@ -14,8 +23,8 @@
     for (const holder of document.querySelectorAll("[data-curves]")) {
       const found = held.curves[holder.dataset.curves];
       const several = found.lines.length > 9;
-      const lines = found.lines.map((one, i) => ({ ...one, colour: colour(one, i), width: several ? 1.2 : one.split === "train" ? 1.1 : 2, dash: one.split === "train" ? [5, 3] : [] }));
-      draw(holder, lines, { title: found.title, x: found.x, scale: document.getElementById("log")?.checked ? "log" : found.scale ?? "auto", smooth: Number(document.getElementById("smooth")?.value ?? 0), height: 240 });
+      const lines = looks(found.lines);
+      draw(holder, lines, { title: found.title, x: found.x, scale: document.getElementById("log")?.checked ? "log" : found.scale ?? "auto", smooth: Number(document.getElementById("smooth")?.value ?? 0), height: Number(holder.dataset.height ?? 240) });
       if (several) holder.querySelector(".chart-legend")?.remove();
     }
     const found = held.calibration;
@@ -82,6 +91,7 @@
   }
 
   if (held.samples?.records.length) RavineSamples.all(document.getElementById("samples"), held.samples);
+  for (const holder of document.querySelectorAll("[data-layers]")) RavineLayers.lines(holder, held.layers, holder.dataset.layers, { title: "gradient norm", x: RavineLayers.across(held.layers), height: 170 });
   if (held.layers?.length) RavineLayers.all(document.getElementById("layers"), held.layers);
   document.getElementById("smooth")?.addEventListener("input", curves);
   document.getElementById("log")?.addEventListener("change", curves);

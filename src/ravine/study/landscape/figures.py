@@ -100,6 +100,9 @@ def _barrier(one: dict[str, Any]) -> str:
     )
 
 
+DARK = "#101318"  # on the colours of a surface, which are the same in both themes
+
+
 def _levels(found: list[dict[str, Any]]) -> np.ndarray:
     """Levels evenly in the logarithm, from the least loss to where nearly all of the surface
     lies."""
@@ -125,11 +128,13 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 one["y"],
                 loss,
                 levels=levels[1:-1:2],
-                colors=INK,
+                colors=DARK,
                 linewidths=0.5,
                 norm="log",
             )
-            for text in axis.clabel(lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7):
+            for text in axis.clabel(
+                lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7, colors=DARK
+            ):
                 text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
             if "path" in one:
                 path = np.array(one["path"])
@@ -138,16 +143,16 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                     path[:, 0],
                     path[:, 1],
                     "-o",
-                    color=INK,
+                    color=DARK,
                     ms=2.5,
                     lw=1.2,
                     path_effects=halo,
                     label="training path",
                 )
-                axis.plot(*path[-1], "*", color="white", mec=INK, ms=11, label="end")
+                axis.plot(*path[-1], "*", color="white", mec=DARK, ms=11, label="end")
                 legend(axis)
             else:
-                axis.plot([0], [0], "*", color="white", mec=INK, ms=9)
+                axis.plot([0], [0], "*", color="white", mec=DARK, ms=9)
             axis.grid(False)
             axis.set_xlabel(_label("first", one))
             if len(found) > 1:

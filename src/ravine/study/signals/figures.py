@@ -112,7 +112,7 @@ def depth_figure(networks: list[dict[str, Any]], name: str) -> Figure:
         axes[0].plot([], [], color=INK, ls=DASHES[1], label="theory")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="outside upper left", ncols=min(5, len(labels)), frameon=False
+            handles, labels, loc="outside upper left", ncols=min(3, len(labels)), frameon=False
         )
     return figure
 
