@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import multiprocessing
 import subprocess
 import sys
 import tarfile
@@ -187,6 +188,18 @@ def test_any_dataloader_is_read_in_the_order_of_memory(monkeypatch):
     streamed = Pipeline(Data(), arrays=loader)
     check_same_batches(kept, streamed, 12)
     check_same_batches(kept, Pipeline(Data(), arrays=loader), 3, first=7)
+
+
+def test_nothing_reads_ahead_after_training(tmp_path, monkeypatch):
+    """The garbage collector would wait 5 seconds for each process that reads."""
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    before = set(multiprocessing.active_children())
+    given = {"data": Counted(0.1), "model": "softmax", "batch": 8, "quiet": True, "doctor": False}
+    run = ravine.train(epochs=1, out=tmp_path / "run", **given)
+    with pytest.raises(InputError):
+        ravine.train(epochs=1, out=tmp_path / "run", **given)
+    assert run.result["stopped"] == "finished"
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize("kind", ["shards", "parquet", "dataset", "drawn", "in memory"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -131,7 +133,6 @@ def test_hooks_end_a_member_where_they_say(tmp_path):
 OPEN = """
 import sys, json, contextlib, warnings
 warnings.simplefilter("ignore")
-run, marker = sys.argv[1:]
 import ravine, torch, numpy as np
 from ravine.app.cli import app
 import ravine.engine.run, ravine.training.train, ravine.report.run_page
@@ -142,21 +143,25 @@ def hook(event, arguments):
                  "os.posix_spawn", "pickle.find_class", "ctypes.dlopen"):
         seen.append((event, str(arguments[0])))
 sys.addaudithook(hook)
-tries = [
-    lambda: ravine.Run(run).result,
-    lambda: ravine.Run(run).predict(np.zeros((2, 2))),
-    lambda: ravine.Run(run).evaluate(),
-    lambda: ravine.resume(run, after="9ep", quiet=True),
-    lambda: ravine.train(ravine.Recipe.from_json(json.dumps(
-        json.load(open(run + "/recipe.json"))["recipes"][0])), quiet=True, out=run + "-again"),
-    *[lambda a=a: CliRunner().invoke(app, a) for a in (
-        ["evaluate", run], ["resume", run], ["report", run], ["doctor", run], ["predict", run])],
-]
-for each in tries:
-    with contextlib.suppress(Exception):
-        each()
-print(json.dumps([pair for pair in seen if "evil" in pair[1].lower() or pair[0] in
-                  ("os.system", "subprocess.Popen", "os.exec", "pickle.find_class")]))
+found = []
+for run in sys.argv[1:]:
+    seen.clear()
+    tries = [
+        lambda: ravine.Run(run).result,
+        lambda: ravine.Run(run).predict(np.zeros((2, 2))),
+        lambda: ravine.Run(run).evaluate(),
+        lambda: ravine.resume(run, after="9ep", quiet=True),
+        lambda: ravine.train(ravine.Recipe.from_json(json.dumps(
+            json.load(open(run + "/recipe.json"))["recipes"][0])), quiet=True, out=run + "-again"),
+        *[lambda a=a: CliRunner().invoke(app, a) for a in (
+            ["evaluate", run], ["resume", run], ["report", run], ["doctor", run], ["predict", run])],
+    ]
+    for each in tries:
+        with contextlib.suppress(Exception):
+            each()
+    found.append([pair for pair in seen if "evil" in pair[1].lower() or pair[0] in
+                  ("os.system", "subprocess.Popen", "os.exec", "pickle.find_class")])
+print(json.dumps(found))
 """
 
 
@@ -196,34 +201,53 @@ def sources(recipe, place):
     recipe["data"]["source"] = {"kind": "npz", "path": str(place / "evil.npz")}
 
 
-@pytest.mark.parametrize("evil", [own_parts, modules, modules_by_path, weights, sources])
-def test_a_strangers_directory_makes_ravine_run_nothing(evil, tmp_path):
-    """Whatever a directory names, own parts, modules or files, nothing is imported or run."""
-    marker = tmp_path / "marker"
-    code = f"open({str(marker)!r}, 'w').write('ran')\ndef loss(output, target): return output\n"
-    run = ravine.train(out=tmp_path / "run", preprocess="standardize", **BLOBS)
-    for place in (tmp_path, run.directory):
-        (place / "evil.py").write_text(code)
-    with (tmp_path / "evil.pt").open("wb") as file:
-        pickle.dump({"model": Evil(str(marker))}, file)
-    np.savez(tmp_path / "evil.npz", x=np.array([Evil(str(marker))], dtype=object), y=np.zeros(1))
+KINDS = [own_parts, modules, modules_by_path, weights, sources]
 
-    def change(about):
-        for recipe in (*about["explicit"], *about["recipes"]):
-            evil(recipe, tmp_path)
 
-    stored.edit(run.directory, change)
-    script = tmp_path / "open.py"
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Folders with an evil directory of each kind, and what one process did that has opened them all."""
+    trained = tmp_path_factory.mktemp("trained") / "run"
+    run = ravine.train(out=trained, preprocess="standardize", **BLOBS)
+    places = [tmp_path_factory.mktemp(evil.__name__) for evil in KINDS]
+    for place, evil in zip(places, KINDS, strict=True):
+        shutil.copytree(run.directory, place / "run")
+        marker = place / "marker"
+        code = f"open({str(marker)!r}, 'w').write('ran')\ndef loss(output, target): return output\n"
+        for folder in (place, place / "run"):
+            (folder / "evil.py").write_text(code)
+        with (place / "evil.pt").open("wb") as file:
+            pickle.dump({"model": Evil(str(marker))}, file)
+        np.savez(place / "evil.npz", x=np.array([Evil(str(marker))], dtype=object), y=np.zeros(1))
+
+        def change(about, evil=evil, place=place):
+            for recipe in (*about["explicit"], *about["recipes"]):
+                evil(recipe, place)
+
+        stored.edit(place / "run", change)
+    script = places[0] / "open.py"
     script.write_text(OPEN)
+    runs = [place / "run" for place in places]
+    command = [sys.executable, script, *runs]
+    path = os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, script, run.directory, marker],
+        command,
         check=True,
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=places[0],
+        env={**os.environ, "PYTHONPATH": path},
     )
-    assert json.loads(done.stdout.splitlines()[-1]) == []
-    assert not marker.exists()
+    found = json.loads(done.stdout.splitlines()[-1])
+    return dict(zip(KINDS, zip(places, found, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("evil", KINDS)
+def test_a_strangers_directory_makes_ravine_run_nothing(evil, opened):
+    """Whatever a directory names, own parts, modules or files, nothing is imported or run."""
+    place, done = opened[evil]
+    assert done == []
+    assert not (place / "marker").exists()
 
 
 TRAIN = """
@@ -237,21 +261,21 @@ def mine(output, target, gamma=2.0):
 def halved(x):
     return x / 2
 
-def optimizer(parameters, lr=0.01):
-    return torch.optim.NAdam(parameters, lr=lr)
+def optimizer(w, g, state, t, layout, lr=0.01):
+    state["v"].mul_(0.9).add_(g)
+    w.sub_(lr * state["v"])
 
 OWN = [mine, halved, optimizer]
 if __name__ == "__main__":
-    ravine.train(loss=mine, preprocess=halved, optimizer=optimizer, data="blobs", model="mlp",
-                 epochs=int(sys.argv[2]), quiet=True, out=sys.argv[1])
+    for name, epochs in (("whole", 4), ("part", 2)):
+        ravine.train(loss=mine, preprocess=halved, optimizer=optimizer, data="blobs", model="mlp",
+                     epochs=epochs, quiet=True, out=sys.argv[1] + "/" + name)
 """
 
 
 def test_a_run_of_another_process_goes_on_with_what_is_brought(tmp_path, monkeypatch):
     (tmp_path / "mine_and_more.py").write_text(TRAIN)
-    for name, epochs in (("whole", "4"), ("part", "2")):
-        script = [sys.executable, tmp_path / "mine_and_more.py", tmp_path / name, epochs]
-        subprocess.run(script, check=True)
+    subprocess.run([sys.executable, tmp_path / "mine_and_more.py", tmp_path], check=True)
     run = ravine.Run(tmp_path / "part")
     line = r"ravine.resume\('.*part', own=\[halved, mine, optimizer\]\); on the command line --with"
     with pytest.raises(ravine.InputError, match=line):

@@ -145,6 +145,10 @@ def accuracy(output, target, num_classes):
     return float((output.argmax(1) == target).float().mean())
 
 
+def spread_out(w, g, state, t, layout, lr=0.1):
+    w.sub_(lr.expand_as(g) * g)
+
+
 def going_backwards(model, batch):
     loss = F.cross_entropy(model(batch.x), batch.y)
     loss.backward()
@@ -181,6 +185,7 @@ REFUSED = {
     "LBFGS": (lambda: {"optimizer": torch.optim.LBFGS}, r"ravine\.watch\(model, optimizer\)"),
     "a step with a closure": (lambda: {"optimizer": SAM}, r"ravine\.watch\(model, optimizer\)"),
     "an optimiser that is none": (lambda: {"optimizer": lambda p: None}, "@ravine.technique"),
+    "a formula that fails": (lambda: {"optimizer": spread_out}, r"w\.sub_\(lr \* g\)"),
     "a name of torch.optim": (lambda: {"optimizer": "torch.optim.AdamW"}, "mean 'adamw'"),
     "a name of torch.nn": (lambda: {"loss": "CrossEntropyLoss"}, "mean 'cross_entropy'"),
     "a loss that is a float": (lambda: {"loss": lambda o, t: 1.0}, "a tensor"),

@@ -129,8 +129,7 @@ class Pipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Pipeline:
-        """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data
-        were."""
+        """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data."""
         self = cls.from_state(data, tensors, facts, device=device, dtype=dtype)
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
             raise InputError("data", got=type(arrays).__name__, expected="(x, y)")
@@ -146,8 +145,7 @@ class Pipeline:
         return self
 
     def transform(self, x: Any) -> Tensor:
-        """Raw inputs [N, ...] (a str where the source is a text) -> network inputs on the
-        device."""
+        """Raw inputs [N, ...] (a str where the source is text) -> network inputs on the device."""
         return self._prepare.inputs(self.rows(x))
 
     def rows(self, x: Any) -> Tensor:
@@ -214,8 +212,7 @@ class Pipeline:
         self._stream_step = -1
 
     def with_batch(self, batch: int | Literal["full"]) -> Pipeline:
-        """The same data, ready as they are, in batches of another size; a DataLoader keeps its
-        own."""
+        """The same data, ready as they are, in batches of another size; a DataLoader keeps its own."""
         other = copy.copy(self)
         if not isinstance(self._parts["train"], (Items, Ordered)):
             other.data = self.data.model_copy(update={"batch": batch})
@@ -299,8 +296,7 @@ class Pipeline:
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The training batches of the steps ``first`` to ``last - 1``; a Dataset is read ahead."""
-        for step in range(first, last):
-            yield self.batch(step)
+        yield from map(self.batch, range(first, last))
 
     def _gather(self, step: int) -> None:
         """Gather the rows of several steps of one epoch at once; their batches are views."""
@@ -330,6 +326,10 @@ class Pipeline:
             self._stream = train.steps(self._order, step)
         self._stream_step = step + 1
         return next(self._stream)
+
+    def stop_reading(self) -> None:
+        """End the processes that read a Dataset ahead; the garbage collector waits 5 s for each."""
+        self._stream = None
 
     def augmented(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Raw inputs (of tables: the encoded ones) and targets, augmented as those of a step."""

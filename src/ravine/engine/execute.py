@@ -45,8 +45,12 @@ def execute(
 @contextmanager
 def running(loop: TrainingLoop) -> Iterator[None]:
     """The threads and the treatment of denormal numbers with which a loop's steps are taken."""
-    with kernel_threads(loop.program.execution.threads), denormals_flushed():
-        yield
+    try:
+        with kernel_threads(loop.program.execution.threads), denormals_flushed():
+            yield
+    finally:
+        loop.program.pipeline.stop_reading()
+        loop.calendar.stop_reading()
 
 
 def stop_asked() -> bool:

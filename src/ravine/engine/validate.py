@@ -24,6 +24,7 @@ from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
 from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.outputs import joined
+from ravine.optim.rows.groups import check_formula
 from ravine.recipe import Recipe
 from ravine.registering import own_parts
 
@@ -86,6 +87,8 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
     for each in recipes:
         if is_torch(each.optimizer):
             check_optimizer(each.optimizer, objective)
+        else:
+            check_formula(each.optimizer)
         _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
     return answers
@@ -111,6 +114,8 @@ def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Obj
     for each in recipes:
         if is_torch(each.optimizer):
             check_optimizer(each.optimizer, objective)
+        else:
+            check_formula(each.optimizer)
         for path in ("regularize.hard_negatives", "regularize.adversarial", "loss.class_weights"):
             if each.get(path) != Recipe().get(path):
                 repair = "do it in the step itself"

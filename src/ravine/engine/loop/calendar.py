@@ -38,6 +38,11 @@ class Calendar:
         self._starts = [sum(lengths[:epoch]) for epoch in range(len(lengths))]
         self._last = lengths[-1]
 
+    def stop_reading(self) -> None:
+        """End what reads batches ahead."""
+        for pipeline in self._pipelines:
+            pipeline.stop_reading()
+
     def place(self, step: int) -> tuple[int, int]:
         """The epoch of a step, and its place in the epoch."""
         epoch = bisect_right(self._starts, step) - 1

@@ -72,6 +72,11 @@ class Folds(Column):
         for each in (self, *self._others):
             each.pipelines = [each.pipelines[row] for row in rows]
 
+    def stop_reading(self) -> None:
+        """End what reads ahead."""
+        for pipeline in self.pipelines:
+            pipeline.stop_reading()
+
 
 def training_data(
     pipeline: Pipeline,

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import Part
+from ravine.catalogue.own import PREFIX
+from ravine.errors import InputError, first_line
 from ravine.layout import Layout
 
 Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbours, else an index
@@ -171,3 +173,21 @@ def grouped(
     return [
         RowGroup(rows, [parts[r] for r in rows], layout, device, dtype) for rows in members.values()
     ]
+
+
+def check_formula(part: Part) -> None:
+    """A formula of a person's own is called once on a single parameter; what fails is an InputError."""
+    if not part.kind.startswith(PREFIX):
+        return
+    layout = Layout.of([("w", (1,), "weight", 0)])
+    try:
+        RowGroup([0], [part], layout, torch.device("cpu"), torch.float32)
+    except Exception as error:  # a person's formula may fail in any way
+        raise InputError(
+            "optimizer",
+            got=f"{part.kind.removeprefix(PREFIX)}, whose formula fails "
+            f"({type(error).__name__}: {first_line(error)})",
+            expected="a function of (w, g, state, t, layout) that changes w [P, D] in place",
+            repair="fields are numbers or columns [P, 1], which broadcast: w.sub_(lr * g); "
+            'state["NAME"] is a slot like w, zero at first',
+        ) from None
