@@ -349,3 +349,56 @@ def test_a_schedule_of_transformers_steps_with_every_batch(tmp_path):
     )
     assert again.recipe.schedule.every == "1it"
     assert seen[: len(rates)] == pytest.approx(rates[: len(seen)])
+
+
+IDS = torch.randint(1, 50, (60, 8), generator=DRAWS)
+MASK = torch.ones(60, 8).long()
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+    "max_position_embeddings": 32,
+}
+LABELS = torch.where(torch.arange(8) < 5, IDS % 4, -100)
+OF_TRANSFORMERS = {
+    "BertForSequenceClassification": ("Bert", IDS[:, 0] % 3, {"num_labels": 3}, "val_accuracy"),
+    "BertForTokenClassification": ("Bert", LABELS, {"num_labels": 4}, "val_accuracy"),
+    "DistilBertForSequenceClassification": (
+        "DistilBert",
+        torch.randn(60, generator=DRAWS),
+        {"num_labels": 1},
+        "val_rmse",
+    ),
+    "GPT2LMHeadModel": ("GPT2", IDS, {"bos_token_id": 0, "eos_token_id": 0}, None),
+}
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_models_of_transformers_train_by_their_own_loss(name, tmp_path):
+    """Dropout within attention too: what is resumed is the same to the bit. What a causal model predicts
+    is the next token, so that accuracy at its own place would be no measure."""
+    transformers = pytest.importorskip("transformers")
+    config, labels, more, metric = OF_TRANSFORMERS[name]
+    known = getattr(transformers, f"{config}Config")
+    made = known(**SMALL, **more)
+
+    def model():
+        torch.manual_seed(0)
+        return getattr(transformers, name)(made)
+
+    data = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
+    given = {"data": data, "model": model, "lr": 1e-3, "batch": 16, "optimizer": torch.optim.AdamW}
+    whole = train(tmp_path, "whole", **given, epochs=2)
+    train(tmp_path, "part", **given, epochs=1)
+    (again,) = ravine.resume(
+        tmp_path / "part", model=model, own=[torch.optim.AdamW], data=data, after="2ep", quiet=True
+    )
+    assert np.array_equal(whole.losses, again.losses)
+    measured = {n for n in whole.metrics if n.startswith("val_")}
+    assert measured == {
+        "val_loss",
+        *([metric] if metric else []),
+        *(["val_r2"] if metric == "val_rmse" else []),
+    }

@@ -4,11 +4,13 @@ written."""
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
 from ravine.catalogue import PREFIX, table
 from ravine.data.pipeline import Batch, Pipeline
@@ -16,7 +18,7 @@ from ravine.engine.given_model import check_gradient
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.rows.evaluate import evaluation, metric_functions, metric_name, metric_names
 from ravine.engine.rows.frozen import frozen
-from ravine.engine.rows.own_step import check_step, is_in_parts
+from ravine.engine.rows.own_step import check_step, is_in_parts, losses_of, model_loss
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.rows.torch_rows import check_optimizer, check_parts, is_torch
 from ravine.errors import InputError, RavineError, first_line
@@ -140,10 +142,22 @@ def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
     fits = output.shape[-1] == pipeline.outputs and output.dim() == 2
     if pipeline.task == "sequence":
         fits = output.shape == (*batch.y[:4].shape, pipeline.outputs)
-    if not fits:
+    if not fits or (pipeline.task == "sequence" and _shifts(objective, batch, output)):
         return nothing
     units = pipeline.target_units
     return Answers.of(objective.model, objective.loss, pipeline.task, batch.x[:4], units)
+
+
+def _shifts(objective: Objective, batch: Batch, output: Tensor) -> bool:
+    """Whether a model that gives its loss itself compares its outputs with the next token each, as causal
+    language models do: then they are no answers to the targets of their own places."""
+    if objective.own_step is not model_loss:
+        return False
+    few = Batch(batch.x[:4], batch.y[:4], batch.index[:4])
+    with evaluation([objective]):
+        own = float(losses_of(model_loss, objective.model, few, objective.form)[0].mean())
+    after = output[:, :-1].flatten(0, 1).float(), few.y[:, 1:].flatten()
+    return math.isclose(own, float(functional.cross_entropy(*after)), rel_tol=1e-4)
 
 
 def _outputs(objective: Objective, x: Tensor) -> Any:

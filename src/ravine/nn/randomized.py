@@ -102,6 +102,13 @@ class Dropout(Randomized):
         self.register_buffer("rate", _number(rate), persistent=False)
         self.classic = classic
 
+    inplace = False
+
+    @property
+    def p(self) -> float:
+        """The rate under torch.nn.Dropout's name: networks of transformers read it for attention."""
+        return float(self.rate)
+
     def mask_shape(self, x: Tensor) -> tuple[int, ...]:
         return tuple(x.shape)
 

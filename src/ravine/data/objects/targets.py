@@ -214,8 +214,9 @@ def as_targets(y: Any, *, task: str, classes: tuple[str, ...], outputs: int) -> 
         return torch.tensor([classes.index(name) for name in given.tolist()])
     _check_finite(given, "train")
     if task == "regression":
+        kept = given.is_floating_point() or given.ndim > 2
         return (given[:, None] if given.ndim == 1 else given).to(
-            given.dtype if given.is_floating_point() else torch.float64
+            given.dtype if kept else torch.float64
         )
     if task == "multilabel" or (
         task == "classification" and given.ndim == 2 and given.shape[1] == outputs > 1
