@@ -45,7 +45,6 @@ Under each proof stands what was broken in the code to see its test fail, or tha
 What is promised against whom, and what is not, is in `SECURITY.md`.
 """
 FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
-RASTER = ("source", "preprocess", "augment", "layer")  # figures of pixels, or of many points
 KINDS = {
     "source": "Where examples come from. `data.source` names one; `ravine data SOURCE` shows what is in it.",
     "preprocess": "Fitted on the training part alone, stored with the run, undone where it can be. `data.preprocess` "
@@ -171,8 +170,7 @@ def techniques() -> list[Technique]:
 
 
 def figure_path(technique: Technique) -> Path:
-    pixels = technique.kind in RASTER and not technique.module.endswith("activations")
-    return PAGES / "figures" / f"{technique.kind}-{technique.name}.{'png' if pixels else 'svg'}"
+    return PAGES / "figures" / f"{technique.kind}-{technique.name}.svg"
 
 
 def pages() -> dict[Path, str]:

@@ -22,6 +22,7 @@ from ravine.optim.rows.planned_rates import Schedules
 from ravine.report.figures import COLOURS, DASHES, FAINT, style
 
 SIZE = (6.4, 2.5)  # inches, two panels
+MANY = 200  # points
 
 # What techniques are given that have no default for it, or whose default shows nothing here.
 GIVEN: dict[str, dict[str, Any]] = {
@@ -55,17 +56,24 @@ def save(technique: Technique, to: Path) -> None:
             activation(technique) if technique.module.endswith("activations") else draw(technique)
         )
         if figure is not None:
-            figure.savefig(
-                to, dpi=96, metadata={"Date": None} if to.suffix == ".svg" else {"Software": None}
-            )
+            _as_pixels(figure)
+            figure.savefig(to, dpi=144, metadata={"Date": None})
             follow_theme(to)
+
+
+def _as_pixels(figure: Figure) -> None:
+    """Images keep their own pixels, and many points become one image: what is written about them, and
+    their axes, follow the reader's theme."""
+    for axes in figure.axes:
+        for image in axes.images:
+            image.set_interpolation("none")
+        for points in axes.collections:
+            points.set_rasterized(len(points.get_offsets()) > MANY)
 
 
 def follow_theme(path: Path) -> None:
     """A drawn SVG whose colours are those of the reader's theme, light or dark."""
-    if path.suffix == ".svg":
-        text = path.read_text(encoding="utf-8")
-        path.write_text(in_both_themes(text), encoding="utf-8")
+    path.write_text(in_both_themes(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def panels(count: int = 2, size: tuple[float, float] = SIZE) -> tuple[Figure, list[Axes]]:

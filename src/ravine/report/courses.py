@@ -55,23 +55,26 @@ def gather_steps(run: RunDir, points: int = 600) -> CourseGroup:
     steps = max(map(len, losses))
     if steps == 0:
         return CourseGroup("", np.empty(0), np.empty((len(losses), 0)))
-    smooth = [smoothed(loss, max(1, steps // 25)) for loss in losses]
     at = np.unique(np.linspace(0, steps - 1, min(steps, points)).astype(int))
-    values = np.array([np.append(loss, np.full(steps - len(loss), np.nan))[at] for loss in smooth])
+    values = np.full((len(losses), len(at)), np.nan)
+    for row, loss in zip(values, losses, strict=True):
+        there = at < len(loss)
+        row[there] = smoothed(loss, max(1, steps // 25), at[there])
     return CourseGroup("", at + 1, values)
 
 
-def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """The centred running mean over ``width`` values, fewer at the ends; NaN counts for nothing."""
+def smoothed(values: np.ndarray, width: int, at: np.ndarray | None = None) -> np.ndarray:
+    """The centred running mean over ``width`` values, fewer at the ends; NaN counts for nothing. Of
+    all places, or ``at`` some."""
     known = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
     count = np.concatenate([[0], np.cumsum(known)])
-    i = np.arange(len(values))
+    i = np.arange(len(values)) if at is None else at
     reach = np.minimum(np.minimum(i, len(values) - 1 - i), width // 2)
     low, high = i - reach, i + reach + 1
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (total[high] - total[low]) / (count[high] - count[low])
-    return np.where(known, mean, np.nan)
+    return np.where(known[i], mean, np.nan)
 
 
 def _pairs(members: Any) -> list[tuple[RunDir, int]]:
