@@ -115,6 +115,8 @@ def test_every_link_and_anchor_of_the_site_leads_somewhere(site):
 
 
 SEEN = ("index.html", "catalogue/optimizer.html", "studies/search.html", "api.html")
+
+
 @pytest.fixture
 def address(site):
     """The site, served: axe reads its style sheets."""

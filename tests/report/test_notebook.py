@@ -12,6 +12,8 @@ import pytest
 
 import ravine
 from ravine.errors import InputError
+from ravine.study.page import Findings, Page, PageTable
+from ravine.training.outcome import print_findings
 
 CELLS = [
     "import ravine, sys\nsys.modules['ipywidgets'] = None",  # as where they are not installed
@@ -47,6 +49,27 @@ def test_a_notebook_shows_runs_and_studies(tmp_path):
     assert "<svg" in outputs[3][0]["data"]["image/svg+xml"]
     assert "answer" in outputs[4][0]["data"]["text/html"]
     assert "<table>" in outputs[6][-1]["data"]["text/html"]
+
+
+def test_a_study_shows_the_rows_around_its_best_one():
+    rows = [{"lr": i, "loss": abs(i - 20) / 10} for i in range(30)]
+    shown = PageTable("Rates", rows, best=20)
+    assert [row["lr"] for row in shown.around()] == [*range(14, 26)]
+    assert len(PageTable("Few", rows[:3], best=None).around()) == 3
+    html = Findings({"report": "r.html"}, Page("Rates", ["Take 20."], tables=[shown]))._repr_html_()
+    assert "<td>20</td>" in html
+    assert "<td>0</td>" not in html
+
+
+def test_closing_lines_say_what_to_do_where_no_remedy_was_tried(capsys):
+    general = {
+        "what_to_do": "Ten times the rate.",
+        "cause": "Too short.",
+        "consequences": ["Slow."],
+    }
+    finding = {"code": "lr_too_low", "where": "optimizer.lr", "evidence": "1e-7", "remedies": []}
+    print_findings([finding | general | {"strength": 0.7}])
+    assert "what to do, in general: Ten times the rate." in capsys.readouterr().err
 
 
 def test_confusion_counts_every_sample():

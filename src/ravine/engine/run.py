@@ -29,6 +29,7 @@ from ravine.nn.outputs import joined
 from ravine.nn.randomized import monte_carlo
 from ravine.nn.stack import example
 from ravine.registering import require
+from ravine.report.overview import useful_name
 from ravine.rundir.contents import sound
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Run(Stored):
     """
 
     def __repr__(self) -> str:
-        return f"<Run {self.recipe.name} member {self.member} in {self.directory}>"
+        return f"<Run {useful_name(self.recipe)!r}, member {self.member}, in {self.directory}>"
 
     def _repr_html_(self) -> str:
         from ravine.report.notebook import run_html  # it brings the drawing library

@@ -66,7 +66,8 @@ def run_html(run: RunDir, member: int) -> str:
     )
     for event in run.events("finding")[:3]:
         found = event["data"]
-        advice = next((remedy["why"] for remedy in found.get("remedies", ())), "")
+        usual = found.get("what_to_do", "")
+        advice = next((remedy["why"] for remedy in found.get("remedies", ())), usual)
         text = "<p><b>{}</b> {} <i>{}</i></p>"
         parts.append(Markup(text).format(found["code"], found.get("cause", ""), advice))
     row = {k: v for k, v in seen.members[member].items() if isinstance(v, float | int)}

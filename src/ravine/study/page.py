@@ -42,6 +42,11 @@ class PageTable:
     def columns(self) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
+    def around(self, most: int = 12) -> Sequence[Mapping[str, Any]]:
+        """Up to ``most`` rows, those around the best."""
+        first = max(0, min((self.best or 0) - most // 2, len(self.rows) - most))
+        return self.rows[first : first + most]
+
 
 @dataclass
 class Page:
@@ -67,7 +72,7 @@ class Findings(dict[str, Any]):
         from ravine.report.notebook import study_html
 
         found = self._page.tables[0] if self._page.tables else PageTable("", [])
-        rows = [{heading(c): cell(row.get(c), c) for c in found.columns} for row in found.rows]
+        rows = [{heading(c): cell(row.get(c), c) for c in found.columns} for row in found.around()]
         return study_html(self._page.sentences, rows, self["report"])
 
     def open(self) -> Path:
@@ -129,10 +134,9 @@ def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
     """Up to ``most`` rows, those around the best. Columns that say nothing are left to the report, and
     the last ones where the width is too small: words stay whole, and so does a mean with its
     deviation."""
-    first = max(0, min((table.best or 0) - most // 2, len(table.rows) - most))
     rows = [
         {column: cell(row.get(column), column) for column in table.columns}
-        for row in table.rows[first : first + most]
+        for row in table.around(most)
     ]
     columns = [
         column for column in table.columns if any(row[column] not in ("0", "–") for row in rows)

@@ -107,6 +107,8 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
                 tried = remedy.get("tried") or ""
                 tried = f" ({tried})" if tried not in finding["evidence"] else ""
                 say(f"  remedy: {remedy['why']}{tried}  {_typed(remedy['edits'])}".rstrip())
+            if not finding["remedies"] and finding.get("what_to_do"):
+                say(f"  what to do, in general: {finding['what_to_do']}")
             say(f"  {finding['cause']} {finding['consequences'][0]}")
         say(f"  more: ravine catalogue {finding['code']}")
     if len(findings) > most:

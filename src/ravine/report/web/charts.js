@@ -22,6 +22,9 @@ const RavineCharts = (() => {
     return String(Number(value.toPrecision(5)));
   }
 
+  // lines that differ in colour differ in this too, for those who see no colours, and on paper
+  const DASHES = [[], [9, 4], [2, 3], [10, 3, 2, 3]];
+
   // an exponential running mean whose beginning is not pulled to zero
   function smoothed(y, weight) {
     if (!weight) return y;
@@ -127,10 +130,10 @@ const RavineCharts = (() => {
   }
 
   function swatch(colour, dash) {
-    const mark = document.createElement("span");
-    mark.className = "swatch";
-    mark.style.borderTopColor = colour;
-    if (dash?.length) mark.style.borderTopStyle = "dashed";
+    const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [key, value] of Object.entries({ class: "swatch", width: 24, height: 6, "aria-hidden": true })) mark.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ x1: 0, x2: 24, y1: 3, y2: 3, stroke: colour, "stroke-width": 3, "stroke-dasharray": (dash ?? []).join(" ") })) line.setAttribute(key, value);
+    mark.append(line);
     return mark;
   }
 
@@ -233,5 +236,5 @@ const RavineCharts = (() => {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const holder of all) if (holder.isConnected && holder.ravine) draw(holder, holder.ravine.series, holder.ravine.options);
   });
-  return { draw, shown, swatch, css };
+  return { draw, DASHES, shown, swatch, css };
 })();

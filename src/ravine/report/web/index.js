@@ -2,7 +2,7 @@
 "use strict";
 const COLOURS = Array.from({ length: 8 }, (_, i) => `--c${i}`);
 const $ = (id) => document.getElementById(id);
-const { draw, shown, swatch, css } = RavineCharts;
+const { draw, DASHES, shown, swatch, css } = RavineCharts;
 
 const state = { runs: [], studies: [], damaged: [], chosen: [], touched: false, sort: { key: "created", down: true }, charts: ["loss", null], curves: new Map() };
 
@@ -157,7 +157,7 @@ function recall() {
 
 function look(id) {
   const place = Math.max(0, state.chosen.indexOf(id));
-  return { colour: COLOURS[place % COLOURS.length], dash: [[], [7, 4], [2, 3]][Math.floor(place / COLOURS.length) % 3], width: 2 };
+  return { colour: COLOURS[place % COLOURS.length], dash: DASHES[(place + Math.floor(place / COLOURS.length)) % DASHES.length], width: 2 };
 }
 
 function options() {
@@ -177,8 +177,9 @@ function styled(run, one) {
   const thin = one.split === "train" && one.metric !== "step_loss";
   const name = [several ? run.name : "", several ? run.id : "", one.label, { val: several ? "" : "validation", train: "training" }[one.split] ?? ""];
   const alone = !several && run.members > 1 && run.members <= 8;
-  const colour = alone ? COLOURS[Number(one.label.split(" ")[1]) % COLOURS.length] : !several && thin ? COLOURS[1] : base.colour;
-  return { ...one, colour, width: thin ? 1.1 : base.width, dash: thin ? [5, 3] : base.dash, thin, name: name.filter(Boolean).join(" ") };
+  const member = Number(one.label.split(" ")[1]);
+  const colour = alone ? COLOURS[member % COLOURS.length] : !several && thin ? COLOURS[1] : base.colour;
+  return { ...one, colour, width: thin ? 1.1 : base.width, dash: thin ? [5, 3] : alone ? DASHES[member % DASHES.length] : base.dash, thin, name: name.filter(Boolean).join(" ") };
 }
 
 function chartOf(index) {

@@ -1,7 +1,7 @@
 // The figures of a report: the same curves as on the live page, from data that the page holds.
 "use strict";
 (() => {
-  const { draw, css } = RavineCharts;
+  const { draw, DASHES, css } = RavineCharts;
   const held = JSON.parse(document.getElementById("held").textContent);
   const SVG = "http://www.w3.org/2000/svg";
 
@@ -9,8 +9,8 @@
   function looks(lines) {
     const both = new Set(lines.map((one) => one.split)).size > 1, two = both && lines.length === 2, several = lines.length > 9;
     return lines.map((one, i) => {
-      const thin = both && one.split === "train";
-      return { ...one, colour: colour(one, two ? Number(thin) : i), width: several ? 1.2 : thin ? 1.1 : 2, dash: thin ? [5, 3] : [] };
+      const thin = both && one.split === "train", member = Number(/^member (\d+)/.exec(one.name)?.[1] ?? i);
+      return { ...one, colour: colour(one, two ? Number(thin) : member), width: several ? 1.2 : thin ? 1.1 : 2, dash: thin ? [5, 3] : two || several ? [] : DASHES[member % DASHES.length] };
     });
   }
 
