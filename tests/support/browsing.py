@@ -60,8 +60,10 @@ def opened(browser, address, width=1400, scheme="light"):
 def assert_fits(page, width):
     """Nothing scrolls sideways, reaches beyond the page or is cut off."""
     page.wait_for_timeout(200)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.evaluate(CUT) == []
+    found = page.evaluate(CUT)
+    assert found == [], found
+    reached = page.evaluate("document.documentElement.scrollWidth")
+    assert reached == width, reached
 
 
 def serious_faults(page, ignored=()):

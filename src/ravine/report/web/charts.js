@@ -131,8 +131,8 @@ const RavineCharts = (() => {
 
   function swatch(colour, dash) {
     const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-    for (const [key, value] of Object.entries({ class: "swatch", width: 24, height: 6, "aria-hidden": true })) mark.setAttribute(key, value);
-    for (const [key, value] of Object.entries({ x1: 0, x2: 24, y1: 3, y2: 3, stroke: colour, "stroke-width": 3, "stroke-dasharray": (dash ?? []).join(" ") })) line.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ class: "swatch", width: 18, height: 6, "aria-hidden": true })) mark.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ x1: 0, x2: 18, y1: 3, y2: 3, stroke: colour, "stroke-width": 3, "stroke-dasharray": (dash ?? []).join(" ") })) line.setAttribute(key, value);
     mark.append(line);
     return mark;
   }
