@@ -25,7 +25,7 @@ from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import Overfitting
-from ravine.doctor.judgement import judge
+from ravine.doctor.judgement import judge, stretched
 from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
@@ -540,3 +540,13 @@ def test_validation_that_turns(val_loss, alarm):
     learned = np.linspace(1.0, 0.01, 200)
     course = _course(learned, [*learned[::25].tolist(), 0.01], val_loss)
     assert bool(list(Overfitting.while_learning(course))) == alarm
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 12, 19, 40])
+def test_a_run_of_few_steps_is_measured_everywhere(steps):
+    """Without a gap that would count as a loss far above the constant predictor's."""
+    curve = Curve(Recipe(), steps, np.linspace(1.0, 0.5, steps))
+    stretched(curve)
+    assert np.isfinite(curve.loss).all()
+    assert curve.loss == sorted(curve.loss, reverse=True)
+    assert curve.at[-1] == steps

@@ -248,6 +248,10 @@ REFUSED = {
     "a hook that is none": (lambda: {"on_step": "stop"}, "def seen"),
     "callbacks": (lambda: {"callbacks": [print]}, "on_epoch"),
     "a generator as data": (lambda: {"data": (row for row in zip(X, Y, strict=True))}, "a list"),
+    "a target of a frame": (
+        lambda: {"data": pd.DataFrame(X.numpy()).assign(won=Y), "target": "won"},
+        r"data\.rename\(columns={'won': 'y'}\)",
+    ),
     "texts": (lambda: {"data": Rows(lambda i: ("word", i % 2))}, "make it tokens"),
     "texts by name": (
         lambda: {"data": Rows(lambda i: {"text": "word", "label": i % 2})},

@@ -161,7 +161,8 @@ def stretched(curve: Curve) -> None:
     """Measure a curve by the mean losses of equal parts of its steps."""
     losses, seen = curve.losses, curve.seen
     for part in range(STRETCHES + 1):
-        stretch = losses[max(0, (part - 1) * seen // STRETCHES) : max(1, part * seen // STRETCHES)]
+        start = max(0, (part - 1) * seen // STRETCHES)
+        stretch = losses[start : max(start + 1, part * seen // STRETCHES)]
         curve.at.append(max(1, part * seen // STRETCHES) if part else 0)
         curve.loss.append(float(np.nanmean(stretch)) if np.isfinite(stretch).any() else math.nan)
     curve.failed = None if np.isfinite(losses).any() else "diverged"

@@ -44,6 +44,7 @@ def resolve_inputs(
         and not isinstance(data, str)
         and not (isinstance(data, dict) and "kind" in data)
     ):
+        _check_target(data, fields.get("target"))
         arrays, data = data, "arrays"
     changes: dict[str, Any] = {}
     if model is not None:
@@ -94,6 +95,22 @@ def _schedule_form(function: Any) -> str | None:
 
 def _needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind in _NEEDED
+
+
+def _check_target(data: Any, target: Any) -> None:
+    """The column to predict of a table in Python is found by its name, which resuming must find again."""
+    if not isinstance(target, str):
+        return
+    frame = hasattr(data, "columns")
+    renamed = (
+        f"data.rename(columns={{{target!r}: 'y'}})" if frame else f"data with {target!r} called y"
+    )
+    raise InputError(
+        "target",
+        got=f"{target!r} beside data given in Python",
+        expected="a table whose column to predict is called y, target or label; or (x, y)",
+        repair=f"{renamed}; target= names a column of a file",
+    )
 
 
 def _check_model(model: Any) -> None:
