@@ -15,7 +15,8 @@
   }
 
   function colour(one, i) {
-    if (one.hue !== undefined) return `hsl(${Math.round(260 - 235 * one.hue)} 75% ${matchMedia("(prefers-color-scheme: dark)").matches ? 62 : 42}%)`;
+    // lighter from low to high, so that the order is seen in greyscale too
+    if (one.hue !== undefined) return `hsl(${Math.round(260 - 235 * one.hue)} 75% ${Math.round((matchMedia("(prefers-color-scheme: dark)").matches ? 50 : 26) + 27 * one.hue)}%)`;
     return `--c${i % 8}`;
   }
 
