@@ -152,6 +152,7 @@ def _gallery_page(script: gallery.Script, found: dict[str, Any]) -> str:
         f"![{script.title}](figures/{script.path.stem}.svg)",
         *([f"![{script.title}, moving](figures/{moving.name})"] if moving.exists() else []),
         "\n".join(numbers),
+        *(["Figure and numbers are those of quick mode."] if found.get("quick") else []),
         f"`ravine gallery {script.name}` runs it. To see it fail: {script.to_fail}",
         f"```python\n{gallery.code(script)}```",
         "[The gallery](index.md)",

@@ -127,7 +127,7 @@ def draw(item):
         ylabel="size of the gradient",
         title="linear recurrence; dots: powers",
     )
-    power.legend()
+    power.legend(loc="lower left")
     for i, label in enumerate(arms):
         values = np.nan_to_num(losses[i], nan=1e12, posinf=1e12).clip(1e-3, 1e12)
         values = values[:, : losses.shape[-1] // 20 * 20].reshape(seeds, -1, 20).mean(-1)

@@ -18,7 +18,7 @@ FEW, HUMAN = 60, 0.02
 def draw(item):
     x, y = load_digits(return_X_y=True)
     x = x.astype(np.float32) / 16
-    seeds = item.size(8, 6)
+    seeds = item.size(6, 5)
     big = {"kind": "mlp", "hidden": [128]}
     weak = {
         "layers": [{"kind": "dense", "units": 1}, {"kind": "tanh"}, {"kind": "dense", "units": 10}]

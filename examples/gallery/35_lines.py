@@ -86,6 +86,7 @@ def draw(item):
         ylabel="training loss",
         title="from the last weights to their average",
         xlim=(-0.5, 1.5),
+        xticks=[-0.5, 0, 0.5, 1, 1.5],
         ylim=(0, 2 * across[:, near[0]].max()),
     )
     return figure

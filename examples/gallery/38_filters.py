@@ -109,6 +109,7 @@ def draw(item):
     for box in axes[:2]:
         box.set(xticks=[], yticks=[])
         box.grid(False)
+        box.spines[:].set_visible(False)
     for i, (name, values) in enumerate(fields.items()):
         axes[2].plot(
             range(1, DEPTH + 1),
@@ -119,7 +120,10 @@ def draw(item):
             label=name,
         )
     axes[2].set(
-        xlabel="layers of 3 x 3", ylabel="receptive field in pixels", title="the field grows"
+        xlabel="layers of 3 x 3",
+        ylabel="receptive field in pixels",
+        title="the field grows",
+        yticks=range(3, 24, 4),
     )
     axes[2].legend()
     return figure
@@ -130,7 +134,7 @@ def _sheet(images, columns, side=None):
     side = side or max(max(image.shape) for image in images)
     tiles = []
     for image in images:
-        tile = np.full((side + 1, side + 1), np.nan)
+        tile = np.full((side + 1, side + 1), 0.5)  # grey between them
         image = image[:side, :side].astype(float)
         tile[: image.shape[0], : image.shape[1]] = (image - image.min()) / (np.ptp(image) or 1)
         tiles.append(tile)

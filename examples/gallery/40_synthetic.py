@@ -62,8 +62,8 @@ def draw(item):
     )
     few = recipe.edit({"data.batch": 10, "stop.after": "150it", "optimizer.lr": 0.001})
     accuracy = {
-        "drawn,\ntested on drawn": [100 * run.result["test_accuracy"] for run in runs],
-        "drawn,\ntested on scans": [],
+        "drawn,\ntested\non drawn": [100 * run.result["test_accuracy"] for run in runs],
+        "drawn,\ntested\non scans": [],
         f"{10 * FEW} scans": [],
         f"drawn, then\n{10 * FEW} scans": [],
     }
@@ -108,7 +108,11 @@ def draw(item):
     for i, values in enumerate(accuracy.values()):
         right.plot([i] * len(seeds), values, "o", color=COLOURS[i])
     right.set(
-        ylabel="accuracy in %", ylim=(0, 102), title="trained on", xlim=(-0.5, 3.5), xticks=range(4)
+        ylabel="accuracy in %",
+        ylim=(0, 102),
+        title="trained on …",
+        xlim=(-0.5, 3.5),
+        xticks=range(4),
     )
     right.set_xticklabels(names, fontsize=8)
     return figure
