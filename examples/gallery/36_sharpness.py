@@ -85,6 +85,7 @@ def draw(item):
         xlabel="one direction, in filters' sizes",
         ylabel="loss above the minimum",
         title="around the minimum",
+        xticks=[-1, -0.5, 0, 0.5, 1],
     )
     bowl.legend()
     points.set(
