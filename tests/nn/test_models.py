@@ -4,6 +4,8 @@ and the summary."""
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from ravine.catalogue import find, make, table
 from ravine.errors import InputError
 from ravine.nn import randomized
+from ravine.nn.analysis import layer_table
 from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build, build_loss, layout
 from ravine.nn.stack import call
@@ -468,6 +471,43 @@ def test_any_module_can_be_summarised_and_is_left_as_it_was():
     assert module.training
     assert module.conv.weight.device.type == "cpu"
     assert all(torch.equal(t, before[n]) for n, t in module.state_dict().items())
+
+
+PLAIN = {
+    "pool": (nn.Sequential(nn.Conv1d(3, 4, 3), nn.MaxPool1d(2), nn.AvgPool1d(2), nn.Conv1d(4, 4, 2)), (3, 20)),
+    "encoder": (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (6, 8)),
+    "attention": (nn.TransformerDecoderLayer(8, 2, 16, batch_first=True).self_attn.out_proj, (6, 8)),
+    "lstm": (nn.Sequential(nn.LSTM(3, 4, batch_first=True, bidirectional=True)), (6, 3)),
+    "gru": (nn.Sequential(nn.GRU(3, 4, batch_first=True)), (6, 3)),
+    "rnn": (nn.Sequential(nn.RNN(3, 4, batch_first=True)), (6, 3)),
+    "volume": (nn.Sequential(nn.Conv3d(1, 2, 3), nn.MaxPool3d(2), nn.AvgPool3d(1)), (1, 9, 9, 9)),
+    "adaptive": (nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.AdaptiveMaxPool2d(2)), (1, 9, 9)),
+}  # fmt: skip
+SUMMARISED = {
+    **{name: lambda name=name: PLAIN[name] for name in PLAIN},
+    **{
+        name: lambda row=row: (build({"kind": row[0], **row[1]}, row[2], 5), row[2])
+        for name, row in zip(IDS, ROWS, strict=True)
+    },
+}
+
+
+@pytest.mark.parametrize("name", SUMMARISED)
+def test_a_small_model_that_runs_is_summarised_as_one_that_does_not(name, monkeypatch):
+    module, shape = SUMMARISED[name]()
+    vocabulary = 5 if len(shape) == 1 and shape[0] == 7 else None
+    runs = summarise(module, shape, vocabulary=vocabulary)
+    monkeypatch.setattr(layer_table, "_SMALL", 0)
+    assert summarise(module, shape, vocabulary=vocabulary) == runs
+
+
+def test_a_small_model_is_summarised_without_the_compiler(tmp_path):
+    code = (
+        "import sys; from torch import nn; from ravine.nn.analysis.layer_table import summarise; "
+        "summarise(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), (3,)); "
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_recurrent_layers_are_counted_too():

@@ -1,7 +1,9 @@
 """What a model consists of: for each layer its output shape, parameters, FLOPs and receptive field.
 
-The model runs once, on the meta device, where nothing is computed; every tensor operation passes
-through a tracer. So any module can be summarised, functional calls included. FLOPs are those of one
+The model runs once; every tensor operation passes through a tracer. So any module can be
+summarised, functional calls included. A large one runs on the meta device, where nothing is
+computed; a small one runs as it is, since the first operation there loads PyTorch's compiler, which
+takes longer than half a small training. FLOPs are those of one
 sample's forward pass, 2 for each multiply-add of convolutions and matrix products; element-wise
 work is not counted. The receptive field is the extent of the input that an output entry can depend
 on, padding included: r <- r + (k - 1) j, j <- j s for kernel k (dilated: d (k - 1) + 1), stride s
@@ -12,16 +14,20 @@ reach.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ravine.nn.stack import Shape, evaluated, example, in_order
+
+_SMALL = 5e8  # multiply-adds
 
 
 def summarise(module: nn.Module, shape: Shape, *, vocabulary: int | None = None) -> dict[str, Any]:
@@ -64,10 +70,13 @@ def _run(
     shape: Shape,
     vocabulary: int | None,
 ) -> None:
-    x = example(module, shape, device="meta")
+    small = _is_small(module, shape)
+    x = example(module, shape, device="cpu" if small else "meta")
     x = x.long() if vocabulary is not None and len(shape) == 1 else x
+    if small:
+        x += 1  # zeros may be padding, which is skipped
     try:
-        with _on_meta(module), tracer:
+        with _plainly(module) if small else _on_meta(module), tracer:
             module(x)
     except Exception:  # a module that looks at its values cannot run without them
         rows.clear()
@@ -77,6 +86,29 @@ def _run(
         )
         with evaluated(module), tracer:
             module(x)
+
+
+def _is_small(module: nn.Module, shape: Shape) -> bool:
+    """Whether a sample's forward pass takes milliseconds on the host, where the module is: every
+    parameter is used at most once for each number of the sample."""
+    tensors = [*module.parameters(), *module.buffers()]
+    work = sum(one.numel() for one in tensors) * math.prod(shape)
+    return work <= _SMALL and all(one.device.type == "cpu" for one in tensors)
+
+
+@contextlib.contextmanager
+def _plainly(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, with the operations that the meta device has: recurrent layers and attention
+    as their products, which are counted. Random numbers are afterwards what they were."""
+    fused, whole = torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng(()), sdpa_kernel(SDPBackend.MATH), evaluated(module):
+            yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=fused, _fp32_precision=None)
+        torch.backends.mha.set_fastpath_enabled(whole)
 
 
 @contextlib.contextmanager
@@ -184,6 +216,12 @@ class _Tracer(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.clear()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return (
+            False  # or PyTorch loads its compiler, to keep it away from a mode that it never meets
+        )
 
     def clear(self) -> None:
         self.flops = 0
