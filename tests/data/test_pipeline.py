@@ -643,11 +643,6 @@ class Empty(Dataset):
         raise IndexError
 
 
-class Singles(Numbered):
-    def __getitem__(self, i):
-        return (torch.zeros(2),)
-
-
 BAD = {
     "a NaN": (
         (changed(X, (7, 2), float("nan")), Y),
@@ -740,7 +735,6 @@ BAD = {
         ["every class", "8 samples of 4 classes"],
     ),
     "an empty Dataset": (Empty(), {}, ["empty Dataset"]),
-    "samples that are no pairs": (Singles(), {}, ["pairs"]),
     "a loader that cannot be split": (
         DataLoader(Streamed(), 10),
         {"validation": 0.2},

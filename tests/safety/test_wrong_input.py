@@ -259,13 +259,12 @@ class Silent(nn.Module):
         return x[:, :2]
 
 
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 1)
+class Inputs(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
 
-    def forward(self, x):
-        return self.a(x), self.b(x)
+    def __getitem__(self, i):
+        return (torch.zeros(4),)
 
 
 class Empty(torch.utils.data.Dataset):
@@ -306,7 +305,7 @@ PYTHON = {
     ),
     "no parameters": ({"model": Silent()}, ["nothing to train"]),
     "frozen parameters": ({"model": nn.Linear(4, 2).requires_grad_(False)}, ["nothing to train"]),
-    "several outputs": ({"model": Two()}, ["tuple", "multi_task"]),
+    "inputs without targets": ({"data": Inputs()}, ["without targets", "step="]),
     "units for a regression": (
         {"model": nn.Linear(4, 3), "data": (X, X[:, 0])},
         ["(4, 3)", "(4, 1)"],

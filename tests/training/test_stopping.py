@@ -267,7 +267,7 @@ def test_a_run_that_ran_out_of_patience_is_extended(tmp_path):
         ({"min_delta": -1.0}, "at least 0"),
         ({"minutes": 0.0}, "greater than 0"),
         ({"mode": "best"}, "'auto', 'min' or 'max'"),
-        ({"target": "high"}, "data.source.target"),  # text is the name of a column
+        ({"target": "high"}, "names a column"),  # text is the name of a column
         ({"gradient_norm": -1.0}, "at least 0"),
     ],
 )
