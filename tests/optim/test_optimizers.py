@@ -4,7 +4,7 @@ down plainly."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -390,10 +390,19 @@ def test_zero_weights_and_gradients_are_no_trouble(kind: str) -> None:
     assert torch.equal(points, torch.zeros(4, 2, dtype=torch.float64))
 
 
-def test_optax_agrees() -> None:
-    """LAMB, LARS without decay, and Lookahead against an implementation by others."""
-    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+@pytest.fixture
+def jax64() -> Iterator[Any]:
+    """JAX in float64, and afterwards as other tests of this process want it."""
+    jax = pytest.importorskip("jax")
+    before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
+    yield jax
+    jax.config.update("jax_enable_x64", before)
+
+
+def test_optax_agrees(jax64: Any) -> None:
+    """LAMB, LARS without decay, and Lookahead against an implementation by others."""
+    optax, jax = pytest.importorskip("optax"), jax64
     from descents import problem, rate, split
 
     def run(make: Callable[[Any], Any], lr: float, lookahead: bool = False) -> Tensor:
