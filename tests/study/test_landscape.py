@@ -217,7 +217,8 @@ def test_the_fastest_way_is_taken_and_all_ways_agree(run):
     seconds = found["seconds a point"]
     assert ALONE in seconds
     assert len(seconds) > 1
-    assert seconds[found["way"]] == min(seconds.values())
+    # another way than one at a time is plainly faster, in the best of the rounds too
+    assert found["way"] == ALONE or seconds[found["way"]] < 0.9 * seconds[ALONE]
     alone = instrument.points(ALONE).measure(theta, batches)["loss"]
     for way in seconds:
         np.testing.assert_allclose(
