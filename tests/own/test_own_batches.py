@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import ravine
+from given import Rows
 
 DRAWS = torch.Generator().manual_seed(0)
 X = torch.randn(60, 6, generator=DRAWS)
@@ -30,17 +31,6 @@ def net(outputs=2):
 def train(tmp_path, name="run", **given):
     given = {"model": net, "data": (X, Y), "epochs": 2, "quiet": True, "doctor": False} | given
     return ravine.train(**given, out=tmp_path / name)
-
-
-class Rows(Dataset):
-    def __init__(self, give):
-        self.give = give
-
-    def __len__(self):
-        return 60
-
-    def __getitem__(self, i):
-        return self.give(i)
 
 
 SHAPES = {

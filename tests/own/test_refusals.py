@@ -21,7 +21,6 @@ from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
     DataLoader,
-    Dataset,
     IterableDataset,
     RandomSampler,
     Subset,
@@ -31,6 +30,7 @@ from torch.utils.data import (
 )
 
 import ravine
+from given import Rows
 
 X = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
 Y = (X[:, :2].sum(1) > 0).long()
@@ -48,17 +48,6 @@ def one():
 def train(tmp_path, **given):
     given = {"model": net, "data": (X, Y), "epochs": 1, "quiet": True, "doctor": False} | given
     return ravine.train(**given, out=tmp_path / "run")
-
-
-class Rows(Dataset):
-    def __init__(self, give):
-        self.give = give
-
-    def __len__(self):
-        return 40
-
-    def __getitem__(self, i):
-        return self.give(i)
 
 
 class Endless(IterableDataset):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ravine.app.options import cell
 from ravine.data.inspect import examples
-from ravine.data.inspect.counts import summarize
+from ravine.data.inspect.counts import SPREAD, summarize
 from ravine.data.pipeline import Pipeline
 from ravine.data.tables.decisions import LEFT_OUT
 from ravine.recipe import Data, Recipe
@@ -110,7 +110,7 @@ def _print_parts(title: str, found: dict[str, Any]) -> None:
     shown.add_column("")
     for name in parts:
         shown.add_column(name, justify="right")
-    numbers = () if found["vocabulary"] else ("min", "max", "mean", "deviation", "missing")
+    numbers = () if found["vocabulary"] else (*SPREAD, "missing")
     for field in ("samples", "dtype", *numbers, "features", "constant_features", "constant"):
         values = [part.get(field) for part in parts.values()]
         if any(value is not None for value in values):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ravine.errors import InputError
 
@@ -50,6 +50,11 @@ def answer_in(output: Any) -> Tensor:
             repair="return {'logits': …}, or say what the loss is by step=",
         )
     return tensors[called] if called is not None else next(iter(tensors.values()))
+
+
+def judged(loss: nn.Module, output: Any) -> Any:
+    """What a loss is given of a network's outputs: all, where it takes several, else the answer."""
+    return output if getattr(loss, "takes_several", False) else answer_in(output)
 
 
 def joined(output: Any, *, heads: bool) -> Tensor:

@@ -122,28 +122,20 @@ def _are_pictures(data: Mapping[str, Any]) -> bool:
 
 
 def _is_answers(data: Any) -> bool:
-    samples = data.get("samples") if isinstance(data, Mapping) else None
-    return (
-        isinstance(samples, list)
-        and bool(samples)
-        and isinstance(data.get("epoch"), int | float)
-        and all(
-            isinstance(one, Mapping)
-            and isinstance(one.get("truth"), str)
-            and isinstance(one.get("answer"), str)
-            and isinstance(one.get("sure", 0.0), int | float)
-            for one in samples
-        )
+    samples = _rows(data, "samples")
+    return bool(samples) and all(
+        isinstance(one.get("truth"), str)
+        and isinstance(one.get("answer"), str)
+        and isinstance(one.get("sure", 0.0), int | float)
+        for one in samples
     )
 
 
 def _is_record(data: Any) -> bool:
-    layers = data.get("layers") if isinstance(data, Mapping) else None
+    layers = _rows(data, "layers")
     return (
-        isinstance(layers, list)
-        and bool(layers)
-        and isinstance(data.get("epoch"), int | float)
-        and all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in layers)
+        bool(layers)
+        and all(isinstance(one.get("name"), str) for one in layers)
         and all(
             _is_histogram(one[kind])
             for one in layers
@@ -151,6 +143,14 @@ def _is_record(data: Any) -> bool:
             if kind in one
         )
     )
+
+
+def _rows(data: Any, name: str) -> list[Mapping[str, Any]]:
+    """The tables that a record of an epoch holds under a name; none where it has another form."""
+    found = data.get(name) if isinstance(data, Mapping) else None
+    if not isinstance(found, list) or not isinstance(data.get("epoch"), int | float):
+        return []
+    return found if all(isinstance(one, Mapping) for one in found) else []
 
 
 def _is_histogram(found: Any) -> bool:

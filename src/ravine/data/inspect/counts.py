@@ -13,6 +13,7 @@ from ravine.data.preprocessing.preparation import count_classes
 from ravine.data.preprocessing.statistics import Moments, Rows, moments
 from ravine.data.tables.decisions import places_of
 
+SPREAD = ("min", "max", "mean", "deviation")  # of all numbers of a part
 _MOST_NAMED = 100  # constant features, and columns of arrays
 
 
@@ -77,7 +78,7 @@ def _range(
         return _spread(moments(inputs, "global"))
     numbers = [p.start for c, p in places_of(described) if c["kind"] == "number"]
     if not numbers:
-        return dict.fromkeys(("min", "max", "mean", "deviation"))
+        return dict.fromkeys(SPREAD)
     chosen = Rows((len(numbers),), inputs.dtype, lambda: (x[:, numbers] for x in inputs.chunks()))
     return _spread(moments(chosen, "global"))
 
@@ -115,10 +116,5 @@ def _column(column: Mapping[str, Any], values: Tensor) -> dict[str, Any]:
 
 
 def _spread(seen: Moments) -> dict[str, float | None]:
-    numbers = {
-        "min": seen.low,
-        "max": seen.high,
-        "mean": seen.mean,
-        "deviation": seen.variance.sqrt(),
-    }
-    return {name: float(value) for name, value in numbers.items()}
+    numbers = seen.low, seen.high, seen.mean, seen.variance.sqrt()
+    return dict(zip(SPREAD, map(float, numbers), strict=True))

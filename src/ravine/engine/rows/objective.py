@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.nn.loss.criterion import MultiTask
-from ravine.nn.loss.own_loss import OwnLoss
-from ravine.nn.outputs import answer_in
+from ravine.nn.outputs import judged
 
 
 class Objective(nn.Module):
@@ -50,10 +49,8 @@ class Objective(nn.Module):
         return self.loss.batch_mean(losses, y, weight, kept)
 
     def judged(self, output: Any) -> Any:
-        """What the loss is given of the model's outputs: one of a person's own takes what it can use."""
-        if isinstance(output, Tensor) or isinstance(self.loss, OwnLoss | MultiTask):
-            return output
-        return answer_in(output)
+        """What the loss is given of the model's outputs."""
+        return judged(self.loss, output)
 
     @property
     def heads(self) -> bool:

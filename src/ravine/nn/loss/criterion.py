@@ -23,6 +23,7 @@ class SampleLoss(nn.Module):
     divides_by_weights = True
     weighable = True  # whether class weights mean something here
     takes_classes = False  # whether a target of whole numbers is one column: the class
+    takes_several = False  # whether it is given all outputs of a network that has several
     # What outputs are to the loss: scores (logits, margins), probabilities, log_probabilities,
     # targets (values fitted to the targets), or the loss itself.
     reads = "scores"
@@ -166,6 +167,7 @@ class MultiTask(SampleLoss):
 
     weights: Tensor
     weighable = False
+    takes_several = True
 
     def __init__(
         self, losses: Sequence[SampleLoss], sizes: Sequence[int], weights: Sequence[float] | None

@@ -38,6 +38,7 @@ class OwnLoss(SampleLoss):
 
     weighable = False
     takes_classes = True
+    takes_several = True
 
     def __init__(
         self,
