@@ -68,7 +68,7 @@ def smoothed(values: np.ndarray, width: int, at: np.ndarray | None = None) -> np
     all places, or ``at`` some."""
     known = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(known)])
+    count = np.arange(len(values) + 1) if known.all() else np.concatenate([[0], np.cumsum(known)])
     i = np.arange(len(values)) if at is None else at
     reach = np.minimum(np.minimum(i, len(values) - 1 - i), width // 2)
     low, high = i - reach, i + reach + 1

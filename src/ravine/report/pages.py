@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import (
@@ -45,6 +48,7 @@ class Pages:
 
     def __init__(self, directory: Path, *, may_ask: bool):
         self.listed, self.may_ask = RunIndex(directory), may_ask
+        self._in_turn = threading.Lock()
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -58,6 +62,12 @@ class Pages:
             Route("/study", self.study),
             Mount("/web", StaticFiles(directory=_WEB)),
         ]
+
+    @asynccontextmanager
+    async def begun(self, app: Starlette) -> AsyncIterator[None]:
+        """The list is made when the server begins, not when the first page asks for it."""
+        threading.Thread(target=self.listed.listing, daemon=True).start()
+        yield
 
     def index(self, request: Request) -> Response:
         return FileResponse(_WEB / "index.html", headers=_OWN_FILES_ONLY)
@@ -82,7 +92,8 @@ class Pages:
     def curves(self, request: Request) -> Response:
         asked = request.query_params
         x = asked.get("x", "epoch")
-        with self.listed.reading(asked.get("run", "")) as run:
+        # Python runs one thread at a time: several curves at once take longer than one by one
+        with self._in_turn, self.listed.reading(asked.get("run", "")) as run:
             lines = series(
                 run, asked.get("metric", "loss"), x if x in ("step", "seconds") else "epoch"
             )

@@ -80,8 +80,10 @@ def application(
         raise InputError(
             "serve", expected="the packages starlette and uvicorn", repair=repair
         ) from None
+    pages = Pages(Path(directory), may_ask=token is not None)
     return Starlette(
-        routes=Pages(Path(directory), may_ask=token is not None).routes(),
+        routes=pages.routes(),
+        lifespan=pages.begun,
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"]),
             Middleware(Access, token=token),

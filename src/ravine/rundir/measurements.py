@@ -247,21 +247,18 @@ class Measurements:
         """The course of a metric [n, 4]: step, epoch, seconds, value; of long runs about ``points``
         of its rows, found by the index."""
         where = "WHERE member = ? AND name = ?"
-        few = f"SELECT step, epoch, value FROM metrics {where} ORDER BY step LIMIT ?"
-        rows = self._read(few, (member, metric, 2 * points + 1))
-        if len(rows) > 2 * points:
-            query = "SELECT max(step) FROM metrics WHERE member = ?"
-            ((last,),) = self._read(query, (member,))
-            next_ = f"SELECT step, epoch, value FROM metrics {where} AND step >= ? ORDER BY step LIMIT 1"
-            at = np.unique(np.linspace(rows[0][0], last, points).astype(int)).tolist()
-            found = (self._read(next_, (member, metric, step)) for step in at)
-            rows = sorted({row for one in found for row in one})
-        clock = "SELECT seconds FROM clock WHERE member = ? AND step = ?"
-        times = [self._read(clock, (member, row[0])) for row in rows]
-        table = [
-            (step, epoch, time[0][0] if time else math.nan, math.nan if value is None else value)
-            for (step, epoch, value), time in zip(rows, times, strict=True)
-        ]
+        few = f"SELECT step FROM metrics {where} ORDER BY step LIMIT ?"
+        steps = [step for (step,) in self._read(few, (member, metric, 2 * points + 1))]
+        if len(steps) > 2 * points:
+            ((last,),) = self._read("SELECT max(step) FROM metrics WHERE member = ?", (member,))
+            steps = np.unique(np.linspace(steps[0], last, points).astype(int)).tolist()
+        # one query: each row that is asked for alone would let other threads of a server in
+        next_ = f"SELECT step FROM metrics {where} AND step >= at.value ORDER BY step LIMIT 1"
+        found = f"""
+            SELECT DISTINCT m.step, m.epoch, c.seconds, m.value FROM json_each(?) AS at
+            CROSS JOIN metrics AS m ON m.member = ? AND m.name = ? AND m.step = ({next_})
+            LEFT JOIN clock AS c ON c.member = m.member AND c.step = m.step ORDER BY m.step"""
+        table = self._read(found, (json.dumps(steps), member, metric, member, metric))
         return np.array(table, float).reshape(-1, 4)
 
     @property

@@ -265,6 +265,7 @@ async function ask(path) {
 
 async function refreshCurves(changed = null) {
   pickMetrics();
+  const before = new Set(state.curves.keys());
   const jobs = state.chosen.flatMap((id) => {
     const run = runOf(id);
     return run ? [...new Set(state.charts)].filter((metric) => run.curves.includes(metric)).map((metric) => [run, metric]) : [];
@@ -274,6 +275,7 @@ async function refreshCurves(changed = null) {
     if (changed && !changed.has(run.id) && state.curves.has(key)) return;
     const query = new URLSearchParams({ run: run.id, metric, x: $("x").value });
     try { state.curves.set(key, (await ask(`api/curves?${query}`)).series); } catch { state.curves.delete(key); }
+    if (jobs.length > 1 && !before.has(key)) drawCharts(); // the first that is there need not wait for the others
   }));
   drawCharts();
   await look_at().catch(() => {});
