@@ -25,7 +25,7 @@ from ravine.errors import InputError, RavineError, first_line
 from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
 from ravine.nn.loss.own_loss import OwnLoss
-from ravine.nn.outputs import joined
+from ravine.nn.outputs import has_answer, joined
 from ravine.optim.rows.groups import check_formula
 from ravine.recipe import Recipe
 from ravine.registering import own_parts
@@ -72,7 +72,7 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         answers = Answers.of(
             objective.model, objective.loss, pipeline.task, x, pipeline.target_units
         )
-        if own_loss and not _are_answers(output, y, pipeline):
+        if own_loss and not (has_answer(given) and _are_answers(output, y, pipeline)):
             answers = Answers("loss", "values", units=pipeline.target_units)
         metrics = metric_functions(answers, pipeline.task, recipe.metrics, recipe.loss)
         targets = pipeline.target_units(y)

@@ -20,7 +20,7 @@ from ravine.errors import InputError
 from ravine.nn.analysis.output_layer import output_layer
 from ravine.nn.decisions import Costs, least_cost
 from ravine.nn.loss.criterion import MultiTask
-from ravine.nn.outputs import answer_in
+from ravine.nn.outputs import shown
 from ravine.nn.stack import evaluated
 
 _SMALLEST = torch.finfo(torch.float64).eps  # probabilities nearer to 0 or 1 have no finite score
@@ -101,7 +101,7 @@ class Answers:
         with evaluated(model), torch.random.fork_rng(devices=[]):
             output = model(x)
         if not isinstance(output, Tensor) and not isinstance(loss, MultiTask):
-            output = answer_in(output)
+            output = shown(output)
         layer = output_layer(model, x) if isinstance(output, Tensor) else "other"
         if isinstance(loss, MultiTask):
             heads = tuple(

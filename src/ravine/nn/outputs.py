@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ def answer_in(output: Any) -> Tensor:
     named = _by_name(output)
     if named is None:
         found = output if isinstance(output, tuple | list) else ()
-        first = next((each for each in found if isinstance(each, Tensor)), None)
+        first = _first(found)
         if first is None:
             raise InputError(
                 "model",
@@ -52,6 +52,27 @@ def answer_in(output: Any) -> Tensor:
     return tensors[called] if called is not None else next(iter(tensors.values()))
 
 
+def has_answer(output: Any) -> bool:
+    """Whether outputs say which of them is the answer.
+
+    >>> has_answer({"mean": torch.zeros(2), "spread": torch.ones(2)})
+    False
+    """
+    try:
+        answer_in(output)
+    except InputError:
+        return False
+    return True
+
+
+def shown(output: Any) -> Tensor:
+    """The answer; where outputs by name do not say which it is, so that only a loss of one's own can read
+    them, the first tensor."""
+    named = None if isinstance(output, Tensor) or has_answer(output) else _by_name(output)
+    first = None if named is None else _first(named.values())
+    return answer_in(output) if first is None else first
+
+
 def judged(loss: nn.Module, output: Any) -> Any:
     """What a loss is given of a network's outputs: all, where it takes several, else the answer."""
     return output if getattr(loss, "takes_several", False) else answer_in(output)
@@ -61,7 +82,11 @@ def joined(output: Any, *, heads: bool) -> Tensor:
     """A network's outputs as one tensor: with ``heads`` those of all, side by side, else the answer."""
     if heads and isinstance(output, tuple | list):
         return torch.cat([head.reshape(len(head), -1) for head in output], 1)
-    return answer_in(output)
+    return shown(output)
+
+
+def _first(values: Iterable[Any]) -> Tensor | None:
+    return next((each for each in values if isinstance(each, Tensor)), None)
 
 
 def _by_name(output: Any) -> Mapping[str, Any] | None:

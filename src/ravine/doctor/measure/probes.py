@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ravine.nn.analysis.output_layer import last_weighted
 from ravine.nn.analysis.traits import Trait, flat_ends, observed_traits, traits
-from ravine.nn.outputs import answer_in, judged
+from ravine.nn.outputs import judged, shown
 
 STEPWISE = 4.0  # times as long as its products a recurrent layer takes: one step after the other
 _ACTIVATIONS = Trait.ACTIVATION | Trait.CROSS_ACTIVATION
@@ -97,7 +97,7 @@ def look(model: nn.Module, loss: nn.Module, x: Tensor, y: Tensor) -> Seen:
 
     def run(network: nn.Module) -> tuple[Tensor, Tensor]:
         output = network(x)
-        return loss(judged(loss, output), y).mean(), answer_in(output)
+        return loss(judged(loss, output), y).mean(), shown(output)
 
     return look_at(model, run, x.device)
 

@@ -19,6 +19,7 @@ from ravine.engine.rows.own_step import evaluate_steps
 from ravine.nn.answers import Answers
 from ravine.nn.build import build_loss
 from ravine.nn.loss.criterion import exact
+from ravine.nn.loss.pairing import wants_vector
 from ravine.nn.outputs import joined
 
 METRICS = {
@@ -86,7 +87,20 @@ def _at_head(answers: Answers, heads: Any, h: int) -> Metric:
 
 def _bind(part: Part, answers: Answers) -> Metric:
     function = functools.partial(part.technique.function(), **part.arguments)
+    if part.kind.startswith(PREFIX):
+        function = _shaped(function)
     return lambda output, target: function(answers.scores(output), answers.truth(target))
+
+
+def _shaped(function: Metric) -> Metric:
+    """A metric of a person's own with targets [N] where it compares each output with its own target
+    only so."""
+
+    def metric(output: Tensor, target: Tensor) -> float | np.ndarray:
+        vector = wants_vector(function, output, target)
+        return function(output, target[:, 0] if vector else target)
+
+    return metric
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ravine.errors import InputError
 from ravine.nn.loss.criterion import SampleLoss, number
+from ravine.nn.loss.pairing import wants_vector
 from ravine.nn.outputs import answer_in
 
 # PyTorch's losses of one output for two classes, and of several labels
@@ -34,6 +35,10 @@ class OwnLoss(SampleLoss):
 
     Where the network gives several outputs, a dictionary or a tuple, the function is given them all
     if it can use them so, else the answer among them.
+
+    Numbers, which the rest of Ravine holds as [B, 1], are given as [B] where the function only then
+    compares each sample with its own target: ``(output.squeeze(1) - target)`` of [B] and [B, 1] would
+    compare each with all.
     """
 
     weighable = False
@@ -61,8 +66,16 @@ class OwnLoss(SampleLoss):
         self.reads = getattr(function, "reads", _reads(function, task))
         self.one_number = False  # whether the function gave one number for all samples
         self.takes_all: bool | None = None  # of several outputs, once it is known
+        self.takes_vector: bool | None = None  # numbers as [B], once it is known
 
     def forward(self, output: Any, target: Tensor) -> Tensor:
+        if self.takes_vector is None:
+            self.takes_vector = not _is_torch(self.own) and wants_vector(
+                self._tried, output, target
+            )
+        return self._losses(output, target[:, 0] if self.takes_vector else target)
+
+    def _losses(self, output: Any, target: Tensor) -> Tensor:
         losses = self._called(output, target)
         if not isinstance(losses, Tensor):
             expected = "a tensor: [B], or one number"
@@ -78,7 +91,8 @@ class OwnLoss(SampleLoss):
     def _called(self, output: Any, target: Tensor) -> Any:
         fields = {name: getattr(self, f"field_{name}") for name in self._members}
         if isinstance(output, Tensor):
-            return self.own(output, _alike(self._typed(target, output), output), **fields)
+            typed = self._typed(target, output)
+            return self.own(output, typed if self.takes_vector else _alike(typed, output), **fields)
         if self.takes_all is None:
             self.takes_all = self._can_take(output, target, fields)
         if self.takes_all:
@@ -88,7 +102,7 @@ class OwnLoss(SampleLoss):
     def _can_take(self, output: Any, target: Tensor, fields: dict[str, Any]) -> bool:
         """Whether the function can use all outputs; where it cannot even use the answer alone, what is
         wrong with it is shown on them."""
-        if isinstance(self.own, nn.Module) and type(self.own).__module__.startswith("torch.nn"):
+        if _is_torch(self.own):
             return False
         try:
             self.own(output, target, **fields)
@@ -100,12 +114,27 @@ class OwnLoss(SampleLoss):
             return False
         return True
 
+    def _tried(self, output: Any, target: Tensor) -> Tensor:
+        """The losses with targets in this shape; nothing is kept of what was found on the way."""
+        held = self.takes_vector, self.takes_all, self.one_number
+        self.takes_vector = target.dim() == 1
+        try:
+            return self._losses(output, target)
+        finally:
+            self.takes_vector, self.takes_all, self.one_number = held
+
     def _typed(self, target: Tensor, output: Tensor) -> Tensor:
         """The two classes as 0.0 and 1.0, for PyTorch's losses of one output that want them so."""
         function = self.own.func if isinstance(self.own, functools.partial) else self.own
         of_one = isinstance(function, _OF_ONE) or function in _FUNCTIONS_OF_ONE
         one = target.numel() == output.numel() and not target.is_floating_point()
         return target.to(output.dtype) if of_one and one else target
+
+
+def _is_torch(function: Any) -> bool:
+    """Whether a loss is PyTorch's own: it takes one output, with targets of the same shape."""
+    module = type(function) if isinstance(function, nn.Module) else function
+    return str(getattr(module, "__module__", "")).startswith("torch.nn")
 
 
 def _reads(function: Callable[..., Any], task: str | None) -> str:

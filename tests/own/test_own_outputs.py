@@ -1,0 +1,115 @@
+"""What a loss of one's own is given: targets in the shape in which it compares each with its own output,
+and outputs of any structure."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ravine
+
+DRAWS = torch.Generator().manual_seed(0)
+X = torch.randn(60, 6, generator=DRAWS)
+Z = X @ torch.tensor([1.0, 2.0, 0.0, 0.0, -1.0, 0.0])
+
+
+def net(outputs):
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, outputs))
+
+
+def train(tmp_path, name="run", **given):
+    given = {"data": (X, Z), "epochs": 2, "batch": 16, "quiet": True, "doctor": False} | given
+    return ravine.train(**given, out=tmp_path / name)
+
+
+def squeezed(output, target):
+    return ((output.squeeze(1) - target) ** 2).mean()
+
+
+def as_column(output, target):
+    return ((output - target[:, None]) ** 2).mean()
+
+
+def columns(output, target):
+    return ((output - target) ** 2).mean()
+
+
+def each(output, target):
+    return (output.flatten() - target.flatten()) ** 2
+
+
+@pytest.mark.parametrize("loss", [squeezed, as_column, columns, each])
+def test_numbers_reach_a_loss_so_that_each_is_compared_with_its_own_output(loss, tmp_path):
+    """Targets [N], outputs [N, 1]: however a function brings the two together, it is the squared error."""
+    run = train(tmp_path, model=lambda: net(1), loss=loss)
+    plain = train(tmp_path, "plain", model=lambda: net(1), loss=nn.MSELoss())
+    np.testing.assert_allclose(run.losses, plain.losses, rtol=1e-5)
+
+
+def quantiles(output, target):
+    gap = target[:, None] - output
+    share = torch.tensor([0.1, 0.5, 0.9])
+    return torch.maximum(share * gap, (share - 1) * gap).sum(1)
+
+
+def of_rows(output, target):
+    return quantiles(output, target.reshape(-1))
+
+
+def test_several_outputs_for_one_number_each(tmp_path):
+    run = train(tmp_path, model=lambda: net(3), loss=quantiles)
+    plain = train(tmp_path, "plain", model=lambda: net(3), loss=of_rows)
+    np.testing.assert_allclose(run.losses, plain.losses, rtol=1e-5)
+
+
+class Spread(nn.Module):
+    def __init__(self, by_name):
+        super().__init__()
+        torch.manual_seed(0)
+        self.mean, self.spread, self.by_name = nn.Linear(6, 1), nn.Linear(6, 1), by_name
+
+    def forward(self, x):
+        mean, spread = self.mean(x).squeeze(1), self.spread(x).squeeze(1)
+        return {"mean": mean, "spread": spread} if self.by_name else (mean, spread)
+
+
+def gaussian(output, target):
+    mean, spread = output.values() if isinstance(output, dict) else output
+    return 0.5 * (spread + (target - mean) ** 2 * torch.exp(-spread))
+
+
+def gaussian_of_columns(output, target):
+    mean, spread = output
+    return 0.5 * (
+        spread[:, None] + (target.reshape(-1, 1) - mean[:, None]) ** 2 * (-spread[:, None]).exp()
+    )
+
+
+def test_mean_and_spread_as_two_outputs(tmp_path):
+    """Outputs without a name that says which is the answer have no metrics but the loss."""
+    columns = train(tmp_path, "c", model=lambda: Spread(False), loss=gaussian_of_columns)
+    for by_name in (False, True):
+        run = train(tmp_path, str(by_name), model=functools.partial(Spread, by_name), loss=gaussian)
+        np.testing.assert_allclose(run.losses, columns.losses, rtol=1e-5)
+    assert "val_rmse" not in run.metrics
+
+
+def own_error(output, target):
+    return (output.squeeze(1) - target).abs().mean()
+
+
+def own_r2(output, target):
+    return 1 - ((output[:, 0] - target) ** 2).mean() / target.var(correction=0)
+
+
+def test_own_metrics_compare_each_output_with_its_own_target(tmp_path):
+    metrics = [own_error, own_r2, "mae", "r2"]
+    run = train(tmp_path, model=lambda: net(1), loss="squared", metrics=metrics, epochs=3)
+    for own, known in (("own_error", "mae"), ("own_r2", "r2")):
+        np.testing.assert_allclose(
+            run.metrics[f"val_{own}"], run.metrics[f"val_{known}"], rtol=1e-4
+        )
