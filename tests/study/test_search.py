@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from ravine import InputError, Recipe
 from ravine.engine.loop.halving import Halving
 from ravine.rundir import RunDir
+from ravine.study.directory import Study
 from ravine.study.search import budget
+from ravine.study.search import study as searching
 from ravine.study.search.default_space import default_space
 from ravine.study.search.methods import points_of
 from ravine.study.search.space import (
@@ -25,7 +27,7 @@ from ravine.study.search.space import (
     Uniform,
     Variable,
 )
-from ravine.study.search.study import CONFIRMED, confirmation, search
+from ravine.study.search.study import CONFIRMED, _space, confirmation, search
 from ravine.study.signature import split_values
 
 BLOBS = Recipe(
@@ -410,6 +412,15 @@ def test_an_architecture_that_is_not_confirmed_is_not_kept(tmp_path):
     best = found["table"][0]["model.hidden"]
     if best != [8]:
         assert found["not confirmed"]["values"] == {"model.hidden": best}
+
+
+@pytest.mark.parametrize(("seconds", "sizes"), [(1.0, "[4],[8],[16],[8, 8]"), (2.0, "[4],[8]")])
+def test_a_short_search_tries_no_larger_network(seconds, sizes, tmp_path, monkeypatch):
+    """The clock is given: 60 whole runs of the recipe fit into the minute, or 30."""
+    monkeypatch.setattr(searching, "seconds_of", lambda *_: seconds)
+    recipe = BLOBS.edit({"model": {"kind": "mlp", "hidden": [8]}})
+    study = Study("search", recipe, {"minutes": 1.0}, out=tmp_path / "s", quiet=True)
+    assert f"model.hidden=choice:{sizes}" in _space(study, ()).say()
 
 
 def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ it with one line."""
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
 from ravine.starters.guess import guess
 from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, draft
-from ravine.starters.sizing import CLOSING, plan
-from ravine.starters.start import start
+from ravine.starters.sizing import CLOSING, MINUTES, Minutes, plan
+from ravine.starters.start import RUNS, start, start_of_study
 from ravine.starters.starter import starter
 
 KINDS = {
@@ -152,7 +153,7 @@ MODELS = [{"kind": "small"}, {"kind": "middle"}, {"kind": "large"}]
 def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
     flops = [1.0, 3.0, 9.0]
     made = Draft(models=MODELS)
-    found = plan(made, [one * step * epoch_steps for one in flops], epoch_steps, minutes)
+    found = plan(made, [one * step * epoch_steps for one in flops], epoch_steps, Minutes(minutes))
     ratio = flops[MODELS.index(found.model)]
     steps = durations.steps(found.after, epoch_steps)
     assert steps * step * ratio <= 60 * minutes
@@ -167,28 +168,51 @@ def test_the_plan_fits_the_minutes(minutes, step, epoch_steps):
 @pytest.mark.parametrize(("step", "epoch_steps"), [(0.002, 8), (0.02, 100), (0.1, 2000)])
 def test_the_minutes_are_kept_within_a_tenth(minutes, spent, step, epoch_steps):
     """By a simulated clock: planning, whole epochs or steps, and what comes after."""
-    found = plan(Draft(models=MODELS[:1]), [step * epoch_steps], epoch_steps, minutes, spent)
+    given = Minutes(minutes, began=time.perf_counter() - spent)
+    found = plan(Draft(models=MODELS[:1]), [step * epoch_steps], epoch_steps, given)
     seconds = spent + step * durations.steps(found.after, epoch_steps) + CLOSING
     assert 0.9 * 60 * minutes <= seconds <= 1.1 * 60 * minutes
 
 
 def test_a_plan_that_came_late_still_trains():
     """Reading a long table on a busy machine may take all the minutes."""
-    found = plan(Draft(models=MODELS[:1]), [1.0], 100, 0.5, spent=60.0)
+    found = plan(Draft(models=MODELS[:1]), [1.0], 100, Minutes(0.5, began=time.perf_counter() - 60))
     assert durations.steps(found.after, 100) >= 700
 
 
 def test_without_minutes_the_data_bound_the_plan():
     made = Draft(models=MODELS[:1], most_steps=1500)
-    found = plan(made, [0.01], 10, None)
+    found = plan(made, [0.01], 10, Minutes(None))
     assert found.after == "150ep"
     assert "1,500 steps" in found.why_after
+
+
+@pytest.mark.parametrize("minutes", [1.0, 15.0, 60.0, 600.0])
+@pytest.mark.parametrize("step", [0.002, 0.02])
+def test_the_runs_of_a_study_fit_its_minutes(minutes, step):
+    """Each has its part of the time, but the least steps and at most what one run alone would take."""
+    made = Draft(models=MODELS[:1])
+    found = plan(made, [step * 40], 40, Minutes(minutes, runs=RUNS))
+    steps = durations.steps(found.after, 40)
+    part = 60 * min(minutes / RUNS, MINUTES)
+    assert steps * step <= max(part, LEAST_STEPS * step)
+    assert steps >= min(LEAST_STEPS, made.most_steps)
+    assert (steps + 40) * step >= min(0.9 * part, made.most_steps * step)
+
+
+def test_a_study_with_minutes_stops_no_run(photos):
+    """Met as 'search photos/ --minutes 15: at least 89.8': each run was planned for 3 minutes."""
+    whole = start(photos, {"model": "softmax"}).recipe
+    part = start_of_study(photos, {"model": "softmax"}, 0.5).recipe
+    assert part.stop.minutes is None
+    assert int(part.stop.after[:-2]) < int(whole.stop.after[:-2])
+    assert start_of_study(photos, {"model": "softmax"}, None).recipe.stop.after == whole.stop.after
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
 def test_minutes_must_be_above_zero(minutes):
     with pytest.raises(InputError, match="minutes"):
-        plan(Draft(models=MODELS), [1.0, 2.0, 3.0], 10, minutes)
+        Minutes(minutes)
 
 
 # --- the whole ------------------------------------------------------------------------------------

@@ -90,13 +90,19 @@ SHORTCUTS: dict[str, tuple[Any, str]] = {  # options that set a field of the rec
 }
 
 
-def starter_from(path: Path | None, given: dict[str, Any]) -> Any:
+def starter_from(
+    path: Path | None, given: dict[str, Any], study_minutes: float | None = None
+) -> Any:
     """The recipe that a command's argument and its options make, with the reasons of what a starter
-    has chosen; the ``SHORTCUTS`` among the options are taken out of ``given``."""
-    from ravine.starters.start import start
+    has chosen; the ``SHORTCUTS`` among the options are taken out of ``given``. With
+    ``study_minutes``, one for the runs of a study of that time."""
+    from ravine.starters.start import start, start_of_study
 
     minutes = given.pop("minutes", None)
-    found = start(path, edits_from(given), minutes)
+    edits = edits_from(given)
+    found = (
+        start_of_study(path, edits, study_minutes) if study_minutes else start(path, edits, minutes)
+    )
     if found.found and launcher.first_to_say(found.found):
         typer.echo(found.found, err=True)
     return found

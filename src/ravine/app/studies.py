@@ -78,7 +78,8 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
         if not declaration.of_runs:
             changes |= _column(given)
             ((name, path),) = subjects.items()
-            subjects[name] = starter_from(path, changes).recipe
+            of_study = None if "minutes" in changes else given.get("minutes")
+            subjects[name] = starter_from(path, changes, of_study).recipe
         options = {
             name: None if given.get(f"no_{name}") else given[name]
             for name, option in declaration.options.items()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ravine.errors import InputError
@@ -27,44 +28,67 @@ class Plan:
     why_after: str
 
 
-def plan(
-    made: Draft,
-    costs: Sequence[float],
-    epoch_steps: int,
-    minutes: float | None,
-    spent: float = 0.0,
-) -> Plan:
+@dataclass(frozen=True)
+class Minutes:
+    """The time that a person gives, and what of it one run may take."""
+
+    given: float | None  # none: MINUTES, and no more than the data has use for
+    runs: int = 1  # that must fit: more than one are a study's
+    began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if self.given is not None and not self.given > 0:
+            raise InputError("minutes", got=self.given, expected="more than 0")
+
+    @property
+    def seconds(self) -> float:
+        """For the training of one run; a study itself accounts for what comes before and after."""
+        whole = 60 * SHARE * (self.given or MINUTES)
+        if self.runs > 1:
+            return min(whole / self.runs, 60 * SHARE * MINUTES)
+        spent = time.perf_counter() - self.began
+        return max(whole - min(CLOSING, 0.1 * whole) - spent, LEAST_SHARE * whole)
+
+    @property
+    def to_fill(self) -> bool:
+        """Whether one run is to use all of the time."""
+        return self.given is not None and self.runs == 1
+
+    def __str__(self) -> str:
+        text = f"{self.given or MINUTES:g} minutes"
+        return text if self.runs == 1 else f"a search of {text}, with {self.runs} such runs,"
+
+
+def plan(made: Draft, costs: Sequence[float], epoch_steps: int, minutes: Minutes) -> Plan:
     """The largest network of the draft that has its least steps twice over within the time, and as many
-    epochs as fit (where few fit, steps), but no more than the data has use for.
+    epochs as fit (where few fit, steps), but no more than the data has use for. A run that is to
+    fill its time has no such bound; a study's runs have the draft's least steps, whatever the time.
 
     ``costs``: seconds of an epoch of each of the draft's networks, a look at the validation part
-    included. ``spent``: seconds that are gone already. With ``minutes`` given all the time is used;
-    without, MINUTES.
+    included.
 
     >>> made = Draft(models=[{"kind": "small"}, {"kind": "large"}], most_steps=4000)
-    >>> found = plan(made, [0.3, 1.25], epoch_steps=20, minutes=None)
+    >>> found = plan(made, [0.3, 1.25], epoch_steps=20, minutes=Minutes(None))
     >>> found.model["kind"], found.after
     ('large', '137ep')
     """
-    if minutes is not None and not minutes > 0:
-        raise InputError("minutes", got=minutes, expected="more than 0")
-    whole = 60 * SHARE * (minutes or MINUTES)
-    seconds = max(whole - min(CLOSING, 0.1 * whole) - spent, LEAST_SHARE * whole)
+    seconds = minutes.seconds
     wanted = 2 * made.least_steps / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
     fit = seconds / costs[chosen]
-    most = fit if minutes else max(1, math.ceil(made.most_steps / epoch_steps))
+    if minutes.runs > 1:
+        fit = max(fit, made.least_steps / epoch_steps)
+    most = fit if minutes.to_fill else max(1, math.ceil(made.most_steps / epoch_steps))
     epochs = min(fit, most)
     steps = max(1, int(epochs * epoch_steps))
-    given = f"{minutes or MINUTES:g} minutes"
     why_after = (
-        f"what fits into {given} at {1e3 * costs[chosen] / epoch_steps:.3g} ms a step"
+        f"what fits into {minutes} at {1e3 * costs[chosen] / epoch_steps:.3g} ms a step"
         if fit <= most
         else f"{steps:,} steps: data of this size has no use for more"
     )
     if steps < made.least_steps:
         why_after += f"; under {made.least_steps:,} steps is short, more minutes will help"
     larger = len(costs) > 1
-    why_model = f"the largest of {len(costs)} sizes that trains well in {given}" if larger else ""
+    why_model = f"the largest of {len(costs)} sizes that trains well in {minutes}" if larger else ""
     after = f"{steps}it" if epochs < FEW_EPOCHS else f"{int(epochs)}ep"
-    return Plan(made.models[chosen], after, why_model, why_after)
+    return Plan(made.models[chosen], after, why_model.rstrip(","), why_after)

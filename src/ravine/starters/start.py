@@ -13,6 +13,7 @@ from ravine.starters.guess import guess, is_recipe
 from ravine.starters.starter import starter
 from ravine.starters.written import Starter
 
+RUNS = 30  # whole runs of a search within a time: the least costs ten, and a machine has other work too
 DIGITS = Path(__file__).parent.parent / "digits.toml"
 
 
@@ -36,12 +37,29 @@ def start(
     '2ep'
     """
     edits = dict(edits or {}) | ({} if minutes is None else {"stop.minutes": minutes})
+    return _start(subject, edits, minutes)
+
+
+def start_of_study(
+    subject: str | Path | None, edits: Mapping[str, Any], minutes: float | None
+) -> Starter:
+    """The same for a study of so many ``minutes`` in all, None for a study without such a limit:
+    RUNS whole runs fit into them, and no run is stopped."""
+    return _start(subject, dict(edits), minutes, 1 if minutes is None else RUNS)
+
+
+def _start(
+    subject: Recipe | str | Path | None,
+    edits: dict[str, Any],
+    minutes: float | None,
+    runs: int = 1,
+) -> Starter:
     if isinstance(subject, str | Path) and not is_recipe(Path(subject)):
         found = guess(Path(subject))
         edits = source_edits(found.source) | edits
-        return starter(_source(edits), edits, minutes, f"{subject}: {found.words}")
+        return starter(_source(edits), edits, minutes, f"{subject}: {found.words}", runs)
     if subject is None and any(path.startswith("data.source") for path in edits):
-        return starter(_source(edits), edits, minutes)
+        return starter(_source(edits), edits, minutes, runs=runs)
     if isinstance(subject, Recipe):
         return Starter(subject.edit(edits), {}, subject.name)
     place = Path(subject or DIGITS)

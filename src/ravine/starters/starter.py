@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from ravine.starters.rules import (
     draft,
     tuned,
 )
-from ravine.starters.sizing import Plan, plan
+from ravine.starters.sizing import Minutes, Plan, plan
 from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
@@ -43,17 +42,19 @@ def starter(
     edits: Mapping[str, Any] | None = None,
     minutes: float | None = None,
     found: str = "",
+    runs: int = 1,
 ) -> Starter:
     """The recipe that fits the data of a source, a machine like this one and ``minutes``.
 
     ``source`` is a recipe's data.source; ``edits`` are fields that the person has chosen, by path:
-    the rules leave them alone; ``found`` is kept as it is. Training the recipe gives what training the written file gives.
+    the rules leave them alone; ``found`` is kept as it is; so many ``runs`` are to fit into the
+    minutes. Training the recipe gives what training the written file gives.
 
     >>> made = starter({"kind": "digits"}, minutes=0.1)
     >>> made.recipe.model.kind, made.recipe.data.batch
     ('resnet9', 64)
     """
-    began, edits = time.perf_counter(), dict(edits or {})
+    limit, edits = Minutes(minutes, runs), dict(edits or {})
     base, edits = _before(dict(source), edits)
     read_ahead(base.data, pipelines=3)  # to know the data, to time a step, and to train
     pipeline = Pipeline(base.data)
@@ -70,7 +71,7 @@ def starter(
     recipe = base.edit({"name": _name(source)} | _open(made.fields, edits)).edit(
         {path: value for path, value in edits.items() if not path.startswith("model")}
     )
-    recipe, more = _planned(recipe, made, edits, minutes, began)
+    recipe, more = _planned(recipe, made, edits, limit)
     why = {
         path: reason
         for path, reason in _open(made.why | more, edits).items()
@@ -154,10 +155,10 @@ def _tune(made: Draft, facts: Facts, base: Recipe, pipeline: Pipeline) -> None:
 
 
 def _planned(
-    recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: float | None, began: float
+    recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: Minutes
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with its network and its length."""
-    found, pipeline = _measured_plan(recipe, made, minutes, began)
+    found, pipeline = _measured_plan(recipe, made, minutes)
     held = pipeline.size("validation") if pipeline.has("validation") else 0
     fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
     why = {"model": found.why_model, "stop.after": found.why_after}
@@ -177,9 +178,7 @@ def _planned(
     return recipe.edit({"model": found.model} | _open(fields, edits)), why
 
 
-def _measured_plan(
-    recipe: Recipe, made: Draft, minutes: float | None, began: float
-) -> tuple[Plan, Pipeline]:
+def _measured_plan(recipe: Recipe, made: Draft, minutes: Minutes) -> tuple[Plan, Pipeline]:
     """A plan whose network was measured: from the cheapest on; those that were not yet measured are
     taken to cost in proportion to their operations."""
     pipelines: dict[tuple[str, str], Pipeline] = {}
@@ -198,8 +197,7 @@ def _measured_plan(
         seconds[place] = seconds_per_step(program) * (pipeline.epoch_steps + looks)
         scale = seconds[place] / flops[place]
         costs = [seconds.get(i, scale * one) for i, one in enumerate(flops)]
-        spent = time.perf_counter() - began
-        found = plan(made, costs, pipeline.epoch_steps, minutes, spent)
+        found = plan(made, costs, pipeline.epoch_steps, minutes)
         place = made.models.index(found.model)
     return found, pipeline
 

@@ -23,7 +23,7 @@ from ravine.recipe import Recipe
 from ravine.rundir.contents import of_sound
 from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
-from ravine.starters.start import start
+from ravine.starters.start import start_of_study
 from ravine.storage.claims import Claim
 from ravine.study.directory import Study, read_request
 from ravine.study.page import Findings, Page, print_page, write_page
@@ -185,7 +185,7 @@ def _subject(given: Any, is_run: bool, options: dict[str, Any], model: Any) -> A
     """A recipe, from a recipe or its file; a run, or several, from runs or their directories."""
     if not is_run:
         if isinstance(given, str | Path):
-            return start(given).recipe
+            return start_of_study(given, {}, options.get("minutes")).recipe
         if not isinstance(given, Recipe):
             expected = "a Recipe, or the path of its file or of your data"
             raise InputError("recipe", got=given, expected=expected)

@@ -12,13 +12,14 @@ DEFAULT_WIDTH = {"cifar": 16, "imagenet": 64}  # of a residual network that name
 
 
 def default_space(
-    recipe: Recipe, task: str, *, own_model: bool = False
+    recipe: Recipe, task: str, *, own_model: bool = False, larger: bool = True
 ) -> tuple[Recipe, list[str]]:
     """The fields and their distributions: the rate, the size of the network, weight decay (an L2
     penalty where the optimiser has none), dropout and label smoothing, where the recipe has them.
 
     The recipe comes back with its loss named, so that label smoothing has a place in it. With
-    ``own_model``, one given in Python, the recipe's model says nothing.
+    ``own_model``, one given in Python, the recipe's model says nothing. Without ``larger`` no
+    network is larger than the recipe's.
 
     >>> default_space(Recipe(optimizer={"kind": "adamw", "lr": 0.01}, model="mlp"), "regression")[1][:2]
     ['optimizer.lr=loguniform:0.001:0.1', 'model.hidden=choice:[64],[128],[256],[128, 128]']
@@ -26,7 +27,7 @@ def default_space(
     lr = recipe.optimizer.lr
     vary = [f"optimizer.lr=loguniform:{lr / 10:.6g}:{lr * 10:.6g}"]
     if not own_model:
-        vary += [text for text in [_size(recipe)] if text]
+        vary += [text for text in [_size(recipe, larger)] if text]
     decay = getattr(recipe.optimizer, "weight_decay", None)
     if decay is None:
         vary.append("loss.l2=loguniform:1e-06:0.01")
@@ -49,10 +50,10 @@ def _dropout(recipe: Recipe) -> Iterator[str]:
             yield f"model.layers.{i}.rate=uniform:0:0.6"
 
 
-def _size(recipe: Recipe) -> str:
-    """The first field that says how wide the network is: half, itself, twice, and for hidden layers
-    one more; in a list of layers, the last one that is not the output's. Empty where there is
-    none."""
+def _size(recipe: Recipe, larger: bool) -> str:
+    """The first field that says how wide the network is: half and itself; ``larger`` adds twice, and
+    for hidden layers one more; in a list of layers, the last one that is not the output's. Empty
+    where there is none."""
     layers = _layers(recipe)
     hidden = [
         (f"model.layers.{i}.{name}", getattr(layer, name))
@@ -62,7 +63,7 @@ def _size(recipe: Recipe) -> str:
     ][:-1]
     if hidden:
         path, value = hidden[-1]
-        return _choices(path, value)
+        return _choices(path, value, larger)
     if layers:
         return ""
     for name in SIZES:
@@ -70,7 +71,7 @@ def _size(recipe: Recipe) -> str:
         if name == "width" and value is None and hasattr(recipe.model, name):
             value = DEFAULT_WIDTH.get(getattr(recipe.model, "form", ""))
         if value:
-            return _choices(f"model.{name}", value)
+            return _choices(f"model.{name}", value, larger)
     return ""
 
 
@@ -80,10 +81,13 @@ def _layers(recipe: Recipe) -> tuple[Any, ...]:
     return layers if isinstance(layers, tuple) else ()
 
 
-def _choices(path: str, value: Any) -> str:
+def _choices(path: str, value: Any, larger: bool) -> str:
     if isinstance(value, int):
-        return f"{path}=choice:{','.join(map(str, sorted({max(1, value // 2), value, 2 * value})))}"
-    sizes = [[max(1, v // 2) for v in value], list(value), [2 * v for v in value]]
-    if path.endswith(".hidden"):
-        sizes.append([*value, value[-1]])
+        numbers = {max(1, value // 2), value, *([2 * value] if larger else [])}
+        return f"{path}=choice:{','.join(map(str, sorted(numbers)))}"
+    sizes = [[max(1, v // 2) for v in value], list(value)]
+    if larger:
+        sizes.append([2 * v for v in value])
+        if path.endswith(".hidden"):
+            sizes.append([*value, value[-1]])
     return f"{path}=choice:{','.join(map(str, sizes))}"

@@ -34,8 +34,10 @@ from ravine.study.search.methods import Search, check_methods
 from ravine.study.search.space import Space
 from ravine.study.search.trials import Outcome, Trial, best_of, finalists_of, rank
 from ravine.study.signature import Names, Several, Trained
+from ravine.study.training_time import seconds_of
 
 FRESH = 1000  # from a recipe's own seed to the first fresh one
+LARGER = 50  # runs of the recipe: what a round and the final seeds of a network twice as wide cost
 CONFIRMED = 0.1  # a one-sided p-value under which fresh seeds confirm an architecture
 
 
@@ -103,8 +105,17 @@ def _space(study: Study, vary: Sequence[str]) -> Space:
     if not vary:
         task = measuring.pipeline_of(study.recipe, study.data).task
         own = study.model is not None
-        study.recipe, vary = default_space(study.recipe, task, own_model=own)
+        larger = study.once("space", lambda: {"larger": _larger_fits(study)})["larger"]
+        study.recipe, vary = default_space(study.recipe, task, own_model=own, larger=larger)
     return Space.parse(list(vary), study.recipe)
+
+
+def _larger_fits(study: Study) -> bool:
+    """Whether the search has time for networks larger than the recipe's."""
+    minutes = study.options["minutes"]
+    if minutes is None:
+        return True
+    return bool(60 * minutes >= LARGER * seconds_of([study.recipe], study.model, study.data))
 
 
 # --- the final choice -----------------------------------------------------------------------------
