@@ -99,6 +99,21 @@ def test_tables_show_columns_and_first_rows(place):
     assert picture("houses-samples.png").std() > 10
 
 
+def test_first_rows_are_whole_columns_in_any_terminal(place):
+    """As many as fit, no word cut; the target always."""
+    names = [f"a_long_column_name_{i}" for i in range(9)]
+    rows = [
+        ",".join(map(str, row)) + f",kind {i % 2}"
+        for i, row in enumerate(RNG.integers(0, 99, (40, 9)))
+    ]
+    (place / "wide.csv").write_text("\n".join([",".join([*names, "answer"]), *rows]))
+    _, said = run("data", "csv:wide.csv", "--target", "answer")
+    (head,) = [line for line in said.splitlines() if "answer" in line and "┃" in line]
+    assert head.replace("┃", " ").split() == [*names[:3], "answer"]
+    assert "the first rows (6 columns more)" in said
+    assert "…" not in said.replace("loading PyTorch …", "")
+
+
 def test_texts_show_their_first_lines(place):
     (place / "faust.txt").write_text(
         "Habe nun, ach! Philosophie,\nGröße und Bemühn.\n" * 60, encoding="utf-8"

@@ -211,7 +211,7 @@ def test_the_last_line_says_what_classical_models_have(tmp_path, capsys):
     done = CliRunner().invoke(app, ["train", str(tmp_path / "t.csv"), *more, str(tmp_path / "a")])
     last = done.stderr.strip().splitlines()[-1]
     found = re.fullmatch(
-        r"a linear model has ([\d.]+)%, gradient boosting has ([\d.]+)% "
+        r"a linear model has ([\d.]+) %, gradient boosting has ([\d.]+) % "
         r"\(accuracy; scikit-learn on the same split, [\d.]+ s\)",
         last,
     )

@@ -19,7 +19,9 @@ import pytest
 import ravine
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(sh|python)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)  # a language, a program, and what is shown of its output
 
 
 @pytest.mark.slow  # a minute; .ci/run runs it
@@ -28,7 +30,7 @@ def test_the_first_hour_runs_as_written(tmp_path):
     blocks = BLOCK.findall(page)
     assert len(blocks) > 7
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, code in blocks:
+    for language, code, shown in blocks:
         command = ["bash", "-euc", code] if language == "sh" else [sys.executable, "-c", code]
         said = subprocess.run(
             command,
@@ -40,8 +42,14 @@ def test_the_first_hour_runs_as_written(tmp_path):
             check=False,
         )
         assert said.returncode == 0, f"{code}\n{said.stdout}\n{said.stderr}"
+        lines = {_without_numbers(line) for line in (said.stdout + said.stderr).splitlines()}
+        assert [line for line in shown.splitlines() if _without_numbers(line) not in lines] == []
     assert (tmp_path / "predictions.csv").read_text().count("\n") == 179
     assert (tmp_path / "wine-model" / "model.safetensors").is_file()
+
+
+def _without_numbers(line):
+    return " ".join(re.sub(r"\d+(\.\d+)?", "0", line).split())
 
 
 def test_the_api_page_has_every_public_name():

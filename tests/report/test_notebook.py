@@ -85,6 +85,12 @@ def test_confusion_counts_every_sample():
         run.plot("nothing")
 
 
+@pytest.mark.parametrize("study", [ravine.advise, ravine.features, ravine.Run])
+def test_what_looks_at_a_run_names_what_it_was_given_instead(study):
+    with pytest.raises(InputError, match="got 'Recipe'; expected a run that"):
+        study(ravine.Recipe())
+
+
 def test_an_editor_completes_every_public_name_and_the_studies_keywords():
     """What editors read: the imports under TYPE_CHECKING and the signatures of the functions."""
     tree = ast.parse(Path(ravine.__file__).read_text(encoding="utf-8"))

@@ -54,12 +54,27 @@ def pages(tmp_path_factory):
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
+# pixels of the labels of every figure that is seen: of curves, and of figures that are SVG
+LABELS = """() => {
+  const curves = [...document.querySelectorAll(".plot")].flatMap(({ ravine }) =>
+    ravine.plot.axes.map((axis) => Number(/([\\d.]+)px/.exec(axis.font[0])[1]) / devicePixelRatio));
+  const drawn = [...document.querySelectorAll("figure svg text")].flatMap((text) => {
+    const matrix = text.getScreenCTM(), box = text.getBoundingClientRect();
+    if (box.width < 1 || box.height < 5) return []; // not seen
+    return Math.hypot(matrix.a, matrix.b) * parseFloat(getComputedStyle(text).fontSize);
+  });
+  return [...curves, ...drawn];
+}"""
+
+
 @pytest.mark.parametrize("name", ["one", "many", slow("wild"), "lr"])
 def test_a_report_at_every_width(browser, pages, name):
     for width, scheme in LOOKS:
         with opened(browser, pages[name], width, scheme) as page:
             page.wait_for_selector(".plot canvas")
             assert_fits(page, width)
+            sizes = page.evaluate(LABELS)
+            assert 11 < min(sizes) <= max(sizes) < 12.5, sorted(set(sizes))
             if width == 390:
                 assert page.evaluate("document.documentElement.scrollHeight") < 14_000
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ravine import measures
 from ravine.app import bench as benches
 from ravine.app import gallery as galleries
 from ravine.app import guard as guard
@@ -421,7 +422,8 @@ def _table(title: str, rows: dict[str, Any]) -> None:
 
     table = Table(title=title, show_header=False)
     for name, value in rows.items():
-        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+        number = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(name, f"{100 * value:.2f} %" if measures.is_percent(name) else number)
     console().print(table)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.cells import cell_len
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -202,14 +203,37 @@ def _print_samples(pipeline: Pipeline) -> None:
             _console.print(Text(line, overflow="ellipsis", no_wrap=True))
     elif view == "table":
         table = examples.table_of(pipeline, first=_ROWS)
-        columns = [*table.columns[:_COLUMNS], *table.targets[:4]]
-        more = len(table.columns) - _COLUMNS
+        targets = table.targets[:4]
+        inputs = _whole(table.columns[:_COLUMNS], targets, _console.width)
+        more = len(table.columns) - len(inputs)
         shown = Grid(
             title="the first rows" + (f" ({more} columns more)" if more > 0 else ""),
             title_justify="left",
         )
+        columns = [*inputs, *targets]
         for column in columns:
-            shown.add_column(Text(column.name), justify="left" if column.categories else "right")
+            justify: Any = "left" if column.categories else "right"
+            shown.add_column(Text(column.name), justify=justify, overflow="fold")
         for row in range(len(columns[0].values)):
             shown.add_row(*(Text(column.cell(row)) for column in columns))
         _console.print(shown)
+
+
+def _whole(
+    columns: Sequence[examples.TableColumn], always: Sequence[examples.TableColumn], width: int
+) -> list[examples.TableColumn]:
+    """The first columns that fit beside those that are always shown, no word of them cut; at least
+    one."""
+
+    def room(column: examples.TableColumn) -> int:
+        words = [column.name, *(column.cell(row) for row in range(len(column.values)))]
+        return 3 + max(map(cell_len, words))  # its edge, and a blank at each side
+
+    left = width - 1 - sum(map(room, always))
+    fitting: list[examples.TableColumn] = []
+    for column in columns:
+        left -= room(column)
+        if left < 0 and fitting:
+            break
+        fitting.append(column)
+    return fitting

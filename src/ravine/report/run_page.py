@@ -128,19 +128,34 @@ def _from_python(recipe: Recipe) -> bool:
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> Markup:
-    """A figure as SVG for a page: it scales with it, takes its colours, and shares no id
-    with another."""
+    """A figure as SVG for a page: as large as its labels are to be, in the page's colours, and sharing
+    no id with another."""
+    return placed(svg_of(figure), figure, prefix, label)
+
+
+def svg_of(figure: Figure) -> str:
+    """The figure as SVG, on no ground."""
     text = io.StringIO()
     with figures.style():
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()
+    return text.getvalue()
+
+
+def placed(svg: str, figure: Figure, prefix: str, label: str) -> Markup:
+    """The SVG of a figure for a page, as ``inline_svg`` says."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(label)}"', 1))
+    about = f'role="img" aria-label="{Markup.escape(label)}" width="{wide(figure)}"'
+    return Markup(svg.replace("<svg", f"<svg {about}", 1))
+
+
+def wide(figure: Figure) -> int:
+    """Pixels of a page that a figure is wide."""
+    return round(figures.PIXELS * figure.get_figwidth())
 
 
 _VARIABLES = {colour: f"c{i}" for i, colour in enumerate(figures.COLOURS)}

@@ -1,9 +1,11 @@
-"""A figure of several panels for a narrow page: its panels below one another, each at a size that can be
-read. They are views of the parts of one SVG, so that nothing is drawn twice."""
+"""Figures for a narrow page, their labels as large as on a wide one. A figure of several panels has its
+panels below one another: views of the parts of one SVG, so that nothing is drawn twice. A figure of one
+panel is laid out again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -11,9 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from matplotlib.transforms import BboxBase
 
-SCALE = 1.1  # pixels for a point
+from ravine.report.figures import PIXELS
+from ravine.study.panels import legend
+
+NARROW = 3.5  # inches that a phone has room for
 EDGE = 3.0  # points around what is cut out
 BESIDE = 6.0  # points by which the first label below a panel may reach to its left
 
@@ -25,6 +31,32 @@ class Box(NamedTuple):
     y: float
     width: float
     height: float
+
+
+def refit(figure: Figure, width: float = NARROW) -> None:
+    """Lay a figure of one panel out again for another width (inches): its legend in as many columns as
+    fit, fewer ticks where their labels would touch."""
+    figure.set_layout_engine("constrained")
+    figure.set_figwidth(width)
+    for axes in figure.axes:
+        if axes.get_legend() is not None:
+            legend(axes)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        if axes.xaxis.get_visible() and _touching(axes):
+            if isinstance(axes.xaxis.get_major_locator(), FixedLocator):
+                axes.tick_params(axis="x", labelrotation=50)
+                for label in axes.get_xticklabels():
+                    label.set(ha="right", rotation_mode="anchor")
+            else:
+                ticks = axes.get_xticks()
+                axes.set_xticks(ticks[:: 2 if len(ticks) < 9 else 3])
+
+
+def _touching(axes: Axes) -> bool:
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    boxes = [box for box in boxes if axes.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1 + 1]
+    return any(b.x0 - a.x1 < 2 for a, b in pairwise(sorted(boxes, key=lambda box: box.x0)))
 
 
 def narrow(figure: Figure, prefix: str) -> Markup:
@@ -100,4 +132,4 @@ def _view(prefix: str, pieces: Sequence[Piece]) -> Markup:
     )
     return Markup(
         '<svg class="view" aria-hidden="true" viewBox="0 0 {:.1f} {:.1f}" width="{:.0f}">{}</svg>'
-    ).format(width, height, SCALE * width, inside)
+    ).format(width, height, PIXELS / 72 * width, inside)

@@ -22,7 +22,7 @@ from ravine.storage.files import write_text
 from ravine.study.directory import Study
 from ravine.study.live import shortened
 from ravine.study.members import members_of
-from ravine.study.narrow import narrow
+from ravine.study.narrow import NARROW, narrow, refit
 from ravine.terminal import console
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
@@ -83,22 +83,18 @@ class Findings(dict[str, Any]):
 
 
 FEWEST = 3  # columns of a table that are shown, however narrow the terminal is
-WIDE = 7.0  # inches: a figure that would be too small in one of two columns
+WIDE = 5.7  # inches: a figure that would be too small in one of two columns
+AROUND, WHOLE = 72, 1160  # pixels beside a figure; of a page whose main part is as wide as it gets
 
 
 def write_page(study: Study, content: Page) -> None:
     """Write ``figures/NAME.png``, ``figures/NAME.svg`` and ``report.html``."""
     folder = study.path / "figures"
     folder.mkdir(exist_ok=True)
-    drawn = []  # caption, picture, whether it takes the whole width, its panels for a narrow page
-    for number, (name, (caption, figure)) in enumerate(content.figures.items()):
-        with figures.style():
-            for suffix in ("png", "svg"):
-                figure.savefig(folder / f"{name}.{suffix}")
-                figure.set_layout_engine("none")  # its layout is final
-        wide = figure.get_figwidth() > WIDE
-        views = narrow(figure, f"s{number}") if wide else ""
-        drawn.append((caption, _inline(figure, f"s{number}", caption), wide, views))
+    drawn = [
+        _drawn(figure, caption, folder / name, f"s{number}")
+        for number, (name, (caption, figure)) in enumerate(content.figures.items())
+    ]
     members = members_of(study.path)
     html = (
         _templates()
@@ -116,6 +112,39 @@ def write_page(study: Study, content: Page) -> None:
         )
     )
     write_text(study.path / "report.html", html)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on the page."""
+
+    key: str
+    caption: str
+    svg: Markup
+    panels: bool  # whether it takes the whole width
+    small: Markup  # what takes its place on a page that is too narrow for it
+    breaks: int  # pixels of such a page
+
+
+def _drawn(figure: Figure, caption: str, place: Path, key: str) -> Drawn:
+    """Write a figure's files; its views for the page."""
+    with figures.style():
+        figure.savefig(place.with_name(f"{place.name}.png"))
+        figure.set_layout_engine("none")  # its layout is final
+    svg = run_page.svg_of(figure)
+    ground = '<g id="figure_1">\n  <rect width="100%" height="100%" fill="#ffffff"/>'
+    place.with_name(f"{place.name}.svg").write_text(
+        svg.replace('<g id="figure_1">', ground, 1), encoding="utf-8"
+    )
+    inline, pixels = run_page.placed(svg, figure, key, caption), run_page.wide(figure)
+    several, small = figure.get_figwidth() > WIDE, Markup("")
+    if several:
+        small = narrow(figure, key)
+    elif figure.get_figwidth() > NARROW:
+        with figures.style():
+            refit(figure)
+            small = run_page.inline_svg(figure, f"{key}n", caption)
+    return Drawn(key, caption, inline, several, small, min(pixels + AROUND, WHOLE))
 
 
 def print_page(content: Page, path: Path) -> None:
@@ -179,10 +208,6 @@ def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
 def _unbroken(text: str) -> list[str]:
     """The parts of a cell that stay on one line."""
     return [text] if "±" in text else text.split()
-
-
-def _inline(figure: Figure, prefix: str, caption: str) -> Markup:
-    return run_page.inline_svg(figure, prefix, caption)
 
 
 def _templates() -> Environment:

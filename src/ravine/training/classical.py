@@ -168,5 +168,5 @@ def sentence(scores: list[ClassicalScore]) -> str:
 
 def _shown(score: ClassicalScore) -> str:
     if score.metric == "accuracy":
-        return f"{score.value:.2%}"
+        return f"{100 * score.value:.2f} %"
     return f"{score.value:,.0f}" if score.value >= 1000 else f"{score.value:.4g}"

@@ -65,6 +65,9 @@ def with_weights(
 def open_with(directory: str | Path, own: Any = (), module: Any = None) -> RunDir:
     """A run directory, with what a person brings for the ``own:`` parts of its recipes; a source that
     is not the stored one is warned of."""
+    if not isinstance(directory, str | Path):
+        expected = "a run that ravine.train gave, or its directory"
+        raise InputError("run", got=type(directory).__name__, expected=expected)
     rundir = RunDir.open(Path(directory))
     if own:
         bring(own, rundir.recipes)

@@ -82,7 +82,7 @@ def sparsity_figure(summary: dict[str, Any], metric: str) -> Figure:
     dense = scaled(metric, [row[metric] for row in rows if row["arm"] == "dense"])
     shown = [dense]
     with style():
-        figure, (axes,) = panels(1, 1, 5.8, 3.5)
+        figure, (axes,) = panels(1, 1, 5.6, 3.5)
         axes.axhline(np.nanmean(dense), color=FAINT, lw=1, ls=(0, (2, 2)), label="dense")
         for i, arm in enumerate(arms):
             own = [row for row in rows if row["arm"] == arm]

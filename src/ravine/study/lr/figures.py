@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable
@@ -67,7 +68,7 @@ def curves_figure(
     norm = LogNorm(rates[0], rates[-1])
     first = summary["first_loss"]
     with style():
-        figure, (axes,) = panels(1, 1, 6.0, 3.5)
+        figure, (axes,) = panels(1, 1, 5.6, 3.5)
         lowest = first
         for rate, course, row in zip(rates, courses, summary["table"], strict=True):
             lost = row["verdict"] == "diverged"
@@ -81,6 +82,7 @@ def curves_figure(
                 lw=1.4,
             )
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_ylabel("Training loss, smoothed")
         axes.set_ylim(bottom=lowest / 1.3 if lowest > 0 else None, top=1.6 * first)
         if 0 < lowest < first / 10:
