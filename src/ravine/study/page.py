@@ -133,9 +133,7 @@ def _drawn(figure: Figure, caption: str, place: Path, key: str) -> Drawn:
         figure.set_layout_engine("none")  # its layout is final
     svg = run_page.svg_of(figure)
     ground = '<g id="figure_1">\n  <rect width="100%" height="100%" fill="#ffffff"/>'
-    place.with_name(f"{place.name}.svg").write_text(
-        svg.replace('<g id="figure_1">', ground, 1), encoding="utf-8"
-    )
+    write_text(place.with_name(f"{place.name}.svg"), svg.replace('<g id="figure_1">', ground, 1))
     inline, pixels = run_page.placed(svg, figure, key, caption), run_page.wide(figure)
     several, small = figure.get_figwidth() > WIDE, Markup("")
     if several:
