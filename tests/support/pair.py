@@ -3,12 +3,15 @@ in a directory of its own, or writes why it was refused."""
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import Dataset
@@ -16,6 +19,7 @@ from torch.utils.data import Dataset
 import ravine
 from ravine.data import room
 from ravine.engine.loop.loop import Interrupted
+from ravine.engine.programs import programs_of
 from ravine.errors import RavineError
 from ravine.report import run_page
 from ravine.rundir import RunDir
@@ -40,6 +44,10 @@ def own_network():
     )  # fmt: skip
 
 
+def own_statistics():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.Linear(12, 10))
+
+
 def own_step(model, batch):
     losses = nn.functional.cross_entropy(model(batch.x), batch.y, reduction="none")
     return {"loss": losses, "largest": batch.x.mean()}
@@ -53,6 +61,7 @@ def paired_step(model, batch):
 
 OWN = {
     "network": {"model": own_network},
+    "statistics": {"model": own_statistics},
     "drawing": {"model": Drawing},
     "step": {"model": own_network, "step": own_step},
     "paired": {"model": own_network, "step": paired_step},
@@ -101,7 +110,7 @@ STOPPING = {
 def train(case: dict, directory: Path) -> None:
     """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python;
     ``asked`` of the run while it trains, which is resumed where it was stopped so; ``stopping``, the
-    hook that ends it; ``streamed``: nothing fits into memory."""
+    hook that ends it; ``streamed``: nothing fits into memory; ``by_torch``: see there."""
     recipe, own = ravine.Recipe(**case["recipe"]), dict(OWN.get(case.get("own", ""), {}))
     if "asked" in case:
         hook = "on_step" if "it" in "".join(case["asked"]) else "on_epoch"
@@ -124,10 +133,38 @@ def train(case: dict, directory: Path) -> None:
             ravine.train_many(recipes, out=directory, quiet=True, group=case.get("group"))
 
 
+def by_torch(case: dict, file: Path) -> None:
+    """The weights and running statistics that PyTorch's DistributedDataParallel and SGD come to, where
+    each rank normalises by its own samples and running statistics are averaged at the end."""
+    recipe = ravine.Recipe(**case["recipe"])
+    (program,) = programs_of([recipe], OWN.get(case.get("own", ""), {}).get("model"))
+    module = copy.deepcopy(program.population.objectives[0].model).train()
+    replica = nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
+    lr, momentum = recipe.optimizer.lr, recipe.optimizer.arguments["momentum"]
+    descent = torch.optim.SGD(module.parameters(), lr, momentum)
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    for step in range(int(recipe.stop.after.removesuffix("it"))):
+        batch = program.pipeline.batch(step)
+        x, y = (whole.tensor_split(ranks)[rank] for whole in (batch.x, batch.y))
+        share = len(y) * ranks / len(batch.y)  # it takes the mean over ranks
+        descent.zero_grad()
+        (share * nn.functional.cross_entropy(replica(x), y)).backward()
+        descent.step()
+    found = module.state_dict()
+    for buffer in (found[name] for name, _ in module.named_buffers()):
+        if buffer.is_floating_point():
+            dist.all_reduce(buffer)
+            buffer.div_(ranks)
+    if rank == 0:
+        save_file(found, file)
+
+
 def main(cases: Path, directory: Path) -> None:
     for name, case in json.loads(cases.read_text()).items():
         try:
             train(case, directory / name)
+            if case.get("by_torch"):
+                by_torch(case, directory / f"{name}.torch")
         except RavineError as error:
             (directory / f"{name}.refused").write_text(str(error))
 

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 import pair
 from ravine.catalogue import table
 from ravine.engine import snapshot
+from ravine.engine.run import Run
 from ravine.rundir import RunDir
 from test_resume import assert_same
 
@@ -26,6 +29,7 @@ NORMED = [
     "flatten", {"kind": "dense", "units": 8}, "batch_norm", "relu", {"kind": "dropout", "rate": 0.2},
     {"kind": "dense", "units": 10},
 ]  # fmt: skip
+CUMULATIVE = [*NORMED[:2], {"kind": "batch_norm", "average": "cumulative"}, "relu", NORMED[5]]
 TECHNIQUES = {
     "plain": {"model": "softmax"},
     "augmented": {"data": {**DATA, "augment": ["shift", "mixup"]}},
@@ -160,6 +164,29 @@ EVERY = [
     {"optimizer.kind": kind} for kind in sorted(table("optimizer"))
 ]  # members of one population
 CASES["optimizers"] = {"edits": EVERY, "recipe": complete({"ranks": {"rows": 1}})}
+# statistics of each rank's part of a batch, of which one process knows nothing
+APART = {
+    "layers": {"model": {"layers": [layer for layer in NORMED if layer != NORMED[4]]}},
+    "cumulative": {"model": {"layers": CUMULATIVE}},
+    "convolution": {"model": {"kind": "resnet", "depth": 8, "width": 2}},
+    "sharded": {"model": {"layers": CUMULATIVE}, "ranks": {"sync_batch_norm": False, "shard": True}},
+    "own": {},
+}
+APART = {
+    f"apart-{name}": {
+        "by_torch": True,
+        "own": "statistics" if name == "own" else "",
+        "recipe": complete(
+            {
+                "data": {**DATA, "batch": 201},
+                "optimizer": {"kind": "momentum", "lr": 0.05, "momentum": 0.8},
+                "ranks": {"sync_batch_norm": False},
+                **fields,
+            }
+        ),
+    }
+    for name, fields in APART.items()
+}
 SEEDS = {
     "edits": [{"seed": seed} for seed in range(4)],
     "recipe": complete({"average": {"ema": 0.8}}),
@@ -184,7 +211,7 @@ def both(tmp_path_factory) -> Path:
     cases, found = folder / "cases.json", load_digits()
     digits = pandas.DataFrame(found.data[:300], columns=[f"c{i}" for i in range(64)])
     digits.assign(y=found.target[:300]).to_parquet(folder / "table.parquet")
-    text = json.dumps({**CASES, **REFUSED, **UNSHARDED, "rows": SEEDS})
+    text = json.dumps({**CASES, **APART, **REFUSED, **UNSHARDED, "rows": SEEDS})
     cases.write_text(text.replace("TABLE", str(folder / "table.parquet")))
     (folder / "pair").mkdir()
     done = torchrun(pair.__file__, cases, folder / "pair")
@@ -232,6 +259,18 @@ def test_two_ranks_train_as_one_process(name, both, tmp_path):
 def test_members_on_two_ranks_are_those_of_one_process_of_that_width(both, tmp_path):
     pair.train({**SEEDS, "group": 2}, tmp_path / "one")
     assert_same(tmp_path / "one", both / "pair" / "rows")
+
+
+@pytest.mark.parametrize("name", APART)
+def test_without_synchronisation_two_ranks_train_as_by_torch(name, both):
+    """PyTorch's DistributedDataParallel, each rank's batch norm by itself."""
+    module = pair.own_statistics if "own" in name else None
+    state = Run(both / "pair" / name, module=module).model.state_dict()
+    expected = load_file(both / "pair" / f"{name}.torch")
+    assert [key for key in state if "running" in key]
+    assert state.keys() == expected.keys()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(state[key], tensor, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
