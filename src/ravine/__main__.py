@@ -32,6 +32,7 @@ def _announce(given: list[str]) -> None:
         and not given[0].startswith("-")
         and given[0] not in _LIGHT
         and not _SILENT.intersection(given)
+        and "TORCHELASTIC_RUN_ID" not in os.environ  # one of several processes, started by one
     ):
         print("loading PyTorch …", file=sys.stderr, flush=True)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -59,12 +61,27 @@ def paired_step(model, batch):
     return (z[1:] - z[:-1]).square().mean() + nn.functional.cross_entropy(z, batch.y)
 
 
+def unseeded() -> dict:
+    """As a program without a seed makes a module: each process draws weights of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(os.environ.get("RANK", 0)))
+        return {"model": own_network()}
+
+
+def unequal() -> dict:
+    """As a program without a seed makes data."""
+    rng = np.random.default_rng(int(os.environ.get("RANK", 0)))
+    return {"data": (rng.normal(size=(300, 64)).astype("float32"), np.arange(300) % 3)}
+
+
 OWN = {
     "network": {"model": own_network},
     "statistics": {"model": own_statistics},
     "drawing": {"model": Drawing},
     "step": {"model": own_network, "step": own_step},
     "paired": {"model": own_network, "step": paired_step},
+    "unseeded": {"made": unseeded},
+    "unequal": {"made": unequal},
     "torch": {"optimizer": torch.optim.Adam, "lr": 1e-2},
 }
 
@@ -110,8 +127,12 @@ STOPPING = {
 def train(case: dict, directory: Path) -> None:
     """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python;
     ``asked`` of the run while it trains, which is resumed where it was stopped so; ``stopping``, the
-    hook that ends it; ``streamed``: nothing fits into memory; ``by_torch``: see there."""
+    hook that ends it; ``streamed``: nothing fits into memory; ``by_torch``: see there; ``timed``: each
+    rank has a recipe of its own, as of a plan by minutes."""
     recipe, own = ravine.Recipe(**case["recipe"]), dict(OWN.get(case.get("own", ""), {}))
+    own.update(own.pop("made", dict)())
+    if "timed" in case:
+        recipe = recipe.edit({"stop.after": f"{6 + int(os.environ.get('RANK', 0))}it"})
     if "asked" in case:
         hook = "on_step" if "it" in "".join(case["asked"]) else "on_epoch"
         own[hook] = Asked(case["asked"], directory)

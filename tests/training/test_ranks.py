@@ -93,6 +93,7 @@ def complete(fields: dict) -> dict:
 
 
 REFUSED = {
+    "unequal": {"own": "unequal", "recipe": complete({})},
     "drawing": {"own": "drawing", "recipe": complete({})},
     "paired": {"own": "paired", "recipe": complete({})},
     "hard": {"recipe": complete({"regularize": {"hard_negatives": 0.5}})},
@@ -116,9 +117,11 @@ UNSHARDED["sharded-step"] = {"own": "step", "recipe": complete({"ranks": {"shard
 
 CASES = {name: {"recipe": complete(fields)} for name, fields in TECHNIQUES.items()}
 CASES |= {
-    f"own-{name}": {"own": name, "recipe": complete({})} for name in ("network", "step", "torch")
+    f"own-{name}": {"own": name, "recipe": complete({})}
+    for name in ("network", "step", "torch", "unseeded")
 }
 ASKED = {"1": [["set", "optimizer.lr", 0.5]], "2": [["stop"]], "3": [["snapshot"]]}
+CASES["timed"] = {"timed": True, "recipe": complete({"ranks": {"timeout": 20}})}
 CASES["asked"] = {"asked": ASKED, "recipe": complete({"stop": {"after": "4ep"}})}
 LONG = {"stop": {"after": "4ep"}}
 CASES |= {hook: {"stopping": hook, "recipe": complete(LONG)} for hook in ("on_epoch", "on_step")}
@@ -169,7 +172,10 @@ APART = {
     "layers": {"model": {"layers": [layer for layer in NORMED if layer != NORMED[4]]}},
     "cumulative": {"model": {"layers": CUMULATIVE}},
     "convolution": {"model": {"kind": "resnet", "depth": 8, "width": 2}},
-    "sharded": {"model": {"layers": CUMULATIVE}, "ranks": {"sync_batch_norm": False, "shard": True}},
+    "sharded": {
+        "model": {"layers": CUMULATIVE},
+        "ranks": {"sync_batch_norm": False, "shard": True},
+    },
     "own": {},
 }
 APART = {
@@ -300,7 +306,7 @@ def test_members_and_batches_divided_on_four_ranks(tmp_path):
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_divided_is_refused_before_anything_is_written(name, both):
     text = (both / "pair" / f"{name}.refused").read_text()
-    assert "one process" in text
+    assert ("the same on all" if name == "unequal" else "one process") in text
     assert not (both / "pair" / name).exists()
 
 

@@ -3,6 +3,8 @@ numbers of an uninterrupted one."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import dying
 import ravine
 from ravine.engine.loop import loop
+from ravine.engine.ranks import launcher
 from ravine.report import run_page
 from ravine.rundir import RunDir
 from test_ranks import assert_close, torchrun
@@ -130,12 +133,33 @@ def test_snapshots_do_not_know_how_many_ranks_wrote_them(
     else:
         assert train(tmp_path / "run", before, 1).returncode != 0
     assert RunDir.open(tmp_path / "run").state == "interrupted"
+    command = ["-m", "ravine", "resume", str(tmp_path / "run"), "--quiet"]
     if after == 1:
         ravine.resume(tmp_path / "run", quiet=True)
     else:
-        done = torchrun("-m", "ravine", "resume", tmp_path / "run", "--quiet", ranks=after)
+        done = ranks_of(*command, ranks=after) if after == 2 else torchrun(*command, ranks=after)
         assert done.returncode == 0, done.stderr[-2000:]
+        assert not done.stderr
     assert_close(whole, tmp_path / "run")
+
+
+def ranks_of(*command: str, ranks: int) -> subprocess.CompletedProcess[str]:
+    """A command that starts its ranks by itself."""
+    return subprocess.run(
+        [sys.executable, *command, "--ranks", str(ranks)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_command_says_in_one_line_which_ranks_were_killed(capsys):
+    launcher._say_lost({1: -signal.SIGKILL, 0: -signal.SIGTERM}, 1)
+    launcher._say_lost({0: launcher.LOST}, 0)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("ravine: killed: rank 1 by SIGKILL; all ranks start again")
+    assert second.startswith("ravine: ranks were lost; no more restarts; ravine resume goes on")
 
 
 def test_a_rank_that_hangs_ends_the_run_after_the_stated_time(tmp_path):
@@ -149,5 +173,7 @@ def test_wrong_input_is_said_once_and_starts_nothing_again(tmp_path):
     more = ["--set", "regularize.hard_negatives=0.5"]
     done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert done.stderr.count("hard_negatives: expected 1.0") == 1, done.stderr
+    said = [line for line in done.stderr.splitlines() if line != "loading PyTorch …"]
+    assert len(said) == 1, done.stderr
+    assert "hard_negatives: expected 1.0" in said[0]
     assert not (tmp_path / "run").exists()

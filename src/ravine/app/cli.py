@@ -374,7 +374,7 @@ def _as_ranks(wanted: int | None) -> None:
     if launcher.launched():
         launcher.check_ranks(wanted)
     elif wanted is not None:
-        raise typer.Exit(launcher.launch(sys.argv[1:], wanted))
+        sys.exit(launcher.launch(sys.argv[1:], wanted))
 
 
 def _opened(path: Path, member: int) -> Any:

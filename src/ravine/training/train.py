@@ -214,6 +214,8 @@ def train_many(
     if begun := ranks.begun():  # a rank had died: all were started again
         again = {"model": module, "data": arrays, "quiet": quiet, "report": report, "track": track}
         return _again(begun, hooks or Hooks(), **again)
+    recipes = ranks.agreed(recipes)
+    ranks.align(module)
     given: dict[str, Any] = {"test": test, "width": width, "group": group}
     given |= {"only": _only(ranks, share), "population": population_of(ranks, recipes)}
     programs = [divided(p, ranks) for p in programs_of(recipes, module, arrays, **given)]

@@ -32,6 +32,7 @@ def divided(program: Program, ranks: Ranks) -> Program:
     population = program.population
     objective = population.objectives[0]
     _refuse(program)
+    _check_data(program, ranks)
     own = population.global_seeds is not None or isinstance(objective.loss, OwnLoss)
     own = own or objective.own_step is not None
     statistics = any_layer(objective, Trait.BATCH_STATISTICS)
@@ -65,6 +66,18 @@ def _refuse(program: Program) -> None:
     if is_in_parts(objective.own_step):
         expected = "a step with one loss where a batch is divided: parts step at once"
         raise InputError("step", got="a step in parts", expected=expected, repair=repair)
+
+
+def _check_data(program: Program, ranks: Joined) -> None:
+    """Refuse samples that a person's program has drawn anew in each process."""
+    own = program.pipeline.digest
+    if ranks.any(own != ranks.decide(lambda: own)):
+        raise InputError(
+            "data",
+            got="other samples on one rank than on another",
+            expected="the same on all",
+            repair="draw them with a fixed seed, or let all ranks read the same files",
+        )
 
 
 @torch.no_grad()

@@ -4,10 +4,12 @@ without PyTorch."""
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,10 +62,14 @@ def launch(arguments: Sequence[str], ranks: int, restarts: int = RESTARTS) -> in
     class Agent(LocalElasticAgent):
         def _monitor_workers(self, worker_group: object) -> RunResult:
             result = super()._monitor_workers(worker_group)
-            if any(failure.exitcode in _OWN for failure in result.failures.values()):
+            codes = {rank: failure.exitcode for rank, failure in result.failures.items()}
+            if _OWN.intersection(codes.values()):
                 self._remaining_restarts = 0
+            elif codes:
+                _say_lost(codes, self._remaining_restarts)
             return result
 
+    logging.disable(logging.ERROR)  # what a rank has said in a line is not repeated in ten
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     place = RendezvousParameters("c10d", "localhost:0", uuid.uuid4().hex, 1, 1, is_host=True)
     spec = WorkerSpec(
@@ -77,10 +83,25 @@ def launch(arguments: Sequence[str], ranks: int, restarts: int = RESTARTS) -> in
     )
     try:
         result = Agent(spec, DefaultLogsSpecs()).run()
-    except SignalException as signal:
-        return 128 + int(signal.sigval)
+    except SignalException:  # the ranks have said that they were interrupted
+        return 1
     codes = {failure.exitcode for failure in result.failures.values()}
     return max(codes & _OWN, default=1) if codes else 0
+
+
+def _say_lost(codes: Mapping[int, int], left: int) -> None:
+    """Say which ranks were killed, and whether all start again."""
+    ended = -signal.SIGTERM  # by the agent, after another rank
+    killed = [f"rank {n} by {_signal(code)}" for n, code in codes.items() if 0 > code != ended]
+    what = f"killed: {', '.join(killed)}" if killed else "ranks were lost"
+    then = "all ranks start again" if left else "no more restarts; ravine resume goes on"
+    print(f"ravine: {what}; {then} from the newest snapshot", file=sys.stderr, flush=True)
+
+
+def _signal(code: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
 
 
 # --- between the ranks, and between a rank and the one that is started in its place ---------------

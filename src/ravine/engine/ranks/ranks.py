@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ravine.data.pipeline import Batch
 from ravine.engine.directory_record import DirectoryRecord
@@ -84,6 +85,15 @@ class Ranks:
     def begun(self) -> str | None:
         """The run directory that these ranks had begun in this call, before one of them died."""
         return None
+
+    def agreed(self, recipes: Sequence[Recipe]) -> Sequence[Recipe]:
+        """The recipes of the rank that writes: a plan by minutes, which each has timed, is another one
+        on each."""
+        return recipes
+
+    def align(self, module: Any) -> None:
+        """Give a module that was made in Python the weights that it has on the rank that writes: each
+        process may have drawn its own."""
 
     def directory(self, create: Callable[[], RunDir]) -> RunDir:
         """The run directory, created by the rank that writes; the others read."""
@@ -260,6 +270,23 @@ class Joined(Ranks):
     def begun(self) -> str | None:
         self.call = next(_calls)
         return self.decide(lambda: launcher.begun(self.call))
+
+    def agreed(self, recipes: Sequence[Recipe]) -> Sequence[Recipe]:
+        own = [recipe.to_dict(explicit=True) for recipe in recipes]
+        found = self._decided(lambda: own, 0, None)
+        return recipes if found == own else [Recipe(**fields) for fields in found]
+
+    @torch.no_grad()
+    def align(self, module: Any) -> None:
+        if not isinstance(module, nn.Module):
+            return
+        for held in (*module.parameters(), *module.buffers()):
+            if is_lazy(held):  # it has no weights yet
+                continue
+            sent = held.detach().cpu().contiguous().flatten().view(torch.uint8)
+            with self._answered():
+                dist.broadcast(sent, 0)
+            held.copy_(sent.view(held.dtype).view_as(held))
 
     def directory(self, create: Callable[[], RunDir]) -> RunDir:
         made: list[RunDir] = []
