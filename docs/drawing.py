@@ -145,8 +145,9 @@ def picture(accuracies: list[np.ndarray], to: Path) -> None:
                 *points.T,
                 color=COLOURS[(6, 1, 0)[i]],
                 lw=1.2,
-                marker="o",
-                ms=2.2,
+                marker="osD"[i],
+                ms=(2.0, 3.5, 3.0)[i],
+                mfc="none" if i == 1 else None,
                 label=f"{name}, lr = {lr:.2g}",
             )
         plane.set(xlim=(-11, 5), ylim=(-4, 4), title="60 steps in a ravine", xlabel="x", ylabel="y")

@@ -104,7 +104,7 @@ def draw(item):
         box.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="x", ylabel="y")
     shown = {}
     for i, (name, fields) in enumerate(ARMS.items()):
-        line = {"color": COLOURS[i], "ls": DASHES[i % 4], "label": name, "lw": 1.3}
+        line = {"color": COLOURS[i], "ls": DASHES[i], "label": name, "lw": 1.3}
         along = best(valley, (-8.0, 1.5), 60, fields)[0]
         for box, points in zip(axes, (found[name][0], paths[name][0], along), strict=False):
             box.plot(*points.T, **line)

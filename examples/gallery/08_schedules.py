@@ -61,7 +61,7 @@ def draw(item):
     figure, (rates, course, last) = panels(1, 3, 3.9, 3.3)
     for i, name in enumerate(SCHEDULES):
         lr = runs[i * seeds].metrics["lr"]
-        rates.plot(np.arange(1, epochs + 1), lr, color=COLOURS[i], ls=DASHES[i % 4], label=name)
+        rates.plot(np.arange(1, epochs + 1), lr, color=COLOURS[i], ls=DASHES[i], label=name)
         band(course, np.arange(1, epochs + 1), train[i], name, i)
         last.plot(losses[i, :, -1], [i] * seeds, "o", color=COLOURS[i], ms=4)
     rates.set(xlabel="epoch", ylabel="learning rate", title="the rate")

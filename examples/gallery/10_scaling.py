@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 import ravine
 from ravine.data.preprocessing.preprocess import center, standardize
 from ravine.data.preprocessing.whitening import pca_whiten, zca
-from ravine.gallery.drawing import COLOURS, log_axis, panels
+from ravine.gallery.drawing import COLOURS, MARKERS, log_axis, panels
 
 MIX, OFFSET = np.array([[3.0, 0.0], [0.8, 0.3]]), np.array([4.0, 2.0])
 TARGET, MOST = 0.02, 800  # loss, steps
@@ -94,7 +94,7 @@ def draw(item):
         box.set_aspect("equal", adjustable="datalim")
     axes[4].loglog(condition, steps, "o", ms=4)
     for i, line in enumerate(axes[4].lines):
-        line.set(color=COLOURS[i], label=names[i])
+        line.set(color=COLOURS[i], marker=MARKERS[i], label=names[i])
     for axis in "xy":
         log_axis(axes[4], axis)
     axes[4].set(

@@ -56,7 +56,7 @@ def draw(item):
     for i, (name, found) in enumerate(by_arm.items()):
         x = sorted(found)
         mean = np.array([np.mean(found[k]) for k in x])
-        axes.plot(x, mean, color=COLOURS[i], ls=DASHES[i % 4], marker=MARKERS[i], label=name)
+        axes.plot(x, mean, color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], label=name)
         axes.fill_between(
             x,
             [min(found[k]) for k in x],

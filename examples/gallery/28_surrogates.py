@@ -64,7 +64,7 @@ def draw(item):
     figure, (axes, course) = panels(1, 2, 4.4, 3.3)
     axes.plot(margin, wrong, color=INK, lw=2, label="0/1 loss")
     for i, (name, loss) in enumerate(LOSSES.items()):
-        axes.plot(margin, loss(margin), color=COLOURS[i], ls=DASHES[i % 4], label=name)
+        axes.plot(margin, loss(margin), color=COLOURS[i], ls=DASHES[i], label=name)
     axes.set(
         xlabel="margin m = y f(x)", ylabel="loss", ylim=(-0.1, 5.4), title="losses of one sample"
     )

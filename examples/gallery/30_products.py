@@ -8,7 +8,7 @@ To see it fail: ``DEPTHS = range(1, 3)``: two layers hardly differ from one.
 
 import numpy as np
 
-from ravine.gallery.drawing import COLOURS, DASHES, log_axis, panels
+from ravine.gallery.drawing import COLOURS, DASHES, MARKERS, log_axis, panels
 
 WIDTH, DEPTHS = 50, range(1, 41)
 ARMS = {"Xavier x 0.5": 0.5, "Xavier": 1.0, "Xavier x 1.5": 1.5, "orthogonal": None}
@@ -49,7 +49,16 @@ def draw(item):
     for i, (name, values) in enumerate(found.items()):
         for k, label in ((0, name), (WIDTH // 2, None)):
             mean = np.exp(np.log(values[:, :, k] + 1e-300).mean(0))
-            axes.plot(DEPTHS, mean, color=COLOURS[i], ls=DASHES[0 if k == 0 else 1], label=label)
+            axes.plot(
+                DEPTHS,
+                mean,
+                color=COLOURS[i],
+                ls=DASHES[0 if k == 0 else 1],
+                marker=MARKERS[i],
+                markevery=(2 * i, 8),
+                ms=5,
+                label=label,
+            )
     log_axis(axes, "y")
     axes.plot([], [], color=COLOURS[6], ls=DASHES[1], label="dashed: the middle one")
     axes.set(xlabel="layers multiplied", ylabel="singular value", ylim=(1e-20, 1e12))

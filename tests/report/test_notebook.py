@@ -1,5 +1,5 @@
-"""A real notebook, executed: runs and studies display themselves, progress is plain text, also where there
-are no ipywidgets."""
+"""A real notebook, executed with and without ipywidgets: runs and studies display themselves, progress is
+plain text."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ CELLS = [
     "run.confusion()",
     "print(run.findings, run.report())",
     "found = ravine.lr(run.recipe, out='lr')\nfound",
+    "del sys.modules['ipywidgets']\nimport ipywidgets",
+    "again = ravine.train(model='softmax', data='blobs', lr=0.1, epochs=4, out='again', threads=1)",
 ]
 
 
@@ -30,19 +32,20 @@ def test_a_notebook_shows_runs_and_studies(tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
+    pytest.importorskip("ipywidgets")
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     client = nbclient.NotebookClient(
         made, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     outputs = [cell.outputs for cell in made.cells]
-    text = "".join(str(one) for one in outputs[1])
-    assert "epoch 4/4" in text  # the progress
-    assert "Test accuracy" in text  # the closing lines
-    assert "report: run/report.html" in text
-    kinds = {one["output_type"] for one in outputs[1]}
-    assert kinds <= {"display_data", "stream"}
-    assert all("widget" not in str(one) and one.get("name") != "stderr" for one in outputs[1])
+    for trained in (outputs[1], outputs[8]):  # without ipywidgets, and with them
+        text = "".join(str(one) for one in trained)
+        assert "epoch 4/4" in text  # the progress
+        assert "Test accuracy" in text  # the closing lines
+        assert "/report.html" in text
+        assert {one["output_type"] for one in trained} <= {"display_data", "stream"}
+        assert all("widget" not in str(one) and one.get("name") != "stderr" for one in trained)
     shown = outputs[2][0]["data"]["text/html"]
     assert shown.count("<svg") == 2
     assert "Test accuracy" in shown

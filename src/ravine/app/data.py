@@ -3,6 +3,8 @@ samples as a picture."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,7 @@ def _print_columns(found: dict[str, Any]) -> None:
     targets = ", ".join(found["targets"])
     _console.print(f"target: {targets} ({found['task']}: {found['target_why']})", highlight=False)
     name = found["decisions"][0]["name"]
+    name = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
     repair = f'to read a column otherwise, in the recipe: data.source.columns.{name} = "number"'
     _console.print(repair, highlight=False, markup=False)
 

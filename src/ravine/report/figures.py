@@ -35,7 +35,16 @@ from ravine.report.courses import (
 from ravine.rundir import RunDir
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508f", "#c98a00", "#3d9fd8", "#5a5a5a", "#7a6a00")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.5, 1.5)),
+    (0, (6, 1.5, 1.5, 1.5)),
+    (0, (12, 2)),
+    (0, (1.5, 4)),
+    (0, (5, 1.5, 1.5, 1.5, 1.5, 1.5)),
+    (0, (3, 3)),
+)
 INK, FAINT, GRID = "#1b1f24", "#6b7480", "#e4e7eb"
 SIZE, SMALL = (5.6, 3.3), (3.5, 2.6)  # inches
 PIXELS = 91  # of a page for an inch: labels are as large as those of the curves, 12 pixels

@@ -36,6 +36,7 @@ class Summary:
     judged_by: str | None  # the metric, without its split
     varies: list[str]  # the paths of the recipe fields in which members differ
     members: list[dict[str, Any]]
+    lost_at: int | None = None  # the first step whose loss was not finite, where all diverged
 
     @cached_property
     def best(self) -> Mapping[str, Any] | None:
@@ -66,7 +67,9 @@ def summarise(run: RunDir) -> Summary:
         _member(recipe, m, varies, last.get(m, {}), results[m], run)
         for m, recipe in enumerate(run.recipes)
     ]
+    lost = [event["step"] for event in run.events("frozen")] if _all_diverged(members) else []
     return Summary(
+        lost_at=min(lost, default=None),
         name=useful_name(run.recipes[0]),
         state=run.state,
         created=run.created,
@@ -81,6 +84,10 @@ def summarise(run: RunDir) -> Summary:
         varies=varies,
         members=members,
     )
+
+
+def _all_diverged(members: list[dict[str, Any]]) -> bool:
+    return all(row.get("stopped") == "diverged" for row in members)
 
 
 def layer_records(run: RunDir, member: int = 0, most: int = 24) -> list[dict[str, Any]]:
@@ -231,9 +238,7 @@ def sentences(summary: Summary) -> list[str]:
         return [_standing(summary), *_so_far(summary)]
     if summary.diverged == len(summary.members):
         who = "The run" if len(summary.members) == 1 else f"All {len(summary.members)} members"
-        return [
-            f"{who} diverged: the loss was no longer a finite number after {summary.steps:,} steps."
-        ]
+        return [f"{who} diverged: the loss was no longer a finite number {_lost(summary)}."]
     return _result_of_one(summary) if len(summary.members) == 1 else _result_of_many(summary)
 
 
@@ -315,6 +320,18 @@ def _standing(summary: Summary) -> str:
     return f"{verb}: {summary.epochs:g}{whole} epochs are done ({summary.steps:,} steps)."
 
 
+def _lost(summary: Summary) -> str:
+    if summary.lost_at is None:
+        return f"after {_counted(summary.steps, 'step')}"
+    return f"from step {summary.lost_at:,} on"
+
+
+def _counted(number: float, what: str) -> str:
+    """``1 epoch``, ``2.5 epochs``, ``1,200 steps``."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:.4g}"
+    return f"{shown} {what}{'' if number == 1 else 's'}"
+
+
 def _so_far(summary: Summary) -> list[str]:
     best, metric = summary.best, f"val_{summary.judged_by}"
     if best is None or metric not in best:
@@ -327,7 +344,8 @@ def _result_of_one(summary: Summary) -> list[str]:
     row = summary.members[0]
     names = [f"{split}_{summary.judged_by}" for split in ("test", "val", "train")]
     head = next((name for name in names if name in row), None)
-    length = f"after {row['epochs']:.4g} epochs ({summary.steps:,} steps) in {measures.duration(summary.seconds)}"
+    done = f"{_counted(row['epochs'], 'epoch')} ({_counted(summary.steps, 'step')})"
+    length = f"after {done} in {measures.duration(summary.seconds)}"
     found = [
         f"{measures.title(head)} {measures.show(head, row[head])}, {length}."
         if head

@@ -141,7 +141,7 @@ def _grid(rows: Sequence[Row], title: str, draw: Any, aspect: float) -> Figure:
         rows = _broken(*rows[0], width=10)
         columns = 10
     cell = 0.85
-    captioned = 0.17 * any(caption for _, _, captions in rows for caption in captions)
+    captioned = 0.19 * any(caption for _, _, captions in rows for caption in captions)
     left = 0.15 + 0.075 * max(len(_short(name)) for name, _, _ in rows)
     tall, top = cell * min(max(aspect, 0.3), 3.0) + captioned + 0.05, 0.45
     with style():
@@ -170,7 +170,10 @@ def _grid(rows: Sequence[Row], title: str, draw: Any, aspect: float) -> Figure:
                 _bare(axes)
                 draw(axes, item)
                 if c < len(captions) and captions[c]:
-                    axes.set_xlabel(_short(captions[c], 22), fontsize=6, labelpad=1.5, color=FAINT)
+                    size = 6 if len(captions[c]) > 10 * cell else 8.5
+                    axes.set_xlabel(
+                        _short(captions[c], 22), fontsize=size, labelpad=1.5, color=FAINT
+                    )
     return figure
 
 

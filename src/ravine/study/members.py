@@ -25,7 +25,7 @@ def members_of(path: Path) -> dict[str, Any]:
     """What the page draws of the runs under a study's directory; empty where fewer than two members
     were trained, or they differ in nothing but their seeds."""
     found = _members(path)
-    paths = [p for p in varying([one["recipe"] for one in found]) if p != "seed"] if found else []
+    paths = _fields([one["recipe"] for one in found])
     judges = {one["metric"] for one in found}
     if len(found) < 2 or not paths or len(judges) != 1:
         return {}
@@ -58,6 +58,14 @@ def members_of(path: Path) -> dict[str, Any]:
             ],
         }
     )
+
+
+def _fields(recipes: list[Any]) -> list[str]:
+    """The fields in which recipes differ; a field that not all have, such as the momentum of one optimiser,
+    follows from another."""
+    paths = [path for path in varying(recipes) if path != "seed"] if recipes else []
+    held = [dict_of(recipe) for recipe in recipes]
+    return [path for path in paths if all(path in one for one in held)] or paths
 
 
 def dict_of(recipe: Any) -> dict[str, Any]:

@@ -70,6 +70,8 @@ def narrow(figure: Figure, prefix: str) -> Markup:
         _view(prefix, [_placed(_box(figure, legend.get_window_extent(renderer)))])
         for legend in figure.legends
     ]
+    if parts:
+        parts.append(Markup("<i></i>"))  # panels begin on a line of their own
     for axes in outer:
         pieces = list(_pieces(axes, inner, outer)) if axes.get_subplotspec() else []
         parts.append(_view(prefix, pieces or [_placed(outer[axes])]))

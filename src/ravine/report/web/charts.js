@@ -18,12 +18,12 @@ const RavineCharts = (() => {
     if (value === null) return "";
     if (percent) return `${Number((100 * value).toPrecision(4))} %`;
     const size = Math.abs(value);
-    if (size !== 0 && (size >= 1e5 || size < 1e-3)) return value.toExponential(0).replace("e+", "e");
+    if (size !== 0 && (size >= 1e5 || size < 1e-3)) return Number(value.toPrecision(4)).toExponential().replace("e+", "e");
     return String(Number(value.toPrecision(5)));
   }
 
   // lines that differ in colour differ in this too, for those who see no colours, and on paper
-  const DASHES = [[], [9, 4], [2, 3], [10, 3, 2, 3]];
+  const DASHES = [[], [9, 4], [2, 3], [10, 3, 2, 3], [18, 4], [2, 7], [9, 3, 2, 3, 2, 3], [5, 6]];
 
   // an exponential running mean whose beginning is not pulled to zero
   function smoothed(y, weight) {
@@ -188,6 +188,12 @@ const RavineCharts = (() => {
     });
   }
 
+  // epochs and steps are whole numbers, unless one has been zoomed into
+  function wholes(u, axis, low, high) {
+    const powers = Array.from({ length: 19 }, (_, i) => 10 ** (i - 4)).flatMap((power) => [1, 2, 2.5, 5].map((factor) => factor * power));
+    return high - low < 2 ? powers : powers.filter(Number.isInteger);
+  }
+
   // series: {name, x, y, low?, high?, colour, dash, width, percent}; options: {title, x, scale, smooth, nothing, height}
   function draw(holder, series, options) {
     const before = holder.ravine;
@@ -213,7 +219,7 @@ const RavineCharts = (() => {
       width, height: options.height ?? HEIGHT, bands, plugins: [tip(holder)], legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false, setScale: true }, points: { size: 6 } },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: () => range } },
-      axes: [{ ...axis, values: (u, ticks) => ticks.map((value) => tick(value, false)) }, { ...axis, size: 64, values: (u, ticks) => ticks.map((value) => tick(value, percent)), ...(log ? { filter: sparse } : {}) }],
+      axes: [{ ...axis, ...(["epoch", "step"].includes(options.x) ? { incrs: wholes } : {}), values: (u, ticks) => ticks.map((value) => tick(value, false)) }, { ...axis, size: 64, values: (u, ticks) => ticks.map((value) => tick(value, percent)), ...(log ? { filter: sparse } : {}) }],
       series: [{}, ...lines],
     }, table(drawable, options.smooth ?? 0), holder);
     holder.append(legend(holder, state.plot));

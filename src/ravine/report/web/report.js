@@ -25,7 +25,7 @@
       const found = held.curves[holder.dataset.curves];
       const several = found.lines.length > 9;
       const lines = looks(found.lines);
-      draw(holder, lines, { title: found.title, x: found.x, scale: document.getElementById("log")?.checked ? "log" : found.scale ?? "auto", smooth: Number(document.getElementById("smooth")?.value ?? 0), height: Number(holder.dataset.height ?? 240) });
+      draw(holder, lines, { title: found.title, x: found.x, nothing: "no value was a finite number", scale: document.getElementById("log")?.checked ? "log" : found.scale ?? "auto", smooth: Number(document.getElementById("smooth")?.value ?? 0), height: Number(holder.dataset.height ?? 240) });
       if (several) holder.querySelector(".chart-legend")?.remove();
     }
     const found = held.calibration;

@@ -19,7 +19,7 @@ def overfit_figure(courses: Sequence[np.ndarray], rates: Sequence[float], goal: 
                 np.arange(1, len(course) + 1),
                 np.maximum(course, 1e-8),
                 color=COLOURS[i],
-                ls=DASHES[i % 4],
+                ls=DASHES[i % len(DASHES)],
                 label=f"lr {brief(rate)}",
             )
         axes.axhline(goal, color=FAINT, lw=0.8, ls=(0, (2, 2)), label="goal")

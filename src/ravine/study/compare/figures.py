@@ -178,7 +178,7 @@ def curves_figure(groups: dict[str, list[Any]], metric: str) -> Figure:
         if len(found) <= TOGETHER:
             figure, (axes,) = panels(1, 1, 5.6, 3.4)
             for i, (group, mean) in enumerate(zip(found, means, strict=True)):
-                _draw(axes, group, mean, metric, COLOURS[i], DASHES[i % 4], group.label)
+                _draw(axes, group, mean, metric, COLOURS[i], DASHES[i % len(DASHES)], group.label)
             shown = [axes]
             legend(axes)
         else:

@@ -116,7 +116,9 @@ def _band(axes: Axes, rows: list[dict[str, Any]], metric: str, i: int, label: st
     values = [scaled(metric, [row[metric] for row in rows if row["round"] == r]) for r in rounds]
     x = [100 * np.mean([row["left"] for row in rows if row["round"] == r]) for r in rounds]
     mean = np.array([np.nanmean(v) for v in values])
-    axes.plot(x, mean, color=COLOURS[i], ls=DASHES[i % 4], marker=MARKERS[i], ms=4, label=label)
+    axes.plot(
+        x, mean, color=COLOURS[i], ls=DASHES[i % len(DASHES)], marker=MARKERS[i], ms=4, label=label
+    )
     axes.fill_between(
         x,
         [np.nanmin(v) for v in values],

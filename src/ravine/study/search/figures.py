@@ -207,7 +207,7 @@ def progress_figure(trials: Sequence[Trial], metric: str) -> Figure:
                 values,
                 where="post",
                 color=COLOURS[i],
-                ls=DASHES[i % 4],
+                ls=DASHES[i % len(DASHES)],
                 label=name,
             )
             shown.append(values)
