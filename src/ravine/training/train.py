@@ -203,8 +203,7 @@ def train_many(
     a program. ``rows`` are the weights to start from and the pruning masks; ``trace`` are places of
     the run (``"0it"``, ``"2ep"``) whose weights are kept; ``report`` is called with the progress
     instead of drawing a bar. ``doctor`` stores the doctor's findings with the run; ``written`` is
-    kept as recipe.toml: the recipe for people, with the reasons of its choices. ``share`` trains one
-    program alone: the run directory is then a part of one.
+    kept as recipe.toml, for people, with the reasons of its choices. ``share``: one program alone.
     """
     if not recipes:
         raise InputError("train_many", got="no recipes", expected="a list of at least one recipe")
@@ -222,9 +221,8 @@ def train_many(
     options: dict[str, Any] = {"width": width, "halving": halving, "trace": trace}
     facts = facts_of(programs, groups_of(recipes, group), ranks, group=group, **options)
     facts["doctor"] = doctor
-    place = None if out is None else Path(out)
     fill = functools.partial(describe_all, programs, written)
-    rundir = ranks.directory(lambda: RunDir.create(place, recipes, facts=facts, fill=fill))
+    rundir = ranks.directory(lambda: RunDir.create(out, recipes, facts=facts, fill=fill))
     checkup = _examined(programs, module, rundir, ranks) if doctor else None
     record, loops = _record_of(rundir, ranks, share), []
     if ranks.leads and not ranks.writes:

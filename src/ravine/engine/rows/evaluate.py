@@ -86,7 +86,7 @@ def _at_head(answers: Answers, heads: Any, h: int) -> Metric:
 
 
 def _bind(part: Part, answers: Answers) -> Metric:
-    function = functools.partial(part.technique.function(), **part.arguments)
+    function: Metric = functools.partial(part.technique.function(), **part.arguments)
     if part.kind.startswith(PREFIX):
         function = _shaped(function)
     return lambda output, target: function(answers.scores(output), answers.truth(target))
