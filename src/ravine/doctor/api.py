@@ -13,7 +13,7 @@ from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
-from ravine.doctor.subject import as_recipe
+from ravine.doctor.subject import as_recipe, names_plan
 from ravine.engine.inputs import resolve_inputs
 from ravine.errors import InputError
 from ravine.recipe import Recipe
@@ -44,6 +44,7 @@ def diagnose(
         model: of a recipe or run, the module (or function that makes one) given to ``train``.
         member: of a run, which member; those that differ by their seeds alone are judged with it.
         fields: of a module or recipe, ``train``'s keywords: ``epochs`` or ``steps``, ``batch``, ``step``, …
+            Of a module whose ``epochs`` are not given it is not judged whether they are enough.
 
     Returns:
         The verdict, ``healthy``, ``sick`` or ``uncertain``, with ranked findings.
@@ -57,7 +58,8 @@ def diagnose(
     """
     if isinstance(subject, nn.Module):
         recipe, module, arrays = as_recipe(subject, data, loss, optimizer, fields)
-        return examine(recipe, module=module, arrays=arrays)
+        # its weights are drawn already: other seeds would be the same member again
+        return examine(recipe, module=module, arrays=arrays, seeds=1, planned=names_plan(fields))
     named = {"loss": loss, "optimizer": optimizer}
     fields = {name: value for name, value in named.items() if value is not None} | fields
     if not isinstance(subject, Recipe) and Path(subject).is_dir():

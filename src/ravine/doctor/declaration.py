@@ -31,6 +31,7 @@ class Kind(StrEnum):
     SLOWS = "slows"  # a suspicion of it counts where a plan ends while the loss still falls
     SIGN = "sign"  # only ever a consequence: ranked below a cause that is confirmed
     LOSS_ALONE = "loss alone"  # read from the loss alone: no alarm where no baseline is known
+    START = "start"  # of the network as it starts and its inputs: whatever the loss is
     STARVED = "starved"  # little gradient reaches the first layers: a shallower network is tried
 
 

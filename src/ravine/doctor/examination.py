@@ -23,7 +23,7 @@ from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.probes import look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
-from ravine.doctor.own_steps import examine_steps
+from ravine.doctor.own_steps import by_loss_alone, examine_steps
 from ravine.doctor.table import before_training, given_course, is_of
 from ravine.doctor.verdict import WhatIf, verdict
 from ravine.engine.execution.device import kernel_threads
@@ -45,6 +45,7 @@ def examine(
     steps: int = STEPS,
     seconds: float = SECONDS,
     seeds: int = SEEDS,
+    planned: bool = True,
 ) -> Diagnosis:
     """Diagnose a recipe before it is trained: ``healthy``, ``sick`` or ``uncertain``, with
     findings.
@@ -52,9 +53,11 @@ def examine(
     Static checks, one probe of the untrained network, then ``seeds`` members for up to ``steps``
     steps (or their share of ``seconds``). Where they do not plainly learn, the same steps are run
     with other learning rates and with the remedies of what is suspected: what helps plainly is the
-    cause. Remedies of findings are tried too.
+    cause. Remedies of findings are tried too. Where the program is not ``planned``, its number of
+    epochs is nobody's choice, and is not blamed.
     """
-    return _diagnosed(recipe, SharedData(module, arrays), seconds, steps=steps, seeds=seeds)
+    shared = SharedData(module, arrays)
+    return _diagnosed(recipe, shared, seconds, steps=steps, seeds=seeds, planned=planned)
 
 
 def follow(
@@ -72,7 +75,13 @@ def follow(
 
 
 def _diagnosed(
-    recipe: Recipe, shared: SharedData, seconds: float, *, steps: int | None, seeds: int
+    recipe: Recipe,
+    shared: SharedData,
+    seconds: float,
+    *,
+    steps: int | None,
+    seeds: int,
+    planned: bool = True,
 ) -> Diagnosis:
     """The diagnosis from so many steps, or from the whole plan; ``seconds`` are for experiments."""
     stages = _Stages()
@@ -80,13 +89,15 @@ def _diagnosed(
         shared.pipeline(recipe)
         stages.end("data")
         own = shared.program([recipe], [0])
-        if own.population.objectives[0].own_step is not None:
+        if by_loss_alone(own):
             most = 10**9 if steps is None else steps
 
             def again(edited: Recipe) -> Program:
                 return shared.program([edited], [0])
 
-            return stages.noted(examine_steps(own, again, steps=most, seconds=seconds))
+            return stages.noted(
+                examine_steps(own, again, steps=most, seconds=seconds, planned=planned)
+            )
         program, found, work = _static(recipe, shared)
     stages.end("static")
     if program.seen is None:
@@ -113,7 +124,7 @@ def _diagnosed(
                 seconds=0.4 * seconds,
                 work=work,
             )
-        course.simple = lambda: explained(program)
+        course.simple, course.planned = lambda: explained(program), planned
         stages.end("run")
         found += given_course(program, course)
         trials = _trials(course, found, shared, seconds, work)
@@ -176,8 +187,8 @@ def examine_static(recipe: Recipe, shared: SharedData) -> tuple[Case, list[Findi
 
 
 def _static(recipe: Recipe, shared: SharedData) -> tuple[Untrained, list[Finding], float]:
-    batch = recipe.data.batch
-    light = recipe if batch == "full" or batch <= 64 else recipe.edit({"data.batch": 64})
+    batch, few = recipe.data.batch, min(64, shared.pipeline(recipe).size("train"))
+    light = recipe if batch == "full" or batch <= few else recipe.edit({"data.batch": few})
     program = shared.program([light], [0])
     objective = program.population.objectives[0]
     untrained = inspect_program(recipe, program.pipeline, objective.model, objective.loss)

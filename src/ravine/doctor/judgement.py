@@ -23,7 +23,7 @@ from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Seen, look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
-from ravine.doctor.own_steps import Stepped, judge_steps, step_course
+from ravine.doctor.own_steps import Stepped, by_loss_alone, judge_steps, step_course
 from ravine.doctor.table import as_tables, before_training, given_course, ranked
 from ravine.doctor.verdict import verdict
 from ravine.engine.loop.calendar import plan_steps
@@ -54,7 +54,7 @@ def judge(
         raise InputError("member", got=member, expected=f"a number under {len(rundir.recipes)}")
     recipe = rundir.recipes[member]
     program = programs_of([recipe], module, arrays, test=False)[0]
-    if program.population.objectives[0].own_step is not None:
+    if by_loss_alone(program):
         return _judge_steps(rundir, member, Stepped.of(program), module)
     untrained = inspected(program)
     found = before_training(untrained)
@@ -195,7 +195,7 @@ class Checkup:
     def of(cls, programs: Sequence[Program], module: Model = None) -> Checkup:
         looked, stepped = [], []
         for program in programs:
-            if program.population.objectives[0].own_step is not None:
+            if by_loss_alone(program):
                 stepped.append((Stepped.of(program), sorted(program.members)))
                 continue
             untrained = inspected(program)

@@ -48,6 +48,7 @@ def loop_course(
         loss=levels,
         base=begin,
         failed=None if loop.lost_at is None else "diverged",
+        shift=lowest,
     )
     return Course(None, [curve], last, first, loop=loop)
 
@@ -62,7 +63,8 @@ def judge_loop(course: Course, finite: int, measured: dict[str, Any]) -> Diagnos
     if lost is not None:
         why = f"the loss is not a number at step {lost}"
         return Diagnosis("sick", findings, measured=measured, why=why)
-    first, end = course.loss_at(0.0), course.loss_at(1.0)
+    shift = course.curves[0].shift
+    first, end = course.loss_at(0.0) + shift, course.loss_at(1.0) + shift
     if course.plain:
         why = f"the loss has fallen from {first:.4g} to {end:.4g}"
         return Diagnosis("healthy", notes=findings, measured=measured, why=why)

@@ -1,5 +1,5 @@
-"""The doctor on runs with a step of a person's own: as far as it can be judged without knowing what the
-step does.
+"""The doctor on runs with a step of a person's own, or a loss that no constant answer can be measured by:
+as far as it can be judged without knowing what they do.
 
 The losses are those that the step gives, judged as a loop's; the layers are looked at while it runs; the
 data are checked where its loss depends on the targets. Before training other learning rates are
@@ -8,10 +8,11 @@ tried where the loss does not fall.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ravine.doctor.declaration import Evidence, Kind
 from ravine.doctor.finding import SHOWN, Diagnosis, Finding
 from ravine.doctor.findings.rates import DESCENT, LrTooHigh, LrTooLow
 from ravine.doctor.loops import judge_loop, loop_course, moved
+from ravine.doctor.measure.comparable import incomparable
 from ravine.doctor.measure.course import Course, Loop
 from ravine.doctor.measure.probes import Seen, look_at
 from ravine.doctor.measure.untrained import Untrained, probe_batch
@@ -33,6 +35,7 @@ from ravine.engine.loop.loop import TrainingLoop
 from ravine.engine.loop.record import Memory
 from ravine.engine.programs import Program
 from ravine.engine.rows.own_step import OwnStep, SampleForm, is_in_parts, losses_of, parts_of
+from ravine.nn.outputs import judged
 from ravine.randomness import key
 from ravine.recipe import Recipe
 
@@ -50,18 +53,19 @@ FACTORS = (
 
 @dataclass(frozen=True)
 class StepProbe:
-    """A step of one's own, and the samples on which a network is looked at while it runs."""
+    """A step or a loss of one's own, and the samples on which a network is looked at while it runs."""
 
-    step: OwnStep
+    step: OwnStep | None
+    loss: nn.Module  # where there is no step
     form: SampleForm
     batch: Batch
 
     @classmethod
     def of(cls, program: Program) -> StepProbe:
-        """That of a program with a step of one's own."""
+        """That of a program with a step or a loss of one's own."""
         first = program.population.objectives[0]
-        assert first.own_step is not None
-        return cls(first.own_step, first.form, probe_batch(program.pipeline, LOOKED_AT))
+        batch = probe_batch(program.pipeline, LOOKED_AT)
+        return cls(first.own_step, copy.deepcopy(first.loss), first.form, batch)
 
     def look(self, model: nn.Module, y: Tensor | None = None) -> Seen:
         """What a probe sees in the layers while the step runs, perhaps with other targets."""
@@ -79,6 +83,9 @@ class StepProbe:
 
     def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """The loss of the batch; of a step in parts their sum."""
+        if self.step is None:
+            given: Tensor = self.loss(judged(self.loss, network(batch.x)), batch.y)
+            return given.mean()
         if is_in_parts(self.step):
             losses = [loss for _, _, loss in parts_of(self.step, network, batch, self.form)]
             return sum(losses[1:], losses[0])
@@ -99,6 +106,7 @@ class Stepped:
     """What is known before its first step of a program with a step of one's own."""
 
     probe: StepProbe
+    start: list[Finding]  # what is wrong with the network as it starts
     data: (
         Untrained | None
     )  # what is checked of the data; None where the step's loss ignores targets
@@ -114,15 +122,17 @@ class Stepped:
             StepProbe.of(program),
             program.recipes[0],
         )
-        data = None
-        if probe.uses_targets(first.model):
-            batch, refused = probe_batch(program.pipeline), "a step of one's own"
-            data = Untrained(
-                recipe, program.pipeline, nn.Identity(), first.loss, batch, None,
-                "other", "own", False, refused,
-            )  # fmt: skip
+        seen = probe.look(first.model)
+        batch, refused = probe_batch(program.pipeline), "a step of one's own"
+        known = Untrained(
+            recipe, program.pipeline, first.model, first.loss, batch, seen,
+            "other", "own", False, refused,
+        )  # fmt: skip
+        start = [] if is_in_parts(first.own_step) else _start_findings(known)
+        data = replace(known, model=nn.Identity(), seen=None)
+        used = data if probe.uses_targets(first.model) else None
         steps = plan_steps(recipe, program.pipeline)
-        return cls(probe, data, steps, probe.look(first.model).norm, norm_of(first.model))
+        return cls(probe, start, used, steps, seen.norm, norm_of(first.model))
 
     def data_findings(self, course: Course) -> list[Finding]:
         """What is wrong with the data, given how the training went."""
@@ -135,6 +145,24 @@ class Stepped:
             for seen in (*kind.before(self.data), *kind.given_course(self.data, course))
         ]
         return [finding for finding in found if finding.strength >= SHOWN]
+
+
+def by_loss_alone(program: Program) -> bool:
+    """Whether nothing but its own beginning says how far a program's loss has come."""
+    own = program.population.objectives[0].own_step is not None
+    return own or bool(incomparable(program))
+
+
+def _start_findings(program: Untrained) -> list[Finding]:
+    """What contradicts itself in the network as it starts and in its inputs."""
+    found = []
+    for kind in declarations():
+        if Kind.START in kind.kinds:
+            try:
+                found += [kind.finding(seen, program.case) for seen in kind.before(program)]
+            except Exception:  # a model may be made for its step alone
+                continue
+    return [finding for finding in found if finding.strength >= SHOWN]
 
 
 def norm_of(model: nn.Module) -> float:
@@ -176,29 +204,38 @@ def _is_known(recipe: Recipe) -> bool:
     return own is None or isinstance(own.target, type)
 
 
-def judge_steps(course: Course, began: Stepped, total: int) -> Diagnosis:
-    """The diagnosis of a run with a step of one's own."""
+def judge_steps(course: Course, began: Stepped, total: int | None) -> Diagnosis:
+    """The diagnosis of a run with a step of one's own; ``total`` are the steps of its plan, where they are
+    known."""
     losses = course.curves[0].losses
-    diagnosis = judge_loop(
-        course, int(np.isfinite(losses).sum()), {"steps": len(losses), "of": total, "step": "own"}
-    )
+    measured = {"steps": len(losses), "judged": "by the loss alone"}
+    if total is not None:
+        measured["of"] = total
+    diagnosis = judge_loop(course, int(np.isfinite(losses).sum()), measured)
     data = began.data_findings(course)
-    if data:
-        diagnosis.findings = ranked([*data, *diagnosis.findings])
-        diagnosis.verdict, diagnosis.why = "sick", "the data contradict themselves"
+    if data or began.start:
+        diagnosis.findings = ranked([*data, *began.start, *diagnosis.findings])
+        what = "the data contradict" if data else "the program contradicts"
+        themselves = "themselves" if data else "itself"
+        diagnosis.verdict, diagnosis.why = "sick", f"{what} {themselves}"
     return diagnosis
 
 
 def examine_steps(
-    program: Program, again: Callable[[Recipe], Program], *, steps: int, seconds: float
+    program: Program,
+    again: Callable[[Recipe], Program],
+    *,
+    steps: int,
+    seconds: float,
+    planned: bool = True,
 ) -> Diagnosis:
     """Examine a recipe with a step of one's own before it is trained: so many steps in memory; where the
     loss does not fall, as many with other learning rates. ``again`` makes the program of an edited
     recipe."""
     recipe, began = program.recipes[0], Stepped.of(program)
     course = _course(program, began, steps, seconds / 2)
-    diagnosis = judge_steps(course, began, began.steps)
-    if course.plain or any(is_of(finding, Kind.DATA) for finding in diagnosis.findings):
+    diagnosis = judge_steps(course, began, began.steps if planned else None)
+    if course.plain or any(is_of(f, Kind.DATA, Kind.START) for f in diagnosis.findings):
         return diagnosis
     for factor in FACTORS:
         lr = float(f"{recipe.optimizer.lr * factor:.6g}")
@@ -207,8 +244,7 @@ def examine_steps(
             kind = LrTooLow if factor > 1 else LrTooHigh
             text = (
                 f"lr is {recipe.optimizer.lr:.3g}; with {lr:.3g} {other.steps} steps take the loss from "
-                f"{other.loss_at(0.0):.4g} to {other.loss_at(1.0):.4g}, with its own from "
-                f"{_from_to(course)}"
+                f"{_from_to(other)}, with its own from {_from_to(course)}"
             )
             remedy = {
                 "edits": {"optimizer.lr": lr},
@@ -225,7 +261,8 @@ def examine_steps(
 def _from_to(course: Course) -> str:
     if not course.finite:
         return "a number to none"
-    return f"{course.loss_at(0.0):.4g} to {course.loss_at(1.0):.4g}"
+    shift = course.curves[0].shift
+    return f"{course.loss_at(0.0) + shift:.4g} to {course.loss_at(1.0) + shift:.4g}"
 
 
 def _course(program: Program, began: Stepped, steps: int, seconds: float) -> Course:

@@ -4,6 +4,7 @@ optimiser, said as a recipe."""
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.findings.learners import explained
@@ -22,18 +24,22 @@ from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Seen, look
-from ravine.doctor.measure.untrained import Untrained
-from ravine.doctor.own_steps import Stepped, judge_steps, step_course
+from ravine.doctor.measure.untrained import Untrained, probe_batch
+from ravine.doctor.own_steps import Stepped, by_loss_alone, judge_steps, step_course
 from ravine.doctor.table import before_training, given_course
 from ravine.doctor.verdict import verdict
 from ravine.engine.held_optimizer import described, unmoved
 from ravine.engine.inputs import resolve_inputs
 from ravine.engine.loop.calendar import plan_steps
 from ravine.engine.programs import Model, programs_of
+from ravine.engine.rows.evaluate import evaluation
 from ravine.errors import InputError
+from ravine.nn.build import build_loss
 from ravine.recipe import Recipe
 
-_FOREVER = 10**9  # steps of a plan that is not known
+_FOREVER = 10**9  # steps of a plan that is not known, of a loop that runs
+_USUAL = 5000  # steps that such a plan is taken to have where other rates are compared with its own
+_BATCH = 32  # samples of a batch where neither a loader nor ``batch`` says it
 # PyTorch's losses that the catalogue has, where their options are the defaults
 _LOSSES: dict[Any, str] = {
     nn.CrossEntropyLoss: "cross_entropy",
@@ -55,14 +61,13 @@ def as_recipe(
     """The recipe of an existing training, a copy of its model, and its data.
 
     The data are used as they are: nothing is held out of them or preprocessed. ``fields`` are keywords
-    of ``train``.
+    of ``train``; a plan that they do not name is taken to be long, so that its length is not blamed.
     """
-    module = copy.deepcopy(model)
+    module, still = copy.deepcopy(model), []
     if isinstance(optimizer, Optimizer):
-        still = set(unmoved(optimizer, model))
-        optimizer = described(optimizer, model)
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name not in still)
+        held, unheld = described(optimizer, model), set(unmoved(optimizer, model))
+        optimizer = held
+        still = [n for n, p in model.named_parameters() if p.requires_grad and n in unheld]
     first = next(model.parameters())
     given: dict[str, Any] = {
         "data.validation": 0.0,
@@ -70,13 +75,47 @@ def as_recipe(
         "device": "cuda" if first.is_cuda else "cpu",
         "precision": "float64" if first.dtype == torch.float64 else "float32",
     }
-    for each in (known_loss(loss), loss):
+    if still:
+        given["start.freeze"] = still
+    if not names_plan(fields):
+        given["stop.after"] = f"{_USUAL}it"
+    if not _loads(data):
+        given["data.batch"] = _BATCH if _count(data) >= _BATCH else "full"
+
+    def with_loss(each: Any) -> tuple[Recipe, Model, Any]:
         named = {"loss": each, "optimizer": optimizer}
         keywords = {name: value for name, value in named.items() if value is not None} | fields
-        found = resolve_inputs(Recipe().edit(given), module, data, keywords)
-        if each is loss or _runs(*found):
-            break
-    return found
+        return resolve_inputs(Recipe().edit(given), module, data, keywords)
+
+    known = known_loss(loss)
+    if known is loss and callable(loss) and "step" not in fields:
+        known = _same_loss(*with_loss(loss)) or loss
+    found = with_loss(known)
+    return found if known is loss or _runs(*found) else with_loss(loss)
+
+
+def names_plan(fields: dict[str, Any]) -> bool:
+    """Whether keywords of ``train`` say how long it trains.
+
+    >>> names_plan({"epochs": 3}), names_plan({"batch": 32})
+    (True, False)
+    """
+    return any(name in fields for name in ("epochs", "steps", "after", "minutes", "stop"))
+
+
+def _loads(data: Any) -> bool:
+    """Whether the data come in batches."""
+    first = data[0] if isinstance(data, tuple | list) and len(data) else data
+    return isinstance(first, DataLoader)
+
+
+def _count(data: Any) -> int:
+    """How many samples there are, of a pair (inputs, targets) or a ``Dataset``; 0 where that is not
+    known."""
+    try:
+        return len(data[-1] if isinstance(data, tuple) and not isinstance(data, Tensor) else data)
+    except TypeError:
+        return 0
 
 
 def known_loss(loss: Any) -> Any:
@@ -93,6 +132,29 @@ def known_loss(loss: Any) -> Any:
     plain = type(loss)()
     same = {name: value for name, value in vars(plain).items() if not name.startswith("_")}
     return _LOSSES[type(loss)] if same.items() <= vars(loss).items() else loss
+
+
+def _same_loss(recipe: Recipe, module: Model, arrays: Any) -> str | None:
+    """The catalogue's loss that gives the same numbers as a function of a person's own, for drawn outputs:
+    of it the doctor knows what it reads."""
+    program = programs_of([recipe], module, arrays, test=False)[0]
+    objective, task = program.population.objectives[0], program.pipeline.task
+    batch = probe_batch(program.pipeline, _BATCH)
+    with evaluation([objective]):
+        output = objective.model(batch.x)
+    if not isinstance(output, Tensor):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    draws = [torch.randn(output.shape, generator=generator).to(output) * size for size in (1, 3)]
+    for name in dict.fromkeys(_LOSSES.values()):
+        try:
+            theirs, ours = objective.loss, build_loss(name, task).to(output.device)
+            pairs = [(float(f(draw, batch.y).mean()) for f in (theirs, ours)) for draw in draws]
+            if all(math.isclose(*pair, rel_tol=1e-5) for pair in pairs):
+                return name
+        except Exception:  # a function, or the catalogue's loss, may refuse what is drawn
+            continue
+    return None
 
 
 def _runs(recipe: Recipe, module: Model, arrays: Any) -> bool:
@@ -131,7 +193,7 @@ class Subject:
         """Look at a model, its data, its loss and its optimiser before they train."""
         recipe, module, arrays = as_recipe(model, data, loss, optimizer, fields)
         program = programs_of([recipe], module, arrays, test=False)[0]
-        if program.population.objectives[0].own_step is not None:
+        if by_loss_alone(program):
             stepped = Stepped.of(program)
             return cls(recipe, stepped, [], stepped.steps)
         untrained = inspected(program)
@@ -144,7 +206,7 @@ class Subject:
         losses = np.asarray(seen.losses, dtype=float)
         if isinstance(self.known, Stepped):
             course = step_course(model, self.known, self.recipe, losses, list(seen.norms))
-            return judge_steps(course, self.known, total)
+            return judge_steps(course, self.known, seen.total)
         untrained = self.known
         norms = np.array([norm for norm in seen.norms if np.isfinite(norm)] or [0.0])
         each = np.repeat(norms, -(-len(losses) // len(norms)))[: len(losses)]

@@ -17,7 +17,7 @@ from ravine.doctor.declaration import Kind
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.fit import Underfitting
 from ravine.doctor.findings.plan import TooFewEpochs
-from ravine.doctor.measure.course import PLAIN, UNFINISHED, Course
+from ravine.doctor.measure.course import LITTLE, PLAIN, UNFINISHED, Course
 from ravine.doctor.table import declaration, is_of, ranked, symptoms, while_learning
 
 HINTS = 0.25  # strengths up to this are hints for experiments, and are not shown
@@ -26,6 +26,7 @@ SHORT = 50  # steps of a plan that say nothing by not learning
 FAR_WORSE = -0.5  # skill of a program that is far worse than the constant predictor
 NEAR_CONSTANT = -0.1  # skill that is about the constant predictor's, where that is an improvement
 IMPROVES = 0.002  # skill gained in the second half of the steps: more of them might decide
+LIKELY = 0.7  # strength of a symptom that nothing but a cause explains
 SUREST = 0.92  # strength that a suspicion can gain from the course alone
 
 
@@ -133,11 +134,25 @@ class Observations:
         return not found and loss_alone and self.seen.as_far_as_simple
 
     @property
+    def improves(self) -> bool:
+        return self.seen.skill_at(1.0) - self.seen.skill_at(0.5) > IMPROVES
+
+    @property
     def failed(self) -> bool:
         """Whether the program had its chance and did not learn."""
-        course = self.seen
-        improves = course.skill_at(1.0) - course.skill_at(0.5) > IMPROVES
-        return course.over or (bool(self.shown) and not improves)
+        return self.seen.over or (bool(self.shown) and not self.improves)
+
+    @property
+    def inert(self) -> bool:
+        """Whether more than the loss speaks against a program that no longer changes, or that has learned
+        nothing as hardly any gradient reaches its first layers: of a module, whose layers no experiment
+        can exchange."""
+        if self.seen.recipe.model.kind != "module":
+            return False
+        worse = [f for f in self.symptoms if f.strength >= SUSPECTED]
+        worse = [f for f in worse if not is_of(f, Kind.LOSS_ALONE)]
+        starved = any(is_of(f, Kind.STARVED) and f.strength >= LIKELY for f in worse)
+        return bool(worse) and (not self.improves or (starved and self.seen.skill < LITTLE))
 
 
 @dataclass(frozen=True)
@@ -159,16 +174,14 @@ def _how_it_failed(observed: Observations) -> str:
     if course.skill == -math.inf:
         return "the loss or its gradient was not a number"
     if course.skill < PLAIN:
-        return (
-            f"after {course.steps} of {course.total} steps no better than the best constant answer"
-        )
+        return f"after {course.counted} no better than the best constant answer"
     return "most seeds fail"
 
 
 def _how_far(observed: Observations) -> str:
     course = observed.seen
     rest = f"{1 - course.skill:.0%} of the best constant predictor's"
-    return f"the loss is {rest} after {course.steps} of {course.total} steps"
+    return f"the loss is {rest} after {course.counted}"
 
 
 # The first row that holds is the verdict. Findings of a sick program are its findings; those of the
@@ -250,10 +263,16 @@ RULES = (
         lambda observed: "an experiment shows what is missing",
     ),
     Rule(
+        lambda observed: observed.inert,
+        "sick",
+        lambda observed: [*map(_surer, observed.suspicions), *observed.symptoms],
+        _how_it_failed,
+    ),
+    Rule(
         lambda observed: True,
         "uncertain",
         lambda observed: ranked([*observed.suspicions, *observed.symptoms]),
-        lambda observed: f"{observed.seen.steps} of {observed.seen.total} steps say too little",
+        lambda observed: f"{observed.seen.counted} say too little",
     ),
 )
 

@@ -164,7 +164,7 @@ class _Rates:
                 f"lr {lr:.3g} {percent(self.own)}"
             )
             if kind is LrTooLow and extent.ahead > AHEAD:
-                plan = f"the whole plan of {course.total} steps"
+                plan = f"{'the whole' if course.planned else 'a'} plan of {course.total} steps"
                 words += f" ({plan} is projected to reach {percent(self.projected)})"
             evidence = Evidence("optimizer.lr", f"lr is {lr:.3g}", 1.0, factor)
             finding = kind.finding(evidence, course.subject)

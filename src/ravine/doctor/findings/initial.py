@@ -29,6 +29,7 @@ class SymmetricInit(Declaration):
         "the share of a hidden layer's units whose weights and gradients equal another unit's."
     )
     what_to_do = "Draw the weights at random, by He's or Glorot's rule."
+    kinds = frozenset({Kind.START})
 
     TWINS = 0.5  # of the units
 
@@ -58,11 +59,14 @@ class FrozenWeights(Declaration):
     leads_to = "The layers that move must make do with random features."
     consequences = ("stuck", "underfitting", "capacity_too_small", "vanishing_gradient")
     seen_by = (
-        "`start.freeze` without `start.weights` and `start.unfreeze`: an alarm where no weight moves, or "
-        "where the same steps without it get much further."
+        "`start.freeze` without `start.weights` and `start.unfreeze`, or weights that an optimiser does not "
+        "hold: an alarm where no weight moves, or where the same steps without it get much further."
     )
-    what_to_do = 'No `start.freeze`; or weights to start from, or `start.unfreeze = "20%"`.'
-    kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
+    what_to_do = (
+        'No `start.freeze`; or weights to start from, or `start.unfreeze = "20%"`. An optimiser of all '
+        "`model.parameters()`."
+    )
+    kinds = frozenset({Kind.LIMIT, Kind.LEARNING, Kind.START})
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -73,13 +77,16 @@ class FrozenWeights(Declaration):
         still = [
             name for name, _ in weights if any(fnmatchcase(name, each) for each in start.freeze)
         ]
-        drawn = start.weights is None and program.recipe.model.kind != "module"
+        module = program.recipe.model.kind == "module"
+        unheld = module and set(still) <= set(start.freeze)  # one by one: no person's pattern
+        drawn = start.weights is None and (unheld or not module)
         if weights and len(still) == len(weights):
             text = f"none of the {len(weights)} weight tensors of the network moves"
             yield Evidence("start.freeze", text, SURE)
         elif still and drawn:
+            how = "are not held by the optimiser" if unheld else "are frozen as they were drawn"
             text = (
-                f"{len(still)} of {len(weights)} weight tensors are frozen as the initialisers drew them "
+                f"{len(still)} of {len(weights)} weight tensors {how} "
                 f"({', '.join(still[:3])}{', …' if len(still) > 3 else ''})"
             )
             yield Evidence("start.freeze", text, SUSPECT)
@@ -157,6 +164,7 @@ class NoHiddenNonlinearity(Declaration):
         "two: the layers before it are an affine function."
     )
     what_to_do = "An activation after each hidden layer."
+    kinds = frozenset({Kind.START})
     sound = 4
 
     @classmethod

@@ -73,7 +73,10 @@ class NoSignal(Declaration):
     )
     kinds = frozenset({Kind.DATA})
 
-    ALL_EQUAL, EQUAL_TARGETS, CHANCE = 0.95, 0.4, 0.9  # strengths
+    ALL_EQUAL, EQUAL_TARGETS, CHANCE, WEAK = 0.95, 0.4, 0.9, 0.45  # strengths
+    # of what chance gives (four standard deviations): random targets stay below 2.5 of them, of a
+    # signal that is weak for so few samples more is seen
+    SURELY = 0.625
     HELD = 0.03  # skill on validation samples that shows a signal
 
     @classmethod
@@ -102,7 +105,8 @@ class NoSignal(Declaration):
                 f"{found.samples} others with a correlation of {max(found.best, 0):.3f}; "
                 f"chance gives up to {found.by_chance:.3f}"
             )
-            yield Evidence("inputs and targets", text, cls.CHANCE)
+            sure = found.best <= cls.SURELY * found.by_chance
+            yield Evidence("inputs and targets", text, cls.CHANCE if sure else cls.WEAK)
 
 
 def shows_signal(course: Course) -> bool:

@@ -36,7 +36,7 @@ class InputsUnscaled(Declaration):
         "with standardised inputs."
     )
     what_to_do = '`preprocess = "standardize"`; images on 0 to 1.'
-    kinds = frozenset({Kind.LEARNING, Kind.SLOWS})
+    kinds = frozenset({Kind.LEARNING, Kind.SLOWS, Kind.START})
     generic = 3
     sound = 1
 
@@ -50,12 +50,15 @@ class InputsUnscaled(Declaration):
     UNEQUAL = 1000.0
     UNLIKE = 100.0
     OFFSET = 10.0  # a mean in standard deviations
+    SHRUNK = 0.1  # of the inputs' spread: what reaches a layer of a network that scales them itself
     CERTAIN, LIKELY, SUSPECT = 0.92, 0.6, 0.4
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
-        x = program.probe.x
-        if program.seen is None or not x.is_floating_point() or cls._normalised(program):
+        x = program.numbers
+        if program.seen is None or not x.is_floating_point() or not x.numel():
+            return
+        if cls._normalised(program):
             return
         table = x.dim() == 2
         rows = _by_feature(x)
@@ -94,11 +97,13 @@ class InputsUnscaled(Declaration):
 
     @classmethod
     def _normalised(cls, program: Untrained) -> bool:
-        """Whether a normalising layer runs before any layer with weights."""
+        """Whether a normalising layer runs before any layer with weights, or the network makes its
+        inputs smaller by itself."""
         assert program.seen is not None
         for layer in program.seen.layers:
             if layer.weighted:
-                return False
+                spread = float(program.numbers.float().std(correction=0))
+                return 0 < layer.input_std < cls.SHRUNK * spread
             if Trait.NORMALISES in layer.traits:
                 return True
         return False

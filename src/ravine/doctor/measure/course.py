@@ -57,6 +57,7 @@ class Course:
     loop: Loop | None = None
     # the share of the targets' variance that simple learners explain on samples not fitted to
     simple: Callable[[], float | None] = lambda: None
+    planned: bool = True  # whether it is known how long the program trains
 
     @property
     def subject(self) -> Case:
@@ -102,6 +103,11 @@ class Course:
         return self.steps >= self.total or not self.finite
 
     @property
+    def counted(self) -> str:
+        """The steps seen and those of the plan, in words: ``200 of 5000 steps``."""
+        return f"{self.steps} of {self.total} steps" if self.planned else f"{self.steps} steps"
+
+    @property
     def skill(self) -> float:
         return float(np.median([curve.skill for curve in self.curves]))
 
@@ -114,7 +120,7 @@ class Course:
         """The steps seen, those of the plan, and the skills, as plain data."""
         return {
             "steps": self.steps,
-            "of": self.total,
+            **({"of": self.total} if self.planned else {}),
             "skill": [round(max(curve.skill, LOWEST), 4) for curve in self.curves],
             "metric_skill": round(max(self.metric_skill, LOWEST), 4),
         }

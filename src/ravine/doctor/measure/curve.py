@@ -28,6 +28,7 @@ class Curve:
     val_samples: int = 0
     base: Baseline = field(default_factory=lambda: Baseline(1.0, 0.0, 1.0))
     failed: str | None = None
+    shift: float = 0.0  # what must be added to losses that may be negative: they are counted from 0
 
     @property
     def seen(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ravine.data.objects.fields import Fields
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.edits import Case
 from ravine.doctor.measure.probes import Layer, Seen, look
@@ -74,6 +76,17 @@ class Untrained:
         """Inputs of the training part, in its order, one row a sample [n, features]."""
         batches = self.pipeline.split("train", limit=FIRST, batch=4096)
         return torch.cat([batch.x.flatten(1) for batch in batches])
+
+    @property
+    def numbers(self) -> Tensor:
+        """The probe's inputs; of several inputs those columns that are real numbers [n, D]."""
+        facts, x = self.pipeline.preparation.facts, self.probe.x
+        if "fields" not in facts:
+            return x
+        fields = Fields.from_dict(facts["fields"])
+        sizes = [math.prod(shape) for shape in fields.shapes]
+        parts = zip(x.split(sizes, 1), fields.dtypes, strict=True)
+        return torch.cat([x[:, :0], *(part for part, dtype in parts if "float" in dtype)], 1)
 
     @property
     def varied(self) -> bool:
