@@ -3,6 +3,7 @@ variants of itself."""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -103,27 +104,8 @@ def _diagnosed(
     if program.seen is None:
         return stages.noted(verdict(found, None))
     with kernel_threads(_sensible(recipe, work)):
-        if steps is None:
-            course = run_course(
-                recipe,
-                program.case,
-                shared,
-                steps=10**9,
-                seeds=seeds,
-                seconds=2 * seconds,
-                validation="always",
-                marks=2 * MARKS,
-            )
-        else:
-            course = run_course(
-                recipe,
-                program.case,
-                shared,
-                steps=steps,
-                seeds=seeds,
-                seconds=0.4 * seconds,
-                work=work,
-            )
+        run = _whole if steps is None else functools.partial(_part, steps=steps)
+        course = run(recipe, program.case, shared, seeds=seeds, seconds=seconds, work=work)
         course.simple, course.planned = lambda: explained(program), planned
         stages.end("run")
         found += given_course(program, course)
@@ -135,6 +117,38 @@ def _diagnosed(
         stages.end("remedies")
     diagnosis.measured = course.measured
     return stages.noted(diagnosis)
+
+
+def _whole(
+    recipe: Recipe, case: Case, shared: SharedData, *, seeds: int, seconds: float, work: float
+) -> Course:
+    """The course of the whole plan."""
+    return run_course(
+        recipe,
+        case,
+        shared,
+        steps=10**9,
+        seeds=seeds,
+        seconds=2 * seconds,
+        validation="always",
+        marks=2 * MARKS,
+    )
+
+
+def _part(
+    recipe: Recipe,
+    case: Case,
+    shared: SharedData,
+    *,
+    steps: int,
+    seeds: int,
+    seconds: float,
+    work: float,
+) -> Course:
+    """The course of the first steps."""
+    return run_course(
+        recipe, case, shared, steps=steps, seeds=seeds, seconds=0.4 * seconds, work=work
+    )
 
 
 class _Stages:
