@@ -96,6 +96,30 @@ def test_of_many_members_the_first_is_looked_at(tmp_path):
     assert not any(records(tmp_path / "many", member) for member in range(1, 9))
 
 
+@pytest.mark.parametrize("ended", [[0, 1], [7, 8]])
+def test_members_that_have_ended_change_nothing_in_a_resumed_run(ended, tmp_path):
+    """Four of nine go on: among so few alone each would be looked at."""
+    recipe = ravine.Recipe(
+        model="softmax", data={"source": "blobs"}, stop={"after": "4ep"}, threads=1
+    )
+    early = {*ended, 2, 3, 4}
+    members = [
+        recipe.edit({"seed": n, "stop.after": "1ep" if n in early else "4ep"}) for n in range(9)
+    ]
+    ravine.train_many(members, out=tmp_path / "whole", quiet=True)
+
+    def stop(progress):
+        if progress.live < 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ravine.train_many(members, out=tmp_path / "cut", quiet=True, report=stop)
+    ravine.resume(tmp_path / "cut", quiet=True)
+    with RunDir.open(tmp_path / "whole") as a, RunDir.open(tmp_path / "cut") as b:
+        for kind in ("layers", "samples"):
+            assert a.events(kind) == b.events(kind)
+
+
 @pytest.mark.parametrize("total", [1, 2, 7, 400, 10_000, 10**7])
 @pytest.mark.parametrize("epoch", [1, 23, 10**6])
 def test_places_are_few_and_end_with_the_run(total, epoch):

@@ -32,6 +32,8 @@ from ravine.registering import own_parts
 
 Model = nn.Module | Callable[[], nn.Module] | None
 
+FEW = 4  # members that are all watched; of more the first one alone
+
 
 @dataclass
 class Program:
@@ -48,6 +50,13 @@ class Program:
     test: bool = True  # whether the test part is looked at when a member ends
     module: Model = None  # where the model was given in Python
     folds: list[Pipeline] | None = None  # each member's own data; ``pipeline`` is the first
+    begun_with: list[int] | None = None  # members, where some had ended before it was resumed
+
+    @property
+    def watched(self) -> list[int]:
+        """The members whose layers and samples are recorded: all of a few, else the first."""
+        members = self.members if self.begun_with is None else self.begun_with
+        return members if len(members) <= FEW else members[:1]
 
 
 @dataclass

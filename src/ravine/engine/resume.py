@@ -120,7 +120,7 @@ def _part(
 ) -> Program:
     """The program restricted to some of its members; the last of them wait."""
     chosen = [*members, *waiting]
-    return program_of(
+    part = program_of(
         program.number,
         [recipes[member] for member in chosen],
         chosen,
@@ -130,6 +130,7 @@ def _part(
         test=program.test,
         width=len(members),
     )
+    return replace(part, begun_with=program.members)
 
 
 def _standing(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ravine.engine.loop.calendar import Calendar
 from ravine.engine.loop.record import Record
 from ravine.engine.loop.stopping import Stopping
-from ravine.engine.programs import Program
+from ravine.engine.programs import FEW, Program
 from ravine.engine.rows.evaluate import evaluation
 from ravine.engine.rows.members import Members
 from ravine.layout import Entry
@@ -33,7 +33,6 @@ MOST, LEAST = 19, 3  # records of a run, beside the one after the first step
 # takes less time than a record, one of a large network more
 APART, APART_LARGE = 500, 64
 LARGE = 2**22  # multiplications of a step, forwards
-FEW = 4  # members that are all looked at; of more the first one alone
 DEPTHS = 12  # layers, evenly spaced by depth
 BINS = 24
 SAMPLES, SAMPLES_LARGE = 64, 16  # of the training part, whose outputs are looked at
@@ -60,8 +59,7 @@ class LayerRecords:
 
     def __init__(self, program: Program, record: Record, calendar: Calendar, members: Members):
         self.program, self.record, self.calendar, self.members = program, record, calendar, members
-        numbers = program.members
-        self.watched = set(numbers if len(numbers) <= FEW else numbers[:1]) if record.lasts else ()
+        self.watched = set(program.watched) if record.lasts else ()
         self.entries = _evenly([e for e in program.population.layout.entries if e.kind == "weight"])
         small = _multiplications(program) < LARGE
         self.apart, self.samples = (APART, SAMPLES) if small else (APART_LARGE, SAMPLES_LARGE)

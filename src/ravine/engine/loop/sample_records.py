@@ -23,7 +23,6 @@ from ravine.measures import number
 KIND = "samples"  # of the events that hold the records
 SHOWN, SIDE = 12, 48  # images, and their pixels
 POOL = 64  # of the validation part, from which they are taken
-FEW = 4  # members that are all looked at; of more the first one alone
 GROWTH = 1.3  # from one epoch that is looked at to the next
 
 
@@ -52,9 +51,7 @@ class SampleRecords:
 
     def __init__(self, program: Program, record: Record):
         self.program, self.record = program, record
-        numbers = program.members
-        watched = numbers if len(numbers) <= FEW else numbers[:1]
-        self.watched = frozenset(watched) if self._can(program, record) else frozenset()
+        self.watched = frozenset(program.watched) if self._can(program, record) else frozenset()
         self._x = torch.empty(0)
         self._truths: list[str] = []
         self._pictures: list[str] = []
