@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import ravine
 from ravine import InputError, RavineError, Recipe, Run
 from ravine.app.cli import app
+from ravine.engine.execution import pilot, timing
 from ravine.engine.loop.halving import Halving
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.programs import groups_of
@@ -27,9 +28,9 @@ from ravine.storage.claims import Claim
 from ravine.storage.locks import Lock
 from ravine.study.declare import resume_study
 from ravine.study.directory import Study
-from ravine.study.workers import on_ray, rungs
+from ravine.study.workers import joined, on_ray, rungs
 from ravine.study.workers import order as orders
-from ravine.study.workers.executor import Stage
+from ravine.study.workers.executor import Here, Stage
 from ravine.study.workers.order import Order
 from ravine.training.train import train_many
 
@@ -185,6 +186,23 @@ def test_units_trained_one_by_one_are_the_run_directory_of_one_process(how, tmp_
         for places in ("final_snapshots", "trace_snapshots", "latest_snapshots"):
             names = [[p.name for n in programs for p in getattr(r, places)(n)] for r in (a, b)]
             assert names[0] == names[1]
+
+
+def test_no_choice_of_a_study_is_timed(tmp_path, monkeypatch):
+    """Beside other work a timed choice is another one, and so would be the numbers."""
+
+    def timed(*given):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(pilot, "_timed", timed)
+    monkeypatch.setattr(pilot, "_unmeasured", timed)
+    with pytest.raises(AssertionError, match="timed"):
+        train_many(RECIPES, out=tmp_path / "one", quiet=True)
+    here = stage(tmp_path / "here")
+    Here().train(here)
+    shared = stage(tmp_path / "shared")
+    joined.Joined().train(shared)
+    check_same_runs(here.place, shared.place)
 
 
 def test_a_unit_goes_on_from_the_snapshot_of_a_trainer_that_was_taken_for_dead(tmp_path):
@@ -370,7 +388,9 @@ def landscape(**how):
         ravine.train(SMALL, out=place, quiet=True, doctor=False)
     run = Run(place)
     del how["group"]  # of one run
-    return ravine.landscape(run, kind="path", points=3, samples=50, **how)
+    with pytest.MonkeyPatch.context() as patch:  # its evaluation takes the fastest way: timed
+        patch.setattr(timing, "fastest", lambda ways, *rest: (0, [0.0] * len(ways)))
+        return ravine.landscape(run, kind="path", points=3, samples=50, **how)
 
 
 def compare(**how):

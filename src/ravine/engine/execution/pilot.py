@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -31,18 +33,33 @@ GRAIN = 2**15  # numbers under which PyTorch gives none of a kernel's work to a 
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
 
 
+_RULES_ALONE = ContextVar("rules alone", default=False)
+
+
+@contextmanager
+def by_rules_alone() -> Iterator[None]:
+    """Within it nothing is timed: who trains a recipe of a study, and beside what other work, then
+    changes no number of it."""
+    token = _RULES_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _RULES_ALONE.reset(token)
+
+
 def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
     """Choose how a program runs, and set the population up for it.
 
-    By rule where precision and threads are given, or the run is short: equal inputs on a machine
-    then give equal records. Else the ways that are open are timed, and the choice is remembered.
+    By rule where precision and threads are given, the run is short, or ``by_rules_alone``: equal inputs
+    on a machine then give equal records. Else the ways that are open are timed, and the choice is remembered.
     What needs trying is tried: a way that cannot run the program leaves it to the next.
     """
     keep_freed_memory()
     execution = _by_rules(population, recipe, pipeline)
-    if _unmeasured(execution, population, recipe, pipeline):
-        execution = _by_rules(population, recipe, pipeline)
-    execution = _timed(execution, population, recipe, pipeline)
+    if not _RULES_ALONE.get():
+        if _unmeasured(execution, population, recipe, pipeline):
+            execution = _by_rules(population, recipe, pipeline)
+        execution = _timed(execution, population, recipe, pipeline)
     replay(population, execution)
     return execution
 

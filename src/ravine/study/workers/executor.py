@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ravine.engine.execution.pilot import by_rules_alone
 from ravine.engine.loop.progress import Progress
 from ravine.engine.run import Run
 from ravine.engine.weights.stored import Opened, open_with
@@ -81,7 +82,9 @@ class Here:
         if stage.begun:
             return resume(stage.place, report=stage.report, trust=True, **given)
         shutil.rmtree(stage.place, ignore_errors=True)
-        return train_many(stage.recipes, out=stage.place, report=stage.report, **given, **stage.how)
+        given |= {"out": stage.place, "report": stage.report}
+        with by_rules_alone():
+            return train_many(stage.recipes, **given, **stage.how)
 
     def close(self) -> None:
         pass

@@ -26,6 +26,7 @@ from ravine.data.download.cache import look_also_in
 from ravine.engine import snapshot
 from ravine.engine.execute import Report
 from ravine.engine.execution.device import kernel_threads
+from ravine.engine.execution.pilot import by_rules_alone
 from ravine.engine.loop.halving import Halving
 from ravine.engine.programs import StartRows, groups_of
 from ravine.errors import InputError, RavineError
@@ -123,6 +124,7 @@ class Order:
         with (
             holding(claim),
             kernel_threads(self.about["threads"]),
+            by_rules_alone(),
             suppress(rungs.Yielded, rungs.Superseded),
         ):
             if before is not None:
