@@ -163,7 +163,6 @@ def test_patience_that_ran_out_begins_anew_when_a_run_is_extended():
         ({"epochs": 9, "target": 100.0}, 6),
         ({"epochs": 2, "target": -1.0}, 12),  # never reached
         ({"epochs": 9, "gradient_norm": 1e9}, 6),
-        ({"epochs": 9, "minutes": 1e-9}, 6),
         (
             {"epochs": 9, "patience": "2ep", "validation": 0.0, "min_delta": 100.0},
             None,
@@ -309,3 +308,12 @@ def test_an_interrupted_run_takes_a_new_end(tmp_path):
         ravine.resume(cut, data=(X, Y), after="1it", quiet=True)
     ended = ravine.resume(cut, data=(X, Y), after="3ep", quiet=True)[0]
     assert ended.result["epochs"] == 3
+
+
+def test_the_time_limit_ends_a_run_within_an_epoch(tmp_path):
+    """An epoch of a long text is most of a run."""
+    given = {"model": "softmax", "data": "blobs", "batch": 1, "epochs": 400}
+    run = ravine.train(**given, minutes=2e-4, quiet=True, out=tmp_path / "run", doctor=False)
+    assert run.result["stopped"].startswith("time limit")
+    assert 1 <= run.result["steps"] < 100
+    assert run.metrics["step"].iloc[-1] == run.result["steps"]  # and it is judged there

@@ -129,7 +129,9 @@ class Stop(Part):
     target: PerMember[Real] | None = Field(
         None, description="stop once the monitored metric has reached it"
     )
-    minutes: PerMember[Positive] | None = None
+    minutes: PerMember[Positive] | None = Field(
+        None, description="stop after so many minutes of training, within an epoch if need be"
+    )
     gradient_norm: PerMember[NonNegative] = Field(
         0.0, description="stop once the gradient's norm is below it"
     )

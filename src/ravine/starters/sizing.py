@@ -41,11 +41,12 @@ class Minutes:
             raise InputError("minutes", got=self.given, expected="more than 0")
 
     @property
-    def seconds(self) -> float:
-        """For the training of one run; a study itself accounts for what comes before and after."""
-        whole = 60 * SHARE * (self.given or MINUTES)
+    def left(self) -> float:
+        """Seconds for the training of one run, from now on; a study itself accounts for what comes
+        before and after."""
+        whole = 60 * (self.given or MINUTES)
         if self.runs > 1:
-            return min(whole / self.runs, 60 * SHARE * MINUTES)
+            return min(whole / self.runs, 60 * MINUTES)
         spent = time.perf_counter() - self.began
         return max(whole - min(CLOSING, 0.1 * whole) - spent, LEAST_SHARE * whole)
 
@@ -72,7 +73,7 @@ def plan(made: Draft, costs: Sequence[float], epoch_steps: int, minutes: Minutes
     >>> found.model["kind"], found.after
     ('large', '137ep')
     """
-    seconds = minutes.seconds
+    seconds = SHARE * minutes.left
     wanted = 2 * made.least_steps / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
     fit = seconds / costs[chosen]

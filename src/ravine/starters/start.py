@@ -27,7 +27,8 @@ def start(
     ``subject`` is a recipe, the path of a recipe file, or the path of data: a table, a text, arrays,
     a folder of images or of texts. None is the source that ``edits`` name, or else the handwritten
     digits. ``edits`` are fields by path, as ``--set`` has them; ``minutes`` is the time that
-    training may take: a starter makes its plan for it, and every run stops at it.
+    command may take: a starter makes its plan for it, and its run stops in time for the report;
+    training of a recipe stops at it.
 
     Errors: what ``guess`` refuses; an edit of no field.
 
@@ -36,8 +37,7 @@ def start(
     >>> start(place, {"stop.after": "2ep"}).recipe.stop.after
     '2ep'
     """
-    edits = dict(edits or {}) | ({} if minutes is None else {"stop.minutes": minutes})
-    return _start(subject, edits, minutes)
+    return _start(subject, dict(edits or {}), minutes)
 
 
 def start_of_study(
@@ -60,6 +60,8 @@ def _start(
         return starter(_source(edits), edits, minutes, f"{subject}: {found.words}", runs)
     if subject is None and any(path.startswith("data.source") for path in edits):
         return starter(_source(edits), edits, minutes, runs=runs)
+    if minutes is not None and runs == 1:
+        edits["stop.minutes"] = minutes
     if isinstance(subject, Recipe):
         return Starter(subject.edit(edits), {}, subject.name)
     place = Path(subject or DIGITS)
@@ -74,6 +76,8 @@ def start_with(
     edits: dict[str, Any] = {} if model is None else {"model": model}
     rest: dict[str, Any] = {}
     for name, value in keywords.items():
+        if name == "minutes":
+            continue  # it is more than a field: the plan is made for it
         try:
             found = {} if callable(value) else keyword_edit(name, value, Recipe())
         except InputError:

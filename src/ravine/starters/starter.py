@@ -12,7 +12,6 @@ from ravine.data.pipeline import Pipeline, read_ahead
 from ravine.data.read.folders import median_size
 from ravine.data.read.formats import find
 from ravine.engine.programs import programs_of
-from ravine.engine.step_time import FORWARD, seconds_per_step
 from ravine.engine.weights import finetune, published
 from ravine.engine.weights.heads import body_patterns, fitted_model
 from ravine.engine.weights.stored import Stored
@@ -20,6 +19,7 @@ from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build, layout
 from ravine.nn.models.published import pair
 from ravine.recipe import Recipe
+from ravine.starters.epoch_time import seconds_per_epoch
 from ravine.starters.rules import (
     LARGE_IMAGE,
     SMALL_IMAGE,
@@ -162,6 +162,9 @@ def _planned(
     held = pipeline.size("validation") if pipeline.has("validation") else 0
     fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
     why = {"model": found.why_model, "stop.after": found.why_after}
+    if minutes.to_fill:
+        fields["stop.minutes"] = round(minutes.left / 60, 3)
+        why["stop.minutes"] = f"what planning has left of {minutes}, less the report's part"
     if made.rate is not None:
         fields["optimizer"] = made.fields["optimizer"] | {"lr": made.rate(found.model)}
     steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
@@ -184,6 +187,8 @@ def _measured_plan(recipe: Recipe, made: Draft, minutes: Minutes) -> tuple[Plan,
     pipelines: dict[tuple[str, str], Pipeline] = {}
     # As for a long plan: the way to run it is then timed, not ruled.
     long = recipe.edit({"stop.after": f"{made.most_steps}it"})
+    if made.averaged:
+        long = long.edit({"average.ema": 0.99})
     seconds: dict[int, float] = {}
     flops: list[float] = []
     place = 0
@@ -192,9 +197,7 @@ def _measured_plan(recipe: Recipe, made: Draft, minutes: Minutes) -> tuple[Plan,
         program = programs_of([trial], test=False, pipelines=pipelines)[0]
         pipeline = program.pipeline
         flops = flops or [_flops(model, pipeline) for model in made.models]
-        held = pipeline.size("validation") if pipeline.has("validation") else 0
-        looks = FORWARD * held / pipeline.batch_size  # of an epoch, in steps
-        seconds[place] = seconds_per_step(program) * (pipeline.epoch_steps + looks)
+        seconds[place] = seconds_per_epoch(program)
         scale = seconds[place] / flops[place]
         costs = [seconds.get(i, scale * one) for i, one in enumerate(flops)]
         found = plan(made, costs, pipeline.epoch_steps, minutes)

@@ -31,7 +31,7 @@ from ravine.engine.loop.layer_records import LayerRecords
 from ravine.engine.loop.member_columns import ScheduleColumn, bootstrap_counts
 from ravine.engine.loop.progress import Progress, shown_means
 from ravine.engine.loop.record import Record, last_train_loss
-from ravine.engine.loop.stopping import Stopping, depends_on_validation
+from ravine.engine.loop.stopping import Stopping, cut_late, depends_on_validation
 from ravine.engine.programs import Program, objective
 from ravine.engine.ranks.ranks import ALONE, Ranks
 from ravine.engine.rows.graphed import GraphedSteps
@@ -162,6 +162,9 @@ class TrainingLoop:
         began, first = time.monotonic(), self.step
         self.layers.before(first, last, self.stops, self.schedules.starts)
         self._take_steps(last)
+        if any(stop.stop.minutes is not None for stop in self.stops):
+            seconds = self.ranks.decide(lambda: self.seconds)
+            cut_late(self.stops, self.step, self.schedules.starts, seconds)
         if last > first + 1 or not self._rate:  # a single step says little
             self._rate = (last - first) / max(time.monotonic() - began, 1e-9)
         self.layers.after(self.step, self.schedules.starts, self.stepper.alive)
@@ -272,11 +275,8 @@ class TrainingLoop:
             self.save()
 
     def _swa_has_begun(self, row: int) -> bool:
-        begin = self.members.recipes[row].average.swa
-        if begin is None:
-            return False
-        own = self.step - self.schedules.starts[row]
-        return own >= self.calendar.steps(begin, self.stops[row].total)
+        begin, own = self.members.recipes[row].average.swa, self.step - self.schedules.starts[row]
+        return begin is not None and own >= self.calendar.steps(begin, self.stops[row].total)
 
     def _places(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """How far each of these members has come, counted from its own start."""

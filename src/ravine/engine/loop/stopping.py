@@ -1,10 +1,10 @@
-"""When a member ends, and which of its weights were the best so far. Judged at the end of epochs
-only."""
+"""When a member ends, and which of its weights were the best so far. Judged at the end of epochs;
+the time, after each block of steps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ravine.catalogue import durations
@@ -40,6 +40,10 @@ class Stopping:
         self.mark: float | None = None  # the last value that was better by more than min_delta
         self.mark_step = 0
         self.reason: str | None = None
+        self.cut = False  # by the time limit, within an epoch
+
+    def is_late(self, seconds: float) -> bool:
+        return self.stop.minutes is not None and seconds >= 60 * self.stop.minutes
 
     def observe(self, step: int, metrics: Mapping[str, float], seconds: float) -> bool:
         """Judge one evaluation after ``step`` steps: set ``reason`` if the member ends, and return
@@ -73,14 +77,14 @@ class Stopping:
         target = self.stop.target
         if target is not None and self.best is not None and self.sign * (self.best - target) <= 0:
             return f"target reached: {self.stop.monitor} {self.best:.6g}"
-        if step >= self.total:
+        if step >= self.total and not self.cut:
             return "finished"
         waited = step - self.mark_step  # 0 at a check that brought an improvement
         if self.patience is not None and waited and waited >= self.patience:
             return f"no better {self.stop.monitor} for {self.stop.patience}"
         if metrics.get("grad_norm", math.inf) < self.stop.gradient_norm:
             return f"gradient norm below {self.stop.gradient_norm:g}"
-        if self.stop.minutes is not None and seconds >= 60 * self.stop.minutes:
+        if self.cut or self.is_late(seconds):
             return f"time limit of {self.stop.minutes:g} min reached"
         return None
 
@@ -98,6 +102,14 @@ class Stopping:
         for name in _STATE:
             setattr(self, name, state[name])
         return self
+
+
+def cut_late(stops: Sequence[Stopping], step: int, starts: Sequence[int], seconds: float) -> None:
+    """Members whose time is over end at this step of the population, though their epoch is not over:
+    an epoch may be most of a run."""
+    for stop, start in zip(stops, starts, strict=True):
+        if step - start < stop.total and stop.is_late(seconds):
+            stop.total, stop.cut = step - start, True
 
 
 def keeps_best(recipe: Recipe) -> bool:
