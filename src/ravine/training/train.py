@@ -213,8 +213,7 @@ def train_many(
     if begun := ranks.begun():  # a rank had died: all were started again
         again = {"model": module, "data": arrays, "quiet": quiet, "report": report, "track": track}
         return _again(begun, hooks or Hooks(), **again)
-    recipes = ranks.agreed(recipes)
-    ranks.align(module)
+    recipes = ranks.agreed(recipes, module)
     given: dict[str, Any] = {"test": test, "width": width, "group": group}
     given |= {"only": _only(ranks, share), "population": population_of(ranks, recipes)}
     programs = [divided(p, ranks) for p in programs_of(recipes, module, arrays, **given)]
@@ -227,12 +226,11 @@ def train_many(
     record, loops = _record_of(rundir, ranks, share), []
     if ranks.leads and not ranks.writes:
         describe_all(programs, None, rundir, record)
-    options |= {"hooks": hooks, "ranks": ranks}
     for program in programs:
         if rows is not None:
             rows.write_to(program, len(recipes))
             options["mask"] = rows.of(program.members).mask
-        loops.append(TrainingLoop(program, record(program), **options))
+        loops.append(TrainingLoop(program, record(program), hooks=hooks, ranks=ranks, **options))
     return _run(loops, rundir, module, quiet, report, checkup, ranks, share, track)
 
 

@@ -86,14 +86,11 @@ class Ranks:
         """The run directory that these ranks had begun in this call, before one of them died."""
         return None
 
-    def agreed(self, recipes: Sequence[Recipe]) -> Sequence[Recipe]:
+    def agreed(self, recipes: Sequence[Recipe], module: Any) -> Sequence[Recipe]:
         """The recipes of the rank that writes: a plan by minutes, which each has timed, is another one
-        on each."""
+        on each. A module that was made in Python gets the weights that it has there: each process
+        may have drawn its own."""
         return recipes
-
-    def align(self, module: Any) -> None:
-        """Give a module that was made in Python the weights that it has on the rank that writes: each
-        process may have drawn its own."""
 
     def directory(self, create: Callable[[], RunDir]) -> RunDir:
         """The run directory, created by the rank that writes; the others read."""
@@ -271,13 +268,14 @@ class Joined(Ranks):
         self.call = next(_calls)
         return self.decide(lambda: launcher.begun(self.call))
 
-    def agreed(self, recipes: Sequence[Recipe]) -> Sequence[Recipe]:
+    def agreed(self, recipes: Sequence[Recipe], module: Any) -> Sequence[Recipe]:
+        self._align(module)
         own = [recipe.to_dict(explicit=True) for recipe in recipes]
         found = self._decided(lambda: own, 0, None)
         return recipes if found == own else [Recipe(**fields) for fields in found]
 
     @torch.no_grad()
-    def align(self, module: Any) -> None:
+    def _align(self, module: Any) -> None:
         if not isinstance(module, nn.Module):
             return
         for held in (*module.parameters(), *module.buffers()):
