@@ -313,7 +313,7 @@ def test_an_interrupted_run_takes_a_new_end(tmp_path):
 def test_the_time_limit_ends_a_run_within_an_epoch(tmp_path):
     """An epoch of a long text is most of a run."""
     given = {"model": "softmax", "data": "blobs", "batch": 1, "epochs": 400}
-    run = ravine.train(**given, minutes=2e-4, quiet=True, out=tmp_path / "run", doctor=False)
+    run = ravine.train(**given, minutes=1e-9, quiet=True, out=tmp_path / "run", doctor=False)
     assert run.result["stopped"].startswith("time limit")
-    assert 1 <= run.result["steps"] < 100
+    assert 1 <= run.result["steps"] <= 8
     assert run.metrics["step"].iloc[-1] == run.result["steps"]  # and it is judged there
