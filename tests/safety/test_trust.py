@@ -204,6 +204,9 @@ def test_other_data_under_the_same_name_are_refused(trained, tmp_path):
     table.write_text(head + "\n" + rows.translate(str.maketrans("yn", "ny")))
     with pytest.raises(InputError, match="data that differ"):
         ravine.resume(tmp_path / "run", after="3ep", quiet=True)
+    shutil.rmtree(tmp_path / "run" / "data" / "program-0")  # so that nothing could be compared
+    with pytest.raises(InputError, match="expected what the run noted of its data"):
+        ravine.resume(tmp_path / "run", after="3ep", quiet=True)
 
 
 def read_all(place: Path) -> object:

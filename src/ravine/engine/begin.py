@@ -39,7 +39,7 @@ def check_taken_up(
     for text in differences(rundir.recipes) if ranks.writes else ():
         rundir.add_event(0, None, "own", text)
     for program in programs:
-        if rundir.data_path(program.number).exists():
+        if rundir.begun(program.number) or rundir.data_path(program.number).exists():
             check_data(program, rundir)
         else:  # it was killed before it had begun
             describe(program, record(program))

@@ -29,7 +29,15 @@ Loops = Callable[[Program], TrainingLoop]
 
 def check_data(program: Program, rundir: RunDir) -> None:
     """Check that the data are those with which the run began."""
-    stored, facts = snapshot.read(rundir.data_path(program.number))
+    place, new = rundir.data_path(program.number), "a new run can start from its weights"
+    if not place.is_dir():
+        raise InputError(
+            str(rundir.path),
+            got=f"no {place.relative_to(rundir.path)}",
+            expected="what the run noted of its data when it began, to compare them",
+            repair=f"bring it back from a copy; or {new}: start.weights = {rundir.path}",
+        )
+    stored, facts = snapshot.read(place)
     tensors, found = program.pipeline.state()
     facts, digest = dict(facts), facts.get("digest")  # the first versions kept none
     facts.pop("digest", None)
@@ -48,7 +56,7 @@ def check_data(program: Program, rundir: RunDir) -> None:
             "data",
             got="data that differ from those that the run was trained on",
             expected="the same data",
-            repair=f"a new run can start from its weights: start.weights = {rundir.path}",
+            repair=f"{new}: start.weights = {rundir.path}",
         )
 
 
