@@ -75,6 +75,21 @@ def fitted(fields: Sequence[Field], width: int) -> list[Field]:
     return kept
 
 
+def columns_that_fit(needs: Sequence[int], spare: Iterable[int], width: int) -> list[int]:
+    """Which columns of a table are shown, by their places: of those in ``spare`` one after the other is
+    left out until the others have what they need, so that no word is cut.
+
+    >>> columns_that_fit([10, 20, 30, 10], spare=[2, 1], width=45)
+    [0, 1, 3]
+    """
+    kept = list(range(len(needs)))
+    for place in spare:
+        if sum(needs[i] for i in kept) <= width:
+            break
+        kept.remove(place)
+    return kept
+
+
 def sparkline(values: Iterable[float], width: int = 12) -> str:
     """A small curve of blocks, from the least to the largest value; logarithmic where these are far
     apart. At most ``width`` columns, each the mean of a stretch.

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ravine.study.gradcheck.figures import errors_figure
 from ravine.study.landscape import figures as landscape
+from ravine.study.live import LiveTable
 from ravine.study.page import PageTable, _printed
 from ravine.study.panels import legend, panels, style
 from ravine.study.search import figures as search
@@ -61,6 +62,37 @@ def test_columns_that_say_nothing_are_left_to_the_report_and_words_stay_whole():
     ):
         assert word.lower() in said.lower()
     assert "seconds" not in said.lower()  # what does not fit into 80 columns
+
+
+FIELDS = {
+    "optimizer.lr": 0.1851,
+    "model.hidden": [256, 256, 256],
+    "optimizer.weight_decay": 0.000826,
+    "loss.label_smoothing": 0.0757,
+}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_search_shows_the_result_whatever_the_width_and_cuts_no_word(width):
+    row = {"method": "random", **FIELDS, "val_accuracy": [0.9282, 0.0145], "seeds": 3}
+    said = printed(PageTable("The best", [row]), width)
+    assert "92.82 ± 1.45 %" in said
+    live = LiveTable("search of odd", "val_accuracy", 4, quiet=True)
+    live._console.width = width
+    reporting = live.stage("random-1", [], [FIELDS])
+    rows = [{"member": 0, "epoch": 1.0, "val_accuracy": 1.0}]
+    reporting(SimpleNamespace(step=1, total=2, rows=rows))
+    screen = Console(width=width)
+    with screen.capture() as captured:
+        screen.print(live._table())
+    said += captured.get()
+    assert "100.00 %" in captured.get()
+    words = said.replace("│", " ").replace("┃", " ").replace("[", " ").replace(",", " ").split()
+    whole = ("Method", "random", "hidden", "stage", "epoch", "Validation", "accuracy", "random-1")
+    pieces = {w[:i] for w in whole for i in range(2, len(w))} - {"random"}
+    assert not pieces & set(words)
+    assert ("0.000826" in said) == (width > 60)
+    assert all(len(line) <= width for line in said.splitlines())
 
 
 @pytest.mark.parametrize("length", [4, 30, 70, 150])

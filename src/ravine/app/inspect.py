@@ -38,7 +38,9 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
     found = summarise(model, pipeline.input_shape, vocabulary=pipeline.vocabulary)
     title = f"{recipe.name}: {recipe.model.kind}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for name in found["layers"][0]:
+    columns = {name: [_short(row[name]) for row in found["layers"]] for name in found["layers"][0]}
+    columns = {name: column for name, column in columns.items() if any(column)}
+    for name, column in columns.items():
         words = name in ("name", "layer")
         title = {"flops": "FLOPs"}.get(name, name.replace("_", " "))
         title = "weights" if name == "parameters" and _console.width < 72 else title
@@ -47,12 +49,10 @@ def show_summary(recipe: Recipe) -> dict[str, Any]:
             title,
             justify="left" if words else "right",
             overflow="fold",
-            min_width=max(
-                map(len, [*title.split(), *(_short(row[name]) for row in found["layers"])])
-            ),
+            min_width=max(map(len, [*title.split(), *column])),
         )
-    for row in found["layers"]:
-        shown.add_row(*(_short(value) for value in row.values()))
+    for row in zip(*columns.values(), strict=True):
+        shown.add_row(*row)
     _console.print(shown)
     totals = {name: value for name, value in found.items() if name != "layers"}
     _console.print(

@@ -13,7 +13,7 @@ from rich.table import Table
 from ravine import measures
 from ravine.recipe import Recipe
 from ravine.report.overview import show_value
-from ravine.terminal import console
+from ravine.terminal import columns_that_fit, console
 
 if TYPE_CHECKING:
     from ravine.engine.loop.progress import Progress
@@ -31,14 +31,15 @@ class LiveTable:
         self._labels: dict[tuple[str, int], dict[str, Any]] = {}
         self._done, self._began, self._now = -1, time.monotonic(), ""
         self._part = 0.0
-
-    def __enter__(self) -> LiveTable:
+        self._console = console()
         self._live = Live(
-            console=console(),
+            console=self._console,
             refresh_per_second=2,
             get_renderable=self._table,
             transient=True,
         )
+
+    def __enter__(self) -> LiveTable:
         if not self.quiet:
             self._live.start()
         return self
@@ -69,11 +70,8 @@ class LiveTable:
     def _table(self) -> Table:
         done = (max(self._done, 0) + self._part) / max(self.stages, 1)
         spent = time.monotonic() - self._began
-        left = measures.duration(spent * (1 - done) / done) if done > 0.01 else "…"
-        table = Table(
-            title=f"{self.title}: {self._now}, {done:.0%} done, about {left} left",
-            title_justify="left",
-        )
+        left = f", about {measures.duration(spent * (1 - done) / done)} left" if done > 0.01 else ""
+        title = f"{self.title}: {self._now}, {100 * done:.0f} % done{left}"
         better = measures.better_is(self.metric)
         found = [
             (key, row)
@@ -82,21 +80,35 @@ class LiveTable:
         ]
         found.sort(key=lambda item: item[1].get(self.metric, 0.0), reverse=better == "max")
         paths = list(dict.fromkeys(path for label in self._labels.values() for path in label))[:5]
-        for column in ("stage", *shortened(paths), "epoch", measures.title(self.metric)):
-            table.add_column(column, overflow="fold")
+        heads = ["stage", *shortened(paths), "epoch", measures.title(self.metric)]
+        rows = []
         for key, row in found[:LEADERS]:
             label = self._labels.get(key, {})
             values = [
                 f"{v:.3g}" if isinstance(v, float) else show_value(v)
                 for v in (label.get(path, "–") for path in paths)
             ]
-            table.add_row(
-                key[0],
-                *values,
-                f"{row['epoch']:.4g}",
-                measures.show(self.metric, row.get(self.metric)),
-            )
-        return table
+            result = measures.show(self.metric, row.get(self.metric))
+            rows.append([key[0], *values, f"{row['epoch']:.4g}", result])
+        return _grid(title, heads, rows, self._console.width)
+
+
+def _grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """Columns whose words and numbers are whole: where there is no room fields are left out from the
+    last to the second, then the epoch, then the stage; never the result."""
+    needs = [
+        max(map(len, [*head.split(), *(row[i] for row in rows)])) for i, head in enumerate(heads)
+    ]
+    last = len(heads) - 1
+    spare = [*range(last - 2, 1, -1), last - 1, 0]
+    shown = columns_that_fit([need + 3 for need in needs], spare, width - 1)
+    roomy = sum(max(needs[i], len(heads[i])) + 3 for i in shown) < width
+    table = Table(title=title, title_justify="left")
+    for i in shown:
+        table.add_column(heads[i], width=None if roomy else needs[i], overflow="fold")
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
+    return table
 
 
 def shortened(paths: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from ravine.study.directory import Study
 from ravine.study.live import shortened
 from ravine.study.members import members_of
 from ravine.study.narrow import NARROW, narrow, refit
-from ravine.terminal import console
+from ravine.terminal import columns_that_fit, console
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
 
@@ -180,8 +180,12 @@ def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
         for c in columns
     }
     room = width - 1  # the table's left edge
-    while not (fits := sum(words[c] + 2 for c in columns) <= room) and len(columns) > FEWEST:
-        columns.pop()
+    # the fields that vary go first, the last of them before the others; the results are what is asked for
+    spare = [*reversed(fields[1:]), *(c for c in reversed(columns[1:]) if c not in fields)]
+    needs = [words[c] + 2 for c in columns]
+    places = map(columns.index, spare[: max(0, len(columns) - FEWEST)])
+    columns = [columns[i] for i in columns_that_fit(needs, places, room)]
+    fits = sum(words[c] + 2 for c in columns) <= room
     spare = room - sum(words[c] + 2 for c in columns)
     for column in columns if fits else ():
         whole = max(len(heads[column]), *(len(row[column]) for row in rows)) - words[column]
