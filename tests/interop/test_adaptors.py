@@ -225,3 +225,61 @@ def test_with_the_data_it_judges_as_the_doctor_judges_a_run(loop, tmp_path, caps
     sound = LOOPS[loop](SOUND, False, tmp_path, loss=nn.CrossEntropyLoss(), **given, **more)
     assert sound.diagnosis.verdict == "healthy", sound.diagnosis
     assert "of the best constant predictor's" in sound.diagnosis.why
+
+
+def test_batches_that_lightning_adds_up_have_their_own_loss(tmp_path):
+    """Lightning divides each loss by the number of batches that make a step."""
+    lightning = pytest.importorskip("lightning")
+    from ravine.interop.lightning import WatchCallback
+
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def training_step(self, batch, index):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=1e-9)
+
+    callback = WatchCallback(report=lambda diagnosis: None)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), batch_size=32)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        callbacks=[callback],
+        accumulate_grad_batches=4,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **quiet,
+    )
+    net = Net()
+    trainer.fit(net, loader)
+    x, y = data()
+    own = [
+        float(F.cross_entropy(net.net(a), b))
+        for a, b in zip(x.split(128), y.split(128), strict=True)
+    ]
+    np.testing.assert_allclose(callback.eye.losses, own, rtol=1e-4)
+
+
+def test_skorch_copies_its_callback_for_each_fold():
+    skorch = pytest.importorskip("skorch")
+    from sklearn.model_selection import cross_val_score
+
+    from ravine.interop.skorch import WatchCallback
+
+    seen = []
+    callback = WatchCallback(report=seen.append)
+    net = skorch.NeuralNetClassifier(
+        network(),
+        criterion=nn.CrossEntropyLoss,
+        lr=0.05,
+        max_epochs=2,
+        callbacks=[callback],
+        verbose=0,
+    )
+    x, y = data()
+    assert len(cross_val_score(net, x.numpy(), y.numpy(), cv=3)) == len(seen) == 3

@@ -34,7 +34,9 @@ class WatchCallback(Watching, Callback):
             return
         self._losses.append(loss)
         if trainer.global_step != self._step:
-            self.eye.step(sum(self._losses) / len(self._losses))
+            # where several batches make a step, Lightning has divided each loss by their number
+            times = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self.eye.step(times * sum(self._losses) / len(self._losses))
             self._step, self._losses = trainer.global_step, []
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:

@@ -12,6 +12,10 @@ from ravine.interop.watching import Watching
 class WatchCallback(Watching, Callback):
     """``NeuralNetClassifier(…, callbacks=[WatchCallback()])``: the doctor's diagnosis when ``fit`` ends."""
 
+    def _get_param_names(self) -> list[str]:
+        """What a copy is made with, as ``cross_val_score`` and searches make: not what was seen."""
+        return ["data", "loss", "every", "report"]
+
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.begin(net.module_, net.optimizer_)
 
