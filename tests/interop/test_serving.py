@@ -125,6 +125,40 @@ def test_arrays_and_several_inputs(tmp_path):
     assert found["predictions"] == both.predict({"a": [[1.0, 2.0]], "b": [[0.0]]}).tolist()
 
 
+class Placed(torch.nn.Module):
+    """One score of numbers and a place in a table."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.table = torch.nn.Linear(3, 1), torch.nn.Embedding(5, 1)
+
+    def forward(self, x, place):
+        return self.layer(x) + self.table(place)
+
+
+def test_inputs_in_order_and_one_output_for_two_classes(tmp_path):
+    x, place = torch.randn(60, 3), torch.randint(0, 5, (60,))
+    run = ravine.train(
+        data=((x, place), (x[:, 0] > 0).long()),
+        model=Placed,
+        loss=torch.nn.BCEWithLogitsLoss(),
+        out=tmp_path / "run",
+        **QUICK,
+    )
+    here = client(run)
+    few = {"x": [x[:2].tolist(), place[:2].tolist()]}
+    schema = here.get("/schema").json()["request"]
+    jsonschema.validate(few, schema)
+    found = here.post("/predict", json=few).json()
+    assert found["predictions"] == run.predict((x[:2], place[:2])).tolist()
+    assert all(sum(row.values()) == pytest.approx(1, abs=1e-3) for row in found["probabilities"])
+    assert set(found["probabilities"][0]) == {"0", "1"}
+    for wrong in ([[[1, 2, 3], 0]], [[[1, 2, 3]], [0, 1]], [[[1, 2]], [0]], [[["a", 2, 3]], [0]]):
+        refused = here.post("/predict", json={"x": wrong})
+        assert refused.status_code == 400
+        assert "x1 [N, 3], x2 [N]" in refused.json()["error"]
+
+
 REFUSED = {  # body, content type, status, text
     "no JSON": (b"{", "application/json", 400, "no JSON"),
     "deep": (b"[" * 200_000, "application/json", 400, "no JSON"),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ravine.data.objects.fields import Fields
 from ravine.data.tables.given import rows_given
 from ravine.doctor.new_data import unlike_training
 from ravine.engine.run import Run
@@ -193,7 +194,7 @@ class Predictor:
             text |= {"maxLength": MOST_CHARACTERS} if form == "characters" else {}
             return {"properties": {"text": text}, "required": ["text"]}
         if form == "inputs":
-            return {"properties": {"x": {"type": ["object", "array"]}}, "required": ["x"]}
+            return {"properties": {"x": _of_inputs(self._fields)}, "required": ["x"]}
         tokens = self.run.pipeline.preparation.tokens
         return {
             "properties": {"x": _nested(self.run.pipeline.raw_shape, tokens)},
@@ -229,13 +230,15 @@ class Predictor:
             return self._read(asked["text"].encode(), "input.txt")
         x = asked["x"]
         if self.form == "inputs":
-            named = isinstance(x, Mapping)
-            arrays = {k: np.asarray(v) for k, v in x.items()} if named else [*map(np.asarray, x)]
-            return arrays if named else tuple(arrays)
+            return _several(x, self._fields)
         array = _array(x)
         if len(array) > MOST_ROWS:
             raise InputError("x", got=f"{len(array)} samples", expected=f"at most {MOST_ROWS}")
         return array
+
+    @property
+    def _fields(self) -> Fields:
+        return Fields.from_dict(self.run.pipeline.preparation.facts["fields"])
 
     def _picture(self, body: bytes) -> Any:
         return self._read(body, "input.png")  # what it is, is read from its bytes
@@ -256,6 +259,8 @@ class Predictor:
         names = self.run.pipeline.classes
         if self.run.answers.kind in ("classes", "binary", "labels"):
             each = np.round(self.run.predict_proba(inputs).astype(float), 4)
+            if self.run.answers.kind == "binary" and each.shape[1:] == (1,):
+                each = np.round(np.concatenate([1 - each, each], 1), 4)  # one output, two classes
             if each.ndim == 2 and each.shape[1] == len(names):
                 found["probabilities"] = [
                     dict(zip(names, row, strict=True)) for row in each.tolist()
@@ -290,6 +295,47 @@ def _nested(shape: Sequence[int], tokens: bool) -> dict[str, Any]:
     return {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": inner}
 
 
+def _of_inputs(fields: Fields) -> dict[str, Any]:
+    """The schema of several inputs, each [N, ...]: by name, or in order."""
+    each = [
+        _nested(shape, "int" in dtype)
+        for shape, dtype in zip(fields.shapes, fields.dtypes, strict=True)
+    ]
+    if fields.names:
+        named = dict(zip(fields.names, each, strict=True))
+        return {
+            "type": "object",
+            "properties": named,
+            "required": [*fields.names],
+            "additionalProperties": False,
+        }
+    return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+
+
+def _several(x: Any, fields: Fields) -> Any:
+    """Several inputs as arrays of as many samples each: a dictionary, or a tuple in order."""
+    shapes = [f"[{', '.join(('N', *map(str, shape)))}]" for shape in fields.shapes]
+    names = fields.names or tuple(f"x{place + 1}" for place in range(len(shapes)))
+    expected = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
+    given = x if isinstance(x, Mapping) else dict(zip(names, x, strict=False))
+    if set(given) != set(names) or len(x) != len(names):
+        raise InputError("x", got=f"{len(x)} inputs", expected=f"{expected}, N samples of each")
+    try:
+        arrays = {name: _array(given[name]) for name in names}
+    except InputError as error:
+        raise InputError("x", got=error.got, expected=f"{expected}, N samples of each") from None
+    sizes = {len(array) for array in arrays.values()}
+    right = all(
+        array.shape[1:] == shape
+        for array, shape in zip(arrays.values(), fields.shapes, strict=True)
+    )
+    if len(sizes) > 1 or not right or max(sizes) > MOST_ROWS:
+        got = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        expected = f"{expected}, at most {MOST_ROWS} samples of each"
+        raise InputError("x", got=got, expected=expected)
+    return arrays if fields.names else tuple(arrays.values())
+
+
 def _json(body: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
     """A body as JSON with the keys that the schema names."""
     try:
@@ -309,6 +355,7 @@ def _json(body: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, list | str | dict) or type(value) not in [kinds[k] for k in allowed]:
         raise InputError(name, got=type(value).__name__, expected=" or ".join(allowed))
     size = limits.get("maxItems", limits.get("maxLength"))
+    size = None if "prefixItems" in limits else size  # of the inputs, not of samples
     if size is not None and len(value) > size:
         raise InputError(name, got=f"{len(value)} of them", expected=f"at most {size}")
     if not len(value):
