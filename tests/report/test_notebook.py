@@ -88,6 +88,21 @@ def test_confusion_counts_every_sample():
         run.plot("nothing")
 
 
+def test_a_run_of_arrays_is_looked_at_in_the_process_that_gave_them(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype(int)
+    common = {"model": "softmax", "epochs": 2, "quiet": True, "threads": 1, "out": tmp_path / "run"}
+    run = ravine.train(data=(x, y), **common)
+    for split, name in (("test", "test"), ("validation", "val")):
+        right = run.evaluate(split)["accuracy"]
+        counts = run.confusion(split).to_numpy()
+        assert right == pytest.approx(run.result[f"{name}_accuracy"], abs=1e-6)
+        assert counts.trace() / counts.sum() == pytest.approx(right, abs=1e-6)
+    with pytest.raises(InputError, match=r"expected data = \(x, y\)"):  # no file holds them
+        ravine.Run(tmp_path / "run").confusion()
+
+
 @pytest.mark.parametrize("study", [ravine.advise, ravine.features, ravine.Run])
 def test_what_looks_at_a_run_names_what_it_was_given_instead(study):
     with pytest.raises(InputError, match="got 'Recipe'; expected a run that"):

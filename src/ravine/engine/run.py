@@ -45,6 +45,8 @@ class Run(Stored):
     Python; ``own`` are functions and classes of your own that its recipe names.
     """
 
+    given: Pipeline | None = None  # the data, where this process was given them in Python
+
     def __repr__(self) -> str:
         return f"<Run {useful_name(self.recipe)!r}, member {self.member}, in {self.directory}>"
 
@@ -275,6 +277,8 @@ class Run(Stored):
                 dtype=self._dtype,
             )
             split = "test"
+        elif self.given is not None:
+            pipeline = self.given
         elif source.source.kind == "arrays":
             raise InputError(
                 what,

@@ -404,6 +404,10 @@ def _run(
         Run(opened, member, module=copy.deepcopy(module) if shared else module)
         for member in range(members)
     ]
+    for program in (loop.program for loop in loops if not loop.program.folds):
+        for member in program.members:
+            if program.recipes[0].data.source.kind == "arrays":
+                runs[member].given = program.pipeline
     if isinstance(module, nn.Module) and not shared:
         runs[0].model  # noqa: B018  # which writes the weights into it
     return runs

@@ -179,7 +179,8 @@ function styled(run, one) {
   const alone = !several && run.members > 1 && run.members <= 8;
   const member = Number(one.label.split(" ")[1]);
   const colour = alone ? COLOURS[member % COLOURS.length] : !several && thin ? COLOURS[1] : base.colour;
-  return { ...one, colour, width: thin ? 1.1 : base.width, dash: thin ? [5, 3] : alone ? DASHES[member % DASHES.length] : base.dash, thin, name: name.filter(Boolean).join(" ") };
+  const band = several && thin ? { low: undefined, high: undefined } : {}; // bands above bands hide each other
+  return { ...one, ...band, colour, width: thin ? 1.1 : base.width, dash: thin ? [5, 3] : alone ? DASHES[member % DASHES.length] : base.dash, thin, name: name.filter(Boolean).join(" ") };
 }
 
 function chartOf(index) {
