@@ -181,9 +181,9 @@ def _printed(table: PageTable, width: int, most: int = 12) -> RichTable:
     }
     room = width - 1  # the table's left edge
     # the fields that vary go first, the last of them before the others; the results are what is asked for
-    spare = [*reversed(fields[1:]), *(c for c in reversed(columns[1:]) if c not in fields)]
+    first_out = [*reversed(fields[1:]), *(c for c in reversed(columns[1:]) if c not in fields)]
     needs = [words[c] + 2 for c in columns]
-    places = map(columns.index, spare[: max(0, len(columns) - FEWEST)])
+    places = map(columns.index, first_out[: max(0, len(columns) - FEWEST)])
     columns = [columns[i] for i in columns_that_fit(needs, places, room)]
     fits = sum(words[c] + 2 for c in columns) <= room
     spare = room - sum(words[c] + 2 for c in columns)
