@@ -15,6 +15,7 @@ import torch
 
 from ravine.data.pipeline import Pipeline
 from ravine.data.tables import numbers
+from ravine.data.tables.words import named_like_an_id
 from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
 
@@ -357,3 +358,19 @@ def test_a_target_with_marks_for_missing_values_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(["a,y", *rows]) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"target y: got '-999 in 10 rows"):
         Pipeline(Data(source={"kind": "csv", "path": str(tmp_path / "t.csv")}))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [
+        *((name, True) for name in ("id", "ID", "customer_id", "customerId", "CustomerNo", "PassengerId",
+          "order number", "Kunden-Nr", "userid", "gameid", "Unnamed: 0", "index", "no", "ISBN", "row id",
+          "Rechnungsnummer", "invoice.ref", "phone")),
+        *((name, False) for name in ("paid", "bid", "grid", "humid", "fixed acid", "amount_paid", "void",
+          "stock_index", "body mass index", "number of rooms", "rooms no", "casino", "volcano", "heat idx",
+          "keyboard", "idle", "row width", "mean phone minutes")),
+    ],
+)  # fmt: skip
+def test_names_of_quantities_are_no_identifiers(name, is_id):
+    """Met as whole amounts in a column 'paid', left out since the name ends in 'id'."""
+    assert named_like_an_id(name) is is_id

@@ -55,9 +55,9 @@ def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None)
         "constant_features": len(constant),
         "features": features,
     }
-    if constant and (described or len(inputs.shape) == 1):
-        names = _raw_names(described) if described else range(features)
-        row["constant"] = [names[i] for i in constant[:_MOST_NAMED]]
+    if described or len(inputs.shape) == 1:
+        named = _constant_columns(described, constant) if described else constant
+        row |= {"constant": named[:_MOST_NAMED]} if named else {}
     if pipeline.task == "regression":
         row["target"] = _spread(moments(Rows.of_split(split, 1), "global"))
     else:
@@ -65,9 +65,11 @@ def _part(pipeline: Pipeline, name: str, described: list[dict[str, Any]] | None)
     return row
 
 
-def _raw_names(described: list[dict[str, Any]]) -> list[str]:
-    """The column of each raw number."""
-    return [c["name"] for c, place in places_of(described) for _ in range(place.start, place.stop)]
+def _constant_columns(described: list[dict[str, Any]], constant: list[int]) -> list[Any]:
+    """The columns of a table of which every number is constant; of a text some always are."""
+    always = set(constant)
+    columns = places_of(described)
+    return [c["name"] for c, place in columns if always.issuperset(range(place.start, place.stop))]
 
 
 def _range(

@@ -15,14 +15,25 @@ FALSE = (
     "いいえ", "否", "无",
 )  # fmt: skip
 UUID = re.compile(r"\{?[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\}?")
+_KEYS = (
+    "id|ids|uid|uuid|guid|key|pk|rownum|isbn|ean|sku|serial|phone|mobile|telefon|tel|fax|iban|ssn"
+)
+_COUNTS = "nr|no|num|number|nummer|index|idx|row|ref|reference"  # which also name quantities
+_COUNTED = (
+    "kunden?|auftrags?|rechnungs?|artikel|vertrags?|personal|bestell|customer|client|account|order|"
+    "invoice|ticket|record|row|line|case|sample|patient|passenger|member|user|employee|student|"
+    "product|item|policy|contract|claim|transaction|document|serial|registration"
+)
+_NAMED = (
+    "player|game|team|match|film|movie|book|store|shop|house|listing|property|device|sensor|session|"
+    "person|respondent|subject|school|trip|ride|flight|vehicle|station|job|company|site|loan|event"
+)
 ID_NAME = re.compile(
-    r"(^|[\s_\-.])(id|ids|uid|uuid|guid|key|nr|no|num|number|nummer|index|idx|pk|row|rownum|"
-    r"reference|ref|isbn|ean|sku|serial|phone|mobile|telefon|tel|fax|iban|ssn)$|^(unnamed: ?\d+|id|index)\b|[a-z]I[dD]$|(kunden?|"
-    r"customer|account|order|invoice|ticket|record|patient|passenger|member)[\s_-]?(id|nr|no|"
-    r"number|nummer)",
+    rf"(^|[\s_\-.])({_KEYS})$|^({_COUNTS})$|^(unnamed: ?\d+|id|index)\b|"
+    rf"({_COUNTED})[\s_\-.]?(id|{_COUNTS})$|^({_NAMED})id$",
     re.IGNORECASE,
 )
-FOLDED_ID = re.compile(r"[a-z]I[dD]$")
+FOLDED_ID = re.compile(r"[a-z]I[dD]$")  # customerId; not paid
 NAMES_A_PLACE = re.compile(
     r"zip|postal|postcode|post.?code|plz|postleitzahl|code.?post|c\.?p\.?$|^cap$|cep", re.I
 )
@@ -30,7 +41,7 @@ NAMES_A_TIME = re.compile(
     r"time|date|datum|zeit|fecha|hora|heure|unix|epoch|(^|[\s_\-.])ts$|_at$|created|updated|since",
     re.IGNORECASE,
 )
-NAMES_SOMETHING = re.compile(r"(^|[\s_\-.])(id|uid)$|[a-z]I[dD]$", re.IGNORECASE)
+NAMES_SOMETHING = re.compile(r"(^|[\s_\-.])(?i:id|uid)$|[a-z]I[dD]$")
 
 
 # Cells that sum up the rows above them, and lines under a table.
