@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import ravine
 
@@ -113,3 +114,103 @@ def test_own_metrics_compare_each_output_with_its_own_target(tmp_path):
         np.testing.assert_allclose(
             run.metrics[f"val_{own}"], run.metrics[f"val_{known}"], rtol=1e-4
         )
+
+
+# --- targets of several kinds ---------------------------------------------------------------------
+
+
+class Heads(nn.Module):
+    """A class and a number from one body."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.kind, self.size = nn.Linear(6, 16), nn.Linear(16, 3), nn.Linear(16, 1)
+
+    def forward(self, x):
+        hidden = torch.relu(self.body(x))
+        return {"kind": self.kind(hidden), "size": self.size(hidden).squeeze(1)}
+
+
+KIND = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
+BOTH = {"kind": KIND, "size": Z}
+
+
+def both(output, target):
+    assert target["kind"].dtype == torch.int64
+    kinds = F.cross_entropy(output["kind"], target["kind"])
+    return kinds + F.mse_loss(output["size"], target["size"])
+
+
+def in_order(output, target):
+    return both(output, dict(zip(("kind", "size"), target, strict=True)))
+
+
+def of_columns(output, target):
+    return in_order(output, (target[:, 0].long(), target[:, 1]))
+
+
+def of_step(model, batch):
+    x, target = batch
+    return {
+        "loss": both(model(x), target),
+        "right": (model(x)["kind"].argmax(1) == target["kind"]).float().mean(),
+    }
+
+
+class Named(torch.utils.data.Dataset):
+    def __init__(self, ordered=False):
+        self.ordered = ordered
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, place):
+        found = {"kind": KIND[place], "size": Z[place]}
+        return X[place], tuple(found.values()) if self.ordered else found
+
+
+def loaded(ordered):
+    loader = torch.utils.data.DataLoader
+    return loader(Named(ordered), batch_size=16, shuffle=True)
+
+
+MIXED = {
+    "arrays by name": {"data": (X, BOTH), "loss": both},
+    "arrays in order": {"data": (X, tuple(BOTH.values())), "loss": in_order},
+    "a Dataset by name": {"data": Named(), "loss": both},
+    "a Dataset in order": {"data": Named(True), "loss": in_order},
+    "a loader by name": {"data": loaded(False), "loss": both},
+    "a loader in order": {"data": loaded(True), "loss": in_order},
+    "a step": {"data": (X, BOTH), "step": of_step},
+}
+
+
+@pytest.mark.parametrize("form", MIXED)
+def test_a_class_and_a_number_as_one_target(form, tmp_path):
+    columns = torch.stack([KIND.float(), Z], 1)
+    plain = train(tmp_path, "plain", model=Heads, data=(X, columns), loss=of_columns)
+    run = train(tmp_path, model=Heads, **MIXED[form])
+    np.testing.assert_allclose(run.losses, plain.losses, rtol=1e-5)
+    assert "val_rmse" not in run.metrics
+    if form == "a step":
+        assert "val_right" in run.metrics
+
+
+def test_a_run_with_targets_of_several_kinds_goes_on_and_is_evaluated(tmp_path):
+    given = {"model": Heads, "data": (X, BOTH), "loss": both}
+    whole = train(tmp_path, "whole", **given, epochs=4)
+    train(tmp_path, "part", **given, epochs=2)
+    (again,) = ravine.resume(
+        tmp_path / "part", after="4ep", model=Heads, data=(X, BOTH), own=[both], quiet=True
+    )
+    assert np.array_equal(again.losses, whole.losses)
+    loss = whole.evaluate(data=(X, BOTH))["loss"]
+    assert loss == pytest.approx(float(both(whole.model(X), BOTH).detach()), rel=1e-5)
+    found = ravine.diagnose(Heads(), (X, BOTH), both, torch.optim.Adam, lr=0.01)
+    assert found.verdict == "healthy", found
+
+
+def test_metrics_of_targets_of_several_kinds_are_returned_by_a_step(tmp_path):
+    with pytest.raises(ravine.InputError, match=r'return the number from the step: \{"loss"'):
+        train(tmp_path, model=Heads, data=(X, BOTH), loss=both, metrics=[own_error])

@@ -134,7 +134,10 @@ class Pipeline:
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
             raise InputError("data", got=type(arrays).__name__, expected="(x, y)")
         x = self.rows(arrays[0])
-        y = as_targets(arrays[1], task=self.task, classes=self.classes, outputs=self.outputs)
+        y, parts = arrays[1], self.preparation.facts.get("target_fields")
+        if parts is not None and several(y):
+            y = Fields.from_dict(parts).pack(y)
+        y = as_targets(y, task=self.task, classes=self.classes, outputs=self.outputs)
         if len(x) != len(y):
             raise InputError(
                 "y",

@@ -18,7 +18,7 @@ from ravine.engine.execution.device import device, theta_dtype
 from ravine.engine.execution.execution import Execution
 from ravine.engine.given_model import check_model, copied
 from ravine.engine.rows.evaluate import evaluation
-from ravine.engine.rows.own_step import SampleForm, gives_loss, model_loss
+from ravine.engine.rows.own_step import SampleForm, gives_loss, model_loss, parted
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import step_answers, validate
 from ravine.engine.weights import finetune
@@ -26,6 +26,7 @@ from ravine.engine.weights.heads import fitted_model, fitted_module, shaped, spr
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
+from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import seeded
 from ravine.recipe import Recipe
 from ravine.registering import own_parts
@@ -279,18 +280,31 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
                 fitted_module(seeded(own), recipe, pipeline.outputs), facts, always=always
             )
     finetune.load(model, recipe.start, recipe.model, pipeline.outputs)
-    loss = build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline))
+    loss = with_targets(
+        build_loss(recipe.loss, pipeline.task, counts=class_counts(recipe, pipeline)), facts
+    )
     perturbed = recipe.regularize
     made = Objective(model, loss, perturbed.hard_negatives, perturbed.adversarial)
     return with_step(made, recipe, facts)
+
+
+def with_targets(loss: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+    """The loss; one of a person's own is given targets of several kinds as the data give them."""
+    if isinstance(loss, OwnLoss) and "target_fields" in facts:
+        loss.parted = functools.partial(parted, Fields.from_dict(facts["target_fields"]))
+    return loss
 
 
 def with_step(objective: Objective, recipe: Recipe, facts: Mapping[str, Any]) -> Objective:
     """The objective with the step of the recipe, or with the loss that a model gives itself; ``facts``
     are those of the data."""
     fields = Fields.from_dict(facts["fields"]) if "fields" in facts else None
+    parts = facts.get("target_fields")
     objective.form = SampleForm(
-        fields, labelled=not facts.get("unlabelled"), one_each=bool(facts.get("one_each"))
+        fields,
+        labelled=not facts.get("unlabelled"),
+        one_each=bool(facts.get("one_each")),
+        target_fields=None if parts is None else Fields.from_dict(parts),
     )
     if recipe.step is not None:
         function = recipe.step.technique.function()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
 from ravine.engine.augmented import augmented_copy
-from ravine.engine.programs import class_counts, with_step
+from ravine.engine.programs import class_counts, with_step, with_targets
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
 from ravine.engine.rows.population import Objective
 from ravine.engine.weights import finetune
@@ -253,8 +253,9 @@ class Run(Stored):
         parts = [self.recipe.loss, self.recipe.metrics, self.recipe.step]
         require(parts, f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
         pipeline, split = self._pipeline_of("evaluate", split, data)
-        loss = build_loss(
-            self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline)
+        loss = with_targets(
+            build_loss(self.recipe.loss, pipeline.task, counts=class_counts(self.recipe, pipeline)),
+            pipeline.preparation.facts,
         )
         metrics = metric_functions(
             self.answers, pipeline.task, self.recipe.metrics, self.recipe.loss

@@ -72,7 +72,11 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         answers = Answers.of(
             objective.model, objective.loss, pipeline.task, x, pipeline.target_units
         )
-        if own_loss and not (has_answer(given) and _are_answers(output, y, pipeline)):
+        parted = own_loss and objective.loss.parted is not None
+        if parted and recipe.metrics:
+            _refuse_metrics(recipe, "targets that are one number or class each")
+        fits = has_answer(given) and _are_answers(output, y, pipeline)
+        if own_loss and (parted or not fits):
             answers = Answers("loss", "values", units=pipeline.target_units)
         metrics = metric_functions(answers, pipeline.task, recipe.metrics, recipe.loss)
         targets = pipeline.target_units(y)
@@ -105,12 +109,7 @@ def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Obj
         check_parts(recipe)
     answers = step_answers(objective, pipeline)
     if answers.kind == "loss" and recipe.metrics:
-        raise InputError(
-            "metrics",
-            got=", ".join(metric_name(part) for part in recipe.metrics),
-            expected="a model whose output fits the targets",
-            repair='return the number from the step: {"loss": loss, "NAME": number}',
-        )
+        _refuse_metrics(recipe, "a model whose output fits the targets")
     names = metric_names(pipeline.task, recipe.metrics, recipe.loss)
     known = [*measured, *(names if answers.kind != "loss" else ())]
     for each in recipes:
@@ -127,10 +126,21 @@ def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Obj
     return answers
 
 
+def _refuse_metrics(recipe: Recipe, expected: str) -> None:
+    raise InputError(
+        "metrics",
+        got=", ".join(metric_name(part) for part in recipe.metrics),
+        expected=expected,
+        repair='return the number from the step: {"loss": loss, "NAME": number}',
+    )
+
+
 def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
     """What the model's outputs mean beside a step of one's own: what they would mean under the loss of
     the task, where they are as many as the targets; else nothing."""
     nothing = Answers("loss", "values")
+    if objective.form.target_fields is not None:
+        return nothing  # targets of several kinds
     batch = pipeline.batch(0)
     try:
         with evaluation([objective]):

@@ -84,6 +84,8 @@ def _by_part(given: Any) -> dict[str, Any]:
         return {"train": given}
     if len(given) == 2 and several(given[0]) and not several(given[1]):
         return {"train": tuple(given)}
+    if len(given) == 2 and _is_array(given[0]) and several(given[1]):
+        return {"train": tuple(given)}  # targets of several kinds
     whole = [
         isinstance(item, (Dataset, DataLoader))
         or is_labelled(item)
@@ -104,6 +106,10 @@ def _by_part(given: Any) -> dict[str, Any]:
         got=f"{len(given)} objects",
         expected="(x, y), (x, y, x_val, y_val), up to three Datasets or pairs, or a dict of parts",
     )
+
+
+def _is_array(given: Any) -> bool:
+    return isinstance(given, Tensor | np.ndarray)
 
 
 def _is_batch(given: Any) -> bool:

@@ -30,12 +30,15 @@ def from_pairs(
 ) -> Source:
     """A source from raw (inputs, targets) of each part, everything checked. ``target`` and ``flat``: as in
     ``Fields``."""
-    fields = None
+    fields, target_fields = None, None
     like: Tensor | None = None  # the inputs beside which targets are read
     if several(pairs["train"][0]):
         fields = Fields.of(pairs["train"][0], target, flat=flat)
         like = _first(pairs["train"][0])
         pairs = {name: (fields.pack(x), y) for name, (x, y) in pairs.items()}
+    if several(pairs["train"][1]):
+        target_fields, task = Fields.of(pairs["train"][1]), "regression"
+        pairs = {name: (x, target_fields.pack(y)) for name, (x, y) in pairs.items()}
     xs = {name: _inputs(x, name, where) for name, (x, _) in pairs.items()}
     ys = {
         name: torch.zeros(len(xs[name])) if y is None else _targets(y)
@@ -69,6 +72,8 @@ def from_pairs(
         facts["one_each"] = True
     if fields is not None:
         facts["fields"] = fields.to_dict()
+    if target_fields is not None:
+        facts["target_fields"] = target_fields.to_dict()
     return Source(
         splits,
         found.task,

@@ -27,9 +27,8 @@ def stack(items: list[Any]) -> tuple[Tensor, Tensor]:
 def pair(batch: Any) -> tuple[Tensor, Tensor]:
     """A collated batch as (x, y)."""
     x, y = parts_of(batch, least=2)
-    if has_several(x):
-        return Fields.of(x).pack(x), value_of(y)
-    return value_of(x), value_of(y)
+    x, y = (Fields.of(each).pack(each) if has_several(each) else value_of(each) for each in (x, y))
+    return x, y
 
 
 def parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:

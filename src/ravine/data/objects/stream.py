@@ -190,7 +190,8 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
         name: part if isinstance(part, tuple) else _open(part, seed, batch)
         for name, part in parts.items()
     }
-    fields = _fields_of(opened["train"])
+    fields, target_fields = _fields_of(opened["train"]), _target_fields_of(opened["train"])
+    task = task if target_fields is None else "regression"  # numbers side by side are no classes
     for split in opened.values():
         if isinstance(split, Ordered) and fields is not None:
             split.width = fields.size
@@ -204,6 +205,8 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
     if fields is not None:
         source.vocabulary = None
         source.facts["fields"] = fields.to_dict()
+    if target_fields is not None:
+        source.facts["target_fields"] = target_fields.to_dict()
     return source
 
 
@@ -378,6 +381,22 @@ def _fields_of(part: Any) -> Fields | None:
         return None
     target = inputs_and_target(named)[1] if isinstance(named, Mapping) else "y"
     return Fields.of(x, target, flat=isinstance(named, tuple | list) and len(named) > 2)
+
+
+def _target_fields_of(part: Any) -> Fields | None:
+    """The fields of a part's targets, where these are several by name or in order."""
+    with seeded(key("fields")):
+        if isinstance(part, Items) and part.collate is None:
+            y = parts_of(part.dataset[0])[1]
+            y = stacked_inputs([y]) if has_several(y) else None
+        elif isinstance(part, Items):
+            items = [part.dataset[place] for place in (0, *part.longest)]
+            y = parts_of(part.collate(items), least=2)[1]
+        elif isinstance(part, Ordered):
+            y = parts_of(next(iter(part.loader)), least=2)[1]
+        else:
+            return None
+    return Fields.of(y) if has_several(y) else None
 
 
 @contextmanager

@@ -35,13 +35,22 @@ class SampleForm:
     fields: Fields | None = None
     labelled: bool = True
     one_each: bool = False  # targets are numbers [B], which the rest of Ravine holds as [B, 1]
+    target_fields: Fields | None = None  # of targets of several kinds
 
-    def target(self, y: Tensor) -> Tensor:
+    def target(self, y: Tensor) -> Any:
         """Targets as the data give them."""
+        if self.target_fields is not None:
+            return parted(self.target_fields, y)
         return y[:, 0] if self.one_each and y.dim() == 2 else y
 
 
 LABELLED = SampleForm()
+
+
+def parted(fields: Fields, rows: Tensor) -> Any:
+    """Rows of numbers as the parts that they were: by name, or in order."""
+    ordered, named = fields.unpack(rows)
+    return named or ordered
 
 
 class StepBatch(tuple[Any, ...]):
@@ -68,7 +77,7 @@ class StepBatch(tuple[Any, ...]):
 
     @property
     def size(self) -> int:
-        return len(self.y)
+        return len(self.index)
 
     def keys(self) -> Any:
         return self.named.keys()
@@ -84,7 +93,7 @@ class NamedBatch(dict[str, Any]):
     def __init__(self, batch: Batch, form: SampleForm):
         super().__init__(_by_name(batch, form))
         self.x, self.y = batch.x, form.target(batch.y)
-        self.index, self.size = batch.index, len(batch.y)
+        self.index, self.size = batch.index, len(batch.index)
 
 
 def in_form(batch: Batch, form: SampleForm) -> StepBatch | NamedBatch:

@@ -67,8 +67,13 @@ class OwnLoss(SampleLoss):
         self.one_number = False  # whether the function gave one number for all samples
         self.takes_all: bool | None = None  # of several outputs, once it is known
         self.takes_vector: bool | None = None  # numbers as [B], once it is known
+        # how rows of targets fall into those that the data give, where these are of several kinds
+        self.parted: Callable[[Tensor], Any] | None = None
 
     def forward(self, output: Any, target: Tensor) -> Tensor:
+        if self.parted is not None:
+            self.takes_all = True
+            return self._losses(output, target)
         if self.takes_vector is None:
             self.takes_vector = not _is_torch(self.own) and wants_vector(
                 self._tried, output, target
@@ -90,6 +95,8 @@ class OwnLoss(SampleLoss):
 
     def _called(self, output: Any, target: Tensor) -> Any:
         fields = {name: getattr(self, f"field_{name}") for name in self._members}
+        if self.parted is not None:
+            return self.own(output, self.parted(target), **fields)
         if isinstance(output, Tensor):
             typed = self._typed(target, output)
             return self.own(output, typed if self.takes_vector else _alike(typed, output), **fields)
