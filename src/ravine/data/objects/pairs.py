@@ -66,14 +66,10 @@ def from_pairs(
     padded = any(x.is_floating_point() and bool(torch.isnan(x).any()) for x in xs.values())
     splits = {name: Arrays(x, found.parts[name].to(x.device)) for name, x in xs.items()}
     facts: dict[str, Any] = {"padded": True} if padded else {}
-    if pairs["train"][1] is None:
-        facts["unlabelled"] = True
-    if found.one_each:
-        facts["one_each"] = True
-    if fields is not None:
-        facts["fields"] = fields.to_dict()
-    if target_fields is not None:
-        facts["target_fields"] = target_fields.to_dict()
+    facts |= {"unlabelled": True} if pairs["train"][1] is None else {}
+    facts |= {"one_each": True} if found.one_each else {}
+    parted = {"fields": fields, "target_fields": target_fields}
+    facts |= {name: each.to_dict() for name, each in parted.items() if each is not None}
     return Source(
         splits,
         found.task,
