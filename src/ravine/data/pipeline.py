@@ -16,7 +16,7 @@ from ravine.data.augmentation.draw import Draw, Samples, of_inputs
 from ravine.data.digest import digest
 from ravine.data.download.cache import data_root
 from ravine.data.objects.arrays import from_python
-from ravine.data.objects.fields import Fields, several
+from ravine.data.objects.fields import packed, several
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order, Place, each_by_itself
@@ -134,9 +134,7 @@ class Pipeline:
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
             raise InputError("data", got=type(arrays).__name__, expected="(x, y)")
         x = self.rows(arrays[0])
-        y, parts = arrays[1], self.preparation.facts.get("target_fields")
-        if parts is not None and several(y):
-            y = Fields.from_dict(parts).pack(y)
+        y = packed(arrays[1], self.preparation.facts, "target_fields")
         y = as_targets(y, task=self.task, classes=self.classes, outputs=self.outputs)
         if len(x) != len(y):
             raise InputError(
@@ -155,9 +153,8 @@ class Pipeline:
         """Raw inputs as rows, as preprocessing takes them."""
         if isinstance(x, str):
             return reading.prompt(x, self.task, self.vocabulary, self.classes)
-        fields = self.preparation.facts.get("fields")
-        if fields is not None and several(x):
-            return Fields.from_dict(fields).pack(x)
+        if "fields" in self.preparation.facts and several(x):
+            return packed(x, self.preparation.facts, "fields")
         may_miss = "columns" in self.preparation.facts
         return reading.as_rows(x, self.raw_shape, self.preparation.tokens, may_miss=may_miss)
 

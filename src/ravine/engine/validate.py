@@ -69,15 +69,7 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
             return objective.loss(objective.judged(given), target)
 
         _compare(f"loss.{recipe.loss.kind}", loss, output, y, pipeline.task)
-        answers = Answers.of(
-            objective.model, objective.loss, pipeline.task, x, pipeline.target_units
-        )
-        parted = own_loss and objective.loss.parted is not None
-        if parted and recipe.metrics:
-            _refuse_metrics(recipe, "targets that are one number or class each")
-        fits = has_answer(given) and _are_answers(output, y, pipeline)
-        if own_loss and (parted or not fits):
-            answers = Answers("loss", "values", units=pipeline.target_units)
+        answers = _answers_of(recipe, pipeline, objective, x, y, given, output)
         metrics = metric_functions(answers, pipeline.task, recipe.metrics, recipe.loss)
         targets = pipeline.target_units(y)
         measured = ["loss"]
@@ -98,6 +90,25 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         _check_monitor(each, pipeline, measured)
     _check_smallest_batch(objective, pipeline)
     return answers
+
+
+def _answers_of(
+    recipe: Recipe,
+    pipeline: Pipeline,
+    objective: Objective,
+    x: Tensor,
+    y: Tensor,
+    given: Any,
+    output: Tensor,
+) -> Answers:
+    """What the outputs mean; under a loss of one's own perhaps nothing that is known."""
+    parted = objective.form.target_fields is not None
+    if parted and recipe.metrics:
+        _refuse_metrics(recipe, "targets that are one number or class each")
+    fits = not parted and has_answer(given) and _are_answers(output, y, pipeline)
+    if isinstance(objective.loss, OwnLoss) and not fits:
+        return Answers("loss", "values", units=pipeline.target_units)
+    return Answers.of(objective.model, objective.loss, pipeline.task, x, pipeline.target_units)
 
 
 def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Objective) -> Answers:

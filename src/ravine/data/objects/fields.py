@@ -107,6 +107,13 @@ class Fields:
         return sum(torch.Size(shape).numel() for shape in self.shapes)
 
 
+def packed(value: Any, facts: Mapping[str, Any], name: str) -> Any:
+    """Inputs or targets, several as rows of numbers: ``name``, "fields" or "target_fields", says how in the
+    facts of the data."""
+    parts = facts.get(name)
+    return Fields.from_dict(parts).pack(value) if parts is not None and several(value) else value
+
+
 def several(inputs: Any) -> bool:
     """Whether inputs are several: a dictionary, or a tuple of arrays of as many samples each."""
     if isinstance(inputs, Mapping):
