@@ -22,6 +22,7 @@ import ravine
 from ravine.data import room
 from ravine.engine.loop.loop import Interrupted
 from ravine.engine.programs import programs_of
+from ravine.engine.ranks import buckets, divide
 from ravine.errors import RavineError
 from ravine.report import run_page
 from ravine.rundir import RunDir
@@ -127,7 +128,8 @@ STOPPING = {
 def train(case: dict, directory: Path) -> None:
     """A case: ``recipe``, the fields; ``edits``, of each member; ``own``, what is given in Python;
     ``asked`` of the run while it trains, which is resumed where it was stopped so; ``stopping``, the
-    hook that ends it; ``streamed``: nothing fits into memory; ``by_torch``: see there; ``timed``: each
+    hook that ends it; ``streamed``: nothing fits into memory; ``by_torch``: see there;
+    ``overlapped``: gradients are added up within the backward pass; ``timed``: each
     rank has a recipe of its own, as of a plan by minutes."""
     recipe, own = ravine.Recipe(**case["recipe"]), dict(OWN.get(case.get("own", ""), {}))
     own.update(own.pop("made", dict)())
@@ -143,6 +145,9 @@ def train(case: dict, directory: Path) -> None:
         patch.setattr(
             run_page, "write_report", lambda rundir: None
         )  # it takes longer than training
+        if case.get("overlapped"):
+            patch.setattr(divide, "OVERLAPPED", 0)
+            patch.setattr(buckets, "BUCKET", 256)
         if case.get("streamed"):
             patch.setattr(room, "MOST_BYTES", 0)
         if own:

@@ -121,6 +121,16 @@ CASES |= {
     for name in ("network", "step", "torch", "unseeded")
 }
 ASKED = {"1": [["set", "optimizer.lr", 0.5]], "2": [["stop"]], "3": [["snapshot"]]}
+CASES |= {
+    f"overlapped-{name}": {"overlapped": True, "recipe": complete(TECHNIQUES[name])}
+    for name in ("convolution", "bfloat16", "sequences")
+}
+CASES["overlapped-later"] = {  # one sum of three parts of a batch
+    "overlapped": True,
+    "recipe": complete(
+        {**TECHNIQUES["convolution"], "optimizer": {"kind": "adam", "accumulate": 3}}
+    ),
+}
 CASES["timed"] = {"timed": True, "recipe": complete({"ranks": {"timeout": 20}})}
 CASES["asked"] = {"asked": ASKED, "recipe": complete({"stop": {"after": "4ep"}})}
 LONG = {"stop": {"after": "4ep"}}
@@ -260,6 +270,8 @@ def test_two_ranks_train_as_one_process(name, both, tmp_path):
     why = RunDir.open(both / "pair" / name).facts["programs"][0]["execution"]["why"]
     divided = any("its parameters are divided among ranks" in reason for reason in why)
     assert divided == name.startswith("sharded")
+    overlapped = any("within the backward pass" in reason for reason in why)
+    assert overlapped == name.startswith("overlapped")
 
 
 def test_members_on_two_ranks_are_those_of_one_process_of_that_width(both, tmp_path):

@@ -10,6 +10,7 @@ from ravine.data.pipeline import Batch
 from ravine.engine.execution import pilot
 from ravine.engine.execution.execution import Execution
 from ravine.engine.programs import Program
+from ravine.engine.ranks.buckets import Buckets
 from ravine.engine.ranks.ranks import Joined, Ranks
 from ravine.engine.rows.own_step import is_in_parts
 from ravine.engine.rows.ways import OneByOne, Stepped
@@ -19,6 +20,9 @@ from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.normalization import BatchNorm
 
+# Bytes of a gradient from which it is added up within the backward pass: one of 5 MB took 0.76 of the
+# time so, one of 0.3 MB the same (bench/ranks.py, two CPU processes). Not measured on any GPU.
+OVERLAPPED = 2 << 20
 FEW = 8  # samples a rank on which dividing is tried
 
 
@@ -47,6 +51,11 @@ def divided(program: Program, ranks: Ranks) -> Program:
     pilot.replay(population, execution)
     if own and wanted:
         _try(program, ranks)
+    plain = execution.kind is OneByOne and len(population) == 1 and not ranks.shards
+    if plain and population.grad.nbytes >= OVERLAPPED:
+        population.buckets = Buckets(population, ranks.begin_sum)
+        why = [*execution.why, "its gradient is added up within the backward pass"]
+        execution = replace(execution, why=why)
     pipeline = program.pipeline
     if program.folds is None and not ranks.any(not pipeline.reads_parts):
         pipeline = pipeline.in_parts(ranks.part_of)

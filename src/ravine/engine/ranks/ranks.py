@@ -108,8 +108,9 @@ class Ranks:
         # members with samples of their own share a step's sizes
         return total(batch.y if batch.index.dim() == 1 else batch.y[0])
 
-    def add(self, grad: Tensor, losses: Tensor) -> None:
-        """Add up what the ranks have found for their parts, in place: grad [P, D] and losses [P]."""
+    def add(self, grad: Tensor, losses: Tensor, *, summed: bool = False) -> None:
+        """Add up what the ranks have found for their parts, in place: losses [P], and grad [P, D] unless
+        it is ``summed`` already."""
 
     def add_recorded(self, objectives: Sequence[Any], before: Sequence[Mapping[str, Any]]) -> None:
         """Add up what steps of a person's own have recorded since ``before``."""
@@ -372,16 +373,24 @@ class Joined(Ranks):
         self._sum(squares := norms.double().square())
         return squares.sqrt().to(norms.dtype)
 
-    def add(self, grad: Tensor, losses: Tensor) -> None:
+    def add(self, grad: Tensor, losses: Tensor, *, summed: bool = False) -> None:
         self._sum(losses)
-        if self.shards:  # the backward pass has added gradients up
-            return
-        if self.rounded is None:
-            self._sum(grad)
-            return
-        low = grad.to(self.rounded)
-        self._sum(low)
-        grad.copy_(low)
+        if not (summed or self.shards):  # the backward pass has added gradients up
+            self.begin_sum(grad)()
+
+    def begin_sum(self, grad: Tensor) -> Callable[[], None]:
+        """Begin to add up gradients in place, and what waits for the end."""
+        sent = grad if self.rounded is None else grad.to(self.rounded)
+        with self._answered():
+            work = dist.all_reduce(sent, group=self.group, async_op=True)
+
+        def end() -> None:
+            with self._answered():
+                work.wait()
+            if sent is not grad:
+                grad.copy_(sent)
+
+        return end
 
     def add_recorded(self, objectives: Sequence[Any], before: Sequence[Mapping[str, Any]]) -> None:
         for objective, past in zip(objectives, before, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -279,6 +280,8 @@ class Stepper:
     def _gradients(self, micro: Sequence[Batch], step: int, seed: Tensor | None = None) -> Tensor:
         """The gradient of the mean loss over the samples of all micro-batches; the losses [P]."""
         population, found = self.population, []
+        # parts of a batch are one sum, after the last of them
+        buckets = population.buckets if len(micro) == 1 else None
         for j, (batch, share) in enumerate(zip(micro, self._shares(micro), strict=True)):
             micro_step = step * self.accumulate + j
             population.seed_step(micro_step if seed is None else seed)
@@ -286,7 +289,8 @@ class Stepper:
             # factor 0 means: fill grad anew. So a later micro-batch of share 0, whose gradient is zero,
             # is added with factor 1
             factor = 0.0 if j == 0 else share or 1.0
-            losses = self._gradient(batch, weight, micro_step, factor)
+            with nullcontext() if buckets is None else buckets.overlapped():
+                losses = self._gradient(batch, weight, micro_step, factor)
             # the usual step: no operation more than it needs
             if len(micro) == 1 and self.ranks.size == 1:
                 return losses
@@ -296,7 +300,7 @@ class Stepper:
         if len(micro) > 1:
             population.grad.div_(len(micro))
         losses = torch.stack(found).sum(0) / len(micro)
-        self.ranks.add(population.grad, losses)
+        self.ranks.add(population.grad, losses, summed=buckets is not None)
         return losses
 
     def _weights_of(self, batch: Batch) -> Tensor | None:

@@ -7,6 +7,7 @@ run by calling its module, and an update of theta needs no copying back.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ class ParameterMatrix:
         self.layout: Layout = self._layout()
         # steps the optimiser of one part of a row's model, while a run is trained
         self.step_part: Callable[..., None] | None = None
+        # adds up the gradient between ranks within a backward pass: ``ranks.buckets``
+        self.buckets: Any = None
         self.global_seeds: list[int] | None = None  # of members whose modules draw globally
         self.apart = False  # each row has samples of its own: x [P, B, ...], y [P, B, ...]
         self._random = [

@@ -84,7 +84,8 @@ class OneByOne(Way):
         with self._lowered(i):
             loss = self._training_loss(rows.objectives[i], x, y, weight)
             found = rows.slopes(i, loss)
-        store(rows.gradients_of[i], found, accumulate)
+        if rows.buckets is None or not rows.buckets.active:  # else they are there already
+            store(rows.gradients_of[i], found, accumulate)
         return loss.detach()
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
