@@ -4,6 +4,7 @@ cases with a known answer."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -403,6 +404,8 @@ def test_the_flow_chart_of_bias_and_variance(errors, said):
         (0.15, 0.16, 0.01, ["high bias"]),
         (0.01, 0.11, 0.01, ["high variance"]),
         (0.305, 0.31, 0.30, []),
+        (0.0, 0.05, 0.045, []),  # training samples known by heart; people have this error too
+        (0.0, 0.11, 0.045, ["high variance"]),
     ],
 )
 def test_bias_and_variance_are_both_named_where_both_are_large(train, dev, human, named):
@@ -439,17 +442,19 @@ def test_bias_has_three_cures(errors, do):
     assert next_steps(errors, noise=0.01)[0]["do"].startswith(do)
 
 
-def test_the_parts_add_up_to_the_test_error():
+@pytest.mark.parametrize("optimal", [0.01, 0.04, 0.06])  # 0.04: between what was reached
+def test_the_parts_add_up_to_the_test_error(optimal):
     errors = Errors(
         "error",
         train=0.05,
         validation=0.12,
         test=0.13,
         train_dev=0.09,
-        optimal=0.01,
+        optimal=optimal,
         reachable=0.03,
     )
     parts = parts_of(errors)
+    assert min(row["size"] for row in parts) >= 0
     assert [row["part"] for row in parts] == [
         "irreducible",
         "approximation",
@@ -459,6 +464,8 @@ def test_the_parts_add_up_to_the_test_error():
         "choice on validation data",
     ]
     assert sum(row["size"] for row in parts) == pytest.approx(0.13)
+    together = [row["size"] for row in parts_of(replace(errors, reachable=None))]
+    assert sum(together) == pytest.approx(0.13)
 
 
 def test_advice_reads_a_run(tmp_path):

@@ -48,6 +48,30 @@ class Errors:
         None  # how much the training loss still fell in the last fifth of the run, as a part of it
     )
 
+    @property
+    def level(self) -> float:
+        """The irreducible error, 0 where it is not known."""
+        return self.optimal or 0.0
+
+    @property
+    def held_out(self) -> float:
+        """The error on held-out data that are drawn like the training data."""
+        return self.validation if self.train_dev is None else self.train_dev
+
+    @property
+    def bias(self) -> float:
+        """Training error over the level."""
+        return self.train - self.level
+
+    @property
+    def variance(self) -> float:
+        """Held-out error over training error; over the level where the training error lies below it.
+
+        A network that knows its training samples by heart has errors there that no network has on
+        new samples: what lies below the level is no part of what more data can take away.
+        """
+        return self.held_out - max(self.train, self.level)
+
 
 @study
 def advise(
@@ -187,8 +211,8 @@ def _falling(run: Run) -> float | None:
 
 def parts_of(errors: Errors) -> list[dict[str, Any]]:
     """Error decomposition, with the evidence for each term."""
-    low = errors.optimal or 0.0
-    best = errors.train if errors.reachable is None else errors.reachable
+    low, known = errors.level, errors.train if errors.reachable is None else errors.reachable
+    best, train = max(known, low), max(errors.train, low)
     unknown = "not known: give --human or --target"
     evidence = unknown if errors.optimal is None else "the level given"
     rows = [_part("irreducible", errors.optimal, evidence)]
@@ -196,14 +220,14 @@ def parts_of(errors: Errors) -> list[dict[str, Any]]:
         rows.append(
             _part(
                 "approximation",
-                max(0.0, best - low),
-                f"best training error of this model {best:.4g} over the level",
+                best - low,
+                f"best training error of this model {known:.4g} over the level",
             )
         )
         rows.append(
             _part(
                 "optimisation",
-                errors.train - best,
+                train - best,
                 f"training error {errors.train:.4g} over the best of this model",
             )
         )
@@ -211,16 +235,16 @@ def parts_of(errors: Errors) -> list[dict[str, Any]]:
         rows.append(
             _part(
                 "approximation + optimisation",
-                max(0.0, errors.train - low),
+                train - low,
                 f"training error {errors.train:.4g} over the level",
             )
         )
-    middle = errors.validation if errors.train_dev is None else errors.train_dev
+    over = "training error" if errors.train >= low else "the level, which training error is below"
     rows.append(
         _part(
             "estimation",
-            middle - errors.train,
-            f"error {middle:.4g} on held-out data over training error",
+            errors.variance,
+            f"error {errors.held_out:.4g} on held-out data over {over}",
         )
     )
     if errors.train_dev is not None:
@@ -258,10 +282,7 @@ def next_steps(
     What the doctor has found comes first, and is what to do against bias or variance where it is
     their cause.
     """
-    low = errors.optimal if errors.optimal is not None else 0.0
-    bias = errors.train - low
-    middle = errors.validation if errors.train_dev is None else errors.train_dev
-    variance = middle - errors.train
+    bias, variance = errors.bias, errors.variance
     mismatch = errors.validation - errors.train_dev if errors.train_dev is not None else 0.0
     chosen = errors.test - errors.validation if errors.test is not None else 0.0
     total = max(bias, 0.0) + max(variance, 0.0)
@@ -275,7 +296,7 @@ def next_steps(
     if variance > noise:
         steps.append(
             {
-                "problem": f"high variance: the error on held-out data is {_size(errors, variance)} higher than on training data",
+                "problem": f"high variance: the error on held-out data is {_size(errors, variance)} {_over(errors)}",
                 "share": _share(variance, total),
                 "do": "more data or augmentation; weight decay, dropout, early stopping; an ensemble; a smaller network last",
             }
@@ -316,6 +337,11 @@ def _share(gap: float, total: float) -> str:
     return f"{100 * gap / total:.0f} %"
 
 
+def _over(errors: Errors) -> str:
+    """What variance is counted from, in words."""
+    return "higher than on training data" if errors.bias >= 0 else "above what is possible"
+
+
 def _size(errors: Errors, gap: float) -> str:
     return f"{100 * gap:.1f} points" if errors.unit == "error" else f"{gap:.4g}"
 
@@ -324,9 +350,7 @@ def _against_bias(errors: Errors, codes: Sequence[str] = ()) -> str:
     causes = [code for code in codes if declaration(code).kinds & HOLD_BACK]
     if causes:
         return f"first what holds training back: {', '.join(causes)}"
-    if errors.reachable is not None and errors.train - errors.reachable > 0.5 * (
-        errors.train - (errors.optimal or 0.0)
-    ):
+    if errors.reachable is not None and errors.train - errors.reachable > 0.5 * (errors.bias):
         return "optimise better: this model reached less in another run; tune the rate (ravine lr), another optimiser, longer"
     if errors.falling is not None and errors.falling > 0.05:
         return f"train longer: the training loss still fell by {100 * errors.falling:.0f} % in the last fifth of the run"
@@ -402,16 +426,14 @@ def _conclude(
     mistakes: dict[str, Any],
     diagnosis: dict[str, Any],
 ) -> Conclusion:
-    low = errors.optimal or 0.0
-    middle = errors.validation if errors.train_dev is None else errors.train_dev
     parts = parts_of(errors)
     steps = next_steps(errors, noise.size, diagnosis["findings"], noise.words)
     summary = {
         "errors": vars(errors),
         "parts": parts,
         "next": steps,
-        "bias": errors.train - low,
-        "variance": middle - errors.train,
+        "bias": errors.bias,
+        "variance": errors.variance,
         "noise": noise.size,
         "noise_of": {**vars(noise), "words": noise.words},
         "diagnosis": diagnosis,
