@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from ravine.gallery.drawing import COLOURS, FAINT, band, log_axis, panels
+from ravine.gallery.drawing import COLOURS, DASHES, FAINT, band, log_axis, panels
 from ravine.optim.descent import path
 
 SAMPLES, SIZES = 512, (1, 4, 16, 64, 256)
@@ -71,10 +71,10 @@ def draw(item):
             label=label,
         )
         seen = np.arange(len(points)) * batch
-        course.plot(seen, loss(points), color=COLOURS[i], label=label)
+        course.plot(seen, loss(points), color=COLOURS[i], ls=DASHES[i], label=label)
     plane.plot(*TRUE, "*", color=COLOURS[3], ms=10)
     plane.set(xlabel="weight 1", ylabel="weight 2", title="paths on the loss")
-    course.legend(loc="upper right")
+    course.legend(loc="center right")
     course.set(
         xlabel="samples seen", ylabel="loss", title="progress for the work", xlim=(0, 2 * SAMPLES)
     )

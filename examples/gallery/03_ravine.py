@@ -95,6 +95,7 @@ def draw(item):
         xlabel="step",
         ylabel="step length / (lr x gradient)",
         title="a constant gradient; dots: 1/(1 - m)",
+        ylim=(0, 21),
     )
-    velocity.legend(loc="upper left", bbox_to_anchor=(0.35, 0.92))
+    velocity.legend(loc="lower right", bbox_to_anchor=(1, 0.12))
     return figure

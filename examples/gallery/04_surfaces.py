@@ -1,7 +1,8 @@
-"""Optimisers on Beale's function, a saddle, a valley, and a slope that leads away.
+"""Optimisers on Beale's function, a saddle, a valley, a plateau, and a slope that leads away.
 
 Claim: On a saddle the adaptive optimisers, which divide by the size of the gradient, leave first and plain descent
-last; where the slope leads away from the global minimum, every optimiser follows it.
+last, and on a plateau they alone get away; RMSProp forgets a steep wall and goes on in the bowl below, where Adagrad,
+which adds up all gradients, has all but stopped; where the slope leads away from the global minimum, every optimiser follows it.
 
 To see it fail: set ``ALONG_RIDGE = 1.0``: off the ridge the gradient is not small, and plain descent leaves at once.
 """
@@ -9,7 +10,7 @@ To see it fail: set ``ALONG_RIDGE = 1.0``: off the ridge the gradient is not sma
 import numpy as np
 import torch
 
-from ravine.gallery.drawing import COLOURS, DASHES, FAINT, panels
+from ravine.gallery.drawing import COLOURS, DASHES, FAINT, log_axis, panels
 from ravine.optim.descent import path
 
 ALONG_RIDGE = 1e-4  # how far from the saddle's ridge the descent begins
@@ -36,6 +37,19 @@ def saddle(w):
 
 def valley(w):
     return w[..., 0] ** 2 / 100 + 4 * w[..., 1] ** 2
+
+
+def plateau(w):
+    """Flat at a distance: the gradient is under 1e-4 where the descents begin."""
+    return 1 - torch.exp(-(w**2).sum(-1) / 2)
+
+
+def wall(w):
+    """A wall, and a bowl below it: the gradient falls from hundreds to nothing."""
+    return (w**4).sum(-1) / 4
+
+
+SURFACES = {"Beale": beale, "saddle": saddle, "valley": valley, "plateau": plateau}
 
 
 def leads_away(w):
@@ -76,6 +90,25 @@ def draw(item):
     for name in ("adagrad", "rmsprop", "adam"):
         item.claim(f"steps to leave the saddle, {name} / sgd", left[name] / left["sgd"], below=0.8)
     item.claim("steps to leave the saddle, momentum / sgd", left["momentum"] / left["sgd"], below=1)
+    flat = [(float(4 * np.cos(a)), float(4 * np.sin(a))) for a in random.uniform(0, 6.28, count)]
+    over = {
+        name: [
+            descend(plateau, s, 300, 1.0 if name == "adadelta" else 0.05, **fields) for s in flat
+        ]
+        for name, fields in ARMS.items()
+    }
+    below = {name: [float(plateau(p[-1])) for p in group] for name, group in over.items()}
+    for name in ("adagrad", "rmsprop", "adam"):
+        item.claim(f"height after 300 steps on a plateau of 1, {name}", below[name], below=0.5)
+    item.claim("the same, sgd", below["sgd"], above=0.9)
+    down = {
+        name: np.array(
+            [_height(wall, s, 200, 0.05, **ARMS[name]) for s in 6 + 4 * random.random(count)]
+        )
+        for name in ("adagrad", "rmsprop")
+    }
+    text = "log10 of the height after 200 steps below a wall, RMSProp / Adagrad"
+    item.claim(text, np.log10(down["rmsprop"] / down["adagrad"]), below=-1)
     ends = [
         descend(leads_away, (1.0, 0.0), 300, 0.03, **fields)[-1, 0]
         for n, fields in ARMS.items()
@@ -87,45 +120,68 @@ def draw(item):
         below=0.01,
     )
 
-    figure, axes = panels(2, 2, 4.3, 3.2)
+    figure, axes = panels(2, 3, 3.6, 3.1)
     boxes = {
         "Beale": (-0.5, 4, -1.5, 2),
         "saddle": (-1.2, 1.2, -1.5, 1.5),
         "valley": (-9, 2, -2, 2),
+        "plateau": (-1, 4.5, -1, 3.5),
     }
-    for box, (name, surface) in zip(
-        axes, {"Beale": beale, "saddle": saddle, "valley": valley}.items(), strict=False
-    ):
-        x0, x1, y0, y1 = boxes[name]
-        grid = np.stack(np.meshgrid(np.linspace(x0, x1, 90), np.linspace(y0, y1, 90)), -1)
-        z = surface(torch.tensor(grid)).numpy()
-        levels = np.geomspace(0.02, 100, 12) if name != "saddle" else np.linspace(-2, 2, 11)
-        box.contour(grid[..., 0], grid[..., 1], z, levels=levels, colors=FAINT, linewidths=0.4)
-        box.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="x", ylabel="y")
-    shown = {}
-    for i, (name, fields) in enumerate(ARMS.items()):
-        line = {"color": COLOURS[i], "ls": DASHES[i], "label": name, "lw": 1.3}
-        along = best(valley, (-8.0, 1.5), 60, fields)[0]
-        for box, points in zip(axes, (found[name][0], paths[name][0], along), strict=False):
-            box.plot(*points.T, **line)
-        shown[name] = (line, paths[name][0])
-    axes[0].set_title("Beale's function: 120 steps at the best rate")
-    axes[1].set_title(f"a saddle, {ALONG_RIDGE:g} off the ridge, all at lr 0.05")
-    axes[2].set_title("a long valley: 60 steps at the best rate")
+    titles = {
+        "Beale": "Beale's function, best rates",
+        "saddle": f"a saddle, {ALONG_RIDGE:g} off the ridge, lr 0.05",
+        "valley": "a long valley, best rates",
+        "plateau": "a plateau, lr 0.05",
+    }
+    shown = []  # of each surface: its name, and {optimiser: (line, points)}
+    lines = {
+        name: {"color": COLOURS[i], "ls": DASHES[i], "label": name, "lw": 1.3}
+        for i, name in enumerate(ARMS)
+    }
+    paths_of = {
+        "Beale": {name: found[name][0] for name in ARMS},
+        "saddle": {name: group[0] for name, group in paths.items()},
+        "valley": {n: best(valley, (-8.0, 1.5), 120, fields)[0] for n, fields in ARMS.items()},
+        "plateau": {
+            n: descend(plateau, (3.5, 2.0), 200, 1.0 if n == "adadelta" else 0.05, **fields)
+            for n, fields in ARMS.items()
+        },
+    }
+    for box, (name, surface) in zip(axes, SURFACES.items(), strict=False):
+        _contours(box, surface, boxes[name])
+        for arm, points in paths_of[name].items():
+            box.plot(*points.T, **lines[arm])
+        box.set_title(titles[name])
+        shown.append((titles[name], surface, boxes[name], paths_of[name]))
     x = torch.linspace(-4, 4, 200, dtype=torch.float64)
-    axes[3].plot(x, leads_away(x[:, None]), color=FAINT)
+    axes[4].plot(x, leads_away(x[:, None]), color=FAINT)
     for i, end in enumerate(ends):
         name = [n for n in ARMS if n != "adadelta"][i]
         place = torch.tensor([[min(float(end), 4.0)]], dtype=torch.float64)
-        axes[3].plot(place[0], leads_away(place), "o", color=COLOURS[list(ARMS).index(name)], ms=5)
-    axes[3].plot(
+        axes[4].plot(place[0], leads_away(place), "o", color=COLOURS[list(ARMS).index(name)], ms=5)
+    axes[4].plot(
         [1.0], leads_away(torch.tensor([[1.0]])), "*", ms=9, color=COLOURS[6], label="start"
     )
-    axes[3].set(xlabel="x", ylabel="f", title="a slope that leads away; dots: ends", xlim=(-4, 4.3))
-    axes[3].legend(loc="upper right")
+    axes[4].set(xlabel="x", ylabel="f", title="a slope that leads away; dots: ends", xlim=(-4, 4.3))
+    axes[4].legend(loc="upper right")
+    for i, kind in enumerate(down):
+        points = path(kind, lambda w: w**3, [8.0], 200, lr=0.05, **_fields(kind))
+        axes[5].plot(wall(points), color=COLOURS[(3, 5)[i]], ls=DASHES[(3, 1)[i]], label=kind)
+    log_axis(axes[5], "y")
+    axes[5].set(xlabel="step", ylabel="height", title="down a wall into a bowl, lr 0.05")
+    axes[5].legend()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=7)
-    item.animate(*_animation(shown))
+    item.animate(*_animation(shown, lines))
     return figure
+
+
+def _fields(kind):
+    return {k: v for k, v in ARMS[kind].items() if k != "kind"}
+
+
+def _height(surface, start, steps, lr, **fields):
+    points = descend(surface, (float(start),), steps, lr, **fields)
+    return max(float(surface(points[-1])), 1e-12)
 
 
 def _leaves(points):
@@ -134,25 +190,29 @@ def _leaves(points):
     return int(off[0]) if len(off) else len(points)
 
 
-def _animation(shown, frames=50):
-    """The race on the saddle: a figure, and a function that draws one frame of it."""
-    figure, (axes,) = panels(1, 1, 4.6, 3.6)
-    grid = np.stack(np.meshgrid(np.linspace(-1.2, 1.2, 60), np.linspace(-1.5, 1.5, 60)), -1)
-    axes.contour(
-        grid[..., 0],
-        grid[..., 1],
-        saddle(torch.tensor(grid)).numpy(),
-        12,
-        colors=FAINT,
-        linewidths=0.4,
-    )
-    lines = {name: axes.plot([], [], **line)[0] for name, (line, _) in shown.items()}
-    axes.set(xlabel="x", ylabel="y", xlim=(-1.2, 1.2), ylim=(-1.5, 1.5))
-    axes.legend(loc="upper left", ncols=2)
+def _contours(box, surface, place):
+    x0, x1, y0, y1 = place
+    grid = np.stack(np.meshgrid(np.linspace(x0, x1, 90), np.linspace(y0, y1, 90)), -1)
+    z = surface(torch.tensor(grid)).numpy()
+    low, high = z.min(), z.max()
+    levels = np.linspace(low, high, 12) if high < 3 else np.geomspace(0.02, 100, 12)
+    box.contour(grid[..., 0], grid[..., 1], z, levels=levels, colors=FAINT, linewidths=0.4)
+    box.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="x", ylabel="y")
+
+
+def _animation(shown, lines, frames=30):
+    """The race on each surface: a figure, and a function that draws one frame of it."""
+    figure, axes = panels(2, 2, 3.3, 2.7)
+    moving = []
+    for box, (title, surface, place, paths) in zip(axes, shown, strict=True):
+        _contours(box, surface, place)
+        box.set_title(title)
+        moving += [(box.plot([], [], **lines[name])[0], points) for name, points in paths.items()]
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
 
     def frame(k):
-        for name, (_, points) in shown.items():
-            lines[name].set_data(*points[: 2 * k + 1].T)
-        axes.set_title(f"a saddle, step {2 * k}")
+        for line, points in moving:
+            line.set_data(*points[: 4 * k + 1].T)
+        figure.supxlabel(f"step {4 * k}")
 
     return figure, frame, frames

@@ -1,8 +1,9 @@
-"""Adam: bias correction, RAdam's reason, and weight decay beside L2.
+"""Adam: bias correction, RAdam and warm-up, and weight decay beside L2.
 
 Claim: Without bias correction Adam's first steps are more than three times as long; the adaptive rate varies most in
-the first steps, which is what RAdam and a warm-up spare. Lectures say that with decay independent of lr the best decay
-does not move with lr; here, on a convex problem trained to its end, it moves with lr.
+the first steps, so that at a high rate Adam throws the loss up, which RAdam and a warm-up do not. Lectures say that
+with decay independent of lr the best decay does not move with lr; here, on a convex problem trained to its end, it
+moves with lr.
 
 To see it fail: leave the correction on in both arms: the first steps are then equally long.
 """
@@ -11,9 +12,15 @@ import numpy as np
 import torch
 
 import ravine
-from ravine.gallery.drawing import COLOURS, DASHES, log_axis, panels
+from ravine.gallery.drawing import COLOURS, DASHES, band, log_axis, panels
 from ravine.optim.descent import path
 
+HIGH = 0.1  # a rate that is too high for Adam's first steps
+STARTS = {
+    "Adam": ("adam", "constant"),
+    "Adam, warm-up": ("adam", {"kind": "constant", "warmup": "30%"}),
+    "RAdam": ("radam", "constant"),
+}
 LRS = np.geomspace(1e-3, 3e-2, 5)
 ARMS = {
     "L2 in Adam": ({"kind": "adam"}, np.geomspace(1e-2, 10, 9)),
@@ -71,6 +78,12 @@ def draw(item):
         "spread of the adaptive rate, step 2 / step 100", float(spread[1] / spread[99]), above=5
     )
 
+    begun = _starts(item, range(16))  # {arm: losses [S, steps]}
+    highest = {name: np.log2(rows[:, 1:25].max(1)) for name, rows in begun.items()}
+    for name in list(STARTS)[1:]:
+        text = f"log2 of the largest loss of steps 2 to 25, Adam / {name}"
+        item.claim(text, highest["Adam"] - highest[name], above=0.2)
+
     rates = item.size(LRS, LRS[::2])
     losses = np.array(
         [_grid(seed, item, rates) for seed in range(item.size(10, 12))]
@@ -84,7 +97,7 @@ def draw(item):
     item.claim(text + "AdamW, decay alone", moved["AdamW, decay alone"], above=0.0)
     item.claim(text + "L2 in Adam", moved["L2 in Adam"], above=-1.0, below=1.0)
 
-    figure, axes = panels(1, 5, 2.7, 2.9)
+    figure, axes = panels(2, 3, 3.4, 2.9)
     for i, (on, found) in enumerate(steps.items()):
         axes[0].plot(
             np.arange(1, 201),
@@ -103,17 +116,39 @@ def draw(item):
     axes[1].set(
         xlabel="step", ylabel="spread of 1/sqrt(v), 10 to 90 %", title="the adaptive rate's spread"
     )
-    for a, (box, (name, (_, decays))) in enumerate(zip(axes[2:], ARMS.items(), strict=True)):
+    for i, (name, rows) in enumerate(begun.items()):
+        band(axes[2], np.arange(rows.shape[1]), rows, name, i)
+    log_axis(axes[2], "y", (1, 20))
+    axes[2].set(xlabel="step", ylabel="training loss", title=f"digits at lr {HIGH:g}, 16 seeds")
+    axes[2].legend()
+    for a, (box, (name, (_, decays))) in enumerate(zip(axes[3:], ARMS.items(), strict=True)):
         box.pcolormesh(
             rates, decays, np.log(losses[:, a].mean(0)).T, cmap="viridis_r", shading="nearest"
         )
         best = 10 ** np.mean([best_decay(rows[a], decays) for rows in losses], 0)
-        box.plot(rates, best, "-o", color="white", ms=4)
+        box.plot(rates, best, "-o", color="white", mec="black", ms=5)
         for axis in "xy":
             log_axis(box, axis)
         box.grid(False)
-        box.set(xlabel="learning rate", ylabel="decay", title=name)
+        box.set(xlabel="learning rate", ylabel="decay", title=f"{name}; dots: best")
     return figure
+
+
+def _starts(item, seeds):
+    """The losses of the first steps at a high rate {arm: [S, steps]}."""
+    recipe = ravine.Recipe(
+        model={"kind": "mlp", "hidden": [32] * 4, "init": {"weights": "he_normal"}},
+        data={"source": "digits", "batch": 64, "preprocess": ["standardize"]},
+        stop={"after": "60it", "on_trouble": "report"},
+    )
+    recipes = [
+        recipe.edit({"optimizer": {"kind": kind, "lr": HIGH}, "schedule": schedule, "seed": s})
+        for kind, schedule in STARTS.values()
+        for s in seeds
+    ]
+    runs = ravine.train_many(recipes, out=item.out("starts"), quiet=True, test=False)
+    losses = np.array([run.losses for run in runs]).reshape(len(STARTS), len(seeds), -1)
+    return dict(zip(STARTS, losses, strict=True))
 
 
 def _grid(seed, item, rates):

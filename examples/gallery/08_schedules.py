@@ -58,7 +58,7 @@ def draw(item):
     restart = train[6, :, cycle] / train[6, :, cycle - 1]
     item.claim("training loss after a restart / before it", restart, above=1.0)
 
-    figure, (rates, course, last) = panels(1, 3, 3.9, 3.3)
+    figure, (rates, course, last) = panels(1, 3, 3.5, 3.3)
     for i, name in enumerate(SCHEDULES):
         lr = runs[i * seeds].metrics["lr"]
         rates.plot(np.arange(1, epochs + 1), lr, color=COLOURS[i], ls=DASHES[i], label=name)
@@ -74,5 +74,5 @@ def draw(item):
         title="the end",
     )
     last.invert_yaxis()
-    figure.legend(*rates.get_legend_handles_labels(), loc="outside upper center", ncols=8)
+    figure.legend(*rates.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

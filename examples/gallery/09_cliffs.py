@@ -126,8 +126,9 @@ def draw(item):
         xlabel="steps of time",
         ylabel="size of the gradient",
         title="linear recurrence; dots: powers",
+        ylim=(None, 1e13),
     )
-    power.legend(loc="lower left")
+    power.legend(loc="upper left")
     for i, label in enumerate(arms):
         values = np.nan_to_num(losses[i], nan=1e12, posinf=1e12).clip(1e-3, 1e12)
         values = values[:, : losses.shape[-1] // 20 * 20].reshape(seeds, -1, 20).mean(-1)

@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional as F
 
-from ravine.gallery.drawing import COLOURS, log_axis, panels
+from ravine.gallery.drawing import COLOURS, HATCHES, log_axis, panels
 from ravine.nn.analysis.layer_table import summarise
 
 MODE = "circular"
@@ -85,7 +85,7 @@ def draw(item):
     )
     item.claim("rotation: the same for a turned image", found[:, 3], above=0.2)
 
-    figure, axes = panels(1, 4, 3.1, 2.9)
+    figure, axes = panels(2, 2, 4.3, 3.1)
     for box, image, name in zip(
         axes, (photograph, edges), ("a photograph", "right minus left neighbour"), strict=False
     ):
@@ -99,6 +99,8 @@ def draw(item):
             0.38,
             color=COLOURS[i],
             label=("weights", "operations")[i],
+            hatch=HATCHES[i],
+            edgecolor="white",
         )
     log_axis(axes[2], "y")
     axes[2].set(
@@ -115,5 +117,5 @@ def draw(item):
         ylabel="change of the answer in %",
         title="a move by one pixel; a turn by 90°",
     )
-    axes[3].set_xticklabels(names, fontsize=7)
+    axes[3].set_xticklabels(names, fontsize=8)
     return figure

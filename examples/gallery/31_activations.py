@@ -72,7 +72,7 @@ def draw(item):
         above=0.0,
     )
 
-    figure, axes = panels(1, 4, 3.0, 3.0)
+    figure, axes = panels(2, 2, 4.0, 2.9)
     for i, name in enumerate(("plain", "batch norm")):
         for k, colour in ((0, 0), (2, 1), (4, 2)):
             a = seen[i * len(seeds) * len(EPOCHS) + k][1].numpy().ravel()

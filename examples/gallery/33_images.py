@@ -85,7 +85,7 @@ def draw(item):
         above=2,
     )
 
-    figure, axes = panels(1, 5, 2.5, 2.6)
+    figure, axes = panels(2, 3, 3.0, 2.8)
     axes[0].plot(np.arange(1, 65), 100 * held, color=COLOURS[0])
     axes[0].axvline(32, color=FAINT, ls=":", lw=1)
     axes[0].set(xlabel="components", ylabel="variance held in %", title="the digits", ylim=(0, 103))
@@ -108,4 +108,5 @@ def draw(item):
         xlim=(-0.5, 2.5),
         ylim=(0, None),
     )
+    axes[5].remove()
     return figure

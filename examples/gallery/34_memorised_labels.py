@@ -79,5 +79,5 @@ def draw(item):
     widths.set(
         xlabel="hidden units", ylabel="training labels learnt in %", title="capacity", ylim=(0, 103)
     )
-    widths.legend(loc="lower right")
+    widths.legend(loc="center right")
     return figure

@@ -8,7 +8,7 @@ To see it fail: ``SAMPLES = 2500``: variance, and with it the need for a penalty
 
 import numpy as np
 
-from ravine.gallery.drawing import COLOURS, DASHES, panels
+from ravine.gallery.drawing import COLOURS, DASHES, log_axis, panels
 
 CENTRES, LAMBDAS, SAMPLES = np.linspace(0, 1, 24), np.exp(np.linspace(-8, 3, 23)), 25
 
@@ -63,9 +63,10 @@ def draw(item):
             xlabel="ln lambda",
             ylabel="squared error",
             title=f"{samples} samples a data set",
-            ylim=(0, 0.2),
+            ylim=(1e-5, 1),
         )
-        box.legend(loc="upper center")
+        log_axis(box, "y")
+        box.legend(loc="upper center", ncols=3)
     return figure
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "COLOURS",
     "DASHES",
     "FAINT",
+    "HATCHES",
     "INK",
     "MARKERS",
     "band",
@@ -40,6 +41,8 @@ __all__ = [
     "save_animation",
     "style",
 ]
+
+HATCHES = ("", "///", "...")  # of bars, with white edges: colours alone are one grey in print
 
 # Each colour of the light theme, and the colour that stands for it on a dark page: of the same hue
 _DARK = dict(
