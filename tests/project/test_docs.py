@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,21 @@ def test_the_page_of_promises_shows_the_stored_counts_of_tests_that_exist(build)
             assert all(trials == passed > 0 for trials, passed in said["parts"].values())
             trials = sum(trials for trials, _ in said["parts"].values())
             assert f"**{trials:,} of {trials:,}** trials passed (`{test}`)" in text
+
+
+def test_the_table_of_the_lectures_items_names_what_exists():
+    """210 rows; a row without a test is not built, and says so, or has nothing to build."""
+    text = (DOCS / "lectures.md").read_text(encoding="utf-8")
+    rows = [
+        re.split(r"(?<!\\)\|", line)[1:5]
+        for line in text.splitlines()
+        if re.match(r"\| \d+ \|", line)
+    ]
+    assert [int(row[0]) for row in rows] == list(range(1, 211))
+    for number, _, page, test in rows:
+        for target in re.findall(r"\]\(([^)#]+)", page):
+            assert (DOCS / target).is_file(), (number, target)
+        tests = re.findall("`([^`]+)`", test)
+        assert tests or "decisions" in page or "nothing to build" in page, number
+        for place in tests:
+            assert (DOCS.parent / place).is_file(), (number, place)
