@@ -1,4 +1,4 @@
-"""Optimisers on Beale's function, a saddle, a valley, a plateau, and a slope that leads away.
+"""Optimisers on Beale's function, a saddle, a valley, a plateau and a wall.
 
 Claim: On a saddle the adaptive optimisers, which divide by the size of the gradient, leave first and plain descent
 last, and on a plateau they alone get away; RMSProp forgets a steep wall and goes on in the bowl below, where Adagrad,
