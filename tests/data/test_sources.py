@@ -3,9 +3,11 @@ is wrong."""
 
 import gzip
 import json
+import re
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -561,6 +563,69 @@ def test_folder_by_class(tmp_path):
     assert x.dtype == torch.uint8
     assert y.bincount().tolist() == [8, 12]
     assert (x[y == 1].movedim(1, 3) == torch.tensor([1, 2, 3])).all()
+
+
+def named_images(root, rows, table="labels.csv"):
+    """Images of one colour each under ``root``, and a table of such rows beside them."""
+    for place in ("a/0.png", "a/1.png", "b/2.png", "b/3.png", "b/4.png"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6, 4), 10 * int(Path(place).stem)).save(root / place)
+    (root / table).write_text("\n".join(rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "target"),
+    [
+        (["file,label", "0.png,x", "1.png,y", "2.png,x", "3.png,y"], None),
+        (["id;breed;age", "0;x;1", "1;y;2", "2;x;3", "3;y;4"], "breed"),
+        (["who,path", "x,a/0.png", "y,a/1.png", "x,b/2.png", "y,b/3.png"], None),
+        (["name,class,weight", "0.png,x,1", "1.png,y,2", "2.png,x,3", "3.png,y,5", ",x,2"], None),
+    ],
+)
+def test_images_that_a_table_names(rows, target, tmp_path):
+    """By file name, name without ending or place; the image that no row names is left out."""
+    named_images(tmp_path, rows)
+    source = {"kind": "folder", "path": str(tmp_path), "labels": "labels.csv", "target": target}
+    pipeline, x, y = whole({name: value for name, value in source.items() if value})
+    assert pipeline.classes == ("x", "y")
+    assert sorted(zip(x[:, 0, 0, 0].tolist(), y.tolist(), strict=True)) == [
+        (0, 0),
+        (10, 1),
+        (20, 0),
+        (30, 1),
+    ]
+
+
+def test_a_column_divides_the_images_that_a_table_names(tmp_path):
+    rows = ["file,label,split", "0,x,train", "1,y,train", "2,x,val", "3,y,test", "9,y,train"]
+    named_images(tmp_path, rows)
+    with pytest.warns(UserWarning, match="1 of 5 names have no image, such as '9'"):
+        pipeline = Pipeline(
+            Data(source={"kind": "folder", "path": str(tmp_path), "target": "label"})
+        )
+    assert [pipeline.size(part) for part in ("train", "validation", "test")] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "message"),
+    [
+        (
+            ["file,a,b", "0,x,1", "1,y,2"],
+            {},
+            "'columns a, b'; expected one that is the class; --target a",
+        ),
+        (["file,a", "0,x", "1,y"], {"target": "c"}, "target: got 'c'; expected one of a"),
+        (["file,a", "0,x", "1,x"], {}, "'1 different values in 2 rows'; expected two classes"),
+        (["file,a", "7,x", "8,y"], {}, "no column that names the images"),
+        (["file,a", "0,x", "1,y"], {"labels": "../labels.csv"}, "expected the name of a table in"),
+        (["file,a", "0,x", "1,y"], {"labels": "no.csv"}, "expected the name of a table in"),
+    ],
+)
+def test_tables_that_name_no_images_are_refused(rows, given, message, tmp_path):
+    named_images(tmp_path / "in", rows)
+    source = {"kind": "folder", "path": str(tmp_path / "in"), "labels": "labels.csv"} | given
+    with pytest.raises(InputError, match=re.escape(message)):
+        Pipeline(Data(source=source))
 
 
 def test_folder_with_parts(tmp_path):

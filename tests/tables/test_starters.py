@@ -67,6 +67,14 @@ def test_folders_are_told_by_what_they_hold(tmp_path):
         (tmp_path / "texts" / name).mkdir(parents=True)
         (tmp_path / "texts" / name / "1.txt").write_text("words")
     assert guess(tmp_path / "texts").source["kind"] == "texts"
+    write_images(tmp_path / "named" / "images")
+    rows = [f"{place}/{i}.png,{place}" for place in ("dark", "light") for i in range(8)]
+    (tmp_path / "named" / "all.csv").write_text("\n".join(["file,kind", *rows]))
+    assert guess(tmp_path / "named").source["kind"] == "folder"  # photos of images/dark/0.png
+    (tmp_path / "named" / "all.csv").write_text(
+        "\n".join(["file,kind", *(f"images/{r}" for r in rows)])
+    )
+    assert guess(tmp_path / "named").source["labels"] == "all.csv"
 
 
 def test_a_folder_in_a_folder_is_found_as_archives_leave_it(tmp_path):

@@ -103,9 +103,13 @@ def folder(
     size: Pair | None = None,
     mode: Literal["auto", "gray", "rgb"] = "auto",
     fit: Literal["pad", "crop", "stretch"] = "pad",
+    labels: Text | None = None,
+    target: Text | None = None,
 ) -> Source:
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with
-    val and test beside train.
+    val and test beside train; or images that a table names: ``labels`` is its name in PATH, and
+    ``target`` its column of classes (default: what is called class, label, … or the only one
+    beside the file names). A column ``split`` of train, val and test divides them.
 
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images, made
     smaller where a side is over 256 pixels). ``fit`` pad keeps the shape of what an image shows and
@@ -115,7 +119,8 @@ def folder(
 
     ``mode`` decides the channels.
 
-    Errors: no such folder, or no images in it by class.
+    Errors: no such folder, or no images in it by class; a table without a column of file names or
+    of classes.
 
     >>> from PIL import Image
     >>> from tempfile import TemporaryDirectory
@@ -128,7 +133,8 @@ def folder(
     """
     from ravine.data.read import folders
 
-    return folders.load(find(path, root, "a folder", folder=True), size, mode, fit)
+    place = find(path, root, "a folder", folder=True)
+    return folders.load(place, size, mode, fit, labels, target)
 
 
 def shards(

@@ -223,7 +223,8 @@ def _flops(model: Mapping[str, Any], pipeline: Pipeline) -> float:
 def _bounded(source: dict[str, Any], longest: int) -> dict[str, Any]:
     """Photographs from a folder at a size that a processor can train on; their shape is kept."""
     if source["kind"] == "folder" and "size" not in source:
-        height, width = median_size(find(source["path"], data_root(), "a folder", folder=True))
+        place = find(source["path"], data_root(), "a folder", folder=True)
+        height, width = median_size(place, source.get("labels"), source.get("target"))
         scale = min(1.0, longest / max(height, width))
         if max(height, width) > SMALL_IMAGE:
             source["size"] = [max(8, round(height * scale)), max(8, round(width * scale))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ravine.errors import InputError, unknown
 
-_PARTS = {
+PARTS = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -51,7 +51,7 @@ def parts(root: Path, what: str) -> dict[str, Path]:
             expected=f"a folder of {what} for each class",
             repair="PATH/CLASS/* or PATH/train/CLASS/*",
         )
-    named = {_PARTS[f.name.lower()]: f for f in found if f.name.lower() in _PARTS}
+    named = {PARTS[f.name.lower()]: f for f in found if f.name.lower() in PARTS}
     return named if "train" in named else {"train": root}
 
 

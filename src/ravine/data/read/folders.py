@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ravine.data.objects.stream import Items
 from ravine.data.read import classes as by_class
-from ravine.data.read import images
+from ravine.data.read import images, labelled
 from ravine.data.read.row_file import hold, on_disk, part_of, state_of
 from ravine.data.room import fits
 from ravine.data.source import Source
@@ -22,12 +22,18 @@ MOST_PIXELS = 256  # a side of images whose size the person did not choose
 Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
 
 
-def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) -> Source:
-    """Read PATH/CLASS/… or PATH/PART/CLASS/…; what does not fit into memory is kept on the disk, and
-    where that has no room either it is decoded anew each epoch."""
-    parts = by_class.parts(root, "images")
-    classes = by_class.names(parts["train"])
-    listed = {name: by_class.listed(folder, classes, "images") for name, folder in parts.items()}
+def load(
+    root: Path,
+    size: int | tuple[int, int] | None,
+    mode: str,
+    fit: str,
+    labels: str | None = None,
+    target: str | None = None,
+) -> Source:
+    """Read PATH/CLASS/… or PATH/PART/CLASS/…, or the images that the table PATH/``labels`` names; what
+    does not fit into memory is kept on the disk, and where that has no room either it is decoded
+    anew each epoch."""
+    classes, listed = _listed(root, labels, target)
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
     broken = set(survey.broken)
     listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
@@ -38,15 +44,25 @@ def load(root: Path, size: int | tuple[int, int] | None, mode: str, fit: str) ->
     splits, lost = read(listed, pillow_mode, (height, width), fit)
     images.warn_unreadable(sorted(broken | set(lost)), root)
     for name, split in splits.items():
-        _no_empty(split.labels, classes, parts[name], every=name == "train")
+        _no_empty(split.labels, classes, root, every=name == "train")
     facts = {"size": [height, width], "mode": pillow_mode, "fit": fit}
     return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
 
 
-def median_size(root: Path) -> tuple[int, int]:
+def _listed(root: Path, labels: str | None, target: str | None) -> tuple[tuple[str, ...], Listed]:
+    """The classes, and the files of each part with their classes."""
+    if labels is not None or target is not None:
+        return labelled.listed(root, labels, target)
+    parts = by_class.parts(root, "images")
+    classes = by_class.names(parts["train"])
+    return classes, {n: by_class.listed(folder, classes, "images") for n, folder in parts.items()}
+
+
+def median_size(
+    root: Path, labels: str | None = None, target: str | None = None
+) -> tuple[int, int]:
     """The median (height, width) of the training images, from their headers alone."""
-    training = by_class.parts(root, "images")["train"]
-    files = [f for folder in by_class.folders(training) for f in by_class.files(folder)]
+    files = [file for file, _ in _listed(root, labels, target)[1]["train"]]
     found = images.survey(files, str(root))
     return found.median(list(found.sizes))
 
