@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -233,6 +234,19 @@ def test_a_million_rows_are_made_short(tmp_path):
         assert len(answer.content) < 300_000
     (val,) = [line for line in lines if line["metric"] == "val_loss"]
     assert val["x"][-1] == 99_999
+
+
+def test_a_server_ends_quietly_with_a_page_open(runs):
+    command = [sys.executable, "-m", "ravine", "serve", str(runs), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        base, _, own = re.search(r"http://\S+", process.stdout.readline())[0].partition("?")
+        with urllib.request.urlopen(f"{base}api/events?{own}", timeout=20) as stream:
+            assert stream.readline().startswith(b"data: ")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 1
+        assert process.stderr.read() == "ravine: interrupted\n"
 
 
 def test_train_serves_itself_while_it_trains(tmp_path):

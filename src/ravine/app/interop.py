@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ravine.app.options import Json, Member, Quiet, RunArgument, print_json, size_of
+from ravine.terminal import say
 
 
 def export(
@@ -39,7 +40,7 @@ def export(
         place = Path(found["path"])
         inside = ", ".join(sorted(each.name for each in place.iterdir())) if place.is_dir() else ""
         what = f": {inside}, {size_of(place)}" if inside else f": {size_of(place)}"
-        typer.echo(f"wrote {place}{what}", err=True)
+        say(f"wrote {place}{what}")
     print_json(json_, found)
 
 

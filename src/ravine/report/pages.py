@@ -30,6 +30,7 @@ from ravine.storage.files import plain
 
 _WEB = Path(__file__).parent / "web"
 _PULSE = 1.0  # seconds between two looks for what has changed
+_LOOKS = 5  # times in a pulse that a stream looks whether the server ends
 _LONGEST = 2000  # bytes of what is asked
 # styles inline: uPlot places its parts by them
 _OWN_FILES_ONLY = {
@@ -49,6 +50,7 @@ class Pages:
     def __init__(self, directory: Path, *, may_ask: bool):
         self.listed, self.may_ask = RunIndex(directory), may_ask
         self._in_turn = threading.Lock()
+        self.ends = False  # whether the server is to end: streams then end by themselves
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -80,11 +82,12 @@ class Pages:
 
         async def stream() -> AsyncIterator[str]:
             before = ""
-            while not await request.is_disconnected():
+            while not self.ends and not await request.is_disconnected():
                 found = await run_in_threadpool(lambda: json.dumps(plain(self.listed.listing())))
                 yield f"data: {found}\n\n" if found != before else ": still here\n\n"
                 before = found
-                await asyncio.sleep(_PULSE)
+                for _ in range(_LOOKS):
+                    await asyncio.sleep(0 if self.ends else _PULSE / _LOOKS)
 
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)

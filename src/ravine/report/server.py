@@ -13,6 +13,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ravine.errors import InputError, RavineError
@@ -47,7 +48,13 @@ def serve(
             limit_concurrency=64,
             timeout_graceful_shutdown=1,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                app.state.pages.ends = True
+                super().handle_exit(sig, frame)
+
+        Server(config).run(sockets=[listener])
 
 
 @contextmanager
@@ -81,7 +88,7 @@ def application(
             "serve", expected="the packages starlette and uvicorn", repair=repair
         ) from None
     pages = Pages(Path(directory), may_ask=token is not None)
-    return Starlette(
+    made = Starlette(
         routes=pages.routes(),
         lifespan=pages.begun,
         middleware=[
@@ -90,3 +97,5 @@ def application(
         ],
         exception_handlers={RavineError: refused, ValueError: refused},
     )
+    made.state.pages = pages
+    return made
