@@ -123,7 +123,7 @@ CASES |= {
 ASKED = {"1": [["set", "optimizer.lr", 0.5]], "2": [["stop"]], "3": [["snapshot"]]}
 CASES |= {
     f"overlapped-{name}": {"overlapped": True, "recipe": complete(TECHNIQUES[name])}
-    for name in ("convolution", "bfloat16", "sequences")
+    for name in ("convolution", "bfloat16")
 }
 CASES["overlapped-later"] = {  # one sum of three parts of a batch
     "overlapped": True,
@@ -179,7 +179,6 @@ EVERY = [
 CASES["optimizers"] = {"edits": EVERY, "recipe": complete({"ranks": {"rows": 1}})}
 # statistics of each rank's part of a batch, of which one process knows nothing
 APART = {
-    "layers": {"model": {"layers": [layer for layer in NORMED if layer != NORMED[4]]}},
     "cumulative": {"model": {"layers": CUMULATIVE}},
     "convolution": {"model": {"kind": "resnet", "depth": 8, "width": 2}},
     "sharded": {
