@@ -85,6 +85,8 @@ def launch(arguments: Sequence[str], ranks: int, restarts: int = RESTARTS) -> in
         result = Agent(spec, DefaultLogsSpecs()).run()
     except SignalException:  # the ranks have said that they were interrupted
         return 1
+    finally:
+        logging.disable(logging.NOTSET)
     codes = {failure.exitcode for failure in result.failures.values()}
     return max(codes & _OWN, default=1) if codes else 0
 
