@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -83,15 +84,49 @@ def test_what_cannot_be_brought_is_said(place, text, brought):
     assert re.search(text, done.output.replace("\n", " "))
 
 
-def test_a_package_brings_its_techniques_by_entry_points(brought, monkeypatch):
-    (brought / "package_of_mine.py").write_text(CODE.replace("NAME", "from_package"))
-    info = brought / "package_of_mine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: package-of-mine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ravine.techniques]\nmine = package_of_mine\n")
-    monkeypatch.syspath_prepend(brought)
+def wheel_of(place):
+    """A package with two modules of techniques, as a build gives it."""
+    parts = {
+        "mine/__init__.py": "",
+        "mine/losses.py": CODE.replace("NAME", "from_package"),
+        "mine/others.py": CODE.replace("NAME", "of_another_module"),
+        "mine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: package-of-mine\nVersion: 1.0\n",
+        "mine-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "mine-1.0.dist-info/entry_points.txt": "[ravine.techniques]\na = mine.losses\nb = mine.others\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*parts, "mine-1.0.dist-info/RECORD"))
+    file = place / "package_of_mine-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as wheel:
+        for name, text in (parts | {"mine-1.0.dist-info/RECORD": record}).items():
+            wheel.writestr(
+                name.replace("mine-1.0", "package_of_mine-1.0"),
+                text.replace("mine-1.0", "package_of_mine-1.0"),
+            )
+    return file
+
+
+def test_a_package_that_is_installed_brings_its_techniques(brought, monkeypatch):
+    pytest.importorskip("pip")
+    target = brought / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--target", target, wheel_of(brought)], check=True)
+    monkeypatch.syspath_prepend(target)
+    asked = invoke("catalogue", "loss", "--json")
+    assert "own:from_package" not in json.loads(asked.stdout.splitlines()[-1])["loss"]
+    assert "mine.losses" not in sys.modules  # being installed runs nothing
     done = invoke("catalogue", "loss", "--json", "--with", "package-of-mine")
-    assert "own:from_package" in json.loads(done.stdout.splitlines()[-1])["loss"]
+    found = json.loads(done.stdout.splitlines()[-1])["loss"]
+    assert {"own:from_package", "own:of_another_module"} <= set(found)
+    named = [
+        "--set",
+        "loss=own:from_package",
+        "--set",
+        "loss.gamma=1.5",
+        "--with",
+        "package-of-mine",
+    ]
+    done = invoke("train", "recipe.toml", *named, "--out", "run", "--json", "--no-doctor")
+    assert done.exit_code == 0, done.output
 
 
 # --- hooks ----------------------------------------------------------------------------------------

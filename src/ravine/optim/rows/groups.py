@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ravine.catalogue import Part
 from ravine.catalogue.own import PREFIX
-from ravine.errors import InputError, first_line
+from ravine.errors import InputError, RavineError, first_line
 from ravine.layout import Layout
 
 Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbours, else an index
@@ -182,6 +182,8 @@ def check_formula(part: Part) -> None:
     layout = Layout.of([("w", (1,), "weight", 0)])
     try:
         RowGroup([0], [part], layout, torch.device("cpu"), torch.float32)
+    except RavineError:  # nobody has brought it
+        raise
     except Exception as error:  # a person's formula may fail in any way
         raise InputError(
             "optimizer",

@@ -1,0 +1,112 @@
+"""Studies and the doctor's trials on techniques of a person's own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+import ravine
+from ravine.app.cli import app
+from ravine.catalogue import Decay, NonNegative, Positive
+from ravine.optim.arithmetic import add, average
+
+
+@ravine.technique("optimizer")
+def signs_of_mine(
+    w, g, state, t, layout, *, lr: Positive = 0.01, momentum: Decay = 0.9, shrink: NonNegative = 0.0
+):
+    average(state["v"], g, momentum)
+    add(w, state["v"].sign() + shrink * w, -lr)
+
+
+@ravine.technique("loss")
+def focal_of_mine(output, target, *, gamma: NonNegative = 2.0):
+    p = F.log_softmax(output, 1).gather(1, target[:, None])[:, 0]
+    return -((1 - p.exp()) ** gamma) * p
+
+
+BASE = ravine.Recipe(data={"source": "blobs"}, model="mlp", stop={"after": "2ep"})
+OWN = BASE.edit({"optimizer": "own:signs_of_mine", "loss": "own:focal_of_mine"})
+FEW = {"seeds": 2, "rates": [0.003, 0.03], "quiet": True}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "over", "more"),
+    [
+        (BASE, "optimizer=adam,own:signs_of_mine", {}),
+        (BASE, "loss=cross_entropy,own:focal_of_mine", {}),
+        (OWN, "loss.gamma=0,2", {"tune": "optimizer.momentum", "rates": [0.5, 0.9]}),
+    ],
+)
+def test_own_techniques_are_compared(recipe, over, more, tmp_path):
+    """A rate, or another field, is tuned for each variant, an own one's too."""
+    found = ravine.compare(recipe, over=[over], out=tmp_path / "study", **FEW | more)
+    assert len(found["table"]) == 2
+    tuned = more.get("tune", "optimizer.lr")
+    for row in found["table"]:
+        assert row[tuned] in (more or FEW)["rates"]
+        assert row["test_accuracy"][0] > 0.5
+
+
+def test_fields_of_own_techniques_are_searched(tmp_path):
+    vary = ["loss.gamma=uniform:0.1:3", "optimizer.momentum=uniform:0.1:0.9"]
+    found = ravine.search(OWN, vary=vary, points=2, finals=1, quiet=True, out=tmp_path / "study")
+    text = json.dumps(found if isinstance(found, dict) else found.data)
+    assert "loss.gamma" in text
+    assert "optimizer.momentum" in text
+
+
+def test_the_doctor_tries_and_proves_fields_of_own_techniques():
+    slow = OWN.edit({"optimizer.lr": 1e-8, "stop.after": "6ep"})
+    found = ravine.diagnose(slow)
+    assert found.codes[0] == "lr_too_low"
+    tried = [each for each in found.findings[0].advised if "tried" in each]
+    assert tried[0]["edits"]["optimizer.lr"] > 1e-4
+    cure = ravine.prove(slow, budget=6, diagnosis=found)
+    assert cure.accepted
+    heavy = OWN.edit({"optimizer.shrink": 50.0})
+    assert ravine.diagnose(heavy).verdict == "sick"
+
+
+CODE = """
+import ravine
+from ravine.catalogue import Positive
+
+@ravine.technique("optimizer")
+def steps_of_a_file(w, g, state, t, layout, *, lr: Positive = 0.1):
+    w.sub_(lr * g)
+"""
+
+
+def test_a_study_on_the_command_line_takes_what_a_file_brings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mycode.py").write_text(CODE)
+    named = ["--set", "data.source=blobs", "--set", "model=mlp", "--epochs", "1", "--seeds", "2"]
+    over = [
+        "--over",
+        'optimizer={kind="sgd",lr=0.1},own:steps_of_a_file',
+        "--no-tune",
+        "--json",
+        "--out",
+        "study",
+    ]
+    done = CliRunner().invoke(app, ["compare", *named, *over, "--with", "mycode.py"])
+    assert done.exit_code == 0, done.output
+    one, other = json.loads(done.stdout.splitlines()[-1])["table"]
+    assert one["test_accuracy"] == other["test_accuracy"]  # the same formula
+
+
+@pytest.mark.parametrize("part", ["optimizer", "loss", "schedule", "step", "data.augment"])
+@pytest.mark.parametrize("command", ["doctor", "lr", "compare", "search"])
+def test_what_nobody_brought_is_asked_for_by_every_command(command, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = ["--set", "data.source=blobs", "--set", "model=mlp", "--set", f"{part}=own:nobody_else"]
+    more = ["--over", "seed=0,1"] if command == "compare" else []
+    done = CliRunner().invoke(app, [command, *named, *more])
+    assert done.exit_code == 2
+    assert "--with FILE.py" in done.output
+    assert "own=[nobody_else]" in done.output
+    assert "fails" not in done.output
