@@ -214,3 +214,56 @@ def test_a_run_with_targets_of_several_kinds_goes_on_and_is_evaluated(tmp_path):
 def test_metrics_of_targets_of_several_kinds_are_returned_by_a_step(tmp_path):
     with pytest.raises(ravine.InputError, match=r'return the number from the step: \{"loss"'):
         train(tmp_path, model=Heads, data=(X, BOTH), loss=both, metrics=[own_error])
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+CLASSES = (X[:, 0] > 0).long()
+REFUSED = {
+    "a loss that is no tensor": (
+        {"loss": lambda output, target: float(output.mean())},
+        r"got 'float'; .*return the loss alone",
+    ),
+    "a loss and a number": (
+        {"loss": lambda output, target: (output.mean(), 1)},
+        r"got 'tuple'; .*returned by a step",
+    ),
+    "a loss of each pair": (
+        {"loss": lambda output, target: (output[None] - output[:, None]).square()[:2]},
+        r"reduce it over all axes but the first",
+    ),
+    "a rate that is text": (
+        {"schedule": lambda epoch, lr: "low"},
+        r"got 'low'; expected a number >= 0; return the rate",
+    ),
+    "an augmentation without a result": (
+        {"augment": lambda x: None},
+        r"gives NoneType; X",
+    ),
+    "an augmentation of pairs without a result": (
+        {"augment": lambda x, y: None},
+        r"gives NoneType'; expected inputs and targets; return x, y",
+    ),
+    "preprocessing without a result": (
+        {"preprocess": lambda x: None},
+        r"gives NoneType'.*return x",
+    ),
+    "targets of several kinds alone": (
+        {"data": (X, {"kind": CLASSES, "size": Z})},
+        r"expected a loss of your own for them; loss=lambda output, target",
+    ),
+    "callbacks": ({"callbacks": [print]}, r"on_epoch"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_says_what_to_do_instead(name, tmp_path):
+    given, text = REFUSED[name]
+    with pytest.raises(ravine.InputError, match=text):
+        train(tmp_path, **{"model": lambda: net(2), "data": (X, CLASSES)} | given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_module_without_parameters_is_no_training():
+    with pytest.raises(ravine.InputError, match="ReLU without parameters"):
+        ravine.diagnose(nn.ReLU(), (X, CLASSES), nn.CrossEntropyLoss(), torch.optim.SGD)

@@ -31,7 +31,7 @@ class OwnTransform(Transform):
         settings = self.settings
         name = f"{PREFIX}{str(settings['kind']).removeprefix(PREFIX)}"  # never one of the package's
         found = find("preprocess", name, settings["code"]).function()
-        prepared = torch.as_tensor(found(x, **settings["fields"]))
+        prepared = _tensor("data.preprocess", name, found(x, **settings["fields"]))
         if prepared.dim() == 0 or len(prepared) != len(x):
             raise InputError(
                 "data.preprocess",
@@ -60,6 +60,19 @@ def _transform(part: Part, rows: Rows) -> Transform:
     return OwnTransform(settings)
 
 
+def _tensor(where: str, name: str, found: Any) -> Tensor:
+    """What a person's function makes of inputs, as a tensor."""
+    try:
+        return torch.as_tensor(found)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            where,
+            got=f"{name}, which gives {type(found).__name__}",
+            expected="the inputs as a tensor [N, ...]",
+            repair="return x",
+        ) from None
+
+
 def _augment(
     function: Callable[..., Any],
     takes: tuple[str, ...],
@@ -69,10 +82,19 @@ def _augment(
 ) -> Samples:
     with seeded(key(*draw.parts)):
         if len(takes) == 1:
-            x = torch.as_tensor(function(batch.x, **fields)).to(batch.device)
+            x = _tensor("data.augment", name_of(function), function(batch.x, **fields))
+            x = x.to(batch.device)
             _check_augmented(function, x, len(batch.x))
             return batch.with_x(x)
-        x, y = function(batch.x, batch.y, **fields)
+        found = function(batch.x, batch.y, **fields)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise InputError(
+                "data.augment",
+                got=f"{name_of(function)}, which gives {type(found).__name__}",
+                expected="inputs and targets",
+                repair="return x, y",
+            )
+        x, y = found
     _check_augmented(function, x, len(y))
     batch.y = y
     return batch.with_x(x)

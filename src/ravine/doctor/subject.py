@@ -68,7 +68,10 @@ def as_recipe(
         held, unheld = described(optimizer, model), set(unmoved(optimizer, model))
         optimizer = held
         still = [n for n, p in model.named_parameters() if p.requires_grad and n in unheld]
-    first = next(model.parameters())
+    first = next(model.parameters(), None)
+    if first is None:
+        got = f"{type(model).__name__} without parameters"
+        raise InputError("model", got=got, expected="a module with parameters to train")
     given: dict[str, Any] = {
         "data.validation": 0.0,
         "data.test": 0.0,

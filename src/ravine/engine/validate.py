@@ -250,6 +250,13 @@ def _check_targets(recipe: Recipe, pipeline: Pipeline, y: Tensor) -> None:
             expected="a loss of your own for them",
             repair="for a class of each pixel loss=torch.nn.CrossEntropyLoss(); floats are values",
         )
+    if recipe.loss.kind == "auto" and "target_fields" in pipeline.preparation.facts:
+        raise InputError(
+            "loss",
+            got="targets of several kinds",
+            expected="a loss of your own for them",
+            repair="loss=lambda output, target: …, which is given them by name or in order",
+        )
     if recipe.loss.kind == "auto" and pipeline.preparation.facts.get("unlabelled"):
         repair = "data=(x, y); what is learned from inputs alone is a step= of (model, batch)"
         raise InputError(

@@ -83,14 +83,20 @@ class OwnLoss(SampleLoss):
     def _losses(self, output: Any, target: Tensor) -> Tensor:
         losses = self._called(output, target)
         if not isinstance(losses, Tensor):
-            expected = "a tensor: [B], or one number"
-            raise InputError("loss", got=type(losses).__name__, expected=expected)
+            raise InputError(
+                "loss",
+                got=type(losses).__name__,
+                expected="a tensor: [B], or one number",
+                repair="return the loss alone, computed by PyTorch's functions; what else is to be "
+                "recorded is returned by a step: {'loss': loss, 'kl': kl}",
+            )
         if losses.dim() == 0:
             self.one_number = True
             return losses.expand(len(target))
         if len(losses) != len(target):
             got = f"a loss of shape {tuple(losses.shape)} for {len(target)} samples"
-            raise InputError("loss", got=got, expected="[B], or one number")
+            repair = "reduce it over all axes but the first, or by .mean()"
+            raise InputError("loss", got=got, expected="[B], or one number", repair=repair)
         return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
     def _called(self, output: Any, target: Tensor) -> Any:

@@ -170,12 +170,15 @@ def tabulate(function: Callable[[int, float], float], epochs: int, lr: float) ->
     """
     values, rate = [], lr
     for epoch in range(epochs):
-        rate = float(function(epoch, rate))
+        given = function(epoch, rate)
+        try:
+            rate = float(given)
+        except (TypeError, ValueError):
+            rate = math.nan
         if not math.isfinite(rate) or rate < 0:
             place = f"schedule: the rate of epoch {epoch}"
-            raise InputError(
-                place, got=rate, expected="a number >= 0", repair="see the function of (epoch, lr)"
-            )
+            repair = "return the rate of the epoch: lambda epoch, lr: 0.9 * lr"
+            raise InputError(place, got=given, expected="a number >= 0", repair=repair)
         values.append(rate / lr)
     return make("schedule", {"kind": "table", "values": tuple(values)})
 
