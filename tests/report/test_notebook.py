@@ -120,3 +120,10 @@ def test_an_editor_completes_every_public_name_and_the_studies_keywords():
         keywords = inspect.signature(getattr(ravine, name)).parameters
         assert {"out", "quiet", "data", "model"} <= set(keywords)
         assert all(p.kind is not p.VAR_KEYWORD for p in keywords.values())
+
+
+@pytest.mark.parametrize(("steps", "few"), [(4, True), (400, False)])
+def test_a_run_of_few_steps_is_not_called_sound(steps, few, tmp_path, capsys):
+    ravine.train(model="softmax", data="blobs", steps=steps, lr=0.1, out=tmp_path / "run")
+    said = "4 steps are too few to judge learning by"
+    assert (said in " ".join(capsys.readouterr().err.split())) is few

@@ -7,6 +7,7 @@ import statistics
 from typing import Any
 
 from ravine import measures
+from ravine.doctor.verdict import SHORT
 from ravine.report import overview
 from ravine.report.listing import inline
 from ravine.rundir import RunDir
@@ -64,7 +65,9 @@ def print_outcome(runs: list[Any], last: str = "", *, verbose: bool = False) -> 
     if findings:
         print_findings(findings)
     elif examined:
-        say("The doctor found nothing wrong.")
+        steps = max(run.result["steps"] for run in runs)
+        few = f", but {steps} steps are too few to judge learning by" if steps < SHORT else ""
+        say(f"The doctor found nothing wrong{few}.")
     say(f"report: {found['report']}")
     if last:
         say(last)
