@@ -51,6 +51,7 @@ def test_own_techniques_are_compared(recipe, over, more, tmp_path):
         assert row["test_accuracy"][0] > 0.5
 
 
+@pytest.mark.slow  # fifteen seconds: a whole search
 def test_fields_of_own_techniques_are_searched(tmp_path):
     vary = ["loss.gamma=uniform:0.1:3", "optimizer.momentum=uniform:0.1:0.9"]
     found = ravine.search(OWN, vary=vary, points=2, finals=1, quiet=True, out=tmp_path / "study")
