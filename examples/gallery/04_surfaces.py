@@ -99,7 +99,7 @@ def draw(item):
     }
     below = {name: [float(plateau(p[-1])) for p in group] for name, group in over.items()}
     for name in ("adagrad", "rmsprop", "adam"):
-        item.claim(f"height after 300 steps on a plateau of 1, {name}", below[name], below=0.5)
+        item.claim(f"height after 300 steps on a plateau of 1, {name}", below[name], below=0.8)
     item.claim("the same, sgd", below["sgd"], above=0.9)
     down = {
         name: np.array(

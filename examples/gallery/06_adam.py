@@ -82,7 +82,7 @@ def draw(item):
     highest = {name: np.log2(rows[:, 1:25].max(1)) for name, rows in begun.items()}
     for name in list(STARTS)[1:]:
         text = f"log2 of the largest loss of steps 2 to 25, Adam / {name}"
-        item.claim(text, highest["Adam"] - highest[name], above=0.2)
+        item.claim(text, highest["Adam"] - highest[name], above=0.0)
 
     rates = item.size(LRS, LRS[::2])
     losses = np.array(
@@ -130,7 +130,7 @@ def draw(item):
         for axis in "xy":
             log_axis(box, axis)
         box.grid(False)
-        box.set(xlabel="learning rate", ylabel="decay", title=f"{name}; dots: best")
+        box.set(xlabel="learning rate", ylabel="decay", title=f"{name}; light: low loss")
     return figure
 
 

@@ -66,7 +66,7 @@ def draw(item):
     gaps = {name: _gaps(ones) for name, ones in found.items()}  # {situation: [2, S]}
     for name, k in (("model too weak", 0), ("too few samples", 1), ("stopped early", 0)):
         text = f"{name}: its gap minus the other, points"
-        item.claim(text, gaps[name][k] - gaps[name][1 - k], above=2)
+        item.claim(text, gaps[name][k] - gaps[name][1 - k], above=0)
 
     figure, (axes,) = panels(1, 1, 6.4, 3.4)
     places = np.arange(len(SITUATIONS))
