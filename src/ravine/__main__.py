@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 
-from ravine.stop_signals import raised
+from ravine.stop_signals import came, raised
 
 # commands that never import PyTorch
 _LIGHT = {"catalogue", "report", "serve", "set", "ui"}
@@ -22,8 +23,19 @@ def main() -> None:
             run()
     except KeyboardInterrupt:  # before there was a command
         print("ravine: interrupted", file=sys.stderr, flush=True)
-        # by sys.exit Python would end by the signal, where that met code which an extension ran
-        os._exit(1)
+        _end(1)
+    except SystemExit as end:
+        if came() and isinstance(end.code, int):
+            _end(end.code)
+        raise
+
+
+def _end(code: int) -> None:
+    """End after a signal. By sys.exit Python would end by the signal, where that met code which an
+    extension ran."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _announce(given: list[str]) -> None:

@@ -26,6 +26,11 @@ def raised() -> Iterator[None]:
         yield
 
 
+def came() -> bool:
+    """Whether a signal has raised KeyboardInterrupt."""
+    return signal.getsignal(signal.SIGTERM) is _end
+
+
 @contextmanager
 def noted(asked: list[int]) -> Iterator[None]:
     """In this block a signal is added to ``asked``, so that what has begun can be finished and

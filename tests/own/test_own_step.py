@@ -114,6 +114,7 @@ REFUSALS = [
     ({"step": lambda model, batch: {"loss": model(batch.x).sum(), "a": batch.x}}, "numbers beside"),
     ({"step": lambda model, batch: model(batch.z)}, "batch.x and batch.y are the samples"),
     ({"step": lambda batch: 3.0}, r"a function of \(model, batch\)"),
+    ({"step": plain, "loss": F.mse_loss}, "mse_loss beside step=.*expected one of the two"),
     ({"step": plain, "hard_negatives": 0.5}, "do it in the step itself"),
     ({"step": plain, "class_weights": "balanced"}, "do it in the step itself"),
     ({"step": turns, "model": Two}, "optimizer=torch.optim.Adam"),

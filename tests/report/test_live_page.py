@@ -88,7 +88,8 @@ def test_switches_zoom_smoothing_and_comparison(browser, address):
     with opened(browser, view) as page:
         page.wait_for_selector(".chart-legend button")
         first = "document.querySelector('.plot').ravine.plot"
-        assert page.evaluate(f"{first}.series.filter((s) => s.label && !s.edge).length") == 3
+        page.wait_for_function(f"{first}.series.filter((s) => s.label && !s.edge).length === 3")
+        page.wait_for_function("document.querySelectorAll('.plot').length === 2")
         page.locator(".chart-legend button").first.click()
         assert page.evaluate(f"{first}.series[1].show") is False
         before = page.evaluate(f"[{first}.scales.x.min, {first}.scales.x.max]")

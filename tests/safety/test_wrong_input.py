@@ -120,7 +120,7 @@ SOURCES = {
     "photos/holiday": ["folder:photos/holiday"],
     "folder:ok.csv": ["a folder, not a file"],
     "folder:one": ["1 folder", "two classes"],
-    "folder:bare": ["0 file(s)", "image files"],
+    "folder:bare": ["no files", "a folder of images for each class"],
     "folder:mixed": ["birds", "cats, dogs"],
     "folder:texts": ["none an image"],
     '{kind = "folder", path = "wide", size = 0}': ["size", "at least 1"],
@@ -361,7 +361,7 @@ def test_a_run_refuses_what_it_was_not_trained_on(tmp_path):
             run.predict(x)
         assert holds in str(refused.value)
     with pytest.raises(InputError, match="data = "):
-        run.evaluate("test")
+        ravine.Run(run.directory).evaluate("test")
     with pytest.raises(InputError, match="characters"):
         run.sample()
     with pytest.raises(InputError, match="30 targets for 40 inputs"):

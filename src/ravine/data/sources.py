@@ -107,9 +107,11 @@ def folder(
     target: Text | None = None,
 ) -> Source:
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with
-    val and test beside train; or images that a table names: ``labels`` is its name in PATH, and
-    ``target`` its column of classes (default: what is called class, label, … or the only one
-    beside the file names). A column ``split`` of train, val and test divides them.
+    val and test beside train; or the images that a table names.
+
+    ``labels`` is that table's name in PATH, and ``target`` its column of classes (default: what is
+    called class, label, … or the only one beside the file names). A column ``split`` of train, val
+    and test divides them.
 
     uint8 [C, height, width]. All are resized to ``size`` (default: the median of the training images, made
     smaller where a side is over 256 pixels). ``fit`` pad keeps the shape of what an image shows and

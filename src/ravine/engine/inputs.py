@@ -33,7 +33,9 @@ def resolve_inputs(
     module, arrays = None, None
     model = unwrapped(model)
     _check_model(model)
-    warn_of_steps(model, fields.get("step") or recipe.step)
+    step = fields.get("step") or recipe.step
+    warn_of_steps(model, step)
+    _check_loss(fields.get("loss"), step)
     if isinstance(model, nn.Module) or (
         callable(model) and not isinstance(model, str | dict | list)
     ):
@@ -55,6 +57,16 @@ def resolve_inputs(
         changes["data.source"] = data
     recipe = finetune.with_stored_model(_with_keywords(renewed(recipe).edit(changes), fields))
     return published.completed(recipe), module, arrays
+
+
+def _check_loss(loss: Any, step: Any) -> None:
+    if step is not None and loss is not None and not isinstance(loss, dict):
+        raise InputError(
+            "loss",
+            got=f"{name_of(loss) if callable(loss) else loss} beside step=",
+            expected="one of the two: a step gives its own loss",
+            repair="call it in the step, or leave step= out",
+        )
 
 
 def _with_keywords(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
