@@ -44,10 +44,10 @@ def tried(tmp_path_factory):
 def test_a_few_of_each_matrix(tried):
     """The matrices below, a few operations of each."""
     matrices = [
-        "kills:one:5:53",
-        "kills:study:5:900",
-        "power:one:9:41",
-        "failing:one:7:140",
+        "kills:one:5:106",
+        "kills:study:5:1200",
+        "power:one:9:82",
+        "failing:one:7:280",
     ]
     for found in tried(*matrices):
         assert found["trials"]

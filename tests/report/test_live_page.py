@@ -88,8 +88,8 @@ def test_switches_zoom_smoothing_and_comparison(browser, address):
     with opened(browser, view) as page:
         page.wait_for_selector(".chart-legend button")
         first = "document.querySelector('.plot').ravine.plot"
-        page.wait_for_function(f"{first}.series.filter((s) => s.label && !s.edge).length === 3")
-        page.wait_for_function("document.querySelectorAll('.plot').length === 2")
+        until(page, f"{first}.series.filter((s) => s.label && !s.edge).length === 3")
+        until(page, "document.querySelectorAll('.plot').length === 2")
         page.locator(".chart-legend button").first.click()
         assert page.evaluate(f"{first}.series[1].show") is False
         before = page.evaluate(f"[{first}.scales.x.min, {first}.scales.x.max]")
@@ -149,6 +149,7 @@ def test_a_real_training_is_followed_changed_and_stopped(browser, tmp_path):
         with served(tmp_path / "runs") as address, opened(browser, address) as page:
             points = "document.querySelector('.plot').ravine.plot.data[0].length"
             happened = "document.querySelector('#happened').textContent"
+            until(page, "document.querySelector('.plot')?.ravine?.plot")
             before = page.evaluate(points)
             until(page, f"{points} > {before}")
             page.wait_for_selector("#controls", state="visible")

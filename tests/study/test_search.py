@@ -426,8 +426,8 @@ def test_a_short_search_tries_no_larger_network(seconds, sizes, tmp_path, monkey
 
 
 def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
-    """The clock is given: a member's whole run costs one second, the finals nine."""
-    monkeypatch.setattr(budget, "seconds_of", lambda recipes, *_: float(len(recipes)))
+    """The clock is given: a member's whole run costs 1.5 seconds, the finals 13.5."""
+    monkeypatch.setattr(budget, "seconds_of", lambda recipes, *_: 1.5 * len(recipes))
     monkeypatch.setattr(budget.time, "monotonic", lambda: 0.0)
     monkeypatch.setattr(budget.TimeBudget, "trained", lambda self: spend(self))
     monkeypatch.setattr(budget.TimeBudget, "spent", property(lambda self: spent[0]))
@@ -438,8 +438,8 @@ def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
 
     recipe = BLOBS.edit({"stop.after": "20ep"})
     found = search(recipe, [LR], minutes=1, finals=3, quiet=True, out=tmp_path / "s")
-    assert spent[0] + 9 <= 60
-    assert spent[0] + 9 >= 40  # the time is used
+    assert spent[0] + 13.5 <= 60
+    assert spent[0] + 13.5 >= 40  # the time is used
     assert len({row["round"] for row in found["table"]}) > 2
     assert found["minutes"] == 1
     with pytest.raises(InputError, match=r"--minutes: got 0\.1; expected at least"):

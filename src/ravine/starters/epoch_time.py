@@ -11,7 +11,7 @@ from ravine.engine.programs import Program
 from ravine.engine.step_time import FORWARD
 
 WARMUP = 3  # steps that are not timed: they allocate
-LEAST_SECONDS, MOST_SECONDS = 1.0, 2.0  # of measuring; the second in time of one processor
+LEAST_SECONDS, MOST_SECONDS = 0.7, 1.5  # of measuring; the second in time of one processor
 
 
 def seconds_per_epoch(program: Program) -> float:

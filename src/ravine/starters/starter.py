@@ -158,7 +158,10 @@ def _planned(
     recipe: Recipe, made: Draft, edits: Mapping[str, Any], minutes: Minutes
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with its network and its length."""
-    found, pipeline = _measured_plan(recipe, made, minutes)
+    if len(made.models) == 1 and "stop.after" in edits:  # nothing is left to be planned
+        found, pipeline = Plan(made.models[0], edits["stop.after"], "", ""), Pipeline(recipe.data)
+    else:
+        found, pipeline = _measured_plan(recipe, made, minutes)
     held = pipeline.size("validation") if pipeline.has("validation") else 0
     fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
     why = {"model": found.why_model, "stop.after": found.why_after}
