@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ravine.catalogue import durations
+from ravine.engine.execution.pilot import by_rules_alone
 from ravine.engine.inputs import resolve_inputs
 from ravine.engine.programs import programs_of
 from ravine.engine.step_time import FORWARD, QUICK, seconds_per_step
@@ -21,12 +22,14 @@ def seconds_per_epoch(recipe: Recipe, model: Any = None, data: Any = None) -> fl
 
 
 def seconds_of(recipes: Sequence[Recipe], model: Any = None, data: Any = None) -> float:
-    """About how long training all of these takes, those that share a program together, the
-    evaluation of each epoch included; all of them to their end."""
+    """About how long a study trains all of these, in the way in which studies train: those that share a
+    program together, the evaluation of each epoch included; all of them to their end."""
     found = [resolve_inputs(recipe, model, data, {}) for recipe in recipes]
     module, arrays = found[0][1], found[0][2]
     total = 0.0
-    for program in programs_of([recipe for recipe, _, _ in found], module, arrays, test=False):
+    with by_rules_alone():
+        programs = programs_of([recipe for recipe, _, _ in found], module, arrays, test=False)
+    for program in programs:
         pipeline = program.pipeline
         steps = max(
             durations.steps(recipe.stop.after, pipeline.epoch_steps) for recipe in program.recipes
