@@ -123,7 +123,7 @@ def test_members_that_have_ended_change_nothing_in_a_resumed_run(ended, tmp_path
 @pytest.mark.parametrize("total", [1, 2, 7, 400, 10_000, 10**7])
 @pytest.mark.parametrize("epoch", [1, 23, 10**6])
 def test_places_are_few_and_end_with_the_run(total, epoch):
-    found = places(total, epoch)
+    found = places(total, epoch, 500)
     assert found[0] == 1
     assert found[-1] == total
     assert len(found) <= MOST + 1

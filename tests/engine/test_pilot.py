@@ -41,12 +41,10 @@ def profile_of(dense=1.0, conv=1.0, recurrent=1.0, parts=1.2, threads=1.5, last=
     """A machine on which bfloat16 and the other choices are so many times as fast; dense layers in
     bfloat16 from 256 units on."""
     layers = {
-        str(n): {
-            "float32": dense if n >= 256 else 0.5,
-            "bfloat16": 1.0,
-            "one thread": threads if n >= 128 else 0.9,
-            "all threads": 1.0,
-        }
+        str(n): {"float32": dense if n >= 256 else 0.5, "bfloat16": 1.0} for n in profile.UNITS
+    }
+    gains = {
+        str(n): {"one thread": threads if n >= 128 else 0.9, "all threads": 1.0}
         for n in profile.UNITS
     }
     shape = {
@@ -55,12 +53,16 @@ def profile_of(dense=1.0, conv=1.0, recurrent=1.0, parts=1.2, threads=1.5, last=
         for layout in ("channels_last", "contiguous")
         for step in ("forward", "backward data", "backward weights")
     }
-    lstm = {"float32": recurrent, "bfloat16": 1.0, "together": parts, "in parts": 1.0}
+    lstm, divided = {"float32": recurrent, "bfloat16": 1.0}, {"together": parts, "in parts": 1.0}
     sections = {
         "dense": layers,
+        "threads": gains,
         "convolution": dict.fromkeys(profile._CONVOLUTIONS, shape),
         "recurrent": {str(n): lstm for n in profile._RECURRENT},
+        "parts": {str(n): divided for n in profile._RECURRENT},
     }
+    if parts is None:
+        del sections["parts"]
     return profile.Profile(sections)
 
 
@@ -75,6 +77,7 @@ def measured(monkeypatch):
 
     def use(found):
         monkeypatch.setattr(pilot, "_profile", lambda work: found)
+        monkeypatch.setattr(pilot, "_unmeasured", lambda *_: False)
 
     use(profile_of())
     monkeypatch.setattr(pilot, "has_bfloat16", lambda device: True)
@@ -281,6 +284,16 @@ def test_threads_that_gain_nothing_are_not_taken(measured, two_threads):
         assert prepared(**wide)[1].threads == count
 
 
+@pytest.mark.parametrize(("parts", "units", "divided"), [(None, 64, 1), (None, 16, 0), (0.9, 64, 0)])
+def test_a_recurrent_batch_is_divided_where_that_was_not_measured_to_be_slower(
+    parts, units, divided, measured, two_threads
+):
+    measured(profile_of(parts=parts))
+    layers = [LSTM[0], {"kind": "lstm", "units": units}, LSTM[2]]
+    plan = {"data": {"source": "digits", "batch": 128}, "stop": {"after": "20it"}}
+    assert (prepared(model={"layers": layers}, **plan)[1].way == "parts on threads") == divided
+
+
 def test_a_machine_that_was_not_measured_rounds_nothing_without_tiles(measured, monkeypatch):
     measured(None)
     monkeypatch.setattr(profile, "profile", refuse)
@@ -327,8 +340,9 @@ def test_resume_replays_the_choice_whatever_the_profile_says_now(tmp_path, measu
 
 
 @pytest.mark.parametrize("section", profile.SECTIONS)
-def test_a_section_is_measured_in_milliseconds(section, monkeypatch):
+def test_a_section_is_measured_in_milliseconds(section, monkeypatch, two_threads):
     monkeypatch.setattr(profile, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "quiet", lambda: True)
     found = profile.profile(section)
     numbers = [
         n
@@ -338,6 +352,19 @@ def test_a_section_is_measured_in_milliseconds(section, monkeypatch):
     assert all(0 < n < math.inf for n in numbers)
     monkeypatch.setitem(profile.SECTIONS, section, refuse)
     assert profile.profile(section) == found  # from the cache
+
+
+def test_what_threads_gain_is_measured_as_soon_as_the_machine_is_quiet(monkeypatch, two_threads):
+    for name in ("recurrent", "parts"):
+        monkeypatch.setitem(profile.SECTIONS, name, lambda: {})
+    monkeypatch.setattr(timing, "quiet", lambda: False)
+    assert list(profile.profile("recurrent", "parts").sections) == ["recurrent"]
+    assert profile.missing("recurrent", "parts") == []
+    monkeypatch.setattr(timing, "quiet", lambda: True)
+    assert profile.missing("recurrent", "parts") == ["parts"]
+    assert profile.profile("recurrent", "parts", measure=False) is not None
+    assert list(profile.profile("recurrent", "parts").sections) == ["recurrent", "parts"]
+    assert profile.missing("recurrent", "parts") == []
 
 
 def test_the_least_of_turns_is_kept_and_the_first_warms_up():

@@ -29,6 +29,7 @@ from ravine.version import VERSION
 
 PROFILED = 10.0  # seconds of a run from which the machine is measured first, where it was not yet
 GRAIN = 2**15  # numbers under which PyTorch gives none of a kernel's work to a second thread
+PARTED = 64  # recurrent units from which on a batch is divided where that was not measured
 # Not measured on any GPU.
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
 
@@ -95,7 +96,7 @@ def choose(
     refused = refused or {}
     work = workload(recipe, population, pipeline)
     measured = _profile(work)
-    if measured is not None and work.recurrent:
+    if work.recurrent:
         work = replace(work, parts_pay=_parts_pay(work, measured))
     way, reason = _way(work, refused)
     precision, precise = _precision(recipe, work, way, measured)
@@ -135,14 +136,16 @@ def _way(work: Workload, refused: Mapping[str, str]) -> tuple[type[Way], str]:
     raise AssertionError("one by one takes every program")
 
 
-def _section(work: Workload) -> str:
-    """The section of the machine's profile that tells most about a program."""
-    return "convolution" if work.convolutional else "recurrent" if work.recurrent else "dense"
+def _sections(work: Workload) -> tuple[str, ...]:
+    """The sections of the machine's profile that tell most about a program."""
+    if work.convolutional:
+        return ("convolution",)
+    return ("recurrent", "parts") if work.recurrent else ("dense", "threads")
 
 
 def _profile(work: Workload) -> profile.Profile | None:
     """What was measured of this machine, if it was."""
-    return profile.profile(_section(work), measure=False) if work.device == "cpu" else None
+    return profile.profile(*_sections(work), measure=False) if work.device == "cpu" else None
 
 
 def _unmeasured(
@@ -152,7 +155,7 @@ def _unmeasured(
     was done."""
     work = workload(recipe, population, pipeline)
     many = timing.worth_it([execution, execution], work.steps) and not population.sharded
-    if work.device != "cpu" or not many or _profile(work) is not None:
+    if work.device != "cpu" or not many or not profile.missing(*_sections(work)):
         return False
     batch, seconds = pipeline.batch(0), []
     buffers = {name: stacked.clone() for name, stacked in population.buffers.items()}
@@ -165,7 +168,7 @@ def _unmeasured(
     population.restore(buffers)
     if min(seconds) * work.steps < PROFILED:
         return False
-    profile.profile(_section(work))
+    profile.profile(*_sections(work))
     return True
 
 
@@ -206,11 +209,12 @@ def _widest(work: Workload) -> int:
     return max((math.prod(entry.shape) for entry in work.population.layout.entries), default=0)
 
 
-def _parts_pay(work: Workload, measured: profile.Profile) -> bool:
+def _parts_pay(work: Workload, measured: profile.Profile | None) -> bool:
     """Whether parts of a recurrent batch are faster than the whole; measured with 128 samples."""
     if work.batch < profile.BATCH or not work.units:
         return False
-    return (measured.parts_gain(work.units) or 0.0) > 1.0
+    gain = None if measured is None else measured.parts_gain(work.units)
+    return work.units >= PARTED if gain is None else gain > 1.0
 
 
 def _memory_format(

@@ -60,8 +60,10 @@ class Profile:
 
     def threads_gain(self, multiplications: int) -> float | None:
         """One thread over all threads, of a dense layer; None where that was not measured."""
-        held = self.sections["dense"][str(_nearest(math.sqrt(multiplications / BATCH), UNITS))]
-        return held["one thread"] / held["all threads"] if "all threads" in held else None
+        if "threads" not in self.sections:
+            return None
+        held = self.sections["threads"][str(_nearest(math.sqrt(multiplications / BATCH), UNITS))]
+        return held["one thread"] / held["all threads"]
 
     def convolution(self, precision: str, layout: str) -> float:
         """Milliseconds of all measured convolutions, forward and both backwards."""
@@ -81,8 +83,10 @@ class Profile:
 
     def parts_gain(self, units: int) -> float | None:
         """A batch on all threads together over its parts, a thread each; None where not measured."""
-        held = self.sections["recurrent"][str(_nearest(units, _RECURRENT))]
-        return held["together"] / held["in parts"] if "in parts" in held else None
+        if "parts" not in self.sections:
+            return None
+        held = self.sections["parts"][str(_nearest(units, _RECURRENT))]
+        return held["together"] / held["in parts"]
 
     def lines(self) -> list[str]:
         """What the rules read from it, and the measurements, for people."""
@@ -105,17 +109,28 @@ class Profile:
 
 
 def profile(*needed: str, measure: bool = True) -> Profile | None:
-    """The profile of this machine with the sections ``needed`` (dense, convolution, recurrent,
-    memory); what is not in the cache is measured, or, without ``measure``, the answer is None."""
-    held = timing.remembered(*_KEY, _isa()) or {}
-    missing = [name for name in needed if name not in held]
-    if missing and not measure:
-        return None
-    for name in missing:
+    """The profile of this machine with the sections ``needed`` (dense, threads, convolution, recurrent,
+    parts, memory); what is not in the cache is measured, or, without ``measure``, the answer is None.
+    The two that show what threads gain are left out until the machine is quiet."""
+    held, absent = _held(), missing(*needed)
+    if not measure:
+        return None if set(absent) - set(QUIET) else Profile(held)
+    for name in absent:
         held[name] = SECTIONS[name]()
-    if missing:
+    if absent:
         timing.remember(held, *_KEY, _isa())
     return Profile(held)
+
+
+def missing(*needed: str) -> list[str]:
+    """The sections of these that are not in the cache and can be measured now."""
+    held = _held()
+    now = torch.get_num_threads() > 1 and timing.quiet()
+    return [name for name in needed if name not in held and (now or name not in QUIET)]
+
+
+def _held() -> dict[str, Times]:
+    return timing.remembered(*_KEY, _isa()) or {}
 
 
 _KEY = ("machine profile", VERSION)
@@ -152,13 +167,16 @@ def _dense() -> Times:
         work = {(str(n), name): _layer(n, d) for n in UNITS for name, d in _DTYPES.items()}
         for (n, name), ms in _least_by(work).items():
             found[n][name] = ms
-    threads = torch.get_num_threads()
-    if threads > 1 and timing.quiet():
-        for count, name in ((1, "one thread"), (threads, "all threads")):
-            with kernel_threads(count):
-                work = {(str(n), name): _layer(n, torch.float32) for n in UNITS}
-                for (n, _), ms in _least_by(work, time.perf_counter).items():
-                    found[n][name] = ms
+    return found
+
+
+def _threads() -> Times:
+    found: Times = {str(n): {} for n in UNITS}
+    for count, name in ((1, "one thread"), (torch.get_num_threads(), "all threads")):
+        with kernel_threads(count):
+            work = {(str(n), name): _layer(n, torch.float32) for n in UNITS}
+            for (n, _), ms in _least_by(work, time.perf_counter).items():
+                found[n][name] = ms
     return found
 
 
@@ -237,19 +255,23 @@ def _recurrent() -> Times:
         }
         for (of, name), ms in _least_by(work).items():
             found[of][name] = ms
-    threads = torch.get_num_threads()
-    if threads > 1 and timing.quiet():
-        chunks = [slice(*at) for at in itertools.pairwise(range(0, BATCH + 1, BATCH // threads))]
-        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-            for units, step in steps.items():
+    return found
 
-                def in_parts(step: Callable[..., Any] = step) -> None:
-                    with kernel_threads(1):
-                        list(pool.map(lambda at: step(False, at), chunks))
 
-                together = partial(step, False, slice(None))
-                both: dict[str, Callable[[], Any]] = {"together": together, "in parts": in_parts}
-                found[str(units)] |= least(both, time.perf_counter)
+def _parts() -> Times:
+    threads, found = torch.get_num_threads(), {}
+    chunks = [slice(*at) for at in itertools.pairwise(range(0, BATCH + 1, BATCH // threads))]
+    with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+        for units in _RECURRENT:
+            step = _lstm(units)
+
+            def in_parts(step: Callable[..., Any] = step) -> None:
+                with kernel_threads(1):
+                    list(pool.map(lambda at: step(False, at), chunks))
+
+            together = partial(step, False, slice(None))
+            both: dict[str, Callable[[], Any]] = {"together": together, "in parts": in_parts}
+            found[str(units)] = least(both, time.perf_counter)
     return found
 
 
@@ -286,10 +308,13 @@ def _hundred_products(a: Tensor) -> None:
 
 SECTIONS: dict[str, Callable[[], Times]] = {
     "dense": _dense,
+    "threads": _threads,
     "convolution": _convolution,
     "recurrent": _recurrent,
+    "parts": _parts,
     "memory": _memory,
 }
+QUIET = ("threads", "parts")  # sections that can be measured on a quiet machine alone
 
 
 def _nearest(value: float, known: tuple[int, ...]) -> int:

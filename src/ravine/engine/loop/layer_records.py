@@ -29,22 +29,34 @@ from ravine.layout import Entry
 
 KIND = "layers"  # of the events that hold the records
 MOST, LEAST = 19, 3  # records of a run, beside the one after the first step
-# steps a record at least, so that it costs less than a hundredth of them: a step of a small network
-# takes less time than a record, one of a large network more
-APART, APART_LARGE = 500, 64
-LARGE = 2**22  # multiplications of a step, forwards
+# a record takes about as long as RECORD seconds; there are so many steps to each, at least APART, that
+# all together cost about a hundredth of a run of more than LEAST of them. A step is taken to last
+# CALLS seconds and its products at SPEED operations a second: the places of the records have to be
+# the same on every machine
+RECORD, CALLS, SPEED, APART = 5e-3, 1e-4, 3e11, 64
+LARGE = 2**22  # multiplications of a step, forwards, from which on fewer samples are looked at
 DEPTHS = 12  # layers, evenly spaced by depth
 BINS = 24
 SAMPLES, SAMPLES_LARGE = 64, 16  # of the training part, whose outputs are looked at
 VALUES = 2**12  # of a layer, evenly spaced, for a histogram
 
 
-@functools.lru_cache
-def places(total: int, epoch_steps: int, apart: int = APART) -> tuple[int, ...]:
-    """The steps after which layers are looked at: denser at the beginning, at epochs' ends where the
-    run has many of them.
+def apart(multiplications: float) -> int:
+    """Steps to a record, by the multiplications of a step forwards; backwards are twice as many.
 
-    >>> places(2000, 100)
+    >>> apart(3e5), apart(3.4e7), apart(1.5e9)  # a small MLP, one for MNIST, a LeNet
+    (4717, 641, 64)
+    """
+    step = CALLS + 6 * multiplications / SPEED
+    return max(APART, round(RECORD / 0.01 / step))
+
+
+@functools.lru_cache
+def places(total: int, epoch_steps: int, apart: int) -> tuple[int, ...]:
+    """The steps after which layers are looked at: denser at the beginning, at epochs' ends where the
+    run has many of them, ``apart`` steps to each on average.
+
+    >>> places(2000, 100, 500)
     (1, 200, 500, 1200, 2000)
     """
     count = max(LEAST, min(MOST, total // apart))
@@ -61,8 +73,9 @@ class LayerRecords:
         self.program, self.record, self.calendar, self.members = program, record, calendar, members
         self.watched = set(program.watched) if record.lasts else ()
         self.entries = _evenly([e for e in program.population.layout.entries if e.kind == "weight"])
-        small = _multiplications(program) < LARGE
-        self.apart, self.samples = (APART, SAMPLES) if small else (APART_LARGE, SAMPLES_LARGE)
+        multiplications = _multiplications(program)
+        self.apart = apart(multiplications)
+        self.samples = SAMPLES if multiplications < LARGE else SAMPLES_LARGE
         self._before: dict[int, list[Tensor]] = {}  # of the rows that are due, of each entry
         self._x: Any = None
 
