@@ -16,6 +16,7 @@ from ravine.study.search.trials import FINALISTS
 from ravine.study.training_time import seconds_of
 
 FEWEST, MOST = 4, 200  # members of a round
+MOST_SEEDS = 10  # of the final choice
 ROUNDS = 5  # a round is about this part of the time, if so many members are allowed
 CLOSING = 8.0  # seconds kept for the pictures and the report
 RESERVE = 0.05  # of the time, kept for errors of the plan
@@ -62,6 +63,14 @@ class TimeBudget:
         self._before = (time.monotonic(), self.study.seconds)
         return Round(plan["members"], plan["coarse"])
 
+    def further_seeds(self, seeds: int, since: float) -> int:
+        """How many more seeds fit into the time, where so many took all that was spent ``since``."""
+        one = max(self.spent - since, 1e-9) / seeds
+        return self.study.once(
+            "plan/further-seeds",
+            lambda: {"seeds": max(0, min(MOST_SEEDS - seeds, int((self.seconds - self.spent) / one)))},
+        )["seeds"]
+
     def trained(self) -> None:
         """The round has been trained: correct the plan by what it took."""
         began, seconds = self._before
@@ -81,13 +90,11 @@ class TimeBudget:
         finals = self.ratio * (FINALISTS + 1) * self._dearest(drawn)
         end = (self.seconds - finals * self.methods) * (place + 1) / self.methods
         left = end - self.spent
-        whole = self.ratio * seconds_of(drawn, study.model, study.data)
+        one = self.ratio * seconds_of(drawn, study.model, study.data) / members
         if number == 0:
-            one = whole / members
             members = int(min(MOST, max(FEWEST, left / ROUNDS / max(one * coarse, 1e-9))))
-            whole = members * one
-            if whole * last > left:
-                least = (self.spent + whole * last + finals) / (1 - RESERVE) + CLOSING
+            if members * one * last > left:
+                least = (self.spent + members * one * last + finals) / (1 - RESERVE) + CLOSING
                 raise InputError(
                     "--minutes",
                     got=study.options["minutes"],
@@ -95,10 +102,12 @@ class TimeBudget:
                     repair=f"the smallest search of this recipe takes this long; runs of {study.recipe.stop.after} "
                     "(stop.after) may be longer than needed",
                 )
-        if coarse < last and whole * (coarse + last) <= left:
-            return {"members": members, "coarse": True, "seconds": whole * coarse}
-        if whole * last <= left:
-            return {"members": members, "coarse": False, "seconds": whole * last}
+        if coarse < last and members * one * (coarse + last) <= left:
+            return {"members": members, "coarse": True, "seconds": members * one * coarse}
+        # no round fits after this one: it has as many members as fit
+        fit = int(min(MOST if coarse < last else members, left / max(one * last, 1e-9)))
+        if fit >= FEWEST:
+            return {"members": fit, "coarse": False, "seconds": fit * one * last}
         return {"members": 0, "coarse": False, "seconds": 0.0}
 
     def _dearest(self, recipes: Sequence[Recipe]) -> float:

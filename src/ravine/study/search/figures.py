@@ -64,7 +64,7 @@ def page_of(study: Study, summary: dict[str, Any], trials: Sequence[Trial], metr
             else f"The recipe as it was is kept: {measures.title(metric).lower()} {best}.",
             *_judgement(summary, metric),
             f"{summary['runs']} configurations were tried{_time(summary)}; the best two of each method ran "
-            f"again on {study.options['finals']} fresh seeds, and the best of these on average was chosen.",
+            f"again on {summary['finals'][0]['seeds']} fresh seeds, and the best of these on average was chosen.",
             *([f"Measured on the test data, once: {', '.join(test)}."] if test else []),
         ],
         figures={

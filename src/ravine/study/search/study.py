@@ -95,7 +95,7 @@ def search(
         for name in method:
             found, spaces[name] = Search(study, space, metric, live, budget).run(name)
             trials += found
-        outcomes = _on_fresh_seeds(study, _candidates(trials, recipe, metric), metric, live)
+        outcomes = _on_fresh_seeds(study, _candidates(trials, recipe, metric), metric, live, budget)
     return _conclude(study, metric, trials, spaces, outcomes)
 
 
@@ -140,27 +140,49 @@ def architecture(recipe: Recipe) -> dict[str, Any]:
 
 
 def _on_fresh_seeds(
-    study: Study, finalists: Sequence[Trial], metric: str, live: LiveTable
+    study: Study,
+    finalists: Sequence[Trial],
+    metric: str,
+    live: LiveTable,
+    budget: TimeBudget | None,
 ) -> list[Outcome]:
+    """The finalists and the recipe as it was, all on the same seeds; on more of them where a search
+    by minutes has time left."""
     entries: list[tuple[Trial | None, Recipe]] = [
         *((t, t.recipe) for t in finalists),
         (None, study.recipe),
     ]
-    seeds = [study.recipe.seed + FRESH + i for i in range(study.options["finals"])]
-    recipes = [recipe.edit({"seed": seed}) for _, recipe in entries for seed in seeds]
-    labels = [
-        {**(trial.values if trial else {}), "seed": seed} for trial, _ in entries for seed in seeds
-    ]
-    runs = study.train("finals", recipes, report=live.stage("finals", recipes, labels))
+    first, seeds = study.recipe.seed + FRESH, study.options["finals"]
+    since = budget.spent if budget else 0.0
+    runs = _trained(study, "finals", entries, range(first, first + seeds), live)
+    if budget and (more := budget.further_seeds(seeds, since)):
+        further = range(first + seeds, first + seeds + more)
+        others = _trained(study, "further-seeds", entries, further, live)
+        runs = [own + other for own, other in zip(runs, others, strict=True)]
     found = []
-    for i, (trial, recipe) in enumerate(entries):
-        own = runs[i * len(seeds) : (i + 1) * len(seeds)]
+    for (trial, recipe), own in zip(entries, runs, strict=True):
         scores = [
             run.result.get(metric, math.nan) if run.result["stopped"] != "diverged" else math.nan
             for run in own
         ]
         found.append(Outcome(trial, recipe, own, scores))
     return found
+
+
+def _trained(
+    study: Study,
+    stage: str,
+    entries: Sequence[tuple[Trial | None, Recipe]],
+    seeds: Sequence[int],
+    live: LiveTable,
+) -> list[list[Any]]:
+    """The runs of each entry, one a seed."""
+    recipes = [recipe.edit({"seed": seed}) for _, recipe in entries for seed in seeds]
+    labels = [
+        {**(trial.values if trial else {}), "seed": seed} for trial, _ in entries for seed in seeds
+    ]
+    runs = study.train(stage, recipes, report=live.stage(stage, recipes, labels))
+    return [list(runs[i : i + len(seeds)]) for i in range(0, len(runs), len(seeds))]
 
 
 def confirmation(found: Sequence[float], before: Sequence[float], metric: str) -> float:
