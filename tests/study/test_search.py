@@ -438,7 +438,7 @@ def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
 
     recipe = BLOBS.edit({"stop.after": "20ep"})
     found = search(recipe, [LR], minutes=1, finals=3, quiet=True, out=tmp_path / "s")
-    assert 50 <= spent[0] + 13.5 <= 60  # the time is used
+    assert 48 <= spent[0] + 13.5 <= 49  # all but what is kept for the report and for errors
     assert found["finals"][0]["seeds"] == 10  # the clock stands still in the finals
     assert len({row["round"] for row in found["table"]}) > 2
     assert found["minutes"] == 1
