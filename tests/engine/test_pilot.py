@@ -284,7 +284,9 @@ def test_threads_that_gain_nothing_are_not_taken(measured, two_threads):
         assert prepared(**wide)[1].threads == count
 
 
-@pytest.mark.parametrize(("parts", "units", "divided"), [(None, 64, 1), (None, 16, 0), (0.9, 64, 0)])
+@pytest.mark.parametrize(
+    ("parts", "units", "divided"), [(None, 64, 1), (None, 16, 0), (0.9, 64, 0)]
+)
 def test_a_recurrent_batch_is_divided_where_that_was_not_measured_to_be_slower(
     parts, units, divided, measured, two_threads
 ):

@@ -68,7 +68,9 @@ class TimeBudget:
         one = max(self.spent - since, 1e-9) / seeds
         return self.study.once(
             "plan/further-seeds",
-            lambda: {"seeds": max(0, min(MOST_SEEDS - seeds, int((self.seconds - self.spent) / one)))},
+            lambda: {
+                "seeds": max(0, min(MOST_SEEDS - seeds, int((self.seconds - self.spent) / one)))
+            },
         )["seeds"]
 
     def trained(self) -> None:
