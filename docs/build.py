@@ -45,17 +45,25 @@ Under each proof stands what was broken in the code to see its test fail, or tha
 What is promised against whom, and what is not, is in `SECURITY.md`.
 """
 FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
+DURATIONS = (
+    "A *duration* counts epochs (`30ep`: passes over the training part), iterations (`500it`: steps, each of one "
+    "batch) or a share of the run (`5%`). An epoch of N samples has N / batch iterations, rounded up: its last batch is "
+    "smaller, or left out with `data.last_batch`."
+)
 KINDS = {
     "source": "Where examples come from. `data.source` names one; `ravine data SOURCE` shows what is in it.",
     "preprocess": "Fitted on the training part alone, stored with the run, undone where it can be. `data.preprocess` "
     "lists them in order. Figures: before and after, for a table of two features.",
-    "augment": "Random changes of the training examples, batched on the device, a function of seed and step. "
+    "augment": "Random changes of the training examples, batched on the device, a function of seed and step: what is "
+    "known beforehand of the task, such as that a shifted digit is the same digit. "
     "`data.augment` lists them in order; `ravine show RECIPE` draws a sheet of your own data.",
     "layer": "What a model is made of. Figures: an input and what the layer makes of it; for activations, the "
     "function and its derivative.",
     "initializer": "How weights and biases begin: `model.init`, or `init` of a layer. Figures: the weights of a layer "
     "of 256 inputs and units; the variance of activations through 20 such layers.",
-    "loss": "What training makes small. Each sample has its loss; penalties and class weights are the same for all.",
+    "loss": "What training makes small: the empirical risk, the mean of the samples' losses, plus the penalties. The "
+    "mean over validation and test samples estimates the expected risk. Each sample has its loss; penalties and class "
+    "weights are the same for all. `l1` and `l2` together are the elastic net.",
     "metric": "What is reported after each epoch, computed from the outputs of a whole part. Figures: the metric while "
     "noise on the model's scores grows.",
     "model": "Whole networks by name. Figures: parameters and output size of each layer.",
@@ -282,6 +290,7 @@ def recipe_page() -> str:
     parts = [
         "# The fields of a recipe",
         meaning + "another value of any other field makes another program.",
+        DURATIONS,
     ]
     plain = [row for row in rows(Recipe) if row.takes != "table"]
     parts += ["## Top level", _table(plain, links=True)]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from ravine.gallery.drawing import COLOURS, DASHES, FAINT, band, log_axis, panels
+from ravine.gallery.drawing import COLOURS, DASHES, FAINT, MARKERS, band, log_axis, panels
 from ravine.optim.descent import path
 
 SAMPLES, SIZES = 512, (1, 4, 16, 64, 256)
@@ -65,6 +65,7 @@ def draw(item):
         plane.plot(
             *points[:256].T,
             color=COLOURS[i],
+            ls=DASHES[i],
             lw=1,
             marker="o" if batch > 1 else "",
             ms=2,
@@ -72,17 +73,17 @@ def draw(item):
         )
         seen = np.arange(len(points)) * batch
         course.plot(seen, loss(points), color=COLOURS[i], ls=DASHES[i], label=label)
-    plane.plot(*TRUE, "*", color=COLOURS[3], ms=10)
+    plane.plot(*TRUE, "*", color=COLOURS[3], mec="white", ms=12, zorder=5)
     plane.set(xlabel="weight 1", ylabel="weight 2", title="paths on the loss")
     course.legend(loc="center right")
     course.set(
         xlabel="samples seen", ylabel="loss", title="progress for the work", xlim=(0, 2 * SAMPLES)
     )
-    log_axis(course, "y", (0.1, 5))
+    log_axis(course, "y")
     band(sizes, SIZES, noise, "measured", 0, marker="o")
     sizes.plot(SIZES, noise[:, 0].mean() / np.sqrt(SIZES), color=FAINT, ls=":", label="1/sqrt(B)")
-    log_axis(sizes, "x", SIZES)
-    log_axis(sizes, "y", (0.1, 1))
+    log_axis(sizes, "x")
+    log_axis(sizes, "y")
     sizes.set(
         xlabel="samples in a batch, B",
         ylabel="gradient's standard deviation",
@@ -90,7 +91,7 @@ def draw(item):
     )
     sizes.legend()
     for i in range(2):
-        order.plot([i] * len(seeds), 100 * accuracy[i], "o", color=COLOURS[i])
+        order.plot([i] * len(seeds), 100 * accuracy[i], MARKERS[i], color=COLOURS[i])
     order.set(
         xticks=[0, 1],
         xticklabels=["shuffled", "sorted by class"],

@@ -9,7 +9,7 @@ To see it fail: make the features dense, ``RARITY = 0``: Adagrad's lead is gone.
 import numpy as np
 
 import ravine
-from ravine.gallery.drawing import COLOURS, INK, band, log_axis, panels
+from ravine.gallery.drawing import COLOURS, INK, MARKERS, band, log_axis, panels
 
 KINDS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
 RATES = {"sgd": (0.1, 0.3, 1.0), "momentum": (0.03, 0.1, 0.3), "nesterov": (0.03, 0.1, 0.3)}
@@ -103,14 +103,14 @@ def draw(item):
         last.plot(
             error[i],
             np.full(seeds, i) + np.linspace(-0.15, 0.15, seeds),
-            "o",
+            MARKERS[i],
             ms=3.5,
             color=COLOURS[i],
         )
         last.plot([error[i].mean()], [i], "|", ms=14, color=INK)
     log_axis(course, "y")
     course.set(xlabel="epoch", ylabel="validation loss", title=f"digits, {seeds} seeds")
-    course.legend()
+    figure.legend(*course.get_legend_handles_labels(), loc="outside upper center", ncols=6)
     last.set(
         yticks=range(len(KINDS)),
         yticklabels=KINDS,

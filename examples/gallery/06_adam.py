@@ -118,15 +118,21 @@ def draw(item):
     )
     for i, (name, rows) in enumerate(begun.items()):
         band(axes[2], np.arange(rows.shape[1]), rows, name, i)
-    log_axis(axes[2], "y", (1, 20))
+    log_axis(axes[2], "y")
     axes[2].set(xlabel="step", ylabel="training loss", title=f"digits at lr {HIGH:g}, 16 seeds")
     axes[2].legend()
     for a, (box, (name, (_, decays))) in enumerate(zip(axes[3:], ARMS.items(), strict=True)):
         box.pcolormesh(
-            rates, decays, np.log(losses[:, a].mean(0)).T, cmap="viridis_r", shading="nearest"
+            rates,
+            decays,
+            np.log(losses[:, a].mean(0)).T,
+            cmap="viridis_r",
+            shading="nearest",
+            ec="face",
+            lw=0.3,
         )
         best = 10 ** np.mean([best_decay(rows[a], decays) for rows in losses], 0)
-        box.plot(rates, best, "-o", color="white", mec="black", ms=5)
+        box.plot(rates, best, "-o", color="#444444", mfc="#eeeeee", ms=5)  # on both themes' yellow
         for axis in "xy":
             log_axis(box, axis)
         box.grid(False)

@@ -65,7 +65,7 @@ def draw(item):
         band(course, np.arange(1, epochs + 1), train[i], name, i)
         last.plot(losses[i, :, -1], [i] * seeds, "o", color=COLOURS[i], ms=4)
     rates.set(xlabel="epoch", ylabel="learning rate", title="the rate")
-    log_axis(course, "y", train[:, 0, -1])
+    log_axis(course, "y")
     course.set(xlabel="epoch", ylabel="training loss", title=f"digits with noise, {seeds} seeds")
     last.set(
         yticks=range(len(SCHEDULES)),

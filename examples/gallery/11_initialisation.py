@@ -98,7 +98,9 @@ def draw(item):
         depth.plot(np.arange(1, SHALLOW + 1), seen[name].mean(0)[:SHALLOW], ls=DASHES[i], **style)
         ends.plot([SHALLOW, DEEP], loss[:, i].mean(1), marker=MARKERS[i], ls=DASHES[i], **style)
         a = np.log10(np.abs(last[name][last[name] != 0]))
-        spread.hist(a, bins=90, range=(-17, 1), density=True, histtype="step", **style)
+        spread.hist(
+            a, bins=90, range=(-17, 1), density=True, histtype="step", ls=DASHES[i], **style
+        )
     log_axis(depth, "y")
     spread.set(
         xlabel="log10 |activation|", ylabel="density", title=f"layer {SHALLOW}, before training"

@@ -163,7 +163,7 @@ def draw(item):
         xlabel=f"steps to a training loss of {TARGET}",
         title="digits, three hidden layers",
     )
-    log_axis(race, "x", (20, 500))
+    log_axis(race, "x")
     depth.set_title(f"{DEPTH} layers before training")
     race.set_ylim(2.5, -0.5)
     return figure

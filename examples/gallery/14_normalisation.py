@@ -132,7 +132,7 @@ def draw(item):
             ls=DASHES[n],
             label=f"{name}, lr {RATES[first[n]]:g}",
         )
-    log_axis(rates, "x", RATES)
+    log_axis(rates, "x")
     rates.set(
         xlabel="learning rate",
         ylabel="validation accuracy in %",
@@ -159,7 +159,7 @@ def draw(item):
             ls=DASHES[k],
             label=norm.replace("_", " "),
         )
-    log_axis(sizes, "x", BATCHES)
+    log_axis(sizes, "x")
     sizes.set(
         xlabel="samples in a batch",
         ylabel="validation error in %",

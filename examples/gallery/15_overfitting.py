@@ -94,13 +94,14 @@ def draw(item):
                 found[:, :, k].mean(1),
                 color=COLOURS[i],
                 ls=DASHES[1 - k],
-                marker=MARKERS[k],
-                ms=4,
+                marker=MARKERS[i],
+                ms=4.5,
+                mfc=COLOURS[i] if i else "none",
                 label=f"{name} (wrong labels), {samples} samples"
                 if k == 0
                 else f"{name}, {samples} samples",
             )
-    log_axis(widths, "x", WIDTHS)
+    log_axis(widths, "x")
     widths.set(xlabel="hidden units", ylabel="loss", title="capacity against data", ylim=(0, 3.5))
-    widths.legend(fontsize=7.5)
+    widths.legend(fontsize=8.5)
     return figure

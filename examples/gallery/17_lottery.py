@@ -65,7 +65,7 @@ def draw(item):
             alpha=0.15,
             linewidth=0,
         )
-    log_axis(axes, "x", left)
+    log_axis(axes, "x")
     axes.invert_xaxis()
     axes.set(
         xlabel="weights left in %", ylabel="test accuracy in %", title=f"digits, {len(dense)} seeds"

@@ -62,7 +62,7 @@ def draw(item):
     grid = shapes[0]["grids"][0]
     for box, arm, name, colour in zip(axes, planes, arms, COLOURS, strict=False):
         lines = box.contour(grid["x"], grid["y"], arm[0], LEVELS, colors=colour, linewidths=1)
-        box.clabel(lines, LEVELS[3:], fontsize=8, fmt="%g", colors=INK)
+        box.clabel(lines, LEVELS[3:], fontsize=8.5, fmt="%g", colors=INK)
         box.set(title=f"loss, {name}", xlabel="direction 1", ylabel="direction 2")
         box.set_aspect("equal")
     for i, values in enumerate(height):

@@ -90,8 +90,8 @@ def draw(item):
         axes, (photograph, edges), ("a photograph", "right minus left neighbour"), strict=False
     ):
         box.imshow(image, cmap="gray", vmin=image.min() / 2, vmax=image.max() / 1.5)
-        box.set(xticks=[], yticks=[], title=name)
-        box.grid(False)
+        box.set_title(name)
+        box.set_axis_off()
     for i, values in enumerate(((2, weights), (operations, 2 * weights))):
         axes[2].bar(
             np.array([0, 1]) + 0.2 * (2 * i - 1),
@@ -117,5 +117,5 @@ def draw(item):
         ylabel="change of the answer in %",
         title="a move by one pixel; a turn by 90°",
     )
-    axes[3].set_xticklabels(names, fontsize=8)
+    axes[3].set_xticklabels(names, fontsize=8.5)
     return figure

@@ -174,13 +174,13 @@ def draw(item):
             axes[1].plot(
                 [units] * len(seeds),
                 accuracy[i, k],
-                "o",
+                MARKERS[i],
                 color=COLOURS[(0, 2)[i]],
                 ms=2.5,
                 alpha=0.6,
             )
-    axes[1].axhline(50, color=COLOURS[6], ls=":", lw=1)
-    log_axis(axes[1], "x", UNITS)
+    axes[1].axhline(50, color=COLOURS[6], ls=":", lw=1, label="guessing")
+    log_axis(axes[1], "x")
     axes[1].set_xticks(UNITS, [str(u) for u in UNITS])
     axes[1].set(
         xlabel="hidden units in all",

@@ -76,7 +76,7 @@ def draw(item):
         axes.fill_between(labels, low, high, color=COLOURS[a], alpha=0.15, linewidth=0)
     axes.axhline(100 / 13, color=COLOURS[6], ls=":", lw=1)
     axes.text(labels[-1], 9, "chance", ha="right", color=COLOURS[6])
-    log_axis(axes, "x", labels)
+    log_axis(axes, "x")
     axes.set_xticks(labels, [str(n) for n in labels])
     axes.set_xticks([], minor=True)
     axes.set(xlabel="labels of each letter", ylabel="accuracy in %", ylim=(0, 102))

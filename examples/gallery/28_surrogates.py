@@ -68,7 +68,7 @@ def draw(item):
     axes.set(
         xlabel="margin m = y f(x)", ylabel="loss", ylim=(-0.1, 5.4), title="losses of one sample"
     )
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8.5)
     for k, (name, i) in enumerate((("hinge", 0), ("perceptron", 4))):
         mean = 100 * errors[:, k].mean(0)
         course.plot(

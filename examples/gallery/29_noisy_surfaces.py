@@ -51,8 +51,8 @@ def draw(item):
     axes[2].plot(
         SIZES, spread[-1] * np.sqrt(256 / np.array(SIZES)), color=FAINT, ls=":", label="1/sqrt(B)"
     )
-    log_axis(axes[2], "x", SIZES)
-    log_axis(axes[2], "y", spread)
+    log_axis(axes[2], "x")
+    log_axis(axes[2], "y")
     axes[2].set(
         xlabel="samples in a batch, B", ylabel="deviation of the minima", title="400 batches each"
     )

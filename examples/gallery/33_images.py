@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 import ravine
 from ravine.data.preprocessing.preprocess import center
 from ravine.data.preprocessing.whitening import pca, pca_whiten, zca
-from ravine.gallery.drawing import COLOURS, FAINT, panels
+from ravine.gallery.drawing import COLOURS, FAINT, MARKERS, panels
 
 EPSILON = 0.1
 LAYERS = [
@@ -96,10 +96,10 @@ def draw(item):
         sheet = tiles.transpose(0, 2, 1, 3).reshape(30, 30)
         low, high = np.nanquantile(sheet, (0.02, 0.98))
         box.imshow(sheet, cmap="gray", vmin=low, vmax=high)
-        box.set(xticks=[], yticks=[], title=name)
-        box.grid(False)
+        box.set_title(name)
+        box.set_axis_off()
     for i, values in enumerate(error.values()):
-        axes[4].plot([i] * len(seeds), values, "o", color=COLOURS[i], ms=4)
+        axes[4].plot([i] * len(seeds), values, MARKERS[i], color=COLOURS[i], ms=4)
     axes[4].set(
         xticks=range(3),
         xticklabels=["images", "ZCA", "PCA"],

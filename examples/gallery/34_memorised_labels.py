@@ -74,7 +74,7 @@ def draw(item):
         xlabel="epoch", ylabel="training loss", title=f"{WIDTHS[-1]} units, {SAMPLES} samples"
     )
     course.legend()
-    log_axis(widths, "x", WIDTHS)
+    log_axis(widths, "x")
     widths.axhline(10, color=FAINT, ls=":")
     widths.set(
         xlabel="hidden units", ylabel="training labels learnt in %", title="capacity", ylim=(0, 103)

@@ -75,7 +75,7 @@ def draw(item):
     for i, name in enumerate(WAYS):
         middle = np.median(times[..., i], 1)
         axes.plot(KERNELS, middle, color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], label=name)
-    log_axis(axes, "y", (0.1, 1000))
+    log_axis(axes, "y")
     axes.set(
         xlabel="side of the kernel in pixels",
         ylabel="processor time in milliseconds",

@@ -65,5 +65,5 @@ def draw(item):
             label = f"{UNITS[k]} tanh unit" + "s" * (UNITS[k] > 1)
             box.plot(x[:, 0], fit, color=COLOURS[1 + k], ls=DASHES[k], label=label)
         box.set(xlabel="x", ylabel="y", title=name)
-    axes[0].legend(loc="upper center", fontsize=8)
+    axes[0].legend(loc="upper center", fontsize=8.5)
     return figure

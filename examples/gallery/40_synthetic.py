@@ -114,5 +114,5 @@ def draw(item):
         xlim=(-0.5, 3.5),
         xticks=range(4),
     )
-    right.set_xticklabels(names, fontsize=8)
+    right.set_xticklabels(names, fontsize=8.5)
     return figure

@@ -55,7 +55,7 @@ def draw(item):
     ends = [min(decayed.min(), stopped.min()), max(decayed.max(), stopped.max())]
     equal.plot(ends, ends, color=FAINT, ls=":", label="equal")
     for axis in "xy":
-        log_axis(equal, axis, ends)
+        log_axis(equal, axis)
     equal.set(
         xlabel="lowest error with an L2 penalty",
         ylabel="lowest error, stopped early",

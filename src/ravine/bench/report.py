@@ -169,7 +169,7 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
     quartile."""
     import matplotlib.pyplot as plt
 
-    from ravine.report.figures import COLOURS, INK, style
+    from ravine.report.figures import CAPTION, COLOURS, INK, style
 
     held = {(t.peer, t.work): t for t in timings if t.ms}
     works = [w for w in WORKS if ("ravine", w) in held]
@@ -206,8 +206,8 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
         ]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axes.xaxis.minorticks_off()
-        figure.legend(loc="outside upper center", ncols=4, fontsize=8)
-        figure.supxlabel("\n".join(textwrap.wrap(caption, 120)), fontsize=7)
+        figure.legend(loc="outside upper center", ncols=4, fontsize=CAPTION)
+        figure.supxlabel("\n".join(textwrap.wrap(caption, 95)), fontsize=CAPTION)
         figure.savefig(path)
         plt.close(figure)
 

@@ -41,7 +41,8 @@ def conv(
     Maps (C, H, W) -> (channels, H', W'), or (C, L) -> (channels, L'). ``kernel``, ``stride`` and
     ``dilation`` hold for both directions, or are a pair (height, width). ``groups`` divides the
     channels into independent groups (C groups: depthwise). Parameters: weight [channels, C /
-    groups, kernel...], bias [channels].
+    groups, kernel...], bias [channels]. A kernel as large as the map makes it a dense layer, a
+    kernel of 1 a dense layer at every place; a stride leaves out places of the output.
 
     Errors: the input is not a map (C, H, W) or (C, L); ``groups`` does not divide the channels;
     the map is smaller than the kernel.

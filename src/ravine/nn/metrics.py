@@ -42,6 +42,9 @@ def accuracy(output: Tensor, target: Tensor) -> float:
 def error(output: Tensor, target: Tensor) -> float:
     """The 0/1 error: 1 - accuracy.
 
+    It is flat almost everywhere, so its gradient says nothing: it is measured, and a surrogate
+    above it, such as cross-entropy or a hinge, is trained.
+
     >>> import torch
     >>> error(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
     0.5

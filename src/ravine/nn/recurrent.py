@@ -66,7 +66,8 @@ def lstm(
     x_t + U h_{t-1} + b).
 
     ``layers`` is the number of stacked layers, ``bidirectional`` ones read both ways, ``output`` is last or
-    all, ``dropout`` acts between the layers.
+    all, ``dropout`` acts between the layers. In a list of layers, with ``layer_norm`` between them or
+    not, padded sequences are read to their own end where the last recurrent layer's ``output`` is last.
 
     Errors: the input is not a sequence (T, F).
 

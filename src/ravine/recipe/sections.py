@@ -91,7 +91,9 @@ class Data(Part):
     last_batch: Literal["keep", "drop"] = Field(
         "keep", description="the incomplete last batch of an epoch"
     )
-    order: Literal["shuffle", "fixed", "replacement"] = "shuffle"
+    order: Literal["shuffle", "fixed", "replacement"] = Field(
+        "shuffle", description="anew in each epoch; as they come; or drawn with replacement"
+    )
     seed: Integer = Field(0, description="of the split, the order and the augmentation")
     preprocess: Annotated[tuple[Preprocess, ...], Several()] = ()
     augment: Annotated[tuple[Augment, ...], Several()] = ()
@@ -113,7 +115,9 @@ class Clip(Part):
 class Stop(Part):
     """When a run ends: at the first of these that is met."""
 
-    after: PerMember[Annotated[Length, BeforeValidator(_durations_above_zero)]] = "10ep"
+    after: PerMember[Annotated[Length, BeforeValidator(_durations_above_zero)]] = Field(
+        "10ep", description="the length of the run"
+    )
     patience: PerMember[Length] | None = Field(
         None,
         description="how long to go on without improvement of the monitored metric; "

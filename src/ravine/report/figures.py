@@ -48,6 +48,7 @@ DASHES: tuple[Any, ...] = (
 INK, FAINT, GRID = "#1b1f24", "#6b7480", "#e4e7eb"
 SIZE, SMALL = (5.6, 3.3), (3.5, 2.6)  # inches
 PIXELS = 91  # of a page for an inch: labels are as large as those of the curves, 12 pixels
+CAPTION = 8.75  # points of the smallest texts: 11 pixels
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",

@@ -4,6 +4,7 @@ curves."""
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ravine.errors import InputError
-from ravine.report.figures import COLOURS, FAINT, INK, style
+from ravine.report.figures import CAPTION, COLOURS, FAINT, INK, style
 from ravine.storage.files import new_file
 
 _PICTURES = (".png", ".svg", ".pdf")
@@ -120,10 +121,10 @@ def values_sheet(rows: Sequence[Row], names: Sequence[str], title: str) -> Figur
                 axes.plot(draw, "x", color=COLOURS[1], ms=4, mew=0.8)
             axes.plot(scaled[0], "o", color=COLOURS[0], ms=4)
             axes.set(ylim=(-0.15, 1.15), yticks=[])
-            axes.set_ylabel(_short(name, 10), fontsize=7.5, rotation=0, ha="right", va="center")
+            axes.set_ylabel(_short(name, 10), fontsize=CAPTION, rotation=0, ha="right", va="center")
         shown = range(len(names)) if len(names) <= 60 else range(0, len(names), len(names) // 30)
         panels[-1].set_xticks(
-            shown, [_short(names[i], 14) for i in shown], rotation=90, fontsize=6.5
+            shown, [_short(names[i], 14) for i in shown], rotation=90, fontsize=CAPTION
         )
     return figure
 
@@ -141,7 +142,8 @@ def _grid(rows: Sequence[Row], title: str, draw: Any, aspect: float) -> Figure:
         rows = _broken(*rows[0], width=10)
         columns = 10
     cell = 0.85
-    captioned = 0.19 * any(caption for _, _, captions in rows for caption in captions)
+    lines = [_lines(caption).count("\n") + 1 for _, _, some in rows for caption in some if caption]
+    captioned = 0.04 + 0.15 * max(lines) if lines else 0.0
     left = 0.15 + 0.075 * max(len(_short(name)) for name, _, _ in rows)
     tall, top = cell * min(max(aspect, 0.3), 3.0) + captioned + 0.05, 0.45
     with style():
@@ -170,9 +172,8 @@ def _grid(rows: Sequence[Row], title: str, draw: Any, aspect: float) -> Figure:
                 _bare(axes)
                 draw(axes, item)
                 if c < len(captions) and captions[c]:
-                    size = 6 if len(captions[c]) > 10 * cell else 8.5
                     axes.set_xlabel(
-                        _short(captions[c], 22), fontsize=size, labelpad=1.5, color=FAINT
+                        _lines(captions[c]), fontsize=CAPTION, labelpad=1.5, color=FAINT
                     )
     return figure
 
@@ -195,6 +196,13 @@ def _bare(axes: Axes) -> None:
 def _short(text: str, limit: int = 18) -> str:
     plain = text.replace("$", r"\$")
     return plain if len(text) <= limit else plain[: limit - 1] + "…"
+
+
+def _lines(caption: str) -> str:
+    """A caption in up to two lines, as wide as the picture above it."""
+    return "\n".join(
+        _short(line) for line in textwrap.wrap(caption, 12, max_lines=2, placeholder="…")
+    )
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -222,8 +230,9 @@ def table_sheet(columns: Sequence[Any], targets: Sequence[Any], title: str) -> F
         return _plane(columns[0], columns[1], labels, classes, title)
     across = min(4, max(2, math.ceil(math.sqrt(len(panels)))))
     down = math.ceil(len(panels) / across)
+    tall = 2.4 if any(len(column.categories) > 8 for column, _, _ in panels) else 1.8
     with style():
-        figure = Figure(figsize=(2.6 * across, 1.75 * down + 0.55), layout="constrained")
+        figure = Figure(figsize=(2.6 * across, tall * down + 0.55), layout="constrained")
         more = (
             f", the first {len(shown)} of {len(columns)} columns"
             if len(columns) > len(shown)
@@ -238,7 +247,7 @@ def table_sheet(columns: Sequence[Any], targets: Sequence[Any], title: str) -> F
             draw(axes, column, by, classes if by is not None or is_target else ())
             axes.set_title(
                 f"{'target: ' if is_target else ''}{_short(column.name, 28)}",
-                fontsize=8.5,
+                fontsize=CAPTION,
                 loc="left",
                 color=INK,
             )
@@ -290,10 +299,11 @@ def _histogram(axes: Axes, column: Any, labels: np.ndarray | None, classes: Sequ
     missing = int((~known).sum())
     axes.set_xlabel(
         f"{values.min():.4g} to {values.max():.4g}{f', {missing} missing' if missing else ''}",
-        fontsize=7,
+        fontsize=CAPTION,
         color=FAINT,
     )
-    axes.tick_params(labelsize=6.5)
+    axes.locator_params(nbins=4)
+    axes.tick_params(labelsize=CAPTION)
 
 
 def _bars(axes: Axes, column: Any, labels: np.ndarray | None, classes: Sequence[str]) -> None:
@@ -310,17 +320,17 @@ def _bars(axes: Axes, column: Any, labels: np.ndarray | None, classes: Sequence[
     )
     axes.barh(np.arange(len(order)), counts[order], color=colours, height=0.7)
     for place, k in enumerate(order):
-        axes.text(counts[k], place, f" {counts[k]:,}", va="center", fontsize=6.5, color=FAINT)
+        axes.text(counts[k], place, f" {counts[k]:,}", va="center", fontsize=CAPTION, color=FAINT)
     axes.set_yticks(np.arange(len(order)), [_short(column.categories[k], 14) for k in order])
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.grid(False)
     axes.set_xticks([])
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=CAPTION)
     notes = [f"{len(counts) - len(order)} more" if len(counts) > len(order) else ""]
     missing = len(column.values) - len(known)
     notes.append(f"{missing} missing" if missing else "")
-    axes.set_xlabel(", ".join(note for note in notes if note), fontsize=7, color=FAINT)
+    axes.set_xlabel(", ".join(note for note in notes if note), fontsize=CAPTION, color=FAINT)
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -342,7 +352,7 @@ def text_sheet(lines: Sequence[str], title: str) -> Figure:
                 place,
                 _short(line, 110),
                 family="monospace",
-                fontsize=8.5,
+                fontsize=CAPTION,
                 va="center",
                 color=INK,
             )

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ravine import measures
-from ravine.report.figures import COLOURS, DASHES, FAINT, INK, style
+from ravine.report.figures import CAPTION, COLOURS, DASHES, FAINT, INK, style
 
 MARKERS = "osD^vP*X"
 __all__ = [
+    "CAPTION",
     "COLOURS",
     "DASHES",
     "FAINT",
@@ -57,15 +58,22 @@ def metric_axis(axes: Axes, metric: str, *, which: str = "y") -> None:
     axes.set_ylabel(text) if which == "y" else axes.set_xlabel(text)
 
 
-def log_axis(axes: Axes, which: str = "x", values: Sequence[float] = ()) -> None:
-    """A logarithmic axis with readable numbers."""
+def log_axis(axes: Axes, which: str = "x") -> None:
+    """A logarithmic axis with readable numbers: powers of ten, and between them 2 and 5 where it is short."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    finite = [v for v in values if v and math.isfinite(v) and v > 0]
-    near = bool(finite) and max(finite) < 50 * min(finite)
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=10))
+    axis.set_major_locator(_Powers(numticks=10))
     axis.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+class _Powers(LogLocator):
+    """Which numbers are written is known when the axis has its limits."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        low, high = sorted((vmin, vmax))
+        self.set_params(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,))
+        return super().tick_values(vmin, vmax)
 
 
 def brief(value: float) -> str:

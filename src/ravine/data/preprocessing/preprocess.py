@@ -143,8 +143,8 @@ def normalize(
     """A given mean and standard deviation: y = (x - mean) / std.
 
     One number for all, or one for each channel. Nothing is fitted. Can be undone. The numbers are
-    in the units of the data as they arrive here: for the usual ones of images, put ``rescale``
-    before it.
+    in the units of the data as they arrive here: for the usual ones of images, ImageNet's mean =
+    [0.485, 0.456, 0.406] and std = [0.229, 0.224, 0.225], put ``rescale`` before it.
 
     Errors: ``mean`` or ``std`` has neither one number nor one for each channel.
 
@@ -169,7 +169,7 @@ def per_sample(
     """Each sample by its own mean and standard deviation: y = (x - mean(x)) / (sd(x) + epsilon).
 
     Over the whole sample, or over each of its channels. Nothing is fitted, so it cannot be undone.
-    On images this is global contrast normalisation.
+    On images this is global contrast normalisation: brighter light makes no difference.
 
     ``center`` subtracts the mean, ``scale`` divides by the deviation; ``per`` sample, or
     channel of each sample.

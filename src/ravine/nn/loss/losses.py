@@ -107,7 +107,8 @@ def cross_entropy(
     Computed by log-sum-exp: scores of 1000 do not overflow. ``input`` probabilities takes the
     output of a softmax instead; these are divided by their sum and clamped to [1e-7, 1 - 1e-7], as
     in Keras. ``label_smoothing`` e mixes the target with the uniform distribution: (1 - e) q + e /
-    K. Steps whose target is ``ignore`` do not count (padding).
+    K. Steps whose target is ``ignore`` do not count (padding). The same number added to all scores of a
+    sample changes nothing, so one of them may be held at zero; with K = 2 that is logistic regression.
 
     >>> cross_entropy()(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]))
     tensor([1000.])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ravine.report.sheets import image_sheet
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable
-from ravine.study.panels import COLOURS, FAINT, INK, panels, style
+from ravine.study.panels import CAPTION, COLOURS, FAINT, INK, panels, style
 
 _NAMES = {
     "optimal": "possible",
@@ -126,7 +126,7 @@ def errors_figure(summary: dict[str, Any]) -> Figure:
                 (0, 3),
                 textcoords="offset points",
                 ha="center",
-                fontsize=8.5,
+                fontsize=CAPTION,
             )
             if i:
                 gap = value - values[i - 1]

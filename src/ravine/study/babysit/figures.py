@@ -23,7 +23,7 @@ def overfit_figure(courses: Sequence[np.ndarray], rates: Sequence[float], goal: 
                 label=f"lr {brief(rate)}",
             )
         axes.axhline(goal, color=FAINT, lw=0.8, ls=(0, (2, 2)), label="goal")
-        log_axis(axes, "y", [1e-8, 1])
+        log_axis(axes, "y")
         axes.set_xlabel("step")
         axes.set_ylabel("Loss of the one batch")
         legend(axes, 3)

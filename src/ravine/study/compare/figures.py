@@ -18,6 +18,7 @@ from ravine.study.compare.significance import LEVEL, MOST
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable, cell
 from ravine.study.panels import (
+    CAPTION,
     COLOURS,
     DASHES,
     FAINT,
@@ -232,7 +233,7 @@ def _draw(
 def _fit(axes: Axes, drawn: np.ndarray, metric: str) -> None:
     low, high = drawn.min(), drawn.max()
     if measures.better_is(metric) == "min" and low > 0 and high > 20 * low:
-        log_axis(axes, "y", [low, high])
+        log_axis(axes, "y")
     elif measures.better_is(metric) == "max" and measures.is_percent(metric):
         middle = np.percentile(drawn, 10)
         axes.set_ylim(
@@ -307,7 +308,8 @@ def sensitivity_figure(tuning: list[dict[str, Any]], path: str, metric: str) -> 
             axis.set_title(textwrap.fill(labels[i], TITLE), fontsize=9.5)
         log_axis(axes[0])
         for axis in axes[: len(labels)]:
-            axis.tick_params(axis="x", labelsize=8, which="both")
+            axis.tick_params(axis="x", labelsize=CAPTION, which="both")
+            axis.xaxis.get_major_locator().set_params(numticks=4)  # of a narrow panel
             axis.minorticks_off()
         _outer_labels(figure, axes[: len(labels)], path, metric)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable
-from ravine.study.panels import COLOURS, style
+from ravine.study.panels import CAPTION, COLOURS, style
 
 MOST = 64
 
@@ -136,7 +136,7 @@ def patches_figure(units: list[dict[str, Any]]) -> Figure:
             for axis, patch in zip(row, one["patches"], strict=False):
                 _show(axis, patch, low, high)
             row[0].set_ylabel(
-                f"unit {one['unit']}", fontsize=8, rotation=0, ha="right", va="center"
+                f"unit {one['unit']}", fontsize=CAPTION, rotation=0, ha="right", va="center"
             )
     return figure
 
@@ -149,7 +149,7 @@ def saliency_figure(found: dict[str, Any]) -> Figure:
         low, high = float(images.min()), float(images.max())
         for i, (image, salient) in enumerate(zip(images, maps, strict=True)):
             _show(axes[0, i], image, low, high)
-            axes[0, i].set_title(found["names"][i], fontsize=8.5)
+            axes[0, i].set_title(found["names"][i], fontsize=CAPTION)
             _show(axes[1, i], salient, 0.0, float(np.percentile(salient, 99.5)) or 1.0, "magma")
     return figure
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ravine.study.panels import (
+    CAPTION,
     COLOURS,
     DASHES,
     INK,
@@ -64,7 +65,7 @@ def errors_figure(table: Sequence[dict[str, Any]], good: float, fair: float) -> 
                 lw=1.2,
                 label=f"{label} {brief(limit)}",
             )
-        axes.set_yticks(y, [f"{row['tensor']} ({row['point']})" for row in rows], fontsize=8)
+        axes.set_yticks(y, [f"{row['tensor']} ({row['point']})" for row in rows], fontsize=CAPTION)
         axes.invert_yaxis()
         axes.set_xlabel("relative error")
         legend(axes, 2)

@@ -18,6 +18,7 @@ from ravine.storage.files import plain, write_text
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable
 from ravine.study.panels import (
+    CAPTION,
     COLOURS,
     DASHES,
     INK,
@@ -133,7 +134,7 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 norm="log",
             )
             for text in axis.clabel(
-                lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=7, colors=DARK
+                lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=CAPTION, colors=DARK
             ):
                 text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
             if "path" in one:
@@ -197,7 +198,7 @@ def surface_figure(found: list[dict[str, Any]]) -> Figure:
             axes.set_ylabel("second direction")
             axes.view_init(35, -60)
             axes.set_box_aspect(None, zoom=0.85)
-            axes.tick_params(labelsize=7)
+            axes.tick_params(labelsize=CAPTION)
             axes.locator_params(nbins=4)
             if len(found) > 1:
                 axes.set_title(one["name"], fontsize=9)
@@ -231,7 +232,7 @@ def profile_figure(found: list[dict[str, Any]], kind: str) -> Figure:
             )
         values = np.concatenate([one["loss"][np.isfinite(one["loss"])] for one in found])
         if values.min() > 0 and values.max() > 20 * values.min():
-            log_axis(axes[0], "y", [values.min(), values.max()])
+            log_axis(axes[0], "y")
         legend(axes[0], 1)
     return figure
 

@@ -86,7 +86,7 @@ def curves_figure(
         axes.set_ylabel("Training loss, smoothed")
         axes.set_ylim(bottom=lowest / 1.3 if lowest > 0 else None, top=1.6 * first)
         if 0 < lowest < first / 10:
-            log_axis(axes, "y", [lowest, first])
+            log_axis(axes, "y")
         bar = figure.colorbar(
             matplotlib.cm.ScalarMappable(norm, colours), ax=axes, label="learning rate", pad=0.02
         )
@@ -129,7 +129,7 @@ def final_figure(rates: Sequence[float], summary: dict[str, Any]) -> Figure:
         log_axis(axes)
         values = shown[np.isfinite(shown)]
         if len(values) and values.min() > 0 and values.max() > 20 * values.min():
-            log_axis(axes, "y", list(values))
+            log_axis(axes, "y")
         axes.set_xlabel("learning rate")
         axes.set_ylabel("Training loss in the end")
         legend(axes, 2)

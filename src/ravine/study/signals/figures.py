@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ravine.study.directory import Study
 from ravine.study.page import Page, PageTable
 from ravine.study.panels import (
+    CAPTION,
     COLOURS,
     DASHES,
     INK,
@@ -107,7 +108,7 @@ def depth_figure(networks: list[dict[str, Any]], name: str) -> Figure:
                 activation if activation != "own" else "its own activations", fontsize=9.5
             )
             axis.set_xlabel("layer")
-        log_axis(axes[0], "y", values)
+        log_axis(axes[0], "y")
         axes[0].set_ylabel(label)
         axes[0].plot([], [], color=INK, ls=DASHES[1], label="theory")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -137,8 +138,8 @@ def histogram_figure(networks: list[dict[str, Any]]) -> Figure:
         ):
             _histograms(axis, one["layers"][:-1] or one["layers"])
             axis.set_yticks([])
-            axis.tick_params(labelsize=7)
-            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.tick_params(labelsize=CAPTION)
+            axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.xaxis.set_major_formatter(lambda value, _: brief(value))
         for i, initializer in enumerate(initializers):
             axes[i].set_title(initializer, fontsize=9)
