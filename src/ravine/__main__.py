@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from typing import NoReturn
 
 from ravine.stop_signals import came, raised
 
@@ -14,23 +15,31 @@ _SILENT = {"--help", "--list", "--quiet", "--json", "--version"}
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C and SIGTERM end it with one line from here on."""
+    """Run the command line; Ctrl-C, SIGTERM and SIGHUP end it with one line from here on."""
     try:
         with raised():
             _announce(sys.argv[1:])
             from ravine.app.cli import main as run
 
             run()
-    except KeyboardInterrupt:  # before there was a command
-        print("ravine: interrupted", file=sys.stderr, flush=True)
-        _end(1)
+    except (KeyboardInterrupt, Exception) as error:  # before there was a command
+        if not isinstance(error, KeyboardInterrupt) and not came():
+            raise
+        _interrupted()
     except SystemExit as end:
+        if came() and end.code == 130:  # of Typer, which met it outside the command
+            _interrupted()
         if came() and isinstance(end.code, int):
             _end(end.code)
         raise
 
 
-def _end(code: int) -> None:
+def _interrupted() -> NoReturn:
+    print("ravine: interrupted", file=sys.stderr, flush=True)
+    _end(1)
+
+
+def _end(code: int) -> NoReturn:
     """End after a signal. By sys.exit Python would end by the signal, where that met code which an
     extension ran."""
     atexit._run_exitfuncs()

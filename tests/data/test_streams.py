@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import multiprocessing
+import os
+import struct
 import subprocess
 import sys
 import tarfile
@@ -18,12 +20,14 @@ import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import ravine
 from ravine import InputError, Recipe
 from ravine.data import room
 from ravine.data.objects import stream
+from ravine.data.objects.convert import tensor
 from ravine.data.pipeline import Pipeline
 from ravine.data.read import row_file
 from ravine.data.read.row_file import FileRows, RowFile
@@ -353,6 +357,78 @@ def test_shards_that_cannot_be_read_get_one_message(samples, text, tmp_path):
         Pipeline(Data(source=f"shards:{tmp_path / 'a.tar'}"))
 
 
+def header(name: str, size: int, kind: bytes = b"0") -> bytes:
+    """Of a member, with any size."""
+    found = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    found[124:136] = bytes([0xFF if size < 0 else 0x80]) + (size % 256**11).to_bytes(11, "big")
+    found[148:157] = b" " * 8 + kind
+    found[148:156] = b"%06o\0 " % sum(found)
+    return bytes(found)
+
+
+SOUND = header("1.cls", 1) + b"1".ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SOUND + header("1.png", -512) + bytes(2048),  # was read without end
+        SOUND + header("1.png", -1024) + bytes(2048),
+        SOUND + header("1.png", 10**18) + bytes(2048),
+        SOUND + header("1.png", 4096) + bytes(1024),
+        SOUND + header("1.png", 512, b"S") + bytes(2048),
+        *(header("x", size, kind) + b"9 path=a\n".ljust(512, b"\0") + SOUND
+          for size in (10**18, -1024) for kind in (b"x", b"L")),
+        header("x", 28, b"x") + b"99999999999999999999 path=a\n".ljust(512, b"\0") + SOUND,
+        header("x", 26, b"x") + b"26 GNU.sparse.map=a,b,c,d\n".ljust(512, b"\0") + SOUND,
+        (header("x", 4, b"L") + b"abc".ljust(512, b"\0")) * 3000 + SOUND,
+    ],
+)  # fmt: skip
+def test_shards_whose_headers_lie_get_one_message(content, tmp_path):
+    """Endless reading, a MemoryError and other errors of Python's tarfile before."""
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.tar"):
+        Pipeline(Data(source=f"shards:{tmp_path / 'a.tar'}"))
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.array(["ab"]), "text"),
+        (np.array(["2024-01-01"], "M8[D]"), "numbers"),
+        (np.zeros(3, [("a", "f4"), ("b", "i4")]), "numbers"),
+        (np.zeros((3, 0, 4)), "no numbers"),
+        (np.array([1.0, np.nan]), "NaN"),
+    ],
+)
+def test_shards_of_what_is_no_number_get_one_message(array, text, tmp_path):
+    write_tar(tmp_path / "a.tar", [("1.npy", stored(array)), ("1.cls", b"1")])
+    with pytest.raises(InputError, match=text):
+        Pipeline(Data(source=f"shards:{tmp_path / 'a.tar'}"))
+
+
+@pytest.mark.parametrize("array", [np.array(3.0), np.zeros(4, ">f8"), np.zeros(4, np.float128)])
+def test_shards_hold_any_numbers(array, tmp_path):
+    samples = [(f"{i}.{end}", content) for i in range(40)
+               for end, content in (("npy", stored(array + i)), ("cls", b"%d" % (i % 2)))]  # fmt: skip
+    write_tar(tmp_path / "a.tar", samples)
+    pipeline = Pipeline(Data(source=f"shards:{tmp_path / 'a.tar'}"))
+    x, _ = next(iter(pipeline.part("train").chunks()))
+    assert x.shape[1:] == (array.shape or (1,))
+
+
+def stored(array) -> bytes:
+    held = io.BytesIO()
+    np.save(held, array)
+    return held.getvalue()
+
+
+def test_a_pipe_among_shards_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train-0.tar")
+    with pytest.raises(InputError, match="no regular file"):
+        Pipeline(Data(source=f"shards:{tmp_path}"))
+
+
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
@@ -361,6 +437,14 @@ def test_shards_that_cannot_be_read_get_one_message(samples, text, tmp_path):
         ({"a": [1.0, np.inf], "y": [1.5, 2]}, "infinite"),
         ({"y": [1, 2]}, "a target alone"),
         ({"a": [[1, 2], [3]], "y": [1, 2]}, "other lengths"),
+        ({"a": [[[1], [1, 2]]] * 2, "y": [1, 2]}, "lists of numbers of one length"),
+        ({"a": [[], []], "y": [1, 2]}, "lists of numbers of one length"),
+        ({"a": [1, 2], "y": pandas.to_datetime(["2024-01-01", "2024-01-02"])}, "timestamp"),
+        ({"a": [1, 2], "y": [{"b": 1}, {"b": 2}]}, "struct"),
+        ({"a": [1, 2], "y": [b"\xff", b"b"]}, "binary"),
+        ({"a": [1, 2], "y": [[[1], [1, 2]]] * 2}, "rows of equal shape"),
+        ({"a": [1, 2], "y": ["a" * 1000, "b"]}, "a text of 1,000 letters"),
+        ({}, "no columns"),
     ],
 )
 def test_tables_that_cannot_be_read_get_one_message(columns, text, tmp_path):
@@ -368,6 +452,37 @@ def test_tables_that_cannot_be_read_get_one_message(columns, text, tmp_path):
     with pytest.raises(InputError) as caught:
         Pipeline(Data(source=f"parquet:{tmp_path / 'a.parquet'}"))
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("offset", [2**31 - 1, -5, 1000])
+@pytest.mark.parametrize("values", [["abcdefgh", "zyxwvuts"], [b"abcdefgh", b"zyxwvuts"]])
+def test_offsets_that_lead_out_of_a_file_are_refused(values, offset, tmp_path):
+    """Of a text they read what else was in memory, as the name of a class."""
+    table = pyarrow.table({"a": [1.0] * 40, "y": values * 20})
+    with pyarrow.ipc.new_file(tmp_path / "a.arrow", table.schema) as file:
+        file.write_table(table)
+    content = bytearray((tmp_path / "a.arrow").read_bytes())
+    place = content.find(struct.pack("<4i", 0, 8, 16, 24))
+    content[place + 8 : place + 12] = struct.pack("<i", offset)
+    (tmp_path / "a.arrow").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.arrow"):
+        Pipeline(Data(source=f"parquet:{tmp_path / 'a.arrow'}"))
+
+
+def test_a_value_that_is_stored_once_does_not_fill_memory(tmp_path, monkeypatch):
+    """4,096 rows of it were decoded together: gigabytes of a file of kilobytes."""
+    places, values = pyarrow.array([0] * 3000, pyarrow.int32()), pyarrow.array(["x" * 4_000_000])
+    column = pyarrow.DictionaryArray.from_arrays(places, values)
+    table = pyarrow.table({"a": column, "y": [0.0, 1.0] * 1500})
+    how = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 10**8}
+    parquet.write_table(table, tmp_path / "a.parquet", **how)
+    assert (tmp_path / "a.parquet").stat().st_size < 100_000
+    with pytest.raises(InputError, match="column a: got 'string'"):
+        Pipeline(Data(source=f"parquet:{tmp_path / 'a.parquet'}"))
+
+
+def test_numbers_beyond_int64_are_floats():
+    assert tensor(np.array([2**64 - 1], np.uint64), "y").tolist() == [float(2**64 - 1)]
 
 
 def test_files_that_are_damaged_get_one_message(tmp_path):

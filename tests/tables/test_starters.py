@@ -208,6 +208,12 @@ def test_the_runs_of_a_study_fit_its_minutes(minutes, step):
     assert (steps + 40) * step >= min(0.9 * part, made.most_steps * step)
 
 
+def test_the_average_of_a_very_long_run_is_one():
+    """Rounded, its reach was the whole past: such a recipe was refused."""
+    found = start(None, {"stop.after": "100000ep"}).recipe
+    assert found.get("average.ema") == 0.9999
+
+
 def test_a_study_with_minutes_stops_no_run(photos):
     """Met as 'search photos/ --minutes 15: at least 89.8': each run was planned for 3 minutes."""
     whole = start(photos, {"model": "softmax"}).recipe

@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 
 from ravine.engine.ranks.launcher import first_to_say
 from ravine.errors import RavineError
+from ravine.stop_signals import came
 from ravine.storage.bounded import exists
 from ravine.storage.files import trouble
 
@@ -39,11 +40,13 @@ def guarded(trust: bool, place: Any = None) -> Iterator[None]:
     try:
         with _trusting(trust), _of_directory(place):
             yield
-    except RavineError as error:
-        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 1)
     except Exception as error:
+        if came():  # a package that was being loaded makes another error of the interruption
+            _fail("interrupted", 1)
+        if isinstance(error, RavineError):
+            _fail(str(error), error.exit_code)
         text = trouble(error)
         if text is None:
             raise

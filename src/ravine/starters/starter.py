@@ -172,7 +172,7 @@ def _planned(
         fields["optimizer"] = made.fields["optimizer"] | {"lr": made.rate(found.model)}
     steps = durations.steps(edits.get("stop.after", fields["stop.after"]), pipeline.epoch_steps)
     if made.averaged and steps >= LEAST_AVERAGED:
-        fields["average.ema"] = round(1 - AVERAGED / steps, 4)
+        fields["average.ema"] = min(0.9999, round(1 - AVERAGED / steps, 4))
         why["average.ema"] = f"an average over about 1/{AVERAGED} of the run has less noise"
     steady = made.averaged or (made.steady and steps <= made.most_steps)
     if pipeline.has("validation") and not (steady and held < LEAST_CHOSEN_BY):

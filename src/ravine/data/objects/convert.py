@@ -95,6 +95,8 @@ def _from_numpy(value: Any, where: str) -> Tensor | np.ndarray:
     if array.dtype.kind not in "biuf":
         raise InputError(where, got=f"an array of {array.dtype}", expected="numbers")
     kind = _WIDER.get(array.dtype.str[1:], array.dtype.str[1:])
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        kind = "f8"  # as Python's own numbers of that size
     array = (
         np.ascontiguousarray(array, dtype=np.dtype(kind))
         if array.ndim

@@ -19,18 +19,20 @@ from torch import Tensor
 
 from ravine.data.endings import PARQUET
 from ravine.data.objects.checks import finite
+from ravine.data.objects.convert import tensor
 from ravine.data.objects.pairs import vocabulary_of
 from ravine.data.objects.targets import interpret
 from ravine.data.read import images
 from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
-from ravine.errors import InputError, unknown
-from ravine.storage.bounded import open_file
+from ravine.errors import InputError, first_line, unknown
+from ravine.storage.bounded import allowance, open_file, too_much
 
 ROWS = 4096  # that are decoded together
 _BUFFER = 1 << 18  # bytes of a column that are read at a time
 _TARGETS = ("target", "label", "class", "y")
+LONGEST_NAME = 256  # letters of a class
 _LEARNED = 256  # rows by which the form of lists and the size of images are known
 
 
@@ -74,9 +76,9 @@ def load(
     form = _form(files["train"][0], inputs, size, fit)
     ys = {name: _targets(listed, target) for name, listed in files.items()}
     held = {name: _inputs(listed, form, len(ys[name])) for name, listed in files.items()}
-    ys = {name: np.delete(y, held[name][1]) for name, y in ys.items()}
+    ys = {name: _without(y, held[name][1]) for name, y in ys.items()}
     like = torch.zeros(1, *form.shape, dtype=form.dtype)
-    found = interpret({name: _as_numbers(y) for name, y in ys.items()}, like, task)
+    found = interpret(ys, like, task)
     parts = {name: part_of(x, found.parts[name]) for name, (x, _) in held.items()}
     whole = form.kind == "lists" and not form.dtype.is_floating_point and len(form.shape) == 1
     xs = (x for part in parts.values() for x, _ in part.chunks())
@@ -123,7 +125,7 @@ def _form(file: Path, names: list[str], size: int | tuple[int, int] | None, fit:
             return _pictures(name, _images_of(batch.column(name)) or [], size, fit)
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         if lists and len(names) == 1:
-            first = np.array(batch.column(name)[0].as_py())
+            first = _first_list(batch.column(name)[0].as_py(), f"{file}: column {name}")
             return Form(names, "lists", first.shape, _dtype([first.dtype]))
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
             raise InputError(
@@ -136,6 +138,16 @@ def _form(file: Path, names: list[str], size: int | tuple[int, int] | None, fit:
     dtypes = [np.dtype(kind.to_pandas_dtype()) for kind in kinds.values()]
     wide = any(one.itemsize > (2 if one.kind in "iu" else 4) for one in dtypes)
     return Form(names, "numbers", (len(names),), torch.float64 if wide else torch.float32)
+
+
+def _first_list(value: Any, where: str) -> np.ndarray:
+    try:
+        found = np.array(value)
+    except ValueError:  # lists of different lengths within one
+        found = np.empty(0)
+    if not found.size:
+        raise InputError(where, got=f"{value!r:.80}", expected="lists of numbers of one length")
+    return found
 
 
 def _dtype(found: list[np.dtype]) -> torch.dtype:
@@ -185,6 +197,12 @@ def _inputs(files: Sequence[Path], form: Form, count: int) -> Any:
     return hold(about, count, form.shape, form.dtype, chunks)
 
 
+def _without(y: Tensor | np.ndarray, lost: list[int]) -> Tensor | np.ndarray:
+    """Targets but for those of rows that could not be read."""
+    stay = np.delete(np.arange(len(y)), lost)
+    return y[torch.from_numpy(stay)] if isinstance(y, Tensor) else y[stay]
+
+
 def _rows(batch: Any, form: Form, file: Path, lost: list[int], start: int) -> Tensor:
     """The inputs of some rows [n, ...]."""
     if form.kind == "images":
@@ -224,24 +242,44 @@ def _lists(column: Any, form: Form, file: Path) -> np.ndarray:
     return found.reshape(len(column), *form.shape)
 
 
-def _targets(files: Sequence[Path], name: str) -> np.ndarray:
-    found = []
+def _targets(files: Sequence[Path], name: str) -> Tensor | np.ndarray:
+    """The targets of a part: numbers, or names of classes."""
+    found: list[Any] = []
     for file in files:
+        where = f"{file}: column {name}"
         for batch in _batches(file, [name]):
             column = batch.column(0)
             if column.null_count:
                 expected = "a target in every row"
-                raise InputError(f"{file}: column {name}", got="missing values", expected=expected)
-            found.append(np.array(column.to_pylist()))
+                raise InputError(where, got="missing values", expected=expected)
+            found += _values(column, where)
     if not found:
         raise InputError(str(files[0]), got="no rows", expected="at least one")
-    return np.concatenate(found)
+    if len({isinstance(value, str) for value in found}) > 1:
+        raise InputError(f"column {name}", got="text and numbers", expected="one of them")
+    y = tensor(found, f"{files[0]}: column {name}")
+    return y.long() if isinstance(y, Tensor) and y.dtype == torch.bool else y
 
 
-def _as_numbers(y: np.ndarray) -> Tensor | np.ndarray:
-    if y.dtype.kind in "US":
-        return y
-    return torch.from_numpy(y.astype(np.int64) if y.dtype == np.bool_ else y)
+def _values(column: Any, where: str) -> list[Any]:
+    """Python's numbers, texts or lists of numbers of a column."""
+    import pyarrow
+
+    kind, types = column.type, pyarrow.types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    if not (text or number or types.is_boolean(kind)):
+        repair = "store it as numbers or as text"
+        raise InputError(where, got=str(kind), expected="numbers or names", repair=repair)
+    values = column.to_pylist()
+    longest = max((len(each) for each in values if isinstance(each, str)), default=0)
+    if longest > LONGEST_NAME:
+        expected = f"names of classes, of at most {LONGEST_NAME} letters"
+        raise InputError(where, got=f"a text of {longest:,} letters", expected=expected)
+    return [float(each) for each in values] if types.is_decimal(column.type) else values
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -291,7 +329,11 @@ class _opened:
                 self.names = self.reader.schema.names
         except (pyarrow.ArrowException, OSError) as error:
             expected = "a Parquet or Arrow file"
-            raise InputError(str(self.file), expected=expected, repair=str(error)) from None
+            repair = first_line(error)
+            raise InputError(str(self.file), expected=expected, repair=repair) from None
+        if len(set(self.names)) < max(1, len(self.names)):
+            got = "two columns of one name" if self.names else "no columns"
+            raise InputError(str(self.file), got=got, expected="columns, each of another name")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,16 +349,41 @@ class _opened:
                 raise unknown(f"{self.file}: column", name, self.names)
         try:
             if self.file.suffix.lower() == ".parquet":
+                rows = self._rows_at_once(names, rows)
                 yield from self.reader.iter_batches(rows, columns=names, use_threads=False)
                 return
             stream = hasattr(self.reader, "read_next_batch")
             several = self.reader if stream else map(self.reader.get_batch, self._numbers())
             for batch in several:
+                batch.validate(full=True)  # offsets could lead out of the file, into other memory
                 for start in range(0, batch.num_rows, rows):
                     yield batch.select(names).slice(start, rows)
-        except (pyarrow.ArrowException, OSError) as error:  # damaged pages are OSErrors
-            expected = "a whole file"
-            raise InputError(str(self.file), expected=expected, repair=str(error)) from None
+        # damaged pages are OSErrors
+        except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            expected, repair = "a whole file", first_line(error)
+            raise InputError(str(self.file), expected=expected, repair=repair) from None
+
+    def _rows_at_once(self, names: list[str], rows: int) -> int:
+        """Of texts, bytes and lists so many rows that they take no more memory than the file may: a
+        value that is stored once may stand in every row."""
+        most, meta = allowance(self.file.stat().st_size), self.reader.metadata
+        for group in range(meta.num_row_groups):
+            about = meta.row_group(group)
+            for place in range(about.num_columns):
+                chunk = about.column(place)
+                if chunk.path_in_schema.partition(".")[0] not in names:
+                    continue
+                size = chunk.total_uncompressed_size
+                if chunk.physical_type == "BYTE_ARRAY":
+                    if size > most:
+                        raise too_much(str(self.file), self.file.stat().st_size, most)
+                    rows = min(rows, max(1, most // max(1, size)))
+                elif chunk.num_values > about.num_rows:  # lists
+                    each = 8 * chunk.num_values // max(1, about.num_rows)
+                    rows = min(rows, max(1, most // each))
+        return rows
 
     def _numbers(self) -> range:
         return range(self.reader.num_record_batches)

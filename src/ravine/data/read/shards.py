@@ -7,6 +7,7 @@ by its place in its file, so an epoch may have any order.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,17 @@ import torch
 from torch import Tensor
 
 from ravine.data.endings import IMAGES, SHARDS
+from ravine.data.objects.checks import finite
+from ravine.data.objects.convert import tensor
 from ravine.data.objects.targets import interpret
 from ravine.data.read import images
 from ravine.data.read.npz import parse_array
+from ravine.data.read.parquet import LONGEST_NAME
 from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
-from ravine.errors import InputError
-from ravine.storage.bounded import parse_json
+from ravine.errors import InputError, RavineError, first_line
+from ravine.storage.bounded import open_file, parse_json
 
 ROWS = 1024  # samples that are decoded together
 _LEARNED = 256  # samples by which the size of images is known
@@ -82,10 +86,12 @@ def load(root: Path, task: str, size: int | tuple[int, int] | None, fit: str) ->
 
 def _indexed(shard: Path) -> Iterator[Sample]:
     """The samples of a shard: neighbouring files whose names are equal up to the first point."""
-    now = Sample(shard, "")
+    now, end = Sample(shard, ""), 0
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_file(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            size = os.fstat(file.fileno()).st_size
             for member in tar:
+                end = _end(member, end, size)
                 if not member.isfile() or Path(member.name).name.startswith("."):
                     continue
                 folder, _, name = member.name.rpartition("/")
@@ -95,10 +101,23 @@ def _indexed(shard: Path) -> Iterator[Sample]:
                     yield from _whole(now)
                     now = Sample(shard, key)
                 _add(now, f".{ending.lower()}", member, tar)
-    except (tarfile.TarError, OSError) as error:
-        expected, repair = "a tar file, not compressed", str(error)
+    except RavineError:
+        raise
+    except Exception as error:  # headers that lie fail in many ways
+        expected, repair = "a tar file, not compressed", first_line(error)[:300]
         raise InputError(str(shard), expected=expected, repair=repair) from None
     yield from _whole(now)
+
+
+def _end(member: tarfile.TarInfo, last: int, size: int) -> int:
+    """Where a member ends: behind the one before and within the file. A size below zero would lead back
+    to a member that was read already, without end."""
+    end = member.offset_data + (0 if member.issparse() else member.size)
+    if member.size < 0 or member.offset < last or end > size:
+        raise tarfile.ReadError(f"{member.name[:100]!r} lies elsewhere than its header says")
+    if member.issparse():
+        raise tarfile.ReadError(f"{member.name[:100]!r} is stored as a file with holes")
+    return end
 
 
 def _add(sample: Sample, ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
@@ -137,7 +156,12 @@ def _labels(samples: Sequence[Sample]) -> Tensor | np.ndarray:
             return torch.tensor([kind(each) for each in found])
         except (TypeError, ValueError):
             continue
-    return np.array([str(each) for each in found])
+    names = [str(each) for each in found]
+    longest = max(names, key=len)
+    if len(longest) > LONGEST_NAME:
+        got, expected = f"a text of {len(longest):,} letters", f"at most {LONGEST_NAME}"
+        raise InputError("names of classes", got=got, expected=expected)
+    return np.array(names)
 
 
 # --- inputs ---------------------------------------------------------------------------------------
@@ -146,14 +170,14 @@ def _labels(samples: Sequence[Sample]) -> Tensor | np.ndarray:
 def _form(samples: Sequence[Sample], size: int | tuple[int, int] | None, fit: str) -> Form:
     first = list(_contents(samples[:_LEARNED]))
     if samples[0].ending == ".npy":
-        array = parse_array(first[0], f"{samples[0].shard}: {samples[0].name}.npy")
-        return Form(array.shape, torch.from_numpy(array).dtype)
-    found = [seen for each in first if (seen := images.header(each))]
-    if not found:
+        found = _tensor(samples[0], first[0])
+        return Form(tuple(found.shape), found.dtype)
+    seen = [header for each in first if (header := images.header(each))]
+    if not seen:
         where = str(samples[0].shard)
         raise InputError(where, got="no image that can be read", expected="images, or .npy")
-    mode = "L" if all(gray for _, gray in found) else "RGB"
-    median = np.median([seen for seen, _ in found], axis=0).round().astype(int).tolist()
+    mode = "L" if all(gray for _, gray in seen) else "RGB"
+    median = np.median([shape for shape, _ in seen], axis=0).round().astype(int).tolist()
     height, width = (size, size) if isinstance(size, int) else size or median
     facts = {"size": [height, width], "mode": mode, "fit": fit}
     return Form((1 if mode == "L" else 3, height, width), torch.uint8, facts)
@@ -181,12 +205,27 @@ def _with(samples: Sequence[Sample]) -> Iterator[tuple[Sample, bytes]]:
 
 
 def _array(sample: Sample, data: bytes, form: Form) -> Tensor:
-    where = f"{sample.shard}: {sample.name}.npy"
-    found = torch.from_numpy(parse_array(data, where))
+    found = _tensor(sample, data)
     if found.shape != form.shape or found.dtype != form.dtype:
         got, expected = f"{list(found.shape)} {found.dtype}", f"{list(form.shape)} {form.dtype}"
-        raise InputError(where, got=got, expected=f"{expected}, as in the first sample")
+        raise InputError(_place(sample), got=got, expected=f"{expected}, as in the first sample")
     return found
+
+
+def _tensor(sample: Sample, data: bytes) -> Tensor:
+    """The numbers of one ``.npy`` file, finite and at least one; a single number has shape [1]."""
+    where = _place(sample)
+    found = tensor(parse_array(data, where), where)
+    if not isinstance(found, Tensor) or not found.numel():
+        got = "no numbers" if isinstance(found, Tensor) else "text"
+        raise InputError(where, got=got, expected="numbers")
+    found = found.reshape(found.shape or (1,))
+    finite(found.reshape(1, -1), where)
+    return found.byte() if found.dtype == torch.bool else found
+
+
+def _place(sample: Sample) -> str:
+    return f"{sample.shard}: {sample.name}.npy"
 
 
 def _contents(samples: Sequence[Sample]) -> Iterator[bytes]:
