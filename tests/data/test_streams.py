@@ -211,7 +211,7 @@ def test_each_of_several_processes_reads_its_part_of_a_batch(kind, tmp_path, mon
     """Rows that are drawn anew at each look are read by all, and so are those in memory."""
     if kind != "in memory":
         monkeypatch.setattr(room, "MOST_BYTES", 0)
-    monkeypatch.setattr(stream, "_workers", lambda: 0)
+    monkeypatch.setattr(stream, "reading_processes", lambda: 0)
     monkeypatch.setattr(row_file, "BLOCK_BYTES", 1)  # of rows that are read at a time
     given = {"batch": 8, "validation": 0.0, "test": 0.0}
     dataset = None if kind in WRITTEN else Counted(noise=kind == "drawn")
@@ -515,3 +515,46 @@ def test_reading_ahead_announces_a_few_blocks_and_holds_one(tmp_path, monkeypatc
     assert len(read) == 3
     assert len(announced) == 3 + row_file.AHEAD
     assert all(torch.equal(a, b) for a, b in zip(announced, read, strict=False))
+
+
+def test_a_long_stream_is_read_by_a_process_beside_with_the_same_rows(tmp_path, monkeypatch):
+    """From the first steps over the start of that process, past the end of an epoch, into the next."""
+    given = {"source": write_parquet(tmp_path / "data"), "batch": 7, "last_batch": "keep"}
+    kept = Pipeline(Data(**given))
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    monkeypatch.setattr(row_file, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(row_file, "IN_PLACE", 2)
+    monkeypatch.setattr(row_file, "spare_core", lambda: True)
+    before, streamed = set(multiprocessing.active_children()), Pipeline(Data(**given))
+    for step in range(25):
+        held, read = kept.batch(step), streamed.batch(step)
+        assert all(torch.equal(getattr(held, n), getattr(read, n)) for n in ("x", "y", "index"))
+        beside = len(set(multiprocessing.active_children()) - before)
+        assert beside == (step > 1)
+    streamed.stop_reading()
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_file_that_loses_rows_while_it_is_read_beside_gets_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    monkeypatch.setattr(row_file, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(row_file, "IN_PLACE", 1)
+    monkeypatch.setattr(row_file, "spare_core", lambda: True)
+    pipeline = Pipeline(Data(source=write_parquet(tmp_path / "data"), batch=4))
+    pipeline.batch(0)
+    path = pipeline.part("train").dataset.path
+    path.write_bytes(path.read_bytes()[:1])
+    with pytest.raises(InputError, match="all of its rows"):
+        list(map(pipeline.batch, range(1, 20)))
+    pipeline.stop_reading()
+
+
+def test_rows_in_the_systems_cache_are_not_announced(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 0)
+    rows = Pipeline(Data(source=write_parquet(tmp_path / "data"))).part("train").dataset
+    announced, places = [], torch.arange(0, 40, 3)
+    monkeypatch.setattr(row_file.os, "posix_fadvise", lambda *given: announced.append(given))
+    for cached in (False, True):
+        monkeypatch.setattr(RowFile, "_cached", lambda self, offsets, answer=cached: answer)
+        rows.announce(places)
+    assert [offset for _, offset, _, _ in announced] == (places * rows.row_bytes).tolist()

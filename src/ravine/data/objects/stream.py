@@ -98,7 +98,7 @@ class Items:
 
     def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Raw batches of the steps from ``first`` on, without end."""
-        workers = _workers() if self.workers is None else self.workers
+        workers = reading_processes() if self.workers is None else self.workers
         ahead: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
         own = torch.Generator()  # else the loader draws its seed from the user's random numbers
         loader = DataLoader(
@@ -414,7 +414,7 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _workers() -> int:
+def reading_processes() -> int:
     """One worker where processes are forked, so that any Dataset can be handed to it; else the
     batches are read in place."""
     forks = multiprocessing.get_start_method(allow_none=False) == "fork"

@@ -9,10 +9,10 @@ system's own cache of files.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ravine.data.download.cache import cache_root
-from ravine.data.objects.stream import Items
+from ravine.data.objects.stream import Items, reading_processes
 from ravine.data.order import Order
 from ravine.data.room import fits
 from ravine.data.source import Arrays, rows_per_chunk
@@ -34,7 +35,10 @@ from ravine.storage.files import atomic, write_text
 
 DISK_SHARE = 0.5  # of the free disk that one file may take
 BLOCK_BYTES = 1 << 20  # of the batches that are read in one go
+IN_PLACE = 16  # blocks before a process beside reads: a short stream is not worth its start
 AHEAD = 4  # blocks that the system brings from the disk while earlier ones are trained on
+
+_preadv = getattr(os, "preadv", None)  # reads at a place that the call names
 
 
 @dataclass
@@ -62,17 +66,36 @@ class RowFile:
             return torch.from_numpy(out)
         into, size = out.reshape(-1).view(np.uint8).data, self.row_bytes
         ends = np.flatnonzero(np.diff(rows) != 1) + 1  # where a run of neighbours ends
-        starts = [0, *ends.tolist()]
-        for start, end in zip(starts, [*ends.tolist(), len(rows)], strict=True):
-            self._fill(into[start * size : end * size], int(rows[start]) * size)
+        bounds = np.concatenate(([0], ends, [len(rows)])) * size
+        offsets = (rows[np.concatenate(([0], ends))] * size).tolist()
+        handle, bounds = self._file.fileno(), bounds.tolist()
+        # a step of a small network takes no longer than some hundred calls of Python's
+        for start, end, offset in zip(bounds, bounds[1:], offsets, strict=False):
+            room = into[start:end]
+            got = _preadv(handle, [room], offset) if _preadv else 0
+            if got != end - start:  # a call of the system may give less than it was asked for
+                self._fill(room[got:], offset + got)
         return torch.from_numpy(out)
 
     def announce(self, places: Tensor) -> None:
-        """Tell the system that rows will be read, where it takes such hints."""
-        if hasattr(os, "posix_fadvise"):
-            handle, size = self._file.fileno(), self.row_bytes
-            for place in places.tolist():
-                os.posix_fadvise(handle, place * size, size, os.POSIX_FADV_WILLNEED)
+        """Tell the system that rows will be read, where it takes such hints and has not got them in
+        its cache of files: a few of them say whether it has."""
+        size = self.row_bytes
+        offsets = (places.numpy() * size).tolist()
+        if hasattr(os, "posix_fadvise") and not self._cached(offsets[:: len(offsets) // 32 + 1]):
+            handle = self._file.fileno()
+            for offset in offsets:
+                os.posix_fadvise(handle, offset, size, os.POSIX_FADV_WILLNEED)
+
+    def _cached(self, offsets: list[int]) -> bool:
+        """Whether rows can be read without waiting for the disk; False where nobody can say."""
+        if not _preadv or not hasattr(os, "RWF_NOWAIT"):
+            return False
+        byte, handle = [bytearray(1)], self._file.fileno()
+        try:
+            return all(_preadv(handle, byte, each, os.RWF_NOWAIT) == 1 for each in offsets)
+        except OSError:  # it is not in the cache, or the file system does not tell
+            return False
 
     def _fill(self, into: memoryview, offset: int) -> None:
         while len(into):
@@ -83,8 +106,8 @@ class RowFile:
             into, offset = into[got:], offset + got
 
     def _read_at(self, into: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [into], offset)
+        if _preadv:
+            return _preadv(self._file.fileno(), [into], offset)
         with self._one_reader:
             self._file.seek(offset)
             return self._file.readinto(into) or 0
@@ -116,21 +139,72 @@ class FileRows(Items):
         return replace(self, index=self.index[index], y=self.y[index], labels=self.y[index])
 
     def steps(self, order: Order, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Raw batches of the steps from ``first`` on, without end. The system is told which rows
-        come next, and brings them from the disk while earlier ones are trained on; a thread that
-        reads would compete with the steps for the interpreter, row by row."""
-        block = max(1, BLOCK_BYTES // max(1, self.dataset.row_bytes * order.batch))
-        ahead: deque[list[Tensor]] = deque()
-        while True:
-            while len(ahead) <= AHEAD:
-                rows = [order.rows(step).cpu() for step in range(first, first + block)]
-                self.dataset.announce(self.index[torch.cat(rows)])
-                ahead.append(rows)
-                first += block
-            rows = ahead.popleft()
-            sizes = [len(each) for each in rows]
-            x, y = self.fetch(torch.cat(rows))
-            yield from zip(x.split(sizes), y.split(sizes), rows, strict=True)
+        """Raw batches of the steps from ``first`` on, without end: those of a long stream are read
+        by a process beside, a few blocks ahead. A thread would compete with the steps for the
+        interpreter, row by row."""
+        reading, place = _Blocks(self, order, first, BLOCK_BYTES), 0
+        while place < IN_PLACE or not spare_core():
+            yield from _batches(*reading[place])
+            place += 1
+        # a larger block costs the process that trains less for each row
+        after = first + place * reading.steps
+        beside = _Blocks(self, order, after, 4 * BLOCK_BYTES)
+        loader = DataLoader(
+            _Tried(beside),
+            sampler=itertools.count(),
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=2,
+            generator=torch.Generator(),  # else it draws a seed from the user's random numbers
+        )
+        for place, block in enumerate(loader):
+            yield from _batches(*(beside[place] if block is None else block))
+
+
+class _Blocks(Dataset):
+    """Some steps' rows at a time, read in one go: x, y, row numbers, and the size of each batch."""
+
+    def __init__(self, part: FileRows, order: Order, first: int, size: int):
+        self.part, self.order, self.first = part, order, first
+        self.steps = max(1, size // max(1, part.dataset.row_bytes * order.batch))
+        self._ahead: dict[int, list[Tensor]] = {}  # row numbers by block, of which the system knows
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+        for ahead in range(place, place + AHEAD + 1):
+            if ahead not in self._ahead:
+                first = self.first + ahead * self.steps
+                found = [self.order.rows(step).cpu() for step in range(first, first + self.steps)]
+                self.part.dataset.announce(self.part.index[torch.cat(found)])
+                self._ahead[ahead] = found
+        found = self._ahead.pop(place)
+        rows = torch.cat(found)
+        return *self.part.fetch(rows), rows, [len(each) for each in found]
+
+
+class _Tried(Dataset):
+    """The same blocks; None where one cannot be read: the process that trains reads it then itself,
+    and says what is wrong with it."""
+
+    def __init__(self, blocks: _Blocks):
+        self.blocks = blocks
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor, Tensor, list[int]] | None:
+        try:
+            return self.blocks[place]
+        except (InputError, OSError):
+            return None
+
+
+def _batches(
+    x: Tensor, y: Tensor, rows: Tensor, sizes: list[int]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    yield from zip(x.split(sizes), y.split(sizes), rows.split(sizes), strict=True)
+
+
+def spare_core() -> bool:
+    """Whether a process that reads ahead can be started, and has a processor core to run on."""
+    held = getattr(os, "sched_getaffinity", None)
+    return reading_processes() > 0 and (len(held(0)) if held else os.cpu_count() or 1) > 1
 
 
 def on_disk(size: int) -> bool:
