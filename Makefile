@@ -36,7 +36,7 @@ docs: .venv/.dev
 	$(BIN)/python docs/build.py
 
 site: .venv/.dev
-	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/python docs/publish.py
 
 # The versions of constraints.txt: their files by sha256, their licences, their known weaknesses (bench/locks.py)
 locks: .venv/.dev

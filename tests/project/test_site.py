@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import re
 import subprocess
@@ -60,16 +61,25 @@ def test_the_api_page_has_every_public_name():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site, built without a warning."""
+    """The site of this version, built without a warning beside an older one."""
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
     pytest.importorskip("mkdocstrings")
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
+    (place / "0.0.9").mkdir()
+    (place / "0.0.9" / "index.html").write_text("what it was", encoding="utf-8")
+    command = [sys.executable, "docs/publish.py", str(place)]
     said = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert said.returncode == 0, said.stderr[-3000:]
-    return place
+    return place / ravine.__version__
+
+
+def test_older_versions_stay_and_the_newest_is_led_to(site):
+    known = json.loads((site.parent / "versions.json").read_text(encoding="utf-8"))
+    assert [one["version"] for one in known] == [ravine.__version__, "0.0.9"]
+    assert f"url={ravine.__version__}/index.html" in (site.parent / "index.html").read_text()
+    assert (site.parent / "0.0.9" / "index.html").read_text() == "what it was"
 
 
 def test_the_site_fetches_nothing(site):
@@ -128,11 +138,11 @@ SEEN = ("index.html", "catalogue/optimizer.html", "studies/search.html", "api.ht
 @pytest.fixture
 def address(site):
     """The site, served: axe reads its style sheets."""
-    handler = functools.partial(Quiet, directory=str(site))
+    handler = functools.partial(Quiet, directory=str(site.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}/{site.name}"
         server.shutdown()
         thread.join()
 
@@ -153,6 +163,8 @@ def test_a_page_of_the_site_in_a_browser(address, name):
         for width, scheme in browsing.LOOKS:
             with browsing.opened(browser, page_at, width, scheme) as page:
                 page.wait_for_timeout(300)
+                shown = page.locator(".md-version__current")
+                assert shown.inner_text().strip() == ravine.__version__
                 assert page.evaluate("document.documentElement.scrollWidth") == width
         for scheme in ("light", "dark"):
             with browsing.opened(browser, page_at, 1400, scheme) as page:

@@ -62,7 +62,7 @@ def log_axis(axes: Axes, which: str = "x") -> None:
     """A logarithmic axis with readable numbers: powers of ten, and between them 2 and 5 where it is short."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(_Powers(numticks=10))
+    axis.set_major_locator(_Powers())
     axis.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
     axis.set_minor_formatter(NullFormatter())
 

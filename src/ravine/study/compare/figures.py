@@ -309,7 +309,6 @@ def sensitivity_figure(tuning: list[dict[str, Any]], path: str, metric: str) -> 
         log_axis(axes[0])
         for axis in axes[: len(labels)]:
             axis.tick_params(axis="x", labelsize=CAPTION, which="both")
-            axis.xaxis.get_major_locator().set_params(numticks=4)  # of a narrow panel
             axis.minorticks_off()
         _outer_labels(figure, axes[: len(labels)], path, metric)
     return figure
