@@ -99,6 +99,7 @@ def draw(item):
             losses[i],
             f"{kind}, lr {best[kind].optimizer.lr:g}",
             i,
+            shade=0.07,
         )
         last.plot(
             error[i],

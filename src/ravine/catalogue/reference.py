@@ -62,9 +62,9 @@ def markdown(doc: str) -> str:
 
 
 def _lines(block: str) -> str:
-    """A paragraph of which every line holds a formula keeps its lines: a backslash breaks them."""
+    """A paragraph of which every line holds a formula keeps its lines: two spaces break them."""
     lines = block.splitlines()
-    return "\\\n".join(lines) if all("=" in line for line in lines) else block
+    return "  \n".join(lines) if all("=" in line for line in lines) else block
 
 
 def takes(annotation: Any) -> str:

@@ -57,14 +57,16 @@ _DARK = dict(
 _GROUND = re.compile(r'(<g id="patch_\d+">\s*<path d="[^"]*" style=")fill: #ffffff(?=")')
 
 
-def band(axes: Axes, x: Any, values: Any, label: str, i: int, **options: Any) -> None:
-    """The mean of values [seeds, points] against x as line ``i``, and the range of the seeds."""
+def band(
+    axes: Axes, x: Any, values: Any, label: str, i: int, shade: float = 0.18, **options: Any
+) -> None:
+    """The mean of values [seeds, points] against x as line ``i``, and the range of the seeds, shaded (0 to 1)."""
     found = np.asarray(values, float)
     line = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)], "label": label}
     axes.plot(x, found.mean(0), **line | options)
     if len(found) > 1:
         axes.fill_between(
-            x, found.min(0), found.max(0), color=line["color"], alpha=0.18, linewidth=0
+            x, found.min(0), found.max(0), color=line["color"], alpha=shade, linewidth=0
         )
 
 
