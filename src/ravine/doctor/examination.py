@@ -13,6 +13,7 @@ import torch
 
 from ravine.doctor.declaration import Kind
 from ravine.doctor.edits import Case
+from ravine.doctor.experiments.beside_linear import with_what_closes_the_gap
 from ravine.doctor.experiments.experiment import Experiment, SharedData
 from ravine.doctor.experiments.limits import ended_early, held_back
 from ravine.doctor.experiments.remedy_trials import with_tried_remedies
@@ -22,6 +23,7 @@ from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.labels import NoSignal
 from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.linear import fitted_linear
 from ravine.doctor.measure.probes import look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
 from ravine.doctor.own_steps import by_loss_alone, examine_steps
@@ -107,12 +109,16 @@ def _diagnosed(
         run = _whole if steps is None else functools.partial(_part, steps=steps)
         course = run(recipe, program.case, shared, seeds=seeds, seconds=seconds, work=work)
         course.simple, course.planned = lambda: explained(program), planned
+        course.linear = lambda: fitted_linear(
+            program
+        )  # asked only where the plan was seen to its end
         stages.end("run")
         found += given_course(program, course)
         trials = _trials(course, found, shared, seconds, work)
         stages.end("experiments")
         diagnosis = verdict(found, course, trials)
         setting = Setting(course, shared, 0.3 * seconds, work)
+        diagnosis.findings = with_what_closes_the_gap(setting, diagnosis.findings)
         diagnosis.findings = with_tried_remedies(setting, diagnosis.findings)
         stages.end("remedies")
     diagnosis.measured = course.measured

@@ -16,11 +16,15 @@ from torch import nn
 
 from ravine.data.download.cache import look_also_in
 from ravine.data.pipeline import Pipeline
+from ravine.doctor.experiments.beside_linear import with_what_closes_the_gap
+from ravine.doctor.experiments.experiment import SharedData
+from ravine.doctor.experiments.variants import Setting
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.baseline import Baseline, baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.linear import fitted_linear
 from ravine.doctor.measure.probes import Seen, look
 from ravine.doctor.measure.untrained import Untrained, inspect_program
 from ravine.doctor.own_steps import Stepped, by_loss_alone, judge_steps, step_course
@@ -35,6 +39,7 @@ from ravine.rundir import RunDir
 
 STRETCHES = 16  # equal parts of a run whose mean losses make its course
 MOST = 64  # recipes of one program that are judged
+SECONDS = 20.0  # of trials, where a linear model does better
 LOOKED_AT = 3  # members of one recipe whose final weights are looked at
 
 
@@ -67,6 +72,9 @@ def judge(
         module,
     )
     diagnosis = verdict([*found, *given_course(untrained, course)], course)
+    work = 0.0 if untrained.seen is None else untrained.seen.work
+    setting = Setting(course, SharedData(module, arrays), SECONDS, work)
+    diagnosis.findings = with_what_closes_the_gap(setting, diagnosis.findings)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
     diagnosis.measured = course.measured
     return diagnosis
@@ -123,7 +131,14 @@ def course_of(
             if (seen := _final(rundir, member, untrained, module)) is not None
         ]
 
-    return Course(untrained.case, curves, last, first, simple=lambda: explained(untrained))
+    return Course(
+        untrained.case,
+        curves,
+        last,
+        first,
+        simple=lambda: explained(untrained),
+        linear=lambda: fitted_linear(untrained),
+    )
 
 
 def baseline_of(untrained: Untrained) -> Baseline:

@@ -12,9 +12,12 @@ from ravine.doctor.edits import (
     Case,
     Edits,
     Remedies,
+    is_standardized,
     last_weighted,
     layers_of,
+    longer,
     narrowed,
+    scale_inputs,
     tenth_of_plan,
 )
 from ravine.doctor.measure.course import MAJORITY, Course
@@ -23,6 +26,8 @@ from ravine.doctor.remedies import (
     longer_plan,
     more_augmentation,
     normalisation,
+    other_rate,
+    scaled_inputs,
     weight_decay,
     wider_layers,
 )
@@ -256,6 +261,94 @@ class Overfitting(Declaration):
             narrow = [narrowed(layer) if i < last else layer for i, layer in enumerate(layers)]
             yield {"model.layers": narrow}, "a smaller network: a quarter of the hidden units"
         yield from more_augmentation(case)
+        yield from normalisation(case)
+
+
+class BehindLinear(Declaration):
+    code = "behind_linear"
+    rank = 255
+    title = "A linear model does better."
+    cause = "Something keeps the network from what the inputs plainly hold."
+    leads_to = "It ends behind a model that has one layer and trains in seconds."
+    consequences = ("underfitting",)
+    seen_by = (
+        "at the plan's end a linear model of the standardised inputs, fitted to the same training part, "
+        "makes at most three quarters of the network's validation error, and the difference is over "
+        "three standard errors of so many samples. Of inputs of up to 1,024 numbers."
+    )
+    what_to_do = "Another rate, more steps, more units, weaker penalties; or the linear model."
+
+    LEAST_ERROR = 0.05  # share of wrong answers, or of variance, under which nobody asks
+    PART = 0.75  # of the network's error that the linear model may have
+    NOISE = 3.0  # standard errors
+    FEWEST_STEPS = 50
+
+    @classmethod
+    def during(cls, course: Course) -> Iterator[Evidence]:
+        yield from cls.while_learning(course)
+
+    @classmethod
+    def while_learning(cls, course: Course) -> Iterator[Evidence]:
+        reached = cls.reached(course)
+        if reached is None or 1 - reached < cls.LEAST_ERROR:
+            return
+        linear = course.linear()
+        if linear is None or 1 - linear.value > cls.PART * (1 - reached):
+            return
+        own, other, n = 1 - reached, 1 - linear.value, linear.samples
+        if linear.metric == "accuracy":
+            error = math.sqrt((own * (1 - own) + other * (1 - other)) / n)
+            clear = own - other > cls.NOISE * error
+        else:  # of a ratio of two mean squares
+            clear = math.log(own / max(other, 1e-12)) > cls.NOISE * 2 / math.sqrt(n)
+        if not clear:
+            return
+        shown = "accuracy" if linear.metric == "accuracy" else "R²"
+        reaches = (
+            f"{linear.model} of the standardised inputs, fitted to {linear.fitted:,} training "
+            f"samples, has {linear.value:.3f}"
+        )
+        text = (
+            f"validation {shown} is {reached:.3f} at the end; {reaches}: more than the noise of "
+            f"{n:,} validation samples"
+        )
+        case = course.subject
+        tried = tuple(
+            {"edits": edits, "why": "a linear model", "tried": reaches}
+            for edits in cls._linear(case)
+        )
+        yield Evidence("validation", text, 0.9, remedies=(*tried, *cls.remedies_for(case)))
+
+    @classmethod
+    def reached(cls, course: Course) -> float | None:
+        """The median validation metric of the weights that are kept, at a plan's end."""
+        if course.loop is not None or not course.over or course.total < cls.FEWEST_STEPS:
+            return None
+        kept = max if keeps_best(course.recipe) else lambda values: values[-1]
+        values = [kept(curve.val_metric) for curve in course.curves if curve.val_metric]
+        known = len(values) == len(course.curves) and all(map(math.isfinite, values))
+        return float(np.median(values)) if known else None
+
+    @classmethod
+    def _linear(cls, case: Case) -> Iterator[Edits]:
+        if case.recipe.model.kind != "module":
+            wanted = {"classification": "cross_entropy"}.get(case.task, "squared")
+            edits: Edits = {"model": {"kind": "linear"}, "loss": {"kind": wanted}}
+            yield edits if is_standardized(case, "inputs") else edits | scale_inputs(case)
+
+    @classmethod
+    def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
+        yield from scaled_inputs(case)
+        yield from other_rate(case, (10.0, 0.1))
+        yield longer(case, 4), "train four times as long"
+        yield from wider_layers(case)
+        hidden = getattr(case.recipe.model, "hidden", None)
+        if hidden:
+            yield (
+                {"model.hidden": [4 * units for units in hidden]},
+                "four times as many hidden units",
+            )
+        yield from OverRegularised.remedies(case)
         yield from normalisation(case)
 
 

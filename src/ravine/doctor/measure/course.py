@@ -16,6 +16,7 @@ import numpy as np
 
 from ravine.doctor.edits import Case
 from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.linear import LinearScore
 from ravine.doctor.measure.probes import Seen
 from ravine.recipe import Recipe
 
@@ -57,6 +58,8 @@ class Course:
     loop: Loop | None = None
     # the share of the targets' variance that simple learners explain on samples not fitted to
     simple: Callable[[], float | None] = lambda: None
+    # what a linear model reaches on the validation part
+    linear: Callable[[], LinearScore | None] = lambda: None
     planned: bool = True  # whether it is known how long the program trains
 
     @property

@@ -104,7 +104,7 @@ class Untrained:
         mix = torch.randn(len(few), generator=generator, dtype=torch.float64).to(rows.device)
         return (rows[:, few.to(rows.device)].double() * mix).sum(1)
 
-    def sample(self, shift: int = 0) -> tuple[Tensor, Tensor]:
+    def sample(self, shift: int = 0, most: int = COMPARED) -> tuple[Tensor, Tensor]:
         """Training samples without augmentation, drawn at random: inputs and targets.
 
         With a ``shift`` each has the target of the row that many places later.
@@ -113,7 +113,7 @@ class Untrained:
         x, y = (torch.cat(column) for column in zip(*parts, strict=True))
         if shift:
             x, y = (x[:-shift], y[shift:]) if shift > 0 else (x[-shift:], y[:shift])
-        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:COMPARED]
+        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:most]
         some = some.to(x.device)
         return x[some], y[some]
 

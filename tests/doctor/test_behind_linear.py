@@ -1,0 +1,70 @@
+"""A run that a linear model beats beyond the noise is named, with what closes the gap; others are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ravine
+from ravine import Recipe
+from ravine.doctor.findings.fit import BehindLinear
+
+CODE = BehindLinear.code
+
+
+def clusters(spread: float = 0.75, rows: int = 1600, classes: int = 40):
+    drawn = np.random.default_rng(0)
+    centres, y = drawn.normal(size=(classes, 30)), drawn.integers(0, classes, rows)
+    x = centres[y] + spread * drawn.normal(size=(rows, 30))
+    return x.astype("float32"), y
+
+
+def slopes(noise: float):
+    drawn = np.random.default_rng(1)
+    x = drawn.normal(size=(1500, 20))
+    y = x @ drawn.normal(size=20) + noise * drawn.normal(size=1500)
+    return x.astype("float32"), y.astype("float32")
+
+
+def judged(tmp_path, data, **edits):
+    recipe = Recipe(
+        model={"kind": "mlp", "hidden": [16]},
+        data={"source": "arrays", "batch": 64, "validation": 0.2},
+        optimizer={"kind": "adam", "lr": 3e-3},
+        stop={"after": "8ep"},
+    ).edit(edits)
+    ravine.train(recipe, data=data, out=tmp_path / "run", quiet=True, doctor=False)
+    return ravine.diagnose(tmp_path / "run", data=data)
+
+
+@pytest.mark.parametrize(
+    ("data", "edits"),
+    [
+        (clusters(), {"optimizer.lr": 1e-3, "stop.after": "4ep"}),
+        (slopes(0.3), {"model.hidden": [64, 64], "model.dropout": 0.9}),
+    ],
+    ids=["too short", "dropout"],
+)
+def test_a_run_behind_a_linear_model_is_named_with_what_was_tried(tmp_path, data, edits):
+    found = judged(tmp_path, data, **edits)
+    assert found.verdict == "sick", found.why
+    finding = next(one for one in found.findings if one.code == CODE)
+    assert "validation samples" in finding.evidence
+    assert finding.advised
+    assert all("tried" in remedy for remedy in finding.advised)
+    assert finding.advised[-1]["edits"]["model"] == {"kind": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("data", "edits"),
+    [
+        (clusters(), {"model.hidden": [128]}),
+        (clusters(1.6), {"model.hidden": [128]}),
+        (slopes(0.3), {"model.hidden": [64], "stop.after": "40ep"}),
+        (slopes(6.0), {"model.hidden": [64]}),
+        (clusters(rows=400, classes=4), {"stop.after": "2ep"}),
+    ],
+    ids=["learns", "noisy", "line", "noise", "few samples"],
+)
+def test_a_run_as_good_as_a_linear_model_is_left_alone(tmp_path, data, edits):
+    assert CODE not in judged(tmp_path, data, **edits).codes
