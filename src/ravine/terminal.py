@@ -6,8 +6,10 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+import webbrowser
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -53,6 +55,14 @@ def say(*lines: str) -> None:
     out = console()
     for line in lines:
         out.print(line, highlight=False, soft_wrap=not out.is_terminal)
+
+
+def browse(page: Path) -> Path:
+    """Open a page in the browser and give its path; without a browser a line says where it is."""
+    address = page.resolve().as_uri()
+    if not webbrowser.open(address):
+        say(f"no browser was found; open {address}")
+    return page
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import typer
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
+import ravine
 from ravine import VERSION
 from ravine.app import cli
 from ravine.engine.loop.progress import Progress
-from ravine.terminal import Field, fitted, sparkline
+from ravine.terminal import Field, browse, fitted, sparkline
 from ravine.training.progress_bar import Course
 from terminals import in_terminals
 
@@ -195,3 +196,20 @@ def test_tables_and_sentences_of_a_narrow_terminal_keep_words_whole(terminals):
     assert all(cell_len(line) <= 60 for line in said)
     words = set(" ".join(said).split())
     assert {"validation", "report:", "run/report.html"} <= words
+
+
+def test_the_report_opens_in_the_browser(tmp_path, monkeypatch):
+    run, opened = tmp_path / "run", []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    short = ["train", "--set", "model=softmax", "--epochs", "1", "--no-doctor", "--quiet"]
+    for words in ([*short, "--out", str(run)], ["resume", str(run)], ["report", str(run)]):
+        said = CliRunner().invoke(cli.app, [*words, "--open"])
+        assert said.exit_code == 0, said.output
+    assert ravine.Run(run).open() == run / "report.html"
+    assert opened == 4 * [(run / "report.html").resolve().as_uri()]
+
+
+def test_without_a_browser_the_reports_place_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("webbrowser.open", lambda _: False)
+    browse(tmp_path / "report.html")
+    assert (tmp_path / "report.html").as_uri() in capsys.readouterr().err.replace("\n", "")

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import typing
+from pathlib import Path
 
 import pytest
 import typer
@@ -94,7 +95,7 @@ def made_up(tmp_path, monkeypatch):
 WORDS = ["--set", "data={source='blobs'}", "--set", "model=softmax", "--set", "stop.after=1ep"]
 
 
-def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path):
+def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path, monkeypatch):
     shown = RUNNER.invoke(made_up, ["widths", "--help"], terminal_width=200).output
     for text in (
         "How much, said on two lines.",
@@ -128,7 +129,10 @@ def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path):
     found = resume_study(out, quiet=True)
     assert found["options"] == [3, 1.5, "up", ["c", "d"], [1.0, 2.5], None, True]
     assert len(found["losses"]) == 3
-    again = RUNNER.invoke(made_up, [*words, "--plainly", "--out", str(out), "--json"])
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    again = RUNNER.invoke(made_up, [*words, "--plainly", "--out", str(out), "--json", "--open"])
+    assert opened == [Path(found["report"]).resolve().as_uri()]
     assert json.loads(again.stdout.strip().splitlines()[-1]) == found
     assert (tmp_path / "marks").read_text(encoding="utf-8") == "x"  # computed once
 

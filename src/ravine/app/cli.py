@@ -47,6 +47,7 @@ from ravine.app.options import (
 from ravine.engine.ranks import launcher
 from ravine.errors import InputError, RavineError
 from ravine.stop_signals import raised
+from ravine.terminal import browse
 from ravine.version import VERSION
 
 app = typer.Typer(
@@ -152,7 +153,8 @@ def train(
     with live.beside(out, serve):
         runs = train_many(recipes, out=out, quiet=quiet or json_, track=trackers(track), **options)
     _finish(runs, quiet, json_, baselines=baselines, verbose=verbose)
-    _open_report(runs[0], open_)
+    if open_:
+        runs[0].open()
 
 
 @command
@@ -176,7 +178,7 @@ def resume(
     """Continue an interrupted run or study (the result is bit for bit that of one that was not
     interrupted), or extend a finished run."""
     if (run / "study.json").is_file():
-        studies.resume_command(run, "join" if join else workers, quiet, json_)
+        studies.resume_command(run, "join" if join else workers, quiet, json_, open_)
         return
     if join or workers:
         option = "--join" if join else "--workers"
@@ -186,7 +188,8 @@ def resume(
 
     runs = resume_(run, after=after, quiet=quiet or json_, track=trackers(track))
     _finish(runs, quiet, json_, verbose=verbose)
-    _open_report(runs[0], open_)
+    if open_:
+        runs[0].open()
 
 
 @command
@@ -352,7 +355,7 @@ def catalogue(
 
 
 @command
-def report(run: RunArgument, json_: Json = False) -> None:
+def report(run: RunArgument, json_: Json = False, open_: Open = False) -> None:
     """Write a run's report anew."""
     from ravine.report.run_page import write_report
     from ravine.rundir import RunDir
@@ -360,6 +363,8 @@ def report(run: RunArgument, json_: Json = False) -> None:
     path = write_report(RunDir.open(run))
     typer.echo(f"wrote {path}: the report of {run}, {size_of(path)}", err=json_)
     print_json(json_, {"run": str(run), "report": str(path)})
+    if open_:
+        browse(path)
 
 
 for function in (*live.ALL, *studies.commands(), *interop.ALL, *galleries.ALL, *benches.ALL):
@@ -408,11 +413,6 @@ def _finish(
     print_json(as_json, outcome(runs) | more)
     if all(run.result["stopped"] == "diverged" for run in runs):
         raise RavineError(f"every member diverged; see {runs[0].directory / 'report.html'}")
-
-
-def _open_report(run: Any, wanted: bool) -> None:
-    if wanted:
-        run.open()
 
 
 def _table(title: str, rows: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from ravine.app.options import (
     Json,
+    Open,
     Quiet,
     RecipeArgument,
     RunArgument,
@@ -22,6 +23,7 @@ from ravine.app.options import (
 )
 from ravine.errors import RavineError
 from ravine.study.signature import Option, StudySignature, Subject, declarations
+from ravine.terminal import browse
 
 Out = Annotated[
     Path | None,
@@ -51,6 +53,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "group": (Group, None),
     "quiet": (Quiet, False),
     "json_": (Json, False),
+    "open_": (Open, False),
 }
 
 
@@ -59,11 +62,13 @@ def commands() -> list[Callable[..., None]]:
     return [_command(declaration) for declaration in declarations().values()]
 
 
-def resume_command(directory: Path, workers: str | None, quiet: bool, json_: bool) -> None:
+def resume_command(
+    directory: Path, workers: str | None, quiet: bool, json_: bool, open_: bool
+) -> None:
     """Continue a study by what its directory says."""
     from ravine.study.declare import resume_study
 
-    _finish(resume_study(directory, workers=workers, quiet=quiet or json_), json_)
+    _finish(resume_study(directory, workers=workers, quiet=quiet or json_), json_, open_)
 
 
 def _command(declaration: StudySignature) -> Callable[..., None]:
@@ -94,7 +99,7 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
             quiet=common["quiet"] or common["json_"],
             command=command_line(),
         )
-        _finish(found, common["json_"])
+        _finish(found, common["json_"], common["open_"])
 
     parameters = [_argument(subject) for subject in declaration.subjects]
     own = list(declaration.options.values())
@@ -123,8 +128,10 @@ def _column(given: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _finish(found: dict[str, Any], json_: bool) -> None:
+def _finish(found: dict[str, Any], json_: bool, open_: bool) -> None:
     print_json(json_, found)
+    if open_:
+        browse(Path(found["report"]))
     if found.get("failure"):
         raise RavineError(f"{found['failure']} See {found['report']}")
 

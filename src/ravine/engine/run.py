@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import webbrowser
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +30,7 @@ from ravine.nn.stack import example
 from ravine.registering import require
 from ravine.report.overview import useful_name
 from ravine.rundir.contents import sound
+from ravine.terminal import browse
 
 if TYPE_CHECKING:
     import pandas
@@ -131,9 +131,7 @@ class Run(Stored):
     def open(self) -> Path:
         """Open the report in the browser and give its path."""
         path = self._rundir.report_path
-        path = path if path.is_file() else self.report()
-        webbrowser.open(path.resolve().as_uri())
-        return path
+        return browse(path if path.is_file() else self.report())
 
     def events_of(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind, the run directory's own included."""

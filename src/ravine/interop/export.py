@@ -9,6 +9,7 @@ statistics, ``export.json`` the shapes, the classes and the measured metrics.
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -238,6 +239,8 @@ def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
         names |= {"dynamic_shapes": _batched(model, inputs), "verbose": False}
     else:
         names["dynamic_axes"] = {name: {0: "batch"} for name in (*called, "output")}
+    # which operators of torchvision it does not know, a line each
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

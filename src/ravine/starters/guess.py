@@ -75,6 +75,8 @@ def _folder(path: Path) -> Guess:
     path = _unpacked(path)
     if (path / "recipe.json").is_file():
         repair = f"ravine resume {path}, ravine predict {path} … use runs"
+        if (path / "recipe.toml").is_file():
+            repair += f"; its recipe is {path / 'recipe.toml'}"
         raise InputError(str(path), got="a run directory", expected=_CHOICES, repair=repair)
     if any("idx3" in file.name for file in path.iterdir()):
         return Guess({"kind": "idx", "path": str(path)}, "IDX images")

@@ -3,7 +3,6 @@ files."""
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from ravine.study.directory import Study
 from ravine.study.live import shortened
 from ravine.study.members import members_of
 from ravine.study.narrow import NARROW, narrow, refit
-from ravine.terminal import columns_that_fit, console
+from ravine.terminal import browse, columns_that_fit, console
 
 _WEB = [Path(__file__).parent / "web", Path(run_page.__file__).parent / "web"]
 
@@ -77,9 +76,7 @@ class Findings(dict[str, Any]):
 
     def open(self) -> Path:
         """Open the report in the browser and give its path."""
-        path = Path(self["report"])
-        webbrowser.open(path.resolve().as_uri())
-        return path
+        return browse(Path(self["report"]))
 
 
 FEWEST = 3  # columns of a table that are shown, however narrow the terminal is
