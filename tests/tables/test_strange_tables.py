@@ -80,6 +80,8 @@ FILES = {
         file(a=[f"{v} g" if v < 1000 else f"{v / 1000} kg" for v in BIG], b=[f"{v} min" if v < 60 else f"{v / 60:.4f} h" for v in WIDTH]),
         {"a": "number", "b": "number"}, ("a", BIG / 1000 if (BIG >= 1000).sum() > N / 2 else BIG),
     ),
+    "limits of detection": (file(a=[f"<{v}" if i % 4 == 0 else f"{v}" for i, v in enumerate(FLOATS)], b=of("<5", "5", "6", "7", ">7")), {"a": "number", "b": "category"}, ("a", FLOATS)),
+    "halves of the earth": (file(a=[f"{abs(v - 50):.2f}° {'S' if v < 50 else 'N'}" for v in WIDTH], b=[f"{abs(v - 99):.1f} °{'W' if v < 99 else 'E'}" for v in WIDTH]), {"a": "number", "b": "number"}, ("a", WIDTH - 50)),
     "durations": (file(a=[f"{v // 60}h {v % 60:02d}m" for v in WIDTH], b=[f"{v // 60} Std. {v % 60} min" for v in WIDTH]), {"a": "number", "b": "number"}, ("b", WIDTH / 60)),
     "ranges": (file(a=[f"{v} - {v + 10}" if i % 2 else f"{v}" for i, v in enumerate(BIG)], b=[f"{v}-{v + 4} km" for v in BIG]), {"a": "number", "b": "number"}, ("a", [v + 5 * (i % 2) for i, v in enumerate(BIG)])),
     "ranges as groups": (file(a=of("18-24", "25-34", "35-44", "65+"), b=of("<20k", "20k-40k", ">40k")), dict.fromkeys("ab", "category"), None),

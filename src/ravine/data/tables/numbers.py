@@ -23,12 +23,14 @@ _CELL = re.compile(
     rf"(?P<core>\d[\d.,{_SPACES}]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
     r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?(?P<trailing>-)?\s*(?P<close>\))?"
 )
+_HALF = re.compile(r"°\s*([NSEWO])\.?")
 _PLAIN = re.compile(r"[-+]?\d[\d.,]*+(?:\n[-+]?\d[\d.,]*+)*+")
 _GROUPED = {  # 1,234,567; with a comma also 12,34,567 as in India
     ".": re.compile(r"\d{1,3}(\.\d{3})+"),
     ",": re.compile(r"\d{1,3}(,\d{3})+|\d{1,2}(,\d{2})+,\d{3}"),
 }
 _SPACED = re.compile(rf"\d{{1,3}}([{_SPACES}]\d{{3}})+([.,]\d*)?")
+MEASURED = 20  # different numbers, from which a column is no list of groups
 _GAP = re.compile(rf"[{_SPACES}]")
 
 
@@ -100,18 +102,25 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
             continue
         if found["about"] and found["about"][0] in "<>≤≥":
             bounds.append(place)
-        units[-1] = f"{found['before'] or ''}{found['after'] or ''}".strip().rstrip(".")
+        after = found["after"] or ""
+        half = _HALF.fullmatch(after)  # of the earth: 33.9° S is -33.9°
+        units[-1] = f"{found['before'] or ''}{'°' if half else after}".strip().rstrip(".")
+        factors[place] = -1.0 if half and half[1] in "SW" else 1.0
         negative = any(found[sign] in ("-", "−", "–") for sign in ("sign", "sign2", "trailing"))
-        factors[place] = -1.0 if negative != bool(found["open"]) else 1.0
+        factors[place] *= -1.0 if negative != bool(found["open"]) else 1.0
         if found["power"]:
             factors[place] *= float("1" + found["power"])
     return Written(cores, factors, units, bounds, counts)
 
 
 def without_bounds(written: Written) -> None:
-    """<5 and >100 are numbers where they are rare among numbers; else they are groups."""
+    """<5 and >100 are numbers where they are rare among numbers, or fewer than the rest and that is
+    measured (<0.45 under a limit of detection, beside 0.512, 0.498, …); else they are groups."""
     total = sum(int(n) for core, n in zip(written.cores, written.counts, strict=True) if core)
-    if written.counts[written.bounds].sum() > 0.1 * total:
+    bounded = written.counts[written.bounds].sum()
+    plain = sum(map(bool, written.cores)) - len(written.bounds)
+    measured = bounded < 0.5 * total and plain >= MEASURED
+    if bounded > 0.1 * total and not measured:
         for place in written.bounds:
             written.cores[place] = ""
 
