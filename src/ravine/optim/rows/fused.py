@@ -3,9 +3,11 @@ numbers agree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -152,12 +154,24 @@ class FusedRows:
         rows = self.group.rows
         for bucket in self.buckets:
             live = [p for p in bucket.positions if now.lives[rows[p]]]
-            if len(live) == len(bucket.positions) > 1 and now.same([rows[p] for p in live]):
-                self._run(live[0], bucket.together, now)
+            if live and len(bucket.positions) > 1 and now.same([rows[p] for p in live]):
+                still = [p for p in bucket.positions if not now.lives[rows[p]]]
+                with self._kept(bucket, still):
+                    self._run(live[0], bucket.together, now)
             else:
                 for place, position in enumerate(bucket.positions):
                     if now.lives[rows[position]]:
                         self._run(position, bucket.apart[place], now)
+
+    @contextmanager
+    def _kept(self, bucket: _Bucket, positions: list[int]) -> Iterator[None]:
+        """What the kernel does to these rows is undone."""
+        pieces = [piece for p in positions for piece in bucket.apart[bucket.positions.index(p)]]
+        values = [value for piece in pieces for value in (*piece.w, *chain(*piece.slots))]
+        before = [value.clone() for value in values]
+        yield
+        for value, old in zip(values, before, strict=True):
+            value.copy_(old)
 
     def _run(self, position: int, pieces: list[_Pieces], now: Now) -> None:
         row, name = self.group.rows[position], self.group.momentum_name
@@ -180,9 +194,21 @@ class FusedRows:
                 [self._pieces(theta, grad, [p], *part) for part in self.parts]
                 for p in bucket.positions
             ]
-            bucket.together = [
+            bucket.together = self._joined(theta, grad, bucket.positions) or [
                 self._pieces(theta, grad, bucket.positions, *part) for part in self.parts
             ]
+
+    def _joined(self, theta: Tensor, grad: Tensor, positions: list[int]) -> list[_Pieces]:
+        """Rows that lie one behind the other as one long row: the kernel divides each tensor among the
+        threads, which takes longer than its work where they are short. Empty where they do not."""
+        rows = [self.group.rows[p] for p in positions]
+        first, last = slice(rows[0], rows[-1] + 1), slice(positions[0], positions[-1] + 1)
+        neighbours = all(b - a == 1 for run in (rows, positions) for a, b in pairwise(run))
+        if len(self.parts) > 1 or not neighbours or not theta.is_contiguous():
+            return []
+        slots = [[self.group.slots[name][last].view(-1)] for name in self.slot_names]
+        joined = [theta.detach()[first].view(-1)], [grad[first].view(-1)]
+        return [_Pieces(*joined, slots, [self.steps[positions[0]]], self.parts[0][1])]
 
     def _pieces(
         self, theta: Tensor, grad: Tensor, positions: list[int], columns: slice, decays: bool

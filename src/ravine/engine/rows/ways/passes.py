@@ -18,7 +18,7 @@ from ravine.randomness import uniform
 
 Pass = Callable[[Tensor], Tensor]
 _aten = torch.ops.aten
-_relu_slope, _tanh_slope = _aten.threshold_backward.default, _aten.tanh_backward.default
+_relu_slope, _tanh_slope = _aten.threshold_backward.grad_input, _aten.tanh_backward.default
 _sigmoid_slope, _silu_slope = _aten.sigmoid_backward.default, _aten.silu_backward.default
 
 
@@ -30,7 +30,8 @@ def _selu_slope(x: Tensor) -> Tensor:
 # activation -> (forward, gradient from (gradient, kept)), and whether its output is what is kept,
 # else its input
 ACTIVATIONS: dict[type[nn.Module], tuple[Pass, Callable[[Tensor, Tensor], Tensor], bool]] = {
-    nn.ReLU: (torch.relu, lambda g, y: _relu_slope(g, y, 0), True),
+    # in place: nobody else needs the gradient behind an activation
+    nn.ReLU: (torch.relu, lambda g, y: _relu_slope(g, y, 0, grad_input=g), True),
     nn.Tanh: (torch.tanh, _tanh_slope, True),
     nn.Sigmoid: (torch.sigmoid, _sigmoid_slope, True),
     nn.SiLU: (nn.functional.silu, _silu_slope, False),
