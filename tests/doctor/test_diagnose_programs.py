@@ -191,6 +191,60 @@ def mse(output, target):
 
 
 NUMBERS = NUMBER + 0.3 * NOISE
+
+
+def normal(output, target):
+    """The log-likelihood's negative, of numbers known to 0.05: far below zero."""
+    return -torch.distributions.Normal(output, 0.05).log_prob(target).sum(1)
+
+
+def cosine(output, target):
+    return -F.cosine_similarity(output, target)
+
+
+def by_distance(output, target):
+    """Outputs are distances from the classes: the smallest is the answer."""
+    return F.cross_entropy(-output, target)
+
+
+def weighted_return(output, target):
+    return -(output * target).mean()
+
+
+# losses that are negative by nature, or have no right answer among the outputs
+UPRIGHT = {
+    "a likelihood": (lambda: mlp(20, 20), (HIDDEN, HIDDEN), normal),
+    "a cosine": (lambda: mlp(20, 20), (HIDDEN, HIDDEN), cosine),
+    "hinge": (mlp, (X, CLASS), lambda o, y: F.multi_margin_loss(o, y, reduction="none")),
+    "minus the share of right answers": (
+        mlp, (X, CLASS), lambda o, y: -o.softmax(1).gather(1, y[:, None])[:, 0]
+    ),
+    "log-probabilities": (
+        lambda: mlp(6, 3, nn.LogSoftmax(1)), (X, CLASS), lambda o, y: F.nll_loss(o, y)
+    ),
+    "distances": (mlp, (X, CLASS), by_distance),
+    "a part that is taken off": (
+        lambda: mlp(outputs=1), (X, NUMBERS), lambda o, y: mse(o, y) - 5.0
+    ),
+    "counts": (
+        lambda: mlp(outputs=1), (X, torch.poisson(NUMBER.clamp(-2, 2).exp())),
+        lambda o, y: (o[:, 0].exp() - y * o[:, 0]).mean(),
+    ),
+    "a portfolio": (
+        lambda: mlp(6, 6, nn.Softmax(1)), (X, 0.1 * X.roll(1, 1) + 0.02), weighted_return
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UPRIGHT)
+def test_a_loss_that_may_be_negative_is_not_of_the_wrong_sign(name):
+    make, data, loss = UPRIGHT[name]
+    net = make()
+    found = ravine.watch(net, adam(net), data=data, loss=loss).subject
+    before = getattr(found.known, "start", found.found)
+    assert not [finding for finding in before if finding.code == "wrong_sign"]
+
+
 # the network, its data, its loss, its optimiser, and what is named
 FAULTS = {
     "rate 100 times too high": (
@@ -226,6 +280,27 @@ FAULTS = {
     ),
     "labels of the row before": (
         mlp, (X, CLASS.roll(1)), nn.CrossEntropyLoss(), adam, "labels_shifted"
+    ),
+    "cross-entropy of the wrong sign": (
+        mlp, (X, CLASS), lambda o, y: -F.cross_entropy(o, y), adam, "wrong_sign"
+    ),
+    "of probabilities, of the wrong sign": (
+        lambda: mlp(6, 3, nn.Softmax(1)), (X, CLASS),
+        lambda o, y: o.gather(1, y[:, None]).log().mean(), adam, "wrong_sign",
+    ),
+    "errors of the wrong sign": (
+        lambda: mlp(outputs=1), (X, NUMBERS), lambda o, y: -mse(o, y), adam, "wrong_sign"
+    ),
+    "the sign of one output": (
+        lambda: mlp(outputs=1), (X, (X[:, 0] > 0).long()),
+        lambda o, y: -F.binary_cross_entropy_with_logits(o[:, 0], y.float()), adam, "wrong_sign",
+    ),
+    "labels of the wrong sign": (
+        mlp, (X, LABELS), lambda o, y: -F.binary_cross_entropy_with_logits(o, y), adam,
+        "wrong_sign",
+    ),
+    "an overlap that is trained away": (
+        mlp, (X, CLASS), lambda o, y: o.softmax(1).gather(1, y[:, None]).mean(), adam, "wrong_sign"
     ),
 }  # fmt: skip
 

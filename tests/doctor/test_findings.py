@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from pathlib import Path
 
@@ -176,5 +177,21 @@ def test_a_loss_alone_makes_no_alarm(loss_at):
     assert watched(loss_at).verdict != "sick"
 
 
-def test_negative_losses_that_fall_are_healthy():
-    assert watched(lambda step: -0.01 * step).verdict == "healthy"
+@pytest.mark.parametrize(
+    "loss_at",
+    [
+        lambda step: -0.01 * step,
+        lambda step: 300 - 400 * (1 - math.exp(-step / 60)),  # a likelihood of many dimensions
+        lambda step: 1.4 - 0.02 * step,  # a spread that shrinks by as much in each step
+        lambda step: -2 / (1 + math.exp(-(step - 150) / 20)),  # a similarity that is found late
+    ],
+    ids=["line", "likelihood", "spread", "similarity"],
+)
+def test_negative_losses_that_fall_are_healthy(loss_at):
+    assert watched(loss_at).verdict == "healthy"
+
+
+def test_a_loss_that_runs_below_zero_ever_faster_is_named():
+    found = watched(lambda step: -2.3 - 1e-3 * step**2)
+    assert found.verdict == "sick"
+    assert found.codes == ["below_zero"]

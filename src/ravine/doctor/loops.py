@@ -19,7 +19,7 @@ from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course, Loop
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Seen
-from ravine.doctor.table import is_of, ranked, symptoms
+from ravine.doctor.table import is_of, ranked, symptoms, while_learning
 from ravine.recipe import Recipe
 
 FEWEST = 20  # losses that say something
@@ -60,11 +60,15 @@ def judge_loop(course: Course, finite: int, measured: dict[str, Any]) -> Diagnos
         why = f"{course.curves[0].total} steps say too little"
         return Diagnosis("uncertain", measured=measured, why=why)
     findings = ranked(symptoms(course))
+    endless = while_learning(course)
     if lost is not None:
         why = f"the loss is not a number at step {lost}"
-        return Diagnosis("sick", findings, measured=measured, why=why)
+        return Diagnosis("sick", ranked([*endless, *findings]), measured=measured, why=why)
     shift = course.curves[0].shift
     first, end = course.loss_at(0.0) + shift, course.loss_at(1.0) + shift
+    if endless:
+        why = f"the loss runs from {first:.4g} to {end:.4g}"
+        return Diagnosis("sick", endless, findings, measured, why=why)
     if course.plain:
         why = f"the loss has fallen from {first:.4g} to {end:.4g}"
         return Diagnosis("healthy", notes=findings, measured=measured, why=why)

@@ -11,6 +11,7 @@ from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings import (
     behaviour,
     columns,
+    direction,
     fit,
     initial,
     labels,
@@ -32,6 +33,7 @@ FAMILIES = (
     labels,
     records,
     columns,
+    direction,
     outputs,
     scales,
     initial,
