@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,9 @@ TRAPS = {
     "a pipe for the recipe": lambda run, out: pipe(run / "recipe.json"),
     "a pipe for a manifest": lambda run, out: pipe(final(run) / "manifest.json"),
     "a second name": lambda run, out: second(run / ".writer-process", out / "precious"),
+    "a journal": lambda run, out: journal(run / "metrics.sqlite-journal", out / "precious"),
+    "a file for a folder": lambda run, out: second(run / "final", out / "precious"),
+    "a folder for a file": lambda run, out: folder(run / ".writer"),
 }
 
 
@@ -103,6 +107,18 @@ def pipe(place: Path) -> None:
     os.mkfifo(place)
 
 
+def folder(place: Path) -> None:
+    clear(place)
+    place.mkdir()
+
+
+def journal(place: Path, of: Path) -> None:
+    """A journal of an interrupted transaction over several databases: SQLite deletes the file it names."""
+    name, magic = os.fsencode(of), bytes.fromhex("d9d505f920a163d7")
+    head = magic + struct.pack(">iIIII", -1, 1, 1, 512, 1024).ljust(504, b"\0")
+    place.write_bytes(head + name + struct.pack(">II", len(name), sum(name)) + magic)
+
+
 def second(place: Path, of: Path) -> None:
     clear(place)
     os.link(of, place)
@@ -110,6 +126,11 @@ def second(place: Path, of: Path) -> None:
 
 def clear(place: Path) -> None:
     shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+
+REFUSED = (
+    r"a link|a device, a pipe or a socket|a second name|a journal|a f\w+ in the place|a folder"
+)
 
 
 @pytest.mark.parametrize("trap", TRAPS)
@@ -122,7 +143,7 @@ def test_links_and_special_files_are_refused_and_nothing_outside_is_touched(run,
         lambda: ravine.Run(run),
         lambda: RunDir.open(run),
     ):
-        with pytest.raises(RavineError, match=r"a link|a device, a pipe or a socket|a second name"):
+        with pytest.raises(RavineError, match=REFUSED):
             act()
     assert [p.name for p in (tmp_path / "outside").iterdir()] == ["precious"]
     assert (tmp_path / "outside" / "precious").read_text() == "keep me"

@@ -26,6 +26,9 @@ _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 _PACKAGE = os.path.dirname(errors.__file__)
 _INSTALLED = (_PACKAGE, sys.prefix, sys.base_prefix, "<")
 _WRITTEN_IN_PLACE = (".writer", ".writer-process", "metrics.sqlite")
+_JOURNAL = "metrics.sqlite-journal"
+_FILES = ("recipe.json", "study.json", "report.html", *_WRITTEN_IN_PLACE)
+_FOLDERS = ("snapshots", "final", "data", "trace", "requests")
 
 
 def check_contents(root: Path) -> None:
@@ -61,6 +64,8 @@ def _check(handle: int, here: Path, left: list[int], depth: int) -> None:
         except FileNotFoundError:  # a writer's, gone already
             continue
         if stat.S_ISDIR(found.st_mode):
+            if depth == 0 and (entry.name in _FILES or entry.name.startswith("metrics.sqlite")):
+                raise _refused(here / entry.name, "a folder")
             try:
                 inner = os.open(
                     entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=handle
@@ -76,13 +81,17 @@ def _check(handle: int, here: Path, left: list[int], depth: int) -> None:
             raise _refused(here / entry.name, kind)
         elif entry.name.startswith(_WRITTEN_IN_PLACE) and found.st_nlink > 1:
             raise _refused(here / entry.name, "a second name of another file")
+        elif entry.name == _JOURNAL:  # SQLite deletes the file that one names; Ravine writes none
+            raise _refused(here / entry.name, "a journal that names other files")
+        elif depth == 0 and entry.name in _FOLDERS:
+            raise _refused(here / entry.name, "a file in the place of a folder")
 
 
 def _refused(place: Path, kind: str) -> InputError:
     return InputError(
         str(place),
         got=kind,
-        expected="a plain file: Ravine writes no links, and follows none in a run directory",
+        expected="what Ravine writes: plain files and folders, no links, and it follows none",
         repair="remove it if you know what it is",
     )
 

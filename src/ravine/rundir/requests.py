@@ -67,7 +67,8 @@ def requests_to(directory: Path) -> Callable[[], list[dict[str, Any]]]:
                 request = json.loads(path.read_text(encoding="utf-8")) if small else None
                 if isinstance(request, dict):
                     found.append(request)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder of that name: it stays, and is no request
+                path.unlink(missing_ok=True)
         return found
 
     return take
