@@ -133,8 +133,13 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 linewidths=0.5,
                 norm="log",
             )
+            spots = _off(np.array(one["path"]), lines, axis) if "path" in one else False
             for text in axis.clabel(
-                lines, fmt=lambda v: brief(float(f"{v:.2g}")), fontsize=CAPTION, colors=DARK
+                lines,
+                fmt=lambda v: brief(float(f"{v:.2g}")),
+                fontsize=CAPTION,
+                colors=DARK,
+                manual=spots,
             ):
                 text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
             if "path" in one:
@@ -235,6 +240,22 @@ def profile_figure(found: list[dict[str, Any]], kind: str) -> Figure:
             log_axis(axes[0], "y")
         legend(axes[0], 1)
     return figure
+
+
+def _off(path: np.ndarray, lines: Any, axes: Axes) -> list[tuple[float, float]]:
+    """For each contour its place inside the axes that is farthest from the path [T, 2]."""
+    low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
+    scaled, spots = (path - low) / (high - low), []
+    steps = np.linspace(0, 1, 20)[:, None, None]
+    course = (scaled[:-1] + steps * np.diff(scaled, axis=0)).reshape(-1, 2)
+    for segments in lines.allsegs:
+        points = np.concatenate([*segments, np.empty((0, 2))])
+        inside = (points - low) / (high - low)
+        inside = inside[((inside > 0.08) & (inside < 0.92)).all(1)]
+        if len(inside):
+            gaps = np.linalg.norm(inside[:, None] - course, axis=-1).min(1)
+            spots.append(tuple(low + inside[gaps.argmax()] * (high - low)))
+    return spots
 
 
 def _ends(axes: Axes, kind: str) -> None:
