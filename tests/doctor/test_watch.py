@@ -169,3 +169,17 @@ def test_a_loss_that_hardly_falls_is_not_called_stuck(kind):
         eye.step(loss)
         optimizer.step()
     assert eye.diagnose().verdict != "sick"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ((3, None), "watch: model: got 3"),
+        ((nn.Linear(2, 1), None), "watch: optimizer: expected the optimiser of the loop"),
+        ((nn.Linear(2, 1), "adam"), "watch: optimizer: got 'adam'"),
+        ((nn.Linear, torch.optim.SGD), "watch: model"),
+    ],
+)
+def test_what_cannot_be_watched_gets_one_message(given, text):
+    with pytest.raises(ravine.InputError, match=text):
+        ravine.watch(*given)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+import torch
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
 import ravine
+from ravine import InputError
 from ravine.app.cli import app
 from ravine.catalogue import Decay, NonNegative, Positive
 from ravine.optim.arithmetic import add, average
+from ravine.study.compare.study import variants_of
+from ravine.study.signature import as_texts
 
 
 @ravine.technique("optimizer")
@@ -49,6 +54,41 @@ def test_own_techniques_are_compared(recipe, over, more, tmp_path):
     for row in found["table"]:
         assert row[tuned] in (more or FEW)["rates"]
         assert row["test_accuracy"][0] > 0.5
+
+
+def smoothed_of_mine(output, target, smoothing=0.1):
+    return F.cross_entropy(output, target, label_smoothing=smoothing, reduction="none")
+
+
+def test_functions_and_classes_are_compared(tmp_path):
+    """Beside names and tables, as ``train`` takes them."""
+    over = {"loss": ["cross_entropy", smoothed_of_mine, focal_of_mine]}
+    found = ravine.compare(BASE, over, out=tmp_path / "losses", **FEW)
+    assert {row["variant"].replace("own:", "") for row in found["table"]} == {
+        "cross_entropy", "smoothed_of_mine", "focal_of_mine"
+    }  # fmt: skip
+    over = {"optimizer": [{"kind": "adam"}, torch.optim.RMSprop, signs_of_mine]}
+    kinds = [variant.recipe.optimizer.kind for variant in variants_of(BASE, as_texts(over))]
+    assert kinds == ["adam", "own:RMSprop", "own:signs_of_mine"]
+
+
+@pytest.mark.parametrize(
+    ("over", "text"),
+    [
+        ({"loss": F.mse_loss}, "a list of its values"),
+        ({"loss": [object()]}, "got 'object'"),
+        (
+            {"loss": ["cross_entropy", lambda o, y: o.sum(), lambda o, y: o.mean()]},
+            "a name for each",
+        ),
+        ({"optimizer": [torch.optim.SGD([torch.zeros(1, requires_grad=True)])]}, "optimizer"),
+        ([F.mse_loss], "--over"),
+    ],
+)
+def test_what_cannot_be_compared_gets_one_message(over, text, tmp_path):
+    with pytest.raises(InputError, match=re.escape(text)):
+        ravine.compare(BASE, over=over, out=tmp_path / "study", **FEW)
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow  # fifteen seconds: a whole search

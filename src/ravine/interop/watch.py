@@ -296,6 +296,16 @@ def watch(
     >>> eye.diagnose().verdict
     'healthy'
     """
+    if not isinstance(model, nn.Module):
+        expected, repair = (
+            "the torch.nn.Module that the loop trains",
+            "ravine.watch(model, optimizer)",
+        )
+        raise InputError("watch: model", got=model, expected=expected, repair=repair)
+    if not hasattr(unwrapped(optimizer), "param_groups"):
+        expected = "the optimiser of the loop: of torch.optim, or one with param_groups"
+        repair = "ravine.watch(model, optimizer)"
+        raise InputError("watch: optimizer", got=optimizer, expected=expected, repair=repair)
     if data is None:
         if loss is not None or epochs is not None or batch is not None:
             given = "loss" if loss is not None else "epochs" if epochs is not None else "batch"

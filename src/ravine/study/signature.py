@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -103,7 +104,9 @@ class Option:
         Traceback (most recent call last):
         ravine.errors.InputError: --members: got 0; expected a whole number of at least 1
         """
-        value = plain(value)
+        value = (
+            as_texts(value) if self.base is list and isinstance(value, Mapping) else plain(value)
+        )
         if value is None and self.default is None:
             return None
         if self.base is list and isinstance(value, str):
@@ -305,3 +308,44 @@ def split_values(text: str) -> list[Any]:
     ['sgd', [64, 32], 0.1]
     """
     return [parse_value(part) for part in split_texts(text)]
+
+
+def as_texts(values: Mapping[str, Any]) -> list[str]:
+    """Fields and lists of their values, as on the command line; functions and classes of a person's
+    own by their names.
+
+    >>> as_texts({"optimizer.kind": ["sgd", "adam"], "model.hidden": [[64], [64, 32]]})
+    ['optimizer.kind="sgd","adam"', 'model.hidden=[64],[64, 32]']
+    """
+    texts = []
+    for path, listed in values.items():
+        if not isinstance(listed, list | tuple):
+            expected = "a list of its values"
+            raise InputError(f"over: {path}", got=listed, expected=expected)
+        kind = _KINDS.get(path.rpartition(".")[2], path.rpartition(".")[2])
+        texts.append(f"{path}={','.join(_as_toml(kind, value) for value in listed)}")
+    return texts
+
+
+_KINDS = {"metrics": "metric", "constraints": "constraint"}
+
+
+def _as_toml(kind: str, value: Any) -> str:
+    """A value as TOML; what has no words there as the part of a recipe that it makes."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_as_toml(kind, each) for each in value)}]"
+    if kind in catalogue.FILES and not isinstance(value, str | Mapping):
+        value = catalogue.as_table(kind, value)
+    if isinstance(value, Mapping):
+        held = {name: each for name, each in value.items() if each is not None}
+        inner = (f"{name} = {_as_toml(name, each)}" for name, each in held.items())
+        return f"{{{', '.join(inner)}}}"
+    value = plain(value)
+    if not isinstance(value, str | int | float):
+        raise InputError(
+            f"over: {kind}",
+            got=type(value).__name__,
+            expected="a name, a number, a list, a table, or a function or class where a part of the "
+            "recipe may be one",
+        )
+    return json.dumps(value)

@@ -43,7 +43,7 @@ class Variant:
 def compare(
     study: Study,
     recipe: Recipe,
-    over: Sequence[str] = (),
+    over: Sequence[str] = (),  # in Python also {PATH: [value, value]}
     *,
     seeds: Trained = 10,
     tune: str | None = "lr",
@@ -56,7 +56,8 @@ def compare(
 ) -> Conclusion:
     """Compare variants over seeds: each at its tuned rate, curves with bands, paired significance.
 
-    ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; several fields give every
+    ``over``: ``"optimizer.kind=sgd,adam"``, any field and its values; in Python also
+    ``{"loss": ["cross_entropy", my_loss]}``, functions and classes among them. Several fields give every
     combination. Each variant first gets its best learning rate (or other field, ``tune``) among
     ``rates``, chosen on validation data with a seed that is not used again; where every variant
     names its rate itself, these rates are used. All pairs are tested by paired t-tests with Holm's
@@ -151,6 +152,14 @@ def variants_of(recipe: Recipe, over: Sequence[str]) -> list[Variant]:
         found.append(Variant(label, values, recipe.edit(values)))
     if len({v.recipe.hash for v in found}) < len(found):
         raise InputError("--over", got=", ".join(over), expected="variants that all differ")
+    labels = [variant.label for variant in found]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise InputError(
+            "--over",
+            got=f"several variants called {twice}",
+            expected="a name for each",
+            repair="give the functions different names, by def or by @ravine.technique",
+        )
     return found
 
 
@@ -165,6 +174,7 @@ def _name(path: str, value: Any, fields: int) -> str:
         return ", ".join(
             f"{key} {show_value(inner)}" if key != "kind" else str(inner)
             for key, inner in value.items()
+            if key != "code"  # of an own part: no name that anyone reads
         )
     return (
         show_value(value)
