@@ -556,6 +556,16 @@ def _capacity_too_small() -> Iterator[Pair]:
     return over(lambda p: {"model.layers": sized(p.layers, 1)})
 
 
+@plants("behind_linear")
+def _behind_linear() -> Iterator[Pair]:
+    """Nine of ten signals are dropped before the last layer: it learns, but little."""
+    tasks = {"digits": digits(), "mnist": mnist(), "ink": regressions()["digits"]}
+    for name, task in tasks.items():
+        dropped = [*task.layers[:-1], {"kind": "dropout", "rate": 0.9}, task.layers[-1]]
+        sick = {"model.layers": dropped, "stop.after": "6ep"}
+        yield name, task.edit(sick, run=True), task.edit(run=True)
+
+
 @plants("overfitting")
 def _overfitting() -> Iterator[Pair]:
     """A fortieth of the samples, one label in three wrong, and ten times the units, for long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -266,7 +267,7 @@ class Overfitting(Declaration):
 
 class BehindLinear(Declaration):
     code = "behind_linear"
-    rank = 255
+    rank = 315
     title = "A linear model does better."
     cause = "Something keeps the network from what the inputs plainly hold."
     leads_to = "It ends behind a model that has one layer and trains in seconds."
@@ -282,10 +283,12 @@ class BehindLinear(Declaration):
     PART = 0.75  # of the network's error that the linear model may have
     NOISE = 3.0  # standard errors
     FEWEST_STEPS = 50
+    STRENGTH, BESIDE = 0.9, 0.5
 
     @classmethod
     def during(cls, course: Course) -> Iterator[Evidence]:
-        yield from cls.while_learning(course)
+        # where nothing is learned it is a consequence of what else is found
+        yield from (replace(seen, strength=cls.BESIDE) for seen in cls.while_learning(course))
 
     @classmethod
     def while_learning(cls, course: Course) -> Iterator[Evidence]:
@@ -317,7 +320,7 @@ class BehindLinear(Declaration):
             {"edits": edits, "why": "a linear model", "tried": reaches}
             for edits in cls._linear(case)
         )
-        yield Evidence("validation", text, 0.9, remedies=(*tried, *cls.remedies_for(case)))
+        yield Evidence("validation", text, cls.STRENGTH, remedies=(*tried, *cls.remedies_for(case)))
 
     @classmethod
     def reached(cls, course: Course) -> float | None:
