@@ -123,23 +123,32 @@ def test_fused_kernels_are_used(kind: str) -> None:
     assert [type(runner) for runner in optimizer._runners] == [fused.FusedRows]
 
 
-@pytest.mark.parametrize("kind", ["momentum", "adam", "amsgrad", "adagrad"])
-def test_rows_with_equal_numbers_are_one_long_row(kind: str) -> None:
-    """As the rows one by one; and a row that stays changes no bit of the others."""
-    parts = [part(kind)] * P
-    joined, apart, still = (fused.FusedRows(group_of(parts, torch.float32)) for _ in range(3))
-    thetas = [gradients(torch.float32)[0].clone() for _ in range(3)]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rates", ["equal", "different"])
+@pytest.mark.parametrize(
+    "kind", ["sgd", "momentum", "nesterov", "adam", "adamw", "amsgrad", "adagrad"]
+)
+def test_rows_whose_numbers_agree_are_one_long_row(
+    kind: str, rates: str, dtype: torch.dtype
+) -> None:
+    """As the rows one by one, whatever their rates; and a row that stays changes no bit of the others."""
+    lr = part(kind).lr
+    decay = {"weight_decay": 0.03, "decay_by": "schedule"} if kind == "adamw" else {}
+    parts = [part(kind, lr=lr * (1 + i * (rates == "different")), **decay) for i in range(P)]
+    joined, apart, still = (fused.FusedRows(group_of(parts, dtype)) for _ in range(3))
+    thetas = [gradients(dtype)[0].clone() for _ in range(3)]
     lives = [row != 2 for row in range(P)]
-    for t, grad in enumerate(gradients(torch.float32), 1):
+    for t, grad in enumerate(gradients(dtype), 1):
         joined.step(thetas[0], grad, now_at(t, parts))
         apart._bind(thetas[1], grad)
         for row in range(P):
             apart._run(row, apart.buckets[0].apart[row], now_at(t, parts))
         still.step(thetas[2], grad, now_at(t, parts, alive=lives))
-    assert len(joined.buckets[0].together[0].w) == 1
-    torch.testing.assert_close(thetas[0], thetas[1], rtol=1e-6, atol=1e-7)
+    assert len(joined.buckets[0].long) == 1
+    close = 1e-12 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(thetas[0], thetas[1], rtol=close, atol=close)
     assert torch.equal(thetas[2][lives], thetas[0][lives])
-    assert torch.equal(thetas[2][2], gradients(torch.float32)[0][2])
+    assert torch.equal(thetas[2][2], gradients(dtype)[0][2])
     slots = [runner.group.slots for runner in (still, joined)]
     assert all(
         torch.equal(a[lives], b[lives]) for a, b in zip(*map(dict.values, slots), strict=True)

@@ -1,11 +1,17 @@
-"""The kinds that PyTorch has as one fused kernel: one call for each live row, or for all rows whose
-numbers agree."""
+"""The kinds that PyTorch has as one fused kernel: one call for all rows whose numbers agree, or for
+each live row.
+
+The kernel divides each tensor among the threads, which takes longer than its work where rows are
+short. So rows that lie one behind the other are one long row to it; and where only their rates
+differ, as in a search, it computes their updates at a rate of 1, which are then added at each row's
+own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, pairwise
 from typing import Any
@@ -14,6 +20,8 @@ import torch
 from torch import Tensor
 
 from ravine.optim.rows.groups import Now, RowGroup, on_host
+
+SHORT = 2**15  # columns up to which updates at different rates are computed together
 
 _Call = Callable[["_Pieces", dict[str, float], float, float], None]
 
@@ -116,9 +124,10 @@ def fits(group: RowGroup) -> bool:
 
 @dataclass(slots=True)
 class _Bucket:
-    """Rows whose numbers all agree: as long as their rates do too, one call serves them all."""
+    """Rows whose numbers agree but for their rates."""
 
     positions: list[int]
+    long: list[_Pieces] = field(default_factory=list)  # all as one row, if they lie together
     together: list[_Pieces] = field(default_factory=list)
     apart: list[list[_Pieces]] = field(default_factory=list)
 
@@ -132,12 +141,16 @@ class FusedRows:
         self.group = group
         self.call, self.slot_names = found
         self.parts = _column_parts(group)
+        # whether an update is its rate times what does not depend on the weights
+        decays = group.numbers[0]["weight_decay"] and group.kind != "adamw"
+        self.linear = not decays and group.layout.size <= SHORT
         self.steps = torch.zeros(len(group.rows), dtype=torch.float64)
         self.numbers = [dict(numbers) for numbers in group.numbers]
         self.bound = (0, 0)  # the matrices that the pieces are views of
         buckets: dict[tuple[Any, ...], list[int]] = {}
         for position, numbers in enumerate(group.numbers):
-            buckets.setdefault(tuple(numbers.values()), []).append(position)
+            key = tuple(value for name, value in numbers.items() if name != "lr")
+            buckets.setdefault(key, []).append(position)
         self.buckets = [_Bucket(positions) for positions in buckets.values()]
         self.decays = [self._decay(numbers) for numbers in group.numbers]
 
@@ -151,17 +164,40 @@ class FusedRows:
         if places != self.bound:
             self.bound = places
             self._bind(theta, grad)
-        rows = self.group.rows
         for bucket in self.buckets:
-            live = [p for p in bucket.positions if now.lives[rows[p]]]
-            if live and len(bucket.positions) > 1 and now.same([rows[p] for p in live]):
-                still = [p for p in bucket.positions if not now.lives[rows[p]]]
-                with self._kept(bucket, still):
-                    self._run(live[0], bucket.together, now)
-            else:
-                for place, position in enumerate(bucket.positions):
-                    if now.lives[rows[position]]:
-                        self._run(position, bucket.apart[place], now)
+            self._advance(bucket, theta, now)
+
+    def _advance(self, bucket: _Bucket, theta: Tensor, now: Now) -> None:
+        rows = self.group.rows
+        live = [p for p in bucket.positions if now.lives[rows[p]]]
+        of_live = [rows[p] for p in live]
+        alike = bool(live) and len(bucket.positions) > 1 and now.same(of_live, rates=False)
+        equal = alike and now.same(of_live) and len({self.decays[p] for p in live}) == 1
+        scalable = self.linear and bool(bucket.long)
+        if equal and (len(self.parts) == 1 or not scalable):
+            step = partial(self._run, live[0], bucket.long or bucket.together, now)
+        elif alike and scalable:
+            step = partial(self._run_scaled, bucket, live[0], theta, now)
+        else:
+            for place, position in enumerate(bucket.positions):
+                if now.lives[rows[position]]:
+                    self._run(position, bucket.apart[place], now)
+            return
+        with self._kept(bucket, [p for p in bucket.positions if p not in live]):
+            step()
+
+    def _run_scaled(self, bucket: _Bucket, position: int, theta: Tensor, now: Now) -> None:
+        """The updates of all rows at a rate of 1, from weights of 0, then each at its own rate."""
+        first, n = self.group.rows[bucket.positions[0]], len(bucket.positions)
+        w = theta.detach()[first : first + n]
+        rates = now.lr[first : first + n, None]  # [n, 1]
+        if self.group.kind == "adamw":
+            decays = torch.tensor([self.decays[p] for p in bucket.positions])[:, None]
+            w[:, : self.group.layout.weights].mul_((1 - rates * decays).to(w.dtype))
+        (piece,) = bucket.long
+        updates = torch.zeros_like(piece.w[0])
+        self._run(position, [replace(piece, w=[updates], decays=False)], now, rate=1.0)
+        w.addcmul_(updates.view_as(w), rates.to(w.dtype))
 
     @contextmanager
     def _kept(self, bucket: _Bucket, positions: list[int]) -> Iterator[None]:
@@ -173,10 +209,12 @@ class FusedRows:
         for value, old in zip(values, before, strict=True):
             value.copy_(old)
 
-    def _run(self, position: int, pieces: list[_Pieces], now: Now) -> None:
+    def _run(
+        self, position: int, pieces: list[_Pieces], now: Now, rate: float | None = None
+    ) -> None:
         row, name = self.group.rows[position], self.group.momentum_name
         numbers, t = self.numbers[position], now.ts[row]
-        numbers["lr"] = now.lrs[row]
+        numbers["lr"] = now.lrs[row] if rate is None else rate
         if name and now.momenta is not None:
             scheduled = now.momenta[row]
             numbers[name] = (
@@ -194,17 +232,19 @@ class FusedRows:
                 [self._pieces(theta, grad, [p], *part) for part in self.parts]
                 for p in bucket.positions
             ]
-            bucket.together = self._joined(theta, grad, bucket.positions) or [
+            bucket.long = self._long(theta, grad, bucket.positions)
+            bucket.together = [
                 self._pieces(theta, grad, bucket.positions, *part) for part in self.parts
             ]
 
-    def _joined(self, theta: Tensor, grad: Tensor, positions: list[int]) -> list[_Pieces]:
-        """Rows that lie one behind the other as one long row: the kernel divides each tensor among the
-        threads, which takes longer than its work where they are short. Empty where they do not."""
+    def _long(self, theta: Tensor, grad: Tensor, positions: list[int]) -> list[_Pieces]:
+        """Rows that lie one behind the other as one long row; empty where they do not, or some of
+        their columns decay in the kernel and others do not."""
         rows = [self.group.rows[p] for p in positions]
         first, last = slice(rows[0], rows[-1] + 1), slice(positions[0], positions[-1] + 1)
         neighbours = all(b - a == 1 for run in (rows, positions) for a, b in pairwise(run))
-        if len(self.parts) > 1 or not neighbours or not theta.is_contiguous():
+        split = len(self.parts) > 1 and not self.linear
+        if split or not neighbours or not theta.is_contiguous():
             return []
         slots = [[self.group.slots[name][last].view(-1)] for name in self.slot_names]
         joined = [theta.detach()[first].view(-1)], [grad[first].view(-1)]

@@ -34,10 +34,11 @@ class Now:
     ts: list[float]
     momenta: list[float] | None
 
-    def same(self, rows: Sequence[int]) -> bool:
-        """Whether these rows are at the same step, with the same rate and momentum."""
-        first = rows[0]
-        columns = (self.lrs, self.ts) if self.momenta is None else (self.lrs, self.ts, self.momenta)
+    def same(self, rows: Sequence[int], *, rates: bool = True) -> bool:
+        """Whether these rows are at the same step, with the same momentum and the same rates."""
+        first, columns = rows[0], [self.ts]
+        columns += [self.lrs] if rates else []
+        columns += [] if self.momenta is None else [self.momenta]
         return all(column[row] == column[first] for column in columns for row in rows)
 
 
