@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset, random_split
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, random_split
 
 import ravine
 from given import Rows
@@ -392,3 +392,48 @@ def test_models_of_transformers_train_by_their_own_loss(name, tmp_path):
         *([metric] if metric else []),
         *(["val_r2"] if metric == "val_rmse" else []),
     }
+
+
+class Gaps(Dataset):
+    """A Dataset that has no sample in some rows, and a collate function that leaves them out."""
+
+    def __init__(self, first: int):
+        self.first = first
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, place):
+        return None if place % 7 == self.first else (torch.ones(3) * place, place % 2)
+
+
+def without_gaps(items):
+    return default_collate([item for item in items if item is not None])
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("collate", [None, without_gaps])
+def test_rows_without_a_sample_get_one_message(first, collate):
+    """Left out while batches are made, they would shift the targets of those after them."""
+    loader = DataLoader(Gaps(first), batch_size=8, collate_fn=collate)
+    with pytest.raises(ravine.InputError, match=f"None as sample {first}.*Subset"):
+        ravine.train(model="softmax", data=loader, epochs=1, quiet=True)
+
+
+def test_a_loss_of_one_element_is_one_number(tmp_path):
+    """As a parameter of one element makes it; that parameter is trained with the network."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(1))
+
+        def forward(self, output, target):
+            loss = nn.functional.cross_entropy(output, target)
+            return torch.exp(-self.scale) * loss + self.scale
+
+    x = torch.randn(80, 3, generator=torch.Generator().manual_seed(0))
+    given = {"data": (x, (x[:, 0] > 0).long()), "model": "softmax", "epochs": 3, "quiet": True}
+    run = ravine.train(**given, loss=Scaled(), out=tmp_path / "run")
+    assert run.result["stopped"] == "finished"
+    assert run.theta.numel() == 3 * 2 + 2 + 1

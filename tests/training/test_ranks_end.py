@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import dying
 import ravine
+from ravine.app import guard
 from ravine.engine.loop import loop
 from ravine.engine.ranks import launcher
 from ravine.report import run_page
@@ -123,7 +125,12 @@ def test_members_divided_among_ranks_go_on_to_the_same_bits(ranks, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(2, 1), (1, 2), pytest.param(2, 3, marks=pytest.mark.slow)]
+    ("before", "after"),
+    [
+        (2, 1),
+        (1, 2),
+        *(pytest.param(*both, marks=pytest.mark.slow) for both in ((2, 3), (3, 2), (3, 1))),
+    ],
 )
 def test_snapshots_do_not_know_how_many_ranks_wrote_them(
     before, after, whole, tmp_path, monkeypatch
@@ -160,6 +167,17 @@ def test_the_command_says_in_one_line_which_ranks_were_killed(capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("ravine: killed: rank 1 by SIGKILL; all ranks start again")
     assert second.startswith("ravine: ranks were lost; no more restarts; ravine resume goes on")
+
+
+def test_an_interruption_is_said_once_however_each_rank_was_met(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "a" / "b" / "error.json"))
+    for text in ("interrupted after step 3; ravine resume run continues it", "interrupted"):
+        with pytest.raises(typer.Exit):
+            guard._fail(text, 1)
+    assert capsys.readouterr().err.splitlines() == [
+        "ravine: interrupted after step 3; ravine resume run continues it"
+    ]
 
 
 def test_a_rank_that_hangs_ends_the_run_after_the_stated_time(tmp_path):

@@ -74,6 +74,8 @@ def _of_directory(place: Any) -> AbstractContextManager[None]:
 
 
 def _fail(message: str, code: int) -> None:
-    if first_to_say(message):  # of several ranks one speaks for all
+    # with which of them the interruption began decides no more than the words
+    said = "interrupted" if message.startswith("interrupted") else message
+    if first_to_say(said):  # of several ranks one speaks for all
         typer.echo(f"ravine: {message}", err=True)
     raise typer.Exit(code)

@@ -81,6 +81,8 @@ class Items:
         places = self.index[index.cpu()].tolist()
         many = getattr(self.dataset, "__getitems__", None)
         items = many(places) if callable(many) else [self.dataset[place] for place in places]
+        if any(item is None for item in items):
+            raise _nothing(places[[item is None for item in items].index(True)])
         if self.collate is None:
             x, y = stack(items)
         else:
@@ -184,6 +186,17 @@ class Ordered:
             yield x, self.encode(y) if self.encode else y
 
 
+def _nothing(place: int) -> InputError:
+    """The error of a row without a sample: which rows there are is known before they are read."""
+    return InputError(
+        "data",
+        got=f"None as sample {place}",
+        expected="a sample for each row of the Dataset",
+        repair="leave such rows out beforehand: torch.utils.data.Subset(dataset, rows), or give an "
+        "IterableDataset that skips them",
+    )
+
+
 def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> Source:
     """A source from parts of which at least one is a Dataset or DataLoader; others are (x, y)."""
     opened = {
@@ -258,6 +271,8 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
             part = _evenly(part)
         return Ordered(part, seed)
     rows, workers = _all(part.dataset), part.num_workers or None
+    if part.dataset[0] is None:
+        raise _nothing(0)
     found = Items(part.dataset, rows, seed, collate, workers)
     if collate is None:
         return found

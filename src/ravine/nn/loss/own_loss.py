@@ -90,9 +90,9 @@ class OwnLoss(SampleLoss):
                 repair="return the loss alone, computed by PyTorch's functions; what else is to be "
                 "recorded is returned by a step: {'loss': loss, 'kl': kl}",
             )
-        if losses.dim() == 0:
+        if losses.dim() == 0 or (losses.numel() == 1 and len(target) > 1):
             self.one_number = True
-            return losses.expand(len(target))
+            return losses.reshape(()).expand(len(target))
         if len(losses) != len(target):
             got = f"a loss of shape {tuple(losses.shape)} for {len(target)} samples"
             repair = "reduce it over all axes but the first, or by .mean()"
