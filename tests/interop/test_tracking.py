@@ -111,7 +111,8 @@ def test_wandb_offline(tmp_path, monkeypatch):
     from ravine.interop.wandb import WandB
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    run = ravine.train(track=[WandB(folder=tmp_path)], out=tmp_path / "run", **BLOBS)
+    monkeypatch.chdir(tmp_path)
+    run = ravine.train(track=[WandB()], out="run", **BLOBS)
     (place,) = (tmp_path / "wandb").glob("offline-run-*")
     (stored,) = place.glob("run-*.wandb")
     assert run.result["test_accuracy"] > 0.5

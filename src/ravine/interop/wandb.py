@@ -20,7 +20,7 @@ class WandB(Tracker):
 
     project: str = "ravine"
     mode: str | None = None
-    folder: str | Path | None = None  # of W&B's own files; RUN, by default
+    folder: str | Path = "."  # of W&B's own files; not RUN: they hold links, which a run may not
 
     def begin(self, rundir: RunDir, member: int) -> _WandBRun:
         """The W&B run of a member, with the recipe's fields as its configuration."""
@@ -34,7 +34,7 @@ class WandB(Tracker):
         told = f"{rundir.path.resolve()} {rundir.created} {member}"
         run = wandb.init(
             project=self.project,
-            dir=str(self.folder or rundir.path),
+            dir=str(self.folder),
             mode=self.mode,  # type: ignore[arg-type]
             id=hashlib.sha256(told.encode()).hexdigest()[:16],
             resume="allow",
