@@ -32,5 +32,18 @@ def test_the_snippets_run(page, tmp_path, monkeypatch):
     assert len(snippets) >= least
 
 
+def test_the_program_of_fastai_runs_where_fastai_is(tmp_path, monkeypatch):
+    pytest.importorskip("fastai")
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "from-fastai.md").read_text(encoding="utf-8")
+    theirs = re.search(r"```py\n(.*?)```", text, flags=re.DOTALL)
+    data = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    for snippet in (data, theirs):
+        assert snippet is not None
+        exec(snippet[1], names)
+    assert names["learn"].recorder.values[-1][-1] > 0.8  # F1 of the last epoch
+
+
 def test_the_examples_that_the_page_names_exist():
     assert (DOCS / "../examples/own").is_dir()
