@@ -162,6 +162,7 @@ def test_inputs_in_order_and_one_output_for_two_classes(tmp_path):
 REFUSED = {  # body, content type, status, text
     "no JSON": (b"{", "application/json", 400, "no JSON"),
     "deep": (b"[" * 200_000, "application/json", 400, "no JSON"),
+    "digits": (b'{"rows": [{"age": ' + b"9" * 400 + b"}]}", "application/json", 400, "no JSON"),
     "another key": (b'{"path": "/etc/passwd"}', "application/json", 400, "rows"),
     "no rows": (b'{"rows": []}', "application/json", 400, "at least one"),
     "rows are no objects": (b'{"rows": [1]}', "application/json", 400, "column: value"),
@@ -244,6 +245,12 @@ def test_the_command_answers_a_real_client(table):
             time.sleep(0.1)
         assert found is not None
         assert len(found["predictions"]) == 1
-    finally:
+        slow = socket.create_connection(("127.0.0.1", port))
+        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+        time.sleep(0.1)
         process.terminate()
-        process.wait(20)
+        assert process.wait(10) == 1  # though a client still sends
+        slow.close()
+    finally:
+        process.kill()

@@ -210,6 +210,7 @@ def test_only_who_has_the_token_may_ask(runs):
     assert client.get("/api/runs").status_code == 401
     assert client.get("/api/runs?token=other").status_code == 401
     assert client.get("/web/index.js").status_code == 401
+    assert client.get("/api/runs?" + "a=1&" * 60).status_code == 401
     first = client.get("/?token=secret")
     assert first.status_code == 200
     assert "HttpOnly; SameSite=Strict" in first.headers["set-cookie"]
@@ -223,6 +224,7 @@ def test_only_who_has_the_token_may_ask(runs):
         ({"origin": "http://testserver"}, "", 200),
         ({"origin": "http://evil.example"}, "", 403),
         ({"origin": "null"}, "", 403),
+        ({"origin": "http://["}, "", 403),
         ({"sec-fetch-site": "cross-site"}, "", 403),
         ({"host": "evil.example"}, "", 400),
         ({"content-length": "99999999"}, "", 413),

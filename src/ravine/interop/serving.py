@@ -7,7 +7,6 @@ else: no path, no pickle. One prediction runs at a time.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import warnings
@@ -24,6 +23,7 @@ from ravine.doctor.new_data import unlike_training
 from ravine.engine.run import Run
 from ravine.errors import InputError, RavineError, first_line
 from ravine.report.server import listening
+from ravine.storage.bounded import parse_json
 from ravine.storage.files import plain
 
 if TYPE_CHECKING:
@@ -52,7 +52,13 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
         print(f"{opened.recipe.name} predicts at {address}  (Ctrl-C ends)", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=64)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            limit_concurrency=64,
+            timeout_graceful_shutdown=1,  # who sends slowly must not hold the server when it is to end
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -339,8 +345,8 @@ def _several(x: Any, fields: Fields) -> Any:
 def _json(body: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
     """A body as JSON with the keys that the schema names."""
     try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        asked = parse_json(body.decode("utf-8"), "request")
+    except ValueError as error:
         raise InputError(
             "request", got="no JSON", expected="JSON", repair=first_line(error)
         ) from None
