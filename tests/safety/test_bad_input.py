@@ -4,6 +4,8 @@ exit code 2; nothing lost."""
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,10 @@ TRAIN = {
     ),
 }
 OTHER = {
+    "layers that take hours to build": (
+        ["train", SET, "model.kind=mlp", SET, f"model.hidden={[2] * 10_001}"],
+        ["hidden", "10000"],
+    ),
     "resume nothing": (["resume", "none"], ["none"]),
     "evaluate no run": (["evaluate", "full"], ["full"]),
     "report on no run": (["report", "none"], ["none"]),
@@ -161,3 +167,12 @@ def test_train_refuses(case, place, monkeypatch):
 def test_other_commands_refuse(case, place, monkeypatch):
     arguments, holds = OTHER[case]
     refuse(arguments, holds, place, monkeypatch)
+
+
+def test_a_class_may_have_any_name(place, tmp_path, monkeypatch):
+    """Names that are no text, and names that look like formulas, were tracebacks."""
+    monkeypatch.chdir(tmp_path)
+    for name in (b"\xff\n\x1b[31m", b"$x^{$", b"[/red]"):
+        shutil.copytree(place / "gap" / "cats", Path(os.fsdecode(name)))
+    result = CliRunner().invoke(app, ["data", str(tmp_path)])
+    assert result.exit_code == 0, result.output

@@ -40,6 +40,7 @@ from ravine.catalogue.vocabulary import (
     Duration,
     Flag,
     Integer,
+    LayerCount,
     NonNegative,
     Pair,
     PerMember,
@@ -48,6 +49,7 @@ from ravine.catalogue.vocabulary import (
     Real,
     Text,
     Whole,
+    Widths,
 )
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "Init",
     "Integer",
     "Layer",
+    "LayerCount",
     "Layers",
     "Loss",
     "Metric",
@@ -87,6 +90,7 @@ __all__ = [
     "Technique",
     "Text",
     "Whole",
+    "Widths",
     "as_table",
     "enter",
     "find",

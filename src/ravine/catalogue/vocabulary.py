@@ -22,6 +22,9 @@ Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=Fals
 Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+# with more, building the modules alone takes minutes
+LayerCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Widths = Annotated[tuple[Count, ...], Field(max_length=10_000)]  # of layers, first to last
 Integer = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]

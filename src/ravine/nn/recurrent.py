@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ravine.catalogue import Count, Flag, PerMember, Probability
+from ravine.catalogue import Count, Flag, LayerCount, PerMember, Probability
 from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Shape, need_rank
 
@@ -28,7 +28,7 @@ def rnn(
     shape: Shape,
     *,
     units: Count,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     bidirectional: Flag = False,
     output: Literal["last", "all"] = "last",
     dropout: PerMember[Probability] = 0.0,
@@ -55,7 +55,7 @@ def lstm(
     shape: Shape,
     *,
     units: Count,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     bidirectional: Flag = False,
     output: Literal["last", "all"] = "last",
     dropout: PerMember[Probability] = 0.0,
@@ -84,7 +84,7 @@ def gru(
     shape: Shape,
     *,
     units: Count,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     bidirectional: Flag = False,
     output: Literal["last", "all"] = "last",
     dropout: PerMember[Probability] = 0.0,

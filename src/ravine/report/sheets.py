@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ravine.errors import InputError
 from ravine.report.figures import CAPTION, COLOURS, FAINT, INK, style
@@ -37,6 +38,9 @@ def save(figure: Figure, out: Path | None, name: str) -> Path:
         path = _free(out or Path(), name)
     path.parent.mkdir(parents=True, exist_ok=True)
     new_file(path)
+    for text in figure.findobj(Text):  # names of classes and files, as they are
+        text.set_parse_math(False)
+        text.set_text(text.get_text().encode("utf-8", "backslashreplace").decode())
     with style():
         figure.savefig(path)
     return path

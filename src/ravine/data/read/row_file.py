@@ -248,7 +248,8 @@ def state_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         found = file.stat()
-        digest.update(f"{file.absolute()} {found.st_size} {found.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file.absolute()))  # a name may hold what is no text
+        digest.update(f" {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

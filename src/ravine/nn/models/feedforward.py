@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-from ravine.catalogue import Count, Layer, Layers, PerMember, Probability, Text, make
+from ravine.catalogue import Count, Layer, Layers, PerMember, Probability, Text, Widths, make
 from ravine.errors import InputError
 from ravine.nn.stack import Shape, need_images, stack
 
@@ -72,7 +72,7 @@ def mlp(
     shape: Shape,
     outputs: int,
     *,
-    hidden: tuple[Count, ...] = (128,),
+    hidden: Widths = (128,),
     activation: Layer = "relu",
     dropout: PerMember[Probability] = 0.0,
     norm: Literal["none", "batch", "layer"] = "none",
@@ -102,7 +102,7 @@ def maxout_mlp(
     shape: Shape,
     outputs: int,
     *,
-    hidden: tuple[Count, ...] = (128,),
+    hidden: Widths = (128,),
     pieces: Count = 4,
     dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
@@ -128,7 +128,7 @@ def lenet(
     shape: Shape,
     outputs: int,
     *,
-    channels: tuple[Count, ...] = (32, 64),
+    channels: Widths = (32, 64),
     kernel: Count = 5,
     dense: tuple[Count, ...] = (512,),
     padding: Literal["same", "valid"] = "same",

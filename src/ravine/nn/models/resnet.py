@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.catalogue import Count, Flag
+from ravine.catalogue import Count, Flag, LayerCount
 from ravine.errors import InputError
 from ravine.nn.stack import Shape, need_images
 
@@ -20,7 +20,7 @@ def resnet(
     outputs: int,
     *,
     form: Literal["cifar", "imagenet"] = "cifar",
-    depth: Count = 20,
+    depth: LayerCount = 20,
     width: Count | None = None,
     shortcuts: Flag = True,
     projection: Flag = False,

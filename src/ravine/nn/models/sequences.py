@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.catalogue import Count, Flag, Integer, PerMember, Probability
+from ravine.catalogue import Count, Flag, Integer, LayerCount, PerMember, Probability, Widths
 from ravine.errors import InputError
 from ravine.nn.padding import lengths_of
 from ravine.nn.randomized import Dropout
@@ -22,7 +22,7 @@ def rnn(
     outputs: int,
     *,
     units: Count = 128,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     bidirectional: Flag = False,
     dropout: PerMember[Probability] = 0.0,
     embedding: Count = 64,
@@ -63,7 +63,7 @@ def lstm(
     outputs: int,
     *,
     units: Count = 128,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     bidirectional: Flag = False,
     dropout: PerMember[Probability] = 0.0,
     embedding: Count = 64,
@@ -99,7 +99,7 @@ def gru(
     outputs: int,
     *,
     units: Count = 128,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     bidirectional: Flag = False,
     dropout: PerMember[Probability] = 0.0,
     embedding: Count = 64,
@@ -135,7 +135,7 @@ def word_bag(
     outputs: int,
     *,
     units: Count = 64,
-    hidden: tuple[Count, ...] = (),
+    hidden: Widths = (),
     dropout: PerMember[Probability] = 0.0,
     vocabulary: Count | None = None,
     padding: Integer = 0,
@@ -165,7 +165,7 @@ def char_lstm(
     *,
     embedding: Count = 64,
     units: Count = 256,
-    layers: Count = 2,
+    layers: LayerCount = 2,
     dropout: PerMember[Probability] = 0.0,
     vocabulary: Count | None = None,
     tied: Flag = False,
@@ -194,7 +194,7 @@ def char_cnn_lstm(
     context: Count = 4,
     embedding: Count = 48,
     units: Count = 256,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     dropout: PerMember[Probability] = 0.0,
     vocabulary: Count | None = None,
 ) -> nn.Module:
@@ -227,7 +227,7 @@ def char_rnn(
     *,
     embedding: Count = 64,
     units: Count = 256,
-    layers: Count = 1,
+    layers: LayerCount = 1,
     dropout: PerMember[Probability] = 0.0,
     vocabulary: Count | None = None,
     tied: Flag = False,
@@ -253,7 +253,7 @@ def char_gru(
     *,
     embedding: Count = 64,
     units: Count = 256,
-    layers: Count = 2,
+    layers: LayerCount = 2,
     dropout: PerMember[Probability] = 0.0,
     vocabulary: Count | None = None,
     tied: Flag = False,

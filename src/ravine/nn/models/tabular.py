@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.catalogue import Count, PerMember, Positive, Probability
+from ravine.catalogue import Count, PerMember, Positive, Probability, Widths
 from ravine.nn.randomized import Dropout
 from ravine.nn.stack import Shape, need_rank
 
@@ -30,7 +30,7 @@ def tabular(
     outputs: int,
     *,
     members: Count = 16,
-    hidden: tuple[Count, ...] = (128, 128, 128),
+    hidden: Widths = (128, 128, 128),
     activation: Literal["mish", "selu", "relu"] = "mish",
     dropout: PerMember[Probability] = 0.15,
     embedding: Literal["periodic", "none"] = "periodic",

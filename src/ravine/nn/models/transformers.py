@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ravine.catalogue import Count, Flag, Integer, PerMember, Probability
+from ravine.catalogue import Count, Flag, Integer, LayerCount, PerMember, Probability
 from ravine.errors import InputError
 from ravine.nn.attention import Positions, SelfAttention, TransformerBlock
 from ravine.nn.randomized import Dropout
@@ -22,7 +22,7 @@ def gpt(
     outputs: int,
     *,
     units: Count = 128,
-    layers: Count = 4,
+    layers: LayerCount = 4,
     heads: Count = 4,
     positions: Literal["rotary", "learned"] = "rotary",
     dropout: PerMember[Probability] = 0.0,
@@ -67,7 +67,7 @@ def transformer(
     outputs: int,
     *,
     units: Count = 64,
-    layers: Count = 2,
+    layers: LayerCount = 2,
     heads: Count = 4,
     dropout: PerMember[Probability] = 0.1,
     vocabulary: Count | None = None,
