@@ -93,10 +93,11 @@ class ParameterMatrix:
             self.buffers[f"{name}.key"] = self._keys[:, layer]
         self.parameters: list[list[nn.Parameter]] = []  # of each row, in the layout's order
         self.gradients_of: list[list[Tensor]] = []  # of each row, views of grad
-        for objective in self.objectives:  # what one member does all must be able to do
-            objective.mines = any(o.mines for o in self.objectives)
-            objective.attacks = any(o.attacks for o in self.objectives)
+        # what one member does all must be able to do
+        mines = any(objective.mines for objective in self.objectives)
+        attacks = any(objective.attacks for objective in self.objectives)
         for i, objective in enumerate(self.objectives):
+            objective.mines, objective.attacks = mines, attacks
             named = dict(objective.named_parameters())
             for entry in self.layout.entries:
                 self._point(named[entry.name], view(self.theta[i], entry))

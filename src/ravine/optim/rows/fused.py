@@ -183,7 +183,7 @@ class FusedRows:
                 if now.lives[rows[position]]:
                     self._run(position, bucket.apart[place], now)
             return
-        with self._kept(bucket, [p for p in bucket.positions if p not in live]):
+        with self._kept(bucket, [p for p in bucket.positions if not now.lives[rows[p]]]):
             step()
 
     def _run_scaled(self, bucket: _Bucket, position: int, theta: Tensor, now: Now) -> None:
