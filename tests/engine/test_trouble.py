@@ -38,6 +38,15 @@ def test_stop_ends_the_member():
     assert "rollback" not in event_kinds(run)
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "rmsprop", "lamb"])
+def test_a_rate_that_no_float32_holds_is_a_run_that_diverges(kind):
+    run = ravine.train(
+        BASE.edit({"optimizer": {"kind": kind, "lr": 1e308}, "precision": "auto"}),
+        quiet=True, doctor=False,
+    )  # fmt: skip
+    assert run.result["stopped"] == "diverged"
+
+
 def test_rollback_divides_the_rate_until_it_learns():
     run = ravine.train(
         WILD.edit({"stop.on_trouble": "rollback", "stop.rollbacks": 20, "stop.after": "20ep"})

@@ -48,7 +48,10 @@ def guess(path: Path) -> Guess:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        repair = nearest(path.name, table("source"))
+        if path.name in table("source"):
+            repair = f"the data of that name: ravine train --set data.source={path.name}"
+        else:
+            repair = nearest(path.name, table("source"))
         raise InputError(str(path), got="nothing at this place", expected=_CHOICES, repair=repair)
     suffix = path.suffix.lower()
     if suffix == ".gz":

@@ -27,7 +27,7 @@ from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import TorchRows
 from ravine.optim.clipping import clip
 from ravine.optim.penalties import add_penalty_gradients, soft_threshold
-from ravine.optim.rows.groups import on_host
+from ravine.optim.rows.groups import LARGEST, on_host
 from ravine.optim.rows.optimizer import RowOptimizer
 from ravine.optim.rows.projections import RowConstraints
 from ravine.randomness import key, normal
@@ -167,7 +167,7 @@ class Stepper:
         population, take = self.population, take or self.one
         device = population.theta.device
         # all numbers of the block go to the device in one copy, not one copy a step
-        rates = torch.from_numpy(lr).to(device).unbind()  # n of [P]
+        rates = torch.from_numpy(np.minimum(lr, LARGEST)).to(device).unbind()  # n of [P]
         momenta = (
             [None] * len(lr) if momentum is None else torch.from_numpy(momentum).to(device).unbind()
         )

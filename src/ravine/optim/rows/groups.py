@@ -20,6 +20,11 @@ from ravine.layout import Layout
 Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbours, else an index
 
 
+# of a rate or any other number: larger ones lead out of float32 as surely, and kernels refuse numbers that
+# they cannot hold
+LARGEST = 1e30
+
+
 @dataclass(slots=True)
 class Now:
     """What changes from step to step, of all P rows: tensors [P], and the same as lists where rows
@@ -62,7 +67,11 @@ class RowGroup:
             name: value for name, value in own(first).items() if not isinstance(value, float)
         }
         self.numbers: list[dict[str, float]] = [
-            {name: value for name, value in own(part).items() if isinstance(value, float)}
+            {
+                name: min(value, LARGEST)
+                for name, value in own(part).items()
+                if isinstance(value, float)
+            }
             for part in parts
         ]
         self.layout = layout if first.decay == "weights" else replace(layout, weights=layout.size)
