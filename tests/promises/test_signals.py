@@ -41,7 +41,13 @@ def start(command: list[str], place: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         cwd=place,
+        preexec_fn=heard,
     )
+
+
+def heard() -> None:
+    """SIGHUP ends a program, also where the tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def stopped(process: subprocess.Popen, number: int) -> tuple[int, str, float]:

@@ -208,9 +208,9 @@ def test_the_runs_of_a_study_fit_its_minutes(minutes, step):
     assert (steps + 40) * step >= min(0.9 * part, made.most_steps * step)
 
 
-def test_the_average_of_a_very_long_run_is_one():
+def test_the_average_of_a_very_long_run_is_one(photos):
     """Rounded, its reach was the whole past: such a recipe was refused."""
-    found = start(None, {"stop.after": "100000ep"}).recipe
+    found = start(photos, {"stop.after": "1000000ep"}).recipe
     assert found.get("average.ema") == 0.9999
 
 

@@ -271,8 +271,9 @@ def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
             part = _evenly(part)
         return Ordered(part, seed)
     rows, workers = _all(part.dataset), part.num_workers or None
-    if part.dataset[0] is None:
-        raise _nothing(0)
+    with seeded(seed):  # a person's samples may draw
+        if part.dataset[0] is None:
+            raise _nothing(0)
     found = Items(part.dataset, rows, seed, collate, workers)
     if collate is None:
         return found
