@@ -37,8 +37,10 @@ WAYS = {"direct": F.conv2d, "im2col": by_im2col, "FFT": by_fft}
 
 
 def rounds(x, w, count):
-    """Processor seconds of each way [count, ways], one after the other in every round."""
-    found = []
+    """Processor seconds of each way [count, ways], one after the other in every round; on one thread, for
+    threads that wait for each other count as well."""
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(1)
     for _ in range(count + 1):
         row = []
         for way in WAYS.values():
@@ -46,6 +48,7 @@ def rounds(x, w, count):
             way(x, w)
             row.append(time.process_time() - begun)
         found.append(row)
+    torch.set_num_threads(threads)
     return np.array(found[1:])  # the first warms up
 
 

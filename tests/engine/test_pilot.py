@@ -53,7 +53,9 @@ def profile_of(dense=1.0, conv=1.0, recurrent=1.0, parts=1.2, threads=1.5, last=
         for layout in ("channels_last", "contiguous")
         for step in ("forward", "backward data", "backward weights")
     }
-    lstm, divided = {"float32": recurrent, "bfloat16": 1.0}, {"together": parts, "in parts": 1.0}
+    lstm = {"float32": recurrent, "bfloat16": 1.0}
+    divided = {f"{name} together": parts for name in lstm}
+    divided |= {f"{name} in parts": 1.0 for name in lstm}
     sections = {
         "dense": layers,
         "threads": gains,
@@ -285,12 +287,19 @@ def test_threads_that_gain_nothing_are_not_taken(measured, two_threads):
 
 
 @pytest.mark.parametrize(
-    ("parts", "units", "divided"), [(None, 64, 1), (None, 16, 0), (0.9, 64, 0)]
-)
-def test_a_recurrent_batch_is_divided_where_that_was_not_measured_to_be_slower(
-    parts, units, divided, measured, two_threads
+    ("parts", "precision", "units", "divided"),
+    [
+        (None, "bfloat16", 64, 1), (None, "float32", 64, 0), (None, "bfloat16", 16, 0),
+        (1.2, "float32", 64, 1), (0.9, "bfloat16", 64, 0),
+    ],
+)  # fmt: skip
+def test_a_recurrent_batch_is_divided_where_that_is_faster_in_its_precision(
+    parts, precision, units, divided, measured, two_threads
 ):
-    measured(profile_of(parts=parts))
+    measured(profile_of(parts=parts, recurrent=2.0 if precision == "bfloat16" else 1.0))
+    times = {"float32 together": 4.0, "float32 in parts": 5.0, "bfloat16 together": 3.0}
+    held = profile.Profile({"parts": {"64": times, "32": {}, "128": {}}})
+    assert (held.parts_gain(64, "float32"), held.parts_gain(64, "bfloat16")) == (0.8, None)
     layers = [LSTM[0], {"kind": "lstm", "units": units}, LSTM[2]]
     plan = {"data": {"source": "digits", "batch": 128}, "stop": {"after": "20it"}}
     assert (prepared(model={"layers": layers}, **plan)[1].way == "parts on threads") == divided

@@ -29,7 +29,7 @@ from ravine.version import VERSION
 
 PROFILED = 10.0  # seconds of a run from which the machine is measured first, where it was not yet
 GRAIN = 2**15  # numbers under which PyTorch gives none of a kernel's work to a second thread
-PARTED = 64  # recurrent units from which on a batch is divided where that was not measured
+PARTED = 64  # recurrent units from which on a bfloat16 batch is divided where that was not measured
 # Not measured on any GPU.
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
 
@@ -97,7 +97,8 @@ def choose(
     work = workload(recipe, population, pipeline)
     measured = _profile(work)
     if work.recurrent:
-        work = replace(work, parts_pay=_parts_pay(work, measured))
+        precision, _ = _precision(recipe, work, OneByOne, measured)
+        work = replace(work, parts_pay=_parts_pay(work, measured, precision))
     way, reason = _way(work, refused)
     precision, precise = _precision(recipe, work, way, measured)
     lowered = measured.lowered_from if measured is not None and way is Dense else None
@@ -209,12 +210,14 @@ def _widest(work: Workload) -> int:
     return max((math.prod(entry.shape) for entry in work.population.layout.entries), default=0)
 
 
-def _parts_pay(work: Workload, measured: profile.Profile | None) -> bool:
+def _parts_pay(work: Workload, measured: profile.Profile | None, precision: str) -> bool:
     """Whether parts of a recurrent batch are faster than the whole; measured with 128 samples."""
     if work.batch < profile.BATCH or not work.units:
         return False
-    gain = None if measured is None else measured.parts_gain(work.units)
-    return work.units >= PARTED if gain is None else gain > 1.0
+    gain = None if measured is None else measured.parts_gain(work.units, precision)
+    if gain is None:
+        return precision == "bfloat16" and work.units >= PARTED
+    return gain > 1.0
 
 
 def _memory_format(

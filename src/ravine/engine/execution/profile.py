@@ -81,12 +81,11 @@ class Profile:
         held = self.sections["recurrent"][str(_nearest(units, _RECURRENT))]
         return held["float32"] / held.get("bfloat16", math.inf)
 
-    def parts_gain(self, units: int) -> float | None:
+    def parts_gain(self, units: int, precision: str) -> float | None:
         """A batch on all threads together over its parts, a thread each; None where not measured."""
-        if "parts" not in self.sections:
-            return None
-        held = self.sections["parts"][str(_nearest(units, _RECURRENT))]
-        return held["together"] / held["in parts"]
+        held = self.sections.get("parts", {}).get(str(_nearest(units, _RECURRENT)), {})
+        whole, parts = (held.get(f"{precision} {name}") for name in ("together", "in parts"))
+        return whole / parts if whole and parts else None
 
     def lines(self) -> list[str]:
         """What the rules read from it, and the measurements, for people."""
@@ -263,14 +262,20 @@ def _parts() -> Times:
     chunks = [slice(*at) for at in itertools.pairwise(range(0, BATCH + 1, BATCH // threads))]
     with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
         for units in _RECURRENT:
-            step = _lstm(units)
+            step, both = _lstm(units), dict[str, Callable[[], Any]]()
+            for name in _DTYPES:
+                if name == "bfloat16" and not has_bfloat16("cpu"):
+                    continue
+                one = partial(step, name == "bfloat16")
 
-            def in_parts(step: Callable[..., Any] = step) -> None:
-                with kernel_threads(1):
-                    list(pool.map(lambda at: step(False, at), chunks))
+                def in_parts(one: Callable[..., Any] = one) -> None:
+                    with kernel_threads(1):
+                        list(pool.map(one, chunks))
 
-            together = partial(step, False, slice(None))
-            both: dict[str, Callable[[], Any]] = {"together": together, "in parts": in_parts}
+                both |= {
+                    f"{name} together": partial(one, slice(None)),
+                    f"{name} in parts": in_parts,
+                }
             found[str(units)] = least(both, time.perf_counter)
     return found
 
