@@ -109,9 +109,8 @@ def _diagnosed(
         run = _whole if steps is None else functools.partial(_part, steps=steps)
         course = run(recipe, program.case, shared, seeds=seeds, seconds=seconds, work=work)
         course.simple, course.planned = lambda: explained(program), planned
-        course.linear = lambda: fitted_linear(
-            program
-        )  # asked only where the plan was seen to its end
+        # asked where the plan was seen to its end, by the finding and by its remedies: fitted once
+        course.linear = functools.cache(lambda: fitted_linear(program))
         stages.end("run")
         found += given_course(program, course)
         trials = _trials(course, found, shared, seconds, work)

@@ -297,10 +297,8 @@ def watch(
     'healthy'
     """
     if not isinstance(model, nn.Module):
-        expected, repair = (
-            "the torch.nn.Module that the loop trains",
-            "ravine.watch(model, optimizer)",
-        )
+        expected = "the torch.nn.Module that the loop trains"
+        repair = "ravine.watch(model, optimizer)"
         raise InputError("watch: model", got=model, expected=expected, repair=repair)
     if not hasattr(unwrapped(optimizer), "param_groups"):
         expected = "the optimiser of the loop: of torch.optim, or one with param_groups"

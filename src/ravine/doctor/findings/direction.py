@@ -19,9 +19,8 @@ from ravine.nn.loss.own_loss import OwnLoss
 
 SIZES = (1.0, 3.0, 9.0, 27.0)  # of scores, or of errors in standard deviations of the targets
 FEW = 256  # samples
-KEEPS_ON = (
-    1.5  # times what the last enlargement but one brought: the last brings more, without bound
-)
+# a loss has no bound where the last enlargement brings more than so many times what the one before brought
+KEEPS_ON = 1.5
 LEVELS = 1e-6  # of the largest loss, that count as a difference
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ravine.data.pipeline import Batch
+from ravine.doctor.measure.linear import standardized
 from ravine.doctor.measure.untrained import COMPARED, Untrained
 
 ENOUGH = 200  # samples without which nothing can be said
 WIDEST = 400  # features that the learners take; wider inputs are projected
 PENALTIES = (0.1, 10.0)  # of the ridge, in units of the kernel's mean diagonal
 NEIGHBOURS = 10
-LARGEST = 5.0  # standard deviations; features are cut there
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,7 @@ def _found(
     program: Untrained, x: Tensor, t: Tensor, asked: Tensor, truth: Tensor
 ) -> Correlation | None:
     """The best correlation of what learners fitted to x and t predict for the samples asked."""
-    mean, spread = x.mean(0), x.std(0, correction=0)
-    live = spread > 1e-9
-    x, asked = (
-        ((part - mean) / spread.clamp_min(1e-9))[:, live].clamp(-LARGEST, LARGEST)
-        for part in (x, asked)
-    )
+    x, asked = standardized(x, asked)
     truth, t = truth - t.mean(0), t - t.mean(0)
     if not x.shape[1] or float(truth.abs().max()) == 0:
         return None

@@ -58,14 +58,9 @@ def fitted_linear(program: Untrained) -> LinearScore | None:
         return None
     if not classes and y.numel() != len(y):
         return None
-    mean, spread = x.mean(0), x.std(0, correction=0)
-    live = spread > 1e-9
-    if not bool(live.any()):
+    x, asked = standardized(x, asked)
+    if not x.shape[1]:
         return None
-    x, asked = (
-        ((part - mean) / spread.clamp_min(1e-9))[:, live].clamp(-LARGEST, LARGEST)
-        for part in (x, asked)
-    )
     guess = _predicted(x.numpy(), y.numpy(), asked.numpy(), classes)
     if classes:
         value = float((guess == truth.numpy()).mean())
@@ -76,6 +71,18 @@ def fitted_linear(program: Untrained) -> LinearScore | None:
     )
     left = (in_units - truth).square().sum() / (truth - truth.mean(0)).square().sum()
     return LinearScore("r2", 1 - float(left), held, len(x))
+
+
+def standardized(fitted: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Both parts [N, I] by the first one's means and standard deviations, cut at ``LARGEST`` of them;
+    inputs that are always the same are left out."""
+    mean, spread = fitted.mean(0), fitted.std(0, correction=0)
+    live = spread > 1e-9
+    first, second = (
+        ((part - mean) / spread.clamp_min(1e-9))[:, live].clamp(-LARGEST, LARGEST)
+        for part in (fitted, asked)
+    )
+    return first, second
 
 
 def _whole(program: Untrained, held: int) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,6 @@ from ravine.errors import InputError, RavineError, first_line
 from ravine.layout import Layout
 
 Rows = slice | Tensor  # which rows of a matrix: a slice where they are neighbours, else an index
-
-
 # of a rate or any other number: larger ones lead out of float32 as surely, and kernels refuse numbers that
 # they cannot hold
 LARGEST = 1e30

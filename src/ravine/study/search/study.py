@@ -74,7 +74,7 @@ def search(
         members: Configurations in a round.
         rounds: Rounds; each is drawn around the best so far.
         keep: How many of the best the next round is drawn around.
-        finals: Fresh seeds on which the choice is run again.
+        finals: Fresh seeds on which the choice is run again; of minutes that are left, more of them.
         points: Grid: values of each field.
         first: ASHA: when losers are dropped for the first time.
         eta: Where members are dropped, one of this many stays.
