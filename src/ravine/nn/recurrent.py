@@ -152,8 +152,8 @@ class Recurrent(nn.Module):
             x = _both_ways(cell, x, lengths) if both else cell(x)[0]
         if not self.last:
             return x  # [B, T, units]; what lies after the end is not looked at
-        ends = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
-        found = x.gather(1, ends)[:, 0]
+        # an index by sample: the gradient of gather takes two to four times as long (CPU)
+        found = x[torch.arange(x.shape[0], device=x.device), lengths - 1]  # [B, directions * units]
         if not both:
             return found
         units = self.cells[0].hidden_size
