@@ -374,9 +374,10 @@ class Joined(Ranks):
         return squares.sqrt().to(norms.dtype)
 
     def add(self, grad: Tensor, losses: Tensor, *, summed: bool = False) -> None:
-        self._sum(losses)
-        if not (summed or self.shards):  # the backward pass has added gradients up
-            self.begin_sum(grad)()
+        alone = not (summed or self.shards)  # else the backward pass has added gradients up
+        end = self.begin_sum(grad) if alone else _nothing_sent
+        self._sum(losses)  # on its way together with the gradients
+        end()
 
     def begin_sum(self, grad: Tensor) -> Callable[[], None]:
         """Begin to add up gradients in place, and what waits for the end."""
@@ -404,10 +405,18 @@ class Joined(Ranks):
             objective.recorded = {n: [t, round(c)] for n, (t, c) in zip(names, totals, strict=True)}
 
     def average(self, buffers: Mapping[str, Tensor]) -> None:
-        for buffer in buffers.values():
-            if buffer.is_floating_point():
-                self._sum(buffer)
-                buffer.div_(self.size)
+        # one message: a small one takes as long as a larger one
+        floats = [each for each in buffers.values() if each.is_floating_point()]
+        if not floats:
+            return
+        self._sum(sent := torch.cat([each.double().flatten() for each in floats]))
+        sizes = [each.numel() for each in floats]
+        for each, mean in zip(floats, (sent / self.size).split(sizes), strict=True):
+            each.copy_(mean.view_as(each))
+
+
+def _nothing_sent() -> None:
+    """The end of a message that is not sent."""
 
 
 def _of_ranks(error: RuntimeError) -> bool:
