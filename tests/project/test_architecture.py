@@ -23,6 +23,7 @@ BASE = {
     "registering",
     "recipe",
     "randomness",
+    "records",
     "rundir",
     "measures",
     "stop_signals",

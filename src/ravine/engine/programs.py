@@ -18,7 +18,7 @@ from ravine.engine.execution.device import device, theta_dtype
 from ravine.engine.execution.execution import Execution
 from ravine.engine.given_model import check_model, copied
 from ravine.engine.rows.evaluate import evaluation
-from ravine.engine.rows.own_step import SampleForm, gives_loss, model_loss, parted
+from ravine.engine.rows.own_step import SampleForm, gives_loss, model_loss
 from ravine.engine.rows.population import Objective, Population
 from ravine.engine.validate import step_answers, validate
 from ravine.engine.weights import finetune
@@ -291,25 +291,18 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
 def with_targets(loss: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
     """The loss; one of a person's own is given targets of several kinds as the data give them."""
     if isinstance(loss, OwnLoss) and "target_fields" in facts:
-        loss.parted = functools.partial(parted, Fields.from_dict(facts["target_fields"]))
+        loss.parted = Fields.from_dict(facts["target_fields"]).given
     return loss
 
 
 def with_step(objective: Objective, recipe: Recipe, facts: Mapping[str, Any]) -> Objective:
     """The objective with the step of the recipe, or with the loss that a model gives itself; ``facts``
     are those of the data."""
-    fields = Fields.from_dict(facts["fields"]) if "fields" in facts else None
-    parts = facts.get("target_fields")
-    objective.form = SampleForm(
-        fields,
-        labelled=not facts.get("unlabelled"),
-        one_each=bool(facts.get("one_each")),
-        target_fields=None if parts is None else Fields.from_dict(parts),
-    )
+    objective.form = SampleForm.of(facts)
     if recipe.step is not None:
         function = recipe.step.technique.function()
         objective.own_step = functools.partial(function, **recipe.step.arguments)
-    elif recipe.loss.kind == "auto" and gives_loss(objective.model, fields):
+    elif recipe.loss.kind == "auto" and gives_loss(objective.model, objective.form):
         objective.own_step = model_loss
     return objective
 

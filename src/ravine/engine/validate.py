@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ravine.catalogue import PREFIX, table
+from ravine.data.objects.fields import TARGETS, Fields
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.given_model import check_gradient
 from ravine.engine.loop.calendar import Calendar
@@ -31,6 +32,7 @@ from ravine.recipe import Recipe
 from ravine.registering import own_parts
 
 _OF_NUMBERS = ("mse", "rmse", "mae", "r2")
+_NO_FIELDS: dict[str, Any] = Fields((), (), ()).to_dict()
 _ALWAYS = ("train_loss", "grad_norm", "lr")
 
 
@@ -258,10 +260,12 @@ def _check_targets(recipe: Recipe, pipeline: Pipeline, y: Tensor) -> None:
             repair="loss=lambda output, target: …, which is given them by name or in order",
         )
     if recipe.loss.kind == "auto" and pipeline.preparation.facts.get("unlabelled"):
-        repair = "data=(x, y); what is learned from inputs alone is a step= of (model, batch)"
-        raise InputError(
-            "data", got="inputs without targets", expected="(x, y), or a loss", repair=repair
-        )
+        names = Fields.from_dict(pipeline.preparation.facts.get("fields", _NO_FIELDS)).names
+        got = f"inputs without targets{': ' if names else ''}{', '.join(names)}"
+        expected = f"a target called {', '.join(TARGETS)}" if names else "(x, y), or a loss"
+        given = "rename the one that is to be predicted" if names else "data=(x, y)"
+        repair = f"{given}; what is learned from inputs alone is a step= of (model, batch)"
+        raise InputError("data", got=got, expected=expected, repair=repair)
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ravine.data.objects.fields import Fields
 from ravine.engine.run import Run
+from ravine.engine.weights.heads import SeveralInputs
 from ravine.errors import InputError, first_line, unknown
 from ravine.nn.outputs import joined
 from ravine.nn.stack import example
@@ -155,7 +156,11 @@ class InOrder(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         named = dict(zip(self.names, inputs, strict=True)) if self.names else {}
-        return joined(self.model(*(() if named else inputs), **named), heads=self.heads)
+        ordered = () if named else inputs
+        for given in self.model._forward_pre_hooks.values():
+            if isinstance(given, SeveralInputs):
+                ordered, named = given.arguments(ordered, named)
+        return joined(self.model(*ordered, **named), heads=self.heads)
 
 
 def _with_inputs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.errors import InputError
+from ravine.records import fields_of, is_named_tuple
 
 ANSWERS = ("logits", "scores", "output", "outputs", "prediction", "predictions")
 
@@ -90,11 +90,6 @@ def _first(values: Iterable[Any]) -> Tensor | None:
 
 
 def _by_name(output: Any) -> Mapping[str, Any] | None:
-    if isinstance(output, Mapping):
-        return output
-    if hasattr(output, "_asdict"):  # a named tuple
-        named: dict[str, Any] = output._asdict()
-        return named if any(name in named for name in ANSWERS) else None
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
-    return None
+    named = fields_of(output)
+    in_order = is_named_tuple(output) and not any(name in ANSWERS for name in named or ())
+    return None if in_order else named

@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from ravine.data.objects.fields import TARGETS, inputs_and_target, several
 from ravine.data.objects.labelled import is_labelled, is_table, labelled
 from ravine.data.objects.pairs import from_pairs
+from ravine.data.objects.samples import by_name
 from ravine.data.objects.stream import from_streams
 from ravine.data.source import Source
 from ravine.errors import InputError, unknown
+from ravine.records import class_of
 
 _NAMES = {
     "train": "train",
@@ -35,7 +37,8 @@ def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 1
     ``x``; ``(x, y)``; ``(x, y, x_val, y_val)``, with ``x_test, y_test`` after it; a Dataset or
     DataLoader; a ``datasets`` table or a frame of pandas or polars with a column called as targets are;
     a tuple of up to three of any of those (training, validation, test); or a dict with the keys
-    ``train``, ``validation``, ``test``. Of a DataLoader its dataset, collate_fn, workers and batch size
+    ``train``, ``validation``, ``test``. Dataclasses and other objects with fields (`records`) are read as
+    dictionaries are. Of a DataLoader its dataset, collate_fn, workers and batch size
     are taken; the order is the recipe's, unless it has a sampler of its own.
     ``batch`` is that of an IterableDataset.
 
@@ -43,12 +46,18 @@ def from_python(given: Any, task: str = "auto", *, seed: int = 0, batch: int = 1
     other types are tokens unless something is preprocessed; text, bool and whole numbers as targets
     are classes, floats a regression.
     """
+    record, named = class_of(given), by_name(given)
+    given = given if named is None else named
     parts = {name: _read(part) for name, part in _by_part(given).items()}
     pairs = {name: _pair(part, name) for name, part in parts.items()}
     if all(isinstance(pair, tuple) for pair in pairs.values()):
         first = given if _is_batch(given) else parts["train"]
-        target = inputs_and_target(first)[1] if isinstance(first, Mapping) else "y"
-        return from_pairs(pairs, task, target=target, flat=_count(first) > 2)
+        named = by_name(first)
+        target = "y" if named is None else inputs_and_target(named)[1] or ""
+        source = from_pairs(pairs, task, target=target, flat=_count(first) > 2)
+        record = record or class_of(first)
+        source.facts |= {"form": {"record": record}} if record and named is not None else {}
+        return source
     return from_streams(pairs, task, seed, batch)
 
 
@@ -70,8 +79,7 @@ def _read(part: Any) -> Any:
 
 def _by_part(given: Any) -> dict[str, Any]:
     if _is_batch(given):
-        inputs, target = inputs_and_target(given)
-        return {"train": (inputs, given[target])}
+        return {"train": _inputs_and_targets(given)}
     if isinstance(given, Mapping):
         for name in given:
             if name not in _NAMES:
@@ -82,6 +90,8 @@ def _by_part(given: Any) -> dict[str, Any]:
         return parts
     if isinstance(given, (Dataset, DataLoader)) or not isinstance(given, (tuple, list)):
         return {"train": given}
+    if 0 < len(given) <= len(_ORDER) and all(map(_has_targets, given)):
+        return dict(zip(_ORDER, given, strict=False))
     if len(given) == 2 and several(given[0]) and not several(given[1]):
         return {"train": tuple(given)}
     if len(given) == 2 and _is_array(given[0]) and several(given[1]):
@@ -113,13 +123,27 @@ def _is_array(given: Any) -> bool:
 
 
 def _is_batch(given: Any) -> bool:
-    """Whether a dictionary holds inputs and targets, not parts."""
-    mapping = isinstance(given, Mapping)
-    return mapping and not set(given) & set(_NAMES) and bool(set(given) & set(TARGETS))
+    """Whether a dictionary holds inputs, with or without targets, not parts."""
+    if not isinstance(given, Mapping) or set(given) & set(_NAMES):
+        return False
+    return bool(set(given) & set(TARGETS)) or (bool(given) and all(map(_is_array, given.values())))
+
+
+def _has_targets(given: Any) -> bool:
+    """Whether an object is a part of the data, with targets of its own."""
+    if isinstance(given, Dataset | DataLoader):
+        return True
+    named = by_name(given)
+    return _is_batch(named) and bool(set(named or ()) & set(TARGETS))
+
+
+def _inputs_and_targets(given: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    inputs, target = inputs_and_target(given)
+    return inputs, None if target is None else given[target]
 
 
 def _is_sample(item: Any) -> bool:
-    return isinstance(item, tuple | list) and len(item) == 2
+    return (isinstance(item, tuple | list) and len(item) == 2) or by_name(item) is not None
 
 
 class Samples(Dataset[Any]):
@@ -139,11 +163,11 @@ def _pair(part: Any, name: str) -> Any:
     """(x, y) where the part is arrays or holds tensors; else the Dataset or DataLoader itself."""
     if isinstance(part, DataLoader) or (isinstance(part, Dataset) and not isinstance(part, Tensor)):
         return _tensors_of(part) or part
+    named = by_name(part)
+    if named is not None:
+        return _inputs_and_targets(named)
     if isinstance(part, (tuple, list)) and len(part) == 2:
         return tuple(part)
-    if isinstance(part, Mapping):
-        inputs, target = inputs_and_target(part)
-        return inputs, part[target]
     if isinstance(part, (Tensor, np.ndarray)):
         return part, None
     raise InputError(

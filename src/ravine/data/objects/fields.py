@@ -2,7 +2,7 @@
 that they are split, shuffled, stored and moved like any other data.
 
 ``Fields`` says how a row [D] falls into the inputs again; the network is given those, by name or in
-order (`engine.heads.spread`).
+order (`engine.weights.heads.spread`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ravine.errors import InputError
+from ravine.records import class_of, fields_of, is_named_tuple, is_record, made
 
 TARGETS = ("y", "target", "targets", "label", "labels")
 _ALIKE = 32  # samples of one length, from which all are taken to have it
@@ -31,10 +32,14 @@ class Fields:
     dtypes: tuple[str, ...]
     target: str = "y"  # the name of the target in a dictionary
     flat: bool = False  # whether a sample is (a, b, target), not ((a, b), target)
+    record: str = ""  # the class of the inputs, where they come as an object of one (`records`)
 
     @classmethod
-    def of(cls, inputs: Any, target: str = "y", *, flat: bool = False) -> Fields:
-        """The fields of a batch of inputs, each [N, ...].
+    def of(
+        cls, inputs: Any, target: str = "y", *, flat: bool = False, record: str | None = None
+    ) -> Fields:
+        """The fields of a batch of inputs, each [N, ...]. ``record``: the class that they had before they
+        were stacked, if that is not theirs.
 
         >>> fields = Fields.of({"ids": torch.zeros(4, 3, dtype=torch.int64), "size": torch.ones(4)})
         >>> fields.names, fields.shapes, fields.pack({"ids": [[1, 2, 3]], "size": [0.5]}).tolist()
@@ -42,29 +47,33 @@ class Fields:
         """
         named = _named(inputs)
         tensors = [_tensor(value) for value in named.values()]
-        names = tuple(named) if isinstance(inputs, Mapping) else ()
+        names = () if isinstance(inputs, tuple | list) else tuple(named)
         shapes = tuple(tuple(each.shape[1:]) for each in tensors)
         dtypes = tuple(str(t.dtype).removeprefix("torch.") for t in tensors)
-        return cls(names, shapes, dtypes, target, flat)
+        record = class_of(inputs) if record is None else record
+        return cls(names, shapes, dtypes, target, flat, record)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Fields:
         """What ``to_dict`` gave."""
         shapes = tuple(tuple(shape) for shape in plain["shapes"])
         named = (tuple(plain["names"]), shapes, tuple(plain["dtypes"]), plain["target"])
-        return cls(*named, plain.get("flat", False))
+        return cls(*named, plain.get("flat", False), plain.get("record", ""))
 
     def to_dict(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"names": [*self.names], "dtypes": [*self.dtypes]}
         lists |= {"target": self.target} | ({"flat": True} if self.flat else {})
+        lists |= {"record": self.record} if self.record else {}
         return lists | {"shapes": [list(shape) for shape in self.shapes]}
 
     def pack(self, inputs: Any) -> Tensor:
-        """Inputs, each [N, ...], as rows [N, D].
+        """Inputs, each [N, ...], as rows [N, D]; a target beside them is left out.
 
         Errors: other names, shapes or lengths; whole numbers that float32 does not hold.
         """
-        named = _named(inputs)
+        named = _named(inputs, by_name=bool(self.names))
+        if self.names and self.target not in self.names:
+            named.pop(self.target, None)
         if len(named) != len(self.shapes) or (self.names and set(named) != set(self.names)):
             expected = ", ".join(self.names) or f"{len(self.shapes)} inputs"
             raise InputError("x", got=", ".join(named), expected=expected)
@@ -102,6 +111,12 @@ class Fields:
             return (), dict(zip(self.names, parts, strict=True))
         return tuple(parts), {}
 
+    def given(self, rows: Tensor) -> Any:
+        """The inputs of rows [B, D] in the form in which they were given: a dictionary, a tuple, or an
+        object of their class."""
+        ordered, named = self.unpack(rows)
+        return made(self.record, named or ordered) if self.record else named or ordered
+
     @property
     def size(self) -> int:
         return sum(torch.Size(shape).numel() for shape in self.shapes)
@@ -115,32 +130,44 @@ def packed(value: Any, facts: Mapping[str, Any], name: str) -> Any:
 
 
 def several(inputs: Any) -> bool:
-    """Whether inputs are several: a dictionary, or a tuple of arrays of as many samples each."""
-    if isinstance(inputs, Mapping):
+    """Whether inputs are several: a dictionary, an object of several fields, or a tuple of arrays of as
+    many samples each."""
+    if isinstance(inputs, Mapping) or (is_record(inputs) and not is_named_tuple(inputs)):
         return True
     arrays = isinstance(inputs, tuple) and len(inputs) > 1
     return arrays and all(isinstance(item, Tensor | np.ndarray) and item.ndim for item in inputs)
 
 
-def inputs_and_target(batch: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The inputs of a dictionary, and the name of its target.
+def inputs_and_target(batch: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The inputs of a dictionary, and the name of its target, if it has one. What is None is left out,
+    and text beside arrays of numbers.
 
-    Errors: a dictionary without a target, or with nothing else.
+    Errors: a dictionary with nothing but a target.
     """
     target = next((name for name in TARGETS if name in batch), None)
-    inputs = {name: value for name, value in batch.items() if name != target}
-    if target is None or not inputs:
+    inputs = {n: v for n, v in batch.items() if n != target and v is not None}
+    if not inputs:
         raise InputError(
             "data",
             got=f"samples with the keys {sorted(map(str, batch))}",
             expected=f"inputs, and a target called {', '.join(TARGETS)}",
         )
-    return inputs, target
+    numbers = {name: value for name, value in inputs.items() if not is_text(value)}
+    return numbers or inputs, target
 
 
-def _named(inputs: Any) -> dict[str, Any]:
-    if isinstance(inputs, Mapping):
-        return {str(name): value for name, value in inputs.items()}
+def is_text(value: Any) -> bool:
+    """Whether a value is text, or a list of texts."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return isinstance(first, str | bytes)
+
+
+def _named(inputs: Any, *, by_name: bool = False) -> dict[str, Any]:
+    """The inputs by name, or by their places; a named tuple has both."""
+    in_order = isinstance(inputs, tuple | list) and not (by_name and is_named_tuple(inputs))
+    fields = None if in_order else fields_of(inputs)
+    if fields is not None:
+        return {str(name): value for name, value in fields.items()}
     return {str(place): value for place, value in enumerate(inputs)}
 
 
@@ -184,9 +211,10 @@ def longest(inputs_of: Callable[[int], Any], count: int) -> tuple[int, ...]:
             x = inputs_of(place)
         except Exception:  # a collate_fn may want more samples than one
             return ()
-        if not isinstance(x, Mapping | tuple) or len(x) < 2:
+        named = dict(enumerate(x)) if isinstance(x, tuple) else fields_of(x)
+        if named is None or len(named) < 2:
             return ()
-        for name, value in x.items() if isinstance(x, Mapping) else enumerate(x):
+        for name, value in named.items():
             size = value.shape[1] if getattr(value, "ndim", 0) > 1 else 0
             held = best.setdefault(name, (size, place))
             differ = differ or size != held[0]

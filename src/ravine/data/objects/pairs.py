@@ -15,6 +15,7 @@ from ravine.data.objects.fields import Fields, several
 from ravine.data.objects.targets import interpret
 from ravine.data.source import Arrays, Source
 from ravine.errors import InputError
+from ravine.records import fields_of
 
 _MOST_TOKENS = 1_000_000
 
@@ -82,7 +83,7 @@ def from_pairs(
 
 def _first(inputs: Any) -> Tensor:
     """The first of several inputs."""
-    named = inputs.values() if isinstance(inputs, Mapping) else inputs
+    named = inputs if isinstance(inputs, tuple) else (fields_of(inputs) or {}).values()
     return torch.as_tensor(next(iter(named)))
 
 

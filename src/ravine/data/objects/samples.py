@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ravine.data.objects.convert import tensor, value_of
-from ravine.data.objects.fields import Fields, inputs_and_target
+from ravine.data.objects.fields import TARGETS, Fields, inputs_and_target, is_text
 from ravine.errors import InputError
+from ravine.records import class_of, fields_of, is_named_tuple, is_record, made
 
 _INPUTS = ("x", "input", "inputs", "image", "img", "pixel_values", "features", "data")
-_TARGETS = ("y", "target", "targets", "label", "labels")
 
 
 def stack(items: list[Any]) -> tuple[Tensor, Tensor]:
@@ -31,28 +31,20 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def by_name(item: Any) -> Mapping[str, Any] | None:
+    """The fields of a sample or batch that is read by name: of a dictionary, a dataclass, …, and of a
+    named tuple that names a target. None of anything else."""
+    fields = fields_of(item)
+    in_order = is_named_tuple(item) and not any(name in TARGETS for name in item._fields)
+    return None if in_order else fields
+
+
 def parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:
     """Inputs and target of a sample, or of a batch, whose arrays have ``least`` = 2 axes or more. Beside
     an input that is called so, numbers and text alone are remarks."""
-    if isinstance(item, Mapping):
-        named = any(name in item for name in _INPUTS)
-        arrays = [v for v in item.values() if getattr(v, "ndim", 0) >= least]
-        if len(item) > 2 and (not named or len(arrays) > 1):
-            inputs, target = inputs_and_target(item)
-            if named:
-                inputs = {n: v for n, v in inputs.items() if getattr(v, "ndim", 0) >= least}
-            return (inputs if len(inputs) > 1 else next(iter(inputs.values()))), item[target]
-        x = next((item[name] for name in _INPUTS if name in item), None)
-        y = next((item[name] for name in _TARGETS if name in item), None)
-        if x is None or y is None:
-            raise InputError(
-                "data",
-                got=f"samples with the keys {sorted(map(str, item))}",
-                expected="an input (x, image, …) and a target (y, label, …)",
-                repair="samples of numbers by name are given by a DataLoader whose collate_fn makes "
-                "tensors; texts are made tokens there",
-            )
-        return x, y
+    named = by_name(item)
+    if named is not None:
+        return _parts_by_name(named, least)
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
     if not is_labelled(item):
@@ -68,8 +60,52 @@ def parts_of(item: Any, least: int = 1) -> tuple[Any, Any]:
     )
 
 
+def _parts_by_name(item: Mapping[str, Any], least: int) -> tuple[Any, Any]:
+    names, target = input_names(item, least)
+    inputs = {name: item[name] for name in names}
+    first = next(iter(inputs.values()))
+    if target is None:
+        y = torch.zeros(len(first)) if least == 2 else 0.0
+    return (inputs if len(inputs) > 1 else first), y if target is None else item[target]
+
+
+def input_names(item: Mapping[str, Any], least: int) -> tuple[list[str], str | None]:
+    """What the inputs and the target of a sample by name are called."""
+    inputs, target = inputs_and_target(item)
+    arrays = [name for name, each in inputs.items() if getattr(each, "ndim", 0) >= least]
+    if called := next((name for name in _INPUTS if name in inputs), None):
+        return (arrays if len(arrays) > 1 else [called]), target
+    if least == 2:  # one number for a whole batch is no input
+        inputs = {name: each for name, each in inputs.items() if not isinstance(each, int | float)}
+    if not inputs or (len(inputs) == 1 and is_text(next(iter(inputs.values())))):
+        raise InputError(
+            "data",
+            got=f"samples with the keys {sorted(map(str, item))}",
+            expected="an input (x, image, …) and a target (y, label, …)",
+            repair="samples of numbers by name are given by a DataLoader whose collate_fn makes "
+            "tensors; texts are made tokens there",
+        )
+    return list(inputs), target
+
+
+def form_of(item: Any, least: int) -> dict[str, Any]:
+    """In which form a sample, or a batch, is given, where its inputs and its target alone do not say it:
+    the class of an object, and the names of one input and its target. Plain data."""
+    named, found = by_name(item), dict[str, Any]()
+    if class_of(item):
+        found["record"] = class_of(item)
+    if named is not None:
+        names, target = input_names(named, least)
+        if len(names) == 1:
+            found |= {"input": names[0], "target": target}
+    return found
+
+
 def is_labelled(item: Any) -> bool:
     """Whether a sample, or a batch, is more than an input alone."""
+    named = by_name(item)
+    if named is not None:
+        return any(name in TARGETS for name in named)
     if isinstance(item, (tuple, list)):
         return len(item) != 1 or not hasattr(item[0], "shape")
     return not isinstance(item, Tensor | np.ndarray)
@@ -77,14 +113,16 @@ def is_labelled(item: Any) -> bool:
 
 def has_several(x: Any) -> bool:
     """Whether the inputs of a sample, or of a batch, are several."""
-    return isinstance(x, Mapping) or (isinstance(x, tuple) and len(x) > 1)
+    return isinstance(x, Mapping) or (isinstance(x, tuple) and len(x) > 1) or is_record(x)
 
 
 def stacked_inputs(values: list[Any]) -> Any:
     """Samples of several inputs as a batch of each."""
-    first = values[0]
-    names = list(first) if isinstance(first, Mapping) else range(len(first))
-    columns = {name: [value_of(value[name]) for value in values] for name in names}
+    ordered = isinstance(values[0], tuple)
+    fields: list[Mapping[Any, Any]] = [
+        dict(enumerate(value)) if ordered else fields_of(value) or {} for value in values
+    ]
+    columns = {name: [value_of(each[name]) for each in fields] for name in fields[0]}
     for name, column in columns.items():
         if len({each.shape for each in column}) > 1:
             raise InputError(
@@ -94,7 +132,7 @@ def stacked_inputs(values: list[Any]) -> Any:
                 repair="pad to one length, as a tokenizer does with padding='max_length'",
             )
     stacked = {name: torch.stack(column) for name, column in columns.items()}
-    return stacked if isinstance(first, Mapping) else tuple(stacked.values())
+    return tuple(stacked.values()) if ordered else stacked
 
 
 def joined(values: list[Any]) -> Tensor:
@@ -127,6 +165,9 @@ def _first(batch: Any, count: int) -> Any:
     """The first samples of a collated batch."""
     if isinstance(batch, Mapping):
         return {name: _first(value, count) for name, value in batch.items()}
+    if is_record(batch):
+        fields = fields_of(batch) or {}
+        return made(class_of(batch), {name: _first(value, count) for name, value in fields.items()})
     if isinstance(batch, tuple | list) and any(getattr(part, "ndim", 0) for part in batch):
         return tuple(_first(part, count) for part in batch)
     return batch[:count] if hasattr(batch, "__getitem__") else batch

@@ -32,12 +32,15 @@ from torch.utils.data import (
 
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
-from ravine.data.objects.fields import Fields, inputs_and_target, longest
+from ravine.data.objects.fields import Fields, longest, packed
 from ravine.data.objects.pairs import from_pairs, vocabulary_of
 from ravine.data.objects.samples import (
     WithLongest,
+    by_name,
     check_width,
+    form_of,
     has_several,
+    input_names,
     is_labelled,
     joined,
     pair,
@@ -51,6 +54,7 @@ from ravine.data.room import fits
 from ravine.data.source import Arrays, Source
 from ravine.errors import InputError
 from ravine.randomness import key
+from ravine.records import class_of
 
 _PROBE = 16  # samples that are read twice
 _CHUNK_ROWS = 256
@@ -203,23 +207,21 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
         name: part if isinstance(part, tuple) else _open(part, seed, batch)
         for name, part in parts.items()
     }
-    fields, target_fields = _fields_of(opened["train"]), _target_fields_of(opened["train"])
-    task = task if target_fields is None else "regression"  # numbers side by side are no classes
-    for split in opened.values():
-        if isinstance(split, Ordered) and fields is not None:
-            split.width = fields.size
+    facts = _facts_of(opened["train"])
+    task = "regression" if "target_fields" in facts else task  # numbers side by side are no classes
+    for name, split in opened.items():
+        if isinstance(split, Ordered) and "fields" in facts:
+            split.width = Fields.from_dict(facts["fields"]).size
+        elif isinstance(split, tuple):
+            x, y = packed(split[0], facts, "fields"), packed(split[1], facts, "target_fields")
+            opened[name] = x, y
     splits = {name: (isinstance(s, Items) and _kept(s)) or s for name, s in opened.items()}
     read = all(isinstance(split, tuple) for split in splits.values())
     source = from_pairs(splits, task) if read else _unread(splits, task)
     loaders = [part for part in parts.values() if isinstance(part, DataLoader)]
     source.batch = loaders[0].batch_size if loaders else None
-    if not _labelled(opened["train"]):
-        source.facts["unlabelled"] = True
-    if fields is not None:
-        source.vocabulary = None
-        source.facts["fields"] = fields.to_dict()
-    if target_fields is not None:
-        source.facts["target_fields"] = target_fields.to_dict()
+    source.facts |= facts
+    source.vocabulary = None if "fields" in facts else source.vocabulary
     return source
 
 
@@ -368,51 +370,35 @@ def _required(value: Any) -> Tensor:
     return found
 
 
-def _labelled(part: Any) -> bool:
-    """Whether a part's samples have targets."""
-    if isinstance(part, tuple):
-        return part[1] is not None
+def _first(part: Any) -> tuple[Any, int]:
+    """The first sample of a part and 1, or its first batch and 2, the least axes of its arrays."""
     with seeded(key("fields")):
         if isinstance(part, Ordered):
-            return is_labelled(next(iter(part.loader)))
+            return next(iter(part.loader)), 2
         items = [part.dataset[place] for place in (0, *part.longest)]
-        return is_labelled(part.collate(items) if part.collate else items[0])
+        return (part.collate(items), 2) if part.collate else (items[0], 1)
 
 
-def _fields_of(part: Any) -> Fields | None:
-    """The fields of a part's samples, where these are of several inputs."""
-    with seeded(key("fields")):
-        if isinstance(part, Items):
-            items = [part.dataset[place] for place in (0, *part.longest)]
-            batch = part.collate(items) if part.collate else None
-            x = parts_of(items[0])[0] if batch is None else parts_of(batch, least=2)[0]
-            x = x if batch is not None or not has_several(x) else stacked_inputs([x])
-            named = batch if batch is not None else items[0]
-        elif isinstance(part, Ordered):
-            named = next(iter(part.loader))
-            x = parts_of(named, least=2)[0]
-        else:
-            return None
-    if not has_several(x):
-        return None
-    target = inputs_and_target(named)[1] if isinstance(named, Mapping) else "y"
-    return Fields.of(x, target, flat=isinstance(named, tuple | list) and len(named) > 2)
-
-
-def _target_fields_of(part: Any) -> Fields | None:
-    """The fields of a part's targets, where these are several by name or in order."""
-    with seeded(key("fields")):
-        if isinstance(part, Items) and part.collate is None:
-            y = parts_of(part.dataset[0])[1]
-            y = stacked_inputs([y]) if has_several(y) else None
-        elif isinstance(part, Items):
-            items = [part.dataset[place] for place in (0, *part.longest)]
-            y = parts_of(part.collate(items), least=2)[1]
-        elif isinstance(part, Ordered):
-            y = parts_of(next(iter(part.loader)), least=2)[1]
-        else:
-            return None
-    return Fields.of(y) if has_several(y) else None
+def _facts_of(part: Any) -> dict[str, Any]:
+    """In which form a part's samples are given: of several inputs or targets, as objects, without
+    targets."""
+    if isinstance(part, tuple):
+        return {"unlabelled": True} if part[1] is None else {}
+    item, least = _first(part)
+    x, y = parts_of(item, least)
+    labelled, form = is_labelled(item), form_of(item, least)
+    named = by_name(item)
+    facts: dict[str, Any] = {} if labelled else {"unlabelled": True}
+    facts |= {"form": form} if form else {}
+    if has_several(x):
+        target = "y" if named is None else input_names(named, least)[1] or ""
+        flat = named is None and len(item) > 2
+        inputs, record = x if least == 2 else stacked_inputs([x]), class_of(x)
+        facts["fields"] = Fields.of(inputs, target, flat=flat, record=record).to_dict()
+    if labelled and has_several(y):
+        targets = y if least == 2 else stacked_inputs([y])
+        facts["target_fields"] = Fields.of(targets, record=class_of(y)).to_dict()
+    return facts
 
 
 @contextmanager

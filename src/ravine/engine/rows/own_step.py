@@ -24,6 +24,7 @@ from ravine.data.source import Batch
 from ravine.engine.rows.members import Column, Facts, Newcomers
 from ravine.errors import InputError, RavineError, first_line
 from ravine.randomness import key
+from ravine.records import Record, fields_of, made
 
 OwnStep = Callable[[nn.Module, Any], Any]
 
@@ -36,21 +37,45 @@ class SampleForm:
     labelled: bool = True
     one_each: bool = False  # targets are numbers [B], which the rest of Ravine holds as [B, 1]
     target_fields: Fields | None = None  # of targets of several kinds
+    record: str = ""  # the class of the objects that samples are (`records`)
+    names: tuple[str, ...] = ()  # of one input and, where it has one, its target, given by name
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> SampleForm:
+        """That of data with these facts."""
+        form = facts.get("form", {})
+        parts = [facts.get(name) for name in ("fields", "target_fields")]
+        fields, targets = [None if part is None else Fields.from_dict(part) for part in parts]
+        names = [form[name] for name in ("input", "target") if form.get(name)]
+        return cls(
+            fields,
+            labelled=not facts.get("unlabelled"),
+            one_each=bool(facts.get("one_each")),
+            target_fields=targets,
+            record=form.get("record", ""),
+            names=tuple(names),
+        )
+
+    @property
+    def by_name(self) -> bool:
+        """Whether samples are given by name."""
+        return bool(self.names or (self.fields is not None and self.fields.names))
+
+    @property
+    def target_name(self) -> str:
+        """What the target of samples by name is called."""
+        if self.fields is not None:
+            return self.fields.target
+        return self.names[1] if len(self.names) > 1 else ""
 
     def target(self, y: Tensor) -> Any:
         """Targets as the data give them."""
         if self.target_fields is not None:
-            return parted(self.target_fields, y)
+            return self.target_fields.given(y)
         return y[:, 0] if self.one_each and y.dim() == 2 else y
 
 
 LABELLED = SampleForm()
-
-
-def parted(fields: Fields, rows: Tensor) -> Any:
-    """Rows of numbers as the parts that they were: by name, or in order."""
-    ordered, named = fields.unpack(rows)
-    return named or ordered
 
 
 class StepBatch(tuple[Any, ...]):
@@ -86,50 +111,62 @@ class StepBatch(tuple[Any, ...]):
         return self.named[place] if isinstance(place, str) else super().__getitem__(place)
 
 
-class NamedBatch(dict[str, Any]):
+class NamedBatch(Record):
     """The samples of a step by name, as a dictionary batch of Hugging Face: ``batch["labels"]``,
-    ``batch.pop("labels")``, ``model(**batch)``; ``batch.x`` are the inputs as rows of numbers."""
+    ``batch.labels``, ``batch.pop("labels")``, ``model(**batch)``; where no field is called so, ``batch.x``
+    are the inputs as rows of numbers, ``batch.y`` the target."""
 
     def __init__(self, batch: Batch, form: SampleForm):
         super().__init__(_by_name(batch, form))
-        self.x, self.y = batch.x, form.target(batch.y)
-        self.index, self.size = batch.index, len(batch.index)
+        more = {"x": batch.x, "y": form.target(batch.y), "index": batch.index}
+        more["size"] = len(batch.index)
+        vars(self).update({name: each for name, each in more.items() if name not in self})
+
+    def to(self, *where: Any, **how: Any) -> NamedBatch:
+        """The same: a batch is on the model's device already."""
+        return self
 
 
-def in_form(batch: Batch, form: SampleForm) -> StepBatch | NamedBatch:
-    """A batch as a step is given it."""
-    by_name = form.fields is not None and form.fields.names
-    return NamedBatch(batch, form) if by_name else StepBatch(batch, form)
+def in_form(batch: Batch, form: SampleForm) -> Any:
+    """A batch as a step is given it: a `StepBatch`, a `NamedBatch`, or an object of the data's class."""
+    if form.record and form.by_name:
+        return made(form.record, _by_name(batch, form))
+    if form.by_name:
+        return NamedBatch(batch, form)
+    ordered = StepBatch(batch, form)
+    return made(form.record, tuple(ordered)) if form.record else ordered
 
 
 def _by_name(batch: Batch, form: SampleForm) -> dict[str, Any]:
     y, fields = form.target(batch.y), form.fields
     if fields is None:
-        return {"x": batch.x, "y": y}
+        names = form.names or ("x", "y")
+        return dict(zip(names, (batch.x, y), strict=False))
     ordered, named = fields.unpack(batch.x)
     named = named or {f"x{place + 1}": each for place, each in enumerate(ordered)}
-    return {**named, fields.target: y}
+    return {**named, fields.target: y} if fields.target and form.labelled else named
 
 
 def _in_order(batch: Batch, form: SampleForm) -> tuple[Any, ...]:
     y, fields = form.target(batch.y), form.fields
     if fields is None:
         return (batch.x, y) if form.labelled else (batch.x,)
-    inputs, _ = fields.unpack(batch.x)
+    inputs = fields.given(batch.x)
     return (*inputs, y) if fields.flat else (inputs, y)
 
 
-def gives_loss(model: nn.Module, fields: Fields | None) -> bool:
+def gives_loss(model: nn.Module, form: SampleForm) -> bool:
     """Whether a model computes its loss itself from the ``labels`` of a dictionary batch, as those of
     Hugging Face do (which may shift them first)."""
-    if fields is None or not fields.names or fields.target != "labels":
+    if form.target_name != "labels" or not form.by_name:
         return False
     return "labels" in inspect.signature(model.forward).parameters
 
 
 def model_loss(model: nn.Module, batch: Any) -> Any:
-    """The loss that a model gives for a dictionary with ``labels``."""
-    return model(**batch)["loss"]
+    """The loss that a model gives for a batch with ``labels``."""
+    found = fields_of(model(**(fields_of(batch) or {}))) or {}
+    return found.get("loss")
 
 
 def is_in_parts(step: OwnStep | None) -> bool:
@@ -315,14 +352,14 @@ def check_step(objective: Any, batch: Batch) -> list[str]:
     except RavineError:
         raise
     except Exception as error:  # a person's step may fail in any way
-        given = in_form(batch, objective.form)
-        by_name = isinstance(given, dict)
-        what = _shapes(given) if by_name else f"({', '.join(map(_shapes, given))})"
+        given, form = in_form(batch, objective.form), objective.form
+        what = _shapes(given) if form.by_name else f"({', '.join(map(_shapes, given))})"
+        such = form.record.rpartition(".")[2] or "dictionary"
         raise InputError(
             "step",
             got=f"a step that fails on a batch of {what}",
             expected="a function of (model, batch), where batch is such a "
-            + ("dictionary" if by_name else "tuple, and batch.x and batch.y are the samples"),
+            + (such if form.by_name else "tuple, and batch.x and batch.y are the samples"),
             repair=f"{type(error).__name__}: {first_line(error)}",
         ) from None
 
@@ -331,6 +368,7 @@ def _shapes(value: Any) -> str:
     """What a batch holds."""
     if isinstance(value, Tensor):
         return f"[{', '.join(map(str, value.shape))}]"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shapes(each)}" for name, each in value.items())
+    named = None if isinstance(value, tuple) else fields_of(value)
+    if named is not None:
+        return ", ".join(f"{name} {_shapes(each)}" for name, each in named.items())
     return f"({', '.join(map(_shapes, value))})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from ravine.catalogue import Part, make
 from ravine.data.objects.fields import Fields
 from ravine.errors import InputError
+from ravine.nn.stack import evaluated
 from ravine.randomness import key
 from ravine.recipe import Recipe
+from ravine.records import made
+
+_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def fitted_model(recipe: Recipe, outputs: int) -> Part:
@@ -48,17 +52,25 @@ def shaped(module: nn.Module, shape: tuple[int, ...], tokens: bool) -> nn.Module
 
 def spread(module: nn.Module, facts: Mapping[str, Any], *, always: bool = True) -> nn.Module:
     """The module; where samples have several inputs it is given them, by name or in order, for the
-    row of numbers in which they come. Calls in any other form stay as they are. Without ``always`` only a
-    module that takes so many inputs: a step of one's own may call it with something else."""
+    row of numbers in which they come: as one dictionary, or one object of the data's class, where it takes
+    one argument. Calls in any other form stay as they are. Without ``always`` only a module that takes so
+    many inputs: a step of one's own may call it with something else."""
+    form = facts.get("form", {})
     if "fields" not in facts:
-        return module
+        one = "input" in form and _arguments(module) == 1
+        return _hooked(module, OneInput(form["input"], form.get("record", ""))) if one else module
     fields = Fields.from_dict(facts["fields"])
-    if not always and not _takes(module, fields):
+    record = form.get("record", fields.record)
+    how = _how(module, fields, record)
+    if not always and how == "apart" and not _takes(module, fields):
         return module
-    for known in module._forward_pre_hooks.values():
-        if isinstance(known, partial) and known.func is _spread:
-            return module
-    module.register_forward_pre_hook(partial(_spread, fields), with_kwargs=True)
+    return _hooked(module, SeveralInputs(fields, record, how, tries=not always and how == "whole"))
+
+
+def _hooked(module: nn.Module, given: OneInput | SeveralInputs) -> nn.Module:
+    known = module._forward_pre_hooks.values()
+    if not any(isinstance(hook, OneInput | SeveralInputs) for hook in known):
+        module.register_forward_pre_hook(given, with_kwargs=True)
     return module
 
 
@@ -72,16 +84,92 @@ def _takes(module: nn.Module, fields: Fields) -> bool:
     return True
 
 
-def _spread(
-    fields: Fields, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    if len(args) == 1 and isinstance(args[0], tuple) and len(args[0]) == len(fields.shapes) > 1:
-        return args[0], kwargs  # as a step finds them in its batch
-    packed = len(args) == 1 and isinstance(args[0], Tensor)
-    if not packed or args[0].dim() != 2 or args[0].shape[1] != fields.size:
-        return None
-    inputs, named = fields.unpack(args[0])
-    return inputs, {**named, **kwargs}
+def _arguments(module: nn.Module) -> int:
+    """How many arguments a module must be given in order."""
+    try:
+        given = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return -1
+    return len([each for each in given if each.default is each.empty and each.kind in _IN_ORDER])
+
+
+def _how(module: nn.Module, fields: Fields, record: str) -> str:
+    """``apart``: each input is an argument; ``alone``: the one input is; ``whole``: all inputs are one;
+    ``row``: the row of numbers is."""
+    by_name = bool(fields.names) or bool(record)
+    if not by_name or _takes(module, fields) or _arguments(module) != 1:
+        return "apart"
+    return "alone" if len(fields.names) == 1 else "whole"
+
+
+@dataclass
+class SeveralInputs:
+    """Gives a module the inputs that a row of numbers [B, D] holds."""
+
+    fields: Fields
+    record: str
+    how: str
+    tries: bool = False  # it is to be found out first whether the module takes the row itself
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        fields = self.fields
+        if len(args) == 1 and type(args[0]) is tuple and len(args[0]) == len(fields.shapes) > 1:
+            return args[0], kwargs  # as a step finds them in its batch
+        packed = len(args) == 1 and isinstance(args[0], Tensor)
+        if not packed or args[0].dim() != 2 or args[0].shape[1] != fields.size:
+            return None
+        if self.tries:
+            self.tries = False
+            self.how = "row" if _runs(module, args[0]) else self.how
+        if self.how == "row":
+            return None
+        ordered, named = self.arguments(*fields.unpack(args[0]))
+        return ordered, {**named, **kwargs}
+
+    def arguments(
+        self, ordered: tuple[Tensor, ...], named: dict[str, Tensor]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the module is called with for inputs in order or by name."""
+        if self.how == "alone":
+            return (*named.values(),), {}
+        return (
+            ((made(self.record, named or ordered),), {})
+            if self.how == "whole"
+            else (ordered, named)
+        )
+
+
+@dataclass
+class OneInput:
+    """Gives a module that takes the whole sample by name, not its one input, a dictionary or an object of
+    the data's class. Which of the two it takes is tried at the first call."""
+
+    name: str
+    record: str
+    whole: bool | None = None
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if len(args) != 1 or not isinstance(args[0], Tensor):
+            return None
+        if self.whole is None:
+            self.whole = not _runs(module, args[0]) and _runs(module, self._sample(args[0]))
+        return ((self._sample(args[0]),), kwargs) if self.whole else None
+
+    def _sample(self, x: Tensor) -> Any:
+        return made(self.record, {self.name: x})
+
+
+def _runs(module: nn.Module, given: Any) -> bool:
+    with evaluated(module), torch.random.fork_rng(devices=[]):
+        try:
+            module.forward(given)
+        except Exception:  # a person's module may fail in any way
+            return False
+    return True
 
 
 def fitted_module(module: nn.Module, recipe: Recipe, outputs: int) -> nn.Module:
