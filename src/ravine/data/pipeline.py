@@ -17,7 +17,7 @@ from ravine.data.digest import digest
 from ravine.data.download.cache import data_root
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import packed, several
-from ravine.data.objects.samples import by_name, input_names
+from ravine.data.objects.samples import one_input, pair_of
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
 from ravine.data.order import Order, Place, each_by_itself
@@ -131,13 +131,8 @@ class Pipeline:
         dtype: torch.dtype = torch.float32,
     ) -> Pipeline:
         """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data."""
-        self, given = cls.from_state(data, tensors, facts, device=device, dtype=dtype), arrays
-        named = by_name(arrays)
-        if named is not None:
-            names, target = input_names(named, 1)
-            arrays = {name: named[name] for name in names}, named.get(target or "")
-        if not isinstance(arrays, (tuple, list)) or len(arrays) != 2 or arrays[1] is None:
-            raise InputError("data", got=type(given).__name__, expected="(x, y)")
+        self = cls.from_state(data, tensors, facts, device=device, dtype=dtype)
+        arrays = pair_of(arrays)
         x = self.rows(arrays[0])
         y = packed(arrays[1], self.preparation.facts, "target_fields")
         y = as_targets(y, task=self.task, classes=self.classes, outputs=self.outputs)
@@ -160,12 +155,7 @@ class Pipeline:
             return reading.prompt(x, self.task, self.vocabulary, self.classes)
         if "fields" in self.preparation.facts and several(x):
             return packed(x, self.preparation.facts, "fields")
-        named = by_name(x)
-        if named is not None:  # of one input
-            wanted = self.preparation.facts.get("form", {}).get("input", "x")
-            if wanted not in named:
-                raise InputError("x", got=", ".join(map(str, named)), expected=wanted)
-            x = named[wanted]
+        x = one_input(x, self.preparation.facts)
         may_miss = "columns" in self.preparation.facts
         return reading.as_rows(x, self.raw_shape, self.preparation.tokens, may_miss=may_miss)
 
