@@ -132,9 +132,9 @@ class Pipeline:
     ) -> Pipeline:
         """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data."""
         self = cls.from_state(data, tensors, facts, device=device, dtype=dtype)
-        arrays = pair_of(arrays)
-        x = self.rows(arrays[0])
-        y = packed(arrays[1], self.preparation.facts, "target_fields")
+        x, y = pair_of(arrays)
+        x = self.rows(x)
+        y = packed(y, self.preparation.facts, "target_fields")
         y = as_targets(y, task=self.task, classes=self.classes, outputs=self.outputs)
         if len(x) != len(y):
             raise InputError(
@@ -155,8 +155,7 @@ class Pipeline:
             return reading.prompt(x, self.task, self.vocabulary, self.classes)
         if "fields" in self.preparation.facts and several(x):
             return packed(x, self.preparation.facts, "fields")
-        x = one_input(x, self.preparation.facts)
-        may_miss = "columns" in self.preparation.facts
+        x, may_miss = one_input(x, self.preparation.facts), "columns" in self.preparation.facts
         return reading.as_rows(x, self.raw_shape, self.preparation.tokens, may_miss=may_miss)
 
     def read(self, path: str | Path) -> tuple[Tensor, list[str]]:
