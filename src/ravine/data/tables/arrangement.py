@@ -6,14 +6,20 @@ import csv
 import io
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
-from ravine.data.tables.words import TOTALS
+from ravine.data.tables.words import TOTALS, UNIT_WORDS
 
 _SEPARATORS = ",;\t|"
 _MOST_TOP = 20  # lines above the table
 _MOST_BELOW = 12  # lines under it
 _LONGEST = 50_000  # characters of such a line
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?")
+
+_BEGINS = re.compile(r"[-+(]?[^\w\s]?[0-9]")  # of a cell that holds a number
+_NOTE = re.compile(
+    r'["(]?(\*|©|--|source|note|quelle|anm|hinweis|stand|fuente|nota|data from|last updated)', re.I
+)
 
 
 @dataclass
@@ -106,7 +112,7 @@ def is_header(rows: list[list[str]]) -> bool:
     """Whether the first row names the columns: not where it holds numbers as the rows below do
     (other than years or 0, 1, 2, …), nor where most of its words come again below it."""
     first = [cell.strip() for cell in rows[0]]
-    below = rows[1:]
+    below = [row for row in rows[1:] if row != rows[0]] or rows[1:]  # files put together repeat it
     plain = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
     if not plain:
         again = [
@@ -129,6 +135,59 @@ def is_header(rows: list[list[str]]) -> bool:
         for place in plain
     ]
     return not any(count >= 0.9 * len(below) for count in alike)
+
+
+def second_lines(rows: list[list[str]]) -> int:
+    """How many rows right below the header say more of the columns: units, types, what was asked. In
+    every column of numbers they hold words: different ones, or units.
+
+    >>> second_lines([["a", "b"], ["m²", "km"], ["50", "1.5"], ["61", "2.5"], ["49", "0.5"]])
+    1
+    """
+    found = 0
+    while found < 2 and len(rows) > found + 3:
+        first, below = rows[found + 1], rows[found + 2 :]
+        cells = [
+            cell.strip()
+            for place, cell in enumerate(first)
+            if _of_numbers([row[place].strip() for row in below if place < len(row)])
+        ]
+        filled = [cell for cell in cells if cell]
+        if not filled or any(map(_BEGINS.match, filled)) or len(filled) < len(cells) / 2:
+            break
+        named = [cell.strip("[]()").lower() in UNIT_WORDS or cell[0] in "[({" for cell in filled]
+        asked = len(filled) > 2 or all(len(cell.split()) > 1 for cell in filled)
+        if not (all(named) or (asked and len(set(filled)) == len(filled) > 1)):
+            break
+        found += 1
+    return found
+
+
+def _of_numbers(cells: list[str]) -> bool:
+    """Whether nearly all cells that hold something are numbers."""
+    filled = [cell for cell in cells if cell]
+    return len(filled) > 1 and sum(bool(_NUMBER.fullmatch(c)) for c in filled) >= 0.9 * len(filled)
+
+
+def single_quoted(rows: list[list[str]]) -> bool:
+    """Whether cells in single quotes hold the separator: a cell that begins with one, and the next to end
+    with one.
+
+    >>> single_quoted([["a", "b"], ["1", "'Bonn", "Rhine'"], ["2", "'Ulm", "Danube'"]])
+    True
+    """
+    cut = [
+        any(a.strip()[:1] == "'" and a.strip()[-1:] != "'" and b.strip()[-1:] == "'" for a, b in pairwise(row))
+        for row in rows[1:]
+    ]  # fmt: skip
+    return sum(cut) > 0.5 * len(cut)
+
+
+def in_double_quotes(data: bytes, separator: str) -> bytes:
+    """Cells in single quotes, in double ones."""
+    mark = re.escape(separator.encode())
+    cell = rb"(?:(?<=" + mark + rb")|(?<=\n)|^)[ ]*'([^'\"\n]*)'[ ]*(?=" + mark + rb"|\r?\n|$)"
+    return re.sub(cell, rb'"\1"', data)
 
 
 def end_of_table(
@@ -161,6 +220,8 @@ def _is_below(line: str, separator: str, width: int, data: bytes) -> bool:
     cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     filled = [place for place, cell in enumerate(cells) if cell.strip()]
     first = cells[filled[0]].strip()
+    if len(cells) < width and width > 2 and _NOTE.match(first):
+        return True
     if len(filled) == 1:
         short = len(cells) == 1 or filled[0] == 0
         return width > 2 and short and not _NUMBER.fullmatch(first)

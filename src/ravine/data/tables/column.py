@@ -12,6 +12,7 @@ import pandas as pd
 
 from ravine.data.tables import numbers
 from ravine.data.tables.file import Cells
+from ravine.data.tables.units import Units, units_of
 
 COUNTED = 50_000  # rows in which different numbers are counted
 
@@ -22,9 +23,8 @@ class Column:
     def __init__(self, cells: Cells):
         self.cells, self.name = cells, cells.name
         self.written: numbers.Written | None = None
-        self.large = False  # k and M are factors, not units
         self.marks: numbers.Marks | None = None
-        self.unit: str | None = ""
+        self.units = Units()
         self.code = False  # digits with zeros in front, which numbers do not have
 
     @property
@@ -56,11 +56,10 @@ class Column:
             return None
         self.written = numbers.taken_apart(self.cells.texts, self.counts)
         numbers.without_bounds(self.written)
-        self.large = numbers.multiplied(self.written)
-        self.unit = numbers.unit_of(self.written)
-        if self.unit is None:
+        self.units = units_of(self.written)
+        if self.units.unit is None:
             return None
-        numbers.without_other_units(self.written, self.unit)
+        self.units.apply(self.written)
         self.code = numbers.leading_zeros(self.cells.texts.tolist()) > 0.01
         self.marks = None if self.code else numbers.marks_of([c for c in self.written.cores if c])
         return self.marks

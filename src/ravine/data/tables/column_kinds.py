@@ -16,6 +16,7 @@ from ravine.data.tables.column import COUNTED, Column, decision
 from ravine.data.tables.file import Table
 from ravine.data.tables.words import (
     FALSE,
+    NAMES_A_DAY,
     NAMES_A_PLACE,
     NAMES_A_TIME,
     NAMES_SOMETHING,
@@ -83,7 +84,7 @@ def _decided(c: Column, comma: bool, why: str, day_first: bool) -> dict[str, Any
         return flag
     if len(cells.texts) == 1:
         return _constant(c, str(cells.texts[0]))
-    found = _number(c, comma, why) if c.marks is not None else None
+    found = _exact(c, comma) or (_number(c, comma, why) if c.marks is not None else None)
     if found is not None:
         return found
     found_dates = dates.dates_of(cells.texts, c.counts, day_first)
@@ -106,6 +107,9 @@ def _compact_dates(c: Column) -> dict[str, Any] | None:
     assert values is not None
     known = values[~np.isnan(values)]
     low, high = known.min(), known.max()
+    if low > 20_000 and high < 80_000 and NAMES_A_DAY.search(c.name):
+        times = bool((known != np.round(known)).any())
+        return decision(c, "date", "days as a spreadsheet counts them", form="spreadsheet", times=times)  # fmt: skip
     if (known != np.round(known)).any() or low < 180001:
         return None
     for form, unit in (("unix", 1), ("unix ms", 1000)):
@@ -129,6 +133,14 @@ def _clock(c: Column) -> dict[str, Any] | None:
     return _numeric(c, rows, {**_PLAIN_MARKS, "clock": True}, "times, in hours")
 
 
+def _exact(c: Column, comma: bool) -> dict[str, Any] | None:
+    """Numbers with fractions, amounts in several currencies: numbers however few differ."""
+    found = compounds.fractions(c.cells.texts, c.counts)
+    if found is None and c.written is not None and c.units.unit is None:
+        found = compounds.amounts(c.written, comma)
+    return None if found is None else _compound_decision(c, found)
+
+
 def _compound(c: Column, comma: bool) -> dict[str, Any] | None:
     """Numbers in several units, ranges, several numbers a cell: where too many differ to be
     categories."""
@@ -147,7 +159,8 @@ def _compound_decision(c: Column, found: compounds.Compound) -> dict[str, Any]:
     width = found.values.shape[1]
     if width == 1:
         return _numeric(c, c.cells.rows_of(found.values[:, 0], np.nan), facts, found.why)
-    return decision(c, "numbers", found.why, **facts, width=width)
+    note = {"note": found.why} if found.form == "amounts" else {}
+    return decision(c, "numbers", found.why, **facts, **note, width=width)
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -173,17 +186,17 @@ def _number(c: Column, comma: bool, why: str) -> dict[str, Any] | None:
         said.append(f"thousands {marks.thousands.replace(' ', 'space')}")
     if marks.decimal == ",":
         said.append("decimal ,")
-    if c.unit:
-        said.append(f"unit {c.unit}")
-    if c.large:
-        said.append("k, M and the like are factors")
+    if c.units.unit:
+        said.append(f"unit {c.units.unit}")
+    if c.units.why:
+        said.append(c.units.why)
     if marks.why:
         said.append(marks.why)
     if words:
         lost = int(counts[~good].sum())
         shown = ", ".join(map(repr, words[:3])) + (", …" if len(words) > 3 else "")
         said.append(f"{lost} {'cell' if lost == 1 else 'cells'} missing: {shown}")
-    facts = {**marks.facts(), "unit": c.unit, "large": c.large}
+    facts = {**marks.facts(), **c.units.facts()}
     rows = c.cells.rows_of(values, np.nan)
     return _numeric(c, rows, facts, "; ".join(said) or "numbers")
 
@@ -319,7 +332,7 @@ def _worded(c: Column) -> dict[str, Any]:
             c, "identifier", f"{different:,} different texts, which differ in a number alone"
         )
     words = float(np.mean([len(text.split()) for text in probe]))
-    mixed = " of numbers in several units" if c.unit is None else ""
+    mixed = f" of numbers in several units ({c.units.mixed})" if c.units.mixed else ""
     if different <= MOST_GROUPS and repeated >= 0.25:
         return _category(c, f"{different} different texts{mixed}")
     if words >= 3 and repeated < 0.5:
@@ -400,7 +413,7 @@ def _wanted_number(c: Column, kind: str, comma: bool, why: str, place: str) -> d
             expected="numbers",
         )
     rows = c.cells.rows_of(values, np.nan)
-    facts = {**marks.facts(), "unit": c.unit or "", "large": c.large}
+    facts = {**marks.facts(), **c.units.facts()}
     return decision(c, "number", "", **facts) | {"missing": int(np.isnan(rows).sum())}
 
 

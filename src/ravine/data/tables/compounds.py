@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,33 +13,29 @@ from itertools import pairwise
 import numpy as np
 
 from ravine.data.tables import numbers
+from ravine.data.tables.units import FAMILIES, currencies, currency_of, family_of
 
 MOST_PARTS = 4  # numbers of one cell
 _SHARE = 0.95  # of the rows that must have the form
 _NUMBER = r"\d+(?:[.,]\d+)*"
-_FAMILIES = (  # of units, in the first one of each
-    {"kg": 1.0, "g": 1e-3, "mg": 1e-6, "t": 1e3, "lb": 0.45359237, "lbs": 0.45359237, "oz": 0.028349523125},
-    {"m": 1.0, "mm": 1e-3, "cm": 1e-2, "km": 1e3, "in": 0.0254, "inch": 0.0254, "ft": 0.3048,
-     "yd": 0.9144, "mi": 1609.344, "miles": 1609.344},
-    {"l": 1.0, "ml": 1e-3, "cl": 1e-2, "dl": 0.1, "hl": 100.0, "gal": 3.785411784},
-    {"h": 1.0, "std": 1.0, "hr": 1.0, "hrs": 1.0, "hour": 1.0, "hours": 1.0, "min": 1 / 60, "mins": 1 / 60,
-     "minute": 1 / 60, "minutes": 1 / 60, "m": 1 / 60, "s": 1 / 3600, "sec": 1 / 3600, "seconds": 1 / 3600,
-     "d": 24.0, "day": 24.0, "days": 24.0, "tage": 24.0},
-    {"months": 1.0, "month": 1.0, "mo": 1.0, "mos": 1.0, "monate": 1.0, "monat": 1.0, "years": 12.0, "year": 12.0,
-     "yr": 12.0, "yrs": 12.0, "y": 12.0, "jahre": 12.0, "jahr": 12.0, "days": 12 / 365.25, "day": 12 / 365.25,
-     "weeks": 84 / 365.25, "week": 84 / 365.25, "wk": 84 / 365.25},
-    {"mb": 1.0, "kb": 1e-3, "gb": 1e3, "tb": 1e6},
-    {"w": 1.0, "kw": 1e3, "mw": 1e6},
-    {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9},
-)  # fmt: skip
 _ONE = re.compile(rf"([-+]?{_NUMBER})\s*([^\W\d]+)\.?")
 _SEVERAL_ONES = re.compile(rf"(?:{_NUMBER}\s*[^\W\d]+\.?[\s,]*)+")
 _RANGE = re.compile(
     rf"\D{{0,4}}?({_NUMBER})\s*(?:-|–|—|\bto\b|\bbis\b)\s*\D{{0,4}}?({_NUMBER})\D{{0,8}}"
 )
 _BARE = re.compile(rf"\D{{0,4}}?({_NUMBER})\D{{0,8}}")
+_LIST = re.compile(r"[\[({<]\s*([-+]?\d+(?:\.\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?)*)\s*[\])}>]")
+_DEGREES = re.compile(
+    r"(\d{1,3})\s*[°º]\s*(\d{1,2}(?:[.,]\d+)?)\s*['′’](?:\s*(\d{1,2}(?:[.,]\d+)?)\s*(?:[\"″”]|''))?\s*([NSEWO]?)"
+)
 _PAIR = re.compile(r"\(?([-+]?\d{1,3}\.\d+)[\s,;]+([-+]?\d{1,3}\.\d+)\)?")  # a place on the earth
-_BETWEEN = r"\s*(?:[x×*/:]|\bof\b|\bvon\b|'|\bby\b)\s*"
+_HALVES = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_MIXED = re.compile(rf"\d[\s-]+\d{{1,3}}\s*[/⁄]\s*\d|\d\s*[{_HALVES}]")  # 12 1/2, 12½
+_FRACTION = re.compile(
+    r"([-+−]?)(?:(\d+)(?:\s+|\s*-\s*))?(\d{1,3})\s*/\s*(\d{1,3})\s*([^\d\s]{0,8})"
+)
+_WHOLE = re.compile(r"([-+−]?)(\d+(?:[.,]\d+)?)\s*([^\d\s]{0,8})")
+_BETWEEN = r"\s*(?:[x×*/:±]|\+/?-|\bof\b|\bvon\b|'|\bby\b)\s*"
 _MORE = rf"(?:{_BETWEEN}({_NUMBER}))?"
 _PARTS = re.compile(rf"({_NUMBER}){_BETWEEN}({_NUMBER}){_MORE}{_MORE}\W*[^\W\d]{{0,5}}\W*")
 
@@ -64,9 +61,9 @@ def compound(texts: np.ndarray, counts: np.ndarray, comma: bool) -> Compound | N
     ('unit', 'g', [1200.0, 900.0, 850.0])
     """
     decimal = _decimal(texts, comma)
-    for form in ("unit", "duration", "place", "range", "parts"):
-        unit = _main_unit(texts, counts) if form == "unit" else ""
-        if form == "unit" and not unit:
+    for form in ("unit", "sum", "place", "degrees", "list", "range", "parts"):
+        unit = _UNIT_OF[form](texts, counts) if form in _UNIT_OF else ""
+        if form in _UNIT_OF and not unit:
             continue
         values = values_of(texts, form, decimal, unit)
         good = ~np.isnan(values).any(1)
@@ -82,9 +79,47 @@ def compound(texts: np.ndarray, counts: np.ndarray, comma: bool) -> Compound | N
     return None
 
 
+def fractions(texts: np.ndarray, counts: np.ndarray) -> Compound | None:
+    """Numbers of which some are written as 12 1/2 or 12½, all in one unit or without; else None."""
+    if not _MIXED.search("\n".join(map(str, texts[:: max(1, len(texts) // 2000)]))):
+        return None
+    units = Counter(m[m.lastindex or 0] for m in map(_fraction, texts) if m)
+    unit = max(units, key=lambda one: units[one]) if units else ""
+    values = values_of(texts, "fraction", ".", unit)
+    good = ~np.isnan(values[:, 0])
+    if counts[good].sum() < _SHARE * counts.sum():
+        return None
+    return Compound("fraction", values, _WHY["fraction"], ".", unit)
+
+
+def amounts(written: numbers.Written, comma: bool) -> Compound | None:
+    """Amounts in several currencies, which are not to be compared: the amount as it is written, and which
+    currency it is in; None where a column is something else."""
+    names = currencies(written)
+    if len(names) < 2:
+        return None
+    decimal = _decimal_of([core for core in written.cores if core], comma)
+    unit = " ".join(names)
+    values = _amounts(written, decimal, unit)
+    return Compound("amounts", values, _WHY["amounts"].format(unit=", ".join(names)), decimal, unit)
+
+
+def _amounts(written: numbers.Written, decimal: str, unit: str) -> np.ndarray:
+    """The amount, and 1 at the currency's place [U, 1 + K]; NaN for another currency."""
+    marks = numbers.Marks(decimal, "," if decimal == "." else ".", True)
+    names = unit.split(" ")
+    own = np.array([[currency_of(one) == name for name in names] for one in written.units], float)
+    found = np.column_stack([numbers.values_of(written, marks), own.reshape(-1, len(names))])
+    return np.where(own.any(1, keepdims=True) if len(own) else False, found, np.nan)
+
+
 _WHY = {
+    "fraction": "numbers with fractions such as 12 1/2",
+    "amounts": "amounts in several currencies ({unit}), not added up: each as it is written, and its currency",
     "unit": "several units, in {unit}",
-    "duration": "durations, in hours",
+    "sum": "several units a cell, added up, in {unit}",
+    "degrees": "degrees and minutes",
+    "list": "{k} numbers a cell",
     "range": "the middle of each range",
     "place": "places on a map: two numbers",
     "out of": "the first of two numbers, the second is always the same",
@@ -95,30 +130,36 @@ _WHY = {
 def values_of(texts: np.ndarray, form: str, decimal: str, unit: str, parts: int = 0) -> np.ndarray:
     """The numbers of each text [U, K] in a form; NaN where a text does not have it. ``parts``: K,
     where it was decided before."""
-    if form in ("unit", "duration"):
-        found = [[_measured(str(text), form, decimal, unit)] for text in texts]
-    elif form == "range":
-        found = [[_middle(str(text), decimal)] for text in texts]
-    else:
-        expression = _PAIR if form == "place" else _PARTS
-        matches = [expression.fullmatch(str(text)) for text in texts]
-        groups = [[g for g in m.groups() if g] if m else [] for m in matches]
-        width = 2 if form == "out of" else parts or Counter(map(len, groups)).most_common(1)[0][0]
-        mark = "." if form == "place" else decimal
-        found = [
-            [_number(g, mark) for g in group]
-            if len(group) == width > 0
-            else [np.nan] * max(width, 1)
-            for group in groups
-        ]
-        if form == "out of":
-            found = [row[:1] for row in found]
+    if form == "amounts":
+        written = numbers.taken_apart(texts, np.ones(len(texts), np.int64))
+        return _amounts(written, decimal, unit)
+    if form in _SINGLE:
+        found = [[_SINGLE[form](str(text), decimal, unit)] for text in texts]
+        return np.array(found, dtype=np.float64).reshape(len(texts), -1)
+    groups = [_groups(str(text), form) for text in texts]
+    width = 2 if form == "out of" else parts or Counter(map(len, groups)).most_common(1)[0][0]
+    mark = decimal if form in ("parts", "out of") else "."
+    none = [np.nan] * max(width, 1)
+    rows = [[_number(g, mark) for g in group] if len(group) == width > 0 else none for group in groups]  # fmt: skip
+    found = [row[:1] for row in rows] if form == "out of" else rows
     return np.array(found, dtype=np.float64).reshape(len(texts), -1)
+
+
+def _groups(text: str, form: str) -> list[str]:
+    """The numbers of a cell that holds several, as they are written; none where it has another form."""
+    expression = {"place": _PAIR, "list": _LIST}.get(form, _PARTS)
+    match = expression.fullmatch(text)
+    if match is None:
+        return []
+    return re.split(r"[\s,;]+", match[1]) if form == "list" else [g for g in match.groups() if g]
 
 
 def _decimal(texts: np.ndarray, comma: bool) -> str:
     """The decimal mark of the numbers within the texts."""
-    pieces = [piece for text in texts[:2000] for piece in re.findall(_NUMBER, str(text))]
+    return _decimal_of([p for text in texts[:2000] for p in re.findall(_NUMBER, str(text))], comma)
+
+
+def _decimal_of(pieces: list[str], comma: bool) -> str:
     marks = numbers.marks_of(pieces)
     if marks is None:
         return "," if comma else "."
@@ -137,10 +178,6 @@ def _units_of(text: str) -> list[str]:
     return [unit.lower() for _, unit in _ONE.findall(text)]
 
 
-def _family(units: set[str]) -> dict[str, float] | None:
-    return next((f for f in _FAMILIES if units <= set(f)), None)
-
-
 def _main_unit(texts: np.ndarray, counts: np.ndarray) -> str:
     """The most frequent of several units of one family, of cells with one number; else ""."""
     seen: Counter[str] = Counter()
@@ -149,29 +186,57 @@ def _main_unit(texts: np.ndarray, counts: np.ndarray) -> str:
         if match:
             seen[match[2].lower()] += int(count)
     often = {unit for unit, count in seen.items() if count > 0.005 * counts.sum()}
-    return max(often, key=lambda u: seen[u]) if len(often) > 1 and _family(often) else ""
+    return max(often, key=lambda u: seen[u]) if len(often) > 1 and family_of(often) else ""
 
 
-def _measured(text: str, form: str, decimal: str, unit: str) -> float:
-    """A number in a unit, or several that add up, such as 5h 03m."""
-    if form == "unit":
-        match = _ONE.fullmatch(text)
-        family = _family({match[2].lower(), unit}) if match else None
-        if not match or family is None:
-            return np.nan
-        return _number(match[1], decimal) * family[match[2].lower()] / family[unit]
+def _sum_unit(texts: np.ndarray, counts: np.ndarray) -> str:
+    """The unit in which cells of several units add up: the first of their family; else ""."""
+    probe = texts[:: max(1, len(texts) // 500)]
+    units = {
+        unit
+        for text in probe
+        if _SEVERAL_ONES.fullmatch(str(text))
+        for unit in _units_of(str(text))
+    }
+    families = [f for f in (FAMILIES[3], *FAMILIES) if units <= set(f)]
+    return next(iter(families[0])) if units and families else ""
+
+
+_UNIT_OF = {"unit": _main_unit, "sum": _sum_unit}
+
+
+def _in_unit(text: str, decimal: str, unit: str) -> float:
+    """A number in a unit of the family."""
+    match = _ONE.fullmatch(text)
+    family = family_of({match[2].lower(), unit}) if match else None
+    if not match or family is None:
+        return np.nan
+    return _number(match[1], decimal) * family[match[2].lower()] / family[unit]
+
+
+def _added_up(text: str, decimal: str, unit: str) -> float:
+    """Several that add up, such as 5h 03m; the large units come first."""
+    family = next((f for f in FAMILIES if next(iter(f)) == unit), FAMILIES[3])
     units = _units_of(text)
-    family = _FAMILIES[3]
     if not _SEVERAL_ONES.fullmatch(text) or not set(units) <= set(family):
         return np.nan
     sizes = [family[unit] for unit in units]
     if any(a <= b for a, b in pairwise(sizes)):
-        return np.nan  # the large units come first
+        return np.nan
     amounts = [_number(number, decimal) for number, _ in _ONE.findall(text)]
     return float(np.dot(amounts, sizes))
 
 
-def _middle(text: str, decimal: str) -> float:
+def _of_degrees(text: str, decimal: str, unit: str) -> float:
+    """42°29'30"N as 42.4917; south and west are negative."""
+    match = _DEGREES.fullmatch(text)
+    if match is None:
+        return np.nan
+    whole, minutes, seconds = (float((g or "0").replace(",", ".")) for g in match.groups()[:3])
+    return (-1.0 if match[4] in ("S", "W") else 1.0) * (whole + minutes / 60 + seconds / 3600)
+
+
+def _middle(text: str, decimal: str, unit: str) -> float:
     """The middle of a range; a number alone is its own."""
     match = _RANGE.fullmatch(text)
     if match is None:
@@ -187,3 +252,29 @@ def _ranges(texts: np.ndarray, counts: np.ndarray) -> bool:
     around = {re.sub(_NUMBER, "", str(text)).strip() for text in texts[ranged]}
     bare = {re.sub(_NUMBER, "", str(text)).strip() for text in texts[~ranged]}
     return bool(counts[ranged].sum() >= 2) and len(around) <= 3 and len(bare) <= 3
+
+
+def _fraction(text: str) -> re.Match[str] | None:
+    """A cell as a fraction or a number, its last group a unit."""
+    for half in set(_HALVES) & set(text):
+        text = text.replace(half, f" {unicodedata.normalize('NFKC', half)}")
+    text = text.replace("⁄", "/").strip()
+    return _FRACTION.fullmatch(text) or _WHOLE.fullmatch(text)
+
+
+def _fractional(text: str, decimal: str, unit: str) -> float:
+    """12 1/2 as 12.5; NaN for another unit, or a part that is no fraction."""
+    found = _fraction(text)
+    if found is None or found[found.lastindex or 0] not in (unit, ""):
+        return np.nan
+    sign = -1.0 if found[1] in ("-", "−") else 1.0
+    if found.re is _WHOLE:
+        return sign * float(found[2].replace(",", "."))
+    above, below = int(found[3]), int(found[4])
+    return sign * (int(found[2] or 0) + above / below) if 0 < above < below else np.nan
+
+
+_SINGLE = {  # form -> the one number of a cell
+    "unit": _in_unit, "sum": _added_up, "duration": _added_up, "range": _middle, "degrees": _of_degrees,
+    "fraction": _fractional,
+}  # fmt: skip

@@ -33,7 +33,7 @@ _FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
     "b-y": r"(?P<b>[^\W\d]{3,9})\.?[-/'’](?P<y>\d{2})(?P<t>)",
     "Ym": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<t>)",
     "q Y": r"(?:[QT](?P<q>[1-4])[ /-]?(?P<y>\d{4})|(?P<y2>\d{4})[ /-]?[QT](?P<q2>[1-4]))(?P<t>)",
-    "Y-W": r"(?P<y>\d{4})[ -]?[WK]W?(?P<w>\d{1,2})(?P<t>)",
+    "Y-W": r"(?P<y>\d{4})[ -]?[WK]W?(?P<w>\d{1,2})(?:-?(?P<n>[1-7]))?(?P<t>)",
     "m/Y": r"(?P<m>\d{1,2})[/-](?P<y>\d{4})(?P<t>)",
 }
 FORMS = {name: re.compile(form) for name, form in _FORMS.items()}
@@ -41,6 +41,7 @@ _ONE_ISO = (
     r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)?"
 )
+SPREADSHEET = 25_569.0  # the number that 1970-01-01 has in a spreadsheet
 _YEARS = 1678, 2261  # that pandas' clock of nanoseconds has; 9999-12-31 says "no end"
 _ISO = re.compile(rf"{_ONE_ISO}(?:\n{_ONE_ISO})*+")
 ORDERS = ("d/m/Y", "m/d/Y")  # cells of the same look
@@ -104,6 +105,8 @@ def _mixed(texts: np.ndarray, counts: np.ndarray, forms: list[str]) -> Dates | N
 def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
     """Days since 1970 [U], NaN where a text does not have this form ("d.m.Y", or "Y-m-d or d.m.Y": the
     first that it has) or names no day; whether any has a time."""
+    if form == "spreadsheet":
+        return _since_1970(texts, 1.0) - SPREADSHEET, True
     if form.startswith("unix"):
         return _since_1970(texts, 86_400.0 * (1000 if form.endswith("ms") else 1)), True
     lines = "\n".join(texts)
@@ -155,6 +158,8 @@ _CLOCK = re.compile(
     r"(\d{1,3}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,6}))?)?(?: ?([AaPp])\.?[Mm]\.?)?"
 )
 
+_RACE = re.compile(r"(\d{1,3}):([0-5]\d)[.,](\d{1,3})")  # minutes, seconds and parts of these
+
 
 def hours(texts: np.ndarray) -> np.ndarray:
     """Times of the day, or durations, in hours [U]; NaN where a text is none.
@@ -165,7 +170,10 @@ def hours(texts: np.ndarray) -> np.ndarray:
     found = np.full(len(texts), np.nan)
     for place, text in enumerate(texts):
         match = _CLOCK.fullmatch(text)
-        if match:
+        race = None if match else _RACE.fullmatch(text)
+        if race:
+            found[place] = int(race[1]) / 60 + float(f"{race[2]}.{race[3]}") / 3600
+        elif match:
             hour, minute, second, part, half = match.groups()
             whole = int(hour) % 12 + (12 if half in "Pp" else 0) if half else int(hour)
             seconds = int(second or 0) + float(f"0.{part or 0}")
@@ -177,7 +185,7 @@ def _day(match: re.Match[str]) -> str | None:
     parts = match.groupdict()
     parts["y"] = parts["y"] or parts.get("y2")
     if parts.get("w"):
-        return _monday(int(parts["y"]), int(parts["w"]))
+        return _of_week(int(parts["y"]), int(parts["w"]), int(parts.get("n") or 1))
     quarter = parts.get("q") or parts.get("q2")
     if quarter:
         return f"{parts['y']}-{3 * int(quarter) - 2:02d}-01"
@@ -190,10 +198,10 @@ def _day(match: re.Match[str]) -> str | None:
     return f"{year:04d}-{month:02d}-{day:02d}"
 
 
-def _monday(year: int, week: int) -> str | None:
-    """The first day of a week of ISO 8601."""
+def _of_week(year: int, week: int, day: int) -> str | None:
+    """A day of a week of ISO 8601, 1 for Monday."""
     try:
-        return datetime.date.fromisocalendar(year, week, 1).isoformat()
+        return datetime.date.fromisocalendar(year, week, day).isoformat()
     except ValueError:
         return None
 

@@ -18,7 +18,15 @@ import numpy as np
 import pandas as pd
 
 from ravine.data.read.encoding import decoded
-from ravine.data.tables.arrangement import end_of_table, is_header, layout_of, rows_of
+from ravine.data.tables.arrangement import (
+    end_of_table,
+    in_double_quotes,
+    is_header,
+    layout_of,
+    rows_of,
+    second_lines,
+    single_quoted,
+)
 from ravine.errors import InputError
 from ravine.storage import bounded
 
@@ -30,6 +38,8 @@ _MISSING = frozenset(MISSING)
 MOST_BYTES = 4 << 30
 MOST_CELL = 1 << 20  # characters of a cell
 MOST_COLUMNS = 20_000
+_KEPT_AS_TEXT = re.compile(r'="([^"]*)"|\'([\d.,]+)')
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(ord("！"), ord("～") + 1)}
 _HEAD = 1_000  # rows that are also read as text, to see how numbers are written
 _SNIFFED = 1 << 18  # characters from which the separator is found
 _FOREIGN = {
@@ -102,6 +112,9 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
         data, found.separator = _tabs_for_spaces(data), "\t"
     if found.top or found.separator == "\t":
         sample = data[:_SNIFFED].decode("utf-8", "ignore")
+    if b"'" in data and single_quoted(_first_rows(sample, found.separator, where)):
+        data = in_double_quotes(data, found.separator)
+        sample = data[:_SNIFFED].decode("utf-8", "ignore")
     data = _without_end(data, found.separator, sample, where, empty=not texts)
     sample = data[:_SNIFFED].decode("utf-8", "ignore")
     rows = _first_rows(sample, found.separator, where)
@@ -111,7 +124,13 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
     _check_widths(rows, len(names), where, header)
     if header and len(rows) < 2 and len(data) < _SNIFFED:
         raise InputError(where, got="a header without rows", expected="at least one row")
-    source = _Source(data, where, found.separator, int(header), names)
+    if header and len(names) > 1:
+        data = _without_headers_within(data, where)
+    more = second_lines(rows) if header else 0
+    if more:
+        shown = "; ".join(", ".join(row)[:80] for row in rows[1 : 1 + more])
+        warnings.warn(f"{where}: left out, as it says more of the columns: {shown}", stacklevel=3)
+    source = _Source(data, where, found.separator, int(header) + more, names)
     columns, texts_of = _columns(source, texts)
     return Table(columns, where, encoding, found.separator, header, texts_of.read)
 
@@ -147,6 +166,19 @@ def _without_end(data: bytes, separator: str, sample: str, where: str, *, empty:
         shown = ", ".join(repr(line[:60]) for line in below[:3]) + (", …" if below[3:] else "")
         warnings.warn(f"{where}: left out, as no rows of the table: {shown}", stacklevel=4)
     return data[:end]
+
+
+def _without_headers_within(data: bytes, where: str) -> bytes:
+    """The table without lines that are its header again, as in files that were put together."""
+    line, _, below = data.lstrip(b"\r\n").partition(b"\n")
+    again = b"\n" + line + b"\n"
+    if not line.strip() or line.count(b'"') % 2 or again not in b"\n" + below + b"\n":
+        return data
+    rows = below.split(b"\n")
+    kept = [row for row in rows if row.rstrip(b"\r") != line.rstrip(b"\r")]
+    told = f"the header comes again {len(rows) - len(kept)} times within the table: left out"
+    warnings.warn(f"{where}: {told}", stacklevel=4)
+    return b"\n".join([line, *kept])
 
 
 def _first_rows(sample: str, separator: str, where: str) -> list[list[str]]:
@@ -354,7 +386,7 @@ def _cells(name: str, column: pd.Series, where: str) -> Cells:
             expected=f"at most {MOST_CELL:,}",
             repair="is a quote opened and never closed?",
         )
-    stripped = np.array([text.strip() for text in texts], dtype=object)
+    stripped = np.array([_plain(text.strip()) for text in texts], dtype=object)
     gone = np.array([text.lower() in _MISSING for text in stripped], dtype=bool)
     if len(texts) and (gone.any() or len(set(stripped)) < len(texts)):
         places, texts = pd.factorize(np.where(gone, np.array(None), stripped))  # None becomes -1
@@ -362,6 +394,18 @@ def _cells(name: str, column: pd.Series, where: str) -> Cells:
     elif len(texts):
         texts = stripped
     return Cells(name, None, texts, codes, ())
+
+
+def _plain(text: str) -> str:
+    """A cell without what keeps a spreadsheet from reading it: ="0123", '0123; full-width digits as the
+    usual ones."""
+    if text[:1] in ("=", "'"):
+        kept = _KEPT_AS_TEXT.fullmatch(text)
+        return (kept[1] or kept[2]) if kept else text
+    if text.isascii():
+        return text
+    usual = text.translate(_FULL_WIDTH)
+    return usual if usual.isascii() else text
 
 
 def _check_ends(source: _Source, frame: pd.DataFrame) -> None:

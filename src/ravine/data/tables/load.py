@@ -202,6 +202,9 @@ def _warn(table: file.Table, decisions: Sequence[dict[str, Any]], goal: Target) 
         listed = ", ".join(f"{d['name']!r} ({d['why']})" for d in left[:12])
         more = f" and {len(left) - 12} more" if len(left) > 12 else ""
         warnings.warn(f"{table.where}: columns left out: {listed}{more}", stacklevel=4)
+    notes = "; ".join(f"{d['name']!r}: {d['note']}" for d in decisions if "note" in d)
+    if notes:
+        warnings.warn(f"{table.where}: columns of several kinds of numbers: {notes}", stacklevel=4)
     lost = int((~goal.kept).sum())
     if lost:
         warnings.warn(f"{table.where}: {lost} rows without a target left out", stacklevel=4)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ravine.data.tables import compounds, dates, numbers
 from ravine.data.tables.decisions import places_of, width_of
 from ravine.data.tables.file import Cells, Table
+from ravine.data.tables.units import Units
 from ravine.errors import InputError
 
 OTHER = -1.0  # the code of a category that is not among the decision's
@@ -96,8 +97,14 @@ def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
         return dates.hours(cells.texts)
     counts = np.bincount(cells.codes[cells.codes >= 0], minlength=len(cells.texts))
     written = numbers.taken_apart(cells.texts, counts)
-    if column.get("large"):
-        numbers.multiplied(written)
+    units = Units.of(column)
+    strange = units.apply(written)
+    if strange:
+        shown = ", ".join(repr(one) if one else "without a unit" for one in sorted(strange)[:3])
+        rest = f"in {units.unit}" if units.unit else "of another kind"
+        warnings.warn(
+            f"{where}: cells {shown} taken as missing: the others are {rest}", stacklevel=2
+        )
     marks = numbers.Marks(column["decimal"], column["thousands"], True)
     values = numbers.values_of(written, marks)
     if np.isnan(values).mean() > 0.5 and len(values):

@@ -1,28 +1,29 @@
-"""Cells -> numbers: thousands and decimal marks, units, currency and percent signs, decided by the
-whole column."""
+"""Cells -> numbers: thousands and decimal marks, decided by the whole column."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-_CURRENCY = (
+CURRENCY = (
     r"[$€£¥₹₽₺₩₫₴₦฿₪]|(?:US|R|A|C|AU|CA|NZ|HK|NT|MX|S)\$|USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|"
     r"PLN|CZK|HUF|RON|RUB|TRY|AUD|CAD|NZD|SGD|HKD|KRW|BRL|MXN|ZAR|Euro|Rs\.?|Fr\.?|kr\.?|zł|Kč"
 )
-_LARGE = {"k": 1e3, "K": 1e3, "Tsd": 1e3, "M": 1e6, "Mio": 1e6, "mio": 1e6, "million": 1e6}
-_LARGE |= {"Mn": 1e6, "mn": 1e6, "B": 1e9, "Bn": 1e9, "bn": 1e9, "Mrd": 1e9, "billion": 1e9}
-_SPACES = " \u00a0\u202f\u2009'’"
+_SPACES = " \u00a0\u202f\u2009'’_"
 _ABOUT = r"[~≈±]|[<>]=?|[≤≥]|(?:ca|approx|circa|about|around|etwa|env)\b\.?"
 _CELL = re.compile(
-    rf"(?:(?P<about>{_ABOUT})\s*)?(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
+    rf"(?:(?P<about>{_ABOUT})\s*)?(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
     rf"(?P<core>\d[\d.,{_SPACES}]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
     r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?(?P<trailing>-)?\s*(?P<close>\))?"
 )
+_NO_CENTS = re.compile(r"(?<=\d)[.,][-–—]{1,2}(?![\d-])")  # 1136.- and 1136,--
+_NOTE = re.compile(r"(?<=[\d%])\s*(?:\*{1,3}|[†‡§]|\[\w{1,2}\])$")  # 1136*, 1136 [1]
+_TIMES_TEN = re.compile(r"\s*[×x*·]\s*10\s*\^?\s*([-+−⁻]?[\d⁰¹²³⁴-⁹]+)$")  # 2.9×10^3
+_UNUSUAL = re.compile(r"[.,][-–—]|[*†‡§\]×·^]")
 _HALF = re.compile(r"°\s*([NSEWO])\.?")
 _PLAIN = re.compile(r"[-+]?\d[\d.,]*+(?:\n[-+]?\d[\d.,]*+)*+")
 _GROUPED = {  # 1,234,567; with a comma also 12,34,567 as in India
@@ -90,7 +91,7 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
     cores, units, bounds = [], [], []
     factors = np.ones(len(texts))
     for place, text in enumerate(texts):
-        found = _CELL.fullmatch(text)
+        found = _CELL.fullmatch(_usual(text) if _UNUSUAL.search(text) else text)
         core = found["core"].rstrip(_SPACES) if found else ""
         if found and bool(found["open"]) != bool(found["close"]):
             core = ""
@@ -113,6 +114,16 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
     return Written(cores, factors, units, bounds, counts)
 
 
+def _usual(text: str) -> str:
+    """Without a dash for no cents and marks of notes; powers of ten as e3."""
+    text = _NOTE.sub("", _NO_CENTS.sub("", text))
+    power = _TIMES_TEN.search(text)
+    if power:
+        exponent = unicodedata.normalize("NFKC", power[1]).replace("−", "-")
+        return f"{text[: power.start()]}e{exponent}"
+    return text
+
+
 def without_bounds(written: Written) -> None:
     """<5 and >100 are numbers where they are rare among numbers, or fewer than the rest and that is
     measured (<0.45 under a limit of detection, beside 0.512, 0.498, …); else they are groups."""
@@ -122,57 +133,6 @@ def without_bounds(written: Written) -> None:
     measured = bounded < 0.5 * total and plain >= MEASURED
     if bounded > 0.1 * total and not measured:
         for place in written.bounds:
-            written.cores[place] = ""
-
-
-def multiplied(written: Written) -> bool:
-    """Take k, M and the like, where several of them or bare numbers are mixed, as factors; whether
-    that was so: 350k beside 1.2M, €565K beside €1.1M."""
-    longest = sorted(_LARGE, key=len, reverse=True)
-    end_of = {
-        unit: next((end for end in longest if unit.endswith(end)), "")
-        for unit in set(written.units)
-    }
-    if not any(end_of.values()):
-        return False
-    ends = [end_of[unit] for unit in written.units]
-    own = [
-        (unit, end)
-        for unit, end, core in zip(written.units, ends, written.cores, strict=True)
-        if core
-    ]
-    rest = {unit.removesuffix(end).strip() for unit, end in own}
-    if len({_LARGE.get(end, 1.0) for _, end in own}) < 2 or len(rest - {""}) > 1:
-        return False
-    for place, end in enumerate(ends):
-        written.factors[place] *= _LARGE.get(end, 1.0)
-        written.units[place] = written.units[place].removesuffix(end).strip()
-    return True
-
-
-def unit_of(written: Written) -> str | None:
-    """The unit of the column, "" where it has none; None where several units are mixed."""
-    seen: Counter[str] = Counter()
-    for core, unit, count in zip(written.cores, written.units, written.counts, strict=True):
-        if core:
-            seen[unit] += int(count)
-    named = {unit: count for unit, count in seen.items() if unit}
-    if not named:
-        return ""
-    main = max(named, key=lambda unit: named[unit])
-    rest = sum(named.values()) - named[main]
-    if rest > 0.02 * sum(named.values()):
-        return None
-    bare = seen[""]
-    if bare > 0.1 * (bare + named[main]) and not re.fullmatch(_CURRENCY, main):
-        return None  # 50 % beside 0.5, 3 k beside 300: not one unit
-    return main
-
-
-def without_other_units(written: Written, unit: str) -> None:
-    """Cells with another unit than the column's are not numbers."""
-    for place, own in enumerate(written.units):
-        if own and own != unit:
             written.cores[place] = ""
 
 

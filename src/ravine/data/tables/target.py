@@ -82,6 +82,11 @@ def _one(
 ) -> tuple[Tensor, tuple[str, ...], str]:
     cells, where = table.columns[name], f"{table.where}: target {name}"
     decision = decide_columns(table, [name])[0]
+    if decision.get("form") == "amounts" and task != "classification":
+        raise InputError(
+            where, got=f"amounts in {decision['unit'].replace(' ', ' and ')}", expected="one currency",
+            repair="turn them into one, at the rates of their days",
+        )  # fmt: skip
     numeric = cells.numbers is not None or decision["kind"] == "number"
     if task == "regression" or (task == "auto" and numeric):
         if cells.numbers is None and decision["kind"] not in ("number", "flag"):

@@ -7,12 +7,14 @@ import re
 TRUE = (
     "true", "t", "yes", "y", "1", "on", "x", "✓", "✔", "ja", "j", "wahr", "oui", "vrai", "si",
     "sí", "sì", "vero", "verdadero", "sim", "verdadeiro", "tak", "да", "evet", "kyllä", "igen",
-    "ano", "áno", "jah", "taip", "jā", "はい", "是", "有",
+    "ano", "áno", "jah", "taip", "jā", "はい", "是", "有", "da", "ναι",
+    "예", "네", "نعم", "כן", "có", "ya",
 )  # fmt: skip
 FALSE = (
     "false", "f", "no", "n", "0", "off", "✗", "✘", "nein", "falsch", "non", "faux", "falso",
     "não", "nao", "nie", "нет", "hayır", "hayir", "ei", "nem", "ne", "nej", "nei", "nee", "nē",
-    "いいえ", "否", "无",
+    "いいえ", "否", "无", "nu", "όχι",
+    "아니요", "아니오", "لا", "לא", "không", "tidak",
 )  # fmt: skip
 UUID = re.compile(r"\{?[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\}?")
 _KEYS = (
@@ -41,6 +43,7 @@ NAMES_A_TIME = re.compile(
     r"time|date|datum|zeit|fecha|hora|heure|unix|epoch|(^|[\s_\-.])ts$|_at$|created|updated|since",
     re.IGNORECASE,
 )
+NAMES_A_DAY = re.compile(r"(^|[\s_\-.])(date|datum|fecha)|(?<!up)date$", re.I)
 NAMES_SOMETHING = re.compile(r"(^|[\s_\-.])(?i:id|uid)$|[a-z]I[dD]$")
 
 
@@ -51,6 +54,20 @@ TOTALS = (
     "totale", "somma", "media", "suma", "promedio", "soma", "média", "totaal", "summa", "totalt",
     "razem", "ogółem", "итого", "всего", "toplam", "celkem", "合計", "合计", "总计",
 )  # fmt: skip
+
+
+# What a row of units or types below a header holds, without brackets, in lower case.
+UNIT_WORDS = frozenset((
+    *("m", "m2", "m3", "m²", "m³", "km", "cm", "mm", "µm", "nm", "ft", "in", "inch", "mi", "yd", "ha"),
+    *("kg", "g", "mg", "µg", "t", "lb", "lbs", "oz", "l", "ml", "cl", "mg/l", "g/l", "µg/m³", "kg/m²"),
+    *("s", "sec", "ms", "min", "h", "hr", "hrs", "d", "days", "weeks", "months", "mo", "years", "yr", "yrs"),
+    *("€", "$", "£", "¥", "eur", "usd", "gbp", "chf", "jpy", "inr", "%", "‰", "ppm", "ppb", "°c", "°f", "°"),
+    *("k", "c", "f", "j", "kj", "kcal", "w", "kw", "mw", "kwh", "wh", "v", "mv", "a", "ma", "hz", "khz", "mhz"),
+    *("ghz", "pa", "hpa", "kpa", "bar", "mbar", "mmhg", "n", "db", "lux", "mol", "mmol", "km/h", "m/s", "mph"),
+    *("rpm", "pcs", "stk", "count", "unit", "units", "number", "numeric", "float", "int", "integer", "double"),
+    *("real", "string", "str", "text", "object", "continuous", "discrete", "categorical", "date", "datetime"),
+    *("bool", "boolean", "-"),
+))  # fmt: skip
 
 
 def named_like_an_id(name: str) -> bool:
