@@ -1,6 +1,7 @@
 """Downloads against a server of our own on this machine: https alone, sha256, a size cap, nothing
 half done."""
 
+import gzip
 import hashlib
 import http.server
 import shutil
@@ -8,10 +9,11 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 
-from ravine.data.download import hub
+from ravine.data.download import download, hub
 from ravine.data.download.cache import cache_root, data_root
 from ravine.data.download.download import fetch
 from ravine.errors import InputError, RavineError
@@ -33,6 +35,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "https://" + self.path.removeprefix("/to/"))
             self.end_headers()
             return
+        if self.path in HOSTILE:
+            status, headers, body = HOSTILE[self.path]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.sent(body() if callable(body) else body)
+            return
         if self.path == "/none":
             self.send_error(404)
             return
@@ -43,8 +53,55 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(CONTENT[:5000] if self.path == "/cut" else CONTENT)
 
+    def sent(self, parts):
+        """Parts until the other side has gone; a test that waits for the last of them hangs."""
+        try:
+            for part in parts:
+                self.wfile.write(part)
+        except OSError:
+            pass
+
     def log_message(self, *_):
         pass
+
+
+def slowly(data):
+    for byte in data:
+        time.sleep(0.01)
+        yield bytes([byte])
+
+
+def endless():
+    while True:
+        yield bytes(1 << 20)
+
+
+SIZE = {"Content-Length": str(len(CONTENT))}
+HOSTILE = {  # status, headers, body
+    "/part": (206, SIZE, [CONTENT]),
+    "/empty": (204, {}, []),
+    "/gzip": (200, {**SIZE, "Content-Encoding": "gzip"}, [CONTENT]),
+    "/bomb": (
+        200,
+        {"Content-Encoding": "gzip"},
+        [gzip.compress(bytes(1 << 24)), *[b"\0" * 99] * 9],
+    ),
+    "/login": (200, {**SIZE, "Content-Type": "text/html; charset=utf-8"}, [CONTENT]),
+    "/no-length": (200, {}, [CONTENT]),
+    "/below-zero": (200, {"Content-Length": "-5"}, [CONTENT]),
+    "/too-short": (200, {"Content-Length": str(len(CONTENT) - 1)}, [CONTENT]),
+    "/endless": (200, {}, endless),
+    "/slow": (200, SIZE, lambda: slowly(CONTENT)),
+    "/slow-chunks": (200, {"Transfer-Encoding": "chunked"}, lambda: slowly(CONTENT)),
+    "/to-endless": (302, {"Location": "/none"}, endless),
+    "/to-itself": (302, {"Location": "/to-itself"}, []),
+    "/to-half": (302, {"Location": "https://[::1/file"}, []),
+    "/to-dots": (302, {"Location": "https://a..b/file"}, []),
+    "/to-port": (302, {"Location": "https://a.example:99999999/file"}, []),
+    "/to-file": (302, {"Location": "file:///etc/hostname"}, []),
+    "/to-letters": (302, {"Location": "https://\u00fc.example:x/file"}, []),
+    "/named": (200, {**SIZE, "Content-Disposition": "attachment; filename=../../x"}, [CONTENT]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +168,51 @@ def test_nothing_is_kept_of_what_is_wrong(case, get, tmp_path):
     assert not folder.exists() or not list(folder.iterdir())
 
 
+NOT_THE_FILE = {  # with a sha256 that is known, and without
+    "/part": ("answers 206", "answers 206"),
+    "/empty": ("answers 204", "answers 204"),
+    "/gzip": ("packed", "packed"),
+    "/bomb": ("packed", "packed"),
+    "/login": ("", "a web page"),
+    "/no-length": ("", "how long"),
+    "/below-zero": ("", "how long"),
+    "/too-short": ("expected", ""),
+    "/endless": ("2,000,000 bytes", "how long"),
+    "/to-endless": ("Not Found", "Not Found"),
+    "/to-itself": ("infinite loop", "infinite loop"),
+    "/to-half": ("could not be fetched", "could not be fetched"),
+    "/to-dots": ("could not be fetched", "could not be fetched"),
+    "/to-port": ("could not be fetched", "could not be fetched"),
+    "/to-file": ("could not be fetched", "could not be fetched"),
+    "/to-letters": ("could not be fetched", "could not be fetched"),
+    "/named": ("", ""),
+}
+
+
+@pytest.mark.parametrize("path", NOT_THE_FILE)
+@pytest.mark.parametrize("known", [True, False])
+def test_an_answer_that_need_not_be_the_file_is_refused(path, known, get, tmp_path):
+    """One line, nothing kept; where nothing is wrong the file is that of the right name."""
+    message = NOT_THE_FILE[path][not known]
+    if message:
+        with pytest.raises(RavineError, match=message) as met:
+            get(path, **({} if known else {"sha256": None}))
+        assert "\n" not in str(met.value)
+    else:
+        get(path, **({} if known else {"sha256": None}))
+    assert [f.name for f in tmp_path.glob("**/*") if f.is_file()] == ([] if message else ["file"])
+
+
+@pytest.mark.parametrize("path", ["/slow", "/slow-chunks"])
+def test_a_server_that_sends_byte_by_byte_is_left(path, get, monkeypatch, tmp_path):
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    began = time.monotonic()
+    with pytest.raises(RavineError, match="too slowly"):
+        get(path)
+    assert time.monotonic() - began < 10  # not the three hours that it would take
+    assert not list(tmp_path.glob("cache/*"))
+
+
 PRIVATE = [
     "127.0.0.1",
     "[::1]",
@@ -120,7 +222,8 @@ PRIVATE = [
     "[fe80::1]",
     "0.0.0.0",
 ]
-PRIVATE += ["[::ffff:127.0.0.1]", "100.64.0.1", "printer.lan", "LOCALHOST."]
+PRIVATE += ["[::ffff:127.0.0.1]", "100.64.0.1", "printer.lan", "LOCALHOST.", "127.1", "2130706433"]
+PRIVATE += ["0x7f.1", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "intranet.localhost"]
 
 
 @pytest.mark.parametrize("host", PRIVATE)
@@ -130,7 +233,7 @@ def test_nobody_is_sent_on_to_a_private_address(host, proxy, get, monkeypatch, t
     addresses, begun = socket.getaddrinfo, []
 
     def named(name, *rest, **more):
-        name = "172.16.0.9" if name == "printer.lan" else name
+        name = "172.16.0.9" if name in ("printer.lan", "intranet.localhost") else name
         return addresses(name, *rest, **more)
 
     connect = socket.create_connection
@@ -142,8 +245,6 @@ def test_nobody_is_sent_on_to_a_private_address(host, proxy, get, monkeypatch, t
     monkeypatch.setattr(socket, "getaddrinfo", named)
     monkeypatch.setattr(socket, "create_connection", connected)
     if proxy:  # it would look the name up: only what is plainly private can be refused here
-        if host == "printer.lan":
-            pytest.skip("the proxy knows what it means")
         monkeypatch.setenv("https_proxy", "http://192.0.2.1:9")
         monkeypatch.setenv("no_proxy", "localhost")
     with pytest.raises(RavineError, match="an address of this machine or its network"):
@@ -243,7 +344,40 @@ def test_weights_are_capped_in_size(hub_server, monkeypatch):
         hub.weights("hf:owner/net", hub_server)
 
 
-@pytest.mark.parametrize("name", ["hf:net", "hf:a/b/../../c.safetensors", "hf:a/b/x.bin", "hf:/x"])
-def test_names_of_another_form_are_refused(name):
+def test_weights_that_are_another_file_are_not_kept(hub_server, monkeypatch, tmp_path):
+    """What is fetched has no sha256 that is known before: a page that asks to log in would be kept."""
+    monkeypatch.setitem(HOSTILE, "/owner/net/resolve/main/model.safetensors", HOSTILE["/login"])
+    with pytest.raises(RavineError, match="a web page"):
+        hub.weights("hf:owner/net", hub_server)
+    assert not [f for f in tmp_path.glob("**/*") if f.is_file()]
+
+
+OTHER_NAMES = [
+    "hf:net",
+    "hf:a/b/../../c.safetensors",
+    "hf:a/b/x.bin",
+    "hf:/x",
+    "hf:a/b//x.safetensors",
+]
+OTHER_NAMES += [
+    "hf:a/b//etc/x.safetensors",
+    "hf:./b",
+    "hf:a/..",
+    "hf:a/b@../x.safetensors",
+    "hf:a/b@",
+]
+OTHER_NAMES += [
+    "hf:\u00e4/b",
+    "hf:a/b/.x.safetensors",
+    "hf:a/" + "b" * 300,
+    "hf:a/b\n",
+    "hf:a/b?x=1",
+]
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_names_of_another_form_are_refused(name, monkeypatch):
+    """A path that begins at the root would lead out of the cache, and its neighbour be deleted."""
+    monkeypatch.setattr(hub, "fetch", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(InputError, match="hf:OWNER/NAME"):
         hub.weights(name)

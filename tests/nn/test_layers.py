@@ -408,6 +408,9 @@ def test_a_relu_moves_behind_a_maxpool_without_changing_values_or_gradients():
     ]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for after in ("avgpool", "tanh"):  # with any other layer it would be another network
+        other = build({"kind": "layers", "layers": [*layers[:2], after, *layers[3:]]}, MAP, 3)
+        assert list(other._modules) == ["0", "1", "2", "3", "4"]
 
 
 # --- random layers --------------------------------------------------------------------------------

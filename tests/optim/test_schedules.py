@@ -185,6 +185,7 @@ def test_blocks_join_seamlessly(kind: str, first: int, length: int) -> None:
 def test_constant_warmup_at_zero_is_refused() -> None:
     with pytest.raises(InputError, match="warmup_start"):
         ours("constant", 10, warmup="2it", warmup_kind="constant")
+    assert (ours("constant", 10, warmup="0it", warmup_kind="constant") == 1).all()  # there is none
 
 
 # --- plateau ---

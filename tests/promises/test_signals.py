@@ -28,7 +28,7 @@ COMMANDS = {
     "doctor": ["doctor", *LONG],
     "prove": ["doctor", "--prove", "--set", "optimizer.lr=10", *LONG],
     "lr": ["lr", "--set", "stop.after=2000ep"],
-    "compare": ["compare", "--vary", "optimizer.lr=0.1,0.01", "--set", "stop.after=2000ep"],
+    "compare": ["compare", "--over", "optimizer.lr=0.1,0.01", "--set", "stop.after=2000ep"],
     "serve": ["serve", ".", "--port", "8791"],
 }
 

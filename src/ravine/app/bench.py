@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ravine.app.options import Json, print_json
-from ravine.errors import InputError, unknown
+from ravine.errors import unknown
+from ravine.storage.files import own_directory
 
 
 def bench(
@@ -61,9 +62,8 @@ def bench(
             if name not in known:
                 raise unknown(where, name, known)
     count = threads or torch.get_num_threads()
-    out = out or report.folder_of(count)
-    if out.exists() and not out.is_dir():
-        raise InputError("--out", got=str(out), expected="a directory")
+    mark, key = ("target.json", "rows") if target else ("results.json", "timings")
+    out = own_directory(out, mark, key) if out else report.folder_of(count)
     shown = partial(typer.echo, err=True)
     if target:
         found: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)

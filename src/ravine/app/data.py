@@ -22,6 +22,7 @@ from ravine.data.pipeline import Pipeline
 from ravine.data.tables.decisions import LEFT_OUT
 from ravine.recipe import Data, Recipe
 from ravine.report import sheets as sheets
+from ravine.storage.files import name_of_file
 from ravine.terminal import console
 
 _console = console()
@@ -31,14 +32,15 @@ _ROWS, _COLUMNS = 8, 10  # of a table in the terminal
 
 def show_data(data: Data, out: Path | None) -> dict[str, Any]:
     """Counts, ranges, constant features, class balance and samples of a source."""
+    name = _name(data)
+    path = sheets.place_of(out, f"{name_of_file(Path(name).stem, 'data')}-samples")
     pipeline = Pipeline(data)
     found = summarize(pipeline)
-    name = _name(data)
     _print_parts(f"{name}: {pipeline.task}", found)
     _print_classes(found)
     _print_columns(found)
     _print_samples(pipeline)
-    path = sheets.save(_sheet(pipeline, name), out, f"{Path(name).stem}-samples")
+    sheets.save(_sheet(pipeline, name), path)
     _console.print(f"samples: {path}", highlight=False, soft_wrap=True)
     return found | {"samples": str(path)}
 
@@ -48,11 +50,12 @@ def show_augmented(
 ) -> dict[str, Any]:
     """A sheet of augmented samples, each original beside several draws, through the recipe's own
     pipeline."""
+    path = sheets.place_of(out, f"{name_of_file(recipe.name, 'recipe')}-augmented")
     pipeline = Pipeline(recipe.data)
     groups, seen = examples.augmented(pipeline, count, draws)
     names = " + ".join(part.kind for part in recipe.data.augment)
     sheet = _augmented_sheet(pipeline, groups, seen, f"{recipe.name}: {names}")
-    path = sheets.save(sheet, out, f"{recipe.name}-augmented")
+    sheets.save(sheet, path)
     _console.print(
         f"{len(groups)} samples, {draws} draws of each by {names}: {path}",
         highlight=False,

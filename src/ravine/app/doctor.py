@@ -26,7 +26,7 @@ from ravine.doctor.table import as_tables, diagnosis_table
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-from ravine.storage.files import new_file, write_text
+from ravine.storage.files import name_of_file, new_file, write_text
 from ravine.terminal import console, styled, text_column
 from ravine.training.outcome import print_findings
 
@@ -54,7 +54,8 @@ def consult(
     recipe = (
         _recipe_of(subject, member) if of_run and subject else starter_from(subject, given).recipe
     )
-    place = new_file(out or Path(f"{recipe.name}-cured.toml")) if cure else None
+    named = Path(f"{name_of_file(recipe.name, 'recipe')}-cured.toml")
+    place = new_file(out or named) if cure else None
     with _pulse(
         "judging the run" if of_run else "examining: checks, some steps, experiments", quiet
     ):

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ravine.app.options import Json, print_json
-from ravine.errors import InputError, RavineError
+from ravine.errors import RavineError
+from ravine.storage.files import own_directory
 from ravine.terminal import console
 
 
@@ -48,8 +49,7 @@ def gallery(
             {"items": [{"number": i.number, "name": i.name, "claim": i.claim} for i in items]},
         )
         return
-    if out.exists() and not out.is_dir():
-        raise InputError("--out", got=str(out), expected="a directory")
+    own_directory(out, "results.json", "items")
     results = []
     for found in run_all(names or (), out, quick=quick, keep=keep):
         aside = ", at full size" if quick and not found["quick"] else ""

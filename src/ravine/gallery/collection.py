@@ -145,6 +145,7 @@ def run_all(
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     kept = before.get("items", []) if before.get("quick") == quick else []
     results = {item["number"]: item for item in kept}
+    write_text(place, to_json({**facts, "items": kept}, indent=1))  # by which the folder is known
     for script in wanted:
         found = run(script, out, quick=quick, keep=keep)
         if quick and not found["true"] and "error" not in found:

@@ -26,7 +26,15 @@ from ravine.engine.weights.heads import SeveralInputs
 from ravine.errors import InputError, first_line, unknown
 from ravine.nn.outputs import joined
 from ravine.nn.stack import example
-from ravine.storage.files import new_directory, to_json, write_text
+from ravine.rundir.rundir import draft_of
+from ravine.storage.files import (
+    atomic_with_others,
+    new_directory,
+    new_file,
+    to_json,
+    trouble,
+    write_text,
+)
 from ravine.study.ensemble.study import Ensemble
 from ravine.study.ensemble.study import opened as open_model
 
@@ -72,12 +80,15 @@ def export(
 
 def _folder(opened: Any, form: str, folder: Path, preprocess: bool) -> dict[str, Any]:
     """The network, its recipe and what predicting needs, in a new directory."""
-    new_directory(folder).mkdir(parents=True, exist_ok=True)
     model = opened.copy_model().eval().cpu()
-    save_file(
-        {name: value.contiguous().clone() for name, value in model.state_dict().items()},
-        folder / "model.safetensors",
-    )
+    with draft_of(new_directory(folder), "--out") as draft:
+        _fill(draft, opened, model, form, preprocess)
+        files = sorted(path.name for path in draft.iterdir())
+    return _facts(model, form, folder, files)
+
+
+def _fill(folder: Path, opened: Any, model: nn.Module, form: str, preprocess: bool) -> None:
+    _weights(model, folder / "model.safetensors")
     write_text(folder / "recipe.toml", opened.recipe.to_toml())
     tensors, facts = opened.pipeline.state()
     save_file(
@@ -85,10 +96,8 @@ def _folder(opened: Any, form: str, folder: Path, preprocess: bool) -> dict[str,
         folder / "preprocess.safetensors",
     )
     whole, inputs = _with_inputs(opened, model, preprocess)
-    if form == "torch":
-        _torch_program(whole, inputs, folder / "model.pt2")
-    if form == "onnx":
-        _onnx(whole, inputs, folder / "model.onnx")
+    if form in _PROGRAMS:
+        _PROGRAMS[form](whole, inputs, folder / f"model{_ending(form)}")
     description = {
         "form": form,
         "input_shape": tuple(inputs[0].shape[1:]),
@@ -106,24 +115,24 @@ def _folder(opened: Any, form: str, folder: Path, preprocess: bool) -> dict[str,
         "result": None if isinstance(opened, Ensemble) else opened.result,
     }
     write_text(folder / "export.json", to_json(description, indent=1))
-    return _facts(model, form, folder, sorted(path.name for path in folder.iterdir()))
 
 
 def _file(opened: Any, form: str, path: Path, preprocess: bool) -> dict[str, Any]:
     """The network alone, in a new file."""
-    if path.exists():
-        raise InputError("--out", got=str(path), expected="a file that is not there yet")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new_file(path, parents=True)
     model = opened.copy_model().eval().cpu()
     whole, inputs = _with_inputs(opened, model, preprocess)
-    if form == "torch":
-        _torch_program(whole, inputs, path)
-    elif form == "onnx":
-        _onnx(whole, inputs, path)
-    else:
-        state = model.state_dict().items()
-        save_file({name: value.contiguous().clone() for name, value in state}, path)
+    with atomic_with_others(path) as draft:
+        if form in _PROGRAMS:
+            _PROGRAMS[form](whole, inputs, draft)
+        else:
+            _weights(model, draft)
     return _facts(model, form, path, [path.name])
+
+
+def _weights(model: nn.Module, path: Path) -> None:
+    state = model.state_dict().items()
+    save_file({name: value.contiguous().clone() for name, value in state}, path)
 
 
 def _facts(model: nn.Module, form: str, path: Path, files: list[str]) -> dict[str, Any]:
@@ -251,6 +260,8 @@ def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
         try:
             torch.onnx.export(model, inputs, str(path), **names)
         except Exception as error:  # an operator that ONNX does not have
+            if trouble(error.__cause__ or error):
+                raise
             raise InputError(
                 "--format",
                 got="onnx",
@@ -258,3 +269,10 @@ def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
                 repair=f"{_INSTEAD}; {first_line(error)}",
             ) from None
     onnx.checker.check_model(onnx.load(str(path)))
+
+
+_PROGRAMS = {"torch": _torch_program, "onnx": _onnx}
+
+
+def _ending(form: str) -> str:
+    return next(ending for ending, named in ENDINGS.items() if named == form)

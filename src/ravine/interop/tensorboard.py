@@ -10,6 +10,7 @@ from typing import Any
 from ravine.errors import InputError
 from ravine.interop.tracking import Tracker, final_numbers
 from ravine.rundir import RunDir
+from ravine.rundir.rundir import draft_of
 from ravine.storage.files import new_directory
 
 
@@ -61,7 +62,7 @@ def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]
     _summary_writer()
     with RunDir.open(run) as rundir:
         folder = Path(out) if out is not None else rundir.path / "tensorboard"
-        new_directory(folder)
-        follower = TensorBoard(folder).follow(rundir)
-        follower.close()
+        with draft_of(new_directory(folder), "--out") as draft:
+            follower = TensorBoard(draft).follow(rundir)
+            follower.close()
         return {"path": str(folder), "members": len(rundir.recipes), "values": follower.values}

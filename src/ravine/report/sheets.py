@@ -4,6 +4,7 @@ curves."""
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +17,16 @@ from matplotlib.text import Text
 
 from ravine.errors import InputError
 from ravine.report.figures import CAPTION, COLOURS, FAINT, INK, style
-from ravine.storage.files import new_file
+from ravine.storage.files import atomic, new_file
 
 _PICTURES = (".png", ".svg", ".pdf")
 Row = tuple[str, np.ndarray, Sequence[str]]  # a title, items [n, ...], captions of the items
 _MOST_COLUMNS = 24  # of a table, drawn one by one
 
 
-def save(figure: Figure, out: Path | None, name: str) -> Path:
-    """Save a sheet as ``out``, as ``NAME.png`` in the directory ``out``, or under a free name in
-    the working directory; never over a file."""
+def place_of(out: Path | None, name: str) -> Path:
+    """Where a sheet goes: ``out``, ``NAME.png`` in the directory ``out``, or a free name in the working
+    directory; never over a file. Asked before the work: what cannot be written there is refused."""
     if out is not None and out.suffix.lower() in _PICTURES:
         path = out
     elif out is not None and out.suffix and not out.is_dir():
@@ -36,19 +37,22 @@ def save(figure: Figure, out: Path | None, name: str) -> Path:
         )
     else:
         path = _free(out or Path(), name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new_file(path)
+    return new_file(path, parents=True)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Save a sheet at a place that is free."""
     for text in figure.findobj(Text):  # names of classes and files, as they are
         text.set_parse_math(False)
         text.set_text(text.get_text().encode("utf-8", "backslashreplace").decode())
-    with style():
-        figure.savefig(path)
+    with style(), atomic(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:].lower())
     return path
 
 
 def _free(directory: Path, name: str) -> Path:
     names = (directory / f"{name}{'' if i == 1 else f'-{i}'}.png" for i in range(1, 1_000_000))
-    return next(path for path in names if not path.exists())
+    return next(path for path in names if not os.path.lexists(path))
 
 
 # --- rows of small pictures -----------------------------------------------------------------------

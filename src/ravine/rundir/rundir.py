@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +34,7 @@ from ravine.rundir.measurements import (
     damaged,
 )
 from ravine.storage.bounded import MOST_SETTINGS, exists, parse_json, read_text
-from ravine.storage.files import new_directory, sync, write_text
+from ravine.storage.files import beside, name_of_file, new_directory, sync, write_text
 
 ABOUT = 2  # the form of recipe.json: signed; form 1 was not
 _PACKAGES = ("ravine", "torch", "numpy", "safetensors")
@@ -369,7 +367,7 @@ def check_facts(about: dict[str, Any]) -> None:
 
 def fresh_path(name: str) -> Path:
     """A place under ``runs/`` where nothing lies yet; it is not made here."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "run"
+    stem = name_of_file(name, "run")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     names = (f"{stem}-{stamp}" if n == 1 else f"{stem}-{stamp}-{n}" for n in count(1))
     return next(path for path in map(Path("runs").joinpath, names) if not path.exists())
@@ -389,7 +387,7 @@ def draft_of(path: Path, option: str = "run directory") -> Iterator[Path]:
     if here.exists() and here.samefile(Path.cwd()):
         expected = "another place than the folder in which you are"
         raise InputError(option, got=str(path), expected=expected)
-    draft = here.with_name(f".{here.name}.{secrets.token_hex(4)}")
+    draft = beside(here)
     try:
         here.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()

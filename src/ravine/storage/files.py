@@ -7,8 +7,12 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,7 @@ class atomic:
 
     def __enter__(self) -> Path:
         self.to.parent.mkdir(parents=True, exist_ok=True)
-        self.partial = self.to.with_name(f".{self.to.name}.{secrets.token_hex(4)}")
+        self.partial = beside(self.to)
         self.partial.touch(exist_ok=False)
         return self.partial
 
@@ -41,6 +45,41 @@ class atomic:
         sync(self.partial)
         os.replace(self.partial, self.to)
         sync(self.to.parent)
+
+
+def name_of_file(text: str, otherwise: str) -> str:
+    """A text as a part of a file's name: one that leads to no other folder, and is not too long.
+
+    >>> name_of_file("../runs/a b", "run"), name_of_file("..", "run")
+    ('runs-a-b', 'run')
+    """
+    return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip("-.")[:80] or otherwise
+
+
+@contextmanager
+def atomic_with_others(to: Path) -> Iterator[Path]:
+    """As ``atomic``, for what may write further files beside the one that it is told to write: all of them
+    are written apart, and then take their places, the one that was asked for last; none takes another's."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    apart = beside(to)
+    apart.mkdir()
+    try:
+        yield apart / to.name
+        written = sorted(apart.iterdir(), key=lambda file: file.name == to.name)
+        for file in written:
+            new_file(to.with_name(file.name))
+            sync(file)
+        for file in written:
+            os.replace(file, to.with_name(file.name))
+        sync(to.parent)
+    finally:
+        shutil.rmtree(apart, ignore_errors=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside a path, for what is to take its place."""
+    name = path.name.encode(errors="ignore")[:200].decode(errors="ignore")  # a name has 255 bytes
+    return path.with_name(f".{name}.{secrets.token_hex(4)}")
 
 
 def sync(path: Path) -> None:
@@ -54,6 +93,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+_LONGEST_NAME = 255  # bytes
 _TROUBLES = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -128,31 +168,34 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
-def new_file(path: Path, option: str = "--out") -> Path:
-    """A file that may be written: it does not exist yet, its directory does."""
-    if path.exists():
+def new_file(path: Path, option: str = "--out", *, parents: bool = False) -> Path:
+    """A file that may be written: nothing of its name is there, not even a link, and its directory takes
+    new files; with ``parents`` that may have to be made too. Nothing is made here."""
+    if os.path.lexists(path):
         raise InputError(
             option,
             got=str(path),
             expected="a file that does not exist yet",
             repair=f"name another with {option}",
         )
-    if not path.parent.is_dir():
+    if not parents and not path.parent.is_dir():
         raise InputError(
             option,
             got=str(path),
             expected="a file in an existing directory",
             repair=f"make {path.parent} first",
         )
+    _check_place(path, option, "a place for a new file")
     return path
 
 
 def new_directory(path: Path, option: str = "--out", repair: str = "") -> Path:
     """A directory that may be written: it is new, or it is empty. It is not made here."""
+    expected = "a place for a new directory"
+    _check_place(path, option, expected)
     try:
-        taken = path.exists() and any(path.iterdir())
+        taken = path.is_symlink() or (path.exists() and any(path.iterdir()))
     except OSError as error:  # a file, or a place that may not be read
-        expected = "a place for a new directory"
         raise InputError(option, got=str(path), expected=expected, repair=str(error)) from None
     if taken:
         raise InputError(
@@ -162,3 +205,34 @@ def new_directory(path: Path, option: str = "--out", repair: str = "") -> Path:
             repair=repair or f"name another with {option}",
         )
     return path
+
+
+def own_directory(path: Path, mark: str, key: str, option: str = "--out") -> Path:
+    """A directory that may be written: as ``new_directory``, or one whose file ``mark`` is a JSON object with
+    ``key``, which an earlier run of the same command wrote there."""
+    _check_place(path, option, "a directory")
+    if path.is_dir() and (path / mark).is_file():
+        try:
+            found = json.loads((path / mark).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if isinstance(found, dict) and key in found:
+            return path
+    return new_directory(path, option)
+
+
+def _check_place(path: Path, option: str, expected: str) -> None:
+    """Refuse a place where nothing can be made: below a file or a link that leads nowhere, in a directory
+    that takes no new files, or under too long a name."""
+    try:
+        here = Path(os.path.abspath(path))
+        above = next(each for each in here.parents if os.path.lexists(each))
+        new = here.relative_to(above).parts
+        if max(len(os.fsencode(part)) for part in new) > _LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, "", str(path))
+        # it has no name, so that nothing is left whatever happens
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except (OSError, ValueError) as error:
+        repair = trouble(error) or str(error)
+        raise InputError(option, got=str(path), expected=expected, repair=repair) from None

@@ -25,7 +25,7 @@ from ravine.rundir import RunDir, environment, fresh_path
 from ravine.rundir.contents import check_contents
 from ravine.rundir.mark import signed, verified
 from ravine.rundir.rundir import draft_of
-from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
+from ravine.storage.bounded import MOST_SETTINGS, exists, parse_json, read_text
 from ravine.storage.claims import Claim
 from ravine.storage.files import new_directory, plain, to_json, write_text
 from ravine.storage.locks import Lock
@@ -80,15 +80,16 @@ class Study:
             "workers": workers,
             "facts": environment(),
         }
-        self._executor = executor_of(workers, given, self.path)
         self._claim = claim
         self._lock = Lock(self.path)
-        self._begun = (self.path / "study.json").is_file()
+        self._begun = exists(self.path / "study.json")
         if self._begun:
             self._check_same(own)
-            self._lock.take()
         else:
             new_directory(self.path)
+        self._executor = executor_of(workers, given, self.path)
+        if self._begun:
+            self._lock.take()
 
     @property
     def command(self) -> str:

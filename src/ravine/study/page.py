@@ -17,7 +17,7 @@ from rich.table import Table as RichTable
 from ravine import measures
 from ravine.report import figures, run_page
 from ravine.report.overview import show_value
-from ravine.storage.files import write_text
+from ravine.storage.files import atomic, write_text
 from ravine.study.directory import Study
 from ravine.study.live import shortened
 from ravine.study.members import members_of
@@ -126,7 +126,8 @@ class Drawn:
 def _drawn(figure: Figure, caption: str, place: Path, key: str) -> Drawn:
     """Write a figure's files; its views for the page."""
     with figures.style():
-        figure.savefig(place.with_name(f"{place.name}.png"))
+        with atomic(place.with_name(f"{place.name}.png")) as partial:
+            figure.savefig(partial, format="png")
         figure.set_layout_engine("none")  # its layout is final
     svg = run_page.svg_of(figure)
     ground = '<g id="figure_1">\n  <rect width="100%" height="100%" fill="#ffffff"/>'

@@ -8,6 +8,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,46 @@ from ravine.storage.files import atomic
 from ravine.terminal import console, text_column
 
 _BLOCK = 1 << 18
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL = (
+    "localhost",
+    "local",
+    "localdomain",
+    "internal",
+    "lan",
+    "home",
+    "arpa",
+)  # no names of the internet
+SILENT = 30  # seconds that a server may send nothing
+PATIENCE = 60  # seconds after which it must have sent SLOWEST bytes in each second so far
+SLOWEST = 1024
+
+
+class NotThere(RavineError):
+    """The server has no such file."""
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
+        fp.close()  # else its body is read, of whatever length
         _require_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Timed(ssl.SSLSocket):
+    """A connection that ends where the server sends too slowly: byte by byte, of a header or of the file, it
+    could hold a person up for years."""
+
+    _began, _got = 0.0, 0
+
+    def recv_into(self, *room: Any, **how: Any) -> int:
+        now = time.monotonic()
+        self._began = self._began or now
+        if now - self._began > PATIENCE + self._got / SLOWEST:
+            raise TimeoutError("the server sends too slowly")
+        got = super().recv_into(*room, **how)
+        self._got += got
+        return got
 
 
 class _Guarded(urllib.request.HTTPSHandler):
@@ -34,6 +69,7 @@ class _Guarded(urllib.request.HTTPSHandler):
 
     def __init__(self, named: str | None, context: ssl.SSLContext):
         super().__init__(context=context)
+        context.sslsocket_class = _Timed
         self._named, self._ssl = named, context
 
     def https_open(self, req: urllib.request.Request) -> Any:
@@ -58,15 +94,32 @@ def _connected(address: tuple[str, int], timeout: Any, source: Any = None) -> so
 
 
 def _require_public(address: str, host: str) -> None:
-    try:
-        public = ipaddress.ip_address(address.partition("%")[0]).is_global
-    except ValueError:  # a name
-        public = host.lower().rstrip(".") != "localhost"
-    if not public:
+    if not _public(address):
         raise RavineError(
-            f"download: the server sends on to {host}, an address of this machine or its network; "
+            f"download: the server sends on to {host[:100]}, an address of this machine or its network; "
             "nothing was fetched from there: if that is right, name that host yourself"
         )
+
+
+def _public(address: str) -> bool:
+    """Whether an address, or a name that a proxy is going to look up, is one of the internet."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return _public_name(address.lower().rstrip("."))
+    within = [found]
+    if isinstance(found, ipaddress.IPv6Address):  # that lead to an address of version 4
+        if found in _TRANSLATED:
+            within.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
+        within += [each for each in (found.sixtofour, *(found.teredo or ())) if each]
+    return all(each.is_global and not each.is_multicast for each in within)
+
+
+def _public_name(name: str) -> bool:
+    try:
+        return _public(socket.inet_ntoa(socket.inet_aton(name)))  # 127.1, 0x7f000001
+    except OSError:
+        return "." in name and name.rpartition(".")[2] not in _LOCAL
 
 
 def fetch(
@@ -82,17 +135,22 @@ def fetch(
     )
     request = urllib.request.Request(url, headers={"User-Agent": "ravine"})
     try:
-        with opener.open(request, timeout=30) as response, atomic(to) as partial:
+        with opener.open(request, timeout=SILENT) as response, atomic(to) as partial:
+            _require_whole(response, url, checked=sha256 is not None)
             digest = _copy(response, partial, url, limit)
             if sha256 is not None and digest != sha256:
                 raise RavineError(
                     f"{url}: got sha256 {digest}; expected {sha256}; the file was not kept; "
                     f"try again, or put the right file at {to}"
                 )
-    except (OSError, http.client.HTTPException) as error:
+    except RavineError:
+        raise
+    # a ValueError: the address that the server sends on to is none
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise RavineError(
-            f"{url}: could not be fetched ({reason}); check the network, or put the file at {to}, "
+        kind = NotThere if getattr(error, "code", None) == 404 else RavineError
+        raise kind(
+            f"{url}: could not be fetched ({' '.join(str(reason).split())[:200]}); check the network, or put the file at {to}, "
             "or set RAVINE_DATA to a folder that holds the data"
         ) from None
     return to
@@ -101,6 +159,24 @@ def fetch(
 def _require_https(url: str) -> None:
     if urlsplit(url).scheme != "https":
         raise InputError("download", got=url, expected="an address that begins with https://")
+
+
+def _require_whole(response: Any, url: str, *, checked: bool) -> None:
+    """Refuse an answer that need not be the file: a part of it, packed, a page that asks to log in, or,
+    where no sha256 is known, one whose end nobody could tell from a cut."""
+    packed = response.headers.get("Content-Encoding", "identity").strip().lower()
+    kind = response.headers.get_content_type()
+    if response.status != 200:
+        what = f"answers {response.status}, which is not the whole file"
+    elif packed not in ("", "identity"):
+        what = f"sends it packed ({packed[:40]}), which was not asked for"
+    elif not checked and kind == "text/html":
+        what = "sends a web page instead of the file"
+    elif not checked and response.length is None and not response.chunked:
+        what = "does not say how long the file is, so that nobody could tell whether all of it came"
+    else:
+        return
+    raise RavineError(f"{url}: the server {what}; nothing was kept")
 
 
 def _copy(response: Any, partial: Path, url: str, limit: int) -> str:

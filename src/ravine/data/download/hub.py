@@ -18,7 +18,11 @@ from ravine.storage.files import write_text
 PREFIX = "hf:"
 LIMIT = 8 << 30  # bytes of weights
 SMALL = 1 << 20  # bytes of a configuration
-_FORM = re.compile(r"hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?:/([\w./-]+\.safetensors))?")
+# a name begins with no point and is not empty, so that no path leads out of the cache
+_NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+_FORM = re.compile(
+    rf"hf:({_NAME})/({_NAME})(?:@({_NAME}))?(?:/((?:{_NAME}/){{0,8}}{_NAME}\.safetensors))?"
+)
 _FILE = "model.safetensors"
 
 
@@ -55,7 +59,7 @@ def beside(name: str, file: str, context: ssl.SSLContext | None = None) -> Path:
 
 def _fetched(name: str, other: str | None, limit: int, context: ssl.SSLContext | None) -> Path:
     matched = _FORM.fullmatch(name)
-    if matched is None or ".." in name:
+    if matched is None:
         raise InputError(
             "weights",
             got=name,

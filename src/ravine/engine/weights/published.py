@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ravine.catalogue.part import Part
 from ravine.data.download import hub
+from ravine.data.download.download import NotThere
 from ravine.data.read.weights import read_weights
-from ravine.errors import InputError, RavineError
+from ravine.errors import InputError
 from ravine.nn.models.published import BODY, classifies_images, hf_tensors, import_timm
 from ravine.recipe import Recipe
 from ravine.storage import bounded
@@ -64,7 +65,7 @@ def tensors(part: Part, weights: str, outputs: int) -> dict[str, Tensor]:
 def _of_hf(part: Part) -> tuple[dict[str, Any], str]:
     directory = Path(part.name).expanduser()
     weights = str(directory / _WEIGHTS) if directory.is_dir() else hub.PREFIX + part.name
-    config = json.loads(_file(part.name, weights, "config.json").read_text(encoding="utf-8"))
+    config = _settings(part.name, weights, "config.json")
     images = _optional(part.name, weights, "preprocessor_config.json")
     _check_images(part.name, config)
     plain = {name: value for name, value in config.items() if name not in _LEFT_OUT}
@@ -72,14 +73,14 @@ def _of_hf(part: Part) -> tuple[dict[str, Any], str]:
     return {
         "config": json.dumps(plain, sort_keys=True),
         "size": _size(size),
-        "mean": images.get("image_mean"),
-        "std": images.get("image_std"),
+        "mean": _numbers(images.get("image_mean"), f"{part.name}: image_mean"),
+        "std": _numbers(images.get("image_std"), f"{part.name}: image_std"),
     }, weights
 
 
 def _check_images(name: str, config: Any) -> None:
     """Refuse a model of transformers that classifies no images, such as one of texts."""
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type")
     if classifies_images(kind) is False:
         raise InputError(
             "model.name", got=f"{name}, a model of type {kind}",
@@ -94,8 +95,20 @@ def image_statistics(weights: str) -> tuple[list[float], list[float]]:
     weights were trained with: those of the config.json beside them (timm's ``pretrained_cfg``), or
     ImageNet's, which nearly all published image networks have."""
     config = _optional(weights, weights, "config.json")
-    config = config.get("pretrained_cfg", config)
-    return config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
+    inner = config.get("pretrained_cfg", config)
+    config = inner if isinstance(inner, dict) else {}
+    mean, std = (_numbers(config.get(name), f"{weights}: {name}") for name in ("mean", "std"))
+    return mean or IMAGENET_MEAN, std or IMAGENET_STD
+
+
+def _numbers(found: Any, where: str) -> list[float] | None:
+    """Finite numbers that a configuration holds."""
+    if found is None:
+        return None
+    listed = found if isinstance(found, list) else [found]
+    if not all(type(one) in (int, float) and abs(one) < 1e6 for one in listed):
+        raise InputError(where, got=found, expected="numbers")
+    return [float(one) for one in listed]
 
 
 def _optional(name: str, weights: str, file: str) -> dict[str, Any]:
@@ -103,12 +116,18 @@ def _optional(name: str, weights: str, file: str) -> dict[str, Any]:
     if not hub.is_hub(weights) and not Path(weights).with_name(file).is_file():
         return {}
     try:
-        found = bounded.parse_json(_file(name, weights, file).read_text(encoding="utf-8"), file)
-    except RavineError as error:
-        if "404" in str(error):
-            return {}
-        raise
-    return found if isinstance(found, dict) else {}
+        return _settings(name, weights, file)
+    except NotThere:
+        return {}
+
+
+def _settings(name: str, weights: str, file: str) -> dict[str, Any]:
+    """The content of a JSON file beside the weights."""
+    path = _file(name, weights, file)
+    found = bounded.parse_json(bounded.read_text(path, hub.SMALL), str(path))
+    if not isinstance(found, dict):
+        raise InputError(str(path), got=type(found).__name__, expected="a JSON object")
+    return found
 
 
 def _file(name: str, weights: str, file: str) -> Path:
@@ -129,7 +148,8 @@ def _size(size: Any) -> list[int] | None:
         size = [size.get("height", edge), size.get("width", edge)]
     if isinstance(size, int):
         size = [size, size]
-    return [int(one) for one in size] if size and all(size) else None
+    sides = _numbers(size, "the size of images in a configuration")
+    return [int(one) for one in sides] if sides and all(sides) else None
 
 
 def _of_timm(part: Part) -> tuple[dict[str, Any], str]:

@@ -97,16 +97,16 @@ def _kernel(group: RowGroup) -> tuple[_Call, tuple[str, ...]] | None:
     flags = group.flags
     velocity = ("v",) if group.numbers[0].get("momentum") else ()
     table: dict[str, tuple[bool, _Call, tuple[str, ...]]] = {
-        "sgd": (True, partial(_sgd, bool(velocity) and flags.get("nesterov", False)), velocity),
+        "sgd": (True, partial(_sgd, bool(velocity and flags.get("nesterov"))), velocity),
         "momentum": (flags.get("lr_in") == "step", partial(_sgd, False), velocity),
         "nesterov": (flags.get("gradient") == "here", partial(_sgd, bool(velocity)), velocity),
         "adam": (
-            flags.get("bias_correction", False) and flags.get("eps_in") == "outside",
+            bool(flags.get("bias_correction")) and flags.get("eps_in") == "outside",
             partial(_adam, torch._fused_adam_, False),
             ("m", "v"),
         ),
         "amsgrad": (
-            flags.get("bias_correction", False),
+            bool(flags.get("bias_correction")),
             partial(_adam, torch._fused_adam_, True),
             ("m", "v", "v_max"),
         ),
