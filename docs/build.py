@@ -151,7 +151,8 @@ def _gallery_page(script: gallery.Script, found: dict[str, Any]) -> str:
     for n in found["numbers"]:
         interval = f" [{n['low']:.3g}, {n['high']:.3g}], n = {n['count']}" if n["count"] > 1 else ""
         answer = "true" if n["true"] else "**false**"
-        numbers += [f"| {n['text']} | {n['mean']:.3g}{interval} | {n['rule']} | {answer} |"]
+        what = n["text"].replace("|", "\\|")
+        numbers += [f"| {what} | {n['mean']:.3g}{interval} | {n['rule']} | {answer} |"]
     moving = GALLERY / "figures" / f"{script.path.stem}.gif"
     parts = [
         f"# {script.number}. {script.title}",

@@ -7,6 +7,7 @@ document$.subscribe(() => {
     if (figure.closest("a")) return;
     const link = document.createElement("a");
     link.href = figure.src;
+    link.className = figure.className; // of a figure or its panels one is shown
     figure.replaceWith(link);
     link.append(figure);
   });

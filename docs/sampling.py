@@ -27,7 +27,8 @@ from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build
 from ravine.report.figures import COLOURS, FAINT
 
-SIZE = (6.4, 2.6)
+SIZE = (6.4, 2.6)  # inches, of two panels, which a narrow page shows one below the other
+SHEET = (5.0, 2.1)  # of one, whose texts a phone shows large enough
 
 
 def show(axes: Axes, image: Tensor, title: str = "") -> None:
@@ -158,14 +159,14 @@ def files(name: str, place: Path) -> dict[str, Any]:
 
 
 def sheet(x: Tensor, y: Tensor, names: Any) -> Figure:
-    figure = Figure(SIZE, layout="constrained")
+    figure = Figure(SHEET, layout="constrained")
     for axes, image, label in zip(figure.subplots(2, 8).flat, x, y.tolist(), strict=False):
         show(axes, image, str(names[label]) if label < len(names) else str(label))
     return figure
 
 
 def table(x: Tensor, y: Tensor, task: str) -> Figure:
-    figure = Figure(SIZE, layout="constrained")
+    figure = Figure(SHEET, layout="constrained")
     if x.ndim == 2 and x.shape[1] <= 4:
         axes = figure.subplots()
         shade = y.float().flatten()
@@ -190,14 +191,14 @@ def written(parts: tuple[Any, Any], said: dict[str, Any]) -> Figure:
     """Windows of a text: inputs, and the next characters as targets."""
     pieces, characters = parts
     x, y = pieces["train"].take(torch.tensor([0, 5, 9, 14, 20]))
-    figure = Figure(SIZE, layout="constrained")
+    figure = Figure(SHEET, layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
     for i, (window, following) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
         for j, (name, tokens, colour) in enumerate(
             (("x", window, COLOURS[0]), ("y", following, COLOURS[1]))
         ):
-            text = "".join(characters[token] for token in tokens[:56]).replace("\n", "⏎")
+            text = "".join(characters[token] for token in tokens[:44]).replace("\n", "⏎")
             axes.text(
                 0,
                 1 - 0.2 * i - 0.075 * j,
@@ -303,7 +304,7 @@ def augment(technique: Technique) -> Figure:
     )
     part: Any = make("augment", {"kind": technique.name, **AUGMENT.get(technique.name, {})})
     after = technique.function()(batch, Draw(3), **part.arguments).x
-    figure = Figure((6.4, 2.7), layout="constrained")
+    figure = Figure(SHEET, layout="constrained")
     for axes, image in zip(
         figure.subplots(2, shown).flat, [*x[:shown], *after[:shown]], strict=True
     ):

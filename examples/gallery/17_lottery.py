@@ -52,7 +52,7 @@ def draw(item):
                 above=0.5,
             )
 
-    figure, (axes,) = panels(1, 1, 6.0, 3.6)
+    figure, (axes,) = panels(1, 1, 5.4, 3.4)
     for i, (name, found) in enumerate(by_arm.items()):
         x = sorted(found)
         mean = np.array([np.mean(found[k]) for k in x])

@@ -76,7 +76,7 @@ def draw(item):
         "log10 of ravine gradcheck's worst error", np.log10(checked["relative error"]), below=-7
     )
 
-    figure, (axes,) = panels(1, 1, 6.4, 3.8)
+    figure, (axes,) = panels(1, 1, 5.4, 3.6)
     for i, (name, values) in enumerate(found.items()):
         axes.plot(
             STEPS,

@@ -68,7 +68,7 @@ def draw(item):
         text = f"{name}: its gap minus the other, points"
         item.claim(text, gaps[name][k] - gaps[name][1 - k], above=0)
 
-    figure, (axes,) = panels(1, 1, 6.4, 3.4)
+    figure, (axes,) = panels(1, 1, 5.4, 3.2)
     places = np.arange(len(SITUATIONS))
     labels = (
         "bias: training error over what people reach",

@@ -82,7 +82,7 @@ def draw(item):
     item.claim("points lost with small weights alone", lost[names.index("small weights")], below=10)
     item.claim("accuracy with none and small weights, % (chance: 10)", accuracy[-1], below=20)
 
-    figure, (axes,) = panels(1, 1, 6.4, 4.0)
+    figure, (axes,) = panels(1, 1, 5.4, 3.8)
     for i, _ in enumerate(names):
         colour = COLOURS[0 if i == 0 else 1 if i < 9 else 3]
         axes.plot(accuracy[i], np.full(seeds, i), "o", color=colour, ms=4, alpha=0.8)

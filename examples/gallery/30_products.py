@@ -45,7 +45,7 @@ def draw(item):
         "largest distance from 1, orthogonal", np.abs(last["orthogonal"] - 1).max(1), below=1e-10
     )
 
-    figure, (axes,) = panels(1, 1, 6.4, 3.8)
+    figure, (axes,) = panels(1, 1, 5.4, 3.6)
     for i, (name, values) in enumerate(found.items()):
         for k, label in ((0, name), (WIDTH // 2, None)):
             mean = np.exp(np.log(values[:, :, k] + 1e-300).mean(0))

@@ -49,7 +49,8 @@ const RavineCharts = (() => {
     const [low, most, top] = [sorted[0], quantile(sorted, 0.97), sorted[sorted.length - 1]];
     const percent = series[0].percent;
     const log = low > 0 && (scale === "log" || (scale === "auto" && most > 20 * low && !percent));
-    if (log) return { log, range: [nice(low / 1.1, -1), nice(Math.min(top, most * 10) * 1.1, 1)] };
+    const whole = percent && top <= 1 ? 1 : Infinity; // there is nothing above 100 %
+    if (log) return { log, range: [nice(low / 1.1, -1), Math.min(nice(Math.min(top, most * 10) * 1.1, 1), whole)] };
     const spread = most - low || Math.abs(low) * 0.1 || 1;
     const high = top > low + 3 * spread ? most + 0.5 * spread : top;
     const margin = 0.05 * (high - low || spread);

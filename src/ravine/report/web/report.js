@@ -44,27 +44,57 @@
     return made;
   }
 
-  function framed(holder, label, below) {
-    const svg = element(holder, "svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", class: "square", role: "img", "aria-label": label });
-    holder.append(Object.assign(document.createElement("p"), { className: "faint small", textContent: below }));
-    return svg;
+  // numbers of an axis: about four steps of 1, 2 or 5 times a power of ten
+  function ticks(low, high) {
+    const rough = (high - low) / 4 || 1, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough * 0.999);
+    const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+    return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
   }
 
-  const short = (value) => String(Number(value.toPrecision(3)));
+  function short(value) {
+    const size = Math.abs(value);
+    if (size !== 0 && (size < 1e-3 || size >= 1e15)) return Number(value.toPrecision(3)).toExponential().replace("e+", "e");
+    return value.toLocaleString("en", size >= 1e4 ? { notation: "compact", maximumSignificantDigits: 3 } : { maximumSignificantDigits: 4 });
+  }
+
+  // a picture of 100 by 100 with numbers at its left and below; across and upwards: what is shown from where to where
+  function framed(holder, across, upwards) {
+    const box = Object.assign(document.createElement("div"), { className: "framed" });
+    const svg = element(box, "svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", class: "square", role: "img", "aria-label": `${upwards.name} against ${across.name}` });
+    const place = (axis) => (value) => (100 * (value - axis.low)) / (axis.high - axis.low || 1);
+    const [x, y] = [place(across), place(upwards)];
+    const sides = ["left", "below"].map((side) => Object.assign(document.createElement("div"), { className: side, ariaHidden: "true" }));
+    const number = (side, value, at) => sides[side].append(Object.assign(document.createElement("span"), { textContent: short(value), style: at }));
+    for (const value of ticks(upwards.low, upwards.high)) {
+      element(svg, "line", { x1: 0, x2: 100, y1: 100 - y(value), y2: 100 - y(value), class: "grid" });
+      number(0, value, `bottom: ${y(value)}%`);
+    }
+    for (const value of ticks(across.low, across.high)) {
+      element(svg, "line", { x1: x(value), x2: x(value), y1: 0, y2: 100, class: "grid" });
+      number(1, value, `left: ${x(value)}%`);
+    }
+    // as wide as the longest of its numbers, which stand at places of their own
+    sides[0].append(Object.assign(document.createElement("i"), { textContent: [...sides[0].children].map((one) => one.textContent).reduce((a, b) => (b.length > a.length ? b : a), "") }));
+    const names = ["upwards", "across"].map((way) => Object.assign(document.createElement("div"), { className: way, textContent: (way === "across" ? across : upwards).name }));
+    box.append(...sides, ...names);
+    holder.append(box);
+    return { svg, x, y: (value) => 100 - y(value) };
+  }
 
   for (const holder of document.querySelectorAll("[data-scatter]")) {
     const { target, value } = held.predicted;
-    const low = Math.min(...target, ...value), high = Math.max(...target, ...value);
-    const place = (v) => (100 * (v - low)) / (high - low || 1);
-    const svg = framed(holder, "predicted against true", `true value across, predicted upwards, both from ${short(low)} to ${short(high)}; on the line they agree`);
+    const ends = { low: Math.min(...target, ...value), high: Math.max(...target, ...value) };
+    const { svg, x, y } = framed(holder, { name: "true value", ...ends }, { name: "predicted value", ...ends });
     element(svg, "line", { x1: 0, y1: 100, x2: 100, y2: 0, class: "agree" });
-    target.forEach((v, i) => element(svg, "line", { x1: place(v), x2: place(v), y1: 100 - place(value[i]), y2: 100 - place(value[i]), class: "dot" }));
+    target.forEach((v, i) => element(svg, "line", { x1: x(v), x2: x(v), y1: y(value[i]), y2: y(value[i]), class: "dot" }));
+    holder.append(Object.assign(document.createElement("p"), { className: "faint small", textContent: "on the line both agree" }));
   }
   for (const holder of document.querySelectorAll("[data-bars]")) {
     const { counts, edges } = held.residuals;
-    const most = Math.max(...counts, 1), width = 100 / counts.length;
-    const svg = framed(holder, "residuals", `from ${short(edges[0])} to ${short(edges.at(-1))}; the highest bar holds ${most} samples`);
-    counts.forEach((count, i) => element(svg, "rect", { x: i * width, y: 100 - (98 * count) / most, width: width * 0.92, height: (98 * count) / most }));
+    const { svg, x, y } = framed(holder, { name: "predicted minus true", low: edges[0], high: edges.at(-1) }, { name: "samples", low: 0, high: 1.04 * Math.max(...counts, 1) });
+    counts.forEach((count, i) => element(svg, "rect", { x: x(edges[i]), y: y(count), width: 0.92 * (x(edges[i + 1]) - x(edges[i])), height: 100 - y(count) }));
+    element(svg, "line", { x1: x(0), x2: x(0), y1: 0, y2: 100, class: "agree" });
   }
 
   // parallel coordinates: a line for each member, coloured by its result

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
@@ -104,26 +106,37 @@ def _barrier(one: dict[str, Any]) -> str:
 DARK = "#101318"  # on the colours of a surface, which are the same in both themes
 
 
+LEVELS, SHARES = 12, 10  # contours evenly in the logarithm; and where equal shares of a surface lie
+CLOSEST = 1.008  # factor between two levels, unless a surface has hardly any range
+
+
 def _levels(found: list[dict[str, Any]]) -> np.ndarray:
-    """Levels evenly in the logarithm, from the least loss to where nearly all of the surface
-    lies."""
-    values = np.concatenate([one["loss"][np.isfinite(one["loss"])] for one in found])
+    """Levels evenly in the logarithm, from the least loss to where nearly all of the surface lies, and
+    between them those that part each surface into equal shares: a plateau is more than one colour."""
+    surfaces = [one["loss"][np.isfinite(one["loss"])] for one in found]
+    values = np.concatenate(surfaces)
     low, high = max(values.min(), 1e-6), np.percentile(values, 98)
-    return np.geomspace(low * 0.999, max(high, low * 1.01), 18)
+    low, high = low * 0.999, max(high, low * 1.01)
+    shares = [np.percentile(s, np.linspace(0, 100, SHARES + 1)[1:-1]) for s in surfaces]
+    levels, apart = [low], min(CLOSEST, (high / low) ** (1 / LEVELS / 4))
+    for level in sorted([*np.geomspace(low, high, LEVELS), *np.concatenate(shares)]):
+        if levels[-1] * apart < level < high / apart:
+            levels.append(float(level))
+    return np.array([*levels, high])
 
 
 def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
-    """Filled contours on a logarithmic scale of lightness, some of them labelled."""
+    """Filled contours, a step of lightness from each level to the next, some of them labelled."""
     levels = _levels(found)
+    colours = colormaps["viridis_r"]
+    norm = BoundaryNorm(levels, colours.N)
     with style():
         figure, axes = panels(1, len(found), 4.2, 3.6, sharex=kind != "path", sharey=kind != "path")
         for axis, one in zip(axes, found, strict=True):
             loss = np.clip(
                 np.where(np.isfinite(one["loss"]), one["loss"], levels[-1]), levels[0], levels[-1]
             )
-            filled = axis.contourf(
-                one["x"], one["y"], loss, levels=levels, cmap="viridis_r", norm="log"
-            )
+            filled = axis.contourf(one["x"], one["y"], loss, levels=levels, cmap=colours, norm=norm)
             lines = axis.contour(
                 one["x"],
                 one["y"],
@@ -131,12 +144,11 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 levels=levels[1:-1:2],
                 colors=DARK,
                 linewidths=0.5,
-                norm="log",
             )
             spots = _off(np.array(one["path"]), lines, axis) if "path" in one else False
             for text in axis.clabel(
                 lines,
-                fmt=lambda v: brief(float(f"{v:.2g}")),
+                fmt=lambda v: brief(float(f"{v:.3g}")),
                 fontsize=CAPTION,
                 colors=DARK,
                 manual=spots,
@@ -164,8 +176,9 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
             if len(found) > 1:
                 axis.set_title(one["name"], fontsize=9)
         axes[0].set_ylabel(_label("second", found[0]))
-        bar = figure.colorbar(filled, ax=axes, label="loss", ticks=levels[::4])
-        bar.ax.set_yticks(levels[::4], [brief(float(f"{v:.2g}")) for v in levels[::4]])
+        shown = levels[:: max(1, len(levels) // 5)]
+        bar = figure.colorbar(filled, ax=axes, label="loss", ticks=shown, spacing="uniform")
+        bar.ax.set_yticks(shown, [brief(float(f"{v:.3g}")) for v in shown])
         bar.ax.minorticks_off()
     return figure
 
