@@ -418,6 +418,7 @@ WRONG = [
     ({"stop.after": "-3ep"}, "stop.after: got '-3ep'", ""),
     ({"stop.patience": "3"}, "stop.patience: got '3'", 'write "3ep"'),
     ({"stop": "3ep"}, "stop: got '3ep'; expected a table", ""),
+    ({"ranks": 2}, "ranks: got 2; expected the fields", "torchrun --standalone --nproc-per-node 2"),
     ({"seed": 1.5}, "seed: got 1.5; expected a whole number", ""),
     ({"seed.x": 1}, "seed.x: got 'x'; expected no further name", "seed is a single value"),
     ({"name": ""}, "name: got ''; expected text that is not empty", ""),

@@ -207,6 +207,17 @@ def test_an_own_optimizer_is_the_plain_loop_to_the_bit(given, plain, tmp_path):
         assert torch.equal(tensor, expected[name]), name
 
 
+def test_a_module_that_was_trained_in_float64_predicts_in_it(tmp_path):
+    module = torch.nn.Linear(2, 3)
+    run = ravine.train(
+        data="blobs", model=module, precision="float64", epochs=1, quiet=True, out=tmp_path / "run"
+    )
+    x = torch.randn(4, 2, dtype=torch.float64)
+    expected = run.model(run.pipeline.transform(x))
+    assert expected.dtype == torch.float64
+    assert torch.equal(run.outputs(x), expected)
+
+
 def test_a_function_that_says_its_own_rate_keeps_it(tmp_path):
     def sgd(parameters):
         return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)

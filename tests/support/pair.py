@@ -62,6 +62,16 @@ def paired_step(model, batch):
     return (z[1:] - z[:-1]).square().mean() + nn.functional.cross_entropy(z, batch.y)
 
 
+def focal(output, target, gamma=2.0):
+    log_p = nn.functional.log_softmax(output, 1).gather(1, target[:, None])[:, 0]
+    return -((1 - log_p.exp()) ** gamma) * log_p
+
+
+def worst(output, target):
+    """Of a whole part of the data, whoever has which of its samples."""
+    return float((output.argmax(1) != target).float().sum())
+
+
 def unseeded() -> dict:
     """As a program without a seed makes a module: each process draws weights of its own."""
     with torch.random.fork_rng(devices=[]):
@@ -75,6 +85,13 @@ def unequal() -> dict:
     return {"data": (rng.normal(size=(300, 64)).astype("float32"), np.arange(300) % 3)}
 
 
+def rare() -> dict:
+    """Six of 300 samples weigh fifty times as much; none of them is among the first."""
+    rng, y = np.random.default_rng(0), np.repeat(np.arange(2), [294, 6])
+    x = rng.normal(size=(300, 64)).astype("float32")
+    return {"data": (x, y), "loss": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 50.0]))}
+
+
 OWN = {
     "network": {"model": own_network},
     "statistics": {"model": own_statistics},
@@ -83,6 +100,8 @@ OWN = {
     "paired": {"model": own_network, "step": paired_step},
     "unseeded": {"made": unseeded},
     "unequal": {"made": unequal},
+    "loss": {"loss": focal, "gamma": 1.5, "metrics": [worst]},
+    "rare": {"made": rare},
     "torch": {"optimizer": torch.optim.Adam, "lr": 1e-2},
 }
 

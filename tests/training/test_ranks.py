@@ -34,7 +34,11 @@ TECHNIQUES = {
     "plain": {"model": "softmax"},
     "augmented": {"data": {**DATA, "augment": ["shift", "mixup"]}},
     "uneven": {"data": {**DATA, "batch": 201, "last_batch": "keep"}, "stop": {"after": "8it"}},
-    "few": {"data": {**DATA, "batch": 129}, "stop": {"after": "12it"}},  # a last batch of 1
+    "few": {  # a last batch of 1
+        "data": {**DATA, "batch": 129},
+        "model": {"layers": [*NORMED[:3], {"kind": "gaussian_noise", "std": 0.1}, *NORMED[3:]]},
+        "stop": {"after": "12it"},
+    },
     "batch_norm": {"model": {"layers": NORMED}, "data": {**DATA, "batch": 201}},
     "own_batch_norm": {
         "model": {
@@ -59,7 +63,9 @@ TECHNIQUES = {
     "swa": {"average": {"swa": "0ep"}, "model": {"layers": NORMED}, "stop": {"after": "2ep"}},
     "accumulate": {"optimizer": {"kind": "adam", "accumulate": 3}, "data": {**DATA, "batch": 90}},
     "weights": {
-        "loss": {"kind": "cross_entropy", "class_weights": [0.5 * (i + 1) for i in range(10)]}
+        "loss": {"kind": "cross_entropy", "class_weights": [0.5 * (i + 1) for i in range(10)]},
+        "data": {**DATA, "batch": 299, "last_batch": "keep"},
+        "optimizer": {"kind": "adam", "accumulate": 2},
     },
     "penalties": {"loss": {"kind": "cross_entropy", "l1": 1e-3, "l2": 1e-3}},
     "plateau": {
@@ -81,6 +87,10 @@ TECHNIQUES = {
         "model": {"kind": "lstm", "units": 6, "layers": 2, "dropout": 0.3},
         "data": {"source": {"kind": "adding", "samples": 200, "length": 8}, "batch": 50},
     },
+    "attention": {
+        "model": {"kind": "transformer", "units": 8, "layers": 1, "heads": 2, "dropout": 0.3},
+        "data": {"source": {"kind": "adding", "samples": 200, "length": 8}, "batch": 50},
+    },
     "table": {
         "model": {"kind": "tabular", "members": 3, "hidden": [8]},
         "data": {"source": "blobs", "batch": 60},
@@ -96,6 +106,7 @@ REFUSED = {
     "unequal": {"own": "unequal", "recipe": complete({})},
     "drawing": {"own": "drawing", "recipe": complete({})},
     "paired": {"own": "paired", "recipe": complete({})},
+    "rare": {"own": "rare", "recipe": complete({"data": {**DATA, "validation": 0.1, "test": 0.0}})},
     "hard": {"recipe": complete({"regularize": {"hard_negatives": 0.5}})},
     "ghost": {
         "recipe": complete({"model": {"layers": [{"kind": "batch_norm", "ghost": 8}, *NORMED]}})
@@ -118,7 +129,7 @@ UNSHARDED["sharded-step"] = {"own": "step", "recipe": complete({"ranks": {"shard
 CASES = {name: {"recipe": complete(fields)} for name, fields in TECHNIQUES.items()}
 CASES |= {
     f"own-{name}": {"own": name, "recipe": complete({})}
-    for name in ("network", "step", "torch", "unseeded")
+    for name in ("network", "loss", "step", "torch", "unseeded")
 }
 ASKED = {"1": [["set", "optimizer.lr", 0.5]], "2": [["stop"]], "3": [["snapshot"]]}
 CASES |= {
@@ -156,7 +167,11 @@ CASES |= {
 # parameters divided among the ranks
 SHARDED = {
     "momentum": {"clip": {"norm": 0.1, "tensor_norm": 0.05, "value": 0.02}},
-    "adam": {"data": {**DATA, "batch": 90}, "optimizer": {"accumulate": 3, "lookahead": 2}},
+    "adam": {
+        **TECHNIQUES["weights"],
+        "optimizer": {"accumulate": 3, "lookahead": 2},
+        "loss": {**TECHNIQUES["weights"]["loss"], "l1": 1e-3, "l2": 1e-3, "l1_step": "proximal"},
+    },
     "adamw": {"model": {"layers": NORMED}, "average": {"ema": 0.8}},
     "nadam": {**TECHNIQUES["sequences"], "stop": {"after": "3ep", "patience": "0ep"}},
     "nesterov": {**TECHNIQUES["rollback"], "optimizer": {"gradient": "ahead", "lr": 1e30}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import core_schema
 
 from ravine.catalogue import (
@@ -175,6 +175,19 @@ class Ranks(Part):
     timeout: Positive = Field(
         600.0, description="seconds after which a rank that gives no answer ends the run"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            raise InputError(
+                "",
+                got=value,
+                expected="the fields of how ranks train: their number is no part of a recipe",
+                repair=f"ravine train --ranks {value}; of a program in Python: "
+                f"torchrun --standalone --nproc-per-node {value} PROGRAM.py",
+            )
+        return value
 
 
 class Average(Part):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from ravine.data.pipeline import Batch
+from ravine.data.objects.stream import Ordered
+from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.execution import pilot
 from ravine.engine.execution.execution import Execution
 from ravine.engine.programs import Program
@@ -89,13 +91,40 @@ def _check_data(program: Program, ranks: Joined) -> None:
         )
 
 
+def _unlike(pipeline: Pipeline, few: int) -> Batch:
+    """Samples whose parts differ as much as those of any batch: ordered by their targets, and of classes
+    the rarest too. A mean that divides by weights of classes is another one on each part then."""
+    part = pipeline.part("train")
+    labels = getattr(part, "labels", None)
+    classes = pipeline.classes and labels is not None and labels.dim() == 1
+    if classes and not isinstance(part, Ordered) and not pipeline.data.augment:
+        rows = _of_each_class(labels.cpu(), few)
+        x, y = part.take(rows)
+        y = y.to(pipeline.device, torch.int64)
+        batch = Batch(pipeline.preprocessed(pipeline.encoded(x)), y, rows.to(pipeline.device))
+    else:
+        batch = pipeline.batch(0)
+    order = batch.y.reshape(len(batch.y), -1).double().sum(1).argsort(stable=True)
+    chosen = order[torch.linspace(0, len(order) - 1, min(few, len(order))).round().long()]
+    return Batch(batch.x[chosen], batch.y[chosen], batch.index[chosen])
+
+
+def _of_each_class(labels: Tensor, most: int) -> Tensor:
+    """Places of at most so many labels [N]: one of each class, the rarest class first, then another of
+    each."""
+    order = labels.argsort(stable=True)
+    counts = labels[order].unique_consecutive(return_counts=True)[1]
+    turn = torch.cat([torch.arange(int(count)) for count in counts])
+    size = counts.repeat_interleave(counts)
+    return order[(turn * len(order) + size).argsort(stable=True)[:most]]
+
+
 @torch.no_grad()
 def _try(program: Program, ranks: Joined) -> None:
     """What is a person's own may do anything with a batch: few samples, divided, must have the gradient
     that they have together."""
-    population, batch = program.population, program.pipeline.batch(0)
-    few = min(len(batch.y), FEW * ranks.size)
-    batch = Batch(batch.x[:few], batch.y[:few], batch.index[:few])
+    population, batch = program.population, _unlike(program.pipeline, FEW * ranks.size)
+    few = len(batch.y)
     population.train()
     population.seed_step(0)
     before = {name: stacked.clone() for name, stacked in population.buffers.items()}

@@ -202,7 +202,7 @@ class Stored:
         """What prepares inputs, from the statistics stored with the run; the data need not be
         there."""
         with sound(self.directory):
-            return Pipeline.from_state(self.recipe.data, *self.preprocessing)
+            return Pipeline.from_state(self.recipe.data, *self.preprocessing, dtype=self._dtype)
 
     @cached_property
     def model(self) -> nn.Module:
