@@ -416,7 +416,6 @@ REFUSALS = [
     ({"metrics": lambda x: 1.0}, r"function of \(output, target\) that gives a number"),
     ({"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)}, "each member gets its own: optim"),
     ({"optimizer": lambda parameters: 3}, r"which gives int.*expected a torch.optim.Optimizer"),
-    ({"optimizer": torch.optim.LBFGS}, r"closure.*ravine.watch"),
     ({"schedule": lambda epoch: 1.0}, r"function of \(epoch, lr\)"),
     (
         {"schedule": torch.optim.lr_scheduler.StepLR},

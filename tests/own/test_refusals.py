@@ -87,12 +87,12 @@ class Callable:
         return F.cross_entropy(output, target)
 
 
-class SAM(torch.optim.Optimizer):
+class Failing(torch.optim.Optimizer):
     def __init__(self, parameters, lr=0.1):
         super().__init__(parameters, {"lr": lr})
 
     def step(self, closure):
-        closure()
+        closure(1)
 
 
 def with_hook():
@@ -171,8 +171,7 @@ REFUSED = {
         lambda: {"schedule": lambda e: 0.9**e},
         "lambda epoch, lr: …, and lambda optimizer",
     ),
-    "LBFGS": (lambda: {"optimizer": torch.optim.LBFGS}, r"ravine\.watch\(model, optimizer\)"),
-    "a step with a closure": (lambda: {"optimizer": SAM}, r"ravine\.watch\(model, optimizer\)"),
+    "an optimiser whose step fails": (lambda: {"optimizer": Failing}, r"step\(closure\)"),
     "an optimiser that is none": (lambda: {"optimizer": lambda p: None}, "@ravine.technique"),
     "a formula that fails": (lambda: {"optimizer": spread_out}, r"w\.sub_\(lr \* g\)"),
     "a name of torch.optim": (lambda: {"optimizer": "torch.optim.AdamW"}, "mean 'adamw'"),
@@ -281,6 +280,7 @@ def test_a_refusal_names_what_to_do(case, tmp_path):
 
 
 TRAINED = {
+    "LBFGS": lambda: {"optimizer": torch.optim.LBFGS},
     "groups": lambda: {
         "optimizer": lambda model: torch.optim.AdamW(
             [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 1e-2}]

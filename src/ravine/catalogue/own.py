@@ -159,6 +159,8 @@ def _parameters(
             needed += ["*"] if each.kind is each.VAR_POSITIONAL else []
         elif each.name not in _NOT_FIELDS.get(kind, ()):
             annotation = hints.get(each.name, _annotation(each.default))
+            if each.default is None and annotation is None:
+                annotation = _optional(target, each.name)
             if annotation is not None:
                 default = ... if each.default is each.empty else each.default
                 fields[each.name] = (annotation, default)
@@ -191,6 +193,17 @@ def _annotation(default: Any) -> Any:
         inner = [_annotation(item) for item in default]
         return None if None in inner else tuple[tuple(inner)]  # type: ignore[misc]
     return Any if default is inspect.Parameter.empty else None
+
+
+def _optional(target: Any, name: str) -> Any:
+    """What a field may be whose default is None, by its annotation: a number or text, or None."""
+    try:
+        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+    except Exception:  # names that only type checkers know
+        return None
+    kinds = [kind for kind in typing.get_args(hints.get(name)) if kind is not type(None)]
+    known = {bool: _FLAG, int: _WHOLE, float: _NUMBER, str: str}
+    return known[kinds[0]] | None if len(kinds) == 1 and kinds[0] in known else None
 
 
 def _check_sort(kind: str, target: Any) -> None:

@@ -15,6 +15,7 @@ from ravine.engine.programs import Program
 from ravine.engine.ranks.buckets import Buckets
 from ravine.engine.ranks.ranks import Joined, Ranks
 from ravine.engine.rows.own_step import is_in_parts
+from ravine.engine.rows.torch_rows import OwnOptimizer, is_torch
 from ravine.engine.rows.ways import OneByOne, Stepped
 from ravine.engine.rows.ways.way import close
 from ravine.errors import InputError
@@ -38,6 +39,7 @@ def divided(program: Program, ranks: Ranks) -> Program:
     population = program.population
     objective = population.objectives[0]
     _refuse(program)
+    _refuse_closures(program)
     _check_data(program, ranks)
     own = population.global_seeds is not None or isinstance(objective.loss, OwnLoss)
     own = own or objective.own_step is not None
@@ -77,6 +79,18 @@ def _refuse(program: Program) -> None:
     if is_in_parts(objective.own_step):
         expected = "a step with one loss where a batch is divided: parts step at once"
         raise InputError("step", got="a step in parts", expected=expected, repair=repair)
+
+
+def _refuse_closures(program: Program) -> None:
+    for recipe, objective in zip(program.recipes, program.population.objectives, strict=False):
+        if is_torch(recipe.optimizer) and OwnOptimizer(recipe.optimizer, objective).needs_closure:
+            name = recipe.optimizer.technique.name.removeprefix("own:")
+            raise InputError(
+                "optimizer",
+                got=f"{name}, whose step calls a closure",
+                expected="one step from one gradient where a batch is divided",
+                repair="train it in one process, or divide members: ranks.rows",
+            )
 
 
 def _check_data(program: Program, ranks: Joined) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from ravine.engine.rows.members import Members, Slots, Tensors
 from ravine.engine.rows.own_step import Recorded, is_in_parts
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import TorchRows
+from ravine.engine.rows.ways import OneByOne, Stepped
 from ravine.optim.clipping import clip
-from ravine.optim.penalties import add_penalty_gradients, soft_threshold
+from ravine.optim.penalties import add_penalty_gradients, penalty, soft_threshold
 from ravine.optim.rows.groups import LARGEST, on_host
 from ravine.optim.rows.optimizer import RowOptimizer
 from ravine.optim.rows.projections import RowConstraints
@@ -147,6 +149,8 @@ class Stepper:
         goes_on = [r.stop.on_trouble == "report" for r in recipes]
         self._goes_on = torch.tensor(goes_on, device=device) if any(goes_on) else None  # [P]
         self._scales = self._column_scales()
+        self._closures = self.ranks.size == 1 and self.torch_rows.takes_closures
+        self._alone: OneByOne | None = None  # takes the gradient of one row
         if self.average is None and any(r.average.ema or r.average.swa for r in recipes):
             self.average = self.population.theta.detach().clone()
 
@@ -239,6 +243,9 @@ class Stepper:
         # a row with a loss or norm that is not finite does not move; the other rows are unaffected
         moves = self._moves(losses, norms)
         others = self._torch_step
+        if self._closures:
+            again = (micro, step, seed, losses, self.thawed(step))
+            self.torch_rows.again = partial(self._again, *again)
         self.optimizer.step(theta, population.grad, rate, moves, t, momentum, others)
         # weight decay and momentum move weights even without a gradient, so the whole step is scaled
         if scale is not None and before is not None:
@@ -251,6 +258,63 @@ class Stepper:
             towards = self._towards * self.alive  # the average of a frozen member stays
             self.average.lerp_(theta, towards[:, None].to(theta.dtype))
         return losses, norms
+
+    def _again(
+        self,
+        micro: Sequence[Batch],
+        step: int,
+        seed: Tensor | None,
+        losses: Tensor,
+        thawed: bool,
+        row: int,
+        moved: bool,
+    ) -> Tensor:
+        """The loss of one row with its penalties, and where its weights have ``moved`` since the step
+        began its gradient anew: the same samples, the same draws."""
+        population, rows = self.population, slice(row, row + 1)
+        theta, grad, layout = population.theta[rows], population.grad[rows], population.layout
+        strengths = [each if each is None else each[rows] for each in self._penalties]
+        loss = losses[row]
+        if moved:
+            point = population.theta.clone() if self._noisy else None
+            if point is not None:
+                self._add_noise(step)
+            loss = self._row_gradient(micro, step, seed, row)
+            if point is not None:
+                population.theta.copy_(point)
+            if self._penalised:
+                add_penalty_gradients(grad, theta, layout, *strengths)
+            scale = self._scales[thawed]
+            if self.mask is not None:
+                grad.mul_(self.mask[rows])
+            if scale is not None:
+                grad.masked_fill_(scale[rows] == 0, 0.0)
+            limits = [each[rows] for each in self._clips] if self._clipped else [None] * 3
+            clip(grad, layout, *limits)
+        return loss + penalty(theta, layout, *strengths)[0] if self._penalised else loss
+
+    def _row_gradient(
+        self, micro: Sequence[Batch], step: int, seed: Tensor | None, row: int
+    ) -> Tensor:
+        """The gradient of one row by its own module, over all micro-batches; its loss."""
+        population = self.population
+        if self._alone is None:
+            own_step = population.objectives[row].own_step is not None
+            kind = Stepped if own_step else OneByOne
+            self._alone = kind(population, population.way.arithmetic)
+        objective, total = population.objectives[row], torch.zeros_like(population.theta[row, 0])
+        recorded = copy.deepcopy(objective.recorded)
+        for j, (batch, share) in enumerate(zip(micro, self._shares(micro), strict=True)):
+            micro_step = step * self.accumulate + j
+            population.seed_step(micro_step if seed is None else seed)
+            given = (batch.x, batch.y, self._weights_of(batch), micro_step)
+            factor = 0.0 if j == 0 else share or 1.0
+            total += self._alone.row_gradient(row, *given, factor) * share
+            if j == 0 and share != 1.0:
+                population.grad[row].mul_(share)
+        objective.recorded = recorded
+        population.grad[row].div_(len(micro))
+        return total / len(micro)
 
     def _moves(self, losses: Tensor, norms: Tensor) -> Tensor:
         """The rows that take this step [P]. Rows whose numbers are not finite are frozen, or with

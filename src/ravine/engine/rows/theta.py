@@ -119,6 +119,19 @@ class ParameterMatrix:
             else:  # one that only a step moves
                 held.data = stacked[i]
 
+    def take_back(self, i: int) -> None:
+        """Take back parameters of row i that a person's optimiser has replaced (``p.data = …``) rather
+        than changed in place."""
+        if self.sharded:
+            return
+        row, size = self.theta[i], self.theta.element_size()
+        begin = row.data_ptr()
+        for parameter, entry in zip(self.parameters[i], self.layout.entries, strict=True):
+            if parameter.data_ptr() != begin + size * entry.start:
+                own = view(row, entry)
+                own.copy_(parameter.detach())
+                parameter.data = own
+
     def gather_buffers(self) -> None:
         """Take back buffers that a module has replaced rather than changed in place."""
         for i, objective in enumerate(self.objectives):

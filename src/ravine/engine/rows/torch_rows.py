@@ -4,7 +4,8 @@ parameters of their row."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from ravine.engine.rows.theta import ParameterMatrix
 from ravine.errors import InputError, RavineError, first_line
 from ravine.optim.rows.groups import Now
 from ravine.recipe import Recipe
+
+_NUMBERS = "numbers"  # in a stored state
+_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def is_torch(part: Part) -> bool:
@@ -36,25 +40,75 @@ class OwnOptimizer:
         # a function that takes no rate says its own: the recipe's multiplies it
         self.lr = float(part.lr) if "lr" in part.technique.own.fields else 1.0
         self.began = [[float(g["lr"]) for g in o.param_groups] for o in self.optimizers]
+        self.closures = [_closure_of(optimizer) for optimizer in self.optimizers]
 
-    def step(self, lr: float, momentum: float | None, name: str | None = None) -> None:
-        """A step of all optimisers, or of that of one part of the model."""
-        every = zip(self.names, self.optimizers, self.began, strict=True)
-        for optimizer, rates in [(o, r) for n, o, r in every if name in (None, n)]:
+    @property
+    def needs_closure(self) -> bool:
+        """Whether a step takes the loss and its gradient at several points, as that of LBFGS."""
+        return "needed" in self.closures
+
+    def step(
+        self,
+        lr: float,
+        momentum: float | None,
+        name: str | None = None,
+        closure: Callable[[], Tensor] | None = None,
+    ) -> None:
+        """A step of all optimisers, or of that of one part of the model. ``closure`` takes the gradient
+        anew, at the weights as they are, and gives the loss."""
+        every = zip(self.names, self.optimizers, self.began, self.closures, strict=True)
+        for optimizer, rates, wants in [each[1:] for each in every if name in (None, each[0])]:
             for group, began in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = lr if began == self.lr else began * (lr / self.lr)
                 if momentum is not None and momentum == momentum:
                     _set_momentum(group, momentum)
-            optimizer.step()
+            if wants and closure is not None:
+                optimizer.step(closure)
+            else:
+                optimizer.step()
 
     def state(self) -> tuple[Any, dict[str, Tensor]]:
-        return pack([optimizer.state_dict() for optimizer in self.optimizers])
+        return pack([_state_of(each) for each in self._every()])
 
     def load(self, plain: Any, tensors: Mapping[str, Tensor]) -> None:
-        stored = unpack(plain, tensors)
-        for optimizer, state in zip(self.optimizers, stored, strict=True):
-            optimizer.load_state_dict(copy.deepcopy(state))
-            _exactly(optimizer, state)
+        links = [link for optimizer in self.optimizers for link in _links(optimizer)]
+        for optimizer, state in zip(self._every(), unpack(plain, tensors), strict=False):
+            held = {name: each for name, each in state.items() if name != _NUMBERS}
+            optimizer.load_state_dict(copy.deepcopy(held))
+            _exactly(optimizer, held)
+            vars(optimizer).update(copy.deepcopy(state.get(_NUMBERS, {})))
+        for outer, inner, name in links:
+            setattr(inner, name, getattr(outer, name))
+
+    def _every(self) -> list[Optimizer]:
+        """The optimisers, and after them those that they wrap."""
+        found = list(self.optimizers)
+        for optimizer in found:
+            found += [each for each in _wrapped(optimizer) if each not in found]
+        return found
+
+
+def _wrapped(optimizer: Optimizer) -> list[Optimizer]:
+    return [each for each in vars(optimizer).values() if isinstance(each, Optimizer)]
+
+
+def _state_of(optimizer: Optimizer) -> dict[str, Any]:
+    """What an optimiser holds: its ``state_dict``, and numbers that it keeps as attributes, which that
+    leaves out."""
+    kept = {n: v for n, v in vars(optimizer).items() if isinstance(v, int | float | Tensor)}
+    return optimizer.state_dict() | ({_NUMBERS: kept} if kept else {})
+
+
+def _links(outer: Optimizer) -> list[tuple[Optimizer, Optimizer, str]]:
+    """What an optimiser shares with those that it wraps, and after loading has to share again."""
+    found = []
+    for inner in _wrapped(outer):
+        groups = len(inner.param_groups) == len(outer.param_groups) and all(
+            one is other for one, other in zip(inner.param_groups, outer.param_groups, strict=True)
+        )
+        shared = (("param_groups", groups), ("state", inner.state is outer.state))
+        found += [(outer, inner, name) for name, same in shared if same] + _links(inner)
+    return found
 
 
 def _made(part: Part, objective: Any) -> dict[str, Optimizer]:
@@ -90,6 +144,17 @@ def _made(part: Part, objective: Any) -> dict[str, Optimizer]:
     return named_ones
 
 
+def _closure_of(optimizer: Optimizer) -> str:
+    """Whether an optimiser's step takes a closure: ``needed``, ``taken`` where it may, else nothing.
+    PyTorch's own that may take one only call it first."""
+    kind = type(optimizer)
+    given = list(inspect.signature(kind.step).parameters.values())[1:]
+    if any(each.default is each.empty and each.kind in _IN_ORDER for each in given):
+        return "needed"
+    named = any(each.name == "closure" for each in given)
+    return "taken" if named and not kind.__module__.startswith("torch.optim") else ""
+
+
 def _set_momentum(group: dict[str, Any], momentum: float) -> None:
     if "betas" in group:
         group["betas"] = (momentum, *group["betas"][1:])
@@ -119,6 +184,8 @@ class TorchRows(Column):
     def __init__(self, population: ParameterMatrix, recipes: Sequence[Recipe]):
         self.population = population
         self.held = _of(recipes, population.objectives)
+        # takes the gradient of one row anew, for optimisers that call a closure
+        self.again: Callable[[int, bool], Tensor] | None = None
 
     def __bool__(self) -> bool:
         return any(own is not None for own in self.held)
@@ -134,11 +201,43 @@ class TorchRows(Column):
         for i, own in enumerate(self.held):
             if own is None or not lives[i]:
                 continue
-            for parameter, gradient in zip(rows.parameters[i], rows.gradients_of[i], strict=True):
-                parameter.grad = gradient
-            own.step(rates[i], None if momenta is None else momenta[i])
+            self._show_gradient(i)
+            again = self._closure(i) if any(own.closures) else None
+            held = None if again is None else rows.grad[i].clone()
+            own.step(rates[i], None if momenta is None else momenta[i], closure=again)
+            rows.take_back(i)
+            if held is not None:  # what is recorded of the step is the gradient that it began with
+                rows.grad[i].copy_(held)
             for parameter in rows.parameters[i]:
                 parameter.grad = None
+
+    @property
+    def takes_closures(self) -> bool:
+        return any(own is not None and any(own.closures) for own in self.held)
+
+    def _show_gradient(self, i: int) -> None:
+        rows = self.population
+        for parameter, gradient in zip(rows.parameters[i], rows.gradients_of[i], strict=True):
+            parameter.grad = gradient
+
+    def _closure(self, i: int) -> Callable[[], Tensor] | None:
+        """What a step of row i calls: the loss of the same batch at the weights as they are then, with the
+        same random draws, and its gradient. Where these have not moved yet it is known already."""
+        rows, again, at = self.population, self.again, self.population.theta[i].clone()
+        if again is None:
+            return None
+        known: list[Tensor] = []
+
+        def closure() -> Tensor:
+            rows.take_back(i)
+            moved = not torch.equal(rows.theta[i], at)
+            with torch.no_grad():
+                loss = again(i, moved or bool(known))
+            known.append(loss)
+            self._show_gradient(i)
+            return loss
+
+        return closure
 
     def begin(self, rate: Tensor, momentum: Tensor | None, alive: Tensor) -> None:
         """The rates of the step in which parts are going to be stepped."""
@@ -156,6 +255,7 @@ class TorchRows(Column):
             parameter.grad = gradient
         with torch.no_grad():
             own.step(lr, momentum, name)
+        self.population.take_back(row)
         for parameter in parameters:
             parameter.grad = None
 
@@ -237,26 +337,44 @@ def check_optimizer(part: Part, objective: nn.Module) -> None:
     is found before anything is written."""
     name = part.technique.name.removeprefix("own:")
     objective = copy.deepcopy(objective)
-    for parameter in objective.parameters():
-        parameter.grad = torch.full_like(parameter, 1e-3) if parameter.requires_grad else None
     try:
         own = OwnOptimizer(part, objective)
         with torch.no_grad():
-            own.step(own.lr, None)
+            own.step(own.lr, None, closure=_bowl(objective))
     except RavineError:
         raise
     except Exception as error:  # a person's code may fail in any way
-        closure = "closure" in str(error)
         raise InputError(
             "optimizer",
             got=f"{name}, whose first step fails ({type(error).__name__}: {first_line(error)})",
-            expected="an optimiser whose step() works from the gradients",
-            repair="one that asks for a closure needs a loop of its own: ravine.watch(model, "
-            "optimizer) goes with it"
-            if closure
-            else "",
+            expected="an optimiser whose step() works from the gradients, or whose step(closure) calls "
+            "a function that takes them anew and gives the loss",
         ) from None
+    if own.needs_closure and is_in_parts(objective.own_step):
+        raise InputError(
+            "optimizer",
+            got=f"{name}, whose step calls a closure, beside a step in parts",
+            expected="an optimiser whose step() works from the gradient of its part",
+            repair="a step that returns one loss, without yield, goes with it",
+        )
     try:
         own.state()
     except InputError as error:
         raise error.under(f"optimizer: the state of {name}") from None
+
+
+def _bowl(objective: nn.Module) -> Callable[[], Tensor]:
+    """A loss on which any optimiser can be tried: the distance of the parameters from places beside
+    them; its gradient is there already."""
+    moves = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    places = [parameter.detach() - 1e-3 for parameter in moves]
+
+    def closure() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for parameter, place in zip(moves, places, strict=True):
+            parameter.grad = parameter.detach() - place
+            total += 0.5 * parameter.grad.double().square().sum().cpu()
+        return total
+
+    closure()
+    return closure

@@ -61,15 +61,19 @@ class OneByOne(Way):
     def gradients(
         self, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float = 0.0
     ) -> Tensor:
-        apart = self.population.apart
-
         def row(i: int) -> Tensor:
-            own = (x[i], y[i]) if apart else (x, y)
-            return self._row(i, *own, None if weight is None else weight[i], step, accumulate)
+            return self.row_gradient(i, x, y, weight, step, accumulate)
 
-        with torch.enable_grad():
-            losses = list(self._each(row))
+        losses = list(self._each(row))
         return torch.stack(losses).to(self.population.theta.dtype)
+
+    def row_gradient(
+        self, i: int, x: Tensor, y: Tensor, weight: Tensor | None, step: int, accumulate: float
+    ) -> Tensor:
+        """The gradient of row i alone, into its row of grad; its loss."""
+        own = (x[i], y[i]) if self.population.apart else (x, y)
+        with torch.enable_grad():
+            return self._row(i, *own, None if weight is None else weight[i], step, accumulate)
 
     def _each(self, row: Callable[[int], Tensor]) -> Iterable[Tensor]:
         return map(row, range(len(self.population)))
