@@ -157,9 +157,7 @@ def test_resumed_to_the_bit_with_the_same_draws(own, kind, tmp_path):
     given = {**GIVEN, "epochs": 4} | ({"step": own} if own else {})
     net = functools.partial(Net, 0.0 if own else 0.3)
     whole = ravine.train(model=net, optimizer=OPTIMIZERS[kind], out=tmp_path / "a", **given)
-    ravine.train(
-        model=net, optimizer=OPTIMIZERS[kind], out=tmp_path / "b", **given | {"epochs": 2}
-    )
+    ravine.train(model=net, optimizer=OPTIMIZERS[kind], out=tmp_path / "b", **given | {"epochs": 2})
     (again,) = ravine.resume(
         tmp_path / "b", model=net, data=GIVEN["data"], after="4ep", quiet=True,
         own=[each for each in (own, OPTIMIZERS[kind]) if each],
@@ -214,6 +212,12 @@ def parts(model, batch):
 
 
 def test_a_step_in_parts_refuses_it(tmp_path):
-    given = {**GIVEN, "model": Two, "step": parts, "optimizer": torch.optim.LBFGS, "precision": "auto"}
+    given = {
+        **GIVEN,
+        "model": Two,
+        "step": parts,
+        "optimizer": torch.optim.LBFGS,
+        "precision": "auto",
+    }
     with pytest.raises(ravine.InputError, match="without yield"):
         ravine.train(out=tmp_path / "run", **given)

@@ -211,9 +211,52 @@ def test_a_run_with_targets_of_several_kinds_goes_on_and_is_evaluated(tmp_path):
     assert found.verdict == "healthy", found
 
 
-def test_metrics_of_targets_of_several_kinds_are_returned_by_a_step(tmp_path):
-    with pytest.raises(ravine.InputError, match=r'return the number from the step: \{"loss"'):
-        train(tmp_path, model=Heads, data=(X, BOTH), loss=both, metrics=[own_error])
+def right(output, target):
+    return float((output["kind"].argmax(1) == target["kind"]).float().mean())
+
+
+def off(output, target):
+    kind, size = target.values() if isinstance(target, dict) else target
+    assert len(kind) == len(output["size"])
+    return float((output["size"].reshape(-1) - size.reshape(-1)).square().mean())
+
+
+off.better = "min"
+
+
+@pytest.mark.parametrize("form", [name for name in MIXED if "by name" in name or name == "a step"])
+def test_metrics_of_targets_of_several_kinds_are_given_what_the_loss_is(form, tmp_path):
+    given = MIXED[form] | {"metrics": [right, off], "monitor": "val_off", "best": True}
+    run = train(tmp_path, model=Heads, **given)
+    found = run.evaluate(data=(X, BOTH))
+    with torch.no_grad():
+        output = run.model(X)
+    assert found["right"] == pytest.approx(right(output, BOTH))
+    assert found["off"] == pytest.approx(off(output, BOTH), rel=1e-5)
+    assert run.result["val_off"] == pytest.approx(run.metrics["val_off"].min())
+    recipes = [run.recipe, run.recipe.edit({"seed": 8})]
+    both_runs = ravine.train_many(
+        recipes, model=Heads, data=given["data"], quiet=True, out=tmp_path / "many"
+    )
+    assert both_runs[0].result["val_off"] == pytest.approx(run.result["val_off"], rel=1e-5)
+
+
+def test_metrics_of_targets_in_order_and_those_by_name(tmp_path):
+    run = train(tmp_path, model=Heads, **MIXED["a loader in order"], metrics=[off])
+    assert run.result["val_off"] > 0
+    with pytest.raises(ravine.InputError, match=r"metrics=\[f\]: f\(output, target\) is given"):
+        train(tmp_path, "named", model=Heads, data=(X, BOTH), loss=both, metrics=["rmse"])
+
+    def uncallable(model, batch):
+        return model.body(batch.x).square().mean()
+
+    class Parts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Linear(X.shape[1], 1)
+
+    with pytest.raises(ravine.InputError, match=r"return the number from the step"):
+        train(tmp_path, "parts", model=Parts, data=(X, BOTH), step=uncallable, metrics=[off])
 
 
 # --- refusals -------------------------------------------------------------------------------------

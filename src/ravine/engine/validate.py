@@ -5,24 +5,37 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from ravine.catalogue import PREFIX, table
 from ravine.data.objects.fields import TARGETS, Fields
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.given_model import check_gradient
 from ravine.engine.loop.calendar import Calendar
-from ravine.engine.rows.evaluate import evaluation, metric_functions, metric_name, metric_names
+from ravine.engine.rows.evaluate import (
+    evaluation,
+    metric_functions,
+    metric_names,
+)
 from ravine.engine.rows.frozen import frozen
 from ravine.engine.rows.own_step import check_step, is_in_parts, losses_of, model_loss
 from ravine.engine.rows.population import Objective, Population
+from ravine.engine.rows.samples_tried import (
+    check_metrics,
+    check_monitor,
+    compared,
+    measured_names,
+    one_output,
+    outputs_of,
+    own_metrics,
+    refuse_named_metrics,
+    shape_of,
+)
 from ravine.engine.rows.torch_rows import check_optimizer, check_parts, is_torch
-from ravine.errors import InputError, RavineError, first_line
+from ravine.errors import InputError, first_line
 from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
 from ravine.nn.loss.own_loss import OwnLoss
@@ -31,16 +44,14 @@ from ravine.optim.rows.groups import check_formula
 from ravine.recipe import Recipe
 from ravine.registering import own_parts
 
-_OF_NUMBERS = ("mse", "rmse", "mae", "r2")
 _NO_FIELDS: dict[str, Any] = Fields((), (), ()).to_dict()
-_ALWAYS = ("train_loss", "grad_norm", "lr")
 
 
 def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Population) -> Answers:
     """Run model, loss and metrics of one member on a few samples; what does not fit is an
     InputError. Gives what the outputs mean."""
     recipe = recipes[0]
-    _check_metrics(recipe, pipeline)
+    check_metrics(recipe, pipeline)
     if not population.layout.size:
         expected = "a module with parameters that require gradients"
         raise InputError(
@@ -60,8 +71,8 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         return _validate_step(recipes, pipeline, objective)
     _check_targets(recipe, pipeline, y)
     with evaluation([objective]):
-        given = _outputs(objective, x)
-        output = _one(objective, given, x)
+        given = outputs_of(objective, x)
+        output = one_output(objective, given, x)
         own_loss = isinstance(objective.loss, OwnLoss)
         if not own_loss:
             _check_output(output, y, pipeline)
@@ -70,17 +81,12 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
         def loss(_: Tensor, target: Tensor) -> Any:
             return objective.loss(objective.judged(given), target)
 
-        _compare(f"loss.{recipe.loss.kind}", loss, output, y, pipeline.task)
+        compared(f"loss.{recipe.loss.kind}", loss, output, y, pipeline.task)
         answers = _answers_of(recipe, pipeline, objective, x, y, given, output)
         metrics = metric_functions(answers, pipeline.task, recipe.metrics, recipe.loss)
         targets = pipeline.target_units(y)
-        measured = ["loss"]
-        for name, function in metrics.items():
-            value = _compare(f"metrics.{name}", function, output, targets, pipeline.task)
-            _check_number(name, value)
-            measured += [
-                "_".join([name, *map(str, place)]) for place in np.ndindex(np.shape(value))
-            ]
+        names = measured_names(metrics, objective, given, output, targets, pipeline.task)
+        known = ["loss", *names]
     _check_one_number(recipe, objective)
     if any(own_parts([recipe.model, recipe.loss])) or recipe.model.kind == "module":
         check_gradient(objective, x, y)
@@ -89,7 +95,7 @@ def validate(recipes: Sequence[Recipe], pipeline: Pipeline, population: Populati
             check_optimizer(each.optimizer, objective)
         else:
             check_formula(each.optimizer)
-        _check_monitor(each, pipeline, measured)
+        check_monitor(each, pipeline, known)
     _check_smallest_batch(objective, pipeline)
     return answers
 
@@ -105,8 +111,8 @@ def _answers_of(
 ) -> Answers:
     """What the outputs mean; under a loss of one's own perhaps nothing that is known."""
     parted = objective.form.target_fields is not None
-    if parted and recipe.metrics:
-        _refuse_metrics(recipe, "targets that are one number or class each")
+    if parted:
+        refuse_named_metrics(recipe, "targets that are one number or class each")
     fits = not parted and has_answer(given) and _are_answers(output, y, pipeline)
     if isinstance(objective.loss, OwnLoss) and not fits:
         return Answers("loss", "values", units=pipeline.target_units)
@@ -117,14 +123,16 @@ def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Obj
     """A step of one's own on a few samples. Outputs have a meaning where they fit the targets."""
     recipe, batch = recipes[0], pipeline.batch(0)
     few = Batch(batch.x[:4], batch.y[:4], batch.index[:4])
-    measured = check_step(objective, few)
+    found = check_step(objective, few)
     if is_in_parts(objective.own_step):
         check_parts(recipe)
     answers = step_answers(objective, pipeline)
-    if answers.kind == "loss" and recipe.metrics:
-        _refuse_metrics(recipe, "a model whose output fits the targets")
-    names = metric_names(pipeline.task, recipe.metrics, recipe.loss)
-    known = [*measured, *(names if answers.kind != "loss" else ())]
+    if answers.kind == "loss":
+        refuse_named_metrics(recipe, "a model whose output fits the targets")
+        names = own_metrics(recipe, pipeline, objective, answers)
+    else:
+        names = metric_names(pipeline.task, recipe.metrics, recipe.loss)
+    known = [*found, *names]
     for each in recipes:
         if is_torch(each.optimizer):
             check_optimizer(each.optimizer, objective)
@@ -135,17 +143,8 @@ def _validate_step(recipes: Sequence[Recipe], pipeline: Pipeline, objective: Obj
                 repair = "do it in the step itself"
                 got = "a step of one's own"
                 raise InputError(path, got=got, expected="loss=, not step=", repair=repair)
-        _check_monitor(each, pipeline, known, [f"train_{name}" for name in measured])
+        check_monitor(each, pipeline, known, [f"train_{name}" for name in found])
     return answers
-
-
-def _refuse_metrics(recipe: Recipe, expected: str) -> None:
-    raise InputError(
-        "metrics",
-        got=", ".join(metric_name(part) for part in recipe.metrics),
-        expected=expected,
-        repair='return the number from the step: {"loss": loss, "NAME": number}',
-    )
 
 
 def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
@@ -183,72 +182,12 @@ def _shifts(objective: Objective, batch: Batch, output: Tensor) -> bool:
     return math.isclose(own, float(functional.cross_entropy(*after)), rel_tol=1e-4)
 
 
-def _outputs(objective: Objective, x: Tensor) -> Any:
-    """What the model gives for a few samples."""
-    try:
-        return objective.model(x)
-    except RavineError:
-        raise
-    except Exception as error:  # a person's module may fail in any way
-        raise InputError(
-            "model",
-            got=f"a module that fails on inputs {_shape(x)} ({x.dtype})",
-            expected="a module for this data",
-            repair=f"{type(error).__name__}: {first_line(error)}",
-        ) from None
-
-
-def _one(objective: Objective, given: Any, x: Tensor) -> Tensor:
-    """The outputs as one tensor: those of several heads side by side, where the loss is for them."""
-    output = joined(given, heads=objective.heads)
-    if output.dim() and len(output) != len(x):
-        raise InputError(
-            "model",
-            got=f"outputs {_shape(output)} for {len(x)} samples",
-            expected=f"a row for each sample: {len(x)} x …",
-            repair="keep the first axis of the inputs; what needs whole batches is a step=",
-        )
-    return output
-
-
-def _compare(
-    where: str, function: Callable[[Tensor, Tensor], Any], output: Tensor, y: Tensor, task: str
-) -> Any:
-    try:
-        return function(output, y)
-    except RavineError:
-        raise
-    except Exception as error:
-        raise InputError(
-            where,
-            got=f"outputs {_shape(output)} for targets {_shape(y)} ({y.dtype})",
-            expected=f"outputs that it can compare with the targets of {task}",
-            repair="; ".join(filter(None, (first_line(error), _advice(where, error, output, y)))),
-        ) from None
-
-
-def _advice(where: str, error: Exception, output: Tensor, y: Tensor) -> str:
-    """What usually helps where a loss or a metric cannot compare outputs with targets."""
-    if where.startswith("metrics"):
-        return "it is given scores and targets: lambda output, target: f(target, output.argmax(1))"
-    if isinstance(error, TypeError) and "argument" in str(error):
-        return "a loss of anything but (output, target) is computed in a step= of (model, batch)"
-    whole = not y.is_floating_point() or bool((y == y.round()).all())
-    if y.is_floating_point() and whole and output.dim() == 2 and output.shape[1] > 1:
-        return "targets that are floats are values; classes are whole numbers: y.long()"
-    if not y.is_floating_point() and output.shape[1:] == (1,):
-        return 'one output for two classes: y.float(), or loss="binary_cross_entropy" by name'
-    if not y.is_floating_point() and y.dim() == 1 and output.dim() == 2:
-        return "targets are the classes [B] (rows with a single 1 are read so): cross_entropy"
-    return ""
-
-
 def _check_targets(recipe: Recipe, pipeline: Pipeline, y: Tensor) -> None:
     """Inputs alone, and classes of pixels, have nothing that a loss of the task could compare with."""
     if recipe.loss.kind == "auto" and y.dim() > 2 and not y.is_floating_point():
         raise InputError(
             "loss",
-            got=f"targets of whole numbers {_shape(y)}",
+            got=f"targets of whole numbers {shape_of(y)}",
             expected="a loss of your own for them",
             repair="for a class of each pixel loss=torch.nn.CrossEntropyLoss(); floats are values",
         )
@@ -266,21 +205,6 @@ def _check_targets(recipe: Recipe, pipeline: Pipeline, y: Tensor) -> None:
         given = "rename the one that is to be predicted" if names else "data=(x, y)"
         repair = f"{given}; what is learned from inputs alone is a step= of (model, batch)"
         raise InputError("data", got=got, expected=expected, repair=repair)
-
-
-def _check_number(name: str, value: Any) -> None:
-    """A metric gives a number, or a matrix of them."""
-    try:
-        whole = value is not None and np.asarray(value, np.float64) is not None
-    except (TypeError, ValueError, RuntimeError):
-        whole = False
-    if not whole:
-        raise InputError(
-            f"metrics.{name}",
-            got=f"a {type(value).__name__}",
-            expected="a number",
-            repair="for several numbers give several functions, metrics=[one, other], or a tensor",
-        )
 
 
 def _check_output(output: Tensor, y: Tensor, pipeline: Pipeline) -> None:
@@ -353,47 +277,6 @@ def _check_smallest_batch(objective: Objective, pipeline: Pipeline) -> None:
         ) from None
 
 
-def _check_metrics(recipe: Recipe, pipeline: Pipeline) -> None:
-    """Metrics of classes do not apply to regressions, and the other way round."""
-    names = [metric_name(part) for part in recipe.metrics]
-    for part in recipe.metrics:
-        if part.kind.startswith(PREFIX) and names.count(metric_name(part)) > 1:
-            raise InputError(
-                "metrics",
-                got=f"{metric_name(part)} twice",
-                expected="metrics of different names",
-                repair="define them with def",
-            )
-    for part in recipe.metrics:
-        if part.kind.startswith(PREFIX):
-            continue
-        of_numbers = part.kind in _OF_NUMBERS
-        if of_numbers != (pipeline.task == "regression") and pipeline.task != "multilabel":
-            known = [
-                name
-                for name in table("metric")
-                if (name in _OF_NUMBERS) == (pipeline.task == "regression")
-            ]
-            whole = pipeline.task == "regression"
-            raise InputError(
-                "metrics",
-                got=part.kind,
-                expected=f"for {pipeline.task}: {', '.join(known)}",
-                repair="floats are values; classes are whole numbers: y.long()" if whole else "",
-            )
-
-
-def _check_monitor(
-    recipe: Recipe, pipeline: Pipeline, metrics: list[str], more: Sequence[str] = ()
-) -> None:
-    validation = [f"val_{name}" for name in metrics] if pipeline.has("validation") else ["val_loss"]
-    known = [*_ALWAYS, *validation, *more]
-    if recipe.stop.monitor not in known:
-        raise InputError(
-            "stop.monitor", got=recipe.stop.monitor, expected=f"one of {', '.join(known)}"
-        )
-
-
 def _check_one_number(recipe: Recipe, objective: Objective) -> None:
     """One number for a batch cannot be weighed sample by sample."""
     if not getattr(objective.loss, "one_number", False):
@@ -416,7 +299,3 @@ def _check_class_weights(recipe: Recipe, pipeline: Pipeline) -> None:
             got=f"{len(weights)} weights",
             expected=f"{pipeline.outputs}, one for each class",
         )
-
-
-def _shape(x: Tensor) -> str:
-    return " x ".join(map(str, x.shape))

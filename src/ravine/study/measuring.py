@@ -13,6 +13,7 @@ import torch
 
 from ravine.data.pipeline import Pipeline
 from ravine.engine.execution.device import theta_dtype
+from ravine.engine.programs import with_step, with_targets
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions, metric_names
 from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
@@ -94,7 +95,10 @@ def measure(
             pipeline.task,
             counts=[int(n) for n in pipeline.class_counts().tolist()] or None,
         )
-        objectives.append(Objective(run.model, loss).to(next(run.model.parameters()).dtype))
+        facts = pipeline.preparation.facts
+        made = Objective(run.model, with_targets(loss, facts))
+        made = with_step(made.to(next(run.model.parameters()).dtype), run.recipe, facts)
+        objectives.append(made)
     return evaluate(objectives, pipeline, split, metrics)
 
 

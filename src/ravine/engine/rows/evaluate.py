@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ravine.catalogue import PREFIX, Part, find
 from ravine.data.pipeline import Pipeline
@@ -89,15 +91,50 @@ def _bind(part: Part, answers: Answers) -> Metric:
     function: Metric = functools.partial(part.technique.function(), **part.arguments)
     if part.kind.startswith(PREFIX):
         function = _shaped(function)
+        if answers.kind == "loss":
+            return AsGiven(function)
     return lambda output, target: function(answers.scores(output), answers.truth(target))
+
+
+@dataclass(frozen=True)
+class AsGiven:
+    """A metric of a person's own where the outputs have no known meaning: it is called as a loss of their
+    own is, with all outputs of the network and the targets as the data give them."""
+
+    function: Metric
+
+    def __call__(self, output: Any, target: Any) -> float | np.ndarray:
+        return self.function(output, target)
+
+
+def measured(
+    function: Metric, objective: Objective, output: Tensor, given: Any, target: Tensor
+) -> float | np.ndarray:
+    """A metric of the answers ``output`` among the outputs ``given``, and of targets in their units."""
+    if not isinstance(function, AsGiven):
+        return function(output, target)
+    form = objective.form
+    parted = form is not None and form.target_fields is not None
+    return function(given, form.target(target) if parted else target)
+
+
+def _together(given: Sequence[Any]) -> Any:
+    """The outputs for several batches as those for one."""
+    leaves = [tree_leaves(one) for one in given]
+    _, form = tree_flatten(given[0])
+    whole = [
+        torch.cat(list(each)) if isinstance(each[0], Tensor) and each[0].dim() else each[0]
+        for each in zip(*leaves, strict=True)
+    ]
+    return tree_unflatten(whole, form)
 
 
 def _shaped(function: Metric) -> Metric:
     """A metric of a person's own with targets [N] where it compares each output with its own target
     only so."""
 
-    def metric(output: Tensor, target: Tensor) -> float | np.ndarray:
-        vector = wants_vector(function, output, target)
+    def metric(output: Any, target: Any) -> float | np.ndarray:
+        vector = isinstance(target, Tensor) and wants_vector(function, output, target)
         return function(output, target[:, 0] if vector else target)
 
     return metric
@@ -135,6 +172,8 @@ def evaluate(
         return found
     run = run or (lambda model, x: model(x))
     outputs: list[list[Tensor]] = [[] for _ in modules]
+    whole: list[list[Any]] = [[] for _ in modules]  # as the networks give them
+    keeps = any(isinstance(function, AsGiven) for function in metrics.values())
     targets: list[Tensor] = []
     losses = torch.zeros(len(modules), dtype=torch.float64)
     count = 0.0  # of samples, or the sum of their class weights
@@ -149,10 +188,15 @@ def evaluate(
                     judged = output if isinstance(given, Tensor) else objective.judged(given)
                     losses[i] += objective.loss(judged, batch.y).double().sum().cpu()
                 outputs[i].append(output)
+                whole[i] += [given] if keeps else []
         found = found or {"loss": (losses / (count or 1.0)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
+        gathered = [
+            (own, torch.cat(each), _together(all_of) if keeps else None)
+            for own, each, all_of in zip(modules, outputs, whole, strict=True)
+        ]
         for name, function in metrics.items():
-            each = [function(torch.cat(own), target) for own in outputs]
+            each = [measured(function, *own, target) for own in gathered]
             values = np.array(each, dtype=np.float64)
             # a matrix: one number for each place, confusion_matrix_0_1
             for place in np.ndindex(values.shape[1:]):
