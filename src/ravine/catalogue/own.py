@@ -198,11 +198,12 @@ def _annotation(default: Any) -> Any:
 def _optional(target: Any, name: str) -> Any:
     """What a field may be whose default is None, by its annotation: a number or text, or None."""
     try:
-        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+        made = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
+        hints = typing.get_type_hints(made)
     except Exception:  # names that only type checkers know
         return None
     kinds = [kind for kind in typing.get_args(hints.get(name)) if kind is not type(None)]
-    known = {bool: _FLAG, int: _WHOLE, float: _NUMBER, str: str}
+    known: dict[Any, Any] = {bool: _FLAG, int: _WHOLE, float: _NUMBER, str: str}
     return known[kinds[0]] | None if len(kinds) == 1 and kinds[0] in known else None
 
 

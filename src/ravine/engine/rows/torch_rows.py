@@ -63,7 +63,7 @@ class OwnOptimizer:
                 if momentum is not None and momentum == momentum:
                     _set_momentum(group, momentum)
             if wants and closure is not None:
-                optimizer.step(closure)
+                optimizer.step(closure)  # type: ignore[arg-type]
             else:
                 optimizer.step()
 
@@ -332,7 +332,7 @@ def check_parts(recipe: Recipe) -> None:
         )
 
 
-def check_optimizer(part: Part, objective: nn.Module) -> None:
+def check_optimizer(part: Part, objective: Any) -> None:
     """Make the optimiser for a copy of the network, take a step and store it, so that what is wrong
     is found before anything is written."""
     name = part.technique.name.removeprefix("own:")
