@@ -26,14 +26,17 @@ def slopes(noise: float):
     return x.astype("float32"), y.astype("float32")
 
 
-def judged(tmp_path, data, **edits):
-    recipe = Recipe(
+def recipe(**edits) -> Recipe:
+    return Recipe(
         model={"kind": "mlp", "hidden": [16]},
         data={"source": "arrays", "batch": 64, "validation": 0.2},
         optimizer={"kind": "adam", "lr": 3e-3},
         stop={"after": "8ep"},
     ).edit(edits)
-    ravine.train(recipe, data=data, out=tmp_path / "run", quiet=True, doctor=False)
+
+
+def judged(tmp_path, data, **edits):
+    ravine.train(recipe(**edits), data=data, out=tmp_path / "run", quiet=True, doctor=False)
     return ravine.diagnose(tmp_path / "run", data=data)
 
 
@@ -68,3 +71,14 @@ def test_a_run_behind_a_linear_model_is_named_with_what_was_tried(tmp_path, data
 )
 def test_a_run_as_good_as_a_linear_model_is_left_alone(tmp_path, data, edits):
     assert CODE not in judged(tmp_path, data, **edits).codes
+
+
+def test_training_says_what_tries_the_other_remedies(tmp_path, capsys):
+    """Training itself has fitted the linear model alone; it advises nothing that was not tried."""
+    x, y = clusters()
+    where = tmp_path / "my run"
+    ravine.train(recipe(**{"optimizer.lr": 1e-3, "stop.after": "4ep"}), data=(x, y), out=where)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "remedy: a linear model" in said
+    assert said.count("remedy:") == 1
+    assert f"is tried by: ravine doctor '{where}'" in said

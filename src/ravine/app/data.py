@@ -182,9 +182,10 @@ def _print_columns(found: dict[str, Any]) -> None:
         _console.print(f"and {len(found['decisions']) - 60} columns more", highlight=False)
     targets = ", ".join(found["targets"])
     _console.print(f"target: {targets} ({found['task']}: {found['target_why']})", highlight=False)
-    name = found["decisions"][0]["name"]
+    first = found["decisions"][0]
+    name, number = first["name"], "decimal" in first and first["kind"] != "number"
     name = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-    repair = f'to read a column otherwise, in the recipe: data.source.columns.{name} = "number"'
+    repair = f'to read a column otherwise, in the recipe: data.source.columns.{name} = "{"number" if number else "category"}"'
     _console.print(repair, highlight=False, markup=False)
 
 

@@ -17,6 +17,9 @@ METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy
 TYPED = 160  # characters of edits that are shown
 # strength up to which nothing but the course speaks for a finding; above it an experiment does
 SEEN = 0.9
+TRIED_LATER = (
+    "behind_linear",
+)  # findings of which the doctor of a run tries remedies, which takes time
 TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
 
 
@@ -64,6 +67,10 @@ def print_outcome(runs: list[Any], last: str = "", *, verbose: bool = False) -> 
     findings = [event["data"] for event in runs[0].events_of("finding")]
     if findings:
         print_findings(findings)
+        if any(finding["code"] in TRIED_LATER for finding in findings):
+            say(
+                f"What else may help is tried by: ravine doctor {shlex.quote(str(runs[0].directory))}"
+            )
     elif examined:
         steps = max(run.result["steps"] for run in runs)
         few = f", but {steps} steps are too few to judge learning by" if steps < SHORT else ""
