@@ -71,6 +71,14 @@ def opened(browser, address, width=1400, scheme="light"):
         yield page
 
 
+# a row of a long run: what stands in its cells is as long as it gets
+AT_ITS_LONGEST = """() => {
+  const row = document.querySelector("#runs tbody tr"), cells = [...row.querySelectorAll("td.number")];
+  const texts = ["98.61 % accuracy (val)", "0.000123", "1,203 / 40,000", "12 h 15 min, 3 h 52 min left"];
+  texts.forEach((text, i) => { cells[i].textContent = text; });
+}"""
+
+
 def test_the_page_at_every_width_in_both_themes(browser, address):
     for width, scheme in ((390, "dark"), (800, "light"), (1400, "dark")):
         with opened(browser, address, width, scheme) as page:
@@ -81,6 +89,8 @@ def test_the_page_at_every_width_in_both_themes(browser, address):
             assert "token" not in page.url
             if width > 390:
                 assert serious_faults(page) == []
+            page.evaluate(AT_ITS_LONGEST)
+            assert_fits(page, width)
 
 
 def test_switches_zoom_smoothing_and_comparison(browser, address):

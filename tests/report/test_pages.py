@@ -4,9 +4,11 @@ nothing, and are accessible in both themes."""
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 
 import pytest
+import torch
 
 import ravine
 from browsing import LOOKS, assert_fits, launched, needed, opened, serious_faults
@@ -177,3 +179,21 @@ def test_a_finding_has_its_remedy_second_a_picture_and_a_link_within_the_page(br
         assert page.url.endswith("#about-lr_too_low")
         assert page.locator("#about-lr_too_low").is_visible()
         assert_fits(page, 800)
+
+
+def test_predictions_and_residuals_have_numbers_at_their_axes(browser, tmp_path):
+    """Numbers in order and evenly apart, on whose places the points lie."""
+    x = torch.linspace(-3, 5, 120)[:, None]
+    run = ravine.train(
+        model=torch.nn.Linear(1, 1), data=(x, 1e5 * x), epochs=1, out=tmp_path / "run", quiet=True
+    )
+    with opened(browser, run.directory / "report.html", 390) as page:
+        page.wait_for_selector(".framed")
+        assert_fits(page, 390)
+        for side in ("left", "below"):
+            shown = page.locator(f"[data-scatter] .{side} span").all_inner_texts()
+            numbers = [float(text.replace(",", "").replace("K", "e3")) for text in shown]
+            steps = {round(b - a) for a, b in itertools.pairwise(numbers)}
+            assert len(numbers) > 2
+            assert len(steps) == 1
+            assert steps.pop() > 0

@@ -78,8 +78,8 @@ def _table(results: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table("", "item", show_lines=True)
-    table.add_column("claim", ratio=2)
-    table.add_column("numbers", ratio=3)
+    table.add_column("claim", ratio=2, overflow="fold")
+    table.add_column("numbers", ratio=3, overflow="fold")
     table.add_column("true")
     table.add_column("seconds", justify="right")
     for found in results:

@@ -70,7 +70,8 @@ class LiveTable:
     def _table(self) -> Table:
         done = (max(self._done, 0) + self._part) / max(self.stages, 1)
         spent = time.monotonic() - self._began
-        left = f", about {measures.duration(spent * (1 - done) / done)} left" if done > 0.01 else ""
+        known = 0.01 < done < 0.995
+        left = f", about {measures.duration(spent * (1 - done) / done)} left" if known else ""
         title = f"{self.title}: {self._now}, {100 * done:.0f} % done{left}"
         better = measures.better_is(self.metric)
         found = [
