@@ -14,8 +14,11 @@ import ravine
 from ravine import InputError
 from ravine.app.cli import app
 from ravine.catalogue import Decay, NonNegative, Positive
+from ravine.catalogue import catalogue as own_catalogue
 from ravine.optim.arithmetic import add, average
 from ravine.study.compare.study import variants_of
+from ravine.study.declare import resume_study
+from ravine.study.directory import Study
 from ravine.study.signature import as_texts
 
 
@@ -70,6 +73,69 @@ def test_functions_and_classes_are_compared(tmp_path):
     over = {"optimizer": [{"kind": "adam"}, torch.optim.RMSprop, signs_of_mine]}
     kinds = [variant.recipe.optimizer.kind for variant in variants_of(BASE, as_texts(over))]
     assert kinds == ["adam", "own:RMSprop", "own:signs_of_mine"]
+
+
+class Died(BaseException):
+    pass
+
+
+def test_a_study_of_objects_that_was_killed_goes_on_with_them(tmp_path, monkeypatch):
+    """The same call again, or the command where a file brings them; else one message names them and the
+    call."""
+    over = {"loss": ["cross_entropy", smoothed_of_mine], "optimizer": [torch.optim.RMSprop]}
+    given = FEW | {"rates": [0.01, 0.1]}
+    whole = ravine.compare(BASE, over, out=tmp_path / "whole", **given)
+    train = Study.train
+
+    def dies(self, stage, *args, **how):
+        if stage == "seeds":
+            raise Died
+        return train(self, stage, *args, **how)
+
+    monkeypatch.setattr(Study, "train", dies)
+    for name in ("again", "command"):
+        with pytest.raises(Died):
+            ravine.compare(BASE, over, out=tmp_path / name, **given)
+    monkeypatch.setattr(Study, "train", train)
+    assert ravine.compare(BASE, over, out=tmp_path / "again", **given)["pairs"] == whole["pairs"]
+    monkeypatch.setattr(own_catalogue, "_OWN", {})
+    line = r"ravine\.compare\(recipe, over=\{'loss': \['cross_entropy', smoothed_of_mine\], 'optimizer': "
+    with pytest.raises(InputError, match=line + r"\[RMSprop\]\}, out='.*command'\)"):
+        resume_study(tmp_path / "command", quiet=True)
+    (tmp_path / "mycode.py").write_text(FILE)
+    done = CliRunner().invoke(
+        app, ["resume", str(tmp_path / "command"), "--with", str(tmp_path / "mycode.py"), "--quiet"]
+    )
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "command" / "summary.json").read_text())
+    assert summary["pairs"] == whole["pairs"]
+    with pytest.raises(InputError, match=r"it is a study: call the study again with out="):
+        ravine.resume(tmp_path / "command")
+
+
+def test_a_source_that_changed_within_a_study_is_said(tmp_path):
+    def other(output, target, smoothing=0.2):
+        return smoothed_of_mine(output, target, smoothing)
+
+    other.__name__ = "smoothed_of_mine"
+    first, second = ({"loss": [one, "squared"]} for one in (smoothed_of_mine, other))
+    given = {"seeds": 2, "tune": None, "quiet": True, "out": tmp_path / "study"}
+    ravine.compare(BASE, first, **given)
+    with pytest.raises(InputError, match="own code with another source.*another out="):
+        ravine.compare(BASE, second, **given)
+
+
+FILE = """
+import torch
+import ravine
+from torch.nn import functional as F
+
+def smoothed_of_mine(output, target, smoothing=0.1):
+    return F.cross_entropy(output, target, label_smoothing=smoothing, reduction="none")
+
+ravine.technique("loss")(smoothed_of_mine)
+ravine.technique("optimizer")(torch.optim.RMSprop)
+"""
 
 
 @pytest.mark.parametrize(

@@ -322,9 +322,10 @@ def _read_about(path: Path) -> tuple[dict[str, Any], bool]:
     place = path / "recipe.json"
     if not exists(place):
         expected = "a directory that ravine train made"
-        raise InputError(
-            "run directory", got=str(path), expected=expected, repair="it has no recipe.json"
-        )
+        repair = "it has no recipe.json"
+        if exists(path / "study.json"):
+            repair = f"it is a study: call the study again with out={str(path)!r}, or ravine resume {path}"
+        raise InputError("run directory", got=str(path), expected=expected, repair=repair)
     made_here = False
     try:
         about = parse_json(read_text(place, MOST_SETTINGS), "recipe.json")

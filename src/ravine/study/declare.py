@@ -26,6 +26,7 @@ from ravine.rundir.rundir import fresh_path
 from ravine.starters.start import start_of_study
 from ravine.storage.claims import Claim
 from ravine.study.directory import Study, read_request
+from ravine.study.own_values import require_values
 from ravine.study.page import Findings, Page, print_page, write_page
 from ravine.study.signature import Option, StudySignature, declaration_of, declarations
 from ravine.study.workers.joined import join
@@ -132,6 +133,8 @@ def _conduct(
     _check_group(common["group"])
     first = next(iter(subjects.values()))
     recipe = first if isinstance(first, Recipe) else first.recipe
+    if first is recipe:
+        require_values(declaration.name, recipe, options, common["out"])
     runs = {name: found for name, found in subjects.items() if not isinstance(found, Recipe | None)}
     if common["data"] is None:
         for found in runs.values():

@@ -9,7 +9,8 @@ is missing is computed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,13 @@ class Study:
     def _check_same(self, own: Mapping[str, Any]) -> None:
         found = read_request(self.path)
         different = [name for name in own if found.get(name) != self._request[name]]
+        if different and _without_code(found, own) == _without_code(self._request, own):
+            raise InputError(
+                "--out",
+                got=f"{self.path}, a study of own code with another source",
+                expected="the same source again",
+                repair="put it back, or begin a new study with another out=",
+            )
         if different:
             raise InputError(
                 "--out",
@@ -223,6 +231,12 @@ class Study:
         )
         write_text(self.path / "summary.json", json.dumps(whole, indent=1))
         return whole
+
+
+def _without_code(request: Mapping[str, Any], names: Iterable[str]) -> str:
+    """What a study was asked for, without the hashes of own code."""
+    text = json.dumps([request.get(name) for name in names])
+    return re.sub(r'(\\?"code\\?"|\bcode)\s*[:=]\s*\\?"[0-9a-f]{64}\\?"', "", text)
 
 
 def read_request(path: Path) -> dict[str, Any]:

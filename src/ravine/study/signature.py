@@ -322,12 +322,20 @@ def as_texts(values: Mapping[str, Any]) -> list[str]:
         if not isinstance(listed, list | tuple):
             expected = "a list of its values"
             raise InputError(f"over: {path}", got=listed, expected=expected)
-        kind = _KINDS.get(path.rpartition(".")[2], path.rpartition(".")[2])
+        kind = kind_at(path)
         texts.append(f"{path}={','.join(_as_toml(kind, value) for value in listed)}")
     return texts
 
 
-_KINDS = {"metrics": "metric", "constraints": "constraint"}
+_KINDS = {"metrics": "metric", "constraints": "constraint", "layers": "layer"}
+
+
+def kind_at(path: str) -> str:
+    """The kind of technique that a field of the recipe takes, if it takes one; ``optimizer.kind`` names
+    an optimiser."""
+    place = path.removesuffix(".kind").rpartition(".")[2]
+    return _KINDS.get(place, place)
+
 
 
 def _as_toml(kind: str, value: Any) -> str:
