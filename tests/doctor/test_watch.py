@@ -96,6 +96,35 @@ def test_too_little_seen_is_uncertain():
     assert eye.diagnose().verdict == "uncertain"
 
 
+@pytest.mark.parametrize("fault", ["none", "labels", "sign"])
+def test_without_data_it_says_what_could_not_be_judged(fault):
+    """A short loop is never called healthy: its loss falls as well where labels are noise or a bounded
+    score is turned round."""
+    torch.manual_seed(0)
+    x, y = data(64)
+    y = {"labels": y[torch.randperm(64)], "none": y, "sign": y}[fault]
+    net = mlp()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    eye = ravine.watch(net, optimizer)
+    for step in range(120):
+        p = net(x).sigmoid()
+        loss = nn.functional.binary_cross_entropy(p, y) if fault != "sign" else (p * y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        eye.step(loss)
+        optimizer.step()
+        if step == 49:
+            early = eye.diagnose()
+            assert early.verdict == "uncertain", early
+            assert "in 50 steps, too few to call the loop healthy" in early.why
+    late = eye.diagnose()
+    assert late.verdict == "healthy"
+    for found in (early, late):
+        assert "not judged without the data: whether the answers are better" in found.why
+        assert "data=" in found.why
+        assert "labels" in found.measured["not judged"]
+
+
 def test_watching_changes_no_bit():
     seen, alone = mlp(), mlp()
     loop(seen, 0.1, steps=60)

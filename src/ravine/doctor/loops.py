@@ -2,7 +2,8 @@
 
 Nothing says what a constant predictor would reach, so the loss is measured against its own beginning,
 and what is read from the loss alone makes no alarm: the losses of adversarial pairs and contrastive
-losses need not fall, and a noisy regression may have learned at once.
+losses need not fall, and a noisy regression may have learned at once. Each judgement says what was judged
+and what could not be.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from ravine.doctor.table import is_of, ranked, symptoms, while_learning
 from ravine.recipe import Recipe
 
 FEWEST = 20  # losses that say something
+ENOUGH = 100  # steps, from which on a loss that has plainly fallen is called healthy
+JUDGED = "the loss against its own beginning, gradients, the size of steps, layers' outputs"
+UNJUDGED = "whether the answers are better than the best constant one, labels, splits, the plan"
+MORE = "watch(model, optimizer, data=…, loss=…, steps=…) judges these too"
 
 
 def loop_course(
@@ -55,9 +60,10 @@ def loop_course(
 
 def judge_loop(course: Course, finite: int, measured: dict[str, Any]) -> Diagnosis:
     """``healthy``, ``sick`` or ``uncertain``; ``finite`` is how many losses are numbers."""
-    lost = None if course.loop is None else course.loop.lost_at
+    lost, steps = None if course.loop is None else course.loop.lost_at, course.curves[0].total
+    measured = measured | {"judged": JUDGED, "not judged": UNJUDGED}
     if lost is None and finite < FEWEST:
-        why = f"{course.curves[0].total} steps say too little"
+        why = f"{steps} steps say too little"
         return Diagnosis("uncertain", measured=measured, why=why)
     findings = ranked(symptoms(course))
     endless = while_learning(course)
@@ -71,7 +77,11 @@ def judge_loop(course: Course, finite: int, measured: dict[str, Any]) -> Diagnos
         return Diagnosis("sick", endless, findings, measured, why=why)
     if course.plain:
         why = f"the loss has fallen from {first:.4g} to {end:.4g}"
-        return Diagnosis("healthy", notes=findings, measured=measured, why=why)
+        rest = f"not judged without the data: {UNJUDGED}; {MORE}"
+        if steps < ENOUGH:
+            why = f"{why} in {steps} steps, too few to call the loop healthy; {rest}"
+            return Diagnosis("uncertain", notes=findings, measured=measured, why=why)
+        return Diagnosis("healthy", notes=findings, measured=measured, why=f"{why}; {rest}")
     why = f"the loss went from {first:.4g} to {end:.4g}"
     if all(is_of(finding, Kind.LOSS_ALONE) for finding in findings):
         return Diagnosis("uncertain", notes=findings, measured=measured, why=why)

@@ -210,7 +210,8 @@ class Watch:
 
         With ``data`` and ``loss`` the loop is judged as ``ravine doctor RUN`` judges a run: against the
         best constant predictor, by its data and by its plan. Without them its loss is measured against
-        its own beginning, and what is read from the loss alone makes no alarm.
+        its own beginning, what is read from the loss alone makes no alarm, fewer than 100 steps are
+        never called healthy, and ``why`` says what could not be judged.
         """
         self._unhook()
         self._read()
@@ -290,7 +291,7 @@ def watch(
     >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     >>> eye = watch(net, optimizer)
     >>> x = torch.randn(64, 2); y = x.sum(1, keepdim=True)
-    >>> for _ in range(50):
+    >>> for _ in range(200):
     ...     loss = (net(x) - y).square().mean()
     ...     optimizer.zero_grad(); _ = loss.backward(); eye.step(loss); _ = optimizer.step()
     >>> eye.diagnose().verdict

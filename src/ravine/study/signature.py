@@ -337,7 +337,6 @@ def kind_at(path: str) -> str:
     return _KINDS.get(place, place)
 
 
-
 def _as_toml(kind: str, value: Any) -> str:
     """A value as TOML; what has no words there as the part of a recipe that it makes."""
     if isinstance(value, list | tuple):
