@@ -121,7 +121,7 @@ def test_a_source_that_changed_within_a_study_is_said(tmp_path):
     first, second = ({"loss": [one, "squared"]} for one in (smoothed_of_mine, other))
     given = {"seeds": 2, "tune": None, "quiet": True, "out": tmp_path / "study"}
     ravine.compare(BASE, first, **given)
-    with pytest.raises(InputError, match="own code with another source.*another out="):
+    with pytest.raises(InputError, match=r"own code with another source.*another out="):
         ravine.compare(BASE, second, **given)
 
 
