@@ -34,6 +34,34 @@ WEEKS = [d.isocalendar() for d in DAYS]
 SINCE_1970 = (DAYS - pd.Timestamp(0)) / pd.Timedelta(days=1)
 WIDE = str.maketrans("0123456789.,%-", "０１２３４５６７８９．，％－")
 NA = np.nan
+SPANISH = [
+    "enero",
+    "febrero",
+    "marzo",
+    "abril",
+    "mayo",
+    "junio",
+    "julio",
+    "agosto",
+    "septiembre",
+    "octubre",
+    "noviembre",
+    "diciembre",
+]
+RUSSIAN = [
+    "января",
+    "февраля",
+    "марта",
+    "апреля",
+    "мая",
+    "июня",
+    "июля",
+    "августа",
+    "сентября",
+    "октября",
+    "ноября",
+    "декабря",
+]
 
 
 def turns(every, one, other):
@@ -96,6 +124,19 @@ CELLS = {
     "lists": ([f"[{a}, {b}]" for a, b in zip(A, B, strict=True)], "numbers", A),
     "grades": (of("A+", "A", "B-"), "category", None),
     "addresses of machines": ([f"10.0.{a}.{b % 255}" for a, b in zip(A, B, strict=True)], "identifier", None),
+    "Haben and Soll": (turns(3, lambda i: f"{B[i]},00 H", lambda i: f"{B[i]},00 S"), "number", turns(3, lambda i: B[i], lambda i: -B[i])),
+    "one and several": ([f"{1 + a % 5} beds" if a % 5 else "1 bed" for a in A], "number", 1 + A % 5),
+    "ranks": ([f"#{a}" for a in A], "number", A),
+    "out of ten": ([f"{a % 11}/10" for a in A], "number", A % 11),
+    "ranges of thousands": ([f"${a}k-${a + 10}k" for a in A], "number", 1000 * (A + 5)),
+    "ranges of km": ([f"{a}-{a + 10} km" for a in A], "number", A + 5),
+    "estimates": (turns(9, lambda i: f"{B[i]} (est.)", lambda i: f"{B[i]}"), "number", B),
+    "ten thousands": (turns(2, lambda i: f"{A[i]}万", lambda i: f"{A[i]}00"), "number", turns(2, lambda i: A[i] * 1e4, lambda i: A[i] * 100)),
+    "weekdays before": ([f"{d:%a} {d:%d/%m/%Y}" for d in DAYS], "date", SINCE_1970),
+    "Spanish": ([f"{d.day} de {SPANISH[d.month - 1]} de {d.year}" for d in DAYS], "date", SINCE_1970),
+    "Portuguese": ([f"{d.day:02d}/{['jan', 'fev', 'mar', 'abr', 'mai', 'jun', 'jul', 'ago', 'set', 'out', 'nov', 'dez'][d.month - 1]}/{d.year}" for d in DAYS], "date", SINCE_1970),
+    "Russian": ([f"{d.day} {RUSSIAN[d.month - 1]} {d.year}" for d in DAYS], "date", SINCE_1970),
+    "time": ((SINCE_1970 * 86400 + 0.5).map("{:.1f}".format), "date", SINCE_1970 + 0.5 / 86400),
     "updated": (A + 40_000, "number", A + 40_000),
 }  # fmt: skip
 

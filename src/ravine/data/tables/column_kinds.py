@@ -110,11 +110,11 @@ def _compact_dates(c: Column) -> dict[str, Any] | None:
     if low > 20_000 and high < 80_000 and NAMES_A_DAY.search(c.name):
         times = bool((known != np.round(known)).any())
         return decision(c, "date", "days as a spreadsheet counts them", form="spreadsheet", times=times)  # fmt: skip
-    if (known != np.round(known)).any() or low < 180001:
-        return None
     for form, unit in (("unix", 1), ("unix ms", 1000)):
         if low > 3e8 * unit and high < 4.1e9 * unit and NAMES_A_TIME.search(c.name):
             return decision(c, "date", _SINCE_1970[form], form=form, times=True)
+    if (known != np.round(known)).any() or low < 180001:
+        return None
     for form, least, last, few in (("Ymd", 18000101, 21991231, 3), ("Ym", 180001, 219912, 6)):
         different: Any = np.unique(known) if least <= low and high <= last else []
         texts = np.array([f"{value:.0f}" for value in different], dtype=object)
@@ -144,10 +144,8 @@ def _exact(c: Column, comma: bool) -> dict[str, Any] | None:
 def _compound(c: Column, comma: bool) -> dict[str, Any] | None:
     """Numbers in several units, ranges, several numbers a cell: where too many differ to be
     categories."""
-    if len(c.cells.texts) <= MOST_GROUPS:
-        return None
     found = compounds.compound(c.cells.texts, c.counts, comma)
-    if found is None:
+    if found is None or (len(c.cells.texts) <= MOST_GROUPS and found.form != "out of"):
         return None
     if found.values.shape[1] > 1 and named_like_an_id(c.name):
         return None
@@ -327,12 +325,12 @@ def _worded(c: Column) -> dict[str, Any]:
     if sum(bool(UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
         return decision(c, "identifier", "UUIDs")
     repeated = 1 - different / known
+    mixed = f" of numbers in several units ({c.units.mixed})" if c.units.mixed else ""
     if repeated < 0.5 and len({re.sub(r"\d+", "#", text) for text in probe}) < 0.02 * len(probe):
         return decision(
-            c, "identifier", f"{different:,} different texts, which differ in a number alone"
+            c, "identifier", f"{different:,} different texts, which differ in a number alone{mixed}"
         )
     words = float(np.mean([len(text.split()) for text in probe]))
-    mixed = f" of numbers in several units ({c.units.mixed})" if c.units.mixed else ""
     if different <= MOST_GROUPS and repeated >= 0.25:
         return _category(c, f"{different} different texts{mixed}")
     if words >= 3 and repeated < 0.5:
@@ -341,7 +339,7 @@ def _worded(c: Column) -> dict[str, Any]:
         return _category(c, f"{different:,} different texts{mixed}")
     if words >= 2 and not any(any(map(str.isdigit, text)) for text in probe):
         return decision(c, "text", "names of several words, nearly all different", width=TEXT_WIDTH)  # fmt: skip
-    return decision(c, "identifier", f"{different:,} different texts in {known:,} rows")
+    return decision(c, "identifier", f"{different:,} different texts in {known:,} rows{mixed}")
 
 
 def _category(c: Column, why: str) -> dict[str, Any]:

@@ -13,17 +13,18 @@ from itertools import pairwise
 import numpy as np
 
 from ravine.data.tables import numbers
-from ravine.data.tables.units import FAMILIES, currencies, currency_of, family_of
+from ravine.data.tables.units import FAMILIES, LARGE, currencies, currency_of, family_of
 
 MOST_PARTS = 4  # numbers of one cell
 _SHARE = 0.95  # of the rows that must have the form
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _ONE = re.compile(rf"([-+]?{_NUMBER})\s*([^\W\d]+)\.?")
 _SEVERAL_ONES = re.compile(rf"(?:{_NUMBER}\s*[^\W\d]+\.?[\s,]*)+")
+_POWER = r"(?:\s?([kKM])(?![\w/²³]))?"
 _RANGE = re.compile(
-    rf"\D{{0,4}}?({_NUMBER})\s*(?:-|–|—|\bto\b|\bbis\b)\s*\D{{0,4}}?({_NUMBER})\D{{0,8}}"
+    rf"\D{{0,4}}?({_NUMBER}){_POWER}\s*(?:-|–|—|\bto\b|\bbis\b)\s*\D{{0,4}}?({_NUMBER}){_POWER}\D{{0,8}}"
 )
-_BARE = re.compile(rf"\D{{0,4}}?({_NUMBER})\D{{0,8}}")
+_BARE = re.compile(rf"\D{{0,4}}?({_NUMBER}){_POWER}\D{{0,8}}")
 _LIST = re.compile(r"[\[({<]\s*([-+]?\d+(?:\.\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?)*)\s*[\])}>]")
 _DEGREES = re.compile(
     r"(\d{1,3})\s*[°º]\s*(\d{1,2}(?:[.,]\d+)?)\s*['′’](?:\s*(\d{1,2}(?:[.,]\d+)?)\s*(?:[\"″”]|''))?\s*([NSEWO]?)"
@@ -238,19 +239,22 @@ def _of_degrees(text: str, decimal: str, unit: str) -> float:
 
 def _middle(text: str, decimal: str, unit: str) -> float:
     """The middle of a range; a number alone is its own."""
-    match = _RANGE.fullmatch(text)
+    match = _RANGE.fullmatch(text) or _BARE.fullmatch(text)
     if match is None:
-        alone = _BARE.fullmatch(text)
-        return _number(alone[1], decimal) if alone else np.nan
-    low, high = _number(match[1], decimal), _number(match[2], decimal)
+        return np.nan
+    if match.re is _BARE:
+        return _number(match[1], decimal) * LARGE.get(match[2], 1.0)
+    above = LARGE.get(match[4], 1.0)
+    low = _number(match[1], decimal) * LARGE.get(match[2], above)
+    high = _number(match[3], decimal) * above
     return (low + high) / 2 if low <= high else np.nan
 
 
 def _ranges(texts: np.ndarray, counts: np.ndarray) -> bool:
     """Whether ranges are among the texts, and all that is around their numbers is alike."""
     ranged = np.array([bool(_RANGE.fullmatch(str(text))) for text in texts])
-    around = {re.sub(_NUMBER, "", str(text)).strip() for text in texts[ranged]}
-    bare = {re.sub(_NUMBER, "", str(text)).strip() for text in texts[~ranged]}
+    around = {re.sub(rf"{_NUMBER}{_POWER}", "", str(text)).strip() for text in texts[ranged]}
+    bare = {re.sub(rf"{_NUMBER}{_POWER}", "", str(text)).strip() for text in texts[~ranged]}
     return bool(counts[ranged].sum() >= 2) and len(around) <= 3 and len(bare) <= 3
 
 

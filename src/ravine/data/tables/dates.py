@@ -14,23 +14,25 @@ _TIME = r"(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?:
 _MONTH_NUMBER = {  # English, German, French, Spanish, Italian, …
     name: number
     for number, names in enumerate(
-        ("jan janv ene gen", "feb févr fév fev", "mar mär mrz mars mrt maa", "apr avr abr",
-         "may mai maj mei mag", "jun juin giu", "jul juil lug", "aug août aou ago",
-         "sep sept set", "oct okt out ott", "nov", "dec dez déc dic des"), 1
+        ("jan janv ene gen янв sty oca", "feb févr fév fev фев lut şub", "mar mär mrz mars mrt maa мар",
+         "apr avr abr апр kwi nis", "may mai maj mei mag май мая", "jun juin giu июн cze haz",
+         "jul juil lug июл lip tem", "aug août aou ago авг sie ağu", "sep sept set сен wrz eyl",
+         "oct okt out ott окт paź eki", "nov ноя lis kas", "dec dez déc dic des дек gru ara"), 1
     )
     for name in names.split()
 }  # fmt: skip
 _YEAR = r"(?P<y>\d{4}|\d{2})"
+_GAP = "(?: de |[ /-])?"
 _FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
     "Y-m-d": rf"(?P<y>\d{{4}})[-/.年](?P<m>\d{{1,2}})(?:[-/.月](?P<d>\d{{1,2}}))?[月日]?(?P<t>{_TIME})",
     "Ymd": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?P<t>)",
-    "d.m.Y": rf"(?P<d>\d{{1,2}})\.\s?(?P<m>\d{{1,2}})\.\s?{_YEAR}(?P<t>{_TIME})",
-    "d/m/Y": rf"(?P<d>\d{{1,2}})[/-](?P<m>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
-    "m/d/Y": rf"(?P<m>\d{{1,2}})[/-](?P<d>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
-    "d b Y": rf"(?:\w+,? )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\.?[ -]?(?P<b>[^\W\d]{{3,9}})\.?,?[ -]?{_YEAR}(?P<t>{_TIME})",
-    "b d Y": rf"(?:\w+,? )?(?P<b>[^\W\d]{{3,9}})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? {_YEAR}(?P<t>{_TIME})",
-    "b Y": r"(?P<b>[^\W\d]{3,9})\.?,?[ -](?P<y>\d{4})(?P<t>)",
-    "b-y": r"(?P<b>[^\W\d]{3,9})\.?[-/'’](?P<y>\d{2})(?P<t>)",
+    "d.m.Y": rf"(?:[^\W\d]{{2,9}}\.?,? )?(?P<d>\d{{1,2}})\.\s?(?P<m>\d{{1,2}})\.\s?{_YEAR}(?P<t>{_TIME})",
+    "d/m/Y": rf"(?:[^\W\d]{{2,9}}\.?,? )?(?P<d>\d{{1,2}})[/-](?P<m>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
+    "m/d/Y": rf"(?:[^\W\d]{{2,9}}\.?,? )?(?P<m>\d{{1,2}})[/-](?P<d>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
+    "d b Y": rf"(?:\w+,? )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\.?{_GAP}(?P<b>[^\W\d]{{3,10}})\.?,?{_GAP}{_YEAR}(?P<t>{_TIME})",
+    "b d Y": rf"(?:\w+,? )?(?P<b>[^\W\d]{{3,10}})\.? (?P<d>\d{{1,2}})(?:st|nd|rd|th)?,? {_YEAR}(?P<t>{_TIME})",
+    "b Y": r"(?P<b>[^\W\d]{3,10})\.?,?[ -](?P<y>\d{4})(?P<t>)",
+    "b-y": r"(?P<b>[^\W\d]{3,10})\.?[-/'’](?P<y>\d{2})(?P<t>)",
     "Ym": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<t>)",
     "q Y": r"(?:[QT](?P<q>[1-4])[ /-]?(?P<y>\d{4})|(?P<y2>\d{4})[ /-]?[QT](?P<q2>[1-4]))(?P<t>)",
     "Y-W": r"(?P<y>\d{4})[ -]?[WK]W?(?P<w>\d{1,2})(?:-?(?P<n>[1-7]))?(?P<t>)",

@@ -16,14 +16,16 @@ CURRENCY = (
 _SPACES = " \u00a0\u202f\u2009'’_"
 _ABOUT = r"[~≈±]|[<>]=?|[≤≥]|(?:ca|approx|circa|about|around|etwa|env)\b\.?"
 _CELL = re.compile(
-    rf"(?:(?P<about>{_ABOUT})\s*)?(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{CURRENCY})?\s*(?P<sign2>[-+−–]?)\s*"
+    rf"(?:(?P<about>{_ABOUT})\s*)?(?P<open>\()?\s*(?P<sign>[-+−–]?)\s*(?P<before>{CURRENCY}|[#№])?\s*(?P<sign2>[-+−–]?)\s*"
     rf"(?P<core>\d[\d.,{_SPACES}]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
     r"\s*(?P<after>[^\d\s()+\-.,][^\d()]{0,11}?)?(?P<trailing>-)?\s*(?P<close>\))?"
 )
 _NO_CENTS = re.compile(r"(?<=\d)[.,][-–—]{1,2}(?![\d-])")  # 1136.- and 1136,--
-_NOTE = re.compile(r"(?<=[\d%])\s*(?:\*{1,3}|[†‡§]|\[\w{1,2}\])$")  # 1136*, 1136 [1]
+_NOTE = re.compile(
+    r"(?<=[\d%])\s*(?:\*{1,3}|[†‡§]|\[\w{1,2}\]|\((?:e|est|p|prov|r|rev)\.?\))$"
+)  # 1136*, 1136 [1], 1136 (est.)
 _TIMES_TEN = re.compile(r"\s*[×x*·]\s*10\s*\^?\s*([-+−⁻]?[\d⁰¹²³⁴-⁹]+)$")  # 2.9×10^3
-_UNUSUAL = re.compile(r"[.,][-–—]|[*†‡§\]×·^]")
+_UNUSUAL = re.compile(r"[.,][-–—]|[*†‡§\]×·^]|\.?\)$")
 _HALF = re.compile(r"°\s*([NSEWO])\.?")
 _PLAIN = re.compile(r"[-+]?\d[\d.,]*+(?:\n[-+]?\d[\d.,]*+)*+")
 _GROUPED = {  # 1,234,567; with a comma also 12,34,567 as in India

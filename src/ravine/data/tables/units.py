@@ -14,8 +14,10 @@ from ravine.data.tables.numbers import CURRENCY, Written
 
 LARGE = {"k": 1e3, "K": 1e3, "Tsd": 1e3, "M": 1e6, "Mio": 1e6, "mio": 1e6, "million": 1e6}
 LARGE |= {"Mn": 1e6, "mn": 1e6, "B": 1e9, "Bn": 1e9, "bn": 1e9, "Mrd": 1e9, "billion": 1e9}
+LARGE |= {"万": 1e4, "萬": 1e4, "만": 1e4, "億": 1e8, "亿": 1e8, "억": 1e8}
 LARGE |= {"Lakh": 1e5, "lakh": 1e5, "Lac": 1e5, "lac": 1e5, "Crore": 1e7, "crore": 1e7}
 _SIGNS = {"CR": 1.0, "Cr": 1.0, "cr": 1.0, "DR": -1.0, "Dr": -1.0, "dr": -1.0}  # of accounts
+_GERMAN_SIGNS = {"H": 1.0, "S": -1.0}  # Haben and Soll
 FAMILIES = (  # of units, in the first one of each
     {"kg": 1.0, "g": 1e-3, "mg": 1e-6, "t": 1e3, "lb": 0.45359237, "lbs": 0.45359237, "oz": 0.028349523125},
     {"m": 1.0, "mm": 1e-3, "cm": 1e-2, "km": 1e3, "in": 0.0254, "inch": 0.0254, "ft": 0.3048,
@@ -146,8 +148,9 @@ def _seen(written: Written) -> Counter[str]:
 def _name(unit: str) -> str:
     """One name for the spellings of a unit: kg, KG, Kgs."""
     low = unit.lower()
-    cased = len(low) < 2 or low in _CASED
-    return _SPELLED.get(low, unit if cased else low)
+    if len(low) < 2 or low in _CASED or re.fullmatch(CURRENCY, unit):
+        return _SPELLED.get(low, unit)
+    return _SPELLED.get(low, low.removesuffix("s") if len(low) > 3 else low)  # 5 beds, 1 bed
 
 
 def _between(own: str, wanted: str) -> float:
@@ -195,6 +198,8 @@ def _crores(written: Written, seen: Mapping[str, int]) -> Found:
 
 def _signs(written: Written, seen: Mapping[str, int]) -> Found:
     """Credit and debit as plus and minus; where one of both is beside bare numbers, that is minus."""
+    if set(seen) == set(_GERMAN_SIGNS):
+        return _GERMAN_SIGNS, "H is plus, S is minus", False
     end_of = _ends(seen, _SIGNS)
     sides = {_SIGNS[end] for end in end_of.values() if end}
     rest = {unit.removesuffix(end).strip() for unit, end in end_of.items()}
