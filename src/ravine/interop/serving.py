@@ -49,14 +49,17 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
     app = application(opened, [host, "localhost"])
     import uvicorn
 
+    from ravine.report.connections import Connection
+
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
         print(f"{opened.recipe.name} predicts at {address}  (Ctrl-C ends)", flush=True)
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="error",
             access_log=False,
             limit_concurrency=64,
+            http=Connection,
             timeout_graceful_shutdown=1,  # who sends slowly must not hold the server when it is to end
         )
         uvicorn.Server(config).run(sockets=[listener])

@@ -35,6 +35,8 @@ def serve(
     app = application(directory, [host, "localhost"], token=token)
     import uvicorn
 
+    from ravine.report.connections import Connection
+
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}/?token={token}"
         print(f"Ravine shows {directory} at {address}  (Ctrl-C ends)", flush=True)
@@ -46,6 +48,7 @@ def serve(
             log_level="error",
             access_log=False,
             limit_concurrency=64,
+            http=Connection,
             timeout_graceful_shutdown=1,
         )
 
