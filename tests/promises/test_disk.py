@@ -48,6 +48,7 @@ def test_a_few_of_each_matrix(tried):
         "kills:study:5:1200",
         "power:one:9:82",
         "failing:one:7:280",
+        "failing:use:31:40",
     ]
     for found in tried(*matrices):
         assert found["trials"]
@@ -56,7 +57,7 @@ def test_a_few_of_each_matrix(tried):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
-@pytest.mark.parametrize("subject", trials.SUBJECTS)
+@pytest.mark.parametrize("subject", trials.TRAININGS)
 def test_killed_at_every_file_operation(tried, counted, subject, part):
     """SIGKILL at every open, write (half of it done), fsync, rename, unlink, mkdir and rmdir of a whole training
     of one and of four members and of a study, also inside SQLite and safetensors: the newest whole snapshot is
@@ -71,7 +72,7 @@ def test_killed_at_every_file_operation(tried, counted, subject, part):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
-@pytest.mark.parametrize("subject", trials.SUBJECTS)
+@pytest.mark.parametrize("subject", trials.TRAININGS)
 def test_power_lost_after_every_file_operation(tried, counted, subject, part):
     """Every prefix of the recorded writes, fsyncs, renames, fsyncs of folders and deletions of a whole training,
     with writes that were not synced lost, with names lost as well, and with a random part of both lost: what is
@@ -85,7 +86,7 @@ def test_power_lost_after_every_file_operation(tried, counted, subject, part):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
-@pytest.mark.parametrize("subject", trials.SUBJECTS)
+@pytest.mark.parametrize("subject", trials.TRAININGS)
 def test_every_file_operation_fails(tried, counted, subject, part):
     """Each operation fails by ENOSPC, EIO, EDQUOT and EROFS (of four members and of a study by one of them in
     turn), alone or with all that follow: training goes on with a warning
@@ -98,8 +99,22 @@ def test_every_file_operation_fails(tried, counted, subject, part):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(1, 5))
+def test_every_file_operation_of_an_export_fails(tried, counted, part):
+    """Each operation of exports, predictions, logs and sheets of samples fails by one of ENOSPC, EIO, EDQUOT and EROFS
+    in turn, alone or with all that follow: one typed error, every file that is there is whole, and once the disk
+    works again the same commands write the same.
+
+    Broken: seen to fail on the code of before, where PyTorch's writer of programs ended the process by SIGABRT or with a
+    traceback, and a folder held half of an export.
+    """
+    (found,) = tried(f"failing:use:{part}:4")
+    counted(FULL, found["trials"], found["passed"], found["wrong"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, 4))
-@pytest.mark.parametrize("subject", trials.SUBJECTS)
+@pytest.mark.parametrize("subject", trials.TRAININGS)
 def test_races_of_eight(tried, counted, subject, part):
     """Eight processes start the same training or study at one moment, or go on with one that was killed, with
     and without file operations that take up to 20 ms as over a network: one does it, the others are refused by a

@@ -137,7 +137,7 @@ def test_a_signal_at_any_time_of_every_command(tmp_path, counted, command):
     code 1 and no traceback, and the run directory that has begun opens.
 
     Broken: seen to fail where a command catches no SIGTERM, as 11 of 18 did once, and where a signal met NumPy half
-    loaded. Counted so far are SIGTERM and SIGINT, without the examination.
+    loaded.
     """
     wrong, count = [], 0
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -172,3 +172,15 @@ def test_results_go_where_earlier_ones_are(tmp_path):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(InputError, match="a new or empty directory"):
             files.own_directory(tmp_path, "results.json", "items")
+
+
+def test_logs_that_cannot_be_written_are_an_error(run, tmp_path, monkeypatch):
+    """A tracker that fails ends no training; of the command that only writes logs nothing was left, silently."""
+    monkeypatch.setattr("ravine.interop.tensorboard._Logs.numbers", full)
+    done = CliRunner().invoke(
+        app, ["tensorboard", str(run / "run"), "--out", str(tmp_path / "logs")]
+    )
+    assert done.exit_code == 1
+    assert "No space left" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -1,13 +1,17 @@
 """Trainings on a disk that kills, fails or loses power, many in one process.
 
 ``trials.py MATRIX:SUBJECT:FIRST:STEP …`` with disk.so in LD_PRELOAD tries the operations FIRST, FIRST + STEP,
-… of a training of one or four members or of a study, and prints JSON for each: trials, passed, what was
-wrong. MATRIX is ``kills``, ``power``, ``failing`` or ``races``.
+… of a training of one or four members, of a study, or of what is written of a run (use), and prints JSON for
+each: trials, passed, what was wrong. MATRIX is ``kills``, ``power``, ``failing`` or ``races``.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -24,8 +28,12 @@ import torch
 import disk
 import ravine
 from ravine import Recipe
+from ravine.app.data import show_data
+from ravine.app.predict import predict_file
 from ravine.engine.loop import loop
 from ravine.errors import RavineError
+from ravine.interop.export import export
+from ravine.interop.tensorboard import write_logs
 from ravine.rundir import RunDir
 from ravine.storage.files import trouble
 
@@ -62,7 +70,47 @@ def study(place: Path) -> None:
     ravine.lr(Recipe(**ONE), rates=3, after="4it", quiet=True, out=place)
 
 
-SUBJECTS = {"one": one, "four": four, "study": study}
+@functools.cache
+def _trained() -> Path:
+    """A run that is used; it ends with this process."""
+    place = Path(tempfile.mkdtemp(dir=_room()))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    ravine.train(Recipe(**ONE), out=place / "run", quiet=True, doctor=False)
+    (place / "new.csv").write_text("0.1,0.2\n0.3,0.4\n")
+    return place
+
+
+def use(place: Path) -> None:
+    """What is written of a trained run: exports, predictions, logs, a sheet of samples."""
+    about, run = _trained(), ravine.Run(_trained() / "run")
+    outputs = {
+        "out": lambda to: export(run, out=to),
+        "net.pt2": lambda to: export(run, out=to),
+        "net.safetensors": lambda to: export(run, out=to),
+        "new.csv": lambda to: predict_file(run, about / "new.csv", to),
+        "logs": lambda to: write_logs(run.directory, to),
+        "sheet.png": lambda to: show_data(run.recipe.data, to),
+    }
+    with contextlib.redirect_stderr(io.StringIO()):
+        for name, write in outputs.items():
+            if not (place.parent / name).exists():
+                write(place.parent / name)
+
+
+def used(place: Path) -> dict[str, str]:
+    """What was written, by name; what holds a time or is drawn is compared by its size."""
+    found = {}
+    for path in sorted(place.parent.rglob("*")):
+        name = str(path.relative_to(place.parent))
+        if path.is_file() and not any(part.startswith(".") for part in path.parts[-3:]):
+            same = path.suffix in (".csv", ".safetensors", ".toml", ".json")
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if same else path.stat().st_size
+            found["logs" if "logs" in name else name] = "" if "logs" in name else str(content)
+    return found
+
+
+TRAININGS = {"one": one, "four": four, "study": study}
+SUBJECTS = {**TRAININGS, "use": use}
 
 
 def _there(place: Path) -> bool:
@@ -85,6 +133,8 @@ def numbers(place: Path) -> list[dict[str, Any]]:
 
 def result(place: Path) -> str:
     """A digest of all numbers that a run or a study came to."""
+    if (place.parent / "net.pt2").exists() or (place / "export.json").exists():
+        return repr(used(place))
     runs = [place] if _there(place) else sorted((place / "runs").glob("[!.]*"))  # drafts have a dot
     found: list[Any] = [numbers(path) for path in runs]
     if (place / "summary.json").exists():
@@ -114,8 +164,10 @@ class Trials:
         self.folder, self.disk = folder, disk.Disk()
         self.trials, self.passed, self.wrong = 0, 0, list[str]()
         folder.mkdir()
-        self.work(folder / "warm")  # what is imported late is there now
-        self.expected = result(folder / "warm")
+        warm = self.fresh("warm")
+        self.work(warm)  # what is imported late is there now
+        self.expected = result(warm)
+        self.whole = used(warm) if subject == "use" else {}
         place = self.fresh("count")
         counted = disk.forked(lambda: self._counted(place))
         assert not counted.error, counted.error
@@ -233,7 +285,8 @@ class Trials:
         if ended.signal or ended.error:
             self.judge(name, ended.error or f"signal {ended.signal}")
             return
-        self.judge(name, self.goes_on(place))
+        half = set(used(place).items()) - set(self.whole.items()) if self.whole else set()
+        self.judge(name, f"half written: {half}" if half else self.goes_on(place))
 
     def races(self, numbers: range) -> None:
         """Eight start the same, or go on with what a killed one left; every second time each file
@@ -274,9 +327,13 @@ def _tree_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
+def _room() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def main(*wanted: str) -> None:
     loop.BLOCK_SECONDS = loop.SNAPSHOT_SECONDS = 0.0
-    room = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    room = _room()
     found, made = [], dict[str, Trials]()
     with tempfile.TemporaryDirectory(dir=room) as folder:
         for one in wanted:

@@ -9,6 +9,7 @@ statistics, ``export.json`` the shapes, the classes and the measured metrics.
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
 import zipfile
@@ -220,7 +221,7 @@ def _torch_program(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
             expected="a network that torch.export can trace: nothing in it branches on its inputs",
             repair=f"{_INSTEAD}; {first_line(error)}",
         ) from None
-    draft = path.with_suffix(".draft.pt2")
+    draft = io.BytesIO()  # on a disk that is full PyTorch's writer ends the process
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, draft)
@@ -231,7 +232,6 @@ def _torch_program(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
     ):
         for name in whole.namelist():
             kept.writestr(name, b"" if "/sample_inputs/" in name else whole.read(name))
-    draft.unlink()
 
 
 def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ravine.errors import InputError
+from ravine.errors import InputError, RavineError
 from ravine.interop.tracking import Tracker, final_numbers
 from ravine.rundir import RunDir
 from ravine.rundir.rundir import draft_of
@@ -64,5 +65,9 @@ def write_logs(run: str | Path, out: str | Path | None = None) -> dict[str, Any]
         folder = Path(out) if out is not None else rundir.path / "tensorboard"
         with draft_of(new_directory(folder), "--out") as draft:
             follower = TensorBoard(draft).follow(rundir)
-            follower.close()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that of a training; here it is an error
+                follower.close()
+            if follower.failed:
+                raise RavineError(f"{folder}: the logs could not be written: {follower.failed}")
         return {"path": str(folder), "members": len(rundir.recipes), "values": follower.values}

@@ -67,21 +67,19 @@ class Follower:
     rundir: RunDir
     values: int = 0  # sent
     places: list[_Place] = field(default_factory=list)
+    failed: str = ""  # what went wrong, if anything has
     _last: float = 0.0
-    _failed: bool = False
 
     def update(self, *, now: bool = False) -> None:
         """Send what is new, if the last look is long enough ago."""
-        if self._failed or (not now and time.monotonic() - self._last < SECONDS):
+        if self.failed or (not now and time.monotonic() - self._last < SECONDS):
             return
         try:
             self._send()
         except Exception as error:  # a tracker may fail in any way: its server, its disk
-            self._failed = True
+            self.failed = f"{type(error).__name__}: {error}"
             name = type(self.tracker).__name__
-            warnings.warn(
-                f"{name} is not sent to any more: {type(error).__name__}: {error}", stacklevel=2
-            )
+            warnings.warn(f"{name} is not sent to any more: {self.failed}", stacklevel=2)
         self._last = time.monotonic()
 
     def close(self) -> None:
@@ -91,6 +89,7 @@ class Follower:
             try:
                 place.writer.close(self.rundir.result(member))
             except Exception as error:  # as above
+                self.failed = self.failed or f"{type(error).__name__}: {error}"
                 warnings.warn(f"{type(self.tracker).__name__}: {error}", stacklevel=2)
 
     def _send(self) -> None:
