@@ -48,7 +48,6 @@ def test_a_few_of_each_matrix(tried):
         "kills:study:5:1200",
         "power:one:9:82",
         "failing:one:7:280",
-        "failing:use:31:40",
     ]
     for found in tried(*matrices):
         assert found["trials"]

@@ -40,6 +40,7 @@ COMMANDS |= {
 }
 COMMANDS["compare"] = ["compare", *SHORT, "--over", "optimizer.lr=0.1,0.01"]
 COMMANDS["ensemble"] = ["ensemble", *SHORT]
+OF_STUDIES = ("folder", "link-to-folder", "below a file")  # they share their place; lr tries all
 FOLDER_IS_FINE = ("data", "show")  # they write a new file into it
 
 
@@ -100,6 +101,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     before = {**state(tmp_path), **state(run)}
     monkeypatch.chdir(tmp_path)
     for name, place in found.items():
+        if command in declarations() and command != "lr" and name not in OF_STUDIES:
+            continue
         if command in FOLDER_IS_FINE and name in ("folder", "link-to-folder"):
             continue
         done = CliRunner().invoke(app, [*arguments, "--out", str(place)])
@@ -144,11 +147,11 @@ def consult_place(name: str, monkeypatch) -> Path:
     return asked[0]
 
 
-@pytest.mark.parametrize("form", ["safetensors", "torch", "onnx"])
+@pytest.mark.parametrize("form", ["safetensors", "torch"])
 @pytest.mark.parametrize("alone", [False, True])
 def test_an_export_that_fails_leaves_nothing(form, alone, run, tmp_path, monkeypatch):
     """Also where what was written is whole but for the last step."""
-    ending = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}[form]
+    ending = {"safetensors": ".safetensors", "torch": ".pt2"}[form]
     place = tmp_path / (f"net{ending}" if alone else "net")
     monkeypatch.setattr("ravine.storage.files.sync", full)
     monkeypatch.setattr("ravine.rundir.rundir.sync", full)

@@ -21,7 +21,7 @@ class Connection(H11Protocol):
     _stuck = False  # whether nobody had taken the answer at the last look
     _clock: TimerHandle | None = None
 
-    def connection_made(self, transport: BaseTransport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         waiting = [c for c in self.connections if isinstance(c, Connection) and c._since]
         if len(waiting) >= MOST_WAITING:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ravine.catalogue import table
 from ravine.data.endings import IMAGES, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
-from ravine.data.read.classes import hidden
+from ravine.data.read.classes import hidden, walk
 from ravine.data.read.labelled import table_of
 from ravine.errors import InputError, nearest
 
@@ -127,13 +128,7 @@ def _visible(path: Path) -> list[Path]:
 
 
 def _some_files(folder: Path) -> list[Path]:
-    found = []
-    for file in folder.rglob("*"):
-        if file.is_file():
-            found.append(file)
-        if len(found) >= _MOST_FILES:
-            break
-    return found
+    return list(islice(walk(folder), _MOST_FILES))
 
 
 def _ending(file: Path) -> str:

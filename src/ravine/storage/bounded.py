@@ -146,12 +146,12 @@ def unpacked(data: bytes, where: str, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def too_much(where: str, packed: int, limit: int) -> InputError:
+def too_much(where: str, packed: int, limit: int, ratio: int = RATIO) -> InputError:
     """The error for what would take far more memory than its file."""
     return InputError(
         where,
         got=f"a packed file of {amount(packed)} that unpacks to more than {amount(limit)}",
-        expected=f"at most {RATIO} times its size and {amount(ALLOWANCE)}",
+        expected=f"at most {ratio} times its size and {amount(ALLOWANCE)}",
         repair="store it unpacked, or in parts",
     )
 

@@ -8,7 +8,7 @@ decode a whole group of rows for each.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
 from ravine.data.objects.pairs import vocabulary_of
 from ravine.data.objects.targets import interpret
-from ravine.data.read import images
+from ravine.data.read import arrow_messages, images
 from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import Source
 from ravine.errors import InputError, first_line, unknown
-from ravine.storage.bounded import allowance, open_file, too_much
+from ravine.storage.bounded import ALLOWANCE, allowance, open_file, too_much
 
+PACKED = 1000  # bytes that a byte of a table may hold: columns of zeros and ones pack well
 ROWS = 4096  # that are decoded together
 _BUFFER = 1 << 18  # bytes of a column that are read at a time
 _TARGETS = ("target", "label", "class", "y")
@@ -320,12 +321,12 @@ class _opened:
                 )
                 self.names = self.reader.schema_arrow.names
             else:
+                arrow_messages.check(self.file)
                 self.handle = pyarrow.OSFile(str(self.file))
-                try:
-                    self.reader = ipc.open_file(self.handle)
-                except pyarrow.ArrowInvalid:  # as Hugging Face writes them: a stream
-                    self.handle.seek(0)
-                    self.reader = ipc.open_stream(self.handle)
+                # a file is a stream within marks, and is read as one: its index could lead anywhere
+                magic = arrow_messages.MAGIC
+                self.handle.seek(len(magic) if self.handle.read(len(magic)) == magic else 0)
+                self.reader = ipc.open_stream(self.handle)
                 self.names = self.reader.schema.names
         except (pyarrow.ArrowException, OSError) as error:
             expected = "a Parquet or Arrow file"
@@ -350,11 +351,11 @@ class _opened:
         try:
             if self.file.suffix.lower() == ".parquet":
                 rows = self._rows_at_once(names, rows)
-                yield from self.reader.iter_batches(rows, columns=names, use_threads=False)
+                yield from self._counted(
+                    self.reader.iter_batches(rows, columns=names, use_threads=False)
+                )
                 return
-            stream = hasattr(self.reader, "read_next_batch")
-            several = self.reader if stream else map(self.reader.get_batch, self._numbers())
-            for batch in several:
+            for batch in self._counted(self.reader):
                 batch.validate(full=True)  # offsets could lead out of the file, into other memory
                 for start in range(0, batch.num_rows, rows):
                     yield batch.select(names).slice(start, rows)
@@ -376,14 +377,22 @@ class _opened:
                 if chunk.path_in_schema.partition(".")[0] not in names:
                     continue
                 size = chunk.total_uncompressed_size
+                if size > most:  # a page may be all of it
+                    raise too_much(str(self.file), self.file.stat().st_size, most)
                 if chunk.physical_type == "BYTE_ARRAY":
-                    if size > most:
-                        raise too_much(str(self.file), self.file.stat().st_size, most)
                     rows = min(rows, max(1, most // max(1, size)))
                 elif chunk.num_values > about.num_rows:  # lists
                     each = 8 * chunk.num_values // max(1, about.num_rows)
                     rows = min(rows, max(1, most // each))
         return rows
 
-    def _numbers(self) -> range:
-        return range(self.reader.num_record_batches)
+    def _counted(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, as long as they hold no more in all than PACKED times the size of the file: a few
+        bytes may say "zero, 300 million times"."""
+        size, total = self.file.stat().st_size, 0
+        limit = ALLOWANCE + PACKED * size
+        for batch in batches:
+            total += batch.nbytes
+            if total > limit:
+                raise too_much(str(self.file), size, limit, PACKED)
+            yield batch

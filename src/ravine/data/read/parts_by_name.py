@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ravine.data.read import classes as by_class
 from ravine.errors import InputError
 
 _PARTS = (("train", "train"), ("val", "validation"), ("test", "test"))
@@ -21,11 +22,7 @@ def files_by_part(path: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]
     """
     if path.is_file():
         return {"train": [path]}
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in endings and not file.name.startswith(".")
-    )
+    files = by_class.files(path, endings)
     if not files:
         got, expected = "no such files", f"files ending in {', '.join(endings)}"
         raise InputError(str(path), got=got, expected=expected)
