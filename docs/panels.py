@@ -8,7 +8,7 @@ its figure with the numbers and labels that it shares with the others of its row
 from __future__ import annotations
 
 import copy
-import html
+import itertools
 import posixpath
 import re
 import xml.etree.ElementTree as ET
@@ -42,9 +42,9 @@ def on_files(files: Any, config: Any) -> Any:
 
     for one in list(files):
         if one.src_uri.endswith(".svg"):
-            for number, panel in enumerate(split(Path(one.abs_src_path)), 1):
+            for name, panel in split(Path(one.abs_src_path)).items():
                 place = one.src_uri.removesuffix(".svg")
-                files.append(File.generated(config, f"{place}-{number}.svg", content=panel))
+                files.append(File.generated(config, f"{place}-{name}.svg", content=panel))
     return files
 
 
@@ -54,19 +54,21 @@ def on_page_content(text: str, page: Any, config: Any, files: Any) -> str:
     def shown(found: re.Match[str]) -> str:
         alt, place = found.groups()
         where = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), place))
-        numbers = []
-        while files.get_file_from_path(f"{where}-{len(numbers) + 1}.svg"):
-            numbers.append(len(numbers) + 1)
-        if not numbers:
+        parts = ["".join(_images(files, where, place, alt, kind)) for kind in ("legend-", "")]
+        if not parts[1]:
             return found[0]
-        panels = "".join(
-            f'<img loading="lazy" alt="{html.escape(alt)}: part {n} of {len(numbers)}" src="{place}-{n}.svg" />'
-            for n in numbers
-        )
-        whole = f'<img class="whole" loading="lazy" alt="{alt}" src="{place}.svg" />'
-        return f'{whole}<span class="panels">{panels}</span>'
+        panels = "".join(f'<span class="panels">{part}</span>' for part in parts if part)
+        return f'<img class="whole" loading="lazy" alt="{alt}" src="{place}.svg" />{panels}'
 
     return IMAGE.sub(shown, text)
+
+
+def _images(files: Any, where: str, place: str, alt: str, kind: str) -> Iterator[str]:
+    for n in itertools.count(1):
+        if not files.get_file_from_path(f"{where}-{kind}{n}.svg"):
+            return
+        said = f"{alt}: {'legend' if kind else 'part'} {n}"
+        yield f'<img loading="lazy" alt="{said}" src="{place}-{kind}{n}.svg" />'
 
 
 # --- cutting --------------------------------------------------------------------------------------
@@ -118,19 +120,19 @@ class Panel:
         return found
 
 
-def split(path: Path) -> list[str]:
-    """The panels of a figure as SVGs, from left to right and from above; none of a figure that is narrow, has one
-    panel, or is a table of pictures."""
+def split(path: Path) -> dict[str, str]:
+    """The panels of a figure as SVGs, from left to right and from above, by their numbers, after the entries of its legend;
+    none of a figure that is narrow, has one panel, or is a table of pictures."""
     root = ET.fromstring(path.read_text(encoding="utf-8"))
     figure = root.find(f"{{{SVG}}}g[@id='figure_1']")
     if figure is None or float(root.get("viewBox", "0 0 0 0").split()[2]) <= WIDE:
-        return []
+        return {}
     if any(part.get("id", "").startswith("pane3d") for part in figure):
-        return []  # what belongs to a surface is not held together
+        return {}  # what belongs to a surface is not held together
     panels, bars = _panels(figure)
     if not 1 < len(panels) <= MOST or min(panel.frame.width for panel in panels) < LEAST:
-        return []
-    borrowed = [list(_shared_labels(panel, panels)) for panel in panels]
+        return {}
+    borrowed = [[*_shared_labels(panel, panels), *_shared_title(panel, panels)] for panel in panels]
     for panel, labels in zip(panels, borrowed, strict=True):
         panel.groups += labels
     for panel in panels:
@@ -149,9 +151,9 @@ def split(path: Path) -> list[str]:
             else:
                 heads.append(part)
     ids = {one.get("id"): one for one in root.iter() if one.get("id")}
-    parts = [([head], _whole(head)) for head in heads]
-    parts += [(panel.groups, panel.reach()) for panel in panels]
-    return [_written(root, groups, box, ids) for groups, box in parts]
+    parts = {f"legend-{n}": ([head], _whole(head)) for n, head in enumerate(heads, 1)}
+    parts |= {str(n): (panel.groups, panel.reach()) for n, panel in enumerate(panels, 1)}
+    return {name: _written(root, groups, box, ids) for name, (groups, box) in parts.items()}
 
 
 def _entries(legend: ET.Element) -> list[ET.Element]:
@@ -225,20 +227,41 @@ def _shared_labels(panel: Panel, panels: Sequence[Panel]) -> Iterator[ET.Element
     column = [p for p in panels if abs(p.frame.left - panel.frame.left) < 1]
     for which, others in ((1, row), (0, column[::-1])):
         own = _axis(panel, which)
-        if own is None or not own.findall(f"{{{SVG}}}g/{{{SVG}}}g") or _has_text(own):
-            continue  # a panel without ticks has no numbers
+        if own is None or _has_text(own):
+            continue
         for other in others:
             found = _axis(other, which)
-            if found is not None and _has_text(found):
+            # a panel without ticks has no numbers
+            if found is not None and _has_text(found) and _ticked(found) == _ticked(own):
                 x = panel.frame.left - other.frame.left
                 y = panel.frame.bottom - other.frame.bottom
                 yield _moved(_texts_alone(found), x, y)
                 break
 
 
+def _shared_title(panel: Panel, panels: Sequence[Panel]) -> list[ET.Element]:
+    """The title of the column, where the first of it has one and this panel has none."""
+    column = [p for p in panels if abs(p.frame.left - panel.frame.left) < 1]
+    if _titles(panel) or len(column) < 2:
+        return []
+    shift = panel.frame.top - column[0].frame.top
+    return [_moved(copy.deepcopy(title), 0, shift) for title in _titles(column[0])]
+
+
 def _axis(panel: Panel, which: int) -> ET.Element | None:
     axes = [g for g in panel.groups[0] if g.get("id", "").startswith("matplotlib.axis_")]
     return axes[which] if which < len(axes) else None
+
+
+def _ticked(axis: ET.Element) -> bool:
+    return bool(axis.findall(f"{{{SVG}}}g/{{{SVG}}}g"))
+
+
+def _titles(panel: Panel) -> list[ET.Element]:
+    """What is written above a panel's frame."""
+    texts = [part for part in panel.groups[0] if part.get("id", "").startswith("text_")]
+    top = panel.frame.top + 1
+    return [part for part in texts if any(box.bottom <= top for box in _texts(part))]
 
 
 def _has_text(group: ET.Element) -> bool:

@@ -1,11 +1,12 @@
 """The pictures of docs/studies: the figures of studies that were run as their pages say, in the colours of a reader's theme.
 
-``python docs/pictures.py lr/ search/ …`` takes study directories by their names and writes docs/studies/pictures/NAME-FIGURE.svg
-those that the page NAME.md shows.
+``python docs/pictures.py DIRECTORY …`` takes study directories and writes docs/studies/pictures/STUDY-FIGURE.svg for the figures
+that the page STUDY.md shows. ``DIRECTORY:FIGURE=NAME`` writes this figure of it alone, as STUDY-NAME.svg.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,11 +17,13 @@ GROUND = '<rect width="100%" height="100%" fill="#ffffff"/>'  # of figures as fi
 
 
 def main() -> None:
-    for study in map(Path, sys.argv[1:]):
-        name = study.resolve().name
-        page = PICTURES.with_name(f"{name}.md").read_text(encoding="utf-8")
-        for figure in sorted((study / "figures").glob("*.svg")):
-            place = PICTURES / f"{name}-{figure.name}"
+    for given in sys.argv[1:]:
+        directory, _, renamed = given.partition(":")
+        chosen, _, name = renamed.partition("=")
+        study = json.loads((Path(directory) / "study.json").read_text(encoding="utf-8"))["kind"]
+        page = PICTURES.with_name(f"{study}.md").read_text(encoding="utf-8")
+        for figure in sorted((Path(directory) / "figures").glob(f"{chosen or '*'}.svg")):
+            place = PICTURES / f"{study}-{name or figure.stem}.svg"
             if f"(pictures/{place.name})" in page:
                 text = figure.read_text(encoding="utf-8").replace(GROUND, "", 1)
                 place.write_text(in_both_themes(text), encoding="utf-8")

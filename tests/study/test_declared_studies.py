@@ -19,6 +19,7 @@ import ravine.study
 from ravine import InputError, Recipe
 from ravine.app import studies
 from ravine.app.cli import app
+from ravine.app.studies import resume_command
 from ravine.study.declare import Common, resume_study
 from ravine.study.signature import declarations
 
@@ -33,6 +34,7 @@ from typing import Literal, Unpack
 
 from ravine.catalogue import Count, Positive
 from ravine.recipe import Recipe
+from ravine.app.studies import resume_command
 from ravine.study.declare import Common, Conclusion, study
 from ravine.study.directory import Study
 from ravine.study.signature import Names, Numbers
@@ -95,7 +97,7 @@ def made_up(tmp_path, monkeypatch):
 WORDS = ["--set", "data={source='blobs'}", "--set", "model=softmax", "--set", "stop.after=1ep"]
 
 
-def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path, monkeypatch):
+def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path, monkeypatch, capsys):
     shown = RUNNER.invoke(made_up, ["widths", "--help"], terminal_width=200).output
     for text in (
         "How much, said on two lines.",
@@ -129,6 +131,8 @@ def test_one_file_is_a_command_is_stored_and_is_resumed(made_up, tmp_path, monke
     found = resume_study(out, quiet=True)
     assert found["options"] == [3, 1.5, "up", ["c", "d"], [1.0, 2.5], None, True]
     assert len(found["losses"]) == 3
+    resume_command(out, None, quiet=False, json_=False, open_=False)
+    assert f"{out} is finished: nothing was trained\n" in capsys.readouterr().err
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
     again = RUNNER.invoke(made_up, [*words, "--plainly", "--out", str(out), "--json", "--open"])

@@ -22,8 +22,9 @@ from ravine.app.options import (
     starter_from,
 )
 from ravine.errors import RavineError
+from ravine.storage.bounded import exists
 from ravine.study.signature import Option, StudySignature, Subject, declarations
-from ravine.terminal import browse
+from ravine.terminal import browse, console
 
 Out = Annotated[
     Path | None,
@@ -68,6 +69,8 @@ def resume_command(
     """Continue a study by what its directory says."""
     from ravine.study.declare import resume_study
 
+    if exists(directory / "summary.json") and not (quiet or json_):
+        console().print(f"{directory} is finished: nothing was trained", soft_wrap=True)
     _finish(resume_study(directory, workers=workers, quiet=quiet or json_), json_, open_)
 
 

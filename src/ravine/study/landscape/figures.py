@@ -4,6 +4,7 @@ hand."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,11 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 colors=DARK,
                 linewidths=0.5,
             )
-            spots = _off(np.array(one["path"]), lines, axis) if "path" in one else False
+            named = _named(lines.levels, found)
+            spots = _off(np.array(one["path"]), lines, named, axis) if "path" in one else False
             for text in axis.clabel(
                 lines,
+                named,
                 fmt=lambda v: brief(float(f"{v:.3g}")),
                 fontsize=CAPTION,
                 colors=DARK,
@@ -181,6 +184,13 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
         bar.ax.set_yticks(shown, [brief(float(f"{v:.3g}")) for v in shown])
         bar.ax.minorticks_off()
     return figure
+
+
+def _named(levels: np.ndarray, found: list[dict[str, Any]], most: int = 5) -> np.ndarray:
+    """Those of the contours that are labelled: a few, and none where a surface is so steep that its contours touch."""
+    values = np.concatenate([one["loss"][np.isfinite(one["loss"])] for one in found])
+    apart = levels[levels < np.percentile(values, 72)]
+    return apart[:: max(1, math.ceil(len(apart) / most))] if len(apart) else levels[:1]
 
 
 def _label(which: str, one: dict[str, Any]) -> str:
@@ -255,13 +265,15 @@ def profile_figure(found: list[dict[str, Any]], kind: str) -> Figure:
     return figure
 
 
-def _off(path: np.ndarray, lines: Any, axes: Axes) -> list[tuple[float, float]]:
-    """For each contour its place inside the axes that is farthest from the path [T, 2]."""
+def _off(path: np.ndarray, lines: Any, named: np.ndarray, axes: Axes) -> list[tuple[float, float]]:
+    """For each contour that is labelled its place inside the axes that is farthest from the path [T, 2]."""
     low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
     scaled, spots = (path - low) / (high - low), []
     steps = np.linspace(0, 1, 20)[:, None, None]
     course = (scaled[:-1] + steps * np.diff(scaled, axis=0)).reshape(-1, 2)
-    for segments in lines.allsegs:
+    for level, segments in zip(lines.levels, lines.allsegs, strict=True):
+        if level not in named:
+            continue
         points = np.concatenate([*segments, np.empty((0, 2))])
         inside = (points - low) / (high - low)
         inside = inside[((inside > 0.08) & (inside < 0.92)).all(1)]

@@ -68,6 +68,8 @@ def join(
                 with holding(claim):
                     return conduct(claim)
             if (path / "summary.json").is_file() and not claim.taken:
+                if not quiet:
+                    print(f"report: {path / 'report.html'}", file=sys.stderr, flush=True)
                 return parse_json(read_text(path / "summary.json", MOST_SETTINGS), "summary.json")
             if claim.take():
                 with holding(claim):
