@@ -16,7 +16,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 import ravine
 from ravine.data import room
@@ -45,6 +45,11 @@ def own_network():
         nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2),
         nn.Linear(12, 10),
     )  # fmt: skip
+
+
+@ravine.technique("model")
+def pair_network(shape, outputs):
+    return own_network()
 
 
 def own_statistics():
@@ -121,7 +126,25 @@ class Rows(Dataset):
         return self.x[place] + self.noise * torch.randn(64), int(self.targets[place])
 
 
-OWN |= {"rows": {"data": Rows()}, "noisy": {"data": Rows(0.1)}}
+class InTurn(IterableDataset):
+    """Rows that can only be read in order."""
+
+    def __iter__(self):
+        return map(Rows().__getitem__, range(300))
+
+
+def collated(items):
+    """As a person's own: rows depend on the others of their batch."""
+    x, y = default_collate(items)
+    return x - x.mean(0), y
+
+
+OWN |= {
+    "rows": {"data": Rows()},
+    "noisy": {"data": Rows(0.1)},
+    "in-turn": {"data": (DataLoader(InTurn(), batch_size=70), DataLoader(Rows(), batch_size=500))},
+    "collated": {"data": DataLoader(Rows(), batch_size=200, shuffle=True, collate_fn=collated)},
+}
 
 
 class Asked:

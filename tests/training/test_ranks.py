@@ -32,6 +32,7 @@ NORMED = [
 CUMULATIVE = [*NORMED[:2], {"kind": "batch_norm", "average": "cumulative"}, "relu", NORMED[5]]
 TECHNIQUES = {
     "plain": {"model": "softmax"},
+    "own technique": {"model": "own:pair_network"},
     "augmented": {"data": {**DATA, "augment": ["shift", "mixup"]}},
     "uneven": {"data": {**DATA, "batch": 201, "last_batch": "keep"}, "stop": {"after": "8it"}},
     "few": {  # a last batch of 1
@@ -150,6 +151,8 @@ CASES |= {hook: {"stopping": hook, "recipe": complete(LONG)} for hook in ("on_ep
 STREAMED = {
     "rows": {"loss": TECHNIQUES["weights"]["loss"], "data": {"batch": 129}},  # a last batch of 1
     "noisy": {"data": {"batch": 200}},
+    "in-turn": {},
+    "collated": {},
     "table": {
         "optimizer": TECHNIQUES["accumulate"]["optimizer"],
         "data": {"batch": 101, "source": "parquet:TABLE", "order": "replacement"},

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 import dying
 import ravine
 from ravine.app import guard
 from ravine.engine.loop import loop
-from ravine.engine.ranks import launcher
+from ravine.engine.ranks import connection, launcher
 from ravine.report import run_page
 from ravine.rundir import RunDir
 from test_ranks import assert_close, torchrun
@@ -103,6 +105,24 @@ def test_snapshots_of_a_sharded_network_hold_it_whole(before, after, whole, tmp_
 
 
 @pytest.mark.slow
+def test_a_rank_killed_beside_another_machine_changes_no_number(whole, tmp_path):
+    """Two of torchrun's agents, each with one rank, as on two machines."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    where = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    where += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--max-restarts", "1"]
+    program = [dying.__file__, "digits", "1", str(tmp_path / "run"), "killed", "1", "1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *where, *program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    agents = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [agent.communicate(timeout=300)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert b"exitcode: -9" in b"".join(said)
+    assert_same(whole, tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_ten_deaths_in_one_run(whole, tmp_path):
     done = train(tmp_path / "run", 2, 10, seed=7, restarts=10)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -184,6 +204,24 @@ def test_a_rank_that_hangs_ends_the_run_after_the_stated_time(tmp_path):
     done = train(tmp_path / "run", 2, 1, how="hangs")
     assert done.returncode != 0
     assert "another rank gave no answer for 3 s" in done.stderr
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (1, "gloo"), (2, "cpu:gloo,cuda:nccl")])
+def test_each_rank_takes_the_gpu_of_its_number_before_it_joins(gpus, backend, monkeypatch):
+    """No GPU is here: PyTorch's calls are noted, with their order."""
+    noted = []
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", noted.append)
+    monkeypatch.setattr(connection.dist, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(connection.dist, "init_process_group", lambda by, **_: noted.append(by))
+    monkeypatch.setattr(connection.atexit, "register", lambda leave: None)
+    shared = connection.connect("cuda" if gpus else "cpu", 5.0)
+    assert noted == [*([1 % gpus] if gpus else []), backend]
+    assert shared == (gpus == 1)
 
 
 def test_wrong_input_is_said_once_and_starts_nothing_again(tmp_path):

@@ -267,6 +267,7 @@ def objective(recipe: Recipe, pipeline: Pipeline, module: Model, dtype: torch.dt
             dtype=dtype,
             batch=lambda: pipeline.batch(0).x,
         )
+        model = seeded(model) if any(own_parts([recipe.model])) else model
     elif isinstance(module, nn.Module):
         tokens = pipeline.vocabulary is not None
         own = copied(shaped(check_model(module), pipeline.input_shape, tokens))

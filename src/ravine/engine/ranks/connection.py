@@ -41,14 +41,16 @@ def own_group(groups: int, size: int, timeout: float) -> Any:
     return own
 
 
-def connect(where: str, timeout: float) -> None:
-    """Join the other ranks: by NCCL where each has a GPU of its own, else by gloo."""
+def connect(where: str, timeout: float) -> bool:
+    """Join the other ranks: by NCCL where each has a GPU of its own, else by gloo. Whether ranks share
+    a GPU: gloo adds up what lies on it, and sends it from one to all, and no more."""
     local, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if where == "cuda":
         torch.cuda.set_device(local % torch.cuda.device_count())
-    if dist.is_initialized():
-        return
     own = where == "cuda" and dist.is_nccl_available() and here <= torch.cuda.device_count()
+    shared = where == "cuda" and not own
+    if dist.is_initialized():
+        return shared
     backend = "cpu:gloo,cuda:nccl" if own else "gloo"
     limit = timedelta(seconds=timeout)
     try:
@@ -59,6 +61,7 @@ def connect(where: str, timeout: float) -> None:
             f"within {timeout:g} s ({first_line(error)})"
         ) from None
     atexit.register(_leave)
+    return shared
 
 
 def _leave() -> None:

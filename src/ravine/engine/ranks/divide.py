@@ -164,6 +164,6 @@ def _try(program: Program, ranks: Joined) -> None:
             "ranks",
             got="a model, loss or step of your own whose gradient changes where a batch is divided",
             expected="one that sees each sample alone and draws nothing from PyTorch's generator",
-            repair="draw in layers (nn.Dropout), give a loss for each sample, or train it in one "
-            "process; sync_batch_norm = false takes each rank's part as a batch of its own",
+            repair="draw in layers (nn.Dropout), give a loss for each sample (weights of classes: "
+            "loss.class_weights), or train it in one process; sync_batch_norm = false takes each rank's part as a batch of its own",
         )

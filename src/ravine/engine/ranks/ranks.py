@@ -127,7 +127,7 @@ class Joined(Ranks):
 
     def __init__(self, recipe: Recipe, programs: int):
         self.timeout = recipe.ranks.timeout
-        connect(device(recipe.device), self.timeout)
+        self.share_a_gpu = connect(device(recipe.device), self.timeout)
         self.call = 0  # of training in this process
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.groups = groups_of_ranks(recipe.ranks.rows, self.world, programs)
@@ -347,11 +347,11 @@ class Joined(Ranks):
 
     def gathered(self, tensor: Tensor) -> Tensor:
         """The tensors of all ranks that divide a batch [ranks, ...]."""
-        tensor = tensor.contiguous()
-        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        sent = (tensor.cpu() if self.share_a_gpu else tensor).contiguous()
+        found = [torch.empty_like(sent) for _ in range(self.size)]
         with self._answered():
-            dist.all_gather(found, tensor, self.group)
-        return torch.stack(found)
+            dist.all_gather(found, sent, self.group)
+        return torch.stack(found).to(tensor.device)
 
     def _sum(self, tensor: Tensor) -> None:
         with self._answered():

@@ -228,6 +228,8 @@ def population_of(ranks: Ranks, recipes: Sequence[Recipe]) -> Callable[..., Popu
     """
     if not isinstance(ranks, Joined) or not ranks.shards:
         return Population
+    if ranks.share_a_gpu:
+        raise _refusal("ranks that share a GPU", "a GPU for each rank, or device = 'cpu'")
     _refuse(recipes)
 
     def make(*given: Any, **named: Any) -> Population:
