@@ -2,6 +2,7 @@
 is wrong."""
 
 import gzip
+import hashlib
 import json
 import re
 import struct
@@ -249,6 +250,10 @@ def test_cifar10_packed(tmp_path, monkeypatch):
     small_cifar(tmp_path / "unpacked" / "cifar-10-batches-bin", monkeypatch)
     with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "unpacked" / "cifar-10-batches-bin", "cifar-10-batches-bin")
+    with pytest.raises(InputError, match="sha256"):  # of another archive nothing is unpacked
+        Pipeline(Data(source="cifar10", validation=0.0, batch=10), root=tmp_path)
+    content = (tmp_path / "cifar-10-binary.tar.gz").read_bytes()
+    monkeypatch.setattr(published, "_CIFAR10_SHA256", hashlib.sha256(content).hexdigest())
     packed = Pipeline(Data(source="cifar10", validation=0.0, batch=10), root=tmp_path)
     plain = Pipeline(Data(source="cifar10", validation=0.0, batch=10), root=tmp_path / "unpacked")
     assert torch.equal(packed.raw("train", 100)[0], plain.raw("train", 100)[0])
@@ -281,6 +286,17 @@ def test_cifar10_as_jpeg_is_decoded_once(tmp_path, monkeypatch):
     ).abs().max() < 6
     monkeypatch.setattr("ravine.data.read.images.load", lambda *_: pytest.fail("decoded twice"))
     assert torch.equal(Pipeline(data, root=root).raw("train", 20)[0], first)
+    (kept,) = (tmp_path / "cache").rglob("*-train.npy")
+    kept.write_bytes(kept.read_bytes()[:-1])  # what is kept and damaged is made again
+    with pytest.raises(pytest.fail.Exception, match="decoded twice"):
+        Pipeline(data, root=root)
+    for wrong in ({"train_ends": np.arange(3)}, {"train_labels": np.zeros((2, 2))}):
+        np.savez(root / "cifar10-jpeg.npz", **stored | wrong)
+        with pytest.raises(InputError, match="an end and a label for each image"):
+            Pipeline(data, root=root)
+    (root / "cifar10-jpeg.npz").write_bytes(b"PK\3\4" + bytes(100))
+    with pytest.raises(InputError, match="a damaged archive"):
+        Pipeline(data, root=root)
 
 
 @pytest.mark.data("shakespeare")

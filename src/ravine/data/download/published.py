@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ravine.data.download.cache import cache_root
-from ravine.data.read import idx
+from ravine.data.read import idx, npz
 from ravine.errors import InputError
 from ravine.storage import bounded
 from ravine.storage.files import atomic
@@ -134,19 +134,22 @@ def cifar10(root: Path) -> dict[str, tuple[Any, Any]]:
         sha256=_CIFAR10_SHA256,
         limit=200 * _MIB,
     )
-    with tarfile.open(packed, "r:gz") as archive:
-        return _cifar10_parts(
-            {name: _member(archive, name) for name in (f"{n}.bin" for n in _cifar10_names())}
-        )
+    with bounded.open_file(packed) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != _CIFAR10_SHA256:  # before any of it is unpacked
+            repair = "remove it, and it is fetched again"
+            raise InputError(
+                str(packed), got=f"sha256 {digest}", expected=_CIFAR10_SHA256, repair=repair
+            )
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:gz") as archive:
+            return _cifar10_parts({f"{n}.bin": _member(archive, n) for n in _cifar10_names()})
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     """The content of a member; nothing is extracted to disk."""
-    file = archive.extractfile(f"cifar-10-batches-bin/{name}")
-    if file is None:
-        raise InputError(
-            "cifar-10-binary.tar.gz", got=f"no file {name}", expected="the archive of CIFAR-10"
-        )
+    file = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
+    assert file is not None, "the archive of that sha256 holds it"
     return file.read()
 
 
@@ -179,19 +182,26 @@ def _cifar10_jpeg(path: Path) -> dict[str, tuple[Any, Any]]:
     mark = hashlib.sha256(
         f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()
     ).hexdigest()[:16]
-    pairs = {}
-    with np.load(path, allow_pickle=False) as stored:
-        for part in ("train", "test"):
-            kept = cache_root() / f"cifar10-jpeg-{mark}-{part}.npy"
-            pairs[part] = (
-                _decoded(kept) if kept.exists() else _decode(stored, part, kept),
-                stored[f"{part}_labels"].astype(np.int64),
-            )
+    stored, pairs = npz.read(path), {}
+    for part in ("train", "test"):
+        names = [f"{part}_{what}" for what in ("bytes", "ends", "labels")]
+        fits = all(name in stored and stored[name].ndim == 1 for name in names)
+        if not fits or len(stored[names[1]]) != len(stored[names[2]]):
+            expected = f"arrays {', '.join(names)}, an end and a label for each image"
+            raise InputError(str(path), expected=expected)
+        kept = cache_root() / f"cifar10-jpeg-{mark}-{part}.npy"
+        labels = stored[names[2]].astype(np.int64)
+        pixels = _decoded(kept, len(labels))
+        pairs[part] = (_decode(stored, part, kept) if pixels is None else pixels, labels)
     return pairs
 
 
-def _decoded(kept: Path) -> np.ndarray:
-    return np.load(kept, mmap_mode="r", allow_pickle=False)
+def _decoded(kept: Path, count: int) -> np.ndarray | None:
+    """The pixels of so many images, if they were kept and are whole."""
+    with suppress(OSError, ValueError):
+        found = np.load(kept, mmap_mode="r", allow_pickle=False)
+        return found if found.shape == (count, 3, 32, 32) else None
+    return None
 
 
 def _decode(stored: Any, part: str, kept: Path) -> np.ndarray:
