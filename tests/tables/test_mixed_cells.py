@@ -196,6 +196,22 @@ def test_new_cells_in_another_unit_are_turned_into_the_columns_or_missing(tmp_pa
     assert sum("taken as missing: the others are in" in s for s in said) == 2
 
 
+def test_new_cells_that_are_no_numbers_are_named(tmp_path):
+    """Those that training had, too, are missing values without a word."""
+    columns = {"d": some(list(DAYS.strftime("%Y-%m-%d")), "open"), "a": some(list(FLOATS), "unknown"), "b": FLOATS + 1, "t": [f"{v % 24}:30" for v in A],
+               "w": turns(2, lambda i: f"{B[i]} g", lambda i: f"{B[i]} kg")}  # fmt: skip
+    pipeline = read(tmp_path / "t.csv", file(**columns), target="y")
+    (tmp_path / "new.csv").write_text(
+        "d,a,b,t,w\n2020-01-01,unknown,1,6:30,5 kg\nlater,broken,n.b.,noon,5\n"
+    )
+    (rows, _), said = said_of(lambda: pipeline.read(tmp_path / "new.csv"))
+    assert rows.isnan().sum() == 6
+    for name, word in (("a", "broken"), ("b", "n.b."), ("t", "noon"), ("w", "5")):
+        assert any(f"column {name!r}: no numbers, taken as missing: {word!r}" in s for s in said)
+    assert any("column 'd': no dates, taken as missing: 'later'" in s for s in said)
+    assert len(said) == 5
+
+
 ROWS = [f"{a},{b},{c},{y}" for a, b, c, y in zip(A, FLOATS, CITIES, Y, strict=True)]
 LINES = {  # name -> (lines, how many of them are rows)
     "units": (["m²,km,,", *ROWS], N),

@@ -28,8 +28,9 @@ from ravine.errors import InputError
 
 MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
 MOST_GROUPS = 20  # different texts that are taken for categories whatever they look like
+MOST_WORDS = 50  # of a column of numbers that are kept
 TEXT_WIDTH = 128  # features of a text column
-_PLAIN_MARKS = {"decimal": ".", "thousands": ""}
+_PLAIN_MARKS: dict[str, Any] = {"decimal": ".", "thousands": "", "words": []}
 
 _SINCE_1970 = {"unix": "seconds since 1970", "unix ms": "milliseconds since 1970"}
 _SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
@@ -154,6 +155,7 @@ def _compound(c: Column, comma: bool) -> dict[str, Any] | None:
 
 def _compound_decision(c: Column, found: compounds.Compound) -> dict[str, Any]:
     facts = {"form": found.form, "decimal": found.decimal, "thousands": "", "unit": found.unit}
+    facts |= _words(c.cells.texts[np.isnan(found.values).any(1)].tolist())
     width = found.values.shape[1]
     if width == 1:
         return _numeric(c, c.cells.rows_of(found.values[:, 0], np.nan), facts, found.why)
@@ -194,9 +196,14 @@ def _number(c: Column, comma: bool, why: str) -> dict[str, Any] | None:
         lost = int(counts[~good].sum())
         shown = ", ".join(map(repr, words[:3])) + (", …" if len(words) > 3 else "")
         said.append(f"{lost} {'cell' if lost == 1 else 'cells'} missing: {shown}")
-    facts = {**marks.facts(), **c.units.facts()}
+    facts = {**marks.facts(), **c.units.facts(), **_words(words)}
     rows = c.cells.rows_of(values, np.nan)
     return _numeric(c, rows, facts, "; ".join(said) or "numbers")
+
+
+def _words(words: list[str]) -> dict[str, Any]:
+    """The cells that are missing values, so that others in a new file are named."""
+    return {"words": words} if len(words) <= MOST_WORDS else {}
 
 
 def _numeric(c: Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> dict[str, Any]:
@@ -308,7 +315,8 @@ def _date(c: Column, found: dates.Dates) -> dict[str, Any]:
     gone = {"missing": int(np.isnan(rows).sum())}
     if len(np.unique(found.days[~np.isnan(found.days)])) == 1:
         return decision(c, "constant", "always the same day") | gone
-    facts = {"form": found.form, "times": found.times}
+    words = _words(c.cells.texts[np.isnan(found.days)].tolist())
+    facts = {"form": found.form, "times": found.times, **words}
     return decision(c, "date", "; ".join(said), **facts) | gone
 
 

@@ -52,7 +52,7 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
             return _known(_finite(cells.numbers, where), column)
         cells = cells.raw()
     if column.get("form") and kind in ("number", "numbers"):
-        return _compound(cells, column)
+        return _compound(cells, column, where)
     if kind == "number":
         found = _finite(cells.rows_of(_numbers(cells, column, where), np.nan), where)
         return _known(found, column)
@@ -65,12 +65,13 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     return cells.rows_of(_codes(cells, column, where), np.nan)
 
 
-def _compound(cells: Cells, column: Mapping[str, Any]) -> np.ndarray:
+def _compound(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     """The numbers of each row [N, width]."""
     width = width_of(column)
     of_text = compounds.values_of(
         cells.texts, column["form"], column["decimal"], column["unit"], parts=width
     )
+    _warn_of_words(cells.texts, np.isnan(of_text).any(1), column, where)
     return np.concatenate([of_text, np.full((1, width), np.nan)])[cells.codes]
 
 
@@ -94,7 +95,9 @@ def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     """The number of each different text, by the marks of the decision; where these do not fit a new
     file, by its own."""
     if column.get("clock"):
-        return dates.hours(cells.texts)
+        values = dates.hours(cells.texts)
+        _warn_of_words(cells.texts, np.isnan(values), column, where)
+        return values
     counts = np.bincount(cells.codes[cells.codes >= 0], minlength=len(cells.texts))
     written = numbers.taken_apart(cells.texts, counts)
     units = Units.of(column)
@@ -113,7 +116,20 @@ def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
         if np.isnan(again).sum() < np.isnan(values).sum():
             warnings.warn(f"{where}: numbers written in another way than in training", stacklevel=2)
             values = again
+    if not strange:
+        _warn_of_words(cells.texts, np.isnan(values), column, where)
     return values
+
+
+def _warn_of_words(
+    texts: np.ndarray, gone: np.ndarray, column: Mapping[str, Any], where: str
+) -> None:
+    """Name cells that are no numbers and that training did not have."""
+    new = [str(text) for text in texts[gone] if text not in column["words"]] if "words" in column else []  # fmt: skip
+    if new:
+        shown = ", ".join(map(repr, new[:3])) + (", …" if new[3:] else "")
+        what = "dates" if column["kind"] == "date" else "numbers"
+        warnings.warn(f"{where}: no {what}, taken as missing: {shown}", stacklevel=3)
 
 
 def _flags(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
@@ -140,6 +156,7 @@ def _days(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
         if found is not None:
             warnings.warn(f"{where}: dates written in another way than in training", stacklevel=2)
             return found.days
+    _warn_of_words(cells.texts, np.isnan(days), column, where)
     return days
 
 
