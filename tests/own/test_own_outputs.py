@@ -4,6 +4,7 @@ and outputs of any structure."""
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -310,3 +311,118 @@ def test_a_refusal_says_what_to_do_instead(name, tmp_path):
 def test_a_module_without_parameters_is_no_training():
     with pytest.raises(ravine.InputError, match="ReLU without parameters"):
         ravine.diagnose(nn.ReLU(), (X, CLASSES), nn.CrossEntropyLoss(), torch.optim.SGD)
+
+
+# --- what own functions see -----------------------------------------------------------------------
+
+
+class Normal(NamedTuple):
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+
+class Guess(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, x):
+        mean, scale = self.layer(x).unbind(1)
+        return Normal(mean, F.softplus(scale) + 0.1)
+
+
+def likelihood(output, target):
+    return -torch.distributions.Normal(output.mean, output.scale).log_prob(target)
+
+
+def covered(output, target):
+    return ((target - output.mean).abs() < 2 * output.scale).float().mean()
+
+
+def distance(output, target):
+    return float((output.reshape(-1) - target.reshape(-1)).abs().mean())
+
+
+def test_own_metrics_take_all_outputs_or_the_answer(tmp_path):
+    """As the loss does, over all batches of a part."""
+    run = train(tmp_path, model=Guess, loss=likelihood, metrics=[covered, distance, "mae"])
+    output = run.model(X)
+    found = run.evaluate(data=(X, Z))
+    assert found["covered"] == pytest.approx(float(covered(output, Z)))
+    assert found["distance"] == pytest.approx(found["mae"], rel=1e-5)
+    many = torch.cat([X] * 30), torch.cat([Z] * 30)  # several batches
+    assert run.evaluate(data=many)["covered"] == pytest.approx(found["covered"], rel=1e-6)
+
+
+def test_inputs_alone_have_no_metrics_of_answers(tmp_path):
+    def alone(model, batch):
+        return model(batch.x).square().mean()
+
+    run = train(tmp_path, model=lambda: net(1), data=X, step=alone)
+    assert not {"val_rmse", "val_r2"} & set(run.metrics)
+
+
+def test_a_study_of_targets_of_several_kinds_is_judged_by_the_loss(tmp_path):
+    run = train(tmp_path, model=Heads, data=(X, BOTH), loss=both, metrics=[right])
+    given = {"model": Heads, "data": (X, BOTH), "quiet": True, "out": tmp_path / "study"}
+    found = ravine.compare(run.recipe, ["optimizer.lr=0.01,0.1"], seeds=2, tune=None, **given)
+    assert found["metric"] == "val_right"
+
+
+def test_fields_of_a_step_are_keywords(tmp_path):
+    def scaled(model, batch, factor=1.0):
+        x, y = batch
+        return factor * F.mse_loss(model(x)[:, 0], y)
+
+    run = train(tmp_path, model=lambda: net(1), step=scaled, factor=3.0)
+    assert run.recipe.step.factor == 3.0
+
+
+def test_a_scheduler_of_any_argument_and_one_that_moves_the_momentum(tmp_path):
+    rates = torch.optim.lr_scheduler
+    given = {"model": lambda: net(1), "optimizer": "sgd", "epochs": None, "steps": 12}
+    given["lr"] = 0.1
+    run = train(tmp_path, **given, schedule=lambda o: rates.StepLR(o, 4, 0.1))
+    assert run.recipe.schedule.values[:5] == pytest.approx((1, 1, 1, 1, 0.1))
+    with pytest.warns(UserWarning, match=r"cycle_momentum=False"):
+        train(tmp_path, "b", **given, schedule=lambda o: rates.OneCycleLR(o, 0.1, total_steps=12))
+
+    def short(optimizer):
+        return rates.OneCycleLR(optimizer, 0.1, total_steps=6, cycle_momentum=False)
+
+    with pytest.raises(ravine.InputError, match="give it the length of the run"):
+        train(tmp_path, "c", **given, schedule=short)
+
+
+@ravine.technique("augment")
+def fails_of_mine(batch, draw):
+    return batch.nowhere
+
+
+@ravine.technique("augment")
+def gives_nothing_of_mine(batch, draw):
+    batch.with_x(batch.x)
+
+
+@ravine.technique("augment")
+def draws_of_mine(batch, draw):
+    return batch.with_x(batch.x + 0.1 * torch.randn(batch.x.shape))
+
+
+def test_what_an_own_augmentation_raises_is_one_message_and_its_draws_are_those_of_the_step(
+    tmp_path,
+):
+    given = {"model": lambda: net(1)}
+    for name, text in (
+        ("own:fails_of_mine", r"fails on a batch of \[\d+, 6\] and \[\d+, 1\] \(AttributeError"),
+        ("own:gives_nothing_of_mine", r"gives NoneType.*return batch\.with_x\(x\)"),
+    ):
+        with pytest.raises(ravine.InputError, match=text):
+            train(tmp_path, **given, augment=[name])
+    with pytest.raises(ravine.InputError, match=r"data\.augment: .*fails on a batch of"):
+        train(tmp_path, **given, augment=lambda x: x.nowhere)
+    with pytest.raises(ravine.InputError, match=r"data\.preprocess: .*fails on a batch of"):
+        train(tmp_path, **given, preprocess=lambda x: x @ torch.zeros(2, 2))
+    runs = [train(tmp_path, name, **given, augment=["own:draws_of_mine"]) for name in "ab"]
+    assert np.array_equal(runs[0].losses, runs[1].losses)

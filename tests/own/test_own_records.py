@@ -327,6 +327,33 @@ def test_one_input_beside_labels_is_for_the_models_own_loss(tmp_path):
     assert np.array_equal(losses[0], losses[2])
 
 
+class Tokens(IterableDataset):
+    def __iter__(self):
+        ids = torch.randint(1, 9, (60, 4), generator=torch.Generator().manual_seed(1))
+        for row in ids:
+            yield {
+                "input_ids": row,
+                "mask": torch.ones(4),
+                "labels": torch.where(row > 4, row, -100),
+            }
+
+
+def test_a_class_for_each_token_from_a_stream_of_dictionaries(tmp_path):
+    """Without a length, with places that are not predicted."""
+
+    class Masked(Language):
+        def forward(self, input_ids, mask, labels=None):
+            return super().forward(input_ids, labels)
+
+    loader = DataLoader(Tokens(), batch_size=16)
+    run = train(tmp_path, "run", data=(loader, loader), model=Masked, validation=0)
+    assert run.pipeline.task == "sequence"
+    assert run.predict({"input_ids": torch.ones(2, 4).long(), "mask": torch.ones(2, 4)}).shape == (
+        2,
+        4,
+    )
+
+
 def test_encodings_and_outputs_of_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     ids = torch.randint(1, 9, (60, 4), generator=DRAWS)

@@ -3,7 +3,8 @@ techniques are, and drawing from global random numbers that are a function of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ravine.catalogue import find
-from ravine.catalogue.own import PREFIX, name_of
+from ravine.catalogue.own import PREFIX, RECEIVES, name_of
 from ravine.catalogue.part import Part
 from ravine.data.augmentation.draw import Draw, Samples
 from ravine.data.objects.arrays import from_python
@@ -19,7 +20,7 @@ from ravine.data.objects.stream import seeded
 from ravine.data.preprocessing.statistics import Rows
 from ravine.data.preprocessing.transform import Transform
 from ravine.data.source import Source
-from ravine.errors import InputError
+from ravine.errors import InputError, RavineError, first_line
 from ravine.randomness import key
 
 
@@ -31,7 +32,9 @@ class OwnTransform(Transform):
         settings = self.settings
         name = f"{PREFIX}{str(settings['kind']).removeprefix(PREFIX)}"  # never one of the package's
         found = find("preprocess", name, settings["code"]).function()
-        prepared = _tensor("data.preprocess", name, found(x, **settings["fields"]))
+        with _explained("data.preprocess", name, x):
+            given = found(x, **settings["fields"])
+        prepared = _tensor("data.preprocess", name, given)
         if prepared.dim() == 0 or len(prepared) != len(x):
             raise InputError(
                 "data.preprocess",
@@ -50,6 +53,8 @@ def technique(kind: str, part: Part) -> Callable[..., Any]:
         return lambda rows, **fields: _transform(part, rows)
     if kind == "augment" and own.takes[1:] != ("draw",):
         return lambda batch, draw, **fields: _augment(function, own.takes, batch, draw, fields)
+    if kind == "augment":
+        return lambda batch, draw, **fields: _batch(function, batch, draw, fields)
     if kind == "source":
         return lambda root, **fields: _source(function, root, fields)
     return function
@@ -73,6 +78,43 @@ def _tensor(where: str, name: str, found: Any) -> Tensor:
         ) from None
 
 
+def _batch(
+    function: Callable[..., Any], batch: Samples, draw: Draw, fields: dict[str, Any]
+) -> Samples:
+    """A function of (batch, draw), as the package's own are."""
+    name = name_of(function)
+    with seeded(key(*draw.parts)), _explained("data.augment", name, batch.x, batch.y):
+        found = function(batch, draw, **fields)
+    if not isinstance(found, Samples):
+        raise InputError(
+            "data.augment",
+            got=f"{name}, which gives {type(found).__name__}",
+            expected="the batch that it was given, changed",
+            repair="return batch.with_x(x), after batch.y = y where targets change; draws come from "
+            "draw.uniform and draw.permutation",
+        )
+    return found
+
+
+@contextmanager
+def _explained(where: str, name: str, *given: Tensor) -> Iterator[None]:
+    """What a person's function raises as one message."""
+    try:
+        yield
+    except RavineError:
+        raise
+    except Exception as error:  # a person's code may fail in any way
+        shapes = " and ".join(str(list(each.shape)) for each in given)
+        raise InputError(
+            where,
+            got=f"{name}, which fails on a batch of {shapes} ({type(error).__name__}: {first_line(error)})",
+            expected=RECEIVES[where.removeprefix("data.")],
+            repair="of (batch, draw): return batch.with_x(x), after batch.y = y where targets change"
+            if where == "data.augment"
+            else "",
+        ) from None
+
+
 def _augment(
     function: Callable[..., Any],
     takes: tuple[str, ...],
@@ -82,11 +124,14 @@ def _augment(
 ) -> Samples:
     with seeded(key(*draw.parts)):
         if len(takes) == 1:
-            x = _tensor("data.augment", name_of(function), function(batch.x, **fields))
+            with _explained("data.augment", name_of(function), batch.x):
+                found = function(batch.x, **fields)
+            x = _tensor("data.augment", name_of(function), found)
             x = x.to(batch.device)
             _check_augmented(function, x, len(batch.x))
             return batch.with_x(x)
-        found = function(batch.x, batch.y, **fields)
+        with _explained("data.augment", name_of(function), batch.x, batch.y):
+            found = function(batch.x, batch.y, **fields)
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise InputError(
                 "data.augment",

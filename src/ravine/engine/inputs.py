@@ -100,9 +100,21 @@ def _schedule_form(function: Any) -> str | None:
         needs = [p.name for p in inspect.signature(function).parameters.values() if _needed(p)]
     except (TypeError, ValueError):
         return "epoch"
-    if len(needs) == 1 and (needs[0].startswith("opt") or isinstance(function, functools.partial)):
+    named = needs[:1] and (needs[0].startswith("opt") or isinstance(function, functools.partial))
+    if len(needs) == 1 and (named or _makes_scheduler(function)):
         return "optimizer"
     return "epoch" if len(needs) == 2 else None
+
+
+def _makes_scheduler(function: Any) -> bool:
+    """Whether a function of anything takes an optimiser and gives a scheduler for it."""
+    if isinstance(function, type):
+        return False
+    try:
+        made = function(torch.optim.SGD([torch.zeros(1, requires_grad=True)], momentum=0.9))
+    except Exception:  # a function of something else may fail in any way
+        return False
+    return isinstance(made, LRScheduler)
 
 
 def _needed(parameter: inspect.Parameter) -> bool:

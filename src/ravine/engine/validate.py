@@ -151,8 +151,8 @@ def step_answers(objective: Objective, pipeline: Pipeline) -> Answers:
     """What the model's outputs mean beside a step of one's own: what they would mean under the loss of
     the task, where they are as many as the targets; else nothing."""
     nothing = Answers("loss", "values")
-    if objective.form.target_fields is not None:
-        return nothing  # targets of several kinds
+    if objective.form.target_fields is not None or not objective.form.labelled:
+        return nothing  # targets of several kinds, or none
     batch = pipeline.batch(0)
     try:
         with evaluation([objective]):

@@ -269,6 +269,10 @@ def keyword_path(name: str, recipe: Recipe) -> str:
         if name in fields and name != "kind":
             return f"{section}.{name}"
         known.extend(fields)
+    own = type(recipe.step).model_fields if recipe.step is not None else {}
+    if name in own and name not in ("kind", "code"):
+        return f"step.{name}"
+    known.extend(own)
     raise unknown("train", name, set(known) - {"kind"})
 
 

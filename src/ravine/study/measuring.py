@@ -14,7 +14,13 @@ import torch
 from ravine.data.pipeline import Pipeline
 from ravine.engine.execution.device import theta_dtype
 from ravine.engine.programs import with_step, with_targets
-from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions, metric_names
+from ravine.engine.rows.evaluate import (
+    evaluate,
+    evaluation,
+    metric_functions,
+    metric_name,
+    metric_names,
+)
 from ravine.engine.rows.population import Objective
 from ravine.engine.run import Run
 from ravine.errors import InputError
@@ -107,7 +113,11 @@ def judged_by(recipe: Recipe, asked: str | None, data: Any = None) -> str:
     ``val_rmse``)."""
     pipeline = pipeline_of(recipe, data)
     need(pipeline, "validation")
-    own = [*metric_names(pipeline.task, recipe.metrics, recipe.loss), "loss"]
+    facts = pipeline.preparation.facts
+    if "target_fields" in facts or facts.get("unlabelled"):  # nothing is known of the answers
+        own = [*map(metric_name, recipe.metrics), "loss"]
+    else:
+        own = [*metric_names(pipeline.task, recipe.metrics, recipe.loss), "loss"]
     known = [f"val_{name}" for name in dict.fromkeys(own)]
     if asked is not None and asked not in known:
         raise InputError("--metric", got=asked, expected=f"one of {', '.join(known)}")

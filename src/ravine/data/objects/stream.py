@@ -217,7 +217,7 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
             opened[name] = x, y
     splits = {name: (isinstance(s, Items) and _kept(s)) or s for name, s in opened.items()}
     read = all(isinstance(split, tuple) for split in splits.values())
-    source = from_pairs(splits, task) if read else _unread(splits, task)
+    source = from_pairs(splits, task) if read else _unread(splits, task, facts)
     loaders = [part for part in parts.values() if isinstance(part, DataLoader)]
     source.batch = loaders[0].batch_size if loaders else None
     source.facts |= facts
@@ -225,7 +225,7 @@ def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> 
     return source
 
 
-def _unread(splits: Mapping[str, Any], task: str) -> Source:
+def _unread(splits: Mapping[str, Any], task: str, form: Mapping[str, Any]) -> Source:
     """Some parts stay unread; only their targets are gone through once, to know the classes."""
     parts = {
         name: Arrays(*map(_required, split)) if isinstance(split, tuple) else split
@@ -235,7 +235,10 @@ def _unread(splits: Mapping[str, Any], task: str) -> Source:
         name: part.y if isinstance(part, Arrays) else _survey(part) for name, part in parts.items()
     }
     first_x, _ = next(iter(parts["train"].chunks()))
-    found = interpret(labels, first_x, task)
+    ordered, named = (
+        Fields.from_dict(form["fields"]).unpack(first_x) if "fields" in form else ((first_x,), {})
+    )
+    found = interpret(labels, [*ordered, *named.values()][0], task)
     for name, part in parts.items():
         if isinstance(part, Arrays):
             parts[name] = Arrays(part.x, found.parts[name])

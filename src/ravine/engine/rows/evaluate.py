@@ -6,13 +6,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ravine.catalogue import PREFIX, Part, find
 from ravine.data.pipeline import Pipeline
@@ -23,6 +21,7 @@ from ravine.nn.build import build_loss
 from ravine.nn.loss.criterion import exact
 from ravine.nn.loss.pairing import wants_vector
 from ravine.nn.outputs import joined
+from ravine.records import class_of, fields_of, is_named_tuple, made
 
 METRICS = {
     "classification": ("accuracy",),
@@ -30,7 +29,7 @@ METRICS = {
     "multilabel": ("accuracy",),
     "regression": ("rmse", "r2"),
 }
-Metric = Callable[[Tensor, Tensor], float | np.ndarray]
+Metric = Callable[..., float | np.ndarray]
 
 
 def metric_functions(
@@ -87,46 +86,67 @@ def _at_head(answers: Answers, heads: Any, h: int) -> Metric:
     return metric
 
 
-def _bind(part: Part, answers: Answers) -> Metric:
+def _bind(part: Part, answers: Answers) -> Metric | OwnMetric:
     function: Metric = functools.partial(part.technique.function(), **part.arguments)
     if part.kind.startswith(PREFIX):
-        function = _shaped(function)
-        if answers.kind == "loss":
-            return AsGiven(function)
+        return OwnMetric(_shaped(function), None if answers.kind == "loss" else answers)
     return lambda output, target: function(answers.scores(output), answers.truth(target))
 
 
-@dataclass(frozen=True)
-class AsGiven:
-    """A metric of a person's own where the outputs have no known meaning: it is called as a loss of their
-    own is, with all outputs of the network and the targets as the data give them."""
+class OwnMetric:
+    """A metric of a person's own. As a loss of theirs it is given all outputs of the network if it can use
+    them so, else the answer among them; ``answers`` says what this means, None where nobody knows."""
 
-    function: Metric
+    def __init__(self, function: Metric, answers: Answers | None):
+        self.function, self.answers = function, answers
+        self.takes_all: bool | None = None  # of several outputs, once it is known
 
-    def __call__(self, output: Any, target: Any) -> float | np.ndarray:
-        return self.function(output, target)
+    def __call__(self, output: Tensor, given: Any, target: Any) -> float | np.ndarray:
+        """Of the answer ``output`` among the outputs ``given``."""
+        if self.answers is None:
+            return self.function(given, target)
+        scores, truth = self.answers.scores(output), self.answers.truth(target)
+        if isinstance(given, Tensor):
+            return self.function(scores, truth)
+        if self.takes_all is None:
+            self.takes_all = self._can_take(given, scores, truth)
+        return self.function(given if self.takes_all else scores, truth)
+
+    def _can_take(self, given: Any, scores: Tensor, truth: Any) -> bool:
+        """Where it cannot use the answer either, what is wrong with it is shown on all outputs."""
+        for outputs, takes in ((given, True), (scores, False)):
+            try:
+                float(np.mean(np.asarray(self.function(outputs, truth), dtype=np.float64)))
+            except Exception:  # a person's function may fail in any way
+                continue
+            return takes
+        return True
 
 
 def measured(
-    function: Metric, objective: Objective, output: Tensor, given: Any, target: Tensor
+    function: Metric | OwnMetric, objective: Objective, output: Tensor, given: Any, target: Tensor
 ) -> float | np.ndarray:
     """A metric of the answers ``output`` among the outputs ``given``, and of targets in their units."""
-    if not isinstance(function, AsGiven):
+    if not isinstance(function, OwnMetric):
         return function(output, target)
     form = objective.form
     parted = form is not None and form.target_fields is not None
-    return function(given, form.target(target) if parted else target)
+    return function(output, given, form.target(target) if parted else target)
 
 
 def _together(given: Sequence[Any]) -> Any:
-    """The outputs for several batches as those for one."""
-    leaves = [tree_leaves(one) for one in given]
-    _, form = tree_flatten(given[0])
-    whole = [
-        torch.cat(list(each)) if isinstance(each[0], Tensor) and each[0].dim() else each[0]
-        for each in zip(*leaves, strict=True)
-    ]
-    return tree_unflatten(whole, form)
+    """The outputs for several batches as those for one, of the same classes."""
+    first = given[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(given)) if first.dim() else first
+    in_order = isinstance(first, tuple | list) and not is_named_tuple(first)
+    if in_order:
+        return type(first)(_together(each) for each in zip(*given, strict=True))
+    fields = fields_of(first)
+    if fields is None:
+        return first
+    columns = {name: [(fields_of(one) or {})[name] for one in given] for name in fields}
+    return made(class_of(first), {name: _together(each) for name, each in columns.items()})
 
 
 def _shaped(function: Metric) -> Metric:
@@ -173,7 +193,7 @@ def evaluate(
     run = run or (lambda model, x: model(x))
     outputs: list[list[Tensor]] = [[] for _ in modules]
     whole: list[list[Any]] = [[] for _ in modules]  # as the networks give them
-    keeps = any(isinstance(function, AsGiven) for function in metrics.values())
+    keeps = any(isinstance(function, OwnMetric) for function in metrics.values())
     targets: list[Tensor] = []
     losses = torch.zeros(len(modules), dtype=torch.float64)
     count = 0.0  # of samples, or the sum of their class weights
@@ -188,7 +208,7 @@ def evaluate(
                     judged = output if isinstance(given, Tensor) else objective.judged(given)
                     losses[i] += objective.loss(judged, batch.y).double().sum().cpu()
                 outputs[i].append(output)
-                whole[i] += [given] if keeps else []
+                whole[i] += [output if isinstance(given, Tensor) else given] if keeps else []
         found = found or {"loss": (losses / (count or 1.0)).numpy()}
         target = pipeline.target_units(torch.cat(targets)) if targets else torch.empty(0)
         gathered = [

@@ -215,12 +215,26 @@ def tabulate_torch(make_scheduler: Callable[[Any], Any], amount: int, unit: str,
     own_steps = _steps_of(scheduler)
     if own_steps is not None:
         amount, unit = own_steps, "it"
+    if getattr(scheduler, "cycle_momentum", False):
+        warnings.warn(
+            f"of {name} the rates alone are taken, not the momentum that it moves too; "
+            "schedule='one_cycle' moves both, cycle_momentum=False says that it stays",
+            stacklevel=2,
+        )
     rates = []
     with warnings.catch_warnings():  # the optimiser does not step
         warnings.simplefilter("ignore")
-        for _ in range(amount):
+        for place in range(amount):
             rates.append(float(optimizer.param_groups[0]["lr"]))
-            scheduler.step()
+            try:
+                scheduler.step()
+            except (ValueError, TypeError, IndexError) as error:
+                raise InputError(
+                    "schedule",
+                    got=f"{name}, whose step {place + 1} fails ({first_line(error)})",
+                    expected=f"a scheduler for all {amount} {'epochs' if unit == 'ep' else 'steps'}",
+                    repair="give it the length of the run",
+                ) from None
     values = tuple(rate / lr for rate in rates)
     every = "1ep" if unit == "ep" else "1it"
     return make("schedule", {"kind": "table", "values": values, "every": every})
