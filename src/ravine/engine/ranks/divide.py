@@ -109,9 +109,9 @@ def _unlike(pipeline: Pipeline, few: int) -> Batch:
     """Samples whose parts differ as much as those of any batch: ordered by their targets, and of classes
     the rarest too. A mean that divides by weights of classes is another one on each part then."""
     part = pipeline.part("train")
-    labels = getattr(part, "labels", None)
-    classes = pipeline.classes and labels is not None and labels.dim() == 1
-    if classes and not isinstance(part, Ordered) and not pipeline.data.augment:
+    labels: Tensor | None = getattr(part, "labels", None)
+    by_number = not isinstance(part, Ordered) and not pipeline.data.augment
+    if pipeline.classes and by_number and labels is not None and labels.dim() == 1:
         rows = _of_each_class(labels.cpu(), few)
         x, y = part.take(rows)
         y = y.to(pipeline.device, torch.int64)
