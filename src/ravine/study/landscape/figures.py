@@ -146,7 +146,7 @@ def contour_figure(found: list[dict[str, Any]], kind: str) -> Figure:
                 colors=DARK,
                 linewidths=0.5,
             )
-            named = _named(lines.levels, found)
+            named = _named(np.asarray(lines.levels), found)
             spots = _off(np.array(one["path"]), lines, named, axis) if "path" in one else False
             for text in axis.clabel(
                 lines,
