@@ -66,12 +66,16 @@ def bench(
     out = own_directory(out, mark, key) if out else report.folder_of(count)
     shown = partial(typer.echo, err=True)
     if target:
-        found: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)
-        print_json(json_, report.write_race(found, out, count))
+        rows: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)
+        found = report.write_race(rows, out, count)
+        shown(f"wrote {out}: target.json, target.md")
+        print_json(json_, found)
         return
     works = works or [*WORKS, *POPULATIONS]
     timings = measure(works, chosen, rounds=rounds, threads=count, bf16=bf16, report=shown)
-    print_json(json_, report.write(timings, out, count))
+    found = report.write(timings, out, count)
+    shown(f"wrote {out}: results.json, speed.md, speed.svg")
+    print_json(json_, found)
 
 
 def shown_machine(as_json: bool) -> None:

@@ -56,6 +56,7 @@ def gallery(
         typer.echo(_line(found, aside), err=True)
         results.append(found)
     _table(results)
+    typer.echo(f"wrote {out}: results.json, figures", err=True)
     print_json(json_, {"quick": quick, "out": str(out), "items": results})
     false = [found["name"] for found in results if not found["true"]]
     if false:

@@ -175,7 +175,7 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
     works = [w for w in WORKS if ("ravine", w) in held]
     peers = [p for p in PEERS if p != "ravine" and any((p, w) in held for w in works)]
     with style():
-        figure, axes = plt.subplots(figsize=(8, 1.7 + 0.55 * len(works)), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.4, 2.0 + 0.55 * len(works)), layout="constrained")
         for i, peer in enumerate(peers):
             seen = [w for w in works if (peer, w) in held]
             y = [works.index(w) + 0.5 * (i + 0.5) / len(peers) - 0.25 for w in seen]
@@ -198,7 +198,7 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
             xscale="log",
             xlabel="time of a step, in Ravine's (dashed line: Ravine)",
         )
-        axes.set_yticks(range(len(works)), [WORKS[w].title for w in works])
+        axes.set_yticks(range(len(works)), [WORKS[w].title.replace(", ", ",\n") for w in works])
         ticks = [
             t
             for t in (0.5, 1, 2, 3, 5, 10, 20, 50)
@@ -206,8 +206,8 @@ def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
         ]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axes.xaxis.minorticks_off()
-        figure.legend(loc="outside upper center", ncols=4, fontsize=CAPTION)
-        figure.supxlabel("\n".join(textwrap.wrap(caption, 95)), fontsize=CAPTION)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=CAPTION)
+        figure.supxlabel("\n".join(textwrap.wrap(caption, 66)), fontsize=CAPTION)
         figure.savefig(path)
         plt.close(figure)
 
