@@ -58,7 +58,6 @@ WHOLE = {  # tables of pictures, surfaces, and one chart of many bars
     "features-patches",
     "features-saliency",
     "landscape-surface",
-    "25_one_bit_less",
 }
 
 

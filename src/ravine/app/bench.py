@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -66,15 +66,13 @@ def bench(
     out = own_directory(out, mark, key) if out else report.folder_of(count)
     shown = partial(typer.echo, err=True)
     if target:
-        rows: Any = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)
-        found = report.write_race(rows, out, count)
-        shown(f"wrote {out}: target.json, target.md")
-        print_json(json_, found)
-        return
-    works = works or [*WORKS, *POPULATIONS]
-    timings = measure(works, chosen, rounds=rounds, threads=count, bf16=bf16, report=shown)
-    found = report.write(timings, out, count)
-    shown(f"wrote {out}: results.json, speed.md, speed.svg")
+        rows = time_to_target.race(chosen, rounds=rounds, threads=count, report=shown)
+        found, files = report.write_race(rows, out, count), "target.json, target.md"
+    else:
+        works = works or [*WORKS, *POPULATIONS]
+        timings = measure(works, chosen, rounds=rounds, threads=count, bf16=bf16, report=shown)
+        found, files = report.write(timings, out, count), "results.json, speed.md, speed.svg"
+    shown(f"wrote {out}: {files}")
     print_json(json_, found)
 
 
