@@ -444,3 +444,4 @@ def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
     assert found["minutes"] == 1
     with pytest.raises(InputError, match=r"--minutes: got 0\.1; expected at least"):
         search(recipe, [LR], minutes=0.1, quiet=True, out=tmp_path / "t")
+    assert not (tmp_path / "t").exists()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class Study:
         self._claim = claim
         self._lock = Lock(self.path)
         self._begun = exists(self.path / "study.json")
+        self._new = not self._begun
         if self._begun:
             self._check_same(own)
         else:
@@ -116,6 +118,12 @@ class Study:
         if self._claim is not None:
             self._claim.take()
         self._begun = True
+
+    def take_back(self) -> None:
+        """Remove the directory again, where this study made it and has trained nothing: its input is refused."""
+        if self._new and self._begun and not self.stages and self._claim is None:
+            self._lock.release()
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def release(self) -> None:
         """Release the lock, so that other processes can write the directory."""

@@ -96,6 +96,7 @@ class TimeBudget:
         if number == 0:
             members = int(min(MOST, max(FEWEST, left / ROUNDS / max(one * coarse, 1e-9))))
             if members * one * last > left:
+                study.take_back()
                 least = (self.spent + members * one * last + finals) / (1 - RESERVE) + CLOSING
                 raise InputError(
                     "--minutes",
