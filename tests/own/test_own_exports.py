@@ -135,7 +135,7 @@ def test_weights_in_one_file_load_anywhere(run, tmp_path):
     assert {n: t.shape for n, t in stored.items()} == {
         n: t.shape for n, t in run.model.state_dict().items()
     }
-    with pytest.raises(ravine.InputError, match="a file that is not there yet"):
+    with pytest.raises(ravine.InputError, match="a file that does not exist yet"):
         export(run, out=tmp_path / "x.safetensors")
     with pytest.raises(ravine.InputError, match="expected torch, as --out"):
         export(run, out=tmp_path / "x.pt2", form="onnx")

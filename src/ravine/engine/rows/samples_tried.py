@@ -81,7 +81,7 @@ def refuse_named_metrics(recipe: Recipe, expected: str) -> None:
             got=", ".join(named),
             expected=expected,
             repair="a function of your own, metrics=[f]: f(output, target) is given what the network "
-            "and the data give",
+            'and the data give; or return the number from the step: {"loss": loss, "NAME": number}',
         )
 
 
