@@ -104,6 +104,11 @@ HOSTILE = {  # status, headers, body
 }
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Whoever is refused hangs up."""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """(address, context that trusts it)"""
@@ -113,7 +118,7 @@ def server(tmp_path_factory):
     command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost"
     alternative = ["-addext", "subjectAltName=DNS:localhost"]
     subprocess.run([*command.split(), *alternative], cwd=place, check=True, capture_output=True)
-    httpd = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
+    httpd = Server(("localhost", 0), Handler)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(place / "cert", place / "key")
     httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)

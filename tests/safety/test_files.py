@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -43,6 +44,22 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.atomic(place) as partial:  # noqa: PT012
         partial.write_text("half", encoding="utf-8")
         raise KeyboardInterrupt
+    assert place.read_text(encoding="utf-8") == "first"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("last", ["fsync", "replace"])
+def test_a_failure_of_the_last_step_leaves_what_was_there(last, tmp_path, monkeypatch):
+    """A disk that does not take the file left a hidden one behind, among the figures of a study for example."""
+    place = tmp_path / "a.txt"
+    files.write_text(place, "first")
+
+    def fails(*_):
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(os, last, fails)
+    with pytest.raises(OSError, match="read-only"):
+        files.write_text(place, "second")
     assert place.read_text(encoding="utf-8") == "first"
     assert list(tmp_path.iterdir()) == [place]
 

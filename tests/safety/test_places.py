@@ -171,7 +171,7 @@ def test_results_go_where_earlier_ones_are(tmp_path):
     """Of the gallery and the benchmarks: a folder of anybody else's is not written to."""
     (tmp_path / "results.json").write_text('{"items": []}')
     assert files.own_directory(tmp_path, "results.json", "items") == tmp_path
-    for content in ("[]", "{}", "items", ""):
+    for content in ("[]", "{}", "items", "", '{"items": 1}', "[" * 100_000):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(InputError, match="a new or empty directory"):
             files.own_directory(tmp_path, "results.json", "items")

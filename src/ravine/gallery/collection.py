@@ -144,6 +144,7 @@ def run_all(
     facts = {"quick": quick, "machine": machine(), "versions": versions(("torch", "numpy"))}
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     kept = before.get("items", []) if before.get("quick") == quick else []
+    kept = [item for item in kept if isinstance(item, dict) and "number" in item]
     results = {item["number"]: item for item in kept}
     write_text(place, to_json({**facts, "items": kept}, indent=1))  # by which the folder is known
     for script in wanted:

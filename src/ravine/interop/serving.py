@@ -49,7 +49,7 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
     app = application(opened, [host, "localhost"])
     import uvicorn
 
-    from ravine.report.connections import Connection
+    from ravine.report.connections import Connection, Server
 
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
@@ -62,7 +62,7 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
             http=Connection,
             timeout_graceful_shutdown=1,  # who sends slowly must not hold the server when it is to end
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
 
 
 def application(run: Run, hosts: Sequence[str]) -> Starlette:

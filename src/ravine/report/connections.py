@@ -1,16 +1,48 @@
-"""Connections of a server for few people: one that asks too slowly is closed, so that whoever opens many of
+"""A server for few people, and its connections: one that asks too slowly is closed, so that whoever opens many of
 them and says nothing keeps nobody else out. It needs uvicorn (extra: web)."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from asyncio import BaseTransport, TimerHandle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS = 10.0  # for a whole request, and for each part of an answer to be taken
 MOST_WAITING = 32  # connections that have not asked yet; of more the oldest is closed
+
+
+class Server(uvicorn.Server):
+    """A server that SIGHUP ends as SIGTERM does: uvicorn does not know it, and was interrupted amid its loop."""
+
+    _hung_up = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        number = getattr(signal, "SIGHUP", None)
+        main = threading.current_thread() is threading.main_thread()
+        if number is None or not main or signal.getsignal(number) == signal.SIG_IGN:  # nohup
+            with super().capture_signals():
+                yield
+            return
+        before = signal.signal(number, self.hang_up)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(number, before)
+        if self._hung_up:  # whoever called the server hears of it, as uvicorn does with the others
+            signal.raise_signal(number)
+
+    def hang_up(self, sig: int, frame: FrameType | None) -> None:
+        self._hung_up = self.should_exit = True
 
 
 class Connection(H11Protocol):

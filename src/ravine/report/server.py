@@ -35,7 +35,7 @@ def serve(
     app = application(directory, [host, "localhost"], token=token)
     import uvicorn
 
-    from ravine.report.connections import Connection
+    from ravine.report.connections import Connection, Server
 
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}/?token={token}"
@@ -52,12 +52,16 @@ def serve(
             timeout_graceful_shutdown=1,
         )
 
-        class Server(uvicorn.Server):
+        class Live(Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
                 app.state.pages.ends = True
                 super().handle_exit(sig, frame)
 
-        Server(config).run(sockets=[listener])
+            def hang_up(self, sig: int, frame: FrameType | None) -> None:
+                app.state.pages.ends = True
+                super().hang_up(sig, frame)
+
+        Live(config).run(sockets=[listener])
 
 
 @contextmanager

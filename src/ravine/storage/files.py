@@ -12,11 +12,12 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ravine.errors import InputError
+from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
 
 
 class atomic:
@@ -42,8 +43,12 @@ class atomic:
         if kind is not None:
             self.partial.unlink(missing_ok=True)
             return
-        sync(self.partial)
-        os.replace(self.partial, self.to)
+        try:
+            sync(self.partial)
+            os.replace(self.partial, self.to)
+        except BaseException:
+            self.partial.unlink(missing_ok=True)
+            raise
         sync(self.to.parent)
 
 
@@ -209,15 +214,13 @@ def new_directory(path: Path, option: str = "--out", repair: str = "") -> Path:
 
 def own_directory(path: Path, mark: str, key: str, option: str = "--out") -> Path:
     """A directory that may be written: as ``new_directory``, or one whose file ``mark`` is a JSON object with
-    ``key``, which an earlier run of the same command wrote there."""
+    a list ``key``, which an earlier run of the same command wrote there."""
     _check_place(path, option, "a directory")
     if path.is_dir() and (path / mark).is_file():
-        try:
-            found = json.loads((path / mark).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = None
-        if isinstance(found, dict) and key in found:
-            return path
+        with suppress(InputError):
+            found = parse_json(read_text(path / mark, MOST_SETTINGS), mark)
+            if isinstance(found, dict) and isinstance(found.get(key), list):
+                return path
     return new_directory(path, option)
 
 

@@ -88,6 +88,8 @@ def write_page(study: Study, content: Page) -> None:
     """Write ``figures/NAME.png``, ``figures/NAME.svg`` and ``report.html``."""
     folder = study.path / "figures"
     folder.mkdir(exist_ok=True)
+    for left in folder.glob(".*"):  # by a disk that failed
+        left.unlink()
     drawn = [
         _drawn(figure, caption, folder / name, f"s{number}")
         for number, (name, (caption, figure)) in enumerate(content.figures.items())
