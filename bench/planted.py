@@ -898,7 +898,8 @@ def markdown(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codes", nargs="*", default=codes(), choices=codes())
+    planted = [code for code in codes() if code in PLANTS]
+    parser.add_argument("--codes", nargs="*", default=planted, choices=planted)
     parser.add_argument("--tasks", nargs="*", default=[], choices=list(ANY))
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument(

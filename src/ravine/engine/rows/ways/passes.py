@@ -125,8 +125,8 @@ def affine(
     def forward(a: Tensor) -> Tensor:
         nonlocal given
         given = a
-        if shared and not lowered:
-            a = a.expand(len(weight), -1, -1)
+        if shared and not lowered:  # in one piece: else each member's product arranges it anew
+            a = a.contiguous().expand(len(weight), -1, -1)
         if has_bias and not lowered:
             return with_bias(bias, weight, a)
         y = (
