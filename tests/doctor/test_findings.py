@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +17,11 @@ from ravine import Recipe
 from ravine.doctor import table
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.examination import examine
+from ravine.doctor.findings.rates import LrTooHigh
+from ravine.doctor.judgement import stretched
+from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import codes, declaration, declarations
 from ravine.errors import InputError
 
@@ -143,6 +149,23 @@ def test_no_list_of_codes_outside_the_declarations():
         text = re.sub(r'""".*?"""', "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
         named = [code for code in codes() if f'"{code}"' in text]
         assert not named, f"{file.name} names {named}"
+
+
+@pytest.mark.parametrize(
+    ("losses", "named"),
+    [
+        # eleven batches of a network that does not move, the last one of 13 samples
+        ([3.66, 3.9, 3.43, 3.71, 3.8, 3.5, 3.62, 3.87, 3.55, 3.7, 4.41], False),
+        ([2.3, 2.9, 4.1, 7.7, 13.0, 24.0, 41.0, 77.0, 130.0, 240.0, 410.0], True),
+        ([2.3, 1.8, 1.5, 6.0, 9.0, 11.0, 12.0, 12.5, 13.0, 13.2, 13.3], True),
+    ],
+    ids=["noise", "diverging", "thrown off"],
+)
+def test_a_short_run_whose_batches_differ_has_no_rate_that_is_too_high(losses, named):
+    curve = Curve(Recipe(), 11, np.array(losses), base=Baseline(2.3, 0.0, 2.3))
+    stretched(curve)
+    found = list(LrTooHigh.during(Course(None, [curve])))
+    assert bool(found) == named
 
 
 # --- losses that do not fall ------------------------------------------------------------------------

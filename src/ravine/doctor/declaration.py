@@ -70,6 +70,9 @@ class Declaration:
     generic: ClassVar[int] = 0
     sound: ClassVar[int] = 0  # place among the edits of a recipe that is usually right; 0: none
     certain: ClassVar[bool] = False  # of a sure finding the first remedy is right, tried or not
+    tried_later: ClassVar[bool] = (
+        False  # `ravine doctor RUN` tries remedies, `train` does not: they take long
+    )
     surer_by: ClassVar[float] = 0.3  # what its strength gains where the course confirms it
 
     def __init_subclass__(cls) -> None:

@@ -7,6 +7,7 @@ import statistics
 from typing import Any
 
 from ravine import measures
+from ravine.doctor.table import declarations
 from ravine.doctor.verdict import SHORT
 from ravine.report import overview
 from ravine.report.listing import inline
@@ -17,9 +18,6 @@ METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy
 TYPED = 160  # characters of edits that are shown
 # strength up to which nothing but the course speaks for a finding; above it an experiment does
 SEEN = 0.9
-TRIED_LATER = (
-    "behind_linear",
-)  # findings of which the doctor of a run tries remedies, which takes time
 TROUBLES = ("frozen", "rollback", "report")  # kinds of events that are shown at the end
 
 
@@ -67,7 +65,8 @@ def print_outcome(runs: list[Any], last: str = "", *, verbose: bool = False) -> 
     findings = [event["data"] for event in runs[0].events_of("finding")]
     if findings:
         print_findings(findings)
-        if any(finding["code"] in TRIED_LATER for finding in findings):
+        later = {kind.code for kind in declarations() if kind.tried_later}
+        if later & {finding["code"] for finding in findings}:
             say(
                 f"What else may help is tried by: ravine doctor {shlex.quote(str(runs[0].directory))}"
             )

@@ -278,6 +278,7 @@ class BehindLinear(Declaration):
         "three standard errors of so many samples. Of inputs of up to 1,024 numbers."
     )
     what_to_do = "Another rate, more steps, more units, weaker penalties; or the linear model."
+    tried_later = True
 
     LEAST_ERROR = 0.05  # share of wrong answers, or of variance, under which nobody asks
     PART = 0.75  # of the network's error that the linear model may have

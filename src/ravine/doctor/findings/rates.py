@@ -10,6 +10,7 @@ from ravine.catalogue import find
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.measure.course import COUNTED, PLAIN, Course, early_end
+from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import higher_rate, lower_rate, other_optimizer
 
@@ -50,6 +51,7 @@ class LrTooHigh(Declaration):
     ADAPTIVE, DESCENT = 0.05, 2.0  # rates above which they are unusual, and 10 times the default
     RISEN, BELOW = 0.3, 0.1  # of skill: from the best to the end, from the beginning to the end
     MOVED = 0.3  # part of the weights' size that one step moves them
+    BATCHES, NOISE = 5, 5.0  # a point, from which batches average out; standard deviations of one
     FAR = 0.1  # the same, from which a loss that rises is put down to the rate
 
     @classmethod
@@ -67,7 +69,7 @@ class LrTooHigh(Declaration):
             text = f"one step moved the weights by {moved:.2g} times their size (lr {course.loop.lr:g})"
             yield Evidence(where, text, 0.91, remedies=(_other_lr(course.loop.lr, 0.1),))
             return
-        finite = [curve for curve in course.finite if len(curve.loss) > 2]
+        finite = [c for c in course.finite if len(c.loss) > 2 and not cls._noise(c)]
         if not finite:
             return
         rises = [max(c.skills()) - c.skill for c in finite]
@@ -89,6 +91,17 @@ class LrTooHigh(Declaration):
             yield Evidence(where, text, 0.75)
         elif moved > cls.FAR:
             yield Evidence(where, text, 0.75, remedies=(_other_lr(course.loop.lr, 0.1),))
+
+    @classmethod
+    def _noise(cls, curve: Curve) -> bool:
+        """Whether the loss ends above its lowest value by no more than single batches differ anyway: of few
+        steps each is one point of the curve."""
+        if curve.seen >= cls.BATCHES * len(curve.loss) or curve.seen < 3:
+            return False
+        between = (
+            float(np.median(np.abs(np.diff(curve.losses)))) / 0.954
+        )  # sqrt(2) * 0.6745: of a normal
+        return curve.loss[-1] - min(curve.loss) <= cls.NOISE * between
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
