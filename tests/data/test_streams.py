@@ -425,7 +425,7 @@ def stored(array) -> bytes:
 
 def test_a_pipe_among_shards_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "train-0.tar")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="expected files and folders"):
         Pipeline(Data(source=f"shards:{tmp_path}"))
 
 

@@ -136,7 +136,7 @@ class Study:
         if different and _without_code(found, own) == _without_code(self._request, own):
             raise InputError(
                 "--out",
-                got=f"{self.path}, a study of own code with another source",
+                got=f"own code with another source than the study {self.path}",
                 expected="the same source again",
                 repair="put it back, or begin a new study with another out=",
             )
