@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ravine.version import VERSION
 
 # Threads of PyTorch's kernels wait for each other by spinning, some milliseconds before they sleep. Beside
-# other programs they take that time from the very threads that they wait for. A third of libgomp's own number
-# costs nothing on a quiet machine, and a busy one trains three times as fast (docs/speed.md). It is read
-# once, when PyTorch is loaded: a program that imports torch first keeps what it has.
+# other programs they take that time from the very threads that they wait for. With a third of libgomp's own
+# number a busy machine trains three times as fast, a quiet one as before (docs/speed.md). It is read once,
+# when PyTorch is loaded: a program that imports torch first keeps what it has.
 if "torch" not in sys.modules:
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 
