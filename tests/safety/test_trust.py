@@ -24,7 +24,7 @@ from ravine.app.cli import app
 from ravine.engine import snapshot
 from ravine.engine.loop import kept_weights, loop
 from ravine.errors import InputError, RavineError
-from ravine.rundir import RunDir, mark
+from ravine.rundir import RunDir, mark, measurements
 from ravine.rundir.measurements import Measurements
 from ravine.storage import files
 
@@ -305,6 +305,16 @@ def test_forged_measurements_are_refused(run, change):
     database.close()
     with pytest.raises(RavineError), RunDir.open(run) as opened:
         opened.steps(0), opened.epochs(), opened.events(), opened.result(0)
+
+
+def test_what_is_far_longer_than_any_row_is_not_read(run, monkeypatch):
+    """900 MB of losses once took twice that memory and half a minute before they were refused."""
+    with sqlite3.connect(run / "metrics.sqlite") as database:
+        database.execute("UPDATE losses SET losses = zeroblob(2000000)")
+    database.close()
+    monkeypatch.setattr(measurements, "_LONGEST", 1_000_000)
+    with pytest.raises(InputError, match="too big"), RunDir.open(run) as opened:
+        opened.steps(0)
 
 
 # --- an older snapshot is used aloud --------------------------------------------------------------

@@ -147,6 +147,50 @@ def test_a_holder_that_was_killed_is_known_at_once_on_its_machine(tmp_path):
     assert claim.number == 2
 
 
+OTHERS = [
+    "[]",
+    "5",
+    "null",
+    '{"released": false, "holder": []}',
+    '{"released": false, "holder": "x"}',
+    "[" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_a_claim_that_nobody_wrote_ends_after_a_lease(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(claims, "LEASE", 0.05)
+    (tmp_path / "claim-000001").write_text(text, encoding="utf-8")
+    claim = Claim(tmp_path)
+    assert not claim.take()
+    time.sleep(0.06)
+    assert claim.take()
+    claim.release()
+
+
+def test_a_claim_that_cannot_be_read_holds_nobody_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "LEASE", 0.05)
+    (tmp_path / "claim-999999").mkdir()
+    claim = Claim(tmp_path)
+    assert not claim.take()
+    time.sleep(0.06)
+    assert claim.take()
+    assert claim.number == 1_000_000
+    claim.release()
+    assert claim.take()  # and more digits are a number too
+    claim.release()
+
+
+def test_a_claim_leads_to_no_other_file(tmp_path):
+    """The number of a process is a number: what else is there could be a pipe, which is waited for."""
+    read: list[str] = []
+    holder = {"host": "a", "boot": "b", "names": "c", "process": "../tmp", "started": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claims, "_read", lambda path: read.append(path) or "")
+        assert not claims._died(holder)
+    assert read == []
+
+
 # --- units ----------------------------------------------------------------------------------------
 
 RECIPES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -116,8 +117,12 @@ def test_what_is_no_request_is_thrown_away(tmp_path):
         "2": "[]",
         "3": " " * 5000,
         "4": '{"kind": "set", "value": "x"}',
+        "5": "[" * 990,
+        "6": '{"kind": "set", "field": "optimizer.lr", "value": ' + "9" * 900 + "}",
     }.items():
         (folder / f"{name}.json").write_text(text)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "7.json")  # it is not waited for
     assert requests_to(tmp_path)() == [{"kind": "set", "value": "x"}]
     assert list(folder.iterdir()) == []
 

@@ -30,6 +30,7 @@ FORMAT = 2  # each row has a checksum; format 1 had none
 FORMATS = (1, 2)
 MOST_BYTES = 64 << 30
 CHUNK = 512  # losses per stored row
+_LONGEST = 64 << 20  # bytes of a text or of losses, of which Ravine writes far less
 _TABLES = {  # columns with their types, and the key
     "losses": (
         "member INTEGER, chunk INTEGER, losses BLOB",
@@ -409,6 +410,7 @@ def _plain_sql(sql: Any) -> str:
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a database that stays open if all went well."""
     database = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     try:
         database.execute("PRAGMA journal_mode = WAL").fetchall()
         database.execute("PRAGMA synchronous = NORMAL")

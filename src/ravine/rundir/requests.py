@@ -11,6 +11,7 @@ from typing import Any
 
 from ravine.errors import InputError
 from ravine.rundir.rundir import RunDir
+from ravine.storage.bounded import parse_json, read_text
 from ravine.storage.files import write_text
 
 FOLDER = "requests"
@@ -63,8 +64,8 @@ def requests_to(directory: Path) -> Callable[[], list[dict[str, Any]]]:
         found = []
         for path in sorted(folder.glob("*.json"))[:_MOST]:
             with suppress(OSError, ValueError):
-                small = path.stat().st_size <= _LONGEST and not path.is_symlink()
-                request = json.loads(path.read_text(encoding="utf-8")) if small else None
+                text = "" if path.is_symlink() else read_text(path, _LONGEST)
+                request = parse_json(text, "request")
                 if isinstance(request, dict):
                     found.append(request)
             with suppress(OSError):  # a folder of that name: it stays, and is no request

@@ -27,7 +27,7 @@ from ravine.storage.files import write_text
 
 LEASE = 30.0  # seconds without a beat after which a holder counts as dead
 BEAT = 5.0  # seconds between two beats
-_NAME = re.compile(r"claim-(\d{6})")
+_NAME = re.compile(r"claim-([0-9]{6,18})")
 
 
 class Claim:
@@ -100,13 +100,13 @@ class Claim:
 
     def _over(self, number: int) -> bool:
         """Whether a claim was given back, or its holder is dead."""
-        try:
+        text = ""
+        with suppress(InputError):  # it is being written, or nobody can read it: it has its lease
             text = read_text(self._file(number), MOST_RECIPE)
-        except InputError:
-            return False
-        with suppress(InputError, KeyError):  # it is being written: its holder lives
             content = parse_json(text, "claim")
-            if content["released"] or _died(content["holder"]):
+            if isinstance(content, dict) and (
+                content.get("released") is True or _died(content.get("holder"))
+            ):
                 return True
         now = time.monotonic()
         if self._seen[:2] != (number, text):
@@ -150,8 +150,14 @@ def _process(number: int) -> dict[str, Any]:
     }
 
 
-def _died(holder: dict[str, Any]) -> bool:
-    """Whether a process of this machine has ended; of another machine's nothing is known here."""
+def _died(holder: Any) -> bool:
+    """Whether a process of this machine has ended; of another machine's, and of what no process writes,
+    nothing is known here."""
+    form = {"host": str, "boot": str, "names": str, "process": int, "started": str}
+    if not isinstance(holder, dict) or any(
+        not isinstance(holder.get(name), kind) for name, kind in form.items()
+    ):
+        return False
     if not holder["boot"] or not holder["started"]:
         return False
     here = _process(holder["process"])
