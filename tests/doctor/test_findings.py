@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ import ravine
 from ravine import Recipe
 from ravine.doctor import table
 from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine
+from ravine.doctor.experiments import whatif
+from ravine.doctor.experiments.variants import Setting
+from ravine.doctor.findings.fit import AugmentationDestructive
 from ravine.doctor.findings.rates import LrTooHigh
 from ravine.doctor.judgement import stretched
 from ravine.doctor.measure.baseline import Baseline
@@ -58,6 +64,45 @@ def test_mixed_labels_are_examined():
     shapes = {"data": {"source": "digits", "batch": 64, "augment": [{"kind": "mixup"}]}}
     recipe = Recipe(**shapes, model={"kind": "mlp", "hidden": [8]}, threads=1)
     assert "not_shuffled" not in examine(recipe, steps=5).codes
+
+
+WITHOUT = {"training samples": 0.56, "validation": 0.48}  # skill without augmentation
+
+
+@pytest.mark.parametrize(
+    ("augmented", "named"),
+    [
+        ({"training samples": 0.11, "validation": 0.10}, True),
+        ({"training samples": 0.11, "validation": 0.40}, False),
+        ({"training samples": 0.40, "validation": 0.10}, False),
+    ],
+)
+def test_augmentation_is_judged_on_each_part_by_what_is_reached_there(
+    augmented, named, monkeypatch
+):
+    def group(skills):
+        parts = dict(zip(("probe", "validation"), skills, strict=True))
+        return SimpleNamespace(
+            curves=[None],
+            objective=lambda member: nullcontext(),
+            judge=lambda objective, part: (skills[part],),
+            base=SimpleNamespace(skill=float),
+            **parts,
+        )
+
+    groups = [group(augmented), group(WITHOUT)]
+    ran = SimpleNamespace(groups=groups, advance=lambda *_, **__: None)
+    monkeypatch.setattr(whatif, "Experiment", lambda *_, **__: ran)
+    recipe = BLOBS.edit({"data.augment": ["noise"]})
+    course = SimpleNamespace(
+        trained=recipe, subject=Case(recipe, "classification", 3, (2,)), plain=True, skill=0.3
+    )
+    suspect = AugmentationDestructive.finding(
+        Evidence("data.augment", "noise", 0.2), course.subject
+    )
+    extent = whatif.Extent(200, False, 1.0, 1.0, 1.0)
+    found = whatif.try_remedy(Setting(course, None), suspect, extent, 0.3, 0.3, 1.0)
+    assert found.counts(course) is named
 
 
 @pytest.fixture

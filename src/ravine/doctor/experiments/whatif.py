@@ -253,10 +253,15 @@ def _without_augmentation(setting: Setting, suspect: Finding, extent: Extent) ->
         f"without it {extent.steps} steps {reach(without)} on samples as they are, with it "
         f"{percent(own)}"
     )
-    gain = min(b - limited(a) for a, b in zip(*skills, strict=True))
-    plain_needs = min(0.7 * without, TAKEN * (1 - own))
-    needed = max(0.15, plain_needs if setting.course.plain else 0.5 * without)
+    judged_by = [_of_part(a, b, setting.course.plain) for a, b in zip(*skills, strict=True)]
+    gain, needed = min(judged_by, key=lambda one: one[0] - one[1])
     return WhatIf(suspect, gain, without, words, needed)
+
+
+def _of_part(own: float, without: float, learns: bool) -> tuple[float, float]:
+    """What is gained without augmentation on one part of the data, and what must be."""
+    plain_needs = min(0.7 * without, TAKEN * (1 - own))
+    return without - limited(own), max(0.15, plain_needs if learns else 0.5 * without)
 
 
 # --- what is rarely suspected -------------------------------------------------------------------------
