@@ -21,10 +21,37 @@ import ravine
 from ravine.app.cli import app
 from ravine.data.tables import file as table_file
 from ravine.errors import InputError, first_line
-from ravine.storage import files
+from ravine.storage import bounded, files
 from ravine.storage.locks import Lock
 
 SOURCE = Path(ravine.__file__).parent
+
+
+def test_json_calls_no_function_for_each_of_its_numbers(monkeypatch):
+    """A body of seven million numbers held the page of predictions up for half a minute."""
+    monkeypatch.delattr(bounded, "_whole")
+    assert bounded.parse_json('{"x": [1, -2.5, 3e9, 0]}', "body") == {"x": [1, -2.5, 3e9, 0]}
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_whole_number_of_over_300_digits_is_refused(sign):
+    assert bounded.parse_json(f"[{sign}{'9' * 300}]", "body") == [int(f"{sign}{'9' * 300}")]
+    for text in (f"[{sign}{'9' * 301}]", f'["{"9" * 301}", [{sign}{"9" * 400}]]'):
+        with pytest.raises(InputError, match="digits"):
+            bounded.parse_json(text, "body")
+    assert bounded.parse_json(f'["{"9" * 301}"]', "body") == ["9" * 301]
+
+
+def test_more_bytes_than_are_counted_are_not_enough_memory():
+    for make in (
+        lambda: torch.nn.Linear(64, 10**18),
+        lambda: torch.empty(10**30),
+        lambda: np.empty((10**18, 64)),
+        lambda: np.empty(10**30),
+    ):
+        with pytest.raises((RuntimeError, ValueError, OverflowError, TypeError)) as caught:
+            make()
+        assert "not enough memory" in str(files.trouble(caught.value)), caught.value
 
 
 def test_a_file_is_written_whole(tmp_path):

@@ -71,6 +71,8 @@ def place(tmp_path_factory) -> Path:
     for name, arrays in ARRAYS.items():
         np.savez(place / name, **arrays)
     np.save(place / "array.npy", X)
+    (place / "linked").mkdir()
+    (place / "linked" / "link").symlink_to(place / "ok.csv")
     for folder in (
         "one/cats",
         "mixed/train/cats",
@@ -142,6 +144,15 @@ SOURCES = {
     "idx:one/cats/0.png": ["magic number"],
     "arrays": ["given in Python", "npz:PATH"],
     "digits:5": ["takes no argument"],
+    # more than any memory holds: the kernel ended the process, or NumPy with a traceback
+    '{kind = "blobs", features = 100000000000}': ["data.source.features", "GiB"],
+    '{kind = "blobs", classes = 1000000000000000000}': ["data.source", "GiB"],
+    '{kind = "circles", samples = 1000000000000000000}': ["data.source.samples", "GiB"],
+    '{kind = "spirals", samples = 1000000000000000000}': ["data.source.samples", "GiB"],
+    '{kind = "characters", size = 1000000000}': ["data.source.size", "GiB"],
+    '{kind = "parity", length = 1000000000000}': ["data.source.length", "GiB"],
+    '{kind = "copying", delay = 1000000000000}': ["data.source.delay", "GiB"],
+    '{kind = "adding", length = 1000000000000}': ["data.source.length", "GiB"],
 }
 
 # what is set -> what the message holds; with the digits recipe unless a source is set
@@ -166,6 +177,7 @@ FIELDS = {
     "optimizer.momentum=0.9": ["optimizer.momentum", "beta1"],
     "stop.after=0ep": ["stop.after", "0ep"],
     "stop.after=-3ep": ["stop.after", "-3ep"],
+    f"stop.after={10**200}ep": ["stop.after", "at most 1,000,000,000,000ep"],
     "stop.after=three epochs": ["stop.after", "30ep"],
     "schedule.warmup=200%": ["schedule.warmup", "100%"],
     "schedule.warmup=-5%": ["schedule.warmup"],
@@ -208,6 +220,13 @@ RECIPES = {
 COMMANDS = {
     "predict of no run": (["predict", "one", "ok.csv"], ["one", "ravine train made"]),
     "evaluate of a file": (["evaluate", "ok.csv"], ["ok.csv"]),
+    # whose links are none of Ravine's to judge, nor to be removed
+    "resume of a folder with a link": (["resume", "linked"], ["it has no recipe.json"]),
+    "weights of a folder with a link": (
+        ["train", "--set", "start.weights=linked"],
+        ["it has no recipe.json"],
+    ),
+    "a million ranks": (["train", "--ranks", "1000000"], ["--ranks", "1000000", "has memory"]),
     "resume of a file": (["resume", "ok.csv"], ["ok.csv"]),
     "data of a bad recipe": (["data", "unit.toml"], ["stop.after"]),
     "summary of a bad recipe": (["summary", "nameless.toml"], ["layers.0"]),

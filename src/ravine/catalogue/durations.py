@@ -12,6 +12,7 @@ from fractions import Fraction
 from ravine.errors import InputError
 
 _FORM = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ep|it|%)\s*")
+_MOST = 10**12  # as steps of any epoch they are still a number of 64 bits
 
 
 def parse(text: object) -> tuple[Fraction, str]:
@@ -29,7 +30,9 @@ def parse(text: object) -> tuple[Fraction, str]:
             expected='a duration with its unit: "30ep", "500it" or "5%"',
             repair=repair,
         )
-    return Fraction(match[1]), match[2]
+    if (amount := Fraction(match[1])) > _MOST:
+        raise InputError("", got=text, expected=f"at most {_MOST:,}{match[2]}")
+    return amount, match[2]
 
 
 def canonical(text: object) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ravine.catalogue import Count, Integer, NonNegative, Positive, Probability
 from ravine.data.objects.pairs import from_pairs
+from ravine.data.room import check_made
 from ravine.data.source import Source
 from ravine.errors import InputError
 
@@ -57,6 +58,7 @@ def blobs(
 
     if classes < 2:
         raise InputError("data.source.classes", got=classes, expected="at least 2")
+    check_made("features", features, features * (classes + 2.0 * samples))
     x, y = make_blobs(
         samples, features, centers=classes, cluster_std=deviation, random_state=_state(seed)
     )[:2]
@@ -85,6 +87,7 @@ def circles(
 
     if factor == 1:
         raise InputError("data.source.factor", got=factor, expected="below 1")
+    check_made("samples", samples, 6.0 * samples)
     x, y = make_circles(samples, noise=noise, factor=factor, random_state=_state(seed))
     return from_pairs({"train": (x.astype(np.float32), y)})
 
@@ -112,6 +115,7 @@ def spirals(
     """
     if classes < 2:
         raise InputError("data.source.classes", got=classes, expected="at least 2")
+    check_made("samples", samples, 8.0 * samples)
     random = np.random.default_rng(_state(seed))
     y = np.arange(samples) % classes
     radius = (np.arange(samples) // classes + 1) / -(-samples // classes)
@@ -152,6 +156,7 @@ def characters(
             got=samples,
             expected=f"at least {len(letters)}, one for each character",
         )
+    check_made("size", size, 3.0 * samples * size**2)
     random = np.random.default_rng(_state(seed))
     y = np.arange(samples) % len(letters)
     x = np.stack([_render(letters[k], size, rotation, random) for k in y]).astype(np.float64)
@@ -167,6 +172,7 @@ def parity(root: Path, *, samples: Count = 4000, length: Count = 10, seed: Integ
     >>> parity(Path(), samples=6, length=4).parts["train"].x.shape
     torch.Size([6, 4, 1])
     """
+    check_made("length", length, 3.0 * samples * length)
     random = np.random.default_rng(_state(seed))
     bits = random.integers(0, 2, (samples, length))
     bits[0, 0] ^= bits[: min(2, samples)].sum() % 2 == 0  # both classes occur
@@ -192,6 +198,7 @@ def copying(
     Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio, "Unitary evolution
     recurrent neural networks", 2016.
     """
+    check_made("delay", delay, 3.0 * samples * (2 * symbols + delay))
     random = np.random.default_rng(_state(seed))
     drawn = random.integers(3, 3 + _SYMBOLS, (samples, symbols))
     drawn.flat[:_SYMBOLS] = np.arange(3, 3 + min(_SYMBOLS, drawn.size))
@@ -223,6 +230,7 @@ def adding(root: Path, *, samples: Count = 4000, length: Count = 50, seed: Integ
     """
     if length < 2:
         raise InputError("data.source.length", got=length, expected="at least 2")
+    check_made("length", length, 5.0 * samples * length)
     random = np.random.default_rng(_state(seed))
     values, marks, rows = (
         random.random((samples, length)),

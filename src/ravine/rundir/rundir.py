@@ -102,6 +102,7 @@ class RunDir(Measurements):
         path = Path(path)
         if path.name == "recipe.json":
             path = path.parent
+        _check_made(path)
         check_contents(path)
         about, made_here = _read_about(path)
         if not (path / FILE).is_file():
@@ -317,15 +318,23 @@ def _recipe(explicit: dict[str, Any], whole: dict[str, Any]) -> Recipe:
     return Recipe(**whole)
 
 
+def _check_made(path: Path) -> None:
+    """Refuse what is no run directory, before anything is said of what lies in it."""
+    if exists(path / "recipe.json") or os.path.islink(path / "recipe.json"):
+        return
+    expected = "a directory that ravine train made"
+    repair = "it has no recipe.json"
+    if exists(path / "study.json"):
+        repair = (
+            f"it is a study: call the study again with out={str(path)!r}, or ravine resume {path}"
+        )
+    raise InputError("run directory", got=str(path), expected=expected, repair=repair)
+
+
 def _read_about(path: Path) -> tuple[dict[str, Any], bool]:
     """What recipe.json holds, and whether it was written here."""
     place = path / "recipe.json"
-    if not exists(place):
-        expected = "a directory that ravine train made"
-        repair = "it has no recipe.json"
-        if exists(path / "study.json"):
-            repair = f"it is a study: call the study again with out={str(path)!r}, or ravine resume {path}"
-        raise InputError("run directory", got=str(path), expected=expected, repair=repair)
+    _check_made(path)
     made_here = False
     try:
         about = parse_json(read_text(place, MOST_SETTINGS), "recipe.json")

@@ -125,6 +125,18 @@ _SAYS = {  # SQLite and safetensors give no number
 }
 
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    # more bytes than 64 bits count
+    "calculation overflowed",
+    "multiplication overflow",
+    "Overflow when unpacking long",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+)
+
+
 def trouble(error: BaseException) -> str | None:
     """What is wrong with the disk or a place on it, in one line; None where the error is of another
     kind.
@@ -138,7 +150,7 @@ def trouble(error: BaseException) -> str | None:
         )
         return _TROUBLES[error.errno] + where
     text = str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+    if isinstance(error, MemoryError) or any(says in text for says in _NO_MEMORY):
         return f"not enough memory ({' '.join(text.split())[:200]}): a smaller model, batch or data fits"
     found = next((what for says, what in _SAYS.items() if says in text), None)
     return None if found is None else f"{found} ({' '.join(text.split())[:200]})"

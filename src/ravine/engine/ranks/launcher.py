@@ -14,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ravine.errors import InputError
+from ravine.machine import memory
 from ravine.storage.files import write_text
 
+_RANK_BYTES = 200 << 20  # that a process takes at least: what PyTorch is, without data or model
 RESTARTS = 3  # of all ranks, after one has died
 LOST = 75  # exit code of a rank that the others have left alone
 _OWN = {1, 2}  # exit codes of a rank with an error of its own: starting it again would not help
@@ -53,6 +55,9 @@ def launch(arguments: Sequence[str], ranks: int, restarts: int = RESTARTS) -> in
     A rank that is killed is started again, with all others, at most ``restarts`` times: they go on from
     the newest snapshot. A rank that ends with an error of its own ends the run.
     """
+    if (most := int(min(memory() / _RANK_BYTES, 1e4))) < ranks:
+        expected = f"at most {max(1, most)}, for which this machine has memory"
+        raise InputError("--ranks", got=ranks, expected=expected)
     from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
