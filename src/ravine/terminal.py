@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import sys
 import webbrowser
 from collections.abc import Iterable, Sequence
@@ -12,12 +13,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import TextColumn
+from rich.segment import Segment
 from rich.text import Text
 
 GAP = 2  # columns between two fields
 _BLOCKS = "▁▂▃▄▅▆▇█"
+# escape sequences, other control characters, and marks that turn the order of letters around
+_STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""A text in which what would steer the terminal is shown instead, whoever named a file or a column so.
+
+    >>> visible("a\x1b[2Jb"), visible("two\nlines")
+    ('a\\x1b[2Jb', 'two\nlines')
+    """
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class _Console(Console):
+    """A console on which all text is ``visible``."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not _STEERS.search(segment.text):
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
 
 
 def console(*, stderr: bool = True, **options: Any) -> Console:
@@ -25,8 +51,8 @@ def console(*, stderr: bool = True, **options: Any) -> Console:
     its output, as plain text that needs no widgets."""
     if in_notebook():
         options = {"width": 100, **options, "file": sys.stdout}
-        return Console(force_jupyter=False, force_terminal=False, markup=False, **options)
-    return Console(stderr=stderr, markup=False, emoji=False, **options)
+        return _Console(force_jupyter=False, force_terminal=False, markup=False, **options)
+    return _Console(stderr=stderr, markup=False, emoji=False, **options)
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ravine.catalogue.durations import canonical, parse, steps
 from ravine.errors import InputError
 
-amounts = st.decimals(0, 10**9, places=9).map("{:f}".format) | st.integers(0, 10**30).map(str)
+amounts = st.decimals(0, 10**9, places=9).map("{:f}".format) | st.integers(0, 10**12).map(str)
 before, between, units = map(st.sampled_from, (["", " ", "00"], ["", " "], ["ep", "it", "%"]))
 written = st.builds("{}{}{}{}".format, before, amounts, between, units)
 
@@ -20,6 +20,13 @@ written = st.builds("{}{}{}{}".format, before, amounts, between, units)
 def test_canonical_changes_the_spelling_alone(text):
     assert parse(canonical(text)) == parse(text)
     assert canonical(canonical(text)) == canonical(text)
+
+
+def test_more_than_any_machine_trains_is_refused():
+    assert parse("1000000000000ep")[0] == 10**12
+    for text in ("1000000000000.1ep", f"{10**200}it", "9999999999999%"):
+        with pytest.raises(InputError, match="at most 1,000,000,000,000"):
+            parse(text)
 
 
 @given(written, written)

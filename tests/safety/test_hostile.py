@@ -3,6 +3,7 @@ them by one InputError, in bounded time and memory, and starts no program and op
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -247,3 +248,24 @@ def test_names_are_no_markup(tmp_path, monkeypatch):
     shown = CliRunner().invoke(app, ["data", "[b].csv"]).output
     assert "[/red]" in shown
     assert "[/x]" in shown
+
+
+def test_names_do_not_steer_the_terminal(tmp_path, monkeypatch):
+    """Escape sequences in a column, a class, a file and a run would clear the screen, or write what was never said."""
+    monkeypatch.chdir(tmp_path)
+    steer, out = "\x1b[2J\x9b1m\u202e", str(tmp_path / "run\x1b[2J")
+    rows = "".join(f"{i},{i % 7},{'y' if i % 2 else 'n' + steer}\n" for i in range(80))
+    (tmp_path / f"t{steer}.csv").write_text(f"a{steer},b,target\n{rows}", encoding="utf-8")
+    lines = [
+        ["data", f"t{steer}.csv"],
+        ["data", f"none{steer}.csv"],
+        ["train", f"t{steer}.csv", "--set", f"name={steer}", "--epochs", "1", "--out", out],
+        ["evaluate", out],
+        ["report", out],
+        ["doctor", out],
+        ["predict", out, f"t{steer}.csv", "--out", f"p{steer}.csv"],
+    ]
+    for line in lines:
+        shown = CliRunner().invoke(app, line).output
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", shown), (line, shown)
+        assert "\\x1b[2J" in shown, line

@@ -47,7 +47,7 @@ from ravine.app.options import (
 from ravine.engine.ranks import launcher
 from ravine.errors import InputError, RavineError
 from ravine.stop_signals import raised
-from ravine.terminal import browse
+from ravine.terminal import browse, visible
 from ravine.version import VERSION
 
 app = typer.Typer(
@@ -297,7 +297,7 @@ def predict(
     else:
         count = predict_file(opened, input_, out, augment, costs)
         what = "prediction" if count == 1 else "predictions, a row each"
-    typer.echo(f"wrote {out}: {count:,} {what}", err=json_)
+    typer.echo(visible(f"wrote {out}: {count:,} {what}"), err=json_)
     print_json(json_, {"run": str(run), "out": str(out), "count": count})
 
 
@@ -361,7 +361,7 @@ def report(run: RunArgument, json_: Json = False, open_: Open = False) -> None:
     from ravine.rundir import RunDir
 
     path = write_report(RunDir.open(run))
-    typer.echo(f"wrote {path}: the report of {run}, {size_of(path)}", err=json_)
+    typer.echo(visible(f"wrote {path}: the report of {run}, {size_of(path)}"), err=json_)
     print_json(json_, {"run": str(run), "report": str(path)})
     if open_:
         browse(path)
@@ -434,7 +434,7 @@ def _once() -> Callable[..., None]:
     def warn(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in seen:
             seen.add(str(message))
-            typer.echo(f"ravine: warning: {message}", err=True)
+            typer.echo(visible(f"ravine: warning: {message}"), err=True)
 
     return warn
 

@@ -20,6 +20,7 @@ from ravine.errors import RavineError
 from ravine.stop_signals import came
 from ravine.storage.bounded import exists
 from ravine.storage.files import trouble
+from ravine.terminal import visible
 
 NARROW = 80  # columns below which options and their help do not fit beside each other
 
@@ -77,5 +78,5 @@ def _fail(message: str, code: int) -> None:
     # with which of them the interruption began decides no more than the words
     said = "interrupted" if message.startswith("interrupted") else message
     if first_to_say(said):  # of several ranks one speaks for all
-        typer.echo(f"ravine: {message}", err=True)
+        typer.echo(visible(f"ravine: {message}"), err=True)
     raise typer.Exit(code)

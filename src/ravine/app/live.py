@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ravine.app.options import Json, Member, Open, RunArgument, edits_of, print_json
+from ravine.terminal import visible
 
 Serve = Annotated[bool, typer.Option("--serve", help="Show it on a live page while it trains.")]
 
@@ -93,7 +94,7 @@ def set_(
             if running
             else "it takes effect when the run is resumed"
         )
-    typer.echo(f"{run}: {text}", err=json_)
+    typer.echo(visible(f"{run}: {text}"), err=json_)
     print_json(json_, {"run": str(run), "field": field, "value": value, "taken": taken})
 
 

@@ -15,6 +15,7 @@ import typer
 from ravine.engine.ranks import launcher
 from ravine.errors import InputError, unknown
 from ravine.storage.files import to_json
+from ravine.terminal import visible
 
 RecipeArgument = Annotated[
     Path | None,
@@ -104,7 +105,7 @@ def starter_from(
         start_of_study(path, edits, study_minutes) if study_minutes else start(path, edits, minutes)
     )
     if found.found and launcher.first_to_say(found.found):
-        typer.echo(found.found, err=True)
+        typer.echo(visible(found.found), err=True)
     return found
 
 

@@ -14,6 +14,7 @@ from ravine.doctor.new_data import unlike_training
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.storage.files import atomic, new_file, write_text
+from ravine.terminal import visible
 
 
 def predict_file(
@@ -32,7 +33,7 @@ def predict_file(
     new_file(out)
     inputs, names = run.pipeline.read(source)
     for warning in unlike_training(run.pipeline, inputs):
-        print(f"warning: {source.name}: {warning}", file=sys.stderr)
+        print(visible(f"warning: {source.name}: {warning}"), file=sys.stderr)
     predictions = run.predict(inputs, augment=augment, costs=matrix)
     columns: dict[str, np.ndarray] = {"input": np.array(names)}
     columns |= _identifiers(run, source)

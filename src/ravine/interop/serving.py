@@ -25,6 +25,7 @@ from ravine.errors import InputError, RavineError, first_line
 from ravine.report.server import listening
 from ravine.storage.bounded import parse_json
 from ravine.storage.files import plain
+from ravine.terminal import visible
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -53,7 +54,7 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
 
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
-        print(f"{opened.recipe.name} predicts at {address}  (Ctrl-C ends)", flush=True)
+        print(visible(f"{opened.recipe.name} predicts at {address}  (Ctrl-C ends)"), flush=True)
         config = uvicorn.Config(
             app,
             log_level="error",

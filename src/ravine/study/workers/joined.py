@@ -22,6 +22,7 @@ from ravine.storage.claims import Claim, holding
 from ravine.storage.locks import Lock
 from ravine.study.workers.executor import Report, Stage
 from ravine.study.workers.order import Order
+from ravine.terminal import visible
 
 WAIT = 0.5  # seconds between two looks for work
 
@@ -105,7 +106,8 @@ def _worked(path: Path, model: Any, data: Any, quiet: bool) -> bool:
         if number is None:
             continue
         if not quiet:
-            print(f"{order.name}: {_members(order.groups[number])}", file=sys.stderr, flush=True)
+            said = visible(f"{order.name}: {_members(order.groups[number])}")
+            print(said, file=sys.stderr, flush=True)
         order.train(number, model=model, data=data)
         return True
     return False
