@@ -71,6 +71,22 @@ def test_activations_are_their_formulas():
     torch.testing.assert_close(scale(x), 4 * x)
 
 
+def test_mish_in_training_is_its_formula_and_its_gradients():
+    """There it has a pass of its own, for one network and for several at once."""
+    layer = tabular.MixedActivation(5, "mish").double().train()
+    x = (10 * torch.randn(2, 7, 5, generator=G)).double().requires_grad_()
+    own = torch.randn(3, 5, generator=G).double().requires_grad_()
+
+    def mixed(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"bias": a}, (x,))
+
+    torch.testing.assert_close(mixed(own[0], x), x + (1 + own[0] / 10) * (torch.nn.Mish()(x) - x))
+    assert torch.autograd.gradcheck(mixed, (own[0], x))
+    slope = torch.func.vmap(torch.func.grad(lambda a: mixed(a, x.detach()).square().sum()))(own)
+    alone = [torch.autograd.grad(mixed(a, x).square().sum(), a)[0] for a in own]
+    torch.testing.assert_close(slope, torch.stack(alone))
+
+
 @pytest.mark.parametrize(
     ("outputs", "loss"), [(3, "cross_entropy"), (1, "squared"), (2, "squared"), (1, "huber")]
 )

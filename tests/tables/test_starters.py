@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,20 @@ def test_very_few_photographs_are_a_batch(count, tmp_path):
     write_images(tmp_path / "photos", count=count)
     made = start(tmp_path / "photos", {"stop.after": "1ep"}).recipe
     assert made.data.batch <= Pipeline(made.data).size("train")
+
+
+def test_a_path_where_nothing_lies_names_what_lies_beside_it(tmp_path):
+    """A missing none.csv was asked "did you mean 'csv'?"."""
+    (tmp_path / "houses.csv").write_text("a,y\n1,2\n")
+    for wrong, said in (
+        ("house.csv", r"did you mean '.*houses\.csv'\?$"),
+        ("none.csv", "for each class$"),
+        ("there/houses.csv", "there is no folder .*there$"),
+    ):
+        with pytest.raises(InputError, match=said):
+            guess(tmp_path / wrong)
+    with pytest.raises(InputError, match="did you mean 'digits'"):
+        guess(Path("digts"))
 
 
 @pytest.mark.parametrize(

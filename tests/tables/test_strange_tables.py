@@ -155,6 +155,8 @@ FILES = {
     "spaces around": (
         ("a , b ,c,y \n" + rows(" {} ,{} , {} ,{}  ", FLOATS, CITIES, of("yes", "no "), of("p", "q"))).encode(), {**AB, "c": "flag"}, ("a", FLOATS),
     ),
+    "between carets": (file(sep="^", a=FLOATS, b=[f"{c}, {c[0]}" for c in CITIES]), AB, ("a", FLOATS)),
+    "between colons": (file(sep=":", a=FLOATS, b=CITIES), AB, ("a", FLOATS)),
     "columns of nothing": (file(a=[""] * N, b=["  "] * N, c=["NA"] * N, d=FLOATS), {**dict.fromkeys("abc", "constant"), "d": "number"}, ("d", FLOATS)),
     "comments above": (b"# exported 2020-01-01, by me\n# units: SI\n" + file(a=FLOATS, b=CITIES), AB, ("a", FLOATS)),
     "a title above": (b"Report on flats\nmade in 2020\n\n" + file(a=FLOATS, b=CITIES), AB, ("a", FLOATS)),
@@ -270,3 +272,27 @@ def test_numbers_of_one_cell_become_features(tmp_path):
         np.testing.assert_allclose(features[gone, k], np.median(column[~gone]))
     wanted = read(tmp_path / "t.csv", file(a=["3:1", "4:2"] * 30, b=FLOATS), target="y", columns={"a": "numbers"})  # fmt: skip
     assert kinds(wanted)["a"] == "numbers"
+
+
+def test_numbered_shops_are_categories_where_each_comes_again(tmp_path):
+    """Not where most come a few times: then their numbers are kept, as they may say something."""
+    draw, row = np.random.default_rng(3), np.arange(2000)
+    shops, users = draw.permutation(9000)[:300], draw.permutation(9000)[:900]
+    y = draw.normal(size=2000)
+    content = file(shop_id=shops[row % 300], user_id=users[row % 900], y=y)
+    found = kinds(read(tmp_path / "t.csv", content, target="y"))
+    assert found == {"shop_id": "category", "user_id": "number"}
+
+
+def test_none_among_classes_is_a_class(tmp_path):
+    """A file was refused since a third of its rows had no target: "none" was read as missing."""
+    pain = ["none" if i % 3 == 0 else "mild" if i % 3 == 1 else "severe" for i in EVERY]
+    (tmp_path / "t.csv").write_bytes(file(a=FLOATS, y=pain))
+    source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "target": "y"}
+    with pytest.warns(UserWarning, match=f"'none' in {pain.count('none')} rows is a class"):
+        pipeline = Pipeline(Data(source=source, validation=0, test=0))
+    assert pipeline.classes == ("mild", "none", "severe")
+    assert pipeline.size("train") == N
+    unknown = [pain[i] if i % 2 else "?" for i in EVERY]
+    with pytest.raises(InputError, match=r"missing value\(s\) \('\?'.*first in data row 1"):
+        read(tmp_path / "t.csv", file(a=FLOATS, y=unknown), target="y")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -49,11 +50,9 @@ def guess(path: Path) -> Guess:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        if path.name in table("source"):
-            repair = f"the data of that name: ravine train --set data.source={path.name}"
-        else:
-            repair = nearest(path.name, table("source"))
-        raise InputError(str(path), got="nothing at this place", expected=_CHOICES, repair=repair)
+        raise InputError(
+            str(path), got="nothing at this place", expected=_CHOICES, repair=_meant(path)
+        )
     suffix = path.suffix.lower()
     if suffix == ".gz":
         suffix = Path(path.stem).suffix.lower()
@@ -73,6 +72,20 @@ def guess(path: Path) -> Guess:
         repair = f"put images into a folder for each class and name the folder above: {path.parent}"
         raise InputError(str(path), got="one image", expected=_CHOICES, repair=repair)
     raise InputError(str(path), got=f"a file ending in {suffix or 'nothing'}", expected=_CHOICES)
+
+
+def _meant(path: Path) -> str:
+    """What a person may have meant by a path where nothing lies."""
+    if path.name in table("source"):
+        return f"the data of that name: ravine train --set data.source={path.name}"
+    if not path.suffix and path.parent == Path():
+        return nearest(path.name, table("source"))
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    alike = [f.stem for f in islice(path.parent.iterdir(), _MOST_FILES) if f.suffix == path.suffix]
+    close = difflib.get_close_matches(path.stem, alike, n=3, cutoff=0.6)
+    found = [str(path.with_name(stem + path.suffix)) for stem in close]
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def _folder(path: Path) -> Guess:

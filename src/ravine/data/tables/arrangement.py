@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ravine.data.tables.words import TOTALS, UNIT_WORDS
 
-_SEPARATORS = ",;\t|"
+_SEPARATORS = ",;\t|^"
 _MOST_TOP = 20  # lines above the table
 _MOST_BELOW = 12  # lines under it
 _LONGEST = 50_000  # characters of such a line
@@ -40,7 +40,7 @@ def layout_of(sample: str, whole: bool = True) -> Arrangement:
     Arrangement(separator=';', top=1, short_header=False)
     """
     named = re.match(r"sep=(.)\r?\n", sample)
-    if named and named[1] in _SEPARATORS:
+    if named and named[1] in (*_SEPARATORS, ":"):
         return Arrangement(named[1], 1)  # as Excel writes and reads it
     found = {}
     for separator in _SEPARATORS:
@@ -57,6 +57,9 @@ def layout_of(sample: str, whole: bool = True) -> Arrangement:
     fit = _fit(rows, ends)
     if fit is not None and len(rows) > 2:
         return Arrangement(" ", *fit)
+    rows, ends = _numbered_rows(sample, ":", 100, whole)
+    if len(rows) > 2 and _fit(rows, ends) == (0, False):  # last: times have colons too
+        return Arrangement(":")
     line = next(line for line in sample.splitlines() if line.strip())
     return Arrangement(max(_SEPARATORS, key=line.count))
 

@@ -34,6 +34,7 @@ _PLAIN_MARKS: dict[str, Any] = {"decimal": ".", "thousands": "", "words": []}
 
 _SINCE_1970 = {"unix": "seconds since 1970", "unix ms": "milliseconds since 1970"}
 _SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
+_COMES_AGAIN = 0.2  # different codes a row, up to which each says something of its rows
 _FAR = 5  # times all others that 999 is, where it stands for that
 
 
@@ -252,9 +253,10 @@ def _named_codes(c: Column, rows: np.ndarray, different: int) -> dict[str, Any] 
     known = rows[~np.isnan(rows)]
     if not NAMES_SOMETHING.search(c.name) or (known != np.round(known)).any():
         return None
-    if different > 0.5 * len(known):
+    counted = min(len(known), COUNTED)
+    if different > 0.5 * counted:
         return decision(c, "identifier", "its name says so, and most rows have their own number")
-    if different > MOST_CATEGORIES:
+    if different > max(MOST_CATEGORIES, _COMES_AGAIN * counted):
         return None
     if c.cells.numbers is not None:
         c.cells = c.cells.raw()

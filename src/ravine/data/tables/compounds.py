@@ -1,5 +1,6 @@
 """Cells that hold numbers in another form than one number and the column's unit: several units
-(1.2 kg beside 900 g), durations (5h 03m), ranges (10-20), and several numbers (120/80, 10 x 20 cm).
+(1.2 kg beside 900 g), durations (5h 03m), ranges (10-20), from one day to another, and several
+numbers (120/80, 10 x 20 cm).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ravine.data.tables import numbers
+from ravine.data.tables import dates, numbers
 from ravine.data.tables.units import FAMILIES, LARGE, currencies, currency_of, family_of
 
 MOST_PARTS = 4  # numbers of one cell
@@ -24,6 +25,10 @@ _POWER = r"(?:\s?([kKM])(?![\w/²³]))?"
 _RANGE = re.compile(
     rf"\D{{0,4}}?({_NUMBER}){_POWER}\s*(?:-|–|—|\bto\b|\bbis\b)\s*\D{{0,4}}?({_NUMBER}){_POWER}\D{{0,8}}"
 )
+_DAYS = re.compile(
+    r"\s+(?:-|/|~|to|bis|until|au|a|al|t/m)\s+|\s*(?:–|—|→|\.\.+)\s*|(?<=\d\d)/(?=\d{4}-\d\d-)",
+    re.I,
+)  # between two days
 _BARE = re.compile(rf"\D{{0,4}}?({_NUMBER}){_POWER}\D{{0,8}}")
 _LIST = re.compile(r"[\[({<]\s*([-+]?\d+(?:\.\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?)*)\s*[\])}>]")
 _DEGREES = re.compile(
@@ -43,7 +48,7 @@ _PARTS = re.compile(rf"({_NUMBER}){_BETWEEN}({_NUMBER}){_MORE}{_MORE}\W*[^\W\d]{
 
 @dataclass
 class Compound:
-    """``form``: how a cell is read ("unit", "duration", "range", "parts", "place"); ``values``: the
+    """``form``: how a cell is read ("unit", "duration", "range", "span", "parts", "place"); ``values``: the
     numbers of each different text [U, K], NaN where it is none; ``why``, for people."""
 
     form: str
@@ -62,7 +67,7 @@ def compound(texts: np.ndarray, counts: np.ndarray, comma: bool) -> Compound | N
     ('unit', 'g', [1200.0, 900.0, 850.0])
     """
     decimal = _decimal(texts, comma)
-    for form in ("unit", "sum", "place", "degrees", "list", "range", "parts"):
+    for form in ("span", "unit", "sum", "place", "degrees", "list", "range", "parts"):
         unit = _UNIT_OF[form](texts, counts) if form in _UNIT_OF else ""
         if form in _UNIT_OF and not unit:
             continue
@@ -122,6 +127,7 @@ _WHY = {
     "degrees": "degrees and minutes",
     "list": "{k} numbers a cell",
     "range": "the middle of each range",
+    "span": "from one day to another ({unit}): the first, as days since 1970, and how many days",
     "place": "places on a map: two numbers",
     "out of": "the first of two numbers, the second is always the same",
     "parts": "{k} numbers a cell",
@@ -134,6 +140,8 @@ def values_of(texts: np.ndarray, form: str, decimal: str, unit: str, parts: int 
     if form == "amounts":
         written = numbers.taken_apart(texts, np.ones(len(texts), np.int64))
         return _amounts(written, decimal, unit)
+    if form == "span":
+        return _spans(texts, unit)
     if form in _SINGLE:
         found = [[_SINGLE[form](str(text), decimal, unit)] for text in texts]
         return np.array(found, dtype=np.float64).reshape(len(texts), -1)
@@ -203,7 +211,30 @@ def _sum_unit(texts: np.ndarray, counts: np.ndarray) -> str:
     return next(iter(families[0])) if units and families else ""
 
 
-_UNIT_OF = {"unit": _main_unit, "sum": _sum_unit}
+def _form_of_days(texts: np.ndarray, counts: np.ndarray) -> str:
+    """The form of the days that cells begin and end with; else ""."""
+    probe = [_DAYS.split(str(text)) for text in texts[:: max(1, len(texts) // 500)]]
+    pairs = [pair for pair in probe if len(pair) == 2]
+    if not pairs or len(pairs) < _SHARE * len(probe):
+        return ""
+    days = np.array([day for pair in pairs for day in pair], dtype=object)
+    found = dates.dates_of(days, np.ones(len(days), np.int64), True)
+    if found is None:
+        return ""
+    forms = [found.form] if found.sure else [found.form, *dates.ORDERS]
+    return max(forms, key=lambda form: int((_spans(texts, form)[:, 1] >= 0).sum()))
+
+
+def _spans(texts: np.ndarray, form: str) -> np.ndarray:
+    """The first day, since 1970, and the days up to the last one [U, 2]."""
+    pairs = [_DAYS.split(str(text)) for text in texts]
+    days = np.array([pair if len(pair) == 2 else ("", "") for pair in pairs], dtype=object)
+    first, last = (dates.parsed(side, form)[0] for side in days.reshape(-1, 2).T)
+    found = np.column_stack([first, last - first])
+    return np.where(np.isnan(found).any(1, keepdims=True), np.nan, found)
+
+
+_UNIT_OF = {"span": _form_of_days, "unit": _main_unit, "sum": _sum_unit}
 
 
 def _in_unit(text: str, decimal: str, unit: str) -> float:

@@ -87,6 +87,10 @@ class Table:
     header: bool
     # reads columns as they are written, all in one pass over the file, so that ``Cells.raw`` has them
     read_texts: Callable[[Sequence[str]], None] = field(repr=False, default=lambda names: None)
+    # a column's cells as they stand in the file, those that count as missing too
+    written: Callable[[str], np.ndarray] = field(
+        repr=False, default=lambda name: np.empty(0, object)
+    )
 
     @property
     def size(self) -> int:
@@ -132,7 +136,7 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
         warnings.warn(f"{where}: left out, as it says more of the columns: {shown}", stacklevel=3)
     source = _Source(data, where, found.separator, int(header) + more, names)
     columns, texts_of = _columns(source, texts)
-    return Table(columns, where, encoding, found.separator, header, texts_of.read)
+    return Table(columns, where, encoding, found.separator, header, texts_of.read, texts_of.written)
 
 
 # --- bytes and text -------------------------------------------------------------------------------
@@ -332,6 +336,12 @@ class _Texts:
             options = {"na_values": _missing_words(), "dtype": str, "usecols": places}
             for name, column in _freed_one_by_one(self.source.frame(**options)):
                 self.cells[name] = _cells(name, column, self.source.where)
+
+    def written(self, name: str) -> np.ndarray:
+        """Each row's cell, stripped."""
+        place = self.source.names.index(name)
+        column = self.source.frame(dtype=str, usecols=[place]).iloc[:, 0]
+        return column.fillna("").str.strip().to_numpy(dtype=object)
 
     def of(self, name: str) -> Cells:
         self.read([name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from ravine.errors import InputError, unknown
 _CALLED = ("target", "label", "class", "y")
 MOST_CLASSES = 20  # whole numbers that are taken for classes
 FEW_ROWS = 0.2  # share of rows without a target that are left out; more is an error
+LEAST_NONE = 0.02  # share of rows from which "none" among classes is one
 
 
 @dataclass
@@ -53,6 +55,8 @@ def read_target(table: Table, names: tuple[str, ...], task: str) -> Target:
             got=f"{len(names)} columns",
             expected="one column for a classification",
         )
+    if len(names) == 1 and task != "regression":
+        _with_none_as_class(table, names[0])
     kept = _rows_with_target(table, names)
     if len(names) == 1:
         values, classes, why = _one(table, names[0], task, kept)
@@ -67,14 +71,36 @@ def _rows_with_target(table: Table, names: tuple[str, ...]) -> np.ndarray:
         gone = table.columns[name].missing
         if gone.mean() > FEW_ROWS:
             first = int(np.flatnonzero(gone)[0]) + 1
+            cells = Counter(table.written(name)[gone].tolist())
+            shown = ", ".join(repr(cell) if cell else "empty" for cell, _ in cells.most_common(2))
             raise InputError(
                 f"{table.where}: target {name}",
-                got=f"{int(gone.sum())} missing value(s), first in data row {first}",
+                got=f"{int(gone.sum())} missing value(s) ({shown}), first in data row {first}",
                 expected=f"a target in at least {1 - FEW_ROWS:.0%} of the rows",
                 repair="is it the right column? else remove those rows",
             )
         missing |= gone
     return ~missing
+
+
+def _with_none_as_class(table: Table, name: str) -> None:
+    """Among classes that are words, "none" is one of them, where it comes again as a class does."""
+    cells = table.columns[name]
+    words = [str(text) for text in cells.texts]
+    if not 0 < len(words) < MOST_CLASSES or any(any(map(str.isdigit, word)) for word in words):
+        return
+    written = table.written(name) if cells.missing.any() else np.empty(0, object)
+    none = np.array([text.lower() == "none" for text in written], dtype=bool)
+    if none.sum() < max(5, LEAST_NONE * table.size):
+        return
+    spelled = Counter(written[none].tolist()).most_common(1)[0][0]
+    cells.codes = np.where(none, len(words), cells.codes)
+    cells.texts = np.append(cells.texts, spelled)
+    warnings.warn(
+        f"{table.where}: target {name}: {spelled!r} in {int(none.sum())} rows is a class like the "
+        "others; if it means that nobody knows, leave those cells empty",
+        stacklevel=5,
+    )
 
 
 def _one(

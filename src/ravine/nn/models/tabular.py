@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ravine.catalogue import Count, PerMember, Positive, Probability, Widths
@@ -244,7 +245,7 @@ class SharedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         product = F.linear(x * (self.gain * self.before_bias), self.weight)
-        return product * self.behind_bias + self.bias
+        return torch.addcmul(self.bias, product, self.behind_bias)
 
 
 class MemberLinear(nn.Module):
@@ -283,4 +284,36 @@ class MixedActivation(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + (1 + self.RATE * self.bias) * (_ACTIVATIONS[self.kind](x) - x)
+        share = 1 + self.RATE * self.bias
+        if self.kind == "mish" and self.training and x.dtype == share.dtype:
+            return _MixedMish.apply(x, share)[0]
+        return x + share * (_ACTIVATIONS[self.kind](x) - x)
+
+
+class _MixedMish(torch.autograd.Function):
+    """x + a (mish(x) - x) with half as many passes over memory as autograd's, and one exponential:
+    mish(x) = x (1 - 2 v), v = 1 / (e^2 + 2 e + 2), e = exp(x). Its gradient in x is
+    1 - 2 a v + 4 a x v^2 e (e + 1), that in a -2 x v."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        e = x.clamp_max(20.0).exp_()  # above it mish(x) = x
+        v = (e + 2).mul_(e).add_(2).reciprocal_()
+        gate = torch.addcmul(x.new_ones(()), v, a, value=-2.0)
+        return gate * x, e, v, gate
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        x, a, e, v, gate = ctx.saved_tensors
+        xv = x * v
+        of_a = (slope * xv).flatten(0, -2).sum(0).mul_(-2)
+        bent = (e + 1).mul_(e).mul_(v).mul_(xv)
+        return torch.addcmul(gate, bent, a, value=4.0) * slope, of_a
