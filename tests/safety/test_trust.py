@@ -317,6 +317,20 @@ def test_what_is_far_longer_than_any_row_is_not_read(run, monkeypatch):
         opened.steps(0)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
+def test_a_disk_that_takes_nothing_makes_no_damaged_run(run):
+    """SQLite makes a file beside the rows even to read them."""
+    code = "import resource, signal, sys; from ravine.rundir import RunDir\n"
+    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+    code += f"from ravine.app.guard import guarded\nwith guarded(False): RunDir.open({str(run)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "the disk does not answer" in done.stderr
+    assert "intact" not in done.stderr
+    with RunDir.open(run) as opened:
+        assert opened.state == "finished"
+
+
 # --- an older snapshot is used aloud --------------------------------------------------------------
 
 
@@ -382,7 +396,7 @@ def test_a_run_leaves_nothing_open_and_another_process_may_go_on(tmp_path):
 
 # --- a disk that is full or fails -----------------------------------------------------------------
 
-FAILING = ["ENOSPC", "EDQUOT", "EIO", "EROFS"]
+FAILING = ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG"]
 
 
 class Disk:

@@ -21,8 +21,9 @@ from zlib import crc32
 
 import numpy as np
 
-from ravine.errors import InputError
+from ravine.errors import InputError, RavineError
 from ravine.storage.bounded import parse_json
+from ravine.storage.files import trouble
 from ravine.storage.locks import Lock
 
 FILE = "metrics.sqlite"
@@ -357,7 +358,7 @@ class Measurements:
             with self._mutex:
                 return self._database.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise damaged(self.path, f"metrics.sqlite: {error}") from None
+            raise _unread(self.path, error) from None
 
     def _chunk(self, member: int, chunk: int) -> np.ndarray:
         rows = self._rows("losses", "WHERE member = ? AND chunk = ?", (member, chunk))
@@ -418,8 +419,14 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
     except BaseException as error:
         database.close()
         if isinstance(error, sqlite3.DatabaseError):
-            raise damaged(path.parent, f"{path.name}: {error}") from None
+            raise _unread(path.parent, error) from None
         raise
+
+
+def _unread(path: Path, error: sqlite3.DatabaseError) -> RavineError:
+    """A disk that fails or is full makes no damaged run of a sound one."""
+    text = trouble(error)
+    return RavineError(f"{path}: {text}") if text else damaged(path, f"{FILE}: {error}")
 
 
 def damaged(path: Path, what: str) -> InputError:

@@ -102,6 +102,7 @@ _LONGEST_NAME = 255  # bytes
 _TROUBLES = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file larger than the disk or the limit of this process allows",
     errno.EIO: "the disk does not answer",
     errno.EROFS: "the disk may only be read",
     errno.EACCES: "no permission",
@@ -117,6 +118,7 @@ _SAYS = {  # SQLite and safetensors give no number
     "database or disk is full": "the disk is full",
     "os error 28": "the disk is full",
     "os error 122": "the disk quota is used up",
+    "os error 27": "a file larger than the disk or the limit of this process allows",
     "disk I/O error": "the disk does not answer",
     "os error 5": "the disk does not answer",
     "readonly database": "the disk may only be read",
