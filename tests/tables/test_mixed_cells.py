@@ -125,6 +125,7 @@ CELLS = {
     "grades": (of("A+", "A", "B-"), "category", None),
     "addresses of machines": ([f"10.0.{a}.{b % 255}" for a, b in zip(A, B, strict=True)], "identifier", None),
     "Haben and Soll": (turns(3, lambda i: f"{B[i]},00 H", lambda i: f"{B[i]},00 S"), "number", turns(3, lambda i: B[i], lambda i: -B[i])),
+    "zeros without a unit": (turns(2, lambda i: "0", lambda i: f"{B[i] / 10} mm"), "number", turns(2, lambda i: 0, lambda i: B[i] / 10)),
     "one and several": ([f"{1 + a % 5} beds" if a % 5 else "1 bed" for a in A], "number", 1 + A % 5),
     "ranks": ([f"#{a}" for a in A], "number", A),
     "out of ten": ([f"{a % 11}/10" for a in A], "number", A % 11),

@@ -165,6 +165,16 @@ def test_gray_images_are_not_mirrored():
     assert "flip" in [p["kind"] for p in draft(KINDS["images"]).fields["data.augment"]]
 
 
+@pytest.mark.parametrize(
+    ("samples", "task", "without"),
+    [(800, "regression", False), (40_000, "regression", True), (40_000, "classification", False)],
+)
+def test_regressions_on_large_tables_have_no_dropout(samples, task, without):
+    made = draft(Facts("table", samples, (12,), task, 1))
+    assert made.models[0].get("dropout") == (0.0 if without else None)
+    assert ("no dropout" in made.why.get("model", "")) == without
+
+
 # --- the plan -------------------------------------------------------------------------------------
 
 MODELS = [{"kind": "small"}, {"kind": "middle"}, {"kind": "large"}]

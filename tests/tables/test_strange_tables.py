@@ -296,3 +296,18 @@ def test_none_among_classes_is_a_class(tmp_path):
     unknown = [pain[i] if i % 2 else "?" for i in EVERY]
     with pytest.raises(InputError, match=r"missing value\(s\) \('\?'.*first in data row 1"):
         read(tmp_path / "t.csv", file(a=FLOATS, y=unknown), target="y")
+
+
+def test_the_target_in_other_units_and_rounded_is_a_leak(tmp_path):
+    """Seconds beside minutes were kept, and named only. Whole numbers that are close to it stay."""
+    close = np.round(60 * FLOATS + np.arange(N) % 7)
+    content = file(seconds=np.round(60 * FLOATS), close=close, b=INTS, y=FLOATS)
+    found = kinds(read(tmp_path / "t.csv", content, target="y"))
+    assert found == {"seconds": "leak", "close": "number", "b": "number"}
+
+
+def test_grades_with_letters_are_no_numbers_in_units(tmp_path):
+    pipeline = read(
+        tmp_path / "t.csv", file(grade=of("5a", "5c", "6a", "6b"), b=FLOATS), target="y"
+    )
+    assert pipeline.preparation.facts["decisions"][0]["why"] == "4 different texts"

@@ -184,8 +184,9 @@ def _print_columns(found: dict[str, Any]) -> None:
     _console.print(f"target: {targets} ({found['task']}: {found['target_why']})", highlight=False)
     first = found["decisions"][0]
     name, number = first["name"], "decimal" in first and first["kind"] != "number"
+    other = "number" if number else "text" if first["kind"] == "category" else "category"
     name = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-    repair = f'to read a column otherwise, in the recipe: data.source.columns.{name} = "{"number" if number else "category"}"'
+    repair = f'to read a column otherwise, in the recipe: data.source.columns.{name} = "{other}"'
     _console.print(repair, highlight=False, markup=False)
 
 
@@ -214,7 +215,8 @@ def _print_samples(pipeline: Pipeline) -> None:
         inputs = _whole(table.columns[:_COLUMNS], targets, _console.width)
         more = len(table.columns) - len(inputs)
         shown = Grid(
-            title="the first rows" + (f" ({more} columns more)" if more > 0 else ""),
+            title="the first rows"
+            + (f" ({more} column{'s' * (more > 1)} more)" if more > 0 else ""),
             title_justify="left",
         )
         columns = [*inputs, *targets]

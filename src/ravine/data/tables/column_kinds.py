@@ -335,7 +335,8 @@ def _worded(c: Column) -> dict[str, Any]:
     if sum(bool(UUID.fullmatch(text)) for text in probe) > 0.9 * len(probe):
         return decision(c, "identifier", "UUIDs")
     repeated = 1 - different / known
-    mixed = f" of numbers in several units ({c.units.mixed})" if c.units.mixed else ""
+    named = {unit for unit in c.units.mixed.split(", ") if unit != "none" and len(unit) > 1}
+    mixed = f" of numbers in several units ({c.units.mixed})" if named else ""  # not of 5a and 6b
     if repeated < 0.5 and len({re.sub(r"\d+", "#", text) for text in probe}) < 0.02 * len(probe):
         return decision(
             c, "identifier", f"{different:,} different texts, which differ in a number alone{mixed}"

@@ -15,6 +15,7 @@ _NEAR = 1e-3  # and up to which it is named
 _COPY = 1e-3  # share of a column's variance within the classes up to which it is a copy with noise
 _MOST_ROWS = 200_000
 _SCREENED = 3_000  # rows that are looked at first: most columns are no leak there already
+_WIDE = 10  # the deviation of whole numbers from which rounding them is little
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,21 @@ def _rising(values: np.ndarray, y: np.ndarray) -> Leak | None:
     if apart < _SAME:
         same = np.allclose(values, y)
         return Leak("it is the target" if same else "it is the target in other units", True)
+    if _rounded(y, values) or _rounded(values, y):
+        return Leak("it is the target in other units, rounded", True)
     if len(np.unique(y)) > 10 and 1 - abs(_rank_correlation(values, y)) < _SAME:
         return Leak("it rises with the target everywhere: it is a function of it", True)
     if apart < _NEAR:
         return Leak(f"its correlation with the target is {1 - apart:.4f}", False)
     return None
+
+
+def _rounded(fine: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether whole numbers are a multiple of other ones, and a constant, to the next whole number."""
+    if whole.std() < _WIDE or (whole != np.round(whole)).any():
+        return False
+    slope, base = np.polyfit(fine, whole, 1)
+    return bool(np.abs(whole - slope * fine - base).max() <= 0.51)
 
 
 def _separating(values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:

@@ -115,10 +115,17 @@ def units_of(written: Written) -> Units:
     other = sum(count for unit, count in named.items() if _name(unit) != _name(main))
     if other > _OFTEN * sum(named.values()):
         return mixed
+    alone -= _zeros(written)  # 0 is 0 in every unit
     rare = alone <= _BARE * (alone + named[main])  # 3 km beside 300: not one unit
     if bare is None and not factors and not rare and not re.fullmatch(CURRENCY, main):
         return mixed
     return Units(main, factors, bare is not False, why)
+
+
+def _zeros(written: Written) -> int:
+    """How many rows hold a zero without a unit."""
+    cells = zip(written.cores, written.units, written.counts, strict=True)
+    return sum(int(n) for core, unit, n in cells if core and not unit and not _roughly(core))
 
 
 def currencies(written: Written) -> list[str]:
