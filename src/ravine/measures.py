@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Better = Literal["min", "max"]
+NOT_METRICS = ("member", "epoch", "step", "seconds")  # the other fields of an epoch's row
 
 
 @dataclass(frozen=True)

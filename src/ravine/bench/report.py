@@ -161,15 +161,12 @@ def of_peak(timings: Sequence[Timing], peak: dict[str, int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-MARKERS = "osD^vP*X"
-
-
 def draw(timings: Sequence[Timing], path: Path, caption: str) -> None:
     """Each competitor's time over Ravine's, by work: a mark at the median, a line from quartile to
     quartile."""
     import matplotlib.pyplot as plt
 
-    from ravine.report.figures import CAPTION, COLOURS, INK, style
+    from ravine.report.figures import CAPTION, COLOURS, INK, MARKERS, style
 
     held = {(t.peer, t.work): t for t in timings if t.ms}
     works = [w for w in WORKS if ("ravine", w) in held]

@@ -28,7 +28,7 @@ PREFIX = "own:"
 _NUMBER = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _WHOLE = Annotated[int, Field(strict=True)] | _NUMBER
 _FLAG = Annotated[bool, Field(strict=True)]
-_NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 FORMULA = ("w", "g", "state", "t", "layout")  # what an optimiser's formula over rows receives
 # speed switches of torch's optimisers, and what a recipe has its own fields for
@@ -121,6 +121,11 @@ def describe(
     )
 
 
+def is_needed(parameter: inspect.Parameter) -> bool:
+    """Whether a call must give it, and may do so by its place."""
+    return parameter.default is parameter.empty and parameter.kind in _IN_ORDER
+
+
 def name_of(target: Any) -> str:
     """The name of a function or class, or of the class of anything else.
 
@@ -153,7 +158,7 @@ def _parameters(
     hints = _hints(target) if contract else {}
     needed, fields = [], {}
     for each in parameters:
-        if each.default is each.empty and each.kind in _NEEDED:
+        if is_needed(each):
             needed.append(each.name)
         elif each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             needed += ["*"] if each.kind is each.VAR_POSITIONAL else []

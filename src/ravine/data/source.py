@@ -12,6 +12,7 @@ from torch import Tensor
 from ravine.randomness import key
 
 PARTS = ("train", "validation", "test")
+TARGET_NAMES = ("target", "label", "class", "y")  # of columns, where none is named
 CHUNK = 1 << 18  # numbers looked at in one go: in float64 they fit a second-level cache
 
 

@@ -19,6 +19,8 @@ from ravine.doctor.finding import SHOWN, Finding, Picture
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.untrained import Untrained
 
+HINT = 0.2  # strength of what only an experiment can judge
+
 
 class Kind(StrEnum):
     """How verdicts and trials treat a finding. A finding may be of several kinds."""

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ravine.catalogue import durations
-from ravine.catalogue.own import model_code, name_of
+from ravine.catalogue.own import is_needed, model_code, name_of
 from ravine.catalogue.part import Part
 from ravine.engine.given_model import unwrapped, warn_of_steps
 from ravine.engine.programs import Model
@@ -21,8 +21,6 @@ from ravine.errors import InputError
 from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
 from ravine.recipe import Recipe, from_keywords
 from ravine.registering import renewed, require
-
-_NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def resolve_inputs(
@@ -97,7 +95,7 @@ def _schedule_form(function: Any) -> str | None:
     if isinstance(function, type) and issubclass(function, LRScheduler):
         return "optimizer"
     try:
-        needs = [p.name for p in inspect.signature(function).parameters.values() if _needed(p)]
+        needs = [p.name for p in inspect.signature(function).parameters.values() if is_needed(p)]
     except (TypeError, ValueError):
         return "epoch"
     named = needs[:1] and (needs[0].startswith("opt") or isinstance(function, functools.partial))
@@ -115,10 +113,6 @@ def _makes_scheduler(function: Any) -> bool:
     except Exception:  # a function of something else may fail in any way
         return False
     return isinstance(made, LRScheduler)
-
-
-def _needed(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind in _NEEDED
 
 
 def _check_target(data: Any, target: Any) -> None:
@@ -146,7 +140,7 @@ def _check_model(model: Any) -> None:
             repair="script it after training",
         )
     if callable(model) and not isinstance(model, nn.Module):
-        needs = [p.name for p in inspect.signature(model).parameters.values() if _needed(p)]
+        needs = [p.name for p in inspect.signature(model).parameters.values() if is_needed(p)]
         if needs:
             expected = "a module, or a function without arguments that makes one"
             raise InputError(

@@ -25,8 +25,6 @@ from ravine.training.train import train
 class _Estimator(BaseEstimator):
     """What classifier and regressor share."""
 
-    _task = ""
-
     def __init__(
         self,
         recipe: Recipe | None = None,

@@ -35,6 +35,7 @@ from ravine.report.courses import (
 from ravine.rundir import RunDir
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508f", "#c98a00", "#3d9fd8", "#5a5a5a", "#7a6a00")
+MARKERS = "osD^vP*X"
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),

@@ -18,7 +18,6 @@ from ravine.recipe import Recipe, fields
 from ravine.rundir import RunDir
 
 _UNITS = {"ep": "epoch", "it": "step"}
-_NOT_METRICS = ("member", "epoch", "step", "seconds")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def summarise(run: RunDir) -> Summary:
             filter(math.isfinite, (row.get("seconds", math.nan) for row in [*rows, *members])),
             default=0.0,
         ),
-        judged_by=measures.judged_by(name for name in names if name not in _NOT_METRICS),
+        judged_by=measures.judged_by(name for name in names if name not in measures.NOT_METRICS),
         varies=varies,
         members=members,
     )
@@ -265,7 +264,7 @@ def columns(summary: Summary) -> list[str]:
     """The columns of the table of members: what varies, then what was measured, the judged metric
     first."""
     names = dict.fromkeys(name for row in summary.members for name in row)
-    hidden = {*summary.varies, *_NOT_METRICS, "steps", "epochs", "stopped"}
+    hidden = {*summary.varies, *measures.NOT_METRICS, "steps", "epochs", "stopped"}
     hidden |= {"best_step", "best_epoch", "lr", "grad_norm"}
     metrics = [name for name in names if name not in hidden]
     metrics.sort(

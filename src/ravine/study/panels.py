@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ravine import measures
-from ravine.report.figures import CAPTION, COLOURS, DASHES, FAINT, INK, style
+from ravine.report.figures import CAPTION, COLOURS, DASHES, FAINT, INK, MARKERS, style
 
-MARKERS = "osD^vP*X"
 __all__ = [
     "CAPTION",
     "COLOURS",

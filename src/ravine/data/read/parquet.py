@@ -25,14 +25,13 @@ from ravine.data.objects.targets import interpret
 from ravine.data.read import arrow_messages, images
 from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
-from ravine.data.source import Source
+from ravine.data.source import TARGET_NAMES, Source
 from ravine.errors import InputError, first_line, unknown
 from ravine.storage.bounded import ALLOWANCE, allowance, open_file, too_much
 
 PACKED = 1000  # bytes that a byte of a table may hold: columns of zeros and ones pack well
 ROWS = 4096  # that are decoded together
 _BUFFER = 1 << 18  # bytes of a column that are read at a time
-_TARGETS = ("target", "label", "class", "y")
 LONGEST_NAME = 256  # letters of a class
 _LEARNED = 256  # rows by which the form of lists and the size of images are known
 
@@ -108,7 +107,7 @@ def read_new(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> Te
 def _target(asked: str | None, names: list[str], root: Path) -> str:
     if asked is not None and asked not in names:
         raise unknown("data.source.target", asked, names)
-    called = next((name for name in names if name.lower() in _TARGETS), names[-1])
+    called = next((name for name in names if name.lower() in TARGET_NAMES), names[-1])
     return asked or called
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from ravine.data.tables import dates, numbers
 from ravine.data.tables.units import FAMILIES, LARGE, currencies, currency_of, family_of
 
-MOST_PARTS = 4  # numbers of one cell
 _SHARE = 0.95  # of the rows that must have the form
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _ONE = re.compile(rf"([-+]?{_NUMBER})\s*([^\W\d]+)\.?")

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine.data.source import TARGET_NAMES
 from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.file import Cells, Table
 from ravine.data.tables.matrix import matrix
 from ravine.errors import InputError, unknown
 
-_CALLED = ("target", "label", "class", "y")
 MOST_CLASSES = 20  # whole numbers that are taken for classes
 FEW_ROWS = 0.2  # share of rows without a target that are left out; more is an error
 LEAST_NONE = 0.02  # share of rows from which "none" among classes is one
@@ -35,7 +35,7 @@ class Target:
 def target_names(table: Table, target: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """The target columns: those named, else one called target, label, class or y, else the last."""
     if target is None:
-        called = [name for name in table.columns if name.lower() in _CALLED]
+        called = [name for name in table.columns if name.lower() in TARGET_NAMES]
         return (called[0] if called else list(table.columns)[-1],)
     names = (target,) if isinstance(target, str) else target
     for name in names:

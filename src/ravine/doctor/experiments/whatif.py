@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ravine.catalogue import find
-from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.declaration import HINT, Declaration, Evidence, Kind
 from ravine.doctor.experiments.experiment import Experiment
 from ravine.doctor.experiments.variants import (
     FEWEST,
@@ -24,7 +24,7 @@ from ravine.doctor.experiments.variants import (
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import AugmentationDestructive, CapacityTooSmall
 from ravine.doctor.findings.initial import InitScale
-from ravine.doctor.findings.plan import HINT, BatchTooSmall
+from ravine.doctor.findings.plan import BatchTooSmall
 from ravine.doctor.findings.rates import LrTooHigh, LrTooLow, OptimizerUnsuited, is_adaptive
 from ravine.doctor.findings.units import VanishingGradient, broken
 from ravine.doctor.measure.course import Course

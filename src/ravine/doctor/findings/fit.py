@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.declaration import HINT, Declaration, Evidence, Kind
 from ravine.doctor.edits import (
     Case,
     Edits,
@@ -33,8 +33,6 @@ from ravine.doctor.remedies import (
     wider_layers,
 )
 from ravine.engine.loop.stopping import keeps_best
-
-HINT = 0.2  # strength of what only an experiment can judge
 
 
 class OverRegularised(Declaration):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ravine.doctor.declaration import Declaration, Evidence, Kind
+from ravine.doctor.declaration import HINT, Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.finding import Finding
 from ravine.doctor.measure.course import Course, early_end
 from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import longer_plan
-
-HINT = 0.2  # strength of what only an experiment can judge
 
 
 class TooFewEpochs(Declaration):

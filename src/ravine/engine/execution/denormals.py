@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 
 _TINY = 1e-39  # denormal in float32
-_GRAIN = 2**15  # numbers from which PyTorch gives a further thread its own
+GRAIN = 2**15  # numbers of a kernel from which PyTorch gives a further thread its own
 _SOFT = 1  # omp_pause_soft of OpenMP 5
 
 
@@ -56,4 +56,4 @@ def _set(on: bool) -> None:
 def _flushes(threads: int) -> bool:
     """Whether so many threads flush; their products are looked at as bits, since a denormal may
     compare as zero."""
-    return not bool((torch.full((_GRAIN * threads,), _TINY) * 1.0).view(torch.int32).any())
+    return not bool((torch.full((GRAIN * threads,), _TINY) * 1.0).view(torch.int32).any())

@@ -18,6 +18,7 @@ import torch
 from ravine.catalogue import durations
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.engine.execution import profile, timing
+from ravine.engine.execution.denormals import GRAIN
 from ravine.engine.execution.device import device, has_bfloat16, has_tiles, kernel_threads
 from ravine.engine.execution.execution import Execution
 from ravine.engine.execution.memory import keep_freed_memory
@@ -28,7 +29,6 @@ from ravine.recipe import Recipe
 from ravine.version import VERSION
 
 PROFILED = 10.0  # seconds of a run from which the machine is measured first, where it was not yet
-GRAIN = 2**15  # numbers under which PyTorch gives none of a kernel's work to a second thread
 PARTED = 64  # recurrent units from which on a bfloat16 batch is divided where that was not measured
 # Not measured on any GPU.
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs

@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
+from ravine.measures import NOT_METRICS
+
 Kind = Literal["latest", "final", "trace"]
-NOT_METRICS = ("member", "epoch", "step", "seconds")
 
 
 class Record(Protocol):

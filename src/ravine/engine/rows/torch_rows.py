@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.catalogue import Part
+from ravine.catalogue.own import is_needed
 from ravine.engine.rows.members import Arrays, Column, Facts, Newcomers
 from ravine.engine.rows.nested import pack, unpack
 from ravine.engine.rows.own_step import is_in_parts
@@ -22,7 +23,6 @@ from ravine.optim.rows.groups import Now
 from ravine.recipe import Recipe
 
 _NUMBERS = "numbers"  # in a stored state
-_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def is_torch(part: Part) -> bool:
@@ -149,7 +149,7 @@ def _closure_of(optimizer: Optimizer) -> str:
     PyTorch's own that may take one only call it first."""
     kind = type(optimizer)
     given = list(inspect.signature(kind.step).parameters.values())[1:]
-    if any(each.default is each.empty and each.kind in _IN_ORDER for each in given):
+    if any(map(is_needed, given)):
         return "needed"
     named = any(each.name == "closure" for each in given)
     return "taken" if named and not kind.__module__.startswith("torch.optim") else ""

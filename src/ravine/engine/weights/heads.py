@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ravine.catalogue import Part, make
+from ravine.catalogue.own import is_needed
 from ravine.data.objects.fields import Fields
 from ravine.errors import InputError
 from ravine.nn.stack import evaluated
 from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.records import made
-
-_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def fitted_model(recipe: Recipe, outputs: int) -> Part:
@@ -90,7 +89,7 @@ def _arguments(module: nn.Module) -> int:
         given = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):
         return -1
-    return len([each for each in given if each.default is each.empty and each.kind in _IN_ORDER])
+    return sum(map(is_needed, given))
 
 
 def _how(module: nn.Module, fields: Fields, record: str) -> str:

@@ -118,7 +118,6 @@ class Choice:
         return "choice:" + ",".join(map(_say, self.values))
 
 
-Distribution = Uniform | Normal | Choice
 _KINDS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "uniform": (Uniform, ("low", "high")),
     "loguniform": (LogUniform, ("low", "high")),
