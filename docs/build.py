@@ -28,7 +28,7 @@ GALLERY_HEAD = """# The gallery
 
 What lectures say of training, each claim by a live run: a short script on the public interface, a figure, and numbers
 that the script checks over several seeds. `ravine gallery` runs all, `ravine gallery NAME` one, `--quick` the same
-claims on smaller sizes, `--list` says what there is. A claim that is false on your machine ends with exit code 1, and
+claims at smaller sizes, `--list` says what there is. A claim that is false on your machine ends with exit code 1, and
 its line says what was seen. `tests/project/test_gallery_items.py -m '' -k NAME` holds each in quick mode.
 """
 DOCTOR = Path(__file__).parent / "doctor.md"

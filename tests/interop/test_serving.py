@@ -22,8 +22,11 @@ import ravine
 
 pytest.importorskip("starlette", reason="the extra web is not installed")
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from ravine.app.cli import app
 from ravine.interop import serving
+from ravine.report import connections
 
 QUICK = {"epochs": 1, "quiet": True, "doctor": False}
 TABLE = "age,city,member,joined,id,price\n" + "".join(
@@ -55,6 +58,18 @@ def pictures(tmp_path_factory):
     return ravine.train(
         data=f"folder:{place / 'data'}", model="softmax", out=place / "run", **QUICK
     )
+
+
+def test_its_page_is_opened_where_asked(pictures, monkeypatch):
+    seen = []
+    monkeypatch.setattr(serving.webbrowser, "open", seen.append)
+    monkeypatch.setattr(connections.Server, "run", lambda self, sockets: None)
+    call = ["serve", str(pictures.directory), "--predict", "--port", "0"]
+    for asked in ([], ["--open"]):
+        answer = CliRunner().invoke(app, [*call, *asked])
+        assert answer.exit_code == 0, answer.output
+        assert len(seen) == len(asked)
+    assert f"predicts at {seen[0]} " in answer.output
 
 
 def client(run):

@@ -15,6 +15,7 @@ import torch
 
 import crash
 import ravine
+import stored
 from ravine.engine.loop import loop
 from ravine.rundir import RunDir
 
@@ -93,8 +94,7 @@ def test_a_run_whose_recipes_changed_since_it_was_opened_is_not_written(tmp_path
     run = tmp_path / "run"
     train("digits", 1, run)
     stale = RunDir.open(run)
-    with RunDir.open(run) as other:
-        other.set_facts(note="extended")
+    stored.edit(run, lambda about: about["facts"].update(note="extended"))
     with pytest.raises(ravine.InputError, match="run the command again"), stale.begins_to_write():
         pass
 

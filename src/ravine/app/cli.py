@@ -31,7 +31,6 @@ from ravine.app.options import (
     RanksOption,
     RecipeArgument,
     RunArgument,
-    Seed,
     Track,
     Trust,
     Verbose,
@@ -263,12 +262,15 @@ def predict(
         "predictions.csv"
     ),
     member: Member = 0,
-    seed: Seed = None,
+    seed: Annotated[int, typer.Option(help="Of the text that is sampled.")] = 0,
     json_: Json = False,
     length: Annotated[
         int, typer.Option(min=1, help="Characters to sample from a text model.")
     ] = 500,
-    prompt: Annotated[str, typer.Option(help="The text that the sample continues.")] = "\n",
+    prompt: Annotated[
+        str,
+        typer.Option(help="The text that the sample continues.", show_default="a new line"),
+    ] = "\n",
     temperature: Annotated[
         float,
         typer.Option(
@@ -291,7 +293,7 @@ def predict(
     if opened.pipeline.data.source.kind in ("text", "shakespeare"):
         prompt = prompt if input_ is None else prompt_of(input_)
         count = sample_file(
-            opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed or 0
+            opened, out, length=length, prompt=prompt, temperature=temperature, seed=seed
         )
         what = "characters"
     else:
@@ -306,7 +308,9 @@ def predict(
 def data(
     source: Annotated[
         str,
-        typer.Argument(help="Your data, mnist, csv:PATH, folder:PATH, … or a recipe file."),
+        typer.Argument(
+            metavar="SOURCE", help="Your data, mnist, csv:PATH, folder:PATH, … or a recipe file."
+        ),
     ],
     out: Out = None,
     json_: Json = False,
@@ -343,7 +347,9 @@ def summary(recipe: RecipeArgument = None, json_: Json = False, **given: Any) ->
 def catalogue(
     name: Annotated[
         str | None,
-        typer.Argument(help="A kind (optimizer, layer, …), a technique (adam), or recipe."),
+        typer.Argument(
+            metavar="[NAME]", help="A kind (optimizer, layer, …), a technique (adam), or recipe."
+        ),
     ] = None,
     json_: Json = False,
 ) -> None:

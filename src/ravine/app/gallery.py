@@ -22,7 +22,7 @@ def gallery(
         bool,
         typer.Option(
             "--quick",
-            help="The same claims on smaller sizes; what these do not show, at full size.",
+            help="The same claims at smaller sizes; those that need the full size keep it.",
         ),
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Say what there is; run nothing.")] = False,

@@ -19,7 +19,7 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="safetensors, torch (torch.export) or onnx; of a file its ending says it.",
+            help="safetensors, torch (torch.export) or onnx; a file's ending says it.",
         ),
     ] = None,
     out: Annotated[
@@ -27,7 +27,7 @@ def export(
     ] = None,
     preprocess: Annotated[
         bool,
-        typer.Option("--preprocess/--no-preprocess", help="Raw inputs are taken, and prepared."),
+        typer.Option("--preprocess/--no-preprocess", help="Take raw inputs, and prepare them."),
     ] = False,
     quiet: Quiet = False,
     json_: Json = False,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.app.options import Json, Member, Open, RunArgument, edits_of, print_json
+from ravine.app.options import Json, Member, RunArgument, edits_of, print_json
 from ravine.terminal import visible
 
 Serve = Annotated[bool, typer.Option("--serve", help="Show it on a live page while it trains.")]
@@ -21,14 +21,12 @@ def serve(
     directory: Annotated[
         Path, typer.Argument(help="A directory of runs; with --predict, a run.")
     ] = Path("runs"),
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where it answers; 0: a free one.")
-    ] = 8700,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: a free one.")] = 8700,
     predict: Annotated[
         bool, typer.Option("--predict", help="A page and an HTTP endpoint for a run's predictions.")
     ] = False,
     member: Member = 0,
-    open_: Open = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Browse runs and studies with live curves, stop a run or change its learning rate; or answer
     with a run's predictions (extra: web)."""
@@ -36,7 +34,7 @@ def serve(
         from ravine.interop.serving import serve as serve_run
         from ravine.study.ensemble.study import opened
 
-        serve_run(opened(directory, member), port=port)
+        serve_run(opened(directory, member), port=port, open_=open_)
         return
     from ravine.report.server import serve as serve_
 

@@ -42,7 +42,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Where to write; never o
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say too how the run was computed.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say how the run was computed, too.")]
 Json = Annotated[
     bool, typer.Option("--json", help="The last line on standard output is one JSON object.")
 ]
@@ -61,7 +61,7 @@ RanksOption = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Read the files that a run names which was not made here by this user."
+        "--trust", help="Read the files named by a run that was not made here by this user."
     ),
 ]
 Track = Annotated[
@@ -73,7 +73,7 @@ Track = Annotated[
 Augment = Annotated[
     int,
     typer.Option(
-        min=0, help="Mean over so many copies too, changed as data.augment of the recipe says."
+        min=0, help="Average over so many copies of each input too, augmented as the recipe says."
     ),
 ]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]

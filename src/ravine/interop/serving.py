@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import warnings
+import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +44,11 @@ _HEADERS = {
 }
 
 
-def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -> None:
-    """Serve a run's predictions until interrupted. A run whose module was given in Python is given as
-    ``ravine.Run(directory, module=…)``."""
+def serve(
+    run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1", open_: bool = False
+) -> None:
+    """Serve a run's predictions until interrupted; ``open_`` opens the page in a browser. A run whose
+    module was given in Python is given as ``ravine.Run(directory, module=…)``."""
     opened = run if isinstance(run, Run) else Run(run)
     app = application(opened, [host, "localhost"])
     import uvicorn
@@ -55,6 +58,8 @@ def serve(run: Run | str | Path, *, port: int = 8701, host: str = "127.0.0.1") -
     with listening(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
         print(visible(f"{opened.recipe.name} predicts at {address}  (Ctrl-C ends)"), flush=True)
+        if open_:
+            webbrowser.open(address)
         config = uvicorn.Config(
             app,
             log_level="error",

@@ -156,11 +156,6 @@ class RunDir(Measurements):
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def set_facts(self, **facts: Any) -> None:
-        """Add to the facts, or replace some."""
-        self.facts = json.loads(json.dumps({**self.facts, **facts}))
-        self._write_about()
-
     def set_recipes(self, recipes: Sequence[Recipe]) -> None:
         """Replace the recipes, as an extended run does; the members stay who they are."""
         if len(recipes) != len(self.recipes):

@@ -98,7 +98,7 @@ def advise(
     to its end) + estimation (too little data) [+ data mismatch].
 
     Args:
-        human: The error that people have: 0.02 is 2 %.
+        human: The error that people make: 0.02 is 2 %.
         target: The error to be reached, where no human level is known.
         train_dev: A source drawn like the training data, not trained on.
         member: Which member of the run directory.
