@@ -42,6 +42,7 @@ from ravine.study.ensemble.study import opened as open_model
 FORMS = ("safetensors", "torch", "onnx")
 _INSTEAD = "--out x.safetensors writes the weights; packed sequences are written as masks where "
 _INSTEAD += "torch.compiler.is_exporting()"
+ONNX_FILE = 1 << 30  # bytes of weights that one file takes: ONNX allows 2 GiB with all else
 ENDINGS = {".safetensors": "safetensors", ".pt2": "torch", ".onnx": "onnx"}
 
 
@@ -250,7 +251,12 @@ def _onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     called = _input_names(model, inputs)
     names: dict[str, Any] = {"input_names": called, "output_names": ["output"], "dynamo": modern}
     if modern:
-        names |= {"dynamic_shapes": _batched(model, inputs), "verbose": False}
+        size = sum(each.nbytes for each in model.state_dict().values())
+        names |= {
+            "dynamic_shapes": _batched(model, inputs),
+            "verbose": False,
+            "external_data": size > ONNX_FILE,  # else the weights lie in the file itself
+        }
     else:
         names["dynamic_axes"] = {name: {0: "batch"} for name in (*called, "output")}
     # which operators of torchvision it does not know, a line each
