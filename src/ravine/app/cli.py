@@ -27,10 +27,12 @@ from ravine.app.options import (
     Member,
     Open,
     Out,
+    Prompt,
     Quiet,
     RanksOption,
     RecipeArgument,
     RunArgument,
+    Temperature,
     Track,
     Trust,
     Verbose,
@@ -267,16 +269,8 @@ def predict(
     length: Annotated[
         int, typer.Option(min=1, help="Characters to sample from a text model.")
     ] = 500,
-    prompt: Annotated[
-        str,
-        typer.Option(help="The text that the sample continues.", show_default="a new line"),
-    ] = "\n",
-    temperature: Annotated[
-        float,
-        typer.Option(
-            min=1e-3, help="Sampling temperature; below 1 the most likely characters are preferred."
-        ),
-    ] = 0.8,
+    prompt: Prompt = "\n",
+    temperature: Temperature = 0.8,
     augment: Augment = 0,
     costs: Annotated[
         str | None,

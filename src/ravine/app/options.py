@@ -76,6 +76,15 @@ Augment = Annotated[
         min=0, help="Average over so many copies of each input too, augmented as the recipe says."
     ),
 ]
+Prompt = Annotated[
+    str, typer.Option(help="The text that the sample continues.", show_default="a new line")
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        min=1e-3, help="Sampling temperature; below 1 the most likely characters are preferred."
+    ),
+]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]
 
 
