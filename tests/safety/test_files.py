@@ -42,6 +42,10 @@ def test_a_whole_number_of_over_300_digits_is_refused(sign):
     assert bounded.parse_json(f'["{"9" * 301}"]', "body") == ["9" * 301]
 
 
+def test_memory_that_ends_without_a_word_is_one_line():
+    assert str(files.trouble(MemoryError())).startswith("not enough memory: a smaller")
+
+
 def test_more_bytes_than_are_counted_are_not_enough_memory():
     for make in (
         lambda: torch.nn.Linear(64, 10**18),

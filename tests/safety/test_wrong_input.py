@@ -127,6 +127,14 @@ SOURCES = {
     "folder:texts": ["none an image"],
     '{kind = "folder", path = "wide", size = 0}': ["size", "at least 1"],
     '{kind = "folder", path = "wide", size = "big"}': ["size", "big"],
+    '{kind = "folder", path = "wide", size = 10000000000000000000}': [
+        "size",
+        "at most 100,000,000 pixels",
+    ],
+    '{kind = "folder", path = "wide", size = [3, 100000000]}': [
+        "size",
+        "at most 100,000,000 pixels",
+    ],
     "npz:numbers.npz": ["[40, 3]", "floats for a regression"],
     "npz:objects.npz": ["pickled"],
     "npz:complex.npz": ["complex128"],

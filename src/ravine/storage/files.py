@@ -153,7 +153,9 @@ def trouble(error: BaseException) -> str | None:
         return _TROUBLES[error.errno] + where
     text = str(error)
     if isinstance(error, MemoryError) or any(says in text for says in _NO_MEMORY):
-        return f"not enough memory ({' '.join(text.split())[:200]}): a smaller model, batch or data fits"
+        said = " ".join(text.split())[:200]
+        said = f" ({said})" if said else ""
+        return f"not enough memory{said}: a smaller model, batch or data fits"
     found = next((what for says, what in _SAYS.items() if says in text), None)
     return None if found is None else f"{found} ({' '.join(text.split())[:200]})"
 

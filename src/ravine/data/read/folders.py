@@ -37,7 +37,9 @@ def load(
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
     broken = set(survey.broken)
     listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
-    height, width = _pair(size) or _at_most(survey.median([file for file, _ in listed["train"]]))
+    height, width = images.chosen(size) or _at_most(
+        survey.median([file for file, _ in listed["train"]])
+    )
     pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
     needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
     read = _kept if fits(needed) or on_disk(needed) else _streamed
@@ -118,10 +120,6 @@ class _Images(Dataset):
             raise InputError(
                 str(file), expected="an image that can be read", repair=f"remove it ({error})"
             ) from None
-
-
-def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (size, size) if isinstance(size, int) else size
 
 
 def _at_most(size: tuple[int, int]) -> tuple[int, int]:

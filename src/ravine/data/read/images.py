@@ -22,6 +22,7 @@ from ravine.storage import bounded
 # mark, so that any file may look like it, and an ICO may hold an image of another size than it says.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 _GRAY = ("1", "L", "I;16", "I", "F", "LA", "La")
+_MOST_PIXELS = 100_000_000  # of a size that a person chose
 BROKEN = (
     OSError,
     SyntaxError,
@@ -59,6 +60,15 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
                     expected=f"at most {bounded.amount(limit)} of them in a file of its size",
                 )
             yield image
+
+
+def chosen(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """The (height, width) that a person chose, if any; one picture of it fits into memory."""
+    height, width = size if isinstance(size, tuple) else (size or 1, size or 1)
+    if height * width > _MOST_PIXELS:
+        expected = f"at most {_MOST_PIXELS:,} pixels a picture"
+        raise InputError("data.source.size", got=size, expected=expected)
+    return None if size is None else (height, width)
 
 
 def sized(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:

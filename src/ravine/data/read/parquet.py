@@ -175,7 +175,7 @@ def _pictures(name: str, first: list[bytes], size: int | tuple[int, int] | None,
         raise InputError(f"column {name}", got="bytes", expected="images in a known format")
     mode = "L" if all(gray for _, gray in found) else "RGB"
     median = np.median([seen for seen, _ in found], axis=0).round().astype(int).tolist()
-    height, width = (size, size) if isinstance(size, int) else size or median
+    height, width = images.chosen(size) or median
     shape = (1 if mode == "L" else 3, height, width)
     return Form([name], "images", shape, torch.uint8, mode, fit)
 
