@@ -46,6 +46,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """What Ravine compiles once on a machine is there before a test counts files and programs."""
+    from ravine.engine.rows.ways import native
+
+    native.library()
+
+
 @pytest.fixture
 def data_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that holds the data set which the test's mark ``data`` names: ``RAVINE_DATA``,

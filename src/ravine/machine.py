@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": _cpu("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 1,
-        "instructions": [kind for kind in _INSTRUCTIONS if kind in _flags()],
+        "instructions": [kind for kind in _INSTRUCTIONS if kind in flags()],
     }
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -95,7 +95,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _flags() -> list[str]:
+def flags() -> list[str]:
+    """What the processor says of its instructions."""
     return (_cpu("flags") or _cpu("Features")).split()
 
 

@@ -129,7 +129,7 @@ def refuse(*args, **kwargs):
         ),
         (
             3,
-            {"precision": "float32", "threads": 1, "model": "mlp"},
+            {"precision": "float32", "threads": 1, "model": {"kind": "mlp", "activation": "tanh"}},
             {"way": "dense", "memory_format": "contiguous"},
         ),
         (

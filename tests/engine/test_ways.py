@@ -94,7 +94,7 @@ def test_every_way_gives_what_members_one_by_one_give(name, members):
     assert_as_one_by_one(rows, WAYS[name](rows, Arithmetic(threads=2)))
 
 
-@pytest.mark.parametrize("name", [way for way in WAYS if way not in ("dense", "mapped")])
+@pytest.mark.parametrize("name", [way for way in WAYS if way not in ("native", "dense", "mapped")])
 def test_recurrent_networks_too(name):
     rows = population(LSTM, members=1)
     assert_as_one_by_one(rows, WAYS[name](rows, Arithmetic(threads=2)))
@@ -112,7 +112,7 @@ def test_a_way_follows_rows_that_go_and_come(name):
     assert_as_one_by_one(rows, rows.way)
 
 
-@pytest.mark.parametrize("name", [way for way in WAYS if way != "dense"])
+@pytest.mark.parametrize("name", [way for way in WAYS if way not in ("native", "dense")])
 @pytest.mark.parametrize("regularised", [{"hard_negatives": 0.5}, {"adversarial": 0.1}], ids=str)
 def test_rows_that_come_bring_what_they_need(name, regularised):
     """A member that mines or is attacked joins members that are not: all forward passes can."""

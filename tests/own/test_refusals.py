@@ -438,3 +438,10 @@ def test_a_sampler_of_batches_of_one_length(tmp_path):
 
     with pytest.raises(ravine.InputError, match="padding='max_length'"):
         train(tmp_path / "b", data=DataLoader(Batches(), batch_size=None), **given)
+
+
+@pytest.mark.parametrize("given", [(np.ones((4, 2)), np.ones(4)), np.ones((4, 2)), 3], ids=type)
+def test_what_is_no_recipe_in_the_first_place_says_where_it_belongs(given, tmp_path):
+    with pytest.raises(ravine.InputError, match=r"data=\(x, y\)"):
+        ravine.train(given, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -73,6 +73,13 @@ def start_with(
 ) -> tuple[Starter, dict[str, Any]]:
     """The start from a path with ``train``'s keywords; those that are fields of the starter's own
     choices alone, or functions, are given back, to be applied to its recipe."""
+    if not isinstance(path, str | Path):
+        raise InputError(
+            "recipe",
+            got=f"an object of type {type(path).__name__}",
+            expected="a Recipe, the path of a recipe file, or the path of data",
+            repair="give arrays as data=(x, y), and a network as model=module",
+        )
     edits: dict[str, Any] = {} if model is None else {"model": model}
     rest: dict[str, Any] = {}
     for name, value in keywords.items():

@@ -134,7 +134,7 @@ def _started(
 ) -> tuple[Starter, dict[str, Any]]:
     """The recipe to begin with, untitled where it was given in Python; the fields that remain to be
     set."""
-    if not isinstance(recipe, str | Path):
+    if recipe is None or isinstance(recipe, Recipe):
         return Starter(recipe or Recipe(), {}, ""), fields
     begun, fields = start_with(recipe, model if isinstance(model, str | dict) else None, fields)
     if begun.found and not quiet:

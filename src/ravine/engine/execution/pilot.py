@@ -24,11 +24,13 @@ from ravine.engine.execution.execution import Execution
 from ravine.engine.execution.memory import keep_freed_memory
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import is_torch
-from ravine.engine.rows.ways import WAYS, Dense, OneByOne, Parts, Threads, Way, Workload
+from ravine.engine.rows.ways import WAYS, Dense, Native, OneByOne, Parts, Threads, Way, Workload
 from ravine.recipe import Recipe
 from ravine.version import VERSION
 
 PROFILED = 10.0  # seconds of a run from which the machine is measured first, where it was not yet
+# multiplications of a compiled step's largest layer under which a second thread costs more than it gives
+DIVIDED = 2**21
 PARTED = 64  # recurrent units from which on a bfloat16 batch is divided where that was not measured
 # Not measured on any GPU.
 GRAPHED = 2**24  # numbers in theta up to which steps on a GPU are captured as graphs
@@ -99,9 +101,12 @@ def choose(
     if work.recurrent:
         precision, _ = _precision(recipe, work, OneByOne, measured)
         work = replace(work, parts_pay=_parts_pay(work, measured, precision))
+    elif not work.convolutional:
+        in_low = _precision(recipe, work, Dense, measured)[0] == "bfloat16"
+        work = replace(work, lowered=in_low)
     way, reason = _way(work, refused)
     precision, precise = _precision(recipe, work, way, measured)
-    lowered = measured.lowered_from if measured is not None and way is Dense else None
+    lowered = measured.lowered_from if measured is not None and issubclass(way, Dense) else None
     why = [precise, *(f"not {name}: {text}" for name, text in refused.items())]
     return Execution(
         device=work.device,
@@ -182,7 +187,7 @@ def _precision(
     if not has_bfloat16(work.device):
         return "float32", "float32: the processor has no instructions for bfloat16"
     large = work.convolutional or work.recurrent
-    if not large and way is not Dense:
+    if not large and not issubclass(way, Dense):
         return "float32", "float32: products do not dominate"
     if measured is None:
         if large and (work.device == "cuda" or has_tiles(work.device)):
@@ -235,8 +240,10 @@ def _memory_format(
 def _threads(
     recipe: Recipe, work: Workload, way: type[Way], measured: profile.Profile | None
 ) -> int:
-    if recipe.threads != "auto" or way is not Dense:
+    if recipe.threads != "auto" or not issubclass(way, Dense):
         return work.threads
+    if way is Native and _widest(work) * work.members * work.batch < DIVIDED:
+        return 1
     largest = _widest(work) * work.members * work.batch
     gain = None if measured is None else measured.threads_gain(largest)
     if gain is not None:
@@ -292,17 +299,27 @@ def _variants(rule: Execution, recipe: Recipe, work: Workload) -> list[Execution
         alone = OneByOne.name if rule.way == Threads.name else whole
         parts = [(Parts.name, rule.threads)] if Parts.possible(work) else []
         ways += [*parts, (whole, rule.threads), (alone, 1)]
-    return [
-        replace(rule, precision=precision, way=way, threads=threads)
+    variants = [
+        replace(rule, precision=precision, way=_computed(way, precision, work), threads=threads)
         for precision in precisions
         for way, threads in dict.fromkeys(ways)
     ]
+    # a library may have a product of all members that is faster than one for each
+    return variants + [replace(rule, way=Dense.name)] * (rule.way == Native.name)
+
+
+def _computed(way: str, precision: str, work: Workload) -> str:
+    """Of dense networks the way that has this precision: the compiled function has float32 alone."""
+    if way not in (Native.name, Dense.name):
+        return way
+    lowered = replace(work, lowered=precision != "float32")
+    return Native.name if Native.rule(lowered) is not None else Dense.name
 
 
 def _mixes(rule: Execution, work: Workload) -> bool:
     """Whether bfloat16 products are open to a way: of dense networks, those with wide layers."""
     wide = _widest(work) >= rule.lowered_from
-    return rule.kind.calls_modules or (rule.kind is Dense and wide)
+    return rule.kind.calls_modules or (issubclass(rule.kind, Dense) and wide)
 
 
 def _try(variants: list[Execution], population: Population, batch: Batch) -> dict[str, Any]:

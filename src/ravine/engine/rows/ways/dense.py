@@ -96,7 +96,7 @@ class DenseNetwork:
         self.input_dtype: torch.dtype | None = None  # that the inputs are rounded to first
         dtype, weighted, fresh = theta.dtype, False, False
         wide = rows.single or self.apart  # what comes in is not shared by several members
-        for name, layer in _leaves("model", objectives[0].model):
+        for name, layer in leaves("model", objectives[0].model):
             if isinstance(layer, nn.Linear):
                 large = layer.weight.numel() >= lowered_from
                 held = low if precision != theta.dtype and large else rows
@@ -119,7 +119,7 @@ class DenseNetwork:
         if dtype != theta.dtype:
             self._add(passes.cast(dtype, theta.dtype), weighted)
         low.close()
-        self._plain = _plain_cross_entropy(self.loss)
+        self._plain = plain_cross_entropy(self.loss)
         self._minus_one = theta.new_full((1, 1), -1.0)
 
     def _add(self, pair: tuple[passes.Pass, passes.Pass], backwards: bool) -> None:
@@ -133,7 +133,7 @@ class DenseNetwork:
         first = objectives[0]
         if first.mines or first.attacks:
             return "hard negatives and adversarial examples need autograd"
-        found = dict(_leaves("model", first.model))
+        found = dict(leaves("model", first.model))
         named = {
             f"{name}.{leaf}"
             for name, layer in found.items()
@@ -221,10 +221,11 @@ class DenseNetwork:
         return losses.detach(), torch.autograd.grad(total, z)[0].contiguous()
 
 
-def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of a sequence, one inside another included, and their names."""
     if type(module) in (nn.Sequential, Stack) and not _hooked(module):
         for child, layer in module.named_children():
-            yield from _leaves(f"{name}.{child}", layer)
+            yield from leaves(f"{name}.{child}", layer)
     else:
         yield name, module
 
@@ -238,7 +239,8 @@ def _hooked(module: nn.Module) -> bool:
     )
 
 
-def _plain_cross_entropy(loss: nn.Module) -> bool:
+def plain_cross_entropy(loss: nn.Module) -> bool:
+    """Whether a loss is softmax cross-entropy of scores, each sample and class counting the same."""
     if type(loss) is Auto:
         loss = loss.classes
     return (

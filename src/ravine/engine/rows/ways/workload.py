@@ -20,6 +20,7 @@ class Workload:
     threads: int  # at most
     batch: int  # samples
     steps: int = 0  # of the whole plan
+    lowered: bool = False  # whether dense layers are computed in bfloat16
     parts_pay: bool = False  # whether this machine gains where a recurrent batch is divided
 
     @property
