@@ -1,12 +1,14 @@
 """Mutation testing: one operator, number or condition of Ravine is changed, and the tests that touch that line
 have to fail.
 
-    python bench/mutants.py --map [TEST_FILE ...]     which test touches which line, by coverage (make mutants-map)
+    python bench/mutants.py --map [TESTS ...]         which test touches which line, by coverage (make mutants-map)
     python bench/mutants.py [--count 300] [--seed 0]  a sample of mutants, drawn evenly from the packages (make mutants)
 
 The changes are those of cosmic-ray, drawn here and run in forks of a process that has imported what Ravine
-needs. Survivors are printed with their change; those known to be equivalent stand in bench/mutants.toml, each
-with the reason. What changes only annotations or documentation is no mutant.
+needs. A test counts only where it passes on the sound code too. Survivors are printed with their change; those known
+to be equivalent stand in bench/mutants.toml, each with the reason. What changes only annotations or documentation is
+no mutant. A sample that was interrupted goes on; --again runs once more what was not killed; --store writes
+the counts for docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import hashlib
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,17 +30,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import chain, zip_longest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "src" / "ravine"
+from mutants_map import ROOT, SOURCE, STORE, make_map, maps, record, tests_of
+
 PACKAGES = ("engine", "optim", "nn", "data", "doctor", "study", "rundir", "recipe")
-STORE = ROOT / ".mutants"  # the map, and the last sample's results
-PAGES = [
-    "tests/project/test_docs.py::test_pages_are_what_the_sources_say"
-]  # they state all defaults
-MOST_TESTS = 25  # of a mutant: of the tests that touch a line those that touch the fewest lines
-SECONDS = 120  # a mutant that takes longer is killed: it hangs
+COUNTS = ROOT / "docs" / "mutants.json"
+REMAIN = ("survived", "untouched")
 _WITHOUT = ("Variable", "RemoveDecorator")  # operators that need arguments, or only break imports
 
 
@@ -49,81 +48,9 @@ class Mutant:
     line: int
     before: str
     after: str
-    fate: str = ""  # killed, survived, untouched, equivalent
+    fate: str = ""  # killed, survived, untouched, equivalent; none before it has run
+    by: str = ""  # the test that killed it
     text: str = ""  # of the whole file
-
-
-# --- which test touches which line ----------------------------------------------------------------
-
-
-def make_map(files: list[str]) -> None:
-    """Run test files under coverage, one after another; a file that is mapped anew is replaced."""
-    from coverage import CoverageData
-
-    (STORE / "map").mkdir(parents=True, exist_ok=True)
-    settings = STORE / "coveragerc"
-    settings.write_text(f"[run]\ndynamic_context = test_function\nsource = {SOURCE}\n")
-    for file in files or sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("tests/*/test_*.py")):
-        data = STORE / "map" / Path(file).stem
-        data.unlink(missing_ok=True)
-        run = [
-            "-m",
-            "coverage",
-            "run",
-            f"--rcfile={settings}",
-            f"--data-file={data}",
-            "-m",
-            "pytest",
-        ]
-        subprocess.run([sys.executable, *run, "-q", "-p", "no:xdist", file], cwd=ROOT, check=False)
-        found = CoverageData(str(data))
-        found.read()
-        lines = {
-            os.path.relpath(path, SOURCE): {
-                str(line): sorted(filter(None, names))
-                for line, names in found.contexts_by_lineno(path).items()
-                if any(names)
-            }
-            for path in found.measured_files()
-        }
-        data.with_suffix(".json").write_text(json.dumps({"file": file, "lines": lines}))
-        data.unlink()
-
-
-@cache
-def maps() -> list[dict]:
-    found = [json.loads(path.read_text()) for path in sorted((STORE / "map").glob("*.json"))]
-    for one in found:
-        touched = Counter(
-            name for lines in one["lines"].values() for names in lines.values() for name in names
-        )
-        one["weight"] = touched
-    return found
-
-
-def tests_of(file: str, line: int) -> list[str]:
-    """The tests that touch a line, those first that touch the fewest others."""
-    found = {
-        f"{one['file']}::{name.rpartition('.')[2]}": one["weight"][name]
-        for one in maps()
-        for name in one["lines"].get(file, {}).get(str(line), ())
-    }
-    # what a technique's signature says is read without running it
-    stated = PAGES if found and file in techniques() else []
-    return sorted(found, key=lambda name: found[name])[:MOST_TESTS] + stated
-
-
-@cache
-def techniques() -> set[str]:
-    """The files of the catalogue; Ravine itself is imported in the forks alone."""
-    tree = ast.parse((SOURCE / "catalogue" / "catalogue.py").read_text())
-    (files,) = (
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "FILES"
-    )
-    named = [name for names in ast.literal_eval(files).values() for name in names]
-    return {f"{name.replace('.', '/')}.py" for name in named}
 
 
 # --- mutants --------------------------------------------------------------------------------------
@@ -206,20 +133,34 @@ def _difference(text: str, changed: str) -> tuple[str, str]:
 # --- running --------------------------------------------------------------------------------------
 
 
-def run(mutant: Mutant, copy: Path) -> str:
+class Verdict:
+    """A plugin of pytest: writes down which tests failed."""
+
+    def __init__(self, to: Path) -> None:
+        self.to = to
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.failed:
+            with self.to.open("a") as file:
+                file.write(report.nodeid + "\n")
+
+
+def run(mutant: Mutant, copy: Path, without: frozenset[str]) -> None:
     """The fate of a mutant: its change is made in the copy, its tests run in a fork."""
-    tests = tests_of(mutant.file, mutant.line)
+    tests = tests_of(mutant.file, mutant.line, without)
+    mutant.fate, mutant.by = "untouched", ""
     if not tests:
-        return "untouched"
+        return
     path = copy / "ravine" / mutant.file
     sound = path.read_text()
     path.write_text(mutant.text)
     _forget(path)
     try:
-        return _tested(tests, copy)
+        passed, failed = _tested(tests, copy)
     finally:
         path.write_text(sound)
         _forget(path)
+    mutant.fate, mutant.by = "survived" if passed else "killed", next(iter(failed), "")
 
 
 def _forget(path: Path) -> None:
@@ -227,7 +168,10 @@ def _forget(path: Path) -> None:
         old.unlink()
 
 
-def _tested(tests: list[str], copy: Path) -> str:
+def _tested(tests: list[str], copy: Path, *options: str) -> tuple[bool, list[str]]:
+    """Whether all tests pass, and those that failed; what takes four times as long as it should has failed."""
+    verdict = copy / "failed"
+    verdict.write_text("")
     child = os.fork()
     if child == 0:
         import pytest
@@ -237,26 +181,50 @@ def _tested(tests: list[str], copy: Path) -> str:
         os.dup2(nothing, 1), os.dup2(nothing, 2)
         os.chdir(ROOT)
         sys.path.insert(0, str(copy))
+        sys.dont_write_bytecode = False
         os.environ["PYTHONPATH"] = str(copy)
         code = 3
         try:
-            code = pytest.main(["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests])
+            quiet = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+            code = pytest.main([*quiet, *(options or ["-x"]), *tests], [Verdict(verdict)])
         finally:
             os._exit(int(code))
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + 60 + 4 * sum(maps()["seconds"].get(name, 20) for name in tests)
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+            return os.waitstatus_to_exitcode(status) == 0, verdict.read_text().split("\n")[:-1]
         time.sleep(0.05)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return "killed"
+    return False, verdict.read_text().split("\n")[:-1]
 
 
-def _keep(done: list[Mutant], seed: int) -> None:
-    rows = [asdict(mutant) | {"text": ""} for mutant in done]
-    (STORE / f"sample-{seed}.json").write_text(json.dumps(rows, indent=1))
+def sample(seed: int, count: int, packages: list[str]) -> list[Mutant]:
+    """The sample of a seed, one of each package in turn, with the results of before."""
+    code = hashlib.sha256()
+    for path in sorted(SOURCE.rglob("*.py")):
+        code.update(path.read_bytes())
+    kept = STORE / f"sample-{seed}.json"
+    key = [code.hexdigest(), count, list(packages)]
+    if kept.exists() and (found := json.loads(kept.read_text()))["of"] == key:
+        return [Mutant(**row) for row in found["mutants"]]
+    shares = []
+    for number, package in enumerate(packages):
+        share = count // len(packages) + (number < count % len(packages))
+        drawn = mutants(package, random.Random(f"{seed} {package}"))
+        shares.append([next(drawn) for _ in range(share)])
+    found = [m for m in chain.from_iterable(zip_longest(*shares)) if m]
+    _keep(found, seed, key)
+    return found
+
+
+def _keep(drawn: list[Mutant], seed: int, key: list | None = None) -> None:
+    path = STORE / f"sample-{seed}.json"
+    key = key or json.loads(path.read_text())["of"]
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"of": key, "mutants": [asdict(m) for m in drawn]}, indent=1))
+    new.replace(path)
 
 
 def known() -> dict[tuple[str, str, str], str]:
@@ -265,24 +233,9 @@ def known() -> dict[tuple[str, str, str], str]:
     return {(row["file"], row["before"], row["after"]): row["reason"] for row in rows}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--map", nargs="*", help="map these test files (none: all)")
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--packages", nargs="*", default=PACKAGES)
-    parser.add_argument(
-        "--touched", action="store_true", help="of a partial map: only lines that it has"
-    )
-    given = parser.parse_args()
-    if given.map is not None:
-        make_map(given.map)
-        return
-    if not maps():
-        sys.exit("first: python bench/mutants.py --map")
-    for heavy in (
+def try_all(drawn: list[Mutant], again: bool, seed: int) -> None:
+    """Run the mutants without a fate; those killed by a test that fails on the sound code too once more without it."""
+    heavies = (
         "torch",
         "numpy",
         "pandas",
@@ -291,42 +244,93 @@ def main() -> None:
         "sklearn",
         "typer",
         "pytest",
-    ):
-        __import__(heavy)  # the forks need not
-    equivalent, done = known(), []
-    with tempfile.TemporaryDirectory() as place:
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(SOURCE, Path(place) / "ravine", ignore=ignore)
-        for number, package in enumerate(given.packages):
-            share = given.count // len(given.packages) + (
-                number < given.count % len(given.packages)
-            )
-            drawn = mutants(package, random.Random(f"{given.seed} {package}"))
-            while share:
-                mutant = next(drawn)
-                if given.touched and not tests_of(mutant.file, mutant.line):
-                    continue
-                share -= 1
-                why = equivalent.get((mutant.file, mutant.before, mutant.after))
-                mutant.fate = "equivalent" if why else run(mutant, Path(place))
-                done.append(mutant)
-                _keep(done, given.seed)
-                if mutant.fate != "killed":
-                    print(
-                        f"{mutant.fate}: {mutant.file}:{mutant.line}",
-                        *(f"- {mutant.before}", f"+ {mutant.after}"),
-                        sep="\n    ",
-                        flush=True,
-                    )
-    (STORE / f"sample-{given.seed}.json").write_text(
-        json.dumps([asdict(m) | {"text": ""} for m in done], indent=1)
+        "hypothesis",
     )
-    for package in given.packages:
-        fates = Counter(m.fate for m in done if m.package == package)
-        of = sum(fates.values()) - fates["equivalent"]
-        print(
-            f"{package}: {fates['killed']} of {of} killed ({fates['killed'] / max(of, 1):.0%}); {dict(fates)}"
-        )
+    for heavy in heavies:
+        __import__(heavy)  # the forks need not
+    unsound: frozenset[str] = frozenset()
+    for mutant in drawn:
+        if (mutant.file, mutant.before, mutant.after) in known():
+            mutant.fate = "equivalent"
+    waiting = [m for m in drawn if not m.fate or (again and m.fate in REMAIN)]
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place)
+        shutil.copytree(SOURCE, copy / "ravine", ignore=shutil.ignore_patterns("__pycache__"))
+        while waiting:
+            for mutant in waiting:
+                run(mutant, copy, unsound)
+                _keep(drawn, seed)
+                show(mutant)
+            killers = sorted({m.by for m in waiting if m.fate == "killed" and m.by})
+            failed = _tested(killers, copy, "--maxfail=1000")[1] if killers else []
+            unsound |= set(failed)
+            waiting = [m for m in waiting if m.fate == "killed" and m.by in failed]
+    _keep(drawn, seed)
+
+
+def show(mutant: Mutant) -> None:
+    if mutant.fate != "killed":
+        print(f"{mutant.fate}: {mutant.file}:{mutant.line}")
+        print(f"    - {mutant.before}\n    + {mutant.after}", flush=True)
+
+
+def counts(drawn: list[Mutant], seed: int) -> dict:
+    """What is stored: the fates by package, what survived, and why some are equivalent."""
+    packages: dict[str, Counter] = {}
+    for mutant in drawn:
+        packages.setdefault(mutant.package, Counter())[mutant.fate or "not run"] += 1
+    reasons = known()
+    kept = [
+        {"file": m.file, "before": m.before, "after": m.after, "fate": m.fate}
+        | {"reason": reasons.get((m.file, m.before, m.after), "")}
+        for m in drawn
+        if m.fate not in ("killed", "")
+    ]
+    kept.sort(key=lambda row: (row["file"], row["before"], row["after"]))
+    return {"seed": seed, "drawn": len(drawn), "packages": packages, "not_killed": kept}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--map", nargs="*", help="map these folders or files of tests (none: all)")
+    parser.add_argument(
+        "--record", nargs="+", help=argparse.SUPPRESS
+    )  # some of them, in this process
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--packages", nargs="*", default=PACKAGES)
+    parser.add_argument("--draw", action="store_true", help="draw the sample, and run nothing")
+    parser.add_argument("--again", action="store_true", help="run what was not killed once more")
+    parser.add_argument("--store", action="store_true", help=f"write {COUNTS.relative_to(ROOT)}")
+    given = parser.parse_args()
+    STORE.mkdir(exist_ok=True)
+    if given.record:
+        record(given.record)
+    elif given.map is not None:
+        make_map(given.map)
+    else:
+        tried(given)
+
+
+def tried(given: argparse.Namespace) -> None:
+    drawn = sample(given.seed, given.count, given.packages)
+    if given.draw:
+        return
+    if not maps()["lines"]:
+        sys.exit("first: python bench/mutants.py --map")
+    try:
+        try_all(drawn, given.again, given.seed)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on")
+    stored = counts(drawn, given.seed)
+    for package, fates in stored["packages"].items():
+        of = sum(fates.values()) - fates.get("equivalent", 0) - fates.get("not run", 0)
+        killed = fates.get("killed", 0)
+        print(f"{package}: {killed} of {of} killed ({killed / max(of, 1):.0%}); {fates}")
+    if given.store:
+        COUNTS.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,16 @@ the matrices of disks is every 16th file operation, of damage every 8th place, o
 Under each proof stands what was broken in the code to see its test fail, or that nothing was yet.
 What is promised against whom, and what is not, is in `SECURITY.md`.
 """
+MUTANTS = Path(__file__).parent / "mutants.json"
+MUTANTS_HEAD = """
+## The tests notice changes of the code
+
+`make mutants` changes one operator, number or condition at a time, at {drawn} places drawn evenly from eight packages
+(seed {seed}), and runs up to 40 tests that touch the place. The change is killed where a test fails that passes on
+the sound code. What nobody can see is equivalent and not counted. `bench/mutants.py --store` writes the counts.
+
+| package | tried | killed | share | equivalent | not run |
+|---|---:|---:|---:|---:|---:|"""
 FINDINGS = "## Findings\n\nThis list is written by `docs/build.py` from the declarations in `src/ravine/doctor/findings`.\n"
 DURATIONS = (
     "A *duration* counts epochs (`30ep`: passes over the training part), iterations (`500it`: steps, each of one "
@@ -210,7 +220,27 @@ def reliability() -> str:
             lines.append(
                 f"  **{_sum(each, 1):,} of {_sum(each, 0):,}** trials passed (`{test}`){which}."
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *mutants()]) + "\n"
+
+
+def mutants() -> list[str]:
+    """The page's part on mutation testing: the score of each package, and what was not killed."""
+    found = json.loads(MUTANTS.read_text(encoding="utf-8"))
+    lines = [MUTANTS_HEAD.format(**found)]
+    for package, fates in found["packages"].items():
+        killed, same, rest = (fates.get(fate, 0) for fate in ("killed", "equivalent", "not run"))
+        tried = sum(fates.values()) - same - rest
+        share = f"{killed / tried:.0%}" if tried else ""
+        lines.append(f"| {package} | {tried} | {killed} | {share} | {same} | {rest} |")
+    titles = {"survived": "Survived", "untouched": "Touched by no test", "equivalent": "Equivalent"}
+    for fate, title in titles.items():
+        rows = [row for row in found["not_killed"] if row["fate"] == fate]
+        lines += ["", f"{title}:", ""] if rows else []
+        for row in rows:
+            before, after = (" ".join(row[key].split()) for key in ("before", "after"))
+            reason = f": {row['reason']}" if row["reason"] else ""
+            lines.append(f"- `{row['file']}`: ``{before}`` became ``{after}``{reason}")
+    return lines
 
 
 def _sum(parts: list[list[int]], column: int) -> int:
