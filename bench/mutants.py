@@ -7,7 +7,7 @@ have to fail.
 The changes are those of cosmic-ray, drawn here and run in forks of a process that has imported what Ravine
 needs. A test counts only where it passes on the sound code too. Survivors are printed with their change; those known
 to be equivalent stand in bench/mutants.toml, each with the reason. What changes only annotations or documentation is
-no mutant. A sample that was interrupted goes on; --again runs once more what was not killed; --store writes
+no mutant. A sample that was interrupted goes on; --again runs ten times as many tests on what was not killed; --store writes
 the counts for docs/reliability.md.
 """
 
@@ -33,10 +33,12 @@ from functools import cache
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from mutants_map import ROOT, SOURCE, STORE, make_map, maps, record, tests_of
+from mutants_map import ROOT, SOURCE, STORE, make_map, maps, record, tests_of, unsound
 
 PACKAGES = ("engine", "optim", "nn", "data", "doctor", "study", "rundir", "recipe")
 COUNTS = ROOT / "docs" / "mutants.json"
+EXAMPLES = "its own examples"
+NOT_RUN = (4, 5)  # exit codes of pytest: no such test, no test
 REMAIN = ("survived", "untouched")
 _WITHOUT = ("Variable", "RemoveDecorator")  # operators that need arguments, or only break imports
 
@@ -68,6 +70,7 @@ def mutants(package: str, draw: random.Random) -> Iterator[Mutant]:
     place = SOURCE / package
     files = sorted(place.rglob("*.py"))
     texts = {file: file.read_text() for file in files}
+    seen: set[tuple[Path, str]] = set()
 
     @cache
     def places(file: Path) -> dict:
@@ -88,8 +91,9 @@ def mutants(package: str, draw: random.Random) -> Iterator[Mutant]:
         start = draw.choice(sorted(places(file)))
         operator, number = draw.choice(places(file)[start])
         changed = mutate_code(texts[file], operator, number)
-        if changed is None or _same(texts[file], changed):
+        if changed is None or (file, changed) in seen or _same(texts[file], changed):
             continue
+        seen.add((file, changed))
         before, after = _difference(texts[file], changed)
         name = str(file.relative_to(SOURCE))
         yield Mutant(package, name, start[0], before, after, text=changed)
@@ -144,23 +148,29 @@ class Verdict:
             with self.to.open("a") as file:
                 file.write(report.nodeid + "\n")
 
+    pytest_collectreport = pytest_runtest_logreport  # a file that cannot be imported
 
-def run(mutant: Mutant, copy: Path, without: frozenset[str]) -> None:
+
+def run(mutant: Mutant, copy: Path, tests: list[str]) -> None:
     """The fate of a mutant: its change is made in the copy, its tests run in a fork."""
-    tests = tests_of(mutant.file, mutant.line, without)
+    path = copy / "ravine" / mutant.file
+    tests = [*([str(path)] if ">>> " in mutant.text else []), *tests]  # its examples
     mutant.fate, mutant.by = "untouched", ""
     if not tests:
         return
-    path = copy / "ravine" / mutant.file
     sound = path.read_text()
     path.write_text(mutant.text)
     _forget(path)
     try:
-        passed, failed = _tested(tests, copy)
+        ended, failed = _tested(tests, copy)
     finally:
         path.write_text(sound)
         _forget(path)
-    mutant.fate, mutant.by = "survived" if passed else "killed", next(iter(failed), "")
+    if ended in NOT_RUN and not failed:
+        sys.exit(f"pytest does not find {tests}")
+    mutant.fate = "killed" if ended else "survived"
+    by = next(iter(failed), f"exit {ended}") if ended else ""
+    mutant.by = by if by.startswith(("tests/", "exit")) else EXAMPLES * bool(by)
 
 
 def _forget(path: Path) -> None:
@@ -168,8 +178,8 @@ def _forget(path: Path) -> None:
         old.unlink()
 
 
-def _tested(tests: list[str], copy: Path, *options: str) -> tuple[bool, list[str]]:
-    """Whether all tests pass, and those that failed; what takes four times as long as it should has failed."""
+def _tested(tests: list[str], copy: Path, *options: str) -> tuple[int, list[str]]:
+    """How the tests end (0: all pass; -9: they took four times as long as they should), and what failed."""
     verdict = copy / "failed"
     verdict.write_text("")
     child = os.fork()
@@ -185,46 +195,49 @@ def _tested(tests: list[str], copy: Path, *options: str) -> tuple[bool, list[str
         os.environ["PYTHONPATH"] = str(copy)
         code = 3
         try:
-            quiet = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+            quiet = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+            quiet += ["-c", str(ROOT / "pyproject.toml")]
             code = pytest.main([*quiet, *(options or ["-x"]), *tests], [Verdict(verdict)])
         finally:
             os._exit(int(code))
-    until = time.monotonic() + 60 + 4 * sum(maps()["seconds"].get(name, 20) for name in tests)
+    until = time.monotonic() + 60 + 4 * sum(maps()["seconds"].get(name, 200) for name in tests)
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status) == 0, verdict.read_text().split("\n")[:-1]
+            return os.waitstatus_to_exitcode(status), verdict.read_text().split("\n")[:-1]
         time.sleep(0.05)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return False, verdict.read_text().split("\n")[:-1]
+    return -signal.SIGKILL, verdict.read_text().split("\n")[:-1]
 
 
 def sample(seed: int, count: int, packages: list[str]) -> list[Mutant]:
-    """The sample of a seed, one of each package in turn, with the results of before."""
+    """The sample of a seed, one of each package in turn, with the results so far."""
     code = hashlib.sha256()
     for path in sorted(SOURCE.rglob("*.py")):
         code.update(path.read_bytes())
-    kept = STORE / f"sample-{seed}.json"
     key = [code.hexdigest(), count, list(packages)]
+    kept, fates = (STORE / f"sample-{seed}.json", STORE / f"fates-{seed}.jsonl")
     if kept.exists() and (found := json.loads(kept.read_text()))["of"] == key:
-        return [Mutant(**row) for row in found["mutants"]]
+        drawn = [Mutant(**row) for row in found["mutants"]]
+        for line in fates.read_text().splitlines():
+            number, fate, by = json.loads(line)
+            drawn[number].fate, drawn[number].by = fate, by
+        return drawn
     shares = []
     for number, package in enumerate(packages):
         share = count // len(packages) + (number < count % len(packages))
-        drawn = mutants(package, random.Random(f"{seed} {package}"))
-        shares.append([next(drawn) for _ in range(share)])
-    found = [m for m in chain.from_iterable(zip_longest(*shares)) if m]
-    _keep(found, seed, key)
-    return found
+        stream = mutants(package, random.Random(f"{seed} {package}"))
+        shares.append([next(stream) for _ in range(share)])
+    drawn = [m for m in chain.from_iterable(zip_longest(*shares)) if m]
+    fates.write_text("")
+    kept.write_text(json.dumps({"of": key, "mutants": [asdict(m) for m in drawn]}, indent=1))
+    return drawn
 
 
-def _keep(drawn: list[Mutant], seed: int, key: list | None = None) -> None:
-    path = STORE / f"sample-{seed}.json"
-    key = key or json.loads(path.read_text())["of"]
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"of": key, "mutants": [asdict(m) for m in drawn]}, indent=1))
-    new.replace(path)
+def keep(number: int, mutant: Mutant, seed: int) -> None:
+    with (STORE / f"fates-{seed}.jsonl").open("a") as file:
+        file.write(json.dumps([number, mutant.fate, mutant.by]) + "\n")
 
 
 def known() -> dict[tuple[str, str, str], str]:
@@ -233,7 +246,7 @@ def known() -> dict[tuple[str, str, str], str]:
     return {(row["file"], row["before"], row["after"]): row["reason"] for row in rows}
 
 
-def try_all(drawn: list[Mutant], again: bool, seed: int) -> None:
+def try_all(drawn: list[Mutant], given: argparse.Namespace) -> None:
     """Run the mutants without a fate; those killed by a test that fails on the sound code too once more without it."""
     heavies = (
         "torch",
@@ -248,24 +261,32 @@ def try_all(drawn: list[Mutant], again: bool, seed: int) -> None:
     )
     for heavy in heavies:
         __import__(heavy)  # the forks need not
-    unsound: frozenset[str] = frozenset()
     for mutant in drawn:
         if (mutant.file, mutant.before, mutant.after) in known():
             mutant.fate = "equivalent"
-    waiting = [m for m in drawn if not m.fate or (again and m.fate in REMAIN)]
+    again, times = (("", *REMAIN), 10) if given.again or given.tests else (("",), 1)
+    first = enumerate(drawn[: given.first])
+    waiting = {i: m for i, m in first if m.fate in again and m.file.startswith(given.only)}
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place)
         shutil.copytree(SOURCE, copy / "ravine", ignore=shutil.ignore_patterns("__pycache__"))
         while waiting:
-            for mutant in waiting:
-                run(mutant, copy, unsound)
-                _keep(drawn, seed)
+            for number, mutant in waiting.items():
+                run(mutant, copy, given.tests or tests_of(mutant.file, mutant.line, times))
+                keep(number, mutant, given.seed)
                 show(mutant)
-            killers = sorted({m.by for m in waiting if m.fate == "killed" and m.by})
-            failed = _tested(killers, copy, "--maxfail=1000")[1] if killers else []
-            unsound |= set(failed)
-            waiting = [m for m in waiting if m.fate == "killed" and m.by in failed]
-    _keep(drawn, seed)
+            waiting = {} if given.tests else doubtful(drawn, copy)
+
+
+def doubtful(drawn: list[Mutant], copy: Path) -> dict[int, Mutant]:
+    """The mutants killed by a test that fails on the sound code too; the map is without it from now on."""
+    killers = {m.by for m in drawn if m.fate == "killed" and m.by.startswith("tests/")}
+    failed = {name for name in killers if "::" not in name and _tested([name], copy, "--co")[0]}
+    tests = sorted(name for name in killers if "::" in name)
+    failed |= set(_tested(tests, copy, "--maxfail=1000")[1]) if tests else set()
+    (STORE / "unsound.json").write_text(json.dumps(sorted(unsound() | failed)))
+    unsound.cache_clear()
+    return {i: m for i, m in enumerate(drawn) if m.fate == "killed" and m.by in failed}
 
 
 def show(mutant: Mutant) -> None:
@@ -302,7 +323,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--packages", nargs="*", default=PACKAGES)
     parser.add_argument("--draw", action="store_true", help="draw the sample, and run nothing")
-    parser.add_argument("--again", action="store_true", help="run what was not killed once more")
+    parser.add_argument(
+        "--again", action="store_true", help="what was not killed: ten times the tests"
+    )
+    parser.add_argument("--first", type=int, help="so many of the sample, evenly from the packages")
+    parser.add_argument("--only", default="", help="those in files that begin so: study/search")
+    parser.add_argument("--tests", nargs="+", help="by these tests, not by those of the map")
     parser.add_argument("--store", action="store_true", help=f"write {COUNTS.relative_to(ROOT)}")
     given = parser.parse_args()
     STORE.mkdir(exist_ok=True)
@@ -321,7 +347,7 @@ def tried(given: argparse.Namespace) -> None:
     if not maps()["lines"]:
         sys.exit("first: python bench/mutants.py --map")
     try:
-        try_all(drawn, given.again, given.seed)
+        try_all(drawn, given)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on")
     stored = counts(drawn, given.seed)

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ravine"
 STORE = ROOT / ".mutants"  # the map, and the samples with their results
 PAGES = "tests/project/test_docs.py::test_pages_are_what_the_sources_say"  # they state all defaults
-MOST_TESTS = 40  # of a mutant: of the tests that touch a line those that touch the fewest lines,
-MOST_SECONDS = 30  # and no more than this together, as measured while they were mapped
+MOST_TESTS = 40  # of a mutant,
+MOST_SECONDS = 30  # which take no more than this together, as measured while they were mapped
 
 
 class Recorder:
@@ -115,21 +115,36 @@ def maps() -> dict:
     return {"seconds": seconds, "lines": lines, "weight": weight}
 
 
-def tests_of(file: str, line: int, without: frozenset[str]) -> list[str]:
-    """The tests that touch a line's statement, those first that touch the fewest others; where it is executed on
-    import, those that touch its file."""
+def tests_of(file: str, line: int, times: int) -> list[str]:
+    """The tests that touch a line's statement, and so many times the usual number: one case of each function,
+    those first that touch the fewest other lines. Where it is executed on import, those that touch its file."""
     touched = maps()["lines"].get(file, {})
     place = statement(file, line)
-    found = {name for n in place or touched for name in touched.get(n, ())} - without
+    found = {name for n in place or touched for name in touched.get(n, ())} - unsound()
     chosen: list[str] = []
     spent = 0.0
+    cases: Counter[str] = Counter()  # one of each test function, then a second
+    order = []
     for name in sorted(found, key=lambda name: (maps()["weight"][name], name)):
+        function = name.partition("[")[0]
+        order.append((cases[function], maps()["weight"][name], name))
+        cases[function] += 1
+    for *_, name in sorted(order):
         long = maps()["seconds"][name]
-        if not chosen or (spent + long <= MOST_SECONDS and len(chosen) < MOST_TESTS):
+        if not chosen or (
+            spent + long <= times * MOST_SECONDS and len(chosen) < times * MOST_TESTS
+        ):
             chosen.append(name)
             spent += long
     # what a signature says is read without running it
     return chosen + ([PAGES] if chosen and file in stated() else [])
+
+
+@cache
+def unsound() -> set[str]:
+    """Tests that were seen to fail on the sound code, run as those of mutants are."""
+    path = STORE / "unsound.json"
+    return set(json.loads(path.read_text())) if path.exists() else set()
 
 
 @cache

@@ -136,6 +136,7 @@ few = settings(
 def test_round_trips_lose_nothing(recipe):
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert Recipe.from_json(recipe.to_json()) == recipe
+    assert '\n "seed": ' in recipe.to_json()  # to be read by people: a line each, by depth
     assert Recipe(**recipe.to_dict()).hash == Recipe.from_toml(recipe.to_toml()).hash == recipe.hash
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,23 @@ def test_a_run_behind_a_linear_model_is_named_with_what_was_tried(tmp_path, data
 )
 def test_a_run_as_good_as_a_linear_model_is_left_alone(tmp_path, data, edits):
     assert CODE not in judged(tmp_path, data, **edits).codes
+
+
+@pytest.mark.parametrize(("metric", "few", "many"), [("accuracy", 240, 351), ("r2", 371, 541)])
+def test_three_standard_errors_are_beyond_the_noise(monkeypatch, metric, few, many):
+    """Of a half and 0.37 wrong, or unexplained: 2.9 standard errors of few samples, 3.5 of many."""
+    for name, value in {"reached": 0.5, "_linear": (), "remedies_for": ()}.items():
+        monkeypatch.setattr(BehindLinear, name, lambda of, value=value: value)
+
+    def named(samples: int) -> bool:
+        linear = SimpleNamespace(
+            value=0.63, metric=metric, samples=samples, model="least squares", fitted=1000
+        )
+        course = SimpleNamespace(linear=lambda: linear, subject=None)
+        return bool(list(BehindLinear.while_learning(course)))
+
+    assert not named(few)
+    assert named(many)
 
 
 def test_training_says_what_tries_the_other_remedies(tmp_path, capsys):

@@ -12,6 +12,7 @@ import ravine
 from ravine.catalogue import make
 from ravine.engine.execution.denormals import denormals_flushed
 from ravine.engine.execution.device import kernel_threads
+from ravine.engine.rows.ways.threads import _Pool
 from ravine.layout import Layout
 from ravine.optim.rows.optimizer import RowOptimizer
 
@@ -40,6 +41,11 @@ def test_all_threads_flush_inside_and_none_behind(threads, before):
             assert part_flushed() == before
         finally:
             torch.set_flush_denormal(False)
+
+
+def test_threads_that_train_a_member_each_flush():
+    flushed = _Pool().map(2, lambda member: torch.tensor(part_flushed()), range(2))
+    assert [float(part) for part in flushed] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("kind", ["adam", "momentum", "nadam"])

@@ -389,13 +389,23 @@ def test_the_least_of_turns_is_kept_and_the_first_warms_up():
 
 
 @pytest.mark.parametrize(
-    ("limit", "found"),
-    [("", True), ("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True)],
+    ("limit", "found", "tiles"),
+    [
+        ("", True, True),
+        ("all", True, True),
+        ("AVX2", False, False),
+        ("avx512_core", False, False),
+        ("AVX512_CORE_BF16", True, False),
+    ],
 )
-def test_a_limited_library_has_no_bfloat16(limit, found, monkeypatch):
+def test_a_limited_library_has_no_bfloat16(limit, found, tiles, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    monkeypatch.setattr(device, "machine", lambda: {"instructions": ["avx2", "avx512_bf16"]})
-    assert device.has_bfloat16("cpu") is found
+    for more in ([], ["amx_bf16"]):
+        instructions = ["avx2", "avx512_bf16", *more]
+        monkeypatch.setattr(device, "machine", lambda there=instructions: {"instructions": there})
+        assert device.has_bfloat16("cpu") is found
+        assert device.has_tiles("cpu") is (tiles and bool(more))
+        assert not device.has_tiles("cuda")
 
 
 def test_recurrent_layers_are_not_measured_in_bfloat16_where_it_is_missing(monkeypatch):

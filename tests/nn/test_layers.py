@@ -522,6 +522,15 @@ WRONG = [
         "projec",
     ),
     (
+        [
+            {"kind": "reshape", "to": [2, 2, 3, 1]},
+            {"kind": "residual", "layers": [{"kind": "reshape", "to": [3, 2, 2, 1]}]},
+        ],
+        FEATURES,
+        "model.layers.1.shortcut",
+        "use none",
+    ),
+    (
         [{"kind": "chain", "layers": [{"kind": "conv", "channels": 1}]}],
         FEATURES,
         "model.layers.0.layers.0",

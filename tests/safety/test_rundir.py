@@ -44,6 +44,11 @@ def contents(path):
 def test_what_is_created_is_what_opens(tmp_path):
     made = RunDir.create(tmp_path / "a" / "run", recipes(), facts={"threads": 2, "shape": [1, 28]})
     opened = RunDir.open(tmp_path / "a" / "run")
+
+    place = tmp_path / "new" / "folders" / "run"
+    made = RunDir.create(place, recipes(), facts={"threads": 2, "shape": (1, 28)})
+    made.set_facts(program={"0": [0, 1, 2]})
+    opened = RunDir.open(place)
     assert opened.recipes == made.recipes == recipes()
     assert [r.to_toml() for r in opened.recipes] == [r.to_toml() for r in recipes()]
     assert opened.facts == made.facts
@@ -330,3 +335,17 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
 def test_opening_imports_no_torch(run):
     code = "import sys, ravine.rundir as r; r.RunDir.open(sys.argv[1]).epochs(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(run.path)], check=True)
+
+
+@pytest.mark.parametrize("steps", [20, 21, 80])
+def test_a_long_course_is_thinned_up_to_its_last_step(run, steps):
+    run.add_epochs(
+        [
+            {"member": 1, "epoch": n / 4, "step": n, "seconds": 0.5, "loss": 1 / n}
+            for n in range(1, steps + 1)
+        ]
+    )
+    course = run.course(1, "loss", points=10)
+    assert len(course) == (20 if steps == 20 else 10)
+    assert course[[0, -1], 0].tolist() == [1, steps]
+    np.testing.assert_allclose(course[:, 3], 1 / course[:, 0])

@@ -153,6 +153,21 @@ def written(tmp_path, n):
     return paths[::-1]
 
 
+@pytest.mark.parametrize("began", [False, True])
+def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, began):
+    """Not even an empty folder, whether the file has begun or cannot be made at all."""
+
+    def full(arrays, path):
+        if began:
+            path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(snapshot, "save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        snapshot.write(tmp_path / "step-1", {"a": torch.ones(2)}, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_newest_passes_over_what_is_damaged_and_says_so(tmp_path):
     paths = written(tmp_path, 4)
     flip_last_byte(paths[0])

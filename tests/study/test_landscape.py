@@ -13,10 +13,11 @@ from ravine.catalogue import find
 from ravine.engine.points import Points
 from ravine.engine.rows.population import Objective, view
 from ravine.nn.build import layout as layout_of
+from ravine.study.landscape import study
 from ravine.study.landscape.directions import filter_normalised, principal, roughness
 from ravine.study.landscape.grouped import Grouped
 from ravine.study.landscape.instrument import ALONE, Instrument
-from ravine.study.landscape.study import landscape
+from ravine.study.landscape.study import Grid, landscape
 from ravine.study.measuring import pipeline_of
 
 MODELS = {
@@ -41,7 +42,7 @@ def run(request, tmp_path_factory):
         data={"source": "digits"},
         model=MODELS[request.param],
         precision="float64",
-        stop={"after": "1ep"},
+        stop={"after": "3ep"},
     )
     return ravine.train_many(
         [recipe, recipe.edit({"seed": 1})],
@@ -146,7 +147,7 @@ def test_between_two_networks(run, tmp_path):
     assert loss[3] == pytest.approx(run[1].result["val_loss"], rel=1e-9)
 
 
-def test_a_plane_and_the_training_path(run, tmp_path):
+def test_a_plane_and_the_training_path(run, tmp_path, monkeypatch):
     plane = landscape(
         run[0], kind="plane", points=5, samples=100, quiet=True, out=tmp_path / "plane"
     )
@@ -164,7 +165,14 @@ def test_a_plane_and_the_training_path(run, tmp_path):
     assert (tmp_path / "plane" / "figures" / "surface.html").read_text(encoding="utf-8").count(
         '"surfaces"'
     ) == 1
+    grids = []
+    monkeypatch.setattr(study, "Grid", lambda *of: grids.append(Grid(*of)) or grids[-1])
     path = landscape(run[0], kind="path", points=4, samples=100, quiet=True, out=tmp_path / "path")
+    here, above = grids[0].at(0), grids[0].at(1)
+    along, across = here[1] - here[0], above[0] - here[0]  # the plane's two directions
+    assert along.norm().item() == pytest.approx(grids[0].x[1] - grids[0].x[0])
+    assert across.norm().item() == pytest.approx(grids[0].y[1] - grids[0].y[0])
+    assert abs(along @ across) < 1e-9 * along.norm() * across.norm()
     walk = np.array(path["grids"][0]["path"])
     assert abs(walk[-1]).max() < 1e-9
     assert sum(path["grids"][0]["explained"]) <= 1 + 1e-9

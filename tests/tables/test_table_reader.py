@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from ravine.data.pipeline import Pipeline
-from ravine.data.tables import numbers
+from ravine.data.tables import matrix, numbers
 from ravine.data.tables.words import named_like_an_id
 from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
@@ -374,3 +375,9 @@ def test_a_target_with_marks_for_missing_values_is_refused(tmp_path):
 def test_names_of_quantities_are_no_identifiers(name, is_id):
     """Met as whole amounts in a column 'paid', left out since the name ends in 'id'."""
     assert named_like_an_id(name) is is_id
+
+
+def test_a_flag_is_the_same_with_a_decimal_point():
+    cells = SimpleNamespace(texts=np.array(["1.0", "0", "0.0", "1"]))
+    column = {"kind": "flag", "true": ["1"], "false": ["0"]}
+    assert matrix._flags(cells, column, "t.csv: column a").tolist() == [1, 0, 0, 1]
