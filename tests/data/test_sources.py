@@ -677,6 +677,14 @@ def test_folder_of_different_sizes_and_modes(tmp_path):
     assert (x == 156).any()  # 40000 >> 8
 
 
+@pytest.mark.parametrize("colour", [(10,), (10, 20, 30), (10, 20, 30, 200)])
+def test_what_is_padded_has_the_colour_of_the_border(colour):
+    pixels = np.full((4, 8, len(colour)), colour, np.uint8)
+    given = Image.fromarray(pixels[..., 0] if len(colour) == 1 else pixels)
+    found = np.asarray(images.sized(given, (8, 8), "pad")).reshape(8, 8, -1)
+    assert (found == colour).all()
+
+
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_fit_keeps_the_shape_or_stretches(fit):
     """A picture twice as wide as high, its halves of two colours, brought to a square."""

@@ -23,13 +23,15 @@ from ravine.doctor.examination import examine
 from ravine.doctor.experiments import whatif
 from ravine.doctor.experiments.variants import Setting
 from ravine.doctor.findings.fit import AugmentationDestructive
+from ravine.doctor.findings.fit import Overfitting
 from ravine.doctor.findings.rates import LrTooHigh
 from ravine.doctor.judgement import stretched
-from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.baseline import Baseline, accuracy
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import codes, declaration, declarations
 from ravine.errors import InputError
+from ravine.nn.answers import Answers
 
 ROOT = Path(__file__).parents[2]
 BLOBS = Recipe(
@@ -263,3 +265,20 @@ def test_a_loss_that_runs_below_zero_ever_faster_is_named():
     found = watched(lambda step: -2.3 - 1e-3 * step**2)
     assert found.verdict == "sick"
     assert found.codes == ["below_zero"]
+
+
+@pytest.mark.parametrize(("held", "found"), [(0.59, True), (0.61, False)])
+def test_two_standard_errors_over_the_most_frequent_class_are_chance(held, found):
+    curve = SimpleNamespace(
+        base=SimpleNamespace(accuracy=0.5, skill=lambda loss: 0.0),
+        **{"val_metric": [held], "val_loss": [0.7], "val_samples": 100},
+        **{"metric": [0.99], "metric_skill": 0.98},
+    )
+    course = SimpleNamespace(finite=[curve], curves=[curve])
+    assert bool(Overfitting._at_chance(course)) is found
+
+
+def test_accuracy_is_the_share_of_right_answers_of_those_that_count():
+    output = torch.eye(3)[torch.tensor([0, 0, 2, 1, 1])]
+    answers = Answers("classes", "softmax")
+    assert accuracy(output, torch.tensor([0, 1, 1, 1, -1]), "classification", answers) == 0.5

@@ -103,8 +103,16 @@ class _Batch:
         self.x, self.y, self.index = x, torch.zeros(len(x)), torch.arange(len(x))
 
 
-def in_parts(model, batch):
+def nobody(model, batch):
     yield "nobody", batch.x.sum()
+
+
+def many_losses(model, batch):
+    yield "left", model.left(batch.x)
+
+
+def no_loss(model, batch):
+    yield "left"
 
 
 REFUSALS = [
@@ -118,7 +126,10 @@ REFUSALS = [
     ({"step": plain, "hard_negatives": 0.5}, "do it in the step itself"),
     ({"step": plain, "class_weights": "balanced"}, "do it in the step itself"),
     ({"step": turns, "model": Two}, "optimizer=torch.optim.Adam"),
-    ({"step": in_parts, "model": Two, "optimizer": torch.optim.Adam}, "a name of left, right"),
+    *(
+        ({"step": step, "model": Two, "optimizer": torch.optim.Adam}, "a name of left, right")
+        for step in (nobody, many_losses, no_loss)
+    ),
     (
         {"step": turns, "model": Two, "optimizer": torch.optim.Adam, "norm": 1.0},
         "clip_grad_norm_",

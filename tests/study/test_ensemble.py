@@ -17,6 +17,7 @@ from ravine.app.cli import app
 from ravine.interop.export import export
 from ravine.nn.answers import Answers
 from ravine.study.ensemble.calibration import calibration
+from ravine.study.ensemble.figures import reliability_figure
 from ravine.study.ensemble.study import Ensemble, EnsembleModel, ensemble
 
 DIGITS = Recipe(
@@ -49,6 +50,18 @@ class Fixed(nn.Module):
 
     def forward(self, x):
         return self.output.expand(len(x), -1)
+
+
+def test_reliability_is_drawn_beside_the_diagonal():
+    bins = [
+        {"confidence": 0.5, "accuracy": 0.4, "count": 9},
+        {"confidence": 0.9, "accuracy": 0.8, "count": 3},
+        {"confidence": 0.7, "accuracy": 0.1, "count": 2},  # too few to say
+    ]
+    figure = reliability_figure({"reliability": {"members": bins, "ensemble": bins}})
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert drawn["calibrated"] == [[0, 0], [100, 100]]
+    assert drawn["ensemble"] == drawn["members, pooled"] == [[50, 40], [90, 80]]
 
 
 def test_mean_and_vote():
