@@ -24,6 +24,7 @@ from ravine.doctor.experiments import whatif
 from ravine.doctor.experiments.variants import Setting
 from ravine.doctor.findings.fit import AugmentationDestructive
 from ravine.doctor.findings.fit import Overfitting
+from ravine.doctor.findings.outputs import OutputRange
 from ravine.doctor.findings.rates import LrTooHigh
 from ravine.doctor.judgement import stretched
 from ravine.doctor.measure.baseline import Baseline, accuracy
@@ -282,3 +283,9 @@ def test_accuracy_is_the_share_of_right_answers_of_those_that_count():
     output = torch.eye(3)[torch.tensor([0, 0, 2, 1, 1])]
     answers = Answers("classes", "softmax")
     assert accuracy(output, torch.tensor([0, 1, 1, 1, -1]), "classification", answers) == 0.5
+
+
+def test_a_softmax_reaches_targets_that_sum_to_one():
+    shares = torch.softmax(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), -1)
+    assert not list(OutputRange._sums(shares))
+    assert list(OutputRange._sums(2 * shares))

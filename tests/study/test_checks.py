@@ -227,6 +227,19 @@ def test_the_verdict_follows_the_thresholds(error, verdict):
     assert verdict_of(error, 0) == verdict
 
 
+def test_slopes_to_both_sides_have_the_central_one_between_them(monkeypatch, tmp_path):
+    from ravine.study.gradcheck import study as home
+
+    seen, at_kink = [], home._at_kink
+    monkeypatch.setattr(home, "_at_kink", lambda *of: seen.append(of[1]) or at_kink(*of))
+    wrong = {"model": lambda: Off(0.1), "trained": 0, "coordinates": 4}
+    gradcheck(BLOBS, **wrong, quiet=True, out=tmp_path / "g")
+    assert seen
+    for middle, left, right in seen:
+        torch.testing.assert_close((left + right) / 2, middle)
+        torch.testing.assert_close(left, right, rtol=1e-2, atol=1e-4)
+
+
 def test_summary_page_and_docs_say_the_same_thresholds(tmp_path):
     found = gradcheck(
         BLOBS, model=lambda: Off(1e-3), trained=0, coordinates=4, quiet=True, out=tmp_path / "g"
