@@ -57,7 +57,8 @@ fuzz: .venv/.dev
 	for group in idx npz recipe csv image text weights json; do $(BIN)/python bench/fuzz.py $$group || exit 1; done
 
 # Mutation testing: a sample of changes to the code, each of which some test has to see. COUNT and SEED choose
-# another sample; the map of what each test touches is made once (about an hour), and again when tests change.
+# another sample; the map of what each test touches is made once (about an hour), and again when tests change. A
+# sample that was interrupted goes on; the counts of docs/reliability.md are stored by bench/mutants.py --store.
 COUNT ?= 300
 SEED ?= 0
 mutants: .venv/.dev | .mutants/map

@@ -270,12 +270,14 @@ def try_all(drawn: list[Mutant], given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place)
         shutil.copytree(SOURCE, copy / "ravine", ignore=shutil.ignore_patterns("__pycache__"))
-        while waiting:
+        while True:
             for number, mutant in waiting.items():
                 run(mutant, copy, given.tests or tests_of(mutant.file, mutant.line, times))
                 keep(number, mutant, given.seed)
                 show(mutant)
-            waiting = {} if given.tests else doubtful(drawn, copy)
+            waiting = doubtful(drawn, copy) if given.store or not given.tests else {}
+            if not waiting:
+                return
 
 
 def doubtful(drawn: list[Mutant], copy: Path) -> dict[int, Mutant]:
