@@ -50,7 +50,8 @@ MUTANTS_HEAD = """
 
 `make mutants` changes one operator, number or condition at a time, at {drawn} places drawn evenly from eight packages
 (seed {seed}), and runs up to 40 tests that touch the place, of those files of tests that were mapped; what these do not
-notice was tried by some further tests, chosen by hand. The change is killed where a test fails that passes on the sound code. What nobody can see is
+notice was tried by some further tests, chosen by hand.
+The change is killed where a test fails that passes on the sound code. What nobody can see is
 equivalent and not counted, nor is what was drawn but not yet tried. `bench/mutants.py --store` writes the counts.
 
 | package | tried | killed | share | equivalent | not run |

@@ -22,8 +22,7 @@ from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine
 from ravine.doctor.experiments import whatif
 from ravine.doctor.experiments.variants import Setting
-from ravine.doctor.findings.fit import AugmentationDestructive
-from ravine.doctor.findings.fit import Overfitting
+from ravine.doctor.findings.fit import AugmentationDestructive, Overfitting
 from ravine.doctor.findings.outputs import OutputRange
 from ravine.doctor.findings.rates import LrTooHigh
 from ravine.doctor.judgement import stretched
