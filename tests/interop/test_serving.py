@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -64,12 +65,15 @@ def test_its_page_is_opened_where_asked(pictures, monkeypatch):
     seen = []
     monkeypatch.setattr(serving.webbrowser, "open", seen.append)
     monkeypatch.setattr(connections.Server, "run", lambda self, sockets: None)
+    handler = logging.StreamHandler(io.StringIO())  # of whoever calls, in a notebook say
+    handler.close = handler.stream.close
     call = ["serve", str(pictures.directory), "--predict", "--port", "0"]
     for asked in ([], ["--open"]):
         answer = CliRunner().invoke(app, [*call, *asked])
         assert answer.exit_code == 0, answer.output
         assert len(seen) == len(asked)
     assert f"predicts at {seen[0]} " in answer.output
+    assert not handler.stream.closed
 
 
 def client(run):

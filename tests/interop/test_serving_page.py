@@ -37,7 +37,9 @@ DROP = """([text, type]) => {
 @contextmanager
 def served(run):
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(serving.application(run, ["127.0.0.1"]), log_level="error")
+    config = uvicorn.Config(
+        serving.application(run, ["127.0.0.1"]), log_level="error", log_config=None
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -39,7 +39,9 @@ def port(monkeypatch):
     monkeypatch.setattr(connections, "SECONDS", SECONDS)
     settings = {"lifespan": "off", "limit_concurrency": 64, "http": connections.Connection}
     with listening("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(application, log_level="critical", access_log=False, **settings)
+        config = uvicorn.Config(
+            application, log_config=None, log_level="critical", access_log=False, **settings
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

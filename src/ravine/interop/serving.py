@@ -62,6 +62,7 @@ def serve(
             webbrowser.open(address)
         config = uvicorn.Config(
             app,
+            log_config=None,  # uvicorn's would close the handlers of whoever calls
             log_level="error",
             access_log=False,
             limit_concurrency=64,

@@ -45,6 +45,7 @@ def serve(
         # a page that listens for what is new must not hold the server when it is to end
         config = uvicorn.Config(
             app,
+            log_config=None,  # uvicorn's would close the handlers of whoever calls
             log_level="error",
             access_log=False,
             limit_concurrency=64,
