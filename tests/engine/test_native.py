@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_a_class_that_is_none_is_refused_before_anything_is_written():
 )
 def test_other_networks_run_otherwise(model):
     assert Native.rule(Workload(population(**model), "cpu", 2, 8)) is None
+
+
+@compiled
+def test_the_products_of_one_wide_network_are_the_librarys():
+    wide = Workload(population((native.WIDE // 7 + 1,), [0]), "cpu", 2, 8)
+    assert Native.rule(wide) is None
+    assert Native.rule(dataclasses.replace(wide, threads=1)) is not None
 
 
 @compiled

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ from ravine.storage.files import atomic
 SOURCE = Path(__file__).with_suffix(".c")
 COMPILER = "gcc"  # its OpenMP is the library that PyTorch has loaded; another would start threads of its own
 OPTIONS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
+WIDE = (
+    2**19
+)  # weights of a layer whose product the library divides better (bench/native.py --threads 2)
 SECONDS = 60  # for compiling, which takes under one
 _LAYERS = (nn.Linear, nn.ReLU, nn.Flatten, nn.Identity, Dropout)
 
@@ -48,6 +52,9 @@ class Native(Dense):
         if work.device != "cpu" or rows.theta.dtype != torch.float32 or work.lowered:
             return None
         if DenseNetwork.refuses(rows.objectives, rows.layout) or not fits(rows.objectives[0]):
+            return None
+        divided = work.members < work.threads  # then each product is, and wide ones lose by it
+        if divided and any(math.prod(e.shape) >= WIDE for e in rows.layout.entries):
             return None
         return "every layer is dense, with ReLU and cross-entropy" if library() else None
 
