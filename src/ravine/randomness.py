@@ -27,6 +27,18 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
     return torch.Generator(device).manual_seed(key(*parts))
 
 
+def seed_globally(seed: int) -> None:
+    """Seed PyTorch's global generators, as ``torch.manual_seed`` does.
+
+    That one also notes its callers for the generators of devices which are not there: half a millisecond
+    a call, or a few from deep inside a program.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.accelerator.is_available():
+        device = torch.get_device_module()
+        getattr(device, "manual_seed_all", device.manual_seed)(seed)
+
+
 def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int = 0) -> torch.Tensor:
     """float32 uniforms in [0, 1) as a pure function of a key (int64 scalar) and the index; keys [P]
     give [P, *shape]. ``first`` is the index of the first number: a part of a longer draw.

@@ -23,6 +23,7 @@ from ravine.doctor.examination import examine
 from ravine.doctor.experiments import whatif
 from ravine.doctor.experiments.variants import Setting
 from ravine.doctor.findings.fit import AugmentationDestructive, Overfitting
+from ravine.doctor.findings.learners import PENALTIES, _ridge
 from ravine.doctor.findings.outputs import OutputRange
 from ravine.doctor.findings.rates import LrTooHigh
 from ravine.doctor.judgement import stretched
@@ -288,3 +289,22 @@ def test_a_softmax_reaches_targets_that_sum_to_one():
     shares = torch.softmax(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), -1)
     assert not list(OutputRange._sums(shares))
     assert list(OutputRange._sums(2 * shares))
+
+
+@pytest.mark.parametrize("shape", [(30, 4), (4, 30)])
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_ridge_regression_solves_its_normal_equations(shape, penalty):
+    """Whichever system is the smaller: of the features or of the samples."""
+    draw = torch.Generator().manual_seed(0)
+    x, t = (torch.randn(*size, generator=draw).double() for size in (shape, (shape[0], 2)))
+    weights = _ridge(x, t, penalty)
+    scale = penalty * float((x @ x.T).diagonal().mean())
+    assert torch.allclose(x.T @ (t - x @ weights), scale * weights, atol=1e-9)
+
+
+def test_many_samples_of_few_features_are_a_small_system(monkeypatch):
+    solved = []
+    solve = torch.linalg.solve
+    monkeypatch.setattr(torch.linalg, "solve", lambda a, b: solved.append(a.shape) or solve(a, b))
+    _ridge(torch.randn(500, 3).double(), torch.randn(500, 1).double(), 1.0)
+    assert solved == [(3, 3)]

@@ -53,7 +53,7 @@ from ravine.data.order import Order
 from ravine.data.room import fits
 from ravine.data.source import Arrays, Source
 from ravine.errors import InputError
-from ravine.randomness import key
+from ravine.randomness import key, seed_globally
 from ravine.records import class_of
 
 _PROBE = 16  # samples that are read twice
@@ -409,7 +409,7 @@ def seeded(seed: int) -> Iterator[None]:
     """Python's, NumPy's and PyTorch's global random numbers seeded, and put back afterwards."""
     python, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_globally(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

@@ -121,13 +121,22 @@ def _predictions(x: Tensor, t: Tensor, asked: Tensor) -> Iterator[Tensor]:
     """Ridge regression on the features and on them and their squares; nearest neighbours."""
     wide, wide_asked = (torch.cat([part, part.square() - 1], 1) for part in (x, asked))
     for a, b in ((x, asked), (wide, wide_asked)):
-        kernel = a @ a.T
         for penalty in PENALTIES:
-            scale = penalty * float(kernel.diagonal().mean())
-            ridge = kernel + scale * torch.eye(len(a), dtype=a.dtype)
-            yield b @ (a.T @ torch.linalg.solve(ridge, t))
+            yield b @ _ridge(a, t, penalty)
     near = torch.cdist(asked, x).topk(min(NEIGHBOURS, len(x)), largest=False).indices
     yield t[near].mean(1)
+
+
+def _ridge(x: Tensor, t: Tensor, penalty: float) -> Tensor:
+    """The weights [f, t] of ridge regression; the penalty is in units of the kernel's mean diagonal.
+
+    One linear system as wide as there are features or samples, whichever are fewer.
+    """
+    few = x.shape[1] < len(x)
+    gram = x.T @ x if few else x @ x.T
+    scale = penalty * float(x.square().sum()) / len(x)
+    ridge = gram + scale * torch.eye(len(gram), dtype=x.dtype)
+    return torch.linalg.solve(ridge, x.T @ t) if few else x.T @ torch.linalg.solve(ridge, t)
 
 
 def _correlation(guess: Tensor, t: Tensor) -> float:
@@ -148,8 +157,6 @@ def area_under_curve(one: Tensor, other: Tensor) -> float:
     label = torch.ones(len(both), 1, dtype=torch.float64)
     label[:n] = -1.0
     x, asked = both[fitted], both[~fitted]
-    kernel = x @ x.T
-    ridge = kernel + float(kernel.diagonal().mean()) * torch.eye(len(x), dtype=x.dtype)
-    score = (asked @ (x.T @ torch.linalg.solve(ridge, label[fitted]))).flatten()
+    score = (asked @ _ridge(x, label[fitted], 1.0)).flatten()
     held = label[~fitted].flatten() > 0
     return float((score[held][:, None] > score[~held][None]).double().mean())

@@ -14,7 +14,7 @@ from ravine.engine.rows.theta import ParameterMatrix, view
 from ravine.engine.rows.ways.way import PLAIN, Arithmetic, Way, store
 from ravine.engine.rows.ways.workload import Workload
 from ravine.nn.analysis.traits import takes_bfloat16
-from ravine.randomness import key
+from ravine.randomness import key, seed_globally
 
 
 class OneByOne(Way):
@@ -84,7 +84,7 @@ class OneByOne(Way):
         """Row i's gradient into its row of grad; its loss."""
         rows = self.population
         if rows.global_seeds is not None:  # a person's module may draw from the global generator
-            torch.manual_seed(key(rows.global_seeds[i], "module", step))
+            seed_globally(key(rows.global_seeds[i], "module", step))
         with self._lowered(i):
             loss = self._training_loss(rows.objectives[i], x, y, weight)
             found = rows.slopes(i, loss)
