@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 import ravine
 from ravine.data.objects.fields import Fields
+from ravine.data.objects.samples import parts_of
+from ravine.data.objects.stream import _longest
 
 GENERATOR = torch.Generator().manual_seed(0)
 NUMBERS = torch.randn(300, 3, generator=GENERATOR)
@@ -123,6 +125,20 @@ def test_remarks_beside_an_input_are_passed_over(tmp_path):
         run = ravine.train(model=copy.deepcopy(net), data=loader, validation=0, test=0, quiet=True,
                            epochs=1, doctor=False, out=tmp_path / str(loader.batch_size))  # fmt: skip
         assert run.predict(NUMBERS[:3]).shape == (3,)
+
+
+def test_the_longest_of_several_inputs_are_found_by_their_names():
+    rows = [{"x": torch.zeros(n), "mask": torch.zeros(9 - n), "y": 0} for n in (3, 5, 4)]
+
+    def padded(some):
+        return {name: torch.stack([row[name] for row in some]) for name in ("x", "mask")}
+
+    assert _longest(DataLoader(rows, batch_size=1, collate_fn=padded)) == (0, 1)
+
+
+def test_samples_by_name_without_a_target_have_zero_for_one():
+    assert torch.equal(parts_of({"x": torch.ones(5, 3)}, least=2)[1], torch.zeros(5))
+    assert parts_of({"x": torch.ones(3)})[1] == 0.0
 
 
 def test_outputs_by_name(tmp_path):

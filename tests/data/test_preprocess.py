@@ -16,8 +16,9 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeature
 from ravine.catalogue import table
 from ravine.data.pipeline import Pipeline
 from ravine.data.preprocessing import preprocess, whitening
-from ravine.data.preprocessing.statistics import Rows, covariance, moments
-from ravine.data.preprocessing.transform import Chain, fused, pack, unpack
+from ravine.data.preprocessing.statistics import Rows, _scaled, covariance, moments
+from ravine.data.preprocessing.transform import Affine, Chain, fused, pack, unpack
+from ravine.data.source import CHUNK, rows_per_chunk
 from ravine.errors import InputError
 from ravine.recipe import Data
 
@@ -248,6 +249,22 @@ def test_moments(x, per):
         (seen.high, plain.max(over)),
     ):
         np.testing.assert_allclose(got.numpy().squeeze(), expected.squeeze(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.3, -2.0])
+def test_moments_of_scaled_rows_follow_from_those_of_the_rows(scale):
+    by = Affine(shift=torch.tensor(1.5).double(), scale=torch.tensor(scale).double())
+    direct, followed = (
+        moments(by(TABLE.double()), "feature"),
+        _scaled(moments(TABLE, "feature"), by),
+    )
+    for name in ("count", "mean", "variance", "low", "high"):
+        torch.testing.assert_close(getattr(followed, name), getattr(direct, name))
+
+
+def test_a_chunk_has_as_many_rows_as_its_entries_allow():
+    assert rows_per_chunk(torch.zeros(9, 3, 5)) == CHUNK // 15
+    assert rows_per_chunk(torch.zeros(1, 1).expand(1, 2 * CHUNK)) == 1
 
 
 def test_moments_pass_over_padding():

@@ -156,6 +156,10 @@ def test_characters_differ_and_can_be_told_apart():
     )
     assert pipeline.classes == tuple("0123456789")
     assert x.dtype == torch.uint8
+    drawn = x.double().mean((0, 1))
+    for axis in (0, 1):  # they stand in the middle
+        mass = drawn.sum(1 - axis)
+        assert (mass * torch.arange(16)).sum() / mass.sum() == pytest.approx(7.5, abs=0.5)
     x = x.flatten(1).numpy()
     assert KNeighborsClassifier(3).fit(x[:800], y[:800]).score(x[800:], y[800:]) > 0.7
 

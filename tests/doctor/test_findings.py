@@ -19,13 +19,16 @@ from ravine import Recipe
 from ravine.doctor import table
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case
-from ravine.doctor.examination import examine
-from ravine.doctor.experiments import whatif
+from ravine.doctor.examination import _static, examine, examine_static
+from ravine.doctor.experiments import beside_linear, whatif
+from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.experiments.variants import Setting
-from ravine.doctor.findings.fit import AugmentationDestructive, Overfitting
+from ravine.doctor.findings.fit import AugmentationDestructive, Overfitting, OverRegularised
+from ravine.doctor.findings.initial import InitScale
 from ravine.doctor.findings.learners import PENALTIES, _ridge
 from ravine.doctor.findings.outputs import OutputRange
 from ravine.doctor.findings.rates import LrTooHigh
+from ravine.doctor.findings.records import TargetIdentifier
 from ravine.doctor.judgement import stretched
 from ravine.doctor.measure.baseline import Baseline, accuracy
 from ravine.doctor.measure.course import Course
@@ -289,6 +292,9 @@ def test_a_softmax_reaches_targets_that_sum_to_one():
     shares = torch.softmax(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), -1)
     assert not list(OutputRange._sums(shares))
     assert list(OutputRange._sums(2 * shares))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OutputRange, "LOST", 0.0)
+        assert not list(OutputRange._sums(torch.eye(3).repeat(9, 1))), "nothing is lost"
 
 
 @pytest.mark.parametrize("shape", [(30, 4), (4, 30)])
@@ -308,3 +314,82 @@ def test_many_samples_of_few_features_are_a_small_system(monkeypatch):
     monkeypatch.setattr(torch.linalg, "solve", lambda a, b: solved.append(a.shape) or solve(a, b))
     _ridge(torch.randn(500, 3).double(), torch.randn(500, 1).double(), 1.0)
     assert solved == [(3, 3)]
+
+
+def test_an_untrained_network_of_usual_scale_has_no_finding_about_its_weights():
+    program, _, _ = _static(BLOBS.edit({"model": {"kind": "mlp", "hidden": [16]}}), SharedData())
+    assert program.weighted[-1].input_std > 0
+    assert not list(InitScale.before(program))
+
+
+def test_a_small_training_part_is_looked_at_whole():
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
+    data = {"source": "arrays", "batch": 64, "last_batch": "drop", "validation": 0.0, "test": 0.0}
+    recipe = BLOBS.edit({"data": data})
+    program, _, _ = _static(recipe, SharedData(None, (x, (x[:, 0] > 0).astype(int))))
+    assert len(program.probe.x) == 64
+
+
+@pytest.mark.parametrize(("side", "samples"), [(22, 256), (23, 64)])
+def test_fewer_large_samples_are_run_before_training(side, samples):
+    x = np.random.default_rng(0).normal(size=(300, 1, side, side)).astype("float32")
+    recipe = BLOBS.edit({"data": {"source": "arrays", "validation": 0.0, "test": 0.0}})
+    program, _, _ = _static(recipe, SharedData(None, (x, (x[:, 0, 0, 0] > 0).astype(int))))
+    assert len(program.seen.outputs) == samples
+
+
+def test_several_targets_of_a_sample_are_no_row_numbers():
+    program = SimpleNamespace(targets=torch.arange(200.0).view(100, 2), task="regression")
+    assert not list(TargetIdentifier.given_course(program, None))
+
+
+def test_a_weaker_penalty_is_none():
+    case = examine_static(BLOBS.edit({"optimizer.weight_decay": 0.5}), SharedData())[0]
+    (edits, _), *_ = OverRegularised.remedies(case)
+    assert edits["optimizer.weight_decay"] == 0
+
+
+def test_a_lower_rate_does_not_stand_for_the_whole_plan():
+    """Of multiples of the rate that reach 0.9, 0.3 and 0.2, the lower one is no longer plan."""
+    skills = {0.1: 0.9, 1.4: 0.3, 10.0: 0.2}
+    course = SimpleNamespace(skill_at=lambda share: 0.25, steps=100)
+    setting = SimpleNamespace(
+        course=course,
+        at_rate=lambda factor: factor,
+        curves=lambda rates, steps, seconds: [SimpleNamespace(skill=skills[f]) for f in rates],
+    )
+    extent = whatif.Extent(100, few=False, ahead=1.0, rate_seconds=1.0, suspect_seconds=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whatif, "factors", lambda course, few: list(skills))
+        rates = whatif._Rates.tried(setting, extent)
+    assert (rates.projected, rates.stands_for_plan) == (0.3, 1.4)
+
+
+def test_a_curve_is_measured_at_every_sixteenth_of_its_steps():
+    curve = Curve(Recipe(), 160, np.arange(160.0), base=Baseline(2.3, 0.0, 2.3))
+    stretched(curve)
+    assert curve.at == [0, *range(10, 161, 10)]
+    assert curve.loss[-1] == 154.5, "the mean of the last ten"
+
+
+def test_a_full_batch_is_taken_to_have_256_samples():
+    work = {"shared": None, "work": 1e6}
+    full, equal, larger = (
+        Setting(SimpleNamespace(trained=Recipe(data={"batch": size}), steps=10), **work).expected()
+        for size in ("full", 256, 257)
+    )
+    assert full == equal < larger
+
+
+def test_beside_a_linear_model_four_remedies_that_help_are_trained():
+    setting = SimpleNamespace(
+        edited=lambda edits: edits,
+        shared=SimpleNamespace(steps=lambda recipe: 1),
+        expected=lambda steps: 1e-9,
+        seconds=1.0,
+        curves=lambda *_, **__: [SimpleNamespace(val_metric=[0.1])],
+    )
+    linear = {"edits": "linear", "why": "", "tried": "it reaches 0.1"}
+    others = [{"edits": place, "why": ""} for place in range(8)]
+    found = beside_linear._sorted(setting, [*others, linear], 0.0, 0.1)
+    assert [remedy["edits"] for remedy in found] == [0, 1, 2, 3, "linear"]

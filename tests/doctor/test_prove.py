@@ -25,7 +25,7 @@ from ravine.doctor.edits import Case, layers_of
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Diagnosis, Finding
-from ravine.doctor.remedies import fewer_layers
+from ravine.doctor.remedies import fewer_layers, scaled_inputs, wider_layers
 from ravine.engine.rows.step import Stepper
 from ravine.errors import InputError
 from ravine.nn.answers import Answers
@@ -214,6 +214,7 @@ def test_a_table_too_small_to_hold_any_out_says_so():
         stop={"after": "20ep"},
         threads=1,
     )
+    assert trial.held_out(recipe, SharedData(None, (x, 3 * x))) is recipe
     case = program(recipe, (x, 3 * x))
     low = Finding("lr_too_low", "lr", "1e-5", table.remedies("lr_too_low", case))
     found = trial.prove(recipe, [low], case, arrays=(x, 3 * x))
@@ -323,6 +324,22 @@ def test_every_remedy_gives_recipes_that_train(code):
     runs.advance(places, 0.1)
     for i in places:
         assert runs.outputs(i, deciding=False), made[i]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "again"),
+    [([], True), (["standardize"], False), (["standardize", "per_sample"], True)],
+)
+def test_inputs_are_standardised_where_it_is_not_the_last_thing_done(kinds, again):
+    case = program(BLOBS.edit({"data.preprocess": [{"kind": kind} for kind in kinds]}))
+    assert any("data.preprocess" in edits for edits, _ in scaled_inputs(case)) is again
+
+
+def test_layers_are_widened_where_there_are_hidden_ones():
+    ((edits, _),) = wider_layers(program(BLOBS))
+    assert [layer.get("units") for layer in edits["model.layers"]] == [64, None, 3]
+    assert not list(wider_layers(program(deep(0))))
+    assert not list(wider_layers(program(BLOBS.edit({"model": "linear"}))))
 
 
 def deep(hidden, kind="dense"):

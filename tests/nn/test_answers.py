@@ -324,6 +324,14 @@ def test_heads_answer_in_the_columns_of_their_targets(tmp_path):
     )
 
 
+def test_as_many_heads_as_sizes_answer():
+    heads = (Answers("classes", "softmax"), Answers("numbers", "values"))
+    answers = Answers("heads", "values", heads=heads, sizes=(3, 1))
+    assert answers.values(torch.eye(4)[:2]).tolist() == [[0, 0], [1, 0]]
+    with pytest.raises(ValueError, match="argument 2"):
+        Answers("heads", "values", heads=heads, sizes=(2, 1, 1)).values(torch.eye(4))
+
+
 @pytest.mark.parametrize("kind", ["nll", "cross_entropy"])
 def test_the_best_constant_of_log_probabilities_is_that_of_logits(kind):
     y = torch.tensor([0, 0, 0, 1])

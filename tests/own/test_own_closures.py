@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import ravine
 from ravine.data.order import Order
+from ravine.engine.rows.torch_rows import _exactly
 
 DRAWS = torch.Generator().manual_seed(0)
 X = torch.randn(48, 4, generator=DRAWS, dtype=torch.float64)
@@ -221,3 +222,17 @@ def test_a_step_in_parts_refuses_it(tmp_path):
     }
     with pytest.raises(ravine.InputError, match="without yield"):
         ravine.train(out=tmp_path / "run", **given)
+
+
+def test_what_an_optimizer_holds_in_another_precision_comes_back_in_it():
+    """PyTorch itself casts it to that of the parameter."""
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    adam = torch.optim.Adam([weight])
+    adam.step()
+    state = adam.state_dict()
+    thirds = state["state"][0]["exp_avg"] = torch.ones(3, dtype=torch.float64) / 3
+    adam.load_state_dict(copy.deepcopy(state))
+    assert adam.state[weight]["exp_avg"].dtype == torch.float32
+    _exactly(adam, state)
+    assert torch.equal(adam.state[weight]["exp_avg"], thirds)

@@ -19,7 +19,7 @@ from ravine.app.cli import app
 from ravine.nn.activations import PReLU
 from ravine.study.advise.study import Errors, next_steps, parts_of
 from ravine.study.babysit.study import babysit, first_loss
-from ravine.study.features.study import exciting, features, saliency
+from ravine.study.features.study import exciting, features, filters, saliency
 from ravine.study.gradcheck.study import THRESHOLDS, gradcheck, verdict_of
 from ravine.study.measuring import pipeline_of
 from ravine.study.signals.study import gaussian_moments, is_elementwise, passed, signals, theory
@@ -352,6 +352,14 @@ def test_patches_are_what_a_unit_sees():
         model[0].weight.fill_(1.0)
     best = exciting(model, model[0], x, 1, 1)[0]
     assert float(best["patches"][0].max()) == 5.0
+
+
+def test_filters_of_a_layer_have_the_shape_of_what_they_see():
+    dense, convolution = nn.Linear(12, 5), nn.Conv2d(3, 5, 2)
+    images = filters(dense, (3, 2, 2))
+    np.testing.assert_array_equal(images, dense.weight.detach().view(5, 3, 2, 2))
+    assert filters(dense, (12,)).shape == (5, 1, 1, 12)
+    assert filters(convolution, (3, 8, 8)).shape == (5, 3, 2, 2)
 
 
 def test_saliency_of_a_linear_model_is_its_weights():

@@ -6,8 +6,10 @@ from __future__ import annotations
 import importlib.util
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +21,7 @@ import ravine
 from ravine import Recipe
 from ravine.study.compare.figures import _answer
 from ravine.study.compare.significance import MOST, holm, paired_tests, seeds_needed
-from ravine.study.compare.study import compare, variants_of
+from ravine.study.compare.study import _soon, compare, variants_of
 from ravine.study.lr.study import judge, lr
 
 BLOBS = Recipe(
@@ -129,6 +131,20 @@ def test_each_variant_gets_its_own_rate(tmp_path):
         row["seconds to target"] is None or row["seconds to target"] > 0 for row in found["table"]
     )
     assert {row["reached"] for row in found["table"]} <= {f"{n} of 3" for n in range(4)}
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("val_accuracy", 1), ("val_loss", -1)])
+def test_the_target_is_reached_by_the_first_epoch_that_is_as_good(metric, sign):
+    def run(*values):
+        of = [{"epoch": i + 1, metric: 1 + sign * value} for i, value in enumerate(values)]
+        return SimpleNamespace(metrics=pd.DataFrame(of))
+
+    runs = [run(0.1, 0.3, 0.2), run(0.2, 0.1, 0.4), run(0.1, 0.1, 0.1)]
+    assert _soon(runs, metric, 1 + sign * 0.3, 2.0) == {
+        "reached": "2 of 3",
+        "epochs to target": 3.0,
+        "seconds to target": 6.0,
+    }
 
 
 def test_resampled_seeds_see_other_splits(tmp_path):

@@ -110,8 +110,9 @@ def test_directions_of_an_untied_convolution_are_by_position_and_channel():
     torch.testing.assert_close(drawn.norm(dim=1), weights.norm(dim=1))
 
 
-def test_principal_directions_are_those_of_a_singular_value_decomposition():
-    path = torch.randn(
+@pytest.mark.parametrize("size", [1.0, 1e-4])
+def test_principal_directions_are_those_of_a_singular_value_decomposition(size):
+    path = size * torch.randn(
         9, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     ).cumsum(0)
     directions, places, explained = principal(path)
@@ -211,6 +212,7 @@ def test_unknown_layers_are_not_grouped():
     assert not Grouped.takes(
         torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"))
     )
+    assert not Grouped.takes(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(1, 2)))
 
 
 def test_the_fastest_way_is_taken_and_all_ways_agree(run):

@@ -30,6 +30,7 @@ from ravine.study.search.space import (
 )
 from ravine.study.search.study import CONFIRMED, _space, confirmation, search
 from ravine.study.signature import split_values
+from ravine.study.training_time import seconds_of
 
 BLOBS = Recipe(
     name="blobs",
@@ -445,3 +446,9 @@ def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"--minutes: got 0\.1; expected at least"):
         search(recipe, [LR], minutes=0.1, quiet=True, out=tmp_path / "t")
     assert not (tmp_path / "t").exists()
+
+
+def test_the_time_of_a_study_is_that_of_its_own_data():
+    x, y = np.zeros((40, 3), "float32"), np.arange(40) % 2
+    recipe = BLOBS.edit({"data.source": "arrays", "data.batch": 8})
+    assert seconds_of([recipe], data=(x, y)) > 0

@@ -3,18 +3,22 @@ was drawn."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from rich.console import Console
 
+from ravine.study.advise import figures as advice
 from ravine.study.gradcheck.figures import errors_figure
 from ravine.study.landscape import figures as landscape
 from ravine.study.live import LiveTable
 from ravine.study.page import PageTable, _printed
 from ravine.study.panels import legend, panels, style
 from ravine.study.search import figures as search
+from ravine.study.signals import figures as signals
 
 
 def printed(table: PageTable, width: int = 80) -> str:
@@ -167,3 +171,51 @@ def test_the_rougher_surface_is_named_only_if_there_is_one(other, claimed):
     study = SimpleNamespace(recipe=SimpleNamespace(name="r"))
     said = landscape.page_of(study, summary, found, ()).sentences
     assert any("rougher" in sentence for sentence in said) == claimed
+
+
+def test_errors_that_were_stored_are_drawn_in_per_cent():
+    names = ("optimal", "train", "train_dev", "validation", "test")
+    found = dict.fromkeys(names) | {"optimal": 0.01, "train": 0.03, "validation": 0.07}
+    stored = json.loads(json.dumps({"errors": {**found, "unit": "error"}}))
+    (axes,) = advice.errors_figure(stored).axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([1, 3, 7])
+
+
+def test_the_worst_mistakes_are_shown_row_by_row():
+    rows = [{"target": i, "predicted": i + 1, "loss": 9.0 - i} for i in range(3)]
+    figure = advice.mistakes_figure(rows, np.zeros((3, 1, 4, 4)), columns=2)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert [text for text in texts if ">" in text] == ["0 > 1", "1 > 2", "2 > 3"]
+
+
+def test_a_network_that_vanishes_keeps_its_size_worst(monkeypatch):
+    for name in ("depth_figure", "histogram_figure"):
+        monkeypatch.setattr(signals, name, lambda *_: None)
+    table = [
+        {
+            **{"activation": name, "initializer": "normal"},
+            **{"signal, last / first layer": size, "gradient, first / last layer": None},
+        }
+        for name, size in (("sigmoid", 1e-9), ("relu", 0.9), ("tanh", 1e-2))
+    ]
+    study = SimpleNamespace(recipe=SimpleNamespace(name="a table"))
+    (said, _) = signals.page_of(study, {"table": table, "networks": []}).sentences
+    assert "best by normal with relu" in said
+    assert "worst by normal with sigmoid" in said
+
+
+def test_a_variance_that_is_nothing_has_no_place_on_a_logarithmic_axis():
+    layers = [{"z variance": size} for size in (1.0, 0.0, None)]
+    network = {"activation": "relu", "initializer": "normal", "layers": layers, "theory": None}
+    (axes,) = signals.depth_figure([network], "z variance").axes
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), [1.0, np.nan, np.nan])
+
+
+def test_every_second_method_of_a_search_is_drawn_hollow():
+    trial = SimpleNamespace(values={"optimizer.lr": 0.1}, result={"val_accuracy": 0.5})
+    with style():
+        _, (axes,) = panels(1, 1, 3.0, 2.0)
+    for i in range(3):
+        search._cloud(axes, "optimizer.lr", [trial], [trial], "val_accuracy", i, None)
+    hollow = [line.get_markerfacecolor() == "none" for line in axes.get_lines()]
+    assert hollow == [False, True, False]

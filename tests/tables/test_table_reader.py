@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from ravine.data.pipeline import Pipeline
-from ravine.data.tables import matrix, numbers
-from ravine.data.tables.words import named_like_an_id
+from ravine.data.tables import column_kinds, matrix, numbers
+from ravine.data.tables.arrangement import is_header
+from ravine.data.tables.column import Column
+from ravine.data.tables.words import FALSE, named_like_an_id
 from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
 
@@ -381,3 +383,28 @@ def test_a_flag_is_the_same_with_a_decimal_point():
     cells = SimpleNamespace(texts=np.array(["1.0", "0", "0.0", "1"]))
     column = {"kind": "flag", "true": ["1"], "false": ["0"]}
     assert matrix._flags(cells, column, "t.csv: column a").tolist() == [1, 0, 0, 1]
+
+
+def test_a_flag_may_be_said_by_every_word_for_no():
+    def wanted(*texts):
+        cells = SimpleNamespace(name="a", texts=np.array(texts), numbers=None, missing=np.zeros(1))
+        return column_kinds._wanted(Column(cells), "flag", False, "", False, "t.csv")
+
+    assert sorted(wanted("yes", *FALSE)["false"]) == sorted(FALSE)
+    assert wanted("yes", "no", "0")["false"] == ["0", "no"]
+    with pytest.raises(InputError, match="3 different texts"):
+        wanted("yes", "no", "perhaps")
+
+
+def test_a_row_whose_words_come_again_in_the_next_two_is_no_header():
+    rows = [["red", "big", "soft"], ["red", "big", "hard"], ["red", "big", "cold"]]
+    assert not is_header(rows)
+    assert is_header([["colour", "size", "feel"], *rows])
+
+
+@pytest.mark.parametrize(("mark", "other"), [(".", ","), (",", ".")])
+def test_a_mark_that_may_be_either_is_what_the_rest_of_the_file_says(mark, other):
+    marks = numbers.Marks(mark, "", sure=False)
+    decimal, thousands = (numbers.settled(marks, comma, "") for comma in (mark == ",", mark != ","))
+    assert (decimal.decimal, decimal.thousands) == (mark, "")
+    assert (thousands.decimal, thousands.thousands) == (other, mark)

@@ -183,7 +183,7 @@ def ranks_of(*command: str, ranks: int) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_says_in_one_line_which_ranks_were_killed(capsys):
     launcher._say_lost({1: -signal.SIGKILL, 0: -signal.SIGTERM}, 1)
-    launcher._say_lost({0: launcher.LOST}, 0)
+    launcher._say_lost({0: launcher.LOST, 1: 0}, 0)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("ravine: killed: rank 1 by SIGKILL; all ranks start again")
     assert second.startswith("ravine: ranks were lost; no more restarts; ravine resume goes on")
