@@ -6,9 +6,8 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import ravine
 
@@ -57,6 +56,16 @@ ALLOWED["report"] = {
     "rundir",
     "report",
 }
+FORBIDDEN = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "torch.load",
+    "torch.save",
+}
 NO_TORCH = BASE - {"randomness"} | {"report"}
 
 
@@ -64,18 +73,28 @@ def part_of(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
+@cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file's syntax tree: each file is parsed once."""
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def calls(file: Path) -> list[ast.Call]:
+    return [node for node in nodes(file) if isinstance(node, ast.Call)]
+
+
+@cache
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, wherever in the file, but not what only type checkers
     read."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
     tests = [
         node
-        for node in ast.walk(tree)
+        for node in nodes(file)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
     ]
     unread = {id(node) for test in tests for node in ast.walk(test)}
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(file):
         if isinstance(node, ast.Import) and id(node) not in unread:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and id(node) not in unread:
@@ -84,30 +103,25 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_walls(file):
+def crossed(file: Path) -> str:
+    """What is wrong with a file's imports, or its name."""
     part, found = part_of(file), imports(file)
     own = (name.split(".")[1] for name in found if name.startswith("ravine."))
     inner = {
         ravine._HOMES.get(name, name).split(".")[0] for name in own
     }  # public names count as the part they come from
-    assert inner <= ALLOWED[part], f"{part} must not import {sorted(inner - ALLOWED[part])}"
-    if part in NO_TORCH:
-        assert not {name for name in found if name.split(".")[0] == "torch"}, (
-            f"{part} must not import torch"
-        )
-    assert file.stem not in {"utils", "helpers", "common"}
-    forbidden = {
-        "pickle",
-        "cPickle",
-        "dill",
-        "cloudpickle",
-        "joblib",
-        "shelve",
-        "torch.load",
-        "torch.save",
-    }
-    assert not {name for name in found if name in forbidden or name.split(".")[0] in forbidden}
+    if not inner <= ALLOWED[part]:
+        return f"{part} must not import {sorted(inner - ALLOWED[part])}"
+    if part in NO_TORCH and any(name.split(".")[0] == "torch" for name in found):
+        return f"{part} must not import torch"
+    if pickling := {name for name in found if {name, name.split(".")[0]} & FORBIDDEN}:
+        return f"imports {sorted(pickling)}"
+    return "say what is in it" if file.stem in {"utils", "helpers", "common"} else ""
+
+
+def test_walls():
+    wrong = {file: crossed(file) for file in FILES}
+    assert not {file: said for file, said in wrong.items() if said}
 
 
 def only_weights(node):
@@ -116,36 +130,31 @@ def only_weights(node):
     return ast.unparse(node.func) == "torch.load" and options.get("weights_only") == "True"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_nothing_reads_or_writes_pickle(file):
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
+def test_nothing_reads_or_writes_pickle():
+    for file in FILES:
+        for node in calls(file):
             called = ast.unparse(node.func)
-            assert called not in {"torch.load", "torch.save"} or only_weights(node), ast.unparse(
-                node
-            )
-            assert "pickle" not in called, ast.unparse(node)
+            told = f"{file}: {called} in line {node.lineno}"
+            assert called not in {"torch.load", "torch.save"} or only_weights(node), told
+            assert "pickle" not in called, told
             pickles = {ast.unparse(k.value) for k in node.keywords if k.arg == "allow_pickle"}
-            assert pickles <= {"False"}, ast.unparse(node)
-            assert pickles or called not in {"np.save", "numpy.save"}, "say allow_pickle=False"
+            assert pickles <= {"False"}, told
+            assert pickles or called not in {"np.save", "numpy.save"}, f"{told}: allow_pickle=False"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_texts_are_written_whole_or_not_at_all(file):
+def test_texts_are_written_whole_or_not_at_all():
     """By ``files.write_text``, or to the path that ``files.atomic`` lends; the lock's number alone is
     written in place."""
-    if file.name in ("files.py", "locks.py"):
-        return
-    written = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == "write_text":
-                written.append(ast.unparse(node))
+    for file in FILES:
+        if file.name in ("files.py", "locks.py"):
+            continue
+        for node in (node for node in calls(file) if isinstance(node.func, ast.Attribute)):
+            told = f"{file}: {node.func.attr} in line {node.lineno}"
+            assert node.func.attr != "write_text", told
             if node.func.attr == "open" and any(
                 isinstance(a, ast.Constant) and str(a.value)[:1] in ("w", "a") for a in node.args
             ):
-                assert ast.unparse(node.func.value) == "partial", ast.unparse(node)
-    assert not written, written
+                assert ast.unparse(node.func.value) == "partial", told
 
 
 def test_what_is_imported_is_a_stated_dependency():
@@ -166,14 +175,14 @@ def test_what_is_imported_is_a_stated_dependency():
     assert {name.split(".")[0] for file in FILES for name in imports(file)} <= known
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_no_file_over_450_lines_and_no_function_over_60(file):
-    text = file.read_text(encoding="utf-8")
-    assert text.count("\n") <= 450, f"{file}: divide it by purpose"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or 0) - node.lineno + 1
-            assert length <= 60, f"{file}: {node.name} has {length} lines"
+def test_no_file_over_450_lines_and_no_function_over_60():
+    for file in FILES:
+        lines = file.read_text(encoding="utf-8").count("\n")
+        assert lines <= 450, f"{file}: divide it by purpose"
+        for node in nodes(file):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 60, f"{file}: {node.name} has {length} lines"
 
 
 def test_every_part_has_its_place():
@@ -192,7 +201,7 @@ def arrows(file: Path, modules: set[str]) -> set[str]:
     """The modules of Ravine that a file imports anywhere: also in functions, where a circle could
     hide, and for type checkers alone."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -224,13 +233,13 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     }
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_every_import_of_ravine_names_a_module_that_exists(file):
+def test_every_import_of_ravine_names_a_module_that_exists():
     """Also inside functions, which no other test may call."""
     modules = {module_of(one) for one in FILES}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ravine":
-            assert node.module in modules, f"line {node.lineno}: {node.module}"
+    for file in FILES:
+        for node in nodes(file):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ravine":
+                assert node.module in modules, f"{file}, line {node.lineno}: {node.module}"
 
 
 def test_no_module_imports_itself_by_way_of_others():
