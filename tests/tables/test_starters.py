@@ -239,8 +239,9 @@ def test_the_average_of_a_very_long_run_is_one(photos):
     assert found.get("average.ema") == 0.9999
 
 
-def test_a_study_with_minutes_stops_no_run(photos):
+def test_a_study_with_minutes_stops_no_run(photos, monkeypatch):
     """Met as 'search photos/ --minutes 15: at least 89.8': each run was planned for 3 minutes."""
+    monkeypatch.setattr("ravine.starters.starter.seconds_per_epoch", lambda program: 0.002)
     whole = start(photos, {"model": "softmax"}).recipe
     part = start_of_study(photos, {"model": "softmax"}, 0.5).recipe
     assert part.stop.minutes is None

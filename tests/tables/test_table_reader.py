@@ -5,6 +5,7 @@ its values; a reader that guesses wrong anywhere fails."""
 
 import json
 import os
+import re
 import uuid
 import warnings
 from types import SimpleNamespace
@@ -256,10 +257,26 @@ def test_the_recipe_decides(tmp_path):
     edited = recipe.edit({"data.source.columns.a.b": "date"})
     assert edited.get("data.source.columns.a.b") == "date"
     assert Recipe.from_toml(edited.to_toml()) == edited
-    with pytest.raises(InputError, match="'number'"):
+    with pytest.raises(InputError, match="columns.price: got 'numbr'; expected 'number'"):
         recipe.edit({"data.source.columns.price": "numbr"})
     with pytest.raises(InputError, match="columns: got 'prise'"):
         read(tmp_path / "t.csv", content, columns={"prise": "number"})
+
+
+UNREAD = {
+    "number 1,234.5": "got '7.876,63'; expected numbers written as 1,234.5; did you mean 'number 1.234,5'?",
+    "date d/m/Y": "got '7.876,63'; expected dates written as d/m/Y",
+    "date": "got '7.876,63'; expected dates",
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_form_that_no_cell_has_is_named(tmp_path, kind):
+    prices = [f"{7 + i}.876,63" for i in range(len(INTS))]
+    content = file(sep=";", price=prices, y=FLOATS)
+    message = f"t.csv: column price, which the recipe has as {kind!r}: {UNREAD[kind]}"
+    with pytest.raises(InputError, match=re.escape(message) + "$"):
+        read(tmp_path / "t.csv", content, target="y", columns={"price": kind})
 
 
 def test_what_is_new_gets_one_warning_each(tmp_path):

@@ -92,6 +92,7 @@ _EXPECTED = {
     "less_than": "a number less than {lt:g}",
     "less_than_equal": "a number of at most {le:g}",
     "literal_error": "{expected}",
+    "dict_type": "names with a value each",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }
@@ -131,14 +132,22 @@ def _expected(complaint: Any) -> str:
 def _where(complaint: Any, model: type[BaseModel] | None) -> str:
     """The place in the recipe; pydantic's names for the branches of a union are left out."""
     places: list[str] = []
+    named = False  # whether the next place is a name of the person's own
     for place in complaint["loc"]:
-        if isinstance(place, int):
+        own, named = named, False
+        if isinstance(place, int) or (own and place):
             places.append(str(place))
         elif model is not None and (place in model.model_fields or not places):
             places.append(str(place))
             field = model.model_fields.get(place)
             model = table_class(field.annotation) if field else None
+            named = field is not None and _of_names(field.annotation)
     return ".".join(places)
+
+
+def _of_names(annotation: Any) -> bool:
+    """Whether a field holds values by names that a person chooses, as ``columns`` does."""
+    return any(typing.get_origin(one) is dict for one in (annotation, *typing.get_args(annotation)))
 
 
 def table_class(annotation: Any) -> type[Part] | None:

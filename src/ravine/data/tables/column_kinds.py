@@ -24,13 +24,15 @@ from ravine.data.tables.words import (
     UUID,
     named_like_an_id,
 )
-from ravine.errors import InputError
+from ravine.errors import InputError, nearest
 
 MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
 MOST_GROUPS = 20  # different texts that are taken for categories whatever they look like
 MOST_WORDS = 50  # of a column of numbers that are kept
 TEXT_WIDTH = 128  # features of a text column
 _PLAIN_MARKS: dict[str, Any] = {"decimal": ".", "thousands": "", "words": []}
+
+_FORMS = {"number 1,234.5": (".", ","), "number 1.234,5": (",", ".")}  # decimal, thousands
 
 _SINCE_1970 = {"unix": "seconds since 1970", "unix ms": "milliseconds since 1970"}
 _SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
@@ -370,7 +372,7 @@ def _wanted(
 ) -> dict[str, Any]:
     """A column as the recipe wants it."""
     said = "set in the recipe"
-    place = f"{where}: column {c.name}"
+    place = f"{where}: column {c.name}, which the recipe has as {kind!r}"
     if kind in ("identifier", "constant"):
         return decision(c, "identifier", said)
     if kind == "numbers":
@@ -404,7 +406,7 @@ def _wanted_numbers(c: Column, comma: bool, place: str) -> dict[str, Any]:
 
 
 def _wanted_number(c: Column, kind: str, comma: bool, why: str, place: str) -> dict[str, Any]:
-    chosen = {"number 1,234.5": (".", ","), "number 1.234,5": (",", ".")}.get(kind)
+    chosen = _FORMS.get(kind)
     if chosen is None and c.cells.numbers is not None and not c.code:
         return decision(c, "number", "", decimal=".", thousands="")
     if c.cells.numbers is not None:
@@ -416,11 +418,11 @@ def _wanted_number(c: Column, kind: str, comma: bool, why: str, place: str) -> d
     c.written = c.written or numbers.taken_apart(c.cells.texts, c.counts)
     values = c.numbers_by(marks)
     if np.isnan(values).all():
-        raise InputError(
-            place,
-            got=str(c.cells.texts[0]) if len(c.cells.texts) else "no value",
-            expected="numbers",
-        )
+        form, first = kind.removeprefix("number").strip(), next(iter(c.cells.texts), "no value")
+        others = [one for one in _FORMS if one != kind]
+        reads = [one for one in others if not np.isnan(c.numbers_by(numbers.Marks(*_FORMS[one], sure=True))).all()]  # fmt: skip
+        expected = f"numbers written as {form}" if form else "numbers"
+        raise InputError(place, got=str(first), expected=expected, repair=nearest(kind, reads))
     rows = c.cells.rows_of(values, np.nan)
     facts = {**marks.facts(), **c.units.facts()}
     return decision(c, "number", "", **facts) | {"missing": int(np.isnan(rows).sum())}
@@ -435,7 +437,7 @@ def _wanted_date(c: Column, kind: str, day_first: bool, place: str) -> dict[str,
         days, times = dates.parsed(c.cells.texts, form)
         found = None if np.isnan(days).all() else dates.Dates(days, form, times)
     if found is None:
-        raise InputError(
-            place, got=str(c.cells.texts[0]) if len(c.cells.texts) else "no value", expected="dates"
-        )
+        first = next(iter(c.cells.texts), "no value")
+        expected = f"dates written as {form}" if form else "dates"
+        raise InputError(place, got=str(first), expected=expected)
     return decision(c, "date", "", form=found.form, times=found.times)
