@@ -1,9 +1,10 @@
 """Tables of kinds that no rule was made by, drawn, with known structure: what a change of the
 starter's recipe does, beside gradient boosting on the same rows.
 
-    python bench/other_tables.py [--seeds 2] [--steps 1000] [--set FIELD=VALUE …] [--only NAME,NAME]
+    python bench/other_tables.py [--fresh] [--seeds 2] [--steps 1000] [--set FIELD=VALUE …] [--only NAME,NAME]
 
-Each table has 150 to 60,000 rows beside 4,000 of the test part. Printed of each: the test error (1 -
+``--fresh`` takes the tables of `fresh_tables.py`, drawn to judge rules that these have made. Each
+table has 150 to 60,000 rows beside 4,000 of the test part. Printed of each: the test error (1 -
 accuracy, or RMSE) of a linear model, boosting and a forest (of tables up to 10,000 rows), of the
 starter's recipe, and of that recipe with the edits of ``--set``; the processor seconds of the last
 two; and at the end the mean rank, the geometric mean of Ravine's error over boosting's, and that of
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fresh_tables
 import numpy as np
 import pandas as pd
 from small_tables import value_of
@@ -170,9 +172,10 @@ def errors_on(
     name: str, seed: int, steps: int | None, edits: dict[str, object], folder: Path
 ) -> dict[str, float]:
     """Of the rivals, of the starter, of the starter with the edits; and the seconds of the latter."""
-    make, rows = TABLES[name]
+    tables, first = (TABLES, 137) if name in TABLES else (fresh_tables.TABLES, 138)
+    make, rows = tables[name]
     path = folder / f"{name}-{seed}.csv"
-    rng = np.random.default_rng([137, list(TABLES).index(name), seed])
+    rng = np.random.default_rng([first, list(tables).index(name), seed])
     make(rng, rows + TEST).to_csv(path, index=False)
     fixed: dict[str, object] = {"data.source.target": "y", "data.seed": seed, "seed": seed}
     fixed["data.test"] = round(TEST / (rows + TEST), 5)
@@ -194,6 +197,7 @@ def errors_on(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="seed")
     parser.add_argument("--steps", type=int)
@@ -204,8 +208,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     edits = {key: value_of(value) for key, value in (one.split("=", 1) for one in options.set)}
     found: dict[str, list[dict[str, float]]] = {}
+    of_kind = fresh_tables.TABLES if options.fresh else TABLES
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.only.split(",") if options.only else TABLES:
+        for name in options.only.split(",") if options.only else of_kind:
             found[name] = [
                 errors_on(name, seed, options.steps, edits, Path(folder))
                 for seed in range(options.first, options.first + options.seeds)

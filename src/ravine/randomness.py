@@ -8,6 +8,7 @@ give equal draws.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 
@@ -50,18 +51,35 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int =
     >>> bool((u >= 0).all() and (u < 1).all() and abs(u.mean() - 0.5) < 0.05)
     True
     """
-    size = 1
-    for extent in shape:
-        size *= extent
+    drawn = _words(key, shape, first).to(torch.float32).mul_(2.0**-24)
+    return drawn.view(*key.shape, *shape)
+
+
+def at_least(
+    rate: torch.Tensor, key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int = 0
+) -> torch.Tensor:
+    """1 where ``uniform(key, shape, first) >= rate``, else 0, in float32; rates alike with keys.
+    Whole numbers tell it: to compare numbers and to read what was compared are slow beside the draw.
+
+    >>> key, rate = torch.tensor(7), torch.tensor(0.3)
+    >>> bool(((uniform(key, (5, 100)) >= rate) == at_least(rate, key, (5, 100))).all())
+    True
+    """
+    least = torch.ceil(rate.to(torch.float32) * 2.0**24).to(torch.int32).unsqueeze(-1)
+    below = (_words(key, shape, first) - least) >> 31  # -1 or 0
+    return (below + 1).to(torch.float32).view(*key.shape, *shape)
+
+
+def _words(key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int) -> torch.Tensor:
+    """24 random bits for each index, as int32 [*key.shape, size]."""
+    size = math.prod(shape)
     index = torch.arange(first, first + size, dtype=torch.int32, device=key.device)
     low, high = (
         (key & 0x7FFFFFFF).to(torch.int32).unsqueeze(-1),
         (key >> 32).to(torch.int32).unsqueeze(-1),
     )
     bits = _mix(_mix(index ^ low) + high)
-    return (
-        (bits >> 8).bitwise_and_(0xFFFFFF).to(torch.float32).mul_(2.0**-24).view(*key.shape, *shape)
-    )
+    return (bits >> 8).bitwise_and_(0xFFFFFF)
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] | torch.Size, first: int = 0) -> torch.Tensor:

@@ -257,7 +257,7 @@ def test_the_recipe_decides(tmp_path):
     edited = recipe.edit({"data.source.columns.a.b": "date"})
     assert edited.get("data.source.columns.a.b") == "date"
     assert Recipe.from_toml(edited.to_toml()) == edited
-    with pytest.raises(InputError, match="columns.price: got 'numbr'; expected 'number'"):
+    with pytest.raises(InputError, match=r"columns\.price: got 'numbr'; expected 'number'"):
         recipe.edit({"data.source.columns.price": "numbr"})
     with pytest.raises(InputError, match="columns: got 'prise'"):
         read(tmp_path / "t.csv", content, columns={"prise": "number"})

@@ -14,6 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,9 +118,16 @@ class Dropout(Randomized):
             return x
         if not self.training:
             return x * (1 - self.rate).to(x.dtype) if self.classic else x
-        kept = self.uniform(self.mask_shape(x), x.device) >= self.rate
-        scale = 1.0 if self.classic else 1 / (1 - self.rate).clamp_min(1e-12)
-        return x * (kept * scale).to(x.dtype)
+        kept = self.kept(self.mask_shape(x), x.device).to(x.dtype)
+        if self.classic:
+            return x * kept
+        return x * (kept * (1 / (1 - self.rate).clamp_min(1e-12)).to(x.dtype))
+
+    def kept(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """1 for what is kept, else 0."""
+        if not self.keyed:
+            return (torch.rand(shape, device=device) >= self.rate).float()
+        return self._drawn(partial(randomness.at_least, self.rate), shape)
 
     def extra_repr(self) -> str:
         return f"rate={float(self.rate):g}" + (", classic" if self.classic else "")

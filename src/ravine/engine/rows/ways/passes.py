@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ravine.layout import Layout
 from ravine.nn.randomized import Dropout
-from ravine.randomness import uniform
+from ravine.randomness import at_least
 
 Pass = Callable[[Tensor], Tensor]
 _aten = torch.ops.aten
@@ -181,16 +181,16 @@ def dropout(layer: Dropout, keys: Tensor, rates: Tensor) -> tuple[Pass, Pass]:
     """The mask that the layer itself would draw, for all members: keys and rates [P]."""
     single = len(keys) == 1
     shape = (1, 1) if single else (-1, 1, 1)
-    limits = rates.float().view(shape)
-    scales = 1.0 if layer.classic else (1 / (1 - rates).clamp_min(1e-12)).view(shape)
+    scales = torch.ones_like(rates) if layer.classic else 1 / (1 - rates).clamp_min(1e-12)
+    scales = scales.view(shape)
     mask = keys
 
     def forward(a: Tensor) -> Tensor:
         nonlocal mask
         units, samples = a.shape[-2:]
         first = 0 if layer.part is None else layer.part[0] * units
-        drawn = uniform(keys, (samples, units), first).mT  # [P, H, B], drawn sample by sample
-        mask = (((drawn[0] if single else drawn) >= limits) * scales).to(a.dtype)
+        kept = at_least(rates, keys, (samples, units), first).mT  # [P, H, B], sample by sample
+        mask = (kept[0] if single else kept).to(a.dtype) * scales.to(a.dtype)
         return a * mask
 
     return forward, lambda g: g * mask
