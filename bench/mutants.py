@@ -268,7 +268,8 @@ def try_all(drawn: list[Mutant], given: argparse.Namespace) -> None:
     first = enumerate(drawn[: given.first])
     waiting = {i: m for i, m in first if m.fate in again and m.file.startswith(given.only)}
     with tempfile.TemporaryDirectory() as place:
-        copy = Path(place)
+        copy = Path(place) / "src"
+        (Path(place) / "examples").symlink_to(ROOT / "examples")  # where its gallery looks
         shutil.copytree(SOURCE, copy / "ravine", ignore=shutil.ignore_patterns("__pycache__"))
         while True:
             for number, mutant in waiting.items():

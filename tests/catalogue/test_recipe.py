@@ -446,6 +446,11 @@ def test_wrong_values_name_the_place_and_the_repair(changes, message, repair):
     assert error.value.exit_code == 2
 
 
+def test_the_places_of_a_list_of_two_are_0_and_1():
+    with pytest.raises(InputError, match="a place in the list, 0 to 1"):
+        Recipe(model=["relu", "tanh"]).edit({"model.layers.5.units": 3})
+
+
 def holders(part, prefix=""):
     """Every table of a recipe, with the path that leads there."""
     yield prefix, part

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ravine.engine.loop.record import Memory
 from ravine.engine.programs import programs_of
 from ravine.engine.rows.graphed import GraphedSteps
 from ravine.engine.rows.members import Tensors
+from ravine.errors import InputError
 from ravine.recipe import Recipe
 
 BASE = Recipe(
@@ -289,3 +291,15 @@ def test_frozen_parameters_do_not_count_in_the_norm_that_clips():
     for theta, norms in moved.values():
         assert torch.equal(theta, moved[1.0][0])
         assert norms.tolist() == moved[1.0][1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"), [({}, "none is stored"), ({"age": torch.zeros(3)}, r"\(3,\) is stored")]
+)
+def test_only_what_fits_is_loaded(stored, said):
+    owner = SimpleNamespace(age=torch.zeros(2))
+    column = Tensors("age", owner, "age", lambda new: torch.zeros(2))
+    column.load({"age": torch.ones(2)}, {})
+    with pytest.raises(InputError, match=said):
+        column.load(stored, {})
+    assert owner.age.tolist() == [1, 1]

@@ -68,6 +68,19 @@ def profile_of(dense=1.0, conv=1.0, recurrent=1.0, parts=1.2, threads=1.5, last=
     return profile.Profile(sections)
 
 
+@pytest.mark.parametrize(
+    ("dense", "lowered"), [(2.0, "dense layers from 65,536"), (1.0, "dense layers of no size")]
+)
+def test_the_profile_shows_every_measurement(dense, lowered):
+    held = profile_of(dense)
+    said = held.lines()
+    assert lowered in said[0]
+    for section, measured in held.sections.items():
+        assert any(line.startswith(section) for line in said)
+        for name in measured:
+            assert any(line.startswith(f"  {name}") for line in said)
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -295,3 +295,10 @@ def test_what_sees_each_sample_alone(layer, alone):
         [recipe], Pipeline(recipe.data), None, device=torch.device("cpu"), dtype=torch.float32
     )
     assert sees_samples_alone(rows.objectives[0].model) is alone
+
+
+def test_members_have_a_pipeline_each(text_file):
+    many = recipes("mlp", text_file)[:2]
+    kwargs = {"device": torch.device("cpu"), "dtype": torch.float64}
+    with pytest.raises(ValueError, match="shorter"):
+        populate(many, [Pipeline(many[0].data)], None, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from ravine.engine.rows.ways import (
     Workload,
     compiled,
 )
+from ravine.engine.rows.ways.passes import Lowered, RowViews
 from ravine.machine import machine, versions
 from ravine.nn.build import build, build_loss
 
@@ -242,3 +244,37 @@ def test_the_facts_that_figures_carry():
     assert versions(["torch", "no-such-package"])["torch"].startswith(
         torch.__version__.split("+")[0]
     )
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        x = nn.functional.dropout(self.first(x.flatten(1)), 0.5, self.training)
+        return self.last(self.second(x))
+
+
+def test_members_together_follow_the_mode_of_their_networks():
+    """Also where a copy of the first stands for them, which has a parameter of two names."""
+    each = [Objective(Tied().double(), build_loss("cross_entropy", "classification")) for _ in "ab"]
+    rows = Population(each, range(2), device=CPU, dtype=torch.float64)
+    way, plain = Mapped(rows), OneByOne(rows)
+    for objective in rows.objectives:
+        objective.eval()
+    torch.testing.assert_close(way.losses(*batch()), plain.losses(*batch()))
+    torch.testing.assert_close(way.outputs(batch()[0]), plain.outputs(batch()[0]))
+
+
+def test_neighbours_are_cast_together_and_each_entry_once():
+    spans = {"a": (0, 2), "b": (2, 5), "c": (7, 9), "d": (10, 12)}
+    layout = {name: SimpleNamespace(start=a, stop=b) for name, (a, b) in spans.items()}
+    rows = RowViews(torch.zeros(1, 12), torch.zeros(1, 12), layout)
+    lowered = Lowered(rows, torch.bfloat16)
+    for name, (start, stop) in spans.items():
+        lowered.pair(name, stop - start)
+    lowered.close()
+    assert [len(full) for _, full in lowered.values] == [5, 2, 2]
+    assert [len(full) for full, _ in lowered.slopes] == [5, 2, 2]

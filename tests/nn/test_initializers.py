@@ -12,6 +12,7 @@ from torch import nn
 from ravine.catalogue import Init, find, make, table
 from ravine.errors import InputError
 from ravine.nn.build import _fans, build, initialise, kind_of, layout
+from ravine.nn.initializers import orthogonal
 from ravine.nn.stack import call
 from ravine.recipe import Recipe
 
@@ -81,6 +82,19 @@ def test_orthogonal_rows_or_columns_are_orthonormal(shape, fields):
     w = filled("orthogonal", fields, shape).flatten(1) / fields.get("gain", 1.0)
     gram = w @ w.T if len(w) <= w.shape[1] else w.T @ w
     torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64))
+
+
+def test_each_orthogonal_method_takes_its_own_part_of_the_matrix():
+    """Q^T A is the upper triangle R with a positive diagonal; (U V^T)^T A is symmetric."""
+    a = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    by = {}
+    for method in ("qr", "svd"):
+        w = torch.zeros(5, 3, dtype=torch.float64)
+        orthogonal(w, (3, 5), torch.Generator().manual_seed(0), method=method)
+        by[method] = w.T @ a
+    torch.testing.assert_close(by["qr"].tril(-1), torch.zeros(3, 3).double(), atol=1e-12, rtol=0)
+    assert (by["qr"].diagonal() > 0).all()
+    torch.testing.assert_close(by["svd"], by["svd"].T)
 
 
 def test_orthogonal_matrices_are_uniform_over_rotations_and_reflections():

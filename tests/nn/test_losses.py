@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ravine.catalogue import table
 from ravine.errors import InputError
 from ravine.nn.build import build_loss, mark_idle_layers
+from ravine.nn.loss.own_loss import OwnLoss
 
 B, K, T = 7, 4, 5
 DRAWS = torch.Generator().manual_seed(0)
@@ -501,3 +502,21 @@ WRONG_PARTS = [
 def test_losses_that_cannot_be_built_are_refused(part, counts, said):
     with pytest.raises(InputError, match=said):
         build_loss(part, "classification", counts=counts)
+
+
+def test_a_function_of_vectors_is_given_vectors():
+    """Of [B] and [B, 1] it would compare each sample with all."""
+    own = OwnLoss(lambda output, target: (output.squeeze(1) - target).square(), "regression")
+    y = torch.tensor([[0.0], [1.0], [3.0]])
+    assert own(y, y).tolist() == [0, 0, 0]
+    assert own.takes_vector
+    assert own(y + 1, y).tolist() == [1, 1, 1]
+
+
+def test_the_loss_of_one_sample_is_no_mean():
+    own = OwnLoss(lambda output, target: (output - target).square().mean(1))
+    assert own(torch.ones(1, 1), torch.zeros(1, 1)).tolist() == [1]
+    assert not own.one_number
+    mean = OwnLoss(lambda output, target: (output - target).square().mean(0))
+    assert mean(torch.ones(3, 1), torch.zeros(3, 1)).tolist() == [1, 1, 1]
+    assert mean.one_number

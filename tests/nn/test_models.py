@@ -395,6 +395,25 @@ def test_models_that_cannot_be_built_say_why(part, shape, said):
 # --- the summary ----------------------------------------------------------------------------------
 
 
+def test_layers_are_named_by_their_place():
+    module = nn.Sequential(
+        nn.Linear(4, 3), nn.Sequential(nn.Tanh(), nn.Sequential(nn.Linear(3, 2)))
+    )
+    assert [row["name"] for row in summarise(module, (4,))["layers"]] == ["0", "1.0", "1.1.0"]
+
+
+def test_a_small_module_is_run_on_ones_since_zeros_may_be_padding():
+    class Kept(nn.Linear):
+        def forward(self, x):
+            seen.append(x.clone())
+            return super().forward(x)
+
+    seen = []
+    summarise(Kept(4, 2), (4,))
+    assert all(bool((x == 1).all()) for x in seen)
+    assert seen
+
+
 def test_receptive_fields_of_a_chain_follow_the_recursion():
     steps = [
         ("conv", 5, 1, 1),
@@ -419,6 +438,19 @@ def test_receptive_fields_of_a_chain_follow_the_recursion():
         reach += dilation * (kernel - 1) * jump
         jump *= stride
         assert row["receptive_field"] == [reach, reach]
+
+
+@pytest.mark.parametrize(("dim", "jump"), [(0, (1, 2)), (2, (3, 2)), (-1, (1, 6))])
+def test_every_third_position_of_an_axis_lies_three_times_as_far_apart(dim, jump):
+    field = layer_table._Field((5, 5), (1, 2), (9, 9))
+    x = torch.zeros(3, 3, 9, 9)
+    sliced = layer_table._sliced(
+        field, 4, dim, 3, x[tuple([slice(None)] * (dim % 4) + [slice(None, None, 3)])]
+    )
+    assert (sliced.size, sliced.jump) == ((5, 5), jump)
+    assert sliced.count == tuple(
+        3 if j != before else 9 for j, before in zip(jump, (1, 2), strict=True)
+    )
 
 
 @pytest.mark.parametrize(

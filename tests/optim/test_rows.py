@@ -3,6 +3,7 @@ to the bit."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +83,16 @@ def test_all_ways_agree(
     expected = run(tiles.LongRows, parts, dtype)
     for way in WAYS[1:] if fused.fits(group_of(parts, dtype)) else WAYS[1:3]:
         torch.testing.assert_close(run(way, parts, dtype), expected, rtol=10 * close, atol=close)
+
+
+def test_a_thread_takes_neighbouring_tiles_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "RUN", 8)
+    rows = SimpleNamespace(
+        group=SimpleNamespace(rows=[0], slots={}),
+        pieces=[(slice(start, start + 3), LAYOUT) for start in range(0, 24, 3)],
+    )
+    runs = tiles.LongRows._cut(rows, torch.zeros(1, 24), torch.zeros(1, 24), 0)
+    assert [[w.shape[1] for w, *_ in run] for run in runs] == [[3, 3, 3], [3, 3, 3], [3, 3]]
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -31,6 +31,7 @@ from torch.utils.data import (
 
 import ravine
 from given import Rows
+from ravine.engine.rows.samples_tried import _advice
 
 X = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
 Y = (X[:, :2].sum(1) > 0).long()
@@ -445,3 +446,12 @@ def test_what_is_no_recipe_in_the_first_place_says_where_it_belongs(given, tmp_p
     with pytest.raises(ravine.InputError, match=r"data=\(x, y\)"):
         ravine.train(given, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"), [(1, "one output for two classes"), (3, "targets are the classes")]
+)
+def test_whole_targets_that_do_not_fit_get_advice(outputs, said):
+    assert said in _advice(
+        "loss", ValueError(), torch.zeros(4, outputs), torch.tensor([0, 1, 0, 1])
+    )

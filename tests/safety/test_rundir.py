@@ -16,6 +16,7 @@ import stored
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import CHUNK, RunDir, environment
+from ravine.rundir.rundir import check_facts
 
 
 def recipes(n=3):
@@ -70,6 +71,22 @@ def test_without_a_path_each_run_gets_a_new_one(tmp_path, monkeypatch):
         path.parent == Path("runs") and path.name.startswith("a-name-with-mlauts-2")
         for path in paths
     )
+
+
+def test_the_database_is_checked_where_nobody_writes_it(run, monkeypatch):
+    checked = []
+    monkeypatch.setattr("ravine.rundir.rundir.check_pages", lambda _, path: checked.append(path))
+    RunDir.open(run.path).close()
+    assert checked == [], "pages change while they are written"
+    run.close()
+    RunDir.open(run.path).close()
+    assert checked == [run.path]
+
+
+@pytest.mark.parametrize("programs", [[1], {}, "ab"])
+def test_programs_are_a_list_of_tables(programs):
+    with pytest.raises(ValueError, match="its programs are no tables"):
+        check_facts({"recipes": [{}], "explicit": [{}], "facts": {"programs": programs}})
 
 
 def fill(path, content):

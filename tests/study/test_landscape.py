@@ -10,7 +10,7 @@ import torch
 import ravine
 from ravine import Recipe
 from ravine.catalogue import find
-from ravine.engine.points import Points
+from ravine.engine.points import DENSE_WIDTH, WIDTH, Points
 from ravine.engine.rows.population import Objective, view
 from ravine.nn.build import layout as layout_of
 from ravine.study.landscape import study
@@ -87,6 +87,15 @@ def test_points_are_measured_as_networks_are(run):
                 ]
             )
         assert found["loss"][row] == pytest.approx(float(losses.mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "width"),
+    [({"kind": "mlp", "hidden": [8], "norm": "layer"}, DENSE_WIDTH), ("lenet", WIDTH)],
+)
+def test_many_points_are_measured_at_a_time_where_they_share_kernels(model, width):
+    recipe = Recipe(data={"source": "digits"}, model=model, threads=1)
+    assert Points(recipe, pipeline_of(recipe)).width == width
 
 
 def test_directions_are_as_large_as_the_filters(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ravine.engine.loop.loop import Interrupted
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
-from ravine.rundir.requests import FOLDER, ask, requests_to
+from ravine.rundir.requests import FOLDER, answered, ask, requests_to
 
 RECIPE = Recipe(
     model={"kind": "softmax"},
@@ -133,3 +134,15 @@ def test_a_hostile_request_changes_nothing(tmp_path, value):
 
     assert wanted_rate({"kind": "set", "field": "optimizer.lr", "value": value}) is None
     assert wanted_rate({"kind": "set", "field": "data.batch", "value": 1}) is None
+
+
+def test_an_answer_is_waited_for_ten_seconds(tmp_path, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
+    monkeypatch.setattr("ravine.rundir.requests.time", clock)
+    (tmp_path / "request").touch()
+    assert not answered(tmp_path / "request")
+    assert now[0] == pytest.approx(10.0, abs=0.1)
+    (tmp_path / "request").unlink()
+    assert answered(tmp_path / "request")
+    assert now[0] < 10.2

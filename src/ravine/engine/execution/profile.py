@@ -90,11 +90,11 @@ class Profile:
     def lines(self) -> list[str]:
         """What the rules read from it, and the measurements, for people."""
         lowered, gain = self.lowered_from, self.convolution_gain
+        dense = "of no size" if lowered is None else f"from {lowered:,} weights on"
         lines = [
             f"bfloat16: convolutions {gain:.2f} times as fast as in float32, recurrent layers "
             + ", ".join(f"{self.recurrent_gain(n):.2f} ({n} units)" for n in _RECURRENT)
-            + f", dense layers from {lowered:,} weights on" * (lowered is not None)
-            + ", dense layers of no size" * (lowered is None)
+            + f", dense layers {dense}"
         ]
         for section, held in self.sections.items():
             lines += ["", f"{section}{', milliseconds' * (section != 'memory')}"]
