@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.stats
+from jinja2 import Environment
 
 from ravine import measures
 from ravine.errors import InputError
@@ -385,3 +386,11 @@ def test_layers_over_training_are_shown_of_the_best_member_and_what_is_malformed
     assert "Layers over training" in page
     assert "<b>first" not in page
     assert "layers after" not in page
+
+
+def test_a_second_report_compiles_no_template(runs, monkeypatch):
+    """Which took longer than training a small network."""
+    run = RunDir.open(runs / "one")
+    first = run_page.render(run)
+    monkeypatch.delattr(Environment, "compile")
+    assert run_page.render(run) == first

@@ -8,6 +8,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ _VARIABLES = {colour: f"c{i}" for i, colour in enumerate(figures.COLOURS)}
 _VARIABLES |= {figures.INK: "ink", figures.FAINT: "faint", figures.GRID: "grid"}
 
 
+@cache
 def _templates() -> Environment:
+    """With what it has compiled: that takes longer than all else of a report."""
     environment = Environment(
         loader=FileSystemLoader(_WEB),
         autoescape=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,9 @@ def _unbroken(text: str) -> list[str]:
     return [text] if "±" in text else text.split()
 
 
+@cache
 def _templates() -> Environment:
+    """With what it has compiled: that takes longer than all else of a report."""
     environment = Environment(
         loader=FileSystemLoader(_WEB),
         autoescape=True,
