@@ -240,7 +240,7 @@ def test_slopes_to_both_sides_have_the_central_one_between_them(monkeypatch, tmp
         torch.testing.assert_close(left, right, rtol=1e-2, atol=1e-4)
 
 
-def test_summary_page_and_docs_say_the_same_thresholds(tmp_path):
+def test_summary_page_and_docs_say_the_same_thresholds(tmp_path, drawn):
     found = gradcheck(
         BLOBS, model=lambda: Off(1e-3), trained=0, coordinates=4, quiet=True, out=tmp_path / "g"
     )
@@ -370,7 +370,7 @@ def test_saliency_of_a_linear_model_is_its_weights():
     assert found["features"] == pytest.approx(expected.tolist(), rel=1e-5)
 
 
-def test_features_of_a_network_of_images(tmp_path):
+def test_features_of_a_network_of_images(tmp_path, drawn):
     run = ravine.train(
         DIGITS,
         model=[
@@ -502,7 +502,7 @@ def test_advice_reads_a_run(tmp_path):
     assert len(rows) == 1 + min(40, found["wrong"])
 
 
-def test_noise_is_of_samples_and_of_seeds(tmp_path):
+def test_noise_is_of_samples_and_of_seeds(tmp_path, drawn):
     """A coin of the validation error, and the scatter of seeds; a run of another recipe tells nothing of seeds."""
     from ravine.study.advise.study import advise
 

@@ -157,7 +157,7 @@ def test_between_two_networks(run, tmp_path):
     assert loss[3] == pytest.approx(run[1].result["val_loss"], rel=1e-9)
 
 
-def test_a_plane_and_the_training_path(run, tmp_path, monkeypatch):
+def test_a_plane_and_the_training_path(run, tmp_path, monkeypatch, drawn):
     plane = landscape(
         run[0], kind="plane", points=5, samples=100, quiet=True, out=tmp_path / "plane"
     )

@@ -154,7 +154,7 @@ def test_an_exported_ticket_holds_its_zeros(tmp_path):
     assert export(tmp_path / "run", out=tmp_path / "there")["zeros"] >= 10
 
 
-def test_a_lottery_without_validation_data_draws_no_early_stops(tmp_path):
+def test_a_lottery_without_validation_data_draws_no_early_stops(tmp_path, drawn):
     found = lottery(
         BLOBS.edit({"data.validation": 0.0}), rounds=1, seeds=2, quiet=True, out=tmp_path / "l"
     )

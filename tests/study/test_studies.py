@@ -102,7 +102,7 @@ def test_target_names_the_column_of_a_table(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [*STUDIES, *ON_RUNS])
-def test_a_study_directory(name, run, tmp_path):
+def test_a_study_directory(name, run, tmp_path, drawn):
     words = [str(run) if word == "@run" else word for word in (STUDIES | ON_RUNS)[name]]
     out = tmp_path / name
     result = RUNNER.invoke(app, [*words, "--out", str(out), "--json"])
