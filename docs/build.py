@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,7 @@ def mutants() -> list[str]:
         tried = sum(fates.values()) - same - rest
         share = f"{killed / tried:.0%}" if tried else ""
         lines.append(f"| {package} | {tried} | {killed} | {share} | {same} | {rest} |")
+    lines += ["", *textwrap.wrap(found["note"], 120)] if "note" in found else []
     titles = {
         "survived": "Survived",
         "untouched": "Touched by no test that was mapped",

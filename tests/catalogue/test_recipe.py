@@ -451,6 +451,16 @@ def test_the_places_of_a_list_of_two_are_0_and_1():
         Recipe(model=["relu", "tanh"]).edit({"model.layers.5.units": 3})
 
 
+def test_batches_that_grow_are_doubled_where_no_factor_is_said():
+    assert Recipe(data={"grow": {"milestones": ["1ep"]}}).data.grow.factor == 2
+
+
+@pytest.mark.parametrize("said", ["0ep", "0it"])
+def test_a_run_of_no_length_is_refused(said):
+    with pytest.raises(InputError, match="a duration longer than 0"):
+        Recipe(stop={"after": said})
+
+
 def holders(part, prefix=""):
     """Every table of a recipe, with the path that leads there."""
     yield prefix, part

@@ -520,3 +520,12 @@ def test_the_loss_of_one_sample_is_no_mean():
     mean = OwnLoss(lambda output, target: (output - target).square().mean(0))
     assert mean(torch.ones(3, 1), torch.zeros(3, 1)).tolist() == [1, 1, 1]
     assert mean.one_number
+
+
+@pytest.mark.parametrize("kind", list(table("loss")))
+def test_the_numbers_of_a_loss_are_no_weights_of_the_network(kind):
+    needed = {
+        "multi_task": {"losses": ["squared"], "sizes": [1]},
+        "expected_cost": {"costs": [[0, 1], [1, 0]]},
+    }
+    assert not build_loss({"kind": kind, **needed.get(kind, {})}, None).state_dict()

@@ -395,6 +395,13 @@ def test_models_that_cannot_be_built_say_why(part, shape, said):
 # --- the summary ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("depth", [11, 13, 16, 19])
+def test_the_depth_of_vgg_counts_its_layers_with_weights(depth):
+    fields = {"kind": "vgg", "depth": depth, "width": 2, "dense": [4, 4]}
+    layers = list(build(fields, (3, 16, 16), 5).modules())
+    assert sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in layers) == depth
+
+
 def test_layers_are_named_by_their_place():
     module = nn.Sequential(
         nn.Linear(4, 3), nn.Sequential(nn.Tanh(), nn.Sequential(nn.Linear(3, 2)))

@@ -3,6 +3,7 @@ test data once."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 
@@ -452,3 +453,7 @@ def test_the_time_of_a_study_is_that_of_its_own_data():
     x, y = np.zeros((40, 3), "float32"), np.arange(40) % 2
     recipe = BLOBS.edit({"data.source": "arrays", "data.batch": 8})
     assert seconds_of([recipe], data=(x, y)) > 0
+
+
+def test_a_third_goes_on_where_nothing_is_said():
+    assert inspect.signature(search).parameters["eta"].default == Halving("val_loss").eta == 3
