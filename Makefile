@@ -8,6 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+unexport PYTHONDONTWRITEBYTECODE # tests start Python a hundred times, and each would compile Ravine anew
 
 .PHONY: run test test-slow test-all promises lint docs site clean mutants mutants-map fuzz audit locks install-locked
 
