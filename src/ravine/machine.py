@@ -89,10 +89,14 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     ['numpy', 'python']
     """
     found = {"python": platform.python_version()}
-    for package in packages:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | {package: known for package in packages if (known := _version(package))}
+
+
+@cache  # each is read from a file, and every run asks for a dozen
+def _version(package: str) -> str:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return ""
 
 
 def flags() -> list[str]:

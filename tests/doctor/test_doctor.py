@@ -363,6 +363,8 @@ def test_every_code_can_be_found(code, monkeypatch):
         task: sick for task, sick, _ in planted.PLANTS[code]() if task in ("digits", "table")
     }
     sick = programs.get("table") or programs["digits"]
+    if code in ("vanishing_gradient", "stuck"):  # followed to the plan's end, beside many variants
+        sick = sick.edit({"stop.after": "7ep"})
     found = planted.diagnose(sick, seed=0)
     assert found.verdict == "sick", found.why
     assert code in found.codes, found.codes

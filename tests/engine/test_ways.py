@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -244,6 +245,12 @@ def test_the_facts_that_figures_carry():
     assert versions(["torch", "no-such-package"])["torch"].startswith(
         torch.__version__.split("+")[0]
     )
+
+
+def test_versions_are_read_once(monkeypatch):
+    once = versions(["torch", "numpy"])
+    monkeypatch.setattr(metadata, "version", None)
+    assert versions(["torch", "numpy"]) == once
 
 
 class Tied(nn.Module):
