@@ -205,14 +205,13 @@ class Group:
                 if self.loop.step < 500
                 else []
             )
-            momenta = [m.momentum for m in young]
+            averages = [(b, b.clone()) for m in young for b in m.buffers(recurse=False)]
             for m in young:
                 m.train()
-                m.momentum = 0.0
             output = torch.cat(
                 [self.program.population.call(objective.model, x) for x in batch.x.split(512)]
             )
             value = float(objective.loss(output, batch.y).double().mean())
-            for m, momentum in zip(young, momenta, strict=True):
-                m.momentum = momentum
+            for average, before in averages:
+                average.copy_(before)
         return value, accuracy(output, batch.y, self.pipeline.task, self.program.answers)
