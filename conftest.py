@@ -49,9 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
     """What Ravine compiles once on a machine is there before a test counts files and programs."""
-    from ravine.engine.rows.ways import native
+    from ravine.engine.rows.ways import elementwise, native
 
     native.library()
+    elementwise.functions()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from ravine import train
 from ravine.engine.execution import pilot
 from ravine.engine.rows.population import Objective, Population
-from ravine.engine.rows.ways import Arithmetic, Dense, Native, OneByOne, Workload, native
+from ravine.engine.rows.ways import Arithmetic, Dense, Native, OneByOne, Workload, gcc, native
 from ravine.nn.build import build, build_loss
 from ravine.rundir import RunDir
 
@@ -129,12 +129,13 @@ def test_without_the_function_dense_networks_run_as_before(trouble, tmp_path, mo
         raise subprocess.CalledProcessError(1, command)
 
     if trouble == "no compiler":
-        monkeypatch.setattr(native.shutil, "which", lambda name: None)
+        monkeypatch.setattr(gcc.shutil, "which", lambda name: None)
     elif trouble == "it fails":
-        monkeypatch.setattr(native.subprocess, "run", fail)
+        monkeypatch.setattr(gcc.subprocess, "run", fail)
     (tmp_path / "file").touch()
     cache = tmp_path / "file" if trouble == "no cache" else tmp_path
-    monkeypatch.setattr(native, "user_cache_path", lambda name: cache)
+    monkeypatch.setattr(gcc, "user_cache_path", lambda name: cache)
+    monkeypatch.setattr(gcc, "library", gcc.library.__wrapped__)
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     assert native.library() is None
     assert not list(tmp_path.rglob("*.so"))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ravine.catalogue import Init, Part, make, table
 from ravine.errors import InputError, first_line
+from ravine.nn.chain import chained
 from ravine.nn.padding import lengths_of
 
 Shape = tuple[int, ...]
@@ -36,7 +37,9 @@ class Stack(nn.Sequential):
         self.inits, self.read_to_end = inits, read_to_end
 
     def forward(self, x: Any) -> Any:
-        lengths = lengths_of(x) if self.read_to_end else None
+        if not self.read_to_end:
+            return chained(self, x)
+        lengths = lengths_of(x)
         child: Any
         for i, child in enumerate(self):
             with_lengths = i < self.read_to_end and hasattr(child, "to_ends")

@@ -47,6 +47,7 @@ class Execution:
     graphs: bool = False  # whole steps are CUDA graphs
     # weights of a dense layer from which its products are in a lower precision
     lowered_from: int = Arithmetic.lowered_from
+    joined: bool = False  # batch normalisation, ReLU and pooling are compiled functions
     why: list[str] = field(default_factory=list)
 
     @classmethod
@@ -64,10 +65,8 @@ class Execution:
             )
             facts = _of_first_version(facts)
         known = {each.name for each in fields(cls)}
-        facts = {
-            "lowered_from": Arithmetic.lowered_from,
-            **facts,
-        }  # as it was before it was a field
+        # as they were before they were fields
+        facts = {"lowered_from": Arithmetic.lowered_from, "joined": False, **facts}
         if set(facts) != known or facts["way"] not in WAYS:
             raise InputError(
                 "execution record",
@@ -90,6 +89,7 @@ class Execution:
         parts += [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
         parts += ["channels last"] if self.memory_format == "channels_last" else []
         parts += ["steps as CUDA graphs"] if self.graphs else []
+        parts += ["batch norm, ReLU and pooling compiled"] if self.joined else []
         return ", ".join([*parts, self.kind.phrase.format(threads=self.threads)])
 
     @property
@@ -104,6 +104,7 @@ class Execution:
             memory_format=_MEMORY_FORMATS[self.memory_format],
             threads=self.threads,
             lowered_from=self.lowered_from,
+            joined=self.joined,
         )
 
     @property

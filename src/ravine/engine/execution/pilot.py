@@ -24,7 +24,17 @@ from ravine.engine.execution.execution import Execution
 from ravine.engine.execution.memory import keep_freed_memory
 from ravine.engine.rows.population import Population
 from ravine.engine.rows.torch_rows import is_torch
-from ravine.engine.rows.ways import WAYS, Dense, Native, OneByOne, Parts, Threads, Way, Workload
+from ravine.engine.rows.ways import (
+    WAYS,
+    Dense,
+    Native,
+    OneByOne,
+    Parts,
+    Threads,
+    Way,
+    Workload,
+    gcc,
+)
 from ravine.recipe import Recipe
 from ravine.version import VERSION
 
@@ -108,11 +118,13 @@ def choose(
     precision, precise = _precision(recipe, work, way, measured)
     lowered = measured.lowered_from if measured is not None and issubclass(way, Dense) else None
     why = [precise, *(f"not {name}: {text}" for name, text in refused.items())]
+    order = _memory_format(work, way, precision, measured)
     return Execution(
         device=work.device,
         precision=precision,
         way=way.name,
-        memory_format=_memory_format(work, way, precision, measured),
+        memory_format=order,
+        joined=order == "channels_last" and work.device == "cpu" and gcc.found(),
         threads=_threads(recipe, work, way, measured),
         lowered_from=lowered or Execution.lowered_from,
         graphs=work.device == "cuda" and _graphable(recipe, population),

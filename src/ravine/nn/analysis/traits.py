@@ -21,6 +21,7 @@ from ravine.catalogue import make, table
 from ravine.errors import InputError
 from ravine.nn.activations import ELU, LeakyReLU, Maxout, PReLU
 from ravine.nn.attention import Positions, SelfAttention, SinusoidalPositions, TransformerBlock
+from ravine.nn.chain import Chain
 from ravine.nn.convolution import ChannelPool, GlobalPool, LocallyConnected
 from ravine.nn.layers import Parallel, Residual, Transpose
 from ravine.nn.models.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
@@ -79,7 +80,7 @@ _PRODUCT = Trait.SAMPLES_ALONE | Trait.BFLOAT16
 
 _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     # --- containers, and layers that only move entries
-    (_PROMISES, (nn.Sequential, nn.ModuleList, Stack, Residual)),
+    (_PROMISES, (nn.Sequential, nn.ModuleList, Chain, Stack, Residual)),
     (_PROMISES, (BasicBlock, ResNet, PublishedBlock, PublishedResNet)),
     (_PRODUCT, (Parallel, Recurrent, CharacterModel, ConvolvedCharacters, SequenceClassifier)),
     (_PRODUCT, (SelfAttention, TransformerBlock, LanguageModel, SequenceTransformer)),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ravine.catalogue import Count, Flag, LayerCount
 from ravine.errors import InputError
+from ravine.nn.chain import Chain, chained, norm_relu
 from ravine.nn.stack import Shape, need_images
 
 
@@ -180,8 +181,10 @@ class ResidualBlock(nn.Module):
                 self.shortcut = PadShortcut(outputs - inputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.body(x)
-        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+        *layers, last = self.body
+        y = chained(layers, x)
+        added = None if self.shortcut is None else self.shortcut(x)
+        return norm_relu(last, F.relu, y, added)
 
 
 class BasicBlock(ResidualBlock):
@@ -211,7 +214,7 @@ class ResNet(nn.Module):
         projection: bool,
     ):
         super().__init__()
-        self.stem = nn.Sequential(_conv(channels, width, 3), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = Chain(_conv(channels, width, 3), nn.BatchNorm2d(width), nn.ReLU())
         inputs = width
         stages = []
         for stage, count in enumerate(counts):
@@ -250,12 +253,12 @@ class PublishedBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        y = self.conv2(norm_relu(self.bn1, F.relu, self.conv1(x)))
+        last = self.bn2
         if self.bottleneck:
-            y = self.bn3(self.conv3(F.relu(y)))
-        if self.shortcuts:
-            y = y + (x if self.downsample is None else self.downsample(x))
-        return F.relu(y)
+            y, last = self.conv3(norm_relu(last, F.relu, y)), self.bn3
+        added = x if self.downsample is None else self.downsample(x)
+        return norm_relu(last, F.relu, y, added if self.shortcuts else None)
 
 
 class PublishedResNet(nn.Module):
@@ -303,7 +306,7 @@ class ResNet9(nn.Module):
         super().__init__()
         height, side = min(shape[1:]), max(shape[1:])
         count = max(1, min(math.ceil(math.log2(max(side, 8) / 4)), int(math.log2(max(height, 2)))))
-        self.stem = nn.Sequential(_conv(shape[0], width, 3), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = Chain(_conv(shape[0], width, 3), nn.BatchNorm2d(width), nn.ReLU())
         stages, inputs = [], width
         for stage in range(1, count + 1):
             maps = min(width * 2**stage, 8 * width)
@@ -327,7 +330,7 @@ class _Residual(nn.Module):
 
     def __init__(self, maps: int):
         super().__init__()
-        self.body = nn.Sequential(
+        self.body = Chain(
             _conv(maps, maps, 3),
             nn.BatchNorm2d(maps),
             nn.ReLU(),

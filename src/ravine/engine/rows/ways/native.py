@@ -8,34 +8,26 @@ cache, and takes its products from the BLAS that PyTorch has loaded. Elsewhere `
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
-import shutil
-import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from ravine.engine.rows.theta import ParameterMatrix
+from ravine.engine.rows.ways import gcc
 from ravine.engine.rows.ways.dense import Dense, DenseNetwork, leaves, plain_cross_entropy
 from ravine.engine.rows.ways.way import Arithmetic, differs
 from ravine.engine.rows.ways.workload import Workload
-from ravine.machine import flags
 from ravine.nn.randomized import Dropout
-from ravine.storage.files import atomic
 
 SOURCE = Path(__file__).with_suffix(".c")
-COMPILER = "gcc"  # its OpenMP is the library that PyTorch has loaded; another would start threads of its own
-OPTIONS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
 WIDE = (
     2**19
 )  # weights of a layer whose product the library divides better (bench/native.py --threads 2)
-SECONDS = 60  # for compiling, which takes under one
 _LAYERS = (nn.Linear, nn.ReLU, nn.Flatten, nn.Identity, Dropout)
 
 
@@ -196,36 +188,13 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear, bool]]:
 def library() -> tuple[ctypes.CDLL, Any, Any] | None:
     """The compiled function, the product that it calls and that product's threads; None where this
     machine has no compiler, or PyTorch another BLAS."""
+    loaded = gcc.library(SOURCE)
     try:
         torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         product, threads = torch_library.sgemm_, torch_library.MKL_Set_Num_Threads_Local
-        loaded = ctypes.CDLL(str(_compiled()))
-        loaded.workspace.restype = ctypes.c_long
-        return loaded, product, threads
-    except (OSError, AttributeError, subprocess.SubprocessError):
+    except (OSError, AttributeError):
         return None
-
-
-def _compiled() -> Path:
-    """The library's file; it is compiled where the user's cache has none for this source, compiler and processor."""
-    compiler = shutil.which(COMPILER)
-    if compiler is None:
-        raise FileNotFoundError(COMPILER)
-    about = Path(compiler).resolve().stat()
-    parts = (SOURCE.read_text(), compiler, about.st_size, about.st_mtime, OPTIONS, flags())
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
-    path = user_cache_path("ravine") / "compiled" / f"native-{digest[:32]}.so"
-    if not path.exists():
-        with atomic(path) as partial:
-            command = [
-                compiler,
-                *OPTIONS,
-                "-shared",
-                "-fPIC",
-                str(SOURCE),
-                "-o",
-                str(partial),
-                "-lm",
-            ]
-            subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
-    return path
+    if loaded is None:
+        return None
+    loaded.workspace.restype = ctypes.c_long
+    return loaded, product, threads

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ravine.engine.rows.objective import Objective, attacked
 from ravine.engine.rows.theta import ParameterMatrix, view
+from ravine.engine.rows.ways.elementwise import Elementwise
 from ravine.engine.rows.ways.way import PLAIN, Arithmetic, Way, store
 from ravine.engine.rows.ways.workload import Workload
 from ravine.nn.analysis.traits import takes_bfloat16
@@ -86,7 +87,8 @@ class OneByOne(Way):
         if rows.global_seeds is not None:  # a person's module may draw from the global generator
             seed_globally(key(rows.global_seeds[i], "module", step))
         with self._lowered(i):
-            loss = self._training_loss(rows.objectives[i], x, y, weight)
+            with Elementwise() if self.arithmetic.joined else contextlib.nullcontext():
+                loss = self._training_loss(rows.objectives[i], x, y, weight)
             found = rows.slopes(i, loss)
         if rows.buckets is None or not rows.buckets.active:  # else they are there already
             store(rows.gradients_of[i], found, accumulate)

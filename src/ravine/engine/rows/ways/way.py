@@ -33,6 +33,7 @@ class Arithmetic:
     lowered_from: int = (
         2**14
     )  # weights of a dense layer from which its products are in ``products``
+    joined: bool = False  # batch normalisation, ReLU and pooling by `Elementwise`
 
 
 PLAIN = Arithmetic()
