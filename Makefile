@@ -55,7 +55,7 @@ audit: .venv/.dev
 # Every group of readers for five minutes; findings are kept in tests/safety/findings
 fuzz: .venv/.dev
 	$(INSTALL) -e '.[fuzz]'
-	for group in idx npz recipe csv image text weights json; do $(BIN)/python bench/fuzz.py $$group || exit 1; done
+	for group in idx npz recipe csv image text weights json shards parquet; do $(BIN)/python bench/fuzz.py $$group || exit 1; done
 
 # Mutation testing: a sample of changes to the code, each of which some test has to see. COUNT and SEED choose
 # another sample; the map of what each test touches is made once (about an hour), and again when tests change. A

@@ -1,6 +1,6 @@
 """Fuzzing of everything that reads a file of somebody else's: atheris changes sound files, guided by coverage.
 
-    python bench/fuzz.py GROUP [--seconds 300] [--seed 0]      GROUP: idx npz recipe csv image text weights json
+    python bench/fuzz.py GROUP [--seconds 300] [--seed 0]      GROUP: idx npz recipe csv image text weights json shards parquet
 
 A reader gives its result or an InputError; whatever else it raises, what takes longer than 10 s or more than
 1 GiB is a finding. A finding is written to tests/safety/findings/GROUP-SHA, which tests/safety/test_hostile.py reads
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import os
 import sys
 import tempfile
@@ -23,13 +24,18 @@ import atheris
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "safety")]
 KEPT = ROOT / "tests" / "safety" / "findings"
-GROUPS = ("idx", "npz", "recipe", "csv", "image", "text", "weights", "json")
+GROUPS = ("idx", "npz", "recipe", "csv", "image", "text", "weights", "json", "shards", "parquet")
+READERS = ("formats", "npz", "weights", "shards", "parquet", "arrow_messages", "text")
 
 with atheris.instrument_imports(include=["ravine"]):
     import hostile
     from ravine.data.read import images
     from ravine.errors import InputError
     from test_hostile import ENDS, reader
+
+    # what readers import when they are called would not be guided by
+    for name in ("sources", "tables.load", *(f"read.{one}" for one in READERS)):
+        importlib.import_module(f"ravine.data.{name}")
 
 
 def target(group: str, place: Path):

@@ -99,3 +99,11 @@ def test_the_sizes_are_those_that_arrow_unpacks(tmp_path):
         batches = [whole.get_batch(i) for i in range(2)]
     needed = [sum(b.size for c in each.columns for b in c.buffers() if b) for each in batches]
     assert found[1:] == pytest.approx(needed, rel=0.02, abs=64)
+
+
+def test_rows_beyond_what_so_small_a_file_may_hold_are_refused(tmp_path):
+    """One value that stands in millions of rows: minutes to be read, a few bytes to be stored."""
+    zeros = pa.array(np.zeros(2_000_000, np.int8))
+    parquet.write_table(pa.table({"a": zeros, "target": zeros}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"2,000,000 rows in a file of .* at most 1,"):
+        sources.parquet(tmp_path, path="t.parquet")

@@ -96,7 +96,7 @@ TRAIN = {
 OTHER = {
     "layers that take hours to build": (
         ["train", SET, "model.kind=mlp", SET, f"model.hidden={[2] * 10_001}"],
-        ["hidden", "10000"],
+        ["hidden", "at most 1,000"],
     ),
     "resume nothing": (["resume", "none"], ["none"]),
     "evaluate no run": (["evaluate", "full"], ["full"]),

@@ -150,6 +150,7 @@ FINDINGS = sorted((Path(__file__).parent / "findings").glob("*-*"))
 
 ENDS = {"csv": "t.csv", "npz": "a.npz", "recipe": "r.toml", "image": "p.png", "idx": "i-idx3"}
 ENDS |= {"text": "t.txt", "weights": "w.safetensors", "json": "j.json"}
+ENDS |= {"shards": "t.tar", "parquet": "t.parquet"}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -520,8 +520,8 @@ def test_slots_are_a_members_own(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["--set", "threads=100000"], ["threads", "100000", "at most 1024"]),
-        (["--set", "model.hidden=[100000000000]"], ["ravine:"]),
+        (["--set", "threads=100000"], ["threads", "100000", "at most 1,024"]),
+        (["--set", "model.hidden=[100000000000]"], ["model.1", "an array of", "fits into memory"]),
         (["--out", "taken/run"], ["taken"]),
         (["--out", "/proc/none/run"], ["/proc/none"]),
     ],

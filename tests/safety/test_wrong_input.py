@@ -127,7 +127,7 @@ SOURCES = {
     "folder:texts": ["none an image"],
     '{kind = "folder", path = "wide", size = 0}': ["size", "at least 1"],
     '{kind = "folder", path = "wide", size = "big"}': ["size", "big"],
-    '{kind = "folder", path = "wide", size = 10000000000000000000}': [
+    '{kind = "folder", path = "wide", size = 1000000000000000000}': [
         "size",
         "at most 100,000,000 pixels",
     ],
@@ -395,3 +395,42 @@ def test_a_run_refuses_what_it_was_not_trained_on(tmp_path):
         run.evaluate(data=(X, Y[:30]))
     with pytest.raises(InputError, match="a number under 1"):
         ravine.Run(run.directory, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": {"kind": "mlp", "hidden": [10**9, 10**9]}}, ["model", "fits into memory"]),
+        ({"model": {"kind": "mlp", "hidden": [10**400]}}, ["model.hidden.0", "at most"]),
+        ({"model": {"kind": "lenet", "kernel": 2**31}}, ["model", "fits into memory"]),
+        ({"model": ["relu"] * 1001}, ["model.layers", "1,001", "at most 1,000"]),
+        ({"model": [{"kind": "chain", "layers": ["relu"] * 600}] * 2}, ["at most 1,000"]),
+        ({"model": {"kind": "resnet", "depth": 6002}}, ["model.depth", "at most 1,202"]),
+        ({"data": {"preprocess": ["standardize"] * 33}}, ["data.preprocess", "at most 32"]),
+        ({"data": {"source": "blobs", "preprocess": [{"kind": "polynomial", "degree": 2**31}]}}, ["polynomial", "products"]),
+        ({"data": {"source": "digits", "augment": [{"kind": "resized_crop", "ratio": [0.0, 1.0]}]}}, ["ratio"]),
+        ({"schedule": {"kind": "linear", "warmup": 10**400}}, ["schedule.warmup", "a duration"]),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_sizes_beyond_the_memory_and_lists_beyond_the_day(tmp_path, changes, words):
+    """PyTorch's own words, a MemoryError, an OverflowError, or half a minute and more, each."""
+    with pytest.raises(InputError) as raised:
+        ravine.train(ravine.Recipe(**{"model": "mlp", **changes}), out=tmp_path / "run", quiet=True)
+    assert [word for word in words if word not in str(raised.value)] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_that_memory_does_not_hold_are_refused(monkeypatch):
+    from ravine.nn import room
+
+    monkeypatch.setattr(room, "memory", lambda: 3 * 4 * 100 * 1000.0)
+    room.check_members(100, 1000, 4)
+    with pytest.raises(InputError, match="101 networks of 1,000 parameters"):
+        room.check_members(101, 1000, 4)
+
+
+def test_weights_whose_distance_no_float32_holds_have_a_histogram():
+    from ravine.engine.loop.layer_records import histogram
+
+    assert sum(histogram(torch.tensor([-3e38, 0.0, 3e38]))["counts"]) == 3

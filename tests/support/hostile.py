@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -37,6 +38,16 @@ def zipped(members: dict[str, bytes], packing: int = zipfile.ZIP_STORED) -> byte
     with zipfile.ZipFile(out, "w", packing) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return out.getvalue()
+
+
+def shard(members: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, data in members.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            archive.addfile(about, io.BytesIO(data))
     return out.getvalue()
 
 
@@ -378,6 +389,7 @@ def sound(folder: Path) -> list[Case]:
         "p.webp": ("image", lambda p: Image.fromarray(draw.integers(0, 255, (9, 7, 3), dtype=np.uint8)).save(p)),
         "t.txt": ("text", lambda p: p.write_text("to be or not to be " * 20)),
         "t.parquet": ("parquet", lambda p: pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "target": y}).to_parquet(p)),
+        "t.tar": ("shards", lambda p: p.write_bytes(shard({f"{i}{end}": content for i in range(4) for end, content in ((".npy", npy(described("(3,)"), bytes(24))), (".cls", b"ab"[i % 2 : i % 2 + 1]))}))),
         "t.arrow": ("parquet", lambda p: pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "target": y}).to_feather(p, compression="uncompressed")),
         "w.safetensors": ("weights", lambda p: save_file({"a": torch.ones(3, 4)}, p)),
         "w.pt": ("weights", lambda p: torch.save({"a": torch.ones(3, 4)}, p)),

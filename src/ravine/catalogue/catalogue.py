@@ -19,6 +19,7 @@ from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     TypeAdapter,
     ValidationError,
@@ -108,7 +109,7 @@ Source = Annotated[Any, Holds("source")]
 Preprocess = Annotated[Any, Holds("preprocess")]
 Augment = Annotated[Any, Holds("augment")]
 Layer = Annotated[Any, Holds("layer")]
-Layers = tuple[Layer, ...]
+Layers = Annotated[tuple[Layer, ...], BeforeValidator(vocabulary.few_layers)]
 Initializer = Annotated[Any, Holds("initializer")]
 Loss = Annotated[Any, Holds("loss")]
 Metric = Annotated[Any, Holds("metric")]

@@ -72,6 +72,6 @@ def steps(text: str, epoch_steps: int, total_steps: int | None = None) -> int:
 def _is_number(value: object) -> bool:
     try:
         float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True

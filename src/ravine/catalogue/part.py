@@ -87,10 +87,10 @@ _EXPECTED = {
     "model_type": "a table",
     "finite_number": "a finite number",
     "string_too_short": "text that is not empty",
-    "greater_than": "a number greater than {gt:g}",
-    "greater_than_equal": "a number of at least {ge:g}",
-    "less_than": "a number less than {lt:g}",
-    "less_than_equal": "a number of at most {le:g}",
+    "greater_than": "a number greater than {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number less than {lt}",
+    "less_than_equal": "a number of at most {le}",
     "literal_error": "{expected}",
     "dict_type": "names with a value each",
     "too_short": "a list of at least {min_length}",
@@ -122,11 +122,17 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
 
 def _expected(complaint: Any) -> str:
     form = _EXPECTED.get(complaint["type"])
-    return (
-        form.format(**complaint.get("ctx", {}))
-        if form
-        else complaint["msg"].removeprefix("Input should be ")
+    if form is None:
+        return complaint["msg"].removeprefix("Input should be ")
+    return form.format(
+        **{name: _readable(value) for name, value in complaint.get("ctx", {}).items()}
     )
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _where(complaint: Any, model: type[BaseModel] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -20,11 +20,14 @@ NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 # a running average's memory
 Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
-Whole = Annotated[int, Field(strict=True, ge=0)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-# with more, building the modules alone takes minutes
-LayerCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Widths = Annotated[tuple[Count, ...], Field(max_length=10_000)]  # of layers, first to last
+MOST = 10**18  # of anything that is counted: a number of 64 bits
+Whole = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+# with more layers, building the modules alone takes minutes
+LayerCount = Annotated[int, Field(strict=True, ge=1, le=256)]  # recurrent ones, blocks
+ResidualDepth = Annotated[int, Field(strict=True, ge=1, le=1202)]  # the deepest that was published
+MOST_LAYERS = 1000
+Widths = Annotated[tuple[Count, ...], Field(max_length=MOST_LAYERS)]  # of layers, first to last
 Integer = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -45,3 +48,23 @@ def _duration(value: object) -> str:
 
 _DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ep|it|%)\s*$"}
 Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
+
+
+def few_layers(value: Any) -> Any:
+    """The same list of layers, if it holds no more of them than a network may, those within others
+    counted; before any of them is looked at."""
+    count, level = 0, [value]
+    while level:
+        inner = [one for each in level for one in _inside(each)]
+        count += sum(isinstance(each, list | tuple) * len(each) for each in level)
+        if count > MOST_LAYERS:
+            expected = f"at most {MOST_LAYERS:,} in a network"
+            raise InputError("", got=f"{count:,} layers or more", expected=expected)
+        level = inner
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    found = value.values() if isinstance(value, dict) else value
+    every = isinstance(value, dict | list | tuple)
+    return [one for one in found if isinstance(one, dict | list | tuple)] if every else []

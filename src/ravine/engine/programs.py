@@ -28,6 +28,7 @@ from ravine.nn.answers import Answers
 from ravine.nn.build import build, build_loss
 from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import seeded
+from ravine.nn.room import check_members
 from ravine.recipe import Recipe
 from ravine.registering import own_parts
 
@@ -242,10 +243,12 @@ def populate(
     """The members' modules, each initialised by its own seed, as one population; ``data`` that they
     share, or of each member."""
     pipelines = [data] * len(recipes) if isinstance(data, Pipeline) else data
-    objectives = [
-        objective(recipe, pipeline, module, dtype)
-        for recipe, pipeline in zip(recipes, pipelines, strict=True)
-    ]
+    objectives: list[Objective] = []
+    for recipe, pipeline in zip(recipes, pipelines, strict=True):
+        objectives.append(objective(recipe, pipeline, module, dtype))
+        if len(objectives) == 1 and device.type == "cpu":
+            parameters = sum(each.numel() for each in objectives[0].parameters())
+            check_members(len(recipes), parameters, dtype.itemsize)
     population = make(objectives, [recipe.seed for recipe in recipes], device=device, dtype=dtype)
     first = recipes[0]
     theirs = "foreign" in first.model.technique.marks

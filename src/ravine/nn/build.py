@@ -20,6 +20,7 @@ from ravine.nn.convolution import LocallyConnected
 from ravine.nn.loss.criterion import SampleLoss
 from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import mark_idle_layers
+from ravine.nn.room import Room
 from ravine.nn.stack import Shape, Stack, call, evaluated, example
 from ravine.randomness import generator, key
 
@@ -56,8 +57,11 @@ def build(
     True
     """
     made: Any = _with_vocabulary(_made("model", part), vocabulary)
-    with torch.random.fork_rng(devices=[]):
-        module: nn.Module = call("model", made, shape, outputs)
+    try:
+        with torch.random.fork_rng(devices=[]), Room():
+            module: nn.Module = call("model", made, shape, outputs)
+    except InputError as error:
+        raise error if error.where else error.under("model") from None
     module = module.double()
     initialise(
         module,

@@ -70,7 +70,7 @@ class Recipe(Part):
     start: Start = Field(default_factory=Start)
     stop: Stop = Field(default_factory=Stop)
     ranks: Ranks = Field(default_factory=Ranks)
-    metrics: Annotated[tuple[Metric, ...], Several()] = ()
+    metrics: Annotated[tuple[Metric, ...], Field(max_length=100), Several()] = ()
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[Count, Field(le=MOST_THREADS)] | Literal["auto"] = "auto"

@@ -95,8 +95,9 @@ class Data(Part):
         "shuffle", description="anew in each epoch; as they come; or drawn with replacement"
     )
     seed: Integer = Field(0, description="of the split, the order and the augmentation")
-    preprocess: Annotated[tuple[Preprocess, ...], Several()] = ()
-    augment: Annotated[tuple[Augment, ...], Several()] = ()
+    # each step is fitted to what those before it make of the data
+    preprocess: Annotated[tuple[Preprocess, ...], Field(max_length=32), Several()] = ()
+    augment: Annotated[tuple[Augment, ...], Field(max_length=100), Several()] = ()
     bootstrap: PerMember[Flag] = Field(
         False, description="weigh samples as drawn with replacement by each seed"
     )

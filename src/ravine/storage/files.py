@@ -152,12 +152,21 @@ def trouble(error: BaseException) -> str | None:
         )
         return _TROUBLES[error.errno] + where
     text = str(error)
-    if isinstance(error, MemoryError) or any(says in text for says in _NO_MEMORY):
+    if out_of_memory(error):
         said = " ".join(text.split())[:200]
         said = f" ({said})" if said else ""
         return f"not enough memory{said}: a smaller model, batch or data fits"
     found = next((what for says, what in _SAYS.items() if says in text), None)
     return None if found is None else f"{found} ({' '.join(text.split())[:200]})"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether more memory was asked for than there is.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(OSError())
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or any(says in str(error) for says in _NO_MEMORY)
 
 
 def write_text(to: Path, text: str) -> None:

@@ -126,7 +126,7 @@ def resized_crop(
     Source: Szegedy et al., "Going deeper with convolutions", 2015.
     """
     need_images(batch, "resized_crop")
-    if not 0 < scale[0] <= scale[1] or ratio[0] > ratio[1]:
+    if not 0 < scale[0] <= scale[1] or not 0 < ratio[0] <= ratio[1]:  # tiny ones count as 0
         raise InputError(
             "data.augment.resized_crop",
             got=f"scale {scale}, ratio {ratio}",

@@ -10,6 +10,7 @@ over everything (global).
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ from ravine.errors import InputError
 from ravine.randomness import generator
 
 _MOST_COLUMNS = 100_000
+_MOST_FACTORS = 1_000_000  # of all products together
 _MOST_CATEGORIES = 1_000
 
 
@@ -250,18 +252,24 @@ def polynomial(x: Tensor | Rows, *, degree: Count = 2, interactions: Flag = Fals
     tensor([[2., 3., 4., 6., 9.]])
     """
     width = _table("polynomial", x)
+    if interactions:
+        degree = min(degree, width)
+        products = sum(math.comb(width, order) for order in range(1, degree + 1))
+    else:
+        products = math.comb(width + degree, degree) - 1
+    if products > _MOST_COLUMNS or products * degree > _MOST_FACTORS:
+        raise InputError(
+            "preprocess.polynomial.degree",
+            got=degree,
+            expected=f"at most {_MOST_COLUMNS:,} products, of {_MOST_FACTORS:,} factors in all",
+            repair=f"{width} features make too many; reduce them with pca first",
+        )
     pick = itertools.combinations if interactions else itertools.combinations_with_replacement
-    factors: list[list[int]] = []
-    for order in range(1, degree + 1):
-        for product in pick(range(width), order):
-            factors.append([*product, *[width] * (degree - order)])
-            if len(factors) > _MOST_COLUMNS:
-                raise InputError(
-                    "preprocess.polynomial.degree",
-                    got=degree,
-                    expected=f"at most {_MOST_COLUMNS:,} products",
-                    repair=f"{width} features make too many; reduce them with pca first",
-                )
+    factors = [
+        [*product, *[width] * (degree - order)]
+        for order in range(1, degree + 1)
+        for product in pick(range(width), order)
+    ]
     return Polynomial({"features": width}, factors=torch.tensor(factors))
 
 

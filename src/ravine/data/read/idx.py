@@ -42,6 +42,8 @@ def parse(data: bytes, where: str) -> np.ndarray:
             repair="the file is truncated",
         )
     shape = np.frombuffer(data, ">u4", rank, 4).tolist()
+    if 0 in shape:
+        raise InputError(where, got=f"shape {shape}", expected="at least one value")
     expected = 4 + 4 * rank + math.prod(shape) * kind.itemsize
     if len(data) != expected:
         raise InputError(

@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
                 expected="an npz file: arrays saved by numpy.savez",
             )
         with bounded.open_zip(file, path.name) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            names = [name for name in archive.namelist() if not name.endswith("/")]
             return {
                 name.removesuffix(".npy"): parse_array(
                     bounded.member_of(archive, name, path.name), f"{path.name}: {name}"
@@ -66,4 +66,7 @@ def parse_array(data: bytes, where: str) -> np.ndarray:
             repair="the file is damaged",
         )
     flat = np.frombuffer(data, dtype, offset=file.tell())
-    return (flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)).copy()
+    try:
+        return (flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)).copy()
+    except (ValueError, OverflowError):  # no values, and yet extents beyond all numbers
+        raise InputError(where, got=f"shape {shape}", expected="at least one value") from None

@@ -22,15 +22,16 @@ from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
 from ravine.data.objects.pairs import vocabulary_of
 from ravine.data.objects.targets import interpret
-from ravine.data.read import arrow_messages, images
+from ravine.data.read import arrow_messages, images, parquet_footer
 from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import TARGET_NAMES, Source
 from ravine.errors import InputError, first_line, unknown
-from ravine.storage.bounded import ALLOWANCE, allowance, open_file, too_much
+from ravine.storage.bounded import ALLOWANCE, allowance, amount, open_file, too_much
 
 PACKED = 1000  # bytes that a byte of a table may hold: columns of zeros and ones pack well
 ROWS = 4096  # that are decoded together
+MOST_ROWS, ROWS_A_BYTE = 1_000_000, 8  # of a file: a flag that differs by row takes a bit
 _BUFFER = 1 << 18  # bytes of a column that are read at a time
 LONGEST_NAME = 256  # letters of a class
 _LEARNED = 256  # rows by which the form of lists and the size of images are known
@@ -327,7 +328,10 @@ class _opened:
                 self.handle.seek(len(magic) if self.handle.read(len(magic)) == magic else 0)
                 self.reader = ipc.open_stream(self.handle)
                 self.names = self.reader.schema.names
-        except (pyarrow.ArrowException, OSError) as error:
+        # names that are no UTF-8 are ValueErrors, figures that do not fit together RuntimeErrors
+        except (pyarrow.ArrowException, OSError, ValueError, RuntimeError, MemoryError) as error:
+            if isinstance(error, InputError):
+                raise
             expected = "a Parquet or Arrow file"
             repair = first_line(error)
             raise InputError(str(self.file), expected=expected, repair=repair) from None
@@ -344,6 +348,8 @@ class _opened:
     def batches(self, names: list[str], rows: int) -> Iterator[Any]:
         import pyarrow
 
+        self._check_rows()
+
         for name in names:
             if name not in self.names:
                 raise unknown(f"{self.file}: column", name, self.names)
@@ -359,30 +365,37 @@ class _opened:
                 for start in range(0, batch.num_rows, rows):
                     yield batch.select(names).slice(start, rows)
         # damaged pages are OSErrors
-        except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
+        except (pyarrow.ArrowException, OSError, MemoryError, ValueError, RuntimeError) as error:
             if isinstance(error, InputError):
                 raise
             expected, repair = "a whole file", first_line(error)
             raise InputError(str(self.file), expected=expected, repair=repair) from None
 
+    def _check_rows(self) -> None:
+        """Refuse more rows than so small a file may hold: one value that stands in millions of rows takes a
+        few bytes, and minutes to be read."""
+        if self.file.suffix.lower() != ".parquet":
+            return
+        rows, size = self.reader.metadata.num_rows, self.file.stat().st_size
+        most = MOST_ROWS + ROWS_A_BYTE * size
+        if rows > most:
+            got = f"{rows:,} rows in a file of {amount(size)}"
+            raise InputError(str(self.file), got=got, expected=f"at most {most:,}")
+
     def _rows_at_once(self, names: list[str], rows: int) -> int:
         """Of texts, bytes and lists so many rows that they take no more memory than the file may: a
         value that is stored once may stand in every row."""
-        most, meta = allowance(self.file.stat().st_size), self.reader.metadata
-        for group in range(meta.num_row_groups):
-            about = meta.row_group(group)
-            for place in range(about.num_columns):
-                chunk = about.column(place)
-                if chunk.path_in_schema.partition(".")[0] not in names:
-                    continue
-                size = chunk.total_uncompressed_size
-                if size > most:  # a page may be all of it
-                    raise too_much(str(self.file), self.file.stat().st_size, most)
-                if chunk.physical_type == "BYTE_ARRAY":
-                    rows = min(rows, max(1, most // max(1, size)))
-                elif chunk.num_values > about.num_rows:  # lists
-                    each = 8 * chunk.num_values // max(1, about.num_rows)
-                    rows = min(rows, max(1, most // each))
+        most = allowance(self.file.stat().st_size)
+        for chunk in parquet_footer.chunks(self.file):
+            if chunk.column not in names:
+                continue
+            if chunk.size > most:  # a page may be all of it
+                raise too_much(str(self.file), self.file.stat().st_size, most)
+            if chunk.is_bytes:
+                rows = min(rows, max(1, most // max(1, chunk.size)))
+            elif chunk.values > chunk.rows:  # lists
+                each = 8 * chunk.values // max(1, chunk.rows)
+                rows = min(rows, max(1, most // max(1, each)))
         return rows
 
     def _counted(self, batches: Iterable[Any]) -> Iterator[Any]:

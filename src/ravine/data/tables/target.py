@@ -181,7 +181,10 @@ def _leave_out(table: Table, name: str, kept: np.ndarray, gone: np.ndarray) -> N
 
 
 def _refuse_texts(cells: Cells, where: str) -> NoReturn:
-    row = int(np.flatnonzero(cells.codes >= 0)[0])
+    known = np.flatnonzero(cells.codes >= 0)
+    if not len(known):
+        raise InputError(where, got="missing values alone", expected="a number in every row")
+    row = int(known[0])
     raise InputError(
         where, got=str(cells.texts[cells.codes[row]]), expected="a number",
         repair=f"see data row {row + 1}",

@@ -213,8 +213,9 @@ def histogram(values: Tensor) -> dict[str, Any]:
     if not len(x):
         return {"counts": [0] * BINS, "low": 0.0, "high": 0.0}
     low, high = float(x.min()), float(x.max())
+    # in float64: the distance of two numbers of float32 may be infinite, its inverse zero
     scale = BINS / (high - low) if high > low else 0.0
-    places = np.minimum(((x - low) * scale).astype(np.int64), BINS - 1)
+    places = np.minimum(((x.astype(np.float64) - low) * scale).astype(np.int64), BINS - 1)
     counts = np.bincount(places, minlength=BINS).tolist()
     return {"counts": counts, "low": _short(low), "high": _short(high)}
 

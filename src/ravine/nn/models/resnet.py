@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravine.catalogue import Count, Flag, LayerCount
+from ravine.catalogue import Count, Flag, ResidualDepth
 from ravine.errors import InputError
 from ravine.nn.chain import Chain, chained, norm_relu
 from ravine.nn.stack import Shape, need_images
@@ -21,7 +21,7 @@ def resnet(
     outputs: int,
     *,
     form: Literal["cifar", "imagenet"] = "cifar",
-    depth: LayerCount = 20,
+    depth: ResidualDepth = 20,
     width: Count | None = None,
     shortcuts: Flag = True,
     projection: Flag = False,
