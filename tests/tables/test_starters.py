@@ -169,10 +169,11 @@ def test_gray_images_are_not_mirrored():
     ("samples", "task", "without"),
     [(800, "regression", False), (40_000, "regression", True), (40_000, "classification", False)],
 )
-def test_regressions_on_large_tables_have_no_dropout(samples, task, without):
+def test_regressions_on_large_tables_have_no_dropout_and_finer_waves(samples, task, without):
     made = draft(Facts("table", samples, (12,), task, 1))
     assert made.models[0].get("dropout") == (0.0 if without else None)
-    assert ("no dropout" in made.why.get("model", "")) == without
+    assert made.models[0].get("frequency") == (0.5 if without else None)
+    assert ("dropout costs more" in made.why.get("model", "")) == without
 
 
 # --- the plan -------------------------------------------------------------------------------------
