@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -160,6 +161,16 @@ def test_a_competitor_runs_in_a_process_of_its_own_and_one_that_fails_says_why(m
 
 def test_populations_name_works():
     assert {base for base, _ in POPULATIONS.values()} <= set(WORKS)
+
+
+def test_the_residual_network_in_jax_is_pytorchs():
+    jax = pytest.importorskip("jax")
+    model, x = WORKS["resnet8"].torch(), torch.randn(2, 3, 32, 32)
+    weights = [jax.numpy.asarray(p.detach().numpy()) for p in model.parameters()]
+    found = population_peers._network(list(model))(
+        weights, jax.numpy.asarray(x.numpy()).transpose(0, 2, 3, 1)
+    )
+    assert np.allclose(found, model(x).detach(), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -100,9 +100,22 @@ def _network(layers: list[Any]) -> Callable[[Any, Any], Any]:
                 w, b = next(given), next(given)
                 x = x @ w.T + b
             elif isinstance(layer, nn.Conv2d):
+                w, form = next(given), ("NHWC", "OIHW", "NHWC")
+                sides = [(n // 2, n // 2) for n in layer.kernel_size]
+                x = lax.conv_general_dilated(x, w, layer.stride, sides, dimension_numbers=form)
+                x = x if layer.bias is None else x + next(given)
+            elif isinstance(layer, nn.BatchNorm2d):  # the averages for evaluation are left out
                 w, b = next(given), next(given)
-                form = ("NHWC", "OIHW", "NHWC")
-                x = lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=form) + b
+                mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+                x = (x - mean) * (w * lax.rsqrt(variance + layer.eps)) + b
+            elif hasattr(layer, "body"):  # a residual block of `works`
+                inner = _network(list(layer.body))
+                count = len(list(layer.body.parameters()))
+                shortcut = x[:, :: layer.stride, :: layer.stride]
+                shortcut = jax.numpy.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, layer.more)))
+                x = jax.nn.relu(inner([next(given) for _ in range(count)], x) + shortcut)
+            elif isinstance(layer, nn.AdaptiveAvgPool2d):
+                x = x.mean((1, 2))
             elif isinstance(layer, nn.ReLU):
                 x = jax.nn.relu(x)
             elif isinstance(layer, nn.MaxPool2d):

@@ -127,7 +127,12 @@ def _lstm() -> Any:
     return Classifier()
 
 
-def _resnet20() -> Any:
+def _resnet(blocks: int) -> Callable[[], Any]:
+    """ResNet of 6 n + 2 layers, n blocks in each stage."""
+    return lambda: _resnet_of(blocks)
+
+
+def _resnet_of(blocks: int) -> Any:
     from torch import nn
 
     class ConvBlock(nn.Module):
@@ -153,7 +158,7 @@ def _resnet20() -> Any:
     layers: list[Any] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     inputs = 16
     for channels, stride in ((16, 1), (32, 2), (64, 2)):
-        for i in range(3):
+        for i in range(blocks):
             layers.append(ConvBlock(inputs, channels, stride if i == 0 else 1))
             inputs = channels
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
@@ -235,7 +240,10 @@ WORKS: dict[str, Work] = {
         lambda layers: [layers.LSTM(128), layers.Dense(10)],
     ),
     "resnet20": Work(
-        "ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 3, {"kind": "resnet", "depth": 20}, _resnet20
+        "ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 3, {"kind": "resnet", "depth": 20}, _resnet(3)
+    ),
+    "resnet8": Work(
+        "ResNet-8, 3x32x32", (3, 32, 32), 10, 640, 4, {"kind": "resnet", "depth": 8}, _resnet(1)
     ),
     "char_lstm": Work(
         "char LSTM 2x256, 64 steps",
@@ -260,4 +268,5 @@ POPULATIONS: dict[str, tuple[str, int]] = {  # name -> (the work of each member,
     "small_mlp_x100": ("small_mlp", 100),
     "mnist_mlp_x25": ("mnist_mlp", 25),
     "lenet_x8": ("lenet", 8),
+    "resnet8_x25": ("resnet8", 25),
 }
