@@ -190,3 +190,21 @@ def test_logs_that_cannot_be_written_are_an_error(run, tmp_path, monkeypatch):
     assert "No space left" in done.output
     assert len(done.output.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_that_write_one_new_file_one_is_refused(tmp_path, monkeypatch, links):
+    """Both have found the name free before; on a disk with links and without."""
+    if not links:
+        monkeypatch.setattr(files.os, "link", refuse_links)
+    with (
+        pytest.raises(InputError, match="a file that does not exist yet"),
+        files.atomic(tmp_path / "out.csv", new=True) as late,
+    ):
+        late.write_text("late")
+        files.write_text(tmp_path / "out.csv", "first", new=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"out.csv": "first"}
+
+
+def refuse_links(*_):
+    raise PermissionError("no links")

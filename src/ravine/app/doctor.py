@@ -130,4 +130,4 @@ def _show(diagnosis: Diagnosis) -> None:
 
 def _write(path: Path, cure: Cure) -> None:
     """The cured recipe with its evidence as a comment."""
-    write_text(path, "".join(f"# {line}\n" for line in cure.evidence) + cure.recipe)
+    write_text(path, "".join(f"# {line}\n" for line in cure.evidence) + cure.recipe, new=True)

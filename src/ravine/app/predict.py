@@ -88,12 +88,12 @@ def sample_file(
     """Write text sampled from a character model; gives the number of characters."""
     new_file(out)
     text = run.sample(length, prompt=prompt, temperature=temperature, seed=seed)
-    write_text(out, text)
+    write_text(out, text, new=True)
     return len(text)
 
 
 def _write_csv(out: Path, columns: dict[str, np.ndarray]) -> None:
-    with atomic(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic(out, new=True) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

@@ -45,7 +45,7 @@ def save(figure: Figure, path: Path) -> Path:
     for text in figure.findobj(Text):  # names of classes and files, as they are
         text.set_parse_math(False)
         text.set_text(text.get_text().encode("utf-8", "backslashreplace").decode())
-    with style(), atomic(path) as partial:
+    with style(), atomic(path, new=True) as partial:
         figure.savefig(partial, format=path.suffix[1:].lower())
     return path
 

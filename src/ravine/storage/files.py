@@ -22,7 +22,8 @@ from ravine.storage.bounded import MOST_SETTINGS, parse_json, read_text
 
 class atomic:
     """A path to write to. If all went well the file takes the place of ``to`` in one move and is on
-    the disk itself; otherwise it vanishes, and what was there before is untouched.
+    the disk itself; otherwise it vanishes, and what was there before is untouched. ``new``: it takes no
+    other's place, not even that of one which another process has made in the meantime.
 
     >>> with atomic(tmp / "notes.txt") as partial:
     ...     _ = partial.write_text("all of it", encoding="utf-8")
@@ -30,8 +31,8 @@ class atomic:
     'all of it'
     """
 
-    def __init__(self, to: Path):
-        self.to = to
+    def __init__(self, to: Path, *, new: bool = False):
+        self.to, self.new = to, new
 
     def __enter__(self) -> Path:
         self.to.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +46,30 @@ class atomic:
             return
         try:
             sync(self.partial)
-            os.replace(self.partial, self.to)
+            if self.new:
+                _take_free_place(self.partial, self.to)
+            else:
+                os.replace(self.partial, self.to)
         except BaseException:
             self.partial.unlink(missing_ok=True)
             raise
         sync(self.to.parent)
+
+
+def _take_free_place(partial: Path, to: Path) -> None:
+    try:
+        try:
+            os.link(partial, to)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without links: the name is taken first
+            os.close(os.open(to, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.replace(partial, to)
+            return
+    except FileExistsError:
+        expected = "a file that does not exist yet"
+        raise InputError("--out", got=str(to), expected=expected, repair="name another") from None
+    partial.unlink()
 
 
 def name_of_file(text: str, otherwise: str) -> str:
@@ -75,7 +95,7 @@ def atomic_with_others(to: Path) -> Iterator[Path]:
             new_file(to.with_name(file.name))
             sync(file)
         for file in written:
-            os.replace(file, to.with_name(file.name))
+            _take_free_place(file, to.with_name(file.name))
         sync(to.parent)
     finally:
         shutil.rmtree(apart, ignore_errors=True)
@@ -169,9 +189,9 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(says in str(error) for says in _NO_MEMORY)
 
 
-def write_text(to: Path, text: str) -> None:
+def write_text(to: Path, text: str, *, new: bool = False) -> None:
     """Write a text file whole or not at all; what UTF-8 has no form for is written as ``\\udcff``."""
-    with atomic(to) as partial:
+    with atomic(to, new=new) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
