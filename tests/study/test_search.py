@@ -156,7 +156,7 @@ def test_points_fill_the_cube(name):
 
 
 @pytest.mark.parametrize("method", ["random", "grid", "sobol", "halton"])
-def test_a_search_finds_a_better_rate_and_touches_the_test_data_once(method, tmp_path):
+def test_a_search_finds_a_better_rate_and_touches_the_test_data_once(method, tmp_path, drawn):
     poor = BLOBS.edit({"optimizer.lr": 1e-5})
     found = search(
         poor,
