@@ -197,12 +197,15 @@ def test_of_two_that_write_one_new_file_one_is_refused(tmp_path, monkeypatch, li
     """Both have found the name free before; on a disk with links and without."""
     if not links:
         monkeypatch.setattr(files.os, "link", refuse_links)
-    with (
-        pytest.raises(InputError, match="a file that does not exist yet"),
-        files.atomic(tmp_path / "out.csv", new=True) as late,
-    ):
-        late.write_text("late")
-        files.write_text(tmp_path / "out.csv", "first", new=True)
+    place = tmp_path / "out.csv"
+
+    def late():
+        with files.atomic(place, new=True) as partial:
+            partial.write_text("late")
+            files.write_text(place, "first", new=True)
+
+    with pytest.raises(InputError, match="a file that does not exist yet"):
+        late()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"out.csv": "first"}
 
 
