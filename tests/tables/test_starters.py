@@ -120,6 +120,7 @@ def test_a_path_where_nothing_lies_names_what_lies_beside_it(tmp_path):
         (lambda at: at.mkdir(), "neither images nor texts"),
         (lambda at: at.write_text("x"), "a file ending in"),
         (lambda at: (at.mkdir(), (at / "recipe.json").write_text("{}")), "a run directory"),
+        (lambda at: (at.mkdir(), (at / "study.json").write_text("{}")), "a study's directory"),
         (
             lambda at: (at.mkdir(), Image.new("RGB", (4, 4)).save(at / "1.png")),
             r"1 image\(s\) without classes",

@@ -39,7 +39,7 @@ def is_recipe(path: Path) -> bool:
 def guess(path: Path) -> Guess:
     """The source that reads what lies at ``path``.
 
-    Errors: nothing there, a run directory, a folder without folders of classes, or a file of no
+    Errors: nothing there, a run's or study's directory, a folder without folders of classes, or a file of no
     known kind.
 
     >>> place = tmp / "houses.csv"
@@ -95,6 +95,9 @@ def _folder(path: Path) -> Guess:
         if (path / "recipe.toml").is_file():
             repair += f"; its recipe is {path / 'recipe.toml'}"
         raise InputError(str(path), got="a run directory", expected=_CHOICES, repair=repair)
+    if (path / "study.json").is_file():
+        repair = f"ravine resume {path} goes on with it; its runs lie in the folders within it"
+        raise InputError(str(path), got="a study's directory", expected=_CHOICES, repair=repair)
     if any("idx3" in file.name for file in path.iterdir()):
         return Guess({"kind": "idx", "path": str(path)}, "IDX images")
     for endings_, kind, words in (
