@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from ravine.catalogue import durations
 from ravine.errors import InputError
@@ -21,8 +22,16 @@ Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=Fals
 # a running average's memory
 Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 MOST = 10**18  # of anything that is counted: a number of 64 bits
-Whole = Annotated[int, Field(strict=True, ge=0, le=MOST)]
-Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+
+
+def _countable(value: int) -> int:
+    if value > MOST:  # no bound of a field: messages and pages need not state it
+        raise PydanticCustomError("less_than_equal", "too large", {"le": MOST})
+    return value
+
+
+Whole = Annotated[int, Field(strict=True, ge=0), AfterValidator(_countable)]
+Count = Annotated[int, Field(strict=True, ge=1), AfterValidator(_countable)]
 # with more layers, building the modules alone takes minutes
 LayerCount = Annotated[int, Field(strict=True, ge=1, le=256)]  # recurrent ones, blocks
 ResidualDepth = Annotated[int, Field(strict=True, ge=1, le=1202)]  # the deepest that was published
