@@ -1,3 +1,4 @@
+import errno
 import math
 import os
 import signal
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 import stored
 from ravine.errors import InputError
 from ravine.recipe import Recipe
-from ravine.rundir import CHUNK, RunDir, environment
+from ravine.rundir import CHUNK, RunDir, environment, measurements
 from ravine.rundir.rundir import check_facts
+from ravine.storage import locks
 
 
 def recipes(n=3):
@@ -343,6 +345,26 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
         writer.communicate()
     assert run.state == "interrupted"
     run.truncate(0, [0])
+
+
+def test_a_run_on_a_disk_that_is_only_read_opens(run, monkeypatch):
+    """A read-only disk stands as one that refuses every new file; a database with a log cannot be opened then."""
+    run.add_steps(0, [1], np.ones((3, 1), dtype=np.float32))
+    path, losses = run.path, run.steps(1)
+    run.close()
+    (path / ".writer").touch()
+    before = sorted(path.iterdir())
+
+    def refuse(self, timeout=0):
+        raise OSError(errno.EROFS, "Read-only file system", str(path / ".writer"))
+
+    monkeypatch.setattr(measurements.os, "access", lambda place, mode: False)
+    monkeypatch.setattr(locks.FileLock, "acquire", refuse)
+    with RunDir.open(path) as again:
+        assert np.array_equal(again.steps(1), losses)
+        assert sorted(path.iterdir()) == before
+        with pytest.raises(OSError, match="Read-only"), again.begins_to_write():
+            pass
 
 
 def test_opening_imports_no_torch(run):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sqlite3
 import threading
@@ -409,11 +410,14 @@ def _plain_sql(sql: Any) -> str:
 
 @contextmanager
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a database that stays open if all went well."""
-    database = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    """A connection to a database that stays open if all went well; one that only reads on a disk that is read alone."""
+    written = os.access(path.parent, os.W_OK)
+    place = str(path) if written else _only_read(path)
+    database = sqlite3.connect(place, timeout=30, check_same_thread=False, uri=not written)
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     try:
-        database.execute("PRAGMA journal_mode = WAL").fetchall()
+        if written:
+            database.execute("PRAGMA journal_mode = WAL").fetchall()
         database.execute("PRAGMA synchronous = NORMAL")
         yield database
     except BaseException as error:
@@ -423,6 +427,14 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
         raise
 
 
+def _only_read(path: Path) -> str:
+    """The address of a database on a disk that may only be read. Without a log of what is being
+    written nothing changes it, and SQLite needs no file of its own beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    still = not log.exists() or log.stat().st_size == 0
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * still}"
+
+
 def _unread(path: Path, error: sqlite3.DatabaseError) -> RavineError:
     """A disk that fails or is full makes no damaged run of a sound one."""
     text = trouble(error)
@@ -430,9 +442,8 @@ def _unread(path: Path, error: sqlite3.DatabaseError) -> RavineError:
 
 
 def damaged(path: Path, what: str) -> InputError:
-    return InputError(
-        "run directory", got=str(path), expected="an intact run directory", repair=what
-    )
+    expected = "an intact run directory"
+    return InputError("run directory", got=str(path), expected=expected, repair=what)
 
 
 def _whole(number: float) -> float:

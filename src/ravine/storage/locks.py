@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -68,11 +69,16 @@ class Lock:
         if not (self.directory / ".writer").exists():
             return False
         probe = FileLock(self.directory / ".writer", thread_local=False)
-        with suppress(PermissionError):  # of another user: it cannot be asked
-            try:
-                probe.acquire(timeout=0)
-            except Timeout:
-                return True
+        try:
+            probe.acquire(timeout=0)
+        except Timeout:
+            return True
+        except (
+            OSError
+        ) as error:  # of another user, or on a disk that is only read: it cannot be asked
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+        else:
             probe.release()
         return False
 
