@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from ravine.catalogue import Holds, Init, Part, held, table
+from ravine.catalogue.vocabulary import MOST
 from ravine.errors import InputError
 from ravine.recipe import Recipe, fields, from_keywords, json_schema, keyword_path, parse_value
 
@@ -58,9 +59,12 @@ def values(annotation, depth):
     if typing.get_origin(base) is dict:
         return st.dictionaries(*(values(item, depth) for item in typing.get_args(base)), max_size=2)
     if base is float:
-        return st.floats(**limits(marks), allow_nan=False, allow_infinity=False)
+        form = {"allow_nan": False, "allow_infinity": False, "allow_subnormal": False}
+        return st.floats(**limits(marks), **form).map(
+            lambda value: value + 0.0
+        )  # -0.0 is stored as 0.0
     if base is int:
-        return st.integers(limits(marks).get("min_value"), limits(marks).get("max_value"))
+        return st.integers(limits(marks).get("min_value"), limits(marks).get("max_value", MOST))
     if base is str and any(isinstance(mark, BeforeValidator) for mark in marks):
         lengths = (
             len([mark for mark in marks if isinstance(mark, BeforeValidator)]) > 1

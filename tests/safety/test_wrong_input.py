@@ -265,6 +265,51 @@ LINES = {
 }
 
 
+@pytest.mark.parametrize("value", [0, -1.5, True, None, 10**60, "dense"], ids=str)
+@pytest.mark.parametrize("kind", ["layers", "chain"])
+def test_layers_that_are_no_list_are_refused(kind, value):
+    inner = (
+        {"layers": value} if kind == "layers" else {"layers": [{"kind": "chain", "layers": value}]}
+    )
+    with pytest.raises(InputError, match="layers"):
+        ravine.Recipe(model={"kind": "layers", **inner})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("optimizer", {"kind": "sgd", "momentum": 5e-324}, 0.0),
+        ("data", {"source": {"kind": "circles", "noise": -0.0}}, 0.0),
+        (
+            "model",
+            {"kind": "mlp", "init": {"weights": {"kind": "he_normal", "slope": 1e308}}},
+            None,
+        ),
+        ("schedule", {"kind": "one_cycle", "divide_end": 5e-324}, "greater than 0"),
+        (
+            "model",
+            {
+                "kind": "mlp",
+                "hidden": [1],
+                "init": {"weights": {"kind": "lecun_uniform", "gain": 1e308}},
+            },
+            "hold",
+        ),
+        ("model", {"kind": "layers", "layers": [{"kind": "prelu", "start": -1e308}]}, "float32"),
+    ],
+    ids=str,
+)
+def test_numbers_at_the_ends_of_their_range(field, value, found, tmp_path, monkeypatch):
+    """What a processor counts as zero is zero; what float32 cannot hold is refused."""
+    monkeypatch.chdir(tmp_path)
+    said = {"data": {"source": "digits"}, "stop": {"after": "2it"}, field: value}
+    if isinstance(found, str):
+        with pytest.raises(InputError, match=found):
+            ravine.train(ravine.Recipe(**said), quiet=True)
+    else:
+        ravine.train(ravine.Recipe(**said), quiet=True)
+
+
 @pytest.mark.parametrize("case", LINES)
 def test_the_command_line_refuses(case, place, monkeypatch):
     arguments, holds = LINES[case]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -15,12 +16,33 @@ MEMBER = "may differ between the members of one population"
 STRUCTURAL = "is the same for all members of one population"
 
 PerMember = Annotated[_T, MEMBER]
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+SMALLEST = sys.float_info.min  # under it processors in training count a number as zero
+
+
+def _flushed(value: float) -> float:
+    return 0.0 if abs(value) < SMALLEST else value  # -0.0 is 0.0 too
+
+
+def _above_zero(value: float) -> float:
+    if value < SMALLEST:
+        raise PydanticCustomError("greater_than", "too small", {"gt": 0})
+    return value
+
+
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False), AfterValidator(_flushed)]
+Positive = Annotated[
+    float, Field(strict=True, gt=0, allow_inf_nan=False), AfterValidator(_above_zero)
+]
+NonNegative = Annotated[
+    float, Field(strict=True, ge=0, allow_inf_nan=False), AfterValidator(_flushed)
+]
+Probability = Annotated[
+    float, Field(strict=True, ge=0, le=1, allow_inf_nan=False), AfterValidator(_flushed)
+]
 # a running average's memory
-Decay = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+Decay = Annotated[
+    float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False), AfterValidator(_flushed)
+]
 MOST = 10**18  # of anything that is counted: a number of 64 bits
 
 
@@ -65,7 +87,7 @@ def few_layers(value: Any) -> Any:
     count, level = 0, [value]
     while level:
         inner = [one for each in level for one in _inside(each)]
-        count += sum(isinstance(each, list | tuple) * len(each) for each in level)
+        count += sum(len(each) for each in level if isinstance(each, list | tuple))
         if count > MOST_LAYERS:
             expected = f"at most {MOST_LAYERS:,} in a network"
             raise InputError("", got=f"{count:,} layers or more", expected=expected)

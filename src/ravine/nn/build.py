@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.catalogue import MEMBER, Init, Part, make
-from ravine.errors import InputError
+from ravine.errors import InputError, first_line
 from ravine.layout import Layout
 from ravine.nn.analysis.traits import Trait, traits
 from ravine.nn.convolution import LocallyConnected
@@ -229,6 +229,9 @@ def _fill(name: str, owner: nn.Module, parameter: nn.Parameter, technique: Part,
             call("initializer", technique, block, _fans(owner, block), draws)
         except InputError as error:
             raise error.under(f"model.init ({name})") from None
+        except (RuntimeError, OverflowError) as error:  # torch's: to-from exceeds the limit
+            expected, repair = "numbers that its draws can hold", first_line(error)[:200]
+            raise InputError(f"model.init ({name})", expected=expected, repair=repair) from None
     parameter.copy_(drawn)
 
 

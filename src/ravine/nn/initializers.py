@@ -196,7 +196,7 @@ def he_uniform(
 
     Source: He et al., "Delving deep into rectifiers", 2015.
     """
-    _uniform(w, generator, math.sqrt(2 / ((1 + slope**2) * _fan(fans, mode))))
+    _uniform(w, generator, math.sqrt(2 / ((1 + slope * slope) * _fan(fans, mode))))
 
 
 def he_normal(
@@ -222,7 +222,7 @@ def he_normal(
 
     Source: He et al., "Delving deep into rectifiers", 2015.
     """
-    std = math.sqrt(2 / ((1 + slope**2) * _fan(fans, mode)))
+    std = math.sqrt(2 / ((1 + slope * slope) * _fan(fans, mode)))
     _normal(w, generator, std, 0.0, truncate, rescale)
 
 

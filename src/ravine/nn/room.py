@@ -48,6 +48,8 @@ class Room(TorchFunctionMode):
         try:
             return function(*args, **(kwargs or {}))
         except (RuntimeError, MemoryError) as error:
+            if "without overflow" in str(error):
+                raise InputError("", expected="numbers that float32 can hold") from None
             if not out_of_memory(error):
                 raise
             got = "a layer that computes more than that from one sample"
