@@ -202,6 +202,15 @@ def test_hooks_of_layers_are_called():
     assert seen[1] == 0
 
 
+@pytest.mark.parametrize("within", [torch.enable_grad, Elementwise], ids=["plain", "compiled"])
+def test_hooks_of_a_blocks_body_are_called(within):
+    model, seen = resnet((3, 8, 8), 2, depth=8), []
+    model.stages[1][0].body.register_forward_hook(lambda layer, _, y: seen.append(y.shape))
+    with within():
+        model(images(4, 3, 8, 8, dtype=torch.float32))
+    assert seen == [(4, 32, 4, 4)]
+
+
 @compiled
 def test_what_stands_around_it_keeps_its_say():
     """Statistics over ranks, vmap, checkpoints and evaluation."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -127,12 +128,8 @@ def _lstm() -> Any:
     return Classifier()
 
 
-def _resnet(blocks: int) -> Callable[[], Any]:
+def _resnet(blocks: int) -> Any:
     """ResNet of 6 n + 2 layers, n blocks in each stage."""
-    return lambda: _resnet_of(blocks)
-
-
-def _resnet_of(blocks: int) -> Any:
     from torch import nn
 
     class ConvBlock(nn.Module):
@@ -240,10 +237,22 @@ WORKS: dict[str, Work] = {
         lambda layers: [layers.LSTM(128), layers.Dense(10)],
     ),
     "resnet20": Work(
-        "ResNet-20, 3x32x32", (3, 32, 32), 10, 1_280, 3, {"kind": "resnet", "depth": 20}, _resnet(3)
+        "ResNet-20, 3x32x32",
+        (3, 32, 32),
+        10,
+        1_280,
+        3,
+        {"kind": "resnet", "depth": 20},
+        partial(_resnet, 3),
     ),
     "resnet8": Work(
-        "ResNet-8, 3x32x32", (3, 32, 32), 10, 640, 4, {"kind": "resnet", "depth": 8}, _resnet(1)
+        "ResNet-8, 3x32x32",
+        (3, 32, 32),
+        10,
+        640,
+        4,
+        {"kind": "resnet", "depth": 8},
+        partial(_resnet, 1),
     ),
     "char_lstm": Work(
         "char LSTM 2x256, 64 steps",

@@ -6,12 +6,19 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 NormReLU = Callable[
     [nn.BatchNorm2d, Callable[[Tensor], Tensor], Tensor, Tensor | None], Tensor | None
 ]
 # what computes `norm_relu` in one pass, for the thread that sets it; None where it leaves it to the layers
 COMPILED: ContextVar[NormReLU | None] = ContextVar("norm_relu", default=None)
+
+
+def watched(layer: object) -> bool:
+    """Whether hooks look at what a layer takes and gives."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return _has_any_global_hook() or any(getattr(layer, name, None) for name in hooks)
 
 
 def norm_relu(

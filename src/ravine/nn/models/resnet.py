@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ravine.catalogue import Count, Flag, ResidualDepth
 from ravine.errors import InputError
-from ravine.nn.chain import Chain, chained, norm_relu
+from ravine.nn.chain import Chain, chained, norm_relu, watched
 from ravine.nn.stack import Shape, need_images
 
 
@@ -181,10 +181,12 @@ class ResidualBlock(nn.Module):
                 self.shortcut = PadShortcut(outputs - inputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        *layers, last = self.body
-        y = chained(layers, x)
         added = None if self.shortcut is None else self.shortcut(x)
-        return norm_relu(last, F.relu, y, added)
+        if watched(self.body):
+            y = self.body(x)
+            return F.relu(y if added is None else y + added)
+        *layers, last = self.body
+        return norm_relu(last, F.relu, chained(layers, x), added)
 
 
 class BasicBlock(ResidualBlock):

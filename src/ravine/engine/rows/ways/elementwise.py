@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import TorchFunctionMode
 
 from ravine.engine.rows.ways import gcc
-from ravine.nn.chain import COMPILED
+from ravine.nn.chain import COMPILED, watched
 
 SOURCE = Path(__file__).with_suffix(".c")
 LEAST = 2**16  # numbers of a tensor from which calling these functions costs less than it gives
@@ -123,8 +122,8 @@ def _relu(x: Tensor, inplace: bool = False) -> Tensor | None:
 
 def _norm_relu(norm: nn.BatchNorm2d, relu: Any, x: Tensor, added: Tensor | None) -> Tensor | None:
     """A normalisation, a sum and ReLU in one, where nobody watches what lies between them."""
-    watched = any(map(_watched, (norm, relu))) or torch._C._len_torch_function_stack() > 1
-    if watched or not norm.training or not _suits(x) or norm.momentum is None:
+    seen = any(map(watched, (norm, relu))) or torch._C._len_torch_function_stack() > 1
+    if seen or not norm.training or not _suits(x) or norm.momentum is None:
         return None
     averages = (norm.running_mean, norm.running_var, norm.momentum)
     by_channel = (*averages[:2], norm.weight, norm.bias)
@@ -137,11 +136,6 @@ def _norm_relu(norm: nn.BatchNorm2d, relu: Any, x: Tensor, added: Tensor | None)
     norm.num_batches_tracked.add_(1)
     moments = Moments(x.new_empty(4, x.shape[1], dtype=torch.float32), norm.eps)
     return _Normalise.apply(x, norm.weight, norm.bias, added, moments, averages, True)
-
-
-def _watched(layer: Any) -> bool:
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return _has_any_global_hook() or any(getattr(layer, name, None) for name in hooks)
 
 
 def _max_pool(
