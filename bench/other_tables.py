@@ -26,6 +26,7 @@ from typing import Any
 import fresh_tables
 import numpy as np
 import pandas as pd
+from own_data import RIVALS
 from small_tables import value_of
 
 import ravine
@@ -177,17 +178,27 @@ def errors_on(
     path = folder / f"{name}-{seed}.csv"
     rng = np.random.default_rng([first, list(tables).index(name), seed])
     make(rng, rows + TEST).to_csv(path, index=False)
-    fixed: dict[str, object] = {"data.source.target": "y", "data.seed": seed, "seed": seed}
+    fixed: dict[str, object] = {"data.source.target": "y"}
     fixed["data.test"] = round(TEST / (rows + TEST), 5)
-    recipe = start(path, fixed | ({"stop.after": f"{steps}it"} if steps else {})).recipe
-    rivals = ("linear model", "gradient boosting", "random forest")
-    scores = classical_scores(
-        Pipeline(recipe.data), seed, rivals[: 3 if rows <= FOREST_ROWS else 2]
-    )
+    fixed |= {"stop.after": f"{steps}it"} if steps else {}
+    return contest(path, fixed, seed, edits, RIVALS[: 3 if rows <= FOREST_ROWS else 2])
+
+
+def contest(
+    path: Path,
+    fixed: dict[str, object],
+    seed: int,
+    edits: dict[str, object],
+    rivals: tuple[str, ...] = RIVALS,
+) -> dict[str, float]:
+    """Errors on one split of a file, of the rivals, of the starter with the fields ``fixed``, and of the
+    starter with the edits; and the seconds of the latter two."""
+    recipe = start(path, {"data.seed": seed, "seed": seed} | fixed).recipe
+    scores = classical_scores(Pipeline(recipe.data), seed, rivals)
     found = {s.model: 1 - s.value if s.metric == "accuracy" else s.value for s in scores}
     for title, tried in [("ravine", recipe), *([("edited", recipe.edit(edits))] if edits else [])]:
         began = time.process_time()
-        out = folder / f"{name}-{seed}-{title}"
+        out = path.parent / f"{path.stem}-{seed}-{title}"
         result = ravine.train(tried, out=out, quiet=True, doctor=False).result
         accuracy = result.get("test_accuracy")
         found[title] = result["test_rmse"] if accuracy is None else 1 - accuracy

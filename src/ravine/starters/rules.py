@@ -48,7 +48,6 @@ class Draft:
     models: list[dict[str, Any]] = field(default_factory=list)  # from cheap to dear
     rate: Callable[[dict[str, Any]], float] | None = None  # of a model; none: one for all
     averaged: bool = False  # whether averaged weights are to be evaluated and kept
-    steady: bool = False  # whether a run of most_steps ends as good as its best epoch
 
     def set(self, path: str, value: Any, why: str) -> None:
         self.fields[path], self.why[path] = value, why
@@ -131,7 +130,6 @@ def table(facts: Facts, made: Draft) -> None:
             f"with {facts.samples:,} rows dropout costs more than it gives, and waves five times as"
         )
         made.why["model"] = f"{why} fine show steps and short periods"
-    made.steady = facts.task == "classification"  # a regression on noise gets worse in the end
     _classified(facts, made)
     optimizer = {"kind": "adamw", "lr": 0.04, "beta2": 0.95, "weight_decay": 0.02}
     made.set("optimizer", optimizer, "the rate that this network's parametrisation is made for")

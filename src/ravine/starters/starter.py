@@ -174,8 +174,7 @@ def _planned(
     if made.averaged and steps >= LEAST_AVERAGED:
         fields["average.ema"] = min(0.9999, round(1 - AVERAGED / steps, 4))
         why["average.ema"] = f"an average over about 1/{AVERAGED} of the run has less noise"
-    steady = made.averaged or (made.steady and steps <= made.most_steps)
-    if pipeline.has("validation") and not (steady and held < LEAST_CHOSEN_BY):
+    if pipeline.has("validation") and not (made.averaged and held < LEAST_CHOSEN_BY):
         # Of few samples the accuracy is coarse: many epochs share the best, the first of them early.
         counted = pipeline.task == "classification" and held >= LEAST_CHOSEN_BY
         monitor = "val_accuracy" if counted else "val_loss"
