@@ -26,7 +26,7 @@ from typing import Any
 import fresh_tables
 import numpy as np
 import pandas as pd
-from own_data import RIVALS
+from own_data import RIVALS, chosen
 from small_tables import value_of
 
 import ravine
@@ -206,22 +206,31 @@ def contest(
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fresh", action="store_true")
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="seed")
-    parser.add_argument("--steps", type=int)
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=Path)
+    return parser
+
+
+def edits_of(options: argparse.Namespace) -> dict[str, object]:
+    return {key: value_of(value) for key, value in (one.split("=", 1) for one in options.set)}
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--steps", type=int)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    edits = {key: value_of(value) for key, value in (one.split("=", 1) for one in options.set)}
+    edits = edits_of(options)
     found: dict[str, list[dict[str, float]]] = {}
     of_kind = fresh_tables.TABLES if options.fresh else TABLES
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.only.split(",") if options.only else of_kind:
+        for name in chosen(parser, options.only, of_kind):
             found[name] = [
                 errors_on(name, seed, options.steps, edits, Path(folder))
                 for seed in range(options.first, options.first + options.seeds)

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -235,6 +235,14 @@ def errors_on(
     return found, seconds
 
 
+def chosen(parser: argparse.ArgumentParser, only: str, known: Iterable[str]) -> list[str]:
+    """The names of ``--only``, all that are known without it."""
+    names = only.split(",") if only else list(known)
+    if unknown := sorted(set(names) - set(known)):
+        parser.error(f"--only: no {', '.join(unknown)} here; known: {', '.join(known)}")
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
@@ -246,7 +254,7 @@ def main() -> None:
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as place:
         tables = files(Path(place))
-        for name in options.only.split(",") if options.only else list(tables):
+        for name in chosen(parser, options.only, tables):
             path, target = tables[name]
             each = [
                 errors_on(path, target, seed, options.minutes, Path(place))

@@ -14,7 +14,6 @@ at the end what `other_tables.py` prints. The package is read, not imported: it 
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import json
 import sys
@@ -25,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from other_tables import contest, print_conclusion
-from small_tables import value_of
+from other_tables import contest, edits_of, parser_of, print_conclusion
+from own_data import chosen
 
 # name, R package and table, target, columns that are left out
 LISTED = """
@@ -121,19 +120,15 @@ def names(half: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--half", choices=("first", "second", "both"), default="both")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--first", type=int, default=0, help="seed")
-    parser.add_argument("--set", nargs="*", default=[])
-    parser.add_argument("--only", default="")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    edits = {key: value_of(value) for key, value in (one.split("=", 1) for one in options.set)}
+    edits = edits_of(options)
+    wanted = chosen(parser, options.only, TABLES) if options.only else names(options.half)
     found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.only.split(",") if options.only else names(options.half):
+        for name in wanted:
             rows, target = table(name)
             path = Path(folder) / f"{name}.csv"
             rows.to_csv(path, index=False)

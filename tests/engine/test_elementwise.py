@@ -202,7 +202,11 @@ def test_hooks_of_layers_are_called():
     assert seen[1] == 0
 
 
-@pytest.mark.parametrize("within", [torch.enable_grad, Elementwise], ids=["plain", "compiled"])
+@pytest.mark.parametrize(
+    "within",
+    [torch.enable_grad, pytest.param(Elementwise, marks=compiled)],
+    ids=["plain", "compiled"],
+)
 def test_hooks_of_a_blocks_body_are_called(within):
     model, seen = resnet((3, 8, 8), 2, depth=8), []
     model.stages[1][0].body.register_forward_hook(lambda layer, _, y: seen.append(y.shape))
