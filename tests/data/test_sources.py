@@ -512,7 +512,7 @@ def write_texts(root, texts):
 
 def test_texts_are_hashed_words_and_pairs(tmp_path):
     write_texts(tmp_path, {"calm": ["A quiet day"], "loud": ["Shout, shout!"]})
-    part = {"kind": "texts", "path": str(tmp_path), "buckets": 1000, "length": 4}
+    part = {"kind": "texts", "path": str(tmp_path), "buckets": 1000, "length": 4, "ngrams": 2}
     pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     x, y = pipeline.raw("train", 2)
 
@@ -529,6 +529,15 @@ def test_texts_are_hashed_words_and_pairs(tmp_path):
         ("calm", "loud"),
         1001,
     )
+
+
+@pytest.mark.parametrize(("many", "ngrams"), [(4, 1), (3, 2)])
+def test_few_texts_are_words_alone(tmp_path, monkeypatch, many, ngrams):
+    monkeypatch.setattr("ravine.data.read.texts.MANY", many)
+    write_texts(tmp_path, {"calm": ["a b c", "b"], "loud": ["d"]})
+    part = {"kind": "texts", "path": str(tmp_path), "length": 5}
+    pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
+    assert pipeline.raw_shape == (5 * ngrams,)
 
 
 def test_texts_are_learnt_and_new_ones_predicted(tmp_path):

@@ -79,6 +79,18 @@ def test_a_healthy_recipe_raises_no_alarm():
     assert not diagnosis.findings
 
 
+def test_a_bag_of_words_is_linear_by_design(tmp_path):
+    """Its vectors are a table, no layer of their own."""
+    for label, words in (("sea", "the wave"), ("land", "the tree")):
+        (tmp_path / label).mkdir()
+        for i in range(40):
+            (tmp_path / label / f"{i}.txt").write_text(f"{words} {i}")
+    source = {"kind": "texts", "path": str(tmp_path)}
+    recipe = Recipe(data={"source": source}, model={"kind": "word_bag", "units": 32})
+    _, findings, _ = examine_static(recipe, SharedData())
+    assert "no_hidden_nonlinearity" not in [found.code for found in findings]
+
+
 def test_steps_are_counted_before_the_rate_is_blamed():
     """Adam's default rate, in 46 steps: a higher one gets further, a longer plan further still."""
     recipe = HEALTHY.edit({"optimizer.lr": 1e-3, "stop.after": "2ep"})

@@ -315,6 +315,27 @@ def test_a_bag_of_words_is_the_mean_of_its_vectors():
     torch.testing.assert_close(net(x)[1], net.head.bias)
 
 
+def test_words_are_left_out_of_the_bag_at_random():
+    """Of three words each of the eight subsets comes equally often, and gives its mean."""
+    model = {"kind": "word_bag", "units": 4, "vocabulary": 9, "word_dropout": 0.5}
+    net = build(model, (5,), 3, dtype=torch.float64).train()
+    words = torch.tensor([3, 8, 5])
+    subsets = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)  # [8, 3]
+    means = subsets @ net.embedding.weight[words] / subsets.sum(1, keepdim=True).clamp_min(1)
+    torch.manual_seed(0)
+    found = net(torch.tensor([[3, 8, 5, 0, 0]]).expand(4000, -1))
+    distance = (found[:, None] - net.head(means)).detach().abs().amax(-1)  # [4000, 8]
+    assert distance.min(1).values.max() < 1e-12
+    counts = distance.argmin(1).bincount(minlength=8)
+    assert (counts - 500).abs().max() < 5 * 500**0.5
+
+
+def test_the_vectors_of_words_begin_small():
+    """With deviation 1 rare words would add what training never takes away again."""
+    net = build({"kind": "word_bag", "vocabulary": 5000}, (5,), 3)
+    assert float(net.embedding.weight.detach().std()) == pytest.approx(0.02, rel=0.02)
+
+
 def test_an_empty_sequence_is_read_as_one_step():
     net = build({"kind": "lstm", "units": 4, "vocabulary": 9}, (7,), 5)
     assert bool(net(torch.zeros(2, 7, dtype=torch.int64)).isfinite().all())

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ravine.data.pipeline import Pipeline
-from ravine.data.tables import column_kinds, matrix, numbers
+from ravine.data.tables import column_kinds, hashed, matrix, numbers
 from ravine.data.tables.arrangement import is_header
 from ravine.data.tables.column import Column
 from ravine.data.tables.words import FALSE, named_like_an_id
@@ -425,3 +425,19 @@ def test_a_mark_that_may_be_either_is_what_the_rest_of_the_file_says(mark, other
     decimal, thousands = (numbers.settled(marks, comma, "") for comma in (mark == ",", mark != ","))
     assert (decimal.decimal, decimal.thousands) == (mark, "")
     assert (thousands.decimal, thousands.thousands) == (other, mark)
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "width"),
+    [
+        (3, 100, 128),
+        (7, 100, 128),
+        (8, 100, 2048),
+        (40, 4096, 2048),
+        (40, 4097, 1024),
+        (40, 10**6, 128),
+    ],
+)
+def test_sentences_get_as_many_features_as_their_rows_allow(words, rows, width):
+    texts = np.array([f"{i} " + "word " * (words - 1) for i in range(30)], dtype=object)
+    assert hashed.width(SimpleNamespace(texts=texts, codes=np.zeros(rows, np.int64))) == width

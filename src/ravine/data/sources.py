@@ -230,7 +230,7 @@ def texts(
     *,
     path: Text,
     length: Count | None = None,
-    ngrams: Count = 2,
+    ngrams: Count | None = None,
     buckets: Count = 16384,
 ) -> Source:
     """Texts by class: PATH/CLASS/*.txt (.md, .text; UTF-8), or PATH/train/CLASS/…, with val and
@@ -238,7 +238,8 @@ def texts(
 
     A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower
     case (default: what 95 % of the training texts have, at most 512), then the pairs of neighbours,
-    and so on up to ``ngrams`` together. Each is hashed (CRC-32) into ``buckets`` tokens, so that
+    and so on up to ``ngrams`` together (default: words alone, from 5,000 training texts on pairs
+    too). Each is hashed (CRC-32) into ``buckets`` tokens, so that
     nothing is fitted and new words have a token too; 0 pads shorter texts.
 
     >>> from tempfile import TemporaryDirectory

@@ -18,10 +18,11 @@ from ravine.errors import InputError
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 RESERVED = 1  # token 0 pads
+MANY = 5000  # training texts, from which pairs of words come again often enough to learn from
 _SHOWN = 200  # characters of a text that are shown
 
 
-def load(root: Path, length: int | None, ngrams: int, buckets: int) -> Source:
+def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> Source:
     """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
     parts = by_class.parts(root, "texts")
     classes = by_class.names(parts["train"])
@@ -30,6 +31,7 @@ def load(root: Path, length: int | None, ngrams: int, buckets: int) -> Source:
     }
     words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
     length = length or usual_length(words["train"])
+    ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)
     facts = {"length": length, "ngrams": ngrams, "buckets": buckets}
     splits = {
         name: Arrays(tokens(words[name], **facts), torch.tensor([label for _, label in rows]))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.data.tables import compounds, dates, numbers
+from ravine.data.tables import compounds, dates, hashed, numbers
 from ravine.data.tables.column import COUNTED, Column, decision
 from ravine.data.tables.file import Table
 from ravine.data.tables.words import (
@@ -29,7 +29,6 @@ from ravine.errors import InputError, nearest
 MOST_CATEGORIES = 255  # the most frequent ones; the others count as one more, "other"
 MOST_GROUPS = 20  # different texts that are taken for categories whatever they look like
 MOST_WORDS = 50  # of a column of numbers that are kept
-TEXT_WIDTH = 128  # features of a text column
 _PLAIN_MARKS: dict[str, Any] = {"decimal": ".", "thousands": "", "words": []}
 
 _FORMS = {"number 1,234.5": (".", ","), "number 1.234,5": (",", ".")}  # decimal, thousands
@@ -343,15 +342,17 @@ def _worded(c: Column) -> dict[str, Any]:
         return decision(
             c, "identifier", f"{different:,} different texts, which differ in a number alone{mixed}"
         )
-    words = float(np.mean([len(text.split()) for text in probe]))
+    words = hashed.words_a_cell(probe)
     if different <= MOST_GROUPS and repeated >= 0.25:
         return _category(c, f"{different} different texts{mixed}")
     if words >= 3 and repeated < 0.5:
-        return decision(c, "text", f"{words:.0f} words a cell, most of them different", width=TEXT_WIDTH)  # fmt: skip
+        why = f"{words:.0f} words a cell, most of them different"
+        return decision(c, "text", why, width=hashed.width(c.cells))
     if repeated >= 0.05 and not (named_like_an_id(c.name) and repeated < 0.5):
         return _category(c, f"{different:,} different texts{mixed}")
     if words >= 2 and not any(any(map(str.isdigit, text)) for text in probe):
-        return decision(c, "text", "names of several words, nearly all different", width=TEXT_WIDTH)  # fmt: skip
+        why = "names of several words, nearly all different"
+        return decision(c, "text", why, width=hashed.width(c.cells))
     return decision(c, "identifier", f"{different:,} different texts in {known:,} rows{mixed}")
 
 
@@ -386,7 +387,7 @@ def _wanted(
     if kind == "category":
         return _category(c, said)
     if kind == "text":
-        return decision(c, "text", said, width=TEXT_WIDTH)
+        return decision(c, "text", said, width=hashed.width(c.cells))
     texts = sorted(str(text).lower() for text in c.cells.texts)
     true = [text for text in texts if text in TRUE] or texts[-1:]
     false = [text for text in texts if text not in true]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.tables import compounds, dates, numbers
+from ravine.data.tables import compounds, dates, hashed, numbers
 from ravine.data.tables.decisions import places_of, width_of
 from ravine.data.tables.file import Cells, Table
 from ravine.data.tables.units import Units
@@ -61,7 +60,7 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     if kind == "date":
         return cells.rows_of(_days(cells, column, where), np.nan)
     if kind == "text":
-        return _hashed(cells, width_of(column))
+        return hashed.features(cells, width_of(column))
     return cells.rows_of(_codes(cells, column, where), np.nan)
 
 
@@ -172,33 +171,3 @@ def _warn_unseen(texts: Sequence[str], where: str) -> None:
     if texts:
         shown = ", ".join(map(repr, map(str, texts[:3]))) + (", …" if len(texts) > 3 else "")
         warnings.warn(f"{where}: values that training did not have: {shown}", stacklevel=3)
-
-
-def _hashed(cells: Cells, width: int) -> np.ndarray:
-    """Words and runs of three letters of each text, each counted with a sign in one of ``width``
-    places by its CRC-32, and scaled to length 1 [N, width]; missing texts are NaN.
-
-    Source: Weinberger et al., "Feature hashing for large scale multitask learning", 2009.
-    """
-    per_text = np.zeros((len(cells.texts) + 1, width))
-    places: dict[str, tuple[int, float]] = {}
-    for row, text in enumerate(cells.texts):
-        for gram in _grams(str(text)):
-            if gram not in places:
-                code = zlib.crc32(gram.encode())
-                places[gram] = (code >> 1) % width, 1.0 if code & 1 else -1.0
-            place, sign = places[gram]
-            per_text[row, place] += sign
-    length = np.sqrt((per_text**2).sum(1, keepdims=True))
-    per_text /= np.maximum(length, 1e-12)
-    per_text[-1] = np.nan
-    return per_text[cells.codes]
-
-
-def _grams(text: str) -> Iterator[str]:
-    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()[:200]
-    for word in words:
-        yield word
-        padded = f" {word[:24]} "
-        for start in range(len(padded) - 2):
-            yield padded[start : start + 3]

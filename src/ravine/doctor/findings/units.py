@@ -119,7 +119,7 @@ def _depths(seens: Sequence[Seen]) -> tuple[float, float] | None:
     norm of the whole gradient: medians over the probes."""
     ratios, norms = [], []
     for seen in seens:
-        weighted = [layer for layer in seen.weighted if layer.kind != "Embedding"]
+        weighted = [layer for layer in seen.weighted if Trait.EMBEDS not in layer.traits]
         if len(weighted) > 1:
             first, last = (w.gradient / max(w.weight, 1e-12) for w in (weighted[0], weighted[-1]))
             ratios.append(first / max(last, 1e-30))

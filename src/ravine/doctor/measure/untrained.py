@@ -14,6 +14,7 @@ from ravine.doctor.edits import Case
 from ravine.doctor.measure.probes import Layer, Seen, look
 from ravine.errors import InputError
 from ravine.nn.analysis.output_layer import output_layer
+from ravine.nn.analysis.traits import Trait
 from ravine.recipe import Recipe
 
 ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
@@ -58,7 +59,7 @@ class Untrained:
         """The layers with weights, in the order in which they run, without embeddings."""
         if self.seen is None:
             return []
-        return [layer for layer in self.seen.weighted if layer.kind != "Embedding"]
+        return [layer for layer in self.seen.weighted if Trait.EMBEDS not in layer.traits]
 
     @property
     def targets(self) -> Tensor:

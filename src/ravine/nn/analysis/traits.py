@@ -66,6 +66,7 @@ class Trait(Flag):
     DENSE = auto()
     CONVOLUTION = auto()
     RECURRENT = auto()
+    EMBEDS = auto()  # rows of a table by whole numbers
     # what is promised of the exact class
     SAMPLES_ALONE = auto()  # each sample's output depends on that sample only, in training too
     BFLOAT16 = auto()  # bfloat16 inputs and weights give a bfloat16 output of that accuracy;
@@ -94,7 +95,7 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     (Trait.CONVOLUTION, (nn.Conv3d, nn.modules.conv._ConvTransposeNd)),
     (Trait.RECURRENT, (nn.RNNBase,)),
     (Trait.RECURRENT | _PRODUCT, (nn.RNN, nn.LSTM, nn.GRU)),
-    (_PRODUCT, (nn.Embedding, NormalEmbedding)),
+    (Trait.EMBEDS | _PRODUCT, (nn.Embedding, NormalEmbedding)),
     (Trait.DENSE | Trait.SAMPLES_ALONE, (CategoryTable,)),
     (
         Trait.SAMPLES_ALONE,

@@ -1,0 +1,63 @@
+"""Texts of a table as hashed words and letters: how many features, and which."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ravine.data.tables.file import Cells
+
+LEAST, MOST = 128, 2048  # features of a column
+_SENTENCE = 8  # words a cell, from which more than LEAST are needed
+_CELLS = 2**23  # rows times features of a column, at most
+
+
+def words_a_cell(texts: Sequence[str]) -> float:
+    """The mean number of words.
+
+    >>> words_a_cell(["a b c", "d"])
+    2.0
+    """
+    return float(np.mean([len(str(text).split()) for text in texts])) if len(texts) else 0.0
+
+
+def width(cells: Cells) -> int:
+    """How many features a column gets. In few places the words of sentences cover each other; in many
+    a network learns rare names by heart, so names and short titles get few."""
+    found = LEAST
+    if words_a_cell(cells.texts[:: max(1, len(cells.texts) // 500)]) >= _SENTENCE:
+        while found < MOST and 2 * found * len(cells.codes) <= _CELLS:
+            found *= 2
+    return found
+
+
+def features(cells: Cells, width: int) -> np.ndarray:
+    """Words and runs of three letters of each text, each counted with a sign in one of ``width``
+    places by its CRC-32, and scaled to length 1 [N, width]; missing texts are NaN.
+
+    Source: Weinberger et al., "Feature hashing for large scale multitask learning", 2009.
+    """
+    per_text = np.zeros((len(cells.texts) + 1, width))
+    places: dict[str, tuple[int, float]] = {}
+    for row, text in enumerate(cells.texts):
+        for gram in _grams(str(text)):
+            if gram not in places:
+                code = zlib.crc32(gram.encode())
+                places[gram] = (code >> 1) % width, 1.0 if code & 1 else -1.0
+            place, sign = places[gram]
+            per_text[row, place] += sign
+    length = np.sqrt((per_text**2).sum(1, keepdims=True))
+    per_text /= np.maximum(length, 1e-12)
+    per_text[-1] = np.nan
+    return per_text[cells.codes]
+
+
+def _grams(text: str) -> Iterator[str]:
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()[:200]
+    for word in words:
+        yield word
+        padded = f" {word[:24]} "
+        for start in range(len(padded) - 2):
+            yield padded[start : start + 3]
