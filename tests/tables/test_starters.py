@@ -140,6 +140,13 @@ def test_there_is_a_rule_for_every_kind():
     assert {facts.kind for facts in KINDS.values()} == set(RULES)
 
 
+@pytest.mark.parametrize(("samples", "dropout"), [(4999, 0.2), (5000, None)])
+def test_a_small_text_is_trained_with_dropout(samples, dropout):
+    made = draft(Facts("text", samples, (64,), "sequence", 65))
+    assert {one.get("dropout") for one in made.models} == {dropout}
+    assert ("model" in made.why) is (dropout is not None)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_every_field_of_a_draft_is_a_field_and_has_its_reason(name):
     made = draft(KINDS[name])

@@ -17,6 +17,7 @@ EPOCH_BATCHES = 10  # at least so many batches an epoch
 SMALL_IMAGE = 32  # pixels of the longer side up to which images are taken as they are
 MANY_ROWS = 10_000  # from which an ensemble gains less and costs more
 LARGE_TABLE = 15_000  # rows from which a regression is trained without dropout and sees finer waves
+SMALL_TEXT = 5000  # windows of a text under which a network sees each often enough to overfit
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
 TEXT_STEPS = 2500  # twice as many before a wider network of texts pays
 TUNED_IMAGE = 224  # the same for a network that was trained before, on photographs of this size
@@ -147,6 +148,9 @@ def text(facts: Facts, made: Draft) -> None:
     made.set("data.batch", batch, f"{math.ceil(facts.samples / batch)} batches an epoch of windows")
     widths = (128, 192, 256, 384, 512)
     made.models = [{"kind": "char_cnn_lstm", "units": units} for units in widths]
+    if facts.samples < SMALL_TEXT:
+        made.models = [one | {"dropout": 0.2} for one in made.models]
+        made.why["model"] = f"dropout, as {facts.samples:,} windows are seen many times"
     made.rate = rate_of_text
     _adamw(made, lr=rate_of_text(made.models[0]), decay=0.1)
     made.why["optimizer"] = "the best rate falls with the width of the network"

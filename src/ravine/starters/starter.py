@@ -166,7 +166,8 @@ def _planned(
         found, pipeline = _measured_plan(recipe, made, minutes)
     held = pipeline.size("validation") if pipeline.has("validation") else 0
     fields: dict[str, Any] = {"model": found.model, "stop.after": found.after}
-    why = {"model": found.why_model or made.why.get("model", ""), "stop.after": found.why_after}
+    said = filter(None, (found.why_model, made.why.get("model")))
+    why = {"model": "; ".join(said), "stop.after": found.why_after}
     if minutes.to_fill:
         fields["stop.minutes"] = round(minutes.left / 60, 3)
         why["stop.minutes"] = f"what planning has left of {minutes}, less the report's part"
