@@ -29,6 +29,7 @@ from types import ModuleType
 
 import numpy as np
 import pandas as pd
+from other_tables import edits_of
 from own_data import chosen
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -36,7 +37,6 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
-from small_tables import value_of
 
 import ravine
 from ravine.data.download import published
@@ -109,7 +109,7 @@ def packages(rng: np.random.Generator) -> Labelled:
 
 
 def messages(rng: np.random.Generator, n: int = 900) -> Labelled:
-    """Short messages of three topics whose words overlap; a twelfth has another topic's label."""
+    """Short messages of three topics whose words overlap; a twelfth of the labels is drawn at random."""
     words = np.array([f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in "nrst"])
     share = rng.dirichlet(np.full(len(words), 0.3), 3)
     common = rng.dirichlet(np.full(len(words), 0.3))
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    edits = {field: value_of(value) for field, value in (one.split("=", 1) for one in options.set)}
+    edits = edits_of(options)
     methods = ("folder", "table", *rivals(0))
     ranks = []
     for name in chosen(parser, options.only, SETS):

@@ -33,9 +33,7 @@ from ravine.starters.sizing import Minutes, Plan, plan
 from ravine.starters.written import Starter
 
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
-LEAST_CHOSEN_BY = (
-    500  # validation samples, under which accuracy is too coarse to choose an epoch by
-)
+LEAST_CHOSEN_BY = 500  # validation samples, under which accuracy is too coarse to choose by
 LEAST_AVERAGED = 200  # with fewer steps an average would lag
 
 

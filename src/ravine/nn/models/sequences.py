@@ -145,10 +145,10 @@ def word_bag(
     """Text classifier: the mean of the vectors of all tokens (T,), then dense layers with relu of
     ``hidden`` widths, then a dense layer of logits.
 
-    ``units`` is the size of the vectors, which begin normal with deviation 0.02: a word that training
-    hardly knows says little. ``vocabulary`` is the number of symbols (none: those of the
-    data); symbol ``padding`` is not counted. ``word_dropout`` leaves tokens out of the mean while training;
-    ``dropout`` acts on the mean and after each hidden layer.
+    ``units`` is the size of the vectors, which begin normal with deviation 0.02, so that a word that
+    training hardly knows says little. ``vocabulary`` is the number of symbols (none: those of the
+    data); symbol ``padding`` is not counted. While training each token is left out of the mean with
+    probability ``word_dropout``; ``dropout`` acts on the mean and after each hidden layer.
 
     >>> import torch
     >>> word_bag((9,), 3, vocabulary=50)(torch.ones(2, 9, dtype=torch.int64)).shape
@@ -340,7 +340,8 @@ class WordBag(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.embedding(x)  # [B, T, units]
-        used = self.word_dropout((x != self.padding).to(y.dtype))
+        used = self.word_dropout((x != self.padding).to(y.dtype))  # [B, T]
+        # The factor 1 / (1 - p) of dropout stands above and below: what is left is the mean. [B, units]
         mean = torch.einsum("bt,btu->bu", used, y) / used.sum(1, keepdim=True).clamp_min(1)
         return self.head(self.between(mean))
 
