@@ -14,7 +14,7 @@ _SENTENCE = 8  # words a cell, from which more than LEAST are needed
 _CELLS = 2**23  # rows times features of a column, at most
 
 
-def words_a_cell(texts: Sequence[str]) -> float:
+def words_a_cell(texts: Sequence[str] | np.ndarray) -> float:
     """The mean number of words.
 
     >>> words_a_cell(["a b c", "d"])
