@@ -428,16 +428,25 @@ def test_a_mark_that_may_be_either_is_what_the_rest_of_the_file_says(mark, other
 
 
 @pytest.mark.parametrize(
-    ("words", "rows", "width"),
+    ("words", "rows", "widths"),
     [
-        (3, 100, 128),
-        (7, 100, 128),
-        (8, 100, 2048),
-        (40, 4096, 2048),
-        (40, 4097, 1024),
-        (40, 10**6, 128),
+        ((3,), 100, [128]),
+        ((7,), 100, [128]),
+        ((8,), 100, [2048]),
+        ((40,), 4096, [2048]),
+        ((40,), 4097, [1024]),
+        ((40,), 10**6, [128]),
+        ((40, 3, 40), 100, [1024, 128, 1024]),
+        ((40, 40, 40), 100, [512, 512, 512]),
+        ((40,) * 30, 100, [128] * 30),
     ],
 )
-def test_sentences_get_as_many_features_as_their_rows_allow(words, rows, width):
-    texts = np.array([f"{i} " + "word " * (words - 1) for i in range(30)], dtype=object)
-    assert hashed.width(SimpleNamespace(texts=texts, codes=np.zeros(rows, np.int64))) == width
+def test_sentences_share_as_many_features_as_their_rows_allow(words, rows, widths):
+    columns = [
+        SimpleNamespace(
+            texts=np.array([f"{i} " + "word " * (count - 1) for i in range(30)], dtype=object),
+            codes=np.zeros(rows, np.int64),
+        )
+        for count in words
+    ]
+    assert hashed.widths(columns) == widths

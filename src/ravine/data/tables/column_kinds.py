@@ -49,12 +49,17 @@ def decide_columns(
     written = {c.name: c.number_marks() for c in columns if wanted.get(c.name, "number")[:6] == "number"}  # fmt: skip
     comma, why = _habit(table, written)
     day_first = comma or table.separator == ";"
-    return [
+    decided = [
         _wanted(c, wanted[c.name], comma, why, day_first, table.where)
         if c.name in wanted
         else _decided(c, comma, why, day_first)
         for c in columns
     ]
+    texts = [place for place, found in enumerate(decided) if found["kind"] == "text"]
+    widths = hashed.widths([columns[place].cells for place in texts])
+    for place, width in zip(texts, widths, strict=True):
+        decided[place]["width"] = width
+    return decided
 
 
 def _habit(table: Table, written: Mapping[str, Any]) -> tuple[bool, str]:
@@ -347,12 +352,12 @@ def _worded(c: Column) -> dict[str, Any]:
         return _category(c, f"{different} different texts{mixed}")
     if words >= 3 and repeated < 0.5:
         why = f"{words:.0f} words a cell, most of them different"
-        return decision(c, "text", why, width=hashed.width(c.cells))
+        return decision(c, "text", why)
     if repeated >= 0.05 and not (named_like_an_id(c.name) and repeated < 0.5):
         return _category(c, f"{different:,} different texts{mixed}")
     if words >= 2 and not any(any(map(str.isdigit, text)) for text in probe):
         why = "names of several words, nearly all different"
-        return decision(c, "text", why, width=hashed.width(c.cells))
+        return decision(c, "text", why)
     return decision(c, "identifier", f"{different:,} different texts in {known:,} rows{mixed}")
 
 
@@ -387,7 +392,7 @@ def _wanted(
     if kind == "category":
         return _category(c, said)
     if kind == "text":
-        return decision(c, "text", said, width=hashed.width(c.cells))
+        return decision(c, "text", said)
     texts = sorted(str(text).lower() for text in c.cells.texts)
     true = [text for text in texts if text in TRUE] or texts[-1:]
     false = [text for text in texts if text not in true]

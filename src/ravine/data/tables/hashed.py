@@ -9,9 +9,10 @@ import numpy as np
 
 from ravine.data.tables.file import Cells
 
-LEAST, MOST = 128, 2048  # features of a column
+LEAST = 128  # features of a column
+MOST = 2048  # of all columns of sentences together
 _SENTENCE = 8  # words a cell, from which more than LEAST are needed
-_CELLS = 2**23  # rows times features of a column, at most
+_CELLS = 2**23  # rows times features of these columns, at most
 
 
 def words_a_cell(texts: Sequence[str] | np.ndarray) -> float:
@@ -23,13 +24,23 @@ def words_a_cell(texts: Sequence[str] | np.ndarray) -> float:
     return float(np.mean([len(str(text).split()) for text in texts])) if len(texts) else 0.0
 
 
-def width(cells: Cells) -> int:
-    """How many features a column gets. In few places the words of sentences cover each other; in many
-    a network learns rare names by heart, so names and short titles get few."""
+def widths(columns: Sequence[Cells]) -> list[int]:
+    """How many features each column of texts gets. In few places the words of sentences cover each
+    other; in many a network learns rare names by heart, so names and short titles get few. Columns
+    of sentences share the most that one gets: more make each step slow, and were no better."""
+    sentences = [
+        words_a_cell(c.texts[:: max(1, len(c.texts) // 500)]) >= _SENTENCE for c in columns
+    ]
+    return [
+        _most(len(cells.codes), sum(sentences)) if long else LEAST
+        for cells, long in zip(columns, sentences, strict=True)
+    ]
+
+
+def _most(rows: int, sharing: int) -> int:
     found = LEAST
-    if words_a_cell(cells.texts[:: max(1, len(cells.texts) // 500)]) >= _SENTENCE:
-        while found < MOST and 2 * found * len(cells.codes) <= _CELLS:
-            found *= 2
+    while 2 * found * sharing <= min(MOST, _CELLS // max(rows, 1)):
+        found *= 2
     return found
 
 
