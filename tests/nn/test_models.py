@@ -19,6 +19,7 @@ from ravine.nn import randomized
 from ravine.nn.analysis import layer_table
 from ravine.nn.analysis.layer_table import summarise
 from ravine.nn.build import build, build_loss, layout
+from ravine.nn.models.characters import NgramLogits
 from ravine.nn.stack import call
 from ravine.recipe import Recipe
 
@@ -75,6 +76,7 @@ ROWS = [
         (7,),
         (7, 5),
     ),
+    ("char_cnn_lstm", {"units": 6, "ngrams": [1, 3, 2], "vocabulary": 5}, (7,), (7, 5)),
     ("char_gru", {"units": 6, "embedding": 6, "vocabulary": 5, "tied": True}, (7,), (7, 5)),
     ("resnet18", {"width": 2}, IMAGE, (5,)),
     ("resnet34", {"width": 2}, IMAGE, (5,)),
@@ -348,6 +350,39 @@ def test_a_character_model_does_not_look_ahead():
     other[:, 5:] = (other[:, 5:] + 1) % 5
     torch.testing.assert_close(net(x)[:, :5], net(other)[:, :5])
     assert not torch.allclose(net(x)[:, 5], net(other)[:, 5])
+
+
+def test_tables_of_ngrams_add_what_the_last_symbols_say():
+    """Against sums over Python's own integers: with one table's row changed, the logits change where
+    that n-gram ends, and nowhere else; at the beginning the tables change nothing."""
+    plain = {"kind": "char_cnn_lstm", "units": 6, "embedding": 3}
+    net = build(plain | {"ngrams": [3, 2]}, (40,), 4, vocabulary=4, dtype=torch.float64)
+    bare = build(plain, (40,), 4, vocabulary=4, dtype=torch.float64)
+    bare.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("ngrams.")})
+    x = torch.randint(4, (3, 40), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net(x), bare(x))
+    for place in net.ngrams.tables:
+        assert place.weight.shape == (8192, 4)
+        nn.init.normal_(place.weight)
+    expected = bare(x)
+    for n, place in zip((3, 2), net.ngrams.tables, strict=True):
+        for row, symbols in enumerate(x.tolist()):
+            for step in range(40):
+                last = [s + 1 for s in symbols[max(0, step - n + 1) : step + 1]]
+                last = [0] * (n - len(last)) + last
+                code = 0
+                for symbol in reversed(last):
+                    code = (code * 1_481_765_933 + symbol) % (2**31 - 1)
+                expected[row, step] += 0.2 * place.weight[code % 8192]
+    torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "rows"), [(2, 8192), (64, 8192), (65, 8192), (200, 4096), (10**6, 1)]
+)
+def test_tables_of_ngrams_have_fewer_rows_for_many_symbols(symbols, rows):
+    with torch.device("meta"):
+        assert NgramLogits((2,), symbols).tables[0].num_embeddings == rows
 
 
 def test_a_convolution_before_an_lstm_is_pytorchs():

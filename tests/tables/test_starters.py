@@ -144,7 +144,14 @@ def test_there_is_a_rule_for_every_kind():
 def test_a_small_text_is_trained_with_dropout(samples, dropout):
     made = draft(Facts("text", samples, (64,), "sequence", 65))
     assert {one.get("dropout") for one in made.models} == {dropout}
-    assert ("model" in made.why) is (dropout is not None)
+    assert ("dropout" in made.why["model"]) is (dropout is not None)
+
+
+@pytest.mark.parametrize(("symbols", "ngrams"), [(65, [3, 4, 5]), (256, [3, 4, 5]), (257, None)])
+def test_a_text_of_few_symbols_has_tables_of_ngrams(symbols, ngrams):
+    made = draft(Facts("text", 12_000, (64,), "sequence", symbols))
+    assert [one.get("ngrams") for one in made.models] == [ngrams] * len(made.models)
+    assert ("in tables" in made.why.get("model", "")) == bool(ngrams)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -78,7 +78,7 @@ SAID: dict[str, dict[str, Any]] = {
             "layers": [{"kind": "dense", "units": 4}, "tanh", {"kind": "dense", "units": 3}]
         },
         "all_cnn": {"width": 4},
-        "char_cnn_lstm": {"units": 4, "embedding": 3, "context": 2},
+        "char_cnn_lstm": {"units": 4, "embedding": 3, "context": 2, "ngrams": [1, 3]},
         "char_gru": {"units": 4, "embedding": 3},
         "char_lstm": {"units": 4, "embedding": 3},
         "char_rnn": {"units": 4, "embedding": 3, "layers": 2},

@@ -80,6 +80,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "nn.models.feedforward",
         "nn.models.resnet",
         "nn.models.sequences",
+        "nn.models.characters",
         "nn.models.transformers",
         "nn.models.tabular",
         "nn.models.pretrained",

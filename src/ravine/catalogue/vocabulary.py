@@ -60,6 +60,8 @@ ResidualDepth = Annotated[int, Field(strict=True, ge=1, le=1202)]  # the deepest
 MOST_LAYERS = 1000
 Widths = Annotated[tuple[Count, ...], Field(max_length=MOST_LAYERS)]  # of layers, first to last
 Integer = Annotated[int, Field(strict=True)]
+Order = Annotated[int, Field(strict=True, ge=1, le=16)]  # how many symbols an n-gram has
+Orders = Annotated[tuple[Order, ...], Field(max_length=8)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Pair = Count | tuple[Count, Count]  # one number for both directions, or (height, width)

@@ -24,8 +24,14 @@ from ravine.nn.attention import Positions, SelfAttention, SinusoidalPositions, T
 from ravine.nn.chain import Chain
 from ravine.nn.convolution import ChannelPool, GlobalPool, LocallyConnected
 from ravine.nn.layers import Parallel, Residual, Transpose
+from ravine.nn.models.characters import (
+    CharacterModel,
+    ConvolvedCharacters,
+    NgramLogits,
+    ZeroEmbedding,
+)
 from ravine.nn.models.resnet import BasicBlock, PadShortcut, PublishedBlock, PublishedResNet, ResNet
-from ravine.nn.models.sequences import CharacterModel, ConvolvedCharacters, SequenceClassifier
+from ravine.nn.models.sequences import SequenceClassifier
 from ravine.nn.models.tabular import (
     CategoryTable,
     FeatureScale,
@@ -83,7 +89,8 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     # --- containers, and layers that only move entries
     (_PROMISES, (nn.Sequential, nn.ModuleList, Chain, Stack, Residual)),
     (_PROMISES, (BasicBlock, ResNet, PublishedBlock, PublishedResNet)),
-    (_PRODUCT, (Parallel, Recurrent, CharacterModel, ConvolvedCharacters, SequenceClassifier)),
+    (_PRODUCT, (Parallel, Recurrent, CharacterModel, ConvolvedCharacters, NgramLogits)),
+    (_PRODUCT, (SequenceClassifier,)),
     (_PRODUCT, (SelfAttention, TransformerBlock, LanguageModel, SequenceTransformer)),
     (_PRODUCT, (Positions, SinusoidalPositions)),
     (_PROMISES, (nn.Identity, GlobalPool, nn.MaxPool1d, nn.MaxPool2d)),
@@ -95,7 +102,7 @@ _ROWS: tuple[tuple[Trait, tuple[type[nn.Module], ...]], ...] = (
     (Trait.CONVOLUTION, (nn.Conv3d, nn.modules.conv._ConvTransposeNd)),
     (Trait.RECURRENT, (nn.RNNBase,)),
     (Trait.RECURRENT | _PRODUCT, (nn.RNN, nn.LSTM, nn.GRU)),
-    (Trait.EMBEDS | _PRODUCT, (nn.Embedding, NormalEmbedding)),
+    (Trait.EMBEDS | _PRODUCT, (nn.Embedding, NormalEmbedding, ZeroEmbedding)),
     (Trait.DENSE | Trait.SAMPLES_ALONE, (CategoryTable,)),
     (
         Trait.SAMPLES_ALONE,

@@ -1,5 +1,4 @@
-"""Models of sequences: classifiers of whole sequences, and models of the next symbol; both give
-logits."""
+"""Classifiers of whole sequences, recurrent or by the mean of their words; they give logits."""
 
 from __future__ import annotations
 
@@ -7,10 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ravine.catalogue import Count, Flag, Integer, LayerCount, PerMember, Probability, Widths
-from ravine.errors import InputError
 from ravine.nn.models.transformers import NormalEmbedding
 from ravine.nn.padding import lengths_of
 from ravine.nn.randomized import Dropout
@@ -163,120 +160,6 @@ def word_bag(
     return WordBag(symbols(vocabulary), outputs, units, hidden, dropout, word_dropout, padding)
 
 
-def char_lstm(
-    shape: Shape,
-    outputs: int,
-    *,
-    embedding: Count = 64,
-    units: Count = 256,
-    layers: LayerCount = 2,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-    tied: Flag = False,
-) -> nn.Module:
-    """Character language model: embedding, LSTM layers, logits of the next character at each step:
-    (T,) -> (T, K).
-
-    ``dropout`` acts after the embedding and after each LSTM layer. ``tied`` uses the embedding as
-    output weights (then ``embedding`` must equal ``units``).
-
-    >>> import torch
-    >>> char_lstm((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: Graves, "Generating sequences with recurrent neural networks", 2013.
-    """
-    return CharacterModel(
-        nn.LSTM, shape, outputs, embedding, units, layers, dropout, vocabulary, tied
-    )
-
-
-def char_cnn_lstm(
-    shape: Shape,
-    outputs: int,
-    *,
-    context: Count = 4,
-    embedding: Count = 48,
-    units: Count = 256,
-    layers: LayerCount = 1,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-) -> nn.Module:
-    """Character language model: a causal convolution over the last ``context`` characters, LSTM
-    layers beside a shortcut, logits of the next character at each step: (T,) -> (T, K).
-
-    x_t = silu(W [e_t, e_{t-1}, …] + b) with the embeddings e (zeros before the first), then
-    layer_norm(x + lstm(x)) and a dense layer. The convolution sees all steps at once, which on a
-    processor costs little; what it learns of neighbours the LSTM need not keep in its state.
-    ``embedding`` is the size of e, ``units`` that of x and of each of the ``layers`` of LSTM;
-    ``dropout`` acts after the convolution and after the shortcut. ``vocabulary`` is the number of
-    symbols (none: that of the data).
-
-    >>> import torch
-    >>> net = char_cnn_lstm((50,), 65, vocabulary=65, units=32)
-    >>> net(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: after Kim, Jernite, Sontag and Rush, "Character-aware neural language models", 2016.
-    """
-    need_sequences(shape, (1,))
-    return ConvolvedCharacters(
-        outputs, context, embedding, units, layers, dropout, symbols(vocabulary or outputs)
-    )
-
-
-def char_rnn(
-    shape: Shape,
-    outputs: int,
-    *,
-    embedding: Count = 64,
-    units: Count = 256,
-    layers: LayerCount = 1,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-    tied: Flag = False,
-) -> nn.Module:
-    """Character language model of simple recurrent layers.
-
-    ``embedding``, ``units``, ``layers``, ``dropout`` and ``tied`` as for ``char_lstm``.
-
-    >>> import torch
-    >>> char_rnn((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: Sutskever, Martens and Hinton, "Generating text with recurrent neural networks", 2011.
-    """
-    return CharacterModel(
-        nn.RNN, shape, outputs, embedding, units, layers, dropout, vocabulary, tied
-    )
-
-
-def char_gru(
-    shape: Shape,
-    outputs: int,
-    *,
-    embedding: Count = 64,
-    units: Count = 256,
-    layers: LayerCount = 2,
-    dropout: PerMember[Probability] = 0.0,
-    vocabulary: Count | None = None,
-    tied: Flag = False,
-) -> nn.Module:
-    """Character language model of gated recurrent units.
-
-    ``embedding``, ``units``, ``layers``, ``dropout`` and ``tied`` as for ``char_lstm``.
-
-    >>> import torch
-    >>> char_gru((50,), 65, vocabulary=65, units=32)(torch.zeros(2, 50, dtype=torch.int64)).shape
-    torch.Size([2, 50, 65])
-
-    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014.
-    """
-    return CharacterModel(
-        nn.GRU, shape, outputs, embedding, units, layers, dropout, vocabulary, tied
-    )
-
-
 class SequenceClassifier(nn.Module):
     """Recurrent layers read each sequence to its own end; a dense layer reads the last state."""
 
@@ -344,71 +227,3 @@ class WordBag(nn.Module):
         # The factor 1 / (1 - p) of dropout stands above and below: what is left is the mean. [B, units]
         mean = torch.einsum("bt,btu->bu", used, y) / used.sum(1, keepdim=True).clamp_min(1)
         return self.head(self.between(mean))
-
-
-class ConvolvedCharacters(nn.Module):
-    """See ``char_cnn_lstm``."""
-
-    def __init__(
-        self,
-        outputs: int,
-        context: int,
-        embedding: int,
-        units: int,
-        layers: int,
-        dropout: float,
-        vocabulary: int,
-    ):
-        super().__init__()
-        self.context = context
-        self.embedding = nn.Embedding(vocabulary, embedding)
-        self.enter = nn.Linear(context * embedding, units)
-        self.drop_in = Dropout(dropout)
-        self.recurrent = Recurrent(nn.LSTM, units, units, layers, dropout=dropout)
-        self.norm = nn.LayerNorm(units)
-        self.drop_out = Dropout(dropout)
-        self.head = nn.Linear(units, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        e = self.embedding(x)  # [B, T, embedding]
-        steps = e.shape[1]
-        past = [F.pad(e, (0, 0, k, 0))[:, :steps] for k in range(1, self.context)]
-        y = self.drop_in(F.silu(self.enter(torch.cat([e, *past], -1))))  # [B, T, units]
-        return self.head(self.drop_out(self.norm(y + self.recurrent(y))))  # [B, T, K]
-
-
-class CharacterModel(nn.Module):
-    """Embedding, recurrent layers, logits of the next symbol at every step."""
-
-    def __init__(
-        self,
-        cell: Callable[..., nn.RNNBase],
-        shape: Shape,
-        outputs: int,
-        embedding: int,
-        units: int,
-        layers: int,
-        dropout: float,
-        vocabulary: int | None,
-        tied: bool,
-    ):
-        super().__init__()
-        need_sequences(shape, (1,))
-        self.embedding = nn.Embedding(symbols(vocabulary or outputs), embedding)
-        self.drop_in = Dropout(dropout)
-        self.recurrent = Recurrent(cell, embedding, units, layers, dropout=dropout)
-        self.drop_out = Dropout(dropout)
-        self.head = nn.Linear(units, outputs)
-        if tied:
-            if embedding != units or self.embedding.num_embeddings != outputs:
-                raise InputError(
-                    "model.tied",
-                    got=f"embedding {embedding}, units {units}",
-                    expected="both alike, and one output a symbol",
-                )
-            self.head.weight = self.embedding.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.drop_in(self.embedding(x))  # [B, T, embedding]
-        y = self.drop_out(self.recurrent(y))  # [B, T, units]
-        return self.head(y)
