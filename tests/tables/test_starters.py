@@ -147,6 +147,16 @@ def test_a_small_text_is_trained_with_dropout(samples, dropout):
     assert ("dropout" in made.why["model"]) is (dropout is not None)
 
 
+@pytest.mark.parametrize(
+    ("samples", "widest"), [(100, 128), (1400, 128), (15_700, 256), (10**6, 512)]
+)
+def test_a_text_network_has_no_more_weights_than_symbols(samples, widest):
+    made = draft(Facts("text", samples, (64,), "sequence", 65))
+    units = [one["units"] for one in made.models]
+    assert units == sorted(units)
+    assert units[-1] == widest
+
+
 @pytest.mark.parametrize(("symbols", "ngrams"), [(65, [3, 4, 5]), (256, [3, 4, 5]), (257, None)])
 def test_a_text_of_few_symbols_has_tables_of_ngrams(symbols, ngrams):
     made = draft(Facts("text", 12_000, (64,), "sequence", symbols))

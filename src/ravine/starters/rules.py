@@ -18,9 +18,10 @@ SMALL_IMAGE = 32  # pixels of the longer side up to which images are taken as th
 MANY_ROWS = 10_000  # from which an ensemble gains less and costs more
 LARGE_TABLE = 15_000  # rows from which a regression is trained without dropout and sees finer waves
 SMALL_TEXT = 5000  # windows of a text under which a network sees each often enough to overfit
+WIDTHS = (128, 192, 256, 384, 512)  # of networks of texts
 FEW_SYMBOLS = 256  # up to which an n-gram's table has rows enough
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
-TEXT_STEPS = 2500  # twice as many before a wider network of texts pays
+TEXT_STEPS = 1250  # twice as many before a wider network of texts pays
 TUNED_IMAGE = 224  # the same for a network that was trained before, on photographs of this size
 TUNED_STEPS = 300  # that fine-tuning needs at least
 
@@ -145,9 +146,11 @@ def text(facts: Facts, made: Draft) -> None:
     """A recurrent network over characters and those before them (after Kim et al., 2016), with tables of
     n-grams beside it (Mikolov et al., 2011). In minutes on a processor it gets further than an LSTM
     alone, and that further than a transformer."""
-    batch = batch_of(facts.samples, most=32)
+    batch = batch_of(facts.samples, most=16)
     made.set("data.batch", batch, f"{math.ceil(facts.samples / batch)} batches an epoch of windows")
-    widths = (128, 192, 256, 384, 512)
+    symbols = facts.samples * math.prod(facts.shape)
+    # A layer of LSTM has 8 units^2 weights: with more than symbols to learn from it learns them by heart.
+    widths = [u for u in WIDTHS if u == WIDTHS[0] or 8 * u**2 <= symbols]
     shared: dict[str, Any] = {}
     why = []
     if facts.outputs <= FEW_SYMBOLS:
@@ -171,10 +174,10 @@ def rate_of_text(model: dict[str, Any]) -> float:
     """Recurrent networks of characters learn at high rates, the narrower the higher.
 
     >>> rate_of_text({"kind": "char_cnn_lstm", "units": 128}), rate_of_text({"kind": "gpt"})
-    (0.03, 0.005)
+    (0.015, 0.005)
     """
     recurrent = model["kind"].startswith("char_")
-    return round(3.84 / model.get("units", 256), 4) if recurrent else 5e-3
+    return round(1.92 / model.get("units", 256), 4) if recurrent else 5e-3
 
 
 def texts(facts: Facts, made: Draft) -> None:
