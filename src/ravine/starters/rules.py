@@ -21,7 +21,7 @@ SMALL_TEXT = 5000  # windows of a text under which a network sees each often eno
 WIDTHS = (128, 192, 256, 384, 512)  # of networks of texts
 FEW_SYMBOLS = 256  # up to which an n-gram's table has rows enough
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
-TEXT_STEPS = 1250  # twice as many before a wider network of texts pays
+TEXT_STEPS = 1000  # twice as many before a wider network of texts pays
 TUNED_IMAGE = 224  # the same for a network that was trained before, on photographs of this size
 TUNED_STEPS = 300  # that fine-tuning needs at least
 

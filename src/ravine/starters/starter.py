@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -185,26 +186,26 @@ def _planned(
 
 
 def _measured_plan(recipe: Recipe, made: Draft, minutes: Minutes) -> tuple[Plan, Pipeline]:
-    """A plan whose network was measured: from the cheapest on; those that were not yet measured are
-    taken to cost in proportion to their operations."""
+    """A plan whose network was measured: from the cheapest on, each one that may fit. With k times
+    the operations a network is taken to cost at least sqrt(k) times as much: the narrow ones leave
+    much of a processor idle."""
     pipelines: dict[tuple[str, str], Pipeline] = {}
     # As for a long plan: the way to run it is then timed, not ruled.
     long = recipe.edit({"stop.after": f"{made.most_steps}it"})
     if made.averaged:
         long = long.edit({"average.ema": 0.99})
-    seconds: dict[int, float] = {}
+    seconds: list[float] = []
     flops: list[float] = []
     place = 0
-    while place not in seconds:
+    while place == len(seconds):
         trial = long.edit({"model": made.models[place]})
         program = programs_of([trial], test=False, pipelines=pipelines)[0]
         pipeline = program.pipeline
         flops = flops or [_flops(model, pipeline) for model in made.models]
-        seconds[place] = seconds_per_epoch(program)
-        scale = seconds[place] / flops[place]
-        costs = [seconds.get(i, scale * one) for i, one in enumerate(flops)]
+        seconds.append(seconds_per_epoch(program))
+        costs = seconds + [seconds[-1] * math.sqrt(one / flops[place]) for one in flops[place + 1 :]]
         found = plan(made, costs, pipeline.epoch_steps, minutes)
-        place = made.models.index(found.model)
+        place = min(len(seconds), made.models.index(found.model))
     return found, pipeline
 
 
