@@ -275,6 +275,28 @@ def test_a_study_with_minutes_stops_no_run(photos, monkeypatch):
     assert start_of_study(photos, {"model": "softmax"}, None).recipe.stop.after == whole.stop.after
 
 
+@pytest.mark.parametrize(
+    ("costs", "measured", "width"),
+    [  # of a width, in parts of what one that gets its steps may cost
+        ({8: 0.6}, [8], 8),
+        ({8: 0.4, 16: 0.6}, [8, 16], 16),  # four times the operations need not cost four times as much
+        ({8: 0.4, 16: 1.1}, [8, 16], 8),
+        ({8: 0.1, 16: 0.12, 32: 0.3, 64: 1.5}, [8, 16, 32, 64], 32),
+    ],
+)
+def test_networks_are_measured_until_one_is_too_dear(costs, measured, width, photos, monkeypatch):
+    seen = []
+
+    def cost(program):
+        seen.append(program.recipes[0].model.width)
+        part = 0.97 * 57 * program.pipeline.epoch_steps / (4 * LEAST_STEPS)
+        return 0.98 * costs[seen[-1]] * part  # planning itself takes a second or so of the minute
+
+    monkeypatch.setattr("ravine.starters.starter.seconds_per_epoch", cost)
+    assert starter({"kind": "folder", "path": str(photos)}, minutes=1.0).recipe.model.width == width
+    assert seen == measured
+
+
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
 def test_minutes_must_be_above_zero(minutes):
     with pytest.raises(InputError, match="minutes"):

@@ -21,7 +21,6 @@ SMALL_TEXT = 5000  # windows of a text under which a network sees each often eno
 WIDTHS = (128, 192, 256, 384, 512)  # of networks of texts
 FEW_SYMBOLS = 256  # up to which an n-gram's table has rows enough
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
-TEXT_STEPS = 1000  # twice as many before a wider network of texts pays
 TUNED_IMAGE = 224  # the same for a network that was trained before, on photographs of this size
 TUNED_STEPS = 300  # that fine-tuning needs at least
 
@@ -47,6 +46,7 @@ class Draft:
     fields: dict[str, Any] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     least_steps: int = LEAST_STEPS  # under which a plan is too short to judge anything
+    wider_steps: int = 2 * LEAST_STEPS  # that a wider network must have, to be taken
     most_steps: int = 20_000  # more has no use for data of this size
     models: list[dict[str, Any]] = field(default_factory=list)  # from cheap to dear
     rate: Callable[[dict[str, Any]], float] | None = None  # of a model; none: one for all
@@ -113,6 +113,7 @@ def images(facts: Facts, made: Draft) -> None:
     _classified(facts, made)
     _adamw(made, lr=3e-3, decay=0.05)
     made.averaged = True
+    made.wider_steps = 4 * LEAST_STEPS
     made.most_steps = max(
         2 * LEAST_STEPS, 200 * math.ceil(facts.samples / made.fields["data.batch"])
     )
@@ -165,7 +166,6 @@ def text(facts: Facts, made: Draft) -> None:
     made.rate = rate_of_text
     _adamw(made, lr=rate_of_text(made.models[0]), decay=0.1)
     made.why["optimizer"] = "the best rate falls with the width of the network"
-    made.least_steps = TEXT_STEPS
     made.most_steps = max(2 * LEAST_STEPS, min(20_000, 40 * math.ceil(facts.samples / batch)))
     made.set("clip.norm", 1.0, "a rare large gradient must not undo the rest")
 
@@ -212,7 +212,7 @@ def tuned(facts: Facts, made: Draft, body: list[str], layers: int) -> None:
     made.set("start.depth_decay", decay, why)
     _adamw(made, lr=1e-3, decay=0.05)
     made.rate = None
-    made.least_steps = TUNED_STEPS
+    made.least_steps, made.wider_steps = TUNED_STEPS, 2 * TUNED_STEPS
     made.most_steps = max(
         2 * TUNED_STEPS, 30 * math.ceil(facts.samples / made.fields["data.batch"])
     )

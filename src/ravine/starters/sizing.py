@@ -61,7 +61,7 @@ class Minutes:
 
 
 def plan(made: Draft, costs: Sequence[float], epoch_steps: int, minutes: Minutes) -> Plan:
-    """The largest network of the draft that has its least steps twice over within the time, and as many
+    """The largest network of the draft that gets its ``wider_steps`` within the time, and as many
     epochs as fit (where few fit, steps), but no more than the data has use for. A run that is to
     fill its time has no such bound; a study's runs have the draft's least steps, whatever the time.
 
@@ -74,7 +74,7 @@ def plan(made: Draft, costs: Sequence[float], epoch_steps: int, minutes: Minutes
     ('large', '137ep')
     """
     seconds = SHARE * minutes.left
-    wanted = 2 * made.least_steps / epoch_steps
+    wanted = made.wider_steps / epoch_steps
     chosen = max((i for i, one in enumerate(costs) if seconds / one >= wanted), default=0)
     fit = seconds / costs[chosen]
     if minutes.runs > 1:
