@@ -277,9 +277,11 @@ def test_a_study_with_minutes_stops_no_run(photos, monkeypatch):
 
 @pytest.mark.parametrize(
     ("costs", "measured", "width"),
-    [  # of a width, in parts of what one that gets its steps may cost
+    # Of a width, in parts of what one that gets its steps may cost; with four times the operations
+    # a network need not cost four times as much.
+    [
         ({8: 0.6}, [8], 8),
-        ({8: 0.4, 16: 0.6}, [8, 16], 16),  # four times the operations need not cost four times as much
+        ({8: 0.4, 16: 0.6}, [8, 16], 16),
         ({8: 0.4, 16: 1.1}, [8, 16], 8),
         ({8: 0.1, 16: 0.12, 32: 0.3, 64: 1.5}, [8, 16, 32, 64], 32),
     ],

@@ -203,7 +203,9 @@ def _measured_plan(recipe: Recipe, made: Draft, minutes: Minutes) -> tuple[Plan,
         pipeline = program.pipeline
         flops = flops or [_flops(model, pipeline) for model in made.models]
         seconds.append(seconds_per_epoch(program))
-        costs = seconds + [seconds[-1] * math.sqrt(one / flops[place]) for one in flops[place + 1 :]]
+        costs = seconds + [
+            seconds[-1] * math.sqrt(one / flops[place]) for one in flops[place + 1 :]
+        ]
         found = plan(made, costs, pipeline.epoch_steps, minutes)
         place = min(len(seconds), made.models.index(found.model))
     return found, pipeline
