@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -20,6 +21,7 @@ from ravine.doctor.findings.splits import distances
 from ravine.doctor.measure.untrained import inspect_program
 from ravine.doctor.new_data import unlike_training
 from ravine.doctor.table import before_training
+from ravine.starters.start import start
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -176,3 +178,28 @@ def test_a_line_through_numbers_in_equal_steps_is_no_row_number():
     recipe = NOISE.edit({"optimizer.lr": 1e-2, "stop.after": "30ep"})
     assert "target_identifier" not in examine(recipe, arrays=(x, 2 * x + 1)).codes
     assert "target_identifier" not in examine(recipe, arrays=(x[:120], 2 * x[:120] + 1)).codes
+
+
+COPIES = {"conflicting_labels", "duplicated_samples", "validation_leak"}
+
+
+def notes(again: int) -> pd.DataFrame:
+    """Sentences of two kinds, a tenth of them empty; the last ``again`` rows are copies."""
+    rng = np.random.default_rng(3)
+    words = ["".join(rng.choice(list("abcdefghij"), 5)) for _ in range(60)]
+    label = rng.integers(0, 2, 300)
+    texts = [" ".join(rng.choice(words[20 * y : 40 + 20 * y], 12)) for y in label]
+    frame = pd.DataFrame({"note": texts, "label": np.where(label, "spam", "ham")})
+    frame.loc[rng.random(300) < 0.1, "note"] = ""
+    return pd.concat([frame, frame[frame["note"] != ""].head(again)])
+
+
+@pytest.mark.parametrize(("again", "found"), [(0, set()), (80, COPIES - {"conflicting_labels"})])
+def test_empty_cells_and_texts_of_the_same_words_are_no_copies(again, found, tmp_path):
+    """Rows of texts were compared by a few of their thousands of features, most of which are 0."""
+    notes(again).to_csv(tmp_path / "notes.csv", index=False)
+    recipe = start(tmp_path / "notes.csv", {"stop.after": "1ep"}).recipe
+    made = SharedData(None, None).program([recipe], [0])
+    objective = made.population.objectives[0]
+    looked = inspect_program(recipe, made.pipeline, objective.model, objective.loss)
+    assert {finding.code for finding in before_training(looked)} & COPIES == found

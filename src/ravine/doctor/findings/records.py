@@ -125,8 +125,9 @@ class ConflictingLabels(Declaration):
         if not program.varied:
             return
         x = program.inputs
-        differs = (x != x[:, :1]).any(1)  # blank samples are a finding of their own
-        _, places, counts = program.keys(x[differs]).unique(return_inverse=True, return_counts=True)
+        # Blank samples are a finding of their own.
+        differs = (x != x[:, :1]).any(1) & program.told_apart
+        _, places, counts = program.keys[differs].unique(return_inverse=True, return_counts=True)
         labels = y.flatten()[differs]
         if len(labels) < FEWEST:
             return
@@ -155,7 +156,7 @@ class BlankSamples(Declaration):
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         if program.probe.x.dim() != 4 or len(program.targets) < FEWEST:
             return
-        _, counts = program.keys(program.inputs).unique(return_counts=True)
+        _, counts = program.keys.unique(return_counts=True)
         most, n = int(counts.max()), int(counts.sum())
         if n > most >= max(cls.COPIES, cls.SHARE * n):
             yield Evidence("inputs", f"{most} of {n} training images are equal", SURE)
@@ -186,12 +187,10 @@ class DuplicatedSamples(Declaration):
         y = program.targets
         if len(y) < FEWEST or not program.varied or program.task == "sequence":
             return
-        _, places, counts = program.keys(program.inputs).unique(
-            return_inverse=True, return_counts=True
-        )
-        again = counts[places] > 1
+        _, places, counts = program.keys.unique(return_inverse=True, return_counts=True)
+        again = (counts[places] > 1) & program.told_apart
         share = float(again.double().mean())
-        if share < cls.SHARE or int(counts.max()) > 0.5 * int(again.sum()):
+        if share < cls.SHARE:
             return
         text = f"{share:.0%} of the training samples are there more than once"
         strength = cls.NOTE

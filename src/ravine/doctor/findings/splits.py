@@ -11,7 +11,7 @@ from ravine.data.pipeline import Batch
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.findings.learners import area_under_curve, correlation_across, correlation_found
 from ravine.doctor.measure.course import Course
-from ravine.doctor.measure.untrained import Untrained
+from ravine.doctor.measure.untrained import Untrained, keys_of
 
 SURE = 0.95
 FEWEST = 50  # samples of a part
@@ -204,8 +204,9 @@ class ValidationLeak(Declaration):
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         for part, held in _held(program):
             inputs, asked = program.inputs, held.x.flatten(1)
-            keys, wanted = program.keys(inputs), program.keys(asked)  # equal rows have equal keys
-            leak, least = float(torch.isin(wanted, keys).double().mean()), cls.VARIED
+            keys, wanted = program.keys, keys_of(asked)  # equal rows have equal keys
+            copied = keys[program.told_apart]
+            leak, least = float(torch.isin(wanted, copied).double().mean()), cls.VARIED
             if not program.varied:
                 repeated = 1 - len(keys.unique()) / max(1, len(keys))
                 leak, least = leak - 3 * repeated, cls.SHARE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ DISTANCES = ("squared", "absolute", "huber")
 FIRST = 20_000  # training samples that are read for statistics
 COMPARED = 2000  # samples that are compared
 PROBE = 1024  # samples on which losses are compared
-COLUMNS = 256  # features by which rows are compared
+CELLS = 2**22  # numbers in double precision at a time
 
 
 @dataclass
@@ -78,6 +80,11 @@ class Untrained:
         batches = self.pipeline.split("train", limit=FIRST, batch=4096)
         return torch.cat([batch.x.flatten(1) for batch in batches])
 
+    @cached_property
+    def keys(self) -> Tensor:
+        """``keys_of`` the inputs of the training part [n]."""
+        return keys_of(self.inputs)
+
     @property
     def numbers(self) -> Tensor:
         """The probe's inputs; of several inputs those columns that are real numbers [n, D]."""
@@ -92,18 +99,36 @@ class Untrained:
     @property
     def varied(self) -> bool:
         """Whether inputs do not repeat by chance: images, or tables with a column of many values."""
+        return self.probe.x.dim() == 4 or bool(self.telling)
+
+    @cached_property
+    def telling(self) -> list[slice]:
+        """The places of a table's columns whose values are mostly different; a text has several."""
         x = self.probe.x
         if x.dim() != 2 or not x.is_floating_point():
-            return x.dim() == 4
-        return any(len(column.unique()) > 0.5 * len(x) for column in x.T)
+            return []
+        groups = getattr(self.pipeline.input_shape, "groups", ())
+        ends = [*accumulate(width for _, width in groups)]
+        texts = [
+            slice(end - width, end)
+            for (kind, width), end in zip(groups, ends, strict=True)
+            if kind == "text"
+        ]
+        columns = [slice(place, place + 1) for place in range(x.shape[1])]
+        return [p for p in (*texts, *columns) if len(keys_of(x[:, p]).unique()) > 0.5 * len(x)]
 
-    @staticmethod
-    def keys(rows: Tensor) -> Tensor:
-        """A number for each row [n, features] that equal rows share: a random weighted sum."""
-        few = torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(0))[:COLUMNS]
-        generator = torch.Generator().manual_seed(1)
-        mix = torch.randn(len(few), generator=generator, dtype=torch.float64).to(rows.device)
-        return (rows[:, few.to(rows.device)].double() * mix).sum(1)
+    @cached_property
+    def told_apart(self) -> Tensor:
+        """Which training samples [n] have a telling value: not those in which all of these columns
+        have their most frequent one, which stands for empty cells."""
+        x = self.inputs
+        found = torch.full((len(x),), not self.telling, device=x.device)
+        for place in self.telling:
+            _, values, counts = keys_of(x[:, place]).unique(return_inverse=True, return_counts=True)
+            found |= values != counts.argmax()
+            if found.all():
+                break
+        return found
 
     def sample(self, shift: int = 0, most: int = COMPARED) -> tuple[Tensor, Tensor]:
         """Training samples without augmentation, drawn at random: inputs and targets.
@@ -117,6 +142,15 @@ class Untrained:
         some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:most]
         some = some.to(x.device)
         return x[some], y[some]
+
+
+def keys_of(rows: Tensor) -> Tensor:
+    """A number for each row [n, features] that equal rows share: a random weighted sum. Of all
+    features: texts differ in few of thousands."""
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64).to(rows.device)
+    chunk = max(1, CELLS // max(1, rows.shape[1]))
+    return torch.cat([(some.double() * mix).sum(1) for some in rows.split(chunk)])
 
 
 def inspect_program(
