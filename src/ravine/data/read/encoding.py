@@ -37,7 +37,10 @@ def decoded(data: bytes, where: str) -> tuple[str, str]:
     # In cp1252 any bytes are letters; control characters tell that this is no text at all.
     odd_signs = sum(map(text[:_LOOKED_AT].count, "\0\x01\x02\x03\x04\x05\x06\x0e\x0f"))
     if "\0" in text or odd_signs > 3:
-        raise InputError(where, got="no text", expected="text in UTF-8, UTF-16 or Latin-1")
+        raise InputError(
+            where, got="no text", expected="text in UTF-8, UTF-16 or Latin-1",
+            repair="in a folder of texts, take this file out",
+        )  # fmt: skip
     letters = sum(map(str.isalnum, sample := text[:4096]))
     many = sum(ord(sign) > 127 for sign in sample) > max(8, letters // 2)
     if encoding == "cp1252" and (many or text.count("\ufffd") > 3):
