@@ -186,7 +186,21 @@ COPIES = {"conflicting_labels", "duplicated_samples", "validation_leak"}
 def notes(again: int) -> pd.DataFrame:
     """Sentences of two kinds, a tenth of them empty; the last ``again`` rows are copies."""
     rng = np.random.default_rng(3)
-    words = "win money now free offer the a to see you lunch report meeting".split()
+    words = [
+        "win",
+        "money",
+        "now",
+        "free",
+        "offer",
+        "the",
+        "a",
+        "to",
+        "see",
+        "you",
+        "lunch",
+        "report",
+        "meeting",
+    ]
     label = rng.integers(0, 2, 300)
     texts = [" ".join(rng.choice(words[5 * y : 8 + 5 * y], 12)) for y in label]
     frame = pd.DataFrame({"note": texts, "label": np.where(label, "spam", "ham")})
