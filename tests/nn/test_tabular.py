@@ -122,13 +122,40 @@ def test_features_go_where_they_belong():
     network = build("tabular", shape, 2)
     assert network.numbers == [slice(0, 1), slice(2, 4)]
     assert network.categories == [slice(4, 13)]
-    assert network.rest == [slice(1, 2), slice(13, 14)]
+    assert network.rest == [(slice(1, 2), False), (slice(13, 14), False)]
     assert network(torch.zeros(3, 14)).shape == (3, 16, 2)
     moved = [torch.zeros(1, 14) for _ in range(15)]
     for place in range(14):
         moved[place][0, place] = 1.0
     answers = [network.eval()(x) for x in moved]
     assert all(not torch.equal(answer, answers[14]) for answer in answers[:14])  # each one counts
+
+
+def test_neighbours_are_one_place_and_texts_are_their_own():
+    groups = [("flag", 1), ("category", 3), ("text", 4), ("flag", 1), ("text", 5), ("text", 2)]
+    network = build("tabular", Features((16,), groups), 2)
+    assert [(place.start, place.stop, text) for place, text in network.rest] == [
+        (0, 4, False), (4, 8, True), (8, 9, False), (9, 14, True), (14, 16, True),
+    ]  # fmt: skip
+    assert len(network.words) == 3
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])
+def test_words_are_left_out_in_training_alone(rate):
+    """What the first layer sees: of a text a share of 1 - rate, divided by it; all else as it is."""
+    shape = Features((402,), [("flag", 1), ("text", 400), ("flag", 1)])
+    network = build({"kind": "tabular", "text_dropout": rate, "dropout": 0.0}, shape, 2)
+    seen = []
+    network.scale.register_forward_hook(lambda module, given, found: seen.append(found))
+    x = torch.ones(50, 402)
+    network.train()(x)
+    network.eval()(x)
+    trained, judged = seen
+    torch.testing.assert_close(judged, x)
+    torch.testing.assert_close(trained[:, [0, 401]], x[:, [0, 401]])
+    words = trained[:, 1:401]
+    assert {round(v, 4) for v in words.unique().tolist()} <= {0.0, round(1 / (1 - rate), 4)}
+    assert abs(float((words == 0).float().mean()) - rate) < 0.03  # 20,000 draws
 
 
 def test_members_are_solo_networks():

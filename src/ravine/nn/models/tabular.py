@@ -37,13 +37,15 @@ def tabular(
     embedding: Literal["periodic", "none"] = "periodic",
     frequency: PerMember[Positive] = 0.1,
     category_size: Count = 8,
+    text_dropout: PerMember[Probability] = 0.5,
 ) -> nn.Module:
     """An ensemble of perceptrons for rows of a table (F,), with embeddings of numbers and
     categories.
 
     Each number x becomes (x, V cos(2 pi w x + b) + c) in 4 dimensions, with 16 frequencies w of
     standard deviation ``frequency`` (``embedding = "none"``: x alone); each category of a column
-    with more than 8 a vector of ``category_size``. Then a factor for each feature, and for each
+    with more than 8 a vector of ``category_size``; of the hashed words of a text a share of
+    ``text_dropout`` is left out while it trains. Then a factor for each feature, and for each
     width of ``hidden`` a linear map, ``activation`` in the form (1 - a) x + a f(x) with a learned
     for each unit, and ``dropout``; then the outputs.
 
@@ -70,7 +72,7 @@ def tabular(
     groups = getattr(shape, "groups", ()) or (("number", shape[0]),)
     return TabularNetwork(
         groups, outputs, members, hidden, activation, dropout, embedding == "periodic", frequency,
-        category_size,
+        category_size, text_dropout,
     )  # fmt: skip
 
 
@@ -89,6 +91,7 @@ class TabularNetwork(nn.Module):
         periodic: bool,
         frequency: float,
         category_size: int,
+        text_dropout: float,
     ):
         super().__init__()
         self.members = members
@@ -100,7 +103,8 @@ class TabularNetwork(nn.Module):
         )
         width = count * (PeriodicEmbedding.SIZE if self.embedding else 1)
         width += category_size * len(self.tables)
-        width += sum(place.stop - place.start for place in self.rest)
+        self.words = nn.ModuleList(Dropout(text_dropout) for _, text in self.rest if text)
+        width += sum(place.stop - place.start for place, _ in self.rest)
         self.scale = FeatureScale(width)
         self.layers = nn.ModuleList(
             nn.Sequential(SharedLinear(members, a, b), MixedActivation(b, activation), Dropout(dropout))
@@ -119,7 +123,8 @@ class TabularNetwork(nn.Module):
             parts.append(numbers if self.embedding is None else self.embedding(numbers))
         for place, table in zip(self.categories, self.tables, strict=True):
             parts.append(table(x[:, place]))
-        parts += [x[:, place] for place in self.rest]
+        words = iter(self.words)
+        parts += [next(words)(x[:, place]) if text else x[:, place] for place, text in self.rest]
         x = self.scale(torch.cat(parts, 1)).expand(self.members, -1, -1)  # [M, B, W]
         for layer in self.layers:
             x = layer(x)
@@ -131,23 +136,33 @@ class TabularNetwork(nn.Module):
 
 def _places(
     groups: Sequence[tuple[str, int]],
-) -> tuple[list[slice], list[slice], list[slice]]:
+) -> tuple[list[slice], list[slice], list[tuple[slice, bool]]]:
     """The places of the numbers (neighbours as one), of the categories with an embedding, and of
-    all else."""
+    all else, with whether it is a text."""
     numbers: list[slice] = []
     categories: list[slice] = []
-    rest: list[slice] = []
+    rest: list[tuple[slice, bool]] = []
     start = 0
     for what, width in groups:
         place = slice(start, start + width)
-        large = what == "category" and width > _LARGEST_ONE_HOT
-        kind = numbers if what == "number" else categories if large else rest
-        if kind and kind is not categories and kind[-1].stop == start:
-            kind[-1] = slice(kind[-1].start, place.stop)
+        if what == "category" and width > _LARGEST_ONE_HOT:
+            categories.append(place)
+        elif what == "text":
+            rest.append((place, True))
+        elif what == "number":
+            numbers[-1:] = _joined(numbers[-1:], place)
         else:
-            kind.append(place)
+            before = [one for one, text in rest[-1:] if not text]
+            rest[len(rest) - len(before) :] = [(one, False) for one in _joined(before, place)]
         start += width
     return numbers, categories, rest
+
+
+def _joined(before: list[slice], place: slice) -> list[slice]:
+    """One place of two neighbours."""
+    if before and before[0].stop == place.start:
+        return [slice(before[0].start, place.stop)]
+    return [*before, place]
 
 
 class PeriodicEmbedding(nn.Module):
