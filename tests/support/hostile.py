@@ -377,6 +377,8 @@ def sound(folder: Path) -> list[Case]:
         "r.json": ("recipe", lambda p: p.write_text('{"name": "a", "optimizer": {"kind": "sgd", "lr": 0.1}, "model": {"kind": "mlp", "hidden": [8, 8]}}')),
         "t.csv": ("csv", lambda p: p.write_text("a,b,day,y\n" + "".join(f'{i * 0.5},"x{i % 3}",2024-01-{i % 28 + 1:02},{i % 2}\n' for i in range(60)))),
         "g.csv.gz": ("csv", lambda p: p.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n2,3\n3,4\n" * 20))),
+        "t.xlsx": ("csv", lambda p: pandas.DataFrame({"a": x[:, 0], "b": [f"x{i % 3}" for i in range(40)], "y": y}).to_excel(p, index=False)),
+        "u.parquet": ("csv", lambda p: pandas.DataFrame({"a": x[:, 0], "b": [f"x{i % 3}" for i in range(40)], "y": y}).to_parquet(p)),
         "a.npz": ("npz", lambda p: np.savez(p, x=x, y=y)),
         "c.npz": ("npz", lambda p: np.savez_compressed(p, x=x, y=y)),
         "x.npy": ("npz", lambda p: np.save(p, x)),

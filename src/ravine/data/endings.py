@@ -1,6 +1,6 @@
 """Which kind of data a file holds, by the ending of its name."""
 
-TABLES = (".csv", ".tsv", ".tab")
+TABLES = (".csv", ".tsv", ".tab", ".xlsx", ".xlsm")
 TEXTS = (".txt", ".md", ".text")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 RECIPES = (".toml", ".json")

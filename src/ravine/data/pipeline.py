@@ -146,13 +146,14 @@ class Pipeline:
         return self
 
     def transform(self, x: Any) -> Tensor:
-        """Raw inputs [N, ...] (a str where the source is text) -> network inputs on the device."""
+        """Raw inputs [N, ...], or what ``reading.given`` takes -> network inputs on the device."""
         return self._prepare.inputs(self.rows(x))
 
     def rows(self, x: Any) -> Tensor:
         """Raw inputs as rows, as preprocessing takes them."""
-        if isinstance(x, str):
+        if isinstance(x, str) and self.task == "sequence":
             return reading.prompt(x, self.task, self.vocabulary, self.classes)
+        x = reading.given(x, self.data.source, self.preparation.facts, self.raw_shape, self.classes)
         if "fields" in self.preparation.facts and several(x):
             return packed(x, self.preparation.facts, "fields")
         x, may_miss = one_input(x, self.preparation.facts), "columns" in self.preparation.facts
@@ -160,9 +161,8 @@ class Pipeline:
 
     def read(self, path: str | Path) -> tuple[Tensor, list[str]]:
         """Raw inputs and their names from a file or folder of the source's own kind."""
-        return reading.read(
-            Path(path), self.data.source, self.preparation.facts, self.raw_shape, self.classes
-        )
+        facts = self.preparation.facts
+        return reading.read(Path(path), self.data.source, facts, self.raw_shape, self.classes)
 
     def target_units(self, output: Tensor) -> Tensor:
         """Network outputs in the units of the targets; as they are where targets were not

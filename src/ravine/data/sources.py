@@ -209,7 +209,7 @@ def parquet(
 
     ``task`` says what the targets are.
 
-    Errors: no such file, missing values, columns of text (a CSV file's are read).
+    Errors: no such file, missing values, columns of text (``csv`` reads such files).
 
     >>> import pandas
     >>> from tempfile import TemporaryDirectory
@@ -268,6 +268,9 @@ def csv(
 ) -> Source:
     """A table: one row a sample. Encoding, separator and header are found from the file.
 
+    ``path`` is text (.csv, .tsv, also packed by gzip), a spreadsheet (.xlsx: the first visible sheet that
+    has rows), or a Parquet or Arrow file of numbers, texts and dates (with ``ravine[parquet]``).
+
     ``target`` is the column to predict (default: one called target, label, class or y, else the
     last), or several for a regression; columns in ``drop`` are not used. ``task`` is classification
     where the target is text, a flag, or at most 20 different whole numbers, else regression.
@@ -302,7 +305,7 @@ def csv(
     """
     from ravine.data.tables.load import from_csv
 
-    found = find(path, root, "a CSV file")
+    found = find(path, root, "a table")
     return from_csv(found, target, task, categorical, drop, columns or {})
 
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -124,6 +125,7 @@ def of_sound(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        signature(function).bind(*args, **kwargs)  # a wrong keyword is no fault of the files
         place: Any = args[0] if args else kwargs.get("directory", "")
         given = kwargs.get("model") is not None or kwargs.get("own")
         with nullcontext() if given else sound(place):

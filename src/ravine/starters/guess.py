@@ -17,7 +17,7 @@ from ravine.errors import InputError, nearest
 _PARTS = ("train", "training")
 _MOST_FILES = 200  # that are looked at in a folder
 _CHOICES = (
-    "a recipe (.toml, .json), a table (.csv, .tsv, .parquet, .arrow), a text (.txt), arrays (.npz), "
+    "a recipe (.toml, .json), a table (.csv, .tsv, .xlsx, .parquet, .arrow), a text (.txt), arrays (.npz), "
     "shards (.tar), or a folder of these or with "
     "one folder of images or texts for each class"
 )
@@ -61,6 +61,10 @@ def guess(path: Path) -> Guess:
     if suffix in TEXTS:
         return Guess({"kind": "text", "path": str(path)}, "a text")
     if suffix in PARQUET:
+        from ravine.data.tables.as_text import is_plain  # it brings pandas
+
+        if is_plain(path):
+            return Guess({"kind": "csv", "path": str(path)}, "a table")
         return Guess({"kind": "parquet", "path": str(path)}, "a table")
     if suffix in SHARDS:
         return Guess({"kind": "shards", "path": str(path)}, "shards of samples")

@@ -9,6 +9,7 @@ from typing import Any
 from ravine.catalogue import table
 from ravine.errors import InputError
 from ravine.recipe import Data, Recipe, keyword_edit, parse_value
+from ravine.starters.frames import source_of
 from ravine.starters.guess import guess, is_recipe
 from ravine.starters.starter import starter
 from ravine.starters.written import Starter
@@ -69,18 +70,21 @@ def _start(
 
 
 def start_with(
-    path: str | Path, model: Any, keywords: Mapping[str, Any]
+    path: Any, model: Any, keywords: Mapping[str, Any]
 ) -> tuple[Starter, dict[str, Any]]:
-    """The start from a path with ``train``'s keywords; those that are fields of the starter's own
-    choices alone, or functions, are given back, to be applied to its recipe."""
-    if not isinstance(path, str | Path):
+    """The start from a path or a DataFrame with ``train``'s keywords; those that are fields of the
+    starter's own choices alone, or functions, are given back, to be applied to its recipe."""
+    source = source_of(path)
+    if source is None and not isinstance(path, str | Path):
         raise InputError(
             "recipe",
             got=f"an object of type {type(path).__name__}",
-            expected="a Recipe, the path of a recipe file, or the path of data",
+            expected="a Recipe, the path of a recipe file, the path of data, or a DataFrame",
             repair="give arrays as data=(x, y), and a network as model=module",
         )
     edits: dict[str, Any] = {} if model is None else {"model": model}
+    if source is not None:
+        path, edits = None, edits | source_edits(source)
     rest: dict[str, Any] = {}
     for name, value in keywords.items():
         if name == "minutes":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -47,6 +47,9 @@ from ravine.training.following import Follows, followed
 from ravine.training.outcome import print_outcome, say_finished
 from ravine.training.repeated import say_level
 
+if TYPE_CHECKING:
+    import pandas
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -68,7 +71,7 @@ _NOT_FIELDS = {
 
 
 def train(
-    recipe: Recipe | str | Path | None = None,
+    recipe: Recipe | str | Path | pandas.DataFrame | None = None,
     *,
     model: Any = None,
     data: Any = None,
@@ -101,8 +104,8 @@ def train(
 ) -> Run:
     """Train one network and give back its run.
 
-    ``recipe`` says everything; or it is the path of a recipe file or of your data, for which a
-    recipe is made that fits it. Any field may be given by keyword instead: those above, and every
+    ``recipe`` says everything; or it is the path of a recipe file or of your data, or a DataFrame:
+    then a recipe is made that fits it. Any field may be given by keyword instead: those above, and every
     other (``weight_decay=``, …). ``target``: the column of a table to predict, or the value of the
     monitored metric at which to end. ``model``: a technique's name, a list of layers, an
     ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:

@@ -61,7 +61,8 @@ def _of_frame(value: Any, where: str) -> np.ndarray:
             where,
             got=f"{len(strange)} column(s) that hold no numbers: {', '.join(map(str, strange[:5]))}",
             expected="columns of numbers",
-            repair="drop or encode them (pandas.get_dummies), or save a CSV: csv:PATH",
+            repair="drop or encode them (pandas.get_dummies), or ravine.train(frame, target=NAME), which "
+            "reads them",
         )
     return value.to_numpy(dtype=np.float64, na_value=np.nan)
 

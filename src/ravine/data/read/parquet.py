@@ -133,8 +133,8 @@ def _form(file: Path, names: list[str], size: int | tuple[int, int] | None, fit:
                 f"{file}: column {name}",
                 got=f"{kind}{' beside other columns' if lists else ''}",
                 expected="numbers, or one column alone of lists of numbers or of images",
-                repair=f"leave it out (drop = [{name!r}]), or write a CSV file: its text, dates "
-                "and missing values are read",
+                repair=f"leave it out (drop = [{name!r}]), or name the file as csv:{file.name}, which "
+                "reads text, dates and missing values",
             )
     dtypes = [np.dtype(kind.to_pandas_dtype()) for kind in kinds.values()]
     wide = any(one.itemsize > (2 if one.kind in "iu" else 4) for one in dtypes)
@@ -218,7 +218,7 @@ def _rows(batch: Any, form: Form, file: Path, lost: list[int], start: int) -> Te
                 f"{file}: column {name}",
                 got="missing values",
                 expected="a number in every row",
-                repair="fill them, or write a CSV file: missing values of tables are filled there",
+                repair=f"fill them, or name the file as csv:{file.name}, which fills them",
             )
     if form.kind == "lists":
         found = _lists(batch.column(form.names[0]), form, file)
@@ -287,23 +287,23 @@ def _values(column: Any, where: str) -> list[Any]:
 
 
 def _columns(file: Path) -> list[str]:
-    with _opened(file) as table:
+    with opened(file) as table:
         return list(table.names)
 
 
 def _batches(file: Path, names: Sequence[str], rows: int = ROWS) -> Iterator[Any]:
     """Record batches of some columns, in order."""
-    with _opened(file) as table:
+    with opened(file) as table:
         yield from table.batches(list(names), rows)
 
 
-class _opened:
+class opened:
     """A Parquet or Arrow file: its columns, and its rows some at a time."""
 
     def __init__(self, file: Path):
         self.file = file
 
-    def __enter__(self) -> _opened:
+    def __enter__(self) -> opened:
         open_file(self.file).close()  # a pipe would be waited for
         # the other allocators reserve a gigabyte of addresses, which may be limited
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -319,7 +319,7 @@ class _opened:
                 self.reader: Any = parquet.ParquetFile(
                     self.file, pre_buffer=False, buffer_size=_BUFFER
                 )
-                self.names = self.reader.schema_arrow.names
+                schema = self.reader.schema_arrow
             else:
                 arrow_messages.check(self.file)
                 self.handle = pyarrow.OSFile(str(self.file))
@@ -327,7 +327,8 @@ class _opened:
                 magic = arrow_messages.MAGIC
                 self.handle.seek(len(magic) if self.handle.read(len(magic)) == magic else 0)
                 self.reader = ipc.open_stream(self.handle)
-                self.names = self.reader.schema.names
+                schema = self.reader.schema
+            self.names, self.kinds = list(schema.names), list(schema.types)
         # names that are no UTF-8 are ValueErrors, figures that do not fit together RuntimeErrors
         except (pyarrow.ArrowException, OSError, ValueError, RuntimeError, MemoryError) as error:
             if isinstance(error, InputError):
@@ -370,6 +371,13 @@ class _opened:
                 raise
             expected, repair = "a whole file", first_line(error)
             raise InputError(str(self.file), expected=expected, repair=repair) from None
+
+    @property
+    def cells(self) -> int:
+        """How many values it holds; of an Arrow file, which does not say, an estimate by its size."""
+        if self.file.suffix.lower() == ".parquet":
+            return int(self.reader.metadata.num_rows) * len(self.names)
+        return self.file.stat().st_size // 8
 
     def _check_rows(self) -> None:
         """Refuse more rows than so small a file may hold: one value that stands in millions of rows takes a

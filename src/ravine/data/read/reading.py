@@ -16,6 +16,7 @@ from ravine.data.objects.convert import images, tensor
 from ravine.data.read import classes as by_class
 from ravine.data.read import formats, idx, npz, parquet, text, texts
 from ravine.errors import InputError
+from ravine.storage import bounded
 
 
 def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
@@ -45,6 +46,31 @@ def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = Fa
     if not may_miss:
         finite(rows, "x", padded=True)
     return rows
+
+
+def given(
+    x: Any,
+    source: Part,
+    facts: Mapping[str, Any],
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
+) -> Any:
+    """What a person has in Python as raw inputs: a path or several, DataFrames and rows by name for a
+    run of a table, texts for one of texts; anything else as it is."""
+    if "columns" in facts:
+        from ravine.data.tables.load import rows_of_table  # it brings pandas
+
+        found = rows_of_table(x, facts)
+        if found is not None:
+            return found
+    listed = [x] if isinstance(x, str | Path) else x
+    if not isinstance(listed, list | tuple) or not listed:
+        return x
+    if not all(isinstance(one, str | Path) for one in listed):
+        return x
+    if source.kind == "texts" and not all(bounded.exists(Path(one)) for one in listed):
+        return texts.of(listed, facts["texts"])
+    return torch.cat([read(Path(one), source, facts, shape, classes)[0] for one in listed])
 
 
 def prompt(x: str, task: str, vocabulary: int | None, characters: tuple[str, ...]) -> Tensor:

@@ -94,6 +94,11 @@ def tokens(texts: Sequence[Sequence[str]], length: int, ngrams: int, buckets: in
     return rows
 
 
+def of(contents: Sequence[str | Path], facts: dict[str, int]) -> Tensor:
+    """Texts that are given as such."""
+    return tokens([split(str(content)) for content in contents], **facts)
+
+
 def read_new(path: Path, facts: dict[str, int]) -> tuple[Tensor, list[str]]:
     """New texts for prediction: a file, or every text file under a folder, and a name for each."""
     files = [path] if path.is_file() else by_class.files(path, TEXTS)

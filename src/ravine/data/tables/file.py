@@ -27,26 +27,20 @@ from ravine.data.tables.arrangement import (
     second_lines,
     single_quoted,
 )
+from ravine.data.tables.as_text import text_of
 from ravine.errors import InputError
-from ravine.storage import bounded
 
 # Cells that count as missing in every column, compared in lower case.
 MISSING = ("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "#n/a", "<na>",
            "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!",  # of spreadsheets
            ".", "..", "…", "–", "—", "\\n", "(null)", "<null>", "(blank)", "k.a.")  # fmt: skip
 _MISSING = frozenset(MISSING)
-MOST_BYTES = 4 << 30
 MOST_CELL = 1 << 20  # characters of a cell
 MOST_COLUMNS = 20_000
 _KEPT_AS_TEXT = re.compile(r'="([^"]*)"|\'([\d.,]+)')
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(ord("！"), ord("～") + 1)}
 _HEAD = 1_000  # rows that are also read as text, to see how numbers are written
 _SNIFFED = 1 << 18  # characters from which the separator is found
-_FOREIGN = {
-    b"PK\x03\x04": "a zip file or a spreadsheet of Excel",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet of Excel",
-    b"PAR1": "a Parquet file",
-}
 
 
 @dataclass
@@ -85,6 +79,7 @@ class Table:
     encoding: str
     separator: str
     header: bool
+    typed: bool = False  # numbers were numbers, not text: they are written as Python writes them
     # reads columns as they are written, all in one pass over the file, so that ``Cells.raw`` has them
     read_texts: Callable[[Sequence[str]], None] = field(repr=False, default=lambda names: None)
     # a column's cells as they stand in the file, those that count as missing too
@@ -97,15 +92,16 @@ class Table:
         return next(iter(self.columns.values())).size
 
 
-def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Table:
-    """Read a file. ``texts``: no column is turned into numbers, for a file that is read by
+def read(given: Path | pd.DataFrame, *, texts: bool = False, header: bool | None = None) -> Table:
+    """Read a file, or a DataFrame. ``texts``: no column is turned into numbers, for a file that is read by
     decisions made before. ``header``: whether there is one; None: found from the file.
 
     Raises InputError where it is not a regular file, too large, not text, without rows, or rows differ
     in their number of cells.
     """
-    where = path.name
-    data, encoding = _decoded(_bytes_of(path), where)
+    where = given.name if isinstance(given, Path) else "the DataFrame"
+    text, typed = text_of(given)
+    data, encoding = _decoded(text, where)
     sample = data[:_SNIFFED].decode("utf-8", "ignore")
     if not sample.strip():
         raise InputError(where, got="an empty file", expected="a header line and rows")
@@ -136,20 +132,12 @@ def read(path: Path, *, texts: bool = False, header: bool | None = None) -> Tabl
         warnings.warn(f"{where}: left out, as it says more of the columns: {shown}", stacklevel=3)
     source = _Source(data, where, found.separator, int(header) + more, names)
     columns, texts_of = _columns(source, texts)
-    return Table(columns, where, encoding, found.separator, header, texts_of.read, texts_of.written)
+    return Table(
+        columns, where, encoding, found.separator, header, typed, texts_of.read, texts_of.written
+    )
 
 
 # --- bytes and text -------------------------------------------------------------------------------
-
-
-def _bytes_of(path: Path) -> bytes:
-    """The bytes of a file that gzip may have packed; spreadsheets are named."""
-    where = path.name
-    data = bounded.unpacked(bounded.read_bytes(path, MOST_BYTES, where), where, MOST_BYTES)
-    foreign = next((name for mark, name in _FOREIGN.items() if data.startswith(mark)), "")
-    if foreign:
-        raise InputError(where, got=foreign, expected="a table of text", repair="save it as CSV")
-    return data
 
 
 def _decoded(data: bytes, where: str) -> tuple[bytes, str]:

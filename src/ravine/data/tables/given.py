@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +43,7 @@ def rows_given(rows: Sequence[Mapping[str, Value]], facts: Mapping[str, Any]) ->
 
 def _cells(column: Mapping[str, Any], values: list[Value]) -> Cells:
     name = column["name"]
-    values = [None if isinstance(v, str) and not v.strip() else v for v in values]
+    values = [_plain(value) for value in values]
     numeric = all(
         v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values
     )
@@ -52,6 +54,15 @@ def _cells(column: Mapping[str, Any], values: list[Value]) -> Cells:
     different = sorted({text for text in texts if text is not None})
     codes = np.array([-1 if text is None else different.index(text) for text in texts])
     return Cells(name, None, np.array(different, dtype=str), codes, different[:8])
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python's own number or text; None where it is missing (NaN, NaT, an empty text)."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, datetime.date):  # pandas' Timestamp and NaT are some too
+        return str(value) if value == value else None
+    missing = isinstance(value, float) and math.isnan(value)
+    return None if missing or (isinstance(value, str) and not value.strip()) else value
 
 
 def _text(name: str, column: Mapping[str, Any], value: Value) -> str | None:

@@ -1,4 +1,4 @@
-"""A CSV file -> a Source: every column decided, identifiers and leaks left out, targets read."""
+"""A table -> a Source: every column decided, identifiers and leaks left out, targets read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,9 +16,11 @@ from ravine.data.objects.targets import interpret
 from ravine.data.preprocessing.statistics import Rows
 from ravine.data.source import Arrays, Source
 from ravine.data.tables import file
+from ravine.data.tables.as_text import pandas_of
 from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.decisions import WIDE, places_of, used
 from ravine.data.tables.encoder import Encoder, fit_encoder
+from ravine.data.tables.given import rows_given
 from ravine.data.tables.leaks import leak
 from ravine.data.tables.matrix import matrix
 from ravine.data.tables.target import Target, read_target, target_names
@@ -85,10 +88,21 @@ def from_csv(
     )
 
 
-def rows_by(path: Path, facts: Mapping[str, Any]) -> Tensor:
-    """The raw matrix of another file, by the decisions in a source's ``facts``."""
+def rows_by(given: Path | pd.DataFrame, facts: Mapping[str, Any]) -> Tensor:
+    """The raw matrix of another file or of a DataFrame, by the decisions in a source's ``facts``."""
     header = facts.get("written", {}).get("header", True) and None  # a table without one has none
-    return matrix(file.read(path, texts=True, header=header), facts["columns"])
+    return matrix(file.read(given, texts=True, header=header), facts["columns"])
+
+
+def rows_of_table(x: Any, facts: Mapping[str, Any]) -> Tensor | None:
+    """The raw matrix of a DataFrame, of a row by name ({"size": 80}) or of several of them; None for
+    anything else."""
+    rows = [x] if isinstance(x, Mapping) else x
+    if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
+        known = {column["name"] for column in facts["columns"]}
+        return rows_given(rows, facts) if known & set(rows[0]) else None
+    frame = pandas_of(x) if hasattr(x, "columns") else None
+    return None if frame is None else rows_by(frame, facts)
 
 
 def identifiers(path: Path, facts: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -37,12 +37,13 @@ def matrix(table: Table, columns: Sequence[Mapping[str, Any]]) -> Tensor:
         if name in absent:
             warnings.warn(f"{table.where}: no column {name!r}: taken as missing", stacklevel=2)
             continue
-        values = _values(table.columns[name], column, f"{table.where}: column {name!r}")
+        where = f"{table.where}: column {name!r}"
+        values = _values(table.columns[name], column, where, table.typed)
         raw[:, place] = torch.tensor(values).view(table.size, -1)
     return raw
 
 
-def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+def _values(cells: Cells, column: Mapping[str, Any], where: str, typed: bool) -> np.ndarray:
     kind = column["kind"]
     if cells.numbers is not None:
         if kind == "flag" and not column["false"]:
@@ -53,7 +54,7 @@ def _values(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     if column.get("form") and kind in ("number", "numbers"):
         return _compound(cells, column, where)
     if kind == "number":
-        found = _finite(cells.rows_of(_numbers(cells, column, where), np.nan), where)
+        found = _finite(cells.rows_of(_numbers(cells, column, where, typed), np.nan), where)
         return _known(found, column)
     if kind == "flag":
         return cells.rows_of(_flags(cells, column, where), np.nan if column["false"] else 0.0)
@@ -90,9 +91,11 @@ def _finite(values: np.ndarray, where: str) -> np.ndarray:
     return values
 
 
-def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
+def _numbers(
+    cells: Cells, column: Mapping[str, Any], where: str, typed: bool = False
+) -> np.ndarray:
     """The number of each different text, by the marks of the decision; where these do not fit a new
-    file, by its own."""
+    file, by its own. ``typed``: what is a number with a decimal point is that number."""
     if column.get("clock"):
         values = dates.hours(cells.texts)
         _warn_of_words(cells.texts, np.isnan(values), column, where)
@@ -109,6 +112,9 @@ def _numbers(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
         )
     marks = numbers.Marks(column["decimal"], column["thousands"], True)
     values = numbers.values_of(written, marks)
+    if typed:
+        plain = numbers.values_of(written, numbers.Marks(".", "", True))
+        values = np.where(np.isnan(plain), values, plain)
     if np.isnan(values).mean() > 0.5 and len(values):
         own = numbers.marks_of([core for core in written.cores if core])
         again = values if own is None else numbers.values_of(written, own)
