@@ -493,11 +493,14 @@ def test_files_that_are_damaged_get_one_message(tmp_path):
 
 
 def test_what_lies_at_a_path_is_known(tmp_path):
-    for write, kind in ((write_shards, "shards"), (write_parquet, "parquet")):
+    for write, kind, alone in (
+        (write_shards, "shards", "shards"),
+        (write_parquet, "parquet", "csv"),
+    ):
         write(tmp_path / kind)
         assert guess(tmp_path / kind).source["kind"] == kind
         first = next(iter(sorted((tmp_path / kind).iterdir())))
-        assert guess(first).source == {"kind": kind, "path": str(first)}
+        assert guess(first).source == {"kind": alone, "path": str(first)}  # a table of its own
 
 
 def test_reading_ahead_announces_a_few_blocks_and_holds_one(tmp_path, monkeypatch):
