@@ -256,6 +256,11 @@ def test_a_long_text_in_every_cell_is_refused(tmp_path):
 # --- Parquet --------------------------------------------------------------------------------------
 
 
+def test_the_index_of_a_parquet_file_is_no_column(tmp_path):
+    houses().sample(frac=1, random_state=0).to_parquet(tmp_path / "t.parquet")
+    assert list(file.read(tmp_path / "t.parquet").columns) == list(houses().columns)
+
+
 def test_which_parquet_files_are_tables(tmp_path):
     """Lists, and what is too large to be read as text, stay with their own reader."""
     pandas.DataFrame({"x": [[1.0, 2.0]] * 4, "y": [0, 1, 0, 1]}).to_parquet(tmp_path / "l.parquet")

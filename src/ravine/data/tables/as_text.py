@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -22,6 +23,7 @@ from ravine.storage import bounded
 MOST_BYTES = 4 << 30
 MOST_CELLS = 5_000_000  # of a Parquet file that is read as text: some seconds
 MOST_ROWS = 1 << 20  # of a sheet, as Excel has them
+_INDEX = re.compile(r"__index_level_\d+__")  # a column that pandas adds to a Parquet file
 _ZIP = b"PK\x03\x04"
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": "a spreadsheet of Excel before 2007, or one with a password",
@@ -134,17 +136,18 @@ def _of_parquet(path: Path) -> bytes:
     from ravine.data.read import parquet
 
     with parquet.opened(path) as table:
-        strange = [n for n, k in zip(table.names, table.kinds, strict=True) if not _is_cell(k)]
+        names = [name for name in table.names if not _INDEX.fullmatch(name)]
+        kinds = dict(zip(table.names, table.kinds, strict=True))
+        strange = [name for name in names if not _is_cell(kinds[name])]
         if strange:
             got = f"lists or bytes in column {strange[0]!r}"
             expected = "numbers, texts and dates"
             raise InputError(
                 path.name, got=got, expected=expected, repair="leave it out of the file"
             )
-        frames = [
-            batch.to_pandas(types_mapper=pd.ArrowDtype)
-            for batch in table.batches(table.names, parquet.ROWS)
-        ]
+        # what pandas wrote of the columns is not needed, and may be damaged
+        batches = (b.replace_schema_metadata() for b in table.batches(names, parquet.ROWS))
+        frames = [batch.to_pandas(types_mapper=pd.ArrowDtype) for batch in batches]
     if not frames:
         raise InputError(path.name, got="no rows", expected="at least one")
     return of_frame(pd.concat(frames, ignore_index=True), path.name)
