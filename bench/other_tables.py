@@ -242,6 +242,12 @@ def main() -> None:
     print_conclusion(list(found.values()), bool(edits))
 
 
+def _ratio(one: float, other: float) -> float:
+    """The logarithm of a ratio of errors; where one of them is 0, 0.001 is added to both."""
+    added = 0.0 if min(one, other) > 0 else 0.001
+    return float(np.log((one + added) / (other + added)))
+
+
 def print_conclusion(found: list[list[dict[str, float]]], edited: bool) -> None:
     """Ranks among Ravine and its rivals, and ratios of errors."""
     ranks = []
@@ -252,8 +258,8 @@ def print_conclusion(found: list[list[dict[str, float]]], edited: bool) -> None:
     print(f"mean rank of ravine: {np.mean(ranks):.2f}")
     pairs = [("ravine", "gradient boosting"), *([("edited", "ravine")] if edited else [])]
     for one, other in pairs:
-        each = np.log([np.mean([row[one] for row in e]) / np.mean([row[other] for row in e]) for e in found])  # fmt: skip
-        logs = np.log([row[one] / row[other] for e in found for row in e])
+        each = np.array([_ratio(*(float(np.mean([r[k] for r in e])) for k in (one, other))) for e in found])  # fmt: skip
+        logs = np.array([_ratio(row[one], row[other]) for e in found for row in e])
         error = logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else float("nan")
         print(f"geometric mean of {one} over {other}: {np.exp(each.mean()):.3f} (standard error {error:.3f})")  # fmt: skip
 

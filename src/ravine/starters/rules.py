@@ -17,6 +17,7 @@ EPOCH_BATCHES = 10  # at least so many batches an epoch
 SMALL_IMAGE = 32  # pixels of the longer side up to which images are taken as they are
 MANY_ROWS = 10_000  # from which an ensemble gains less and costs more
 LARGE_TABLE = 15_000  # rows from which a regression is trained without dropout and sees finer waves
+TIED = 0.25  # of the targets are one number: from here on they are not made normal
 SMALL_TEXT = 5000  # windows of a text under which a network sees each often enough to overfit
 WIDTHS = (128, 192, 256, 384, 512)  # of networks of texts
 FEW_SYMBOLS = 256  # up to which an n-gram's table has rows enough
@@ -37,6 +38,7 @@ class Facts:
     gray: bool = False
     sizes: tuple[int, int] | None = None  # (height, width) that images have by themselves
     device: str = "cpu"
+    tied: float = 0.0  # the share of samples that have the most frequent target of a regression
 
 
 @dataclass
@@ -122,11 +124,16 @@ def images(facts: Facts, made: Draft) -> None:
 def table(facts: Facts, made: Draft) -> None:
     """An ensemble of perceptrons with embeddings (Holzmüller et al., 2024; Gorishniy et al., 2025)."""
     steps = [{"kind": "robust"}]
+    why = "median and quartiles, far-off values held; answers come in units"
     if facts.task == "regression":
-        steps += [{"kind": kind, "of": "targets"} for kind in ("yeo_johnson", "standardize")]
-    made.set(
-        "data.preprocess", steps, "median and quartiles, far-off values held; answers come in units"
-    )
+        bent = facts.tied < TIED
+        kinds = ("yeo_johnson", "standardize") if bent else ("standardize",)
+        steps += [{"kind": kind, "of": "targets"} for kind in kinds]
+        if not bent:
+            why += (
+                f"; {facts.tied:.0%} of the targets are one number, so no power makes them normal"
+            )
+    made.set("data.preprocess", steps, why)
     made.models = [{"kind": "tabular", "members": 16 if facts.samples < MANY_ROWS else 8}]
     if facts.task == "regression" and facts.samples >= LARGE_TABLE:
         made.models[0] |= {"dropout": 0.0, "frequency": 0.5}

@@ -12,6 +12,7 @@ from ravine.data.download.cache import data_root
 from ravine.data.pipeline import Pipeline, read_ahead
 from ravine.data.read.folders import median_size
 from ravine.data.read.formats import find
+from ravine.data.source import Arrays
 from ravine.engine.programs import programs_of
 from ravine.engine.weights import finetune, published
 from ravine.engine.weights.heads import body_patterns, fitted_model
@@ -101,7 +102,16 @@ def facts_of(pipeline: Pipeline) -> Facts:
         pipeline.task,
         pipeline.outputs,
         gray=len(shape) == 3 and shape[0] == 1,
+        tied=_tied(pipeline) if kind == "table" and pipeline.task == "regression" else 0.0,
     )
+
+
+def _tied(pipeline: Pipeline) -> float:
+    """The share of training samples that have the most frequent target; 0 for several targets."""
+    part = pipeline.part("train")
+    if pipeline.outputs > 1 or not isinstance(part, Arrays):
+        return 0.0
+    return float(part.y.unique(return_counts=True)[1].max()) / len(part)
 
 
 def _before(source: dict[str, Any], edits: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:

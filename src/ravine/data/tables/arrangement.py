@@ -76,8 +76,8 @@ def _fit(rows: list[list[str]], ends: list[int]) -> tuple[int, bool] | None:
     few = start and len(rows) - start < 3 and not rows[0][0].startswith("#")
     if few or any(len(row) > width for row in rows[:start]):
         return None
-    while width > 2 and start + 2 < len(rows) and sum(bool(c.strip()) for c in rows[start]) == 1:
-        start += 1  # a title, and empty cells after it
+    while width > 2 and start + 2 < len(rows) and sum(bool(c.strip()) for c in rows[start]) <= 1:
+        start += 1  # a title and empty cells after it, an empty row
     above = rows[start - 1] if start else []
     short = len(rows) - start > 1 and len(above) == width - 1 > 1 and all(map(str.strip, above))
     top = start - short

@@ -14,6 +14,7 @@ import pandas as pd
 from ravine.data.tables import compounds, dates, hashed, numbers
 from ravine.data.tables.column import COUNTED, Column, decision
 from ravine.data.tables.file import Table
+from ravine.data.tables.row_names import running_number
 from ravine.data.tables.words import (
     FALSE,
     NAMES_A_DAY,
@@ -22,6 +23,7 @@ from ravine.data.tables.words import (
     NAMES_SOMETHING,
     TRUE,
     UUID,
+    are_codes,
     named_like_an_id,
 )
 from ravine.errors import InputError, nearest
@@ -34,9 +36,15 @@ _PLAIN_MARKS: dict[str, Any] = {"decimal": ".", "thousands": "", "words": []}
 _FORMS = {"number 1,234.5": (".", ","), "number 1.234,5": (",", ".")}  # decimal, thousands
 
 _SINCE_1970 = {"unix": "seconds since 1970", "unix ms": "milliseconds since 1970"}
+_AS_NUMBERS = (  # dates without marks: form, least, last, how many different ones at least
+    ("Ymd", 18000101, 21991231, 3), ("Ymd", 180001010000, 219912312359, 3),
+    ("Ymd", 18000101000000, 21991231235959, 3), ("Ym", 180001, 219912, 6),
+)  # fmt: skip
 _SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
 _COMES_AGAIN = 0.2  # different codes a row, up to which each says something of its rows
+_RARE_ROWS = 30  # of thousands, that say something though they are few
 _FAR = 5  # times all others that 999 is, where it stands for that
+_NOT_A_NUMBER = 1e300  # and above: the largest that a program knows, where it has none
 
 
 def decide_columns(
@@ -47,7 +55,9 @@ def decide_columns(
     columns = [Column(table.columns[name]) for name in names]
     table.read_texts([c.name for c in columns if c.needs_texts])
     written = {c.name: c.number_marks() for c in columns if wanted.get(c.name, "number")[:6] == "number"}  # fmt: skip
-    comma, why = _habit(table, written)
+    others = [Column(cells) for name, cells in table.columns.items() if name not in names]
+    told = {c.name: c.number_marks() for c in others if not c.needs_texts}
+    comma, why = _habit(table, {**written, **told})
     day_first = comma or table.separator == ";"
     decided = [
         _wanted(c, wanted[c.name], comma, why, day_first, table.where)
@@ -103,7 +113,7 @@ def _decided(c: Column, comma: bool, why: str, day_first: bool) -> dict[str, Any
 
 def _constant(c: Column, value: str) -> dict[str, Any]:
     """One value: says something where it is missing in some rows."""
-    if 0.05 <= c.cells.missing.mean() <= 0.95:
+    if _both_often(c.cells.missing):
         return decision(c, "flag", f"{value!r} or empty", true=[value.lower()], false=[])
     return decision(c, "constant", f"always {value!r}")
 
@@ -123,11 +133,12 @@ def _compact_dates(c: Column) -> dict[str, Any] | None:
             return decision(c, "date", _SINCE_1970[form], form=form, times=True)
     if (known != np.round(known)).any() or low < 180001:
         return None
-    for form, least, last, few in (("Ymd", 18000101, 21991231, 3), ("Ym", 180001, 219912, 6)):
+    for form, least, last, few in _AS_NUMBERS:
         different: Any = np.unique(known) if least <= low and high <= last else []
         texts = np.array([f"{value:.0f}" for value in different], dtype=object)
         if len(texts) >= few and not np.isnan(dates.parsed(texts, form)[0]).any():
-            return decision(c, "date", form, form=form, times=False)
+            times = least > 21991231
+            return decision(c, "date", form + " with times" * times, form=form, times=times)
     return None
 
 
@@ -228,14 +239,14 @@ def _numeric(c: Column, rows: np.ndarray, facts: dict[str, Any], why: str) -> di
         return found | _constant_number(low, missing)
     if low == 0 and high == 1 and ((rows == 0) | (rows == 1) | missing).all():
         return found | {"kind": "flag", "why": "0 and 1", "true": ["1"], "false": ["0"]}
-    running = _running_number(c.name, rows)
+    running = running_number(c.name, rows)
     if running:
         return found | {"kind": "identifier", "why": running}
     return _named_codes(c, rows, different) or found
 
 
 def _constant_number(value: float, missing: np.ndarray) -> dict[str, Any]:
-    if 0.05 <= missing.mean() <= 0.95:
+    if _both_often(missing):
         why = f"{value:g} or empty"
         return {"kind": "flag", "why": why, "true": [f"{value:g}"], "false": []}
     return {"kind": "constant", "why": f"always {value:g}"}
@@ -245,6 +256,8 @@ def _sentinel(rows: np.ndarray) -> float:
     """The number that stands for a missing one, such as -999 among numbers above 0, or 999, more
     than once, far above all others; 0 for none."""
     low, high = np.nanmin(rows), np.nanmax(rows)
+    if max(-low, high) > _NOT_A_NUMBER:
+        return float(high if high > _NOT_A_NUMBER else low)
     rest = rows[rows > low]
     if low in _SENTINELS and len(rest) and rest.min() >= 0:
         return float(low)
@@ -257,36 +270,18 @@ def _named_codes(c: Column, rows: np.ndarray, different: int) -> dict[str, Any] 
     """Whole numbers whose name says that they are identifiers, of something that comes again: a
     shop, a user."""
     known = rows[~np.isnan(rows)]
-    if not NAMES_SOMETHING.search(c.name) or (known != np.round(known)).any():
+    postal = bool(NAMES_A_PLACE.search(c.name)) and known.min() >= 1000 and known.max() < 10**7
+    if not (postal or NAMES_SOMETHING.search(c.name)) or (known != np.round(known)).any():
         return None
     counted = min(len(known), COUNTED)
-    if different > 0.5 * counted:
+    if different > 0.5 * counted and not postal:
         return decision(c, "identifier", "its name says so, and most rows have their own number")
-    if different > max(MOST_CATEGORIES, _COMES_AGAIN * counted):
+    most = _COMES_AGAIN * counted  # as numbers, other postal codes say which places are near
+    if different > (most if postal else max(MOST_CATEGORIES, most)):
         return None
     if c.cells.numbers is not None:
         c.cells = c.cells.raw()
     return _category(c, f"{different} different numbers, which name something by its name")
-
-
-def _running_number(name: str, rows: np.ndarray) -> str:
-    """Why a column of numbers names its rows rather than says something of them; else ""."""
-    if len(rows) < 8 or (rows != np.round(rows)).any():
-        return ""  # NaN is not equal to itself
-    steps = np.diff(rows)
-    if (steps == steps[0]).all() and abs(steps[0]) == 1:
-        return "a running number: each row has the next one"
-    different = len(pd.unique(rows))
-    spread = rows.max() - rows.min() + 1
-    if different == len(rows) and len(rows) >= 30:
-        if spread <= 1.05 * len(rows):
-            return "a running number: each from the first to the last once"
-        mostly_next = abs(np.median(steps)) == 1 or named_like_an_id(name)
-        if ((steps > 0).all() or (steps < 0).all()) and spread <= 3 * len(rows) and mostly_next:
-            return "a running number with gaps"
-    if named_like_an_id(name) and different >= 0.95 * len(rows):
-        return "its name says so, and each row has its own number"
-    return ""
 
 
 # --- flags, dates, words --------------------------------------------------------------------------
@@ -298,15 +293,21 @@ def _flag(c: Column) -> dict[str, Any] | None:
         return None
     texts = {str(text).lower() for text in c.cells.texts}
     true, false = sorted(texts & set(TRUE)), sorted(texts & set(FALSE))
-    if len(true) + len(false) < len(texts) or not true:
+    if len(true) + len(false) < len(texts) or not true or are_codes(texts):
         return None
     if false:
         return decision(
             c, "flag", f"{'/'.join(true)} and {'/'.join(false)}", true=true, false=false
         )
-    if 0.05 <= c.cells.missing.mean() <= 0.95:
+    if _both_often(c.cells.missing):
         return decision(c, "flag", f"{'/'.join(true)} or empty", true=true, false=[])
     return None
+
+
+def _both_often(missing: np.ndarray) -> bool:
+    """Whether cells are filled and empty often enough that it says something of the rows."""
+    fewer = min(int(missing.sum()), int((~missing).sum()))
+    return fewer >= min(_RARE_ROWS, 0.05 * len(missing))
 
 
 def _date(c: Column, found: dates.Dates) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-_TIME = r"(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|UTC|[+-]\d{2}:?\d{2}))?)?"
+_ZONE = r"Z|[A-Z]{3,4}|[A-Z][a-z]+/[A-Z][A-Za-z_]+|[+-]\d{2}:?\d{2}"
+_CLOCKS = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(?: ?([AaPp])\.?[Mm]\.?)?"
+_TIME = rf"(?:[T :]+{re.sub(r'[(](?![?])', '(?:', _CLOCKS)}(?: ?(?:{_ZONE}))?)?"
+_SHORT_TIME = r"(?:T?(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?Z?)?"  # without colons
 _MONTH_NUMBER = {  # English, German, French, Spanish, Italian, …
     name: number
     for number, names in enumerate(
@@ -24,8 +27,10 @@ _MONTH_NUMBER = {  # English, German, French, Spanish, Italian, …
 _YEAR = r"(?P<y>\d{4}|\d{2})"
 _GAP = "(?: de |[ /-])?"
 _FORMS = {  # name -> what a cell looks like; d, m, y, b (a month by name) and t
-    "Y-m-d": rf"(?P<y>\d{{4}})[-/.年](?P<m>\d{{1,2}})(?:[-/.月](?P<d>\d{{1,2}}))?[月日]?(?P<t>{_TIME})",
-    "Ymd": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?P<t>)",
+    "Y-m-d": rf"(?P<y>\d{{4}})[-/.年]\s?(?P<m>\d{{1,2}})(?:[-/.月]\s?(?P<d>\d{{1,2}}))?[月日.]?(?P<t>{_TIME})",
+    "Ymd": r"(?P<y>(?:18|19|20|21)\d{2})(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?P<t>"
+    + _SHORT_TIME
+    + ")",
     "d.m.Y": rf"(?:[^\W\d]{{2,9}}\.?,? )?(?P<d>\d{{1,2}})\.\s?(?P<m>\d{{1,2}})\.\s?{_YEAR}(?P<t>{_TIME})",
     "d/m/Y": rf"(?:[^\W\d]{{2,9}}\.?,? )?(?P<d>\d{{1,2}})[/-](?P<m>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
     "m/d/Y": rf"(?:[^\W\d]{{2,9}}\.?,? )?(?P<m>\d{{1,2}})[/-](?P<d>\d{{1,2}})[/-]{_YEAR}(?P<t>{_TIME})",
@@ -43,6 +48,8 @@ _ONE_ISO = (
     r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)?"
 )
+_ENOUGH = 0.9  # of the rows hold a date in a column of dates
+_LEAST_DATES = 8  # different ones beside which words are marks
 SPREADSHEET = 25_569.0  # the number that 1970-01-01 has in a spreadsheet
 _YEARS = 1678, 2261  # that pandas' clock of nanoseconds has; 9999-12-31 says "no end"
 _ISO = re.compile(rf"{_ONE_ISO}(?:\n{_ONE_ISO})*+")
@@ -60,7 +67,8 @@ class Dates:
 
 
 def dates_of(texts: np.ndarray, counts: np.ndarray, day_first: bool) -> Dates | None:
-    """The dates among the texts, where at least nine of ten rows hold one; else None.
+    """The dates among the texts, where at least nine of ten rows hold one, or half and beside these a
+    few different words (never, 0000-00-00); else None.
 
     Of d/m/Y and m/d/Y the one that fits more cells; where all fit both, the one in whose order
     the texts rise, else ``day_first``. Where no form alone fits, several together, each cell in the
@@ -69,7 +77,6 @@ def dates_of(texts: np.ndarray, counts: np.ndarray, day_first: bool) -> Dates | 
     >>> dates_of(np.array(["3/25/2021", "4/1/2021"]), np.array([1, 1]), True).form
     'm/d/Y'
     """
-    rows = counts.sum()
     probe = texts[:: max(1, len(texts) // 200)]
     seen = {
         form: sum(bool(expression.fullmatch(text)) for text in probe) / max(1, len(probe))
@@ -78,9 +85,9 @@ def dates_of(texts: np.ndarray, counts: np.ndarray, day_first: bool) -> Dates | 
     found: list[tuple[float, Dates]] = []
     for form in (form for form, share in seen.items() if share > 0.05):
         days, times = parsed(texts, form)
-        found.append((float(counts[~np.isnan(days)].sum() / rows), Dates(days, form, times)))
+        found.append((_share(days, counts), Dates(days, form, times)))
     best = max((fit for fit, _ in found), default=0.0)
-    if best < 0.9:
+    if best < _ENOUGH:
         return _mixed(texts, counts, [d.form for fit, d in sorted(found, key=lambda f: -f[0])])
     alike = [dates for fit, dates in found if fit == best]
     if len(alike) == 1:
@@ -99,9 +106,19 @@ def _mixed(texts: np.ndarray, counts: np.ndarray, forms: list[str]) -> Dates | N
         return None
     form = " or ".join(forms)
     days, times = parsed(texts, form)
-    if counts[~np.isnan(days)].sum() < 0.9 * counts.sum():
+    if _share(days, counts) < _ENOUGH:
         return None
     return Dates(days, form, times, sure=not set(ORDERS) <= set(forms))
+
+
+def _share(days: np.ndarray, counts: np.ndarray) -> float:
+    """The share of rows that hold a date; where it is half or more, of those beside a few different
+    words."""
+    good = ~np.isnan(days)
+    share = float(counts[good].sum() / counts.sum())
+    words = int((~good).sum())
+    marks = words <= max(2, good.sum() // 25) and good.sum() >= _LEAST_DATES
+    return 1.0 if 0.5 <= share < _ENOUGH and marks else share
 
 
 def parsed(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
@@ -157,7 +174,7 @@ def _as_iso(texts: np.ndarray, form: str) -> tuple[np.ndarray, bool]:
 
 
 _CLOCK = re.compile(
-    r"(\d{1,3}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,6}))?)?(?: ?([AaPp])\.?[Mm]\.?)?"
+    r"(\d{1,3})[:h]([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,6}))?)?(?: ?([AaPp])\.?[Mm]\.?)?"
 )
 
 _RACE = re.compile(r"(\d{1,3}):([0-5]\d)[.,](\d{1,3})")  # minutes, seconds and parts of these
@@ -214,16 +231,16 @@ def _month(name: str) -> int:
 
 
 def _time(text: str) -> str | None:
-    match = re.fullmatch(
-        r"[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(?: ?([AaPp])\.?[Mm]\.?)?(?: ?(Z|UTC|[+-]\d{2}:?\d{2}))?",
-        text,
-    )
-    assert match
+    """A time of the day in ISO 8601. Of a zone by name nothing is known: the clock's own time stands."""
+    match = re.fullmatch(rf"[T :]+{_CLOCKS}(?: ?({_ZONE}))?", text)
+    if match is None:  # a form without colons
+        digits = text.strip("TZ")
+        return f"T{digits[:2]}:{digits[2:4]}:{digits[4:] or '00'}+00:00"
     hour, minute, second, part, half, zone = match.groups()
     hours = int(hour)
     if half:
         hours = hours % 12 + (12 if half in "Pp" else 0)
     if hours > 23 or int(minute) > 59 or int(second or 0) > 59:
         return None
-    zone = "+00:00" if zone in (None, "Z", "UTC") else f"{zone[:3]}:{zone[-2:]}"
+    zone = f"{zone[:3]}:{zone[-2:]}" if zone and zone[0] in "+-" else "+00:00"
     return f"T{hours:02d}:{minute}:{second or '00'}.{(part or '0')[:6]}{zone}"

@@ -120,6 +120,9 @@ def read(given: Path | pd.DataFrame, *, texts: bool = False, header: bool | None
     rows = _first_rows(sample, found.separator, where)
     if header is None:
         header = found.short_header or is_header(rows)
+    if header and found.short_header:
+        told = f"the header has a name less than the rows have cells: the first cells ({rows[1][0]!r:.40}, …) name the rows"
+        warnings.warn(f"{where}: {told}", stacklevel=3)
     names = _names(rows, where) if header else [f"column{i + 1}" for i in range(len(rows[0]))]
     _check_widths(rows, len(names), where, header)
     if header and len(rows) < 2 and len(data) < _SNIFFED:

@@ -13,6 +13,7 @@ _LEAST_ROWS = 20
 _SAME = 1e-6  # 1 - |correlation| up to which a column is the target, rounded or in other units
 _NEAR = 1e-3  # and up to which it is named
 _COPY = 1e-3  # share of a column's variance within the classes up to which it is a copy with noise
+_CHANCE = -12.0  # the logarithm of how likely it is that so many rows are of one class by chance
 _MOST_ROWS = 200_000
 _SCREENED = 3_000  # rows that are looked at first: most columns are no leak there already
 _WIDE = 10  # the deviation of whole numbers from which rounding them is little
@@ -28,13 +29,16 @@ class Leak:
 
 def leak(column: Mapping[str, Any], values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:
     """How a column [N] gives the target [N] away; None where it does not. ``classes``: 0 for a
-    regression. Rows without a value are not counted.
+    regression. Rows without a value are not counted, but for where values stand at all: a day of
+    discharge that the sick alone have.
 
     >>> y = np.arange(40.0)
     >>> leak({"kind": "number"}, 1.19 * y + 3, y, 0)
     Leak(why='it is the target in other units', copy=True)
     """
     known = ~np.isnan(values)
+    if classes and (found := _by_gaps(known, y)):
+        return found
     values, y = values[known][:_MOST_ROWS], y[known][:_MOST_ROWS]
     if len(values) < max(_LEAST_ROWS, 0.5 * len(known)) or (y == y[0]).all():
         return None
@@ -44,6 +48,20 @@ def leak(column: Mapping[str, Any], values: np.ndarray, y: np.ndarray, classes: 
         if not _found(numeric, values[::every], y[::every], classes):
             return None
     return _found(numeric, values, y, classes)
+
+
+def _by_gaps(known: np.ndarray, y: np.ndarray) -> Leak | None:
+    """Whether a value stands, or is missing, in rows of one class alone, and not by chance."""
+    for rows, word in ((known, "have"), (~known, "lack")):
+        one = y[rows]
+        if _LEAST_ROWS <= len(one) < len(y) and (one == one[0]).all():
+            elsewhere = float((y[~rows] == one[0]).mean())
+            if (
+                len(one) * np.log(max(float((y == one[0]).mean()), 1e-9)) < _CHANCE
+                and elsewhere < 0.5
+            ):
+                return Leak(f"only rows of one class {word} a value", False)
+    return None
 
 
 def _found(numeric: bool, values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:

@@ -23,6 +23,7 @@ def matrix(table: Table, columns: Sequence[Mapping[str, Any]]) -> Tensor:
     """The raw matrix [N, widths]: numbers, days since 1970, 0 and 1, codes of categories (-1 where
     another), hashed texts; NaN where missing. Warns, once each, of columns that are missing and of
     categories and cells that training did not have."""
+    _rename_alike(table, columns)
     absent = [c["name"] for c in columns if c["name"] not in table.columns]
     if len(absent) == len(columns):
         raise InputError(
@@ -41,6 +42,21 @@ def matrix(table: Table, columns: Sequence[Mapping[str, Any]]) -> Tensor:
         values = _values(table.columns[name], column, where, table.typed)
         raw[:, place] = torch.tensor(values).view(table.size, -1)
     return raw
+
+
+def _rename_alike(table: Table, columns: Sequence[Mapping[str, Any]]) -> None:
+    """Columns of a new file that differ from those of training in capitals or spaces alone are these."""
+    free = [name for name in table.columns if name not in {c["name"] for c in columns}]
+    for column in columns:
+        name = column["name"]
+        alike = [other for other in free if _bare(other) == _bare(name)]
+        if name not in table.columns and len(alike) == 1:
+            warnings.warn(f"{table.where}: column {alike[0]!r} is taken for {name!r}", stacklevel=3)
+            table.columns[name] = table.columns[alike[0]]
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def _values(cells: Cells, column: Mapping[str, Any], where: str, typed: bool) -> np.ndarray:
@@ -167,10 +183,17 @@ def _days(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
 
 def _codes(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     code = {category: float(place) for place, category in enumerate(column["categories"])}
-    values = np.array([code.get(str(text), OTHER) for text in cells.texts], dtype=np.float64)
+    code = {_whole(category): place for category, place in code.items()} | code
+    found = [code.get(str(text), code.get(_whole(str(text)), OTHER)) for text in cells.texts]
+    values = np.array(found, dtype=np.float64)
     if (values == OTHER).any() and column["different"] <= len(code):
         _warn_unseen([t for t, v in zip(cells.texts, values, strict=True) if v == OTHER], where)
     return values
+
+
+def _whole(text: str) -> str:
+    """27.0, as programs write 27 where another cell of the column is missing, is 27."""
+    return text.removesuffix(".0") if text[:-2].isdigit() else text
 
 
 def _warn_unseen(texts: Sequence[str], where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -204,6 +205,7 @@ def _text_classes(
     present = np.unique(codes)
     names = sorted(str(texts[code]) for code in present)
     _check_classes(names, where)
+    _warn_of_spellings(names, where)
     if task == "auto" and len(names) > max(20, len(codes) // 2):
         raise InputError(
             where,
@@ -214,6 +216,21 @@ def _text_classes(
     place = {name: code for code, name in enumerate(names)}
     to_class = np.array([place.get(str(text), -1) for text in texts])
     return torch.from_numpy(to_class[codes]), tuple(names)
+
+
+def _warn_of_spellings(names: Sequence[str], where: str) -> None:
+    """Classes that differ in capitals or spaces alone are most often one; codes such as A and a are two."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    several = [
+        " and ".join(map(repr, them))
+        for one, them in alike.items()
+        if len(them) > 1 and len(one) > 1
+    ]
+    if several:
+        told = f"classes that differ in capitals or spaces alone: {'; '.join(several[:3])}"
+        warnings.warn(f"{where}: {told}; write them alike if they are one", stacklevel=5)
 
 
 def _check_classes(names: tuple[str, ...] | list[str], where: str) -> None:

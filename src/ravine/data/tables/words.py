@@ -44,6 +44,12 @@ NAMES_A_TIME = re.compile(
     re.IGNORECASE,
 )
 NAMES_A_DAY = re.compile(r"(^|[\s_\-.])(date|datum|fecha)|(?<!up)date$", re.I)
+NAMES_A_QUANTITY = re.compile(
+    r"(^|[\s_\-.])(years?|jahr|ann[eé]e|año|anno|ano|time|zeit|t|s|sec|seconds?|minutes?|hours?|days?|tag|weeks?|"
+    r"woche|months?|monat|mois|mes|quarter|age|alter|rank|rang|ranking|step|dose|dist|distance|depth|height|temp|"
+    r"temperature)($|[\s_\-.(\[])",
+    re.IGNORECASE,
+)
 NAMES_SOMETHING = re.compile(r"(^|[\s_\-.])(?i:id|uid)$|[a-z]I[dD]$")
 
 
@@ -73,3 +79,15 @@ UNIT_WORDS = frozenset((
 def named_like_an_id(name: str) -> bool:
     """Whether a column's name says that it identifies its rows."""
     return bool(ID_NAME.search(name)) or bool(FOLDED_ID.search(name))
+
+
+def are_codes(texts: set[str]) -> bool:
+    """Whether letters that could mean yes and no are three codes or two axes: a cross is the only mark
+    of its column, and t and f do not come with y, n and j.
+
+    >>> are_codes({"x", "y"}), are_codes({"t", "f", "n"}), are_codes({"y", "yes", "no"})
+    (True, True, False)
+    """
+    others = texts - {"x"}
+    crossed = "x" in texts and bool(others & {*"tyj"} or len(others) > 1)
+    return crossed or bool(texts & {*"tf"} and texts & {*"yjn"})
