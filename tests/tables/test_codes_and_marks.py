@@ -110,12 +110,17 @@ def test_an_empty_row_between_a_title_and_the_header(tmp_path):
     assert len(found.parts["train"].y) == 30
 
 
-def test_a_header_with_a_name_less_is_said(tmp_path):
-    (tmp_path / "t.csv").write_text(
-        "a,y\n" + "".join(f"r{i},{i * 7 % 13},{i % 2}\n" for i in range(30))
-    )
-    with pytest.warns(UserWarning, match=r"has a name less .*'r0'"):
+@pytest.mark.parametrize(
+    ("first", "told"), [("r{i}", False), ("{i}", False), ("{j}", True), ("{i}.5", True)]
+)
+def test_a_header_with_a_name_less(tmp_path, first, told):
+    """Names of rows, as R writes them; anything else before the first name is said."""
+    lines = [f"{first.format(i=i, j=i % 9)},{i * 7 % 13},{i % 2}\n" for i in range(30)]
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(lines))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         from_csv(tmp_path / "t.csv", "y", "auto", "one_hot", (), {})
+    assert any("a cell more than the header" in str(one.message) for one in caught) == told
 
 
 @pytest.mark.parametrize(

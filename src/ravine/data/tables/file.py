@@ -120,9 +120,6 @@ def read(given: Path | pd.DataFrame, *, texts: bool = False, header: bool | None
     rows = _first_rows(sample, found.separator, where)
     if header is None:
         header = found.short_header or is_header(rows)
-    if header and found.short_header:
-        told = f"the header has a name less than the rows have cells: the first cells ({rows[1][0]!r:.40}, …) name the rows"
-        warnings.warn(f"{where}: {told}", stacklevel=3)
     names = _names(rows, where) if header else [f"column{i + 1}" for i in range(len(rows[0]))]
     _check_widths(rows, len(names), where, header)
     if header and len(rows) < 2 and len(data) < _SNIFFED:
@@ -208,12 +205,23 @@ def _names(rows: list[list[str]], where: str) -> list[str]:
     if below and all(len(row) == len(names) + 1 for row in below):
         # each row ends with a separator, or begins with a name of its own as R writes it
         ends = not any(row[-1].strip() for row in below)
+        if not ends:
+            _warn_of_no_names([row[0] for row in below], where)
         names = [*names, ""] if ends else ["row", *names]
         rows[0] = names
     if names[-1] == "" and names.count("") == 1 and len(names) > 1:
         names[-1] = " "  # each line ends with a separator; the column is empty
     names = [name or f"column{place + 1}" for place, name in enumerate(names)]
     return _told_apart(names, where)
+
+
+def _warn_of_no_names(first: list[str], where: str) -> None:
+    """Cells that come again, or have fractions, are no names of rows: decimal commas between commas?"""
+    if len(set(first)) < len(first) or any(re.fullmatch(r"\d+\.\d+", cell) for cell in first):
+        told = (
+            f"the rows have a cell more than the header has names; the first ({first[0]!r:.40}, …)"
+        )
+        warnings.warn(f"{where}: {told} is taken for the name of its row", stacklevel=5)
 
 
 def _told_apart(names: list[str], where: str) -> list[str]:
