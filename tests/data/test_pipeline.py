@@ -764,7 +764,7 @@ def test_refused(case):
         (X[:, :3], "[N, 4]"),
         (changed(X, (0, 0), float("nan")), "NaN"),
         (np.array([["a"] * 4]), "text"),
-        ("a text", "not trained on a text"),
+        ("a text", "a file or folder that exists"),
     ],
 )
 def test_transform_refuses(x, message):
