@@ -94,6 +94,13 @@ def test_a_number_that_is_none_is_missing(tmp_path):
     assert bool((x[:, 0].nan_to_num().abs() < 9).all())
 
 
+@pytest.mark.parametrize(("mark", "rest"), [(99, 5), (-99, 50), (999, 90), (-999, 900)])
+def test_marks_among_whole_numbers_are_missing(tmp_path, mark, rest):
+    cells = often(mark, R.integers(0, rest + 1, N), 0.1)
+    x = read(tmp_path / "t.csv", answer=cells, noise=NOISE, target=NOISE[::-1]).parts["train"].x
+    assert x[:, 0].isnan().tolist() == (cells == mark).tolist()
+
+
 def test_the_target_tells_how_numbers_are_written(tmp_path):
     """5.095 in a file with semicolons, where the target alone has numbers such as 15.3."""
     weight = R.uniform(1, 9, N).round(3)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from ravine.data.pipeline import Pipeline
+from ravine.data.tables.encoder import Encoder
 
 SCALED = {"standardize", "robust"}  # what brings training inputs to a spread of about 1
 FAR, NEARLY_ALL = 1.9, 0.95  # in units of that spread; share of the rows
@@ -50,10 +51,10 @@ def _of_inputs(arguments: dict[str, Any]) -> bool:
     return arguments.get("of", "inputs") == "inputs"
 
 
-def _names(pipeline: Pipeline) -> list[str]:
-    """The names of a table's columns, where each is one feature."""
-    columns = pipeline.preparation.facts.get("columns") or ()
-    return [str(one["name"]) for one in columns if isinstance(one, dict)]
+def _names(pipeline: Pipeline) -> tuple[str, ...]:
+    """The names of a table's features; none of other data."""
+    encoder, _ = pipeline.preparation.split()
+    return cast(Encoder, encoder.transforms[0]).names if len(encoder) else ()
 
 
 def _by_feature(z: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ _AS_NUMBERS = (  # dates without marks: form, least, last, how many different on
     ("Ymd", 18000101, 21991231, 3), ("Ymd", 180001010000, 219912312359, 3),
     ("Ymd", 18000101000000, 21991231235959, 3), ("Ym", 180001, 219912, 6),
 )  # fmt: skip
-_SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
+_SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, -999999.0)  # numbers that stand for "not known"
 _COMES_AGAIN = 0.2  # different codes a row, up to which each says something of its rows
 _RARE_ROWS = 30  # of thousands, that say something though they are few
 _FAR = 5  # times all others that 999 is, where it stands for that
