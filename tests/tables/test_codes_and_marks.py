@@ -101,6 +101,13 @@ def test_marks_among_whole_numbers_are_missing(tmp_path, mark, rest):
     assert x[:, 0].isnan().tolist() == (cells == mark).tolist()
 
 
+def test_losses_in_brackets_after_their_currency(tmp_path):
+    gains = R.integers(-9000, 9000, N)
+    cells = [f"$({-gain:,})" if gain < 0 else f"${gain:,}" for gain in gains]
+    x = read(tmp_path / "t.csv", gain=cells, noise=NOISE, target=NOISE[::-1]).parts["train"].x
+    np.testing.assert_array_equal(x[:, 0], gains)
+
+
 def test_the_target_tells_how_numbers_are_written(tmp_path):
     """5.095 in a file with semicolons, where the target alone has numbers such as 15.3."""
     weight = R.uniform(1, 9, N).round(3)

@@ -25,6 +25,7 @@ _NOTE = re.compile(
     r"(?<=[\d%])\s*(?:\*{1,3}|[†‡§]|\[\w{1,2}\]|\((?:e|est|p|prov|r|rev)\.?\))$"
 )  # 1136*, 1136 [1], 1136 (est.)
 _TIMES_TEN = re.compile(r"\s*[×x*·]\s*10\s*\^?\s*([-+−⁻]?[\d⁰¹²³⁴-⁹]+)$")  # 2.9×10^3
+_OUTSIDE = re.compile(rf"({CURRENCY})\s*\((.*)\)")  # $(1,200) for ($1,200)
 _UNUSUAL = re.compile(r"[.,][-–—]|[*†‡§\]×·^]|\.?\)$")
 _HALF = re.compile(r"°\s*([NSEWO])\.?")
 _PLAIN = re.compile(r"[-+]?\d[\d.,]*+(?:\n[-+]?\d[\d.,]*+)*+")
@@ -117,8 +118,9 @@ def taken_apart(texts: np.ndarray, counts: np.ndarray) -> Written:
 
 
 def _usual(text: str) -> str:
-    """Without a dash for no cents and marks of notes; powers of ten as e3."""
-    text = _NOTE.sub("", _NO_CENTS.sub("", text))
+    """Without a dash for no cents and marks of notes; a currency within its brackets; powers of ten
+    as e3."""
+    text = _OUTSIDE.sub(r"(\1\2)", _NOTE.sub("", _NO_CENTS.sub("", text)))
     power = _TIMES_TEN.search(text)
     if power:
         exponent = unicodedata.normalize("NFKC", power[1]).replace("−", "-")
