@@ -107,7 +107,7 @@ def folder(
     target: Text | None = None,
 ) -> Source:
     """Images by class: PATH/CLASS/*.png (any format that Pillow reads), or PATH/train/CLASS/…, with
-    val and test beside train; or the images that a table names.
+    val and test beside train or such folders within each class; or the images that a table names.
 
     ``labels`` is that table's name in PATH, and ``target`` its column of classes (default: what is
     called class, label, … or the only one beside the file names). A column ``split`` of train, val

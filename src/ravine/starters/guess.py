@@ -10,11 +10,10 @@ from typing import Any
 
 from ravine.catalogue import table
 from ravine.data.endings import IMAGES, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
-from ravine.data.read.classes import hidden, walk
+from ravine.data.read.classes import hidden, layout, walk
 from ravine.data.read.labelled import table_of
 from ravine.errors import InputError, nearest
 
-_PARTS = ("train", "training")
 _MOST_FILES = 200  # that are looked at in a folder
 _CHOICES = (
     "a recipe (.toml, .json), a table (.csv, .tsv, .xlsx, .parquet, .arrow), a text (.txt), arrays (.npz), "
@@ -138,9 +137,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def _classes(path: Path) -> list[Path]:
-    folders = _visible(path)
-    training = [folder for folder in folders if folder.name.lower() in _PARTS]
-    return _visible(training[0]) if training else folders
+    return list(layout(path)["train"].values())
 
 
 def _visible(path: Path) -> list[Path]:

@@ -19,7 +19,6 @@ from ravine.errors import InputError
 
 CHUNK_FILES = 1024  # that are decoded together
 MOST_PIXELS = 256  # a side of images whose size the person did not choose
-Listed = dict[str, list[tuple[Path, int]]]  # of each part: files and their classes
 
 
 def load(
@@ -51,13 +50,13 @@ def load(
     return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
 
 
-def _listed(root: Path, labels: str | None, target: str | None) -> tuple[tuple[str, ...], Listed]:
+def _listed(
+    root: Path, labels: str | None, target: str | None
+) -> tuple[tuple[str, ...], by_class.Listed]:
     """The classes, and the files of each part with their classes."""
     if labels is not None or target is not None:
         return labelled.listed(root, labels, target)
-    parts = by_class.parts(root, "images")
-    classes = by_class.names(parts["train"])
-    return classes, {n: by_class.listed(folder, classes, "images") for n, folder in parts.items()}
+    return by_class.listed(root, "images")
 
 
 def median_size(
@@ -70,7 +69,7 @@ def median_size(
 
 
 def _kept(
-    listed: Listed, mode: str, size: tuple[int, int], fit: str
+    listed: by_class.Listed, mode: str, size: tuple[int, int], fit: str
 ) -> tuple[dict[str, Any], list[Path]]:
     """All images decoded, and the files that turned out to be damaged."""
     splits, damaged = {}, []
@@ -94,7 +93,7 @@ def _kept(
 
 
 def _streamed(
-    listed: Listed, mode: str, size: tuple[int, int], fit: str
+    listed: by_class.Listed, mode: str, size: tuple[int, int], fit: str
 ) -> tuple[dict[str, Any], list[Path]]:
     splits = {}
     for name, rows in listed.items():

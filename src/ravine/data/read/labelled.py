@@ -23,7 +23,6 @@ _CLASS = (
     "y",
 )
 _PART = ("split", "set", "subset", "part", "partition", "usage")
-Listed = dict[str, list[tuple[Path, int]]]
 
 
 def table_of(root: Path) -> str | None:
@@ -39,7 +38,9 @@ def table_of(root: Path) -> str | None:
     return None
 
 
-def listed(root: Path, table: str | None, target: str | None) -> tuple[tuple[str, ...], Listed]:
+def listed(
+    root: Path, table: str | None, target: str | None
+) -> tuple[tuple[str, ...], by_class.Listed]:
     """The classes, and the images of each part, each with the number of its class.
 
     ``table`` is its name in the folder; None: the one that names images. ``target`` is the column of
@@ -64,7 +65,7 @@ def listed(root: Path, table: str | None, target: str | None) -> tuple[tuple[str
     classes = tuple(sorted({text for text in columns[label] if text is not None}))
     _check_classes(classes, columns[label], label, place)
     parts = _parts(columns, (named, label))
-    found: Listed = {part: [] for part in dict.fromkeys(parts)}
+    found: by_class.Listed = {part: [] for part in dict.fromkeys(parts)}
     lost = [name for name in columns[named] if name is not None and name not in images]
     for name, text, part in zip(columns[named], columns[label], parts, strict=True):
         if name in images and text is not None:
@@ -148,7 +149,7 @@ def _check_classes(
 def _parts(columns: Mapping[str, Sequence[str | None]], others: Sequence[str]) -> list[str]:
     """The part of each row."""
     for name, cells in columns.items():
-        parts = [by_class.PARTS.get((cell or "").lower()) for cell in cells]
+        parts = [by_class.said_part(cell or "")[0] for cell in cells]
         if name.lower() in _PART and name not in others and all(parts) and "train" in parts:
-            return [str(part) for part in parts]
+            return parts
     return ["train"] * len(next(iter(columns.values())))

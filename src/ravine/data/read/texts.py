@@ -24,11 +24,7 @@ _SHOWN = 200  # characters of a text that are shown
 
 def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> Source:
     """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
-    parts = by_class.parts(root, "texts")
-    classes = by_class.names(parts["train"])
-    listed = {
-        name: by_class.listed(folder, classes, "texts", TEXTS) for name, folder in parts.items()
-    }
+    classes, listed = by_class.listed(root, "texts", TEXTS)
     words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
     length = length or usual_length(words["train"])
     ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)
@@ -49,9 +45,10 @@ def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> So
 
 def beginnings(root: Path, count: int) -> list[str]:
     """How some of the training texts begin, of each class in turn: ``CLASS: the first words``."""
-    training = by_class.parts(root, "texts")["train"]
-    classes = by_class.names(training)
-    files = [by_class.files(training / name, TEXTS)[:count] for name in classes]
+    classes, listed = by_class.listed(root, "texts", TEXTS)
+    files: list[list[Path]] = [[] for _ in classes]
+    for file, label in listed["train"]:
+        files[label].append(file)
     found = [
         f"{name}: {' '.join(text.read(of_class[i]).split())[:_SHOWN]}"
         for i in range(count)
