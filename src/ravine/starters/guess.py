@@ -11,7 +11,7 @@ from typing import Any
 from ravine.catalogue import table
 from ravine.data.endings import IMAGES, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
 from ravine.data.read.classes import hidden, layout, walk
-from ravine.data.read.labelled import table_of
+from ravine.data.read.labelled import check_names, table_of
 from ravine.errors import InputError, nearest
 
 _MOST_FILES = 200  # that are looked at in a folder
@@ -114,13 +114,16 @@ def _folder(path: Path) -> Guess:
     endings = [_ending(file) for folder in classes for file in _some_files(folder)]
     if endings and sum(ending in TEXTS for ending in endings) > len(endings) / 2:
         return Guess({"kind": "texts", "path": str(path)}, f"texts of {len(classes)} classes")
-    table = table_of(path) if len(classes) < 2 else None
+    table = table_of(path, [of.name for of in classes] if len(classes) > 1 else ())
     if table is not None:
         source = {"kind": "folder", "path": str(path), "labels": table}
         return Guess(source, f"images that {table} names")
-    if any(ending in IMAGES for ending in endings):
-        return Guess({"kind": "folder", "path": str(path)}, f"images of {len(classes)} classes")
     flat = [file for file in path.iterdir() if _ending(file) in IMAGES]
+    photographs = any(ending in IMAGES for ending in endings)
+    if len(classes) < 2 and (photographs or flat):
+        check_names(path)
+    if photographs:
+        return Guess({"kind": "folder", "path": str(path)}, f"images of {len(classes)} classes")
     got = f"{len(flat)} image(s) without classes" if flat else "neither images nor texts"
     repair = f"move the images of each class into a folder of its own, {path}/CLASS/*.jpg, or name "
     repair += "their files and classes in a table beside them"

@@ -56,7 +56,9 @@ def _listed(
     """The classes, and the files of each part with their classes."""
     if labels is not None or target is not None:
         return labelled.listed(root, labels, target)
-    return by_class.listed(root, "images")
+    classes, listed = by_class.listed(root, "images")
+    labelled.warn_unused(root, classes)
+    return classes, listed
 
 
 def median_size(
