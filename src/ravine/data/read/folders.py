@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ravine.data.objects.stream import Items
 from ravine.data.read import classes as by_class
 from ravine.data.read import images, labelled
+from ravine.data.read.levels import Levels
 from ravine.data.read.row_file import hold, on_disk, part_of, state_of
 from ravine.data.room import fits
 from ravine.data.source import Source
@@ -36,17 +37,17 @@ def load(
     survey = images.survey([file for rows in listed.values() for file, _ in rows], str(root))
     broken = set(survey.broken)
     listed = {name: [row for row in rows if row[0] not in broken] for name, rows in listed.items()}
-    height, width = images.chosen(size) or _at_most(
-        survey.median([file for file, _ in listed["train"]])
-    )
+    training = [file for file, _ in listed["train"]]
+    height, width = images.chosen(size) or _at_most(survey.median(training))
     pillow_mode = {"gray": "L", "rgb": "RGB"}.get(mode, "L" if survey.gray else "RGB")
     needed = sum(map(len, listed.values())) * height * width * (1 if pillow_mode == "L" else 3)
     read = _kept if fits(needed) or on_disk(needed) else _streamed
-    splits, lost = read(listed, pillow_mode, (height, width), fit)
+    levels = survey.levels(training, str(root))
+    splits, lost = read(listed, pillow_mode, (height, width), fit, levels)
     images.warn_unreadable(sorted(broken | set(lost)), root)
     for name, split in splits.items():
         _no_empty(split.labels, classes, root, every=name == "train")
-    facts = {"size": [height, width], "mode": pillow_mode, "fit": fit}
+    facts = {"size": [height, width], "mode": pillow_mode, "fit": fit, "levels": levels.facts()}
     return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
 
 
@@ -67,11 +68,11 @@ def median_size(
     """The median (height, width) of the training images, from their headers alone."""
     files = [file for file, _ in _listed(root, labels, target)[1]["train"]]
     found = images.survey(files, str(root))
-    return found.median(list(found.sizes))
+    return found.median(list(found.headers))
 
 
 def _kept(
-    listed: by_class.Listed, mode: str, size: tuple[int, int], fit: str
+    listed: by_class.Listed, mode: str, size: tuple[int, int], fit: str, levels: Levels
 ) -> tuple[dict[str, Any], list[Path]]:
     """All images decoded, and the files that turned out to be damaged."""
     splits, damaged = {}, []
@@ -81,11 +82,11 @@ def _kept(
 
         def chunks(lost: list[int], files: list[Path] = files) -> Iterator[torch.Tensor]:
             for start in range(0, len(files), CHUNK_FILES):
-                x, broken = images.load(files[start : start + CHUNK_FILES], mode, size, fit)
+                x, broken = images.load(files[start : start + CHUNK_FILES], mode, size, fit, levels)
                 lost += [start + place for place in broken]
                 yield x
 
-        about = {"files": state_of(files), "mode": mode, "fit": fit}
+        about = {"files": state_of(files), "mode": mode, "fit": fit, "levels": levels.facts()}
         x, lost = hold(about, len(files), shape, torch.uint8, chunks)
         gone = set(lost)
         damaged += [files[place] for place in lost]
@@ -95,20 +96,27 @@ def _kept(
 
 
 def _streamed(
-    listed: by_class.Listed, mode: str, size: tuple[int, int], fit: str
+    listed: by_class.Listed, mode: str, size: tuple[int, int], fit: str, levels: Levels
 ) -> tuple[dict[str, Any], list[Path]]:
     splits = {}
     for name, rows in listed.items():
         labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
         splits[name] = Items(
-            _Images(rows, mode, size, fit), torch.arange(len(rows)), seed=0, labels=labels
+            _Images(rows, mode, size, fit, levels), torch.arange(len(rows)), seed=0, labels=labels
         )
     return splits, []
 
 
 class _Images(Dataset):
-    def __init__(self, rows: list[tuple[Path, int]], mode: str, size: tuple[int, int], fit: str):
-        self.rows, self.mode, self.size, self.fit = rows, mode, size, fit
+    def __init__(
+        self,
+        rows: list[tuple[Path, int]],
+        mode: str,
+        size: tuple[int, int],
+        fit: str,
+        levels: Levels,
+    ):
+        self.rows, self.mode, self.size, self.fit, self.levels = rows, mode, size, fit, levels
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -116,7 +124,7 @@ class _Images(Dataset):
     def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
         file, label = self.rows[place]
         try:
-            return images.decode(file, self.mode, self.size, self.fit), label
+            return images.decode(file, self.mode, self.size, self.fit, self.levels), label
         except images.BROKEN as error:
             raise InputError(
                 str(file), expected="an image that can be read", repair=f"remove it ({error})"

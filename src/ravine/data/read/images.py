@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ravine.data.read.levels import MEASURED, Levels, Seen, clear, deep, levels_for, look
 from ravine.errors import InputError
 from ravine.storage import bounded
 
@@ -32,13 +35,18 @@ BROKEN = (
 
 
 def decode(
-    file: Path | bytes, mode: str, size: tuple[int, int] | None = None, fit: str = "stretch"
+    file: Path | bytes,
+    mode: str,
+    size: tuple[int, int] | None = None,
+    fit: str = "stretch",
+    levels: Levels | None = None,
 ) -> Tensor:
     """One image as uint8 [C, H, W], in mode "L" or "RGB", upright, brought to (height, width) where
-    given, as ``fit`` says (see ``sized``)."""
+    given, as ``fit`` says (see ``sized``); ``levels``: what more than 8 bits and transparency become."""
     with _opened(file) as opened:
         turned = "exif" in opened.info or opened.format == "TIFF"
-        picture = _eight_bits(ImageOps.exif_transpose(opened) if turned else opened).convert(mode)
+        upright = ImageOps.exif_transpose(opened) if turned else opened
+        picture = (levels or Levels()).apply(upright).convert(mode)
         if size and picture.size != size[::-1]:
             picture = sized(picture, size, fit)
         pixels = torch.from_numpy(np.array(picture))  # [H, W] or [H, W, C]
@@ -94,29 +102,58 @@ def sized(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
     return whole
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray(
-            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        )
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA")
-    return image
+class Header(NamedTuple):
+    """What the header of an image file says."""
+
+    size: tuple[int, int]  # (height, width) as seen upright
+    gray: bool
+    deep: str  # of more than 8 bits: whole or real numbers
+    clear: bool  # parts may be transparent
 
 
-def header(file: Path | bytes) -> tuple[tuple[int, int], bool] | None:
-    """((height, width) as seen upright, whether it is gray), or None where the file is not an image."""
+def header(file: Path | bytes) -> Header | None:
+    """What the header says, or None where the file is not an image."""
     try:
         with _opened(file) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             size = image.size if turned else image.size[::-1]
-            return (size[0], size[1]), image.mode in _GRAY
+            return Header((size[0], size[1]), image.mode in _GRAY, deep(image), clear(image))
     except BROKEN:
         return None
 
 
+def measure(files: Sequence[Path | bytes]) -> Levels:
+    """What more than 8 bits and transparency become in a set with these pictures for training."""
+
+    def one(file: Path | bytes) -> Seen:
+        try:
+            with _opened(file) as image:
+                return look(image)
+        except BROKEN:
+            return Seen()
+
+    with ThreadPoolExecutor() as pool:
+        return levels_for(list(pool.map(one, files[:: len(files) // MEASURED + 1])))
+
+
+def warn_deep(levels: Levels, headers: Iterable[Header], where: str) -> None:
+    """A warning that says what the numbers of images of more than 8 bits are taken for."""
+    counts = Counter(header.deep for header in headers)
+    for kind, (low, high) in (("whole", levels.whole), ("real", levels.real)):
+        if counts[kind]:
+            warnings.warn(
+                f"{where}: {counts[kind]} image(s) of {kind} numbers, more than 8 bits: {low:,} to {high:,} "
+                "become 0 to 255, in new images too, as those for training suggest",
+                stacklevel=2,
+            )
+
+
 def load(
-    files: Sequence[Path | bytes], mode: str, size: tuple[int, int], fit: str = "stretch"
+    files: Sequence[Path | bytes],
+    mode: str,
+    size: tuple[int, int],
+    fit: str = "stretch",
+    levels: Levels | None = None,
 ) -> tuple[Tensor, list[int]]:
     """All images that can be decoded, uint8 [N, C, H, W], and the places of those that cannot."""
     out = torch.zeros(len(files), 1 if mode == "L" else 3, *size, dtype=torch.uint8)
@@ -124,7 +161,7 @@ def load(
 
     def one(place: int) -> None:
         try:
-            out[place] = decode(files[place], mode, size, fit)
+            out[place] = decode(files[place], mode, size, fit, levels)
         except BROKEN:
             broken.append(place)
 
@@ -151,16 +188,26 @@ def warn_unreadable(files: Sequence[Path], root: Path) -> None:
 class Survey:
     """What the headers of image files say."""
 
-    sizes: dict[Path, tuple[int, int]]  # (height, width) of those that are images
+    headers: dict[Path, Header]  # of those that are images
     broken: list[Path]
-    gray: bool  # all of them
+
+    @property
+    def gray(self) -> bool:
+        """Whether all of them are."""
+        return all(header.gray for header in self.headers.values())
 
     def median(self, files: Sequence[Path]) -> tuple[int, int]:
         """The median height and width of some of the files."""
-        height, width = (
-            np.median([self.sizes[file] for file in files], axis=0).round().astype(int).tolist()
-        )
+        sizes = [self.headers[file].size for file in files]
+        height, width = np.median(sizes, axis=0).round().astype(int).tolist()
         return height, width
+
+    def levels(self, files: Sequence[Path], where: str) -> Levels:
+        """What more than 8 bits and transparency become, by some of the files."""
+        headers = self.headers
+        found = measure([file for file in files if headers[file].deep or headers[file].clear])
+        warn_deep(found, headers.values(), where)
+        return found
 
 
 def survey(files: Sequence[Path], where: str) -> Survey:
@@ -170,7 +217,4 @@ def survey(files: Sequence[Path], where: str) -> Survey:
     good = {file: seen for file, seen in found.items() if seen}
     if not good:
         raise InputError(where, got=f"{len(files)} file(s), none an image", expected="image files")
-    sizes = {file: size for file, (size, _) in good.items()}
-    return Survey(
-        sizes, [file for file in files if file not in good], all(gray for _, gray in good.values())
-    )
+    return Survey(good, [file for file in files if file not in good])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ravine.data.objects.convert import tensor
 from ravine.data.objects.pairs import vocabulary_of
 from ravine.data.objects.targets import interpret
 from ravine.data.read import arrow_messages, images, parquet_footer
+from ravine.data.read.levels import Levels
 from ravine.data.read.parts_by_name import files_by_part
 from ravine.data.read.row_file import hold, part_of, state_of
 from ravine.data.source import TARGET_NAMES, Source
@@ -47,12 +48,14 @@ class Form:
     dtype: torch.dtype
     mode: str = ""
     fit: str = ""
+    levels: Levels = field(default_factory=Levels)
 
     def facts(self) -> dict[str, Any]:
         """By which new files are read alike."""
         found: dict[str, Any] = {"inputs": self.names}
         if self.kind == "images":
             found |= {"size": list(self.shape[1:]), "mode": self.mode, "fit": self.fit}
+            found["levels"] = self.levels.facts()
         return found
 
 
@@ -75,6 +78,8 @@ def load(
     if not inputs:
         raise InputError(str(root), got="a target alone", expected="at least one more column")
     form = _form(files["train"][0], inputs, size, fit)
+    if form.kind == "images":
+        form.levels = _levels(files["train"][0], inputs)
     ys = {name: _targets(listed, target) for name, listed in files.items()}
     held = {name: _inputs(listed, form, len(ys[name])) for name, listed in files.items()}
     ys = {name: _without(y, held[name][1]) for name, y in ys.items()}
@@ -98,6 +103,7 @@ def read_new(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> Te
     form = _form(path, facts["inputs"], size, facts.get("fit", "stretch"))
     if form.kind == "images":
         form.mode, form.shape = facts["mode"], shape
+        form.levels = Levels.of(facts.get("levels"))
     rows = [x for batch in _batches(path, form.names) for x in [_rows(batch, form, path, [], 0)]]
     return torch.cat(rows)
 
@@ -174,11 +180,19 @@ def _pictures(name: str, first: list[bytes], size: int | tuple[int, int] | None,
     found = [seen for each in first if (seen := images.header(each))]
     if not found:
         raise InputError(f"column {name}", got="bytes", expected="images in a known format")
-    mode = "L" if all(gray for _, gray in found) else "RGB"
-    median = np.median([seen for seen, _ in found], axis=0).round().astype(int).tolist()
+    mode = "L" if all(header.gray for header in found) else "RGB"
+    median = np.median([header.size for header in found], axis=0).round().astype(int).tolist()
     height, width = images.chosen(size) or median
     shape = (1 if mode == "L" else 3, height, width)
     return Form([name], "images", shape, torch.uint8, mode, fit)
+
+
+def _levels(file: Path, names: list[str]) -> Levels:
+    """What more than 8 bits and transparency become, by the first rows."""
+    first = _images_of(next(_batches(file, names, _LEARNED)).column(names[0])) or []
+    found = images.measure(first)
+    images.warn_deep(found, filter(None, map(images.header, first)), str(file))
+    return found
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -209,7 +223,7 @@ def _rows(batch: Any, form: Form, file: Path, lost: list[int], start: int) -> Te
     if form.kind == "images":
         height, width = form.shape[1:]
         encoded = _images_of(batch.column(form.names[0])) or []
-        x, broken = images.load(encoded, form.mode, (height, width), form.fit)
+        x, broken = images.load(encoded, form.mode, (height, width), form.fit, form.levels)
         lost += [start + place for place in broken]
         return x
     for name in form.names:

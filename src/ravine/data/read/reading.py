@@ -145,7 +145,8 @@ def _images(
         raise InputError(str(path), got="images", expected=f"samples of shape {list(shape)}")
     found = by_class.files(path) if path.is_dir() else [path]
     mode = facts.get("mode") or ("L" if shape[0] == 1 else "RGB")
-    x, broken = pictures.load(found, mode, (shape[1], shape[2]), facts.get("fit", "stretch"))
+    fit, levels = facts.get("fit", "stretch"), pictures.Levels.of(facts.get("levels"))
+    x, broken = pictures.load(found, mode, (shape[1], shape[2]), fit, levels)
     if not len(x):
         raise InputError(
             str(path),

@@ -23,6 +23,7 @@ from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import tensor
 from ravine.data.objects.targets import interpret
 from ravine.data.read import images
+from ravine.data.read.levels import Levels
 from ravine.data.read.npz import parse_array
 from ravine.data.read.parquet import LONGEST_NAME
 from ravine.data.read.parts_by_name import files_by_part
@@ -176,10 +177,12 @@ def _form(samples: Sequence[Sample], size: int | tuple[int, int] | None, fit: st
     if not seen:
         where = str(samples[0].shard)
         raise InputError(where, got="no image that can be read", expected="images, or .npy")
-    mode = "L" if all(gray for _, gray in seen) else "RGB"
-    median = np.median([shape for shape, _ in seen], axis=0).round().astype(int).tolist()
+    mode = "L" if all(header.gray for header in seen) else "RGB"
+    median = np.median([header.size for header in seen], axis=0).round().astype(int).tolist()
     height, width = (size, size) if isinstance(size, int) else size or median
-    facts = {"size": [height, width], "mode": mode, "fit": fit}
+    levels = images.measure(first)
+    images.warn_deep(levels, seen, str(samples[0].shard))
+    facts = {"size": [height, width], "mode": mode, "fit": fit, "levels": levels.facts()}
     return Form((1 if mode == "L" else 3, height, width), torch.uint8, facts)
 
 
@@ -190,7 +193,8 @@ def _inputs(files: Sequence[Path], samples: Sequence[Sample], form: Form) -> Any
             if form.facts:
                 height, width = form.facts["size"]
                 mode, fit = form.facts["mode"], form.facts["fit"]
-                x, broken = images.load(list(_contents(some)), mode, (height, width), fit)
+                levels = Levels.of(form.facts["levels"])
+                x, broken = images.load(list(_contents(some)), mode, (height, width), fit, levels)
                 lost += [start + place for place in broken]
                 yield x
             else:
