@@ -3,9 +3,12 @@
 import re
 
 import pytest
+from PIL import Image
 
+from ravine.data.pipeline import Pipeline
 from ravine.data.read import classes as by_class
 from ravine.errors import InputError
+from ravine.recipe import Data
 from ravine.starters.guess import guess
 
 
@@ -94,3 +97,12 @@ def test_refused(names, message, tmp_path):
     laid_out(tmp_path, *(f"{name}.txt" for name in names))
     with pytest.raises(InputError, match=re.escape(message)):
         counts(tmp_path)
+
+
+def test_classes_of_too_few_images_are_named(tmp_path):
+    for name, count in {"cat": 9, "dog": 5, "emu": 2, "fox": 1}.items():
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new("L", (4, 4), i).save(tmp_path / name / f"{i}.png")
+    with pytest.warns(UserWarning, match=r"fewer than 5 images, .*: emu \(2\), fox \(1\);"):
+        Pipeline(Data(source=f"folder:{tmp_path}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ravine.data.source import Source
 from ravine.errors import InputError
 
 CHUNK_FILES = 1024  # that are decoded together
+FEW = 5  # images of a class: with fewer it may be missing in validation or test
+SHOWN = 10  # classes in a warning
 MOST_PIXELS = 256  # a side of images whose size the person did not choose
 
 
@@ -47,6 +50,7 @@ def load(
     images.warn_unreadable(sorted(broken | set(lost)), root)
     for name, split in splits.items():
         _no_empty(split.labels, classes, root, every=name == "train")
+    _warn_few([split.labels for split in splits.values()], classes, root)
     facts = {"size": [height, width], "mode": pillow_mode, "fit": fit, "levels": levels.facts()}
     return Source(splits, "classification", classes, facts=facts, outputs=len(classes))
 
@@ -146,4 +150,17 @@ def _no_empty(labels: torch.Tensor, classes: tuple[str, ...], folder: Path, *, e
             got="no image that can be read",
             expected="at least one image of every class",
             repair="add images or remove the folder",
+        )
+
+
+def _warn_few(labels: list[torch.Tensor], classes: tuple[str, ...], root: Path) -> None:
+    """One warning that names the classes of which there are too few images, in all parts together."""
+    counts = torch.cat(labels).bincount(minlength=len(classes)).tolist()
+    few = [f"{name} ({n})" for name, n in zip(classes, counts, strict=True) if n < FEW]
+    if few:
+        more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+        warnings.warn(
+            f"{root}: fewer than {FEW} images, too few to learn and to measure: "
+            f"{', '.join(few[:SHOWN])}{more}; add images, or leave these classes out",
+            stacklevel=2,
         )
