@@ -117,7 +117,8 @@ def folder(
     smaller where a side is over 256 pixels). ``fit`` pad keeps the shape of what an image shows and
     fills the rest with the mean colour of its border; crop cuts off what does not fit; stretch
     changes the shape. ``mode``: auto is gray where all are gray, else RGB. Files
-    that cannot be read are named in one warning and left out.
+    that cannot be read are named in one warning and left out. Transparent parts become one colour, and
+    numbers of more than 8 bits are scaled by one range, for all images of the set and new ones.
 
     ``mode`` decides the channels.
 
@@ -234,7 +235,7 @@ def texts(
     buckets: Count = 16384,
 ) -> Source:
     """Texts by class: PATH/CLASS/*.txt (.md, .text; UTF-8), or PATH/train/CLASS/…, with val and
-    test beside train.
+    test beside train or such folders within each class.
 
     A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower
     case (default: what 95 % of the training texts have, at most 512), then the pairs of neighbours,

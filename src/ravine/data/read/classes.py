@@ -40,7 +40,9 @@ def hidden(path: Path) -> bool:
 
 def folders(path: Path) -> list[Path]:
     """The folders in a folder that are not hidden, by name."""
-    return sorted(f for f in path.iterdir() if f.is_dir() and not hidden(f))
+    with os.scandir(path) as entries:  # of many files most need no look at each
+        found = [path / entry.name for entry in entries if not entry.is_file(follow_symlinks=False)]
+    return sorted(folder for folder in found if folder.is_dir() and not hidden(folder))
 
 
 def files(folder: Path, endings: tuple[str, ...] = (), root: Path | None = None) -> list[Path]:
