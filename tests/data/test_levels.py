@@ -1,5 +1,7 @@
 """Pictures of more than 8 bits and transparent ones: one rule for a set, kept for new pictures."""
 
+import io
+import tarfile
 import warnings
 
 import numpy as np
@@ -115,3 +117,31 @@ def test_transparent_gray_palettes_and_single_colours(tmp_path):
     x, _ = pipeline.raw("train", 3)
     assert (x[:, :, 0, 0] == 255).all()
     assert (x[:, :, 4, 4] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["shards", "parquet"])
+def test_images_in_one_file_are_read_by_the_same_rule(kind, tmp_path):
+    """12 bits and white shapes on transparent ground, trained on and read again."""
+    steps = np.tile(np.arange(250, dtype=np.uint16), (4, 1)) * 16
+    for pixels, place, wanted in ((steps, (3, 249), 248), (glyph((255, 255, 255)), (0, 0), 0)):
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "png")
+        file = tmp_path / f"{wanted}.{'tar' if kind == 'shards' else kind}"
+        if kind == "shards":
+            with tarfile.open(file, "w") as archive:
+                for i in range(10):
+                    for end, content in ((".png", encoded.getvalue()), (".cls", b"%d" % (i % 2))):
+                        member = tarfile.TarInfo(f"{i}{end}")
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
+        else:
+            arrow = pytest.importorskip("pyarrow")
+            columns = {"image": [encoded.getvalue()] * 10, "label": [0, 1] * 5}
+            pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), file)
+        pipeline = Pipeline(Data(source={"kind": kind, "path": str(file)}, **WHOLE))
+        x, _ = pipeline.raw("train", 10)
+        assert (x[:, :, *place] == wanted).all()
+        again = Pipeline.from_state(pipeline.data, *pipeline.state())
+        (tmp_path / "new.png").write_bytes(encoded.getvalue())
+        new = again.read(file if kind == "parquet" else tmp_path / "new.png")[0]
+        assert torch.equal(new[0], x[0])
