@@ -89,7 +89,7 @@ def test_parts_within_the_classes(tmp_path):
             ["train/a/1", "train/b/1", "training/a/1", "training/b/1"],
             "folders train, training, all for train'; expected at most one",
         ),
-        (["train/a/1", "train/b/1", "test/1"], "'no texts by class for test'; expected"),
+        (["train/a/1", "train/b/1", "test/1"], "'no files by class for test'; expected"),
         (["train/1", "test/1"], "0 folder(s)"),
     ],
 )

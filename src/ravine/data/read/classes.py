@@ -216,7 +216,7 @@ def listed(root: Path, what: str, endings: tuple[str, ...] = ()) -> tuple[tuple[
             label, above = classes.index(name), folder.parent
             rows.setdefault(part, []).extend((f, label) for f in files(folder, endings, above))
         if not rows.get(part):
-            got = f"no {what} by class for {part}"
+            got = f"no files by class for {part}"
             expected = f"a folder of {what} for each class"
             repair = "" if part == "train" else "what has no classes is for ravine predict"
             raise InputError(str(root), got=got, expected=expected, repair=repair)
