@@ -71,13 +71,18 @@ def judge(
         lambda: _first(program, untrained),
         module,
     )
-    diagnosis = verdict([*found, *given_course(untrained, course)], course)
+    diagnosis = diagnosed(untrained, found, course)
     work = 0.0 if untrained.seen is None else untrained.seen.work
     setting = Setting(course, SharedData(module, arrays), SECONDS, work)
     diagnosis.findings = with_what_closes_the_gap(setting, diagnosis.findings)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
     diagnosis.measured = course.measured
     return diagnosis
+
+
+def diagnosed(untrained: Untrained, found: Sequence[Finding], course: Course) -> Diagnosis:
+    """The diagnosis of a run, the same at its end and from its directory."""
+    return verdict([*found, *given_course(untrained, course)], course)
 
 
 def _judge_steps(rundir: RunDir, member: int, untrained: Stepped, module: Model) -> Diagnosis:
@@ -246,7 +251,7 @@ class Checkup:
             for alike in list(kinds.values())[:MOST]:
                 seen = [] if untrained.seen is None else [untrained.seen]
                 course = course_of(rundir, alike, untrained, lambda seen=seen: seen, self.module)  # type: ignore[misc]
-                findings = verdict(found, course).findings
+                findings = diagnosed(untrained, found, course).findings
                 whose = alike[0] if len(rundir.recipes) > len(alike) else None
                 whole += self._store(rundir, findings, course.steps, whose)
         return ranked(whole)

@@ -1,0 +1,43 @@
+"""Runs are judged by the same facts at their end, from their directory and before they begin; sound
+runs on unusual data raise no alarm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ravine
+from ravine import Recipe
+from ravine.doctor.judgement import judge
+
+TABLE = Recipe(
+    data={"source": "arrays", "batch": 32, "preprocess": ["standardize"]},
+    model={"kind": "mlp", "hidden": [16]},
+    optimizer={"kind": "adam", "lr": 0.02},
+    stop={"after": "8ep"},
+    threads=1,
+)
+
+
+def numbers(count: int = 1200) -> tuple[np.ndarray, np.ndarray]:
+    """Points and the side of a plane on which they lie."""
+    x = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    return x, (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes"),
+    [
+        (lambda y: y, []),
+        (lambda y: np.roll(y, 1), ["labels_shifted", "no_signal"]),
+        (lambda y: np.random.default_rng(1).permutation(y), ["no_signal"]),
+    ],
+)
+def test_what_train_finds_is_what_the_doctor_finds_in_the_run(labels, codes, tmp_path):
+    x, y = numbers()
+    data = (x, labels(y))
+    run = ravine.train(TABLE, data=data, out=tmp_path / "run", quiet=True)
+    found = [finding["code"] for finding in run.findings]
+    assert found == judge(run.directory, arrays=data).codes
+    assert found[: len(codes)] == codes
+    assert bool(found) == bool(codes)
