@@ -8,6 +8,7 @@ import pytest
 
 import ravine
 from ravine import Recipe
+from ravine.doctor.examination import examine
 from ravine.doctor.judgement import judge
 
 TABLE = Recipe(
@@ -41,3 +42,34 @@ def test_what_train_finds_is_what_the_doctor_finds_in_the_run(labels, codes, tmp
     assert found == judge(run.directory, arrays=data).codes
     assert found[: len(codes)] == codes
     assert bool(found) == bool(codes)
+
+
+def rare(told: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A class of 3 % of the samples, which the inputs tell, or do not."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(1200, 4)).astype(np.float32)
+    y = (draw.random(1200) < 0.03).astype(np.int64)
+    x[:, 0] += 8 * y * told
+    return x, y
+
+
+@pytest.mark.parametrize("weights", [None, "balanced"])
+def test_a_rare_class_that_is_learned_is_no_alarm(weights, tmp_path):
+    data, recipe = rare(told=True), TABLE.edit({"loss.class_weights": weights})
+    run = ravine.train(recipe, data=data, out=tmp_path / "run", quiet=True)
+    assert run.findings == []
+    judged = judge(run.directory, arrays=data)
+    assert (judged.verdict, [note.code for note in judged.notes]) == (
+        "healthy",
+        ["class_imbalance"],
+    )
+
+
+def test_a_rare_class_that_is_ignored_is_named_without_an_untried_remedy(tmp_path):
+    data = rare(told=False)
+    run = ravine.train(TABLE, data=data, out=tmp_path / "run", quiet=True)
+    (found,) = [one for one in run.findings if one["code"] == "class_imbalance"]
+    assert "of classes under 5% 0% are answered right" in found["evidence"]
+    assert found["remedies"] == []
+    before = next(one for one in examine(TABLE, arrays=data).findings if one.code == found["code"])
+    assert before.advised == [], "it was tried, and does not help"

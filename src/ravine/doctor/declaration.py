@@ -104,11 +104,6 @@ class Declaration:
         yield from ()
 
     @classmethod
-    def confirmed_by(cls, course: Course) -> bool:
-        """Whether the course alone confirms a suspicion, whatever else is found."""
-        return False
-
-    @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
         """Edits that may cure it, the most direct first, each with a sentence."""
         yield from ()

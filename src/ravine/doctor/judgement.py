@@ -7,7 +7,9 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,8 @@ def course_of(
     """How members went, from the losses of their steps and the metrics of their epochs."""
     base = baseline_of(untrained)
     curves = [_curve(rundir, member, base, untrained.pipeline) for member in members]
+    for member, curve in zip(members, curves, strict=True):
+        curve.network = partial(_network, rundir, member, untrained, module)
 
     def last() -> list[Seen]:
         return [
@@ -151,11 +155,19 @@ def baseline_of(untrained: Untrained) -> Baseline:
     return baseline(untrained.loss, untrained.probe.y.cpu(), untrained.outputs, untrained.task)
 
 
+def _network(
+    rundir: RunDir, member: int, untrained: Untrained, module: Model
+) -> AbstractContextManager[nn.Module]:
+    """A member's network as it ended, or as it last stood."""
+    model = Run(rundir.path, member, module=_copied(module)).model
+    return nullcontext(model.to(untrained.probe.x.device))
+
+
 def _final(rundir: RunDir, member: int, untrained: Untrained, module: Model) -> Seen | None:
     """What a probe sees in a member as it ended, or as it last stood."""
-    model = Run(rundir.path, member, module=_copied(module)).model.to(untrained.probe.x.device)
     few = slice(0, 256 if untrained.probe.x[0].numel() < 500 else 32)
-    return look(model, untrained.loss, untrained.probe.x[few], untrained.probe.y[few])
+    with _network(rundir, member, untrained, module) as model:
+        return look(model, untrained.loss, untrained.probe.x[few], untrained.probe.y[few])
 
 
 def _curve(rundir: RunDir, member: int, base: Baseline, pipeline: Pipeline) -> Curve:

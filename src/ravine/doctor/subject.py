@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,15 +20,14 @@ from torch.utils.data import DataLoader
 
 from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.findings.learners import explained
-from ravine.doctor.judgement import baseline_of, inspected, stretched
+from ravine.doctor.judgement import baseline_of, diagnosed, inspected, stretched
 from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Seen, look
 from ravine.doctor.measure.untrained import Untrained, probe_batch
 from ravine.doctor.own_steps import Stepped, by_loss_alone, judge_steps, step_course
-from ravine.doctor.table import before_training, given_course
-from ravine.doctor.verdict import verdict
+from ravine.doctor.table import before_training
 from ravine.engine.held_optimizer import described, unmoved
 from ravine.engine.inputs import resolve_inputs
 from ravine.engine.loop.calendar import plan_steps
@@ -215,6 +215,7 @@ class Subject:
         each = np.repeat(norms, -(-len(losses) // len(norms)))[: len(losses)]
         thinned = max(1, seen.steps // max(1, len(losses)))
         curve = Curve(self.recipe, max(total // thinned, 1), losses, each, base=self._base)
+        curve.network = lambda: nullcontext(model)
         stretched(curve)
         if seen.validations:
             curve.val_loss = list(seen.validations)
@@ -229,7 +230,7 @@ class Subject:
         course = Course(
             untrained.case, [curve], last, lambda: first, simple=lambda: explained(untrained)
         )
-        diagnosis = verdict([*self.found, *given_course(untrained, course)], course)
+        diagnosis = diagnosed(untrained, self.found, course)
         diagnosis.measured = course.measured
         return diagnosis
 

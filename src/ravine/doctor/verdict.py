@@ -71,11 +71,7 @@ class Observations:
 
     @cached_property
     def contradictions(self) -> list[Finding]:
-        sure = [f for f in self.static if f.strength >= SHOWN]
-        if self.course is not None:
-            of = ((f, declaration(f.code)) for f in self.suspicions)
-            sure += [_surer(f) for f, kind in of if kind.confirmed_by(self.course)]
-        return sure
+        return [f for f in self.static if f.strength >= SHOWN]
 
     @cached_property
     def suspicions(self) -> list[Finding]:
@@ -109,7 +105,8 @@ class Observations:
         if found and not late:
             found += [f for f in self.symptoms if f.code == Underfitting.code]
         if found:
-            found += [_surer(f) for f in self.suspicions if is_of(f, Kind.DATA)]
+            data = [_surer(f) for f in self.suspicions if is_of(f, Kind.DATA)]
+            found += [f for f in data if f.strength >= SUSPECTED]
         return found
 
     @cached_property

@@ -7,9 +7,11 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.doctor.measure.baseline import Baseline, accuracy, baseline
@@ -136,7 +138,7 @@ class Group:
             self.validation = next(iter(self.pipeline.split("validation", limit=most, batch=most)))
         self.base = self._baseline(first)
         self.curves = {
-            member: Curve(recipe, stop.total, base=self.base)
+            member: Curve(recipe, stop.total, base=self.base, network=partial(self.network, member))
             for member, recipe, stop in zip(program.members, recipes, self.loop.stops, strict=True)
         }
 
@@ -195,6 +197,12 @@ class Group:
             buffers[name][0] = value
         with held(population, theta, buffers):
             yield population.objectives[0]
+
+    @contextmanager
+    def network(self, member: int) -> Iterator[nn.Module]:
+        """A member's network, likewise."""
+        with self.objective(member) as found:
+            yield found.model
 
     def judge(self, objective: Objective, batch: Batch) -> tuple[float, float]:
         """Loss and metric without dropout; batch norm by the statistics of these samples while its

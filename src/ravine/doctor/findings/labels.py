@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.learners import correlation_found
 from ravine.doctor.measure.course import Course
-from ravine.doctor.measure.untrained import DISTANCES, Untrained
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.untrained import DISTANCES, FIRST, Untrained
 from ravine.doctor.remedies import proper_output
+from ravine.nn.answers import Answers
+from ravine.nn.outputs import shown
+from ravine.nn.stack import evaluated
 
 
 class LabelsInvalid(Declaration):
@@ -127,38 +136,85 @@ class ClassImbalance(Declaration):
     cause = "The loss is nearly minimal if the network always answers with the frequent classes."
     leads_to = "The rare classes are ignored."
     seen_by = (
-        "one class holds over 90 % of the samples, another under 5 %, and the answers are no better "
-        "than always the first. Where the network learns the rare classes all the same it is a note, "
-        "not an alarm."
+        "one class holds over 90 % of the samples, others under 5 %, and of the samples of these rare "
+        "classes (of the validation part, or of the training part where it has fewer than 5) less than "
+        "a tenth is answered right. Where the network learns the rare classes it is a note, not an alarm."
     )
-    what_to_do = '`loss.class_weights = "balanced"`, or more samples of the rare classes.'
+    what_to_do = (
+        'More samples of the rare classes. `loss.class_weights = "balanced"` finds more of them, at the '
+        "price of false alarms."
+    )
     kinds = frozenset({Kind.DATA})
 
-    certain = True
-    surer_by = 0.5
+    surer_by = 0.0
 
-    SUSPECT = 0.4
+    SUSPECT, IGNORED_RARE = 0.4, 0.9  # strengths
     FREQUENT, RARE = 0.9, 0.05
-    IGNORED = 0.1  # skill of the metric under which the rare classes are ignored
+    IGNORED = 0.1  # share of right answers under which the rare classes are ignored
     ENOUGH = 100  # steps after which that can be said
+    FEWEST, MOST = 5, 256  # samples of rare classes that are asked
+    MEMBERS = 3  # that are asked
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
-        y = program.targets
-        if program.task != "classification" or y.is_floating_point():
-            return
-        counts = y.flatten().bincount(minlength=program.pipeline.outputs).double()
-        share = counts / counts.sum()
-        most, rare = float(share.max()), float(share[share > 0].min())
-        if most > cls.FREQUENT and rare < cls.RARE:
-            text = f"the most frequent class holds {most:.1%} of the samples, the rarest {rare:.1%}"
-            yield Evidence("labels", text, cls.SUSPECT)
+        share = cls._shares(program)
+        if share is not None:
+            yield Evidence("labels", cls._told(share), cls.SUSPECT)
 
     @classmethod
-    def confirmed_by(cls, course: Course) -> bool:
+    def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:
         enough = course.over or course.steps >= cls.ENOUGH
-        return enough and course.metric_skill < cls.IGNORED
+        share = cls._shares(program) if enough and course.finite else None
+        if share is None:
+            return
+        part, x, y = cls._rare_samples(program, share < cls.RARE)
+        right = [_share_right(program, curve, x, y) for curve in course.finite[: cls.MEMBERS]]
+        if float(np.median(right)) < cls.IGNORED:
+            of = f"{len(y)} {part} samples of classes under {cls.RARE:.0%}"
+            text = f"{cls._told(share)}; of {of} {np.median(right):.0%} are answered right"
+            yield Evidence("labels", text, cls.IGNORED_RARE)
+
+    @classmethod
+    def _shares(cls, program: Untrained) -> Tensor | None:
+        """Each class's share of the samples, where nearly all are of a few classes."""
+        y = program.targets
+        if program.task != "classification" or y.is_floating_point():
+            return None
+        counts = y.flatten().bincount(minlength=program.pipeline.outputs).double()
+        share = counts / counts.sum()
+        uneven = share.max() > cls.FREQUENT and share[share > 0].min() < cls.RARE
+        return share if uneven else None
+
+    @classmethod
+    def _told(cls, share: Tensor) -> str:
+        most, rare = float(share.max()), float(share[share > 0].min())
+        return f"the most frequent class holds {most:.1%} of the samples, the rarest {rare:.1%}"
+
+    @classmethod
+    def _rare_samples(cls, program: Untrained, rare: Tensor) -> tuple[str, Tensor, Tensor]:
+        """Samples of rare classes: the part's name, inputs and targets."""
+        for part in ("validation", "training"):
+            name = "train" if part == "training" else part
+            if not program.pipeline.has(name):
+                continue
+            batches = [*program.pipeline.split(name, limit=FIRST, batch=4096)]
+            kept = [rare[batch.y.flatten()] for batch in batches]
+            pairs = list(zip(batches, kept, strict=True))
+            y = torch.cat([batch.y[some] for batch, some in pairs])[: cls.MOST]
+            if len(y) >= cls.FEWEST or part == "training":
+                break
+        return part, torch.cat([batch.x[some] for batch, some in pairs])[: cls.MOST], y
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
         yield {"loss.class_weights": "balanced"}, "weigh the classes by their rarity"
+
+
+def _share_right(program: Untrained, curve: Curve, x: Tensor, y: Tensor) -> float:
+    """The share of samples whose class a member answers, as it is now."""
+    if curve.network is None:
+        return math.nan
+    with curve.network() as model, evaluated(model):
+        answers = Answers.of(model, program.loss, program.task, x[:4])
+        found = answers.classes(torch.cat([shown(model(some)) for some in x.split(512)]))
+    return float((found.flatten() == answers.truth(y).flatten()).double().mean())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import nn
 
 from ravine.doctor.measure.baseline import Baseline
 from ravine.recipe import Recipe
@@ -28,6 +31,8 @@ class Curve:
     val_samples: int = 0
     base: Baseline = field(default_factory=lambda: Baseline(1.0, 0.0, 1.0))
     failed: str | None = None
+    # the member as it is now, for a check that asks it
+    network: Callable[[], AbstractContextManager[nn.Module]] | None = None
     shift: float = 0.0  # what must be added to losses that may be negative: they are counted from 0
 
     @property
