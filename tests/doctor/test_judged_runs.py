@@ -8,8 +8,13 @@ import pytest
 
 import ravine
 from ravine import Recipe
+from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine
-from ravine.doctor.judgement import judge
+from ravine.doctor.judgement import judge, stretched
+from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.verdict import verdict
 
 TABLE = Recipe(
     data={"source": "arrays", "batch": 32, "preprocess": ["standardize"]},
@@ -73,3 +78,14 @@ def test_a_rare_class_that_is_ignored_is_named_without_an_untried_remedy(tmp_pat
     assert found["remedies"] == []
     before = next(one for one in examine(TABLE, arrays=data).findings if one.code == found["code"])
     assert before.advised == [], "it was tried, and does not help"
+
+
+def test_a_finished_run_that_still_falls_is_too_short_whatever_its_rate():
+    """Without an experiment nothing tells a rate that is too low from a plan that is too short."""
+    losses = 2.3 - np.linspace(0, 0.5, 1800) ** 2 * 2
+    curve = Curve(TABLE, 1800, losses, np.ones(1800), base=Baseline(2.3, 0.1, 2.3))
+    stretched(curve)
+    case = Case(TABLE, "classification", 10, (4,))
+    found = verdict([], Course(case, [curve]))
+    assert found.codes[0] == "too_few_epochs"
+    assert "lr_too_low" not in found.codes

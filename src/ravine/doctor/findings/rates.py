@@ -9,7 +9,7 @@ import numpy as np
 from ravine.catalogue import find
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
-from ravine.doctor.measure.course import COUNTED, PLAIN, Course, early_end
+from ravine.doctor.measure.course import PLAIN, Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import higher_rate, lower_rate, other_optimizer
@@ -119,8 +119,9 @@ class LrTooLow(Declaration):
     seen_by = (
         "the same steps at higher rates learn plainly, with other seeds too, and further than the "
         "whole plan is projected to get. Of a plan of under 500 steps whose loss still falls, only "
-        "where a higher rate is also ahead in a longer plan: else the plan is too short. In a loop "
-        "of gradient descent, steps that move the weights by less than a millionth of their size."
+        "where a higher rate is also ahead in a longer plan: else the plan is too short. A finished run is "
+        "judged without these experiments: what still falls at its end is `too_few_epochs`. In a loop of "
+        " gradient descent, steps that move the weights by less than a millionth of their size."
     )
     what_to_do = "Ten times the rate, or Adam."
     kinds = frozenset({Kind.RATE, Kind.PLAN, Kind.LEARNING})
@@ -138,13 +139,7 @@ class LrTooLow(Declaration):
 
     @classmethod
     def during(cls, course: Course) -> Iterator[Evidence]:
-        if course.loop is not None:
-            yield from cls._of_loop(course)
-        elif course.total >= COUNTED and (text := early_end(course)):
-            yield Evidence("optimizer.lr", text, 0.65)
-
-    @classmethod
-    def _of_loop(cls, course: Course) -> Iterator[Evidence]:
+        """Of a loop alone: elsewhere only an experiment tells a low rate from a short plan."""
         loop = course.loop
         if loop is None or not loop.by_gradient or not loop.updates:
             return
