@@ -89,3 +89,25 @@ def test_a_finished_run_that_still_falls_is_too_short_whatever_its_rate():
     found = verdict([], Course(case, [curve]))
     assert found.codes[0] == "too_few_epochs"
     assert "lr_too_low" not in found.codes
+
+
+ADAMW = {"kind": "adamw", "lr": 0.02, "weight_decay": 0.05}
+
+
+def test_ordinary_decoupled_decay_is_no_cause(tmp_path):
+    x, y = numbers(300)
+    data = (x, np.random.default_rng(1).permutation(y))
+    run = ravine.train(
+        TABLE.edit({"optimizer": ADAMW}), data=data, out=tmp_path / "run", quiet=True
+    )
+    found = [finding["code"] for finding in run.findings]
+    assert "no_signal" in found
+    assert "over_regularised" not in found
+
+
+@pytest.mark.parametrize("after", ["3ep", "200ep"])
+def test_decoupled_decay_that_holds_the_weights_down_is_shown_by_the_experiment(after):
+    recipe = TABLE.edit({"optimizer": ADAMW | {"weight_decay": 40.0}, "stop.after": after})
+    found = examine(recipe, arrays=numbers(), steps=60)
+    assert found.codes[0] == "over_regularised"
+    assert found.findings[0].advised[0]["edits"] == {"optimizer.weight_decay": 0.0}

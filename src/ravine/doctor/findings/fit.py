@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ravine.catalogue import Part, find
 from ravine.doctor.declaration import HINT, Declaration, Evidence, Kind
 from ravine.doctor.edits import (
     Case,
@@ -44,13 +45,17 @@ class OverRegularised(Declaration):
     consequences = ("underfitting", "stuck")
     seen_by = (
         "the same steps with weaker penalties, less dropout and no noise get much further: in layers, "
-        "in weights, against an adversary, or in labels (smoothing)."
+        "in weights, against an adversary, or in labels (smoothing). Decoupled decay, as AdamW's, is "
+        "measured by lr * decay over the plan, and named only where that experiment shows it."
     )
     what_to_do = "Smaller penalties, dropout of at most 0.5, less noise."
     kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
 
     PENALTY, RATE = 1e-3, 0.6  # from which an experiment is made
     STRONG_PENALTY, STRONG_RATE = 0.05, 0.8
+    # the sum of lr * decay over the plan, of decoupled decay: from which an experiment is made
+    DECAY, STRONG_DECAY = 0.3, 3.0
+    TRIED_AT_ONCE = 0.25  # strength above a hint's, but of no suspicion that is shown
     MILD = 0.2  # the dropout rate that is proposed
     NOISE = 0.3  # standard deviation of a layer of noise, from which an experiment is made
     SMOOTHING = 0.3  # of labels, likewise
@@ -60,7 +65,8 @@ class OverRegularised(Declaration):
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         recipe = program.recipe
         decay = recipe.optimizer.arguments.get("weight_decay") or 0.0
-        penalty = max(recipe.loss.l2, recipe.loss.l1, decay)
+        coupled = 0.0 if _is_decoupled(recipe.optimizer) else decay
+        penalty = max(recipe.loss.l2, recipe.loss.l1, coupled)
         layers = recipe.model.layers if recipe.model.kind == "layers" else ()
         rate = max((layer.rate for layer in layers if "dropout" in layer.kind), default=0.0)
         if penalty >= cls.PENALTY or rate >= cls.RATE:
@@ -76,6 +82,23 @@ class OverRegularised(Declaration):
                 if path.endswith(end)
             )
             yield Evidence("noise", f"training has {listed}", 0.35 if strong else HINT)
+
+    @classmethod
+    def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:
+        """Decoupled decay takes lr * decay of the weights in each step, whatever the gradient: how much
+        that is depends on the plan, and whether it harms, only an experiment says."""
+        optimizer = program.recipe.optimizer
+        decay = optimizer.arguments.get("weight_decay") or 0.0
+        if not decay or not _is_decoupled(optimizer) or any(cls.before(program)):
+            return
+        by_lr = optimizer.arguments.get("decay_by", "lr") == "lr"
+        taken = decay * course.total * (optimizer.arguments["lr"] if by_lr else 1.0)
+        if taken >= cls.DECAY:
+            text = (
+                f"a decay of {decay:g} takes up to {-math.expm1(-taken):.0%} of the weights in "
+                f"{course.total} steps"
+            )
+            yield Evidence("decay", text, cls.TRIED_AT_ONCE if taken >= cls.STRONG_DECAY else HINT)
 
     @classmethod
     def _noise(cls, case: Case) -> dict[str, float]:
@@ -104,6 +127,12 @@ class OverRegularised(Declaration):
         edits |= dict.fromkeys(cls._noise(case), 0.0)
         if edits:
             yield edits, "weaker penalties, less dropout and noise"
+
+
+def _is_decoupled(optimizer: Part) -> bool:
+    """Whether an optimiser's decay does not pass through its gradient."""
+    given = optimizer.arguments
+    return "decay_by" in find("optimizer", optimizer.kind).fields or bool(given.get("decoupled"))
 
 
 class AugmentationDestructive(Declaration):

@@ -120,8 +120,8 @@ class LrTooLow(Declaration):
         "the same steps at higher rates learn plainly, with other seeds too, and further than the "
         "whole plan is projected to get. Of a plan of under 500 steps whose loss still falls, only "
         "where a higher rate is also ahead in a longer plan: else the plan is too short. A finished run is "
-        "judged without these experiments: what still falls at its end is `too_few_epochs`. In a loop of "
-        " gradient descent, steps that move the weights by less than a millionth of their size."
+        "judged without these experiments: what still falls at its end is `too_few_epochs`. In a loop "
+        "of gradient descent, steps that move the weights by less than a millionth of their size."
     )
     what_to_do = "Ten times the rate, or Adam."
     kinds = frozenset({Kind.RATE, Kind.PLAN, Kind.LEARNING})
