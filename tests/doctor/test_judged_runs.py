@@ -9,7 +9,9 @@ import pytest
 import ravine
 from ravine import Recipe
 from ravine.doctor.edits import Case
-from ravine.doctor.examination import examine
+from ravine.doctor.examination import examine, examine_static
+from ravine.doctor.experiments.experiment import SharedData
+from ravine.doctor.finding import SHOWN
 from ravine.doctor.judgement import judge, stretched
 from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
@@ -111,3 +113,31 @@ def test_decoupled_decay_that_holds_the_weights_down_is_shown_by_the_experiment(
     found = examine(recipe, arrays=numbers(), steps=60)
     assert found.codes[0] == "over_regularised"
     assert found.findings[0].advised[0]["edits"] == {"optimizer.weight_decay": 0.0}
+
+
+PICTURES = TABLE.edit(
+    {"data.augment": [{"kind": "brightness", "amount": 0.1}], "stop.after": "3ep"}
+)
+
+
+def sure_before(recipe: Recipe, x: np.ndarray, y: np.ndarray) -> set[str]:
+    """What is sure before the first step."""
+    _, found, _ = examine_static(recipe, SharedData(None, (x, y)))
+    return {finding.code for finding in found if finding.strength >= SHOWN}
+
+
+@pytest.mark.parametrize(
+    ("of_class", "of_others", "named"),
+    [(1.0, 0.0, False), (0.95, 0.0, False), (0.3, 0.0, True), (1.0, 0.1, True)],
+)
+def test_blank_pictures_are_no_fault_where_they_are_the_class(of_class, of_others, named):
+    draw = np.random.default_rng(0)
+    x, y = draw.random((400, 1, 8, 8)).astype(np.float32), np.arange(400) % 4
+    blank = draw.random(400) < np.where(y == 1, of_class, of_others)
+    x[blank] = 0.5
+    assert ("blank_samples" in sure_before(PICTURES, x, y)) == named
+
+
+def test_pictures_that_are_all_black_hold_no_signal_although_augmentation_changes_them():
+    x, y = np.zeros((180, 3, 8, 8), dtype=np.float32), np.arange(180) % 3
+    assert "no_signal" in sure_before(PICTURES, x, y)

@@ -91,7 +91,7 @@ class NoSignal(Declaration):
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         x, y = program.probe.x, program.targets
-        if len(x) > 3 and x.is_floating_point() and bool((x == x[:1]).all()):
+        if len(x) > 3 and x.is_floating_point() and cls._all_equal(program):
             yield Evidence(
                 "inputs", f"all {len(x)} inputs that were looked at are equal", cls.ALL_EQUAL
             )
@@ -102,6 +102,14 @@ class NoSignal(Declaration):
             sure = numbers and len(y) == program.pipeline.size("train")
             strength = cls.ALL_EQUAL if sure else cls.EQUAL_TARGETS
             yield Evidence("targets", f"all {len(y)} targets are equal", strength)
+
+    @staticmethod
+    def _all_equal(program: Untrained) -> bool:
+        """Whether the inputs are equal as they are: augmentation makes equal ones differ."""
+        x = program.probe.x
+        if program.recipe.data.augment:
+            return len(program.keys) > 3 and len(program.keys.unique()) == 1
+        return bool((x == x[:1]).all())
 
     @classmethod
     def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:

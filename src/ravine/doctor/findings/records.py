@@ -146,20 +146,34 @@ class BlankSamples(Declaration):
     cause = "They are blank, or could not be read: their labels belong to something else."
     leads_to = "They teach the network to guess, and hide how good it is."
     consequences = ("underfitting",)
-    seen_by = "the image that occurs most often, digit for digit."
+    seen_by = (
+        "the image that occurs most often, digit for digit. Where all of these have one label, and hardly "
+        "any other sample has it, that may be what the class looks like: it is a note."
+    )
     what_to_do = "Leave them out, or read them again."
     kinds = frozenset({Kind.DATA})
+    surer_by = 0.0
 
     SHARE, COPIES = 0.02, 5
+    NOTE = 0.4
+    OF_CLASS = 0.9  # of the samples with their label, where they are the class
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         if program.probe.x.dim() != 4 or len(program.targets) < FEWEST:
             return
-        _, counts = program.keys.unique(return_counts=True)
+        _, places, counts = program.keys.unique(return_inverse=True, return_counts=True)
         most, n = int(counts.max()), int(counts.sum())
-        if n > most >= max(cls.COPIES, cls.SHARE * n):
-            yield Evidence("inputs", f"{most} of {n} training images are equal", SURE)
+        if not n > most >= max(cls.COPIES, cls.SHARE * n):
+            return
+        blank, y = places == counts.argmax(), program.targets.reshape(n, -1)
+        theirs = (y == y[blank][:1]).all(1)  # who has the label of the first of them
+        text = f"{most} of {n} training images are equal"
+        if bool(theirs[blank].all()) and most >= cls.OF_CLASS * int(theirs.sum()):
+            text += f", nearly all of the {int(theirs.sum())} samples with their label"
+            yield Evidence("inputs", text, cls.NOTE)
+        else:
+            yield Evidence("inputs", text, SURE)
 
 
 class DuplicatedSamples(Declaration):
