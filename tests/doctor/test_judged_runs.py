@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import ravine
 from ravine import Recipe
@@ -13,10 +14,11 @@ from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import SHOWN
 from ravine.doctor.judgement import judge, stretched
-from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.baseline import Baseline, baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.verdict import verdict
+from ravine.nn.build import build_loss
 
 TABLE = Recipe(
     data={"source": "arrays", "batch": 32, "preprocess": ["standardize"]},
@@ -141,3 +143,42 @@ def test_blank_pictures_are_no_fault_where_they_are_the_class(of_class, of_other
 def test_pictures_that_are_all_black_hold_no_signal_although_augmentation_changes_them():
     x, y = np.zeros((180, 3, 8, 8), dtype=np.float32), np.arange(180) % 3
     assert "no_signal" in sure_before(PICTURES, x, y)
+
+
+SMOOTHED = [
+    ({"kind": "cross_entropy"}, None, 3),
+    ({"kind": "cross_entropy", "input": "probabilities"}, None, 3),
+    ({"kind": "cross_entropy"}, [0.2, 1.0, 4.0], 3),
+    ({"kind": "binary_cross_entropy"}, None, 1),
+]
+
+
+@pytest.mark.parametrize(("fields", "weights", "outputs"), SMOOTHED)
+def test_perfect_answers_to_smoothed_labels_have_a_skill_of_1(fields, weights, outputs):
+    y = torch.tensor([0] * 90 + [1] * 6 + [2 if outputs == 3 else 1] * 4)
+    loss = build_loss({**fields, "label_smoothing": 0.1}, "classification").double()
+    if weights is not None:
+        loss.class_weights = torch.tensor(weights, dtype=torch.float64)
+    base = baseline(loss, y, outputs, "classification")
+    table = torch.zeros(3, outputs, dtype=torch.float64, requires_grad=True)  # one answer a class
+    steps = torch.optim.LBFGS([table], max_iter=200, line_search_fn="strong_wolfe")
+
+    def value() -> torch.Tensor:
+        steps.zero_grad()
+        out = table.softmax(-1) if fields.get("input") == "probabilities" else table
+        found = loss(out[y], y).mean()
+        found.backward()
+        return found
+
+    steps.step(value)
+    assert base.skill(float(value().detach())) == pytest.approx(1.0, abs=1e-4)
+    assert base.skill(base.loss) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_perfect_run_with_smoothed_labels_and_a_rare_class_is_sound(tmp_path):
+    loss = {"kind": "cross_entropy", "label_smoothing": 0.1}
+    x, y = rare(told=True)
+    run = ravine.train(TABLE.edit({"loss": loss}), data=(x, y), out=tmp_path / "run", quiet=True)
+    assert run.result["val_accuracy"] == 1.0
+    assert judge(run.directory, arrays=(x, y)).measured["skill"][0] > 0.8
+    assert run.findings == []

@@ -2,7 +2,8 @@
 
 The *skill* is 1 - L / L0, L0 the least loss of any constant output for the loss in use: ln K's
 refinement by the class frequencies for cross-entropy, the target variance for squared error. 0 is
-the constant predictor, 1 is perfect, negative is worse.
+the constant predictor, 1 is perfect, negative is worse. With smoothed labels both losses are counted
+from the least that smoothing leaves to perfect answers.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ravine.nn.answers import Answers
+from ravine.nn.loss.losses import BinaryCrossEntropy, CrossEntropy
 
 _CONSTANT = 1e-3  # of the uninformed loss: targets that hardly vary leave nothing to beat but that
 FLAT = 1e-5  # a slope under which there is nothing left to minimise
@@ -30,18 +33,19 @@ class Baseline:
     loss: float
     accuracy: float
     uninformed: float  # the loss of an answer that knows nothing: scores of 0, probabilities of 1/2
+    floor: float = 0.0  # the loss of perfect answers to smoothed labels
 
     def skill(self, loss: float) -> float:
-        """1 - L / L0; minus infinity for a loss that is not finite."""
+        """1 - L / L0, above the floor; minus infinity for a loss that is not finite."""
         if not math.isfinite(loss):
             return -math.inf
-        return 1.0 - loss / self.reference
+        return 1.0 - (loss - self.floor) / self.reference
 
     @property
     def reference(self) -> float:
-        """L0; for targets that do not vary, the loss of an answer that knows nothing."""
-        varies = self.loss > _CONSTANT * self.uninformed
-        return max(self.loss if varies else self.uninformed, 1e-12)
+        """L0 above the floor; for targets that do not vary, of an answer that knows nothing."""
+        best, uninformed = self.loss - self.floor, self.uninformed - self.floor
+        return max(best if best > _CONSTANT * uninformed else uninformed, 1e-12)
 
     def metric_skill(self, accuracy: float) -> float:
         """(accuracy - a0) / (1 - a0), a0 that of the most frequent class; R² itself for a
@@ -88,7 +92,32 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str) -> Baseline:
         with torch.no_grad():
             free.fill_(0.5 if reads == "probabilities" and kind == "values" else 0.0)
         uninformed = float(value().detach())
-    return Baseline(best, _constant_accuracy(y, task), uninformed)
+    return Baseline(best, _constant_accuracy(y, task), uninformed, _smoothed(loss, y64, outputs))
+
+
+def _smoothed(loss: nn.Module, y: Tensor, outputs: int) -> float:
+    """The loss of the answers that smoothed labels ask for; 0 where labels are not smoothed.
+
+    >>> from ravine.nn.build import build_loss
+    >>> loss = build_loss({"kind": "cross_entropy", "label_smoothing": 0.1}, None)
+    >>> round(_smoothed(loss.double(), torch.tensor([0, 1, 1]), 2), 4)  # the entropy of (0.95, 0.05)
+    0.1985
+    """
+    if not isinstance(loss, CrossEntropy | BinaryCrossEntropy) or not float(loss.label_smoothing):
+        return 0.0
+    share = float(loss.label_smoothing)
+    classes = outputs > 1 and not y.is_floating_point()
+    q = functional.one_hot(y.clamp_min(0), outputs).double() if classes else y.double()
+    alone = isinstance(loss, BinaryCrossEntropy)  # each output is a probability of its own
+    q = q + share * ((0.5 if alone else 1 / outputs) - q)
+    if not alone and loss.class_weights is not None:
+        q = (q * loss.class_weights.double()).clamp_min(1e-12)
+        q = q / q.sum(-1, keepdim=True)
+    if loss.reads == "scores":
+        q = q.logit() if alone else q.log()
+    q = q.reshape(len(y), -1) if outputs == 1 else q
+    with torch.no_grad():
+        return float(loss(q, y).double().mean())
 
 
 def _frequencies(y: Tensor, outputs: int, task: str) -> Tensor:
