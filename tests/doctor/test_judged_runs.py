@@ -182,3 +182,37 @@ def test_a_perfect_run_with_smoothed_labels_and_a_rare_class_is_sound(tmp_path):
     assert run.result["val_accuracy"] == 1.0
     assert judge(run.directory, arrays=(x, y)).measured["skill"][0] > 0.8
     assert run.findings == []
+
+
+MIRRORED = TABLE.edit(
+    {"data.augment": [{"kind": "flip"}, {"kind": "shift", "pixels": 1}], "stop.after": "10ep"}
+)
+
+
+def sides(axis: int, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Noise that is brighter on one side along an axis: the class, or one by chance."""
+    draw = np.random.default_rng(0)
+    x, y = draw.random((300, 1, 8, 8)).astype(np.float32), draw.integers(0, 2, 300)
+    dark = np.where(np.arange(8) < 4, 1.0, -1.0).reshape((8, 1) if axis == 0 else (1, 8))
+    x += 0.5 * (2 * y - 1).reshape(-1, 1, 1, 1).astype(np.float32) * dark.astype(np.float32)
+    return x, y if seed is None else np.random.default_rng(seed).permutation(y)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (sides(axis=1), "augmentation_destructive"),
+        (sides(axis=0), None),
+        (sides(axis=1, seed=1), "no_signal"),
+    ],
+    ids=["left and right", "above and below", "random labels"],
+)
+def test_mirror_images_that_turn_one_class_into_another_are_the_cause(data, found, tmp_path):
+    run = ravine.train(MIRRORED, data=data, out=tmp_path / "run", quiet=True)
+    codes = [finding["code"] for finding in run.findings]
+    assert codes[:1] == ([found] if found else [])
+    assert ("augmentation_destructive" in codes) == (found == "augmentation_destructive")
+    judged = judge(run.directory, arrays=data)
+    assert judged.codes == codes
+    if found == "augmentation_destructive":
+        assert run.findings[0]["remedies"][0]["edits"] == {"data.augment": []}

@@ -21,7 +21,9 @@ from ravine.data.pipeline import Pipeline
 from ravine.doctor.experiments.beside_linear import with_what_closes_the_gap
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.experiments.variants import Setting
-from ravine.doctor.finding import Diagnosis, Finding
+from ravine.doctor.experiments.whatif import learns_unaugmented
+from ravine.doctor.finding import SHOWN, Diagnosis, Finding
+from ravine.doctor.findings.labels import NoSignal, shows_signal
 from ravine.doctor.findings.learners import explained
 from ravine.doctor.measure.baseline import Baseline, baseline
 from ravine.doctor.measure.course import Course
@@ -42,6 +44,8 @@ from ravine.rundir import RunDir
 STRETCHES = 16  # equal parts of a run whose mean losses make its course
 MOST = 64  # recipes of one program that are judged
 SECONDS = 20.0  # of trials, where a linear model does better
+UNAUGMENTED = 5.0  # seconds of the experiment without augmentation
+MOST_SAMPLES = 20_000  # of a training part that is read again for it
 LOOKED_AT = 3  # members of one recipe whose final weights are looked at
 
 
@@ -73,18 +77,38 @@ def judge(
         lambda: _first(program, untrained),
         module,
     )
-    diagnosis = diagnosed(untrained, found, course)
-    work = 0.0 if untrained.seen is None else untrained.seen.work
-    setting = Setting(course, SharedData(module, arrays), SECONDS, work)
+    shared = SharedData(module, arrays)
+    diagnosis = diagnosed(untrained, found, course, shared)
+    setting = Setting(course, shared, SECONDS, _work(untrained))
     diagnosis.findings = with_what_closes_the_gap(setting, diagnosis.findings)
     diagnosis.seconds = clock | {"all": round(time.monotonic() - began, 3)}
     diagnosis.measured = course.measured
     return diagnosis
 
 
-def diagnosed(untrained: Untrained, found: Sequence[Finding], course: Course) -> Diagnosis:
-    """The diagnosis of a run, the same at its end and from its directory."""
-    return verdict([*found, *given_course(untrained, course)], course)
+def diagnosed(
+    untrained: Untrained,
+    found: Sequence[Finding],
+    course: Course,
+    shared: SharedData | None = None,
+) -> Diagnosis:
+    """The diagnosis of a run, the same at its end and from its directory; with the data an experiment
+    is made, where augmentation may be why nothing is learned."""
+    found = [*found, *given_course(untrained, course)]
+    learns = course.plain and shows_signal(course)
+    explained_by = [f for f in found if f.strength >= SHOWN and f.code != NoSignal.code]
+    few = untrained.pipeline.size("train") <= MOST_SAMPLES
+    if shared is None or learns or explained_by or not (few and course.over and course.finite):
+        return verdict(found, course)
+    setting = Setting(course, shared, UNAUGMENTED, _work(untrained))
+    shown = learns_unaugmented(setting, found)
+    if shown:  # there is a signal
+        found = [finding for finding in found if finding.code != NoSignal.code]
+    return verdict(found, course, shown)
+
+
+def _work(untrained: Untrained) -> float:
+    return 0.0 if untrained.seen is None else untrained.seen.work
 
 
 def _judge_steps(rundir: RunDir, member: int, untrained: Stepped, module: Model) -> Diagnosis:
@@ -220,11 +244,12 @@ class Checkup:
 
     looked: list[tuple[Untrained, list[Finding], list[int]]]  # of each program, with its members
     module: Model = None
+    arrays: Any = None
     # of programs with a step of one's own
     stepped: list[tuple[Stepped, list[int]]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, programs: Sequence[Program], module: Model = None) -> Checkup:
+    def of(cls, programs: Sequence[Program], module: Model = None, arrays: Any = None) -> Checkup:
         looked, stepped = [], []
         for program in programs:
             if by_loss_alone(program):
@@ -240,12 +265,13 @@ class Checkup:
                     sorted(program.members),
                 )
             )
-        return cls(looked, module, stepped)
+        return cls(looked, module, arrays, stepped)
 
     def conclude(self, rundir: RunDir) -> list[Finding]:
         """Store the findings on every member that has ended as events, and give them back
         ranked."""
         whole: list[Finding] = []
+        shared = SharedData(self.module, self.arrays)
         for own, members in self.stepped:
             for member in members[:LOOKED_AT]:
                 if rundir.result(member) is not None:
@@ -263,7 +289,7 @@ class Checkup:
             for alike in list(kinds.values())[:MOST]:
                 seen = [] if untrained.seen is None else [untrained.seen]
                 course = course_of(rundir, alike, untrained, lambda seen=seen: seen, self.module)  # type: ignore[misc]
-                findings = diagnosed(untrained, found, course).findings
+                findings = diagnosed(untrained, found, course, shared).findings
                 whose = alike[0] if len(rundir.recipes) > len(alike) else None
                 whole += self._store(rundir, findings, course.steps, whose)
         return ranked(whole)

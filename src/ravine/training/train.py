@@ -225,7 +225,7 @@ def train_many(
     facts["doctor"] = doctor
     fill = functools.partial(describe_all, programs, written)
     rundir = ranks.directory(lambda: RunDir.create(out, recipes, facts=facts, fill=fill))
-    checkup = _examined(programs, module, rundir, ranks) if doctor else None
+    checkup = _examined(programs, module, arrays, rundir, ranks) if doctor else None
     record, loops = _record_of(rundir, ranks, share), []
     if ranks.leads and not ranks.writes:
         describe_all(programs, None, rundir, record)
@@ -276,7 +276,8 @@ def resume(
         halving, record = facts.get("halving"), _record_of(rundir, ranks, share)
         if ranks.leads:
             check_taken_up(programs, rundir, ranks, record)
-        checkup = _examined(programs, module, rundir, ranks) if facts.get("doctor") else None
+        looks = facts.get("doctor")
+        checkup = _examined(programs, module, data, rundir, ranks) if looks else None
 
         def loop_of(program: Program) -> TrainingLoop:
             return TrainingLoop(
@@ -417,7 +418,7 @@ def _run(
 
 
 def _examined(
-    programs: Sequence[Program], module: Model, rundir: RunDir, ranks: Ranks
+    programs: Sequence[Program], module: Model, arrays: Any, rundir: RunDir, ranks: Ranks
 ) -> Checkup | None:
     if not ranks.writes:
         return None
@@ -432,7 +433,7 @@ def _examined(
             for of, program in alike.items()
         ]
     with _doctor_may_fail(rundir):
-        return Checkup.of(programs, module)
+        return Checkup.of(programs, module, arrays)
     return None
 
 

@@ -31,6 +31,7 @@ from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import is_of
 from ravine.doctor.verdict import WhatIf
+from ravine.errors import InputError
 
 SUSPECTS = 4  # suspicions that are tried
 TRIES = 2  # of each suspicion: at the program's rate, and at the rate that stands for a whole plan
@@ -39,6 +40,7 @@ AHEAD = 1.5  # rates up to so many times the rest of the plan stand for the plan
 RATES = (0.01, 0.1, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # multiples of the program's own
 UNMOVED = -0.05  # skill down to which a program is no worse than the constant predictor
 TAKEN = 0.75  # of the loss that augmentation leaves, which training without it must take away
+TIMES_EXPECTED = 4  # in processor time, after which the experiment on a run ends wherever it is
 BEYOND = 1000.0  # multiple of a rate beyond the reach of the others
 
 
@@ -256,6 +258,21 @@ def _without_augmentation(setting: Setting, suspect: Finding, extent: Extent) ->
     judged_by = [_of_part(a, b, setting.course.plain) for a, b in zip(*skills, strict=True)]
     gain, needed = min(judged_by, key=lambda one: one[0] - one[1])
     return WhatIf(suspect, gain, without, words, needed)
+
+
+def learns_unaugmented(setting: Setting, found: Sequence[Finding]) -> list[WhatIf] | None:
+    """Whether a run that learned nothing learns without its augmentation: the same experiment, for as
+    many steps as the seconds allow. None where it cannot be made, or shows nothing."""
+    suspect = next((f for f in found if f.code == AugmentationDestructive.code), None)
+    steps = int(min(setting.course.steps, setting.affordable / 2))
+    if suspect is None or steps < FEWEST:
+        return None
+    extent = Extent(steps, True, 1.0, 0.0, TIMES_EXPECTED * setting.seconds)
+    try:
+        what_if = _without_augmentation(setting, suspect, extent)
+    except (InputError, RuntimeError):
+        return None
+    return [what_if] if what_if.counts(setting.course) else None
 
 
 def _of_part(own: float, without: float, learns: bool) -> tuple[float, float]:

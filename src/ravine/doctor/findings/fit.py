@@ -141,11 +141,12 @@ class AugmentationDestructive(Declaration):
     title = "The augmentation is too strong."
     cause = "It removes what tells the classes apart."
     leads_to = "Training samples no longer look like those that the network will see."
-    consequences = ("underfitting",)
+    consequences = ("stuck", "overfitting", "underfitting")
     seen_by = (
         "trained with and without augmentation, both judged on samples as they are: without it the "
         "skill is over twice as high (where it learns all the same: over three times, or three quarters "
-        "of the loss that is left go), on validation samples too."
+        "of the loss that is left go), on validation samples too. Of a run that learned nothing, or nothing "
+        "that holds in validation, this experiment is made as well: some seconds, at its end too."
     )
     what_to_do = "Milder augmentation."
     kinds = frozenset({Kind.LIMIT, Kind.LEARNING})
@@ -159,6 +160,13 @@ class AugmentationDestructive(Declaration):
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
         yield {"data.augment": []}, "without augmentation"
+        parts = case.recipe.to_dict(explicit=True).get("data", {}).get("augment", [])
+        others = [part for part in parts if part["kind"] != "flip"]
+        if others != parts:
+            yield (
+                {"data.augment": others},
+                "without mirror images: they may turn one class into another",
+            )
 
 
 class CapacityTooSmall(Declaration):
