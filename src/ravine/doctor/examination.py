@@ -9,15 +9,20 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-
 from ravine.doctor.declaration import Kind
 from ravine.doctor.edits import Case
 from ravine.doctor.experiments.beside_linear import with_what_closes_the_gap
 from ravine.doctor.experiments.experiment import Experiment, SharedData
 from ravine.doctor.experiments.limits import ended_early, held_back
 from ravine.doctor.experiments.remedy_trials import with_tried_remedies
-from ravine.doctor.experiments.variants import FEWEST, LONGEST, PATIENCE, SPEED, Setting
+from ravine.doctor.experiments.variants import (
+    FEWEST,
+    LONGEST,
+    PATIENCE,
+    SPEED,
+    Setting,
+    sensible_threads,
+)
 from ravine.doctor.experiments.whatif import try_out
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
 from ravine.doctor.findings.labels import NoSignal
@@ -37,7 +42,6 @@ STEPS = 200
 SECONDS = 20.0
 SEEDS = 3
 MARKS = 8  # places on the way at which a course is measured
-HEAVY_STEP = 5e10  # operations of one step from which more than one thread pays
 
 
 def examine(
@@ -105,7 +109,7 @@ def _diagnosed(
     stages.end("static")
     if program.seen is None:
         return stages.noted(verdict(found, None))
-    with kernel_threads(_sensible(recipe, work)):
+    with kernel_threads(sensible_threads(recipe, work)):
         run = _whole if steps is None else functools.partial(_part, steps=steps)
         course = run(recipe, program.case, shared, seeds=seeds, seconds=seconds, work=work)
         course.simple, course.planned = lambda: explained(program), planned
@@ -191,11 +195,6 @@ def _trials(
         return []
     what_ifs = try_out(Setting(course, shared, 0.6 * seconds, work), found)
     return what_ifs + ended_early(Setting(course, shared, 0.3 * seconds, work))
-
-
-def _sensible(recipe: Recipe, work: float) -> int:
-    batch = 256 if recipe.data.batch == "full" else recipe.data.batch
-    return torch.get_num_threads() if work * batch > HEAVY_STEP else 1
 
 
 def examine_static(recipe: Recipe, shared: SharedData) -> tuple[Case, list[Finding], float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from ravine.doctor.declaration import Evidence
 from ravine.doctor.edits import Edits
@@ -25,6 +26,7 @@ PATIENCE = 30
 # fast or how busy the machine is
 SPEED = 3e10
 FULL_BATCH = 256  # samples that a full batch is taken to have, where operations are counted
+HEAVY_STEP = 5e10  # operations of one step from which more than one thread pays
 LONGEST = 800  # steps of a plan that is tried at several times its length
 WORST = -0.5  # skill below which it makes no difference how bad a program is
 TIMES = 4  # how much longer a plan is tried
@@ -91,6 +93,13 @@ class Setting:
     def skill(self, recipes: Sequence[Recipe], steps: int, seconds: float = math.inf) -> float:
         """The median skill that recipes reach."""
         return float(np.median([c.skill for c in self.curves(recipes, steps, seconds)]))
+
+
+def sensible_threads(recipe: Recipe, work: float) -> int:
+    """Several threads for heavy steps alone, of so many operations a sample: beside busy neighbours
+    light ones would take ten times as long."""
+    batch = FULL_BATCH if recipe.data.batch == "full" else recipe.data.batch
+    return torch.get_num_threads() if work * batch > HEAVY_STEP else 1
 
 
 def limited(skill: float) -> float:

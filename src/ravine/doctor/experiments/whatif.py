@@ -19,6 +19,7 @@ from ravine.doctor.experiments.variants import (
     limited,
     percent,
     reach,
+    sensible_threads,
     steps_first,
 )
 from ravine.doctor.finding import Finding
@@ -31,6 +32,7 @@ from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import is_of
 from ravine.doctor.verdict import WhatIf
+from ravine.engine.execution.device import kernel_threads
 from ravine.errors import InputError
 
 SUSPECTS = 4  # suspicions that are tried
@@ -269,7 +271,8 @@ def learns_unaugmented(setting: Setting, found: Sequence[Finding]) -> list[WhatI
         return None
     extent = Extent(steps, True, 1.0, 0.0, TIMES_EXPECTED * setting.seconds)
     try:
-        what_if = _without_augmentation(setting, suspect, extent)
+        with kernel_threads(sensible_threads(setting.recipe, setting.work)):
+            what_if = _without_augmentation(setting, suspect, extent)
     except (InputError, RuntimeError):
         return None
     return [what_if] if what_if.counts(setting.course) else None
