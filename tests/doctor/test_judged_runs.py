@@ -13,6 +13,8 @@ from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import SHOWN
+from ravine.doctor.findings.fit import Overfitting
+from ravine.doctor.findings.labels import shows_signal
 from ravine.doctor.judgement import judge, stretched
 from ravine.doctor.measure.baseline import Baseline, baseline
 from ravine.doctor.measure.course import Course
@@ -216,3 +218,25 @@ def test_mirror_images_that_turn_one_class_into_another_are_the_cause(data, foun
     assert judged.codes == codes
     if found == "augmentation_destructive":
         assert run.findings[0]["remedies"][0]["edits"] == {"data.augment": []}
+
+
+def ended(val_loss: list[float], samples: int, base: Baseline) -> Course:
+    """A run that learned its training samples, with these validation losses."""
+    losses = np.linspace(base.loss, base.floor + 0.05, 400)
+    curve = Curve(TABLE, 400, losses, np.ones(400), base=base, val_loss=val_loss)
+    curve.val_metric, curve.val_samples = [0.5] * len(val_loss), samples
+    stretched(curve)
+    return Course(Case(TABLE, "classification", 2, (4,)), [curve])
+
+
+@pytest.mark.parametrize(("best", "samples", "shown"), [(0.62, 32, False), (0.62, 400, True)])
+def test_what_was_learned_before_it_was_learned_by_heart_is_a_signal(best, samples, shown):
+    course = ended([0.7, best, 0.75, 0.8], samples, Baseline(0.693, 0.5, 0.693))
+    assert shows_signal(course) == shown
+
+
+@pytest.mark.parametrize(("last", "alarm"), [(0.4, False), (0.5, True)])
+def test_smoothing_does_not_change_how_much_validation_may_lose(last, alarm):
+    val_loss = [0.6, 0.4, 0.3, 0.26, last, last]
+    course = ended(val_loss, 12, Baseline(0.693, 0.5, 0.693, floor=0.1985))
+    assert bool(Overfitting._worse(course)) == alarm

@@ -238,7 +238,9 @@ class Overfitting(Declaration):
                 return []
             skills = [curve.base.skill(value) for value in curve.val_loss]
             best, last = int(np.argmax(skills)), skills[-1]
-            lost, ahead = skills[best] - last, curve.skill - last
+            # in units of the constant predictor's whole loss: smoothing makes no alarm likelier
+            part = curve.base.reference / (curve.base.reference + curve.base.floor)
+            lost, ahead = (part * (skill - last) for skill in (skills[best], curve.skill))
             below = lost > cls.LOST_BELOW and last < 0 and ahead > cls.AHEAD_BELOW
             found.append((lost, ahead, best, (lost > cls.LOST or below) and ahead > cls.AHEAD))
         if sum(late for *_, late in found) <= MAJORITY * len(found):

@@ -87,6 +87,7 @@ class NoSignal(Declaration):
     # signal that is weak for so few samples more is seen
     SURELY = 0.625
     HELD = 0.03  # skill on validation samples that shows a signal
+    NOISE = 0.7  # of the best epoch's skill on one validation sample: two standard deviations
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -127,14 +128,16 @@ class NoSignal(Declaration):
 
 
 def shows_signal(course: Course) -> bool:
-    """Whether validation samples show that there is something to learn; training samples do, where
-    there are none."""
-    held = [
-        curve.base.skill(curve.val_loss[-1])
-        for curve in course.curves
-        if curve.val_loss and curve.finite
-    ]
-    return max(held) > NoSignal.HELD if held else course.plain
+    """Whether validation samples show that there is something to learn, at the end or, beyond the noise
+    of so many, at best: what is learned by heart later hides it. Training samples do, where there are
+    none."""
+    held = [curve for curve in course.curves if curve.val_loss and curve.finite]
+    for curve in held:
+        noise = NoSignal.NOISE / max(1, curve.val_samples) ** 0.5
+        ends, best = (curve.base.skill(v) for v in (curve.val_loss[-1], min(curve.val_loss)))
+        if ends > NoSignal.HELD or best > max(NoSignal.HELD, noise):
+            return True
+    return not held and course.plain
 
 
 class ClassImbalance(Declaration):
