@@ -211,9 +211,82 @@ def notes(again: int) -> pd.DataFrame:
 @pytest.mark.parametrize(("again", "found"), [(0, set()), (80, COPIES - {"conflicting_labels"})])
 def test_empty_cells_and_texts_of_the_same_words_are_no_copies(again, found, tmp_path):
     """Rows of texts were compared by a few of their thousands of features, most of which are 0."""
-    notes(again).to_csv(tmp_path / "notes.csv", index=False)
-    recipe = start(tmp_path / "notes.csv", {"stop.after": "1ep"}).recipe
+    assert codes_of_file(notes(again), tmp_path) & COPIES == found
+
+
+def codes_of_file(frame: pd.DataFrame, folder: Path) -> set[str]:
+    """The codes of all that is found in a file before the first step, notes too."""
+    frame.to_csv(folder / "rows.csv", index=False)
+    recipe = start(folder / "rows.csv", {"stop.after": "1ep"}).recipe
     made = SharedData(None, None).program([recipe], [0])
     objective = made.population.objectives[0]
     looked = inspect_program(recipe, made.pipeline, objective.model, objective.loss)
-    assert {finding.code for finding in before_training(looked)} & COPIES == found
+    return {finding.code for finding in before_training(looked)}
+
+
+TWO_KINDS = np.array(["p", "q"])
+
+
+def fine(rows: int = 200) -> pd.DataFrame:
+    """Four numbers of three decimals, and a class."""
+    draw = np.random.default_rng(5)
+    frame = pd.DataFrame(draw.normal(size=(rows, 4)).round(3), columns=list("abcd"))
+    return frame.assign(y=TWO_KINDS[(frame.a + draw.normal(size=rows) > 0).astype(int)])
+
+
+def speeds(rows: int = 2000) -> pd.DataFrame:
+    """Two coarse columns, and a class that the first decides."""
+    draw = np.random.default_rng(5)
+    speed = draw.normal(100, 20, rows).round(1)
+    frame = pd.DataFrame({"speed": speed, "wind": draw.integers(0, 4, rows)})
+    return frame.assign(y=TWO_KINDS[(speed > 100).astype(int)])
+
+
+def cities(rows: int = 6000) -> pd.DataFrame:
+    """Names, so many that the reader takes rare ones together, a number, and a number as target."""
+    draw = np.random.default_rng(5)
+    name = draw.integers(0, 400, rows)
+    frame = pd.DataFrame({"city": [f"c{i}x" for i in name], "z": draw.normal(size=rows).round(3)})
+    return frame.assign(y=(name / 100 + draw.normal(size=rows)).round(3))
+
+
+def measured_again() -> pd.DataFrame:
+    """120 plans, each carried out five times, with five results."""
+    draw = np.random.default_rng(5)
+    plans = np.repeat(draw.uniform(size=(120, 4)).round(3), 5, 0)
+    frame = pd.DataFrame(plans, columns=list("abcd"))
+    return frame.assign(y=(plans.sum(1) + draw.normal(0, 0.1, len(plans))).round(3))
+
+
+def same_answer_to_all() -> pd.DataFrame:
+    """Answers to eight questions; every seventh person ticks one and the same column throughout."""
+    draw = np.random.default_rng(5)
+    answers = draw.integers(1, 6, (700, 8))
+    answers[:100] = draw.choice([1, 3, 5], 100)[:, None]
+    frame = pd.DataFrame(answers).add_prefix("question ")
+    return frame.assign(y=TWO_KINDS[(answers.mean(1) > 3).astype(int)])
+
+
+def of_cities() -> pd.DataFrame:
+    """All columns say which of 80 cities it is; the class is one of people's."""
+    draw = np.random.default_rng(5)
+    north, of = draw.uniform(40, 50, 80).round(4), draw.integers(0, 80, 1000)
+    frame = pd.DataFrame(
+        {"city": [f"c{i}" for i in of], "north": north[of], "west": 90 - north[of]}
+    )
+    return frame.assign(y=TWO_KINDS[(frame.north + draw.normal(0, 2, 1000) > 45).astype(int)])
+
+
+@pytest.mark.parametrize(
+    ("make", "times"), [(fine, 2), (fine, 3), (fine, 10), (speeds, 5), (cities, 3)]
+)
+def test_a_file_of_rows_that_are_there_several_times_is_named(make, times, tmp_path):
+    frame = pd.concat([make(200)] * times).sample(frac=1, random_state=0)
+    assert codes_of_file(frame, tmp_path) & COPIES == {"duplicated_samples", "validation_leak"}
+
+
+@pytest.mark.parametrize(
+    "make", [fine, speeds, cities, measured_again, same_answer_to_all, of_cities]
+)
+def test_rows_that_repeat_by_chance_are_no_copies(make, tmp_path):
+    assert not codes_of_file(make(), tmp_path) & COPIES

@@ -126,7 +126,7 @@ class ConflictingLabels(Declaration):
             return
         x = program.inputs
         # Blank samples are a finding of their own.
-        differs = (x != x[:, :1]).any(1) & program.told_apart
+        differs = (x != x[:, :1]).any(1) & program.repeats.told
         _, places, counts = program.keys[differs].unique(return_inverse=True, return_counts=True)
         labels = y.flatten()[differs]
         if len(labels) < FEWEST:
@@ -199,13 +199,14 @@ class DuplicatedSamples(Declaration):
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         y = program.targets
-        if len(y) < FEWEST or not program.varied or program.task == "sequence":
+        if len(y) < FEWEST or program.task == "sequence":
             return
-        _, places, counts = program.keys.unique(return_inverse=True, return_counts=True)
-        again = (counts[places] > 1) & program.told_apart
+        rows = program.repeats
+        _, places, counts = rows.keys.unique(return_inverse=True, return_counts=True)
+        if rows.beyond_chance(counts[places] > 1) < cls.SHARE:
+            return
+        again = (counts[places] > 1) & rows.told
         share = float(again.double().mean())
-        if share < cls.SHARE:
-            return
         text = f"{share:.0%} of the training samples are there more than once"
         strength = cls.NOTE
         if program.task == "classification" and not y.is_floating_point():

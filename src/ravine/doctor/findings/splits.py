@@ -11,7 +11,8 @@ from ravine.data.pipeline import Batch
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.findings.learners import area_under_curve, correlation_across, correlation_found
 from ravine.doctor.measure.course import Course
-from ravine.doctor.measure.untrained import Untrained, keys_of
+from ravine.doctor.measure.repeats import keys_of
+from ravine.doctor.measure.untrained import Untrained
 
 SURE = 0.95
 FEWEST = 50  # samples of a part
@@ -192,11 +193,8 @@ class ValidationLeak(Declaration):
 
     SHARE = 0.2  # of the validation samples
     VARIED = 0.05  # the same, where inputs do not repeat by chance
-    WIDE, LOOKED_AT, MIX = (
-        16,
-        500,
-        32,
-    )  # features, samples that are looked at, and their projections
+    # columns, samples that are looked at, and their projections
+    WIDE, LOOKED_AT, MIX = 16, 500, 32
     NEAR, TENTH = 0.1, 10
     MOST = 0.5  # of the samples, from which near ones are copies however many are among training samples
 
@@ -204,17 +202,13 @@ class ValidationLeak(Declaration):
     def before(cls, program: Untrained) -> Iterator[Evidence]:
         for part, held in _held(program):
             inputs, asked = program.inputs, held.x.flatten(1)
-            keys, wanted = program.keys, keys_of(asked)  # equal rows have equal keys
-            copied = keys[program.told_apart]
-            leak, least = float(torch.isin(wanted, copied).double().mean()), cls.VARIED
-            if not program.varied:
-                repeated = 1 - len(keys.unique()) / max(1, len(keys))
-                leak, least = leak - 3 * repeated, cls.SHARE
-            if leak > least:
+            leak = cls._copied(program, part, asked)
+            if leak:
                 text = f"{leak:.0%} of the {part} samples are in the training part, digit for digit"
                 yield Evidence(f"{part} part", text, SURE)
                 continue
-            near, among = cls._near(inputs, asked) if program.varied else (0.0, 0.0)
+            wide = program.varied and program.independent >= cls.WIDE
+            near, among = cls._near(inputs, asked) if wide else (0.0, 0.0)
             if near > min(cls.VARIED + 3 * among, cls.MOST):
                 text = (
                     f"{near:.0%} of the {part} samples are nearly a training sample: changed copies"
@@ -222,10 +216,22 @@ class ValidationLeak(Declaration):
                 yield Evidence(f"{part} part", text, SURE)
 
     @classmethod
+    def _copied(cls, program: Untrained, part: str, asked: Tensor) -> float:
+        """The share of the samples asked that are training samples; 0 where it may be by chance."""
+        rows = program.repeats_with(part)
+        keys, wanted = rows.keys[: -len(asked)], rows.keys[-len(asked) :]
+        copied = torch.isin(wanted, keys)
+        if rows.beyond_chance(copied) > cls.VARIED:
+            return float(copied.double().mean())
+        leak = float(torch.isin(keys_of(asked), program.keys).double().mean())
+        repeated = 1 - len(program.keys.unique()) / max(1, len(program.keys))
+        return leak if leak - 3 * repeated > cls.SHARE else 0.0
+
+    @classmethod
     def _near(cls, inputs: Tensor, asked: Tensor) -> tuple[float, float]:
         """The share of the asked rows that are far nearer to one training row than to others; and of
         training rows."""
-        if inputs.shape[1] < cls.WIDE or len(inputs) <= cls.TENTH + 1:
+        if len(inputs) <= cls.TENTH + 1:
             return 0.0, 0.0
         generator = torch.Generator().manual_seed(2)
         mix = torch.randn(inputs.shape[1], cls.MIX, generator=generator).to(inputs.device)

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from ravine.data.objects.fields import Fields
 from ravine.data.pipeline import Batch, Pipeline
+from ravine.data.source import Arrays
+from ravine.data.tables.decisions import places_of, width_of
 from ravine.doctor.edits import Case
 from ravine.doctor.measure.probes import Layer, Seen, look
+from ravine.doctor.measure.repeats import Repeats, keys_of, repeats_of
 from ravine.errors import InputError
 from ravine.nn.analysis.output_layer import output_layer
 from ravine.nn.analysis.traits import Trait
@@ -24,7 +27,6 @@ DISTANCES = ("squared", "absolute", "huber")
 FIRST = 20_000  # training samples that are read for statistics
 COMPARED = 2000  # samples that are compared
 PROBE = 1024  # samples on which losses are compared
-CELLS = 2**22  # numbers in double precision at a time
 
 
 @dataclass
@@ -101,6 +103,13 @@ class Untrained:
         """Whether inputs do not repeat by chance: images, or tables with a column of many values."""
         return self.probe.x.dim() == 4 or bool(self.telling)
 
+    @property
+    def independent(self) -> int:
+        """In how many features samples can differ by themselves: a table's category is one."""
+        groups = getattr(self.pipeline.input_shape, "groups", ())
+        widths = [width if what == "text" else 1 for what, width in groups]
+        return sum(widths) or self.probe.x[0].numel()
+
     @cached_property
     def telling(self) -> list[slice]:
         """The places of a table's columns whose values are mostly different; a text has several."""
@@ -118,17 +127,39 @@ class Untrained:
         return [p for p in (*texts, *columns) if len(keys_of(x[:, p]).unique()) > 0.5 * len(x)]
 
     @cached_property
-    def told_apart(self) -> Tensor:
-        """Which training samples [n] have a telling value: not those in which all of these columns
-        have their most frequent one, which stands for empty cells."""
-        x = self.inputs
-        found = torch.full((len(x),), not self.telling, device=x.device)
-        for place in self.telling:
-            _, values, counts = keys_of(x[:, place]).unique(return_inverse=True, return_counts=True)
-            found |= values != counts.argmax()
-            if found.all():
-                break
-        return found
+    def repeats(self) -> Repeats:
+        """Which training samples are equal, and how many equal ones chance gives each."""
+        return self.repeats_with("")
+
+    def repeats_with(self, part: str) -> Repeats:
+        """The same of the training samples, and behind them the first ones of another part."""
+        x, y = self._rows("train", FIRST)
+        if part:
+            held = self._rows(part, COMPARED)
+            x, y = torch.cat([x, held[0]]), torch.cat([y, held[1]])
+        own = self.probe.x
+        if own.dim() != 2 or not own.is_floating_point():  # images do not repeat by chance
+            chance = 0.0 if own.dim() == 4 else math.inf
+            keys = keys_of(x.flatten(1))
+            return Repeats(
+                keys, torch.full((len(x),), chance, dtype=torch.float64, device=x.device)
+            )
+        columns = self.pipeline.preparation.facts.get("columns") or ()
+        named = list(places_of(columns))
+        if sum(width_of(column) for column in columns) != x.shape[1]:
+            named = [({}, slice(i, i + 1)) for i in range(x.shape[1])]
+        texts = [i for i, (column, _) in enumerate(named) if column.get("kind") == "text"]
+        return repeats_of(x, y, [places for _, places in named], texts)
+
+    def _rows(self, part: str, most: int) -> tuple[Tensor, Tensor]:
+        """The first inputs and targets of a part; of a table as they are in the file: what is made of
+        rare categories, of empty cells or of far numbers may be equal where these are not."""
+        if self.probe.x.dim() == 2 and isinstance(self.pipeline.part(part), Arrays):
+            x, y = self.pipeline.raw(part, most)
+            if x.dim() == 2:
+                return x, y
+        batches = list(self.pipeline.split(part, limit=most, batch=4096))
+        return torch.cat([b.x for b in batches]), torch.cat([b.y for b in batches])
 
     def sample(self, shift: int = 0, most: int = COMPARED) -> tuple[Tensor, Tensor]:
         """Training samples without augmentation, drawn at random: inputs and targets.
@@ -142,15 +173,6 @@ class Untrained:
         some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:most]
         some = some.to(x.device)
         return x[some], y[some]
-
-
-def keys_of(rows: Tensor) -> Tensor:
-    """A number for each row [n, features] that equal rows share: a random weighted sum. Of all
-    features: texts differ in few of thousands."""
-    generator = torch.Generator().manual_seed(1)
-    mix = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64).to(rows.device)
-    chunk = max(1, CELLS // max(1, rows.shape[1]))
-    return torch.cat([(some.double() * mix).sum(1) for some in rows.split(chunk)])
 
 
 def inspect_program(
