@@ -290,3 +290,12 @@ def test_a_file_of_rows_that_are_there_several_times_is_named(make, times, tmp_p
 )
 def test_rows_that_repeat_by_chance_are_no_copies(make, tmp_path):
     assert not codes_of_file(make(), tmp_path) & COPIES
+
+
+def test_rare_categories_of_a_random_split_are_no_mismatch(tmp_path):
+    """Most of hundreds of categories are not in the validation part at all."""
+    draw = np.random.default_rng(9)
+    part = draw.integers(0, 600, 3000)
+    frame = pd.DataFrame({"part": [f"K{i}-{'ab'[i % 2]}" for i in part]})
+    frame = frame.assign(z=draw.normal(size=3000).round(2), y=draw.normal(size=3000) + part / 100)
+    assert "split_mismatch" not in codes_of_file(frame, tmp_path)

@@ -49,6 +49,7 @@ class SplitMismatch(Declaration):
     SHARE = 0.2  # of the labels that would have to change, beyond what chance gives
     COMPARED, AREA = 100, 0.85  # samples of each part; area of a linear model that tells them apart
     VARIES = 0.05  # of the widest feature's spread: narrower ones are not compared
+    OFTEN = 10  # samples of a part that must have another value than the usual one
     LOST = 0.3  # of the correlation among training samples that must be left on the part
     CLEAR = 3.0  # times what chance gives, that the former must be
 
@@ -146,6 +147,9 @@ class SplitMismatch(Declaration):
     def _inputs(cls, x: Tensor, v: Tensor) -> Iterator[tuple[str, float]]:
         spread = x.std(0, correction=0)
         wide = spread > cls.VARIES * spread.max()
+        # a rare category says nothing of a part in which few samples can have it
+        often = (x != x.median(0).values).double().mean(0)
+        wide &= often * min(len(x), len(v)) >= cls.OFTEN
         if not bool(wide.any()):
             return
         units = spread.clamp_min(1e-12)
