@@ -13,15 +13,17 @@ import pytest
 import torch
 from scipy import stats
 
-from ravine import Recipe
+from ravine import Recipe, train
 from ravine.doctor.examination import examine
 from ravine.doctor.experiments.experiment import SharedData
+from ravine.doctor.finding import Finding
 from ravine.doctor.findings.records import numbers_in_use
 from ravine.doctor.findings.splits import distances
 from ravine.doctor.measure.untrained import inspect_program
 from ravine.doctor.new_data import unlike_training
-from ravine.doctor.table import before_training
+from ravine.doctor.table import as_tables, before_training, declaration, ranked
 from ravine.starters.start import start
+from ravine.training.outcome import print_findings
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -299,3 +301,23 @@ def test_rare_categories_of_a_random_split_are_no_mismatch(tmp_path):
     frame = pd.DataFrame({"part": [f"K{i}-{'ab'[i % 2]}" for i in part]})
     frame = frame.assign(z=draw.normal(size=3000).round(2), y=draw.normal(size=3000) + part / 100)
     assert "split_mismatch" not in codes_of_file(frame, tmp_path)
+
+
+def test_training_names_labels_that_are_shifted_and_advises_no_larger_network(tmp_path):
+    x = np.random.default_rng(21).normal(size=(1500, 4)).astype(np.float32)
+    y = np.roll(x @ np.array([[1], [2], [-1], [0.5]], dtype=np.float32), 1, axis=0)
+    recipe = NOISE.edit({"stop.after": "5ep", "data.validation": 0.15})
+    run = train(recipe, data=(x, y), out=tmp_path / "run", quiet=True)
+    first, *others = [event["data"]["code"] for event in run.events_of("finding")]
+    assert first == "labels_shifted"
+    assert {"stuck", "underfitting"} <= set(others) <= set(declaration(first).consequences)
+
+
+def test_where_nothing_is_learned_a_larger_network_is_no_advice(capsys):
+    found = ranked(
+        [Finding(code, "loss", "0", strength=0.55) for code in ("underfitting", "stuck")]
+    )
+    print_findings(as_tables(found))
+    said = capsys.readouterr()
+    assert "follows from stuck" in said.out + said.err
+    assert "larger network" not in said.out + said.err

@@ -46,7 +46,8 @@ MOST = 64  # recipes of one program that are judged
 SECONDS = 20.0  # of trials, where a linear model does better
 UNAUGMENTED = 5.0  # seconds of the experiment without augmentation
 MOST_SAMPLES = 20_000  # of a training part that is read again for it
-LOOKED_AT = 3  # members of one recipe whose final weights are looked at
+# members of one recipe whose final weights are looked at, and recipes of one program whose data are
+LOOKED_AT = 3
 
 
 def judge(
@@ -286,12 +287,17 @@ class Checkup:
                     kinds.setdefault(rundir.recipes[member].edit({"seed": 0}).hash, []).append(
                         member
                     )
-            for alike in list(kinds.values())[:MOST]:
+            for place, alike in enumerate(list(kinds.values())[:MOST]):
                 seen = [] if untrained.seen is None else [untrained.seen]
                 course = course_of(rundir, alike, untrained, lambda seen=seen: seen, self.module)  # type: ignore[misc]
-                findings = diagnosed(untrained, found, course, shared).findings
+                whole_look = place < LOOKED_AT  # it costs seconds
+                judged = (
+                    diagnosed(untrained, found, course, shared)
+                    if whole_look
+                    else verdict(found, course)
+                )
                 whose = alike[0] if len(rundir.recipes) > len(alike) else None
-                whole += self._store(rundir, findings, course.steps, whose)
+                whole += self._store(rundir, judged.findings, course.steps, whose)
         return ranked(whole)
 
     @staticmethod

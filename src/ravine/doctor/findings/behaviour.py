@@ -106,6 +106,7 @@ class Stuck(Declaration):
     title = "The loss stays where the constant predictor is."
     cause = "The steps do not lead to weights that use the inputs."
     leads_to = "Nothing is learned."
+    consequences = ("underfitting",)
     seen_by = "after all its steps the loss is that of the best constant answer, or where it began."
     what_to_do = "What is ranked above it in the list of findings."
     kinds = frozenset({Kind.STARVED, Kind.LOSS_ALONE})

@@ -34,13 +34,12 @@ def correlation_found(program: Untrained, shift: int = 0) -> Correlation | None:
     With a ``shift``, the targets of the rows that many places later. None where there are too few samples,
     or nothing that varies. Kept with the program: several findings ask, of each of its members.
     """
-    kept = vars(program).setdefault("correlations", {})
-    if shift not in kept:
-        kept[shift] = _correlation_of_halves(program, shift)
-    return kept[shift]
+    if shift not in program.learned:
+        program.learned[shift] = _of_halves(program, shift)
+    return program.learned[shift]
 
 
-def _correlation_of_halves(program: Untrained, shift: int) -> Correlation | None:
+def _of_halves(program: Untrained, shift: int) -> Correlation | None:
     features, targets = _plain_table(program, *program.sample(shift))
     n = len(features) // 2
     if 2 * n < ENOUGH:

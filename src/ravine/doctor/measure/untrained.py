@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class Untrained:
     loss_kind: str  # ``auto`` resolved
     probabilities: bool  # whether the loss reads probabilities
     refused: str = ""
+    # what simple learners find, by the rows' shift: several checks ask for it
+    learned: dict[int, Any] = field(default_factory=dict, repr=False)
 
     @property
     def task(self) -> str:
