@@ -14,14 +14,20 @@ import torch
 from scipy import stats
 
 from ravine import Recipe, train
+from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.finding import Finding
 from ravine.doctor.findings.records import numbers_in_use
 from ravine.doctor.findings.splits import distances
+from ravine.doctor.measure.baseline import Baseline
+from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.curve import Curve
+from ravine.doctor.measure.linear import LinearScore
 from ravine.doctor.measure.untrained import inspect_program
 from ravine.doctor.new_data import unlike_training
 from ravine.doctor.table import as_tables, before_training, declaration, ranked
+from ravine.doctor.verdict import verdict
 from ravine.starters.start import start
 from ravine.training.outcome import print_findings
 
@@ -130,6 +136,38 @@ def test_a_noisy_regression_is_not_called_stuck():
     assert "may be noise" in found.why
     slow = examine(NOISE.edit({"optimizer.lr": 1e-7}), arrays=(x, y))
     assert slow.verdict != "healthy", "what learns nothing is not excused by noise"
+
+
+def test_noisy_classes_are_not_called_stuck():
+    """Of two classes that are nearly even, a weak signal takes less of the entropy than of the variance."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(3000, 8)).astype(np.float32)
+    y = (draw.random(3000) < 1 / (1 + np.exp(-0.5 * x[:, 0]))).astype(np.int64)
+    short = NOISE.edit({"stop.after": "2ep", "optimizer.lr": 1e-2})
+    found = examine(short, arrays=(x, y))
+    assert (found.verdict, found.codes) == ("healthy", [])
+    slow = examine(short.edit({"optimizer.lr": 1e-7}), arrays=(x, y))
+    assert slow.verdict == "sick"
+
+
+@pytest.mark.parametrize(
+    ("half", "simple", "linear", "stuck"),
+    [
+        (0.93, 0.116, 0.64, False),
+        (0.98, 0.116, 0.64, True),
+        (0.93, 0.2, 0.64, True),
+        (0.93, 0.116, 0.68, True),
+    ],
+    ids=["noise", "still rises", "others learn far more", "a linear model does better"],
+)
+def test_what_is_as_good_as_a_linear_model_and_settled_is_not_stuck(half, simple, linear, stuck):
+    losses, base = np.full(200, 0.92), Baseline(1.0, 0.65, 2.5)
+    measured = [2.0, (2.0 + half) / 2, half, (half + 0.92) / 2, 0.92]
+    curve = Curve(NOISE, 200, losses, losses, [0, 50, 100, 150, 200], measured, base=base)
+    curve.val_loss, curve.val_metric, curve.val_samples = [0.93], [0.65], 240
+    course = Course(Case(NOISE, "classification", 12, (4,)), [curve], simple=lambda: simple)
+    course.linear = lambda: LinearScore("accuracy", linear, 240, 2000)
+    assert ("stuck" in verdict([], course).codes) == stuck
 
 
 def test_what_learns_a_little_is_not_healthy_where_another_rate_gets_much_further():

@@ -15,7 +15,7 @@ from typing import Any
 
 from ravine.doctor.declaration import Kind
 from ravine.doctor.finding import SHOWN, SUSPECTED, Diagnosis, Finding
-from ravine.doctor.findings.fit import Underfitting
+from ravine.doctor.findings.fit import BehindLinear, Underfitting
 from ravine.doctor.findings.plan import TooFewEpochs
 from ravine.doctor.measure.course import LITTLE, PLAIN, UNFINISHED, Course
 from ravine.doctor.table import declaration, is_of, ranked, symptoms, while_learning
@@ -26,6 +26,8 @@ SHORT = 50  # steps of a plan that say nothing by not learning
 FAR_WORSE = -0.5  # skill of a program that is far worse than the constant predictor
 NEAR_CONSTANT = -0.1  # skill that is about the constant predictor's, where that is an improvement
 IMPROVES = 0.002  # skill gained in the second half of the steps: more of them might decide
+HALF = 0.5  # of what simple learners explain
+LATE = 0.25  # of the skill at a plan's end, that its second half may bring where it has settled
 LIKELY = 0.7  # strength of a symptom that nothing but a cause explains
 SUREST = 0.92  # strength that a suspicion can gain from the course alone
 
@@ -128,7 +130,18 @@ class Observations:
         """Whether it learned what simple learners do, and nothing but the loss speaks against it."""
         found = [*self.shown, *(f for f in self.suspicions if f.strength >= SUSPECTED)]
         loss_alone = all(is_of(f, Kind.LOSS_ALONE) for f in self.symptoms)
-        return not found and loss_alone and self.seen.as_far_as_simple
+        return not found and loss_alone and (self.seen.as_far_as_simple or self.as_far_as_linear)
+
+    @property
+    def as_far_as_linear(self) -> bool:
+        """Whether it has learned a good part of what simple learners do and gains no more, and
+        validation samples show no less than they show of a linear model."""
+        course, linear = self.seen, self.seen.linear()
+        reached = BehindLinear.reached(course)
+        if linear is None or reached is None or reached < linear.value:
+            return False
+        late = course.skill - course.skill_at(0.5)
+        return late < LATE * course.skill and course.learned_of_simple(HALF)
 
     @property
     def improves(self) -> bool:

@@ -11,12 +11,13 @@ from torch.nn.functional import one_hot
 
 from ravine.data.pipeline import Batch
 from ravine.doctor.measure.linear import standardized
-from ravine.doctor.measure.untrained import COMPARED, Untrained
+from ravine.doctor.measure.untrained import COMPARED, ENTROPIES, Untrained
 
 ENOUGH = 200  # samples without which nothing can be said
 WIDEST = 400  # features that the learners take; wider inputs are projected
 PENALTIES = (0.1, 10.0)  # of the ridge, in units of the kernel's mean diagonal
 NEIGHBOURS = 10
+LEAST = 0.2  # of a class's share, that is predicted for it at least
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,45 @@ def correlation_found(program: Untrained, shift: int = 0) -> Correlation | None:
 
 
 def _of_halves(program: Untrained, shift: int) -> Correlation | None:
+    halves = _halves(program, shift)
+    return None if halves is None else _found(program, *halves)
+
+
+def _halves(program: Untrained, shift: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Features and targets of one half of some training samples, and of the other; None of too few."""
     features, targets = _plain_table(program, *program.sample(shift))
     n = len(features) // 2
     if 2 * n < ENOUGH:
         return None
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
     a, b = order[:n], order[n : 2 * n]
-    return _found(program, features[a], targets[a], features[b], targets[b])
+    return features[a], targets[a], features[b], targets[b]
 
 
 def explained(program: Untrained) -> float | None:
-    """The share of the targets' variance that simple learners explain on samples not fitted to; None
-    where that cannot be told from chance."""
-    found = correlation_found(program)
-    return found.best**2 if found is not None and found.best > found.by_chance else None
+    """The share of the constant predictor's loss that simple learners take away, on samples not fitted
+    to: of classes of the cross-entropy, where the loss is one, else of the variance. None where that
+    cannot be told from chance."""
+    found, halves = correlation_found(program), _halves(program)
+    if found is None or halves is None or found.best <= found.by_chance:
+        return None
+    if program.task == "classification" and program.loss_kind in ENTROPIES:
+        return _of_entropy(*halves)
+    return found.best**2
+
+
+def _of_entropy(x: Tensor, t: Tensor, asked: Tensor, truth: Tensor) -> float:
+    """The same of the cross-entropy, of classes t [n, K] as 0 and 1: what is predicted for these, kept
+    away from 0, is taken for probabilities."""
+    x, asked = standardized(x, asked)
+    share = t.mean(0).clamp_min(0.5 / len(t))
+
+    def loss(chances: Tensor) -> float:
+        chances = chances.maximum(LEAST * share)
+        return -float((truth * (chances / chances.sum(1, keepdim=True)).log()).sum(1).mean())
+
+    best = min(loss(share + guess) for guess in _predictions(x, t - t.mean(0), asked))
+    return max(0.0, 1 - best / loss(share.expand_as(truth)))
 
 
 def correlation_across(program: Untrained, held: Batch) -> Correlation | None:

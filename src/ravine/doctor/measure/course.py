@@ -153,11 +153,15 @@ class Course:
     def as_far_as_simple(self) -> bool:
         """Whether the members learned a little, and as much as simple learners do: what is left of
         the loss may be noise."""
+        return self.learned_of_simple(NEARLY)
+
+    def learned_of_simple(self, part: float) -> bool:
+        """Whether the members learned a little, and this part of what simple learners do."""
         rises = self.skill - self.skill_at(0.0)
         if not self.finite or self.skill < LITTLE or rises < LITTLE:
             return False
         explained = self.simple()
-        return explained is not None and self.skill >= NEARLY * explained
+        return explained is not None and self.skill >= part * explained
 
     @property
     def falling(self) -> float:

@@ -65,19 +65,19 @@ def repeats_of(
     for i, places in enumerate(columns):
         of[places] = i // apart
     target = y.reshape(len(y), -1).double()
-    blocks = torch.cat([_block_keys(x, of), keys_of(target)[:, None]], 1)
+    # five times: the target is mixed in another way than the first place
+    blocks = torch.cat([_block_keys(x, of), 5 * keys_of(target)[:, None]], 1)
     keys = blocks.sum(1)
     distinct = _firsts(keys)
     if len(distinct) == len(keys):
         return Repeats(keys, torch.zeros(len(keys), dtype=torch.float64, device=x.device))
-    chance = _flags(x, keys, [p for i, p in enumerate(columns) if i not in texts])
-    for block in range(blocks.shape[1]):
-        own = blocks[:, block]
-        last = block == blocks.shape[1] - 1
-        values = target if last else x[:, columns[block]] if apart == 1 else x[:, :0]
-        least = 0.0 if block in texts and not last else _by_grid(values)
-        share = ((_counts(own, distinct) - 1) / max(1, len(distinct) - 1)).clamp_min(least)
-        chance = torch.maximum(chance, _expected(keys, own, share))
+    numbers = [places for i, places in enumerate(columns) if i not in texts]
+    chance = _flags(x, keys, numbers)
+    grids = [0.0 if i in texts else _by_grid(x[:, places]) for i, places in enumerate(columns)]
+    least = [*(grids if apart == 1 else [0.0] * (blocks.shape[1] - 1)), _by_grid(target)]
+    for own, rarest in zip(blocks.T, least, strict=True):
+        others = (_counts(own, distinct) - 1) / max(1, len(distinct) - 1)
+        chance = torch.maximum(chance, _expected(keys, own, others.clamp_min(rarest)))
     return Repeats(keys, chance)
 
 
