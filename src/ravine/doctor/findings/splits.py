@@ -188,9 +188,9 @@ class ValidationLeak(Declaration):
     leads_to = "Validation looks better than the network is."
     seen_by = (
         "the share of validation samples that are in the training part digit for digit, beyond what "
-        "repeats by chance; or, of images and of tables of many columns, that are a tenth as far from "
-        "a training sample as from the tenth nearest, and far more so than training samples are from each "
-        "other."
+        "repeats by chance (rows of a table do where many agree in all columns but one); or, of images "
+        "and of tables of many columns, that are a tenth as far from a training sample as from the "
+        "tenth nearest, and far more so than training samples are from each other."
     )
     what_to_do = "Split before copying, augmenting or oversampling."
     kinds = frozenset({Kind.DATA})
