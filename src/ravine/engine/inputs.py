@@ -127,7 +127,7 @@ def _check_target(data: Any, target: Any) -> None:
         "target",
         got=f"{target!r} beside data given in Python",
         expected="a table whose column to predict is called y, target or label; or (x, y)",
-        repair=f"{renamed}; ravine.train(frame, target={target!r}), without data=, chooses a recipe too",
+        repair=f"{renamed}; target= names a column of a file or of a DataFrame: ravine.train(frame, target={target!r})",
     )
 
 

@@ -55,9 +55,10 @@ def decide_columns(
     columns = [Column(table.columns[name]) for name in names]
     table.read_texts([c.name for c in columns if c.needs_texts])
     written = {c.name: c.number_marks() for c in columns if wanted.get(c.name, "number")[:6] == "number"}  # fmt: skip
-    others = [Column(cells) for name, cells in table.columns.items() if name not in names]
-    told = {c.name: c.number_marks() for c in others if not c.needs_texts}
-    comma, why = _habit(table, {**written, **told})
+    if any(m is not None and not m.sure for m in written.values()):  # others may tell: the target
+        others = [Column(cells) for name, cells in table.columns.items() if name not in names]
+        written |= {c.name: c.number_marks() for c in others if not c.needs_texts}
+    comma, why = _habit(table, written)
     day_first = comma or table.separator == ";"
     decided = [
         _wanted(c, wanted[c.name], comma, why, day_first, table.where)

@@ -183,9 +183,10 @@ def _days(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
 
 def _codes(cells: Cells, column: Mapping[str, Any], where: str) -> np.ndarray:
     code = {category: float(place) for place, category in enumerate(column["categories"])}
-    code = {_whole(category): place for category, place in code.items()} | code
-    found = [code.get(str(text), code.get(_whole(str(text)), OTHER)) for text in cells.texts]
-    values = np.array(found, dtype=np.float64)
+    values = np.array([code.get(str(text), OTHER) for text in cells.texts], dtype=np.float64)
+    whole = {_whole(category): place for category, place in code.items()}
+    for place in np.flatnonzero(values == OTHER):
+        values[place] = whole.get(_whole(str(cells.texts[place])), OTHER)
     if (values == OTHER).any() and column["different"] <= len(code):
         _warn_unseen([t for t, v in zip(cells.texts, values, strict=True) if v == OTHER], where)
     return values
