@@ -138,8 +138,7 @@ def _compact_dates(c: Column) -> dict[str, Any] | None:
         different: Any = np.unique(known) if least <= low and high <= last else []
         texts = np.array([f"{value:.0f}" for value in different], dtype=object)
         if len(texts) >= few and not np.isnan(dates.parsed(texts, form)[0]).any():
-            times = least > 21991231
-            return decision(c, "date", form + " with times" * times, form=form, times=times)
+            return decision(c, "date", form, form=form, times=least > 21991231)
     return None
 
 
