@@ -30,6 +30,7 @@ from ravine.doctor.measure.baseline import Baseline
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.table import as_tables, codes, declaration, ranked, remedies, symptoms
+from ravine.engine.execution import pilot
 from ravine.training.outcome import print_findings
 from ravine.training.progress_bar import _metrics
 
@@ -380,6 +381,17 @@ def test_every_code_can_be_found(code, monkeypatch):
     found = planted.diagnose(sick, seed=0)
     assert found.verdict == "sick", found.why
     assert code in found.codes, found.codes
+
+
+def test_a_step_that_fails_is_examined_on_a_machine_that_was_not_measured(monkeypatch):
+    """As in an empty home: what measures the machine first meets the fault first."""
+    monkeypatch.setattr(pilot.profile, "missing", lambda *sections: list(sections))
+    monkeypatch.setattr(pilot.timing, "worth_it", lambda *_: True)
+    arrays, _, sick, edits, code = OWN["multilabel, units"]
+    recipe = Recipe(
+        data={"source": "arrays", "batch": 32}, optimizer="adam", stop={"after": "20ep"}
+    )
+    assert code in examine(recipe.edit(edits), module=sick, arrays=arrays()).codes
 
 
 def test_a_plan_of_few_steps_is_not_called_stuck(tmp_path):

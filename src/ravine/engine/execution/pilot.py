@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -70,9 +70,10 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
     keep_freed_memory()
     execution = _by_rules(population, recipe, pipeline)
     if not _RULES_ALONE.get():
-        if _unmeasured(execution, population, recipe, pipeline):
-            execution = _by_rules(population, recipe, pipeline)
-        execution = _timed(execution, population, recipe, pipeline)
+        with suppress(Exception):  # a step fails: who takes the first one, or examines it, says why
+            if _unmeasured(execution, population, recipe, pipeline):
+                execution = _by_rules(population, recipe, pipeline)
+            execution = _timed(execution, population, recipe, pipeline)
     replay(population, execution)
     return execution
 
@@ -177,13 +178,15 @@ def _unmeasured(
         return False
     batch, seconds = pipeline.batch(0), []
     buffers = {name: stacked.clone() for name, stacked in population.buffers.items()}
-    with kernel_threads(execution.step_threads):
-        replay(population, execution)
-        for _ in range(2):
-            began = time.perf_counter()
-            population.gradients(batch.x, batch.y, None, 0)
-            seconds.append(time.perf_counter() - began)
-    population.restore(buffers)
+    try:
+        with kernel_threads(execution.step_threads):
+            replay(population, execution)
+            for _ in range(2):
+                began = time.perf_counter()
+                population.gradients(batch.x, batch.y, None, 0)
+                seconds.append(time.perf_counter() - began)
+    finally:
+        population.restore(buffers)
     if min(seconds) * work.steps < PROFILED:
         return False
     profile.profile(*_sections(work))
