@@ -229,7 +229,7 @@ FAR = b'<row r="%d"><c r="%s%d"><v>1</v></c></row>'
         (archive(a=b"x"), "got 'a zip file'"),
         (archive(mimetype=b"opendocument", content_xml=b"<x/>"), "save it as .xlsx or as CSV"),
         (archive(xl__workbook_xml=b"<not a workbook"), "a damaged spreadsheet"),
-        (b"PK\x03\x04" + bytes(50), "a damaged archive"),
+        (b"PK\x03\x04" + bytes(50), "a damaged spreadsheet (it is cut off)"),
         (sheet_of(b""), "no sheet with rows"),
         (sheet_of(b'<row r="1"><c r="A1"><v>1</v></c></row>'), "no sheet with rows"),
         (sheet_of(FAR % (1, b"A", 1) + FAR % (10**15, b"A", 10**15)), "more than 1,048,576 rows"),
@@ -241,6 +241,13 @@ def test_what_is_no_spreadsheet_is_said(tmp_path, content, said):
     (tmp_path / "t.xlsx").write_bytes(content)
     with pytest.raises(InputError, match=re.escape(said)):
         file.read(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("ending", [".xls", ".ods"])
+def test_other_spreadsheets_are_told_how_to_be_saved(tmp_path, ending):
+    (tmp_path / f"t{ending}").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    with pytest.raises(InputError, match=re.escape(f"{ending}'; expected") + ".*save it as .xlsx"):
+        guess(tmp_path / f"t{ending}")
 
 
 def test_a_long_text_in_every_cell_is_refused(tmp_path):

@@ -209,7 +209,7 @@ def test_both_orders_of_day_and_month_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"PK\x03\x04" + b"x" * 99, "a damaged archive"),
+        (b"PK\x03\x04" + b"x" * 99, "a damaged spreadsheet"),
         (b"PAR1" + b"x" * 99, "Parquet"),
         (b"\x1f\x8b" + b"x" * 99, "gzip"),
     ],

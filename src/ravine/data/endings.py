@@ -1,6 +1,7 @@
 """Which kind of data a file holds, by the ending of its name."""
 
 TABLES = (".csv", ".tsv", ".tab", ".xlsx", ".xlsm")
+OTHER_SHEETS = (".xls", ".xlsb", ".ods", ".numbers")  # spreadsheets that are not read
 TEXTS = (".txt", ".md", ".text")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 RECIPES = (".toml", ".json")

@@ -224,6 +224,10 @@ class Run(Stored):
         target's units; of several heads, columns as the targets have them. ``augment`` as in
         ``predict_proba``.
 
+        ``x``: arrays as in training, or the path of a file or folder, or a list of paths; of a table also
+        a DataFrame, a row by name ({"size": 80}) or a list of them; of texts by class also texts; of a
+        text a str to go on from.
+
         ``costs`` [K, K], a row for each true class and a column for each answer: the class of least
         expected cost under the probabilities in place of the most probable one. InputError where the
         network does not answer with one class.

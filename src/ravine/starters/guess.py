@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine.catalogue import table
-from ravine.data.endings import IMAGES, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
+from ravine.data.endings import IMAGES, OTHER_SHEETS, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
 from ravine.data.read.classes import hidden, layout, walk
 from ravine.data.read.labelled import check_names, table_of
 from ravine.errors import InputError, nearest
@@ -74,7 +74,9 @@ def guess(path: Path) -> Guess:
     if suffix in IMAGES:
         repair = f"put images into a folder for each class and name the folder above: {path.parent}"
         raise InputError(str(path), got="one image", expected=_CHOICES, repair=repair)
-    raise InputError(str(path), got=f"a file ending in {suffix or 'nothing'}", expected=_CHOICES)
+    repair = "save it as .xlsx or as CSV" if suffix in OTHER_SHEETS else ""
+    got = f"a file ending in {suffix or 'nothing'}"
+    raise InputError(str(path), got=got, expected=_CHOICES, repair=repair)
 
 
 def _meant(path: Path) -> str:

@@ -296,7 +296,7 @@ def _check_classes(classes: Sequence[str], found: Naming, label: str) -> None:
             f"{found.table}: {label}",
             got=f"{len(classes)} different values in {count} rows",
             expected="two classes or more, each of several images",
-            repair="numbers to predict are given in Python: ravine.train(data=(images, numbers))",
+            repair="to predict numbers, store images as x and numbers as y: numpy.savez, ravine train FILE.npz",
         )
 
 

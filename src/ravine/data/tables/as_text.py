@@ -8,6 +8,7 @@ import datetime
 import io
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -160,6 +161,8 @@ def _of_excel(path: Path) -> bytes:
     """The first sheet that holds a table, as text; a warning names others."""
     where = path.name
     with bounded.open_file(path, MOST_BYTES, where) as file:
+        if not zipfile.is_zipfile(file):
+            raise _damaged(where, "it is cut off")
         members = bounded.open_zip(file, where).namelist()
         size = path.stat().st_size
         if "xl/workbook.xml" not in members:
@@ -172,10 +175,7 @@ def _of_excel(path: Path) -> bytes:
         except InputError:
             raise
         except Exception as error:  # damaged parts fail in many ways
-            raise InputError(
-                where, got="a damaged spreadsheet", expected="one that Excel opens",
-                repair=f"save it again, or as CSV ({first_line(error)})",
-            ) from None  # fmt: skip
+            raise _damaged(where, first_line(error)) from None
     if not found:
         raise InputError(where, got="no sheet with rows", expected="a header and rows in one sheet")
     (name, rows), *others = found.items()
@@ -192,6 +192,13 @@ def _of_excel(path: Path) -> bytes:
         ):  # a text is stored once, and may stand in each cell
             raise bounded.too_much(where, size, bounded.allowance(size))
     return text.getvalue().encode("utf-8", "replace")
+
+
+def _damaged(where: str, why: str) -> InputError:
+    return InputError(
+        where, got=f"a damaged spreadsheet ({why})", expected="one that Excel opens",
+        repair="save it again, or as CSV",
+    )  # fmt: skip
 
 
 def _sheets(file: Any, where: str, size: int) -> dict[str, list[list[str]]]:

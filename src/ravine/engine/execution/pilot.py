@@ -70,12 +70,23 @@ def prepare(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execu
     keep_freed_memory()
     execution = _by_rules(population, recipe, pipeline)
     if not _RULES_ALONE.get():
-        with suppress(Exception):  # a step fails: who takes the first one, or examines it, says why
+        with suppress(_StepFails):  # who takes the first one, or examines it, says why
             if _unmeasured(execution, population, recipe, pipeline):
                 execution = _by_rules(population, recipe, pipeline)
             execution = _timed(execution, population, recipe, pipeline)
     replay(population, execution)
     return execution
+
+
+class _StepFails(Exception):
+    """A step of the program itself cannot be taken."""
+
+
+def _step(population: Population, batch: Batch) -> None:
+    try:
+        population.gradients(batch.x, batch.y, None, 0)
+    except Exception as error:  # a person's own module may fail in any way
+        raise _StepFails from error
 
 
 def _by_rules(population: Population, recipe: Recipe, pipeline: Pipeline) -> Execution:
@@ -183,7 +194,7 @@ def _unmeasured(
             replay(population, execution)
             for _ in range(2):
                 began = time.perf_counter()
-                population.gradients(batch.x, batch.y, None, 0)
+                _step(population, batch)
                 seconds.append(time.perf_counter() - began)
     finally:
         population.restore(buffers)
@@ -345,7 +356,7 @@ def _try(variants: list[Execution], population: Population, batch: Batch) -> dic
         replay(population, variant)
 
     def step() -> None:
-        population.gradients(batch.x, batch.y, None, 0)
+        _step(population, batch)
 
     population.train()
     try:
