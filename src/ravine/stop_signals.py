@@ -6,25 +6,60 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 _HANG_UP: Any = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([_HANG_UP] if _HANG_UP else []))
+_ALARM: Any = getattr(signal, "SIGALRM", None)  # nor this
+_PATIENCE, _PAUSE = 3.0, 0.05  # seconds that an import may go on after a signal, and between looks
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """In this block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does."""
+    """In this block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
+
+    What is being imported is let finish first, for up to 3 seconds: packages that are half loaded swallow an
+    interruption (PyTorch: 2 of 180 starts went on to train), or make another error of it.
+    """
+    first: list[float] = []  # when the first signal came
+    looking = False  # whether this call is a look after that
 
     def answer(number: int, frame: Any) -> None:
+        nonlocal looking
+        if first and not looking:
+            _end(number, frame)
+        looking = False
+        first.append(time.monotonic())
+        if _ALARM and _importing(frame) and first[-1] - first[0] < _PATIENCE:
+            signal.signal(_ALARM, lambda *_: look(number))
+            signal.setitimer(signal.ITIMER_REAL, _PAUSE)
+            return
         for each in _answered():
             signal.signal(each, _end)
         raise KeyboardInterrupt
 
+    def look(number: int) -> None:
+        nonlocal looking
+        looking = True
+        signal.raise_signal(number)  # whoever answers it now
+
     with _handled(answer):
-        yield
+        try:
+            yield
+        finally:
+            if first and _ALARM:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _importing(frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def came() -> bool:
@@ -35,7 +70,9 @@ def came() -> bool:
 @contextmanager
 def noted(asked: list[int]) -> Iterator[None]:
     """In this block a signal is added to ``asked``, so that what has begun can be finished and
-    stored."""
+    stored. One that came before it and was swallowed raises KeyboardInterrupt again."""
+    if came():
+        raise KeyboardInterrupt
 
     def note(number: int, frame: Any) -> None:
         if asked:

@@ -129,6 +129,54 @@ def test_another_error_of_an_interrupted_command_is_one(capsys):
     assert capsys.readouterr().err == "ravine: interrupted\n"
 
 
+SWALLOWED = """
+import pathlib, signal, sys, time
+import ravine.__main__ as program
+
+pathlib.Path("half.py").write_text("import signal, time\\ntry:\\n    signal.raise_signal({number})\\n"
+    "    time.sleep({seconds})\\nexcept BaseException:\\n    pass\\n")
+
+def run():
+    sys.path.insert(0, ".")
+    import half
+    from ravine.stop_signals import noted
+    time.sleep(0.5)
+    with noted([]):
+        print("went on")
+
+import types
+sys.modules["ravine.app.cli"] = types.SimpleNamespace(main=run)
+program.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"),  # the import ends in time, or is interrupted and goes on
+    [(signal.SIGINT, 0.2), (signal.SIGTERM, 0.2), (signal.SIGHUP, 0.2), (signal.SIGHUP, 3.3)],
+)
+def test_an_import_that_swallows_an_interruption_hides_none(tmp_path, number, seconds):
+    text = SWALLOWED.format(number=int(number), seconds=seconds)
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        preexec_fn=heard,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "ravine: interrupted\n")
+
+
+def test_a_second_signal_amid_an_import_ends_at_once(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import signal, time\nsignal.raise_signal(15)\ntime.sleep(0.2)\nsignal.raise_signal(15)\n"
+        "time.sleep(30)\n"
+    )
+    text = "from ravine.stop_signals import raised\nwith raised():\n    import slow"
+    done = subprocess.run([sys.executable, "-c", text], check=False, cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 def test_nohup_keeps_its_effect():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
