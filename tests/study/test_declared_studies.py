@@ -10,6 +10,8 @@ import sys
 import typing
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -20,7 +22,7 @@ from ravine import InputError, Recipe
 from ravine.app import studies
 from ravine.app.cli import app
 from ravine.app.studies import resume_command
-from ravine.study.declare import Common, resume_study
+from ravine.study.declare import Common, OfRecipe, resume_study
 from ravine.study.signature import declarations
 
 RUNNER = CliRunner()
@@ -175,7 +177,8 @@ def test_every_study_is_public_with_keywords_that_an_editor_completes(name):
     parameters = inspect.signature(getattr(ravine, name)).parameters
     declared = declarations()[name]
     names = [*(subject.name for subject in declared.subjects), *declared.options]
-    assert sorted(parameters) == sorted([*names, *Common.__annotations__])
+    common = Common if declared.of_runs else OfRecipe
+    assert set(parameters) == {*names, *common.__annotations__}
     source = inspect.getsource(ravine)
     static = rf"from ravine\.study\.{name}\.study import (\w+, )?{name}\n"  # what editors complete
     assert re.search(static, source)
@@ -217,3 +220,76 @@ def test_a_network_without_layers_to_follow_is_refused(tmp_path):
 def test_a_call_without_its_subject_says_how_to_call(given):
     with pytest.raises(InputError, match=r"recipe first, then options by name; call ravine.lr\("):
         ravine.lr(*given)
+
+
+def houses(place: Path) -> Path:
+    rng = np.random.default_rng(0)
+    size, kind = rng.normal(50, 10, 200), rng.choice(list("abc"), 200)
+    frame = pd.DataFrame({"size": size, "kind": kind, "price": 3 * size + 20 * (kind == "a")})
+    frame.to_csv(place / "houses.csv", index=False)
+    return place / "houses.csv"
+
+
+def test_a_study_of_ones_own_table_in_one_call(tmp_path, monkeypatch):
+    """The same recipe as the command of the same words makes."""
+    path = houses(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = {"rates": 3, "after": "2it", "target": "price", "batch": 32, "seed": 3, "quiet": True}
+    ravine.lr(path, **options, out=tmp_path / "path")
+    ravine.lr(pd.read_csv(path), **options, out=tmp_path / "frame")
+    words = [
+        "--rates",
+        "3",
+        "--after",
+        "2it",
+        "--target",
+        "price",
+        "--batch",
+        "32",
+        "--seed",
+        "3",
+        "--quiet",
+    ]
+    RUNNER.invoke(app, ["lr", str(path), *words, "--out", str(tmp_path / "typed")])
+    path, frame, typed = (
+        json.loads((tmp_path / place / "study.json").read_text())["recipe"]
+        for place in ("path", "frame", "typed")
+    )
+    assert path == typed
+    assert path["data"]["source"]["target"] == "price"
+    assert (path["data"]["batch"], path["seed"]) == (32, 3)
+    for recipe in (path, frame):
+        recipe["data"]["source"].pop("path")
+        recipe.pop("name")
+    assert path == frame
+
+
+def test_a_targets_text_is_a_column_beside_a_number_to_reach(tmp_path):
+    path, words = houses(tmp_path), {"seeds": 2, "tune": None, "quiet": True, "steps": 2}
+    ravine.compare(path, ["optimizer.lr=0.1,0.01"], target="price", **words, out=tmp_path / "a")
+    stored = json.loads((tmp_path / "a" / "study.json").read_text())
+    assert stored["recipe"]["data"]["source"]["target"] == "price"
+    assert stored["options"]["target"] is None
+
+
+def test_keywords_change_a_recipe_too_and_a_models_name_is_a_field(tmp_path):
+    ravine.lr(BLOBS, rates=3, after="1it", lr=0.5, model="mlp", quiet=True, out=tmp_path / "there")
+    stored = json.loads((tmp_path / "there" / "study.json").read_text())
+    assert stored["recipe"]["optimizer"]["lr"] == 0.5
+    assert stored["recipe"]["model"]["kind"] == "mlp"
+    assert stored["given"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"taget": "price"}, "did you mean 'target'"),
+        ({"target": "pric"}, "did you mean 'price'"),
+        ({"target": "price", "epochs": 2, "steps": 3}, "one of them"),
+        ({"target": "price", "epochs": "x"}, "got 'xep'"),
+    ],
+)
+def test_a_wrong_keyword_of_a_study_is_refused(tmp_path, given, told):
+    with pytest.raises(InputError, match=told):
+        ravine.lr(houses(tmp_path), **given, quiet=True, out=tmp_path / "there")
+    assert not (tmp_path / "there").exists()

@@ -3,6 +3,7 @@
 from ravine.catalogue import parse_value
 from ravine.recipe.recipe import (
     Recipe,
+    check_ends,
     fields,
     from_keywords,
     json_schema,
@@ -15,6 +16,7 @@ __all__ = [
     "Data",
     "Recipe",
     "Start",
+    "check_ends",
     "fields",
     "from_keywords",
     "json_schema",

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -298,15 +298,19 @@ def from_keywords(recipe: Recipe, keywords: Mapping[str, Any]) -> Recipe:
     >>> from_keywords(Recipe(), {"lr": 0.1, "optimizer": "sgd", "epochs": 3}).stop.after
     '3ep'
     """
-    ends = [k for k in keywords if k in ("epochs", "steps", "after")]
-    if len(ends) > 1:
-        raise InputError(
-            "train", got=" and ".join(ends), expected="one of them: they all say when the run ends"
-        )
+    check_ends(keywords)
     parts = [k for k in keywords if k in Recipe.model_fields]
     for name in parts + [k for k in keywords if k not in Recipe.model_fields]:
         recipe = recipe.edit(keyword_edit(name, keywords[name], recipe))
     return recipe
+
+
+def check_ends(keywords: Iterable[str]) -> None:
+    """Refuse keywords that say twice when a run ends."""
+    ends = [k for k in keywords if k in ("epochs", "steps", "after")]
+    if len(ends) > 1:
+        expected = "one of them: they all say when the run ends"
+        raise InputError("train", got=" and ".join(ends), expected=expected)
 
 
 def keyword_edit(name: str, value: Any, recipe: Recipe) -> dict[str, Any]:

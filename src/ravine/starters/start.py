@@ -8,7 +8,7 @@ from typing import Any
 
 from ravine.catalogue import table
 from ravine.errors import InputError
-from ravine.recipe import Data, Recipe, keyword_edit, parse_value
+from ravine.recipe import Data, Recipe, check_ends, keyword_edit, parse_value
 from ravine.starters.frames import source_of
 from ravine.starters.guess import guess, is_recipe
 from ravine.starters.starter import starter
@@ -70,10 +70,12 @@ def _start(
 
 
 def start_with(
-    path: Any, model: Any, keywords: Mapping[str, Any]
+    path: Any, model: Any, keywords: Mapping[str, Any], study_minutes: float | None = None
 ) -> tuple[Starter, dict[str, Any]]:
     """The start from a path or a DataFrame with ``train``'s keywords; those that are fields of the
-    starter's own choices alone, or functions, are given back, to be applied to its recipe."""
+    starter's own choices alone, or functions, are given back, to be applied to its recipe.
+    ``study_minutes``: as for ``start_of_study``."""
+    check_ends(keywords)
     source = source_of(path)
     if source is None and not isinstance(path, str | Path):
         raise InputError(
@@ -96,6 +98,8 @@ def start_with(
         edits |= found
         if not found:
             rest[name] = value
+    if study_minutes is not None:
+        return start_of_study(path, edits, study_minutes), rest
     return start(path, edits, keywords.get("minutes")), rest
 
 

@@ -14,22 +14,23 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypedDict
+from typing import Any, Concatenate, Literal, ParamSpec, TypedDict, get_type_hints
 
 from ravine.catalogue import Count
 from ravine.engine.run import Run
 from ravine.errors import InputError, unknown
-from ravine.recipe import Recipe
+from ravine.recipe import Recipe, from_keywords
 from ravine.rundir.contents import of_sound
 from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
-from ravine.starters.start import start_of_study
+from ravine.starters.start import start_with
 from ravine.storage.claims import Claim
 from ravine.study.directory import Study, read_request
 from ravine.study.own_values import require_values
 from ravine.study.page import Findings, Page, print_page, write_page
 from ravine.study.signature import Option, StudySignature, declaration_of, declarations
 from ravine.study.workers.joined import join
+from ravine.terminal import say
 
 P = ParamSpec("P")
 Conclusion = tuple[dict[str, Any], Page]
@@ -45,6 +46,21 @@ class Common(TypedDict, total=False):
     command: str  # how the study was called, for its report
     workers: str | None  # who trains: "here", "join", "ray" or "ray:ADDRESS"
     group: int | None  # at most so many recipes of a program train together
+
+
+class OfRecipe(Common, total=False):
+    """What a study of a recipe takes besides, as ``ravine.train`` does, unless it has an option of that
+    name: fields of the recipe."""
+
+    target: (
+        str | float | None
+    )  # a text is the column to predict, also where a study has a number to reach
+    epochs: float | None
+    steps: int | None
+    lr: float | None
+    batch: int | Literal["full"] | None
+    minutes: float | None  # of each run
+    seed: int | None
 
 
 def study(function: Callable[Concatenate[Study, P], Conclusion]) -> Callable[P, dict[str, Any]]:
@@ -123,11 +139,17 @@ def _conduct(
     declaration = declaration_of(function)
     given = _given(declaration, _public(function), args, kwargs)
     common: Any = {name: given.pop(name) for name in Common.__annotations__}
+    fields = _fields(given, declaration)
     options = {
         name: option.checked(given.pop(name)) for name, option in declaration.options.items()
     }
+    if not declaration.of_runs and isinstance(common["model"], str | dict):
+        fields["model"], common["model"] = common["model"], None  # a name is a field, too
+    minutes = options.get("minutes")
     subjects = {
-        subject.name: _subject(given[subject.name], subject.is_run, options, common["model"])
+        subject.name: _run_of(given[subject.name], options, common["model"])
+        if subject.is_run
+        else _recipe_of(given[subject.name], fields, minutes, common["quiet"])
         for subject in declaration.subjects
     }
     _check_group(common["group"])
@@ -167,16 +189,30 @@ def _check_group(group: Any) -> None:
     Option("group", "--group", Count | None, None, "").checked(group)
 
 
+def _fields(given: dict[str, Any], declaration: StudySignature) -> dict[str, Any]:
+    """The fields of the recipe that a call gives; they are taken out of ``given``."""
+    if declaration.of_runs:
+        return {}
+    known = [name for name in OfRecipe.__annotations__ if name not in declaration.options]
+    fields = {name: given.pop(name) for name in known if name not in Common.__annotations__}
+    if isinstance(given.get("target"), str):
+        fields["target"], given["target"] = given["target"], None
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _public(function: Callable[..., Any]) -> inspect.Signature:
     """The signature without the ``Study``, and with what every study takes."""
     own = list(inspect.signature(function).parameters.values())[1:]
     named = [p for p in own if p.kind is not p.VAR_KEYWORD]
     defaults: dict[str, Any] = {"quiet": False, "command": ""}
+    of_recipe = named[0].annotation in ("Recipe", Recipe)
+    more = get_type_hints(OfRecipe if of_recipe else Common)
     common = [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=kind
         )
-        for name, kind in Common.__annotations__.items()
+        for name, kind in more.items()
+        if name not in {p.name for p in named}
     ]
     return inspect.Signature([*named, *common], return_annotation=dict[str, Any])
 
@@ -184,15 +220,18 @@ def _public(function: Callable[..., Any]) -> inspect.Signature:
 # --- subjects -------------------------------------------------------------------------------------
 
 
-def _subject(given: Any, is_run: bool, options: dict[str, Any], model: Any) -> Any:
-    """A recipe, from a recipe or its file; a run, or several, from runs or their directories."""
-    if not is_run:
-        if isinstance(given, str | Path):
-            return start_of_study(given, {}, options.get("minutes")).recipe
-        if not isinstance(given, Recipe):
-            expected = "a Recipe, or the path of its file or of your data"
-            raise InputError("recipe", got=given, expected=expected)
-        return given
+def _recipe_of(given: Any, fields: dict[str, Any], minutes: float | None, quiet: bool) -> Recipe:
+    """A recipe, from a recipe, its file, or data; ``minutes`` are those of the whole study."""
+    if isinstance(given, Recipe):
+        return from_keywords(given, fields)
+    begun, rest = start_with(given, fields.pop("model", None), fields, minutes)
+    if begun.found and not quiet:
+        say(begun.found)
+    return from_keywords(begun.recipe, rest)
+
+
+def _run_of(given: Any, options: dict[str, Any], model: Any) -> Any:
+    """A run, or several, from runs or their directories."""
     if given is None:
         return None
     if isinstance(given, list | tuple):

@@ -17,7 +17,7 @@ from ravine.optim.penalties import penalty
 from ravine.recipe import Recipe, fields
 from ravine.study import measuring
 from ravine.study.babysit.figures import overfit_figure
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lr.figures import final_figure
@@ -42,14 +42,14 @@ OFF = {
 
 
 @study
-def babysit(
+def babysit(  # type: ignore[misc] # its own option of that name
     study: Study,
     recipe: Recipe,
     *,
     samples: Several = 20,
     steps: Annotated[int, Field(strict=True, ge=10)] = 300,
     rates: Annotated[int, Field(strict=True, ge=3)] = 12,
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """First checks before a long run: the first loss, one batch overfitted, the loss against the
     rate.

@@ -20,7 +20,7 @@ from ravine.study import measuring
 from ravine.study.compare.baselines import baselines as classical_models
 from ravine.study.compare.figures import page_of
 from ravine.study.compare.significance import paired_tests
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.signature import Numbers, Trained, split_values
@@ -40,7 +40,7 @@ class Variant:
 
 
 @study
-def compare(
+def compare(  # type: ignore[misc] # its own option of that name
     study: Study,
     recipe: Recipe,
     over: Sequence[str] = (),  # in Python also {PATH: [value, value]}
@@ -52,7 +52,7 @@ def compare(
     metric: str | None = None,
     baselines: bool = False,
     resample: bool = False,
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """Compare variants over seeds: each at its tuned rate, curves with bands, paired significance.
 

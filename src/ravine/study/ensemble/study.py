@@ -26,7 +26,7 @@ from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.storage.files import write_text
 from ravine.study import measuring
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.ensemble.calibration import calibration
 from ravine.study.ensemble.figures import page_of
@@ -143,7 +143,7 @@ def ensemble(
     members: SeveralTrained = 10,
     method: Literal["seed", "bagging", "snapshot"] = "seed",
     combine: Literal["mean", "vote"] = "mean",
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """Train an ensemble as one population; it saves, loads and predicts as one model.
 

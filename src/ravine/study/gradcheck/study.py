@@ -20,7 +20,7 @@ from ravine.optim.penalties import add_penalty_gradients, penalty
 from ravine.randomness import generator
 from ravine.recipe import Recipe
 from ravine.study import measuring
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.gradcheck.figures import errors_figure
 from ravine.study.page import Page, PageTable
@@ -39,7 +39,7 @@ THRESHOLDS = (
 
 
 @study
-def gradcheck(
+def gradcheck(  # type: ignore[misc] # its own option of that name
     study: Study,
     recipe: Recipe,
     *,
@@ -47,7 +47,7 @@ def gradcheck(
     samples: Count = 32,
     trained: Whole = 30,
     seed: Whole = 0,
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """Gradients against central differences in float64, tensor by tensor.
 

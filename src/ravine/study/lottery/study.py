@@ -21,7 +21,7 @@ from ravine.layout import Layout
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.study import measuring
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lottery import pruning
@@ -61,7 +61,7 @@ def lottery(
     seeds: Trained = 3,
     one_shot: bool = True,
     controls_every: Count = 1,
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """Lottery tickets: iterative magnitude pruning with rewinding, beside its controls.
 

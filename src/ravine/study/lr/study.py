@@ -12,7 +12,7 @@ from ravine.catalogue import Duration, Positive
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.report.courses import smoothed
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.lr.figures import page_of
@@ -32,7 +32,7 @@ def lr(
     high: Positive = 10.0,
     rates: Trained = 24,
     after: Duration = "200it",
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """The learning-rate panel: many rates at once, a suggested range, the edge of divergence.
 

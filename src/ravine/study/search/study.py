@@ -24,7 +24,7 @@ from ravine.measures import better_is
 from ravine.recipe import Recipe, fields
 from ravine.storage.files import write_text
 from ravine.study import measuring
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.live import LiveTable
 from ravine.study.search.budget import TimeBudget
@@ -42,7 +42,7 @@ CONFIRMED = 0.1  # a one-sided p-value under which fresh seeds confirm an archit
 
 
 @study
-def search(
+def search(  # type: ignore[misc] # its own option of that name
     study: Study,
     recipe: Recipe,
     vary: Sequence[str] = (),
@@ -58,7 +58,7 @@ def search(
     eta: Several = 3,
     drop: bool = True,
     metric: str | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """Search for better hyper-parameters: populations, each tightened around the best.
 

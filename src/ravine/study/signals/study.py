@@ -22,7 +22,7 @@ from ravine.nn.analysis.traits import Trait, traits
 from ravine.randomness import key
 from ravine.recipe import Recipe
 from ravine.study import measuring
-from ravine.study.declare import Common, Conclusion, study
+from ravine.study.declare import Conclusion, OfRecipe, study
 from ravine.study.directory import Study
 from ravine.study.signals.figures import page_of
 from ravine.study.signature import Depth, Names, Several
@@ -58,7 +58,7 @@ def signals(
     depth: Depth = 10,
     width: Several = 256,
     samples: Several = 256,
-    **common: Unpack[Common],
+    **common: Unpack[OfRecipe],
 ) -> Conclusion:
     """Before training: activations and gradients by depth for initialisers and activations, theory
     beside.
