@@ -234,23 +234,19 @@ def test_a_study_of_ones_own_table_in_one_call(tmp_path, monkeypatch):
     """The same recipe as the command of the same words makes."""
     path = houses(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    options = {"rates": 3, "after": "2it", "target": "price", "batch": 32, "seed": 3, "quiet": True}
+    options = {
+        "rates": 3,
+        "after": "2it",
+        "target": "price",
+        "batch": 32,
+        "seed": 3,
+        "epochs": 2,
+        "quiet": True,
+    }
     ravine.lr(path, **options, out=tmp_path / "path")
     ravine.lr(pd.read_csv(path), **options, out=tmp_path / "frame")
-    words = [
-        "--rates",
-        "3",
-        "--after",
-        "2it",
-        "--target",
-        "price",
-        "--batch",
-        "32",
-        "--seed",
-        "3",
-        "--quiet",
-    ]
-    RUNNER.invoke(app, ["lr", str(path), *words, "--out", str(tmp_path / "typed")])
+    words = ["--rates=3", "--after=2it", "--target=price", "--batch=32", "--seed=3", "--epochs=2"]
+    RUNNER.invoke(app, ["lr", str(path), *words, "--quiet", "--out", str(tmp_path / "typed")])
     path, frame, typed = (
         json.loads((tmp_path / place / "study.json").read_text())["recipe"]
         for place in ("path", "frame", "typed")
