@@ -19,6 +19,7 @@ N = 600
 X, NOISE = drawn(N, 6), drawn(N, seed=1)
 NUMBER = 2 * X[:, 0] + X[:, 1] * X[:, 2]
 CLASS = (X[:, 0] + X[:, 1] > 0).long() + (X[:, 2] > 0.5).long()
+ZERO_ONE = (NUMBER > 0).float()[:, None]
 SHARES = torch.tensor([0.1, 0.5, 0.9])
 
 
@@ -148,6 +149,8 @@ SOUND = {
         lambda output, target: F.cross_entropy(output, target, reduction="none") ** 1.5,
         1e-3,
     ),
+    "shares": (lambda: mlp(6, 1, nn.Sigmoid()), (X, NUMBER.sigmoid()), nn.BCELoss(), 3e-3),
+    "zeros and ones": (lambda: mlp(6, 1, nn.Sigmoid()), (X, ZERO_ONE), nn.BCELoss(), 3e-3),
     "Huber": (lambda: mlp(outputs=1), (X, NUMBER + 0.3 * NOISE), nn.HuberLoss(), 1e-3),
     "tags": (
         Tagger,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -51,8 +52,11 @@ class WrongSign(Declaration):
             return
 
         def of(answer: Tensor) -> float:
-            with torch.no_grad():
-                return float(loss(answer, y).mean())
+            try:
+                with torch.no_grad():
+                    return float(loss(answer, y).mean())
+            except Exception:  # a function may refuse answers that its network cannot give
+                return math.nan
 
         if program.task == "regression":
             yield from _of_numbers(of, output, y)
