@@ -17,9 +17,10 @@ from ravine.data.digest import digest
 from ravine.data.download.cache import data_root
 from ravine.data.objects.arrays import from_python
 from ravine.data.objects.fields import packed, several
-from ravine.data.objects.samples import one_input, pair_of
+from ravine.data.objects.samples import one_input
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
+from ravine.data.objects.whole import pair_of
 from ravine.data.order import Order, Place, each_by_itself
 from ravine.data.own_function import technique
 from ravine.data.parts import divide, is_set
@@ -165,8 +166,7 @@ class Pipeline:
         return reading.read(Path(path), self.data.source, facts, self.raw_shape, self.classes)
 
     def target_units(self, output: Tensor) -> Tensor:
-        """Network outputs in the units of the targets; as they are where targets were not
-        transformed."""
+        """Network outputs in the units of the targets, if those were transformed."""
         return self._prepare.target_units(output)
 
     def class_counts(self) -> Tensor:

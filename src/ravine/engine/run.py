@@ -224,8 +224,8 @@ class Run(Stored):
         target's units; of several heads, columns as the targets have them. ``augment`` as in
         ``predict_proba``.
 
-        ``x``: arrays as in training, or the path of a file or folder, or a list of paths; of a table also
-        a DataFrame, a row by name ({"size": 80}) or a list of them; of texts by class also texts; of a
+        ``x``: arrays as in training, a Dataset or DataLoader (answers are in the Dataset's order), the
+        path of a file or folder, or a list of paths; of a table also a DataFrame, a row by name ({"size": 80}) or a list of them; of texts by class also texts; of a
         text a str to go on from.
 
         ``costs`` [K, K], a row for each true class and a column for each answer: the class of least
@@ -250,8 +250,8 @@ class Run(Stored):
         )
 
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
-        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y)
-        of your own."""
+        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y),
+        a Dataset or a DataLoader of your own."""
         parts = [self.recipe.loss, self.recipe.metrics, self.recipe.step]
         require(parts, f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
         pipeline, split = self._pipeline_of("evaluate", split, data)

@@ -101,17 +101,6 @@ def form_of(item: Any, least: int) -> dict[str, Any]:
     return found
 
 
-def pair_of(given: Any) -> tuple[Any, Any]:
-    """New data, (x, y) or inputs and targets by name, as (x, y)."""
-    named = by_name(given)
-    if named is not None:
-        names, target = input_names(named, 1)
-        given = {name: named[name] for name in names}, named.get(target or "")
-    if not isinstance(given, tuple | list) or len(given) != 2 or given[1] is None:
-        raise InputError("data", got=type(given).__name__, expected="(x, y)")
-    return given[0], given[1]
-
-
 def one_input(x: Any, facts: Mapping[str, Any]) -> Any:
     """The input of samples by name that have one; anything else as it is."""
     named = by_name(x)

@@ -204,7 +204,7 @@ def _nothing(place: int) -> InputError:
 def from_streams(parts: Mapping[str, Any], task: str, seed: int, batch: int) -> Source:
     """A source from parts of which at least one is a Dataset or DataLoader; others are (x, y)."""
     opened = {
-        name: part if isinstance(part, tuple) else _open(part, seed, batch)
+        name: part if isinstance(part, tuple) else open_part(part, seed, batch)
         for name, part in parts.items()
     }
     facts = _facts_of(opened["train"])
@@ -260,7 +260,7 @@ def _tokens(x: Tensor) -> bool:
     return x.ndim == 2 and not x.is_floating_point() and x.dtype != torch.uint8
 
 
-def _open(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
+def open_part(part: Dataset | DataLoader, seed: int, batch: int) -> Any:
     """A split that reads the samples of a Dataset or DataLoader."""
     if isinstance(part, IterableDataset):
         return Ordered(DataLoader(part, batch_size=batch), seed)
@@ -337,9 +337,12 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
     )
     x, y = twice[0]
     size = (x.numel() * x.element_size() + y.numel() * y.element_size()) / len(probe) * len(items)
-    if not same or not fits(size):
-        return None
-    xs, ys = zip(*items.chunks(), strict=True)
+    return all_of(items) if same and fits(size) else None
+
+
+def all_of(part: Items | Ordered) -> tuple[Tensor, Tensor]:
+    """All samples of a part as (x, y), padded to the longest where their lengths differ."""
+    xs, ys = zip(*part.chunks(), strict=True)
     if len({x.shape[1:] for x in xs}) > 1:
         return joined([row for x in xs for row in x]), torch.cat(ys)
     return torch.cat(xs), torch.cat(ys)

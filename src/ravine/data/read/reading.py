@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ravine.catalogue import Part
 from ravine.data.endings import IMAGES, PARQUET, TABLES
 from ravine.data.objects.checks import finite
 from ravine.data.objects.convert import images, tensor
+from ravine.data.objects.whole import read_all
 from ravine.data.read import classes as by_class
 from ravine.data.read import formats, idx, npz, parquet, text, texts
 from ravine.errors import InputError
@@ -56,7 +58,9 @@ def given(
     classes: tuple[str, ...],
 ) -> Any:
     """What a person has in Python as raw inputs: a path or several, DataFrames and rows by name for a
-    run of a table, texts for one of texts; anything else as it is."""
+    run of a table, texts for one of texts, the inputs of a Dataset or DataLoader; anything else as it is."""
+    if isinstance(x, Dataset | DataLoader):
+        return read_all(x)[0]
     if "columns" in facts:
         from ravine.data.tables.load import rows_of_table  # it brings pandas
 
