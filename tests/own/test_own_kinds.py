@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import ravine
 from ravine.catalogue import FILES, Count, NonNegative, Positive, find, known
@@ -141,3 +142,34 @@ def test_two_metrics_of_one_name_are_refused(tmp_path):
 def test_a_registration_that_cannot_be_is_refused(kind, function, text):
     with pytest.raises(ravine.InputError, match=text):
         ravine.technique(kind)(function)
+
+
+@pytest.mark.parametrize(
+    ("head", "loss"),
+    [
+        ((), nn.BCEWithLogitsLoss()),
+        ((nn.Sigmoid(),), nn.BCELoss()),
+        ((), F.binary_cross_entropy_with_logits),
+        ((), "binary_cross_entropy"),
+    ],
+)
+def test_zeros_and_ones_of_a_binary_cross_entropy_are_two_classes(head, loss, tmp_path):
+    x = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).float()
+    plan = {"loss": loss, "lr": 0.05, "epochs": 20, "batch": 20, "quiet": True, "doctor": False}
+    run = ravine.train(
+        model=nn.Sequential(nn.Linear(3, 1), *head), data=(x, y), out=tmp_path / "run", **plan
+    )
+    found = run.predict(x)
+    assert found.tolist() == (run.model(x)[:, 0] > (0.5 if head else 0)).long().tolist()
+    assert run.evaluate(data=(x, y))["accuracy"] == (found == y.numpy()).mean() > 0.9
+
+
+def test_masks_under_a_binary_cross_entropy_are_answered_by_probabilities(tmp_path):
+    x = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    plan = {"loss": nn.BCEWithLogitsLoss(), "epochs": 2, "quiet": True, "doctor": False}
+    run = ravine.train(
+        model=nn.Conv2d(1, 1, 1), data=(x, (x > 0).float()), out=tmp_path / "run", **plan
+    )
+    with torch.no_grad():
+        assert np.allclose(run.predict(x), run.model(x).sigmoid(), atol=1e-6)

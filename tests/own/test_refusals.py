@@ -205,7 +205,7 @@ REFUSED = {
         "def my_accuracy",
     ),
     "accuracy of numbers": (
-        lambda: {"data": (X, Y.float()), "metrics": ["accuracy"], "loss": "binary_cross_entropy"},
+        lambda: {"data": (X, Y.float()), "metrics": ["accuracy"], "loss": "squared"},
         r"y\.long\(\)",
     ),
     "tensors beside the loss": (

@@ -361,12 +361,15 @@ def idx(root: Path, *, path: Text, labels: Text | None = None) -> Source:
 def arrays(
     root: Path,
     *,
-    task: Literal["auto", "classification", "regression", "multilabel", "sequence"] = "auto",
+    task: Literal[
+        "auto", "classification", "binary", "regression", "multilabel", "sequence"
+    ] = "auto",
 ) -> Source:
     """What is given in Python: ``train(data=(x, y))``; a recipe alone cannot hold it.
 
     ``task`` says what the targets are; auto goes by their type and shape: whole numbers are
-    classes, fractions a regression.
+    classes, fractions a regression. binary, which a binary cross-entropy sets, reads one column of
+    fractions that are all 0 or 1 as two classes too.
 
     Errors: always, in a recipe that is trained without ``data``.
     """

@@ -18,6 +18,7 @@ from ravine.engine.given_model import unwrapped, warn_of_steps
 from ravine.engine.programs import Model
 from ravine.engine.weights import finetune, published
 from ravine.errors import InputError
+from ravine.nn.loss.own_loss import is_binary
 from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
 from ravine.recipe import Recipe, from_keywords
 from ravine.registering import renewed, require
@@ -54,7 +55,17 @@ def resolve_inputs(
     if data is not None:
         changes["data.source"] = data
     recipe = finetune.with_stored_model(_with_keywords(renewed(recipe).edit(changes), fields))
-    return published.completed(recipe), module, arrays
+    recipe = published.completed(recipe)
+    source = recipe.data.source
+    if source.kind == "arrays" and source.arguments["task"] == "auto" and _is_binary(recipe.loss):
+        recipe = recipe.edit({"data.source.task": "binary"})
+    return recipe, module, arrays
+
+
+def _is_binary(loss: Part) -> bool:
+    """Whether targets 0.0 and 1.0 are two classes to a loss, as PyTorch has them."""
+    own = getattr(loss.technique, "own", None)
+    return loss.kind == "binary_cross_entropy" or (own is not None and is_binary(own.target))
 
 
 def _check_loss(loss: Any, step: Any) -> None:

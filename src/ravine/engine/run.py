@@ -225,8 +225,8 @@ class Run(Stored):
         ``predict_proba``.
 
         ``x``: arrays as in training, a Dataset or DataLoader (answers are in the Dataset's order), the
-        path of a file or folder, or a list of paths; of a table also a DataFrame, a row by name ({"size": 80}) or a list of them; of texts by class also texts; of a
-        text a str to go on from.
+        path of a file or folder, or a list of paths; of a table also a DataFrame, a row by name
+        ({"size": 80}) or a list of them; of texts by class also texts; of a text a str to go on from.
 
         ``costs`` [K, K], a row for each true class and a column for each answer: the class of least
         expected cost under the probabilities in place of the most probable one. InputError where the

@@ -4,7 +4,8 @@ In this order, unless ``task`` says otherwise: text and whole numbers [N] are cl
 [N, T] beside sequences of T steps are a class per step; rows of 0 and 1 are several labels each, or
 one class where every row has a single 1; rows of floats that are shares (>= 0, sum 1) are soft
 classes; all other floats are the targets of a regression. Whole numbers of more axes, as a class for
-each pixel, stay whole numbers, for a loss of one's own.
+each pixel, stay whole numbers, for a loss of one's own. Under the task ``binary``, that of PyTorch's binary
+cross-entropies, one column of floats 0 and 1 alone is two classes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def interpret(
     first = parts["train"]
     if isinstance(first, np.ndarray):
         return _named(parts)
-    if task == "auto":
+    if task == "binary" and _column(first) and all(map(_binary, parts.values())):
+        task = "classification"
+    if task in ("auto", "binary"):
         task = _infer(first, inputs)
     if task == "regression":
         return _regression(parts)
@@ -53,7 +56,7 @@ def interpret(
 
 
 def _infer(y: Tensor, inputs: Tensor) -> str:
-    if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
+    if _column(y):
         return "regression" if y.is_floating_point() else "classification"
     if y.ndim == 2 and _binary(y):
         if _per_step(y, inputs):
@@ -78,6 +81,10 @@ def _per_step(y: Tensor, inputs: Tensor) -> bool:
         inputs.ndim == 2 and not inputs.is_floating_point() and inputs.dtype != torch.uint8
     )
     return not y.is_floating_point() and y.ndim == 2 and steps and y.shape[1] == inputs.shape[1]
+
+
+def _column(y: Tensor) -> bool:
+    return y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
 
 
 def _binary(y: Tensor) -> bool:

@@ -21,6 +21,7 @@ _FUNCTIONS_OF_ONE = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 _READS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("log_probabilities", (nn.NLLLoss, nn.KLDivLoss)),
     ("probabilities", (nn.BCELoss,)),
+    ("scores", (nn.BCEWithLogitsLoss,)),
     ("targets", (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)),
 )
 
@@ -42,7 +43,6 @@ class OwnLoss(SampleLoss):
     """
 
     weighable = False
-    takes_classes = True
     takes_several = True
 
     def __init__(
@@ -64,6 +64,7 @@ class OwnLoss(SampleLoss):
         else:
             self._members = []
         self.reads = getattr(function, "reads", _reads(function, task))
+        self.takes_classes = not is_binary(function)
         self.one_number = False  # whether the function gave one number for all samples
         self.takes_all: bool | None = None  # of several outputs, once it is known
         self.takes_vector: bool | None = None  # numbers as [B], once it is known
@@ -138,10 +139,18 @@ class OwnLoss(SampleLoss):
 
     def _typed(self, target: Tensor, output: Tensor) -> Tensor:
         """The two classes as 0.0 and 1.0, for PyTorch's losses of one output that want them so."""
-        function = self.own.func if isinstance(self.own, functools.partial) else self.own
-        of_one = isinstance(function, _OF_ONE) or function in _FUNCTIONS_OF_ONE
         one = target.numel() == output.numel() and not target.is_floating_point()
-        return target.to(output.dtype) if of_one and one else target
+        return target.to(output.dtype) if one and is_binary(self.own) else target
+
+
+def is_binary(function: Any) -> bool:
+    """Whether a loss is one of PyTorch's binary cross-entropies.
+
+    >>> is_binary(nn.BCEWithLogitsLoss()), is_binary(nn.MSELoss())
+    (True, False)
+    """
+    plain = function.func if isinstance(function, functools.partial) else function
+    return isinstance(plain, _OF_ONE) or plain in _FUNCTIONS_OF_ONE
 
 
 def _is_torch(function: Any) -> bool:
@@ -151,6 +160,9 @@ def _is_torch(function: Any) -> bool:
 
 
 def _reads(function: Callable[..., Any], task: str | None) -> str:
+    if is_binary(function) and not isinstance(function, nn.Module):
+        plain = getattr(function, "func", function)
+        return "probabilities" if plain is F.binary_cross_entropy else "scores"
     for reads, kinds in _READS:
         if isinstance(function, kinds):
             return reads
