@@ -311,6 +311,26 @@ def test_a_network_that_cannot_learn_one_batch_fails(tmp_path):
     assert healthy["passed"], healthy["checks"]
 
 
+def test_one_batch_is_overfitted_without_smoothed_labels(tmp_path):
+    """Their entropy is a floor under the loss, far above what overfitting must reach."""
+    smoothed = BLOBS.edit(
+        {
+            "optimizer": {"kind": "adam", "lr": 0.03},
+            "loss": {"kind": "cross_entropy", "label_smoothing": 0.1},
+        }
+    )
+    found = babysit(smoothed, steps=150, rates=3, quiet=True, out=tmp_path / "smoothed")
+    plain = babysit(
+        smoothed.edit({"loss.label_smoothing": 0.0}),
+        steps=150,
+        rates=3,
+        quiet=True,
+        out=tmp_path / "plain",
+    )
+    assert found["one_batch"]["passed"], found["checks"]
+    assert found["one_batch"] == plain["one_batch"]
+
+
 @pytest.mark.parametrize(
     ("changes", "passed"),
     [

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import ravine
 from ravine.app.cli import app
+from ravine.starters.written import Starter
 from ravine.study.declare import resume_study
 
 RUNNER = CliRunner()
@@ -99,6 +100,43 @@ def test_target_names_the_column_of_a_table(name, tmp_path):
     assert result.exit_code == 0, result.output
     stored = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
     assert '"target": "price"' in json.dumps(stored)
+
+
+def test_a_study_goes_on_with_the_plan_that_it_was_begun_with(tmp_path, monkeypatch):
+    """A plan for data follows from measured times: the same command, later, would make another."""
+    path, out = tmp_path / "houses.csv", tmp_path / "out"
+    path.write_text("size,age,price\n" + "\n".join(f"{i},{i % 7},{3 * i}" for i in range(60)))
+
+    def study(*more: str) -> int:
+        words = ["lr", str(path), "--model", "linear", "--after", "2it", "--rates", "3", "--quiet"]
+        words += ["--minutes", "0.02", "--epochs", "1", "--out", str(out), *more]
+        result = RUNNER.invoke(app, words)
+        assert result.exit_code in (0, 2), result.output
+        return result.exit_code
+
+    assert study() == 0
+    begun = (out / "study.json").read_text(encoding="utf-8")
+    monkeypatch.setattr("ravine.starters.sizing.LEAST_SHARE", 0.7)
+    assert study() == 0
+    assert (out / "study.json").read_text(encoding="utf-8") == begun
+    assert study("--minutes", "0.03") == 2  # it was not begun with that
+    assert study("--lr", "0.1") == 2
+
+
+def test_a_call_with_data_goes_on_with_its_plan(tmp_path, monkeypatch):
+    path = tmp_path / "houses.csv"
+    path.write_text("size,price\n" + "\n".join(f"{i % 7},{3 * i}" for i in range(60)))
+
+    def study(after: str) -> list[float]:
+        fields = {"source": {"kind": "csv", "path": str(path)}, "batch": 16}
+        made = Starter(ravine.Recipe(model="linear", data=fields, stop={"after": after}), {}, "")
+        monkeypatch.setattr("ravine.study.declare.start_with", lambda *given: (made, {}))
+        found = ravine.lr(str(path), after="2it", rates=3, out=tmp_path / "out", quiet=True)
+        return [row["optimizer.lr"] for row in found["table"]]
+
+    assert study("3ep") == study("4ep")
+    with pytest.raises(ravine.InputError, match="differs in its recipe"):
+        ravine.lr(ravine.Recipe(), after="2it", rates=3, out=tmp_path / "out", quiet=True)
 
 
 @pytest.mark.parametrize("name", [*STUDIES, *ON_RUNS])

@@ -16,6 +16,7 @@ from ravine.app.options import (
     RecipeArgument,
     RunArgument,
     command_line,
+    edits_from,
     keyword,
     print_json,
     shortcuts,
@@ -87,7 +88,7 @@ def _command(declaration: StudySignature) -> Callable[..., None]:
             changes |= _column(given)
             ((name, path),) = subjects.items()
             of_study = None if "minutes" in changes else given.get("minutes")
-            subjects[name] = starter_from(path, changes, of_study).recipe
+            subjects[name] = _asked(path, changes, of_study)
         options = {
             name: None if given.get(f"no_{name}") else given[name]
             for name, option in declaration.options.items()
@@ -129,6 +130,15 @@ def _column(given: dict[str, Any]) -> dict[str, Any]:
         given["target"] = None
         return {"target": target}
     return {}
+
+
+def _asked(path: Path | None, changes: dict[str, Any], of_study: float | None) -> Any:
+    """What the argument and the options ask for; the recipe is made where the study has none yet."""
+    from ravine.study.asked import Asked
+
+    edits = edits_from(dict(changes))
+    minutes = of_study or changes.get("minutes")
+    return Asked(path, edits, minutes, lambda: starter_from(path, changes, of_study).recipe)
 
 
 def _finish(found: dict[str, Any], json_: bool, open_: bool) -> None:

@@ -55,18 +55,25 @@ def _start(
     minutes: float | None,
     runs: int = 1,
 ) -> Starter:
-    if isinstance(subject, str | Path) and not is_recipe(Path(subject)):
+    if not isinstance(subject, Recipe) and is_planned(subject, edits):
+        if subject is None:
+            return starter(_source(edits), edits, minutes, runs=runs)
         found = guess(Path(subject))
         edits = source_edits(found.source) | edits
         return starter(_source(edits), edits, minutes, f"{subject}: {found.words}", runs)
-    if subject is None and any(path.startswith("data.source") for path in edits):
-        return starter(_source(edits), edits, minutes, runs=runs)
     if minutes is not None and runs == 1:
         edits["stop.minutes"] = minutes
     if isinstance(subject, Recipe):
         return Starter(subject.edit(edits), {}, subject.name)
     place = Path(subject or DIGITS)
     return Starter(Recipe.load(place).edit(edits), {}, f"{place.stem}, as it was trained")
+
+
+def is_planned(subject: str | Path | None, edits: Mapping[str, Any]) -> bool:
+    """Whether a recipe is made for what is named: for data, not for a recipe file or the digits."""
+    if subject is None:
+        return any(path.startswith("data.source") for path in edits)
+    return not is_recipe(Path(subject))
 
 
 def start_with(

@@ -23,8 +23,10 @@ from ravine.recipe import Recipe, from_keywords
 from ravine.rundir.contents import of_sound
 from ravine.rundir.mark import check_trust
 from ravine.rundir.rundir import fresh_path
+from ravine.starters.frames import source_of
 from ravine.starters.start import start_with
 from ravine.storage.claims import Claim
+from ravine.study.asked import Asked
 from ravine.study.directory import Study, read_request
 from ravine.study.own_values import require_values
 from ravine.study.page import Findings, Page, print_page, write_page
@@ -145,13 +147,15 @@ def _conduct(
     }
     if not declaration.of_runs and isinstance(common["model"], str | dict):
         fields["model"], common["model"] = common["model"], None  # a name is a field, too
-    minutes = options.get("minutes")
-    subjects = {
-        subject.name: _run_of(given[subject.name], options, common["model"])
-        if subject.is_run
-        else _recipe_of(given[subject.name], fields, minutes, common["quiet"])
-        for subject in declaration.subjects
-    }
+    subjects, asked = {}, None
+    for subject in declaration.subjects:
+        found = given[subject.name]
+        if subject.is_run:
+            found = _run_of(found, options, common["model"])
+        else:
+            wanted = _asked_for(found, fields, options.get("minutes"), common["quiet"])
+            found, asked = wanted.recipe(declaration.name, common["out"]), wanted.words
+        subjects[subject.name] = found
     _check_group(common["group"])
     first = next(iter(subjects.values()))
     recipe = first if isinstance(first, Recipe) else first.recipe
@@ -166,7 +170,7 @@ def _conduct(
     def whole(claim: Claim | None = None) -> dict[str, Any]:
         places = {name: _place(found) for name, found in runs.items()}
         name = declaration.name
-        opened = Study(name, recipe, options, runs=places, claim=claim, **common)
+        opened = Study(name, recipe, options, runs=places, claim=claim, asked=asked, **common)
         try:
             summary, page = function(opened, **subjects, **options)
             opened.begin()
@@ -218,6 +222,15 @@ def _public(function: Callable[..., Any]) -> inspect.Signature:
 
 
 # --- subjects -------------------------------------------------------------------------------------
+
+
+def _asked_for(given: Any, fields: dict[str, Any], minutes: float | None, quiet: bool) -> Asked:
+    """A recipe, its file, or data, with fields; ``minutes`` are those of the whole study."""
+    if isinstance(given, Asked):
+        return given
+    subject = given if isinstance(given, Recipe | str | Path) else str(source_of(given))
+    wanted = dict(fields)
+    return Asked(subject, wanted, minutes, lambda: _recipe_of(given, fields, minutes, quiet))
 
 
 def _recipe_of(given: Any, fields: dict[str, Any], minutes: float | None, quiet: bool) -> Recipe:

@@ -61,6 +61,7 @@ class Study:
         workers: str | None = None,
         group: int | None = None,
         claim: Claim | None = None,
+        asked: Mapping[str, Any] | None = None,
     ):
         self.kind, self.recipe, self.options = kind, recipe, dict(options)
         self.model, self.data, self.quiet = model, data, quiet
@@ -80,6 +81,7 @@ class Study:
             "command": command or f"ravine.{kind}(…)",
             "given": given,
             "workers": workers,
+            "asked": asked,
             "facts": environment(),
         }
         self._claim = claim

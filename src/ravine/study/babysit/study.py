@@ -66,8 +66,9 @@ def babysit(  # type: ignore[misc] # its own option of that name
     """
     pipeline = measuring.pipeline_of(recipe, study.data)
     first = study.once("first", lambda: first_loss(recipe, pipeline, study.model))
+    constant = _unsmoothed(recipe, pipeline, study.model) or first["constant predictor"]
     with LiveTable(f"first checks of {recipe.name}", "train_loss", 2, quiet=study.quiet) as live:
-        overfit = _overfit(study, pipeline, first["constant predictor"], live)
+        overfit = _overfit(study, pipeline, constant, live)
         ladder = _ladder(study, live)
     return _conclude(study, first, overfit, ladder)
 
@@ -109,6 +110,14 @@ def first_loss(
     }
 
 
+def _unsmoothed(recipe: Recipe, pipeline: Pipeline, model: Any) -> float | None:
+    """The constant predictor's loss on labels that are not smoothed; None where none are."""
+    plain = recipe.edit(_without_smoothing(recipe))
+    if plain == recipe:
+        return None
+    return float(first_loss(plain, pipeline, model)["constant predictor"])
+
+
 def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable) -> dict[str, Any]:
     """The same few samples again and again."""
     steps = study.options["steps"]
@@ -123,6 +132,7 @@ def _overfit(study: Study, pipeline: Pipeline, constant: float, live: LiveTable)
             "data.order": "fixed",
             "stop": {"after": f"{steps}it"},
             **_without_dropout(study.recipe),
+            **_without_smoothing(study.recipe),
         }
     )
     rates = [own.optimizer.lr * factor for factor in FACTORS]
@@ -170,6 +180,12 @@ def _without_dropout(recipe: Recipe) -> dict[str, Any]:
         if path.startswith("model.") and path.endswith(("dropout", "rate")) and value
     ]
     return dict.fromkeys(rates, 0.0)
+
+
+def _without_smoothing(recipe: Recipe) -> dict[str, Any]:
+    """Smoothed labels hold the loss above a floor that no network passes."""
+    smoothed = recipe.loss.arguments.get("label_smoothing")
+    return {"loss.label_smoothing": 0.0} if smoothed else {}
 
 
 def _ladder(study: Study, live: LiveTable) -> dict[str, Any]:
