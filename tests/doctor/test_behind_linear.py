@@ -9,7 +9,9 @@ import pytest
 
 import ravine
 from ravine import Recipe
+from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import BehindLinear
+from ravine.doctor.table import ranked
 
 CODE = BehindLinear.code
 
@@ -40,6 +42,15 @@ def recipe(**edits) -> Recipe:
 def judged(tmp_path, data, **edits):
     ravine.train(recipe(**edits), data=data, out=tmp_path / "run", quiet=True, doctor=False)
     return ravine.diagnose(tmp_path / "run", data=data)
+
+
+@pytest.mark.parametrize("cause", ["too_few_epochs", "lr_too_high", "lr_too_low"])
+def test_it_is_named_below_what_explains_it(cause):
+    order = ranked(
+        [Finding(CODE, "validation", "…", strength=0.9), Finding(cause, "", "…", strength=0.62)]
+    )
+    assert [finding.code for finding in order] == [cause, CODE]
+    assert any(text.startswith(CODE) for text in order[0].consequences)
 
 
 @pytest.mark.parametrize(

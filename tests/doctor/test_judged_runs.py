@@ -12,7 +12,7 @@ from ravine import Recipe
 from ravine.doctor.edits import Case
 from ravine.doctor.examination import examine, examine_static
 from ravine.doctor.experiments.experiment import SharedData
-from ravine.doctor.finding import SHOWN
+from ravine.doctor.finding import SHOWN, Finding
 from ravine.doctor.findings.fit import Overfitting
 from ravine.doctor.findings.labels import shows_signal
 from ravine.doctor.judgement import judge, stretched
@@ -55,7 +55,7 @@ def test_what_train_finds_is_what_the_doctor_finds_in_the_run(labels, codes, tmp
     assert bool(found) == bool(codes)
 
 
-def rare(told: bool) -> tuple[np.ndarray, np.ndarray]:
+def rare(told: float) -> tuple[np.ndarray, np.ndarray]:
     """A class of 3 % of the samples, which the inputs tell, or do not."""
     draw = np.random.default_rng(0)
     x = draw.normal(size=(1200, 4)).astype(np.float32)
@@ -84,6 +84,31 @@ def test_a_rare_class_that_is_ignored_is_named_without_an_untried_remedy(tmp_pat
     assert found["remedies"] == []
     before = next(one for one in examine(TABLE, arrays=data).findings if one.code == found["code"])
     assert before.advised == [], "it was tried, and does not help"
+
+
+def test_a_rare_class_that_is_ranked_above_others_is_no_alarm_before_the_end(tmp_path):
+    """Of 200 steps of a longer plan: few samples have more than even chances, and more may follow."""
+    data = rare(told=0.25)
+    found = examine(TABLE.edit({"stop.after": "40ep", "data.validation": 0.3}), arrays=data)
+    assert found.verdict == "healthy", found.why
+    assert [note.code for note in found.notes] == ["class_imbalance"]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("class_imbalance", "it learns, but not the rare classes"),
+        ("labels_invalid", "the program or its data contradict themselves"),
+    ],
+)
+def test_ignored_rare_classes_are_no_contradiction(code, why):
+    curve = Curve(
+        TABLE, 1800, np.geomspace(2.3, 0.1, 1800), np.ones(1800), base=Baseline(2.3, 0.1, 2.3)
+    )
+    stretched(curve)
+    case = Case(TABLE, "classification", 10, (4,))
+    found = verdict([Finding(code, "labels", "…", strength=0.9)], Course(case, [curve]))
+    assert (found.verdict, found.why) == ("sick", why)
 
 
 def test_a_finished_run_that_still_falls_is_too_short_whatever_its_rate():

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from pictures import write_images
 from ravine.app.cli import app
+from ravine.app.doctor import _show
 from ravine.catalogue import durations
 from ravine.data.pipeline import Pipeline
+from ravine.doctor.finding import Diagnosis, Finding
 from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.recipe import Data, Recipe
@@ -24,6 +26,7 @@ from ravine.starters.rules import LEAST_STEPS, RULES, Draft, Facts, batch_of, dr
 from ravine.starters.sizing import CLOSING, MINUTES, Minutes, plan
 from ravine.starters.start import RUNS, start, start_of_study
 from ravine.starters.starter import starter
+from ravine.training.train import train
 
 KINDS = {
     "images": Facts("images", 300, (3, 48, 48), "classification", 3),
@@ -429,3 +432,53 @@ def test_few_validation_texts_choose_the_epoch_by_their_loss(tmp_path):
             (tmp_path / "t" / name / f"{i}.txt").write_text(f"{word} number {i}")
     made = start(tmp_path / "t", {"stop.after": "2ep"}).recipe
     assert (made.stop.best, made.stop.monitor) == (True, "val_loss")
+
+
+# --- classes that are weighed ---------------------------------------------------------------------
+
+
+def faults(path: Path) -> Path:
+    """400 rows, of which 16 are of a class that one column tells nearly."""
+    draw = np.random.default_rng(0)
+    bad = np.arange(400) % 25 == 0
+    heat = draw.normal(size=400) + 2 * bad
+    rows = [
+        f"{h:.3f},{n:.3f},{'bad' if b else 'ok'}"
+        for h, n, b in zip(heat, draw.normal(size=400), bad, strict=True)
+    ]
+    path.write_text("\n".join(["heat,noise,state", *rows]))
+    return path
+
+
+def test_labels_are_not_smoothed_where_classes_are_weighed(tmp_path):
+    """Weighed by class, the smoothed part of a rare class asks for it on every sample of the others."""
+    path, edits = faults(tmp_path / "faults.csv"), {"stop.after": "1ep", "model": "linear"}
+    smoothed = start(path, edits).recipe
+    assert smoothed.loss.label_smoothing == 0.1
+    weighed = start(path, edits | {"loss.class_weights": "balanced"})
+    assert weighed.recipe.loss.class_weights == "balanced"
+    assert not weighed.recipe.loss.label_smoothing
+    assert "not smoothed" in weighed.to_toml()
+    with pytest.raises(InputError, match=r"label_smoothing.*outweighs.*loss.label_smoothing=0"):
+        train(smoothed.edit({"loss.class_weights": "balanced"}), quiet=True, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mild_weights_may_be_smoothed(tmp_path):
+    recipe = start(faults(tmp_path / "faults.csv"), {"stop.after": "1ep", "model": "linear"}).recipe
+    mild = recipe.edit({"loss.class_weights": [3.0, 1.0]})
+    assert train(mild, quiet=True, out=tmp_path / "run").result["steps"] > 0
+
+
+def test_a_rare_class_is_named_beside_what_one_answer_reaches(tmp_path):
+    path = str(faults(tmp_path / "faults.csv"))
+    words = ["train", path, "--epochs", "1", "--model", "linear", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, words)
+    assert "\nalways 'ok' has 96.25 %, a linear model has" in done.stderr, done.output
+
+
+@pytest.mark.parametrize(("code", "shown"), [("class_imbalance", True), ("lr_too_low", False)])
+def test_a_healthy_diagnosis_still_says_that_a_class_is_rare(code, shown, capsys):
+    note = Finding(code, "labels", "the rarest 4.9%", strength=0.4, what_to_do="More of them.")
+    _show(Diagnosis("healthy", notes=[note], why="it learns"))
+    assert (f"note: {code} (labels): the rarest 4.9%" in capsys.readouterr().err) is shown

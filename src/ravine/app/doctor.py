@@ -19,15 +19,16 @@ from ravine.app.options import starter_from
 from ravine.doctor.api import prove
 from ravine.doctor.cures import trial
 from ravine.doctor.cures.cure import Cure
+from ravine.doctor.declaration import Kind
 from ravine.doctor.examination import examine
 from ravine.doctor.finding import Diagnosis
 from ravine.doctor.judgement import judge
-from ravine.doctor.table import as_tables, diagnosis_table
+from ravine.doctor.table import as_tables, diagnosis_table, is_of
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.rundir import RunDir
 from ravine.storage.files import name_of_file, new_file, write_text
-from ravine.terminal import console, styled, text_column
+from ravine.terminal import console, say, styled, text_column
 from ravine.training.outcome import print_findings
 
 
@@ -126,6 +127,9 @@ def _show(diagnosis: Diagnosis) -> None:
     verdict = styled((diagnosis.verdict, f"bold {colour}"), f" {diagnosis.why}")
     console().print(verdict, highlight=False)
     print_findings(as_tables(diagnosis.findings), most=10)
+    for note in diagnosis.notes:
+        if is_of(note, Kind.SHARES):  # of the data, whatever comes of it in training
+            say(f"note: {note.code} ({note.where}): {note.evidence}", f"  {note.what_to_do}")
 
 
 def _write(path: Path, cure: Cure) -> None:

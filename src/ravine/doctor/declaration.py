@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SIGN = "sign"  # only ever a consequence: ranked below a cause that is confirmed
     LOSS_ALONE = "loss alone"  # read from the loss alone: no alarm where no baseline is known
     START = "start"  # of the network as it starts and its inputs: whatever the loss is
+    SHARES = "shares"  # of how often classes occur: training goes well all the same
     STARVED = "starved"  # little gradient reaches the first layers: a shallower network is tried
 
 

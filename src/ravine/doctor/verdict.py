@@ -175,6 +175,12 @@ class Rule:
     why: Callable[[Observations], str]
 
 
+def _against_itself(observed: Observations) -> str:
+    if all(is_of(finding, Kind.SHARES) for finding in observed.contradictions):
+        return "it learns, but not the rare classes"
+    return "the program or its data contradict themselves"
+
+
 def _few_steps(observed: Observations) -> str:
     return f"the whole plan has {observed.seen.total} steps: too few to say"
 
@@ -213,7 +219,7 @@ RULES = (
         lambda observed: bool(observed.contradictions) and observed.seen.plain,
         "sick",
         lambda observed: [*observed.contradictions, *observed.shown],
-        lambda observed: "the program or its data contradict themselves",
+        _against_itself,
     ),
     Rule(
         lambda observed: bool(observed.contradictions),

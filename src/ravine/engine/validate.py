@@ -38,6 +38,7 @@ from ravine.engine.rows.torch_rows import check_optimizer, check_parts, is_torch
 from ravine.errors import InputError, first_line
 from ravine.nn.analysis.traits import Trait, any_layer
 from ravine.nn.answers import Answers
+from ravine.nn.build import class_weights
 from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.outputs import has_answer, joined
 from ravine.optim.rows.groups import check_formula
@@ -298,4 +299,20 @@ def _check_class_weights(recipe: Recipe, pipeline: Pipeline) -> None:
             "loss.class_weights",
             got=f"{len(weights)} weights",
             expected=f"{pipeline.outputs}, one for each class",
+        )
+    smoothing = recipe.loss.arguments.get("label_smoothing") or 0.0
+    if weights is None or not smoothing or recipe.loss.kind != "cross_entropy":
+        return
+    w = class_weights(weights, pipeline.class_counts().tolist())
+    if w is None or not len(w):
+        return
+    spread, seen = smoothing / len(w), w > 0
+    smallest, largest = float(w[seen].min()), float(w.max())
+    if spread * largest > (1 - smoothing + spread) * smallest:
+        raise InputError(
+            "loss.label_smoothing",
+            got=f"{smoothing:g} beside class weights from {smallest:.3g} to {largest:.3g}",
+            expected="no smoothing: weighed by its class, the part that it gives to a rare class outweighs a "
+            "frequent one, whose samples are then answered with the rare class",
+            repair="--set loss.label_smoothing=0",
         )

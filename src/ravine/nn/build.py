@@ -134,7 +134,7 @@ def build_loss(
             n for n, (a, _) in annotations.items() if MEMBER in getattr(a, "__metadata__", ())
         ]
         loss = OwnLoss(copy.deepcopy(loss), task, members)
-    weights = _class_weights(made.class_weights, counts)
+    weights = class_weights(made.class_weights, counts)
     if weights is not None:
         if not loss.weighable:
             raise InputError("loss.class_weights", got=made.kind, expected="a loss over classes")
@@ -317,9 +317,10 @@ def _with_vocabulary(part: Part, vocabulary: int | None) -> Part:
     return part.model_copy(update=changes) if changes else part
 
 
-def _class_weights(
+def class_weights(
     weights: str | Sequence[float] | None, counts: Sequence[int] | None
 ) -> Tensor | None:
+    """The weight of each class [K], float64; ``counts`` are those of the training part."""
     if weights is None:
         return None
     if weights != "balanced":

@@ -37,6 +37,7 @@ from ravine.starters.written import Starter
 AVERAGED = 20  # the average of the weights reaches over this part of the run: 1/20
 LEAST_CHOSEN_BY = 500  # validation samples, under which accuracy is too coarse to choose by
 LEAST_AVERAGED = 200  # with fewer steps an average would lag
+UNSMOOTHED = "labels are not smoothed: weighed by class, smoothing would ask for the rare classes"
 
 
 def starter(
@@ -62,6 +63,10 @@ def starter(
     pipeline = Pipeline(base.data)
     facts = facts_of(pipeline)
     made = draft(facts)
+    weighted = bool(edits.get("loss.class_weights"))
+    if weighted and "label_smoothing" in made.fields.get("loss", {}):
+        del made.fields["loss"], made.why["loss"]
+        made.set("loss.kind", "cross_entropy", UNSMOOTHED)
     batch = edits.get("data.batch", made.fields["data.batch"])
     if batch != "full" and pipeline.size("train") % int(batch) == 1:
         left = "one sample would be left over, too few for batch normalisation"
@@ -189,6 +194,7 @@ def _planned(
     if pipeline.has("validation") and not (made.averaged and held < LEAST_CHOSEN_BY):
         # Of few samples the accuracy is coarse: many epochs share the best, the first of them early.
         counted = pipeline.task == "classification" and held >= LEAST_CHOSEN_BY
+        counted = counted and not recipe.loss.class_weights  # which are not for the accuracy
         monitor = "val_accuracy" if counted else "val_loss"
         fields |= {"stop.best": True, "stop.monitor": monitor}
         why["stop.best"] = "the weights of the best epoch, by the validation part, are the result"

@@ -36,6 +36,9 @@ from ravine.recipe import Recipe
 
 MOST_ROWS = 50_000  # training rows, so that it takes seconds
 NAMES = ("linear model", "gradient boosting")
+FREQUENT = (
+    0.75  # share of one class from which on an accuracy is held against always answering with it
+)
 _VALIDATED = 1_000_000  # cells of a table up to which a linear model chooses its penalty
 
 
@@ -97,13 +100,27 @@ def careful_models(task: str, outputs: int, seed: int, cells: int) -> dict[str, 
 
 
 def beside(recipe: Recipe) -> list[ClassicalScore]:
-    """What a linear model and gradient boosting reach on a recipe's table, on the same split; an
-    empty list for other data."""
+    """What a linear model and gradient boosting reach on a recipe's table, on the same split, and first
+    what one answer for all reaches, where classes are uneven; an empty list for other data."""
     if recipe.data.source.kind != "csv":
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the table has been read before, and its warnings shown
-        return classical_scores(Pipeline(recipe.data), recipe.seed)
+        pipeline = Pipeline(recipe.data)
+        return [*_most_frequent(pipeline), *classical_scores(pipeline, recipe.seed)]
+
+
+def _most_frequent(pipeline: Pipeline) -> list[ClassicalScore]:
+    """The accuracy of always answering with one class, where that is high."""
+    counts, split = pipeline.class_counts(), "test" if pipeline.has("test") else "validation"
+    if pipeline.task != "classification" or not pipeline.has(split) or not len(counts):
+        return []
+    if float(counts.max()) < FREQUENT * float(counts.sum()):
+        return []
+    most, names = int(counts.argmax()), pipeline.classes
+    y = torch.cat([y for _, y in pipeline.part(split).chunks()])
+    answer = f"always {names[most] if names else most!r}"
+    return [ClassicalScore(answer, "accuracy", float((y == most).double().mean()), 0.0)]
 
 
 def classical_scores(

@@ -109,7 +109,8 @@ def print_findings(findings: list[dict[str, Any]], most: int = 3) -> None:
         )
         out.print(line, highlight=False, soft_wrap=not out.is_terminal)
         above = next((f["code"] for f in findings[:place] if _follows(finding, f)), None)
-        if above is not None and finding["strength"] <= SEEN:
+        measured = any(remedy.get("tried") for remedy in finding["remedies"])
+        if above is not None and finding["strength"] <= SEEN and not measured:
             say(f"  {finding['cause']} It follows from {above}: repair that first.")
         else:
             for remedy in finding["remedies"][:1]:

@@ -221,8 +221,16 @@ def _bar(done: float, width: int, out: Console | None) -> str:
 
 
 def _epoch(now: Now) -> str:
-    digits = 0 if now.step % now.epoch_steps == 0 else 1
-    return f"{now.step / now.epoch_steps:.{digits}f}/{now.total / now.epoch_steps:g}"
+    return f"{_epochs(now.step, now.epoch_steps)}/{_epochs(now.total, now.epoch_steps)}"
+
+
+def _epochs(steps: int, of_one: int) -> str:
+    """
+    >>> _epochs(34, 17), _epochs(42, 17)
+    ('2', '2.5')
+    """
+    digits = 0 if steps % of_one == 0 else 1
+    return f"{steps / of_one:.{digits}f}"
 
 
 def _rate(now: Now) -> str:

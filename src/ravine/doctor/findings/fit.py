@@ -35,6 +35,8 @@ from ravine.doctor.remedies import (
 )
 from ravine.engine.loop.stopping import keeps_best
 
+FAR_OFF = 100.0  # a metric from which on places after the point say nothing
+
 
 class OverRegularised(Declaration):
     code = "over_regularised"
@@ -315,6 +317,7 @@ class BehindLinear(Declaration):
         "three standard errors of so many samples. Of inputs of up to 1,024 numbers."
     )
     what_to_do = "Another rate, more steps, more units, weaker penalties; or the linear model."
+    kinds = frozenset({Kind.SIGN})
     tried_later = True
 
     LEAST_ERROR = 0.05  # share of wrong answers, or of variance, under which nobody asks
@@ -350,7 +353,7 @@ class BehindLinear(Declaration):
             f"samples, has {linear.value:.3f}"
         )
         text = (
-            f"validation {shown} is {reached:.3f} at the end; {reaches}: more than the noise of "
+            f"validation {shown} is {_short(reached)} at the end; {reaches}: more than the noise of "
             f"{n:,} validation samples"
         )
         case = course.subject
@@ -391,6 +394,15 @@ class BehindLinear(Declaration):
             )
         yield from OverRegularised.remedies(case)
         yield from normalisation(case)
+
+
+def _short(value: float) -> str:
+    """Three places, or three digits of what is far off.
+
+    >>> _short(0.7939), _short(-2584617372569.756)
+    ('0.794', '-2.58e+12')
+    """
+    return f"{value:.3f}" if abs(value) < FAR_OFF else f"{value:.3g}"
 
 
 class Underfitting(Declaration):

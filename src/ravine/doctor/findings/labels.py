@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.doctor.declaration import Declaration, Evidence, Kind
-from ravine.doctor.edits import Case, Remedies
+from ravine.doctor.edits import Case, Edits, Remedies
 from ravine.doctor.findings.learners import correlation_found
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.curve import Curve
@@ -149,13 +149,14 @@ class ClassImbalance(Declaration):
     seen_by = (
         "one class holds over 90 % of the samples, others under 5 %, and of the samples of these rare "
         "classes (of the validation part, or of the training part where it has fewer than 5) less than "
-        "a tenth is answered right. Where the network learns the rare classes it is a note, not an alarm."
+        "a tenth is answered right. Where the network learns the rare classes it is a note, not an alarm; so it is "
+        "before a plan's end, where it ranks their validation samples above others."
     )
     what_to_do = (
-        'More samples of the rare classes. `loss.class_weights = "balanced"` finds more of them, at the '
-        "price of false alarms."
+        'More samples of the rare classes. `loss.class_weights = "balanced"`, without label smoothing, '
+        "finds more of them, at the price of false alarms."
     )
-    kinds = frozenset({Kind.DATA})
+    kinds = frozenset({Kind.DATA, Kind.SHARES})
 
     surer_by = 0.0
 
@@ -165,6 +166,7 @@ class ClassImbalance(Declaration):
     ENOUGH = 100  # steps after which that can be said
     FEWEST, MOST = 5, 256  # samples of rare classes that are asked
     MEMBERS = 3  # that are asked
+    LEARNS = 2.0  # standard errors by which rare samples must be ranked above others
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -178,9 +180,15 @@ class ClassImbalance(Declaration):
         share = cls._shares(program) if enough and course.finite else None
         if share is None:
             return
-        part, x, y = cls._rare_samples(program, share < cls.RARE)
-        right = [_share_right(program, curve, x, y) for curve in course.finite[: cls.MEMBERS]]
+        rare = share < cls.RARE
+        part, (x, y), others = cls._samples(program, rare)
+        curves = course.finite[: cls.MEMBERS]
+        right = [_share_right(program, curve, x, y) for curve in curves]
         if float(np.median(right)) < cls.IGNORED:
+            if not course.over and part == "validation":
+                apart = [_told_apart(program, curve, x, others, rare) for curve in curves]
+                if float(np.median(apart)) > cls.LEARNS:
+                    return  # whether it will answer with what it ranks already, the whole plan says
             of = f"{len(y)} {part} samples of classes under {cls.RARE:.0%}"
             text = f"{cls._told(share)}; of {of} {np.median(right):.0%} are answered right"
             yield Evidence("labels", text, cls.IGNORED_RARE)
@@ -202,30 +210,56 @@ class ClassImbalance(Declaration):
         return f"the most frequent class holds {most:.1%} of the samples, the rarest {rare:.1%}"
 
     @classmethod
-    def _rare_samples(cls, program: Untrained, rare: Tensor) -> tuple[str, Tensor, Tensor]:
-        """Samples of rare classes: the part's name, inputs and targets."""
+    def _samples(
+        cls, program: Untrained, rare: Tensor
+    ) -> tuple[str, tuple[Tensor, Tensor], Tensor]:
+        """Samples of rare classes: the part's name, inputs and targets; and inputs of other samples."""
         for part in ("validation", "training"):
             name = "train" if part == "training" else part
             if not program.pipeline.has(name):
                 continue
             batches = [*program.pipeline.split(name, limit=FIRST, batch=4096)]
-            kept = [rare[batch.y.flatten()] for batch in batches]
-            pairs = list(zip(batches, kept, strict=True))
-            y = torch.cat([batch.y[some] for batch, some in pairs])[: cls.MOST]
-            if len(y) >= cls.FEWEST or part == "training":
+            x, y = (torch.cat([getattr(one, place) for one in batches]) for place in "xy")
+            kept = rare[y.flatten()]
+            if int(kept.sum()) >= cls.FEWEST or part == "training":
                 break
-        return part, torch.cat([batch.x[some] for batch, some in pairs])[: cls.MOST], y
+        return part, (x[kept][: cls.MOST], y[kept][: cls.MOST]), x[~kept][: cls.MOST]
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:
-        yield {"loss.class_weights": "balanced"}, "weigh the classes by their rarity"
+        edits: Edits = {"loss.class_weights": "balanced"}
+        if case.recipe.loss.arguments.get("label_smoothing"):
+            edits["loss.label_smoothing"] = 0.0  # weighed by class, it would ask for the rare ones
+        yield edits, "weigh the classes by their rarity"
 
 
 def _share_right(program: Untrained, curve: Curve, x: Tensor, y: Tensor) -> float:
     """The share of samples whose class a member answers, as it is now."""
-    if curve.network is None:
+    found = _answers(program, curve, x)
+    if found is None:
         return math.nan
+    answers, outputs = found
+    right = answers.classes(outputs).flatten() == answers.truth(y).flatten()
+    return float(right.double().mean())
+
+
+def _told_apart(program: Untrained, curve: Curve, x: Tensor, others: Tensor, rare: Tensor) -> float:
+    """By how many standard errors of chance a member's probability of rare classes ranks their
+    samples above others."""
+    asked = [_answers(program, curve, some) for some in (x, others) if len(some)]
+    if len(asked) < 2 or None in asked:
+        return 0.0
+    p, q = (
+        one[0].by_class(one[1])[..., rare].sum(-1).flatten() for one in asked if one is not None
+    )
+    above = (p[:, None] > q).double().mean() + (p[:, None] == q).double().mean() / 2
+    return float(above - 0.5) / math.sqrt((1 / len(p) + 1 / len(q)) / 12)
+
+
+def _answers(program: Untrained, curve: Curve, x: Tensor) -> tuple[Answers, Tensor] | None:
+    """How a member's outputs for some inputs are read, and the outputs, as it is now."""
+    if curve.network is None:
+        return None
     with curve.network() as model, evaluated(model):
         answers = Answers.of(model, program.loss, program.task, x[:4])
-        found = answers.classes(torch.cat([shown(model(some)) for some in x.split(512)]))
-    return float((found.flatten() == answers.truth(y).flatten()).double().mean())
+        return answers, torch.cat([shown(model(some)) for some in x.split(512)])

@@ -19,7 +19,7 @@ class TooFewEpochs(Declaration):
     title = "The training is too short."
     cause = "The loss is still falling fast when the training ends."
     leads_to = "The network does not learn what it could."
-    consequences = ("underfitting",)
+    consequences = ("behind_linear", "underfitting")
     seen_by = (
         "the loss is still falling when the plan ends, on training and on validation samples; four "
         "times the plan takes away half of what is left."
@@ -60,7 +60,7 @@ class BatchTooLarge(Declaration):
     title = "The batches are too large for the number of epochs."
     cause = "So large a batch leaves only few steps."
     leads_to = "The training ends early in its descent."
-    consequences = ("too_few_epochs", "underfitting")
+    consequences = ("too_few_epochs", "behind_linear", "underfitting")
     seen_by = "the same epochs on smaller batches take away half of the loss that is left (or learn, where the plan does not)."
     what_to_do = "Batches of 16 to 64, or more epochs."
     kinds = frozenset({Kind.PLAN, Kind.LEARNING})

@@ -37,6 +37,7 @@ class LrTooHigh(Declaration):
         "dead_units",
         "saturated_units",
         "stuck",
+        "behind_linear",
         "underfitting",
     )
     seen_by = (
@@ -115,7 +116,13 @@ class LrTooLow(Declaration):
     title = "The learning rate is too low."
     cause = "The steps are so short that the training ends before it gets anywhere."
     leads_to = "The loss falls smoothly, but too slowly."
-    consequences = ("underfitting", "too_few_epochs", "stuck", "vanishing_gradient")
+    consequences = (
+        "underfitting",
+        "behind_linear",
+        "too_few_epochs",
+        "stuck",
+        "vanishing_gradient",
+    )
     seen_by = (
         "the same steps at higher rates learn plainly, with other seeds too, and further than the "
         "whole plan is projected to get. Of a plan of under 500 steps whose loss still falls, only "
