@@ -302,8 +302,15 @@ class Stream(IterableDataset):
 Pair = tuple[str, Program, Program]  # task, sick, its healthy twin
 SGD = {"kind": "sgd", "lr": 0.05, "momentum": 0.9}
 PLANTS: dict[str, Callable[[], Iterator[Pair]]] = {}
-# of a loss of one's own, which no recipe holds: tests/doctor/test_diagnose_programs.py plants them
-IN_OWN_LOSSES = ("wrong_sign", "below_zero")
+# of a loss, a module or a loop of one's own, which no recipe holds: tests/doctor/test_diagnose_programs.py and
+# tests/doctor/test_wiring.py plant them
+IN_OWN_CODE = (
+    "wrong_sign",
+    "below_zero",
+    "gradients_kept",
+    "samples_mixed",
+    "random_in_evaluation",
+)
 
 
 def plants(code: str) -> Callable[[Callable[[], Iterator[Pair]]], Callable[[], Iterator[Pair]]]:

@@ -364,7 +364,7 @@ def without_files(monkeypatch):
 def test_every_code_is_planted_on_three_tasks(task, monkeypatch):
     if task == "digits":
         without_files(monkeypatch)
-    assert {*planted.PLANTS, *planted.IN_OWN_LOSSES} == set(codes())
+    assert {*planted.PLANTS, *planted.IN_OWN_CODE} == set(codes())
     for code, make in planted.PLANTS.items():
         assert len({task for task, _, _ in make()}) >= 3, code
 

@@ -84,6 +84,7 @@ def test_a_loss_that_is_not_a_number_is_dated():
     made = torch.optim.SGD(net.parameters(), lr=0.1)
     eye = ravine.watch(net, made)
     for i in range(40):
+        nn.init.normal_(net[0].weight)
         eye.step(float("nan") if i >= 29 else 1.0)
     diagnosis = eye.diagnose()
     assert diagnosis.codes[0] == "non_finite"

@@ -73,8 +73,9 @@ def judge_loop(course: Course, finite: int, measured: dict[str, Any]) -> Diagnos
     shift = course.curves[0].shift
     first, end = course.loss_at(0.0) + shift, course.loss_at(1.0) + shift
     if endless:
-        why = f"the loss runs from {first:.4g} to {end:.4g}"
-        return Diagnosis("sick", endless, findings, measured, why=why)
+        why = f"the loss went from {first:.4g} to {end:.4g}"
+        notes = [finding for finding in findings if finding.code not in {f.code for f in endless}]
+        return Diagnosis("sick", ranked(endless), notes, measured, why=why)
     if course.plain:
         why = f"the loss has fallen from {first:.4g} to {end:.4g}"
         rest = f"not judged without the data: {UNJUDGED}; {MORE}"

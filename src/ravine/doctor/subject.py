@@ -22,7 +22,7 @@ from ravine.doctor.finding import Diagnosis, Finding
 from ravine.doctor.findings.learners import explained
 from ravine.doctor.judgement import baseline_of, diagnosed, inspected, stretched
 from ravine.doctor.measure.baseline import Baseline
-from ravine.doctor.measure.course import Course
+from ravine.doctor.measure.course import Course, Stepping
 from ravine.doctor.measure.curve import Curve
 from ravine.doctor.measure.probes import Seen, look
 from ravine.doctor.measure.untrained import Untrained, probe_batch
@@ -178,6 +178,7 @@ class Observed:
     steps: int
     total: int | None = None  # of the plan; None: not known
     validations: Sequence[float] = field(default_factory=list)
+    stepping: Stepping | None = None
 
 
 @dataclass
@@ -209,6 +210,7 @@ class Subject:
         losses = np.asarray(seen.losses, dtype=float)
         if isinstance(self.known, Stepped):
             course = step_course(model, self.known, self.recipe, losses, list(seen.norms))
+            course.stepping = seen.stepping
             return judge_steps(course, self.known, seen.total)
         untrained = self.known
         norms = np.array([norm for norm in seen.norms if np.isfinite(norm)] or [0.0])
@@ -230,6 +232,7 @@ class Subject:
         course = Course(
             untrained.case, [curve], last, lambda: first, simple=lambda: explained(untrained)
         )
+        course.stepping = seen.stepping
         diagnosis = diagnosed(untrained, self.found, course)
         diagnosis.measured = course.measured
         return diagnosis

@@ -23,6 +23,7 @@ from ravine.doctor.findings import (
     scales,
     splits,
     units,
+    wiring,
 )
 from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.untrained import Untrained
@@ -35,6 +36,7 @@ FAMILIES = (
     columns,
     direction,
     outputs,
+    wiring,
     scales,
     initial,
     samples,

@@ -84,14 +84,21 @@ def _anew(optimizer: Optimizer, names: Mapping[int, str]) -> Callable[..., Optim
         options = {k: v for k, v in group.items() if k not in ("params", *_LR)}
         groups.append((whose, options, float(group["lr"]) / top if top else 1.0))
 
-    def as_given(named_parameters: Any, lr: float = top) -> Optimizer:
+    def made(named_parameters: Any, lr: float) -> Optimizer:
         named = dict(named_parameters)
-        made = []
+        parts = []
         for whose, options, share in groups:
             found = [p for name, p in named.items() if name in whose]
             if found:
-                made.append({**options, "params": found, "lr": lr * share})
-        return kind(made, **{**defaults, **({"lr": lr} if "lr" in known else {})})
+                parts.append({**options, "params": found, "lr": lr * share})
+        return kind(parts, **{**defaults, **({"lr": lr} if "lr" in known else {})})
 
-    as_given.__name__ = kind.__name__
-    return as_given
+    def as_given(named_parameters: Any, lr: float = top) -> Optimizer:
+        return made(named_parameters, lr)
+
+    def climbing(named_parameters: Any, lr: float = top, maximize: bool = True) -> Optimizer:
+        return made(named_parameters, lr)  # maximize is a field here, which the doctor reads
+
+    chosen: Callable[..., Optimizer] = climbing if defaults.get("maximize") else as_given
+    chosen.__name__ = kind.__name__
+    return chosen

@@ -23,6 +23,7 @@ from ravine.doctor.measure.course import Course, Loop
 from ravine.doctor.measure.probes import Layer, Seen, measured_layer
 from ravine.doctor.subject import Observed, Subject
 from ravine.errors import InputError
+from ravine.interop.first_steps import FirstSteps
 from ravine.nn.analysis.traits import observed_traits
 
 # of the loop's time that measuring may take, by its own clock; what it does to caches comes on top
@@ -79,6 +80,7 @@ class Watch:
         self._next = 1  # the step at which gradients and layers are measured
         self._due = 1  # the step at which there is something to do
         self._bad: int | None = None
+        self._first = FirstSteps(model, self.optimizer)
         self._handles: list[Any] = []
 
     def step(self, loss: Tensor | float) -> None:
@@ -105,6 +107,7 @@ class Watch:
         measures = self.steps >= self._next
         if measures:
             self.samples.append(self._measure())
+            self._first.look(self.steps, self.parts)
             self._hook(self.samples[-1])
         self._spent += time.perf_counter() - began
         if measures:
@@ -214,6 +217,7 @@ class Watch:
         never called healthy, and ``why`` says what could not be judged.
         """
         self._unhook()
+        self._first.end()
         self._read()
         measured = {
             "steps": self.steps,
@@ -223,7 +227,8 @@ class Watch:
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         if self.subject is not None and len(finite) >= FEWEST:
             norms = [s.norm for s in self.samples]
-            seen = Observed(self.losses, norms, self.steps, self.total, self.validations)
+            stepping = self._first.seen()
+            seen = Observed(self.losses, norms, self.steps, self.total, self.validations, stepping)
             diagnosis = self.subject.judge(self.model, seen)
             diagnosis.measured |= measured
             return diagnosis
@@ -246,7 +251,9 @@ class Watch:
         # of layers that run without PyTorch's hooks, as Keras's do, the gradients alone are known
         looked = [s for s in self.samples if s.layers] or [s for s in self.samples if s.gradients]
         seens = [self._seen(sample) for sample in looked[-LATEST:]]
-        return loop_course(self.losses, self.steps, loop, lambda: seens, lambda: seens[:1])
+        course = loop_course(self.losses, self.steps, loop, lambda: seens, lambda: seens[:1])
+        course.stepping = self._first.seen()
+        return course
 
     def _seen(self, sample: Sample) -> Seen:
         """A sample as a probe would show it: layers in the order in which the model names them."""

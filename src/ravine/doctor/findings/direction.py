@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,14 +36,19 @@ class WrongSign(Declaration):
     seen_by = (
         "a loss of one's own is computed for right answers and for wrong ones of growing size: it "
         "falls as these get worse. Where outputs are not answers (parameters of a density, "
-        "embeddings) nothing is concluded; a loss that is merely negative is none of this."
+        "embeddings) nothing is concluded; a loss that is merely negative is none of this. Where an optimiser "
+        "maximises, the loss's negative is looked at, whatever the loss."
     )
-    what_to_do = "Turn the sign: train on the negated loss, or on 1 - score."
+    what_to_do = (
+        "Turn the sign: train on the negated loss, or on 1 - score; or leave out maximize=True."
+    )
     kinds = frozenset({Kind.START})
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
-        if not isinstance(program.loss, OwnLoss) or program.loss.takes_all:
+        climbs = bool(program.recipe.optimizer.arguments.get("maximize"))
+        own = isinstance(program.loss, OwnLoss)
+        if not (own or climbs) or getattr(program.loss, "takes_all", False):
             return
         y = program.probe.y[:FEW]
         with evaluation([Objective(program.model, program.loss)]):
@@ -54,14 +60,18 @@ class WrongSign(Declaration):
         def of(answer: Tensor) -> float:
             try:
                 with torch.no_grad():
-                    return float(loss(answer, y).mean())
+                    return (-1 if climbs else 1) * float(loss(answer, y).mean())
             except Exception:  # a function may refuse answers that its network cannot give
                 return math.nan
 
+        found: Iterator[Evidence] = iter(())
         if program.task == "regression":
-            yield from _of_numbers(of, output, y)
+            found = _of_numbers(of, output, y)
         elif program.task in ("classification", "multilabel"):
-            yield from _of_classes(of, output, y, program.pipeline.outputs)
+            found = _of_classes(of, output, y, program.pipeline.outputs)
+        for seen in found:
+            text = f"with maximize=True, of the loss's negative: {seen.text}"
+            yield replace(seen, text=text) if climbs else seen
 
 
 def _of_classes(

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from ravine.doctor.declaration import Declaration, Evidence, Kind
 from ravine.doctor.edits import Case, Remedies
 from ravine.doctor.findings.scales import InputsUnscaled
+from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.probes import Layer, is_affine
 from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import fresh_start, other_activation
@@ -60,16 +61,19 @@ class FrozenWeights(Declaration):
     consequences = ("stuck", "underfitting", "capacity_too_small", "vanishing_gradient")
     seen_by = (
         "`start.freeze` without `start.weights` and `start.unfreeze`, or weights that an optimiser does not "
-        "hold: an alarm where no weight moves, or where the same steps without it get much further."
+        "hold, or of layers that run but get no gradient: an alarm where no weight moves, or where the same "
+        "steps without it get much further. `ravine.watch` sees whether the weights of a loop change."
     )
     what_to_do = (
         'No `start.freeze`; or weights to start from, or `start.unfreeze = "20%"`. An optimiser of all '
-        "`model.parameters()`."
+        "`model.parameters()`, and its `step()` after `loss.backward()`. Between layers no `detach()`, `.data`, "
+        "`torch.no_grad()` or NumPy."
     )
     kinds = frozenset({Kind.LIMIT, Kind.LEARNING, Kind.START})
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
+        yield from cls._cut_off(program)
         start = program.recipe.start
         if not start.freeze or start.unfreeze is not None:
             return
@@ -90,6 +94,29 @@ class FrozenWeights(Declaration):
                 f"({', '.join(still[:3])}{', …' if len(still) > 3 else ''})"
             )
             yield Evidence("start.freeze", text, SUSPECT)
+
+    @classmethod
+    def _cut_off(cls, program: Untrained) -> Iterator[Evidence]:
+        layers = program.seen.weighted if program.seen is not None else []
+        cut = [layer.name for layer in layers if not layer.reached]
+        if 0 < len(cut) < len(layers):
+            text = (
+                f"no gradient reaches {len(cut)} of {len(layers)} layers with weights, though they run "
+                f"({', '.join(cut[:3])}{', …' if len(cut) > 3 else ''})"
+            )
+            yield Evidence("model", text, SUSPECT, remedies=())
+
+    @classmethod
+    def during(cls, course: Course) -> Iterator[Evidence]:
+        seen = course.stepping
+        if seen is None or not seen.still:
+            return
+        why = (
+            "no gradient was computed: loss.backward() is missing"
+            if seen.without_gradient
+            else "optimizer.step() is missing, or the optimiser holds other parameters"
+        )
+        yield Evidence("loop", f"no weight changed in {seen.still} steps; {why}", SURE, remedies=())
 
     @classmethod
     def remedies(cls, case: Case, factor: float | None = None) -> Remedies:

@@ -42,6 +42,15 @@ class Loop:
     lost_at: int | None = None  # the step whose loss was not a number
 
 
+@dataclass(frozen=True)
+class Stepping:
+    """What ``ravine.watch`` has seen of how a loop makes its steps."""
+
+    kept: int = 0  # backward passes that were looked at, where none began from a gradient of zero
+    still: int = 0  # steps between two looks at the weights, where none had changed
+    without_gradient: bool = False  # at the last of these looks
+
+
 @dataclass
 class Course:
     """Members that differ by their seeds alone, as they went, and what a probe sees in them.
@@ -60,6 +69,7 @@ class Course:
     simple: Callable[[], float | None] = lambda: None
     # what a linear model reaches on the validation part
     linear: Callable[[], LinearScore | None] = lambda: None
+    stepping: Stepping | None = None
     planned: bool = True  # whether it is known how long the program trains
 
     @property

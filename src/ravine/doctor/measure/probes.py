@@ -40,6 +40,7 @@ class Layer:
     largest: float
     zero_units: float = 0.0  # fraction of units that are 0 on every probe sample
     flat: float = 0.0  # fraction of outputs at a flat end of a sigmoid or tanh
+    reached: bool = True  # whether the weight has a gradient, be it zero
     gradient: float = 0.0  # root mean square of the weight's gradient
     weight: float = 0.0  # root mean square of the weight
     twins: float = (
@@ -217,6 +218,7 @@ def _weigh(layer: Layer, owner: nn.Module, gradients: dict[int, Tensor | None]) 
         0.0 if isinstance(owner, nn.Embedding) else places * sum(w.numel() for w in weights)
     )
     layer.weight = float(weight.detach().double().square().mean().sqrt())
+    layer.reached = gradient is not None
     layer.gradient = 0.0 if gradient is None else float(gradient.double().square().mean().sqrt())
     rows = weight.detach().flatten(1)
     if gradient is not None:

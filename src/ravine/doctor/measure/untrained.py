@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ravine.catalogue import PREFIX
 from ravine.data.objects.fields import Fields
 from ravine.data.pipeline import Batch, Pipeline
 from ravine.data.source import Arrays
@@ -20,13 +22,15 @@ from ravine.doctor.measure.probes import Layer, Seen, look
 from ravine.doctor.measure.repeats import Repeats, keys_of, repeats_of
 from ravine.errors import InputError
 from ravine.nn.analysis.output_layer import output_layer
-from ravine.nn.analysis.traits import Trait
+from ravine.nn.analysis.traits import Trait, traits
+from ravine.nn.outputs import shown
 from ravine.recipe import Recipe
 
 ENTROPIES = ("cross_entropy", "binary_cross_entropy", "kl", "nll")
 DISTANCES = ("squared", "absolute", "huber")
 FIRST = 20_000  # training samples that are read for statistics
 COMPARED = 2000  # samples that are compared
+FEW = 8  # samples whose answers are compared with those that they get alone
 PROBE = 1024  # samples on which losses are compared
 
 
@@ -84,6 +88,27 @@ class Untrained:
         """Inputs of the training part, in its order, one row a sample [n, features]."""
         batches = self.pipeline.split("train", limit=FIRST, batch=4096)
         return torch.cat([batch.x.flatten(1) for batch in batches])
+
+    @cached_property
+    def few(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Outputs of a few samples in evaluation: together, together again, each alone. None of the
+        package's own networks, and where these cannot be compared."""
+        kind, x = self.recipe.model.kind, self.probe.x[:FEW]
+        if (kind != "module" and not kind.startswith(PREFIX)) or len(x) < 2:
+            return None
+        model = copy.deepcopy(self.model).eval()
+        if any(_uses_batch(module) for module in model.modules()):
+            return None
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                alone = torch.cat([shown(model(one)) for one in x.split(1)])
+                found = [shown(model(x)), shown(model(x)), alone]
+        except Exception:  # a module may need whole batches
+            return None
+        together, again, alone = (each.detach().double() for each in found)
+        same = together.shape == again.shape == alone.shape and len(together) == len(x)
+        finite = same and bool(torch.isfinite(torch.stack([together, again, alone])).all())
+        return (together, again, alone) if finite else None
 
     @cached_property
     def keys(self) -> Tensor:
@@ -176,6 +201,12 @@ class Untrained:
         some = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:most]
         some = some.to(x.device)
         return x[some], y[some]
+
+
+def _uses_batch(module: nn.Module) -> bool:
+    """Whether a normalisation takes its statistics from the batch, in evaluation too."""
+    batch = bool(traits(module) & Trait.BATCH_STATISTICS)
+    return batch and not getattr(module, "track_running_stats", True)
 
 
 def inspect_program(

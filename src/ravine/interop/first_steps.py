@@ -1,0 +1,81 @@
+"""How a watched loop makes its first steps: whether its gradients begin from zero, and its weights change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.doctor.measure.course import Stepping
+
+FEWEST = 8  # backward passes, or steps, that say something
+LOOKED = 64  # steps after which the passes are no longer looked at
+SAME = 1e-4  # of a gradient, by which what was added may differ from what is there
+
+
+class FirstSteps:
+    """Looks at a parameter's gradient through hooks that are there for the first steps, and at the weights
+    when it is told to. Keeps numbers alone."""
+
+    def __init__(self, model: nn.Module, optimizer: Any):
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        trained = [p for p in model.parameters() if p.requires_grad and id(p) in held and p.is_leaf]
+        self._passes = self._kept = self._first = self._last = 0
+        self._added = torch.zeros(
+            2, dtype=torch.float64
+        )  # of the newest pass: its sum and its size
+        self._versions: list[tuple[int, float]] = []
+        self._moved = self._without = False
+        self._handles: list[Any] = []
+        if trained:
+            watched = min(trained, key=lambda p: p.numel())
+            self._handles = [
+                watched.register_hook(self._add),
+                watched.register_post_accumulate_grad_hook(self._compare),
+            ]
+
+    @torch.no_grad()
+    def look(self, step: int, model: nn.Module) -> None:
+        """Look at the weights, at one of the first steps."""
+        if self._last >= LOOKED:
+            return
+        now = [(p._version, float(p.detach().norm())) for p in model.parameters()]
+        if self._versions and now != self._versions:
+            self._moved = True
+        self._without = not any(p.grad is not None for p in model.parameters())
+        self._first, self._last, self._versions = self._first or step, step, now
+        if step >= LOOKED:
+            self.end()
+
+    def end(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def seen(self) -> Stepping:
+        """What was seen."""
+        steps = self._last - self._first
+        still = 0 if self._moved or steps < FEWEST else steps
+        kept = self._kept if self._kept == self._passes >= FEWEST else 0
+        return Stepping(kept, still, self._without)
+
+    @staticmethod
+    @torch.no_grad()
+    def _sums(gradient: Tensor) -> Tensor:
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        wide = dense.detach().double()
+        return torch.stack([wide.sum(), wide.abs().sum()]).cpu()
+
+    def _add(self, gradient: Tensor) -> None:
+        self._added = self._sums(gradient)
+
+    def _compare(self, parameter: Tensor) -> None:
+        if parameter.grad is None:
+            return
+        there = self._sums(parameter.grad)
+        self._passes += 1
+        size = float(torch.maximum(there[1], self._added[1]))
+        if self._passes == 1 or float((there - self._added).abs().max()) > SAME * size:
+            self._kept += 1
