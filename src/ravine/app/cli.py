@@ -25,6 +25,8 @@ from ravine.app.options import (
     Augment,
     Json,
     Member,
+    NewData,
+    NewInput,
     Open,
     Out,
     Prompt,
@@ -32,6 +34,7 @@ from ravine.app.options import (
     RanksOption,
     RecipeArgument,
     RunArgument,
+    Split,
     Temperature,
     Track,
     Trust,
@@ -241,25 +244,23 @@ def doctor(
 @command
 def evaluate(
     run: RunArgument,
+    data: NewData = None,
     member: Member = 0,
     json_: Json = False,
-    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    split: Split = None,
 ) -> None:
-    """Loss and metrics of a run on a split of its data."""
-    found = _opened(run, member).evaluate(split)
-    _table(f"{run} on {split}", found)
-    print_json(json_, {"run": str(run), "member": member, "split": split, **found})
+    """Loss and metrics of a run on a split of its data, or on new data with their targets."""
+    from ravine.app.predict import evaluated
+
+    named, found = evaluated(_opened(run, member), data, split)
+    _table(f"{run} on {data or split or 'test'}", found)
+    print_json(json_, {"run": str(run), "member": member, **named, **found})
 
 
 @command
 def predict(
     run: RunArgument,
-    input_: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[INPUT]", help="A file or folder in the form of the training data."
-        ),
-    ] = None,
+    input_: NewInput = None,
     out: Annotated[Path, typer.Option("--out", help="The CSV (or text) file to write.")] = Path(
         "predictions.csv"
     ),

@@ -64,6 +64,20 @@ Trust = Annotated[
         "--trust", help="Read the files named by a run that was not made here by this user."
     ),
 ]
+NewData = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DATA]", help="New data with their targets, in the form of the training data."
+    ),
+]
+NewInput = Annotated[
+    Path | None,
+    typer.Argument(metavar="[INPUT]", help="A file or folder in the form of the training data."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="train, validation or test, of the run's own data", show_default="test"),
+]
 Track = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,11 +1,12 @@
 """``ravine predict``: a file or folder in, predictions out, atomically and never over an existing
-file."""
+file; ``ravine evaluate``."""
 
 from __future__ import annotations
 
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,19 @@ from ravine.engine.run import Run
 from ravine.errors import InputError
 from ravine.storage.files import atomic, new_file, write_text
 from ravine.terminal import visible
+
+
+def evaluated(
+    run: Any, data: Path | None, split: str | None
+) -> tuple[dict[str, str], dict[str, float]]:
+    """What was measured on, and its loss and metrics: a part of the run's data, or other ``data``."""
+    if data is None:
+        split = split or "test"
+        return {"split": split}, run.evaluate(split)
+    if split is not None:
+        expected = "the run's own data, which has parts; new data is taken whole"
+        raise InputError("--split", got=f"{split}, of {data}", expected=expected)
+    return {"data": str(data)}, run.evaluate(data=data)
 
 
 def predict_file(

@@ -20,13 +20,13 @@ from ravine.data.objects.fields import packed, several
 from ravine.data.objects.samples import one_input
 from ravine.data.objects.stream import Items, Ordered
 from ravine.data.objects.targets import as_targets
-from ravine.data.objects.whole import pair_of
 from ravine.data.order import Order, Place, each_by_itself
 from ravine.data.own_function import technique
 from ravine.data.parts import divide, is_set
 from ravine.data.preprocessing.preparation import Preparation, Prepare, refuse_several
 from ravine.data.preprocessing.statistics import Rows
 from ravine.data.read import reading
+from ravine.data.read.examples import examples
 from ravine.data.source import Arrays, Batch, Source, Split
 from ravine.errors import InputError
 
@@ -131,11 +131,11 @@ class Pipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Pipeline:
-        """A pipeline with a test part alone, ``arrays`` = (x, y), prepared as a run's own data."""
+        """A pipeline with a test part alone, ``arrays`` = (x, y) or a path, prepared as a run's own data."""
         self = cls.from_state(data, tensors, facts, device=device, dtype=dtype)
-        x, y = pair_of(arrays)
-        x = self.rows(x)
-        y = packed(y, self.preparation.facts, "target_fields")
+        known = self.preparation.facts
+        x, y = examples(arrays, data.source, known, self.raw_shape, self.classes)
+        x, y = self.rows(x), packed(y, known, "target_fields")
         y = as_targets(y, task=self.task, classes=self.classes, outputs=self.outputs)
         if len(x) != len(y):
             raise InputError(

@@ -68,7 +68,7 @@ class Run(Stored):
 
     def confusion(self, split: str = "test", *, data: Any = None) -> pandas.DataFrame:
         """How often samples of each class (rows) were given each class (columns), on a part of the
-        data or on ``data`` = (x, y) of your own. InputError for a regression."""
+        data or on ``data`` of your own, as ``evaluate`` takes it. InputError for a regression."""
         import pandas
 
         if self.pipeline.task != "classification":
@@ -250,8 +250,8 @@ class Run(Stored):
         )
 
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
-        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` = (x, y),
-        a Dataset or a DataLoader of your own."""
+        """Loss and metrics on ``"train"``, ``"validation"`` or ``"test"``, or on ``data`` of your own:
+        (x, y), a Dataset, a DataLoader, a DataFrame or a path, where a file or folder has the targets too."""
         parts = [self.recipe.loss, self.recipe.metrics, self.recipe.step]
         require(parts, f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
         pipeline, split = self._pipeline_of("evaluate", split, data)

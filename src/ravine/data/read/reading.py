@@ -21,6 +21,9 @@ from ravine.errors import InputError
 from ravine.storage import bounded
 
 
+FILES = ".npz, .npy or IDX"
+
+
 def as_rows(x: Any, shape: tuple[int, ...], tokens: bool, *, may_miss: bool = False) -> Tensor:
     """Raw inputs as a tensor [N, *shape]; sequences may have another number of steps, cells of
     tables may miss."""
@@ -126,6 +129,8 @@ def read(
                 path.name, got=f"arrays {', '.join(sorted(stored))}", expected="an array called x"
             )
         return _numbered(tensor(array, path.name), path)
+    if path.suffix.lower() in TABLES and len(shape) == 3:
+        raise InputError(str(path), got="a table", expected=f"images, or {FILES} of them")
     if path.suffix.lower() in TABLES:
         from ravine.data.tables.load import all_numbers
 
@@ -133,7 +138,7 @@ def read(
     data = idx.read_bytes(path)
     if data[:2] == b"\0\0":
         return _numbered(tensor(formats.idx_images(path), path.name), path)
-    raise InputError(str(path), expected="images, .npz, .npy, .csv or IDX")
+    raise InputError(str(path), expected=f"images, {FILES} of them, or a table")
 
 
 def _numbered(rows: Any, path: Path) -> tuple[Tensor, list[str]]:

@@ -23,7 +23,7 @@ from ravine.data.tables.encoder import Encoder, fit_encoder
 from ravine.data.tables.given import rows_given
 from ravine.data.tables.leaks import leak
 from ravine.data.tables.matrix import matrix
-from ravine.data.tables.target import Target, read_target, target_names
+from ravine.data.tables.target import Target, known_targets, read_target, target_names
 from ravine.errors import InputError, unknown
 
 
@@ -92,6 +92,20 @@ def rows_by(given: Path | pd.DataFrame, facts: Mapping[str, Any]) -> Tensor:
     """The raw matrix of another file or of a DataFrame, by the decisions in a source's ``facts``."""
     header = facts.get("written", {}).get("header", True) and None  # a table without one has none
     return matrix(file.read(given, texts=True, header=header), facts["columns"])
+
+
+def rows_with_targets(
+    given: Path | pd.DataFrame, facts: Mapping[str, Any], classes: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    """The raw matrix of another table that has the target too, and its targets: numbers of ``classes``,
+    or numbers. Rows without a target are left out, with a warning."""
+    header = facts.get("written", {}).get("header", True) and None
+    table = file.read(given, texts=True, header=header)
+    values, kept = known_targets(table, facts["targets"], classes)
+    if not kept.all():
+        left = f"{int((~kept).sum())} rows without a target left out"
+        warnings.warn(f"{table.where}: {left}", stacklevel=4)
+    return matrix(table, facts["columns"])[torch.from_numpy(kept)], values
 
 
 def rows_of_table(x: Any, facts: Mapping[str, Any]) -> Tensor | None:

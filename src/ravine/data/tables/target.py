@@ -66,6 +66,43 @@ def read_target(table: Table, names: tuple[str, ...], task: str) -> Target:
     return Target(torch.stack(columns, 1), (), kept, "several columns")
 
 
+def known_targets(
+    table: Table, names: Sequence[str], classes: tuple[str, ...]
+) -> tuple[Tensor, np.ndarray]:
+    """The targets of new rows, in the encoding of training: numbers of ``classes``, or numbers; and which
+    rows have one."""
+    for name in names:
+        if name not in table.columns:
+            raise InputError(
+                table.where,
+                got=f"no column {name!r}",
+                expected="the column of the target, to hold answers against; without it: ravine predict",
+            )
+    if not classes:
+        kept = _rows_with_target(table, tuple(names))
+        columns = [_numbers(table, name, kept) for name in names]
+        return columns[0] if len(columns) == 1 else torch.stack(columns, 1), kept
+    (name,) = names
+    texts = table.written(name)
+    missing = table.columns[name].missing & ~np.isin(texts, classes)
+    place = {known: k for k, known in enumerate(classes)}
+    if all(map(_is_number, classes)):
+        values = _numbers(table, name, ~missing)
+        texts[~missing] = [f"{value:.17g}" for value in values.tolist()]
+    strange = [text for text in texts[~missing] if text not in place]
+    if strange:
+        raise unknown(f"{table.where}: target {name}", strange[0], classes)
+    return torch.tensor([place[text] for text in texts[~missing]]), ~missing
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _rows_with_target(table: Table, names: tuple[str, ...]) -> np.ndarray:
     missing = np.zeros(table.size, dtype=bool)
     for name in names:

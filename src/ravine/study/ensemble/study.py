@@ -125,7 +125,7 @@ class Ensemble(Run):
         return model.eval()
 
     def evaluate(self, split: str = "test", *, data: Any = None) -> dict[str, float]:
-        """Loss and metrics of the whole on a part of the data, or on ``data`` = (x, y)."""
+        """Loss and metrics of the whole on a part of the data, or on ``data``, as a ``Run`` takes it."""
         pipeline = (
             None
             if data is None
