@@ -17,7 +17,7 @@ import ravine
 from ravine import Recipe
 from ravine.app.cli import app
 from ravine.nn.activations import PReLU
-from ravine.study.advise.study import Errors, next_steps, parts_of
+from ravine.study.advise.flow_chart import Errors, next_steps, parts_of
 from ravine.study.babysit.study import babysit, first_loss
 from ravine.study.features.study import exciting, features, filters, saliency
 from ravine.study.gradcheck.study import THRESHOLDS, gradcheck, verdict_of
@@ -455,6 +455,30 @@ def test_bias_and_variance_are_both_named_where_both_are_large(train, dev, human
     assert [
         s["problem"].partition(":")[0] for s in steps if s["problem"].startswith("high")
     ] == named
+
+
+@pytest.mark.parametrize(
+    ("optimal", "said"), [(0.0, "above what is possible"), (None, "not known (--human, --target)")]
+)
+def test_what_is_possible_is_not_made_up(optimal, said):
+    errors = Errors("error", train=0.15, validation=0.16, optimal=optimal)
+    assert said in next_steps(errors, noise=0.01)[0]["problem"]
+
+
+@pytest.mark.parametrize(("steps", "past"), [(600, True), (40, False)])
+def test_no_longer_run_is_advised_where_longer_was_worse(steps, past, tmp_path):
+    """Noisy labels: a network that goes on learns them by heart, and its best epoch is long past."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(240, 8)).astype("float32")
+    y = ((x[:, 0] > 0) ^ (draw.random(240) < 0.3)).astype("int64")
+    run = ravine.train(
+        data=(x, y), model={"kind": "mlp", "hidden": [32]}, optimizer="adam", lr=0.003,
+        stop={"after": f"{steps}it", "best": True, "monitor": "val_loss"}, quiet=True, doctor=False, out=tmp_path / "r",
+    )  # fmt: skip
+    found = ravine.advise(run, data=(x, y), quiet=True, out=tmp_path / "a")
+    assert (found["errors"]["past_best"] is not None) is past
+    bias = next(one["do"] for one in found["next"] if one["problem"].startswith("high bias"))
+    assert bias.startswith("not longer, and not a larger network") is past
 
 
 def test_the_shares_of_bias_and_variance_are_shown():

@@ -482,3 +482,18 @@ def test_a_healthy_diagnosis_still_says_that_a_class_is_rare(code, shown, capsys
     note = Finding(code, "labels", "the rarest 4.9%", strength=0.4, what_to_do="More of them.")
     _show(Diagnosis("healthy", notes=[note], why="it learns"))
     assert (f"note: {code} (labels): the rarest 4.9%" in capsys.readouterr().err) is shown
+
+
+@pytest.mark.parametrize(
+    ("header", "named", "said"),
+    [
+        ("heat,noise,state", {}, "; target: state (the last column; --target names another)"),
+        ("heat,y,state", {}, "; target: y (by its name; --target names another)"),
+        ("heat,noise,state", {"data.source.target": "heat"}, ""),
+    ],
+)
+def test_a_target_that_was_guessed_is_said(header, named, said, tmp_path):
+    path = faults(tmp_path / "faults.csv")
+    path.write_text(path.read_text().replace("heat,noise,state", header))
+    edits = {"stop.after": "1ep", "model": "linear"} | named
+    assert start(path, edits).found == f"{path}: a table{said}"

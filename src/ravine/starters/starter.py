@@ -12,7 +12,7 @@ from ravine.data.download.cache import data_root
 from ravine.data.pipeline import Pipeline, read_ahead
 from ravine.data.read.folders import median_size
 from ravine.data.read.formats import find
-from ravine.data.source import Arrays
+from ravine.data.source import TARGET_NAMES, Arrays
 from ravine.engine.programs import programs_of
 from ravine.engine.weights import finetune, published
 from ravine.engine.weights.heads import body_patterns, fitted_model
@@ -84,7 +84,19 @@ def starter(
         for path, reason in _open(made.why | more, edits).items()
         if reason and not any(own.startswith(f"{path}.") for own in edits)
     }
-    return Starter(recipe.edit(edits), why, _title(source, facts), found)
+    chosen = (
+        _chosen_target(pipeline) if found and not base.data.source.arguments.get("target") else ""
+    )
+    return Starter(recipe.edit(edits), why, _title(source, facts), found + chosen)
+
+
+def _chosen_target(pipeline: Pipeline) -> str:
+    """Which column of a table was taken for the target, where the person has named none."""
+    names = pipeline.preparation.facts.get("targets")
+    if not names:
+        return ""
+    why = "by its name" if names[0].lower() in TARGET_NAMES else "the last column"
+    return f"; target: {names[0]} ({why}; --target names another)"
 
 
 def facts_of(pipeline: Pipeline) -> Facts:

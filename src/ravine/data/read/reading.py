@@ -20,7 +20,6 @@ from ravine.data.read import formats, idx, npz, parquet, text, texts
 from ravine.errors import InputError
 from ravine.storage import bounded
 
-
 FILES = ".npz, .npy or IDX"
 
 
