@@ -143,3 +143,9 @@ def test_numbers_as_classes_are_in_their_order(cells, classes, tmp_path):
     rows = [f"{place},{cell}" for place, cell in zip(FOUR, cells, strict=True)]
     write(tmp_path, FOUR, ["file,label", *rows * 2])
     assert labelled.listed(tmp_path, "labels.csv", None)[0] == classes
+
+
+def test_a_target_of_folders_without_a_table_is_refused_by_its_name(tmp_path):
+    write(tmp_path, FOUR)
+    with pytest.raises(InputError, match=r"target: got 'breed'.*its folders are the classes"):
+        folders._listed(tmp_path, None, "breed")

@@ -72,6 +72,10 @@ def test_a_new_folder_of_images_is_read_as_the_first_was(tmp_path):
     folders = sorted(one for one in (tmp_path / "old").iterdir() if one.is_dir())
     answers = [run.predict(folder) == folder.name for folder in folders]
     assert evaluated(tmp_path / "run", tmp_path / "old")["accuracy"] == pytest.approx(np.concatenate(answers).mean())  # fmt: skip
+    words = ["train", str(tmp_path / "old"), "--model", str(tmp_path / "run")]
+    result = RUNNER.invoke(app, words)
+    assert result.exit_code == 2
+    assert f"--set start.weights={tmp_path / 'run'}" in result.output
     table(tmp_path / "prices.csv", 9, 0)
     words = ["predict", str(tmp_path / "run"), str(tmp_path / "prices.csv")]
     result = RUNNER.invoke(app, [*words, "--out", str(tmp_path / "p.csv")])

@@ -51,7 +51,7 @@ from ravine.app.options import (
 from ravine.engine.ranks import launcher
 from ravine.errors import InputError, RavineError
 from ravine.stop_signals import raised
-from ravine.terminal import browse, visible
+from ravine.terminal import browse, console, say, visible
 from ravine.version import VERSION
 
 app = typer.Typer(
@@ -419,12 +419,11 @@ def _finish(
 def _table(title: str, rows: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from ravine.terminal import console
-
-    table = Table(title=title, show_header=False)
+    table = Table(show_header=False)
     for name, value in rows.items():
         number = f"{value:.6g}" if isinstance(value, float) else str(value)
         table.add_row(name, f"{100 * value:.2f} %" if measures.is_percent(name) else number)
+    say(title)
     console().print(table)
 
 

@@ -152,6 +152,13 @@ def edits_from(given: dict[str, Any]) -> dict[str, Any]:
         own["epochs"] = f"{own['epochs']}ep"
     fields = {name: field for name, (_, field) in SHORTCUTS.items() if field}
     chosen = {field: own[name] for name, field in fields.items() if own[name] is not None}
+    if own["model"] is not None and (Path(own["model"]) / "recipe.json").is_file():
+        raise InputError(
+            "--model",
+            got=own["model"],
+            expected="the name of a model, not a run",
+            repair=f"to go on from its weights: --set start.weights={own['model']}",
+        )
     return edits_of(own["set_"]) | chosen
 
 

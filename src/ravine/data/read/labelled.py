@@ -251,6 +251,13 @@ def _naming_in(root: Path, table: str | None, target: str | None) -> Naming:
         found = _naming(root, target)
         if found is not None:
             return found
+        if target is not None:
+            raise InputError(
+                "target",
+                got=target,
+                expected=f"a table in {root} that names images and has this column",
+                repair="there is none: without a target its folders are the classes",
+            )
     if table is None or Path(table).name != table or not (root / table).is_file():
         expected = f"the name of a table in {root} that names images"
         raise InputError("labels", got=table or "no such table", expected=expected)
