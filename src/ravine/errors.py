@@ -4,6 +4,8 @@ the command line."""
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -140,6 +142,17 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0][:limit] if lines else type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """Where in a person's own code an error arose, ``" (own.py, line 3)"``: the last line that is neither of
+    Ravine nor of an installed package; else nothing."""
+    here = str(Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = frame.filename
+        if not file.startswith((here, "<frozen")) and f"{os.sep}site-packages{os.sep}" not in file:
+            return f" ({Path(file).name}, line {frame.lineno})"
+    return ""
 
 
 def _cut(text: str, limit: int) -> str:

@@ -9,15 +9,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from ravine.catalogue import FILES, OwnTechnique, enter
-from ravine.catalogue.own import PREFIX, describe, missing, name_of
+from ravine.catalogue.own import PREFIX, describe, missing, model_code, name_of
 from ravine.catalogue.part import Part
 from ravine.errors import InputError, first_line, unknown
 from ravine.recipe import Recipe
 
 GROUP = "ravine.techniques"  # of entry points
+_FILES: list[ModuleType] = []  # that a person has named
 _LOADED: list[str] = []  # what a person has named: other processes of a study load it too
 
 
@@ -82,6 +84,22 @@ def load(place: str) -> None:
     _LOADED.append(place)
 
 
+def module_in_files(model: Part) -> Any:
+    """The module that a recipe names, from the files that a person has named on the command line: a class
+    of ``nn.Module``, or a function of the source that the recipe knows. No other function is called because
+    a recipe names it. None where the recipe needs none, or no file has it."""
+    if model.kind != "module":
+        return None
+    for file in reversed(_FILES):
+        found = vars(file).get(str(getattr(model, "name", "")))
+        bases = [(each.__module__, each.__name__) for each in getattr(found, "__mro__", ())]
+        if ("torch.nn.modules.module", "Module") in bases:
+            return found
+        if callable(found) and getattr(model, "code", None) == model_code(found):
+            return found
+    return None
+
+
 def loaded() -> list[str]:
     """The files and packages that were loaded, each once."""
     return list(dict.fromkeys(_LOADED))
@@ -95,6 +113,7 @@ def _run_file(path: Path) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    _FILES.append(module)
     sys.modules[name] = module  # where the sources of its classes are looked for
     try:
         spec.loader.exec_module(module)

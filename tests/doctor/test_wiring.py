@@ -3,6 +3,7 @@ kept, weights that nothing changes."""
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import pytest
@@ -176,3 +177,27 @@ def test_gradients_of_another_networks_loss_are_not_kept_ones():
         F.softplus(-real(made)).mean().backward()
         other.step()
     assert "gradients_kept" not in eye.diagnose().codes
+
+
+class Listed(nn.Module):
+    """A network whose middle stands in a plain list."""
+
+    def __init__(self, frozen=False):
+        super().__init__()
+        self.inner = nn.Module()
+        self.inner.middle = [nn.Linear(6, 6).requires_grad_(not frozen)]
+        self.last = nn.Linear(6, 3)
+        self.shared = {"last": self.last}
+
+    def forward(self, x):
+        return self.last(torch.relu(self.inner.middle[0](x)))
+
+
+def test_layers_in_a_plain_list_are_warned_of_and_named():
+    with pytest.warns(UserWarning, match=r"inner\.middle\[0\] in a Python list"):
+        found = diagnosed(Listed())
+    said = [each for each in (*found.findings, *found.notes) if each.code == "frozen_weights"]
+    assert "inner.middle[0]" in said[0].evidence
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diagnosed(Listed(frozen=True))

@@ -51,3 +51,17 @@ def test_a_run_answers_and_is_evaluated_on_datasets_and_loaders(tmp_path):
     assert found["accuracy"] == (expected == whole["labels"].numpy()).mean()
     with pytest.raises(InputError, match="samples without targets"):
         run.evaluate(data=loader(12, False, batch_size=12))
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter([(torch.randn(2), i % 2) for i in range(40)])
+
+
+def test_a_stream_that_is_read_for_long_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("ravine.data.objects.stream.PATIENCE", -1.0)
+    with pytest.warns(UserWarning, match="20 samples of a stream .*islice") as said:
+        ravine.train(
+            model=nn.Linear(2, 2), data=Stream(), batch=20, epochs=1, quiet=True, out=tmp_path / "r"
+        )
+    assert len([w for w in said if "islice" in str(w.message)]) == 1

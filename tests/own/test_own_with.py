@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ravine
@@ -328,3 +330,58 @@ def test_a_run_of_another_process_goes_on_with_what_is_brought(tmp_path, monkeyp
     assert np.array_equal(again.theta, whole.theta)
     assert whole.evaluate()["loss"] == whole.result["test_loss"]
     assert ravine.Run(tmp_path / "whole").predict(np.zeros((2, 2))).shape == (2,)
+
+
+MODULES = """
+import torch
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.layer(x)
+
+def made():
+    return nn.Sequential(nn.Linear(2, 3))
+
+def main():
+    raise SystemExit("called because a recipe named it")
+"""
+
+
+@pytest.mark.parametrize("name", ["Small", "made"])
+def test_a_file_brings_the_module_of_a_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(MODULES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nets", raising=False)
+    monkeypatch.setattr("ravine.registering._FILES", [])
+    made = getattr(importlib.import_module("nets"), name)
+    run = ravine.train(**{**BLOBS, "model": made, "epochs": 1}, out="run")
+    weights = {name: value.tolist() for name, value in run.model.state_dict().items()}
+    refused = invoke("export", "run", "--out", "net.safetensors")
+    assert refused.exit_code == 2
+    assert f"--with FILE.py, where {name} is defined" in " ".join(refused.output.split())
+    for command in (
+        ["export", "run", "--out", "net.safetensors"],
+        ["resume", "run", "--after", "2ep", "--quiet"],
+        ["evaluate", "run"],
+    ):
+        done = invoke(*command, "--with", "nets.py")
+        assert done.exit_code == 0, done.output
+    stored = load_file("net.safetensors")
+    assert {name: value.tolist() for name, value in stored.items()} == weights
+
+
+def test_no_function_is_called_because_a_recipe_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("ravine.registering._FILES", [])
+    (tmp_path / "other_nets.py").write_text(MODULES)
+    ravine.registering.load(str(tmp_path / "other_nets.py"))
+    find = ravine.registering.module_in_files
+    assert find(ravine.Recipe(model={"kind": "module", "name": "main"}).model) is None
+    assert find(ravine.Recipe(model={"kind": "module", "name": "made"}).model) is None
+    assert find(ravine.Recipe(model={"kind": "module", "name": "Small"}).model).__name__ == "Small"
+    assert find(ravine.Recipe(model="mlp").model) is None

@@ -255,6 +255,11 @@ REFUSED = {
         lambda: {"data": (X, torch.where(torch.arange(60) < 5, -100, Y))},
         "leave out samples",
     ),
+    "signs as classes": (lambda: {"data": (X, 2 * Y - 1)}, r"made classes by \(y > 0\)"),
+    "a forward that fails": (
+        lambda: {"model": lambda: Own(lambda m, x: m(x) * {}["foo"])},
+        r"KeyError: 'foo' \(test_refusals\.py, line \d+\)",
+    ),
     "classes as floats": (
         lambda: {"data": (X, Y.float()), "loss": nn.CrossEntropyLoss()},
         r"y\.long\(\)",

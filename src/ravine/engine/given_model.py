@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ravine.errors import InputError
 
 _PLAIN = "an ordinary nn.Module"
+_OF_EACH = set(vars(nn.Module()))  # what every module holds
 
 
 def check_model(module: Any) -> nn.Module:
@@ -35,7 +36,35 @@ def check_model(module: Any) -> nn.Module:
         _check_parameter(name, parameter)
     for place, part in module.named_modules():
         _check_part(place, part)
+    if out_of_sight := unregistered(module):
+        warnings.warn(
+            f"model: {', '.join(out_of_sight[:3])}{', …' if len(out_of_sight) > 3 else ''} in a Python list or "
+            "dictionary: PyTorch does not see these layers, so they are neither trained nor stored; "
+            "nn.ModuleList([…]), nn.ModuleDict({…}), or requires_grad_(False) where that is meant",
+            stacklevel=2,
+        )
     return module
+
+
+def unregistered(module: nn.Module) -> list[str]:
+    """Layers and parameters that could be trained, but stand in a plain list, tuple or dictionary.
+
+    >>> net = nn.Linear(2, 1)
+    >>> net.others = [nn.Linear(1, 1), net.bias]
+    >>> unregistered(net)
+    ['others[0]']
+    """
+    known, found = {id(p) for p in module.parameters()}, []
+    for place, part in module.named_modules():
+        for name, held in vars(part).items():
+            if name in _OF_EACH or not isinstance(held, list | tuple | dict):
+                continue
+            for key, each in held.items() if isinstance(held, dict) else enumerate(held):
+                own = each.parameters() if isinstance(each, nn.Module) else [each]
+                trainable = [p for p in own if isinstance(p, nn.Parameter) and p.requires_grad]
+                if any(id(p) not in known for p in trainable):
+                    found.append(f"{place}.{name}[{key!r}]".lstrip("."))
+    return found
 
 
 def unwrapped(model: Any) -> Any:

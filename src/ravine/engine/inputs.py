@@ -21,7 +21,7 @@ from ravine.errors import InputError
 from ravine.nn.loss.own_loss import is_binary
 from ravine.optim.rows.planned_rates import tabulate, tabulate_torch
 from ravine.recipe import Recipe, from_keywords
-from ravine.registering import renewed, require
+from ravine.registering import module_in_files, renewed, require
 
 
 def resolve_inputs(
@@ -165,12 +165,14 @@ def _check_model(model: Any) -> None:
 def check_given_again(recipe: Recipe, module: Model, arrays: Any, directory: Any) -> None:
     """What no file holds must be given again: the model, the arrays, and the recipe's own parts."""
     require([recipe], f"ravine.resume({str(directory)!r}, own=[{{}}])")
-    if recipe.model.kind == "module" and module is None:
+    missing = recipe.model.kind == "module" and module is None
+    if missing and module_in_files(recipe.model) is None:
         raise InputError(
             "model",
             got=f"a run of the Python module {recipe.model.name}",
             expected="that module again",
-            repair="resume it in Python: ravine.resume(run, model=...)",
+            repair="in Python ravine.resume(run, model=...); on the command line --with FILE.py, where "
+            f"{recipe.model.name} is defined",
         )
     if recipe.data.source.kind == "arrays" and arrays is None:
         raise InputError(

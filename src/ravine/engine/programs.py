@@ -30,7 +30,7 @@ from ravine.nn.loss.own_loss import OwnLoss
 from ravine.nn.randomized import seeded
 from ravine.nn.room import check_members
 from ravine.recipe import Recipe
-from ravine.registering import own_parts
+from ravine.registering import module_in_files, own_parts
 
 Model = nn.Module | Callable[[], nn.Module] | None
 
@@ -106,6 +106,7 @@ def programs_of(
     whether a program is made. ``pipelines`` keeps data from call to call; ``population`` makes rows of
     objectives."""
     pipelines = {} if pipelines is None else pipelines
+    module = module if module is not None else module_in_files(recipes[0].model)
     return [
         program_of(
             number,

@@ -27,19 +27,20 @@ class FirstSteps:
         )  # of the newest pass: its sum and its size
         self._versions: list[tuple[int, float]] = []
         self._moved = self._without = False
+        self._watched = min(trained, key=lambda p: p.numel(), default=None)
         self._handles: list[Any] = []
-        if trained:
-            watched = min(trained, key=lambda p: p.numel())
-            self._handles = [
-                watched.register_hook(self._add),
-                watched.register_post_accumulate_grad_hook(self._compare),
-            ]
 
     @torch.no_grad()
     def look(self, step: int, model: nn.Module) -> None:
         """Look at the weights, at one of the first steps."""
         if self._last >= LOOKED:
             return
+        if self._watched is not None:
+            self._handles = [
+                self._watched.register_hook(self._add),
+                self._watched.register_post_accumulate_grad_hook(self._compare),
+            ]
+            self._watched = None
         now = [(p._version, float(p.detach().norm())) for p in model.parameters()]
         if self._versions and now != self._versions:
             self._moved = True

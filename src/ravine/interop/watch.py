@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,7 @@ class Watch:
         self._due = 1  # the step at which there is something to do
         self._bad: int | None = None
         self._first = FirstSteps(model, self.optimizer)
+        weakref.finalize(self, self._first.end)
         self._handles: list[Any] = []
 
     def step(self, loss: Tensor | float) -> None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import multiprocessing
 import random
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -56,6 +59,7 @@ from ravine.errors import InputError
 from ravine.randomness import key, seed_globally
 from ravine.records import class_of
 
+PATIENCE = 10.0  # seconds in which a stream is read before a word is said
 _PROBE = 16  # samples that are read twice
 _CHUNK_ROWS = 256
 
@@ -325,8 +329,8 @@ def _kept(items: Items) -> tuple[Any, Any] | None:
     """All of a Dataset as (x, y), where it gives the same samples twice and is small enough."""
     probe = torch.linspace(0, len(items) - 1, min(_PROBE, len(items))).long()
     twice = []
-    for time in range(2):
-        with seeded(key("probe", time)):
+    for turn in range(2):
+        with seeded(key("probe", turn)):
             twice.append(items.fetch(probe))
     same = all(
         torch.equal(
@@ -356,11 +360,18 @@ def _survey(split: Items | Ordered) -> Tensor:
             held = getattr(split.dataset, name, None)
             if isinstance(held, (list, np.ndarray, Tensor)) and len(held) == len(split):
                 return _required(held)
-    labels, steps = [], 0
+    labels, steps, begun = [], 0, time.monotonic()
     for x, y in split.chunks():
         finite(x, "x", padded=True)
         labels.append(y)
         steps += 1
+        if time.monotonic() - begun > PATIENCE and not isinstance(split, Items):
+            begun = math.inf
+            warnings.warn(
+                f"data: {sum(map(len, labels)):,} samples of a stream were read so far to count them; a stream "
+                "without an end never gets there: end it in __iter__, as by itertools.islice(samples, 10_000)",
+                stacklevel=2,
+            )
     if not labels:
         raise InputError("data", got="a DataLoader without batches", expected="at least one sample")
     found = torch.cat(labels)

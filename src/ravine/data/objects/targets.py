@@ -255,11 +255,14 @@ def in_range(labels: Tensor, count: int, part: str) -> None:
     if len(wrong):
         place = tuple(wrong[0].tolist())
         where = "y" if part == "train" else f"y of {part}"
+        signs = count == 2 and bool((labels.abs() == 1).all())
         raise InputError(
             where,
             got=f"label {labels[place].item()} at row {place[0]} ({len(wrong)} out of range)",
             expected=f"classes 0 to {count - 1}",
-            repair="leave out samples without a class; in sequences [B, T] steps of -100 do not count",
+            repair="labels -1 and 1 are made classes by (y > 0)"
+            if signs
+            else "leave out samples without a class; in sequences [B, T] steps of -100 do not count",
         )
 
 

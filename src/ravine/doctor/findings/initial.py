@@ -13,6 +13,7 @@ from ravine.doctor.measure.course import Course
 from ravine.doctor.measure.probes import Layer, is_affine
 from ravine.doctor.measure.untrained import Untrained
 from ravine.doctor.remedies import fresh_start, other_activation
+from ravine.engine.given_model import unregistered
 
 SURE, SUSPECT = 0.95, 0.4
 
@@ -62,12 +63,13 @@ class FrozenWeights(Declaration):
     seen_by = (
         "`start.freeze` without `start.weights` and `start.unfreeze`, or weights that an optimiser does not "
         "hold, or of layers that run but get no gradient: an alarm where no weight moves, or where the same "
-        "steps without it get much further. `ravine.watch` sees whether the weights of a loop change."
+        "steps without it get much further. Layers in a plain list are looked for. `ravine.watch` sees whether the "
+        "weights of a loop change."
     )
     what_to_do = (
         'No `start.freeze`; or weights to start from, or `start.unfreeze = "20%"`. An optimiser of all '
         "`model.parameters()`, and its `step()` after `loss.backward()`. Between layers no `detach()`, `.data`, "
-        "`torch.no_grad()` or NumPy."
+        "`torch.no_grad()` or NumPy. Lists of layers are nn.ModuleList."
     )
     kinds = frozenset({Kind.LIMIT, Kind.LEARNING, Kind.START})
 
@@ -97,6 +99,12 @@ class FrozenWeights(Declaration):
 
     @classmethod
     def _cut_off(cls, program: Untrained) -> Iterator[Evidence]:
+        if hidden := unregistered(program.model):
+            text = (
+                f"{len(hidden)} layer(s) stand in a Python list or dictionary ({', '.join(hidden[:3])}): neither "
+                "trained nor stored"
+            )
+            yield Evidence("model", text, 0.6, remedies=())
         layers = program.seen.weighted if program.seen is not None else []
         cut = [layer.name for layer in layers if not layer.reached]
         if 0 < len(cut) < len(layers):

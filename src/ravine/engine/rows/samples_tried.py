@@ -18,7 +18,7 @@ from ravine.engine.rows.evaluate import (
     metric_name,
 )
 from ravine.engine.rows.objective import Objective
-from ravine.errors import InputError, RavineError, first_line
+from ravine.errors import InputError, RavineError, first_line, place_of
 from ravine.nn.answers import Answers
 from ravine.nn.outputs import joined
 from ravine.recipe import Recipe
@@ -96,7 +96,7 @@ def outputs_of(objective: Objective, x: Tensor) -> Any:
             "model",
             got=f"a module that fails on inputs {shape_of(x)} ({x.dtype})",
             expected="a module for this data",
-            repair=f"{type(error).__name__}: {first_line(error)}",
+            repair=f"{type(error).__name__}: {first_line(error)}{place_of(error)}",
         ) from None
 
 
@@ -125,7 +125,11 @@ def compared(
             where,
             got=f"outputs {shape_of(output)} for targets {shape_of(y)} ({y.dtype})",
             expected=f"outputs that it can compare with the targets of {task}",
-            repair="; ".join(filter(None, (first_line(error), _advice(where, error, output, y)))),
+            repair="; ".join(
+                filter(
+                    None, (first_line(error) + place_of(error), _advice(where, error, output, y))
+                )
+            ),
         ) from None
 
 

@@ -25,7 +25,7 @@ from ravine.errors import InputError, RavineError
 from ravine.layout import Layout
 from ravine.nn.build import build, build_loss, layout
 from ravine.recipe import Recipe
-from ravine.registering import bring, differences, own_parts, require
+from ravine.registering import bring, differences, module_in_files, own_parts, require
 from ravine.rundir import RunDir
 from ravine.rundir.contents import sound
 
@@ -73,6 +73,7 @@ def open_with(directory: str | Path, own: Any = (), module: Any = None) -> RunDi
         bring(own, rundir.recipes)
         rundir = RunDir.open(Path(directory))  # its recipes are read with what was brought
     model = rundir.recipes[0].model
+    module = module if module is not None else module_in_files(model)
     changed = differences(rundir.recipes)
     if (
         module is not None
@@ -162,7 +163,7 @@ class Stored:
         self.directory: Path = self._rundir.path
         self.member = member
         self.recipe: Recipe = recipes[member]
-        self._module = module
+        self._module = module if module is not None else module_in_files(self.recipe.model)
 
     def check_trust(self) -> None:
         """Refuse to read the data that the recipe names, of a directory that was made elsewhere."""
@@ -251,7 +252,8 @@ class Stored:
                 "model",
                 got=f"a run of the Python module {self.recipe.model.name}",
                 expected="that module again",
-                repair=f"open it in Python: ravine.Run({str(self.directory)!r}, module=...)",
+                repair=f"in Python ravine.Run({str(self.directory)!r}, module=...); on the command line "
+                f"--with FILE.py, where {self.recipe.model.name} is defined",
             )
         require([self.recipe.model], f"ravine.Run({str(self.directory)!r}, own=[{{}}])")
         p = self.pipeline

@@ -40,7 +40,7 @@ def module(
         "model",
         got=f"{name}, a module given in Python",
         expected="that module, which no file holds",
-        repair="continue in Python: ravine.resume(run, model=...)",
+        repair="in Python ravine.resume(run, model=...); on the command line --with FILE.py, where it is defined",
     )
 
 
