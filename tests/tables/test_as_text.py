@@ -6,6 +6,7 @@ import datetime
 import io
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import openpyxl
@@ -330,6 +331,13 @@ def test_numbers_are_not_taken_for_thousands_of_a_german_file(tmp_path):
 def test_columns_of_the_type_category_stay_categories():
     frame = houses().assign(rooms=lambda f: f.rooms.astype("category"))
     assert source_of(frame)["columns"] == {"rooms": "category"}
+
+
+def test_a_last_row_that_is_empty_is_predicted_too():
+    texts = [f"the {word} parcel came {i} days late" for i in range(30) for word in ("red", "blue")]
+    frame = pandas.DataFrame({"text": texts, "label": ["a", "b"] * 30})
+    facts = from_csv(Path(source_of(frame)["path"]), "label", "auto", "one_hot", (), {}).facts
+    assert len(rows_by(pandas.DataFrame({"text": ["red parcel", "", None]}), facts)) == 3
 
 
 def test_texts_and_pictures_are_predicted_from_python(tmp_path):

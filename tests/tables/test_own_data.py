@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 import ravine
 from ravine.app.cli import app
 from ravine.data.pipeline import Pipeline
+from ravine.data.read.texts import split
+from ravine.data.tables.load import rows_of_table
+from ravine.errors import InputError
 from ravine.recipe import Data
 
 RNG = np.random.default_rng(0)
@@ -175,6 +178,43 @@ def test_a_text(place):
     (place / "begin.txt").write_text("Da steh ", encoding="utf-8")
     cli("predict", "run", "begin.txt", "--out", "more.txt", "--length", "30")
     assert (place / "more.txt").read_text(encoding="utf-8").startswith("Da steh ")
+
+
+def test_samples_go_on_from_any_prompt_and_hold_no_unknown_characters(place):
+    text = "the cat sat on the mat. " * 60
+    (place / "line.txt").write_text(text, encoding="utf-8")
+    recipe = ravine.Recipe(
+        data={"source": "text:line.txt"}, model="char_rnn", stop={"after": "2it"}
+    )
+    run = ravine.train(recipe, quiet=True, out="run", doctor=False)
+    with pytest.warns(UserWarning, match="does not have 'ü', '日'"):
+        sample = run.sample(40, prompt="ü日 the", temperature=9.0)
+    assert sample.startswith("ü日 the")
+    assert len(sample) == 46
+    assert set(sample[6:]) <= set(text)
+    assert run.sample(5)[0] == " "
+    assert run.sample(20, temperature=0, seed=1) == run.sample(20, temperature=0, seed=2)
+    with pytest.raises(InputError, match="at least 0"):
+        run.sample(temperature=-1.0)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_ends_of_lines_are_one_character_whatever_system_wrote_them(place, end):
+    (place / "a.txt").write_bytes(f"to be{end}or not{end}".encode() * 90)
+    assert "\r" not in Pipeline(Data(source="text:a.txt")).classes
+
+
+def test_texts_of_scripts_without_spaces_are_read_by_their_words(place):
+    """A sentence is no single word, as a cell of a table and as a file of a class."""
+    draw = np.random.default_rng(0)
+    words = ["".join(map(chr, pair)) for pair in draw.integers(0x4E00, 0x4E40, (60, 2))]
+    texts = ["".join(draw.choice(words, 9)) for _ in range(60)]
+    pd.DataFrame({"text": texts, "label": ["a", "b"] * 30}).to_csv("t.csv", index=False)
+    facts = Pipeline(Data(source="csv:t.csv", validation=0, test=0)).preparation.facts
+    assert [one["kind"] for one in facts["columns"]] == ["text"]
+    both = rows_of_table([{"text": "很好电影我喜欢"}, {"text": "不看这部电影了"}], facts)
+    assert float(both[0] @ both[1]) > 0.1  # letters and the word of two that they share
+    assert {"电影", "电"} <= set(split("很好电影我喜欢")) & set(split("不看这部电影了"))
 
 
 def test_arrays_in_a_file(place):

@@ -270,7 +270,7 @@ def predict(
     length: Annotated[
         int, typer.Option(min=1, help="Characters to sample from a text model.")
     ] = 500,
-    prompt: Prompt = "\n",
+    prompt: Prompt = "",
     temperature: Temperature = 0.8,
     augment: Augment = 0,
     costs: Annotated[

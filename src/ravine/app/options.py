@@ -96,7 +96,8 @@ Prompt = Annotated[
 Temperature = Annotated[
     float,
     typer.Option(
-        min=1e-3, help="Sampling temperature; below 1 the most likely characters are preferred."
+        min=0,
+        help="Sampling temperature; below 1 likely characters are preferred, at 0 the likeliest is taken.",
     ),
 ]
 Member = Annotated[int, typer.Option("--member", help="Which member of the run directory.")]

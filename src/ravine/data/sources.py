@@ -75,8 +75,8 @@ def shakespeare(root: Path, *, length: Count = 64) -> Source:
 
 
 def text(root: Path, *, path: Text, length: Count = 64) -> Source:
-    """A text file (UTF-8): windows of ``length`` characters with the next character as target at
-    each step.
+    """A text file (UTF-8, UTF-16 or Latin-1): windows of ``length`` characters with the next
+    character as target at each step.
 
     Training, validation and test are contiguous pieces, in this order. The vocabulary is that of
     the training piece; token 0 means a character that it does not have. In training the windows
@@ -238,9 +238,10 @@ def texts(
     test beside train or such folders within each class.
 
     A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower
-    case (default: what 95 % of the training texts have, at most 512), then the pairs of neighbours,
-    and so on up to ``ngrams`` together (default: words alone, from 5,000 training texts on pairs
-    too). Each is hashed (CRC-32) into ``buckets`` tokens, so that
+    case (of scripts without spaces letters and pairs of them; default: what 95 % of the training
+    texts have, at most 512), then the pairs of neighbours, and so on up to ``ngrams`` together
+    (default: words alone, from 5,000 training texts on pairs too). Each is hashed (CRC-32) into
+    ``buckets`` tokens, so that
     nothing is fitted and new words have a token too; 0 pads shorter texts.
 
     >>> from tempfile import TemporaryDirectory

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from ravine import randomness
 from ravine.data.pipeline import Pipeline
+from ravine.data.read.text import UNKNOWN
 from ravine.engine.augmented import augmented_copy
 from ravine.engine.programs import class_counts, with_step, with_targets
 from ravine.engine.rows.evaluate import evaluate, evaluation, metric_functions
@@ -303,26 +306,38 @@ class Run(Stored):
         return pipeline, split
 
     def sample(
-        self, length: int = 500, *, prompt: str = "\n", temperature: float = 0.8, seed: int = 0
+        self, length: int = 500, *, prompt: str = "", temperature: float = 0.8, seed: int = 0
     ) -> str:
-        """Text drawn from a character model, one character after another from softmax(scores /
-        temperature)."""
-        if self.pipeline.task != "sequence":
+        """The prompt (default: a line's end) and text drawn from a character model that follows it, one
+        character after another from softmax(scores / temperature); at 0 the likeliest of them."""
+        if self.pipeline.task != "sequence" or not self.pipeline.classes:
             raise InputError(
                 "sample", got=f"a model for {self.pipeline.task}", expected="a model of characters"
             )
-        window = self.pipeline.input_shape[0]
+        if not 0 <= temperature < math.inf:
+            raise InputError("temperature", got=temperature, expected="a number of at least 0")
+        window, known = self.pipeline.input_shape[0], self.pipeline.classes
+        prompt = prompt or next((one for one in ("\n", " ") if one in known), known[-1])
+        if strange := sorted(set(prompt) - set(known)):
+            listed = ", ".join(map(repr, strange[:8])) + (", …" if len(strange) > 8 else "")
+            text = f"the text that was trained on does not have {listed}; the network reads each as unknown"
+            warnings.warn(f"prompt: {text}", stacklevel=2)
         tokens = self.pipeline.transform(prompt).reshape(1, -1)
+        drawn = []
         with evaluation([self.model]):
             for i in range(length):
                 scores = self.answers.scores(self.model(tokens[:, -window:])[0, -1].double())
-                draw = torch.multinomial(
-                    (scores / temperature).softmax(-1),
-                    1,
-                    generator=randomness.generator(seed, "sample", i),
+                if known[0] == UNKNOWN:
+                    scores[0] = -math.inf
+                chances = (scores / temperature if temperature else scores).softmax(-1)
+                generator = randomness.generator(seed, "sample", i)
+                likeliest = chances.argmax(0, keepdim=True)
+                draw = (
+                    torch.multinomial(chances, 1, generator=generator) if temperature else likeliest
                 )
-                tokens = torch.cat([tokens, draw[None]], dim=1)
-        return "".join(self.pipeline.classes[i] for i in tokens[0].tolist())
+                drawn.append(known[int(draw)])
+                tokens = torch.cat([tokens, draw[None]], dim=1)[:, -window:]
+        return prompt + "".join(drawn)
 
     def copy_model(self) -> nn.Module:
         """A copy of the trained network, for changing."""

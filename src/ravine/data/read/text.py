@@ -71,5 +71,6 @@ def encode(text: str, characters: tuple[str, ...]) -> Tensor:
 
 
 def read(path: Path) -> str:
-    """A text in UTF-8, UTF-16 or Latin-1."""
-    return decoded(read_bytes(path, MOST_TEXT), str(path))[0]
+    """A text in UTF-8, UTF-16 or Latin-1; its lines end in a line feed, whatever system wrote it."""
+    found = decoded(read_bytes(path, MOST_TEXT), str(path))[0]
+    return found.replace("\r\n", "\n").replace("\r", "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from ravine.data.endings import TEXTS
 from ravine.data.read import classes as by_class
 from ravine.data.read import text
 from ravine.data.source import Arrays, Source
+from ravine.data.words import words as words_of
 from ravine.errors import InputError
 
-_WORD = re.compile(r"\w+|[^\w\s]")
 RESERVED = 1  # token 0 pads
 MANY = 5000  # training texts, from which pairs of words come again often enough to learn from
 _SHOWN = 200  # characters of a text that are shown
@@ -64,7 +63,7 @@ def split(content: str) -> list[str]:
     >>> split("It's 3 o'clock!")
     ['it', "'", 's', '3', 'o', "'", 'clock', '!']
     """
-    return _WORD.findall(content.lower())
+    return words_of(content.lower())
 
 
 def usual_length(texts: Sequence[Sequence[str]]) -> int:

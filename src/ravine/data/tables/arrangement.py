@@ -222,6 +222,8 @@ def _is_below(line: str, separator: str, width: int, data: bytes) -> bool:
         return False  # the end of a cell with line breaks; no note
     cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     filled = [place for place, cell in enumerate(cells) if cell.strip()]
+    if not filled:
+        return False  # an empty cell in quotes, the only one of its row
     first = cells[filled[0]].strip()
     if len(cells) < width and width > 2 and _NOTE.match(first):
         return True

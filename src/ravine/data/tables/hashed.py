@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ravine.data import words
 from ravine.data.tables.file import Cells
 
 LEAST = 128  # features of a column
 MOST = 2048  # of all columns of sentences together
 _SENTENCE = 8  # words a cell, from which more than LEAST are needed
+_MOST_WORDS = 200  # of a cell that are read
 _CELLS = 2**23  # rows times features of these columns, at most
 
 
@@ -21,7 +23,7 @@ def words_a_cell(texts: Sequence[str] | np.ndarray) -> float:
     >>> words_a_cell(["a b c", "d"])
     2.0
     """
-    return float(np.mean([len(str(text).split()) for text in texts])) if len(texts) else 0.0
+    return float(np.mean([words.count(str(text)) for text in texts])) if len(texts) else 0.0
 
 
 def widths(columns: Sequence[Cells]) -> list[int]:
@@ -66,9 +68,14 @@ def features(cells: Cells, width: int) -> np.ndarray:
 
 
 def _grams(text: str) -> Iterator[str]:
-    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()[:200]
-    for word in words:
+    most = _MOST_WORDS * (
+        4 if words.unspaced(text) else 1
+    )  # letters and pairs: four for two letters
+    parts = [part for word in words.words(text.lower()) for part in word.split("_")]
+    for word in [part for part in parts if part and part[0].isalnum()][:most]:
         yield word
+        if words.unspaced(word):
+            continue
         padded = f" {word[:24]} "
         for start in range(len(padded) - 2):
             yield padded[start : start + 3]
