@@ -446,6 +446,9 @@ def test_rounds_are_planned_from_the_minutes(tmp_path, monkeypatch):
     assert found["minutes"] == 1
     with pytest.raises(InputError, match=r"--minutes: got 0\.1; expected at least"):
         search(recipe, [LR], minutes=0.1, quiet=True, out=tmp_path / "t")
+    spent[0] = 0.0
+    with pytest.raises(InputError, match="needed: --epochs 13 would fit"):
+        search(recipe, [LR], minutes=0.3, quiet=True, out=tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
 

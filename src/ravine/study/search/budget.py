@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ravine.catalogue import durations
 from ravine.errors import InputError
 from ravine.recipe import Recipe
 from ravine.study.directory import Study
@@ -19,6 +20,7 @@ FEWEST, MOST = 4, 200  # members of a round
 MOST_SEEDS = 10  # of the final choice
 ROUNDS = 5  # a round is about this part of the time, if so many members are allowed
 CLOSING = 8.0  # seconds kept for the pictures and the report
+FITS = 0.8  # of the length of runs that would just fit, which is advised
 RESERVE = 0.05  # of the time, kept for errors of the plan
 
 
@@ -102,8 +104,10 @@ class TimeBudget:
                     "--minutes",
                     got=study.options["minutes"],
                     expected=f"at least {math.ceil(10 * least / 60) / 10:g}",
-                    repair=f"the smallest search of this recipe takes this long; runs of {study.recipe.stop.after} "
-                    "(stop.after) may be longer than needed",
+                    repair="the smallest search of this recipe takes this long; "
+                    + self._shorter(
+                        (self.seconds / self.methods - self.spent) / (members * one * last + finals)
+                    ),
                 )
         if coarse < last and members * one * (coarse + last) <= left:
             return {"members": members, "coarse": True, "seconds": members * one * coarse}
@@ -112,6 +116,17 @@ class TimeBudget:
         if fit >= FEWEST:
             return {"members": fit, "coarse": False, "seconds": fit * one * last}
         return {"members": 0, "coarse": False, "seconds": 0.0}
+
+    def _shorter(self, part: float) -> str:
+        """How long runs may be, where ``part`` of the time of such runs is left."""
+        after = self.study.recipe.stop.after
+        amount, unit = durations.parse(after)
+        fits = int(float(amount) * part * FITS)
+        said = f"runs of {after} (stop.after) may be longer than needed"
+        if fits < 1 or unit not in ("ep", "it"):
+            return said
+        shorter = f"--epochs {fits}" if unit == "ep" else f"--set stop.after={fits}it"
+        return f"{said}: {shorter} would fit"
 
     def _dearest(self, recipes: Sequence[Recipe]) -> float:
         """The seconds of the final seeds of the architecture that takes longest."""
