@@ -29,6 +29,15 @@ def mlp(inputs=6, outputs=3, *head):
     return nn.Sequential(*layers, nn.Linear(32, outputs), *head)
 
 
+IMAGES = drawn(200, 1, 6, 6, seed=2)
+
+
+def images(*head):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1)]
+    return nn.Sequential(*layers, *head)
+
+
 class Parts(nn.Module):
     """Two or three layers of one's own, and what is done with them."""
 
@@ -151,6 +160,8 @@ SOUND = {
     ),
     "shares": (lambda: mlp(6, 1, nn.Sigmoid()), (X, NUMBER.sigmoid()), nn.BCELoss(), 3e-3),
     "zeros and ones": (lambda: mlp(6, 1, nn.Sigmoid()), (X, ZERO_ONE), nn.BCELoss(), 3e-3),
+    "an image to an image": (images, (IMAGES, IMAGES), nn.MSELoss(), 1e-2),
+    "masks": (images, (IMAGES, (IMAGES > 0).float()), nn.BCEWithLogitsLoss(), 3e-2),
     "Huber": (lambda: mlp(outputs=1), (X, NUMBER + 0.3 * NOISE), nn.HuberLoss(), 1e-3),
     "tags": (
         Tagger,
@@ -293,6 +304,10 @@ FAULTS = {
     ),
     "errors of the wrong sign": (
         lambda: mlp(outputs=1), (X, NUMBERS), lambda o, y: -mse(o, y), adam, "wrong_sign"
+    ),
+    "masks of two sigmoids": (
+        lambda: images(nn.Sigmoid()), (IMAGES, (IMAGES > 0).float()), nn.BCEWithLogitsLoss(),
+        lambda net: adam(net, 3e-2), "loss_output_mismatch",
     ),
     "the sign of one output": (
         lambda: mlp(outputs=1), (X, (X[:, 0] > 0).long()),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ravine.nn.answers import Answers
+from ravine.nn.loss.criterion import EntryLoss
 from ravine.nn.loss.losses import BinaryCrossEntropy, CrossEntropy
 
 _CONSTANT = 1e-3  # of the uninformed loss: targets that hardly vary leave nothing to beat but that
@@ -56,7 +57,8 @@ class Baseline:
 
 
 def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str) -> Baseline:
-    """Minimise the loss over one constant output for all targets ``y``.
+    """Minimise the loss over one constant output for all targets ``y``; of targets with several axes, as
+    images and masks, over one number for all places.
 
     >>> from ravine.nn.build import build_loss
     >>> y = torch.tensor([0, 0, 0, 1])
@@ -65,6 +67,8 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str) -> Baseline:
     (0.562, 0.75)
     """
     y = y.detach()
+    places = y.dim() > 2 and y.is_floating_point() and isinstance(loss, EntryLoss)
+    outputs = 1 if places else outputs
     kind = "scores" if task != "regression" else "values"
     reads = getattr(loss, "reads", "scores")
     free = torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
@@ -85,6 +89,7 @@ def baseline(loss: nn.Module, y: Tensor, outputs: int, task: str) -> Baseline:
             out = torch.sigmoid(free) if each else torch.softmax(free, -1)
             out = out if reads == "probabilities" else out.log()
         shape = (*y64.shape, outputs) if task == "sequence" else (len(y64), outputs)
+        shape = tuple(y64.shape) if places else shape
         return loss(out.expand(shape), y64).double().mean()
 
     with torch.enable_grad():
@@ -115,7 +120,7 @@ def _smoothed(loss: nn.Module, y: Tensor, outputs: int) -> float:
         q = q / q.sum(-1, keepdim=True)
     if loss.reads == "scores":
         q = q.logit() if alone else q.log()
-    q = q.reshape(len(y), -1) if outputs == 1 else q
+    q = q.reshape(len(y), -1) if outputs == 1 and y.dim() < 3 else q
     with torch.no_grad():
         return float(loss(q, y).double().mean())
 
