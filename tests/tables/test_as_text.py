@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import ravine
+from ravine.data.pipeline import Pipeline
 from ravine.data.tables import file
 from ravine.data.tables.as_text import MOST_CELLS, of_frame
 from ravine.data.tables.load import from_csv, rows_by
 from ravine.errors import InputError
+from ravine.recipe import Data
 from ravine.starters.frames import source_of
 from ravine.starters.guess import guess
 
@@ -338,6 +340,41 @@ def test_a_last_row_that_is_empty_is_predicted_too():
     frame = pandas.DataFrame({"text": texts, "label": ["a", "b"] * 30})
     facts = from_csv(Path(source_of(frame)["path"]), "label", "auto", "one_hot", (), {}).facts
     assert len(rows_by(pandas.DataFrame({"text": ["red parcel", "", None]}), facts)) == 3
+
+
+def test_texts_and_labels_in_python_are_a_table_of_texts(tmp_path):
+    texts = [f"the {word} parcel {i}" for i in range(30) for word in ("red", "blue")]
+    labels = ["stop", "go"] * 30
+    given = {"epochs": 1, "quiet": True, "doctor": False, "baselines": False, "batch": 16}
+    run = ravine.train(data=(texts, labels), out=tmp_path / "pair", **given)
+    assert run.recipe.data.source.arguments["columns"] == {"text": "text"}
+    several = run.predict_proba(["a red one", "", "https://a.example/b?c=d"])
+    assert several.shape == (3, 2)
+    np.testing.assert_allclose(run.predict_proba("a red one"), several[:1], rtol=1e-5)
+    np.testing.assert_allclose(run.predict_proba(np.array(["a red one"])), several[:1], rtol=1e-5)
+    frame = pandas.DataFrame({"text": texts, "label": labels})
+    columns = source_of((frame.text, frame.label))
+    assert columns == source_of((tuple(texts), np.array(labels)))
+    by_name = ravine.train(data=frame, target="label", out=tmp_path / "frame", **given)
+    assert by_name.pipeline.classes == run.pipeline.classes
+    with pytest.raises(InputError, match="59 targets for 60 inputs"):
+        ravine.train(data=(texts, labels[1:]), quiet=True)
+
+
+def test_texts_by_class_need_no_ending(tmp_path):
+    for name in ("dark", "light"):
+        (tmp_path / "news" / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "news" / name / f"{i}").write_text(f"{name} sky")
+    assert guess(tmp_path / "news").source["kind"] == "texts"
+    assert len(Pipeline(Data(source=f"texts:{tmp_path / 'news'}", test=0)).batch(0).x) > 0
+    (tmp_path / "news" / "dark" / "0").write_bytes(bytes(range(256)) * 9)
+    with pytest.raises(InputError, match="neither images nor texts"):
+        guess(tmp_path / "news")
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.txt").write_text("dark sky")
+    with pytest.raises(InputError, match=r"texts without classes.*CLASS/\*.txt"):
+        guess(tmp_path / "flat")
 
 
 def test_texts_and_pictures_are_predicted_from_python(tmp_path):

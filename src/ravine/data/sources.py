@@ -234,7 +234,7 @@ def texts(
     ngrams: Count | None = None,
     buckets: Count = 16384,
 ) -> Source:
-    """Texts by class: PATH/CLASS/*.txt (.md, .text; UTF-8), or PATH/train/CLASS/…, with val and
+    """Texts by class: PATH/CLASS/*.txt (.md, .text, or no ending), or PATH/train/CLASS/…, with val and
     test beside train or such folders within each class.
 
     A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ravine.catalogue import table
 from ravine.data.endings import IMAGES, OTHER_SHEETS, PARQUET, RECIPES, SHARDS, TABLES, TEXTS
+from ravine.data.read import text
 from ravine.data.read.classes import hidden, layout, walk
 from ravine.data.read.labelled import check_names, table_of
 from ravine.errors import InputError, nearest
@@ -114,7 +116,8 @@ def _folder(path: Path) -> Guess:
             return Guess({"kind": kind, "path": str(path)}, words)
     classes = _classes(path)
     endings = [_ending(file) for folder in classes for file in _some_files(folder)]
-    if endings and sum(ending in TEXTS for ending in endings) > len(endings) / 2:
+    texts = sum(ending in TEXTS for ending in endings) or _without_ending(classes)
+    if endings and texts > len(endings) / 2:
         return Guess({"kind": "texts", "path": str(path)}, f"texts of {len(classes)} classes")
     table = table_of(path, [of.name for of in classes] if len(classes) > 1 else ())
     if table is not None:
@@ -127,6 +130,11 @@ def _folder(path: Path) -> Guess:
     if photographs:
         return Guess({"kind": "folder", "path": str(path)}, f"images of {len(classes)} classes")
     got = f"{len(flat)} image(s) without classes" if flat else "neither images nor texts"
+    if any(_ending(file) in TEXTS for file in path.iterdir()):
+        got = "texts without classes"
+        repair = f"move those of each class into a folder of its own, {path}/CLASS/*.txt, or join them in one "
+        repair += "file, which is learnt character by character"
+        raise InputError(str(path), got=got, expected=_CHOICES, repair=repair)
     repair = f"move the images of each class into a folder of its own, {path}/CLASS/*.jpg, or name "
     repair += "their files and classes in a table beside them"
     raise InputError(str(path), got=got, expected=_CHOICES, repair=repair)
@@ -151,6 +159,17 @@ def _visible(path: Path) -> list[Path]:
 
 def _some_files(folder: Path) -> list[Path]:
     return list(islice(walk(folder), _MOST_FILES))
+
+
+def _without_ending(classes: Sequence[Path]) -> int:
+    """How many files have no ending, where the first of each class is a text."""
+    found = [[f for f in _some_files(folder) if not _ending(f)] for folder in classes]
+    try:
+        for of_class in found:
+            text.read(of_class[0])
+    except (InputError, IndexError):
+        return 0
+    return sum(map(len, found))
 
 
 def _ending(file: Path) -> str:

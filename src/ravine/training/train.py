@@ -40,6 +40,7 @@ from ravine.rundir import RunDir
 from ravine.rundir.contents import of_sound
 from ravine.rundir.mark import trusting
 from ravine.rundir.requests import requests_to
+from ravine.starters.frames import table_first
 from ravine.starters.start import start_with
 from ravine.starters.written import Starter
 from ravine.terminal import say
@@ -107,11 +108,10 @@ def train(
     ``recipe`` says everything; or it is the path of a recipe file or of your data, or a DataFrame:
     then a recipe is made that fits it. Any field may be given by keyword instead: those above, and every
     other (``weight_decay=``, …). ``target``: the column of a table to predict, or the value of the
-    monitored metric at which to end. ``model``: a technique's name, a list of layers, an
-    ``nn.Module`` (trained from the weights it has) or a function that makes one. ``data``:
-    ``(x, y)``, a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions
-    and classes of your own can be given in place of names: docs/own-code.md. ``track``: trackers.
-    ``out``: the run directory, else a new one under ``runs/``. ``baselines`` sets two classical models beside.
+    monitored metric at which to end. ``model``: a technique's name, a list of layers, an ``nn.Module``
+    (trained from the weights it has) or a function that makes one. ``data``: ``(x, y)``, ``(texts, labels)``,
+    a ``Dataset``, a ``DataLoader``, or a source such as ``"csv:houses.csv"``. Functions and classes of your own
+    stand in place of names: docs/own-code.md. ``out``: the run directory, else a new one. ``baselines``: classical models.
 
     Errors: an unknown field, a value that it cannot take, data that cannot be read.
 
@@ -121,7 +121,8 @@ def train(
     """
     named = {name: value for name, value in locals().items() if name not in _NOT_FIELDS}
     fields = {name: value for name, value in named.items() if value is not None} | fields
-    begun, fields = _started(recipe, model, fields, quiet)
+    given_as, data = table_first(recipe, data, fields, model)
+    begun, fields = _started(given_as, model, fields, quiet)
     recipe, module, arrays = resolve_inputs(begun.recipe, model, data, fields)
     written = replace(begun, recipe=recipe).to_toml() if begun.title else None
     more: dict[str, Any] = {"hooks": Hooks(on_epoch, on_step), "track": track, "written": written}

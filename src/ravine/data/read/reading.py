@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -66,17 +67,47 @@ def given(
     if "columns" in facts:
         from ravine.data.tables.load import rows_of_table  # it brings pandas
 
-        found = rows_of_table(x, facts)
+        found = rows_of_table(_only_text(x, facts), facts)
         if found is not None:
             return found
-    listed = [x] if isinstance(x, str | Path) else x
+    listed = [x] if isinstance(x, str | Path) else listed_texts(x)
     if not isinstance(listed, list | tuple) or not listed:
         return x
     if not all(isinstance(one, str | Path) for one in listed):
         return x
-    if source.kind == "texts" and not all(bounded.exists(Path(one)) for one in listed):
+    if source.kind == "texts" and not all(str(one) and bounded.exists(Path(one)) for one in listed):
         return texts.of(listed, facts["texts"])
     return torch.cat([read(Path(one), source, facts, shape, classes)[0] for one in listed])
+
+
+def listed_texts(x: Any) -> Any:
+    """Texts in an array or a column, or a list or tuple of them, as a list; anything else as it is.
+
+    >>> listed_texts(np.array(["a", "b"]))
+    ['a', 'b']
+    """
+    texts = x.tolist() if isinstance(x, np.ndarray) and x.ndim == 1 and x.dtype.kind in "UOT" else x
+    if hasattr(x, "to_list") and not hasattr(x, "columns"):  # a Series of pandas or polars
+        texts = x.to_list()
+    if not isinstance(texts, list | tuple) or not texts:
+        return x
+    return list(texts) if all(isinstance(one, str) for one in texts) else x
+
+
+def _only_text(x: Any, facts: Mapping[str, Any]) -> Any:
+    """Texts for a run whose only input is a column of them, as rows by name; anything else as it is."""
+    names = [one["name"] for one in facts["columns"]]
+    kinds = [one["kind"] for one in facts["columns"]]
+    listed = [x] if isinstance(x, str) else listed_texts(x)
+    if kinds != ["text"] or not isinstance(listed, list) or not listed:
+        return x
+    if not all(isinstance(one, str) for one in listed) or all(map(_is_file, listed)):
+        return x
+    return [{names[0]: one} for one in listed]
+
+
+def _is_file(name: str) -> bool:
+    return bool(name) and (bounded.exists(Path(name)) or Path(name).suffix.lower() in TABLES)
 
 
 def prompt(x: str, task: str, vocabulary: int | None, characters: tuple[str, ...]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ravine.data.endings import TEXTS
+from ravine.data.endings import TEXTS, TEXTS_BY_CLASS
 from ravine.data.read import classes as by_class
 from ravine.data.read import text
 from ravine.data.source import Arrays, Source
@@ -23,7 +23,7 @@ _SHOWN = 200  # characters of a text that are shown
 
 def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> Source:
     """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
-    classes, listed = by_class.listed(root, "texts", TEXTS)
+    classes, listed = by_class.listed(root, "texts", TEXTS_BY_CLASS)
     words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
     length = length or usual_length(words["train"])
     ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)
@@ -44,7 +44,7 @@ def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> So
 
 def beginnings(root: Path, count: int) -> list[str]:
     """How some of the training texts begin, of each class in turn: ``CLASS: the first words``."""
-    classes, listed = by_class.listed(root, "texts", TEXTS)
+    classes, listed = by_class.listed(root, "texts", TEXTS_BY_CLASS)
     files: list[list[Path]] = [[] for _ in classes]
     for file, label in listed["train"]:
         files[label].append(file)
@@ -97,7 +97,7 @@ def of(contents: Sequence[str | Path], facts: dict[str, int]) -> Tensor:
 
 def read_new(path: Path, facts: dict[str, int]) -> tuple[Tensor, list[str]]:
     """New texts for prediction: a file, or every text file under a folder, and a name for each."""
-    files = [path] if path.is_file() else by_class.files(path, TEXTS)
+    files = [path] if path.is_file() else by_class.files(path, TEXTS_BY_CLASS)
     if not files:
         raise InputError(str(path), got="no text files", expected=f"files ending in {TEXTS[0]}")
     root = path if path.is_dir() else path.parent
