@@ -103,6 +103,16 @@ def test_three_standard_errors_are_beyond_the_noise(monkeypatch, metric, few, ma
     assert named(many)
 
 
+def test_what_was_not_tried_is_said(tmp_path, monkeypatch):
+    """Where trials take longer than is left for them, the next step is named all the same."""
+    monkeypatch.setattr("ravine.doctor.judgement.SECONDS", 0.0)
+    found = judged(tmp_path, clusters(), **{"optimizer.lr": 1e-3, "stop.after": "4ep"})
+    finding = next(one for one in found.findings if one.code == CODE)
+    assert "Not tried, as it takes longer: " in finding.evidence
+    assert "train four times as long" in finding.evidence
+    assert [one["edits"]["model"] for one in finding.advised] == [{"kind": "linear"}]
+
+
 def test_training_says_what_tries_the_other_remedies(tmp_path, capsys):
     """Training itself has fitted the linear model alone; it advises nothing that was not tried."""
     x, y = clusters()

@@ -28,25 +28,26 @@ def with_what_closes_the_gap(setting: Setting, findings: Sequence[Finding]) -> l
     assert own is not None
     wanted = own + CLOSES * (linear.value - own)
     return [
-        replace(one, remedies=_sorted(setting, one.remedies, own, wanted))
-        if one.code == BehindLinear.code
-        else one
+        _tried(setting, one, own, wanted) if one.code == BehindLinear.code else one
         for one in findings
     ]
 
 
-def _sorted(
-    setting: Setting, remedies: Sequence[dict[str, Any]], own: float, wanted: float
-) -> tuple[dict[str, Any], ...]:
-    """The remedies with what they reach: those that help, the best first, then the others."""
+def _tried(setting: Setting, finding: Finding, own: float, wanted: float) -> Finding:
+    """The finding with what its remedies reach: those that help, the best first, then the linear model;
+    where none helps, what was tried, and what was not."""
+    remedies = finding.remedies
     helped: list[tuple[float, dict[str, Any]]] = []
     rest = [remedy for remedy in remedies if "tried" in remedy]
+    vain: list[str] = []
+    untried: list[str] = []
     spent = 0.0
     for remedy in [remedy for remedy in remedies if "tried" not in remedy]:
         recipe = setting.edited(remedy["edits"])
         steps = setting.shared.steps(recipe)
         spent += max(setting.expected(steps), 1e-3 * steps)
         if len(helped) + len(rest) > MOST or spent > setting.seconds:
+            untried.append(remedy["why"])
             continue
         try:
             curves = setting.curves([recipe], steps, PATIENCE * setting.seconds, validation=True)
@@ -56,4 +57,11 @@ def _sorted(
         if reached >= wanted:
             words = f"{steps} steps reach {reached:.3f} in validation, without it {own:.3f}"
             helped.append((reached, {**remedy, "tried": words}))
-    return tuple(remedy for _, remedy in sorted(helped, key=lambda one: -one[0])) + tuple(rest)
+        else:
+            vain.append(remedy["why"])
+    said = finding.evidence
+    if not helped:
+        said += f". Tried in vain: {'; '.join(vain)}" if vain else ""
+        said += f". Not tried, as it takes longer: {'; '.join(untried)}" if untried else ""
+    best = [remedy for _, remedy in sorted(helped, key=lambda one: -one[0])]
+    return replace(finding, remedies=(*best, *rest), evidence=said)
