@@ -213,6 +213,19 @@ def test_new_data_in_other_units_are_named(kind):
     assert unlike_training(raw, scaled) == [], "nothing is known of its training data"
 
 
+def test_a_series_in_time_is_said_to_be_divided_at_random(tmp_path):
+    draw = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=400).strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"day": days, "rain": draw.normal(size=400).round(3)})
+    for level in (draw.normal(0, 1, 400).cumsum(), draw.normal(0, 1, 400)):
+        frame.assign(level=level.round(3)).to_csv(tmp_path / "t.csv", index=False)
+        source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "target": "level"}
+        recipe = NOISE.edit({"data.source": source})
+        found = [f for f in examine(recipe).findings if f.code == "identifier_feature"]
+        shown = " ".join(f.evidence for f in found)
+        assert ("later rows" in shown) == (abs(np.corrcoef(level[1:], level[:-1])[0, 1]) > 0.5)
+
+
 def test_a_line_through_numbers_in_equal_steps_is_no_row_number():
     x = np.linspace(-1, 1, 240, dtype=np.float32)[:, None]
     recipe = NOISE.edit({"optimizer.lr": 1e-2, "stop.after": "30ep"})

@@ -361,6 +361,28 @@ def test_texts_and_labels_in_python_are_a_table_of_texts(tmp_path):
         ravine.train(data=(texts, labels[1:]), quiet=True)
 
 
+@pytest.mark.parametrize("form", ["table", "folder"])
+def test_words_that_tell_the_class_are_named(tmp_path, form, recwarn):
+    """A line that says the class, and the same texts without it."""
+    draw = np.random.default_rng(0)
+    for said in ("", "sender: {} . "):
+        rows = [
+            (f"{said.format(k)}{' '.join(draw.choice(list('abcdefgh'), 9))}", k)
+            for k in ("ham", "spam") * 30
+        ]
+        if form == "table":
+            frame = pandas.DataFrame(rows, columns=["text", "label"])
+            from_csv(Path(source_of(frame)["path"]), "label", "auto", "one_hot", (), {})
+        else:
+            for i, (text, kind) in enumerate(rows):
+                (tmp_path / f"t{len(said)}" / kind).mkdir(parents=True, exist_ok=True)
+                (tmp_path / f"t{len(said)}" / kind / f"{i}.txt").write_text(text)
+            Pipeline(Data(source=f"texts:{tmp_path / f't{len(said)}'}"))
+        told = [str(one.message) for one in recwarn if "tell the classes" in str(one.message)]
+        assert len(told) == bool(said)
+    assert "'ham', 'spam'" in told[0]
+
+
 def test_texts_by_class_need_no_ending(tmp_path):
     for name in ("dark", "light"):
         (tmp_path / "news" / name).mkdir(parents=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 
 # Lao, Thai, Khmer and Burmese, kana, Han and their extensions: no spaces between words.
@@ -13,6 +15,11 @@ _UNSPACED = (
 )
 _PLAIN = re.compile(r"\w+|[^\w\s]")
 _RUN = re.compile(f"[{_UNSPACED}]+")
+_FEWEST, MOST_READ = (
+    20,
+    5000,
+)  # texts of a class, and of all, in which a word that tells it is looked for
+_ALL, _NONE = 0.99, 0.01  # shares of a class's texts and of the others that hold such a word
 _LAST = 0x1FFFF  # behind it lie letters of Han alone, and signs that are not written
 
 
@@ -51,6 +58,33 @@ def count(text: str) -> int:
 def unspaced(text: str) -> bool:
     """Whether some of it is of a script without spaces between words."""
     return not text.isascii() and _RUN.search(text) is not None
+
+
+def telling(texts: Sequence[Sequence[str]], classes: Sequence[int]) -> str:
+    """A word for each class but one that nearly all of its texts have and hardly any other, as the class's own
+    name in a line that every text begins with; empty where there is none.
+
+    >>> telling([["from", "a", "x"], ["from", "b", "x"]] * 30, [0, 1] * 30)
+    "'a', 'b'"
+    """
+    every = -(-len(texts) // MOST_READ)
+    of_class = list(classes)[::every]
+    sizes, holding = Counter(of_class), {kind: Counter[str]() for kind in sorted(set(of_class))}
+    for text, kind in zip(texts[::every], of_class, strict=True):
+        holding[kind].update({word.lower() for word in text})
+    if len(sizes) < 2 or min(sizes.values()) < _FEWEST:
+        return ""
+    found = []
+    for kind, words_of in holding.items():
+        others = len(of_class) - sizes[kind]
+        for word, times in words_of.items():
+            if times < _ALL * sizes[kind] or not word[0].isalnum():
+                continue
+            elsewhere = sum(held[word] for other, held in holding.items() if other != kind)
+            if elsewhere <= _NONE * others:
+                found.append(repr(word))
+                break
+    return ", ".join(found) if len(found) >= len(sizes) - 1 else ""
 
 
 @cache

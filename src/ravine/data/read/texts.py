@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ravine.data.endings import TEXTS, TEXTS_BY_CLASS
 from ravine.data.read import classes as by_class
 from ravine.data.read import text
 from ravine.data.source import Arrays, Source
+from ravine.data.words import telling
 from ravine.data.words import words as words_of
 from ravine.errors import InputError
 
@@ -25,6 +27,11 @@ def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> So
     """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
     classes, listed = by_class.listed(root, "texts", TEXTS_BY_CLASS)
     words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
+    if told := telling(words["train"], [label for _, label in listed["train"]]):
+        text_ = f"{root}: too good to be true? words tell the classes: {told}. If they are there because the"
+        warnings.warn(
+            f"{text_} class was known, as in a line of its own, take them out", stacklevel=4
+        )
     length = length or usual_length(words["train"])
     ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)
     facts = {"length": length, "ngrams": ngrams, "buckets": buckets}

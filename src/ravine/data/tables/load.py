@@ -24,6 +24,7 @@ from ravine.data.tables.given import rows_given
 from ravine.data.tables.leaks import leak
 from ravine.data.tables.matrix import matrix
 from ravine.data.tables.target import Target, known_targets, read_target, target_names
+from ravine.data.words import MOST_READ, telling, words
 from ravine.errors import InputError, unknown
 
 
@@ -59,6 +60,7 @@ def from_csv(
             repair=f"left out: {left}",
         )
     raw = matrix(table, chosen)[torch.from_numpy(goal.kept)]
+    _warn_of_words(table, chosen, goal)
     chosen, raw = _without_leaks(chosen, raw, goal, columns, table.where)
     _warn(table, decisions, goal)
     found = interpret(
@@ -218,6 +220,24 @@ def _warn_of_leaks(
             f'made, leave it out: data.source.drop = ["{first}"]',
             stacklevel=5,
         )
+
+
+def _warn_of_words(table: file.Table, chosen: Sequence[dict[str, Any]], goal: Target) -> None:
+    """Say which words of a column of texts tell the classes."""
+    if not goal.classes or goal.values.dim() > 1:
+        return
+    every = -(-len(goal.values) // MOST_READ)
+    labels = goal.values[::every].tolist()
+    for column in (c for c in chosen if c["kind"] == "text"):
+        cells = table.columns[column["name"]]
+        codes = cells.codes[goal.kept][::every]
+        texts = [words(str(cells.texts[code])) if code >= 0 else [] for code in codes]
+        if told := telling(texts, labels):
+            column["why"] += f"; words tell the classes: {told}"
+            text = f"{table.where}: too good to be true? words of {column['name']!r} tell the classes: {told}. If they"
+            warnings.warn(
+                f"{text} are there because the class was known, take them out", stacklevel=4
+            )
 
 
 def _listed(reasons: Mapping[str, str]) -> str:

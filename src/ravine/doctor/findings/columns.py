@@ -115,6 +115,12 @@ class TargetLeak(Declaration):
         return sorted(found.values()) if len(found) >= classes - 1 else []
 
 
+def _kind(program: Untrained, place: int) -> str:
+    """What a table's column was read as; empty where that is not known."""
+    columns = program.pipeline.preparation.facts.get("columns") or ()
+    return str(columns[place]["kind"]) if place < len(columns) else ""
+
+
 def _successive(values: np.ndarray) -> float:
     """The correlation of each value with the next one: near 1 in a series in time."""
     return float(np.corrcoef(values[1:], values[:-1])[0, 1]) if values.std() > 0 else 0.0
@@ -130,13 +136,19 @@ class IdentifierFeature(Declaration):
     leads_to = "What is learned of it is useless for samples that are not in the file."
     seen_by = (
         "a feature of a table whose numbers are all different and fill a range without large gaps. "
-        "It is an alarm where its order is the targets' order, else a note."
+        "It is an alarm where its order is the targets' order, else a note; of dates it says that the parts "
+        "are drawn at random."
     )
-    what_to_do = "Leave the feature out."
+    what_to_do = "Leave the feature out; judge a series in time by rows that come later."
     kinds = frozenset({Kind.DATA})
     surer_by = 0.0
 
     ALIKE = 0.5  # of neighbours by its order, beyond chance
+    IN_TIME = (
+        "targets are alike by {:.0%} beyond chance; the parts are drawn at random, so that rows just before "
+        "and after each test row were trained on. To know how well later rows are predicted, keep the last "
+        "rows in a file of their own, train on the others, and judge by it: ravine evaluate RUN FILE"
+    )
 
     @classmethod
     def before(cls, program: Untrained) -> Iterator[Evidence]:
@@ -150,7 +162,9 @@ class IdentifierFeature(Declaration):
                 continue
             alike = cls._alike(x[:, i], y)
             text = f"{name} is different in every row and leaves out few numbers"
-            if alike > cls.ALIKE:
+            if alike > cls.ALIKE and _kind(program, i) == "date":
+                text = f"{name} puts the rows in time, and in its order {cls.IN_TIME.format(alike)}"
+            elif alike > cls.ALIKE:
                 text += f"; in its order, targets are alike by {alike:.0%} beyond chance"
             yield Evidence(name, text, SURE if alike > cls.ALIKE else NOTE)
             return
