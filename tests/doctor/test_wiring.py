@@ -152,6 +152,8 @@ def test_a_forgotten_line_of_a_loop_is_named(change, code, given):
         ("zero backward step", {}),
         ("zero none backward clip step", {}),
         ("zero none backward step", {"every": 4}),
+        ("zero none backward step", {"every": 64, "steps": 200}),
+        ("zero none backward step", {"every": 100, "steps": 300}),
         ("zero none backward step", {"lr": 0.0}),
     ],
 )

@@ -26,14 +26,17 @@ class FirstSteps:
             2, dtype=torch.float64
         )  # of the newest pass: its sum and its size
         self._versions: list[tuple[int, float]] = []
-        self._moved = self._without = False
+        self._moved_at, self._without = 0, False
         self._watched = min(trained, key=lambda p: p.numel(), default=None)
         self._handles: list[Any] = []
 
     @torch.no_grad()
     def look(self, step: int, model: nn.Module) -> None:
-        """Look at the weights, at one of the first steps."""
-        if self._last >= LOOKED:
+        """Look at the weights at a step, until they have changed: where gradients are accumulated that may
+        be late."""
+        if step >= LOOKED:
+            self.end()
+        if self._moved_at:
             return
         if self._watched is not None:
             self._handles = [
@@ -43,11 +46,9 @@ class FirstSteps:
             self._watched = None
         now = [(p._version, float(p.detach().norm())) for p in model.parameters()]
         if self._versions and now != self._versions:
-            self._moved = True
+            self._moved_at = step
         self._without = not any(p.grad is not None for p in model.parameters())
         self._first, self._last, self._versions = self._first or step, step, now
-        if step >= LOOKED:
-            self.end()
 
     def end(self) -> None:
         """Take the hooks away."""
@@ -58,8 +59,9 @@ class FirstSteps:
     def seen(self) -> Stepping:
         """What was seen."""
         steps = self._last - self._first
-        still = 0 if self._moved or steps < FEWEST else steps
-        kept = self._kept if self._kept == self._passes >= FEWEST else 0
+        still = 0 if self._moved_at or steps < FEWEST else steps
+        never = self._kept == self._passes >= FEWEST
+        kept = self._kept if never and 0 < self._moved_at < LOOKED else 0
         return Stepping(kept, still, self._without)
 
     @staticmethod
