@@ -213,6 +213,15 @@ def test_new_data_in_other_units_are_named(kind):
     assert unlike_training(raw, scaled) == [], "nothing is known of its training data"
 
 
+@pytest.mark.parametrize(("rare", "said"), [(8, False), (160, True)])
+def test_of_a_handful_of_rare_samples_no_signal_is_not_said(rare, said, tmp_path):
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(400, 6)).astype(np.float32), np.zeros(400, dtype=np.int64)
+    y[draw.choice(400, rare, replace=False)] = 1
+    run = train(NOISE.edit({"stop.after": "20ep"}), data=(x, y), quiet=True, out=tmp_path / "run")
+    assert ("no_signal" in [one["code"] for one in run.findings]) == said
+
+
 def test_a_series_in_time_is_said_to_be_divided_at_random(tmp_path):
     draw = np.random.default_rng(0)
     days = pd.date_range("2024-01-01", periods=400).strftime("%Y-%m-%d")

@@ -75,7 +75,8 @@ class NoSignal(Declaration):
     seen_by = (
         "ridge regression (on the features, and on their squares) and nearest neighbours, fitted to "
         "one half of up to 2,000 training samples, predict the other half no better than chance, and "
-        "the network's own skill on validation samples is under 3 %. Or all inputs, or all targets, are equal."
+        "the network's own skill on validation samples is under 3 %; not of classes that have fewer "
+        "than 20 samples together beside the most frequent one. Or all inputs, or all targets, are equal."
     )
     what_to_do = (
         "Look at the data: shuffled labels, the wrong column, features without information."
@@ -87,6 +88,7 @@ class NoSignal(Declaration):
     # signal that is weak for so few samples more is seen
     SURELY = 0.625
     HELD = 0.03  # skill on validation samples that shows a signal
+    FEWEST = 20  # samples of other classes than the most frequent one
     NOISE = 0.7  # of the best epoch's skill on one validation sample: two standard deviations
 
     @classmethod
@@ -113,8 +115,14 @@ class NoSignal(Declaration):
         return bool((x == x[:1]).all())
 
     @classmethod
+    def _nearly_one_class(cls, program: Untrained) -> bool:
+        """Whether so few training samples are of other classes that half of them teach nothing."""
+        counts = program.pipeline.class_counts()
+        return len(counts) > 1 and float(counts.sum() - counts.max()) < cls.FEWEST
+
+    @classmethod
     def given_course(cls, program: Untrained, course: Course) -> Iterator[Evidence]:
-        if shows_signal(course):
+        if shows_signal(course) or cls._nearly_one_class(program):
             return
         found = correlation_found(program)
         if found is not None and found.best <= found.by_chance:
