@@ -138,7 +138,7 @@ SOURCES = {
     "npz:numbers.npz": ["[40, 3]", "floats for a regression"],
     "npz:objects.npz": ["pickled"],
     "npz:complex.npz": ["complex128"],
-    "npz:text.npz": ["csv:PATH"],
+    "npz:text.npz": ["data=(texts, labels)"],
     "npz:empty.npz": ["[0, 4]"],
     "npz:gaps.npz": ["class 1", "without gaps"],
     "npz:nan_y.npz": ["20 value(s)", "row 0"],
