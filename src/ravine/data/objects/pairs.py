@@ -106,7 +106,7 @@ def _inputs(value: Any, part: str, where: str) -> Tensor:
             where,
             got="text",
             expected="numbers",
-            repair="texts: data=(texts, labels); tables: ravine.train(frame, target=NAME)",
+            repair="texts alone are data=(texts, labels); for tables with text columns use csv:PATH",
         )
     x = x.to(torch.uint8) if x.dtype == torch.bool else images(x)
     if x.ndim == 1:
