@@ -1,4 +1,5 @@
-"""Which rows are for training, validation and test: stratified by class, by the data's seed."""
+"""Which rows are for training, validation and test: stratified by class, or whole groups, by the data's
+seed."""
 
 from __future__ import annotations
 
@@ -8,15 +9,22 @@ from torch import Tensor
 from ravine import randomness
 from ravine.errors import InputError
 
+DRAWS = 20  # of groups, of which the one is taken whose classes have most nearly their shares
+
 
 def hold_out(
-    size: int, fraction: float, labels: Tensor | None, seed: int, name: str
+    size: int,
+    fraction: float,
+    labels: Tensor | None,
+    seed: int,
+    name: str,
+    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split row numbers into (kept, held out), each in rising order; with labels, class by class.
 
     The number held out is the fraction of all, to the nearest row, at least one. Classes share it
-    by largest remainders, and each keeps at least one row. Raises InputError where no such split
-    is possible.
+    by largest remainders, and each keeps at least one row. With ``groups`` [N] the rows of a group
+    stay together: as many rows as whole groups give. Raises InputError where no such split is possible.
 
     >>> kept, held = hold_out(10, 0.2, torch.tensor([0] * 5 + [1] * 5), seed=0, name="validation")
     >>> len(kept), [int(h >= 5) for h in held]
@@ -30,6 +38,8 @@ def hold_out(
             expected=f"a fraction that leaves training data out of {size} samples",
         )
     generator = randomness.generator(seed, "split", name)
+    if groups is not None:
+        return _by_group(groups, labels, wanted, generator, name)
     shuffled = torch.randperm(size, generator=generator)
     if labels is None:
         held = shuffled[:wanted]
@@ -61,3 +71,36 @@ def _by_class(labels: Tensor, shuffled: Tensor, wanted: int) -> Tensor:
     starts = torch.cumsum(counts, 0) - counts
     rank[order] = torch.arange(len(labels)) - starts[inverse[order]]
     return shuffled[rank < take[inverse]]
+
+
+def _by_group(
+    groups: Tensor, labels: Tensor | None, wanted: int, generator: torch.Generator, name: str
+) -> tuple[Tensor, Tensor]:
+    """Whole groups in a random order until about so many rows are held out, of DRAWS orders the one
+    whose classes have most nearly their shares."""
+    _, inverse, counts = groups.unique(return_inverse=True, return_counts=True)
+    if labels is None:
+        table = counts[:, None]  # [groups, 1]
+    else:
+        classes = labels.cpu().unique(return_inverse=True)[1]
+        table = torch.zeros(len(counts), int(classes.max()) + 1, dtype=torch.long)
+        table.index_put_((inverse, classes), torch.ones_like(classes), accumulate=True)
+    share = table.sum(0) * (wanted / len(groups))
+    best, least = None, float("inf")
+    for _ in range(1 if labels is None else DRAWS):
+        order = torch.randperm(len(counts), generator=generator)
+        rows = counts[order].cumsum(0)
+        taken = order[: int((rows - wanted).abs().argmin()) + 1]
+        held = table[taken].sum(0)
+        away = float((held - share).abs().sum())
+        if away < least and (held < table.sum(0)).all():
+            best, least = taken, away
+    if best is None:
+        raise InputError(
+            f"data.{name}",
+            got=f"{len(counts)} group{'s' if len(counts) > 1 else ''}",
+            expected="whole groups to hold out that leave training rows of every class",
+            repair="let fewer rows be one group, or split by rows",
+        )
+    out = torch.isin(inverse, best)
+    return (~out).nonzero().flatten(), out.nonzero().flatten()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
@@ -32,17 +31,19 @@ def divide(source: Source, data: recipe.Data) -> Source:
             vocabulary=len(characters),
             outputs=len(characters),
         )
-    parts: dict[str, Any] = dict(source.parts)
+    parts, groups = dict(source.parts), source.groups
     for name, fraction in _fractions(source, data).items():
         if name not in parts and fraction > 0:
             train = parts["train"]
             labels = _labels(train) if source.task == "classification" else None
-            kept, held = hold_out(len(train), fraction, labels, data.seed, name)
+            kept, held = hold_out(len(train), fraction, labels, data.seed, name, groups)
+            groups = None if groups is None else groups[kept]
             parts["train"], parts[name] = train.rows(kept), train.rows(held)
     for name, part in parts.items():
         if not len(part):
             raise InputError(f"data ({name})", got="no samples", expected="at least one")
-    return replace(source, parts={name: parts[name] for name in PARTS if name in parts})
+    whole_parts = {name: parts[name] for name in PARTS if name in parts}
+    return replace(source, parts=whole_parts, groups=None)
 
 
 def is_set(data: recipe.Data, name: str) -> bool:

@@ -143,6 +143,7 @@ class Source:
     )
     outputs: int | None = None
     batch: int | None = None  # of a DataLoader
+    groups: Tensor | None = None  # [N] of "train": rows with one number stay in one part
 
 
 def rows_per_chunk(x: Tensor) -> int:

@@ -284,7 +284,8 @@ def csv(
     flag (yes and no in any spelling), a text (hashed words and letters), an identifier or a constant (both left out).
     A copy of the target, in whatever units or names, is left out with a warning; a column that
     determines the target without being a copy is named and kept. ``columns`` decides otherwise:
-    ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``.
+    ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``. The rows of a column that is
+    set as ``group`` (a patient, a customer) stay together in one part; it is no input.
 
     A missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training
     part; beside each column of which the training part misses some a flag says where. Categories

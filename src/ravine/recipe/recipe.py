@@ -242,7 +242,7 @@ def keyword_path(name: str, recipe: Recipe) -> str:
     ``optimizer.lr``.
 
     Looked for in this order: the recipe itself, data, stop, optimizer, schedule, loss, model, clip,
-    average, regularize, start, ranks.
+    average, regularize, start, ranks, the source of the data.
     """
     short = {"epochs": "stop.after", "steps": "stop.after", "ema": "average.ema"}
     if name in short:
@@ -269,6 +269,9 @@ def keyword_path(name: str, recipe: Recipe) -> str:
         if name in fields and name != "kind":
             return f"{section}.{name}"
         known.extend(fields)
+    of_source = type(recipe.data.source).model_fields
+    if name in of_source and name not in ("kind", "path"):
+        return f"data.source.{name}"
     own = type(recipe.step).model_fields if recipe.step is not None else {}
     if name in own and name not in ("kind", "code"):
         return f"step.{name}"

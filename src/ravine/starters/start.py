@@ -94,12 +94,15 @@ def start_with(
     edits: dict[str, Any] = {} if model is None else {"model": model}
     if source is not None:
         path, edits = None, edits | source_edits(source)
+    elif not is_recipe(Path(path)):
+        source = guess(Path(path)).source
+    base = Recipe().edit(source_edits(source)) if source else Recipe()
     rest: dict[str, Any] = {}
     for name, value in keywords.items():
         if name == "minutes":
             continue  # it is more than a field: the plan is made for it
         try:
-            found = {} if callable(value) else keyword_edit(name, value, Recipe())
+            found = {} if callable(value) else keyword_edit(name, value, base)
         except InputError:
             found = {}
         edits |= found

@@ -380,8 +380,8 @@ def _wanted(
     """A column as the recipe wants it."""
     said = "set in the recipe"
     place = f"{where}: column {c.name}, which the recipe has as {kind!r}"
-    if kind in ("identifier", "constant"):
-        return decision(c, "identifier", said)
+    if kind in ("identifier", "constant", "group"):
+        return decision(c, "group" if kind == "group" else "identifier", said)
     if kind == "numbers":
         return _wanted_numbers(c, comma, place) | {"why": said}
     if kind.startswith("number"):

@@ -21,6 +21,7 @@ from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.decisions import WIDE, places_of, used
 from ravine.data.tables.encoder import Encoder, fit_encoder
 from ravine.data.tables.given import rows_given
+from ravine.data.tables.groups import groups_of, warn_of_groups
 from ravine.data.tables.leaks import leak
 from ravine.data.tables.matrix import matrix
 from ravine.data.tables.target import Target, known_targets, read_target, target_names
@@ -63,6 +64,9 @@ def from_csv(
     _warn_of_words(table, chosen, goal)
     chosen, raw = _without_leaks(chosen, raw, goal, columns, table.where)
     _warn(table, decisions, goal)
+    groups = groups_of(table, decisions)
+    if groups is None:
+        warn_of_groups(table, chosen)
     found = interpret(
         {"train": goal.values},
         raw,
@@ -87,6 +91,7 @@ def from_csv(
         outputs=found.outputs,
         facts=facts,
         encode=encode,
+        groups=None if groups is None else groups[torch.from_numpy(goal.kept)],
     )
 
 
@@ -122,9 +127,9 @@ def rows_of_table(x: Any, facts: Mapping[str, Any]) -> Tensor | None:
 
 
 def identifiers(path: Path, facts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The cells of the columns that were decided to be identifiers, as they are written, so that
+    """The cells of the columns that were decided to be identifiers or groups, as they are written, so that
     answers can be found again; nothing where the file has none of them."""
-    wanted = [d["name"] for d in facts["decisions"] if d["kind"] == "identifier"]
+    wanted = [d["name"] for d in facts["decisions"] if d["kind"] in ("identifier", "group")]
     header = facts.get("written", {}).get("header", True) and None
     table = file.read(path, texts=True, header=header)
     cells = [table.columns[name] for name in wanted if name in table.columns]

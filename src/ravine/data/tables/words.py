@@ -35,6 +35,13 @@ ID_NAME = re.compile(
     rf"({_COUNTED})[\s_\-.]?(id|{_COUNTS})$|^({_NAMED})id$",
     re.IGNORECASE,
 )
+NAMES_WHO = re.compile(  # or what: the same one may come in several rows
+    rf"^(patient|subject|person|participant|respondent|proband|probandin|customer|kunde|client|user|member|"
+    rf"student|pupil|employee|animal|household|family|donor|mouse|rat|specimen|session|trip)$|"
+    rf"({_COUNTED}|{_NAMED}|animal|participant|household|family|donor|mouse)[\s_\-.]?(id|code|key|{_COUNTS})$|"
+    rf"(^|[\s_\-.])(id|uid)$",
+    re.IGNORECASE,
+)
 FOLDED_ID = re.compile(r"[a-z]I[dD]$")  # customerId; not paid
 NAMES_A_PLACE = re.compile(
     r"zip|postal|postcode|post.?code|plz|postleitzahl|code.?post|c\.?p\.?$|^cap$|cep", re.I
