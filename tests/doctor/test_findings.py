@@ -23,6 +23,7 @@ from ravine.doctor.examination import _static, examine, examine_static
 from ravine.doctor.experiments import beside_linear, whatif
 from ravine.doctor.experiments.experiment import SharedData
 from ravine.doctor.experiments.variants import Setting
+from ravine.doctor.finding import Finding
 from ravine.doctor.findings.fit import AugmentationDestructive, Overfitting, OverRegularised
 from ravine.doctor.findings.initial import InitScale
 from ravine.doctor.findings.learners import PENALTIES, _ridge
@@ -391,5 +392,7 @@ def test_beside_a_linear_model_four_remedies_that_help_are_trained():
     )
     linear = {"edits": "linear", "why": "", "tried": "it reaches 0.1"}
     others = [{"edits": place, "why": ""} for place in range(8)]
-    found = beside_linear._sorted(setting, [*others, linear], 0.0, 0.1)
-    assert [remedy["edits"] for remedy in found] == [0, 1, 2, 3, "linear"]
+    behind = Finding("behind_linear", "run", "so it is", (*others, linear))
+    found = beside_linear._tried(setting, behind, 0.0, 0.1)
+    assert [remedy["edits"] for remedy in found.remedies] == [0, 1, 2, 3, "linear"]
+    assert found.evidence == "so it is"
