@@ -50,16 +50,7 @@ def from_csv(
             got="no usable input column",
             expected="columns beside the target",
         )
-    _keep_one(decisions)
-    chosen = used(decisions)
-    if not chosen:
-        left = ", ".join(f"{d['name']!r} ({d['why']})" for d in decisions)
-        raise InputError(
-            table.where,
-            got="no usable input column",
-            expected="columns of numbers or categories beside the target",
-            repair=f"left out: {left}",
-        )
+    chosen = _inputs(table, decisions)
     raw = matrix(table, chosen)[torch.from_numpy(goal.kept)]
     _warn_of_words(table, chosen, goal)
     chosen, raw = _without_leaks(chosen, raw, goal, columns, table.where)
@@ -156,6 +147,21 @@ def _check_names(
                     expected="an input column: this one is the target",
                     repair="set task for the target" if what == "columns" else "",
                 )
+
+
+def _inputs(table: file.Table, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The decisions for columns that are inputs; at least one."""
+    _keep_one(decisions)
+    chosen = used(decisions)
+    if not chosen:
+        left = ", ".join(f"{d['name']!r} ({d['why']})" for d in decisions)
+        raise InputError(
+            table.where,
+            got="no usable input column",
+            expected="columns of numbers or categories beside the target",
+            repair=f"left out: {left}",
+        )
+    return chosen
 
 
 def _keep_one(decisions: list[dict[str, Any]]) -> None:
