@@ -237,8 +237,12 @@ REFUSED = {
     "a hook that is none": (lambda: {"on_step": "stop"}, "def seen"),
     "callbacks": (lambda: {"callbacks": [print]}, "on_epoch"),
     "a generator as data": (lambda: {"data": (row for row in zip(X, Y, strict=True))}, "a list"),
-    "a target of a frame": (
-        lambda: {"data": pd.DataFrame(X.numpy()).assign(won=Y), "target": "won"},
+    "a target of a frame beside a recipe": (
+        lambda: {
+            "recipe": ravine.Recipe(),
+            "data": pd.DataFrame(X.numpy()).assign(won=Y),
+            "target": "won",
+        },
         r"data\.rename\(columns={'won': 'y'}\)",
     ),
     "texts": (lambda: {"data": Rows(lambda i: ("word", i % 2))}, "make it tokens"),
