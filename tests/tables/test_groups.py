@@ -147,3 +147,9 @@ def test_predictions_need_no_group_and_carry_it(tmp_path):
     whole = run.predict(path)
     pd.read_csv(path).drop(columns="patient_id").to_csv(tmp_path / "new.csv", index=False)
     assert list(whole) == list(run.predict(tmp_path / "new.csv"))
+
+
+def test_a_slip_in_a_sources_keyword_is_told(tmp_path):
+    visits(tmp_path)
+    with pytest.raises(InputError, match="did you mean 'columns'"):
+        ravine.train(tmp_path / "visits.csv", colums={"patient_id": "group"}, quiet=True)

@@ -15,10 +15,8 @@ _UNSPACED = (
 )
 _PLAIN = re.compile(r"\w+|[^\w\s]")
 _RUN = re.compile(f"[{_UNSPACED}]+")
-_FEWEST, MOST_READ = (
-    20,
-    5000,
-)  # texts of a class, and of all, in which a word that tells it is looked for
+# Texts of a class, and of all, in which a word that tells it is looked for.
+_FEWEST, MOST_READ = 20, 5000
 _ALL, _NONE = 0.99, 0.01  # shares of a class's texts and of the others that hold such a word
 _LAST = 0x1FFFF  # behind it lie letters of Han alone, and signs that are not written
 

@@ -269,9 +269,10 @@ def keyword_path(name: str, recipe: Recipe) -> str:
         if name in fields and name != "kind":
             return f"{section}.{name}"
         known.extend(fields)
-    of_source = type(recipe.data.source).model_fields
-    if name in of_source and name not in ("kind", "path"):
+    of_source = set(type(recipe.data.source).model_fields) - {"kind", "path"}
+    if name in of_source:
         return f"data.source.{name}"
+    known.extend(of_source)
     own = type(recipe.step).model_fields if recipe.step is not None else {}
     if name in own and name not in ("kind", "code"):
         return f"step.{name}"

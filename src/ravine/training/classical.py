@@ -36,9 +36,7 @@ from ravine.recipe import Recipe
 
 MOST_ROWS = 50_000  # training rows, so that it takes seconds
 NAMES = ("linear model", "gradient boosting")
-FREQUENT = (
-    0.75  # share of one class from which on an accuracy is held against always answering with it
-)
+FREQUENT = 0.75  # share of one class: from here on always answering with it stands beside, too
 _VALIDATED = 1_000_000  # cells of a table up to which a linear model chooses its penalty
 
 

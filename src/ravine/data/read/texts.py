@@ -28,9 +28,10 @@ def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> So
     classes, listed = by_class.listed(root, "texts", TEXTS_BY_CLASS)
     words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
     if told := telling(words["train"], [label for _, label in listed["train"]]):
-        text_ = f"{root}: too good to be true? words tell the classes: {told}. If they are there because the"
         warnings.warn(
-            f"{text_} class was known, as in a line of its own, take them out", stacklevel=4
+            f"{root}: too good to be true? words tell the classes: {told}. If they are there because the class was "
+            "known, as in a line of its own, take them out",
+            stacklevel=4,
         )
     length = length or usual_length(words["train"])
     ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)

@@ -35,7 +35,7 @@ ID_NAME = re.compile(
     rf"({_COUNTED})[\s_\-.]?(id|{_COUNTS})$|^({_NAMED})id$",
     re.IGNORECASE,
 )
-NAMES_WHO = re.compile(  # or what: the same one may come in several rows
+NAMES_WHO = re.compile(  # who or what is looked at, perhaps in several rows
     rf"^(patient|subject|person|participant|respondent|proband|probandin|customer|kunde|client|user|member|"
     rf"student|pupil|employee|animal|household|family|donor|mouse|rat|specimen|session|trip)$|"
     rf"({_COUNTED}|{_NAMED}|animal|participant|household|family|donor|mouse)[\s_\-.]?(id|code|key|{_COUNTS})$|"

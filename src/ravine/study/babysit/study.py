@@ -42,7 +42,7 @@ OFF = {
 
 
 @study
-def babysit(  # type: ignore[misc] # its own option of that name
+def babysit(  # type: ignore[misc] # an option of its own hides that of OfRecipe
     study: Study,
     recipe: Recipe,
     *,

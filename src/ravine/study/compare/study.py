@@ -40,7 +40,7 @@ class Variant:
 
 
 @study
-def compare(  # type: ignore[misc] # its own option of that name
+def compare(  # type: ignore[misc] # an option of its own hides that of OfRecipe
     study: Study,
     recipe: Recipe,
     over: Sequence[str] = (),  # in Python also {PATH: [value, value]}

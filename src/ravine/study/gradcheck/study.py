@@ -39,7 +39,7 @@ THRESHOLDS = (
 
 
 @study
-def gradcheck(  # type: ignore[misc] # its own option of that name
+def gradcheck(  # type: ignore[misc] # an option of its own hides that of OfRecipe
     study: Study,
     recipe: Recipe,
     *,

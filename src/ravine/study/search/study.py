@@ -42,7 +42,7 @@ CONFIRMED = 0.1  # a one-sided p-value under which fresh seeds confirm an archit
 
 
 @study
-def search(  # type: ignore[misc] # its own option of that name
+def search(  # type: ignore[misc] # an option of its own hides that of OfRecipe
     study: Study,
     recipe: Recipe,
     vary: Sequence[str] = (),
