@@ -28,6 +28,7 @@ class FirstSteps:
         self._versions: list[tuple[int, float]] = []
         self._moved_at, self._without = 0, False
         self._watched = min(trained, key=lambda p: p.numel(), default=None)
+        self._hooked: Tensor | None = None
         self._handles: list[Any] = []
 
     @torch.no_grad()
@@ -43,7 +44,7 @@ class FirstSteps:
                 self._watched.register_hook(self._add),
                 self._watched.register_post_accumulate_grad_hook(self._compare),
             ]
-            self._watched = None
+            self._hooked, self._watched = self._watched, None
         now = [(p._version, float(p.detach().norm())) for p in model.parameters()]
         if self._versions and now != self._versions:
             self._moved_at = step
@@ -51,10 +52,14 @@ class FirstSteps:
         self._first, self._last, self._versions = self._first or step, step, now
 
     def end(self) -> None:
-        """Take the hooks away."""
+        """Take the hooks away, and the empty dictionaries that PyTorch would go through in every pass to come."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for kept in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            if self._hooked is not None and not getattr(self._hooked, kept):
+                setattr(self._hooked, kept, None)
+        self._hooked = None
 
     def seen(self) -> Stepping:
         """What was seen."""
