@@ -98,10 +98,13 @@ def _rounded(fine: np.ndarray, whole: np.ndarray) -> bool:
 
 def _separating(values: np.ndarray, y: np.ndarray, classes: int) -> Leak | None:
     """Whether thresholds of a number tell the classes without an error."""
+    if len(y) < 3 * classes:
+        return None
     order = np.argsort(values, kind="stable")
     edges = np.flatnonzero(np.diff(y[order]))
-    clean = all(values[order[e]] < values[order[e + 1]] for e in edges)
-    if len(edges) != len(np.unique(y)) - 1 or not clean or len(y) < 3 * classes:
+    if len(edges) >= classes or len(edges) != len(np.unique(y)) - 1:
+        return None
+    if (values[order[edges]] == values[order[edges + 1]]).any():
         return None
     within = _within(values, np.unique(y, return_inverse=True)[1])
     if within <= _COPY:

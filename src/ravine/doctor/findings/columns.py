@@ -106,12 +106,13 @@ class TargetLeak(Declaration):
     def _indicators(values: np.ndarray, target: np.ndarray, classes: int) -> list[int]:
         """Features of two values that together say every class but one."""
         found: dict[int, int] = {}
-        for i in range(values.shape[1] if classes > 2 else 0):
-            high = values[:, i] == values[:, i].max()
-            if len(np.unique(values[:, i])) == 2:
-                inside = np.unique(target[high])
-                if len(inside) == 1 and not (target[~high] == inside[0]).any():
-                    found[int(inside[0])] = i
+        most, least = values.max(0), values.min(0)
+        two = ((values == most) | (values == least)).all(0) & (most > least)
+        for i in np.flatnonzero(two) if classes > 2 else ():
+            high = values[:, i] == most[i]
+            inside = np.unique(target[high])
+            if len(inside) == 1 and not (target[~high] == inside[0]).any():
+                found[int(inside[0])] = int(i)
         return sorted(found.values()) if len(found) >= classes - 1 else []
 
 
@@ -238,14 +239,15 @@ class PlaceholderValues(Declaration):
     @classmethod
     def _slips(cls, column: Tensor) -> str:
         """A few numbers beside which all others look alike."""
-        order = (column - column.median()).abs().argsort(descending=True)
         most = max(1, int(cls.FEW * len(column)))
-        off = (column - column[order[most:]].mean()).square()
-        if float(off[order[:most]].sum()) <= cls.VARIANCE * float(off.sum()):
+        far = (column - column.median()).abs().topk(most).indices
+        among = torch.ones(len(column), dtype=torch.bool).index_fill_(0, far, False)
+        rest = column[among]
+        off = (column - rest.mean()).square()
+        if float(off[far].sum()) <= cls.VARIANCE * float(off.sum()):
             return ""
-        rest = column[order[most:]]
-        least = min((float(column[i]) for i in order[:most]), key=lambda v: abs(v - rest.mean()))
-        away, isolated = cls._distance(rest, float(column[order[0]]))
+        least = min((float(column[i]) for i in far), key=lambda v: abs(v - rest.mean()))
+        away, isolated = cls._distance(rest, float(column[far[0]]))
         if not isolated or away <= 10 * cls.AWAY or len(rest.unique()) < cls.DISTINCT:
             return ""
         count = int((off > 0.5 * (least - rest.mean()) ** 2).sum()) if most > 1 else 1

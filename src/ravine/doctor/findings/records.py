@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,12 +97,14 @@ class TargetIdentifier(Declaration):
 
 def numbers_in_use(values: Tensor) -> bool:
     """Whether values [n] are all different and fill a range in equal steps, as row numbers do."""
-    steps = values.double().sort().values.diff()
-    if len(values) < FEWEST or not bool(steps.isfinite().all()) or float(steps.min()) <= 0:
+    if len(values) < FEWEST or len(values[:FEWEST].unique()) < FEWEST:
         return False
-    smallest = float(steps.min())
-    whole = (steps / smallest - (steps / smallest).round()).abs().max()
-    return bool(whole < WHOLE) and float(steps.sum()) < GAPS * len(values) * smallest
+    steps = np.diff(np.sort(values.double().cpu().numpy()))
+    if not np.isfinite(steps).all() or (smallest := steps.min()) <= 0:
+        return False
+    if steps.sum() >= GAPS * len(values) * smallest:
+        return False
+    return bool(np.abs(steps / smallest - np.round(steps / smallest)).max() < WHOLE)
 
 
 class ConflictingLabels(Declaration):
