@@ -512,7 +512,14 @@ def write_texts(root, texts):
 
 def test_texts_are_hashed_words_and_pairs(tmp_path):
     write_texts(tmp_path, {"calm": ["A quiet day"], "loud": ["Shout, shout!"]})
-    part = {"kind": "texts", "path": str(tmp_path), "buckets": 1000, "length": 4, "ngrams": 2}
+    part = {
+        "kind": "texts",
+        "path": str(tmp_path),
+        "buckets": 1000,
+        "length": 4,
+        "ngrams": 2,
+        "subwords": 0,
+    }
     pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     x, y = pipeline.raw("train", 2)
 
@@ -535,9 +542,71 @@ def test_texts_are_hashed_words_and_pairs(tmp_path):
 def test_few_texts_are_words_alone(tmp_path, monkeypatch, many, ngrams):
     monkeypatch.setattr("ravine.data.read.texts.MANY", many)
     write_texts(tmp_path, {"calm": ["a b c", "b"], "loud": ["d"]})
-    part = {"kind": "texts", "path": str(tmp_path), "length": 5}
+    part = {"kind": "texts", "path": str(tmp_path), "length": 5, "subwords": 0}
     pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     assert pipeline.raw_shape == (5 * ngrams,)
+
+
+def test_short_texts_have_subwords(tmp_path):
+    write_texts(tmp_path, {"calm": ["A quiet, quiet day"], "loud": ["Shout!"]})
+    pipeline = Pipeline(
+        Data(source={"kind": "texts", "path": str(tmp_path)}, validation=0.0, test=0.0)
+    )
+    x, y = pipeline.raw("train", 2)
+    buckets = pipeline.vocabulary - 1
+    assert buckets == 65536
+
+    def within(word):
+        marked = f"<{word}>"
+        parts = [marked[k : k + n] for n in (3, 4, 5) for k in range(len(marked) - n + 1)]
+        return [1 + zlib.crc32(part.encode()) % buckets for part in parts]
+
+    quiet = [*within("a"), *within("quiet"), *within("quiet"), *within("day")]
+    shout = within("shout")
+    found = {int(label): row.tolist()[8:] for row, label in zip(x, y, strict=True)}
+    most = len(found[0])  # that 95 % of the texts have: of two the shorter one's
+    assert most == len(shout) == 12
+    assert found == {0: quiet[:most], 1: shout}
+
+
+def test_long_texts_are_whole_words(tmp_path):
+    write_texts(tmp_path, {"calm": ["day " * 65] * 2, "loud": ["shout " * 65] * 2})
+    pipeline = Pipeline(Data(source={"kind": "texts", "path": str(tmp_path)}, validation=0.0))
+    assert (pipeline.raw_shape, pipeline.vocabulary) == ((65,), 16385)
+
+
+def test_misspelt_words_are_learnt_by_their_letters(tmp_path):
+    """Each word comes once, so that no whole word is known: what tells are the letters within."""
+    random = np.random.default_rng(0)
+    letters = list("abcdeghiklmn")
+
+    def word(middle):
+        return "".join([*random.choice(letters, 3), middle, *random.choice(letters, 3)])
+
+    texts = {
+        name: [f"{word(middle)} {word(middle)}" for _ in range(60)]
+        for name, middle in (("sea", "rst"), ("land", "tsr"))
+    }
+    write_texts(tmp_path / "texts", texts)
+    accuracy = {}
+    for subwords in (0, 100):
+        run = ravine.train(
+            data={
+                "kind": "texts",
+                "path": str(tmp_path / "texts"),
+                "subwords": subwords,
+                "buckets": 4096,
+            },
+            model={"kind": "word_bag", "units": 8},
+            lr=0.03,
+            batch=16,
+            epochs=20,
+            quiet=True,
+            out=tmp_path / str(subwords),
+        )
+        accuracy[subwords] = run.evaluate("test")["accuracy"]
+    assert accuracy[100] > 0.95
+    assert accuracy[0] < 0.75
 
 
 def test_texts_are_learnt_and_new_ones_predicted(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -50,10 +52,13 @@ def write(frame: pandas.DataFrame, place) -> None:
         ".xlsx": lambda: frame.to_excel(place, index=False),
         ".parquet": lambda: frame.to_parquet(place),
         ".feather": lambda: frame.to_feather(place),
+        ".jsonl": lambda: frame.assign(sold=frame.sold.astype(str)).to_json(
+            place, orient="records", lines=True, double_precision=15
+        ),
     }[place.suffix]()
 
 
-FORMS = [".xlsx", ".parquet", ".feather", "frame"]
+FORMS = [".xlsx", ".jsonl", ".parquet", ".feather", "frame"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -77,6 +82,37 @@ def test_each_form_is_read_as_its_csv_file_is(tmp_path, form):
     x, y = found.parts["train"].x, found.parts["train"].y
     assert torch.equal(x.nan_to_num(-9), wanted.parts["train"].x.nan_to_num(-9))
     assert torch.equal(y, wanted.parts["train"].y)
+
+
+def test_objects_within_objects_are_columns_of_their_own(tmp_path):
+    place = tmp_path / "t.ndjson"
+    lines = [
+        {"size": {"width": i, "depth": 0.5}, "town": None if i % 2 else "Köln", "y": 2 * i}
+        for i in range(30)
+    ]
+    place.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    assert list(file.read(place).columns) == ["size.width", "size.depth", "town", "y"]
+    packed = tmp_path / "t.jsonl.gz"
+    packed.write_bytes(gzip.compress(place.read_bytes()))
+    assert list(file.read(packed).columns) == list(file.read(place).columns)
+    assert guess(packed).source["kind"] == "csv"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('{"a": 1}\n{"a": 2', 'line 2: got "Expecting'),
+        ('{"a": 1}\n\n[1, 2]', "line 3: got"),
+        ('{"a": [1, 2]}', "column 'a': got 'a cell that holds a list'"),
+        ("", "at least one of each"),
+    ],
+)
+def test_lines_that_are_no_objects_are_refused(tmp_path, lines, told):
+    place = tmp_path / "t.jsonl"
+    place.write_text(lines, encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        file.read(place)
+    assert told in str(refused.value)
 
 
 @settings(deadline=None, max_examples=60)

@@ -35,6 +35,7 @@ KINDS = {
     "classes": Facts("table", 20_000, (40,), "classification", 4),
     "text": Facts("text", 12_000, (64,), "sequence", 65),
     "texts": Facts("texts", 400, (80,), "classification", 2),
+    "short texts": Facts("texts", 400, (80,), "classification", 2, subwords=True),
     "sequences": Facts("sequences", 400, (30, 4), "classification", 2),
 }
 
@@ -165,6 +166,19 @@ def test_a_text_of_few_symbols_has_tables_of_ngrams(symbols, ngrams):
     made = draft(Facts("text", 12_000, (64,), "sequence", symbols))
     assert [one.get("ngrams") for one in made.models] == [ngrams] * len(made.models)
     assert ("in tables" in made.why.get("model", "")) == bool(ngrams)
+
+
+def test_short_texts_are_trained_by_their_letters_too(tmp_path):
+    """What comes in few texts then moves little."""
+    for name, words in (("calm", "a quiet day"), ("loud", "shout"), ("long", "and on " * 40)):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            (tmp_path / name / f"{i}.txt").write_text(words, encoding="utf-8")
+    long = starter({"kind": "texts", "path": str(tmp_path)}, {"stop.after": "2ep"}).recipe
+    whole = {"kind": "texts", "path": str(tmp_path), "length": 9}
+    short = starter(whole, {"stop.after": "2ep"}).recipe
+    assert (long.model.units, long.optimizer.eps) == (64, 1e-8)
+    assert (short.model.units, short.optimizer.eps) == (32, 3e-4)
 
 
 @pytest.mark.parametrize("name", KINDS)

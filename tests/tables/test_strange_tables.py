@@ -284,6 +284,25 @@ def test_numbered_shops_are_categories_where_each_comes_again(tmp_path):
     assert found == {"shop_id": "category", "user_id": "number"}
 
 
+def test_names_are_texts_where_no_other_column_is_an_input(tmp_path):
+    """A table of names and their classes was refused: each name is another."""
+    draw = np.random.default_rng(4)
+    letters = [*"abcdefghijklmnop"]
+    names = ["".join(draw.choice(letters, 7)) + end for end in ("ova", "sson") for _ in range(60)]
+    land = ["a"] * 60 + ["b"] * 60
+    running = range(1, 121)
+    place = tmp_path / "t.csv"
+    assert kinds(read(place, file(name=names, y=land), target="y")) == {"name": "text"}
+    both = kinds(read(place, file(id=running, name=names, y=land), target="y"))
+    assert both == {"id": "identifier", "name": "text"}
+    beside = file(name=names, size=draw.normal(size=120), y=land)
+    assert kinds(read(place, beside, target="y")) == {"name": "identifier", "size": "number"}
+    codes = [f"{name}{i}" for i, name in enumerate(names)]
+    for columns, settings in (({"code": codes}, {}), ({"name": names}, {"name": "identifier"})):
+        with pytest.raises(InputError, match="no usable input column"):
+            read(place, file(**columns, y=land), target="y", columns=settings)
+
+
 def test_none_among_classes_is_a_class(tmp_path):
     """A file was refused since a third of its rows had no target: "none" was read as missing."""
     pain = ["none" if i % 3 == 0 else "mild" if i % 3 == 1 else "severe" for i in EVERY]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ravine.catalogue import Columns, Count, Pair, Text
+from ravine.catalogue import Columns, Count, Pair, Text, Whole
 from ravine.data.download import published
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.read import formats
@@ -232,17 +232,20 @@ def texts(
     path: Text,
     length: Count | None = None,
     ngrams: Count | None = None,
-    buckets: Count = 16384,
+    subwords: Whole | None = None,
+    buckets: Count | None = None,
 ) -> Source:
     """Texts by class: PATH/CLASS/*.txt (.md, .text, or no ending), or PATH/train/CLASS/…, with val and
     test beside train or such folders within each class.
 
-    A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower
+    A text becomes whole numbers [ngrams * length + subwords]: its first ``length`` words and marks in lower
     case (of scripts without spaces letters and pairs of them; default: what 95 % of the training
     texts have, at most 512), then the pairs of neighbours, and so on up to ``ngrams`` together
-    (default: words alone, from 5,000 training texts on pairs too). Each is hashed (CRC-32) into
-    ``buckets`` tokens, so that
-    nothing is fitted and new words have a token too; 0 pads shorter texts.
+    (default: words alone, from 5,000 training texts on pairs too), then the first ``subwords`` runs of
+    3 to 5 letters within those words, their ends marked, by which misspelt and compound words are like
+    others (default: what 95 % of the training texts have, at most 2,048, where texts have up to 64
+    words, else none). Each is hashed (CRC-32) into ``buckets`` tokens (default: 16,384, with subwords
+    65,536), so that nothing is fitted and new words have a token too; 0 pads shorter texts.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
@@ -252,10 +255,12 @@ def texts(
     ...     texts(Path(), path=place, ngrams=1).classes
     ('calm', 'loud')
 
-    Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; hashing:
-    Weinberger et al., 2009.
+    Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; subwords:
+    Bojanowski et al., "Enriching word vectors with subword information", 2017; hashing: Weinberger
+    et al., 2009.
     """
-    return by_words.load(find(path, root, "a folder", folder=True), length, ngrams, buckets)
+    folder = find(path, root, "a folder", folder=True)
+    return by_words.load(folder, length, ngrams, subwords, buckets)
 
 
 def csv(
@@ -271,7 +276,8 @@ def csv(
     """A table: one row a sample. Encoding, separator and header are found from the file.
 
     ``path`` is text (.csv, .tsv, also packed by gzip), a spreadsheet (.xlsx: the first visible sheet that
-    has rows), or a Parquet or Arrow file of numbers, texts and dates (with ``ravine[parquet]``).
+    has rows), JSON Lines (.jsonl: one object a line), or a Parquet or Arrow file of numbers, texts and
+    dates (with ``ravine[parquet]``).
 
     ``target`` is the column to predict (default: one called target, label, class or y, else the
     last), or several for a regression; columns in ``drop`` are not used. ``task`` is classification

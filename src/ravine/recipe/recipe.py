@@ -85,7 +85,8 @@ class Recipe(Part):
     def from_json(cls, text: str) -> Recipe:
         found = parse_json(text, "recipe")
         if not isinstance(found, dict):
-            raise InputError("recipe", got=found, expected="a JSON object")
+            repair = "the rows of a table are read one object a line, as .jsonl"
+            raise InputError("recipe", got=found, expected="a JSON object", repair=repair)
         return cls(**found)
 
     @classmethod

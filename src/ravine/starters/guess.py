@@ -18,8 +18,8 @@ from ravine.errors import InputError, nearest
 
 _MOST_FILES = 200  # that are looked at in a folder
 _CHOICES = (
-    "a recipe (.toml, .json), a table (.csv, .tsv, .xlsx, .parquet, .arrow), a text (.txt), arrays (.npz), "
-    "shards (.tar), or a folder of these or with "
+    "a recipe (.toml, .json), a table (.csv, .tsv, .xlsx, .jsonl, .parquet, .arrow), a text (.txt), "
+    "arrays (.npz), shards (.tar), or a folder of these or with "
     "one folder of images or texts for each class"
 )
 

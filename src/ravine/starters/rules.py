@@ -39,6 +39,7 @@ class Facts:
     sizes: tuple[int, int] | None = None  # (height, width) that images have by themselves
     device: str = "cpu"
     tied: float = 0.0  # the share of samples that have the most frequent target of a regression
+    subwords: bool = False  # texts are short and read by runs of letters too
 
 
 @dataclass
@@ -188,13 +189,22 @@ def rate_of_text(model: dict[str, Any]) -> float:
 
 
 def texts(facts: Facts, made: Draft) -> None:
-    """Averaged vectors of words, half of which are left out at random (Joulin et al., 2017; Iyyer et
-    al., 2015)."""
-    made.models = [{"kind": "word_bag", "units": 64, "word_dropout": 0.5}]
-    made.why["model"] = (
-        "half of the words are left out while it trains: each must say something alone"
-    )
+    """Averaged vectors of words, about half of which are left out at random; of short texts those of
+    subwords too (Joulin et al., 2017; Bojanowski et al., 2017; Iyyer et al., 2015)."""
+    why = "half of the words are left out while it trains: each must say something alone"
+    model: dict[str, Any] = {"kind": "word_bag", "units": 64, "word_dropout": 0.5}
+    if facts.subwords:
+        model |= {"units": 32, "word_dropout": 0.6}
+        why = (
+            "words and runs of letters within them, of which six in ten are left out while it trains: "
+            "each must say something alone"
+        )
+    made.models = [model]
+    made.why["model"] = why
     _adamw(made, lr=0.01, decay=0.01)
+    if facts.subwords:
+        rare = "eps of 0.0003: what comes in few texts moves little, else it is learnt by heart"
+        made.set("optimizer", made.fields["optimizer"] | {"eps": 3e-4}, rare)
     made.most_steps = max(
         2 * LEAST_STEPS, 60 * math.ceil(facts.samples / made.fields["data.batch"])
     )

@@ -120,6 +120,7 @@ def facts_of(pipeline: Pipeline) -> Facts:
         pipeline.outputs,
         gray=len(shape) == 3 and shape[0] == 1,
         tied=_tied(pipeline) if kind == "table" and pipeline.task == "regression" else 0.0,
+        subwords=kind == "texts" and pipeline.preparation.facts["texts"]["subwords"] > 0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Texts by class: a folder of text files for each class, as hashed words and word pairs."""
+"""Texts by class: a folder of text files for each class, as hashed words, word pairs and subwords."""
 
 from __future__ import annotations
 
@@ -14,16 +14,27 @@ from ravine.data.endings import TEXTS, TEXTS_BY_CLASS
 from ravine.data.read import classes as by_class
 from ravine.data.read import text
 from ravine.data.source import Arrays, Source
-from ravine.data.words import telling
+from ravine.data.words import telling, unspaced
 from ravine.data.words import words as words_of
 from ravine.errors import InputError
 
 RESERVED = 1  # token 0 pads
 MANY = 5000  # training texts, from which pairs of words come again often enough to learn from
+SHORT = 64  # words of the usual text up to which it says too little by whole words alone
+SUBWORDS = range(3, 6)  # letters of a subword
+_MOST_SUBWORDS = 2048  # of a text
+_MOST_LETTERS = 32  # of a word that subwords are taken from
+_BUCKETS = (16384, 65536)  # tokens without and with subwords
 _SHOWN = 200  # characters of a text that are shown
 
 
-def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> Source:
+def load(
+    root: Path,
+    length: int | None,
+    ngrams: int | None,
+    subwords: int | None,
+    buckets: int | None,
+) -> Source:
     """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
     classes, listed = by_class.listed(root, "texts", TEXTS_BY_CLASS)
     words = {name: [split(text.read(file)) for file, _ in rows] for name, rows in listed.items()}
@@ -35,7 +46,10 @@ def load(root: Path, length: int | None, ngrams: int | None, buckets: int) -> So
         )
     length = length or usual_length(words["train"])
     ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)
-    facts = {"length": length, "ngrams": ngrams, "buckets": buckets}
+    if subwords is None:
+        subwords = usual_subwords(words["train"]) if length <= SHORT else 0
+    buckets = buckets or _BUCKETS[subwords > 0]
+    facts = {"length": length, "ngrams": ngrams, "subwords": subwords, "buckets": buckets}
     splits = {
         name: Arrays(tokens(words[name], **facts), torch.tensor([label for _, label in rows]))
         for name, rows in listed.items()
@@ -76,26 +90,61 @@ def split(content: str) -> list[str]:
 
 def usual_length(texts: Sequence[Sequence[str]]) -> int:
     """The number of words that 95 % of the texts do not exceed, from 8 to 512."""
-    lengths = sorted(len(words) for words in texts)
-    return max(8, min(512, lengths[int(0.95 * (len(lengths) - 1))]))
+    return _usual([len(words) for words in texts], 512)
 
 
-def tokens(texts: Sequence[Sequence[str]], length: int, ngrams: int, buckets: int) -> Tensor:
-    """Whole numbers [N, ngrams * length]: the first ``length`` words, then the pairs of neighbours,
-    …, each hashed into ``buckets`` (CRC-32, so nothing is fitted); 0 where a text is shorter.
+def usual_subwords(texts: Sequence[Sequence[str]]) -> int:
+    """The number of subwords that 95 % of the texts do not exceed, from 8 to 2,048."""
+    sizes = {word: len(_subwords(word)) for words in texts for word in words}
+    return _usual([sum(sizes[word] for word in words) for words in texts], _MOST_SUBWORDS)
+
+
+def _usual(counts: list[int], most: int) -> int:
+    return max(8, min(most, sorted(counts)[int(0.95 * (len(counts) - 1))]))
+
+
+def _subwords(word: str) -> list[str]:
+    """The runs of 3 to 5 letters of a word between < and >; none of a mark, and none of scripts
+    without spaces, whose words are one or two letters.
+
+    >>> _subwords("cat"), _subwords("!")
+    (['<ca', 'cat', 'at>', '<cat', 'cat>', '<cat>'], [])
+    """
+    if not word[0].isalnum() or unspaced(word):
+        return []
+    within = f"<{word[:_MOST_LETTERS]}>"
+    return [within[k : k + n] for n in SUBWORDS for k in range(len(within) - n + 1)]
+
+
+def tokens(
+    texts: Sequence[Sequence[str]], length: int, ngrams: int, buckets: int, subwords: int = 0
+) -> Tensor:
+    """Whole numbers [N, ngrams * length + subwords]: the first ``length`` words, then the pairs of
+    neighbours, …, then the first ``subwords`` subwords of those words, each hashed into ``buckets``
+    (CRC-32, so nothing is fitted); 0 where a text is shorter.
 
     >>> tokens([["a", "b"], ["b"]], length=3, ngrams=1, buckets=1000).tolist()
     [[908, 682, 0], [682, 0, 0]]
     """
-    rows = torch.zeros(len(texts), ngrams * length, dtype=torch.int64)
-    for i, words in enumerate(texts):
+    starts = [n * length for n in range(ngrams)]
+    rows = torch.zeros(len(texts), ngrams * length + subwords, dtype=torch.int64)
+    within: dict[str, list[int]] = {}  # of the words seen so far
+    for row, words in zip(rows.numpy(), texts, strict=True):
         kept = list(words[:length])
-        for n in range(1, ngrams + 1):
+        for n, start in enumerate(starts, 1):
             grams = [" ".join(kept[k : k + n]) for k in range(len(kept) - n + 1)]
-            found = [RESERVED + zlib.crc32(gram.encode()) % buckets for gram in grams]
-            start = (n - 1) * length
-            rows[i, start : start + len(found)] = torch.tensor(found, dtype=torch.int64)
+            row[start : start + len(grams)] = [_token(gram, buckets) for gram in grams]
+        if subwords:
+            for word in kept:
+                if word not in within:
+                    within[word] = [_token(part, buckets) for part in _subwords(word)]
+            found = [token for word in kept for token in within[word]][:subwords]
+            row[ngrams * length : ngrams * length + len(found)] = found
     return rows
+
+
+def _token(gram: str, buckets: int) -> int:
+    return RESERVED + zlib.crc32(gram.encode()) % buckets
 
 
 def of(contents: Sequence[str | Path], facts: dict[str, int]) -> Tensor:

@@ -1,11 +1,12 @@
-"""A table as the text of a CSV file, whatever its form: gzip, a sheet of Excel, Parquet and Arrow files, a
-DataFrame in Python. What a column holds is decided from the text, for all of them alike."""
+"""A table as the text of a CSV file, whatever its form: gzip, a sheet of Excel, Parquet and Arrow files,
+JSON Lines, a DataFrame in Python. What a column holds is decided from the text, for all of them alike."""
 
 from __future__ import annotations
 
 import csv
 import datetime
 import io
+import json
 import re
 import warnings
 import zipfile
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.data.endings import PARQUET
+from ravine.data.endings import JSON_LINES, PARQUET
 from ravine.errors import InputError, first_line
 from ravine.storage import bounded
 
@@ -48,6 +49,8 @@ def text_of(source: Path | pd.DataFrame) -> tuple[bytes, bool]:
     if foreign:
         repair = "save it as .xlsx or as CSV"
         raise InputError(where, got=foreign, expected="a table", repair=repair)
+    if where.lower().removesuffix(".gz").endswith(JSON_LINES):
+        return _of_json(data, where), True
     return data, False
 
 
@@ -152,6 +155,37 @@ def _of_parquet(path: Path) -> bytes:
     if not frames:
         raise InputError(path.name, got="no rows", expected="at least one")
     return of_frame(pd.concat(frames, ignore_index=True), path.name)
+
+
+# --- JSON Lines -----------------------------------------------------------------------------------
+
+
+def _of_json(data: bytes, where: str) -> bytes:
+    """One object a line, whose fields are columns; a field within a field is named with a point
+    between."""
+    rows = []
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), 1):
+        if line.strip():
+            rows.append(_object(line, f"{where}: line {number}"))
+    return of_frame(pd.DataFrame(rows), where)
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return dict(_fields(found))
+    except (ValueError, RecursionError) as error:
+        raise InputError(where, got=first_line(error), expected="one JSON object a line") from None
+    raise InputError(where, got=found, expected="one JSON object a line")
+
+
+def _fields(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", one) for inner, one in _fields(value))
+        else:
+            yield name, value
 
 
 # --- Excel ----------------------------------------------------------------------------------------

@@ -34,12 +34,13 @@ def widths(columns: Sequence[Cells]) -> list[int]:
         words_a_cell(c.texts[:: max(1, len(c.texts) // 500)]) >= _SENTENCE for c in columns
     ]
     return [
-        _most(len(cells.codes), sum(sentences)) if long else LEAST
+        most(len(cells.codes), sum(sentences)) if long else LEAST
         for cells, long in zip(columns, sentences, strict=True)
     ]
 
 
-def _most(rows: int, sharing: int) -> int:
+def most(rows: int, sharing: int = 1) -> int:
+    """How many features each of so many columns gets."""
     found = LEAST
     while 2 * found * sharing <= min(MOST, _CELLS // max(rows, 1)):
         found *= 2

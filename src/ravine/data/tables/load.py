@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine.data.objects.targets import interpret
 from ravine.data.preprocessing.statistics import Rows
 from ravine.data.source import Arrays, Source
-from ravine.data.tables import file
+from ravine.data.tables import file, hashed
 from ravine.data.tables.as_text import pandas_of
 from ravine.data.tables.column_kinds import decide_columns
 from ravine.data.tables.decisions import WIDE, places_of, used
@@ -50,7 +50,7 @@ def from_csv(
             got="no usable input column",
             expected="columns beside the target",
         )
-    chosen = _inputs(table, decisions)
+    chosen = _inputs(table, decisions, columns)
     raw = matrix(table, chosen)[torch.from_numpy(goal.kept)]
     _warn_of_words(table, chosen, goal)
     chosen, raw = _without_leaks(chosen, raw, goal, columns, table.where)
@@ -149,9 +149,12 @@ def _check_names(
                 )
 
 
-def _inputs(table: file.Table, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _inputs(
+    table: file.Table, decisions: list[dict[str, Any]], wanted: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """The decisions for columns that are inputs; at least one."""
-    _keep_one(decisions)
+    if not used(decisions):
+        _keep_one(table, [found for found in decisions if found["name"] not in wanted])
     chosen = used(decisions)
     if not chosen:
         left = ", ".join(f"{d['name']!r} ({d['why']})" for d in decisions)
@@ -164,17 +167,26 @@ def _inputs(table: file.Table, decisions: list[dict[str, Any]]) -> list[dict[str
     return chosen
 
 
-def _keep_one(decisions: list[dict[str, Any]]) -> None:
-    """A running number is an input after all where it is the only column that has anything."""
-    if used(decisions):
-        return
-    for decision in decisions:
-        if decision["kind"] == "identifier" and "decimal" in decision:
-            decision |= {
-                "kind": "number",
-                "why": f"{decision['why']}; kept: there is no other column",
-            }
+def _keep_one(table: file.Table, decisions: list[dict[str, Any]]) -> None:
+    """Where no column is an input, names that are all different are read as texts, by their letters;
+    else a running number is kept, which may have anything to say."""
+    left = [found for found in decisions if found["kind"] == "identifier"]
+    said = "kept: there is no other column"
+    for found in left:
+        cells = table.columns[found["name"]]
+        if "decimal" not in found and cells.numbers is None and _are_names(cells.texts):
+            found |= {"kind": "text", "why": f"{found['why']}; {said}"}
+            found["width"] = hashed.most(len(cells.codes))
             return
+    for found in left:
+        if "decimal" in found:
+            found |= {"kind": "number", "why": f"{found['why']}; {said}"}
+            return
+
+
+def _are_names(texts: np.ndarray) -> bool:
+    """Whether most are without digits: names, not numbers or codes of the rows."""
+    return sum(not any(map(str.isdigit, text)) for text in map(str, texts)) > len(texts) / 2
 
 
 def _without_leaks(
