@@ -67,7 +67,7 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 Pair = Count | tuple[Count, Count]  # one number for both directions, or (height, width)
 ColumnKind = Literal[  # what a column of a table is read as; the longer ones say how it is written
     "number", "numbers", "number 1,234.5", "number 1.234,5", "category", "flag", "text", "identifier",
-    "group", "date", "date d/m/Y", "date m/d/Y",
+    "group", "order", "date", "date d/m/Y", "date m/d/Y",
 ]  # fmt: skip
 Columns = dict[Text, ColumnKind]  # column -> kind, of the columns that the recipe decides
 

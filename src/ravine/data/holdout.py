@@ -1,5 +1,5 @@
 """Which rows are for training, validation and test: stratified by class, or whole groups, by the data's
-seed."""
+seed; or the last ones in an order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def hold_out(
     seed: int,
     name: str,
     groups: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split row numbers into (kept, held out), each in rising order; with labels, class by class.
 
     The number held out is the fraction of all, to the nearest row, at least one. Classes share it
     by largest remainders, and each keeps at least one row. With ``groups`` [N] the rows of a group
-    stay together: as many rows as whole groups give. Raises InputError where no such split is possible.
+    stay together: as many rows as whole groups give. With ``order`` [N] the last rows are held out,
+    those of one time all together; NaN comes first. Raises InputError where no such split is possible.
 
     >>> kept, held = hold_out(10, 0.2, torch.tensor([0] * 5 + [1] * 5), seed=0, name="validation")
     >>> len(kept), [int(h >= 5) for h in held]
@@ -37,6 +39,8 @@ def hold_out(
             got=fraction,
             expected=f"a fraction that leaves training data out of {size} samples",
         )
+    if order is not None:
+        return _last(order, labels, size - wanted, name)
     generator = randomness.generator(seed, "split", name)
     if groups is not None:
         return _by_group(groups, labels, wanted, generator, name)
@@ -71,6 +75,26 @@ def _by_class(labels: Tensor, shuffled: Tensor, wanted: int) -> Tensor:
     starts = torch.cumsum(counts, 0) - counts
     rank[order] = torch.arange(len(labels)) - starts[inverse[order]]
     return shuffled[rank < take[inverse]]
+
+
+def _last(order: Tensor, labels: Tensor | None, cut: int, name: str) -> tuple[Tensor, Tensor]:
+    """The rows from about the place ``cut`` on, where a new time begins."""
+    times, rows = order.nan_to_num(-torch.inf).sort(stable=True)
+    begins = (times[1:] != times[:-1]).nonzero().flatten() + 1  # of each time but the first
+    if not len(begins):
+        raise InputError(
+            f"data.{name}", got="rows of one time alone", expected="an order of two times or more"
+        )
+    cut = int(begins[(begins - cut).abs().argmin()])
+    kept, held = rows[:cut].sort().values, rows[cut:].sort().values
+    if labels is not None and len(labels[kept].unique()) < len(labels.unique()):
+        raise InputError(
+            f"data.{name}",
+            got="a class that only the last rows have",
+            expected="training rows of every class",
+            repair="hold out fewer rows, or split without an order",
+        )
+    return kept, held
 
 
 def _by_group(

@@ -31,19 +31,20 @@ def divide(source: Source, data: recipe.Data) -> Source:
             vocabulary=len(characters),
             outputs=len(characters),
         )
-    parts, groups = dict(source.parts), source.groups
+    parts, groups, order = dict(source.parts), source.groups, source.order
     for name, fraction in _fractions(source, data).items():
         if name not in parts and fraction > 0:
             train = parts["train"]
             labels = _labels(train) if source.task == "classification" else None
-            kept, held = hold_out(len(train), fraction, labels, data.seed, name, groups)
+            kept, held = hold_out(len(train), fraction, labels, data.seed, name, groups, order)
             groups = None if groups is None else groups[kept]
+            order = None if order is None else order[kept]
             parts["train"], parts[name] = train.rows(kept), train.rows(held)
     for name, part in parts.items():
         if not len(part):
             raise InputError(f"data ({name})", got="no samples", expected="at least one")
     whole_parts = {name: parts[name] for name in PARTS if name in parts}
-    return replace(source, parts=whole_parts, groups=None)
+    return replace(source, parts=whole_parts, groups=None, order=None)
 
 
 def is_set(data: recipe.Data, name: str) -> bool:

@@ -144,6 +144,7 @@ class Source:
     outputs: int | None = None
     batch: int | None = None  # of a DataLoader
     groups: Tensor | None = None  # [N] of "train": rows with one number stay in one part
+    order: Tensor | None = None  # [N] of "train": the last rows are held out, NaN comes first
 
 
 def rows_per_chunk(x: Tensor) -> int:

@@ -291,7 +291,9 @@ def csv(
     A copy of the target, in whatever units or names, is left out with a warning; a column that
     determines the target without being a copy is named and kept. ``columns`` decides otherwise:
     ``columns.price = "number 1.234,5"``, ``columns.day = "date d/m/Y"``. The rows of a column that is
-    set as ``group`` (a patient, a customer) stay together in one part; it is no input.
+    set as ``group`` (a patient, a customer) stay together in one part; of a column that is set as
+    ``order`` (a day, a year) the last rows are the test part, those before them the validation part.
+    Both are no inputs.
 
     A missing number (an empty cell, NA, NaN, null, none, ?) becomes the median of the training
     part; beside each column of which the training part misses some a flag says where. Categories

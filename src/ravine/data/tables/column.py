@@ -33,6 +33,11 @@ class Column:
         known = self.cells.codes[self.cells.codes >= 0]
         return np.bincount(known, minlength=len(self.cells.texts))
 
+    def to_texts(self) -> None:
+        """Look at numbers that pandas read as they are written."""
+        if self.cells.numbers is not None:
+            self.cells = self.cells.raw()
+
     @cached_property
     def needs_texts(self) -> bool:
         """Whether numbers that pandas read must be looked at as they are written."""

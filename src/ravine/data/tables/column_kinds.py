@@ -14,6 +14,7 @@ import pandas as pd
 from ravine.data.tables import compounds, dates, hashed, numbers
 from ravine.data.tables.column import COUNTED, Column, decision
 from ravine.data.tables.file import Table
+from ravine.data.tables.order import as_order
 from ravine.data.tables.row_names import running_number
 from ravine.data.tables.words import (
     FALSE,
@@ -279,8 +280,7 @@ def _named_codes(c: Column, rows: np.ndarray, different: int) -> dict[str, Any] 
     most = _COMES_AGAIN * counted  # as numbers, other postal codes say which places are near
     if different > (most if postal else max(MOST_CATEGORIES, most)):
         return None
-    if c.cells.numbers is not None:
-        c.cells = c.cells.raw()
+    c.to_texts()
     return _category(c, f"{different} different numbers, which name something by its name")
 
 
@@ -382,14 +382,15 @@ def _wanted(
     place = f"{where}: column {c.name}, which the recipe has as {kind!r}"
     if kind in ("identifier", "constant", "group"):
         return decision(c, "group" if kind == "group" else "identifier", said)
+    if kind == "order":
+        return as_order(_decided(c, comma, why, day_first), place)
     if kind == "numbers":
         return _wanted_numbers(c, comma, place) | {"why": said}
     if kind.startswith("number"):
         return _wanted_number(c, kind, comma, why, place) | {"why": said}
     if kind.startswith("date"):
         return _wanted_date(c, kind, day_first, place) | {"why": said}
-    if c.cells.numbers is not None:
-        c.cells = c.cells.raw()
+    c.to_texts()
     if kind == "category":
         return _category(c, said)
     if kind == "text":
@@ -403,8 +404,7 @@ def _wanted(
 
 
 def _wanted_numbers(c: Column, comma: bool, place: str) -> dict[str, Any]:
-    if c.cells.numbers is not None:
-        c.cells = c.cells.raw()
+    c.to_texts()
     found = compounds.compound(c.cells.texts, c.counts, comma)
     if found is None:
         got = str(c.cells.texts[0]) if len(c.cells.texts) else "no value"
@@ -416,8 +416,7 @@ def _wanted_number(c: Column, kind: str, comma: bool, why: str, place: str) -> d
     chosen = _FORMS.get(kind)
     if chosen is None and c.cells.numbers is not None and not c.code:
         return decision(c, "number", "", decimal=".", thousands="")
-    if c.cells.numbers is not None:
-        c.cells = c.cells.raw()
+    c.to_texts()
     if chosen is None and c.marks is not None:
         marks = c.marks if c.marks.sure else numbers.settled(c.marks, comma, why)
     else:
@@ -436,8 +435,7 @@ def _wanted_number(c: Column, kind: str, comma: bool, why: str, place: str) -> d
 
 
 def _wanted_date(c: Column, kind: str, day_first: bool, place: str) -> dict[str, Any]:
-    if c.cells.numbers is not None:
-        c.cells = c.cells.raw()
+    c.to_texts()
     form = kind.removeprefix("date").strip()
     found = dates.dates_of(c.cells.texts, c.counts, day_first)
     if form:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-LEFT_OUT = ("identifier", "constant", "leak", "group")  # kinds that are no inputs
+LEFT_OUT = ("identifier", "constant", "leak", "group", "order")  # kinds that are no inputs
 WIDE = ("numbers", "text")  # kinds that take several places of the raw matrix
 DATE_PARTS = ("year", "month", "weekday", "days")  # and the hour, where there are times
 

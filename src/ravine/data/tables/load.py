@@ -24,6 +24,7 @@ from ravine.data.tables.given import rows_given
 from ravine.data.tables.groups import groups_of, warn_of_groups
 from ravine.data.tables.leaks import leak
 from ravine.data.tables.matrix import matrix
+from ravine.data.tables.order import order_of
 from ravine.data.tables.target import Target, known_targets, read_target, target_names
 from ravine.data.words import MOST_READ, telling, words
 from ravine.errors import InputError, unknown
@@ -55,7 +56,7 @@ def from_csv(
     _warn_of_words(table, chosen, goal)
     chosen, raw = _without_leaks(chosen, raw, goal, columns, table.where)
     _warn(table, decisions, goal)
-    groups = groups_of(table, decisions)
+    groups, order = groups_of(table, decisions), order_of(table, decisions)
     if groups is None:
         warn_of_groups(table, chosen)
     found = interpret(
@@ -83,6 +84,7 @@ def from_csv(
         facts=facts,
         encode=encode,
         groups=None if groups is None else groups[torch.from_numpy(goal.kept)],
+        order=None if order is None else order[torch.from_numpy(goal.kept)],
     )
 
 
@@ -118,9 +120,11 @@ def rows_of_table(x: Any, facts: Mapping[str, Any]) -> Tensor | None:
 
 
 def identifiers(path: Path, facts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The cells of the columns that were decided to be identifiers or groups, as they are written, so that
+    """The cells of the columns that are identifiers, groups or the order, as they are written, so that
     answers can be found again; nothing where the file has none of them."""
-    wanted = [d["name"] for d in facts["decisions"] if d["kind"] in ("identifier", "group")]
+    wanted = [
+        d["name"] for d in facts["decisions"] if d["kind"] in ("identifier", "group", "order")
+    ]
     header = facts.get("written", {}).get("header", True) and None
     table = file.read(path, texts=True, header=header)
     cells = [table.columns[name] for name in wanted if name in table.columns]

@@ -147,8 +147,8 @@ class IdentifierFeature(Declaration):
     ALIKE = 0.5  # of neighbours by its order, beyond chance
     IN_TIME = (
         "targets are alike by {:.0%} beyond chance; the parts are drawn at random, so that rows just before "
-        "and after each test row were trained on. To know how well later rows are predicted, keep the last "
-        "rows in a file of their own, train on the others, and judge by it: ravine evaluate RUN FILE"
+        "and after each test row were trained on. To know how well later rows are predicted, divide the rows "
+        'by it: data.source.columns.{} = "order"'
     )
 
     @classmethod
@@ -164,7 +164,8 @@ class IdentifierFeature(Declaration):
             alike = cls._alike(x[:, i], y)
             text = f"{name} is different in every row and leaves out few numbers"
             if alike > cls.ALIKE and _kind(program, i) == "date":
-                text = f"{name} puts the rows in time, and in its order {cls.IN_TIME.format(alike)}"
+                bare = name.removeprefix("column ")
+                text = f"{name} puts the rows in time, and in its order {cls.IN_TIME.format(alike, bare)}"
             elif alike > cls.ALIKE:
                 text += f"; in its order, targets are alike by {alike:.0%} beyond chance"
             yield Evidence(name, text, SURE if alike > cls.ALIKE else NOTE)
