@@ -518,7 +518,6 @@ def test_texts_are_hashed_words_and_pairs(tmp_path):
         "buckets": 1000,
         "length": 4,
         "ngrams": 2,
-        "subwords": 0,
     }
     pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     x, y = pipeline.raw("train", 2)
@@ -542,16 +541,15 @@ def test_texts_are_hashed_words_and_pairs(tmp_path):
 def test_few_texts_are_words_alone(tmp_path, monkeypatch, many, ngrams):
     monkeypatch.setattr("ravine.data.read.texts.MANY", many)
     write_texts(tmp_path, {"calm": ["a b c", "b"], "loud": ["d"]})
-    part = {"kind": "texts", "path": str(tmp_path), "length": 5, "subwords": 0}
+    part = {"kind": "texts", "path": str(tmp_path), "length": 5}
     pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     assert pipeline.raw_shape == (5 * ngrams,)
 
 
-def test_short_texts_have_subwords(tmp_path):
+def test_texts_with_subwords(tmp_path):
     write_texts(tmp_path, {"calm": ["A quiet, quiet day"], "loud": ["Shout!"]})
-    pipeline = Pipeline(
-        Data(source={"kind": "texts", "path": str(tmp_path)}, validation=0.0, test=0.0)
-    )
+    part = {"kind": "texts", "path": str(tmp_path), "subwords": True}
+    pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     x, y = pipeline.raw("train", 2)
     buckets = pipeline.vocabulary - 1
     assert buckets == 65536
@@ -569,12 +567,6 @@ def test_short_texts_have_subwords(tmp_path):
     assert found == {0: quiet[:most], 1: shout}
 
 
-def test_long_texts_are_whole_words(tmp_path):
-    write_texts(tmp_path, {"calm": ["day " * 65] * 2, "loud": ["shout " * 65] * 2})
-    pipeline = Pipeline(Data(source={"kind": "texts", "path": str(tmp_path)}, validation=0.0))
-    assert (pipeline.raw_shape, pipeline.vocabulary) == ((65,), 16385)
-
-
 def test_misspelt_words_are_learnt_by_their_letters(tmp_path):
     """Each word comes once, so that no whole word is known: what tells are the letters within."""
     random = np.random.default_rng(0)
@@ -589,7 +581,7 @@ def test_misspelt_words_are_learnt_by_their_letters(tmp_path):
     }
     write_texts(tmp_path / "texts", texts)
     accuracy = {}
-    for subwords in (0, 100):
+    for subwords in (False, True):
         run = ravine.train(
             data={
                 "kind": "texts",
@@ -605,8 +597,8 @@ def test_misspelt_words_are_learnt_by_their_letters(tmp_path):
             out=tmp_path / str(subwords),
         )
         accuracy[subwords] = run.evaluate("test")["accuracy"]
-    assert accuracy[100] > 0.95
-    assert accuracy[0] < 0.75
+    assert accuracy[True] > 0.95
+    assert accuracy[False] < 0.75
 
 
 def test_texts_are_learnt_and_new_ones_predicted(tmp_path):

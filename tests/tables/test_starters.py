@@ -34,8 +34,8 @@ KINDS = {
     "table": Facts("table", 800, (12,), "regression", 1),
     "classes": Facts("table", 20_000, (40,), "classification", 4),
     "text": Facts("text", 12_000, (64,), "sequence", 65),
-    "texts": Facts("texts", 400, (80,), "classification", 2),
-    "short texts": Facts("texts", 400, (80,), "classification", 2, subwords=True),
+    "texts": Facts("texts", 400, (80,), "classification", 2, words=80),
+    "short texts": Facts("texts", 400, (9,), "classification", 2, words=9),
     "sequences": Facts("sequences", 400, (30, 4), "classification", 2),
 }
 
@@ -175,16 +175,19 @@ def test_short_texts_are_trained_by_their_letters_too(tmp_path):
         for i in range(5):
             (tmp_path / name / f"{i}.txt").write_text(words, encoding="utf-8")
     long = starter({"kind": "texts", "path": str(tmp_path)}, {"stop.after": "2ep"}).recipe
-    whole = {"kind": "texts", "path": str(tmp_path), "length": 9}
-    short = starter(whole, {"stop.after": "2ep"}).recipe
-    assert (long.model.units, long.optimizer.eps) == (64, 1e-8)
-    assert (short.model.units, short.optimizer.eps) == (32, 3e-4)
+    source = {"kind": "texts", "path": str(tmp_path), "length": 9}
+    short = starter(source, {"stop.after": "2ep"}).recipe
+    ordered = starter(source, {"stop.after": "2ep", "model": "gru"}).recipe
+    assert (long.data.source.subwords, long.model.units, long.optimizer.eps) == (False, 64, 1e-8)
+    assert (short.data.source.subwords, short.model.units, short.optimizer.eps) == (True, 32, 3e-4)
+    assert not ordered.data.source.subwords  # behind the words they would be no sequence
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_field_of_a_draft_is_a_field_and_has_its_reason(name):
     made = draft(KINDS[name])
-    recipe = Recipe().edit(made.fields)
+    texts = {"data.source": {"kind": "texts", "path": "texts"}}
+    recipe = Recipe().edit(texts if KINDS[name].kind == "texts" else {}).edit(made.fields)
     for model in made.models:
         recipe.edit({"model": model})
     assert set(made.why) - {"model"} == set(made.fields)

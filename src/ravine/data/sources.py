@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ravine.catalogue import Columns, Count, Pair, Text, Whole
+from ravine.catalogue import Columns, Count, Flag, Pair, Text
 from ravine.data.download import published
 from ravine.data.objects.pairs import from_pairs
 from ravine.data.read import formats
@@ -232,20 +232,21 @@ def texts(
     path: Text,
     length: Count | None = None,
     ngrams: Count | None = None,
-    subwords: Whole | None = None,
+    subwords: Flag = False,
     buckets: Count | None = None,
 ) -> Source:
     """Texts by class: PATH/CLASS/*.txt (.md, .text, or no ending), or PATH/train/CLASS/…, with val and
     test beside train or such folders within each class.
 
-    A text becomes whole numbers [ngrams * length + subwords]: its first ``length`` words and marks in lower
+    A text becomes whole numbers [ngrams * length]: its first ``length`` words and marks in lower
     case (of scripts without spaces letters and pairs of them; default: what 95 % of the training
     texts have, at most 512), then the pairs of neighbours, and so on up to ``ngrams`` together
-    (default: words alone, from 5,000 training texts on pairs too), then the first ``subwords`` runs of
-    3 to 5 letters within those words, their ends marked, by which misspelt and compound words are like
-    others (default: what 95 % of the training texts have, at most 2,048, where texts have up to 64
-    words, else none). Each is hashed (CRC-32) into ``buckets`` tokens (default: 16,384, with subwords
-    65,536), so that nothing is fitted and new words have a token too; 0 pads shorter texts.
+    (default: words alone, from 5,000 training texts on pairs too). With ``subwords`` the runs of 3 to 5
+    letters within those words follow, their ends marked, by which misspelt and compound words are like
+    others: as many as 95 % of the training texts have, at most 2,048. They are for models that ask for
+    no order, such as ``word_bag``. Each is hashed (CRC-32) into ``buckets`` tokens (default: 16,384,
+    with subwords 65,536), so that nothing is fitted and new words have a token too; 0 pads shorter
+    texts.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:

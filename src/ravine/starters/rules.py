@@ -19,6 +19,7 @@ MANY_ROWS = 10_000  # from which an ensemble gains less and costs more
 LARGE_TABLE = 15_000  # rows from which a regression is trained without dropout and sees finer waves
 TIED = 0.25  # of the targets are one number: from here on they are not made normal
 SMALL_TEXT = 5000  # windows of a text under which a network sees each often enough to overfit
+SHORT_TEXT = 64  # words, up to which a text says too little by whole words alone
 WIDTHS = (128, 192, 256, 384, 512)  # of networks of texts
 FEW_SYMBOLS = 256  # up to which an n-gram's table has rows enough
 LARGE_IMAGE = 64  # the longer side of photographs on a processor
@@ -39,7 +40,7 @@ class Facts:
     sizes: tuple[int, int] | None = None  # (height, width) that images have by themselves
     device: str = "cpu"
     tied: float = 0.0  # the share of samples that have the most frequent target of a regression
-    subwords: bool = False  # texts are short and read by runs of letters too
+    words: int = 0  # of a usual text, of texts by class
 
 
 @dataclass
@@ -193,7 +194,10 @@ def texts(facts: Facts, made: Draft) -> None:
     subwords too (Joulin et al., 2017; Bojanowski et al., 2017; Iyyer et al., 2015)."""
     why = "half of the words are left out while it trains: each must say something alone"
     model: dict[str, Any] = {"kind": "word_bag", "units": 64, "word_dropout": 0.5}
-    if facts.subwords:
+    short = facts.words <= SHORT_TEXT
+    if short:
+        letters = f"texts of up to {facts.words} words are read by their letters too"
+        made.set("data.source.subwords", True, letters)
         model |= {"units": 32, "word_dropout": 0.6}
         why = (
             "words and runs of letters within them, of which six in ten are left out while it trains: "
@@ -202,7 +206,7 @@ def texts(facts: Facts, made: Draft) -> None:
     made.models = [model]
     made.why["model"] = why
     _adamw(made, lr=0.01, decay=0.01)
-    if facts.subwords:
+    if short:
         rare = "eps of 0.0003: what comes in few texts moves little, else it is learnt by heart"
         made.set("optimizer", made.fields["optimizer"] | {"eps": 3e-4}, rare)
     made.most_steps = max(

@@ -75,9 +75,13 @@ def starter(
         _tune(made, facts, base, pipeline)
     else:
         made.models = _with_own(made.models, edits)
+    if made.models[0].get("kind") != "word_bag" or base.start.weights:
+        made.fields.pop("data.source.subwords", None)  # another network reads words in their order
     recipe = base.edit({"name": _name(source)} | _open(made.fields, edits)).edit(
         {path: value for path, value in edits.items() if not path.startswith("model")}
     )
+    if recipe.data.source != base.data.source:
+        read_ahead(recipe.data, pipelines=2)
     recipe, more = _planned(recipe, made, edits, limit)
     why = {
         path: reason
@@ -120,7 +124,7 @@ def facts_of(pipeline: Pipeline) -> Facts:
         pipeline.outputs,
         gray=len(shape) == 3 and shape[0] == 1,
         tied=_tied(pipeline) if kind == "table" and pipeline.task == "regression" else 0.0,
-        subwords=kind == "texts" and pipeline.preparation.facts["texts"]["subwords"] > 0,
+        words=pipeline.preparation.facts["texts"]["length"] if kind == "texts" else 0,
     )
 
 
@@ -145,7 +149,7 @@ def _before(source: dict[str, Any], edits: dict[str, Any]) -> tuple[Recipe, dict
         found = found.edit({"start.head": "replace"})
     if finetune.is_run(found.start.weights):
         stored = Stored(str(found.start.weights)).recipe.data.source
-        if stored.kind == source["kind"] == "folder":
+        if stored.kind == source["kind"] and stored.kind in ("folder", "texts"):
             source = {k: v for k, v in stored.explicit().items() if k != "path"} | source
     elif source["kind"] == "folder":
         source = _bounded({"mode": "rgb"} | source, TUNED_IMAGE)

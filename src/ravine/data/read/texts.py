@@ -20,7 +20,6 @@ from ravine.errors import InputError
 
 RESERVED = 1  # token 0 pads
 MANY = 5000  # training texts, from which pairs of words come again often enough to learn from
-SHORT = 64  # words of the usual text up to which it says too little by whole words alone
 SUBWORDS = range(3, 6)  # letters of a subword
 _MOST_SUBWORDS = 2048  # of a text
 _MOST_LETTERS = 32  # of a word that subwords are taken from
@@ -32,7 +31,7 @@ def load(
     root: Path,
     length: int | None,
     ngrams: int | None,
-    subwords: int | None,
+    subwords: bool,
     buckets: int | None,
 ) -> Source:
     """Read PATH/CLASS/*.txt or PATH/PART/CLASS/*.txt."""
@@ -46,10 +45,9 @@ def load(
         )
     length = length or usual_length(words["train"])
     ngrams = ngrams or (1 if len(words["train"]) < MANY else 2)
-    if subwords is None:
-        subwords = usual_subwords(words["train"]) if length <= SHORT else 0
-    buckets = buckets or _BUCKETS[subwords > 0]
-    facts = {"length": length, "ngrams": ngrams, "subwords": subwords, "buckets": buckets}
+    buckets = buckets or _BUCKETS[subwords]
+    within = usual_subwords(words["train"]) if subwords else 0
+    facts = {"length": length, "ngrams": ngrams, "subwords": within, "buckets": buckets}
     splits = {
         name: Arrays(tokens(words[name], **facts), torch.tensor([label for _, label in rows]))
         for name, rows in listed.items()
