@@ -512,13 +512,7 @@ def write_texts(root, texts):
 
 def test_texts_are_hashed_words_and_pairs(tmp_path):
     write_texts(tmp_path, {"calm": ["A quiet day"], "loud": ["Shout, shout!"]})
-    part = {
-        "kind": "texts",
-        "path": str(tmp_path),
-        "buckets": 1000,
-        "length": 4,
-        "ngrams": 2,
-    }
+    part = {"kind": "texts", "path": str(tmp_path), "buckets": 1000, "length": 4, "ngrams": 2}
     pipeline = Pipeline(Data(source=part, validation=0.0, test=0.0))
     x, y = pipeline.raw("train", 2)
 

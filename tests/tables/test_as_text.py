@@ -101,7 +101,8 @@ def test_objects_within_objects_are_columns_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ('{"a": 1}\n{"a": 2', 'line 2: got "Expecting'),
+        ('{"a": 1}\n{"a": 2', "line 2: got \"Expecting ',' delimiter at character 8"),
+        ('{"a": ' * 100_000, "line 1: got 'maximum recursion"),
         ('{"a": 1}\n\n[1, 2]', "line 3: got"),
         ('{"a": [1, 2]}', "column 'a': got 'a cell that holds a list'"),
         ("", "at least one of each"),

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import ravine
 from pictures import write_images
 from ravine.app.cli import app
 from ravine.app.doctor import _show
@@ -181,6 +182,21 @@ def test_short_texts_are_trained_by_their_letters_too(tmp_path):
     assert (long.data.source.subwords, long.model.units, long.optimizer.eps) == (False, 64, 1e-8)
     assert (short.data.source.subwords, short.model.units, short.optimizer.eps) == (True, 32, 3e-4)
     assert not ordered.data.source.subwords  # behind the words they would be no sequence
+
+
+def test_fine_tuning_a_run_of_texts_reads_texts_as_it_did(tmp_path):
+    for name, words in (("calm", "a quiet day"), ("loud", "shout")):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "texts" / name / f"{i}.txt").write_text(words, encoding="utf-8")
+    source = {"kind": "texts", "path": str(tmp_path / "texts")}
+    first = starter(source, {"stop.after": "2ep"}).recipe
+    ravine.train(first, quiet=True, out=tmp_path / "run")
+    edits = {"stop.after": "2ep", "start.weights": str(tmp_path / "run")}
+    tuned = starter(source, edits).recipe
+    assert first.data.source.subwords
+    assert tuned.data.source == first.data.source
+    ravine.train(tuned, quiet=True, out=tmp_path / "tuned")
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -175,7 +175,10 @@ def _object(line: str, where: str) -> dict[str, Any]:
         found = json.loads(line)
         if isinstance(found, dict):
             return dict(_fields(found))
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        got = f"{error.msg} at character {error.colno}"
+        raise InputError(where, got=got, expected="one JSON object a line") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
         raise InputError(where, got=first_line(error), expected="one JSON object a line") from None
     raise InputError(where, got=found, expected="one JSON object a line")
 

@@ -173,7 +173,7 @@ def _inputs(
 
 def _keep_one(table: file.Table, decisions: list[dict[str, Any]]) -> None:
     """Where no column is an input, names that are all different are read as texts, by their letters;
-    else a running number is kept, which may have anything to say."""
+    else a running number is kept, as its order may say something."""
     left = [found for found in decisions if found["kind"] == "identifier"]
     said = "kept: there is no other column"
     for found in left:
